@@ -1,0 +1,241 @@
+"""The columns of every Parquet table: name, type, unit, meaning and when a value is null. `docs/reports.md` is made from this.
+
+Adding a column is one line here and one key in the table's rows (`tables.py`). A reader may rely on every column of a
+version being there, in this order, also where a table has no rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Version of a run folder and of its tables; raised when a column changes its meaning, its type or goes away."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. `kind` is a key of `KINDS`; `null` says when the value is null, None that it never is."""
+
+    name: str
+    kind: str
+    meaning: str
+    unit: str = ""
+    null: str | None = None
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """One table. `parameters`: the space's parameters follow as columns named by config path."""
+
+    row: str
+    columns: tuple[Column, ...]
+    parameters: bool = False
+
+
+KINDS: dict[str, str] = {
+    "int": "int64",
+    "float": "float64",
+    "bool": "bool",
+    "string": "string",
+    "time": "timestamp[us, UTC]",
+}
+
+_RUN = Column("run", "string", "name of the run")
+_TRIAL = Column("trial", "int", "number of the trial in the study")
+_WINNER_TRIAL = Column("trial", "int", "number of the trial the config comes from", null="a baseline that was no trial")
+_RANK = Column("rank", "int", "place in the search, 1 is the best", null="the baseline")
+_BASELINE = Column("baseline", "bool", "whether this is the recipe to beat, trained under the same protocol")
+_SEED = Column("seed", "int", "seed of this training")
+_NUM_PARAMETERS = Column("num_parameters", "int", "weights and biases of the network", "numbers", "not built yet")
+_NEVER_RAN = "no epoch finished"
+_UNFINISHED = "the training did not complete"
+_IN_RETRAIN = "retraining (validation images are trained on)"
+_UNTESTED = "no seed completed"
+_ONE_SEED = "fewer than two seeds completed"
+
+TABLES: dict[str, TableSchema] = {
+    "trials": TableSchema(
+        "one trial of the search",
+        (
+            _RUN,
+            _TRIAL,
+            Column("status", "string", "completed, stopped, diverged, out_of_memory, failed, running or skipped"),
+            Column("source", "string", "`sampler`, or `start_from:NAME` for a given config", null="not recorded"),
+            Column("reason", "string", "why the trial never ran (infeasible, duplicate)", null="status is not skipped"),
+            Column("objective", "float", "the objective that the study was told, else its last value", null=_NEVER_RAN),
+            Column("best_objective", "float", "best finite value of the objective over the epochs", null=_NEVER_RAN),
+            Column("best_epoch", "int", "first epoch that reached best_objective", "epochs", _NEVER_RAN),
+            Column("num_epochs", "int", "finished epochs", "epochs"),
+            Column("rung", "int", "highest rung at which the trial was judged, 0 is the first", null="no rung reached"),
+            Column("validation_accuracy", "float", "of the last epoch", "fraction", _NEVER_RAN),
+            Column("validation_loss", "float", "of the last epoch", null=_NEVER_RAN),
+            Column("train_accuracy", "float", "of the last epoch", "fraction", _NEVER_RAN),
+            Column("train_loss", "float", "of the last epoch", null=_NEVER_RAN),
+            Column("started", "time", "when the first epoch began", null="not started"),
+            Column("ended", "time", "when the trial ended", null="not ended"),
+            Column("wall_seconds", "float", "from start to end, pauses included", "seconds", "not ended"),
+            Column("train_seconds", "float", "sum over the finished epochs", "seconds"),
+            Column("images_per_second", "float", "training speed, mean over the epochs", "images/s", _NEVER_RAN),
+            _NUM_PARAMETERS,
+            Column("error", "string", "text of the error", null="no error"),
+            Column("config", "string", "the whole config as JSON", null="status is skipped"),
+        ),
+        parameters=True,
+    ),
+    "epochs": TableSchema(
+        "one finished epoch of one training",
+        (
+            _RUN,
+            Column("phase", "string", "search or retrain"),
+            Column("trial", "int", "number of the trial the config comes from; -1: a baseline that was no trial"),
+            _SEED,
+            Column("epoch", "int", "1 is the first", "epochs"),
+            Column("train_loss", "float", "mean over the epoch", null="not finite"),
+            Column("train_accuracy", "float", "mean over the epoch", "fraction", "not finite"),
+            Column("validation_loss", "float", "after the epoch", null=_IN_RETRAIN),
+            Column("validation_accuracy", "float", "after the epoch", "fraction", _IN_RETRAIN),
+            Column("lr", "float", "learning rate at the end of the epoch", null="not recorded"),
+            Column("wall_seconds", "float", "time of the epoch, validation included", "seconds", "not recorded"),
+            Column("images_per_second", "float", "training images per second", "images/s", "not recorded"),
+            Column("rung", "int", "rung at which the epoch was judged, 0 is the first", null="no rung at this epoch"),
+            Column("decision", "string", "continue or stop", null="no rung at this epoch"),
+            Column("time", "time", "when the epoch ended", null="not recorded"),
+            Column("node", "string", "host name", null="not recorded"),
+            Column("device", "string", "device of the training", null="not recorded"),
+        ),
+    ),
+    "rungs": TableSchema(
+        "one rung of the early stopping; the last row is the full training",
+        (
+            _RUN,
+            Column("rung", "int", "0 is the first"),
+            Column("epoch", "int", "epochs at which trials are judged", "epochs"),
+            Column("num_reached", "int", "trials that finished this epoch", "trials"),
+            Column("num_stopped", "int", "trials stopped here", "trials"),
+            Column("best_objective", "float", "best value at this epoch", null="no trial reached it"),
+            Column("median_objective", "float", "median value at this epoch", null="no trial reached it"),
+            Column("epochs_spent", "int", "epochs trained by all trials since the rung before", "epochs"),
+            Column("train_seconds", "float", "time of these epochs", "seconds"),
+        ),
+    ),
+    "winners": TableSchema(
+        "one retrained config: the winners by rank, then the baseline",
+        (
+            _RUN,
+            _RANK,
+            _WINNER_TRIAL,
+            _BASELINE,
+            Column("num_seeds", "int", "trainings that completed", "trainings"),
+            Column("num_failed", "int", "trainings that did not complete", "trainings"),
+            Column("test_accuracy", "float", "mean over the seeds", "fraction", _UNTESTED),
+            Column("test_accuracy_std", "float", "sample standard deviation over the seeds", "fraction", _ONE_SEED),
+            Column("test_accuracy_low", "float", "lower end of the 95 % interval of the mean", "fraction", _ONE_SEED),
+            Column("test_accuracy_high", "float", "upper end of the 95 % interval of the mean", "fraction", _ONE_SEED),
+            Column("test_loss", "float", "mean over the seeds", null=_UNTESTED),
+            Column("train_accuracy", "float", "mean over the seeds", "fraction", _UNTESTED),
+            Column("search_objective", "float", "the objective in the search", null="a baseline that was no trial"),
+            Column("search_accuracy", "float", "validation accuracy in the search", "fraction", "no such trial"),
+            Column("gap", "float", "search_accuracy - test_accuracy", "fraction", "either is null"),
+            Column("gain", "float", "test_accuracy above the baseline's", "fraction", "no baseline, or this is it"),
+            Column("gain_low", "float", "lower end of its 95 % interval (Welch)", "fraction", "one side has one seed"),
+            Column("gain_high", "float", "upper end of its 95 % interval (Welch)", "fraction", "one side has one seed"),
+            Column("wall_seconds", "float", "mean time of one training", "seconds", _UNTESTED),
+            _NUM_PARAMETERS,
+            Column("multiply_adds", "int", "of one image through the network", "multiply-adds", "not recorded"),
+            Column("config", "string", "the whole config as JSON"),
+        ),
+        parameters=True,
+    ),
+    "retrains": TableSchema(
+        "one training of one retrained config with one seed",
+        (
+            _RUN,
+            _RANK,
+            _WINNER_TRIAL,
+            _BASELINE,
+            _SEED,
+            Column("status", "string", "completed, diverged, out_of_memory or failed"),
+            Column("test_accuracy", "float", "on the test images, opened once", "fraction", _UNFINISHED),
+            Column("test_loss", "float", "on the test images", null=_UNFINISHED),
+            Column("train_accuracy", "float", "of the last epoch, on train + validation", "fraction", _UNFINISHED),
+            Column("train_loss", "float", "of the last epoch", null=_UNFINISHED),
+            Column("num_epochs", "int", "finished epochs", "epochs", "not recorded"),
+            Column("wall_seconds", "float", "time of the training", "seconds", "not recorded"),
+            Column("time", "time", "when the test was done", null="not recorded"),
+            Column("weights", "string", "file of the weights, relative to the run", null="not kept"),
+            Column("error", "string", "text of the error", null="no error"),
+        ),
+    ),
+    "predictions": TableSchema(
+        "one test image as one retrained network saw it",
+        (
+            _RUN,
+            _RANK,
+            _WINNER_TRIAL,
+            _BASELINE,
+            _SEED,
+            Column("index", "int", "number of the image in the test set, 0 is the first"),
+            Column("true", "int", "number of the true class"),
+            Column("predicted", "int", "number of the predicted class"),
+            Column("true_class", "string", "name of the true class"),
+            Column("predicted_class", "string", "name of the predicted class"),
+            Column("correct", "bool", "true == predicted"),
+            Column("confidence", "float", "probability of the predicted class", "fraction"),
+            Column("probability_true", "float", "probability of the true class", "fraction"),
+        ),
+    ),
+    "importance": TableSchema(
+        "one parameter of the space",
+        (
+            _RUN,
+            Column("parameter", "string", "name in the study (with the branch: `optimizer.sgd.lr`)"),
+            Column("path", "string", "config path, the column in `trials`"),
+            Column("condition", "string", "when the parameter exists", null="always"),
+            Column("num_trials", "int", "trials in which it was active and that have an objective", "trials"),
+            Column("importance", "float", "share of the objective's variance among these trials", "fraction", "too few"),
+            Column("note", "string", "why there is no figure", null="there is one"),
+        ),
+    ),
+    "failures": TableSchema(
+        "one training that did not end well",
+        (
+            _RUN,
+            Column("phase", "string", "search or retrain"),
+            Column("trial", "int", "number of the trial the config comes from", null="a baseline that was no trial"),
+            Column("seed", "int", "seed of the training", null="phase is search and no epoch finished"),
+            Column("status", "string", "diverged, out_of_memory or failed"),
+            Column("epoch", "int", "last finished epoch, 0: none", "epochs"),
+            Column("error", "string", "text of the error", null="not recorded"),
+            Column("time", "time", "when it ended", null="not recorded"),
+            Column("node", "string", "host name", null="not recorded"),
+            Column("device", "string", "device of the training", null="not recorded"),
+        ),
+    ),
+    "environment": TableSchema(
+        "one fact about where and how the run was made",
+        (
+            _RUN,
+            Column("section", "string", "run, settings, data, versions or hardware"),
+            Column("key", "string", "name of the fact"),
+            Column("value", "string", "as text; lists and mappings as JSON", null="unknown"),
+        ),
+    ),
+}
+
+
+def arrow_schema(table: str, parameters: Mapping[str, str], metadata: Mapping[str, Any]) -> pa.Schema:
+    """The Arrow schema of a table: its columns, then the parameter columns {path: kind} where it has them."""
+    import pyarrow as pa
+
+    types = {kind: pa.type_for_alias(name) for kind, name in KINDS.items() if kind != "time"}
+    types["time"] = pa.timestamp("us", tz="UTC")
+    schema = TABLES[table]
+    fields = [pa.field(c.name, types[c.kind], nullable=c.null is not None) for c in schema.columns]
+    if schema.parameters:
+        fields += [pa.field(path, types[kind], nullable=True) for path, kind in parameters.items()]
+    return pa.schema(fields, metadata={str(key): str(value) for key, value in metadata.items()})

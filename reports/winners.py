@@ -1,0 +1,109 @@
+"""What retraining found: mean and 95 % interval over the seeds of each config, beside the baseline, and the gap to the search."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from reports.trials import finite, time_of, trial_rows
+
+if TYPE_CHECKING:
+    from reports.run import RunData
+
+Row = dict[str, Any]
+
+# Student's t at 0.975 for 1, 2, ... 30 degrees of freedom: `winnow show` need not wait for scipy to print an interval.
+# fmt: off
+_T_975 = (
+    12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157, 2.228139,
+    2.200985, 2.178813, 2.160369, 2.144787, 2.131450, 2.119905, 2.109816, 2.100922, 2.093024, 2.085963,
+    2.079614, 2.073873, 2.068658, 2.063899, 2.059539, 2.055529, 2.051831, 2.048407, 2.045230, 2.042272,
+)
+# fmt: on
+
+
+def winners_table(run: RunData) -> list[Row]:
+    """One row per retrained config, winners by rank and the baseline last, without the parameter columns."""
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for line in run.retrain_lines:
+        groups[bool(line["baseline"]), line.get("rank") or 0, line["trial"]].append(line)
+    found = {row["trial"]: row for row in trial_rows(run)} if groups else {}
+    rows = [_winner_row(run, lines, found.get(lines[0]["trial"])) for _, lines in sorted(groups.items())]
+    baseline = next((row for row in rows if row["baseline"]), None)
+    return [row | _gain(row, baseline) | {"_accuracies": None} for row in rows]
+
+
+def retrain_rows(run: RunData) -> list[Row]:
+    """One row per retrained config and seed, in the order of `winners_table`."""
+    lines = sorted(run.retrain_lines, key=lambda r: (bool(r["baseline"]), r.get("rank") or 0, r["trial"], r["seed"]))
+    return [_retrain_row(run, line) for line in lines]
+
+
+def _retrain_row(run: RunData, line: Row) -> Row:
+    numbers = ("test_accuracy", "test_loss", "train_accuracy", "train_loss", "wall_seconds")
+    return {
+        "run": run.name,
+        **identity(line),
+        "seed": line["seed"],
+        "status": line["status"],
+        **{key: finite(line.get(key)) for key in numbers},
+        "num_epochs": line.get("epochs"),
+        "time": time_of(line.get("time")),
+        "weights": line.get("weights"),
+        "error": line.get("error"),
+    }
+
+
+def identity(line: Row) -> Row:
+    """Which config a retrain line is about: its rank, its trial (None where it was no trial) and whether it is the baseline."""
+    trial = line["trial"]
+    return {
+        "rank": line.get("rank"),
+        "trial": None if trial is None or trial < 0 else trial,
+        "baseline": bool(line["baseline"]),
+    }
+
+
+def accuracies(lines: Sequence[Row]) -> list[float]:
+    """The test accuracies of the trainings that completed."""
+    values = (finite(line.get("test_accuracy")) for line in lines if line["status"] == "completed")
+    return [value for value in values if value is not None]
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+    """Mean and 95 % interval of the mean (Student's t); no interval for a single value, nothing for none."""
+    if not values:
+        return None, None, None
+    mean = fmean(values)
+    if len(values) < 2:
+        return mean, None, None
+    half = t_975(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
+def difference_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+    """mean(a) - mean(b) and its 95 % interval with unequal variances (Welch, 1947)."""
+    if not a or not b:
+        return None, None, None
+    difference = fmean(a) - fmean(b)
+    if len(a) < 2 or len(b) < 2:
+        return difference, None, None
+    va, vb = stdev(a) ** 2 / len(a), stdev(b) ** 2 / len(b)
+    if va + vb == 0:
+        return difference, difference, difference
+    freedom = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
+    half = t_975(freedom) * math.sqrt(va + vb)
+    return difference, difference - half, difference + half
+
+
+def t_975(freedom: float) -> float:
+    """The 0.975 quantile of Student's t with `freedom` degrees of freedom."""
+    if float(freedom).is_integer() and freedom <= len(_T_975):
+        return _T_975[int(freedom) - 1]
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))

@@ -1,0 +1,338 @@
+"""The command line: parses, calls `search.operations` and `reports`, prints. Heavy imports wait until a command needs them.
+
+Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted (state kept).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The `winnow` command; exits the process."""
+    from spaces.errors import InputError
+
+    try:
+        code = cli.main(args=arguments, prog_name="winnow", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else DONE)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(BAD_INPUT)
+    except InputError as error:
+        click.echo(f"winnow: {error}", err=True)
+        sys.exit(BAD_INPUT)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("winnow: interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="winnow-search", prog_name="winnow")
+def cli() -> None:
+    """Search image-classification networks with Ray Tune, Optuna and ASHA; retrain the winners honestly; report.
+
+    SPACE is a name from `winnow spaces` or a YAML file; RUN is a run folder, or its name under runs/.
+    """
+
+
+Option = Callable[[Any], Any]
+
+
+def _together(*options: Option) -> Option:
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+space_options = _together(
+    click.argument("space"),
+    click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override any key, e.g. --set optimizer.lr=0.01; may be repeated."),
+)
+data_options = _together(
+    click.option("--data-dir", type=click.Path(path_type=Path), envvar="WINNOW_DATA_DIR", help="Where cifar10 and cifar100 are stored.  [default: data]"),
+    click.option("--download", is_flag=True, help="Download the data set if it is not there."),
+)
+run_options = _together(
+    click.option("--name", help="Name of the run folder.  [default: the space's]"),
+    click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), show_default=True),
+)
+search_options = _together(
+    click.option("--trials", type=click.IntRange(min=1), help="How many trials to run.  [default: the space's]"),
+    click.option("--time-budget", metavar="TIME", help="Stop in order after this long: 90s, 5m, 2h."),
+    click.option("--objective", type=click.Choice(["validation_accuracy", "validation_loss"])),
+    click.option("--sampler", type=click.Choice(["tpe", "gp", "random", "qmc"]), help="Optuna's sampler.  [default: the space's, or tpe]"),
+    click.option("--grace-epochs", type=click.IntRange(min=1), help="First rung of ASHA.  [default: a sixteenth of the epochs]"),
+    click.option("--reduction-factor", type=click.FloatRange(min=1, min_open=True), help="Ratio between rungs.  [default: 3]"),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes splits, suggestions, initial weights and data order."),
+)
+retrain_options = _together(
+    click.option("--top", type=click.IntRange(min=1), help="How many of the best configs to retrain.  [default: the space's, or 3]"),
+    click.option("--seeds", type=click.IntRange(min=1), help="How many fresh seeds each.  [default: the space's, or 3]"),
+)
+device_options = _together(
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
+    click.option("--concurrent", type=click.IntRange(min=1), help="Trials at once."),
+    click.option("--cpus-per-trial", type=click.IntRange(min=1)),
+    click.option("--gpus-per-trial", type=click.FloatRange(min=0), help="A fraction shares a GPU between trials."),
+    click.option("--num-cpus", type=click.IntRange(min=1), help="CPUs to use on this machine.  [default: all]"),
+    click.option("--num-gpus", type=click.IntRange(min=0), help="GPUs to use on this machine.  [default: all]"),
+    click.option("--address", metavar="ADDR", help="A running Ray cluster: auto, or host:port."),
+    click.option("--quiet", is_flag=True, help="No progress view."),
+)
+
+
+@cli.command()
+@space_options
+@run_options
+@search_options
+@retrain_options
+@data_options
+@device_options
+def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
+    """Search, then retrain the winners, then report."""
+    folder, interrupted = _search(space, overrides, options)
+    if interrupted:
+        return INTERRUPTED
+    _retrain(folder, options)
+    _report(folder)
+    _print_end(folder)
+    return DONE
+
+
+@cli.command()
+@space_options
+@run_options
+@search_options
+@data_options
+@device_options
+def search(space: str, overrides: tuple[str, ...], **options: Any) -> int:
+    """Search a space in a new run folder."""
+    folder, interrupted = _search(space, overrides, options)
+    _report(folder)
+    if interrupted:
+        return INTERRUPTED
+    _print_end(folder, next_command=f"winnow retrain {folder.path}")
+    return DONE
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--trials", type=click.IntRange(min=1), hidden=True)
+@data_options
+@device_options
+def resume(run: str, **options: Any) -> int:
+    """Go on with a search that was interrupted, killed, or out of time."""
+    from search import operations
+    from search.folder import open_run
+
+    folder = open_run(run)
+    with _view(options) as view:
+        outcome = operations.resume(
+            folder, devices=_devices(options), view=view, source=_source(options, default=None), address=options["address"]
+        )
+    _print_outcome(folder, outcome)
+    _report(folder)
+    if outcome.interrupted:
+        return INTERRUPTED
+    _print_end(folder, next_command=f"winnow retrain {folder.path}")
+    return DONE
+
+
+@cli.command()
+@click.argument("run")
+@retrain_options
+@data_options
+@device_options
+def retrain(run: str, **options: Any) -> int:
+    """Train the best configs again on train + validation with fresh seeds, and test each once."""
+    from search.folder import open_run
+
+    folder = open_run(run)
+    _retrain(folder, options)
+    _report(folder)
+    _print_end(folder)
+    return DONE
+
+
+@cli.command()
+@click.argument("run")
+def report(run: str) -> int:
+    """Write the Parquet tables and the HTML report; at any time, also during a run."""
+    from search.folder import open_run
+
+    click.echo(_report(open_run(run)))
+    return DONE
+
+
+@cli.command()
+@click.argument("run")
+def show(run: str) -> int:
+    """A run in the terminal: what was searched, how far it is, the best trials, the winners."""
+    import reports
+    from search.folder import open_run
+
+    reports.show(open_run(run).path, _console())
+    return DONE
+
+
+@cli.command()
+@space_options
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for weights, curves and figures.")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in --output.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all CPUs]")
+@data_options
+def train(space: str, overrides: tuple[str, ...], **options: Any) -> int:
+    """Train one recipe (a space with nothing left open), without Ray, and test it once."""
+    from search.train import train_recipe
+    from spaces import catalog
+
+    source = _source(options, default=Path("data"))
+    assert source is not None
+    train_recipe(
+        catalog.load(space, overrides),
+        seed=options["seed"],
+        output=options["output"],
+        resume=options["resume"],
+        device=options["device"],
+        threads=options["threads"],
+        source=source,
+        console=_console(),
+    )
+    return DONE
+
+
+@cli.command()
+@click.argument("space", required=False)
+@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override any key.")
+@click.option("--json-schema", is_flag=True, help="Print the JSON schema of spaces and recipes, for editors.")
+def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> int:
+    """List the catalog, or print one space: its parameters, conditions and size."""
+    if json_schema:
+        import json
+
+        from spaces.json_schema import json_schema as schema
+
+        click.echo(json.dumps(schema(), indent=2))
+    elif space is None:
+        from spaces import catalog
+
+        width = max(len(name) for name, _ in catalog.listing())
+        for name, description in catalog.listing():
+            click.echo(f"{name:<{width}}  {description}")
+        click.echo("\nOne of them: winnow spaces NAME. Search one: winnow run NAME")
+    else:
+        from spaces import catalog
+        from spaces.show import render
+
+        _console().print(render(catalog.load(space, overrides)))
+    return DONE
+
+
+# --- what several commands do -------------------------------------------------------------------------------------------
+
+
+def _search(space_name: str, overrides: tuple[str, ...], options: dict[str, Any]) -> tuple[Any, bool]:
+    from spaces import catalog
+
+    space = catalog.load(space_name, overrides)
+    from search import operations
+    from search.settings import settings_for
+
+    keys = ("trials", "objective", "sampler", "grace_epochs", "reduction_factor", "seed", "time_budget", "top", "seeds")
+    settings = settings_for(space, **{key: options[key] for key in keys if key in options})
+    source = _source(options, default=Path("data"))
+    assert source is not None
+    with _view(options) as view:
+        folder, outcome = operations.search(
+            space,
+            settings,
+            runs_dir=options["runs_dir"],
+            name=options["name"],
+            source=source,
+            devices=_devices(options),
+            view=view,
+            address=options["address"],
+        )
+    _print_outcome(folder, outcome)
+    return folder, outcome.interrupted
+
+
+def _retrain(folder: Any, options: dict[str, Any]) -> None:
+    from search import operations
+
+    with _view(options) as view:
+        operations.retrain(
+            folder,
+            devices=_devices(options),
+            view=view,
+            source=_source(options, default=None),
+            top=options["top"],
+            seeds=options["seeds"],
+            address=options["address"],
+        )
+
+
+def _report(folder: Any) -> Path:
+    import reports
+
+    return reports.write(folder.path)
+
+
+def _print_outcome(folder: Any, outcome: Any) -> None:
+    why = "interrupted" if outcome.interrupted else "time budget used up" if outcome.out_of_time else "search complete"
+    click.echo(f"{why} after {outcome.wall_seconds:.0f} s", err=outcome.interrupted)
+    if outcome.interrupted:
+        click.echo(f"Nothing is lost. Go on with: winnow resume {folder.path}", err=True)
+
+
+def _print_end(folder: Any, next_command: str | None = None) -> None:
+    """The table of winners, where everything lies, and what to type next."""
+    import reports
+
+    reports.show(folder.path, _console())
+    click.echo(f"report   {folder.report / 'report.html'}")
+    click.echo(f"tables   {folder.report}/*.parquet")
+    click.echo(f"next     {next_command or f'winnow show {folder.path}'}")
+
+
+def _devices(options: dict[str, Any]) -> Any:
+    from search.devices import Devices
+
+    keys = ("device", "concurrent", "cpus_per_trial", "gpus_per_trial", "num_cpus", "num_gpus")
+    return Devices(**{key: options[key] for key in keys})
+
+
+def _source(options: dict[str, Any], default: Path | None) -> Any:
+    """Where the data lies; None: where the run says."""
+    from search.operations import Source
+
+    data_dir = options["data_dir"] or default
+    return None if data_dir is None else Source(data_dir, options["download"])
+
+
+def _view(options: dict[str, Any]) -> Any:
+    from search.progress import make_view
+
+    return make_view(_console(), options["quiet"])
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False)

@@ -1,0 +1,357 @@
+"""The book of a search: which trials were asked for, what every epoch of them gave, how each one ended.
+
+The Optuna study in the journal is the only truth. Nothing else is kept between starts: rungs, open trials and the
+sampler's state are rebuilt from it. The order of the writes in `record` is what makes a `kill -9` lose nothing: first
+the line in `epochs.jsonl` with the decision, then the study; a start that finds the first without the second repeats
+only the second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from search.asha import Asha
+from search.folder import JsonLines, RunFolder, read_json_lines, repair_journal
+from search.samplers import derive_seed, make_sampler
+from search.settings import Settings
+from spaces.errors import InputError
+from spaces.space import Space
+
+STUDY_NAME = "winnow"
+MAX_SKIPS_IN_A_ROW = 200  # then the space is taken to hold nothing new
+
+ENDED_STATES = {
+    "completed": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "diverged": TrialState.FAIL,
+    "out_of_memory": TrialState.FAIL,
+    "failed": TrialState.FAIL,
+    "skipped": TrialState.FAIL,
+}
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One trial as a worker gets it; `recorded` epochs of it are in the study already."""
+
+    number: int
+    seed: int
+    config: dict[str, Any]
+    recorded: int = 0
+    source: str = "sampler"
+
+
+@dataclass
+class OpenTrial:
+    assignment: Assignment
+    epoch: int = 0
+    values: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a person who watches would like to see: `started`, `epoch` or `ended`."""
+
+    kind: str
+    number: int
+    config: dict[str, Any]
+    record: dict[str, Any] = field(default_factory=dict)
+    status: str | None = None
+    value: float | None = None
+
+
+class Ledger:
+    """Asks the sampler, judges with ASHA, writes everything down. Used by one thread of one process at a time."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        space: Space,
+        settings: Settings,
+        image_shape: tuple[int, int, int],
+        listener: Callable[[Event], None] = lambda event: None,
+    ) -> None:
+        self.folder = folder
+        self.space = space
+        self.settings = settings
+        self.image_shape = image_shape
+        self.listener = listener
+        self.asha = Asha(settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
+        self.winding_down = False  # no new trials; running ones end their epoch and stay open
+        self.exhausted = False  # the sampler finds nothing new in the space
+        self.counts: dict[str, int] = {}
+        self.best: tuple[int, float] | None = None
+        self._open: dict[int, OpenTrial] = {}
+        self._seen: dict[str, int] = {}  # config hash -> trial
+        self._readopted: deque[Assignment] = deque()
+        self._storage, self._study, self._study_id = _open_study(folder, settings.direction)
+        self._rebuild()
+        self._lines = JsonLines(folder.epochs)
+
+    # --- what the searcher and the scheduler call ---------------------------------------------------------------------
+
+    def ask(self) -> Assignment | None:
+        """The next trial to run: first the ones an earlier start left open, then new ones; None if there is none now."""
+        if self.winding_down:
+            return None
+        if self._readopted:
+            return self._start(self._readopted.popleft())
+        if self.num_asked >= self.settings.trials or self.exhausted:
+            return None
+        for _ in range(MAX_SKIPS_IN_A_ROW):
+            assignment = self._ask_study()
+            if assignment is not None:
+                return self._start(assignment)
+        self.exhausted = True
+        return None
+
+    def record(self, number: int, report: dict[str, Any]) -> bool:
+        """Write one report of a worker down; True if the trial may go on.
+
+        A report is an epoch's figures, or `{"status": ..., "error": ...}`. An epoch that is known already, as a worker
+        reports it again after a crash, changes nothing.
+        """
+        trial = self._open.get(number)
+        if trial is None:
+            return False
+        if "status" in report:
+            self._end(trial, report["status"], error=report.get("error"))
+            return False
+        epoch = report["epoch"]
+        if epoch <= trial.epoch:
+            return True
+        value = report.get(self.settings.objective)
+        diverged = report["diverged"] or value is None or not math.isfinite(value)
+        good_enough = not diverged and self.asha.judge(number, epoch, value)
+        going_on = good_enough and not report["last"]
+        record = self._epoch_record(trial, {**report, "diverged": diverged}, "continue" if going_on else "stop")
+        self._lines.append(record)
+        if not diverged:
+            self._set_value(trial, epoch, value)
+        self._notify("epoch", trial, record=record, value=value)
+        if not going_on:
+            self._end(trial, _ending(record), weights_epoch=report["weights_epoch"])
+        return going_on and not self.winding_down
+
+    def lose(self, number: int, error: str) -> None:
+        """A trial whose worker was lost more often than is allowed."""
+        if number in self._open:
+            self._end(self._open[number], "failed", error=error)
+
+    def note_size(self, number: int, num_parameters: int, multiply_adds: int) -> None:
+        """What the worker found on building the network."""
+        if number in self._open:
+            trial_id = self._trial_id(number)
+            self._storage.set_trial_user_attr(trial_id, "num_parameters", num_parameters)
+            self._storage.set_trial_user_attr(trial_id, "multiply_adds", multiply_adds)
+
+    def close(self) -> None:
+        """Before a clean exit: trials that were asked for and never trained are given back."""
+        for trial in list(self._open.values()):
+            if trial.epoch == 0 and not self.folder.checkpoint(trial.assignment.number).exists():
+                self._end(trial, "skipped", reason="the search ended before it started")
+        self._lines.close()
+
+    # --- figures --------------------------------------------------------------------------------------------------------
+
+    @property
+    def num_asked(self) -> int:
+        """Trials that ran or run."""
+        return sum(self.counts.values()) - self.counts.get("skipped", 0) + len(self._open)
+
+    @property
+    def num_ended(self) -> int:
+        return self.num_asked - len(self._open)
+
+    @property
+    def open_trials(self) -> list[int]:
+        return list(self._open)
+
+    @property
+    def started_trials(self) -> list[int]:
+        """Open trials with at least one epoch."""
+        return [number for number, trial in self._open.items() if trial.epoch]
+
+    # --- asking ---------------------------------------------------------------------------------------------------------
+
+    def _ask_study(self) -> Assignment | None:
+        self._study.sampler = make_sampler(self.settings.sampler, self.settings.seed, self._num_suggested)
+        self._num_suggested += 1
+        trial = self._study.ask()
+        raw = self.space.suggest(trial)
+        reason = self.space.infeasible(raw, self.image_shape)
+        config = {} if reason else self.space.config(raw).model_dump(mode="json")
+        if not reason and (twin := self._seen.setdefault(_hash(config), trial.number)) != trial.number:
+            reason = f"the same configuration as trial {twin}"
+        if reason:
+            self._tell_skipped(trial.number, reason)
+            return None
+        source = trial.user_attrs.get("source", "sampler")
+        self._write_attrs(trial.number, config=config, source=source, started=round(time.time(), 3))
+        seed = derive_seed(self.settings.seed, 1, trial.number)
+        assignment = Assignment(trial.number, seed, config, source=source)
+        self._open[trial.number] = OpenTrial(assignment)
+        return assignment
+
+    def _start(self, assignment: Assignment) -> Assignment:
+        self._notify("started", self._open[assignment.number])
+        return assignment
+
+    # --- writing --------------------------------------------------------------------------------------------------------
+
+    def _epoch_record(self, trial: OpenTrial, report: dict[str, Any], decision: str) -> dict[str, Any]:
+        figures = {key: _finite_or_none(value) for key, value in report.items()}
+        return {
+            "phase": "search",
+            "trial": trial.assignment.number,
+            "seed": trial.assignment.seed,
+            **figures,
+            "rung": self.asha.rung_index(report["epoch"]),
+            "decision": decision,
+            "time": round(time.time(), 3),
+        }
+
+    def _set_value(self, trial: OpenTrial, epoch: int, value: float) -> None:
+        self._storage.set_trial_intermediate_value(self._trial_id(trial.assignment.number), epoch, value)
+        trial.epoch = epoch
+        trial.values[epoch] = value
+
+    def _end(
+        self,
+        trial: OpenTrial,
+        status: str,
+        *,
+        weights_epoch: int | None = None,
+        error: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        number = trial.assignment.number
+        value = None
+        if status == "completed":
+            # The objective of the weights that are kept: those of the last epoch, or of the best one.
+            value = trial.values[weights_epoch or trial.epoch]
+        self._write_attrs(number, status=status, ended=round(time.time(), 3), error=error, reason=reason)
+        self._study.tell(number, values=value, state=ENDED_STATES[status])
+        del self._open[number]
+        self.counts[status] = self.counts.get(status, 0) + 1
+        if value is not None and (self.best is None or self.asha.is_better(value, self.best[1])):
+            self.best = (number, value)
+        self.folder.checkpoint(number).unlink(missing_ok=True)
+        self._notify("ended", trial, status=status, value=value, record={"error": error} if error else {})
+
+    def _tell_skipped(self, number: int, reason: str) -> None:
+        self._write_attrs(number, status="skipped", reason=reason)
+        self._study.tell(number, state=TrialState.FAIL)
+        self.counts["skipped"] = self.counts.get("skipped", 0) + 1
+
+    def _write_attrs(self, number: int, **attrs: Any) -> None:
+        trial_id = self._trial_id(number)
+        for key, value in attrs.items():
+            if value is not None:
+                self._storage.set_trial_user_attr(trial_id, key, value)
+
+    def _trial_id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+    def _notify(self, kind: str, trial: OpenTrial, **more: Any) -> None:
+        self.listener(Event(kind, trial.assignment.number, trial.assignment.config, **more))
+
+    # --- rebuilding at the start ------------------------------------------------------------------------------------------
+
+    def _rebuild(self) -> None:
+        trials = self._study.get_trials(deepcopy=False)
+        self._num_suggested = sum(trial.state != TrialState.WAITING for trial in trials)
+        for frozen in trials:
+            if frozen.state == TrialState.WAITING:
+                continue
+            for epoch, value in frozen.intermediate_values.items():
+                self.asha.record(frozen.number, epoch, value)
+            config = frozen.user_attrs.get("config")
+            if config is not None and frozen.user_attrs.get("status") != "skipped":
+                self._seen.setdefault(_hash(config), frozen.number)
+            if frozen.state == TrialState.RUNNING:
+                self._adopt(frozen, config)
+            else:
+                status = frozen.user_attrs.get("status", "failed")
+                self.counts[status] = self.counts.get(status, 0) + 1
+                if frozen.value is not None and (self.best is None or self.asha.is_better(frozen.value, self.best[1])):
+                    self.best = (frozen.number, frozen.value)
+        if not trials:
+            self._enqueue_start_from()
+        self._settle()
+
+    def _adopt(self, frozen: optuna.trial.FrozenTrial, config: dict[str, Any] | None) -> None:
+        """A trial that an earlier start left open goes on under its own number; one that never got its config is void."""
+        if config is None:
+            self._tell_skipped(frozen.number, "interrupted while it was being suggested")
+            return
+        values = dict(frozen.intermediate_values)
+        seed = derive_seed(self.settings.seed, 1, frozen.number)
+        source = frozen.user_attrs.get("source", "sampler")
+        epoch = max(values, default=0)
+        assignment = Assignment(frozen.number, seed, config, recorded=epoch, source=source)
+        self._open[frozen.number] = OpenTrial(assignment, epoch, values)
+        self._readopted.append(assignment)
+
+    def _settle(self) -> None:
+        """Take over what `epochs.jsonl` knows of open trials and the study does not: the driver died between the two writes."""
+        for line in read_json_lines(self.folder.epochs):
+            trial = self._open.get(line.get("trial", -1))
+            if trial is None or line.get("phase") != "search":
+                continue
+            number, epoch, value = line["trial"], line["epoch"], line.get(self.settings.objective)
+            if value is not None and epoch == trial.epoch + 1:
+                self.asha.record(number, epoch, value)
+                self._set_value(trial, epoch, value)
+            if line["decision"] == "stop" and epoch >= trial.epoch:
+                self._end(trial, _ending(line), weights_epoch=line.get("weights_epoch"))
+        self._readopted = deque(
+            replace(assignment, recorded=self._open[assignment.number].epoch)
+            for assignment in self._readopted
+            if assignment.number in self._open
+        )
+
+    def _enqueue_start_from(self) -> None:
+        for name, raw in self.space.start_from_named():
+            self._study.enqueue_trial(self.space.encode(raw), user_attrs={"source": f"start_from:{name}"})
+
+
+def _open_study(folder: RunFolder, direction: str) -> tuple[JournalStorage, optuna.Study, int]:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    repair_journal(folder.journal)
+    try:
+        storage = JournalStorage(JournalFileBackend(str(folder.journal)))
+        study = optuna.create_study(
+            storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True
+        )
+    except OSError as error:
+        raise InputError(f"{folder.journal}: cannot be opened ({error.strerror or error})") from error
+    return storage, study, storage.get_study_id_from_name(STUDY_NAME)
+
+
+def _ending(record: dict[str, Any]) -> str:
+    """The status of a trial whose last epoch this is. A trial that ran its last epoch is completed, whatever ASHA says."""
+    if record["diverged"]:
+        return "diverged"
+    return "completed" if record["last"] else "stopped"
+
+
+def _hash(config: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _finite_or_none(value: Any) -> Any:
+    """JSON knows no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

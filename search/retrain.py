@@ -1,0 +1,194 @@
+"""Honest winners: the best configs and the baseline, trained again on train + validation with fresh seeds, tested once.
+
+The search chose these configs on validation images; the test images are opened here and nowhere else, and every line of
+`retrain.jsonl` says when. What a line exists for is not run again, so an interrupted retraining goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.folder import JsonLines, RunFolder, read_json_lines
+from search.samplers import derive_seed
+from search.settings import Settings
+from search.worker import Job, device_name, epoch_figures
+from spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from search.training.data import ImageData
+
+BASELINE = -1  # the trial number of a baseline that was no trial of the search
+NUM_MISTAKES_KEPT = 24  # images of the most confident mistakes, for the report's gallery
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """`rank` 1 is the best of the search; None is the baseline. `search_value` is the objective in the search."""
+
+    rank: int | None
+    trial: int
+    config: dict[str, Any]
+    search_value: float | None
+
+    @property
+    def label(self) -> str:
+        return "baseline" if self.rank is None else f"winner {self.rank} (trial {self.trial})"
+
+
+def retrain(
+    ray: Any,
+    folder: RunFolder,
+    candidates: list[Candidate],
+    settings: Settings,
+    data: ImageData,
+    job: Job,
+    resources: dict[str, float],
+    listener: Callable[[str], None],
+    tick: Callable[[], None],
+) -> int:
+    """Train every candidate with every seed that has no line yet; the number of trainings done. In parallel, as Ray tasks."""
+    done = {(line["trial"], line["seed"]) for line in read_json_lines(folder.retrained)}
+    seeds = [derive_seed(settings.seed, 2, k) for k in range(settings.retrain.seeds)]
+    todo = [(c, seed) for seed in seeds for c in candidates if (c.trial, seed) not in done]
+    task = ray.remote(max_retries=3, num_cpus=resources["cpu"], num_gpus=resources["gpu"])(retrain_one)
+    shared = ray.put(data)
+    waiting = {task.remote(shared, c, seed, job, str(folder.predictions)): (c, seed) for c, seed in todo}
+    lines, epochs = JsonLines(folder.retrained), JsonLines(folder.epochs)
+    num_done = 0
+    try:
+        while waiting:
+            tick()
+            ready, _ = ray.wait(list(waiting), num_returns=1, timeout=0.2)
+            for reference in ready:
+                candidate, seed = waiting.pop(reference)
+                result, curve = ray.get(reference)
+                for record in curve:
+                    epochs.append(record)
+                lines.append(result)
+                num_done += 1
+                listener(f"{candidate.label}, seed {seed}: {_outcome(result)}  [{num_done} of {len(todo)}]")
+    finally:
+        for reference in waiting:
+            ray.cancel(reference, force=True)
+        lines.close()
+        epochs.close()
+    return num_done
+
+
+def retrain_one(
+    data: ImageData, candidate: Candidate, seed: int, job: Job, predictions: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """One training and its one look at the test images: the line for `retrain.jsonl`, and the epochs."""
+    line = {
+        "rank": candidate.rank,
+        "trial": candidate.trial,
+        "seed": seed,
+        "baseline": candidate.rank is None,
+        "config": candidate.config,
+        "search_value": candidate.search_value,
+    }
+    started = time.monotonic()
+    curve: list[dict[str, Any]] = []
+    try:
+        figures = _train_and_test(data, candidate, seed, job, Path(predictions), curve)
+    except Exception:
+        figures = {"status": "failed", "error": traceback.format_exc(limit=-8)}
+    wall_seconds = round(time.monotonic() - started, 3)
+    return {**line, **figures, "wall_seconds": wall_seconds, "time": round(time.time(), 3)}, curve
+
+
+def choose_candidates(folder: RunFolder, settings: Settings, baseline: dict[str, Any] | None) -> list[Candidate]:
+    """The best completed trials by the objective, and the baseline. InputError if no trial was completed."""
+    completed = _completed_trials(folder, settings)
+    if not completed:
+        raise InputError(
+            f"{folder.path}: no trial was completed, so there is nothing to retrain; go on with: winnow resume {folder.path}"
+        )
+    best = [
+        Candidate(rank, number, config, value)
+        for rank, (number, config, value) in enumerate(completed[: settings.retrain.top], start=1)
+    ]
+    if baseline is None:
+        return best
+    twin = next(((number, value) for number, config, value in completed if config == baseline), (BASELINE, None))
+    if twin[0] in {candidate.trial for candidate in best}:
+        return best  # the baseline is among the winners
+    return [*best, Candidate(None, twin[0], baseline, twin[1])]
+
+
+def _completed_trials(folder: RunFolder, settings: Settings) -> list[tuple[int, dict[str, Any], float]]:
+    from optuna.trial import TrialState
+
+    from search.ledger import open_study
+
+    _, study, _ = open_study(folder, settings.direction)
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    sign = -1 if settings.direction == "maximize" else 1
+    trials = sorted(trials, key=lambda trial: (sign * trial.value, trial.number))
+    return [(trial.number, trial.user_attrs["config"], trial.value) for trial in trials]
+
+
+def _train_and_test(
+    data: ImageData, candidate: Candidate, seed: int, job: Job, predictions: Path, curve: list[dict[str, Any]]
+) -> dict[str, Any]:
+    import torch
+
+    from models import summarize
+    from search.training.checkpoint import save
+    from search.training.loop import train
+    from search.training.pipeline import DeviceData
+    from spaces.schema import Config
+
+    torch.set_num_threads(job.threads)
+    device = torch.device(job.device)
+    config = Config.model_validate(candidate.config)
+    on_device = DeviceData.build(data, config.data, device, job.seed, use="retrain")
+    result = None
+    for result in train(config, on_device, device, seed):
+        curve.append(
+            {
+                "phase": "retrain",
+                "trial": candidate.trial,
+                "seed": seed,
+                **epoch_figures(result),
+                "rung": None,
+                "decision": None,
+                "time": round(time.time(), 3),
+                "node": None,
+                "device": device_name(device),
+            }
+        )
+    assert result is not None  # epochs >= 1
+    if result.diverged:
+        return {"status": "diverged", "epochs": result.epoch}
+    weights = result.weights()
+    stem = f"t{candidate.trial}-s{seed}" if candidate.trial != BASELINE else f"baseline-s{seed}"
+    test = test_once(config, weights, on_device, device, data, predictions / f"{stem}.npz")
+    weights_file = Path(job.checkpoints) / f"winner-{stem}.pt"
+    save(weights_file, {"weights": weights, "config": candidate.config})
+    summary = summarize(config.model, data.image_shape, data.num_classes)
+    return {
+        "status": "completed",
+        **test,
+        "train_loss": result.train_loss,
+        "train_accuracy": result.train_accuracy,
+        "epochs": result.epoch,
+        "num_parameters": summary.num_parameters,
+        "multiply_adds": summary.multiply_adds,
+        "images_per_second": result.images_per_second,
+        "device": device_name(device),
+        "predictions": f"predictions/{stem}.npz",
+        "weights": f"checkpoints/{weights_file.name}",
+    }
+
+
+def _outcome(result: dict[str, Any]) -> str:
+    if result["status"] == "completed":
+        return f"test accuracy {result['test_accuracy']:.4f} ({result['epochs']} epochs, {result['wall_seconds']:.0f} s)"
+    last_line = result.get("error", "").strip().splitlines()[-1:]
+    return result["status"] + (f": {last_line[0]}" if last_line else "")

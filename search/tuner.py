@@ -1,0 +1,247 @@
+"""Ray Tune's side of the search: a searcher and a scheduler that only pass on what the ledger says.
+
+Every start is a fresh `Tuner.fit()`; Tune's own snapshots are never restored. A trial in Tune carries the number of the
+study's trial, and the trainable finds its own checkpoint by that number.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from search.ledger import Ledger
+from search.worker import Job, run_trial
+
+if TYPE_CHECKING:
+    from search.training.data import ImageData
+
+WORKER_LOSSES_ALLOWED = 3
+HARD_STOP_SECONDS = 60.0  # after the time budget, for epochs that do not end
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Of one trial."""
+
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`interrupted` by a signal; `out_of_time` by the budget; neither: the search is complete."""
+
+    interrupted: bool
+    out_of_time: bool
+    wall_seconds: float
+
+
+def run_search(ledger: Ledger, data: ImageData, job: Job, resources: Resources, tick: Callable[[], None]) -> Outcome:
+    """Run trials until the ledger has no more, the time budget is over, or a signal asks to stop.
+
+    `tick` is called several times a second, on the driver's thread. A failure to write (a full disk) ends the search and is
+    raised again once Tune has let go of the workers.
+    """
+    brakes = Brakes(ledger, tick)
+    storage = tempfile.mkdtemp(prefix="winnow-tune-")  # what Tune insists on writing; of no use to anyone
+    trainable = tune.with_resources(
+        tune.with_parameters(run_trial, data=data, job=job), {"cpu": resources.cpus, "gpu": resources.gpus}
+    )
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            num_samples=-1,
+            search_alg=StudySearcher(ledger, brakes),
+            scheduler=LedgerScheduler(ledger, brakes),
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name="search",
+            storage_path=storage,
+            stop=brakes,
+            callbacks=[brakes],
+            failure_config=tune.FailureConfig(max_failures=WORKER_LOSSES_ALLOWED),
+            verbose=0,
+        ),
+    )
+    try:
+        with brakes.on_signals():
+            tuner.fit()
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+    if brakes.error is not None:
+        raise brakes.error
+    return Outcome(brakes.num_signals > 0, brakes.out_of_time, time.monotonic() - brakes.started)
+
+
+class Brakes(tune.Stopper, tune.Callback):
+    """Brings a search to a halt. First the running epochs may end; `stop_all` is for when none runs, or no one can wait."""
+
+    def __init__(self, ledger: Ledger, tick: Callable[[], None]) -> None:
+        self.ledger = ledger
+        self.tick = tick
+        self.started = time.monotonic()
+        self.num_signals = 0
+        self.out_of_time = False
+        self.error: OSError | None = None
+        self.running: set[str] = set()  # Tune's ids
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        self.tick()
+        budget = self.ledger.settings.time_budget_seconds
+        elapsed = time.monotonic() - self.started
+        if budget is not None and elapsed > budget:
+            self.out_of_time = True
+            self.ledger.winding_down = True
+        if self.num_signals:
+            self.ledger.winding_down = True
+        too_late = budget is not None and elapsed > budget + HARD_STOP_SECONDS
+        return (
+            self.num_signals > 1
+            or self.error is not None
+            or too_late
+            or (self.ledger.winding_down and not self.running)
+        )
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.running.add(trial.trial_id)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.running.discard(trial.trial_id)
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM (as Slurm sends it): once, let the running epochs end; twice, now."""
+
+        def count(signum: int, frame: FrameType | None) -> None:
+            self.num_signals += 1
+            self.ledger.winding_down = True
+
+        before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def on_write_errors(self) -> Iterator[None]:
+        """An error raised inside Tune's loop would leave workers behind; keep it and brake instead."""
+        try:
+            yield
+        except OSError as error:
+            self.error = error
+            self.ledger.winding_down = True
+
+
+class StudySearcher(Searcher):
+    """Suggests what the ledger asks the study for. (Not pickled with Tune's experiment: nothing of it is ever restored.)"""
+
+    def __init__(self, ledger: Ledger, brakes: Brakes) -> None:
+        super().__init__(metric=ledger.settings.objective, mode=ledger.settings.direction[:3])
+        self.ledger = ledger
+        self.brakes = brakes
+        self.numbers: dict[str, int] = {}  # Tune's trial id -> number in the study
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        with self.brakes.on_write_errors():
+            assignment = self.ledger.ask()
+            if assignment is not None:
+                self.numbers[trial_id] = assignment.number
+                return {"assignment": json.dumps(asdict(assignment))}
+        return Searcher.FINISHED
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self.brakes.running.discard(trial_id)
+        if error:
+            with self.brakes.on_write_errors():
+                self.ledger.lose(self.numbers[trial_id], f"its worker was lost {WORKER_LOSSES_ALLOWED + 1} times")
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the study is in its journal."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore: every start is a fresh one."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StudySearcher:
+        return self
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return (_NotPickled, ())
+
+
+class LedgerScheduler(FIFOScheduler):
+    """Passes every report to the ledger and its verdict back to Tune."""
+
+    def __init__(self, ledger: Ledger, brakes: Brakes) -> None:
+        super().__init__()
+        self.ledger = ledger
+        self.brakes = brakes
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        going_on = False
+        with self.brakes.on_write_errors():
+            number = json.loads(trial.config["assignment"])["number"]
+            if "num_parameters" in result:
+                self.ledger.note_size(number, result["num_parameters"], result["multiply_adds"])
+            going_on = self.ledger.record(number, {key: result[key] for key in REPORTED if key in result})
+        if self.ledger.winding_down:
+            for waiting in tune_controller.get_trials():
+                if waiting.status == Trial.PENDING:
+                    tune_controller.request_stop_trial(waiting)
+        return self.CONTINUE if going_on else self.STOP
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        return None if self.ledger.winding_down else super().choose_trial_to_run(tune_controller)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Tune starts the trial again, from its own checkpoint, as often as WORKER_LOSSES_ALLOWED says."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return (_NotPickled, ())
+
+
+class _NotPickled:
+    """Stands in for an object with open files in the snapshot that Tune writes and nobody reads."""
+
+
+REPORTED = (
+    "status",
+    "error",
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "lr",
+    "wall_seconds",
+    "images_per_second",
+    "diverged",
+    "last",
+    "weights_epoch",
+    "node",
+    "device",
+)
+
+
+def _trial_name(trial: Trial) -> str:
+    return "trial-" + str(json.loads(trial.config["assignment"])["number"])

@@ -1,0 +1,22 @@
+"""Shared fixtures: one quiet process for all tests, real data where it is at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def cifar_dir(name: str) -> Path:
+    """The folder of `cifar10` or `cifar100` in Hugging Face Parquet; skips the test with a reason where it is absent."""
+    root = Path(os.environ.get("WINNOW_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    folder = root / name
+    if not folder.is_dir():
+        pytest.skip(f"no {name} in {root}; set WINNOW_TEST_DATA to a folder that holds it")
+    return folder
