@@ -1,0 +1,49 @@
+"""What came out of a run: Parquet tables, a terminal view and one HTML file. Importing this costs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from reports.run import RunData
+
+__all__ = ["RunData", "read", "show", "winners_table", "write"]
+
+
+def read(run: Path | str) -> RunData:
+    """Read a run folder, at any time: during the run, after a crash, before any retrain. InputError where it is none."""
+    from reports.run import read as read_run
+
+    return read_run(run)
+
+
+def write(run: Path | str) -> Path:
+    """Write `report/*.parquet`, `report/winner.yaml` and `report/report.html` into a run folder; returns the HTML file."""
+    from reports.report import write as write_report
+
+    return write_report(Path(run))
+
+
+def show(run: Path | str, console: Console, top: int = 10) -> None:
+    """Print a run with its `top` best trials; imports neither torch nor plotly nor pandas."""
+    from reports.terminal import show as show_run
+
+    show_run(read(run), console, top)
+
+
+def winners_table(run: Path | str) -> list[dict[str, Any]]:
+    """One dict per retrained config, winners by rank and the baseline last, keyed as the table `winners`."""
+    from reports.winners import winners_table as rows
+
+    return rows(read(run))
+
+
+def __getattr__(name: str) -> Any:
+    if name == "RunData":
+        from reports.run import RunData
+
+        return RunData
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

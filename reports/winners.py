@@ -26,21 +26,64 @@ _T_975 = (
 # fmt: on
 
 
-def winners_table(run: RunData) -> list[Row]:
-    """One row per retrained config, winners by rank and the baseline last, without the parameter columns."""
-    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
-    for line in run.retrain_lines:
-        groups[bool(line["baseline"]), line.get("rank") or 0, line["trial"]].append(line)
+def winners_table(run: RunData, intervals_of_gain: bool = True) -> list[Row]:
+    """One row per retrained config, winners by rank and the baseline last, without the parameter columns.
+
+    Without `intervals_of_gain`, gain_low and gain_high stay None and scipy is not imported.
+    """
+    groups = retrain_groups(run)
     found = {row["trial"]: row for row in trial_rows(run)} if groups else {}
-    rows = [_winner_row(run, lines, found.get(lines[0]["trial"])) for _, lines in sorted(groups.items())]
-    baseline = next((row for row in rows if row["baseline"]), None)
-    return [row | _gain(row, baseline) | {"_accuracies": None} for row in rows]
+    baseline = next((accuracies(lines) for lines in groups if lines[0]["baseline"]), [])
+    rows = []
+    for lines in groups:
+        row = _winner_row(run, lines, found.get(lines[0]["trial"]))
+        others = [] if row["baseline"] else baseline
+        gain, low, high = difference_interval(accuracies(lines), others, intervals_of_gain)
+        rows.append(row | {"gain": gain, "gain_low": low, "gain_high": high})
+    return rows
+
+
+def retrain_groups(run: RunData) -> list[list[Row]]:
+    """The retrain lines of each config, winners by rank and the baseline last; seeds ascend."""
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for line in sorted(run.retrain_lines, key=lambda line: line["seed"]):
+        groups[bool(line["baseline"]), line.get("rank") or 0, line["trial"]].append(line)
+    return [lines for _, lines in sorted(groups.items())]
+
+
+def _winner_row(run: RunData, lines: list[Row], trial: Row | None) -> Row:
+    first = lines[0]
+    values = accuracies(lines)
+    mean, low, high = mean_interval(values)
+    search_accuracy = trial["validation_accuracy"] if trial else None
+    return {
+        "run": run.name,
+        **identity(first),
+        "num_seeds": len(values),
+        "num_failed": len(lines) - len(values),
+        "test_accuracy": mean,
+        "test_accuracy_std": stdev(values) if len(values) > 1 else None,
+        "test_accuracy_low": low,
+        "test_accuracy_high": high,
+        **{key: _mean(lines, key) for key in ("test_loss", "train_accuracy", "wall_seconds")},
+        "search_objective": finite(first.get("search_value")),
+        "search_accuracy": search_accuracy,
+        "gap": None if mean is None or search_accuracy is None else search_accuracy - mean,
+        "num_parameters": first.get("num_parameters"),
+        "multiply_adds": first.get("multiply_adds"),
+        "config": json.dumps(first.get("config")),
+    }
+
+
+def _mean(lines: list[Row], key: str) -> float | None:
+    values = [finite(line.get(key)) for line in lines if line["status"] == "completed"]
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def retrain_rows(run: RunData) -> list[Row]:
     """One row per retrained config and seed, in the order of `winners_table`."""
-    lines = sorted(run.retrain_lines, key=lambda r: (bool(r["baseline"]), r.get("rank") or 0, r["trial"], r["seed"]))
-    return [_retrain_row(run, line) for line in lines]
+    return [_retrain_row(run, line) for lines in retrain_groups(run) for line in lines]
 
 
 def _retrain_row(run: RunData, line: Row) -> Row:
@@ -85,12 +128,14 @@ def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None, 
     return mean, mean - half, mean + half
 
 
-def difference_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float | None, float | None, float | None]:
-    """mean(a) - mean(b) and its 95 % interval with unequal variances (Welch, 1947)."""
+def difference_interval(
+    a: Sequence[float], b: Sequence[float], interval: bool = True
+) -> tuple[float | None, float | None, float | None]:
+    """mean(a) - mean(b) and, where asked for, its 95 % interval with unequal variances (Welch, 1947)."""
     if not a or not b:
         return None, None, None
     difference = fmean(a) - fmean(b)
-    if len(a) < 2 or len(b) < 2:
+    if not interval or len(a) < 2 or len(b) < 2:
         return difference, None, None
     va, vb = stdev(a) ** 2 / len(a), stdev(b) ** 2 / len(b)
     if va + vb == 0:

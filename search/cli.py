@@ -60,10 +60,21 @@ def _together(*options: Option) -> Option:
 
 space_options = _together(
     click.argument("space"),
-    click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override any key, e.g. --set optimizer.lr=0.01; may be repeated."),
+    click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="PATH=VALUE",
+        help="Override any key, e.g. --set optimizer.lr=0.01; may be repeated.",
+    ),
 )
 data_options = _together(
-    click.option("--data-dir", type=click.Path(path_type=Path), envvar="WINNOW_DATA_DIR", help="Where cifar10 and cifar100 are stored.  [default: data]"),
+    click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path),
+        envvar="WINNOW_DATA_DIR",
+        help="Where cifar10 and cifar100 are stored.  [default: data]",
+    ),
     click.option("--download", is_flag=True, help="Download the data set if it is not there."),
 )
 run_options = _together(
@@ -74,14 +85,34 @@ search_options = _together(
     click.option("--trials", type=click.IntRange(min=1), help="How many trials to run.  [default: the space's]"),
     click.option("--time-budget", metavar="TIME", help="Stop in order after this long: 90s, 5m, 2h."),
     click.option("--objective", type=click.Choice(["validation_accuracy", "validation_loss"])),
-    click.option("--sampler", type=click.Choice(["tpe", "gp", "random", "qmc"]), help="Optuna's sampler.  [default: the space's, or tpe]"),
-    click.option("--grace-epochs", type=click.IntRange(min=1), help="First rung of ASHA.  [default: a sixteenth of the epochs]"),
-    click.option("--reduction-factor", type=click.FloatRange(min=1, min_open=True), help="Ratio between rungs.  [default: 3]"),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes splits, suggestions, initial weights and data order."),
+    click.option(
+        "--sampler",
+        type=click.Choice(["tpe", "gp", "random", "qmc"]),
+        help="Optuna's sampler.  [default: the space's, or tpe]",
+    ),
+    click.option(
+        "--grace-epochs", type=click.IntRange(min=1), help="First rung of ASHA.  [default: a sixteenth of the epochs]"
+    ),
+    click.option(
+        "--reduction-factor", type=click.FloatRange(min=1, min_open=True), help="Ratio between rungs.  [default: 3]"
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Fixes splits, suggestions, initial weights and data order.",
+    ),
 )
 retrain_options = _together(
-    click.option("--top", type=click.IntRange(min=1), help="How many of the best configs to retrain.  [default: the space's, or 3]"),
-    click.option("--seeds", type=click.IntRange(min=1), help="How many fresh seeds each.  [default: the space's, or 3]"),
+    click.option(
+        "--top",
+        type=click.IntRange(min=1),
+        help="How many of the best configs to retrain.  [default: the space's, or 3]",
+    ),
+    click.option(
+        "--seeds", type=click.IntRange(min=1), help="How many fresh seeds each.  [default: the space's, or 3]"
+    ),
 )
 device_options = _together(
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
@@ -131,7 +162,7 @@ def search(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 
 @cli.command()
 @click.argument("run")
-@click.option("--trials", type=click.IntRange(min=1), hidden=True)
+@click.option("--time-budget", metavar="TIME", help="For this start.  [default: the run's own]")
 @data_options
 @device_options
 def resume(run: str, **options: Any) -> int:
@@ -142,7 +173,12 @@ def resume(run: str, **options: Any) -> int:
     folder = open_run(run)
     with _view(options) as view:
         outcome = operations.resume(
-            folder, devices=_devices(options), view=view, source=_source(options, default=None), address=options["address"]
+            folder,
+            devices=_devices(options),
+            view=view,
+            source=_source(options, default=None),
+            time_budget=options["time_budget"],
+            address=options["address"],
         )
     _print_outcome(folder, outcome)
     _report(folder)

@@ -68,9 +68,13 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise InputError(f"{self.path}: another winnow process is working on this run; wait for it, or stop it") from None
+            raise InputError(
+                f"{self.path}: another winnow process is working on this run; wait for it, or stop it"
+            ) from None
         except OSError as error:
-            raise InputError(f"{self.path}: cannot write here ({error.strerror}); a run needs a writable folder") from error
+            raise InputError(
+                f"{self.path}: cannot write here ({error.strerror}); a run needs a writable folder"
+            ) from error
         try:
             yield
         finally:

@@ -96,7 +96,7 @@ class Ledger:
         self._open: dict[int, OpenTrial] = {}
         self._seen: dict[str, int] = {}  # config hash -> trial
         self._readopted: deque[Assignment] = deque()
-        self._storage, self._study, self._study_id = _open_study(folder, settings.direction)
+        self._storage, self._study, self._study_id = open_study(folder, settings.direction)
         self._rebuild()
         self._lines = JsonLines(folder.epochs)
 
@@ -328,14 +328,12 @@ class Ledger:
             self._study.enqueue_trial(self.space.encode(raw), user_attrs={"source": f"start_from:{name}"})
 
 
-def _open_study(folder: RunFolder, direction: str) -> tuple[JournalStorage, optuna.Study, int]:
+def open_study(folder: RunFolder, direction: str) -> tuple[JournalStorage, optuna.Study, int]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     repair_journal(folder.journal)
     try:
         storage = JournalStorage(JournalFileBackend(str(folder.journal)))
-        study = optuna.create_study(
-            storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True
-        )
+        study = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True)
     except OSError as error:
         raise InputError(f"{folder.journal}: cannot be opened ({error.strerror or error})") from error
     return storage, study, storage.get_study_id_from_name(STUDY_NAME)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,11 @@ from search import provenance
 from search.devices import Devices, Plan, plan_resources
 from search.folder import SCHEMA_VERSION, RunFolder, create, refuse_existing
 from search.progress import View
-from search.settings import Settings
+from search.settings import Settings, parse_duration
 from spaces.check import check
 from spaces.errors import InputError
+from spaces.nodes import draw
+from spaces.probe import completions
 from spaces.schema import Data
 from spaces.space import Space
 
@@ -47,7 +49,7 @@ def search(
     refuse_existing(runs_dir, name)
     view.step("reading the data")
     data = load_data(space, source)
-    check(space, data.image_shape, data.num_classes)
+    check(space, data.image_shape)
     with _ray(view, devices, address) as ray:
         plan = plan_resources(ray, devices, settings.trials)
         study = _study(space, settings, data, source, plan)
@@ -57,11 +59,19 @@ def search(
 
 
 def resume(
-    folder: RunFolder, *, devices: Devices, view: View, source: Source | None = None, address: str | None = None
+    folder: RunFolder,
+    *,
+    devices: Devices,
+    view: View,
+    source: Source | None = None,
+    time_budget: str | None = None,
+    address: str | None = None,
 ) -> Outcome:
     """Go on with a search: open trials from their checkpoints, then new ones up to the number asked for."""
     study = folder.read_study()
     space, settings = space_of(folder), Settings.from_dict(study["settings"])
+    if time_budget is not None:
+        settings = replace(settings, time_budget_seconds=parse_duration(time_budget))
     with folder.locked():
         view.step("reading the data")
         data = load_data(space, source or Source(Path(study["data_dir"])))
@@ -86,8 +96,6 @@ def retrain(
     address: str | None = None,
 ) -> int:
     """Train the best configs and the baseline with fresh seeds on train + validation, and test each once."""
-    from dataclasses import replace
-
     from search.retrain import choose_candidates
     from search.retrain import retrain as run_retraining
 
@@ -101,7 +109,9 @@ def retrain(
         data = load_data(space, source or Source(Path(study["data_dir"])))
         with _ray(view, devices, address) as ray:
             plan = plan_resources(ray, devices, len(candidates) * settings.retrain.seeds)
-            view.step(f"retraining {len(candidates)} configurations, {settings.retrain.seeds} seeds each, on train + validation")
+            view.step(
+                f"retraining {len(candidates)} configurations, {settings.retrain.seeds} seeds each, on train + validation"
+            )
             job = _job(folder, plan, settings)
             return run_retraining(ray, folder, candidates, settings, data, job, plan.per_trial, view.message)
 
@@ -118,7 +128,7 @@ def load_data(space: Space, source: Source) -> ImageData:
 
 
 def data_of(space: Space) -> Data:
-    return space.example().data
+    return space.config(draw(space.root, next(completions({}, 0)))).data
 
 
 def _run(
@@ -132,7 +142,8 @@ def _run(
         view.watch(ledger)
         view.step(plan.explanation)
         try:
-            return run_search(ledger, data, _job(folder, plan, settings), Resources(plan.cpus_per_trial, plan.gpus_per_trial))
+            resources = Resources(plan.cpus_per_trial, plan.gpus_per_trial)
+            return run_search(ledger, data, _job(folder, plan, settings), resources, view.message)
         finally:
             ledger.close()
 

@@ -43,7 +43,9 @@ class View:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Nothing was opened."""
 
     def watch(self, ledger: Ledger) -> None:
@@ -96,7 +98,9 @@ class LiveView(View):
         self._live.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._live.__exit__(kind, error, trace)
 
     def on_event(self, event: Event) -> None:
@@ -148,7 +152,9 @@ class LiveView(View):
         number, value, config = self._incumbent
         assert self.ledger is not None
         return Text.assemble(
-            ("best  ", "bold"), (f"{value:.4f}", "bold green"), f" {self.ledger.settings.objective}, trial {number}: ",
+            ("best  ", "bold"),
+            (f"{value:.4f}", "bold green"),
+            f" {self.ledger.settings.objective}, trial {number}: ",
             (describe(config), "dim"),
         )
 
@@ -207,5 +213,3 @@ def _clock(seconds: float | None) -> str:
     minutes, rest = divmod(int(seconds or 0), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-

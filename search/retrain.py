@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,6 @@ def retrain(
     job: Job,
     resources: dict[str, float],
     listener: Callable[[str], None],
-    tick: Callable[[], None],
 ) -> int:
     """Train every candidate with every seed that has no line yet; the number of trainings done. In parallel, as Ray tasks."""
     done = {(line["trial"], line["seed"]) for line in read_json_lines(folder.retrained)}
@@ -62,8 +61,7 @@ def retrain(
     num_done = 0
     try:
         while waiting:
-            tick()
-            ready, _ = ray.wait(list(waiting), num_returns=1, timeout=0.2)
+            ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
             for reference in ready:
                 candidate, seed = waiting.pop(reference)
                 result, curve = ray.get(reference)
@@ -189,6 +187,8 @@ def _train_and_test(
 
 def _outcome(result: dict[str, Any]) -> str:
     if result["status"] == "completed":
-        return f"test accuracy {result['test_accuracy']:.4f} ({result['epochs']} epochs, {result['wall_seconds']:.0f} s)"
+        return (
+            f"test accuracy {result['test_accuracy']:.4f} ({result['epochs']} epochs, {result['wall_seconds']:.0f} s)"
+        )
     last_line = result.get("error", "").strip().splitlines()[-1:]
     return result["status"] + (f": {last_line[0]}" if last_line else "")

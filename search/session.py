@@ -31,6 +31,9 @@ def ray_session(num_cpus: int | None = None, num_gpus: int | None = None, addres
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
     import ray
 
+    # What goes wrong is said in our own words; Ray's and Tune's loggers would tear the progress view apart.
+    for name in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if ray.is_initialized():
         yield ray
         return
@@ -40,7 +43,7 @@ def ray_session(num_cpus: int | None = None, num_gpus: int | None = None, addres
             address=address or "local",
             include_dashboard=False,
             log_to_driver=False,
-            logging_level=logging.ERROR,
+            logging_level=logging.CRITICAL,
             configure_logging=False,
             **resources,
         )

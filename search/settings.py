@@ -66,7 +66,9 @@ def settings_for(
     of_space = space.settings
     grace = grace_epochs or of_space.grace_epochs or default_grace_epochs(space.max_epochs)
     if grace > space.max_epochs:
-        raise InputError(f"grace_epochs: must not exceed the {space.max_epochs} epochs of the training, but got {grace}")
+        raise InputError(
+            f"grace_epochs: must not exceed the {space.max_epochs} epochs of the training, but got {grace}"
+        )
     return Settings(
         trials=trials or of_space.trials,
         max_epochs=space.max_epochs,

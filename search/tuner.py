@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +49,13 @@ class Outcome:
     wall_seconds: float
 
 
-def run_search(ledger: Ledger, data: ImageData, job: Job, resources: Resources, tick: Callable[[], None]) -> Outcome:
+def run_search(ledger: Ledger, data: ImageData, job: Job, resources: Resources, say: Callable[[str], None]) -> Outcome:
     """Run trials until the ledger has no more, the time budget is over, or a signal asks to stop.
 
-    `tick` is called several times a second, on the driver's thread. A failure to write (a full disk) ends the search and is
-    raised again once Tune has let go of the workers.
+    `say` gets a line for each worker that is lost. A failure to write (a full disk) ends the search and is raised again once
+    Tune has let go of the workers.
     """
-    brakes = Brakes(ledger, tick)
+    brakes = Brakes(ledger, say)
     storage = tempfile.mkdtemp(prefix="winnow-tune-")  # what Tune insists on writing; of no use to anyone
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, data=data, job=job), {"cpu": resources.cpus, "gpu": resources.gpus}
@@ -93,20 +92,19 @@ def run_search(ledger: Ledger, data: ImageData, job: Job, resources: Resources, 
 class Brakes(tune.Stopper, tune.Callback):
     """Brings a search to a halt. First the running epochs may end; `stop_all` is for when none runs, or no one can wait."""
 
-    def __init__(self, ledger: Ledger, tick: Callable[[], None]) -> None:
+    def __init__(self, ledger: Ledger, say: Callable[[str], None]) -> None:
         self.ledger = ledger
-        self.tick = tick
+        self.say = say
         self.started = time.monotonic()
         self.num_signals = 0
         self.out_of_time = False
         self.error: OSError | None = None
-        self.running: set[str] = set()  # Tune's ids
+        self.running: set[str] = set()  # Tune's ids; those whose epoch is waited for before a halt
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        self.tick()
         budget = self.ledger.settings.time_budget_seconds
         elapsed = time.monotonic() - self.started
         if budget is not None and elapsed > budget:
@@ -123,10 +121,14 @@ class Brakes(tune.Stopper, tune.Callback):
         )
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self.running.add(trial.trial_id)
+        # One that Tune starts after the brakes were pulled has done nothing yet, so nobody waits for it.
+        if not self.ledger.winding_down:
+            self.running.add(trial.trial_id)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.discard(trial.trial_id)
+        number = json.loads(trial.config["assignment"])["number"]
+        self.say(f"trial {number}: its worker was lost; it goes on from its checkpoint on another one")
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
@@ -204,14 +206,7 @@ class LedgerScheduler(FIFOScheduler):
             if "num_parameters" in result:
                 self.ledger.note_size(number, result["num_parameters"], result["multiply_adds"])
             going_on = self.ledger.record(number, {key: result[key] for key in REPORTED if key in result})
-        if self.ledger.winding_down:
-            for waiting in tune_controller.get_trials():
-                if waiting.status == Trial.PENDING:
-                    tune_controller.request_stop_trial(waiting)
         return self.CONTINUE if going_on else self.STOP
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        return None if self.ledger.winding_down else super().choose_trial_to_run(tune_controller)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Tune starts the trial again, from its own checkpoint, as often as WORKER_LOSSES_ALLOWED says."""

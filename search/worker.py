@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import torch
 
     from search.training.data import ImageData
-    from spaces.schema import Config
 
 
 @dataclass(frozen=True)

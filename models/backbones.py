@@ -1,0 +1,162 @@
+"""Trained networks without their class layer: torchvision's classification models, and winners of earlier runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from models.weights import load_into, read_file, state_dict
+from spaces import yaml12
+from spaces.errors import InputError
+from spaces.schema import Model, TrainedBackbone, Transfer
+
+WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors")
+
+# What some of torchvision's models need besides their name, given the image's side in pixels.
+TORCHVISION_KEYS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "googlenet": lambda side: {"aux_logits": False, "init_weights": True},
+    "inception": lambda side: {"aux_logits": False, "init_weights": True},
+    "maxvit": lambda side: {"input_size": (side, side)},
+    "vit": lambda side: {"image_size": side},
+}
+
+# Auxiliary classifiers, which only training from scratch needs.
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+
+
+def torchvision_backbone(model: Transfer, side: int) -> tuple[nn.Module, int]:
+    """The network and the width of its features; takes images [N, 3, side, side]."""
+    assert isinstance(model.backbone, str)
+    names = torchvision.models.list_models(module=torchvision.models)
+    if model.backbone not in names:
+        raise InputError(f"model.backbone: torchvision has no {model.backbone!r}{_near(model.backbone, names)}")
+    keys = TORCHVISION_KEYS.get(re.split(r"[_\d]", model.backbone)[0], lambda side: {})(side)
+    named_weights = model.weights != "none" and not _is_file(model.weights)
+    if named_weights and "aux_logits" in keys:
+        keys["transform_input"] = True  # these weights expect pixels in [-1, 1] rather than by mean and std
+    try:
+        network = torchvision.models.get_model(model.backbone, **keys)
+    except (AssertionError, ValueError) as error:
+        raise InputError(f"model.backbone: {model.backbone} cannot take images of {side}x{side}: {error}") from error
+    width, dropped = cut_classes(network, f"model.backbone: {model.backbone}")
+    if model.weights != "none":
+        path = _named_file(model.backbone, model.weights) if named_weights else Path(model.weights)
+        tensors = state_dict(read_file(path, "model.weights", _device(network)), path, "model.weights")
+        tensors = {_modern(name): value for name, value in tensors.items() if not name.startswith(AUXILIARY)}
+        load_into(network, _without(tensors, dropped), path, "model.weights", f"backbone {model.backbone}")
+    return network, width
+
+
+def trained_backbone(
+    backbone: TrainedBackbone,
+    image_shape: tuple[int, int, int],
+    build: Callable[[Model, tuple[int, int, int], int], nn.Module],
+) -> tuple[nn.Module, int]:
+    """A network that Winnow trained, and the width of its features: all but its class layer (and the norm after that)."""
+    path = Path(backbone.weights)
+    key = "model.backbone.weights"
+    content = read_file(path, key, torch.device("cpu"))
+    if backbone.config is None and "config" not in content:
+        raise InputError(
+            f"{key}: {path} brings no config; state `config`, the recipe that the weights were trained with"
+        )
+    stored = content.get("config") if backbone.config is None else _read_config(Path(backbone.config))
+    model = _parse_model(stored, backbone.config or backbone.weights)
+    if isinstance(model, Transfer):
+        model = model.model_copy(update={"weights": "none"})  # the file brings them
+    network = build(model, image_shape, 1)
+    width, dropped = cut_classes(network, f"model.backbone: {model.name}")
+    height_width = "x".join(map(str, image_shape))
+    kind = f"a {model.name} for images of {height_width} (see `resize` where it was trained on another size)"
+    load_into(network, _without(state_dict(content, path, key), dropped), path, key, kind)
+    return network, width
+
+
+def cut_classes(network: nn.Module, where: str) -> tuple[int, tuple[str, ...]]:
+    """Replace the class layer, and what follows it in its sequence, by identities.
+
+    Returns the width of the features and the names of what was replaced, each with a full stop behind.
+    """
+    linear = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+    # SqueezeNet classifies with a 1x1 convolution before its average pooling.
+    layers = linear or [name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)]
+    if not layers:
+        raise InputError(f"{where} has no linear layer to replace")
+    parent_name, _, own_name = layers[-1].rpartition(".")
+    parent = network.get_submodule(parent_name)
+    classes = network.get_submodule(layers[-1])
+    assert isinstance(classes, nn.Linear | nn.Conv2d)
+    width = classes.in_features if isinstance(classes, nn.Linear) else classes.in_channels
+    names = [own_name]
+    if linear and isinstance(parent, nn.Sequential):
+        siblings = [name for name, _ in parent.named_children()]
+        names = siblings[siblings.index(own_name) :]
+    for name in names:
+        setattr(parent, name, nn.Identity())
+    return width, tuple(f"{parent_name}.{name}.".lstrip(".") for name in names)
+
+
+def _is_file(weights: str) -> bool:
+    return weights.endswith(WEIGHT_SUFFIXES) or "/" in weights
+
+
+def _named_file(backbone: str, weights: str) -> Path:
+    """Where torch keeps torchvision's weights of that name once they were downloaded."""
+    known = torchvision.models.get_model_weights(backbone)
+    if weights not in known.__members__:
+        near = _near(weights, list(known.__members__))
+        raise InputError(
+            f"model.weights: {backbone} has no weights {weights!r}{near}; allowed: none, "
+            f"{', '.join(known.__members__)}, or a file that ends in {', '.join(WEIGHT_SUFFIXES)}"
+        )
+    url = known[weights].url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if not path.is_file():
+        raise InputError(f"model.weights: {backbone} {weights} is not at {path}; Winnow does not download: fetch {url}")
+    return path
+
+
+def _near(given: str, allowed: list[str]) -> str:
+    near = get_close_matches(given, allowed, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def _modern(name: str) -> str:
+    """torchvision's DenseNet files say `denselayer1.norm.1.weight` where the network says `denselayer1.norm1.weight`."""
+    return re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", name)
+
+
+def _without(tensors: dict[str, Tensor], dropped: tuple[str, ...]) -> dict[str, Tensor]:
+    return {name: value for name, value in tensors.items() if not name.startswith(dropped)}
+
+
+def _read_config(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(
+            f"model.backbone.config: no such file: {path} (relative paths count from the working directory)"
+        )
+    return yaml12.load(path.read_text(encoding="utf-8"), str(path)).tree  # JSON is YAML
+
+
+def _parse_model(config: Any, source: str) -> Model:
+    raw = config.get("model", config) if isinstance(config, dict) else config
+    try:
+        return TypeAdapter(Model).validate_python(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(["model", *map(str, first["loc"])])
+        raise InputError(
+            f"model.backbone: {source} is no config with a fixed model: {place}: {first['msg']}"
+        ) from error

@@ -1,0 +1,44 @@
+"""A model config -> a network that maps images [N, C, H, W] (float) to logits [N, num_classes]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from models.cnn import cnn
+from models.custom import custom
+from models.mixture import mixture
+from models.mlp import mlp
+from models.residual import residual
+from models.transfer import transfer
+from spaces.schema import Custom, Model
+
+
+def build(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """Weights come from torch's global generator (seed it first). Raises InputError where the config does not fit the images."""
+    family = "custom" if isinstance(model, Custom) else model.name
+    return MODELS[family](model, image_shape, num_classes)
+
+
+def parameter_groups(network: nn.Module, lr: float) -> list[dict[str, Any]]:
+    """What to give the optimizer: parameters that train, each group with its own `lr`; a schedule scales them all alike.
+
+    A network that wants more than one rate defines a method `parameter_groups(lr)` which returns such a list.
+    """
+    own: Callable[[float], list[dict[str, Any]]] | None = getattr(network, "parameter_groups", None)
+    groups = own(lr) if own else [{"params": list(network.parameters()), "lr": lr}]
+    trained = [{**group, "params": [weight for weight in group["params"] if weight.requires_grad]} for group in groups]
+    return [group for group in trained if group["params"]]
+
+
+MODELS: dict[str, Callable[[Any, tuple[int, int, int], int], nn.Module]] = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "residual": residual,
+    "mixture": mixture,
+    "transfer": partial(transfer, build=build),
+    "custom": custom,
+}

@@ -1,0 +1,47 @@
+"""Convolution stages, then a fully connected head: LeNet (LeCun et al., 1998) and its descendants."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, sequence
+from spaces.schema import Cnn, Stage
+from spaces.shapes import trace
+
+
+def cnn(model: Cnn, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """Raises ShapeError where the stages leave nothing of the image."""
+    shapes = dict(trace(model, image_shape, num_classes))
+    widths = [image_shape[0], *(stage.filters for stage in model.stages)]
+    stages = [_stage(model, stage, channels) for stage, channels in zip(model.stages, widths, strict=False)]
+    network = sequence(
+        stages=nn.Sequential(*stages),
+        features=flatten(model.features),
+        head=head(
+            shapes["features"][0],
+            model.head,
+            num_classes,
+            model.activation,
+            model.head_norm,
+            model.dropout,
+            model.dropout_place,
+        ),
+    )
+    initialize(network, model.init)
+    return network
+
+
+def _stage(model: Cnn, stage: Stage, in_channels: int) -> nn.Sequential:
+    norm_follows = model.norm != "none" and model.norm_place == "after_conv"
+    kernel = (stage.kernel, stage.padding, stage.stride)
+    norms = {model.norm_place: norm_2d(model.norm, stage.filters)}
+    return sequence(
+        # A bias that a norm follows would be taken away again.
+        conv=conv(in_channels, stage.filters, *kernel, bias=not norm_follows),
+        norm=norms.get("after_conv"),
+        activation=ACTIVATIONS[model.activation](),
+        norm_after_activation=norms.get("after_activation"),
+        pool=pool(stage.pool, stage.pool_size),
+        norm_after_pool=norms.get("after_pool"),
+        dropout=nn.Dropout2d(model.stage_dropout) if model.stage_dropout > 0 else None,
+    )

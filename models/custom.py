@@ -1,0 +1,64 @@
+"""A user's own network, by import path; no fork needed."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+from torch import nn
+
+from spaces.errors import InputError
+from spaces.schema import Custom
+
+
+def custom(model: Custom, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """Call `package.module:function` with image_shape=(C, H, W), num_classes and the model's other keys.
+
+    The module may define `parameter_groups(lr)`, see `models.parameter_groups`. Raises InputError whatever goes wrong.
+    """
+    keys: dict[str, Any] = {"image_shape": image_shape, "num_classes": num_classes, **(model.model_extra or {})}
+    function = _load(model.name)
+    _check_keys(model.name, function, keys)
+    try:
+        network = function(**keys)
+    except Exception as error:  # code of the user's: it may raise anything, and the message must say where
+        raise InputError(f"model {model.name} raised {type(error).__name__}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise InputError(f"model {model.name} must return a torch.nn.Module, but returned {type(network).__name__}")
+    return network
+
+
+def _load(name: str) -> Callable[..., Any]:
+    module_name, _, function_name = name.partition(":")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # an installed command does not look there, `python -m` does
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # code of the user's runs here
+        raise InputError(
+            f"model {name}: importing {module_name} failed with {type(error).__name__}: {error}; "
+            "the package must be installed or lie in the working directory"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        near = get_close_matches(function_name, public, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"model {name}: module {module_name} has no function {function_name}{hint}")
+    return function
+
+
+def _check_keys(name: str, function: Callable[..., Any], keys: dict[str, Any]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some callables written in C have none
+        return
+    try:
+        signature.bind(**keys)
+    except TypeError as error:
+        raise InputError(f"model {name}: {error}; its signature is {signature}, and it was given {keys}") from error

@@ -1,0 +1,141 @@
+"""The layers that families share, by their config names, and how their weights begin."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,  # slope 0.01
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+POOLS: dict[str, Callable[[int], nn.Module] | None] = {
+    "max": nn.MaxPool2d,
+    "avg": nn.AvgPool2d,
+    "none": None,
+}
+
+# The first is for feature maps, the second for vectors.
+NORMS: dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]] | None] = {
+    "batch": (nn.BatchNorm2d, nn.BatchNorm1d),
+    "none": None,
+}
+
+INITIALIZATIONS: dict[str, Callable[[Tensor], object] | None] = {
+    "default": None,  # PyTorch's own, of weights and biases
+    "kaiming_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "kaiming_uniform": partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
+    "xavier_normal": nn.init.xavier_normal_,
+    "xavier_uniform": nn.init.xavier_uniform_,
+    "orthogonal": nn.init.orthogonal_,
+}
+
+
+def sequence(**layers: nn.Module | None) -> nn.Sequential:
+    """The layers in order under their names; None stands for no layer."""
+    return nn.Sequential(OrderedDict((name, layer) for name, layer in layers.items() if layer is not None))
+
+
+def conv(
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    padding: int | Literal["same"] = "same",
+    stride: int = 1,
+    groups: int = 1,
+    bias: bool = True,
+) -> nn.Conv2d:
+    """A convolution; `same` padding gives ceil(size / stride), for even kernels too."""
+    if padding == "same" and kernel % 2 == 0:
+        return SameConv2d(in_channels, out_channels, kernel, stride, groups=groups, bias=bias)
+    width = kernel // 2 if padding == "same" else padding
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, width, groups=groups, bias=bias)
+
+
+class SameConv2d(nn.Conv2d):
+    """An even kernel needs one pixel more on the right and below than on the left and above."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        before = (self.kernel_size[0] - 1) // 2
+        after = self.kernel_size[0] // 2
+        return super().forward(F.pad(images, (before, after, before, after)))
+
+
+def pool(kind: str, size: int) -> nn.Module | None:
+    build = POOLS[kind]
+    return None if build is None else build(size)
+
+
+def norm_2d(kind: str, channels: int) -> nn.Module | None:
+    pair = NORMS[kind]
+    return None if pair is None else pair[0](channels)
+
+
+def norm_1d(kind: str, width: int) -> nn.Module | None:
+    pair = NORMS[kind]
+    return None if pair is None else pair[1](width)
+
+
+def dropout(p: float) -> nn.Module | None:
+    return nn.Dropout(p) if p > 0 else None
+
+
+def flatten(kind: str) -> nn.Module:
+    """Feature maps [N, C, H, W] to vectors: `flatten` keeps all values, `avg` one mean per channel."""
+    return nn.Flatten() if kind == "flatten" else nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def head(
+    in_features: int,
+    widths: Sequence[int],
+    num_classes: int,
+    activation: str,
+    norm: str = "none",
+    dropout_rate: float = 0.0,
+    dropout_place: Literal["hidden", "last", "inputs"] = "hidden",
+    logits_norm: str = "none",
+) -> nn.Sequential:
+    """Vectors [N, in_features] to logits [N, num_classes]: linear, norm, activation per hidden width, then `classes`.
+
+    Dropout stands after every hidden layer, once before the class layer (`last`), or before every linear layer (`inputs`).
+    A layer that a norm follows has no bias: the norm would take it away again.
+    """
+    hidden: list[nn.Module] = []
+    for width in widths:
+        layer = sequence(
+            dropout_before=dropout(dropout_rate) if dropout_place == "inputs" else None,
+            linear=nn.Linear(in_features, width, bias=norm == "none"),
+            norm=norm_1d(norm, width),
+            activation=ACTIVATIONS[activation](),
+            dropout=dropout(dropout_rate) if dropout_place == "hidden" else None,
+        )
+        hidden.append(layer)
+        in_features = width
+    return sequence(
+        hidden=nn.Sequential(*hidden) if hidden else None,
+        dropout=dropout(dropout_rate) if dropout_place != "hidden" else None,
+        classes=nn.Linear(in_features, num_classes, bias=logits_norm == "none"),
+        norm=norm_1d(logits_norm, num_classes),
+    )
+
+
+def initialize(module: nn.Module, scheme: str) -> None:
+    """Draw the weights of all convolutions and linear layers anew, from torch's global generator; biases become zero."""
+    draw = INITIALIZATIONS[scheme]
+    if draw is None:
+        return
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            draw(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

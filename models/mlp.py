@@ -1,0 +1,18 @@
+"""Multi-layer perceptron."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from models.layers import head, initialize, sequence
+from spaces.schema import Mlp
+
+
+def mlp(model: Mlp, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """Flatten, then for each hidden width: linear, norm, activation, dropout; then the class layer."""
+    layers = head(math.prod(image_shape), model.hidden, num_classes, model.activation, model.norm, model.dropout)
+    network = sequence(features=nn.Flatten(), head=layers)
+    initialize(network, model.init)
+    return network

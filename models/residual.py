@@ -1,0 +1,74 @@
+"""Residual network of basic blocks (He et al., 2016), with a scale on the branch (Szegedy et al., 2017)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, sequence
+from spaces.schema import Residual, ResidualStage
+from spaces.shapes import trace
+
+
+def residual(model: Residual, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """Raises ShapeError where the stages' pools leave nothing of the image."""
+    shapes = dict(trace(model, image_shape, num_classes))
+    widths = [model.stem, *(stage.filters for stage in model.stages)]
+    stages = [_stage(model, stage, channels) for stage, channels in zip(model.stages, widths, strict=False)]
+    network = sequence(
+        stem=nn.Sequential(*_unit(model, image_shape[0], model.stem)),
+        stages=nn.Sequential(*stages),
+        features=flatten(model.features),
+        head=head(
+            shapes["features"][0],
+            model.head,
+            num_classes,
+            model.activation,
+            model.head_norm,
+            model.dropout,
+            model.dropout_place,
+            model.logits_norm,
+        ),
+    )
+    initialize(network, model.init)
+    return network
+
+
+class ResidualBlock(nn.Module):
+    """`scale * branch(x) + shortcut(x)`, or the branch alone where `skip` is off; [N, C, H, W]."""
+
+    def __init__(self, model: Residual, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        first = _unit(model, in_channels, out_channels, stride, model.groups)
+        second = _unit(model, out_channels, out_channels, 1, model.groups)
+        self.branch = nn.Sequential(*first, *second)
+        self.scale = model.scale
+        self.shortcut = _shortcut(model, in_channels, out_channels, stride) if model.skip else None
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.shortcut is None:
+            return self.branch(images)
+        return self.scale * self.branch(images) + self.shortcut(images)
+
+
+def _stage(model: Residual, stage: ResidualStage, in_channels: int) -> nn.Sequential:
+    blocks = [ResidualBlock(model, in_channels, stage.filters, stage.stride)]
+    blocks += [ResidualBlock(model, stage.filters, stage.filters, 1) for _ in range(stage.blocks - 1)]
+    return sequence(blocks=nn.Sequential(*blocks), pool=pool(stage.pool, stage.pool_size))
+
+
+def _unit(model: Residual, in_channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    """3x3 convolution, activation, and the norm in its place."""
+    norm = norm_2d(model.norm, out_channels)
+    activation = ACTIVATIONS[model.activation]()
+    norm_follows = norm is not None and model.norm_place == "after_conv"
+    convolution = conv(in_channels, out_channels, 3, stride=stride, groups=groups, bias=not norm_follows)
+    if norm is None:
+        return [convolution, activation]
+    return [convolution, norm, activation] if norm_follows else [convolution, activation, norm]
+
+
+def _shortcut(model: Residual, in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    if in_channels == out_channels and stride == 1:
+        return nn.Identity()
+    norm = norm_2d(model.norm, out_channels)
+    return sequence(conv=conv(in_channels, out_channels, 1, stride=stride, bias=norm is None), norm=norm)

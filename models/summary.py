@@ -1,0 +1,128 @@
+"""What a network costs, layer by layer, without its memory or its time: it is built and run on torch's meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.build import build
+from spaces.errors import InputError
+from spaces.schema import Custom, Model, TrainedBackbone, Transfer
+from spaces.shapes import trace
+
+BATCH = 2  # a batch norm in training mode refuses one vector
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One layer in the order of the forward pass; `output_shape` is without the batch."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    num_parameters: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts of the whole network, for one image; norms, activations and pools count no multiply-adds."""
+
+    num_parameters: int
+    multiply_adds: int
+    layers: list[LayerSummary]
+
+
+def summarize(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> Summary:
+    """Raises InputError if the network cannot be built for such images, or gives other than `num_classes` logits."""
+    trace(model, image_shape, num_classes)  # names the guilty stage
+    with torch.random.fork_rng(devices=[]):
+        network = _blank(model, image_shape, num_classes)
+        device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+        images = torch.zeros(BATCH, *image_shape, device=device)
+        layers, logits, flops = _run(network, images, f"model {model.name}")
+    given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if given != (BATCH, num_classes):
+        raise InputError(f"model {model.name}: must give logits of shape {(BATCH, num_classes)}, but gave {given}")
+    return Summary(sum(weight.numel() for weight in network.parameters()), flops // (2 * BATCH), layers)
+
+
+def check_buildable(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    """Build the network and run one batch; raises InputError that says what does not fit."""
+    summarize(model, image_shape, num_classes)
+
+
+def _blank(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    if isinstance(model, Custom) or (isinstance(model, Transfer) and isinstance(model.backbone, TrainedBackbone)):
+        return build(model, image_shape, num_classes)  # a user's code need not know the meta device
+    try:
+        with torch.device("meta"):
+            return build(model, image_shape, num_classes)
+    except NotImplementedError:  # torchvision's RegNet computes its widths with tensors
+        return build(model, image_shape, num_classes).to("meta")
+
+
+def _run(network: nn.Module, images: Tensor, where: str) -> tuple[list[LayerSummary], object, int]:
+    recorder = _Recorder(network)
+    try:
+        with recorder.attached(), torch.no_grad():
+            logits = network(images)
+    except Exception as error:  # a user's network may raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        shape = "x".join(map(str, images.shape[1:]))
+        raise InputError(f"{where}: cannot take images of {shape}: layer {recorder.innermost()}: {reason}") from error
+    return recorder.layers, logits, recorder.counter.get_total_flops()
+
+
+class _Recorder:
+    """Forward hooks on every module; a row for each that is a leaf, has own parameters, or computes by itself.
+
+    Parameters of a layer that is never called (attention's projections) count for the module that uses them.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.layers: list[LayerSummary] = []
+        self.counter = FlopCounterMode(display=False)
+        self._names = {module: name or "(whole)" for name, module in network.named_modules()}
+        self._open: list[list[int]] = []  # of the modules being run: flops at the start, flops of the children
+        self._entered: list[str] = []
+        self._counted: set[nn.Parameter] = set()
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        hooks = [module.register_forward_pre_hook(self._enter) for module in self._names]
+        hooks += [module.register_forward_hook(self._leave) for module in self._names]
+        try:
+            with self.counter:
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def innermost(self) -> str:
+        """The layer that was running when the forward pass broke off."""
+        return self._entered[-1] if self._entered else "(whole)"
+
+    def _enter(self, module: nn.Module, inputs: object) -> None:
+        self._open.append([self.counter.get_total_flops(), 0])
+        self._entered.append(self._names[module])
+
+    def _leave(self, module: nn.Module, inputs: object, output: object) -> None:
+        start, of_children = self._open.pop()
+        name = self._entered.pop()
+        total = self.counter.get_total_flops() - start
+        if self._open:
+            self._open[-1][1] += total
+        new = set(module.parameters()) - self._counted
+        self._counted |= new
+        own_parameters = sum(weight.numel() for weight in new)
+        is_leaf = next(module.children(), None) is None
+        own = (total - of_children) // (2 * BATCH)
+        if is_leaf or own_parameters or own:
+            shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
+            self.layers.append(LayerSummary(name, type(module).__name__, shape, own_parameters, own))

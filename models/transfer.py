@@ -1,0 +1,85 @@
+"""Transfer learning: a trained backbone, frozen or trained further, under a new head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.backbones import torchvision_backbone, trained_backbone
+from models.layers import head
+from spaces.errors import InputError
+from spaces.schema import Model, TrainedBackbone, Transfer
+
+
+def transfer(
+    model: Transfer,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    build: Callable[[Model, tuple[int, int, int], int], nn.Module],
+) -> nn.Module:
+    """`build` makes the network of an earlier winner. Raises InputError for unknown names and files that do not fit."""
+    channels, height, width = image_shape
+    if model.resize is not None:
+        height = width = model.resize
+    if isinstance(model.backbone, TrainedBackbone):
+        backbone, features = trained_backbone(model.backbone, (channels, height, width), build)
+        expand = False
+    else:
+        if channels not in (1, 3):
+            raise InputError(f"model.backbone: {model.backbone} takes 3 channels (or 1, repeated), not {channels}")
+        backbone, features = torchvision_backbone(model, height)
+        expand = channels == 1
+    inputs = Inputs(model.resize, expand)
+    classifier = head(
+        features, model.head, num_classes, model.activation, dropout_rate=model.dropout, dropout_place="inputs"
+    )
+    return Transferred(inputs, backbone, classifier, model.frozen, model.head_lr_factor)
+
+
+class Transferred(nn.Module):
+    """Head of backbone. A frozen backbone gets no gradients and stays in evaluation mode, so its norms keep their statistics."""
+
+    def __init__(
+        self, inputs: nn.Module, backbone: nn.Module, head: nn.Module, frozen: bool, head_lr_factor: float
+    ) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.backbone = backbone.requires_grad_(not frozen)
+        self.head = head
+        self.frozen = frozen
+        self.head_lr_factor = head_lr_factor
+        self.train()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.backbone(self.inputs(images)))
+
+    def train(self, mode: bool = True) -> Transferred:
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """For the optimizer: the backbone at `lr`, the head at `head_lr_factor` times that."""
+        return [
+            {"params": list(self.backbone.parameters()), "lr": lr},
+            {"params": list(self.head.parameters()), "lr": lr * self.head_lr_factor},
+        ]
+
+
+class Inputs(nn.Module):
+    """Images as the backbone takes them: resized to `size` pixels a side, one channel repeated to three."""
+
+    def __init__(self, size: int | None, expand: bool) -> None:
+        super().__init__()
+        self.size = size
+        self.expand = expand
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.size is not None and images.shape[2:] != (self.size, self.size):
+            shrinks = self.size < min(images.shape[2:])
+            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=shrinks)
+        return images.expand(-1, 3, -1, -1) if self.expand else images

@@ -1,0 +1,76 @@
+"""Figures of what accuracy costs: size of the network and time of an epoch, with the Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import plotly.graph_objects as go
+
+from reports import words
+from reports.figures import GREEN, STATUS_COLORS, STATUS_SYMBOLS, Figure, base_layout, hover_format, value_axis
+from reports.figures_parameters import scored_trials
+
+if TYPE_CHECKING:
+    from reports.run import RunData
+
+
+@dataclass(frozen=True)
+class _CostInfo:
+    """Trials by what they cost and what they reached; the front are those that no cheaper trial beats."""
+
+    cost: list[float]
+    objective: list[float]
+    trials: list[int]
+    statuses: list[str]
+    front: list[int]
+    """Positions in the lists, cheapest first."""
+
+
+def cost(run: RunData) -> list[Figure]:
+    """The objective against the size of the network and against the time of an epoch, with the Pareto front."""
+    sizes = _cost_info(run, lambda row: row["num_parameters"])
+    times = _cost_info(run, lambda row: row["train_seconds"] / row["num_epochs"] if row["num_epochs"] else None)
+    caption = "The line joins the trials that no smaller one beats."
+    figures = []
+    if sizes.cost:
+        plot = _draw_cost(run, sizes, "weights and biases of the network")
+        figures.append(Figure("size", "Accuracy against size", caption, plot))
+    if times.cost:
+        plot = _draw_cost(run, times, "seconds per epoch")
+        figures.append(Figure("speed", "Accuracy against time", "The line joins the trials that no faster one beats.", plot))
+    return figures
+
+
+def _cost_info(run: RunData, cost_of: Callable[[dict[str, Any]], float | None]) -> _CostInfo:
+    rows = [row for row in scored_trials(run) if cost_of(row)]
+    costs = [float(cost_of(row)) for row in rows]
+    values = [row["objective"] for row in rows]
+    front: list[int] = []
+    for i in sorted(range(len(rows)), key=lambda i: (costs[i], -values[i] if run.maximize else values[i])):
+        if not front or (values[i] > values[front[-1]] if run.maximize else values[i] < values[front[-1]]):
+            front.append(i)
+    return _CostInfo(costs, values, [row["trial"] for row in rows], [row["status"] for row in rows], front)
+
+
+def _draw_cost(run: RunData, info: _CostInfo, x_title: str) -> go.Figure:
+    figure = go.Figure(layout=base_layout(x_title, words.objective_name(run), height=340))
+    front = {"x": [info.cost[i] for i in info.front], "y": [info.objective[i] for i in info.front]}
+    line = {"color": GREEN, "width": 2, "shape": "hv"}
+    figure.add_scatter(**front, mode="lines", line=line, name="Pareto front", hoverinfo="skip")
+    for status in dict.fromkeys(info.statuses):
+        chosen = [i for i, other in enumerate(info.statuses) if other == status]
+        color = STATUS_COLORS[status]
+        figure.add_scatter(
+            x=[info.cost[i] for i in chosen],
+            y=[info.objective[i] for i in chosen],
+            customdata=[info.trials[i] for i in chosen],
+            mode="markers",
+            marker={"color": color, "symbol": STATUS_SYMBOLS[status], "size": 9, "line": {"width": 1.5, "color": color}},
+            name=words.STATUS_WORDS[status],
+            hovertemplate=f"trial %{{customdata}}: %{{y{hover_format(run.objective)}}} at %{{x:.3s}}<extra></extra>",
+        )
+    figure.update_xaxes(type="log", exponentformat="SI")
+    figure.update_yaxes(value_axis(run.objective))
+    return figure

@@ -1,0 +1,254 @@
+"""Figures of the space: importance, parallel coordinates, slices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import plotly.graph_objects as go
+
+from reports import words
+from reports.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    STATUS_COLORS,
+    STATUS_SYMBOLS,
+    Figure,
+    base_layout,
+    hover_format,
+    value_axis,
+)
+from reports.trials import FAILED_STATUSES
+
+if TYPE_CHECKING:
+    from reports.run import RunData
+
+MAX_AXES = 8
+"""Parallel coordinates with more axes cannot be read; the most important ones are shown."""
+MAX_SLICES = 12
+
+
+@dataclass(frozen=True)
+class _ImportanceInfo:
+    """Parameters with a figure, the most important first."""
+
+    labels: list[str]
+    importances: list[float]
+    num_trials: list[int]
+    conditions: list[str]
+    left_out: int
+    """Parameters with too few trials."""
+
+
+def importance(run: RunData) -> list[Figure]:
+    """Bars of fANOVA importance, with the number of trials behind each."""
+    info = _importance_info(run)
+    if not info.labels:
+        return []
+    caption = (
+        f"Share of the variance of the {words.objective_name(run)} that each parameter explains by itself (fANOVA), "
+        "among the trials in which it existed; n is their number. Bars with few trials are rough."
+    )
+    if info.left_out:
+        caption += f" {words.plural(info.left_out, 'parameter')} had too few trials for a figure."
+    return [Figure("importance", "Which parameters mattered", caption, _draw_importance(info))]
+
+
+def _importance_info(run: RunData) -> _ImportanceInfo:
+    rows = run.table("importance").to_pylist()
+    known = [row for row in rows if row["importance"] is not None]
+    return _ImportanceInfo(
+        labels=[row["parameter"] for row in known],
+        importances=[row["importance"] for row in known],
+        num_trials=[row["num_trials"] for row in known],
+        conditions=[f"where {row['condition']}" if row["condition"] else "in every trial" for row in known],
+        left_out=len(rows) - len(known),
+    )
+
+
+def _draw_importance(info: _ImportanceInfo) -> go.Figure:
+    labels = list(reversed(info.labels))
+    layout = base_layout("share of the variance", "", height=90 + 24 * len(labels))
+    figure = go.Figure(layout=layout)
+    figure.add_bar(
+        x=list(reversed(info.importances)),
+        y=labels,
+        orientation="h",
+        marker_color=BLUE,
+        text=[f"n={n}" for n in reversed(info.num_trials)],
+        textposition="outside",
+        cliponaxis=False,
+        customdata=list(reversed(info.conditions)),
+        hovertemplate="%{y}: %{x:.1%}<br>%{customdata}<extra></extra>",
+    )
+    figure.update_xaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(tickfont_size=11)
+    return figure
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One parameter over the trials: positions on the axis, and what its ticks say. None: not active."""
+
+    path: str
+    positions: list[float | None]
+    ticks: dict[float, str]
+    """Tick texts by position; empty where the axis is a plain number."""
+    is_log: bool
+
+
+def parallel_coordinates(run: RunData) -> list[Figure]:
+    """The most important parameters and the objective, one line per trial; drag along an axis to select."""
+    rows = scored_trials(run)
+    if len(rows) < 2:
+        return []
+    axes = [_axis(run, path, rows) for path in _paths_by_importance(run)[:MAX_AXES]]
+    caption = (
+        "One line per trial that did not fail, coloured by its last value; drag along an axis to keep only the trials in a range. "
+        f"Shown are the {len(axes)} most important parameters; a line at the bottom (-) is a trial without that parameter."
+    )
+    plot = _draw_parallel(run, axes, rows)
+    return [Figure("parallel", "Parallel coordinates", caption, plot, min_width=110 * (len(axes) + 1))]
+
+
+def scored_trials(run: RunData) -> list[dict[str, Any]]:
+    """Rows of `trials` that have an objective and did not fail."""
+    rows = run.trials.to_pylist()
+    return [row for row in rows if row["objective"] is not None and row["status"] not in FAILED_STATUSES]
+
+
+def _paths_by_importance(run: RunData) -> list[str]:
+    """Parameter columns that differ between trials, the most important first."""
+    columns = run.space.columns()
+    paths = [row["path"] for row in run.table("importance").to_pylist()]
+    paths = [path if path in columns else f"{path}.name" for path in paths]
+    rows = scored_trials(run)
+    return [path for path in dict.fromkeys(paths) if len({row[path] for row in rows}) > 1]
+
+
+def _axis(run: RunData, path: str, rows: Sequence[dict[str, Any]]) -> _Axis:
+    values = [row[path] for row in rows]
+    is_log = path in _log_paths(run)
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values if value is not None):
+        return _Axis(path, [_position(value, is_log) for value in values], {}, is_log)
+    names = sorted({_label(value) for value in values if value is not None})
+    place = {name: float(i) for i, name in enumerate(names)}
+    positions = [None if value is None else place[_label(value)] for value in values]
+    return _Axis(path, positions, {i: name for name, i in place.items()}, False)
+
+
+def _log_paths(run: RunData) -> set[str]:
+    """Columns whose domain is logarithmic in each branch."""
+    logs: dict[str, bool] = {}
+    for parameter in run.space.parameters():
+        logs[parameter.path] = logs.get(parameter.path, True) and bool(parameter.domain.is_log)
+    return {path for path, is_log in logs.items() if is_log}
+
+
+def _position(value: float | None, is_log: bool) -> float | None:
+    return value if value is None or not is_log else math.log10(value)
+
+
+def _label(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _draw_parallel(run: RunData, axes: Sequence[_Axis], rows: Sequence[dict[str, Any]]) -> go.Figure:
+    objective = [row["objective"] for row in rows]
+    dimensions = [_dimension(axis) for axis in axes]
+    form = value_axis(run.objective)["tickformat"]
+    dimensions.append({"label": words.objective_name(run), "values": objective, "tickformat": form})
+    line = {
+        "color": objective,
+        "colorscale": [[0, GREY], [0.5, BLUE], [1, GREEN]] if run.maximize else [[0, GREEN], [0.5, BLUE], [1, GREY]],
+        "showscale": False,
+    }
+    figure = go.Figure(layout={"template": "none", "height": 440, "margin": {"l": 70, "r": 70, "t": 70, "b": 24}})
+    figure.add_parcoords(dimensions=dimensions, line=line, labelangle=-18, labelside="top")
+    return figure
+
+
+def _dimension(axis: _Axis) -> dict[str, Any]:
+    known = [position for position in axis.positions if position is not None]
+    low, high = min(known), max(known)
+    below = low - 0.12 * ((high - low) or 1.0)
+    ticks = dict(axis.ticks) or _ticks(low, high, axis.is_log)
+    if len(known) < len(axis.positions):
+        ticks = {below: "-", **ticks}
+        low = below
+    return {
+        "label": axis.path,
+        "values": [below if position is None else position for position in axis.positions],
+        "range": [low, high if high > low else low + 1.0],
+        "tickvals": list(ticks),
+        "ticktext": list(ticks.values()),
+    }
+
+
+def _ticks(low: float, high: float, is_log: bool) -> dict[float, str]:
+    places = [low + (high - low) * i / 4 for i in range(5)] if high > low else [low]
+    return {place: f"{10**place if is_log else place:.3g}" for place in places}
+
+
+@dataclass(frozen=True)
+class _SliceInfo:
+    """One parameter against the objective."""
+
+    path: str
+    x: list[Any]
+    y: list[float]
+    trials: list[int]
+    statuses: list[str]
+    is_log: bool
+    is_category: bool
+
+
+def slices(run: RunData) -> list[Figure]:
+    """The objective against each of the most important parameters; a logarithmic domain has a logarithmic axis."""
+    figures = []
+    for path in _paths_by_importance(run)[:MAX_SLICES]:
+        info = _slice_info(run, path)
+        caption = f"{path}, {words.plural(len(info.y), 'trial')}"
+        figures.append(Figure(f"slice-{path.replace('.', '-')}", path, caption, _draw_slice(run, info)))
+    return figures
+
+
+def _slice_info(run: RunData, path: str) -> _SliceInfo:
+    rows = [row for row in scored_trials(run) if row[path] is not None]
+    is_category = any(isinstance(row[path], bool | str) for row in rows)
+    return _SliceInfo(
+        path=path,
+        x=[_label(row[path]) if is_category else row[path] for row in rows],
+        y=[row["objective"] for row in rows],
+        trials=[row["trial"] for row in rows],
+        statuses=[row["status"] for row in rows],
+        is_log=path in _log_paths(run),
+        is_category=is_category,
+    )
+
+
+def _draw_slice(run: RunData, info: _SliceInfo) -> go.Figure:
+    layout = base_layout("", "", height=230, showlegend=False, margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    figure = go.Figure(layout=layout)
+    figure.add_scatter(
+        x=info.x,
+        y=info.y,
+        customdata=info.trials,
+        mode="markers",
+        marker={
+            "color": [STATUS_COLORS[status] for status in info.statuses],
+            "symbol": [STATUS_SYMBOLS[status] for status in info.statuses],
+            "size": 8,
+            "line": {"width": 1.5, "color": [STATUS_COLORS[status] for status in info.statuses]},
+        },
+        hovertemplate=f"trial %{{customdata}}<br>%{{x}}: %{{y{hover_format(run.objective)}}}<extra></extra>",
+    )
+    if info.is_category:
+        figure.update_xaxes(type="category", categoryorder="category ascending")
+    elif info.is_log:
+        figure.update_xaxes(type="log", dtick="D2" if max(info.x) / min(info.x) < 30 else 1)
+    figure.update_yaxes(value_axis(run.objective))
+    return figure

@@ -1,0 +1,30 @@
+"""Writes the whole report of a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import yaml
+
+from reports.page import page
+from reports.parquet import write_tables, write_whole
+from reports.run import read
+from reports.winner import winner_config
+from spaces.errors import InputError
+
+
+def write(path: Path) -> Path:
+    """Write the tables, the winner's config and the HTML file into `path`/report; each file appears whole or not at all."""
+    run = read(path)
+    folder = path / "report"
+    try:
+        write_tables(run, folder)
+        config = winner_config(run)
+        if config is not None:
+            text = yaml.safe_dump(config, sort_keys=False)
+            write_whole(folder / "winner.yaml", lambda part: part.write_text(text, encoding="utf-8"))
+        html = folder / "report.html"
+        write_whole(html, lambda part: part.write_text(page(run), encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{folder}: the report cannot be written: {error.strerror or error}") from error
+    return html
+

@@ -1,0 +1,218 @@
+"""The sections of the HTML report, in order. A section is a function from a run to its HTML and figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from reports import figures_cost, figures_parameters, figures_search, figures_winners, summary, words
+from reports.figures import STATUS_COLORS, Figure
+from reports.gallery import gallery
+from reports.markup import bullets, code, details, figure_html, paragraph, table_html
+from reports.schemas import TABLES
+from reports.terminal import best_first
+from reports.winner import winner_config
+
+if TYPE_CHECKING:
+    from reports.run import RunData
+
+MAX_TRIALS = 25
+"""Rows of the table of trials; the rest is in trials.parquet."""
+
+
+@dataclass(frozen=True)
+class Section:
+    id: str
+    title: str
+    html: str
+    """Without the heading."""
+    figures: Sequence[Figure] = ()
+
+
+def overview(run: RunData) -> Section:
+    """The run in words, and how the trials ended."""
+    counts = words.status_counts(run.trials.select(["status"]).to_pylist())
+    tiles = "".join(
+        f'<li style="--tile:{STATUS_COLORS[status]}"><b>{number}</b><span>{words.STATUS_WORDS[status]}</span></li>'
+        for status, number in counts.items()
+    )
+    notes = "".join(paragraph(note) for note in run.notes)
+    parts = [
+        f'<div class="notes" role="note">{notes}</div>' if notes else "",
+        _headline(run),
+        *(paragraph(sentence, "lead" if i == 0 else "") for i, sentence in enumerate(summary.sentences(run))),
+        f'<ul class="tiles" aria-label="Trials by status">{tiles}</ul>',
+    ]
+    found = summary.advice(run)
+    if found:
+        parts.append("<h3>What to try next</h3>" + bullets(found))
+    return Section("summary", "Summary", "".join(parts))
+
+
+def _headline(run: RunData) -> str:
+    """The one figure that a reader came for: the winner's test accuracy, or else the best objective."""
+    first = next((row for row in run.winners.to_pylist() if row["rank"] == 1 and row["test_accuracy"] is not None), None)
+    if first is not None:
+        low, high = first["test_accuracy_low"], first["test_accuracy_high"]
+        about = f"test accuracy of the winner, mean of {words.plural(first['num_seeds'], 'seed')}"
+        about += f", 95 % interval {100 * low:.2f} to {100 * high:.2f}" if low is not None else ""
+        return f'<p class="headline"><b>{words.percent(first["test_accuracy"])}</b><span>{escape(about)}</span></p>'
+    ranked = best_first(run, run.trials.to_pylist())
+    if not ranked:
+        return ""
+    value = words.objective_text(run, ranked[0]["objective"])
+    about = f"best {words.objective_name(run)}, not yet retrained or tested"
+    return f'<p class="headline"><b>{value}</b><span>{escape(about)}</span></p>'
+
+
+def winners(run: RunData) -> Section:
+    """Winners beside the baseline."""
+    rows = run.winners.to_pylist()
+    if not rows:
+        text = f"No winner was retrained yet. `winnow retrain {run.path}` trains the best and tests them once."
+        return Section("winners", "Winners", paragraph(text))
+    columns = ["", "test accuracy", "95 % interval", "seeds", "above baseline", "95 % interval", "in the search", "gap"]
+    columns += ["weights", "multiply-adds", "time each"]
+    lines = [
+        [
+            figures_winners.winner_label(row),
+            words.percent(row["test_accuracy"]),
+            _range(row["test_accuracy_low"], row["test_accuracy_high"], "{:.2f}"),
+            f"{row['num_seeds']}" + (f", {row['num_failed']} failed" if row["num_failed"] else ""),
+            words.points(row["gain"]),
+            _range(row["gain_low"], row["gain_high"], "{:+.2f}"),
+            words.percent(row["search_accuracy"]),
+            words.points(row["gap"]),
+            words.count(row["num_parameters"]),
+            words.count(row["multiply_adds"]),
+            words.duration(row["wall_seconds"]),
+        ]
+        for row in rows
+    ]
+    figures = figures_winners.winners(run)
+    html = "".join(map(figure_html, figures)) + table_html(columns, lines, numeric=range(1, len(columns)))
+    return Section("winners", "Winners", html, figures)
+
+
+def _range(low: float | None, high: float | None, form: str) -> str:
+    return "-" if low is None or high is None else f"{form.format(100 * low)} to {form.format(100 * high)}"
+
+
+def search(run: RunData) -> Section:
+    """How the search went: best so far, curves, budget, the best trials."""
+    progress = figures_search.best_so_far(run)
+    rest = [*figures_search.learning_curves(run), *figures_search.budget(run)]
+    if not progress and not rest:
+        return Section("search", "Search", paragraph("No epoch has finished yet."))
+    html = _group("pair", progress) + "".join(map(figure_html, rest)) + _trials(run)
+    return Section("search", "Search", html, [*progress, *rest])
+
+
+def _group(css_class: str, figures: Sequence[Figure]) -> str:
+    return f'<div class="{css_class}">{"".join(map(figure_html, figures))}</div>' if figures else ""
+
+
+def _trials(run: RunData) -> str:
+    ranked = best_first(run, run.trials.to_pylist())
+    params = {trial.number: trial.params for trial in run.study_trials}
+    lines = [
+        [
+            str(row["trial"]),
+            words.STATUS_WORDS[row["status"]],
+            words.objective_text(run, row["objective"]),
+            f"{words.objective_text(run, row['best_objective'])} at {row['best_epoch']}",
+            str(row["num_epochs"]),
+            words.duration(row["train_seconds"]),
+            words.count(row["num_parameters"]),
+            words.parameters_text(params[row["trial"]]),
+        ]
+        for row in ranked[:MAX_TRIALS]
+    ]
+    columns = ["trial", "status", words.objective_name(run), "best, at epoch", "epochs", "training", "weights", "parameters"]
+    title = "<h3>The best trials</h3>" if len(ranked) <= MAX_TRIALS else f"<h3>The best {MAX_TRIALS} trials</h3>"
+    return f"<figure>{title}{table_html(columns, lines, numeric=(0, 2, 3, 4, 5, 6), wide=(7,))}</figure>"
+
+
+def parameters(run: RunData) -> Section:
+    """What the space taught: importance, parallel coordinates, slices, cost."""
+    top = [*figures_parameters.importance(run), *figures_parameters.parallel_coordinates(run)]
+    slices = figures_parameters.slices(run)
+    costs = figures_cost.cost(run)
+    if not (top or slices or costs):
+        return Section("parameters", "Parameters", paragraph("Too few trials to say anything about parameters."))
+    html = "".join(map(figure_html, top))
+    if slices:
+        about = f"{words.objective_name(run).capitalize()} by parameter. Dots: completed; crosses: stopped early."
+        html += f"<figure><h3>Slices</h3>{paragraph(about, 'caption')}</figure>" + _group("slices", slices)
+    return Section("parameters", "Parameters", html + _group("pair", costs), [*top, *slices, *costs])
+
+
+def test_images(run: RunData) -> Section:
+    """What the winner gets wrong."""
+    figures = figures_winners.confusion(run)
+    if not figures:
+        return Section("test-images", "Test images", paragraph("No predictions of a winner are there yet."))
+    mistakes = gallery(run)
+    html = _group("pair", figures)
+    if mistakes:
+        about = "Test images that the winner got wrong while most sure of itself: look here for wrong labels."
+        html += f"<figure><h3>Most confident mistakes</h3>{paragraph(about, 'caption')}</figure>"
+        html += f'<ul class="gallery">{mistakes}</ul>'
+    return Section("test-images", "Test images", html, figures)
+
+
+def failures(run: RunData) -> Section:
+    """Every training that did not end well, with its error."""
+    rows = run.table("failures").to_pylist()
+    if not rows:
+        return Section("failures", "Failures", paragraph("Every training ended well."))
+    lines = [
+        [
+            row["phase"],
+            "baseline" if row["trial"] is None else str(row["trial"]),
+            words.STATUS_WORDS[row["status"]],
+            str(row["epoch"]),
+            row["node"] or "-",
+            (row["error"] or "no message was recorded").strip()[:400],
+        ]
+        for row in rows
+    ]
+    columns = ["phase", "trial", "status", "last epoch", "node", "error"]
+    return Section("failures", "Failures", table_html(columns, lines, numeric=(1, 3), wide=(5,)))
+
+
+def reproduce(run: RunData) -> Section:
+    """The exact config, the command that trains it again, where it ran, and how to read the tables."""
+    parts = []
+    config = winner_config(run)
+    if config is not None:
+        seeds = [row["seed"] for row in run.table("retrains").to_pylist() if row["rank"] == 1]
+        seed = f" --seed {seeds[0]}" if seeds else ""
+        parts.append(paragraph("The winner's whole config is in report/winner.yaml. This trains it again:"))
+        parts.append(code(f"winnow train {run.path / 'report' / 'winner.yaml'}{seed}", "command"))
+        parts.append(details("winner.yaml", code(yaml.safe_dump(config, sort_keys=False))))
+    if run.study.get("command"):
+        parts.append(paragraph("The run was made by:") + code(str(run.study["command"]), "command"))
+    facts = [[r["section"], r["key"], r["value"] or "unknown"] for r in run.table("environment").to_pylist()]
+    parts.append(details("Settings, data, versions and hardware", table_html(["", "", ""], facts, wide=(2,))))
+    parts.append(details("The space", code(yaml.safe_dump(run.study["space"], sort_keys=False))))
+    tables = ", ".join(TABLES)
+    parts.append(paragraph(f"Every figure here can be made from the Parquet tables beside this file: {tables}."))
+    parts.append(code(f'import pandas as pd\ntrials = pd.read_parquet("{run.path / "report" / "trials.parquet"}")'))
+    return Section("reproduce", "Reproduce", "".join(parts))
+
+
+SECTIONS: tuple[Callable[[RunData], Section], ...] = (
+    overview,
+    winners,
+    search,
+    parameters,
+    test_images,
+    failures,
+    reproduce,
+)

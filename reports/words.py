@@ -1,0 +1,117 @@
+"""Numbers and facts of a run in words, shared by the terminal and the HTML report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from reports.trials import STATUSES
+
+if TYPE_CHECKING:
+    from reports.run import RunData
+
+STATUS_WORDS: dict[str, str] = {
+    "completed": "completed",
+    "stopped": "stopped early",
+    "diverged": "diverged",
+    "out_of_memory": "out of memory",
+    "failed": "failed",
+    "running": "unfinished",
+    "skipped": "skipped",
+}
+
+
+def status_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Trials per status, in the order of `STATUSES`; the first five are there even where they are 0."""
+    counts = Counter(row["status"] for row in rows)
+    always = STATUSES[:5]
+    return {status: counts[status] for status in STATUSES if counts[status] or status in always}
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """`24 trials: 5 completed, 18 stopped early, 1 diverged`."""
+    parts = [f"{count} {STATUS_WORDS[status]}" for status, count in counts.items() if count]
+    total = plural(sum(counts.values()), "trial")
+    return f"{total}: {', '.join(parts)}" if parts else total
+
+
+def searched_text(run: RunData) -> str:
+    """What was searched, in one line."""
+    data, settings = run.study.get("data") or {}, run.settings
+    shape = " x ".join(str(n) for n in data.get("image_shape") or [])
+    images = f"{count(data['num_train'])} training images" if data.get("num_train") is not None else ""
+    classes = f"{data['num_classes']} classes" if data.get("num_classes") is not None else ""
+    facts = ", ".join(fact for fact in (images, shape, classes) if fact)
+    rungs = ", ".join(str(rung) for rung in run.rungs)
+    about = f"{data.get('name', 'unknown data')} ({facts})" if facts else str(data.get("name", "unknown data"))
+    early = f", judged after {rungs}" if rungs else ""
+    sampler = settings.get("sampler", "unknown")
+    return f"{about}; {sampler} sampler, up to {plural(settings.get('max_epochs', '?'), 'epoch')}{early}"
+
+
+def objective_text(run: RunData, value: float | None) -> str:
+    """The objective's value as it is usually read: an accuracy in percent, a loss as a number."""
+    return percent(value) if run.objective == "validation_accuracy" else number(value)
+
+
+def objective_name(run: RunData) -> str:
+    return run.objective.replace("_", " ")
+
+
+def interval_text(mean: float | None, low: float | None, high: float | None) -> str:
+    """`97.41 % (96.90 to 97.92)`."""
+    if low is None or high is None:
+        return percent(mean)
+    return f"{percent(mean)} ({100 * low:.2f} to {100 * high:.2f})"
+
+
+def points(value: float | None) -> str:
+    """A difference of accuracies in percentage points, with its sign."""
+    return "-" if value is None else f"{100 * value:+.2f} points"
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def count(value: int | None) -> str:
+    """12,345; 1.23 million from a million on."""
+    if value is None:
+        return "-"
+    return f"{value / 1e6:.2f} million" if value >= 1_000_000 else f"{value:,}"
+
+
+def plural(n: int | str, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def duration(seconds: float | None) -> str:
+    """`8.3 s`, `4 min 05 s`, `2 h 13 min`."""
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def parameters_text(params: Mapping[str, Any]) -> str:
+    """Study parameters on one line; a branch that repeats the choice before it is not said again."""
+    chosen = {f"{name}.{value}." for name, value in params.items() if isinstance(value, str)}
+    parts = []
+    for name, value in params.items():
+        short = name
+        for branch in sorted(chosen, key=len, reverse=True):
+            if name.startswith(branch):
+                short = branch.split(".")[0] + "." + name.removeprefix(branch)
+        shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+        parts.append(f"{short}={shown}")
+    return " ".join(parts)

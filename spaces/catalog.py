@@ -1,0 +1,184 @@
+"""Spaces and recipes by name, or from a file: read, changed by overrides, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from spaces import overrides as setting
+from spaces import yaml12
+from spaces.errors import SpaceError
+from spaces.probe import KnownTrial
+from spaces.problems import KeyPath, Marks, Problem, nearest, refuse, show_list, show_value
+from spaces.shapes import known_image_shape
+from spaces.space import Space
+
+PACKAGE = Path(__file__).parent
+SUFFIXES = (".yaml", ".yml")
+
+
+def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Space:
+    """A catalog space (`digits`), a recipe (`recipes/cifar100-a3`) or a YAML file, with overrides `path=value`.
+
+    Raises SpaceError with everything that is wrong with it. Sizes are checked where the image shape can be known without
+    reading the data; otherwise call `spaces.check.check` with the shape once it is.
+    """
+    path, source = _find(str(name_or_path))
+    document = _read(path, source)
+    tree, places = setting.apply(document.tree, overrides)
+    marks = Marks(source, document.lines, places)
+    space = Space.from_tree({key: value for key, value in tree.items() if key not in _POINTS}, source, marks)
+    _check(space)
+    points, notes = _resolve_points(tree, space, path.parent, bool(overrides))
+    return replace(space, tree={**space.tree, **points}, notes=notes)
+
+
+def names() -> list[str]:
+    """Spaces of the catalog."""
+    return sorted(path.stem for path in (PACKAGE / "catalog").glob("*.yaml"))
+
+
+def recipe_names() -> list[str]:
+    """`recipes/NAME` of each shipped recipe, in the order of their numbers."""
+    stems = [path.stem for path in (PACKAGE / "recipes").glob("*.yaml")]
+    return [f"recipes/{stem}" for stem in sorted(stems, key=_with_numbers)]
+
+
+def listing() -> list[tuple[str, str]]:
+    """(name, description) of every shipped space and recipe. The description is the first comment line of the file."""
+    return [(name, _description(_find(name)[0])) for name in [*names(), *recipe_names()]]
+
+
+def _description(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        line = file.readline()
+    return line.removeprefix("#").strip() if line.startswith("#") else ""
+
+
+def _with_numbers(stem: str) -> list[tuple[str, int]]:
+    """a2 before a10."""
+    words = stem.split("-")
+    return [(word.rstrip("0123456789"), int("0" + word[len(word.rstrip("0123456789")) :])) for word in words]
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def _find(name: str, beside: Path | None = None) -> tuple[Path, str]:
+    """The file of a name, and how messages call it. A path in a space file may be relative to that file."""
+    if name in names():
+        return PACKAGE / "catalog" / f"{name}.yaml", f"catalog/{name}.yaml"
+    if name in recipe_names():
+        return PACKAGE / f"{name}.yaml", f"{name}.yaml"
+    for path in (Path(name), *([beside / name] if beside else [])):
+        if path.is_file():
+            return path, str(path)
+    if name.endswith(SUFFIXES):
+        raise SpaceError(f"{name}: no such file")
+    if Path(name).is_dir():
+        raise SpaceError(f"{name}: is a folder; a space is a YAML file")
+    known = [*names(), *recipe_names()]
+    hint = nearest(name, known) or nearest(f"recipes/{name}", known)
+    raise SpaceError(f"{name}: no space of this name, and no such file; there are: {show_list(known)}{hint}")
+
+
+def _read(path: Path, source: str) -> yaml12.Document:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SpaceError(f"{source}: not readable as YAML: not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise SpaceError(f"{source}: cannot be read: {error.strerror or error}") from error
+    document = yaml12.load(text, source)
+    if not isinstance(document.tree, dict):
+        raise SpaceError(f"{source}:1: a space is a mapping of keys, but got {show_value(document.tree)}")
+    return document
+
+
+def _check(space: Space) -> None:
+    from spaces.check import check
+
+    check(space, known_image_shape(space.tree.get("data")))
+
+
+# --- start points and baseline ----------------------------------------------------------------------------------------
+
+_POINTS = ("start_from", "baseline")
+
+
+def _resolve_points(
+    tree: dict[str, Any], space: Space, folder: Path, was_overridden: bool
+) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    """`start_from` and `baseline` with recipes written out as {name: config}, and notes on start points left out."""
+    problems: list[Problem] = []
+    notes: list[str] = []
+    resolved: dict[str, dict[str, Any]] = {}
+    for section in _POINTS:
+        points: dict[str, Any] = {}
+        for where, name, recipe in _named_recipes(tree.get(section), section, folder, problems):
+            raw, problem = _fit(recipe, space, must_be_inside=section == "start_from")
+            if problem is None:
+                points[name] = raw
+            elif was_overridden:
+                notes.append(f"{section}: {name} is left out, as it does not fit the overrides: {problem}")
+            else:
+                problems.append(Problem(where, f"{name}: {problem}"))
+        if points:
+            resolved[section] = points
+    refuse(problems, space.marks)
+    return resolved, tuple(notes)
+
+
+def _named_recipes(
+    given: Any, section: str, folder: Path, problems: list[Problem]
+) -> list[tuple[KeyPath, str, dict[str, Any]]]:
+    """(place, name, raw config) of each recipe that a section names, or writes out as {name: config}."""
+    if given is None:
+        return []
+    if isinstance(given, dict):
+        written_out = [((section, name), name, config) for name, config in given.items() if isinstance(config, dict)]
+        if len(written_out) == len(given):
+            return written_out
+    names_given = [given] if isinstance(given, str) and section == "baseline" else given
+    if not isinstance(names_given, list) or not all(isinstance(name, str) for name in names_given):
+        allowed = "a list of recipe names" if section == "start_from" else "the name of a recipe"
+        problems.append(Problem((section,), f"must be {allowed}, or a mapping {{name: config}}, but got {show_value(given)}"))
+        return []
+    found = []
+    for index, name in enumerate(names_given):
+        where = (section, index) if isinstance(given, list) else (section,)
+        try:
+            found.append((where, name, _read_recipe(name, folder)))
+        except SpaceError as error:
+            problems.append(Problem(where, str(error)))
+    return found
+
+
+def _read_recipe(name: str, folder: Path) -> dict[str, Any]:
+    path, source = _find(name, beside=folder)
+    document = _read(path, source)
+    tree = {key: value for key, value in document.tree.items() if key not in _POINTS}
+    recipe = Space.from_tree(tree, source, Marks(source, document.lines))
+    if not recipe.is_recipe:
+        raise SpaceError(f"{name}: a recipe leaves nothing open, but {recipe.parameters()[0].path} is")
+    raw = recipe.suggest(KnownTrial({}))
+    recipe.config(raw)
+    return raw
+
+
+
+
+def _fit(recipe: dict[str, Any], space: Space, must_be_inside: bool) -> tuple[dict[str, Any], str | None]:
+    """The recipe under the protocol of the space, and why it does not fit, if so."""
+    from spaces.start import under_protocol
+
+    raw = under_protocol(recipe, space.root)
+    reason = space.infeasible(raw, known_image_shape(raw.get("data")))
+    if reason is None and must_be_inside:
+        try:
+            space.encode(raw)
+        except SpaceError as error:
+            reason = str(error)
+    return raw, reason

@@ -1,0 +1,144 @@
+"""Whether all of a space can be trained: both ends of every range and every option, before anything is launched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from spaces.domains import Log
+from spaces.encode import value_at
+from spaces.nodes import AtLeast, Parameter, draw, locate
+from spaces.probe import completions
+from spaces.problems import KeyPath, Problem, refuse, show_path, show_value
+from spaces.schema import RetrainSettings, SearchSettings
+from spaces.shapes import ImageShape
+from spaces.space import Space, validate
+from spaces.translate import translate
+
+NUM_RANDOM_COMPLETIONS = 200
+
+SECTION_MODELS: dict[str, type[BaseModel]] = {"search": SearchSettings, "retrain": RetrainSettings}
+
+
+def check(space: Space, image_shape: ImageShape | None = None) -> None:
+    """Raises SpaceError with everything that is wrong; without an image shape sizes are not looked at.
+
+    Combinations that cannot be built are fine as long as every option and every end of a range has some that can.
+    """
+    found = [*_section_problems(space), *_value_problems(space)]
+    if not found:
+        found = list(_combination_problems(space, image_shape))
+    refuse(found, space.marks)
+
+
+def _section_problems(space: Space) -> Iterator[Problem]:
+    for key, model in SECTION_MODELS.items():
+        given = space.tree.get(key)
+        try:
+            model.model_validate({} if given is None else given)
+        except ValidationError as error:
+            for problem in translate(error, given, model):
+                yield Problem((key, *problem.path), problem.message)
+
+
+# --- values by themselves -------------------------------------------------------------------------------------------
+
+
+def _value_problems(space: Space) -> Iterator[Problem]:
+    """What no combination with other values can mend."""
+    yield from _lasting_problems(space, {})
+    for parameter in space.parameters():
+        for end in parameter.domain.ends():
+            yield from _lasting_problems(space, _forced(parameter, end))
+        if isinstance(parameter.domain, Log):
+            yield from _whole_number_problems(space, parameter)
+
+
+def _lasting_problems(space: Space, forced: dict[str, Any]) -> Iterator[Problem]:
+    raw = draw(space.root, next(completions(forced, 0)))
+    for problem in validate(raw)[1]:
+        if not problem.of_combination or not _holds_a_parameter(space, problem.path):
+            yield space.located(problem, raw)
+
+
+def _holds_a_parameter(space: Space, path: KeyPath) -> bool:
+    inside = ".".join(str(part) for part in path)
+    return any(f"{parameter.path}.".startswith(f"{inside}.") for parameter in space.parameters()) or not path
+
+
+def _whole_number_problems(space: Space, parameter: Parameter) -> Iterator[Problem]:
+    """`{log: [1, 10]}` draws whole numbers, which is a trap where the schema takes real ones."""
+    domain = parameter.domain
+    if domain.arrow_kind != "int" or getattr(domain, "step", None) is not None:
+        return
+    raw = draw(space.root, next(completions(_forced(parameter, domain.ends()[0]), 0)))
+    config, _ = validate(raw)
+    path = _config_path(parameter)
+    if config is not None and isinstance(value_at(config.model_dump(), path), float):
+        low, high = domain.ends()
+        message = f"[{low}, {high}] draws whole numbers only; write [{low:.1f}, {high:.1f}] for real ones"
+        yield Problem((*locate(space.root, raw, path), "log"), message)
+
+
+# --- values together ------------------------------------------------------------------------------------------------
+
+
+def _combination_problems(space: Space, image_shape: ImageShape | None) -> Iterator[Problem]:
+    """Options and ends that go with nothing else in the space."""
+    none_at_all = _search_completion(space, {}, image_shape)
+    if none_at_all is not None:
+        problem, raw, tried = none_at_all
+        found = space.located(problem, raw)
+        more = "" if space.is_recipe else f" (none of {tried} combinations can be built)"
+        yield Problem(found.path, found.message + more)
+        return
+    failed: list[tuple[str, Any]] = []
+    places: set[KeyPath] = set()
+    for parameter in space.parameters():
+        if any(_rests_on(condition, failed) for condition in parameter.conditions):
+            continue
+        for end in parameter.domain.ends():
+            outcome = _search_completion(space, _forced(parameter, end), image_shape)
+            if outcome is None:
+                continue
+            problem, raw, tried = outcome
+            failed.append((parameter.study_name, end))
+            place = locate(space.root, raw, _config_path(parameter))
+            if place not in places:
+                places.add(place)
+                reason = f"{show_path(problem.path)}: {problem.message}"
+                yield Problem(place, f"{show_value(end)} goes with nothing else here ({tried} combinations tried): {reason}")
+
+
+def _search_completion(
+    space: Space, forced: dict[str, Any], image_shape: ImageShape | None
+) -> tuple[Problem, dict[str, Any], int] | None:
+    """None if some config with the forced values can be built, else the first problem, its raw config, and how many were tried."""
+    first = None
+    tried: list[dict[str, Any]] = []
+    for trial in completions(forced, 0 if space.is_recipe else NUM_RANDOM_COMPLETIONS):
+        raw = draw(space.root, trial)
+        problems = validate(raw, image_shape)[1]
+        if not problems:
+            return None
+        first = first or (problems[0], raw)
+        if raw not in tried:
+            tried.append(raw)
+    return None if first is None else (*first, len(tried))
+
+
+def _rests_on(condition: tuple[str, Any], failed: list[tuple[str, Any]]) -> bool:
+    name, value = condition
+    return any(name == other and (isinstance(value, AtLeast) or value == end) for other, end in failed)
+
+
+def _forced(parameter: Parameter, end: Any) -> dict[str, Any]:
+    return {**dict(parameter.conditions), parameter.study_name: parameter.domain.encode(end)}
+
+
+def _config_path(parameter: Parameter) -> KeyPath:
+    return tuple(int(part) if part.isdigit() else part for part in parameter.path.split("."))
+
+

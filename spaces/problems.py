@@ -1,0 +1,83 @@
+"""What is wrong with a space, and where: places, key paths, nearest spellings, all problems in one message."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from spaces.errors import SpaceError
+
+KeyPath = tuple[str | int, ...]
+"""Keys and item numbers from the root of a file (or of a config) down."""
+
+GRAMMAR_KEYS = ("choice", "of", "repeat", "int", "float", "log")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Where each key of a space came from: a line of its file, or a `--set` (`overrides`, the last one counts)."""
+
+    source: str
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    overrides: tuple[tuple[KeyPath, str], ...] = ()
+
+    def place(self, path: KeyPath) -> str:
+        for override_path, text in reversed(self.overrides):
+            if path[: len(override_path)] == override_path:
+                return f"--set {text}"
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.lines:
+                return f"{self.source}:{self.lines[path[:length]]}"
+        return self.source
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`path` is the key path in the file; the message says what was given and what is allowed."""
+
+    path: KeyPath
+    message: str
+    of_combination: bool = False
+    """Each value is fine by itself; it is together that they are not."""
+
+    def render(self, marks: Marks) -> str:
+        shown = show_path(self.path)
+        return f"{marks.place(self.path)}: {shown}: {self.message}" if shown else f"{marks.place(())}: {self.message}"
+
+
+def refuse(problems: Iterable[Problem], marks: Marks) -> None:
+    """Raise one SpaceError with all the problems, in the order of the file; return if there are none."""
+    ordered = sorted(dict.fromkeys(problems), key=lambda problem: marks.lines.get(problem.path, 0))
+    lines = list(dict.fromkeys(problem.render(marks) for problem in ordered))
+    if lines:
+        raise SpaceError("\n".join(lines))
+
+
+def show_path(path: KeyPath) -> str:
+    """`model.cnn.stages.filters` of the keys in the file; the words of the grammar are left out."""
+    kept = []
+    for before, part in zip((None, *path), path, strict=False):
+        if part not in GRAMMAR_KEYS and not (before == "choice" and isinstance(part, int)):
+            kept.append(str(part))
+    return ".".join(kept)
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """`; did you mean relu?` where a known word is close, else nothing."""
+    matches = difflib.get_close_matches(str(word).lower(), {name.lower(): name for name in known}, n=1, cutoff=0.6)
+    found = next((name for name in known if matches and name.lower() == matches[0]), None)
+    return f"; did you mean {found}?" if found else ""
+
+
+def show_value(value: Any) -> str:
+    """As it would stand in YAML on one line, shortened."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    text = repr(text) if isinstance(value, str) else text.replace('"', "")
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def show_list(words: Iterable[Any]) -> str:
+    return ", ".join(word if isinstance(word, str) else show_value(word) for word in words)

@@ -1,0 +1,165 @@
+"""Output shapes of a network, by arithmetic: whether it can be built for an image size, without building it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from spaces.errors import SpaceError
+from spaces.problems import KeyPath, show_path
+
+if TYPE_CHECKING:
+    from spaces.schema import Cnn, Config, Mixture, MixtureBlock, Mlp, Model, Residual, ResidualStage, Stage
+
+ImageShape = tuple[int, int, int]
+"""Channels, height, width."""
+Shapes = list[tuple[str, tuple[int, ...]]]
+"""(layer, output shape without the batch) in order."""
+
+KNOWN_IMAGE_SHAPES: dict[str, ImageShape] = {
+    "digits": (1, 8, 8),
+    "cifar10": (3, 32, 32),
+    "cifar100": (3, 32, 32),
+}
+
+
+class ShapeError(SpaceError):
+    """A config whose sizes do not fit; `path` is the key path of what is to blame."""
+
+    def __init__(self, path: KeyPath, reason: str) -> None:
+        super().__init__(f"{show_path(path)}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+def trace(model: Any, image_shape: ImageShape, num_classes: int) -> list[Layer]:
+    """(layer, output shape without the batch) in order, for any `schema.Model`.
+
+    Empty for a family that is not in TRACES: its shapes only its own code knows. Raises ShapeError for the first layer
+    that leaves nothing of the image.
+    """
+    tracer = TRACES.get(model.name)
+    return tracer(model, image_shape, num_classes) if tracer else []
+
+
+def check_shapes(config: Config, image_shape: ImageShape) -> None:
+    """Raises ShapeError if network, augmentation or normalisation do not fit the images."""
+    trace(config.model, image_shape, num_classes=1)
+    channels, height, width = image_shape
+    for index, step in enumerate(config.data.augment):
+        if step.name == "resize_crop" and step.size < max(height, width):
+            path = ("data", "augment", index, "size")
+            raise ShapeError(path, f"must be at least the image's {max(height, width)} pixels, but got {step.size}")
+    mean = getattr(config.data.normalize, "mean", None)
+    if mean is not None and len(mean) != channels:
+        path = ("data", "normalize", "mean")
+        raise ShapeError(path, f"needs one value for each of the {channels} channels, but got {len(mean)}")
+
+
+def known_image_shape(data: Any) -> ImageShape | None:
+    """Of a raw `data` section, where it can be known without reading the data."""
+    data = {"name": data} if isinstance(data, str) else data
+    if not isinstance(data, dict):
+        return None
+    known = KNOWN_IMAGE_SHAPES.get(str(data.get("name")))
+    size = data.get("image_size")
+    if known is None and not isinstance(size, int):
+        return None
+    channels, height, width = known or (_channels_of_statistics(data.get("normalize")), size, size)
+    if isinstance(size, int):
+        height = width = size
+    return data.get("channels") or channels, height, width
+
+
+def _channels_of_statistics(normalize: Any) -> int:
+    mean = normalize.get("mean") if isinstance(normalize, dict) else None
+    return len(mean) if isinstance(mean, list) else 3
+
+
+def _trace_mlp(model: Mlp, image_shape: ImageShape, num_classes: int) -> list[Layer]:
+    channels, height, width = image_shape
+    hidden = [(f"hidden.{index}", (units,)) for index, units in enumerate(model.hidden)]
+    return [("flatten", (channels * height * width,)), *hidden, ("classes", (num_classes,))]
+
+
+def _trace_cnn(model: Cnn, image_shape: ImageShape, num_classes: int) -> list[Layer]:
+    shapes: list[Layer] = []
+    _, height, width = image_shape
+    for index, stage in enumerate(model.stages):
+        height, width = _convolve(stage, index, height, width)
+        shapes.append((f"stages.{index}.conv", (stage.filters, height, width)))
+        height, width = _pool(stage, "stages", index, height, width)
+        shapes += _pool_layer(stage, f"stages.{index}.pool", height, width)
+    return [*shapes, *_trace_head(model, shapes[-1][1], num_classes, model.features == "flatten")]
+
+
+def _trace_residual(model: Residual, image_shape: ImageShape, num_classes: int) -> list[Layer]:
+    _, height, width = image_shape
+    shapes: list[Layer] = [("stem", (model.stem, height, width))]
+    for index, stage in enumerate(model.stages):
+        height, width = _ceil_divide(height, stage.stride), _ceil_divide(width, stage.stride)
+        shapes.append((f"stages.{index}.blocks", (stage.filters, height, width)))
+        height, width = _pool(stage, "stages", index, height, width)
+        shapes += _pool_layer(stage, f"stages.{index}.pool", height, width)
+    return [*shapes, *_trace_head(model, shapes[-1][1], num_classes, model.features == "flatten")]
+
+
+def _trace_mixture(model: Mixture, image_shape: ImageShape, num_classes: int) -> list[Layer]:
+    shapes: list[Layer] = []
+    _, height, width = image_shape
+    for index, block in enumerate(model.blocks):
+        shapes.append((f"blocks.{index}.conv", (block.filters, height, width)))
+        height, width = _pool(block, "blocks", index, height, width)
+        shapes += _pool_layer(block, f"blocks.{index}.pool", height, width)
+    return [*shapes, *_trace_head(model, shapes[-1][1], num_classes, flattened=False)]
+
+
+TRACES: dict[str, Callable[[Any, ImageShape, int], list[Layer]]] = {
+    "mlp": _trace_mlp,
+    "cnn": _trace_cnn,
+    "residual": _trace_residual,
+    "mixture": _trace_mixture,
+}
+
+
+def _trace_head(model: Cnn | Residual | Mixture, last: Shape, num_classes: int, flattened: bool) -> list[Layer]:
+    num_features = math.prod(last) if flattened else last[0]
+    hidden = [(f"head.{index}", (units,)) for index, units in enumerate(model.head)]
+    return [("features", (num_features,)), *hidden, ("classes", (num_classes,))]
+
+
+def _convolve(stage: Stage, index: int, height: int, width: int) -> tuple[int, int]:
+    if stage.padding == "same":
+        return _ceil_divide(height, stage.stride), _ceil_divide(width, stage.stride)
+    height_left, width_left = ((size + 2 * stage.padding - stage.kernel) // stage.stride + 1 for size in (height, width))
+    if min(height_left, width_left) < 1:
+        reason = (
+            f"a {stage.kernel}x{stage.kernel} kernel with padding {stage.padding} on a {height}x{width} feature map leaves "
+            "nothing; use a larger padding, a smaller kernel or fewer stages"
+        )
+        raise ShapeError(("model", "stages", index, "kernel"), reason)
+    return height_left, width_left
+
+
+def _pool(stage: Any, layers: str, index: int, height: int, width: int) -> tuple[int, int]:
+    if stage.pool == "none":
+        return height, width
+    size = stage.pool_size
+    if min(height, width) < size:
+        reason = (
+            f"pooling {size}x{size} of a {height}x{width} feature map leaves nothing; "
+            f"use `pool: none` here or earlier, or fewer {layers}"
+        )
+        raise ShapeError(("model", layers, index, "pool"), reason)
+    return height // size, width // size
+
+
+def _pool_layer(stage: Any, name: str, height: int, width: int) -> list[Layer]:
+    return [] if stage.pool == "none" else [(name, (stage.filters, height, width))]
+
+
+def _ceil_divide(size: int, stride: int) -> int:
+    """Positions of a convolution whose padding keeps the size, at a stride."""
+    return -(-size // stride)

@@ -1,0 +1,108 @@
+"""Run folders: made once, locked, torn files mended, foreign ones refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from search.folder import JsonLines, RunFolder, create, open_run, read_json_lines, repair_journal
+from spaces.errors import InputError
+from tests.conftest import REPOSITORY
+
+STUDY = {"schema_version": 1, "space": {"epochs": 1}}
+
+
+def test_default_names_count_up_and_given_names_are_refused(tmp_path):
+    assert [create(tmp_path, None, "digits", STUDY).name for _ in range(3)] == ["digits", "digits-2", "digits-3"]
+    with pytest.raises(InputError, match=r"exists already.*winnow resume"):
+        create(tmp_path, "digits", "digits", STUDY)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["digits", "digits-2", "digits-3"]
+
+
+def test_a_file_in_the_way_is_one_clear_message(tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(InputError, match=r"cannot write the run folder.*--runs-dir"):
+        create(tmp_path / "runs", None, "digits", STUDY)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "cannot be read as YAML"),
+        ("just words", "not the study.yaml of a Winnow run"),
+        ("schema_version: 99\nspace: {}", "newer Winnow"),
+    ],
+)
+def test_study_files_that_are_none(tmp_path, text, message):
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        open_run(tmp_path).read_study()
+
+
+def test_unknown_run_names_the_known_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    create(tmp_path / "runs", "mine", "digits", STUDY)
+    assert open_run("mine").path.name == "mine"
+    with pytest.raises(InputError, match="Runs under runs/: mine"):
+        open_run("yours")
+
+
+@pytest.mark.parametrize("tail", ['{"epoch": 3, "tr', "{", "\x00\x00"])
+def test_a_torn_line_is_closed_off(tmp_path, tail):
+    path = tmp_path / "epochs.jsonl"
+    path.write_text('{"epoch": 1}\n{"epoch": 2}\n' + tail)
+    lines = JsonLines(path)
+    lines.append({"epoch": 4})
+    lines.close()
+    assert [record["epoch"] for record in read_json_lines(path)] == [1, 2, 4]
+
+
+def test_a_torn_journal_is_cut_back(tmp_path):
+    path = tmp_path / "study.journal"
+    path.write_text('{"op_code": 0}\n{"op_code": 1, "wor')
+    assert repair_journal(path)
+    assert path.read_text() == '{"op_code": 0}\n'
+    assert not repair_journal(path)
+
+
+def test_a_damaged_journal_is_refused_and_untouched(tmp_path):
+    path = tmp_path / "study.journal"
+    path.write_text('{"op_code": 0}\ngarbage\n{"op_code": 2}\n')
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"line 2: not JSON.*head -n 1"):
+        repair_journal(path)
+    assert path.read_bytes() == before
+
+
+def test_one_driver_per_run_and_the_lock_dies_with_its_process(tmp_path):
+    folder = create(tmp_path, "r", "r", STUDY)
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time\nfrom pathlib import Path\nfrom search.folder import RunFolder\n"
+            "with RunFolder(Path(sys.argv[1])).locked():\n    print('locked', flush=True)\n    time.sleep(60)",
+            str(folder.path),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "locked\n"
+    with pytest.raises(InputError, match="another winnow process"), folder.locked():
+        pass
+    holder.kill()
+    holder.wait()
+    with RunFolder(folder.path).locked():
+        pass
+
+
+def test_json_lines_are_whole_as_soon_as_they_are_appended(tmp_path):
+    lines = JsonLines(tmp_path / "x.jsonl")
+    lines.append({"a": 1.5, "b": None})
+    assert json.loads((tmp_path / "x.jsonl").read_text()) == {"a": 1.5, "b": None}
+    lines.close()

@@ -1,0 +1,219 @@
+"""The book of a search, driven without Ray: what is told to the study, what is stopped, and that a crash loses nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+
+import optuna
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from search.folder import RunFolder, create, read_json_lines
+from search.ledger import Assignment, Ledger
+from search.settings import Settings, settings_for
+from spaces import catalog
+from spaces.space import Space
+
+SHAPE = (1, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def space() -> Space:
+    return catalog.load("digits", ["epochs=9"])
+
+
+def make_folder(tmp_path, space: Space, settings: Settings) -> RunFolder:
+    return create(tmp_path, None, "run", {"schema_version": 1, "space": space.tree, "settings": settings.to_dict()})
+
+
+def study_of(folder: RunFolder) -> optuna.Study:
+    return optuna.load_study(study_name="winnow", storage=JournalStorage(JournalFileBackend(str(folder.journal))))
+
+
+def report(assignment: Assignment, epoch: int, value: float | None = None, **more) -> dict:
+    """What a worker would report: a curve that rises to a level that the config decides."""
+    level = random.Random(json.dumps(assignment.config, sort_keys=True)).uniform(0.3, 0.95)
+    accuracy = level * (1 - math.exp(-epoch / 3)) if value is None else value
+    figures = {"epoch": epoch, "validation_accuracy": accuracy, "validation_loss": 1 - accuracy, "diverged": False}
+    return {**figures, "last": epoch == assignment.config["epochs"], "weights_epoch": epoch, **more}
+
+
+def run_to_the_end(ledger: Ledger, crash_after: int | None = None) -> bool:
+    """One worker; False if the driver "crashed" after so many reports (the ledger is simply dropped)."""
+    num_reports = 0
+    while (assignment := ledger.ask()) is not None:
+        for epoch in range(assignment.recorded + 1, assignment.config["epochs"] + 1):
+            if crash_after is not None and num_reports == crash_after:
+                return False
+            num_reports += 1
+            if not ledger.record(assignment.number, report(assignment, epoch)):
+                break
+    ledger.close()
+    return True
+
+
+def outcome(folder: RunFolder) -> list[tuple]:
+    """Everything a study says of its trials, without times."""
+    return [
+        (t.number, t.state.name, t.value, t.params, t.intermediate_values, t.user_attrs.get("status"))
+        for t in study_of(folder).get_trials(deepcopy=False)
+        if t.state.name != "WAITING"
+    ]
+
+
+def test_states_values_and_counts(tmp_path, space):
+    settings = settings_for(space, trials=12)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    assert run_to_the_end(ledger)
+    ran = [t for t in study_of(folder).trials if t.user_attrs.get("status") != "skipped"]
+    assert len(ran) == 12 == ledger.num_asked == ledger.num_ended
+    assert {t.user_attrs["status"]: t.state.name for t in ran} == {"completed": "COMPLETE", "stopped": "PRUNED"}
+    for trial in ran:
+        epochs = sorted(trial.intermediate_values)
+        assert epochs == list(range(1, len(epochs) + 1))
+        assert (len(epochs) == 9) == (trial.user_attrs["status"] == "completed")
+        assert trial.state.name != "PRUNED" or epochs[-1] in ledger.asha.rungs
+    best = max((t for t in ran if t.state.name == "COMPLETE"), key=lambda t: t.value)
+    assert ledger.best == (best.number, best.value)
+
+
+def test_start_from_is_tried_first(tmp_path, space):
+    settings = settings_for(space, trials=3)
+    ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
+    first, second = ledger.ask(), ledger.ask()
+    assert first.source == "start_from:recipes/digits-baseline"
+    assert first.config["model"]["stages"][0]["filters"] == 16
+    assert second.source == "sampler"
+
+
+@pytest.mark.parametrize(
+    ("bad", "status"),
+    [
+        ({"value": math.nan}, "diverged"),
+        ({"diverged": True, "last": True, "value": 0.5}, "diverged"),
+        ({"status": "failed", "error": "Traceback ...\nValueError: no"}, "failed"),
+        ({"status": "out_of_memory", "error": "CUDA out of memory"}, "out_of_memory"),
+    ],
+)
+def test_bad_ends_are_told_as_fail(tmp_path, space, bad, status):
+    settings = settings_for(space, trials=2)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    assignment = ledger.ask()
+    assert ledger.record(assignment.number, report(assignment, 1))
+    bad_report = bad if "status" in bad else report(assignment, 2, **bad)
+    assert not ledger.record(assignment.number, bad_report)
+    assert not ledger.record(assignment.number, report(assignment, 3))  # a late one changes nothing
+    trial = study_of(folder).trials[assignment.number]
+    assert (trial.state.name, trial.user_attrs["status"]) == ("FAIL", status)
+    assert list(trial.intermediate_values) == [1]
+    assert trial.user_attrs.get("error") == bad.get("error")
+    assert ledger.counts == {status: 1}
+    assert all("NaN" not in line for line in folder.epochs.read_text().splitlines())
+
+
+def test_kept_weights_decide_the_value(tmp_path, space):
+    settings = settings_for(space, trials=1)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    assignment = ledger.ask()
+    for epoch, value in enumerate([0.5, 0.9, 0.8, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7], start=1):
+        ledger.record(assignment.number, report(assignment, epoch, value, weights_epoch=2))
+    assert study_of(folder).trials[0].value == 0.9
+
+
+def test_an_epoch_told_twice_counts_once(tmp_path, space):
+    settings = settings_for(space, trials=1)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    assignment = ledger.ask()
+    assert ledger.record(assignment.number, report(assignment, 1, 0.5))
+    assert ledger.record(assignment.number, report(assignment, 1, 0.1))
+    assert study_of(folder).trials[0].intermediate_values == {1: 0.5}
+    assert len(list(read_json_lines(folder.epochs))) == 1
+
+
+@hypothesis_settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(crashes=st.lists(st.integers(0, 30), min_size=1, max_size=4))
+def test_crashes_change_nothing(tmp_path_factory, space, crashes):
+    """With one worker, a search that was killed again and again equals the undisturbed one, trial by trial."""
+    settings = settings_for(space, trials=8, seed=3)
+    undisturbed = make_folder(tmp_path_factory.mktemp("a"), space, settings)
+    run_to_the_end(Ledger(undisturbed, space, settings, SHAPE))
+    killed = make_folder(tmp_path_factory.mktemp("b"), space, settings)
+    for crash_after in crashes:
+        if run_to_the_end(Ledger(killed, space, settings, SHAPE), crash_after):
+            break
+    else:
+        run_to_the_end(Ledger(killed, space, settings, SHAPE))
+    assert outcome(killed) == outcome(undisturbed)
+    lines = [(line["trial"], line["epoch"]) for line in read_json_lines(killed.epochs)]
+    assert len(lines) == len(set(lines))
+
+
+def test_death_between_the_two_writes(tmp_path, space, monkeypatch):
+    """The line is in epochs.jsonl, the study has not heard of it: the next start takes the value and the verdict over."""
+    settings = settings_for(space, trials=3)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    first, second = ledger.ask(), ledger.ask()
+    assert ledger.record(first.number, report(first, 1, 0.9))
+
+    class Killed(BaseException):
+        pass
+
+    def die(*arguments):
+        raise Killed
+
+    monkeypatch.setattr(ledger, "_set_value", die)
+    with pytest.raises(Killed):
+        ledger.record(first.number, report(first, 2, 0.91))
+    with pytest.raises(Killed):
+        ledger.record(second.number, report(second, 1, 0.1))  # judged: stop
+    again = Ledger(folder, space, settings, SHAPE)
+    trials = study_of(folder).trials
+    assert trials[0].intermediate_values == {1: 0.9, 2: 0.91}
+    assert trials[0].state.name == "RUNNING"
+    assert (trials[1].state.name, trials[1].intermediate_values) == ("PRUNED", {1: 0.1})
+    readopted = again.ask()
+    assert (readopted.number, readopted.recorded, readopted.seed) == (first.number, 2, first.seed)
+
+
+def test_identical_configs_run_once(tmp_path):
+    space = catalog.load("digits", ["epochs=2", "optimizer={name: adam, lr: 0.001}", "model.dropout=0.0", "schedule=constant"])
+    space = Space.from_tree(
+        {**space.tree, "batch_size": {"choice": [32, 64]}, "model": {"name": "mlp", "hidden": [8]}, "start_from": {}}, "two"
+    )
+    settings = settings_for(space, trials=10)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    run_to_the_end(ledger)
+    assert space.size() == 2 == ledger.num_ended
+    assert ledger.exhausted
+    skipped = [t for t in study_of(folder).trials if t.user_attrs.get("status") == "skipped"]
+    assert skipped
+    assert all("the same configuration as trial" in t.user_attrs["reason"] for t in skipped)
+
+
+def test_trials_that_never_started_are_given_back(tmp_path, space):
+    settings = settings_for(space, trials=5)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    first, _ = ledger.ask(), ledger.ask()
+    ledger.record(first.number, report(first, 1))
+    ledger.winding_down = True
+    assert ledger.ask() is None
+    assert not ledger.record(first.number, report(first, 2))
+    ledger.close()
+    states = [t.state.name for t in study_of(folder).trials]
+    assert states == ["RUNNING", "FAIL"]
+    again = Ledger(folder, space, settings, SHAPE)
+    run_to_the_end(again)
+    assert again.num_ended == 5
