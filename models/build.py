@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from torch import nn
@@ -13,8 +12,7 @@ from models.custom import custom
 from models.mixture import mixture
 from models.mlp import mlp
 from models.residual import residual
-from models.transfer import transfer
-from spaces.schema import Custom, Model
+from spaces.schema import Custom, Model, Transfer
 
 
 def build(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
@@ -28,10 +26,16 @@ def parameter_groups(network: nn.Module, lr: float) -> list[dict[str, Any]]:
 
     A network that wants more than one rate defines a method `parameter_groups(lr)` which returns such a list.
     """
-    own: Callable[[float], list[dict[str, Any]]] | None = getattr(network, "parameter_groups", None)
-    groups = own(lr) if own else [{"params": list(network.parameters()), "lr": lr}]
+    own = getattr(network, "parameter_groups", None)
+    groups: list[dict[str, Any]] = own(lr) if own else [{"params": list(network.parameters()), "lr": lr}]
     trained = [{**group, "params": [weight for weight in group["params"] if weight.requires_grad]} for group in groups]
     return [group for group in trained if group["params"]]
+
+
+def _transfer(model: Transfer, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    from models.transfer import transfer  # torchvision takes as long to import as torch; only this family needs it
+
+    return transfer(model, image_shape, num_classes, build)
 
 
 MODELS: dict[str, Callable[[Any, tuple[int, int, int], int], nn.Module]] = {
@@ -39,6 +43,6 @@ MODELS: dict[str, Callable[[Any, tuple[int, int, int], int], nn.Module]] = {
     "cnn": cnn,
     "residual": residual,
     "mixture": mixture,
-    "transfer": partial(transfer, build=build),
+    "transfer": _transfer,
     "custom": custom,
 }

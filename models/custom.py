@@ -61,4 +61,6 @@ def _check_keys(name: str, function: Callable[..., Any], keys: dict[str, Any]) -
     try:
         signature.bind(**keys)
     except TypeError as error:
-        raise InputError(f"model {name}: {error}; its signature is {signature}, and it was given {keys}") from error
+        raise InputError(
+            f"model {name}: {error}; it was given {', '.join(keys)}, and takes {', '.join(signature.parameters)}"
+        ) from error

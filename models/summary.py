@@ -121,7 +121,7 @@ class _Recorder:
         new = set(module.parameters()) - self._counted
         self._counted |= new
         own_parameters = sum(weight.numel() for weight in new)
-        is_leaf = next(module.children(), None) is None
+        is_leaf = next(module.children(), None) is None and not isinstance(module, nn.Identity)
         own = (total - of_children) // (2 * BATCH)
         if is_leaf or own_parameters or own:
             shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,7 @@ import plotly.graph_objects as go
 # Middle tones: each at least 3:1 against both page backgrounds (WCAG 2.2, 1.4.11; held by a test).
 BLUE, ORANGE, GREEN, RED = "#3b82d6", "#cf6f12", "#2f9e6b", "#e0524a"
 PURPLE, GREY, PINK, TEAL = "#9b6bd6", "#848b94", "#d65a9b", "#1f97a3"
+MAX_OWN_TICKS = 5
 LIGHT_PAGE, DARK_PAGE = "#ffffff", "#15181d"
 
 STATUS_COLORS: dict[str, str] = {
@@ -61,7 +64,35 @@ def base_layout(x: str, y: str, height: int = 380, **more: Any) -> dict[str, Any
 
 def value_axis(objective: str) -> dict[str, Any]:
     """Tick format of an axis that holds the objective."""
-    return {"tickformat": ".0%" if objective.endswith("accuracy") else ".3g"}
+    return {"tickformat": ".2~%" if objective.endswith("accuracy") else ".3g"}
+
+
+def number_axis(values: Sequence[float], is_log: bool) -> dict[str, Any]:
+    """Ticks of an axis of plain numbers: the values themselves where they are few, 1-2-5 steps on a logarithmic one."""
+    distinct = sorted(set(values))
+    if len(distinct) <= MAX_OWN_TICKS:
+        ticks = distinct
+    elif is_log:
+        ticks = _decade_ticks(distinct[0], distinct[-1])
+    else:
+        return {}
+    return {"type": "log" if is_log else "linear", "tickvals": ticks, "ticktext": [short_number(v) for v in ticks]}
+
+
+def _decade_ticks(low: float, high: float) -> list[float]:
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high / low < 100 else (1, 3) if high / low < 300 else (1,)
+    return [
+        step * 10.0**decade for decade in decades for step in steps if low * 0.9 <= step * 10.0**decade <= high * 1.1
+    ]
+
+
+def short_number(value: float) -> str:
+    """0.003, 20, 1.5k, 2M."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
 
 
 def hover_format(objective: str) -> str:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 
 from reports import words
-from reports.figures import GREEN, STATUS_COLORS, STATUS_SYMBOLS, Figure, base_layout, hover_format, value_axis
+from reports.figures import (
+    GREEN,
+    STATUS_COLORS,
+    STATUS_SYMBOLS,
+    Figure,
+    base_layout,
+    hover_format,
+    number_axis,
+    value_axis,
+)
 from reports.figures_parameters import scored_trials
 
 if TYPE_CHECKING:
@@ -33,13 +42,16 @@ def cost(run: RunData) -> list[Figure]:
     sizes = _cost_info(run, lambda row: row["num_parameters"])
     times = _cost_info(run, lambda row: row["train_seconds"] / row["num_epochs"] if row["num_epochs"] else None)
     caption = "The line joins the trials that no smaller one beats."
+    name = words.objective_name(run).capitalize()
     figures = []
     if sizes.cost:
         plot = _draw_cost(run, sizes, "weights and biases of the network")
-        figures.append(Figure("size", "Accuracy against size", caption, plot))
+        figures.append(Figure("size", f"{name} against size", caption, plot))
     if times.cost:
         plot = _draw_cost(run, times, "seconds per epoch")
-        figures.append(Figure("speed", "Accuracy against time", "The line joins the trials that no faster one beats.", plot))
+        figures.append(
+            Figure("speed", f"{name} against time", "The line joins the trials that no faster one beats.", plot)
+        )
     return figures
 
 
@@ -67,10 +79,15 @@ def _draw_cost(run: RunData, info: _CostInfo, x_title: str) -> go.Figure:
             y=[info.objective[i] for i in chosen],
             customdata=[info.trials[i] for i in chosen],
             mode="markers",
-            marker={"color": color, "symbol": STATUS_SYMBOLS[status], "size": 9, "line": {"width": 1.5, "color": color}},
+            marker={
+                "color": color,
+                "symbol": STATUS_SYMBOLS[status],
+                "size": 9,
+                "line": {"width": 1.5, "color": color},
+            },
             name=words.STATUS_WORDS[status],
             hovertemplate=f"trial %{{customdata}}: %{{y{hover_format(run.objective)}}} at %{{x:.3s}}<extra></extra>",
         )
-    figure.update_xaxes(type="log", exponentformat="SI")
+    figure.update_xaxes(number_axis(info.cost, is_log=True), type="log")
     figure.update_yaxes(value_axis(run.objective))
     return figure

@@ -12,13 +12,16 @@ import plotly.graph_objects as go
 from reports import words
 from reports.figures import (
     BLUE,
-    GREEN,
     GREY,
+    MAX_OWN_TICKS,
+    ORANGE,
     STATUS_COLORS,
     STATUS_SYMBOLS,
     Figure,
     base_layout,
     hover_format,
+    number_axis,
+    short_number,
     value_axis,
 )
 from reports.trials import FAILED_STATUSES
@@ -84,7 +87,7 @@ def _draw_importance(info: _ImportanceInfo) -> go.Figure:
         customdata=list(reversed(info.conditions)),
         hovertemplate="%{y}: %{x:.1%}<br>%{customdata}<extra></extra>",
     )
-    figure.update_xaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_xaxes(tickformat=".0%", range=[0, 1.18 * max(info.importances) or 1])
     figure.update_yaxes(tickfont_size=11)
     return figure
 
@@ -107,7 +110,7 @@ def parallel_coordinates(run: RunData) -> list[Figure]:
         return []
     axes = [_axis(run, path, rows) for path in _paths_by_importance(run)[:MAX_AXES]]
     caption = (
-        "One line per trial that did not fail, coloured by its last value; drag along an axis to keep only the trials in a range. "
+        "One line per trial that did not fail, coloured by rank (orange is best, grey is worst); drag along an axis to keep only the trials in a range. "
         f"Shown are the {len(axes)} most important parameters; a line at the bottom (-) is a trial without that parameter."
     )
     plot = _draw_parallel(run, axes, rows)
@@ -122,9 +125,7 @@ def scored_trials(run: RunData) -> list[dict[str, Any]]:
 
 def _paths_by_importance(run: RunData) -> list[str]:
     """Parameter columns that differ between trials, the most important first."""
-    columns = run.space.columns()
     paths = [row["path"] for row in run.table("importance").to_pylist()]
-    paths = [path if path in columns else f"{path}.name" for path in paths]
     rows = scored_trials(run)
     return [path for path in dict.fromkeys(paths) if len({row[path] for row in rows}) > 1]
 
@@ -134,10 +135,17 @@ def _axis(run: RunData, path: str, rows: Sequence[dict[str, Any]]) -> _Axis:
     is_log = path in _log_paths(run)
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values if value is not None):
         return _Axis(path, [_position(value, is_log) for value in values], {}, is_log)
-    names = sorted({_label(value) for value in values if value is not None})
+    used = {_label(value) for value in values if value is not None}
+    names = [name for name in _options(run, path) if name in used]
     place = {name: float(i) for i, name in enumerate(names)}
     positions = [None if value is None else place[_label(value)] for value in values]
     return _Axis(path, positions, {i: name for name, i in place.items()}, False)
+
+
+def _options(run: RunData, path: str) -> list[str]:
+    """The options at a path in the order of the space, all branches together."""
+    domains = [parameter.domain for parameter in run.space.parameters() if parameter.path == path]
+    return list(dict.fromkeys(_label(domain.encode(option)) for domain in domains for option in domain.ends()))
 
 
 def _log_paths(run: RunData) -> set[str]:
@@ -161,11 +169,10 @@ def _draw_parallel(run: RunData, axes: Sequence[_Axis], rows: Sequence[dict[str,
     dimensions = [_dimension(axis) for axis in axes]
     form = value_axis(run.objective)["tickformat"]
     dimensions.append({"label": words.objective_name(run), "values": objective, "tickformat": form})
-    line = {
-        "color": objective,
-        "colorscale": [[0, GREY], [0.5, BLUE], [1, GREEN]] if run.maximize else [[0, GREEN], [0.5, BLUE], [1, GREY]],
-        "showscale": False,
-    }
+    order = sorted(range(len(rows)), key=lambda i: objective[i], reverse=not run.maximize)
+    rank = {row: place / (len(rows) - 1) for place, row in enumerate(order)}
+    colors = [rank[i] for i in range(len(rows))]
+    line = {"color": colors, "colorscale": [[0, GREY], [0.6, BLUE], [1, ORANGE]], "showscale": False}
     figure = go.Figure(layout={"template": "none", "height": 440, "margin": {"l": 70, "r": 70, "t": 70, "b": 24}})
     figure.add_parcoords(dimensions=dimensions, line=line, labelangle=-18, labelside="top")
     return figure
@@ -175,7 +182,7 @@ def _dimension(axis: _Axis) -> dict[str, Any]:
     known = [position for position in axis.positions if position is not None]
     low, high = min(known), max(known)
     below = low - 0.12 * ((high - low) or 1.0)
-    ticks = dict(axis.ticks) or _ticks(low, high, axis.is_log)
+    ticks = dict(axis.ticks) or _ticks(known, axis.is_log)
     if len(known) < len(axis.positions):
         ticks = {below: "-", **ticks}
         low = below
@@ -188,9 +195,13 @@ def _dimension(axis: _Axis) -> dict[str, Any]:
     }
 
 
-def _ticks(low: float, high: float, is_log: bool) -> dict[float, str]:
-    places = [low + (high - low) * i / 4 for i in range(5)] if high > low else [low]
-    return {place: f"{10**place if is_log else place:.3g}" for place in places}
+def _ticks(positions: Sequence[float], is_log: bool) -> dict[float, str]:
+    """The values themselves where they are few, else five evenly spaced."""
+    places = sorted(set(positions))
+    if len(places) > MAX_OWN_TICKS:
+        low, high = places[0], places[-1]
+        places = [low + (high - low) * i / (MAX_OWN_TICKS - 1) for i in range(MAX_OWN_TICKS)]
+    return {place: short_number(10**place if is_log else place) for place in places}
 
 
 @dataclass(frozen=True)
@@ -211,7 +222,7 @@ def slices(run: RunData) -> list[Figure]:
     figures = []
     for path in _paths_by_importance(run)[:MAX_SLICES]:
         info = _slice_info(run, path)
-        caption = f"{path}, {words.plural(len(info.y), 'trial')}"
+        caption = words.plural(len(info.y), "trial")
         figures.append(Figure(f"slice-{path.replace('.', '-')}", path, caption, _draw_slice(run, info)))
     return figures
 
@@ -247,8 +258,8 @@ def _draw_slice(run: RunData, info: _SliceInfo) -> go.Figure:
         hovertemplate=f"trial %{{customdata}}<br>%{{x}}: %{{y{hover_format(run.objective)}}}<extra></extra>",
     )
     if info.is_category:
-        figure.update_xaxes(type="category", categoryorder="category ascending")
-    elif info.is_log:
-        figure.update_xaxes(type="log", dtick="D2" if max(info.x) / min(info.x) < 30 else 1)
+        figure.update_xaxes(type="category", categoryorder="array", categoryarray=_options(run, info.path))
+    else:
+        figure.update_xaxes(number_axis(info.x, info.is_log))
     figure.update_yaxes(value_axis(run.objective))
     return figure

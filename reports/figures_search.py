@@ -37,7 +37,10 @@ def best_so_far(run: RunData) -> list[Figure]:
     name = words.objective_name(run)
     by_time = _draw_best(run, info, [s / scale for s in info.seconds], f"wall time ({unit})")
     by_epochs = _draw_best(run, info, [i + 1.0 for i in range(len(info.values))], "epochs trained, all trials together")
-    caption = f"Each dot is one finished epoch of some trial; the line is the best {name} found up to then."
+    caption = (
+        f"Each dot is one finished epoch of some trial; the line is the best {name} found up to then. "
+        "The axis leaves out the first steps; a double click shows all."
+    )
     return [
         Figure("best-by-time", "Best so far, against time", caption, by_time),
         Figure("best-by-epochs", "Best so far, against epochs", "The same against the work done.", by_epochs),
@@ -84,8 +87,16 @@ def _draw_best(run: RunData, info: _BestInfo, x: list[float], x_title: str) -> g
     line = {"color": BLUE, "width": 2.5, "shape": "hv"}
     hover = f"best so far: %{{y{form}}}<extra></extra>"
     figure.add_scatter(x=x, y=info.best, mode="lines", line=line, name="best so far", hovertemplate=hover)
-    figure.update_yaxes(value_axis(run.objective))
+    figure.update_yaxes(value_axis(run.objective), range=_range_after_start(info.best), autorange=False)
     return figure
+
+
+def _range_after_start(best: list[float]) -> list[float]:
+    """An axis for the best values after the first twentieth of the epochs: what comes later differs by little."""
+    early, last = best[len(best) // 20], best[-1]
+    room = 0.08 * abs(last - early) or 0.02 * abs(last) or 0.02
+    low, high = min(early, last), max(early, last)
+    return [low - room, high + room]
 
 
 @dataclass(frozen=True)
@@ -171,7 +182,9 @@ def budget(run: RunData) -> list[Figure]:
     info = _budget_info(run)
     if not info.epochs:
         return []
-    caption = "Epochs trained in each stretch between two rungs, by how the trial ended; above: trials that got through."
+    caption = (
+        "Epochs trained in each stretch between two rungs, by how the trial ended; above: trials that got through."
+    )
     return [Figure("budget", "Where the epochs went", caption, _draw_budget(info))]
 
 
@@ -192,6 +205,7 @@ def _budget_info(run: RunData) -> _BudgetInfo:
 
 def _draw_budget(info: _BudgetInfo) -> go.Figure:
     figure = go.Figure(layout=base_layout("", "epochs trained", height=340, barmode="stack"))
+    figure.update_layout(legend_traceorder="normal")
     for status, epochs in info.epochs.items():
         name = words.STATUS_WORDS[status]
         hover = f"{name}: %{{y}} epochs in %{{x}}<extra></extra>"

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from reports import words
-from reports.figures import BLUE, GREY, ORANGE, RED, Figure, base_layout
+from reports.figures import BLUE, ORANGE, PURPLE, RED, Figure, base_layout
 
 if TYPE_CHECKING:
     from reports.run import RunData
@@ -37,7 +36,7 @@ def winners(run: RunData) -> list[Figure]:
     if not info.labels:
         return []
     caption = (
-        "Dot and bar: mean test accuracy and its 95 % interval over the seeds (small dots). "
+        "Dot and bar: mean test accuracy and its 95 % interval over the seeds (ticks). "
         "Open diamond: validation accuracy in the search; its distance from the dot is the search-to-retrain gap."
     )
     return [Figure("winners", "Winners on the test images", caption, _draw_winners(info))]
@@ -51,7 +50,9 @@ def _winners_info(run: RunData) -> _WinnersInfo:
         means=[row["test_accuracy"] for row in rows],
         below=[row["test_accuracy"] - (row["test_accuracy_low"] or row["test_accuracy"]) for row in rows],
         above=[(row["test_accuracy_high"] or row["test_accuracy"]) - row["test_accuracy"] for row in rows],
-        seeds=[[r["test_accuracy"] for r in retrains if _same(r, row) and r["test_accuracy"] is not None] for row in rows],
+        seeds=[
+            [r["test_accuracy"] for r in retrains if _same(r, row) and r["test_accuracy"] is not None] for row in rows
+        ],
         search=[row["search_accuracy"] for row in rows],
     )
 
@@ -68,16 +69,6 @@ def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
 def _draw_winners(info: _WinnersInfo) -> go.Figure:
     layout = base_layout("test accuracy", "", height=110 + 44 * len(info.labels))
     figure = go.Figure(layout=layout)
-    seeds = [(value, label) for label, values in zip(info.labels, info.seeds, strict=True) for value in values]
-    x, y = [value for value, _ in seeds], [label for _, label in seeds]
-    dots = {"color": GREY, "size": 6}
-    hover = "%{x:.2%}<extra>one seed</extra>"
-    figure.add_scatter(x=x, y=y, mode="markers", marker=dots, name="one seed", hovertemplate=hover)
-    known = [(value, label) for label, value in zip(info.labels, info.search, strict=True) if value is not None]
-    diamond = {"color": ORANGE, "size": 10, "symbol": "diamond-open", "line": {"width": 2}}
-    x, y = [value for value, _ in known], [label for _, label in known]
-    hover = "%{x:.2%}<extra>validation, in the search</extra>"
-    figure.add_scatter(x=x, y=y, mode="markers", marker=diamond, name="in the search", hovertemplate=hover)
     error = {"type": "data", "array": info.above, "arrayminus": info.below, "thickness": 2.5, "width": 7, "color": BLUE}
     figure.add_scatter(
         x=info.means,
@@ -88,9 +79,22 @@ def _draw_winners(info: _WinnersInfo) -> go.Figure:
         name="mean, 95 % interval",
         hovertemplate="%{x:.2%}<extra>mean</extra>",
     )
-    figure.update_xaxes(tickformat=".1%")
+    seeds = [(value, label) for label, values in zip(info.labels, info.seeds, strict=True) for value in values]
+    tick = {"color": PURPLE, "size": 15, "symbol": "line-ns-open", "line": {"width": 2}}
+    _add_dots(figure, seeds, "one seed", tick)
+    search = [(value, label) for label, value in zip(info.labels, info.search, strict=True) if value is not None]
+    diamond = {"color": ORANGE, "size": 10, "symbol": "diamond-open", "line": {"width": 2}}
+    _add_dots(figure, search, "validation, in the search", diamond)
+    figure.update_xaxes(tickformat=".2~%")
     figure.update_yaxes(categoryorder="array", categoryarray=list(reversed(info.labels)))
     return figure
+
+
+def _add_dots(figure: go.Figure, points: list[tuple[float, str]], name: str, marker: dict[str, Any]) -> None:
+    x, y = [value for value, _ in points], [label for _, label in points]
+    figure.add_scatter(
+        x=x, y=y, mode="markers", marker=marker, name=name, hovertemplate=f"%{{x:.2%}}<extra>{name}</extra>"
+    )
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,9 @@ def confusion(run: RunData) -> list[Figure]:
     info = _confusion_info(run)
     if not info.counts.sum():
         return []
-    caption = "Rows: true class, columns: predicted, as a share of the row. Blue is right, orange is wrong, scaled by itself."
+    caption = (
+        "Rows: true class, columns: predicted, as a share of the row. Blue is right, orange is wrong, scaled by itself."
+    )
     pairs = _worst_pairs(info)
     if pairs:
         caption += f" Most often confused: {', '.join(pairs)}."
@@ -145,24 +151,22 @@ def _worst_pairs(info: _ConfusionInfo, top: int = 3) -> list[str]:
 def _draw_confusion(info: _ConfusionInfo) -> go.Figure:
     n = len(info.classes)
     diagonal = np.eye(n, dtype=bool)
-    few = n <= MAX_WRITTEN_CLASSES
     layout = base_layout("predicted", "true", height=min(720, max(340, 120 + 34 * n)))
     figure = go.Figure(layout=layout)
     for keep, color in ((diagonal, BLUE), (~diagonal & (info.counts > 0), ORANGE)):
-        shares = [[float(v) if k else None for v, k in zip(*row, strict=True)] for row in zip(info.shares, keep, strict=True)]
         figure.add_heatmap(
-            z=shares,
+            z=np.where(keep, info.shares, np.nan).tolist(),
             x=info.classes,
             y=info.classes,
-            customdata=info.counts.tolist(),
+            text=np.where(keep, info.counts.astype(str), "").tolist(),
+            texttemplate="%{text}" if n <= MAX_WRITTEN_CLASSES else None,
             colorscale=[[0, _faded(color, 0.1)], [1, _faded(color, 0.75)]],
             zmin=0,
             zmax=1 if color == BLUE else None,
             showscale=False,
             xgap=1,
             ygap=1,
-            texttemplate="%{customdata}" if few else None,
-            hovertemplate="%{y} taken for %{x}: %{customdata} images, %{z:.1%}<extra></extra>",
+            hovertemplate="%{y} taken for %{x}: %{text} images, %{z:.1%}<extra></extra>",
             hoverongaps=False,
         )
     figure.update_xaxes(type="category", showgrid=False, constrain="domain", showticklabels=n <= 40)

@@ -18,6 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from reports.trials import FAILED_STATUSES, trial_rows
+from spaces.space import AtLeast
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -122,7 +123,8 @@ def _row(run: RunData, parameter: Parameter, trials: Sequence[FrozenTrial], foun
 
 def condition_text(parameter: Parameter) -> str | None:
     """When the parameter exists, as `optimizer = sgd and model.depth >= 3`; None: always."""
-    parts = []
-    for name, value in parameter.conditions:
-        parts.append(f"{name} {value}" if str(value).startswith(">=") else f"{name} = {value}")
+    parts = [
+        f"{name} >= {value.count}" if isinstance(value, AtLeast) else f"{name} = {value}"
+        for name, value in parameter.conditions
+    ]
     return " and ".join(parts) or None

@@ -33,7 +33,9 @@ def table_html(
 ) -> str:
     """A table of texts that scrolls sideways where it must; `numeric` and `wide` are positions of columns."""
     classes = {**dict.fromkeys(numeric, "n"), **dict.fromkeys(wide, "wide")}
-    head = "".join(f'<th scope="col" class="{classes.get(i, "")}">{escape(name)}</th>' for i, name in enumerate(columns))
+    head = "".join(
+        f'<th scope="col" class="{classes.get(i, "")}">{escape(name)}</th>' for i, name in enumerate(columns)
+    )
     lines = []
     for row in rows:
         cells = "".join(f'<td class="{classes.get(i, "")}">{escape(text)}</td>' for i, text in enumerate(row))

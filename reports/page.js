@@ -2,8 +2,8 @@
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const style = () => getComputedStyle(document.documentElement);
-  const touch = window.matchMedia("(pointer: coarse)").matches;
-  const config = { responsive: true, displaylogo: false, displayModeBar: touch ? false : "hover", modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+  const touch = window.matchMedia("(pointer: coarse), (max-width: 560px)").matches;
+  const config = { responsive: true, displaylogo: false, displayModeBar: touch ? false : "hover", modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
 
   // The colours of the page, so that light and dark are said once, in the style sheet.
   function template() {
@@ -16,13 +16,13 @@
     const label = { color: color("--soft"), size: 12 };
     return {
       layout: {
-        font: { color: color("--text"), size: 13, family: css.getPropertyValue("font-family") || "system-ui, sans-serif" },
+        font: { color: color("--text"), size: 13, family: getComputedStyle(document.body).fontFamily },
         paper_bgcolor: color("--page"), plot_bgcolor: color("--page"),
         xaxis: axis, yaxis: axis,
         hoverlabel: { bgcolor: color("--raised"), bordercolor: color("--line"), font: { color: color("--text") } },
         modebar: { bgcolor: "rgba(0,0,0,0)", color: color("--soft"), activecolor: color("--text") },
       },
-      data: { parcoords: [{ labelfont: label, tickfont: label, rangefont: { color: "rgba(0,0,0,0)", size: 1 } }] },
+      data: { parcoords: [{ labelfont: label, tickfont: label, rangefont: { color: "rgba(0,0,0,0)", size: 1 } }], heatmap: [{ textfont: { color: color("--text") } }] },
     };
   }
 
@@ -31,7 +31,8 @@
     // A finger that drags scrolls the page; zooming stays to the mouse.
     const layout = Object.assign({}, figure.layout, { template: template(), dragmode: touch ? false : figure.layout.dragmode });
     element.dataset.drawn = "yes";
-    return Plotly.react(element, figure.data, layout, config);
+    const small = layout.height < 260 ? { displayModeBar: false } : {};
+    return Plotly.react(element, figure.data, layout, Object.assign({}, config, small));
   }
 
   const elements = [...document.querySelectorAll("[data-figure]")];

@@ -19,7 +19,9 @@ def write_tables(run: RunData, folder: Path) -> None:
 
     for name in TABLES:
         table = run.table(name)
-        write_whole(folder / f"{name}.parquet", lambda path, table=table: pq.write_table(table, path, compression="zstd"))
+        write_whole(
+            folder / f"{name}.parquet", lambda path, table=table: pq.write_table(table, path, compression="zstd")
+        )
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+
 import yaml
 
 from reports.page import page
@@ -27,4 +28,3 @@ def write(path: Path) -> Path:
     except OSError as error:
         raise InputError(f"{folder}: the report cannot be written: {error.strerror or error}") from error
     return html
-

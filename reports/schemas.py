@@ -197,7 +197,9 @@ TABLES: dict[str, TableSchema] = {
             Column("path", "string", "config path, the column in `trials`"),
             Column("condition", "string", "when the parameter exists", null="always"),
             Column("num_trials", "int", "trials in which it was active and that have an objective", "trials"),
-            Column("importance", "float", "share of the objective's variance among these trials", "fraction", "too few"),
+            Column(
+                "importance", "float", "share of the objective's variance among these trials", "fraction", "too few"
+            ),
             Column("note", "string", "why there is no figure", null="there is one"),
         ),
     ),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -21,8 +20,11 @@ from reports.winner import winner_config
 if TYPE_CHECKING:
     from reports.run import RunData
 
-MAX_TRIALS = 25
+MAX_TRIALS = 15
 """Rows of the table of trials; the rest is in trials.parquet."""
+
+MAX_PAIRED_CLASSES = 30
+"""More need the whole width for their confusion matrix."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ def overview(run: RunData) -> Section:
 
 def _headline(run: RunData) -> str:
     """The one figure that a reader came for: the winner's test accuracy, or else the best objective."""
-    first = next((row for row in run.winners.to_pylist() if row["rank"] == 1 and row["test_accuracy"] is not None), None)
+    first = next(
+        (row for row in run.winners.to_pylist() if row["rank"] == 1 and row["test_accuracy"] is not None), None
+    )
     if first is not None:
         low, high = first["test_accuracy_low"], first["test_accuracy_high"]
         about = f"test accuracy of the winner, mean of {words.plural(first['num_seeds'], 'seed')}"
@@ -76,31 +80,31 @@ def winners(run: RunData) -> Section:
     if not rows:
         text = f"No winner was retrained yet. `winnow retrain {run.path}` trains the best and tests them once."
         return Section("winners", "Winners", paragraph(text))
-    columns = ["", "test accuracy", "95 % interval", "seeds", "above baseline", "95 % interval", "in the search", "gap"]
-    columns += ["weights", "multiply-adds", "time each"]
+    columns = ["", "test accuracy", "seeds", "above baseline", "in the search", "gap", "weights", "time"]
     lines = [
         [
             figures_winners.winner_label(row),
-            words.percent(row["test_accuracy"]),
-            _range(row["test_accuracy_low"], row["test_accuracy_high"], "{:.2f}"),
+            words.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"]),
             f"{row['num_seeds']}" + (f", {row['num_failed']} failed" if row["num_failed"] else ""),
-            words.points(row["gain"]),
-            _range(row["gain_low"], row["gain_high"], "{:+.2f}"),
+            words.points(row["gain"]) + _range(row["gain_low"], row["gain_high"]),
             words.percent(row["search_accuracy"]),
             words.points(row["gap"]),
             words.count(row["num_parameters"]),
-            words.count(row["multiply_adds"]),
             words.duration(row["wall_seconds"]),
         ]
         for row in rows
     ]
+    about = (
+        "In brackets: 95 % intervals. Gap: validation accuracy in the search less test accuracy. Time: of one training."
+    )
     figures = figures_winners.winners(run)
     html = "".join(map(figure_html, figures)) + table_html(columns, lines, numeric=range(1, len(columns)))
+    html += paragraph(about, "caption")
     return Section("winners", "Winners", html, figures)
 
 
-def _range(low: float | None, high: float | None, form: str) -> str:
-    return "-" if low is None or high is None else f"{form.format(100 * low)} to {form.format(100 * high)}"
+def _range(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" ({100 * low:+.2f} to {100 * high:+.2f})"
 
 
 def search(run: RunData) -> Section:
@@ -109,7 +113,7 @@ def search(run: RunData) -> Section:
     rest = [*figures_search.learning_curves(run), *figures_search.budget(run)]
     if not progress and not rest:
         return Section("search", "Search", paragraph("No epoch has finished yet."))
-    html = _group("pair", progress) + "".join(map(figure_html, rest)) + _trials(run)
+    html = _group("pair level", progress) + "".join(map(figure_html, rest)) + _trials(run)
     return Section("search", "Search", html, [*progress, *rest])
 
 
@@ -129,11 +133,20 @@ def _trials(run: RunData) -> str:
             str(row["num_epochs"]),
             words.duration(row["train_seconds"]),
             words.count(row["num_parameters"]),
-            words.parameters_text(params[row["trial"]]),
+            words.parameters_text(params[row["trial"]]).replace("=", "=\u2060"),
         ]
         for row in ranked[:MAX_TRIALS]
     ]
-    columns = ["trial", "status", words.objective_name(run), "best, at epoch", "epochs", "training", "weights", "parameters"]
+    columns = [
+        "trial",
+        "status",
+        words.objective_name(run),
+        "best, at epoch",
+        "epochs",
+        "training",
+        "weights",
+        "parameters",
+    ]
     title = "<h3>The best trials</h3>" if len(ranked) <= MAX_TRIALS else f"<h3>The best {MAX_TRIALS} trials</h3>"
     return f"<figure>{title}{table_html(columns, lines, numeric=(0, 2, 3, 4, 5, 6), wide=(7,))}</figure>"
 
@@ -158,7 +171,7 @@ def test_images(run: RunData) -> Section:
     if not figures:
         return Section("test-images", "Test images", paragraph("No predictions of a winner are there yet."))
     mistakes = gallery(run)
-    html = _group("pair", figures)
+    html = _group("pair" if len(run.class_names) <= MAX_PAIRED_CLASSES else "", figures)
     if mistakes:
         about = "Test images that the winner got wrong while most sure of itself: look here for wrong labels."
         html += f"<figure><h3>Most confident mistakes</h3>{paragraph(about, 'caption')}</figure>"

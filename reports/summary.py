@@ -71,12 +71,13 @@ def _interval(row: Row) -> str:
 
 
 def _gain_sentence(row: Row) -> str:
-    text = f"That is {words.points(row['gain'])} from the baseline under the same protocol"
+    side = "above" if row["gain"] >= 0 else "below"
+    text = f"That is {100 * abs(row['gain']):.2f} points {side} the baseline trained under the same protocol"
     if row["gain_low"] is None:
         return f"{text}; one seed gives no interval."
-    verdict = "above it" if row["gain_low"] > 0 else "below it" if row["gain_high"] < 0 else "not told apart from it"
     low, high = 100 * row["gain_low"], 100 * row["gain_high"]
-    return f"{text} (95 % interval {low:+.2f} to {high:+.2f}): {verdict}."
+    verdict = ", so the two cannot be told apart" if low <= 0 <= high else ""
+    return f"{text} (95 % interval {low:+.2f} to {high:+.2f}){verdict}."
 
 
 def _cost_sentence(run: RunData, trials: list[Row]) -> str:
@@ -89,7 +90,7 @@ def _cost_sentence(run: RunData, trials: list[Row]) -> str:
     ran = sum(row["status"] != "skipped" for row in trials)
     full = ran * int(run.settings.get("max_epochs") or 0)
     if full > epochs:
-        text += f" ({epochs / full:.0%} of what {ran} full trainings take)"
+        text += f" ({100 * epochs / full:.0f} % of what {ran} full trainings take)"
     seconds = words.duration(sum(row["train_seconds"] for row in trials))
     return f"{text}, {seconds} of training" + (f" within {words.duration(wall)}." if wall else ".")
 
@@ -104,7 +105,9 @@ def _advice_on_winners(winners: list[Row]) -> list[str]:
     tested = [row for row in winners if row["test_accuracy_low"] is not None and not row["baseline"]]
     found = []
     if tested and tested[0]["gain_low"] is not None and tested[0]["gain_low"] <= 0 <= tested[0]["gain_high"]:
-        found.append("The interval of the gain holds 0: retrain with more seeds before preferring the winner to the baseline.")
+        found.append(
+            "The interval of the gain holds 0: retrain with more seeds before preferring the winner to the baseline."
+        )
     if len(tested) > 1 and tested[1]["test_accuracy_high"] >= tested[0]["test_accuracy_low"]:
         smallest = min(tested, key=lambda row: (row["num_parameters"] or math.inf, row["rank"]))
         if smallest is not tested[0] and smallest["test_accuracy_high"] >= tested[0]["test_accuracy_low"]:

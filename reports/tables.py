@@ -14,6 +14,7 @@ from reports.importance import importance_rows
 from reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
 from reports.trials import FAILED_STATUSES, epoch_rows, rung_rows, time_of, trial_rows
 from reports.winners import identity, retrain_groups, retrain_rows, winners_table
+from spaces.errors import SpaceError
 
 if TYPE_CHECKING:
     from reports.run import RunData
@@ -52,31 +53,31 @@ def _trials(run: RunData) -> list[Row]:
 
 def _winners(run: RunData) -> list[Row]:
     rows = winners_table(run)
-    trials = {trial.number: trial for trial in run.study_trials}
     for row in rows:
-        trial = trials.get(row["trial"]) if row["trial"] is not None else None
-        row.update(parameter_values(run, json.loads(row["config"]), None if trial is None else trial.params))
+        config = json.loads(row["config"])
+        row.update(parameter_values(run, config, _study_params(run, config)))
     return rows
 
 
-def parameter_values(run: RunData, config: Any, study_params: Mapping[str, Any] | None) -> Row:
-    """The values of the parameter columns: null where the parameter was not active.
+def _study_params(run: RunData, config: dict[str, Any]) -> Mapping[str, Any]:
+    """What the study would hold for a config; nothing for a baseline outside the space."""
+    try:
+        return run.space.encode(config)
+    except SpaceError:
+        return {}
 
-    `study_params` are the trial's parameters as the study holds them; None for a config that was no trial, where every
-    column takes what the config says.
-    """
+
+def parameter_values(run: RunData, config: Any, study_params: Mapping[str, Any]) -> Row:
+    """The values of the parameter columns: null where the parameter was not active in these study parameters."""
     columns = run.space.columns()
     values: Row = dict.fromkeys(columns)
     for parameter in run.space.parameters():
-        path = parameter.path if parameter.path in columns else f"{parameter.path}.name"
-        if study_params is not None and parameter.study_name not in study_params:
-            continue
-        found = _at(config, path)
-        # An option that stands for a list or a mapping is known by the study under its short name.
-        if isinstance(found, list | dict) and study_params is not None:
-            found = study_params[parameter.study_name]
-        if found is not None:
-            values[path] = _typed(found, columns[path])
+        if parameter.study_name in study_params:
+            found = _at(config, parameter.path)
+            # A count that the config leaves to a list, and an option that stands for a list, are known by the study.
+            if found is None or isinstance(found, list | dict):
+                found = study_params[parameter.study_name]
+            values[parameter.path] = _typed(found, columns[parameter.path])
     return values
 
 
@@ -92,6 +93,8 @@ def _at(config: Any, path: str) -> Any:
 
 
 def _typed(value: Any, kind: str) -> Any:
+    if value is None:
+        return None
     if kind == "string" and not isinstance(value, str):
         return json.dumps(value, separators=(",", ":"))
     return float(value) if kind == "float" else value

@@ -61,7 +61,7 @@ def _trial_table(run: RunData, rows: list[Row], total: int) -> Table:
     title = "Trials" if len(rows) == total else f"Best {len(rows)} of {total} trials"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("trial", justify="right")
-    table.add_column("status")
+    table.add_column("status", no_wrap=True)
     table.add_column(words.objective_name(run), justify="right")
     table.add_column("epochs", justify="right")
     table.add_column("parameters", overflow="fold")
@@ -80,7 +80,7 @@ def _trial_table(run: RunData, rows: list[Row], total: int) -> Table:
 def _winner_table(rows: list[Row]) -> Table:
     table = Table(title="Retrained, tested once", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("rank", "trial", "test accuracy (95 %)", "seeds", "above baseline", "search - test", "weights"):
-        table.add_column(name, justify="left" if name == "rank" else "right")
+        table.add_column(name, justify="left" if name == "rank" else "right", no_wrap=name.startswith("test"))
     for row in rows:
         table.add_row(
             "baseline" if row["baseline"] else str(row["rank"]),

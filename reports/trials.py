@@ -41,8 +41,9 @@ def _trial_row(run: RunData, trial: FrozenTrial, epochs: list[Row]) -> Row:
     attributes = trial.user_attrs
     last = epochs[-1] if epochs else {}
     best_epoch, best = _best(trial, run.maximize)
-    started = attributes.get("started") or _timestamp(trial.datetime_start)
-    ended = attributes.get("ended") or _timestamp(trial.datetime_complete)
+    ran = status_of(trial) != "skipped"
+    started = attributes.get("started") or (_timestamp(trial.datetime_start) if ran else None)
+    ended = attributes.get("ended") or (_timestamp(trial.datetime_complete) if ran else None)
     config = attributes.get("config")
     return {
         "run": run.name,

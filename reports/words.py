@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -68,11 +69,11 @@ def interval_text(mean: float | None, low: float | None, high: float | None) -> 
 
 def points(value: float | None) -> str:
     """A difference of accuracies in percentage points, with its sign."""
-    return "-" if value is None else f"{100 * value:+.2f} points"
+    return "-" if value is None else f"{100 * value:+.2f}\u00a0points"
 
 
 def percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f} %"
+    return "-" if value is None else f"{100 * value:.2f}\u00a0%"
 
 
 def number(value: float | None) -> str:
@@ -95,23 +96,27 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f}\u00a0s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
+        return f"{minutes}\u00a0min {rest:02d}\u00a0s"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min"
+    return f"{hours}\u00a0h {minutes:02d}\u00a0min"
 
 
 def parameters_text(params: Mapping[str, Any]) -> str:
-    """Study parameters on one line; a branch that repeats the choice before it is not said again."""
-    chosen = {f"{name}.{value}." for name, value in params.items() if isinstance(value, str)}
-    parts = []
+    """Study parameters on one line, by the last part of their name where that is unique; repeats are joined by commas.
+
+    `model.stages.0.filters=16 model.stages.1.filters=32 optimizer=sgd optimizer.sgd.lr=0.1` is shown as
+    `filters=16,32 optimizer=sgd lr=0.1`.
+    """
+    folded: dict[str, list[str]] = {}
     for name, value in params.items():
-        short = name
-        for branch in sorted(chosen, key=len, reverse=True):
-            if name.startswith(branch):
-                short = branch.split(".")[0] + "." + name.removeprefix(branch)
-        shown = f"{value:.3g}" if isinstance(value, float) else str(value)
-        parts.append(f"{short}={shown}")
+        text = f"{value:.3g}" if isinstance(value, float) else str(value)
+        folded.setdefault(re.sub(r"\.\d+(?=\.|$)", "", name), []).append(text)
+    last = Counter(name.rpartition(".")[2] for name in folded)
+    parts = []
+    for name, values in folded.items():
+        short = name.rpartition(".")[2]
+        parts.append(f"{short if last[short] == 1 else name}={','.join(values)}")
     return " ".join(parts)

@@ -135,9 +135,9 @@ device_options = _together(
 @device_options
 def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Search, then retrain the winners, then report."""
-    folder, interrupted = _search(space, overrides, options)
-    if interrupted:
-        return INTERRUPTED
+    folder, code = _search(space, overrides, options)
+    if code != DONE:
+        return code
     _retrain(folder, options)
     _report(folder)
     _print_end(folder)
@@ -152,10 +152,10 @@ def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 @device_options
 def search(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Search a space in a new run folder."""
-    folder, interrupted = _search(space, overrides, options)
+    folder, code = _search(space, overrides, options)
     _report(folder)
-    if interrupted:
-        return INTERRUPTED
+    if code != DONE:
+        return code
     _print_end(folder, next_command=f"winnow retrain {folder.path}")
     return DONE
 
@@ -180,10 +180,10 @@ def resume(run: str, **options: Any) -> int:
             time_budget=options["time_budget"],
             address=options["address"],
         )
-    _print_outcome(folder, outcome)
+    code = _print_outcome(folder, outcome)
     _report(folder)
-    if outcome.interrupted:
-        return INTERRUPTED
+    if code != DONE:
+        return code
     _print_end(folder, next_command=f"winnow retrain {folder.path}")
     return DONE
 
@@ -283,7 +283,7 @@ def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> 
 # --- what several commands do -------------------------------------------------------------------------------------------
 
 
-def _search(space_name: str, overrides: tuple[str, ...], options: dict[str, Any]) -> tuple[Any, bool]:
+def _search(space_name: str, overrides: tuple[str, ...], options: dict[str, Any]) -> tuple[Any, int]:
     from spaces import catalog
 
     space = catalog.load(space_name, overrides)
@@ -305,8 +305,7 @@ def _search(space_name: str, overrides: tuple[str, ...], options: dict[str, Any]
             view=view,
             address=options["address"],
         )
-    _print_outcome(folder, outcome)
-    return folder, outcome.interrupted
+    return folder, _print_outcome(folder, outcome)
 
 
 def _retrain(folder: Any, options: dict[str, Any]) -> None:
@@ -330,11 +329,24 @@ def _report(folder: Any) -> Path:
     return reports.write(folder.path)
 
 
-def _print_outcome(folder: Any, outcome: Any) -> None:
-    why = "interrupted" if outcome.interrupted else "time budget used up" if outcome.out_of_time else "search complete"
-    click.echo(f"{why} after {outcome.wall_seconds:.0f} s", err=outcome.interrupted)
+def _print_outcome(folder: Any, outcome: Any) -> int:
+    """Say how the search ended; the exit code."""
+    if outcome.bug:
+        click.echo(
+            f"{outcome.bug}\nThe last trials all ended with this error, so the search was stopped. Once it is mended: "
+            f"winnow resume {folder.path}",
+            err=True,
+        )
+        return FAILED
     if outcome.interrupted:
-        click.echo(f"Nothing is lost. Go on with: winnow resume {folder.path}", err=True)
+        click.echo(
+            f"interrupted after {outcome.wall_seconds:.0f} s; nothing is lost. Go on with: winnow resume {folder.path}",
+            err=True,
+        )
+        return INTERRUPTED
+    why = "time budget used up" if outcome.out_of_time else "search complete"
+    click.echo(f"{why} after {outcome.wall_seconds:.0f} s")
+    return DONE
 
 
 def _print_end(folder: Any, next_command: str | None = None) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,6 +31,7 @@ from spaces.space import Space
 
 STUDY_NAME = "winnow"
 MAX_SKIPS_IN_A_ROW = 200  # then the space is taken to hold nothing new
+IDENTICAL_FAILURES = 3  # then it is a bug, and the rest of the budget would only show it again
 
 ENDED_STATES = {
     "completed": TrialState.COMPLETE,
@@ -93,9 +94,11 @@ class Ledger:
         self.exhausted = False  # the sampler finds nothing new in the space
         self.counts: dict[str, int] = {}
         self.best: tuple[int, float] | None = None
+        self.bug: str | None = None  # the traceback that too many trials ended with
         self._open: dict[int, OpenTrial] = {}
         self._seen: dict[str, int] = {}  # config hash -> trial
         self._readopted: deque[Assignment] = deque()
+        self._failures: Counter[str] = Counter()  # last line of the traceback -> trials
         self._storage, self._study, self._study_id = open_study(folder, settings.direction)
         self._rebuild()
         self._lines = JsonLines(folder.epochs)
@@ -246,10 +249,19 @@ class Ledger:
         self._study.tell(number, values=value, state=ENDED_STATES[status])
         del self._open[number]
         self.counts[status] = self.counts.get(status, 0) + 1
+        if status == "failed" and error:
+            self._note_failure(error)
         if value is not None and (self.best is None or self.asha.is_better(value, self.best[1])):
             self.best = (number, value)
         self.folder.checkpoint(number).unlink(missing_ok=True)
         self._notify("ended", trial, status=status, value=value, record={"error": error} if error else {})
+
+    def _note_failure(self, error: str) -> None:
+        last_line = error.strip().splitlines()[-1]
+        self._failures[last_line] += 1
+        if self._failures[last_line] >= IDENTICAL_FAILURES:
+            self.bug = error
+            self.winding_down = True
 
     def _tell_skipped(self, number: int, reason: str) -> None:
         self._write_attrs(number, status="skipped", reason=reason)

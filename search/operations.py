@@ -18,7 +18,7 @@ from spaces.check import check
 from spaces.errors import InputError
 from spaces.nodes import draw
 from spaces.probe import completions
-from spaces.schema import Data
+from spaces.schema import Config, Data
 from spaces.space import Space
 
 if TYPE_CHECKING:
@@ -128,7 +128,12 @@ def load_data(space: Space, source: Source) -> ImageData:
 
 
 def data_of(space: Space) -> Data:
-    return space.config(draw(space.root, next(completions({}, 0)))).data
+    return example_config(space).data
+
+
+def example_config(space: Space) -> Config:
+    """Some config of a space; of a recipe, the one."""
+    return space.config(draw(space.root, next(completions({}, 0))))
 
 
 def _run(

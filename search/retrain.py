@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from search.training.data import ImageData
 
 BASELINE = -1  # the trial number of a baseline that was no trial of the search
-NUM_MISTAKES_KEPT = 24  # images of the most confident mistakes, for the report's gallery
 
 
 @dataclass(frozen=True)
@@ -137,6 +136,7 @@ def _train_and_test(
     import torch
 
     from models import summarize
+    from search.test_set import test_once
     from search.training.checkpoint import save
     from search.training.loop import train
     from search.training.pipeline import DeviceData
@@ -166,7 +166,7 @@ def _train_and_test(
         return {"status": "diverged", "epochs": result.epoch}
     weights = result.weights()
     stem = f"t{candidate.trial}-s{seed}" if candidate.trial != BASELINE else f"baseline-s{seed}"
-    test = test_once(config, weights, on_device, device, data, predictions / f"{stem}.npz")
+    test = test_once(config, weights, on_device, data, predictions / f"{stem}.npz")
     weights_file = Path(job.checkpoints) / f"winner-{stem}.pt"
     save(weights_file, {"weights": weights, "config": candidate.config})
     summary = summarize(config.model, data.image_shape, data.num_classes)

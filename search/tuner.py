@@ -42,10 +42,11 @@ class Resources:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`interrupted` by a signal; `out_of_time` by the budget; neither: the search is complete."""
+    """`interrupted` by a signal; `out_of_time` by the budget; ended by a `bug` (its traceback); none: it is complete."""
 
     interrupted: bool
     out_of_time: bool
+    bug: str | None
     wall_seconds: float
 
 
@@ -86,10 +87,17 @@ def run_search(ledger: Ledger, data: ImageData, job: Job, resources: Resources, 
         shutil.rmtree(storage, ignore_errors=True)
     if brakes.error is not None:
         raise brakes.error
-    return Outcome(brakes.num_signals > 0, brakes.out_of_time, time.monotonic() - brakes.started)
+    return Outcome(brakes.num_signals > 0, brakes.out_of_time, ledger.bug, time.monotonic() - brakes.started)
 
 
-class Brakes(tune.Stopper, tune.Callback):
+class OfThisProcess:
+    """Holds open files, so it is left out of the snapshot that Tune pickles and nobody reads."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return (OfThisProcess, ())
+
+
+class Brakes(OfThisProcess, tune.Stopper, tune.Callback):
     """Brings a search to a halt. First the running epochs may end; `stop_all` is for when none runs, or no one can wait."""
 
     def __init__(self, ledger: Ledger, say: Callable[[str], None]) -> None:
@@ -155,8 +163,8 @@ class Brakes(tune.Stopper, tune.Callback):
             self.ledger.winding_down = True
 
 
-class StudySearcher(Searcher):
-    """Suggests what the ledger asks the study for. (Not pickled with Tune's experiment: nothing of it is ever restored.)"""
+class StudySearcher(OfThisProcess, Searcher):
+    """Suggests what the ledger asks the study for."""
 
     def __init__(self, ledger: Ledger, brakes: Brakes) -> None:
         super().__init__(metric=ledger.settings.objective, mode=ledger.settings.direction[:3])
@@ -187,11 +195,8 @@ class StudySearcher(Searcher):
     def __deepcopy__(self, memo: dict[int, Any]) -> StudySearcher:
         return self
 
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return (_NotPickled, ())
 
-
-class LedgerScheduler(FIFOScheduler):
+class LedgerScheduler(OfThisProcess, FIFOScheduler):
     """Passes every report to the ledger and its verdict back to Tune."""
 
     def __init__(self, ledger: Ledger, brakes: Brakes) -> None:
@@ -210,13 +215,6 @@ class LedgerScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Tune starts the trial again, from its own checkpoint, as often as WORKER_LOSSES_ALLOWED says."""
-
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return (_NotPickled, ())
-
-
-class _NotPickled:
-    """Stands in for an object with open files in the snapshot that Tune writes and nobody reads."""
 
 
 REPORTED = (

@@ -80,7 +80,7 @@ def _find(name: str, beside: Path | None = None) -> tuple[Path, str]:
     if Path(name).is_dir():
         raise SpaceError(f"{name}: is a folder; a space is a YAML file")
     known = [*names(), *recipe_names()]
-    hint = nearest(name, known) or nearest(f"recipes/{name}", known)
+    hint = f"; did you mean recipes/{name}?" if f"recipes/{name}" in known else nearest(name, known)
     raise SpaceError(f"{name}: no space of this name, and no such file; there are: {show_list(known)}{hint}")
 
 
@@ -115,9 +115,11 @@ def _resolve_points(
     problems: list[Problem] = []
     notes: list[str] = []
     resolved: dict[str, dict[str, Any]] = {}
-    for section in _POINTS:
+    named = {section: _named_recipes(tree.get(section), section, folder, problems) for section in _POINTS}
+    # Without a `baseline` it is the first start point, even if an override leaves that outside the space.
+    for section, recipes in {**named, "baseline": named["baseline"] or named["start_from"][:1]}.items():
         points: dict[str, Any] = {}
-        for where, name, recipe in _named_recipes(tree.get(section), section, folder, problems):
+        for where, name, recipe in recipes:
             raw, problem = _fit(recipe, space, must_be_inside=section == "start_from")
             if problem is None:
                 points[name] = raw
@@ -133,7 +135,7 @@ def _resolve_points(
 
 def _named_recipes(
     given: Any, section: str, folder: Path, problems: list[Problem]
-) -> list[tuple[KeyPath, str, dict[str, Any]]]:
+) -> Sequence[tuple[KeyPath, str, dict[str, Any]]]:
     """(place, name, raw config) of each recipe that a section names, or writes out as {name: config}."""
     if given is None:
         return []
@@ -144,11 +146,13 @@ def _named_recipes(
     names_given = [given] if isinstance(given, str) and section == "baseline" else given
     if not isinstance(names_given, list) or not all(isinstance(name, str) for name in names_given):
         allowed = "a list of recipe names" if section == "start_from" else "the name of a recipe"
-        problems.append(Problem((section,), f"must be {allowed}, or a mapping {{name: config}}, but got {show_value(given)}"))
+        problems.append(
+            Problem((section,), f"must be {allowed}, or a mapping {{name: config}}, but got {show_value(given)}")
+        )
         return []
-    found = []
+    found: list[tuple[KeyPath, str, dict[str, Any]]] = []
     for index, name in enumerate(names_given):
-        where = (section, index) if isinstance(given, list) else (section,)
+        where: KeyPath = (section, index) if isinstance(given, list) else (section,)
         try:
             found.append((where, name, _read_recipe(name, folder)))
         except SpaceError as error:
@@ -166,8 +170,6 @@ def _read_recipe(name: str, folder: Path) -> dict[str, Any]:
     raw = recipe.suggest(KnownTrial({}))
     recipe.config(raw)
     return raw
-
-
 
 
 def _fit(recipe: dict[str, Any], space: Space, must_be_inside: bool) -> tuple[dict[str, Any], str | None]:

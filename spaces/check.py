@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -87,11 +88,10 @@ def _whole_number_problems(space: Space, parameter: Parameter) -> Iterator[Probl
 
 def _combination_problems(space: Space, image_shape: ImageShape | None) -> Iterator[Problem]:
     """Options and ends that go with nothing else in the space."""
-    none_at_all = _search_completion(space, {}, image_shape)
-    if none_at_all is not None:
-        problem, raw, tried = none_at_all
-        found = space.located(problem, raw)
-        more = "" if space.is_recipe else f" (none of {tried} combinations can be built)"
+    failure = _seek(space, {}, image_shape)
+    if failure is not None:
+        found = space.located(failure.problem, failure.raw)
+        more = "" if space.is_recipe else f" ({_tried(failure)}, none can be built)"
         yield Problem(found.path, found.message + more)
         return
     failed: list[tuple[str, Any]] = []
@@ -100,33 +100,43 @@ def _combination_problems(space: Space, image_shape: ImageShape | None) -> Itera
         if any(_rests_on(condition, failed) for condition in parameter.conditions):
             continue
         for end in parameter.domain.ends():
-            outcome = _search_completion(space, _forced(parameter, end), image_shape)
-            if outcome is None:
+            failure = _seek(space, _forced(parameter, end), image_shape)
+            if failure is None:
                 continue
-            problem, raw, tried = outcome
             failed.append((parameter.study_name, end))
-            place = locate(space.root, raw, _config_path(parameter))
-            if place not in places:
+            place = locate(space.root, failure.raw, _config_path(parameter))
+            if place not in places:  # once for all the items of a repeat
                 places.add(place)
-                reason = f"{show_path(problem.path)}: {problem.message}"
-                yield Problem(place, f"{show_value(end)} goes with nothing else here ({tried} combinations tried): {reason}")
+                reason = f"{show_path(failure.problem.path)}: {failure.problem.message}"
+                yield Problem(place, f"{show_value(end)} goes with nothing else here ({_tried(failure)}): {reason}")
 
 
-def _search_completion(
-    space: Space, forced: dict[str, Any], image_shape: ImageShape | None
-) -> tuple[Problem, dict[str, Any], int] | None:
-    """None if some config with the forced values can be built, else the first problem, its raw config, and how many were tried."""
-    first = None
+@dataclass(frozen=True)
+class _Failure:
+    """No config could be built: what is wrong with the first one that was tried, and how many were."""
+
+    problem: Problem
+    raw: dict[str, Any]
+    num_tried: int
+
+
+def _seek(space: Space, forced: dict[str, Any], image_shape: ImageShape | None) -> _Failure | None:
+    """None if some config with the forced values can be built."""
     tried: list[dict[str, Any]] = []
+    first: Problem | None = None
     for trial in completions(forced, 0 if space.is_recipe else NUM_RANDOM_COMPLETIONS):
         raw = draw(space.root, trial)
         problems = validate(raw, image_shape)[1]
         if not problems:
             return None
-        first = first or (problems[0], raw)
+        first = first or problems[0]
         if raw not in tried:
             tried.append(raw)
-    return None if first is None else (*first, len(tried))
+    return None if first is None else _Failure(first, tried[0], len(tried))
+
+
+def _tried(failure: _Failure) -> str:
+    return f"{failure.num_tried} combination{'s' if failure.num_tried > 1 else ''} tried"
 
 
 def _rests_on(condition: tuple[str, Any], failed: list[tuple[str, Any]]) -> bool:
@@ -140,5 +150,3 @@ def _forced(parameter: Parameter, end: Any) -> dict[str, Any]:
 
 def _config_path(parameter: Parameter) -> KeyPath:
     return tuple(int(part) if part.isdigit() else part for part in parameter.path.split("."))
-
-

@@ -314,7 +314,9 @@ def _is_number(value: Any) -> bool:
 
 def _check_bounds(low: float, high: float) -> None:
     if low > high:
-        raise SpaceError(f"`low < high` must hold, but got low={_show(low)}, high={_show(high)}; are they the wrong way round?")
+        raise SpaceError(
+            f"`low < high` must hold, but got low={_show(low)}, high={_show(high)}; are they the wrong way round?"
+        )
     if low == high:
         raise SpaceError(f"the range from {_show(low)} to {_show(high)} holds one value only; write {_show(low)}")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,7 +31,9 @@ def encode(root: Group, config: dict[str, Any]) -> dict[str, Stored]:
     difference = first_difference(drawn, complete)
     if difference is not None:
         path, of_space, of_config = difference
-        raise SpaceError(f"{show_path(path)}: the space has {show_value(of_space)} there, but the config {show_value(of_config)}")
+        raise SpaceError(
+            f"{show_path(path)}: the space has {show_value(of_space)} there, but the config {show_value(of_config)}"
+        )
     return found
 
 
@@ -42,14 +46,15 @@ def complete_config(config: dict[str, Any]) -> dict[str, Any]:
 
 def first_difference(left: Any, right: Any, path: KeyPath = ()) -> tuple[KeyPath, Any, Any] | None:
     """The first key path at which two plain values differ, with both values there."""
+    keys: Iterable[Any]
     if isinstance(left, dict) and isinstance(right, dict) and left.get("name") == right.get("name"):
-        keys: Any = dict.fromkeys([*left, *right])
-        pairs = [(key, left.get(key), right.get(key)) for key in keys]
+        keys = dict.fromkeys([*left, *right])
+        left, right = defaultdict(lambda: None, left), defaultdict(lambda: None, right)
     elif isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
-        pairs = [(index, *pair) for index, pair in enumerate(zip(left, right, strict=True))]
+        keys = range(len(left))
     else:
         return None if same(left, right) else (path, left, right)
-    return next((found for key, *pair in pairs if (found := first_difference(*pair, (*path, key)))), None)
+    return next((found for key in keys if (found := first_difference(left[key], right[key], (*path, key)))), None)
 
 
 def _read(
@@ -68,7 +73,9 @@ def _read(
             name = value.get("name") if isinstance(value, dict) else None
             if name not in node.options:
                 hint = nearest(name, node.options)
-                raise SpaceError(f"{show_path((*path, 'name'))}: {show_value(name)} is outside the space; allowed: {show_list(node.options)}{hint}")
+                raise SpaceError(
+                    f"{show_path((*path, 'name'))}: {show_value(name)} is outside the space; allowed: {show_list(node.options)}{hint}"
+                )
             found[study_name] = name
             _read(node.options[name], value, path, join(study_name, name), found, complete)
         case Repeat() if isinstance(value, list):

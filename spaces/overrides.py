@@ -28,7 +28,7 @@ def apply(tree: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any
         keys = path.strip().split(".")
         if not equals or not all(keys):
             raise SpaceError(f"--set {text}: must be path=value, such as optimizer.lr=0.01")
-        value = yaml12.load(value_text.strip() or "null", f"--set {text}").tree
+        value = yaml12.load(value_text.strip() or "null", f"--set {text}", is_file=False).tree
         changed = _Setter(text, value, places).put(changed, keys, ())
     return changed, tuple(places)
 
@@ -66,7 +66,9 @@ class _Setter:
     def put_in_domain(self, kind: str, value: dict[str, Any], keys: list[str], where: KeyPath) -> Any:
         if kind == "repeat":
             if keys[0].isdigit():
-                raise self.error(where, f"is a repeat; leave the number {keys[0]} out to set all of them, or set the whole list")
+                raise self.error(
+                    where, f"is a repeat; leave the number {keys[0]} out to set all of them, or set the whole list"
+                )
             return {**value, "of": self.put(value.get("of"), keys, (*where, "of"))}
         if kind == "choice" and isinstance(value["choice"], dict):
             return {**value, "choice": self.put_in_branches(value["choice"], keys, (*where, "choice"))}

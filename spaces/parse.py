@@ -51,24 +51,29 @@ class _Parser:
 
     def group(self, value: dict[str, Any], where: KeyPath) -> Group:
         children = {key: self.node(child, (*where, key)) for key, child in value.items()}
-        for child in children.values():
+        for key, child in children.items():
             if isinstance(child, Repeat) and isinstance(child.count, str):
-                self.check_counter(child, child.count, children)
+                children[key] = self.counted(child, child.count, children)
         counters = {child.count for child in children.values() if isinstance(child, Repeat)}
         return Group(where, dict(sorted(children.items(), key=lambda item: item[0] not in counters)))
 
-    def check_counter(self, repeat: Repeat, key: str, siblings: dict[str, Node]) -> None:
+    def counted(self, repeat: Repeat, key: str, siblings: dict[str, Node]) -> Node:
+        """The repeat, if the key it names can count."""
         where = (*repeat.where, "repeat")
         if key not in siblings:
-            known = show_list(name for name, child in siblings.items() if child is not repeat)
-            self.refuse(where, f"no key {key!r} beside it to count; there are: {known}{nearest(key, siblings)}")
-        elif not (counts := counts_of(siblings[key])):
-            self.refuse(where, f"`{key}` must be a whole number, an int or a choice of whole numbers to be a count")
-        elif min(counts) < 0 or max(counts) > MAX_REPEATS:
-            self.refuse(where, f"a count must be from 0 to {MAX_REPEATS}, but `{key}` goes from {min(counts)} to {max(counts)}")
-        else:
-            return
-        siblings[key] = Fixed(repeat.where, 0)  # so that what follows can go on
+            known = [name for name, child in siblings.items() if child is not repeat]
+            return self.refuse(
+                where, f"no key {key!r} beside it to count; there are: {show_list(known)}{nearest(key, known)}"
+            )
+        counts = counts_of(siblings[key])
+        if not counts:
+            return self.refuse(
+                where, f"`{key}` must be a whole number, an int or a choice of whole numbers to be a count"
+            )
+        if min(counts) < 0 or max(counts) > MAX_REPEATS:
+            given = f"`{key}` goes from {min(counts)} to {max(counts)}"
+            return self.refuse(where, f"a count must be from 0 to {MAX_REPEATS}, but {given}")
+        return repeat
 
     def domain(self, kinds: list[str], value: dict[str, Any], where: KeyPath) -> Node:
         kind = kinds[0]
@@ -105,11 +110,15 @@ class _Parser:
             return self.branches(options, where)
         if not isinstance(options, list):
             hint = f"; for a single value write just {show_value(options)}"
-            return self.refuse(where, f"choice needs a list of values or a mapping of sub-spaces, but got {show_value(options)}{hint}")
+            return self.refuse(
+                where, f"choice needs a list of values or a mapping of sub-spaces, but got {show_value(options)}{hint}"
+            )
         for index, option in enumerate(options):
             if is_open(_Parser().node(option, where)):
                 place = (*where, "choice", index)
-                return self.refuse(place, "an option cannot hold a domain; give the options names: choice: {a: {...}, b: {...}}")
+                return self.refuse(
+                    place, "an option cannot hold a domain; give the options names: choice: {a: {...}, b: {...}}"
+                )
         return self.open(where, lambda: Choice(tuple(options)))
 
     def branches(self, options: dict[str, Any], where: KeyPath) -> Node:
@@ -119,7 +128,9 @@ class _Parser:
         for name, option in options.items():
             place = (*where, "choice", name)
             if not isinstance(option, dict) or any(key in DOMAIN_KEYS for key in option):
-                self.refuse(place, f"a sub-space is a mapping of its keys ({{}} if it has none), but got {show_value(option)}")
+                self.refuse(
+                    place, f"a sub-space is a mapping of its keys ({{}} if it has none), but got {show_value(option)}"
+                )
             elif "name" in option:
                 self.refuse((*place, "name"), f"a sub-space is named by its key, {name!r}; leave `name` out")
             else:
@@ -133,7 +144,10 @@ class _Parser:
         is_count = isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= MAX_REPEATS
         if not is_count and not isinstance(count, str):
             given = show_value(count)
-            return self.refuse(where, f"`repeat` needs a number from 0 to {MAX_REPEATS} or the name of the key beside it that counts, but got {given}")
+            return self.refuse(
+                where,
+                f"`repeat` needs a number from 0 to {MAX_REPEATS} or the name of the key beside it that counts, but got {given}",
+            )
         return Repeat(where, count, self.node(value["of"], (*where, "of")))
 
     def check_data(self, data: Node | None) -> None:
@@ -142,7 +156,10 @@ class _Parser:
             for key, child in data.children.items():
                 if is_open(child) and key not in DATA_KEYS_THAT_MAY_BE_OPEN:
                     allowed = " and ".join(DATA_KEYS_THAT_MAY_BE_OPEN)
-                    self.refuse(child.where, f"must be fixed, as it decides what is loaded; in `data` only {allowed} may be open")
+                    self.refuse(
+                        child.where,
+                        f"must be fixed, as it decides what is loaded; in `data` only {allowed} may be open",
+                    )
         elif data is not None and is_open(data):
             self.refuse(data.where, "must be a mapping of fixed keys; a space searches on one data set")
 

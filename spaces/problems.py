@@ -29,8 +29,12 @@ class Marks:
             if path[: len(override_path)] == override_path:
                 return f"--set {text}"
         for length in range(len(path), 0, -1):
-            if path[:length] in self.lines:
-                return f"{self.source}:{self.lines[path[:length]]}"
+            start = path[:length]
+            if start in self.lines:
+                return f"{self.source}:{self.lines[start]}"
+            for override_path, text in self.overrides:
+                if override_path[:length] == start:  # an override made this key on its way down
+                    return f"--set {text}"
         return self.source
 
 

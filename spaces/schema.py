@@ -105,6 +105,18 @@ def _augmentations(value: Any) -> Any:
     return [_bare_name(item) for item in value] if isinstance(value, list) else value
 
 
+Augmentations = Annotated[list[Augmentation], BeforeValidator(_augmentations)]
+
+
+class ExtraCopies(Strict):
+    """Augmented copies of training images, chosen and drawn anew every epoch and added to the originals."""
+
+    copies: Count
+    """How many images an epoch grows by."""
+    augment: Annotated[Augmentations, Field(min_length=1)]
+    """Done to the copies, in place of `data.augment`."""
+
+
 class Normalization(Strict):
     """Given channel statistics, of pixels scaled to [0, 1]; one value per channel."""
 
@@ -132,7 +144,8 @@ class Data(Strict):
     channels: Literal[1, 3] | None = None
     normalize: Literal["none", "dataset", "computed"] | Normalization = "computed"
     """`dataset`: the published statistics of a known data set; `computed`: those of the training split."""
-    augment: Annotated[list[Augmentation], BeforeValidator(_augmentations)] = []
+    augment: Augmentations = []
+    extra: ExtraCopies | None = None
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> Data:
@@ -144,14 +157,18 @@ class Data(Strict):
         if self.validation == "given" and self.name in ("digits", "cifar10", "cifar100"):
             raise ValueError(f"data set {self.name} brings no validation split; give `validation` a fraction")
         if self.normalize == "dataset" and needs_path:
-            raise ValueError(f"no published statistics are known for {self.name}; use `computed`, `none` or mean and std")
+            raise ValueError(
+                f"no published statistics are known for {self.name}; use `computed`, `none` or mean and std"
+            )
         return self
 
 
 # --- models -------------------------------------------------------------------------------------------------------
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
-Initialization = Literal["default", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform", "orthogonal"]
+Initialization = Literal[
+    "default", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform", "orthogonal"
+]
 Norm = Literal["none", "batch"]
 Pool = Literal["max", "avg", "none"]
 Widths = list[Count]
@@ -208,7 +225,7 @@ class Cnn(_Layered):
 
     _layers: ClassVar[str] = "stages"
     name: Literal["cnn"]
-    depth: Count | None = None
+    depth: Annotated[int, Field(ge=0)] | None = None
     """Number of stages; filled in from the list where it is left out, and must agree with it."""
     stages: Annotated[list[Stage], Field(min_length=1)]
     activation: Activation = "relu"
@@ -245,7 +262,7 @@ class Residual(_Layered):
 
     _layers: ClassVar[str] = "stages"
     name: Literal["residual"]
-    depth: Count | None = None
+    depth: Annotated[int, Field(ge=0)] | None = None
     """Number of stages; filled in from the list where it is left out, and must agree with it."""
     stem: Count = 64
     """Filters of the first convolution."""
@@ -271,7 +288,9 @@ class Residual(_Layered):
     def _groups_divide(self) -> Residual:
         widths = [self.stem, *(stage.filters for stage in self.stages)]
         if any(width % self.groups for width in widths):
-            raise ValueError(f"every width must be a multiple of groups={self.groups}, but got stem and filters {widths}")
+            raise ValueError(
+                f"every width must be a multiple of groups={self.groups}, but got stem and filters {widths}"
+            )
         return self
 
 
@@ -292,7 +311,7 @@ class Mixture(_Layered):
 
     _layers: ClassVar[str] = "blocks"
     name: Literal["mixture"]
-    depth: Count | None = None
+    depth: Annotated[int, Field(ge=0)] | None = None
     """Number of blocks; filled in from the list where it is left out, and must agree with it."""
     blocks: Annotated[list[MixtureBlock], Field(min_length=1)]
     convs: Count = 3

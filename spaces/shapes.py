@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from spaces.errors import SpaceError
 from spaces.problems import KeyPath, show_path
 
 if TYPE_CHECKING:
-    from spaces.schema import Cnn, Config, Mixture, MixtureBlock, Mlp, Model, Residual, ResidualStage, Stage
+    from spaces.schema import Cnn, Config, Mixture, Mlp, Residual, Stage
 
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
@@ -34,7 +33,7 @@ class ShapeError(SpaceError):
         self.reason = reason
 
 
-def trace(model: Any, image_shape: ImageShape, num_classes: int) -> list[Layer]:
+def trace(model: Any, image_shape: ImageShape, num_classes: int) -> Shapes:
     """(layer, output shape without the batch) in order, for any `schema.Model`.
 
     Empty for a family that is not in TRACES: its shapes only its own code knows. Raises ShapeError for the first layer
@@ -50,7 +49,7 @@ def check_shapes(config: Config, image_shape: ImageShape) -> None:
     channels, height, width = image_shape
     for index, step in enumerate(config.data.augment):
         if step.name == "resize_crop" and step.size < max(height, width):
-            path = ("data", "augment", index, "size")
+            path: KeyPath = ("data", "augment", index, "size")
             raise ShapeError(path, f"must be at least the image's {max(height, width)} pixels, but got {step.size}")
     mean = getattr(config.data.normalize, "mean", None)
     if mean is not None and len(mean) != channels:
@@ -67,7 +66,7 @@ def known_image_shape(data: Any) -> ImageShape | None:
     size = data.get("image_size")
     if known is None and not isinstance(size, int):
         return None
-    channels, height, width = known or (_channels_of_statistics(data.get("normalize")), size, size)
+    channels, height, width = known or (_channels_of_statistics(data.get("normalize")), 0, 0)
     if isinstance(size, int):
         height = width = size
     return data.get("channels") or channels, height, width
@@ -78,14 +77,14 @@ def _channels_of_statistics(normalize: Any) -> int:
     return len(mean) if isinstance(mean, list) else 3
 
 
-def _trace_mlp(model: Mlp, image_shape: ImageShape, num_classes: int) -> list[Layer]:
+def _trace_mlp(model: Mlp, image_shape: ImageShape, num_classes: int) -> Shapes:
     channels, height, width = image_shape
     hidden = [(f"hidden.{index}", (units,)) for index, units in enumerate(model.hidden)]
     return [("flatten", (channels * height * width,)), *hidden, ("classes", (num_classes,))]
 
 
-def _trace_cnn(model: Cnn, image_shape: ImageShape, num_classes: int) -> list[Layer]:
-    shapes: list[Layer] = []
+def _trace_cnn(model: Cnn, image_shape: ImageShape, num_classes: int) -> Shapes:
+    shapes: Shapes = []
     _, height, width = image_shape
     for index, stage in enumerate(model.stages):
         height, width = _convolve(stage, index, height, width)
@@ -95,9 +94,9 @@ def _trace_cnn(model: Cnn, image_shape: ImageShape, num_classes: int) -> list[La
     return [*shapes, *_trace_head(model, shapes[-1][1], num_classes, model.features == "flatten")]
 
 
-def _trace_residual(model: Residual, image_shape: ImageShape, num_classes: int) -> list[Layer]:
+def _trace_residual(model: Residual, image_shape: ImageShape, num_classes: int) -> Shapes:
     _, height, width = image_shape
-    shapes: list[Layer] = [("stem", (model.stem, height, width))]
+    shapes: Shapes = [("stem", (model.stem, height, width))]
     for index, stage in enumerate(model.stages):
         height, width = _ceil_divide(height, stage.stride), _ceil_divide(width, stage.stride)
         shapes.append((f"stages.{index}.blocks", (stage.filters, height, width)))
@@ -106,8 +105,8 @@ def _trace_residual(model: Residual, image_shape: ImageShape, num_classes: int) 
     return [*shapes, *_trace_head(model, shapes[-1][1], num_classes, model.features == "flatten")]
 
 
-def _trace_mixture(model: Mixture, image_shape: ImageShape, num_classes: int) -> list[Layer]:
-    shapes: list[Layer] = []
+def _trace_mixture(model: Mixture, image_shape: ImageShape, num_classes: int) -> Shapes:
+    shapes: Shapes = []
     _, height, width = image_shape
     for index, block in enumerate(model.blocks):
         shapes.append((f"blocks.{index}.conv", (block.filters, height, width)))
@@ -116,7 +115,7 @@ def _trace_mixture(model: Mixture, image_shape: ImageShape, num_classes: int) ->
     return [*shapes, *_trace_head(model, shapes[-1][1], num_classes, flattened=False)]
 
 
-TRACES: dict[str, Callable[[Any, ImageShape, int], list[Layer]]] = {
+TRACES: dict[str, Callable[[Any, ImageShape, int], Shapes]] = {
     "mlp": _trace_mlp,
     "cnn": _trace_cnn,
     "residual": _trace_residual,
@@ -124,7 +123,7 @@ TRACES: dict[str, Callable[[Any, ImageShape, int], list[Layer]]] = {
 }
 
 
-def _trace_head(model: Cnn | Residual | Mixture, last: Shape, num_classes: int, flattened: bool) -> list[Layer]:
+def _trace_head(model: Cnn | Residual | Mixture, last: tuple[int, ...], num_classes: int, flattened: bool) -> Shapes:
     num_features = math.prod(last) if flattened else last[0]
     hidden = [(f"head.{index}", (units,)) for index, units in enumerate(model.head)]
     return [("features", (num_features,)), *hidden, ("classes", (num_classes,))]
@@ -133,10 +132,12 @@ def _trace_head(model: Cnn | Residual | Mixture, last: Shape, num_classes: int, 
 def _convolve(stage: Stage, index: int, height: int, width: int) -> tuple[int, int]:
     if stage.padding == "same":
         return _ceil_divide(height, stage.stride), _ceil_divide(width, stage.stride)
-    height_left, width_left = ((size + 2 * stage.padding - stage.kernel) // stage.stride + 1 for size in (height, width))
+    height_left, width_left = (
+        (size + 2 * stage.padding - stage.kernel) // stage.stride + 1 for size in (height, width)
+    )
     if min(height_left, width_left) < 1:
         reason = (
-            f"a {stage.kernel}x{stage.kernel} kernel with padding {stage.padding} on a {height}x{width} feature map leaves "
+            f"kernel {stage.kernel}x{stage.kernel} with padding {stage.padding} on a {height}x{width} feature map leaves "
             "nothing; use a larger padding, a smaller kernel or fewer stages"
         )
         raise ShapeError(("model", "stages", index, "kernel"), reason)
@@ -156,7 +157,7 @@ def _pool(stage: Any, layers: str, index: int, height: int, width: int) -> tuple
     return height // size, width // size
 
 
-def _pool_layer(stage: Any, name: str, height: int, width: int) -> list[Layer]:
+def _pool_layer(stage: Any, name: str, height: int, width: int) -> Shapes:
     return [] if stage.pool == "none" else [(name, (stage.filters, height, width))]
 
 

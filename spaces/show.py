@@ -49,8 +49,8 @@ def rows(space: Space) -> list[Row]:
     found: dict[str, Row] = {}
     for parameter in space.parameters():
         name = _without_numbers(parameter.study_name)
-        if name not in found:
-            found[name] = Row(name, domain_text(parameter.domain), _condition_text(parameter))
+        # Of a repeat the last item has all the conditions: that it exists at all is one.
+        found[name] = Row(name, domain_text(parameter.domain), _condition_text(parameter))
     return list(found.values())
 
 
@@ -116,7 +116,7 @@ def _condition_text(parameter: Parameter) -> str:
     parts = []
     for name, value in parameter.conditions:
         shown = _without_numbers(name)
-        parts.append(f"{shown} {value}" if isinstance(value, AtLeast) else f"{shown} = {show_value(value).strip(chr(39))}")
+        parts.append(f"for each of {shown}" if isinstance(value, AtLeast) else f"{shown} = {value}")
     return ", ".join(parts)
 
 
@@ -147,5 +147,3 @@ def _settings_lines(space: Space) -> list[str]:
     if start:
         lines.append(f"tried first: {start}")
     return [*lines, *([f"baseline: {baseline[0]}"] if baseline else []), *space.notes]
-
-

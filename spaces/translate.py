@@ -32,9 +32,8 @@ def _real_path(detail: Any, given: Any) -> KeyPath:
     location = detail["loc"]
     for position, part in enumerate(location):
         is_last = position == len(location) - 1
-        if isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+        is_item = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if is_item or (isinstance(value, dict) and part in value):
             value = value[part]
         elif not (is_last and detail["type"] == "missing"):
             continue
@@ -49,7 +48,8 @@ def _merge(messages: list[str], value: Any) -> str:
     if others or not needs:
         return "; ".join(others)
     words = [word for need in needs for word in re.findall(r"[\w.]+", need)]
-    hint = nearest(value, words) if isinstance(value, str) else _domain_hint(value)
+    wants_list = any(need.startswith("a list") for need in needs)
+    hint = nearest(value, words) if isinstance(value, str) else "" if wants_list else _domain_hint(value)
     return f"must be {' or '.join(needs)}, but got {show_value(value)}{hint}"
 
 
@@ -72,7 +72,11 @@ def _message(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> 
     if kind in _WHOLE:
         return _WHOLE[kind](detail, path, given, model)
     message = detail["msg"].removeprefix("Value error, ")
-    return message if kind == "value_error" else f"{message[:1].lower()}{message[1:]}, but got {show_value(detail['input'])}"
+    return (
+        message
+        if kind == "value_error"
+        else f"{message[:1].lower()}{message[1:]}, but got {show_value(detail['input'])}"
+    )
 
 
 _NEEDS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -92,9 +96,13 @@ _NEEDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "less_than": lambda context: f"below {context['lt']:g}",
     "less_than_equal": lambda context: f"at most {context['le']:g}",
     "too_short": lambda context: f"a list of at least {context['min_length']}",
-    "literal_error": lambda context: f"one of {show_list(_quoted(context['expected']))}",
+    "literal_error": lambda context: _one_of(_quoted(context["expected"])),
     "string_pattern_mismatch": lambda context: "package.module:function",
 }
+
+
+def _one_of(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"one of {show_list(words)}"
 
 
 def _quoted(text: str) -> list[str]:

@@ -26,20 +26,20 @@ class Document:
     lines: dict[KeyPath, int]
 
 
-def load(text: str, source: str) -> Document:
-    """Read one YAML document; `source` names it in messages. Raises SpaceError with the line."""
+def load(text: str, source: str, is_file: bool = True) -> Document:
+    """Read one YAML document; `source` names it in messages, with the line if it is a file. Raises SpaceError."""
     try:
         root = yaml.compose(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f"{source}:{mark.line + 1}" if mark else source
+        place = f"{source}:{mark.line + 1}" if mark and is_file else source
         problem = ", ".join(part for part in (error.context, error.problem) if part)
         raise SpaceError(f"{place}: not readable as YAML: {problem}") from error
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise SpaceError(f"{source}: not readable as YAML: {str(error).splitlines()[0]}") from error
     except RecursionError as error:
         raise SpaceError(f"{source}: not readable as YAML: nested too deeply") from error
-    builder = _Builder(source)
+    builder = _Builder(source, is_file)
     return Document(builder.build(root, ()), builder.lines)
 
 
@@ -84,8 +84,9 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 
 
 class _Builder:
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, is_file: bool) -> None:
         self.source = source
+        self.is_file = is_file
         self.lines: dict[KeyPath, int] = {}
         self._num_nodes = 0
         self._open: list[yaml.Node] = []
@@ -130,4 +131,5 @@ class _Builder:
             raise self._error(node, f"{node.value!r} is no {kind}") from error
 
     def _error(self, node: yaml.Node, message: str) -> SpaceError:
-        return SpaceError(f"{self.source}:{node.start_mark.line + 1}: not readable as YAML: {message}")
+        place = f"{self.source}:{node.start_mark.line + 1}" if self.is_file else self.source
+        return SpaceError(f"{place}: not readable as YAML: {message}")

@@ -217,3 +217,13 @@ def test_trials_that_never_started_are_given_back(tmp_path, space):
     again = Ledger(folder, space, settings, SHAPE)
     run_to_the_end(again)
     assert again.num_ended == 5
+
+
+def test_the_same_traceback_three_times_is_a_bug(tmp_path, space):
+    settings = settings_for(space, trials=20)
+    ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
+    for error in ("Traceback\nValueError: a", "Traceback\nKeyError: 1", "Tb\nValueError: a", "Traceback\nValueError: a"):
+        assert ledger.bug is None
+        ledger.record(ledger.ask().number, {"status": "failed", "error": error})
+    assert ledger.bug == "Traceback\nValueError: a"
+    assert ledger.ask() is None

@@ -1,0 +1,110 @@
+"""Augmentations by name, batched on the device.
+
+Each takes float32 images [N, C, H, W] with pixels in [0, 255], its settings and a generator of the images' device, and
+gives images of the same shape and range. None waits for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch.nn import functional
+
+from spaces import schema
+from spaces.errors import InputError
+
+
+def augment(images: torch.Tensor, steps: Sequence[schema.Augmentation], generator: torch.Generator) -> torch.Tensor:
+    """All `steps` in order; every image gets its own draws."""
+    for settings in steps:
+        images = AUGMENTATIONS[settings.name](images, settings, generator)
+    return images
+
+
+def check_augmentations(steps: Sequence[schema.Augmentation], image_shape: tuple[int, int, int], where: str) -> None:
+    """InputError where a step does not fit images of this shape."""
+    for i, settings in enumerate(steps):
+        if isinstance(settings, schema.ResizeCrop) and settings.size < max(image_shape[1:]):
+            raise InputError(
+                f"{where}.{i}.size: resize_crop needs at least the image size, {max(image_shape[1:])} pixels, "
+                f"but got {settings.size}"
+            )
+
+
+def _flip(images: torch.Tensor, settings: schema.Flip, generator: torch.Generator) -> torch.Tensor:
+    chosen = _uniform(images, generator) < settings.p
+    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
+
+
+def _crop(images: torch.Tensor, settings: schema.Crop, generator: torch.Generator) -> torch.Tensor:
+    padded = functional.pad(images, (settings.padding,) * 4)
+    return _random_window(padded, images.shape[2], images.shape[3], generator)
+
+
+def _resize_crop(images: torch.Tensor, settings: schema.ResizeCrop, generator: torch.Generator) -> torch.Tensor:
+    larger = functional.interpolate(images, size=(settings.size, settings.size), mode="bilinear", align_corners=False)
+    return _random_window(larger, images.shape[2], images.shape[3], generator)
+
+
+def _brightness(images: torch.Tensor, settings: schema.Brightness, generator: torch.Generator) -> torch.Tensor:
+    factor = settings.low + (settings.high - settings.low) * _uniform(images, generator)
+    return (images * factor.view(-1, 1, 1, 1)).clamp_(0.0, 255.0)
+
+
+def _zoom(images: torch.Tensor, settings: schema.Zoom, generator: torch.Generator) -> torch.Tensor:
+    share = 1.0 / (settings.low + (settings.high - settings.low) * _uniform(images, generator))
+    transform = torch.zeros(len(images), 2, 3, device=images.device)
+    transform[:, 0, 0] = transform[:, 1, 1] = share
+    grid = functional.affine_grid(transform, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _cutout(images: torch.Tensor, settings: schema.Cutout, generator: torch.Generator) -> torch.Tensor:
+    """The centre is anywhere in the image, so that part of the square may lie outside, as in the paper."""
+    height, width = images.shape[2:]
+    top = _integers(images, height, generator) - settings.size // 2
+    left = _integers(images, width, generator) - settings.size // 2
+    inside_rows = _within(torch.arange(height, device=images.device), top, settings.size)
+    inside_columns = _within(torch.arange(width, device=images.device), left, settings.size)
+    erased = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
+    return images.masked_fill(erased, 0.0)
+
+
+def _random_window(images: torch.Tensor, height: int, width: int, generator: torch.Generator) -> torch.Tensor:
+    """A window [height, width] at a random place of each image [N, C, H, W]."""
+    num, channels, full_height, full_width = images.shape
+    top = _integers(images, full_height - height + 1, generator)
+    left = _integers(images, full_width - width + 1, generator)
+    rows = top[:, None] + torch.arange(height, device=images.device)
+    columns = left[:, None] + torch.arange(width, device=images.device)
+    first = torch.arange(num, device=images.device)[:, None] * full_height
+    pixels = (first + rows)[:, :, None] * full_width + columns[:, None, :]  # [N, height, width]
+    flat = images.permute(0, 2, 3, 1).reshape(-1, channels)
+    return flat.index_select(0, pixels.view(-1)).view(num, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _within(positions: torch.Tensor, start: torch.Tensor, size: int) -> torch.Tensor:
+    """[N, len(positions)]: which positions lie in [start, start + size)."""
+    offset = positions[None, :] - start[:, None]
+    return (offset >= 0) & (offset < size)
+
+
+def _uniform(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """[N] from [0, 1)."""
+    return torch.rand(len(images), generator=generator, device=images.device)
+
+
+def _integers(images: torch.Tensor, high: int, generator: torch.Generator) -> torch.Tensor:
+    """[N] from 0 .. high - 1."""
+    return torch.randint(high, (len(images),), generator=generator, device=images.device)
+
+
+AUGMENTATIONS: dict[str, Callable[..., torch.Tensor]] = {
+    "flip": _flip,
+    "crop": _crop,
+    "resize_crop": _resize_crop,
+    "brightness": _brightness,
+    "zoom": _zoom,
+    "cutout": _cutout,
+}

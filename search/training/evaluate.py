@@ -1,0 +1,67 @@
+"""What a network says of images, and how often it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+import models
+from search.training.losses import build_evaluation_loss
+from search.training.pipeline import DeviceData, Labelled
+from search.training.precision import autocast, image_format
+from spaces import schema
+
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss (without label smoothing), share of right answers, and softmax outputs float32 [N, K]."""
+
+    loss: float
+    accuracy: float
+    probabilities: np.ndarray
+
+
+def evaluate(
+    config: schema.Config,
+    weights: dict[str, torch.Tensor],
+    data: DeviceData,
+    images: np.ndarray,
+    labels: np.ndarray,
+) -> Evaluation:
+    """Test `weights` on images uint8 [N, H, W, C] and labels [N], normalised as `data` is and on its device."""
+    device = data.train.images.device
+    model = models.build(config.model, data.image_shape, data.num_classes).to(device)
+    model.to(memory_format=image_format(model))  # type: ignore[call-overload]
+    model.load_state_dict(weights)
+    logits, truth = predict(model, data, data.place(images, labels), config)
+    loss, accuracy = score(logits, truth, config)
+    return Evaluation(loss, accuracy, logits.softmax(1).cpu().numpy())
+
+
+def predict(
+    model: nn.Module, data: DeviceData, part: Labelled, config: schema.Config
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(logits float32 [N, K], labels [N]) of `part` in its order; leaves the model in evaluation mode."""
+    device = part.images.device
+    model.eval()
+    outputs, labels = [], []
+    with torch.inference_mode(), autocast(config.precision, device):
+        for images, truth in data.chunks(part, EVALUATION_BATCH, image_format(model)):
+            outputs.extend(model(batch).float() for batch in images.split(EVALUATION_BATCH))
+            labels.append(truth)
+    return torch.cat(outputs), torch.cat(labels)
+
+
+def score(logits: torch.Tensor, labels: torch.Tensor, config: schema.Config) -> tuple[float, float]:
+    """(mean loss, accuracy) of logits [N, K]; waits for the device once."""
+    loss = build_evaluation_loss(config.loss)(logits, labels)
+    accuracy = (logits.argmax(1) == labels).double().mean()
+    both: Iterable[float] = torch.stack([loss.double(), accuracy]).tolist()
+    loss_value, accuracy_value = both
+    return loss_value, accuracy_value

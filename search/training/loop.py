@@ -1,0 +1,288 @@
+"""The one training loop. Search, retraining, `winnow train` and the tests all consume `train`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+import models
+from search.samplers import derive_seed
+from search.training.evaluate import predict, score
+from search.training.losses import build_loss
+from search.training.optimizers import build_optimizer
+from search.training.pipeline import DeviceData
+from search.training.precision import autocast, image_format, prepare_device
+from search.training.schedules import Plateau, lr_factor
+from search.training.selection import EarlyStop, KeptWeights
+from spaces import schema
+from spaces.errors import InputError
+
+# One stream of random numbers each, so that a change to one (another augmentation) leaves the others as they were.
+WEIGHTS, ORDER, AUGMENTATION, DROPOUT = range(4)
+
+
+def train(
+    config: schema.Config,
+    data: DeviceData,
+    device: torch.device,
+    seed: int,
+    checkpoint: dict[str, Any] | None = None,
+) -> Iterator[EpochResult]:
+    """Train `config` on `data`, one result an epoch, from the start or from what `EpochResult.state` gave.
+
+    The same seed gives the same numbers on the same device and number of threads, interrupted or not: every epoch draws
+    from generators seeded by (seed, stream, epoch), and the global generators are left as they were found. Early stopping
+    and the choice of weights need a validation split; in retrain use there is none, and both are passed over.
+    A non-finite loss ends the training with a result that says `diverged`.
+    """
+    training = _Training.start(config, data, device, seed)
+    if checkpoint is not None:
+        training.restore(checkpoint)
+    while not training.ended:
+        yield training.run_epoch()
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One epoch. `state` and `weights` read the live training: call them before the next epoch is asked for."""
+
+    epoch: int
+    """From 1."""
+    train_loss: float
+    """Means over the images of the epoch, while the weights were moving; NaN if the training diverged."""
+    train_accuracy: float
+    validation_loss: float | None
+    """Without label smoothing; None in retrain use and where the training diverged."""
+    validation_accuracy: float | None
+    lr: float
+    """Of the first parameter group, at the last step."""
+    wall_seconds: float
+    """Validation included."""
+    images_per_second: float
+    """Training images, validation not included."""
+    diverged: bool
+    last: bool
+    """No epoch follows: by count, early stopping or divergence."""
+    weights_epoch: int
+    """The epoch whose weights `weights` gives."""
+    batch_losses: torch.Tensor = field(repr=False)
+    """float32 [steps] on the CPU: the training loss of each batch."""
+    _training: _Training = field(repr=False, compare=False)
+
+    def state(self) -> dict[str, Any]:
+        """All that is needed to go on exactly from here: CPU tensors and plain values."""
+        return self._live().state()
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """CPU copies of the weights to be tested: of the last epoch, or of the best as `config.weights` says."""
+        return self._live().weights()
+
+    def _live(self) -> _Training:
+        if self._training.epoch != self.epoch:
+            raise RuntimeError(f"epoch {self.epoch} is over: the training is at epoch {self._training.epoch}")
+        return self._training
+
+
+@dataclass
+class _Training:
+    """A training between two epochs."""
+
+    config: schema.Config
+    data: DeviceData
+    device: torch.device
+    seed: int
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    peak_lrs: list[float]
+    """Of each parameter group, before the schedule."""
+    kept: KeptWeights
+    early_stop: EarlyStop | None
+    plateau: Plateau | None
+    epoch: int = 0
+    stopped: bool = False
+    """By early stopping or divergence."""
+
+    @staticmethod
+    def start(config: schema.Config, data: DeviceData, device: torch.device, seed: int) -> _Training:
+        prepare_device(device)
+        with _seeded(device, derive_seed(seed, WEIGHTS)):
+            model = models.build(config.model, data.image_shape, data.num_classes)
+        model.to(device)
+        model.to(memory_format=image_format(model))  # type: ignore[call-overload]
+        optimizer = build_optimizer(config.optimizer, model, device)
+        schedule, selects = config.schedule, data.validation is not None
+        return _Training(
+            config=config,
+            data=data,
+            device=device,
+            seed=seed,
+            model=model,
+            optimizer=optimizer,
+            peak_lrs=[group["lr"] for group in optimizer.param_groups],
+            kept=KeptWeights(config.weights if selects else "last"),
+            early_stop=EarlyStop(config.early_stopping.patience) if config.early_stopping and selects else None,
+            plateau=Plateau(schedule.factor, schedule.patience) if isinstance(schedule, schema.Plateau) else None,
+        )
+
+    @property
+    def ended(self) -> bool:
+        return self.stopped or self.epoch >= self.config.epochs
+
+    def run_epoch(self) -> EpochResult:
+        started = time.perf_counter()
+        self.epoch += 1
+        with _seeded(self.device, derive_seed(self.seed, DROPOUT, self.epoch)):
+            losses, train_loss, train_accuracy = self._fit()
+            trained = time.perf_counter()
+            validation_loss, validation_accuracy = None, None
+            if self.data.validation is not None and math.isfinite(train_loss):
+                logits, labels = predict(self.model, self.data, self.data.validation, self.config)
+                validation_loss, validation_accuracy = score(logits, labels, self.config)
+        diverged = not math.isfinite(train_loss) or (validation_loss is not None and not math.isfinite(validation_loss))
+        if diverged:
+            self.stopped = True
+            validation_loss, validation_accuracy = None, None
+        else:
+            self._observe(train_loss, validation_loss, validation_accuracy)
+        return EpochResult(
+            epoch=self.epoch,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            validation_loss=validation_loss,
+            validation_accuracy=validation_accuracy,
+            lr=self.optimizer.param_groups[0]["lr"],
+            wall_seconds=time.perf_counter() - started,
+            images_per_second=self.data.num_train / (trained - started),
+            diverged=diverged,
+            last=self.ended,
+            weights_epoch=self.kept.epoch or self.epoch,
+            batch_losses=losses,
+            _training=self,
+        )
+
+    def _fit(self) -> tuple[torch.Tensor, float, float]:
+        """One pass over the training images: (loss of each batch, mean loss, accuracy); NaN as soon as a loss is not finite."""
+        config, model, optimizer = self.config, self.model, self.optimizer
+        batch_size, loss_function = config.batch_size, build_loss(config.loss)
+        order = torch.Generator().manual_seed(derive_seed(self.seed, ORDER, self.epoch))
+        draws = torch.Generator(self.device).manual_seed(derive_seed(self.seed, AUGMENTATION, self.epoch))
+        skip_single = batch_size > 1 and _has_batch_norm(model)
+        num_images = self.data.num_train
+        steps_per_epoch = -(-num_images // batch_size)
+        if skip_single and num_images % batch_size == 1:
+            steps_per_epoch -= 1
+        if not steps_per_epoch:
+            raise InputError("data: a single training image cannot be batch-normalised; use more images")
+        step, total_steps = (self.epoch - 1) * steps_per_epoch, config.epochs * steps_per_epoch
+        losses, sizes, right = [], [], []
+        model.train()
+        for images, labels in self.data.train_chunks(batch_size, order, draws, image_format(model)):
+            guesses = []
+            for batch, truth in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+                if skip_single and len(batch) == 1:
+                    continue
+                self._set_lr(step, total_steps, steps_per_epoch)
+                with autocast(config.precision, self.device):
+                    logits = model(batch)
+                    loss = loss_function(logits.float(), truth)
+                optimizer.zero_grad()
+                loss.backward()
+                if config.gradient_clip is not None:
+                    torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+                optimizer.step()
+                losses.append(loss.detach())
+                guesses.append(logits.detach().argmax(1))
+                sizes.append(len(batch))
+                step += 1
+            if guesses:
+                guessed = torch.cat(guesses)
+                right.append((guessed == labels[: len(guessed)]).sum())
+            # The one place where the host waits for the device: a diverged training ends within the chunk.
+            if not math.isfinite(losses[-1].item()):
+                break
+        batch_losses = torch.stack(losses).float().cpu()
+        if not bool(batch_losses.isfinite().all()):
+            return batch_losses, math.nan, math.nan
+        weight = torch.tensor(sizes, dtype=torch.float64)
+        mean_loss = float((batch_losses.double() * weight).sum() / weight.sum())
+        return batch_losses, mean_loss, int(torch.stack(right).sum()) / sum(sizes)
+
+    def _set_lr(self, step: int, total_steps: int, steps_per_epoch: int) -> None:
+        factor = lr_factor(self.config.schedule, step, total_steps, steps_per_epoch)
+        if self.plateau is not None:
+            factor *= self.plateau.scale
+        for group, peak in zip(self.optimizer.param_groups, self.peak_lrs, strict=True):
+            group["lr"] = peak * factor
+
+    def _observe(self, train_loss: float, validation_loss: float | None, validation_accuracy: float | None) -> None:
+        if self.plateau is not None:
+            # Retraining has no validation split; the plateau of the training loss is the nearest thing.
+            self.plateau.observe(train_loss if validation_loss is None else validation_loss)
+        if validation_loss is None or validation_accuracy is None:
+            return
+        self.kept.observe(self.epoch, validation_loss, validation_accuracy, self.model)
+        if self.early_stop is not None:
+            self.stopped = self.early_stop.observe(validation_loss)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return self.kept.weights if self.kept.weights is not None else to_cpu(self.model.state_dict())
+
+    def state(self) -> dict[str, Any]:
+        return to_cpu(
+            {
+                "epoch": self.epoch,
+                "seed": self.seed,
+                "stopped": self.stopped,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "kept": vars(self.kept),
+                "early_stop": vars(self.early_stop) if self.early_stop else None,
+                "plateau": vars(self.plateau) if self.plateau else None,
+            }
+        )
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """ValueError for the state of a training with another seed."""
+        if state["seed"] != self.seed:
+            raise ValueError(f"the checkpoint is of seed {state['seed']}, not of {self.seed}")
+        self.epoch, self.stopped = state["epoch"], state["stopped"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name in ("kept", "early_stop", "plateau"):
+            if state[name] is not None:
+                vars(getattr(self, name)).update(state[name])
+
+
+def to_cpu(value: Any) -> Any:
+    """A copy of a state with its tensors on the CPU, memory formats kept (fused optimizers rely on equal strides)."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: to_cpu(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(to_cpu(item) for item in value)
+    return value
+
+
+def _has_batch_norm(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Run on the global generators (weights and dropout draw from them), then put those back."""
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        # torch.manual_seed would also seed GPUs that this training has nothing to do with.
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield

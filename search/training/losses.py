@@ -1,0 +1,36 @@
+"""Losses by name: settings from the config -> a function of logits [N, K] and labels [N], the mean over N."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch.nn import functional
+
+from spaces import schema
+
+LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def build_loss(settings: schema.Loss) -> LossFunction:
+    """The loss that is minimised."""
+    return LOSSES[settings.name](settings)
+
+
+def build_evaluation_loss(settings: schema.Loss) -> LossFunction:
+    """The same loss without label smoothing, so that validation losses compare between degrees of smoothing."""
+    if isinstance(settings, schema.CrossEntropy):
+        settings = schema.CrossEntropy()
+    return build_loss(settings)
+
+
+def _cross_entropy(settings: schema.CrossEntropy) -> LossFunction:
+    return partial(functional.cross_entropy, label_smoothing=settings.label_smoothing)
+
+
+def _margin(settings: schema.Margin) -> LossFunction:
+    return partial(functional.multi_margin_loss, p=settings.p, margin=settings.margin)
+
+
+LOSSES: dict[str, Callable[..., LossFunction]] = {"cross_entropy": _cross_entropy, "margin": _margin}

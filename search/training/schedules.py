@@ -1,0 +1,88 @@
+"""Learning-rate schedules by name: pure functions of the step, giving the factor by which the optimizer's lr is multiplied.
+
+`plateau` alone has a state, since it looks at the losses; the loop keeps its `Plateau` and multiplies by its factor.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from spaces import schema
+
+
+def lr_factor(settings: schema.Schedule, step: int, total_steps: int, steps_per_epoch: int) -> float:
+    """The factor at `step` (0-based) of `total_steps`, warm-up included.
+
+    Warm-up rises linearly from 0 and reaches 1 with its last step; cosine covers the steps that are left after it.
+    """
+    warmup_steps = round(getattr(settings, "warmup", 0.0) * steps_per_epoch)
+    rise = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    if isinstance(settings, schema.Cosine):
+        step, total_steps = max(0, step - warmup_steps), max(1, total_steps - warmup_steps)
+    return rise * SCHEDULES[settings.name](settings, step, total_steps, steps_per_epoch)
+
+
+@dataclass
+class Plateau:
+    """Counts epochs without a new lowest loss; more than `patience` of them multiply `scale` by `factor`."""
+
+    factor: float
+    patience: int
+    best: float = math.inf
+    num_bad: int = 0
+    scale: float = 1.0
+
+    def observe(self, loss: float) -> None:
+        if loss < self.best:
+            self.best, self.num_bad = loss, 0
+            return
+        self.num_bad += 1
+        if self.num_bad > self.patience:
+            self.scale, self.num_bad = self.scale * self.factor, 0
+
+
+def _constant(settings: schema.Schedule, step: int, total_steps: int, steps_per_epoch: int) -> float:
+    return 1.0
+
+
+def _step(settings: schema.StepDecay, step: int, total_steps: int, steps_per_epoch: int) -> float:
+    return settings.gamma ** (step // steps_per_epoch // settings.every)
+
+
+def _multistep(settings: schema.MultiStep, step: int, total_steps: int, steps_per_epoch: int) -> float:
+    return settings.gamma ** bisect_right(settings.milestones, step // steps_per_epoch)
+
+
+def _exponential(settings: schema.Exponential, step: int, total_steps: int, steps_per_epoch: int) -> float:
+    return settings.gamma ** (step // steps_per_epoch)
+
+
+def _cosine(settings: schema.Cosine, step: int, total_steps: int, steps_per_epoch: int) -> float:
+    return _half_cosine(1.0, settings.final, step / total_steps)
+
+
+def _one_cycle(settings: schema.OneCycle, step: int, total_steps: int, steps_per_epoch: int) -> float:
+    # The phases end where those of torch's OneCycleLR do.
+    peak_step, last_step = settings.peak * total_steps - 1, total_steps - 1
+    if step <= peak_step:
+        return _half_cosine(settings.initial, 1.0, step / peak_step if peak_step > 0 else 1.0)
+    return _half_cosine(1.0, settings.final, (step - peak_step) / (last_step - peak_step))
+
+
+def _half_cosine(start: float, end: float, share: float) -> float:
+    """From `start` at share 0 to `end` at share 1."""
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+SCHEDULES: dict[str, Callable[..., float]] = {
+    "constant": _constant,
+    "step": _step,
+    "multistep": _multistep,
+    "exponential": _exponential,
+    "cosine": _cosine,
+    "one_cycle": _one_cycle,
+    "plateau": _constant,
+}

@@ -1,0 +1,203 @@
+"""What the families compute: order of layers, padding, dropout, residual scale, mixtures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from models import build, parameter_groups
+from models.layers import conv
+from models.mixture import MIXINGS, MixedConv2d, mix_inputs, mix_kernels
+from models.residual import ResidualBlock
+from spaces.errors import InputError
+from spaces.schema import Model
+
+torch.set_num_threads(1)
+
+
+def make(shape: tuple[int, int, int] = (3, 16, 16), **raw: Any) -> nn.Module:
+    return build(TypeAdapter(Model).validate_python(raw), shape, 5)
+
+
+def kinds(module: nn.Module) -> list[str]:
+    return [type(layer).__name__ for layer in module.modules() if next(layer.children(), None) is None]
+
+
+@given(size=st.integers(1, 20), kernel=st.integers(1, 7), stride=st.integers(1, 4))
+@settings(deadline=None, max_examples=60)
+def test_same_padding_divides_the_size_by_the_stride(size: int, kernel: int, stride: int) -> None:
+    layer = conv(1, 1, kernel, "same", stride)
+    assert layer(torch.zeros(1, 1, size, size)).shape[2:] == (-(-size // stride),) * 2
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, 6])
+def test_same_padding_is_that_of_torch(kernel: int) -> None:
+    ours, theirs = conv(2, 3, kernel), nn.Conv2d(2, 3, kernel, padding="same")
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 2, 9, 7)
+    torch.testing.assert_close(ours(images), theirs(images))
+
+
+@pytest.mark.parametrize(
+    ("place", "order"),
+    [
+        ("after_conv", ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]),
+        ("after_activation", ["Conv2d", "ReLU", "BatchNorm2d", "MaxPool2d"]),
+        ("after_pool", ["Conv2d", "ReLU", "MaxPool2d", "BatchNorm2d"]),
+    ],
+)
+def test_cnn_norm_place(place: str, order: list[str]) -> None:
+    network = make(name="cnn", stages=[{"filters": 4}], norm="batch", norm_place=place)
+    stage = network.get_submodule("stages.0")
+    assert kinds(stage) == order
+    assert (network.get_submodule("stages.0.conv").bias is None) == (place == "after_conv")
+
+
+def test_norm_after_pool_without_a_pool() -> None:
+    network = make(name="cnn", stages=[{"filters": 4, "pool": "none"}], norm="batch", norm_place="after_pool")
+    assert kinds(network.get_submodule("stages.0")) == ["Conv2d", "ReLU", "BatchNorm2d"]
+
+
+@pytest.mark.parametrize(
+    ("place", "order"),
+    [
+        ("hidden", ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]),
+        ("last", ["Linear", "ReLU", "Linear", "ReLU", "Dropout", "Linear"]),
+    ],
+)
+def test_dropout_place(place: str, order: list[str]) -> None:
+    network = make(name="cnn", stages=[{"filters": 4}], head=[8, 6], dropout=0.5, dropout_place=place)
+    assert kinds(network.get_submodule("head")) == order
+
+
+def test_mlp_order() -> None:
+    network = make(name="mlp", hidden=[8], norm="batch", dropout=0.1, activation="elu")
+    assert kinds(network) == ["Flatten", "Linear", "BatchNorm1d", "ELU", "Dropout", "Linear"]
+
+
+def test_stage_dropout_drops_whole_channels() -> None:
+    torch.manual_seed(0)
+    stages = [{"filters": 64, "pool": "none"}]
+    network = make(name="cnn", stages=stages, stage_dropout=0.5, activation="elu")
+    maps = network.get_submodule("stages")(torch.randn(1, 3, 16, 16))[0].flatten(1)  # [64, 256]
+    dropped = (maps == 0).all(dim=1)
+    assert 0 < dropped.sum() < 64
+    assert (maps[~dropped] != 0).all()
+
+
+# --- residual -----------------------------------------------------------------------------------------------------
+
+
+def residual(**other: Any) -> nn.Module:
+    return make(name="residual", stem=4, stages=[{"blocks": 2, "filters": 4}, {"blocks": 1, "filters": 6}], **other)
+
+
+def test_block_adds_scaled_branch_to_the_input() -> None:
+    block = residual(scale=0.1).get_submodule("stages.0.blocks.0").eval()
+    images = torch.randn(2, 4, 8, 8)
+    torch.testing.assert_close(block(images), images + 0.1 * block.get_submodule("branch")(images))
+
+
+def test_branch_order_is_published() -> None:
+    unit = ["Conv2d", "BatchNorm2d", "ReLU"]
+    assert kinds(residual().get_submodule("stages.0.blocks.0.branch")) == unit * 2
+    late = residual(norm_place="after_activation").get_submodule("stages.0.blocks.0.branch")
+    assert kinds(late) == ["Conv2d", "ReLU", "BatchNorm2d"] * 2
+
+
+def test_projection_only_where_width_or_size_changes() -> None:
+    network = residual()
+    assert kinds(network.get_submodule("stages.0.blocks.1.shortcut")) == ["Identity"]
+    assert kinds(network.get_submodule("stages.1.blocks.0.shortcut")) == ["Conv2d", "BatchNorm2d"]
+
+
+def test_without_skip_there_is_the_branch_alone() -> None:
+    block = residual(skip=False, scale=0.1).get_submodule("stages.1.blocks.0").eval()
+    assert isinstance(block, ResidualBlock)
+    images = torch.randn(2, 4, 8, 8)
+    torch.testing.assert_close(block(images), block.branch(images))
+
+
+def test_logits_norm_is_last() -> None:
+    assert kinds(residual(logits_norm="batch", head=[8]).get_submodule("head")) == [
+        "Linear",
+        "ReLU",
+        "Linear",
+        "BatchNorm1d",
+    ]
+
+
+def test_groups_must_divide_every_width() -> None:
+    with pytest.raises(ValidationError, match=r"multiple of groups=3.*\[4, 4, 6\]"):
+        residual(groups=3)
+    assert residual(groups=2).get_parameter("stages.0.blocks.0.branch.0.weight").shape == (4, 2, 3, 3)
+
+
+# --- mixture ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mixing", MIXINGS)
+@pytest.mark.parametrize("size", [4, 13])  # below and above the size from which kernels are mixed
+def test_mixture_is_the_weighted_sum_of_its_convolutions(mixing: str, size: int) -> None:
+    torch.manual_seed(0)
+    layer = MixedConv2d(3, 5, 3, mixing)
+    images = torch.randn(4, 3, size, size)
+    for n in range(4):
+        shares = MIXINGS[mixing](layer.mixer(images[n : n + 1].mean(dim=(2, 3))))[0]
+        expected = sum(share * one(images[n]) for share, one in zip(shares, layer.convs, strict=True))
+        torch.testing.assert_close(layer(images)[n], expected, rtol=1e-4, atol=1e-5)
+
+
+@given(n=st.integers(1, 4), k=st.integers(1, 4), i=st.integers(1, 5), o=st.integers(1, 5), size=st.integers(1, 7))
+@settings(deadline=None, max_examples=30)
+def test_both_ways_of_mixing_agree(n: int, k: int, i: int, o: int, size: int) -> None:
+    generator = torch.Generator().manual_seed(n + 10 * k + 100 * i)
+    images = torch.randn(n, i, size, size + 1, generator=generator, dtype=torch.float64)
+    shares = torch.randn(n, k, generator=generator, dtype=torch.float64)
+    kernels = torch.randn(k, o, i, 3, 3, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(mix_inputs(images, shares, kernels), mix_kernels(images, shares, kernels))
+
+
+def test_softmax_shares_sum_to_one() -> None:
+    logits = torch.randn(6, 3)
+    torch.testing.assert_close(MIXINGS["softmax"](logits).sum(dim=1), torch.ones(6))
+
+
+def test_mixture_block_order() -> None:
+    network = make(name="mixture", blocks=[{"filters": 8}], dropout=0.5, head=[6])
+    assert kinds(network.get_submodule("blocks.0.block.after")) == ["BatchNorm2d", "ReLU"]
+    assert kinds(network.get_submodule("head")) == ["Dropout", "Linear", "ReLU", "Dropout", "Linear"]
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ({"name": "cnn", "stages": [{"filters": 2}] * 5}, ["model.stages.4", "pool"]),
+        ({"name": "cnn", "stages": [{"filters": 2, "kernel": 17, "padding": 0}]}, ["model.stages.0", "17x17"]),
+        ({"name": "residual", "stages": [{"blocks": 1, "filters": 2, "pool": "max", "pool_size": 17}]}, ["pool"]),
+        ({"name": "mixture", "blocks": [{"filters": 2}] * 5}, ["model.blocks.4", "pool"]),
+    ],
+)
+def test_networks_that_leave_nothing_of_the_image(raw: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(InputError) as error:
+        make(**raw)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_one_parameter_group_with_what_trains() -> None:
+    network = make(name="mlp", hidden=[4])
+    first = next(network.parameters()).requires_grad_(False)
+    (group,) = parameter_groups(network, 0.1)
+    assert group["lr"] == 0.1
+    assert len(group["params"]) == 3
+    assert all(weight is not first for weight in group["params"])
