@@ -56,8 +56,9 @@ def cost(run: RunData) -> list[Figure]:
 
 
 def _cost_info(run: RunData, cost_of: Callable[[dict[str, Any]], float | None]) -> _CostInfo:
-    rows = [row for row in scored_trials(run) if cost_of(row)]
-    costs = [float(cost_of(row)) for row in rows]
+    priced = [(row, cost_of(row)) for row in scored_trials(run)]
+    rows = [row for row, price in priced if price]
+    costs = [float(price) for _, price in priced if price]
     values = [row["objective"] for row in rows]
     front: list[int] = []
     for i in sorted(range(len(rows)), key=lambda i: (costs[i], -values[i] if run.maximize else values[i])):

@@ -51,8 +51,8 @@ def _importances(trials: Sequence[FrozenTrial], targets: dict[int, float]) -> di
         for name in trial.params:
             active[name].append(i)
     groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
-    for name, indices in active.items():
-        groups[tuple(indices)].append(name)
+    for name, where in active.items():
+        groups[tuple(where)].append(name)
     found: dict[str, float] = {}
     for indices, names in groups.items():
         if len(indices) >= MIN_TRIALS:

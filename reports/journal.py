@@ -61,7 +61,7 @@ class _ReadOnly(BaseJournalBackend):
     def __init__(self, logs: list[dict[str, Any]]) -> None:
         self._logs = logs
 
-    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:  # type: ignore[override]
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         yield from self._logs[log_number_from:]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:

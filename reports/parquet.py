@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,7 @@ def write_tables(run: RunData, folder: Path) -> None:
     import pyarrow.parquet as pq
 
     for name in TABLES:
-        table = run.table(name)
-        write_whole(
-            folder / f"{name}.parquet", lambda path, table=table: pq.write_table(table, path, compression="zstd")
-        )
+        write_whole(folder / f"{name}.parquet", partial(pq.write_table, run.table(name), compression="zstd"))
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -23,6 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from search.asha import Asha
+from search.draft import Draft
 from search.folder import JsonLines, RunFolder, read_json_lines, repair_journal
 from search.samplers import derive_seed, make_sampler
 from search.settings import Settings
@@ -30,7 +31,7 @@ from spaces.errors import InputError
 from spaces.space import Space
 
 STUDY_NAME = "winnow"
-MAX_SKIPS_IN_A_ROW = 200  # then the space is taken to hold nothing new
+MAX_DRAFTS = 200  # the second half of them random; then the space is taken to hold nothing new
 IDENTICAL_FAILURES = 3  # then it is a bug, and the rest of the budget would only show it again
 
 ENDED_STATES = {
@@ -39,7 +40,6 @@ ENDED_STATES = {
     "diverged": TrialState.FAIL,
     "out_of_memory": TrialState.FAIL,
     "failed": TrialState.FAIL,
-    "skipped": TrialState.FAIL,
 }
 
 
@@ -96,7 +96,9 @@ class Ledger:
         self.best: tuple[int, float] | None = None
         self.bug: str | None = None  # the traceback that too many trials ended with
         self._open: dict[int, OpenTrial] = {}
-        self._seen: dict[str, int] = {}  # config hash -> trial
+        self._seen: set[str] = set()  # hashes of configs
+        self._num_trials = 0
+        self._start_from: deque[tuple[str, dict[str, Any]]] = deque()
         self._readopted: deque[Assignment] = deque()
         self._failures: Counter[str] = Counter()  # last line of the traceback -> trials
         self._storage, self._study, self._study_id = open_study(folder, settings.direction)
@@ -113,10 +115,9 @@ class Ledger:
             return self._start(self._readopted.popleft())
         if self.num_asked >= self.settings.trials or self.exhausted:
             return None
-        for _ in range(MAX_SKIPS_IN_A_ROW):
-            assignment = self._ask_study()
-            if assignment is not None:
-                return self._start(assignment)
+        assignment = self._ask_study()
+        if assignment is not None:
+            return self._start(assignment)
         self.exhausted = True
         return None
 
@@ -161,18 +162,13 @@ class Ledger:
             self._storage.set_trial_user_attr(trial_id, "multiply_adds", multiply_adds)
 
     def close(self) -> None:
-        """Before a clean exit: trials that were asked for and never trained are given back."""
-        for trial in list(self._open.values()):
-            if trial.epoch == 0 and not self.folder.checkpoint(trial.assignment.number).exists():
-                self._end(trial, "skipped", reason="the search ended before it started")
         self._lines.close()
 
     # --- figures --------------------------------------------------------------------------------------------------------
 
     @property
     def num_asked(self) -> int:
-        """Trials that ran or run."""
-        return sum(self.counts.values()) - self.counts.get("skipped", 0) + len(self._open)
+        return self._num_trials
 
     @property
     def num_ended(self) -> int:
@@ -190,23 +186,42 @@ class Ledger:
     # --- asking ---------------------------------------------------------------------------------------------------------
 
     def _ask_study(self) -> Assignment | None:
-        self._study.sampler = make_sampler(self.settings.sampler, self.settings.seed, self._num_suggested)
-        self._num_suggested += 1
-        trial = self._study.ask()
-        raw = self.space.suggest(trial)
-        reason = self.space.infeasible(raw, self.image_shape)
-        config = {} if reason else self.space.config(raw).model_dump(mode="json")
-        if not reason and (twin := self._seen.setdefault(_hash(config), trial.number)) != trial.number:
-            reason = f"the same configuration as trial {twin}"
-        if reason:
-            self._tell_skipped(trial.number, reason)
+        """A new trial: a recipe of `start_from` that has not been tried, else the sampler's; None if it finds nothing new."""
+        number = self._num_trials
+        sampler = make_sampler(self.settings.sampler, self.settings.seed, number)
+        while self._start_from:
+            name, raw = self._start_from.popleft()
+            draft = Draft(self._study, sampler, number, known=self.space.encode(raw))
+            if (config := self._config_of(draft)) is not None:
+                return self._create(draft, config, f"start_from:{name}")
+        for attempt in range(MAX_DRAFTS):
+            if attempt == MAX_DRAFTS // 2:
+                sampler = make_sampler("random", self.settings.seed, number)
+            draft = Draft(self._study, sampler, number)
+            if (config := self._config_of(draft)) is not None:
+                return self._create(draft, config, "sampler")
+        return None
+
+    def _config_of(self, draft: Draft) -> dict[str, Any] | None:
+        """The complete config of a draft, or None if it cannot be built or was tried before."""
+        raw = self.space.suggest(draft)
+        if self.space.infeasible(raw, self.image_shape):
             return None
-        source = trial.user_attrs.get("source", "sampler")
-        self._write_attrs(trial.number, config=config, source=source, started=round(time.time(), 3))
-        seed = derive_seed(self.settings.seed, 1, trial.number)
-        assignment = Assignment(trial.number, seed, config, source=source)
-        self._open[trial.number] = OpenTrial(assignment)
+        config = self.space.config(raw).model_dump(mode="json")
+        return None if _hash(config) in self._seen else config
+
+    def _create(self, draft: Draft, config: dict[str, Any], source: str) -> Assignment:
+        attrs = {"config": config, "source": source, "started": round(time.time(), 3)}
+        trial_id = self._storage.create_new_trial(self._study_id, template_trial=draft.to_trial(attrs))
+        number = self._storage.get_trial_number_from_id(trial_id)
+        self._num_trials = number + 1
+        self._seen.add(_hash(config))
+        assignment = Assignment(number, self._seed_of(number), config, source=source)
+        self._open[number] = OpenTrial(assignment)
         return assignment
+
+    def _seed_of(self, number: int) -> int:
+        return derive_seed(self.settings.seed, 1, number)
 
     def _start(self, assignment: Assignment) -> Assignment:
         self._notify("started", self._open[assignment.number])
@@ -238,23 +253,28 @@ class Ledger:
         *,
         weights_epoch: int | None = None,
         error: str | None = None,
-        reason: str | None = None,
     ) -> None:
         number = trial.assignment.number
         value = None
         if status == "completed":
             # The objective of the weights that are kept: those of the last epoch, or of the best one.
             value = trial.values[weights_epoch or trial.epoch]
-        self._write_attrs(number, status=status, ended=round(time.time(), 3), error=error, reason=reason)
+        self._write_attrs(number, status=status, ended=round(time.time(), 3), error=error)
         self._study.tell(number, values=value, state=ENDED_STATES[status])
         del self._open[number]
-        self.counts[status] = self.counts.get(status, 0) + 1
+        self._count(number, status, value)
         if status == "failed" and error:
             self._note_failure(error)
-        if value is not None and (self.best is None or self.asha.is_better(value, self.best[1])):
-            self.best = (number, value)
         self.folder.checkpoint(number).unlink(missing_ok=True)
         self._notify("ended", trial, status=status, value=value, record={"error": error} if error else {})
+
+    def _count(self, number: int, status: str, value: float | None) -> None:
+        self.counts[status] = self.counts.get(status, 0) + 1
+        if value is not None and status == "completed" and self._beats_best(value):
+            self.best = (number, value)
+
+    def _beats_best(self, value: float) -> bool:
+        return self.best is None or self.asha.is_better(value, self.best[1])
 
     def _note_failure(self, error: str) -> None:
         last_line = error.strip().splitlines()[-1]
@@ -262,11 +282,6 @@ class Ledger:
         if self._failures[last_line] >= IDENTICAL_FAILURES:
             self.bug = error
             self.winding_down = True
-
-    def _tell_skipped(self, number: int, reason: str) -> None:
-        self._write_attrs(number, status="skipped", reason=reason)
-        self._study.tell(number, state=TrialState.FAIL)
-        self.counts["skipped"] = self.counts.get("skipped", 0) + 1
 
     def _write_attrs(self, number: int, **attrs: Any) -> None:
         trial_id = self._trial_id(number)
@@ -284,36 +299,25 @@ class Ledger:
 
     def _rebuild(self) -> None:
         trials = self._study.get_trials(deepcopy=False)
-        self._num_suggested = sum(trial.state != TrialState.WAITING for trial in trials)
+        self._num_trials = len(trials)
         for frozen in trials:
-            if frozen.state == TrialState.WAITING:
-                continue
             for epoch, value in frozen.intermediate_values.items():
                 self.asha.record(frozen.number, epoch, value)
-            config = frozen.user_attrs.get("config")
-            if config is not None and frozen.user_attrs.get("status") != "skipped":
-                self._seen.setdefault(_hash(config), frozen.number)
+            self._seen.add(_hash(frozen.user_attrs["config"]))
             if frozen.state == TrialState.RUNNING:
-                self._adopt(frozen, config)
+                self._adopt(frozen)
             else:
-                status = frozen.user_attrs.get("status", "failed")
-                self.counts[status] = self.counts.get(status, 0) + 1
-                if frozen.value is not None and (self.best is None or self.asha.is_better(frozen.value, self.best[1])):
-                    self.best = (frozen.number, frozen.value)
-        if not trials:
-            self._enqueue_start_from()
+                self._count(frozen.number, frozen.user_attrs["status"], frozen.value)
+        tried = {frozen.user_attrs["source"] for frozen in trials}
+        named = self.space.start_from_named()
+        self._start_from = deque((name, raw) for name, raw in named if f"start_from:{name}" not in tried)
         self._settle()
 
-    def _adopt(self, frozen: optuna.trial.FrozenTrial, config: dict[str, Any] | None) -> None:
-        """A trial that an earlier start left open goes on under its own number; one that never got its config is void."""
-        if config is None:
-            self._tell_skipped(frozen.number, "interrupted while it was being suggested")
-            return
-        values = dict(frozen.intermediate_values)
-        seed = derive_seed(self.settings.seed, 1, frozen.number)
-        source = frozen.user_attrs.get("source", "sampler")
+    def _adopt(self, frozen: optuna.trial.FrozenTrial) -> None:
+        """A trial that an earlier start left open goes on under its own number."""
+        values, attrs = dict(frozen.intermediate_values), frozen.user_attrs
         epoch = max(values, default=0)
-        assignment = Assignment(frozen.number, seed, config, recorded=epoch, source=source)
+        assignment = Assignment(frozen.number, self._seed_of(frozen.number), attrs["config"], epoch, attrs["source"])
         self._open[frozen.number] = OpenTrial(assignment, epoch, values)
         self._readopted.append(assignment)
 
@@ -334,10 +338,6 @@ class Ledger:
             for assignment in self._readopted
             if assignment.number in self._open
         )
-
-    def _enqueue_start_from(self) -> None:
-        for name, raw in self.space.start_from_named():
-            self._study.enqueue_trial(self.space.encode(raw), user_attrs={"source": f"start_from:{name}"})
 
 
 def open_study(folder: RunFolder, direction: str) -> tuple[JournalStorage, optuna.Study, int]:

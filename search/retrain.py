@@ -100,22 +100,25 @@ def retrain_one(
 
 
 def choose_candidates(folder: RunFolder, settings: Settings, baseline: dict[str, Any] | None) -> list[Candidate]:
-    """The best completed trials by the objective, and the baseline. InputError if no trial was completed."""
+    """The best completed trials by the objective, and the baseline, which is what winners are held against and so never one.
+
+    InputError if no trial was completed.
+    """
     completed = _completed_trials(folder, settings)
-    if not completed:
+    best = [
+        Candidate(rank, number, config, value)
+        for rank, (number, config, value) in enumerate(
+            [trial for trial in completed if trial[1] != baseline][: settings.retrain.top], start=1
+        )
+    ]
+    if not best:
         raise InputError(
             f"{folder.path}: no trial was completed, so there is nothing to retrain; go on with: winnow resume {folder.path}"
         )
-    best = [
-        Candidate(rank, number, config, value)
-        for rank, (number, config, value) in enumerate(completed[: settings.retrain.top], start=1)
-    ]
     if baseline is None:
         return best
-    twin = next(((number, value) for number, config, value in completed if config == baseline), (BASELINE, None))
-    if twin[0] in {candidate.trial for candidate in best}:
-        return best  # the baseline is among the winners
-    return [*best, Candidate(None, twin[0], baseline, twin[1])]
+    as_trial = next(((number, value) for number, config, value in completed if config == baseline), (BASELINE, None))
+    return [*best, Candidate(None, as_trial[0], baseline, as_trial[1])]
 
 
 def _completed_trials(folder: RunFolder, settings: Settings) -> list[tuple[int, dict[str, Any], float]]:
@@ -165,7 +168,7 @@ def _train_and_test(
     if result.diverged:
         return {"status": "diverged", "epochs": result.epoch}
     weights = result.weights()
-    stem = f"t{candidate.trial}-s{seed}" if candidate.trial != BASELINE else f"baseline-s{seed}"
+    stem = f"baseline-s{seed}" if candidate.rank is None else f"t{candidate.trial}-s{seed}"
     test = test_once(config, weights, on_device, data, predictions / f"{stem}.npz")
     weights_file = Path(job.checkpoints) / f"winner-{stem}.pt"
     save(weights_file, {"weights": weights, "config": candidate.config})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 
 
@@ -36,7 +38,9 @@ def _random(seed: int) -> BaseSampler:
 
 
 def _qmc(seed: int) -> BaseSampler:
-    return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
 
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {"tpe": _tpe, "gp": _gp, "random": _random, "qmc": _qmc}

@@ -64,17 +64,17 @@ def settings_for(
 ) -> Settings:
     """The space's own `search:` and `retrain:` sections, where an argument does not say otherwise."""
     of_space = space.settings
-    grace = grace_epochs or of_space.grace_epochs or default_grace_epochs(space.max_epochs)
-    if grace > space.max_epochs:
+    if grace_epochs is not None and grace_epochs > space.max_epochs:
         raise InputError(
-            f"grace_epochs: must not exceed the {space.max_epochs} epochs of the training, but got {grace}"
+            f"--grace-epochs: at most the {space.max_epochs} epochs of the training, but got {grace_epochs}"
         )
+    grace = grace_epochs or of_space.grace_epochs or default_grace_epochs(space.max_epochs)
     return Settings(
         trials=trials or of_space.trials,
         max_epochs=space.max_epochs,
         objective=objective or of_space.objective,
         sampler=sampler or of_space.sampler,
-        grace_epochs=grace,
+        grace_epochs=min(grace, space.max_epochs),
         reduction_factor=reduction_factor or of_space.reduction_factor,
         seed=seed,
         time_budget_seconds=parse_duration(time_budget),

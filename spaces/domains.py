@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from spaces.errors import SpaceError
 
@@ -31,7 +31,10 @@ class Trial(Protocol):
 
 
 class Domain(ABC):
-    is_log: ClassVar[bool] = False
+    @property
+    def is_log(self) -> bool:
+        """Whether an axis of it should be logarithmic."""
+        return False
 
     @abstractmethod
     def suggest(self, trial: Trial, name: str) -> Any:
@@ -129,7 +132,7 @@ class Int(Domain):
         _check_step(self.low, self.high, self.step)
 
     @property
-    def is_log(self) -> bool:  # type: ignore[override]
+    def is_log(self) -> bool:
         return self.log
 
     @property
@@ -215,7 +218,10 @@ class Log(Domain):
     low: float
     high: float
     step: float | None = None
-    is_log: ClassVar[bool] = True
+
+    @property
+    def is_log(self) -> bool:
+        return True
 
     def __post_init__(self) -> None:
         for bound in (self.low, self.high, *([] if self.step is None else [self.step])):

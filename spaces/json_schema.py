@@ -44,15 +44,19 @@ def _describe(definitions: dict[str, Json]) -> None:
     for definition in ast.parse(inspect.getsource(schema)).body:
         if not isinstance(definition, ast.ClassDef) or definition.name not in definitions:
             continue
-        for field, text in zip(definition.body, definition.body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and _is_text(text):
+        for field, below in zip(definition.body, definition.body[1:], strict=False):
+            text = _text_of(below)
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and text is not None:
                 of_field = definitions[definition.name].get("properties", {}).get(field.target.id)
                 if of_field is not None:
-                    of_field["description"] = text.value.value  # type: ignore[attr-defined]
+                    of_field["description"] = text
 
 
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+def _text_of(node: ast.stmt) -> str | None:
+    match node:
+        case ast.Expr(value=ast.Constant(value=str() as text)):
+            return text
+    return None
 
 
 def _allow_short_names(config: Json, definitions: Json) -> None:

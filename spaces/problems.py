@@ -24,6 +24,10 @@ class Marks:
     lines: dict[KeyPath, int] = field(default_factory=dict)
     overrides: tuple[tuple[KeyPath, str], ...] = ()
 
+    def line(self, path: KeyPath) -> int:
+        """The line of the key, or of the nearest one around it; 0 if there is none."""
+        return next((self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), 0)
+
     def place(self, path: KeyPath) -> str:
         for override_path, text in reversed(self.overrides):
             if path[: len(override_path)] == override_path:
@@ -54,7 +58,7 @@ class Problem:
 
 def refuse(problems: Iterable[Problem], marks: Marks) -> None:
     """Raise one SpaceError with all the problems, in the order of the file; return if there are none."""
-    ordered = sorted(dict.fromkeys(problems), key=lambda problem: marks.lines.get(problem.path, 0))
+    ordered = sorted(dict.fromkeys(problems), key=lambda problem: marks.line(problem.path))
     lines = list(dict.fromkeys(problem.render(marks) for problem in ordered))
     if lines:
         raise SpaceError("\n".join(lines))

@@ -38,6 +38,8 @@ def _real_path(detail: Any, given: Any) -> KeyPath:
         elif not (is_last and detail["type"] == "missing"):
             continue
         path = (*path, part)
+    if detail["type"] == "union_tag_invalid" and isinstance(value, dict):
+        path = (*path, "name")
     return path
 
 

@@ -49,9 +49,10 @@ def _read(path: Path) -> Arrays:
 def _write(path: Path, arrays: Arrays) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     values = {field.name: getattr(arrays, field.name) for field in fields(arrays)}
+    stored: dict[str, Any] = {name: np.asarray(value) for name, value in values.items() if value is not None}
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
     try:
-        np.savez(temporary, **{name: np.asarray(value) for name, value in values.items() if value is not None})
+        np.savez(temporary, **stored)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -61,20 +61,20 @@ def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData
     if data.validation == "given" and arrays.validation_images is None:
         raise InputError(f"data.validation: `given`, but {data.path} brings no validation split; give a fraction")
     _check_classes(arrays, data)
-    arrays, notes = _with_test(arrays, data)
+    _check_shapes(arrays, data)
+    arrays, test_images, test_labels, notes = _with_test(arrays, data)
     if data.limit is not None:
         arrays = replace(
             arrays, train_images=arrays.train_images[: data.limit], train_labels=arrays.train_labels[: data.limit]
         )
-    assert arrays.test_images is not None and arrays.test_labels is not None  # by _with_test
     return ImageData(
         name=data.name,
         train_images=arrays.train_images,
         train_labels=arrays.train_labels,
         validation_images=arrays.validation_images,
         validation_labels=arrays.validation_labels,
-        test_images=arrays.test_images,
-        test_labels=arrays.test_labels,
+        test_images=test_images,
+        test_labels=test_labels,
         class_names=arrays.class_names,
         fingerprint=_fingerprint(arrays),
         notes=notes,
@@ -144,22 +144,31 @@ def _check_classes(arrays: Arrays, data: schema.Data) -> None:
         raise InputError(f"{where}: at least 2 classes are needed, but there is {num_classes}: {arrays.class_names[0]}")
 
 
-def _with_test(arrays: Arrays, data: schema.Data) -> tuple[Arrays, tuple[str, ...]]:
+def _check_shapes(arrays: Arrays, data: schema.Data) -> None:
+    shapes = {
+        part: images.shape[1:]
+        for part in ("train", "validation", "test")
+        if (images := getattr(arrays, f"{part}_images")) is not None
+    }
+    if len(set(shapes.values())) > 1:
+        given = ", ".join(f"{part} {height}x{width}x{channels}" for part, (height, width, channels) in shapes.items())
+        raise InputError(
+            f"{data.path or data.name}: image shapes differ between splits ({given}); set `data.image_size`"
+        )
+
+
+def _with_test(arrays: Arrays, data: schema.Data) -> tuple[Arrays, np.ndarray, np.ndarray, tuple[str, ...]]:
     """A data set without test images gives up a fixed share: the same for every seed, so that tests stay comparable."""
-    if arrays.test_images is not None:
-        return arrays, ()
-    kept, test = hold_out(arrays.train_labels, HELD_OUT_TEST, stratified=True, seed=HELD_OUT_SEED)
+    if arrays.test_images is not None and arrays.test_labels is not None:
+        return arrays, arrays.test_images, arrays.test_labels, ()
+    images, labels = arrays.train_images, arrays.train_labels
+    kept, test = hold_out(labels, HELD_OUT_TEST, stratified=True, seed=HELD_OUT_SEED)
     note = (
         f"{data.name} brings no test images: a fixed stratified {HELD_OUT_TEST:.0%} ({len(test)} images, the same for "
         "every seed) is held out as the test set"
     )
-    return replace(
-        arrays,
-        train_images=arrays.train_images[kept],
-        train_labels=arrays.train_labels[kept],
-        test_images=arrays.train_images[test],
-        test_labels=arrays.train_labels[test],
-    ), (note,)
+    arrays = replace(arrays, train_images=images[kept], train_labels=labels[kept])
+    return replace(arrays, test_images=images[test], test_labels=labels[test]), images[test], labels[test], (note,)
 
 
 def _fingerprint(arrays: Arrays) -> str:

@@ -37,7 +37,7 @@ def evaluate(
     """Test `weights` on images uint8 [N, H, W, C] and labels [N], normalised as `data` is and on its device."""
     device = data.train.images.device
     model = models.build(config.model, data.image_shape, data.num_classes).to(device)
-    model.to(memory_format=image_format(model))  # type: ignore[call-overload]
+    model.to(memory_format=image_format(model))
     model.load_state_dict(weights)
     logits, truth = predict(model, data, data.place(images, labels), config)
     loss, accuracy = score(logits, truth, config)
@@ -50,7 +50,8 @@ def predict(
     """(logits float32 [N, K], labels [N]) of `part` in its order; leaves the model in evaluation mode."""
     device = part.images.device
     model.eval()
-    outputs, labels = [], []
+    outputs: list[torch.Tensor] = []
+    labels: list[torch.Tensor] = []
     with torch.inference_mode(), autocast(config.precision, device):
         for images, truth in data.chunks(part, EVALUATION_BATCH, image_format(model)):
             outputs.extend(model(batch).float() for batch in images.split(EVALUATION_BATCH))

@@ -115,7 +115,7 @@ class _Training:
         with _seeded(device, derive_seed(seed, WEIGHTS)):
             model = models.build(config.model, data.image_shape, data.num_classes)
         model.to(device)
-        model.to(memory_format=image_format(model))  # type: ignore[call-overload]
+        model.to(memory_format=image_format(model))
         optimizer = build_optimizer(config.optimizer, model, device)
         schedule, selects = config.schedule, data.validation is not None
         return _Training(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def _npz(data: schema.Data, data_dir: Path, download: bool) -> Arrays:
         raise InputError(f"data.path: {path} does not exist; an .npz file is needed") from None
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a readable .npz file ({error})") from error
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part in NPZ_NAMES:
         images, labels = _npz_part(values, part, path)
         if images is not None:
@@ -129,7 +130,7 @@ def _checked_labels(labels: np.ndarray, num_images: int, path: Path, key: str) -
 
 
 def _converted(arrays: Arrays, data: schema.Data) -> Arrays:
-    changed = {
+    changed: dict[str, Any] = {
         name: convert(images, data.image_size, data.channels)
         for name in ("train_images", "validation_images", "test_images")
         if (images := getattr(arrays, name)) is not None
