@@ -21,7 +21,8 @@ MIXINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda logits: logits,
 }
 
-# Feature maps from this size on are quicker with one mixed kernel per image, on the CPU (see `MixedConv2d`).
+# Feature maps from this size on are quicker with one mixed kernel per image, on the CPU (see `MixedConv2d`): 12x12, between
+# the 8x8 where it lost and the 16x16 where it won.
 KERNEL_MIXING_POSITIONS = 144
 
 
@@ -63,10 +64,10 @@ class MixedConv2d(nn.Module):
     Never K outputs: the sum moves into one convolution, in one of two ways. Mixing the *inputs* (a[n, k] * x[n] side by side,
     the kernels side by side) is one dense convolution, without K feature maps of `out` channels to write, keep and add.
     Mixing the *kernels* (one per image, as a grouped convolution) needs a K-th of the arithmetic of the convolution, but
-    N kernels in memory. Measured, K = 3, forward and backward, batch 64, float32, 2 CPU cores, torch 2.15, median of 7, ms
-    (K outputs / inputs / kernels): 3-64 channels at 32x32 72 / 41 / 16; 64-64 at 16x16 59 / 56 / 27; 64-128 at 16x16
-    114 / 102 / 50; 128-128 at 8x8 50 / 48 / 80. So kernels on the CPU where maps are large, else inputs. On a GPU always
-    inputs: grouped convolutions miss the tensor-core kernels that the dense one gets (not measured by us).
+    N kernels in memory. Measured, K = 3, forward and backward, batch 64, float32 channels_last, 2 CPU cores, torch 2.15,
+    median of 7, ms (K outputs / inputs / kernels): 3-64 channels at 32x32 72 / 41 / 16; 64-64 at 16x16 59 / 56 / 27;
+    64-128 at 16x16 114 / 102 / 50; 128-128 at 8x8 50 / 48 / 80. So kernels on the CPU where maps are large, else inputs.
+    On a GPU always inputs: grouped convolutions miss the tensor-core kernels that the dense one gets (not measured by us).
     """
 
     def __init__(self, in_channels: int, out_channels: int, num_convs: int, mixing: str) -> None:

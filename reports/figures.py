@@ -75,7 +75,7 @@ def number_axis(values: Sequence[float], is_log: bool) -> dict[str, Any]:
     elif is_log:
         ticks = _decade_ticks(distinct[0], distinct[-1])
     else:
-        return {}
+        return {"type": "linear"}
     return {"type": "log" if is_log else "linear", "tickvals": ticks, "ticktext": [short_number(v) for v in ticks]}
 
 

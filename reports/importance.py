@@ -1,7 +1,8 @@
 """How much each parameter mattered: fANOVA (Hutter et al., 2014), over the trials in which the parameter was active.
 
-Optuna's fANOVA wants every parameter in every trial. Parameters that exist in the same trials share a forest: its inputs
-are all parameters that were active in each of these trials, so a branch is explained with the common parameters beside it.
+Optuna's fANOVA wants every parameter in every trial. So parameters that exist in the same trials share a forest, fitted
+to these trials alone. Parameters that only some of them have are inputs too, with a place of their own for "not active":
+left out, what they cause would be laid to the others.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 MIN_TRIALS = 8
 """Fewer say nothing: a forest fits them by heart."""
+INACTIVE = "not active"
 
 
 def importance_rows(run: RunData) -> list[dict[str, Any]]:
@@ -56,42 +58,46 @@ def _importances(trials: Sequence[FrozenTrial], targets: dict[int, float]) -> di
     found: dict[str, float] = {}
     for indices, names in groups.items():
         if len(indices) >= MIN_TRIALS:
-            shared = [name for name, where in active.items() if set(indices) <= set(where)]
-            importances = _fanova([trials[i] for i in indices], shared, targets)
-            found |= {name: importances[name] for name in names if name in importances}
+            importances = _fanova([trials[i] for i in indices], targets)
+            found |= {name: float(importances[name]) for name in names}
     return found
 
 
-def _fanova(trials: Sequence[FrozenTrial], names: list[str], targets: dict[int, float]) -> dict[str, float]:
-    """Each parameter's own share of the variance, in [0, 1]; what is left to 1 is interaction."""
+def _fanova(trials: Sequence[FrozenTrial], targets: dict[int, float]) -> dict[str, float]:
+    """Each parameter's own share of the variance among `trials`, in [0, 1]; what is left to 1 is interaction."""
+    names = sorted({name for trial in trials for name in trial.params})
     values = [targets[trial.number] for trial in trials]
     if max(values) == min(values):
         return dict.fromkeys(names, 0.0)
-    scales = {name: _scale([trial.distributions[name] for trial in trials]) for name in names}
-    domains = {name: domain for name, (domain, _) in scales.items()}
+    inputs = {name: _input([trial.distributions.get(name) for trial in trials]) for name in names}
+    domains = {name: domain for name, (domain, _) in inputs.items()}
     with _quiet():
         study = optuna.create_study()
         for trial, value in zip(trials, values, strict=True):
-            params = {name: scales[name][1](trial.params[name]) for name in names}
+            params = {name: inputs[name][1](trial.params.get(name, INACTIVE)) for name in names}
             study.add_trial(optuna.trial.create_trial(params=params, distributions=domains, value=value))
         evaluator = FanovaImportanceEvaluator(seed=0)
         return get_param_importances(study, evaluator=evaluator, params=names, normalize=False)
 
 
-def _scale(given: Sequence[BaseDistribution]) -> tuple[BaseDistribution, Callable[[Any], Any]]:
-    """One domain that holds all the given ones, and how a value enters it: a logarithmic domain by its logarithm.
+def _input(given: Sequence[BaseDistribution | None]) -> tuple[BaseDistribution, Callable[[Any], Any]]:
+    """The domain of one input of the forest, and how a value enters it.
 
-    fANOVA averages uniformly over a domain; on a learning rate as such, the smallest decade would weigh next to nothing.
+    A logarithmic domain enters by its logarithm: fANOVA averages uniformly over a domain, and on a learning rate as such
+    the smallest decade would weigh next to nothing. Trials without the parameter share a stretch below the domain, as long
+    as they are many; an option of its own where it is categorical.
     """
-    numeric = [d for d in given if isinstance(d, FloatDistribution | IntDistribution)]
-    if len(numeric) < len(given):
-        choices = [choice for d in given if isinstance(d, CategoricalDistribution) for choice in d.choices]
-        return CategoricalDistribution(list(dict.fromkeys(map(repr, choices)))), repr
-    half = 0.5 if any(isinstance(d, IntDistribution) for d in numeric) else 0.0
-    low, high = min(d.low for d in numeric) - half, max(d.high for d in numeric) + half
-    if any(d.log for d in numeric):
-        return FloatDistribution(math.log(low), math.log(high)), math.log
-    return FloatDistribution(low, high), float
+    known = [domain for domain in given if domain is not None]
+    numeric = [domain for domain in known if isinstance(domain, FloatDistribution | IntDistribution)]
+    if len(numeric) < len(known):
+        choices = [choice for domain in known for choice in getattr(domain, "choices", ())]
+        options = [repr(choice) for choice in choices] + [repr(INACTIVE)] * (len(known) < len(given))
+        return CategoricalDistribution(list(dict.fromkeys(options))), repr
+    half = 0.5 if any(isinstance(domain, IntDistribution) for domain in numeric) else 0.0
+    scale = math.log if any(domain.log for domain in numeric) else float
+    low, high = scale(min(d.low for d in numeric) - half), scale(max(d.high for d in numeric) + half)
+    below = (high - low) * (len(given) - len(known)) / len(known)
+    return FloatDistribution(low - below, high), lambda value: low - below / 2 if value is INACTIVE else scale(value)
 
 
 @contextmanager

@@ -135,10 +135,13 @@ device_options = _together(
 @device_options
 def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Search, then retrain the winners, then report."""
-    folder, code = _search(space, overrides, options)
-    if code != DONE:
-        return code
-    _retrain(folder, options)
+    from search.session import ray_kept
+
+    with ray_kept():
+        folder, code = _search(space, overrides, options)
+        if code != DONE:
+            return code
+        _retrain(folder, options)
     _report(folder)
     _print_end(folder)
     return DONE

@@ -18,12 +18,15 @@ from spaces.check import check
 from spaces.errors import InputError
 from spaces.nodes import draw
 from spaces.probe import completions
-from spaces.schema import Config, Data
+from spaces.schema import Config, Custom, Data, Transfer
 from spaces.space import Space
 
 if TYPE_CHECKING:
     from search.training.data import ImageData
     from search.tuner import Outcome
+
+
+NUM_MODELS_BUILT = 20  # random configs whose custom or torchvision model is built before a search
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ def search(
     view.step("reading the data")
     data = load_data(space, source)
     check(space, data.image_shape)
+    check_models(space, data)
     with _ray(view, devices, address) as ray:
         plan = plan_resources(ray, devices, settings.trials)
         study = _study(space, settings, data, source, plan)
@@ -114,6 +118,21 @@ def retrain(
             )
             job = _job(folder, plan, settings)
             return run_retraining(ray, folder, candidates, settings, data, job, plan.per_trial, view.message)
+
+
+def check_models(space: Space, data: ImageData) -> None:
+    """Networks whose sizes only torch knows (a user's own, torchvision's) are built once here, not first in a worker."""
+    built = set()
+    for trial in completions({}, NUM_MODELS_BUILT):
+        raw = draw(space.root, trial)
+        if space.infeasible(raw, data.image_shape):
+            continue
+        model = space.config(raw).model
+        if isinstance(model, Custom | Transfer) and repr(model) not in built:
+            from models import check_buildable
+
+            built.add(repr(model))
+            check_buildable(model, data.image_shape, data.num_classes)
 
 
 def space_of(folder: RunFolder) -> Space:

@@ -19,21 +19,17 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours lets the running epochs end
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the study is the truth; Tune's own snapshot is never read
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_DEDUP_LOGS": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a config mean the same in a worker
 }
 
 
 @contextmanager
 def ray_session(num_cpus: int | None = None, num_gpus: int | None = None, address: str | None = None) -> Iterator[Any]:
-    """The `ray` module, initialised. A Ray that runs in this process already (tests, notebooks) is used and left running."""
-    for key, value in QUIET.items():
-        os.environ.setdefault(key, value)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
-    import ray
+    """The `ray` module, initialised. A Ray that runs in this process already (notebooks, tests) is used and left running.
 
-    # What goes wrong is said in our own words; Ray's and Tune's loggers would tear the progress view apart.
-    for name in ("ray", "ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    InputError if no cluster answers at `address`.
+    """
+    ray = _import_ray()
     if ray.is_initialized():
         yield ray
         return
@@ -52,4 +48,32 @@ def ray_session(num_cpus: int | None = None, num_gpus: int | None = None, addres
     try:
         yield ray
     finally:
-        ray.shutdown()
+        if not _kept:
+            ray.shutdown()
+
+
+@contextmanager
+def ray_kept() -> Iterator[None]:
+    """Several operations in one Ray: the first one starts it, the end of this block shuts it down."""
+    global _kept
+    _kept = True
+    try:
+        yield
+    finally:
+        _kept = False
+        _import_ray().shutdown()
+
+
+_kept = False
+
+
+def _import_ray() -> Any:
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
+    import ray
+
+    # What goes wrong is said in our own words; Ray's and Tune's loggers would tear the progress view apart.
+    for name in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return ray

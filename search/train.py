@@ -14,7 +14,7 @@ from rich.console import Console
 from models import summarize
 from search.devices import DeviceName
 from search.folder import JsonLines, write_text
-from search.operations import Source, example_config, load_data
+from search.operations import Source, check_models, example_config, load_data
 from search.provenance import available_cpus, hardware, versions
 from search.test_set import test_once
 from search.training.checkpoint import load, save
@@ -50,6 +50,7 @@ def train_recipe(
     state = _prepare(output, resume)
     data = load_data(space, source)
     check(space, data.image_shape)
+    check_models(space, data)
     config = example_config(space)
     on = torch.device(choose_torch_device(device))
     torch.set_num_threads(threads or available_cpus())

@@ -141,18 +141,18 @@ def _named_recipes(
         return []
     if isinstance(given, dict):
         written_out = [((section, name), name, config) for name, config in given.items() if isinstance(config, dict)]
-        if len(written_out) == len(given):
+        if len(written_out) == len(given) and (len(given) == 1 or section == "start_from"):
             return written_out
-    names_given = [given] if isinstance(given, str) and section == "baseline" else given
+    names_given = [given] if section == "baseline" else given
     if not isinstance(names_given, list) or not all(isinstance(name, str) for name in names_given):
-        allowed = "a list of recipe names" if section == "start_from" else "the name of a recipe"
+        allowed = "a list of recipe names" if section == "start_from" else "the name of one recipe"
         problems.append(
             Problem((section,), f"must be {allowed}, or a mapping {{name: config}}, but got {show_value(given)}")
         )
         return []
     found: list[tuple[KeyPath, str, dict[str, Any]]] = []
     for index, name in enumerate(names_given):
-        where: KeyPath = (section, index) if isinstance(given, list) else (section,)
+        where: KeyPath = (section, index) if section == "start_from" else (section,)
         try:
             found.append((where, name, _read_recipe(name, folder)))
         except SpaceError as error:

@@ -9,7 +9,7 @@ from typing import Any
 from spaces import yaml12
 from spaces.errors import SpaceError
 from spaces.parse import DOMAIN_KEYS
-from spaces.problems import KeyPath, nearest, show_list, show_value
+from spaces.problems import KeyPath, nearest, show_list, show_path, show_value
 
 Place = tuple[KeyPath, str]
 """A key path of the file, and the override that wrote there."""
@@ -87,14 +87,13 @@ class _Setter:
 
     def narrow(self, branches: dict[str, Any], where: KeyPath) -> dict[str, Any]:
         """Keep the named sub-spaces only."""
-        wanted = self.new["choice"] if isinstance(self.new, dict) and list(self.new) == ["choice"] else [self.new]
+        of_choice = self.new.get("choice") if isinstance(self.new, dict) and len(self.new) == 1 else None
+        wanted = of_choice if isinstance(of_choice, list) else [self.new]
         for name in wanted:
-            if name not in branches:
+            if not isinstance(name, str) or name not in branches:
                 hint = nearest(name, branches)
                 raise self.error(where, f"has no sub-space {show_value(name)}; there are: {show_list(branches)}{hint}")
         return {name: branches[name] for name in wanted}
 
     def error(self, where: KeyPath, message: str) -> SpaceError:
-        from spaces.problems import show_path
-
         return SpaceError(f"--set {self.text}: {show_path(where)}: {message}")

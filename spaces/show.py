@@ -121,7 +121,10 @@ def _condition_text(parameter: Parameter) -> str:
 
 
 def _parameter_table(found: list[Row]) -> Table:
-    table = Table("parameter", "values", "only where", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("parameter", no_wrap=True, min_width=max((len(row.name) for row in found), default=0))
+    table.add_column("values")
+    table.add_column("only where")
     for row in found:
         table.add_row(Text(row.name), Text(row.values), Text(row.condition, style="dim"))
     return table

@@ -25,9 +25,12 @@ def under_protocol(recipe: dict[str, Any], space: Group) -> dict[str, Any]:
 
 
 def _data_under_protocol(of_recipe: Any, of_space: Node | None) -> Any:
-    of_recipe = {"name": of_recipe} if isinstance(of_recipe, str) else dict(of_recipe or {})
-    if not isinstance(of_space, Group):
-        return of_space.value if isinstance(of_space, Fixed) else of_recipe
+    of_recipe = {"name": of_recipe} if isinstance(of_recipe, str) else of_recipe or {}
+    if isinstance(of_space, Fixed) and isinstance(of_space.value, str):
+        of_space = Group(of_space.where, {"name": of_space})
+    if not isinstance(of_space, Group) or not isinstance(of_recipe, dict):
+        return of_recipe
+    of_recipe = dict(of_recipe)
     keys = [key for key in dict.fromkeys([*of_space.children, *of_recipe]) if key != "augment"]
     _take_over(of_recipe, of_space, keys)
     return of_recipe

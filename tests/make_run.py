@@ -55,14 +55,23 @@ class _Trial:
         return sum(9 * a * b for a, b in pairwise(widths)) + 640 * (1 + len(widths))
 
 
-def make_run(folder: Path, stage: Stage = "retrained", trials: int = 24, seed: int = 0, torn: bool = False) -> Path:
+def make_run(
+    folder: Path,
+    stage: Stage = "retrained",
+    trials: int = 24,
+    seed: int = 0,
+    torn: bool = False,
+    objective: str = "validation_accuracy",
+) -> Path:
     """Write a run of `trials` trials of the digits space into `folder`, cut short at `stage`; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     space = catalog.load("digits")
-    (folder / "study.yaml").write_text(yaml.safe_dump(_study(space, folder.name, trials, seed), sort_keys=False))
+    (folder / "study.yaml").write_text(
+        yaml.safe_dump(_study(space, folder.name, trials, seed, objective), sort_keys=False)
+    )
     if stage != "empty":
         simulated = _simulate(space, trials, seed, stage)
-        _write_study(folder, simulated)
+        _write_study(folder, simulated, objective)
         _write_epochs(folder, simulated)
         if stage == "retrained":
             _write_retrain(folder, space, simulated, seed)
@@ -73,7 +82,7 @@ def make_run(folder: Path, stage: Stage = "retrained", trials: int = 24, seed: i
     return folder
 
 
-def _study(space: Space, name: str, trials: int, seed: int) -> dict[str, Any]:
+def _study(space: Space, name: str, trials: int, seed: int, objective: str) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "winnow_version": "0.1.0",
@@ -84,8 +93,8 @@ def _study(space: Space, name: str, trials: int, seed: int) -> dict[str, Any]:
         "settings": {
             "trials": trials,
             "max_epochs": MAX_EPOCHS,
-            "objective": "validation_accuracy",
-            "direction": "maximize",
+            "objective": objective,
+            "direction": _direction(objective),
             "sampler": "tpe",
             "grace_epochs": 1,
             "reduction_factor": 3.0,
@@ -152,8 +161,10 @@ def _train(trial: _Trial, clock: float, seen: dict[int, list[float]], rng: rando
         if diverges:
             line["train_loss"] = line["validation_loss"] = math.nan
         trial.epochs.append(line)
-        if diverges or (broken and epoch == 3):
+        if diverges or (broken and epoch == 1):
             trial.status = "diverged" if diverges else str(broken)
+            return clock
+        if cut == epoch:
             return clock
         if epoch in RUNGS:
             line["rung"] = RUNGS.index(epoch)
@@ -163,8 +174,6 @@ def _train(trial: _Trial, clock: float, seen: dict[int, list[float]], rng: rando
             if line["decision"] == "stop":
                 trial.status = "stopped"
                 return clock
-        if cut == epoch:
-            return clock
     trial.status = "completed"
     return clock
 
@@ -206,11 +215,15 @@ def _epoch_line(
     }
 
 
-def _write_study(folder: Path, trials: list[_Trial]) -> None:
+def _direction(objective: str) -> Literal["maximize", "minimize"]:
+    return "maximize" if objective == "validation_accuracy" else "minimize"
+
+
+def _write_study(folder: Path, trials: list[_Trial], objective: str) -> None:
     storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
-    study = optuna.create_study(study_name="winnow", storage=storage, direction="maximize")
+    study = optuna.create_study(study_name="winnow", storage=storage, direction=_direction(objective))
     for trial in trials:
-        values = {line["epoch"]: line["validation_accuracy"] for line in trial.epochs}
+        values = {line["epoch"]: line[objective] for line in trial.epochs}
         state = STATES.get(trial.status, TrialState.FAIL)
         value = values[max(values)] if state in (TrialState.COMPLETE, TrialState.PRUNED) else None
         study.add_trial(

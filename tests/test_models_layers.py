@@ -36,6 +36,7 @@ def test_same_padding_divides_the_size_by_the_stride(size: int, kernel: int, str
     assert layer(torch.zeros(1, 1, size, size)).shape[2:] == (-(-size // stride),) * 2
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, 6])
 def test_same_padding_is_that_of_torch(kernel: int) -> None:
     ours, theirs = conv(2, 3, kernel), nn.Conv2d(2, 3, kernel, padding="same")

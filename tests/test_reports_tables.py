@@ -41,7 +41,7 @@ def test_trials_hold_what_the_study_says(run: reports.RunData) -> None:
     rows = run.trials.to_pylist()
     assert [row["trial"] for row in rows] == list(range(24))
     counts = {status: sum(row["status"] == status for row in rows) for status in {row["status"] for row in rows}}
-    assert counts == {"completed": 4, "stopped": 17, "diverged": 1, "out_of_memory": 1, "skipped": 1}
+    assert counts == {"completed": 4, "stopped": 16, "diverged": 1, "out_of_memory": 1, "failed": 1, "skipped": 1}
     for row, trial in zip(rows, run.study_trials, strict=True):
         values = list(trial.intermediate_values.values())
         assert row["num_epochs"] == len(values)
@@ -103,6 +103,7 @@ def test_failures_name_the_training_and_the_error(run: reports.RunData) -> None:
     assert [(row["phase"], row["status"], row["epoch"]) for row in rows] == [
         ("search", "out_of_memory", 0),
         ("search", "diverged", 1),
+        ("search", "failed", 1),
         ("retrain", "diverged", 2),
     ]
     assert rows[1]["error"] == "loss became nan in epoch 1"

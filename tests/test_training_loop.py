@@ -17,6 +17,8 @@ from spaces.errors import InputError
 from spaces.schema import Config
 from tests.tiny import CPU, figures, same_tensors, tiny_config, tiny_data
 
+UNSTABLE = {"name": "sgd", "lr": 5.0}  # the validation loss goes up and down
+
 
 def build(config: Config, use: str = "search", num_train: int = 50) -> DeviceData:
     return DeviceData.build(tiny_data(num_train), config.data, CPU, seed=0, use=use)
@@ -88,31 +90,38 @@ def test_a_loss_that_is_not_finite_ends_the_training(model: dict) -> None:
     assert last.validation_accuracy is None
 
 
-def test_best_weights_are_those_of_the_best_epoch() -> None:
-    for rule, key in (("lowest_validation_loss", "loss"), ("highest_validation_accuracy", "accuracy")):
-        config = tiny_config(weights=rule, optimizer={"name": "sgd", "lr": 0.7}, epochs=8)
-        data = build(config)
+@pytest.mark.parametrize(
+    ("rule", "key"), [("lowest_validation_loss", "loss"), ("highest_validation_accuracy", "accuracy")]
+)
+def test_best_weights_are_those_of_the_best_epoch(rule: str, key: str) -> None:
+    config = tiny_config(weights=rule, optimizer=UNSTABLE, epochs=6)
+    data, source = build(config), tiny_data()
+    index = data.validation.index.numpy()
+    epochs = []
+    for seed in range(4):
         results = []
-        for result in train(config, data, CPU, 3):
+        for result in train(config, data, CPU, seed):
             results.append(result)
             weights = result.weights()
         values = [getattr(result, f"validation_{key}") for result in results]
         best = values.index(min(values) if key == "loss" else max(values))
         assert results[-1].weights_epoch == best + 1
-        assert best + 1 < 8  # otherwise the test shows nothing; the learning rate is that high for it
-        source, index = tiny_data(), data.validation.index.numpy()
         again = evaluate(config, weights, data, source.train_images[index], source.train_labels[index])
-        assert getattr(again, key) == pytest.approx(values[best], rel=1e-6)
+        assert getattr(again, key) == pytest.approx(values[best], rel=1e-5)
+        epochs.append(best + 1)
+    assert min(epochs) < 6  # otherwise this shows nothing
 
 
 def test_early_stopping() -> None:
-    config = tiny_config(early_stopping={"patience": 2}, optimizer={"name": "sgd", "lr": 0.7}, epochs=40)
-    losses = [result.validation_loss for result in train(config, build(config), CPU, 0)]
+    config = tiny_config(early_stopping={"patience": 2}, optimizer=UNSTABLE, epochs=40)
+    for seed in range(3):
+        results = list(train(config, build(config), CPU, seed))
+        losses = [result.validation_loss for result in results]
+        bad = 0
+        for i, loss in enumerate(losses):
+            bad = bad + 1 if i and loss >= min(losses[:i]) else 0
+            assert results[i].last == (bad == 2 or i == 39)
     assert len(losses) < 40
-    best = losses.index(min(losses))
-    assert len(losses) == best + 1 + 2
-    running = [min(losses[: i + 1]) for i in range(len(losses))]
-    assert not any(running[i] == running[i - 2] for i in range(2, len(losses) - 1))
 
 
 def test_retraining_uses_all_images_and_selects_nothing() -> None:
@@ -159,15 +168,15 @@ def test_the_schedule_reaches_the_optimizer() -> None:
 
 def test_a_plateau_lowers_the_learning_rate() -> None:
     schedule = {"name": "plateau", "factor": 0.5, "patience": 0}
-    config = tiny_config(schedule=schedule, optimizer={"name": "sgd", "lr": 0.7}, epochs=8)
+    config = tiny_config(schedule=schedule, optimizer=UNSTABLE, epochs=8)
     results = list(train(config, build(config), CPU, 0))
     best, expected, scale = math.inf, [], 1.0
     for result in results:
-        expected.append(0.7 * scale)
+        expected.append(5.0 * scale)
         scale *= 1.0 if result.validation_loss < best else 0.5
         best = min(best, result.validation_loss)
     assert [result.lr for result in results] == pytest.approx(expected)
-    assert expected[-1] < 0.7
+    assert expected[-1] < 5.0
 
 
 def test_extra_copies_lengthen_the_epoch() -> None:

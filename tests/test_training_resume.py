@@ -54,7 +54,7 @@ def test_augmentation_and_extra_copies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rule", ["lowest_validation_loss", "highest_validation_accuracy"])
 def test_early_stopping_and_best_weights(rule: str, tmp_path: Path) -> None:
-    optimizer = {"name": "sgd", "lr": 0.7}
+    optimizer = {"name": "sgd", "lr": 5.0}  # the validation loss goes up and down
     assert_exact(tiny_config(weights=rule, early_stopping={"patience": 3}, optimizer=optimizer, epochs=9), tmp_path)
 
 
@@ -63,7 +63,7 @@ def test_retraining(tmp_path: Path) -> None:
 
 
 def test_a_training_that_ended_does_not_go_on() -> None:
-    config = tiny_config(early_stopping={"patience": 1}, optimizer={"name": "sgd", "lr": 0.7}, epochs=40)
+    config = tiny_config(early_stopping={"patience": 1}, optimizer={"name": "sgd", "lr": 5.0}, epochs=40)
     data = DeviceData.build(tiny_data(), config.data, CPU, 0)
     for result in train(config, data, CPU, 0):
         state = result.state()

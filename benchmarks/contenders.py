@@ -1,0 +1,146 @@
+"""The searchers that `search_efficiency.py` compares, each driven one event at a time in simulated time.
+
+A contender has `ask() -> (trial number, its parameters)`, which may also be a trial that was paused before, and
+`report(number, epoch, value) -> bool`, True if the trial goes on. A trial ends by itself after its last epoch.
+"""
+
+from __future__ import annotations
+
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import optuna
+from lcbench import EPOCHS, SPACE
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import HyperbandPruner
+from optuna.samplers import TPESampler
+from optuna.trial import Trial, TrialState
+
+from search.asha import Asha, default_grace_epochs
+from search.draft import Draft
+from search.samplers import make_sampler
+
+Params = dict[str, Any]
+
+
+REFERENCE = "winnow"  # the others are compared with it
+
+
+class Contender(Protocol):
+    def ask(self) -> tuple[int, Params]: ...
+
+    def report(self, number: int, epoch: int, value: float) -> bool: ...
+
+
+class Winnow:
+    """What `search.ledger.Ledger` does with the sampler, the study and ASHA, without its folder."""
+
+    def __init__(self, seed: int, sampler: str, reduction_factor: float | None = 3.0, grace_epochs: int | None = None) -> None:
+        self.seed = seed
+        self.sampler = sampler
+        self.study = _new_study()
+        self.storage = self.study._storage
+        grace = grace_epochs or default_grace_epochs(EPOCHS)
+        self.asha = Asha(grace, reduction_factor, EPOCHS, "maximize") if reduction_factor else None
+        self.num_trials = 0
+
+    def ask(self) -> tuple[int, Params]:
+        number = self.num_trials
+        draft = Draft(self.study, make_sampler(self.sampler, self.seed, number), number)
+        suggest_all(draft)
+        self.storage.create_new_trial(self.study._study_id, template_trial=draft.to_trial({}))
+        self.num_trials += 1
+        return number, draft.params
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        self.storage.set_trial_intermediate_value(self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number), epoch, value)
+        going_on = self.asha is None or self.asha.judge(number, epoch, value)
+        if epoch == EPOCHS:
+            self.study.tell(number, value)
+        elif not going_on:
+            self.study.tell(number, state=TrialState.PRUNED)
+        return going_on
+
+
+class StockRay:
+    """`OptunaSearch` and `ASHAScheduler` with their defaults (`max_t` = the epochs), as Tune 2.60 wires them.
+
+    The scheduler is Ray's own. `OptunaSearch` is retold: an epoch is reported when the trial goes on, the last value of
+    every trial is told as COMPLETE, stopped or not.
+    """
+
+    def __init__(self, seed: int) -> None:
+        from ray.tune.schedulers import ASHAScheduler
+
+        self.study = _new_study(TPESampler(seed=seed))
+        self.scheduler = ASHAScheduler(metric="accuracy", mode="max", max_t=EPOCHS)
+        self.trials: dict[int, Trial] = {}
+
+    def ask(self) -> tuple[int, Params]:
+        trial = self.study.ask(fixed_distributions=SPACE)
+        self.trials[trial.number] = trial
+        self.scheduler.on_trial_add(None, _ray_trial(trial.number))
+        return trial.number, trial.params
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        result = {"training_iteration": epoch, "accuracy": value}
+        if self.scheduler.on_trial_result(None, _ray_trial(number), result) == "CONTINUE":
+            self.trials[number].report(value, epoch)
+            return True
+        self.scheduler.on_trial_complete(None, _ray_trial(number), result)
+        self.study.tell(number, value)
+        return False
+
+
+class OptunaHyperband:
+    """Optuna's TPE and HyperbandPruner as its documentation puts them together."""
+
+    def __init__(self, seed: int) -> None:
+        pruner = HyperbandPruner(min_resource=1, max_resource=EPOCHS, reduction_factor=3)
+        self.study = _new_study(TPESampler(seed=seed), pruner)
+        self.trials: dict[int, Trial] = {}
+
+    def ask(self) -> tuple[int, Params]:
+        trial = self.study.ask(fixed_distributions=SPACE)
+        self.trials[trial.number] = trial
+        return trial.number, trial.params
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        trial = self.trials[number]
+        trial.report(value, epoch)
+        if epoch == EPOCHS:
+            self.study.tell(trial, value)
+            return False
+        if trial.should_prune():
+            self.study.tell(trial, state=TrialState.PRUNED)
+            return False
+        return True
+
+
+def suggest_all(trial: Any) -> None:
+    for name, domain in SPACE.items():
+        if isinstance(domain, optuna.distributions.IntDistribution):
+            trial.suggest_int(name, domain.low, domain.high, log=domain.log)
+        elif isinstance(domain, optuna.distributions.FloatDistribution):
+            trial.suggest_float(name, domain.low, domain.high, log=domain.log)
+
+
+def _new_study(sampler: optuna.samplers.BaseSampler | None = None, pruner: HyperbandPruner | None = None) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", ExperimentalWarning)
+    return optuna.create_study(direction="maximize", study_name="winnow", sampler=sampler, pruner=pruner)
+
+
+def _ray_trial(number: int) -> Any:
+    return types.SimpleNamespace(trial_id=str(number))
+
+
+CONTENDERS: dict[str, Callable[[int], Contender]] = {
+    "random": lambda seed: Winnow(seed, "random", reduction_factor=None),
+    "random + ASHA": lambda seed: Winnow(seed, "random"),
+    "stock Ray": StockRay,
+    "Optuna Hyperband": OptunaHyperband,
+    "TPE + ASHA": lambda seed: Winnow(seed, "tpe"),
+}

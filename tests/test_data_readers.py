@@ -1,0 +1,430 @@
+"""Readers: each layout gives the images that were put in, and says what is wrong with what it cannot read."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from search.training import encoded
+from search.training.data import ImageData, load
+from search.training.decode import Encoded, num_channels
+from search.training.readers import DATASETS
+from spaces.errors import InputError
+from spaces.schema import Data
+from tests.tiny import write_npz
+
+NAMES = ["cat", "dog", "owl"]
+
+
+def pictures(num: int, seed: int = 0, size: tuple[int, int] = (5, 6), channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (num, *size, channels), dtype=np.uint8)
+
+
+def png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def read(tmp_path: Path, name: str = "parquet", path: Path | None = None, **settings: Any) -> ImageData:
+    return load(Data(name=name, path=str(path or tmp_path / "set"), **settings), tmp_path / "data")
+
+
+def test_the_registry_holds_what_the_schema_names() -> None:
+    assert set(DATASETS) == set(Data.model_fields["name"].annotation.__args__)  # type: ignore[union-attr]
+
+
+# --- digits -------------------------------------------------------------------------------------------------------
+
+
+def test_digits(tmp_path: Path) -> None:
+    data = load(Data(name="digits"), tmp_path)
+    assert data.image_shape == (1, 8, 8)
+    assert data.num_classes == 10
+    assert data.train_images.dtype == np.uint8
+    assert data.train_images.max() == 255
+    assert len(np.unique(data.train_images)) == 17
+    assert (len(data.train_labels), len(data.test_labels)) == (1438, 359)
+    assert np.all(np.abs(np.bincount(data.test_labels) - 35.9) < 2)
+    assert "held out as the test set" in data.notes[0]
+    again = load(Data(name="digits"), tmp_path)
+    assert again.fingerprint == data.fingerprint
+    assert load(Data(name="digits", limit=100), tmp_path).fingerprint != data.fingerprint
+
+
+def test_sizes_and_channels_of_arrays_can_be_changed(tmp_path: Path) -> None:
+    data = load(Data(name="digits", image_size=12, channels=3, limit=20), tmp_path)
+    assert data.train_images.shape == (20, 12, 12, 3)
+    assert np.array_equal(data.train_images[..., 0], data.train_images[..., 2])
+
+
+# --- parquet ------------------------------------------------------------------------------------------------------
+
+
+def write_shard(
+    file: Path,
+    images: Sequence[np.ndarray | bytes | None],
+    labels: Sequence[int | None],
+    names: list[str] | None = NAMES,
+) -> None:
+    content = [image if image is None or isinstance(image, bytes) else png(image) for image in images]
+    column = pa.array(
+        [{"bytes": c, "path": None} for c in content], pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    )
+    features = {"label": {"names": names, "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})} if names else None
+    schema = pa.schema([("image", column.type), ("label", pa.int64())], metadata=metadata)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table([column, pa.array(labels, pa.int64())], schema=schema), file, row_group_size=4)
+
+
+def parquet_set(folder: Path, validation: bool = False) -> dict[str, np.ndarray]:
+    """Two shards of 6 training images, 6 test images."""
+    images = {"train": pictures(12), "test": pictures(6, 1), "validation": pictures(3, 2)}
+    for part in range(2):
+        rows = slice(6 * part, 6 * part + 6)
+        write_shard(folder / f"train-0000{part}-of-00002.parquet", list(images["train"][rows]), [0, 1, 2, 0, 1, 2])
+    write_shard(folder / "test-00000-of-00001.parquet", list(images["test"]), [2, 1, 0, 2, 1, 0])
+    if validation:
+        write_shard(folder / "validation-00000-of-00001.parquet", list(images["validation"]), [0, 1, 2])
+    return images
+
+
+def test_parquet(tmp_path: Path) -> None:
+    images = parquet_set(tmp_path / "set")
+    data = read(tmp_path)
+    assert np.array_equal(data.train_images, images["train"])
+    assert np.array_equal(data.test_images, images["test"])
+    assert data.train_labels.tolist() == [0, 1, 2] * 4
+    assert data.test_labels.tolist() == [2, 1, 0] * 2
+    assert data.class_names == ("cat", "dog", "owl")
+    assert data.image_shape == (3, 5, 6)
+    assert data.validation_images is None
+    assert data.notes == ()
+
+
+def test_parquet_limit_takes_the_first_and_leaves_the_test_whole(tmp_path: Path) -> None:
+    images = parquet_set(tmp_path / "set")
+    data = read(tmp_path, limit=7)
+    assert np.array_equal(data.train_images, images["train"][:7])
+    assert len(data.train_labels) == 7
+    assert len(data.test_labels) == 6
+    assert len(read(tmp_path, limit=1000).train_labels) == 12
+
+
+def test_parquet_given_validation(tmp_path: Path) -> None:
+    images = parquet_set(tmp_path / "set", validation=True)
+    data = read(tmp_path, validation="given")
+    assert np.array_equal(data.validation_images, images["validation"])
+    assert read(tmp_path).validation_images is None  # a fraction was asked for
+    parquet_set(tmp_path / "other")
+    with pytest.raises(InputError, match=r"data.validation: `given`, but .*other brings no validation split"):
+        read(tmp_path, path=tmp_path / "other", validation="given")
+
+
+def test_parquet_other_spellings(tmp_path: Path) -> None:
+    """Binary images, CIFAR-100's two labels, no class names, files without shard numbers, one folder down."""
+    column = pa.array([png(image) for image in pictures(6)], pa.binary())
+    labels = {"fine_label": [0, 1, 2, 0, 1, 2], "coarse_label": [0] * 6}
+    (tmp_path / "set" / "plain_text").mkdir(parents=True)
+    for part in ("train", "test"):
+        pq.write_table(pa.table({"img": column, **labels}), tmp_path / "set" / "plain_text" / f"{part}.parquet")
+    data = read(tmp_path)
+    assert data.class_names == ("0", "1", "2")
+    assert data.train_labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_single_parquet_file_gives_up_a_test_set(tmp_path: Path) -> None:
+    write_shard(tmp_path / "all.parquet", list(pictures(30)), [0, 1, 2] * 10)
+    data = read(tmp_path, path=tmp_path / "all.parquet")
+    assert (len(data.train_labels), len(data.test_labels)) == (24, 6)
+    assert np.bincount(data.test_labels).tolist() == [2, 2, 2]
+    limited = read(tmp_path, path=tmp_path / "all.parquet", limit=10)
+    assert np.array_equal(limited.test_images, data.test_images)
+    assert np.array_equal(limited.train_images, data.train_images[:10])
+
+
+def test_what_parquet_refuses(tmp_path: Path) -> None:
+    def refused(message: str, **settings: Any) -> None:
+        with pytest.raises(InputError, match=message):
+            read(tmp_path, **settings)
+
+    refused("set does not exist")
+    (tmp_path / "set").mkdir()
+    refused(r"holds no train-\*\.parquet \(found: no Parquet file\)")
+    (tmp_path / "set" / "train-00000-of-00001.parquet").write_bytes(b"PAR1 no")
+    refused("train-00000-of-00001.parquet: not a readable Parquet file")
+    parquet_set(tmp_path / "set")
+    refused("holds 3 of 2 train shards")
+    (tmp_path / "set" / "train-00000-of-00001.parquet").unlink()
+    (tmp_path / "set" / "train-00001-of-00002.parquet").unlink()
+    refused("holds 1 of 2 train shards")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"label": [0, 1]}, "no column of encoded images .* among label: int64"),
+        ({"image": ["a", "b"], "label": [0, 1]}, "no column of encoded images"),
+        ({"image": [b"a", b"b"], "name": ["x", "y"]}, "no label column .* among image: binary, name: string"),
+        ({"image": [b"a", b"b"], "x": [0, 1], "y": [0, 1]}, "no label column"),
+    ],
+)
+def test_parquet_without_its_columns(columns: dict[str, Any], message: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "train.parquet")
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, path=tmp_path / "train.parquet")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        ([b"junk", *pictures(5)], [0, 1, 2, 0, 1, 2], "train.parquet, row 0: not a readable image"),
+        ([*pictures(5), png(pictures(1)[0])[:60]], [0, 1, 2, 0, 1, 2], "train.parquet, row 5: not a readable image"),
+        ([None, *pictures(5)], [0, 1, 2, 0, 1, 2], "row 0: holds no image bytes"),
+        (
+            [*pictures(5), pictures(1, size=(4, 4))[0]],
+            [0, 1, 2, 0, 1, 2],
+            "row 5: the image is 4x4, but .*row 0 is 6x5",
+        ),
+        (list(pictures(6)), [0, 1, None, 0, 1, 2], "1 rows have no `label`"),
+        (list(pictures(6)), [0, 1, 1, 0, 1, 1], "no training image of 1 of 3 classes: owl"),
+        (
+            list(pictures(6)),
+            [0, 1, 7, 0, 1, 2],
+            r"train labels lie in \[0, 7\], but must lie in \[0, 2\] for 3 classes",
+        ),
+    ],
+)
+def test_damaged_parquet(images: list, labels: list, message: str, tmp_path: Path) -> None:
+    write_shard(tmp_path / "train.parquet", images, labels)
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, path=tmp_path / "train.parquet")
+
+
+# --- image folder -------------------------------------------------------------------------------------------------
+
+
+def folder_set(path: Path, splits: Sequence[str] = ("train", "test"), per_class: int = 4) -> None:
+    for i, split in enumerate(splits):
+        for k, name in enumerate(NAMES):
+            (path / split / name).mkdir(parents=True)
+            for j, image in enumerate(pictures(per_class, seed=10 * i)):
+                (path / split / name / f"{j}.png").write_bytes(png(np.full_like(image, 50 * k + j)))
+
+
+def test_image_folder(tmp_path: Path) -> None:
+    folder_set(tmp_path / "set", ("train", "val", "test"))
+    (tmp_path / "set" / "train" / "cat" / "notes.txt").write_text("not an image")
+    (tmp_path / "set" / "train" / ".cache").mkdir()
+    data = read(tmp_path, "image_folder", validation="given")
+    assert data.class_names == ("cat", "dog", "owl")
+    assert data.train_images.shape == (12, 5, 6, 3)
+    assert data.validation_images is not None
+    # Every pixel says which class and file the image came from.
+    assert np.array_equal(data.train_images[:, 0, 0, 0] // 50, data.train_labels)
+    assert sorted(data.train_images[:, 0, 0, 0].tolist()) == [50 * k + j for k in range(3) for j in range(4)]
+
+
+def test_an_image_folder_is_read_in_mixed_order(tmp_path: Path) -> None:
+    folder_set(tmp_path / "set", per_class=20)
+    data = read(tmp_path, "image_folder", limit=20)
+    assert set(data.train_labels.tolist()) == {0, 1, 2}
+    assert np.array_equal(data.train_images, read(tmp_path, "image_folder").train_images[:20])
+
+
+def test_an_image_folder_without_test_gives_one_up(tmp_path: Path) -> None:
+    folder_set(tmp_path / "set", ("train",), per_class=10)
+    data = read(tmp_path, "image_folder")
+    assert (len(data.train_labels), len(data.test_labels)) == (24, 6)
+    assert "held out" in data.notes[0]
+
+
+def test_what_image_folder_refuses(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+
+    def refused(message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            read(tmp_path, "image_folder")
+
+    refused("set is no folder")
+    (root / "pictures").mkdir(parents=True)
+    refused(r"holds no folder `train` \(found: pictures\)")
+    (root / "train").mkdir()
+    refused("train: holds no class folders")
+    (root / "train" / "cat").mkdir()
+    refused("cat: an empty class folder")
+    folder_set(tmp_path / "other")
+    for name in NAMES:
+        (root / "train" / name).mkdir(exist_ok=True)
+        (root / "train" / name / "0.png").write_bytes(png(pictures(1)[0]))
+    (root / "test" / "emu").mkdir(parents=True)
+    refused("class folders that train/ has not: emu")
+    (root / "test" / "emu").rename(root / "test" / "cat")
+    refused("test.cat: an empty class folder")
+    (root / "test").rename(root / "valid")
+    (root / "val").mkdir()
+    refused("holds valid and val; keep one of them")
+
+
+def test_sizes_and_colours(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    folder_set(root)
+    (root / "train" / "cat" / "0.png").write_bytes(png(pictures(1, size=(9, 7), channels=1)[0]))
+    with pytest.raises(InputError, match="sizes differ, so set `data.image_size`"):
+        read(tmp_path, "image_folder")
+    data = read(tmp_path, "image_folder", image_size=8)
+    assert data.image_shape == (3, 8, 8)
+    assert read(tmp_path, "image_folder", image_size=8, channels=1).image_shape == (1, 8, 8)
+
+
+def test_a_colour_image_late_among_grey_ones_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grey, colour = png(pictures(1, channels=1)[0]), png(pictures(1)[0])
+    assert num_channels([Encoded("a", grey)]) == 1
+    assert num_channels([Encoded("a", grey), Encoded("b", colour)]) == 3
+    monkeypatch.setattr("search.training.decode.NUM_LOOKED_AT", 2)
+    write_shard(tmp_path / "train.parquet", [grey, grey, colour], [0, 1, 2])
+    with pytest.raises(InputError, match="row 2: a colour image among grey ones; set `data.channels`"):
+        read(tmp_path, path=tmp_path / "train.parquet")
+
+
+def test_sixteen_bit_images_are_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((4, 4), 1000, dtype=np.uint16)).save(buffer, "PNG")
+    write_shard(tmp_path / "train.parquet", [buffer.getvalue()] * 3, [0, 1, 2])
+    with pytest.raises(InputError, match="8 bits per channel are needed"):
+        read(tmp_path, path=tmp_path / "train.parquet")
+
+
+# --- npz ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("train", "test"), [("train_{}", "test_{}"), ("{}_train", "{}_test")])
+def test_npz(train: str, test: str, tmp_path: Path) -> None:
+    keys = ("images", "labels") if train.startswith("train") else ("x", "y")
+    arrays = {
+        train.format(keys[0]): pictures(9, channels=1)[..., 0],
+        train.format(keys[1]): np.arange(9, dtype=np.uint8)[:, None] % 3,
+        test.format(keys[0]): pictures(3, channels=1)[..., 0],
+        test.format(keys[1]): np.arange(3)[:, None],
+    }
+    data = read(tmp_path, "npz", write_npz(tmp_path / "a.npz", **arrays))
+    assert data.image_shape == (1, 5, 6)
+    assert data.train_labels.tolist() == [0, 1, 2] * 3
+    assert data.train_labels.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"pixels": np.zeros(3)}, "needs the arrays train_images and train_labels .* but holds pixels"),
+        ({"train_images": pictures(3)}, "holds train_images, but no train_labels"),
+        (
+            {"train_images": pictures(3) / 255, "train_labels": [0, 1, 2]},
+            "train_images must be uint8 .* but is float64",
+        ),
+        ({"train_images": pictures(3), "train_labels": [0, 1]}, r"train_labels must be integers \[3\]"),
+        ({"train_images": pictures(3), "train_labels": [0, 2, 2]}, "no training image of 1 of 3 classes: 1"),
+        ({"train_images": pictures(3), "train_labels": [-1, 0, 1]}, r"train labels lie in \[-1, 1\]"),
+        ({"train_images": pictures(3), "train_labels": [0, 0, 0]}, "at least 2 classes are needed"),
+        ({"train_images": pictures(0), "train_labels": np.zeros(0, int)}, "the train split holds no image"),
+        (
+            {"x_train": pictures(2), "y_train": [0, 1], "x_test": pictures(2, size=(4, 4)), "y_test": [0, 1]},
+            r"image shapes differ between splits \(train 5x6x3, test 4x4x3\)",
+        ),
+    ],
+)
+def test_what_npz_refuses(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, "npz", write_npz(tmp_path / "a.npz", **arrays))
+
+
+def test_no_npz(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        read(tmp_path, "npz")
+    (tmp_path / "set").write_bytes(b"PK not a zip")
+    with pytest.raises(InputError, match="not a readable .npz file"):
+        read(tmp_path, "npz")
+    np.savez(tmp_path / "pickled.npz", train_images=np.array([{}], dtype=object))
+    with pytest.raises(InputError, match="not a readable .npz file"):
+        read(tmp_path, "npz", tmp_path / "pickled.npz")
+
+
+# --- CIFAR --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_that_is_not_there(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"{name} is not in .*--download, or say where it is with --data-dir"):
+        load(Data(name=name), tmp_path)  # type: ignore[arg-type]
+
+
+def test_cifar_is_found_as_parquet_in_the_data_folder(tmp_path: Path) -> None:
+    images = parquet_set(tmp_path / "cifar10")
+    data = load(Data(name="cifar10"), tmp_path)
+    assert np.array_equal(data.train_images, images["train"])
+    assert data.name == "cifar10"
+
+
+# --- cache --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of what was decoded since."""
+    sizes: list[int] = []
+
+    def counting(items: Sequence[Encoded], *arguments: Any, **keywords: Any) -> np.ndarray:
+        sizes.append(len(items))
+        return decode(items, *arguments, **keywords)
+
+    decode = encoded.decode
+    monkeypatch.setattr(encoded, "decode", counting)
+    return sizes
+
+
+def test_decoded_images_are_cached_until_files_or_options_change(tmp_path: Path, decoded: list[int]) -> None:
+    parquet_set(tmp_path / "set", validation=True)
+    first = read(tmp_path)
+    assert decoded == [12, 6]
+    again = read(tmp_path)
+    assert decoded == [12, 6]
+    assert again.fingerprint == first.fingerprint
+    assert again.class_names == first.class_names
+    read(tmp_path, limit=5)
+    assert decoded == [12, 6, 5, 6]
+    read(tmp_path, image_size=4)
+    assert decoded[4:] == [12, 6]
+    read(tmp_path, validation="given")
+    assert decoded[6:] == [12, 3, 6]
+    file = tmp_path / "set" / "test-00000-of-00001.parquet"
+    os.utime(file, ns=(0, 0))
+    read(tmp_path)
+    assert decoded[9:] == [12, 6]
+
+
+def test_a_damaged_cache_is_read_anew(tmp_path: Path, decoded: list[int]) -> None:
+    parquet_set(tmp_path / "set")
+    first = read(tmp_path)
+    (cache,) = (tmp_path / "data" / ".cache").glob("*.npz")
+    for damage in (b"", cache.read_bytes()[:200], cache.read_bytes()[:-100], b"nonsense"):
+        cache.write_bytes(damage)
+        decoded.clear()
+        assert read(tmp_path).fingerprint == first.fingerprint
+        assert decoded == [12, 6]
+
+
+def test_a_cache_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    images = parquet_set(tmp_path / "set")
+    (tmp_path / "data").write_text("a file where the folder should be")
+    assert np.array_equal(read(tmp_path).train_images, images["train"])
