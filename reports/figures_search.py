@@ -87,16 +87,17 @@ def _draw_best(run: RunData, info: _BestInfo, x: list[float], x_title: str) -> g
     line = {"color": BLUE, "width": 2.5, "shape": "hv"}
     hover = f"best so far: %{{y{form}}}<extra></extra>"
     figure.add_scatter(x=x, y=info.best, mode="lines", line=line, name="best so far", hovertemplate=hover)
-    figure.update_yaxes(value_axis(run.objective), range=_range_after_start(info.best), autorange=False)
+    figure.update_yaxes(value_axis(run.objective), range=_range_after_start(info.best, run.objective), autorange=False)
     return figure
 
 
-def _range_after_start(best: list[float]) -> list[float]:
+def _range_after_start(best: list[float], objective: str) -> list[float]:
     """An axis for the best values after the first twentieth of the epochs: what comes later differs by little."""
     early, last = best[len(best) // 20], best[-1]
     room = 0.08 * abs(last - early) or 0.02 * abs(last) or 0.02
     low, high = min(early, last), max(early, last)
-    return [low - room, high + room]
+    top = high + room
+    return [low - room, min(top, 1.0 + 0.2 * room) if objective.endswith("accuracy") else top]
 
 
 @dataclass(frozen=True)

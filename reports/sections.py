@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAX_TRIALS = 15
 """Rows of the table of trials; the rest is in trials.parquet."""
 
+MAX_FAILURES = 30
 MAX_PAIRED_CLASSES = 30
 """More need the whole width for their confusion matrix."""
 
@@ -193,10 +194,11 @@ def failures(run: RunData) -> Section:
             row["node"] or "-",
             (row["error"] or "no message was recorded").strip()[:400],
         ]
-        for row in rows
+        for row in rows[:MAX_FAILURES]
     ]
     columns = ["phase", "trial", "status", "last epoch", "node", "error"]
-    return Section("failures", "Failures", table_html(columns, lines, numeric=(1, 3), wide=(5,)))
+    more = paragraph(f"{len(rows) - MAX_FAILURES} more are in failures.parquet.") if len(rows) > MAX_FAILURES else ""
+    return Section("failures", "Failures", more + table_html(columns, lines, numeric=(1, 3), wide=(5,)))
 
 
 def reproduce(run: RunData) -> Section:

@@ -290,6 +290,8 @@ def _search(space_name: str, overrides: tuple[str, ...], options: dict[str, Any]
     from spaces import catalog
 
     space = catalog.load(space_name, overrides)
+    for note in space.notes:
+        click.echo(f"note: {note}", err=True)
     from search import operations
     from search.settings import settings_for
 

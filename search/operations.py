@@ -18,7 +18,7 @@ from spaces.check import check
 from spaces.errors import InputError
 from spaces.nodes import draw
 from spaces.probe import completions
-from spaces.schema import Config, Custom, Data, Transfer
+from spaces.schema import Custom, Transfer
 from spaces.space import Space
 
 if TYPE_CHECKING:
@@ -143,16 +143,7 @@ def load_data(space: Space, source: Source) -> ImageData:
     """The images of a space. What decides which images are read is fixed in a space, so any config of it will do."""
     from search.training.data import load
 
-    return load(data_of(space), source.data_dir, source.download)
-
-
-def data_of(space: Space) -> Data:
-    return example_config(space).data
-
-
-def example_config(space: Space) -> Config:
-    """Some config of a space; of a recipe, the one."""
-    return space.config(draw(space.root, next(completions({}, 0))))
+    return load(space.example().data, source.data_dir, source.download)
 
 
 def _run(
@@ -202,7 +193,7 @@ def _study(space: Space, settings: Settings, data: ImageData, source: Source, pl
 def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
     from search.training.data import split
 
-    config = data_of(space)
+    config = space.example().data
     parts = split(data, config.validation, config.stratified, seed)
     return {
         "name": data.name,

@@ -128,9 +128,9 @@ def _completed_trials(folder: RunFolder, settings: Settings) -> list[tuple[int, 
 
     _, study, _ = open_study(folder, settings.direction)
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    found = [(t.number, t.user_attrs["config"], t.value) for t in trials if t.value is not None]
     sign = -1 if settings.direction == "maximize" else 1
-    trials = sorted(trials, key=lambda trial: (sign * trial.value, trial.number))
-    return [(trial.number, trial.user_attrs["config"], trial.value) for trial in trials]
+    return sorted(found, key=lambda trial: (sign * trial[2], trial[0]))
 
 
 def _train_and_test(

@@ -14,7 +14,7 @@ from rich.console import Console
 from models import summarize
 from search.devices import DeviceName
 from search.folder import JsonLines, write_text
-from search.operations import Source, check_models, example_config, load_data
+from search.operations import Source, check_models, load_data
 from search.provenance import available_cpus, hardware, versions
 from search.test_set import test_once
 from search.training.checkpoint import load, save
@@ -51,7 +51,7 @@ def train_recipe(
     data = load_data(space, source)
     check(space, data.image_shape)
     check_models(space, data)
-    config = example_config(space)
+    config = space.example()
     on = torch.device(choose_torch_device(device))
     torch.set_num_threads(threads or available_cpus())
     summary = summarize(config.model, data.image_shape, data.num_classes)

@@ -172,7 +172,7 @@ class StudySearcher(OfThisProcess, Searcher):
         self.brakes = brakes
         self.numbers: dict[str, int] = {}  # Tune's trial id -> number in the study
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         with self.brakes.on_write_errors():
             assignment = self.ledger.ask()
             if assignment is not None:

@@ -7,7 +7,7 @@ import copy
 import inspect
 from typing import Any
 
-from spaces import schema
+from spaces import data_schema, model_schema, schema
 from spaces.parse import DATA_KEYS_THAT_MAY_BE_OPEN
 
 Json = dict[str, Any]
@@ -41,7 +41,8 @@ def json_schema() -> Json:
 
 def _describe(definitions: dict[str, Json]) -> None:
     """The text under a field of the schema is its description."""
-    for definition in ast.parse(inspect.getsource(schema)).body:
+    modules = (schema, data_schema, model_schema)
+    for definition in (node for module in modules for node in ast.parse(inspect.getsource(module)).body):
         if not isinstance(definition, ast.ClassDef) or definition.name not in definitions:
             continue
         for field, below in zip(definition.body, definition.body[1:], strict=False):

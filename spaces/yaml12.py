@@ -46,7 +46,7 @@ def load(text: str, source: str, is_file: bool = True) -> Document:
 class _Loader(yaml.SafeLoader):
     """PyYAML's parser with YAML 1.2's implicit types in place of its own."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (PyYAML's own class attribute)
+    yaml_implicit_resolvers: dict[str, Any] = {}
 
 
 _TAG = "tag:yaml.org,2002:"

@@ -281,7 +281,7 @@ def test_sizes_and_colours(tmp_path: Path) -> None:
     root = tmp_path / "set"
     folder_set(root)
     (root / "train" / "cat" / "0.png").write_bytes(png(pictures(1, size=(9, 7), channels=1)[0]))
-    with pytest.raises(InputError, match="sizes differ, so set `data.image_size`"):
+    with pytest.raises(InputError, match=r"sizes differ, so set `data.image_size`"):
         read(tmp_path, "image_folder")
     data = read(tmp_path, "image_folder", image_size=8)
     assert data.image_shape == (3, 8, 8)
@@ -294,7 +294,7 @@ def test_a_colour_image_late_among_grey_ones_is_named(tmp_path: Path, monkeypatc
     assert num_channels([Encoded("a", grey), Encoded("b", colour)]) == 3
     monkeypatch.setattr("search.training.decode.NUM_LOOKED_AT", 2)
     write_shard(tmp_path / "train.parquet", [grey, grey, colour], [0, 1, 2])
-    with pytest.raises(InputError, match="row 2: a colour image among grey ones; set `data.channels`"):
+    with pytest.raises(InputError, match=r"row 2: a colour image among grey ones; set `data.channels`"):
         read(tmp_path, path=tmp_path / "train.parquet")
 
 
@@ -353,10 +353,10 @@ def test_no_npz(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         read(tmp_path, "npz")
     (tmp_path / "set").write_bytes(b"PK not a zip")
-    with pytest.raises(InputError, match="not a readable .npz file"):
+    with pytest.raises(InputError, match=r"not a readable \.npz file"):
         read(tmp_path, "npz")
     np.savez(tmp_path / "pickled.npz", train_images=np.array([{}], dtype=object))
-    with pytest.raises(InputError, match="not a readable .npz file"):
+    with pytest.raises(InputError, match=r"not a readable \.npz file"):
         read(tmp_path, "npz", tmp_path / "pickled.npz")
 
 

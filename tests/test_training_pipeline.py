@@ -111,9 +111,9 @@ def test_statistics_of_another_number_of_channels_are_refused() -> None:
 
 
 def test_augmentation_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(InputError, match="data.augment.1.size"):
+    with pytest.raises(InputError, match=r"data\.augment\.1\.size"):
         build(augment=["flip", {"name": "resize_crop", "size": 4}])
-    with pytest.raises(InputError, match="data.extra.augment.0.size"):
+    with pytest.raises(InputError, match=r"data\.extra\.augment\.0\.size"):
         build(extra={"copies": 3, "augment": [{"name": "resize_crop", "size": 4}]})
 
 
@@ -123,10 +123,10 @@ def test_extra_copies_are_augmented_and_the_originals_are_not(copies: int) -> No
     data = build(numbered(), normalize="none", extra={"copies": copies, "augment": [bright]})
     images, labels = epoch(data)
     assert len(images) == data.num_train == 32 + copies
-    plain = [image for image in (images[:, 0, 0, 0] * 255).tolist()]
+    shown = (images[:, 0, 0, 0] * 255).tolist()
     remaining = {float(i): 1 for i in data.train.index.tolist()}
     darkened = []
-    for value, label in zip(plain, labels.tolist(), strict=True):
+    for value, label in zip(shown, labels.tolist(), strict=True):
         original = next((i for i in remaining if abs(i - value) < 1e-3 and remaining[i] and i % 3 == label), None)
         if original is not None:
             remaining[original] = 0
