@@ -79,8 +79,8 @@ def winners(run: RunData) -> Section:
     """Winners beside the baseline."""
     rows = run.winners.to_pylist()
     if not rows:
-        text = f"No winner was retrained yet. `winnow retrain {run.path}` trains the best and tests them once."
-        return Section("winners", "Winners", paragraph(text))
+        text = paragraph("No winner was retrained yet. This trains the best of them afresh and tests them once:")
+        return Section("winners", "Winners", text + code(f"winnow retrain {run.path}", "command"))
     columns = ["", "test accuracy", "seeds", "above baseline", "in the search", "gap", "weights", "time"]
     lines = [
         [

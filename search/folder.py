@@ -87,9 +87,9 @@ def create(parent: Path, name: str | None, default_name: str, study: dict[str, A
     path = parent / (name or _free_name(parent, default_name))
     try:
         path.mkdir(parents=True)
-        for folder in ("checkpoints", "predictions"):
-            (path / folder).mkdir()
         folder = RunFolder(path)
+        folder.checkpoints.mkdir()
+        folder.predictions.mkdir()
         write_text(folder.study, yaml.safe_dump({**study, "name": path.name}, sort_keys=False, allow_unicode=True))
     except OSError as error:
         raise InputError(

@@ -22,7 +22,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from search.asha import Asha
+from search.asha import Asha, Direction
 from search.draft import Draft
 from search.folder import JsonLines, RunFolder, read_json_lines, repair_journal
 from search.samplers import derive_seed, make_sampler
@@ -136,10 +136,10 @@ class Ledger:
         epoch = report["epoch"]
         if epoch <= trial.epoch:
             return True
-        value = report.get(self.settings.objective)
-        diverged = report["diverged"] or value is None or not math.isfinite(value)
-        good_enough = not diverged and self.asha.judge(number, epoch, value)
-        going_on = good_enough and not report["last"]
+        given = report.get(self.settings.objective)
+        value = math.nan if given is None or report["diverged"] else float(given)
+        diverged = not math.isfinite(value)
+        going_on = self.asha.judge(number, epoch, value) and not report["last"]
         record = self._epoch_record(trial, {**report, "diverged": diverged}, "continue" if going_on else "stop")
         self._lines.append(record)
         if not diverged:
@@ -340,7 +340,7 @@ class Ledger:
         )
 
 
-def open_study(folder: RunFolder, direction: str) -> tuple[JournalStorage, optuna.Study, int]:
+def open_study(folder: RunFolder, direction: Direction) -> tuple[JournalStorage, optuna.Study, int]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     repair_journal(folder.journal)
     try:

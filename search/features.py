@@ -1,0 +1,183 @@
+"""The trials of a study as points in a unit cube, and new points near and far from them.
+
+A parameter is one coordinate in [0, 1]; a choice with k options is cut into k equal parts. What a coordinate means to a
+model is its column: the coordinate itself (also for a choice among ascending numbers), or one column per option. A
+parameter that a trial does not have (another branch of the space was chosen) is neutral: the middle, or no option at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial
+
+Array = np.ndarray
+
+
+class Features:
+    """Of all parameters that `trials` have had so far, in the order of their first appearance."""
+
+    def __init__(self, trials: Sequence[FrozenTrial]) -> None:
+        self.distributions: dict[str, BaseDistribution] = {}
+        for trial in trials:
+            self.distributions |= {name: d for name, d in trial.distributions.items() if not d.single()}
+        self.names = list(self.distributions)
+        self.points = np.array([[self._coordinate(trial, name) for name in self.names] for trial in trials])
+        self.points = self.points.reshape(len(trials), len(self.names))
+        """[trials, parameters], NaN where a trial does not have the parameter."""
+        self._gates = [self._gate(i) for i in range(len(self.names))]
+
+    @property
+    def groups(self) -> Array:
+        """The parameter of each column."""
+        widths = [_width(distribution) for distribution in self.distributions.values()]
+        return np.repeat(np.arange(len(widths)), widths)
+
+    def columns(self, points: Array) -> Array:
+        return np.concatenate(
+            [_columns(distribution, points[:, i]) for i, distribution in enumerate(self.distributions.values())], axis=1
+        )
+
+    def snap(self, points: Array) -> Array:
+        """Onto values that exist, and NaN where a parameter is not active."""
+        snapped = np.empty_like(points)
+        for i, distribution in enumerate(self.distributions.values()):
+            active = self._active(i, snapped)
+            snapped[:, i] = np.where(active, _snap(distribution, np.nan_to_num(points[:, i], nan=0.5)), np.nan)
+        return snapped
+
+    def params(self, point: Array) -> dict[str, Any]:
+        """The values of a snapped point; a parameter that is not active is left out."""
+        named = zip(self.distributions.items(), point, strict=True)
+        return {name: _value(distribution, x) for (name, distribution), x in named if not math.isnan(x)}
+
+    def spread(self, num: int, rng: np.random.Generator) -> Array:
+        """[num, parameters] anywhere in the space."""
+        return self.snap(rng.random((num, len(self.names))))
+
+    def near(self, points: Array, num: int, deviation: float, rng: np.random.Generator) -> Array:
+        """[points * num, parameters]: some coordinates of each point moved, those of a choice drawn anew."""
+        centres = np.nan_to_num(np.repeat(points, num, axis=0), nan=0.5)
+        moved = rng.random(centres.shape) < rng.choice([0.2, 0.5, 1.0], (len(centres), 1))
+        steps = np.clip(centres + rng.normal(0, deviation, centres.shape), 0, 1)
+        unordered = np.array([_width(distribution) > 1 for distribution in self.distributions.values()])
+        drawn = rng.random(centres.shape)
+        # A choice has no neighbourhood: it changes as rarely as a number moves far.
+        moved &= ~unordered | (rng.random(centres.shape) < 0.2)
+        return self.snap(np.where(moved, np.where(unordered, drawn, steps), centres))
+
+    @staticmethod
+    def draw(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
+        """A random value."""
+        return _value(distribution, float(_snap(distribution, rng.random(1))[0]))
+
+    def _coordinate(self, trial: FrozenTrial, name: str) -> float:
+        if name not in trial.params:
+            return math.nan
+        return _coordinate(self.distributions[name], trial.distributions[name].to_internal_repr(trial.params[name]))
+
+    def _gate(self, i: int) -> tuple[int, dict[float, bool]] | None:
+        """The earlier parameter whose value has so far told whether parameter i is active, if it is not always.
+
+        Learnt from the trials, since a study does not know its space; a wrong guess costs a little of the model's accuracy and
+        nothing else, because what a new trial has is for the space to say.
+        """
+        present = ~np.isnan(self.points[:, i])
+        if present.all():
+            return None
+        for j in range(i):
+            if not _is_discrete(list(self.distributions.values())[j]):
+                continue
+            told: dict[float, bool] = {}
+            keys = _keys(self.points[:, j])
+            if all(told.setdefault(float(key), bool(here)) == here for key, here in zip(keys, present, strict=True)):
+                return j, told
+        return None
+
+    def _active(self, i: int, snapped: Array) -> Array:
+        gate = self._gates[i]
+        if gate is None:
+            return np.ones(len(snapped), bool)
+        told = gate[1]
+        keys = _keys(snapped[:, gate[0]])
+        return np.array([told.get(float(key), True) for key in keys], bool)
+
+
+def _keys(coordinates: Array) -> Array:
+    return np.round(np.nan_to_num(coordinates, nan=-1.0), 9)
+
+
+# --- one distribution -----------------------------------------------------------------------------------------------------
+
+
+def _is_discrete(distribution: BaseDistribution) -> bool:
+    return isinstance(distribution, CategoricalDistribution | IntDistribution)
+
+
+def _is_ordered(distribution: CategoricalDistribution) -> bool:
+    numbers = [c for c in distribution.choices if isinstance(c, int | float) and not isinstance(c, bool)]
+    return len(numbers) == len(distribution.choices) and numbers == sorted(numbers)
+
+
+def _width(distribution: BaseDistribution) -> int:
+    unordered = isinstance(distribution, CategoricalDistribution) and not _is_ordered(distribution)
+    return len(distribution.choices) if unordered else 1  # type: ignore[attr-defined]
+
+
+def _columns(distribution: BaseDistribution, coordinates: Array) -> Array:
+    width = _width(distribution)
+    if width == 1:
+        return np.nan_to_num(coordinates, nan=0.5)[:, None]
+    options = np.floor(np.nan_to_num(coordinates, nan=-1.0) * width)
+    return (options[:, None] == np.arange(width)) / math.sqrt(2)  # two options are at a distance of 1
+
+
+def _bounds(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
+    """Of the numbers that the coordinate runs over evenly: half a step of margin, so that all steps are equally wide."""
+    step = distribution.step if distribution.step and not distribution.log else 0.0
+    if isinstance(distribution, IntDistribution) and distribution.log:
+        step = 1.0
+    low, high = distribution.low - step / 2, distribution.high + step / 2
+    return (math.log(low), math.log(high)) if distribution.log else (low, high)
+
+
+def _coordinate(distribution: BaseDistribution, internal: float) -> float:
+    if isinstance(distribution, CategoricalDistribution):
+        return (internal + 0.5) / len(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high = _bounds(distribution)
+    number = math.log(internal) if distribution.log else internal
+    return min(max((number - low) / (high - low), 0.0), 1.0)
+
+
+def _snap(distribution: BaseDistribution, coordinates: Array) -> Array:
+    if isinstance(distribution, CategoricalDistribution):
+        k = len(distribution.choices)
+        return (np.minimum(np.floor(coordinates * k), k - 1) + 0.5) / k
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if not distribution.step:
+        return coordinates
+    low, high = _bounds(distribution)
+    numbers = low + coordinates * (high - low)
+    numbers = np.exp(numbers) if distribution.log else numbers
+    steps = np.round((numbers - distribution.low) / distribution.step)
+    numbers = np.clip(distribution.low + steps * distribution.step, distribution.low, distribution.high)
+    return ((np.log(numbers) if distribution.log else numbers) - low) / (high - low)
+
+
+def _value(distribution: BaseDistribution, coordinate: float) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(coordinate * len(distribution.choices))]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high = _bounds(distribution)
+    number = low + coordinate * (high - low)
+    number = math.exp(number) if distribution.log else number
+    if isinstance(distribution, IntDistribution):
+        return int(min(max(round(number), distribution.low), distribution.high))
+    if distribution.step:
+        number = distribution.low + round((number - distribution.low) / distribution.step) * distribution.step
+    return float(min(max(number, distribution.low), distribution.high))

@@ -1,0 +1,182 @@
+"""A sampler that forecasts where every training would end, and spends each worker's time where that pays most.
+
+One Gaussian process over (hyper-parameters, logarithm of the epoch) is fitted to the objective at the rungs of all trials.
+Whenever a worker is free, the config with the highest expected improvement at the last epoch per epoch that is still to be trained
+is chosen, be it a paused trial (`resume`) or a new one (`sample_relative`); it trains up to its next rung and is paused there.
+After Swersky et al., "Freeze-Thaw Bayesian Optimization" (2014), and Wistuba et al., "Supervising the Multi-Fidelity Race
+of Hyperparameter Configurations" (2022), with a plain product kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from search.asha import default_grace_epochs, rung_epochs
+from search.features import Features
+from search.gaussian import GaussianProcess, log_expected_improvement
+
+NUM_FIRST_TRIALS = 8  # spread over the space
+NUM_ELITES = 5  # trials around which new points are looked for
+REFINEMENTS = (0.05, 0.02, 0.01)  # how far points are moved in the last steps of the search for the best new one
+
+Array = np.ndarray
+
+
+class ForecastSampler(BaseSampler):
+    """`max_epochs` is the last epoch of a training. A sampler serves one moment: the study must not change in between calls."""
+
+    def __init__(self, seed: int, max_epochs: int) -> None:
+        self.max_epochs = max_epochs
+        self._rng = np.random.default_rng(seed)
+        self._rungs = [*rung_epochs(default_grace_epochs(max_epochs), 3.0, max_epochs), max_epochs]
+        self._forecast: Forecast | None = None
+        self._best_new: tuple[Array, float] | None = None
+
+    def resume(self, study: Study, paused: Collection[int]) -> int | None:
+        """The paused trial that promises more than any other and than the best new one; None if a new one is better."""
+        trials = study.get_trials(deepcopy=False)
+        if len(trials) < NUM_FIRST_TRIALS or not paused or not any(t.intermediate_values for t in trials):
+            return None
+        forecast = self._forecast_of(study, trials)
+        if self._best_new is None:
+            self._best_new = forecast.best_new(self._rng)
+        number, score = forecast.best_paused(paused)
+        return number if score >= self._best_new[1] else None
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Values for all parameters that trials have had so far, whichever of them the new trial will ask for."""
+        trials = study.get_trials(deepcopy=False)
+        if len(trials) < NUM_FIRST_TRIALS or not any(t.intermediate_values for t in trials):
+            return self._far_from(trials)
+        forecast = self._forecast_of(study, trials)
+        point = (self._best_new or forecast.best_new(self._rng))[0]
+        self._best_new = None  # asked again, as after a repeated config, another one is looked for
+        return forecast.features.params(point)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return Features.draw(param_distribution, self._rng)
+
+    def _far_from(self, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+        """The farthest from all trials among a few random points (Mitchell's best candidate)."""
+        if not trials:
+            return {}
+        features = Features(trials)
+        candidates = features.spread(NUM_SPREAD, self._rng)
+        apart = features.columns(candidates)[:, None] - features.columns(features.points)[None]
+        return features.params(candidates[(apart**2).sum(axis=2).min(axis=1).argmax()])
+
+    def _forecast_of(self, study: Study, trials: Sequence[FrozenTrial]) -> Forecast:
+        if self._forecast is None or len(self._forecast.trials) != len(trials):
+            sign = -1.0 if study.direction == StudyDirection.MINIMIZE else 1.0
+            self._forecast = Forecast(trials, sign, self._rungs, self._rng)
+        return self._forecast
+
+
+class Forecast:
+    """What is expected of trials and of new points at the last epoch, in standard deviations; higher is better."""
+
+    def __init__(
+        self, trials: Sequence[FrozenTrial], sign: float, rungs: Sequence[int], rng: np.random.Generator
+    ) -> None:
+        self.trials = trials
+        self.rungs = rungs
+        self.max_epochs = rungs[-1]
+        self.features = Features(trials)
+        self._columns = self.features.columns(self.features.points)
+        rows, epochs, values = self._observations(sign)
+        targets = _standardize(np.array(values))
+        inputs = self._inputs(self._columns[rows], np.array(epochs))
+        groups = np.append(self.features.groups, len(self.features.names))
+        self._process = GaussianProcess(inputs, groups, targets, rng)
+        self._believe_running(inputs, targets)
+        self.mean, self.deviation = self._process.predict(self._at_end(self._columns))
+        self.best = self.mean.max()
+
+    def best_paused(self, paused: Collection[int]) -> tuple[int, float]:
+        rows = [i for i, trial in enumerate(self.trials) if trial.number in paused]
+        still_to_train = np.array([self.max_epochs - max(self.trials[i].intermediate_values, default=0) for i in rows])
+        gain = log_expected_improvement(self.mean[rows], self.deviation[rows], self.best)
+        scores = gain - np.log(still_to_train / self.max_epochs)
+        return self.trials[rows[scores.argmax()]].number, float(scores.max())
+
+    def best_new(self, rng: np.random.Generator) -> tuple[Array, float]:
+        """(point, score) after a random search that narrows down on the best candidates."""
+        last = [self.trials[i].intermediate_values for i in range(len(self.trials))]
+        seen = np.array([self.mean[i] if values else -np.inf for i, values in enumerate(last)])
+        elites = self.features.points[np.argsort(-seen)[:NUM_ELITES]]
+        points = np.concatenate(
+            [self.features.spread(400, rng)] + [self.features.near(elites, 40, deviation, rng) for deviation in (0.05, 0.15)]
+        )
+        scores = self._score(points)
+        for deviation in REFINEMENTS:
+            top = points[np.argsort(-scores)[:8]]
+            nearby = self.features.near(top, 15, deviation, rng)
+            points, scores = np.concatenate([top, nearby]), np.concatenate([np.sort(scores)[::-1][:8], self._score(nearby)])
+        return points[scores.argmax()], float(scores.max())
+
+    def _score(self, points: Array) -> Array:
+        mean, deviation = self._process.predict(self._at_end(self.features.columns(points)))
+        return log_expected_improvement(mean, deviation, self.best)
+
+    def _observations(self, sign: float) -> tuple[list[int], list[int], list[float]]:
+        """(row of the trial, epoch, value) at each rung and at the last epoch of each trial; a failed one gets the worst value."""
+        rows: list[int] = []
+        epochs: list[int] = []
+        values: list[float] = []
+        for row, trial in enumerate(self.trials):
+            reached = max(trial.intermediate_values, default=0)
+            for epoch in sorted({rung for rung in self.rungs if rung in trial.intermediate_values} | {reached} - {0}):
+                rows.append(row)
+                epochs.append(epoch)
+                values.append(sign * trial.intermediate_values[epoch])
+        worst = min(values)
+        for row, trial in enumerate(self.trials):
+            if trial.state == TrialState.FAIL:
+                rows.append(row)
+                epochs.append(self.max_epochs)
+                values.append(worst)
+        return rows, epochs, values
+
+    def _believe_running(self, inputs: Array, targets: Array) -> None:
+        """A trial that runs is taken to end as forecast, so that several workers do not look at the same place."""
+        running = [i for i, trial in enumerate(self.trials) if self._runs(trial)]
+        if running:
+            ends = self._at_end(self._columns[running])
+            expected = self._process.predict(ends)[0]
+            self._process.condition(np.concatenate([inputs, ends]), np.concatenate([targets, expected]))
+
+    def _runs(self, trial: FrozenTrial) -> bool:
+        """Whether a worker has it now, or soon will: a paused one stands at a rung."""
+        return trial.state == TrialState.RUNNING and max(trial.intermediate_values, default=0) not in self.rungs
+
+    def _at_end(self, columns: Array) -> Array:
+        return self._inputs(columns, np.full(len(columns), self.max_epochs))
+
+    def _inputs(self, columns: Array, epochs: Array) -> Array:
+        return np.column_stack([columns, np.log(epochs) / math.log(max(self.max_epochs, 2))])
+
+
+NUM_SPREAD = 10
+
+
+def _standardize(values: Array) -> Array:
+    """Mean 0, variance 1. How bad the worst ones are is of no interest: they are cut at two ranges of the better half."""
+    middle, top = np.median(values), values.max()
+    values = np.maximum(values, middle - 2 * (top - middle))
+    return (values - values.mean()) / max(float(values.std()), 1e-9)

@@ -1,0 +1,116 @@
+"""Gaussian-process regression with a Matern-5/2 kernel and one length scale per parameter (Rasmussen and Williams, 2006).
+
+A parameter may span several columns (a choice, one column per option), which then share their length scale. The
+length scales, amplitude and noise are those of highest posterior density under log-normal priors; the prior on the
+length scales grows with the root of the number of parameters (Hvarfner et al., "Vanilla Bayesian Optimization Performs
+Great in High Dimensions", 2024).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.linalg import cho_solve, lapack, solve_triangular
+from scipy.optimize import minimize
+from scipy.special import log_ndtr, ndtr
+
+ROOT_5 = math.sqrt(5)
+JITTER = 1e-6
+LARGEST_FIT = 100  # points that the kernel is fitted to; the posterior then uses all points
+
+Array = np.ndarray
+
+
+class GaussianProcess:
+    """`inputs` [n, columns], `groups` [columns] the parameter of each column, `targets` [n] of mean 0 and variance 1."""
+
+    def __init__(self, inputs: Array, groups: Array, targets: Array, rng: np.random.Generator) -> None:
+        self.groups = groups
+        chosen = _best_and_some_others(targets, rng)
+        log_lengths, self.amplitude, self.noise = fit_kernel(_distances(inputs[chosen], groups), targets[chosen])
+        self._scales = np.exp(-log_lengths)[groups]
+        self.condition(inputs, targets)
+
+    def condition(self, inputs: Array, targets: Array) -> None:
+        """Replace the points, keep the kernel."""
+        self.inputs, self.targets = inputs, targets
+        covariance = self._covariance(inputs, inputs)
+        covariance[np.diag_indices(len(inputs))] += self.noise + JITTER
+        self._factor = lapack.dpotrf(covariance, lower=1, clean=1)[0]
+        self._weights = cho_solve((self._factor, True), targets, check_finite=False)
+
+    def predict(self, inputs: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation [n] of the noise-free function."""
+        covariance = self._covariance(inputs, self.inputs)
+        explained = solve_triangular(self._factor, covariance.T, lower=True, check_finite=False)
+        variance = self.amplitude - (explained**2).sum(axis=0)
+        return covariance @ self._weights, np.sqrt(np.maximum(variance, 1e-10))
+
+    def _covariance(self, a: Array, b: Array) -> Array:
+        a, b = a * self._scales, b * self._scales
+        squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * a @ b.T
+        return self.amplitude * _matern(np.maximum(squared, 0.0))[0]
+
+
+def log_expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
+    """log E[max(f - best, 0)], stable far below `best` (Ament et al., "Unexpected Improvements to Expected Improvement", 2023)."""
+    z = (mean - best) / deviation
+    near = z > -6
+    density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
+    inner = np.log(np.maximum(density + z * ndtr(z), 1e-300))
+    far_z = np.where(near, -6.0, z)
+    far = -0.5 * far_z**2 - 0.5 * math.log(2 * math.pi) - 2 * np.log(-far_z)
+    return np.where(near, inner, far) + np.log(deviation)
+
+
+def fit_kernel(distances: Array, targets: Array) -> tuple[Array, float, float]:
+    """`distances` [d, n, n], squared, one slice per parameter -> (log length scales [d], amplitude, noise variance)."""
+    d, n = distances.shape[:2]
+    flat = distances.reshape(d, n * n)
+    mean = np.array([math.log(0.5) + 0.5 * math.log(max(d, 8) / 8)] * d + [0.0, math.log(1e-3)])
+    spread = np.array([1.0] * d + [1.0, 2.0])
+
+    def loss(theta: Array) -> tuple[float, Array]:
+        inverse_squares, amplitude, noise = np.exp(-2 * theta[:d]), math.exp(theta[d]), math.exp(theta[d + 1])
+        correlation, slope = _matern((inverse_squares @ flat).reshape(n, n))
+        covariance = amplitude * correlation
+        covariance[np.diag_indices(n)] += noise + JITTER
+        factor, failed = lapack.dpotrf(covariance, lower=1, clean=1)
+        if failed:
+            return 1e10, np.zeros_like(theta)
+        weights = cho_solve((factor, True), targets, check_finite=False)
+        lower = lapack.dpotri(factor, lower=1)[0]
+        inverse = np.tril(lower) + np.tril(lower, -1).T
+        by_covariance = 0.5 * (inverse - np.outer(weights, weights))
+        gradient = np.empty(d + 2)
+        gradient[:d] = -2 * inverse_squares * (flat @ (by_covariance * amplitude * slope).ravel())
+        gradient[d] = (by_covariance * correlation).sum() * amplitude
+        gradient[d + 1] = np.trace(by_covariance) * noise
+        likelihood = 0.5 * targets @ weights + np.log(np.diag(factor)).sum()
+        prior = 0.5 * (((theta - mean) / spread) ** 2).sum()
+        return likelihood + prior, gradient + (theta - mean) / spread**2
+
+    bounds = [(math.log(0.03), math.log(50.0))] * d + [(-4.0, 4.0), (math.log(1e-6), 0.0)]
+    theta = minimize(loss, mean, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 15}).x
+    return theta[:d], math.exp(theta[d]), math.exp(theta[d + 1])
+
+
+def _matern(squared: Array) -> tuple[Array, Array]:
+    """Correlation, and its derivative by the squared distance."""
+    distance = np.sqrt(squared)
+    decay = np.exp(-ROOT_5 * distance)
+    return (1 + ROOT_5 * distance + 5 / 3 * squared) * decay, -5 / 6 * (1 + ROOT_5 * distance) * decay
+
+
+def _distances(inputs: Array, groups: Array) -> Array:
+    squared = (inputs[:, None] - inputs[None]) ** 2  # [n, n, columns]
+    return np.stack([squared[:, :, groups == group].sum(axis=2) for group in range(groups.max() + 1)])
+
+
+def _best_and_some_others(targets: Array, rng: np.random.Generator) -> Array:
+    order = np.argsort(-targets, kind="stable")
+    if len(order) <= LARGEST_FIT:
+        return order
+    half = LARGEST_FIT // 2
+    return np.concatenate([order[:half], rng.choice(order[half:], LARGEST_FIT - half, replace=False)])
