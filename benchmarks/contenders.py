@@ -15,12 +15,13 @@ import optuna
 from lcbench import EPOCHS, SPACE
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import HyperbandPruner
-from optuna.samplers import TPESampler
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
-from search.asha import Asha, default_grace_epochs
+from search.asha import Asha, default_grace_epochs, rung_epochs
 from search.draft import Draft
-from search.samplers import make_sampler
+from search.forecast import ForecastSampler
+from search.samplers import derive_seed, make_sampler
 
 Params = dict[str, Any]
 
@@ -37,7 +38,9 @@ class Contender(Protocol):
 class Winnow:
     """What `search.ledger.Ledger` does with the sampler, the study and ASHA, without its folder."""
 
-    def __init__(self, seed: int, sampler: str, reduction_factor: float | None = 3.0, grace_epochs: int | None = None) -> None:
+    def __init__(
+        self, seed: int, sampler: str, reduction_factor: float | None = 3.0, grace_epochs: int | None = None
+    ) -> None:
         self.seed = seed
         self.sampler = sampler
         self.study = _new_study()
@@ -48,20 +51,62 @@ class Winnow:
 
     def ask(self) -> tuple[int, Params]:
         number = self.num_trials
-        draft = Draft(self.study, make_sampler(self.sampler, self.seed, number), number)
+        draft = Draft(self.study, self._make_sampler(number), number)
         suggest_all(draft)
         self.storage.create_new_trial(self.study._study_id, template_trial=draft.to_trial({}))
         self.num_trials += 1
         return number, draft.params
 
+    def _make_sampler(self, number: int) -> BaseSampler:
+        if self.sampler == "forecast":
+            return ForecastSampler(derive_seed(self.seed, number), EPOCHS)
+        return make_sampler(self.sampler, self.seed, number)
+
     def report(self, number: int, epoch: int, value: float) -> bool:
-        self.storage.set_trial_intermediate_value(self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number), epoch, value)
+        self.storage.set_trial_intermediate_value(
+            self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number), epoch, value
+        )
         going_on = self.asha is None or self.asha.judge(number, epoch, value)
         if epoch == EPOCHS:
             self.study.tell(number, value)
         elif not going_on:
             self.study.tell(number, state=TrialState.PRUNED)
         return going_on
+
+
+class WinnowForecast:
+    """Trials paused at every rung; the sampler's forecast says which config a free worker takes."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.study = _new_study()
+        self.storage = self.study._storage
+        self.rungs = rung_epochs(default_grace_epochs(EPOCHS), 3.0, EPOCHS)
+        self.paused: set[int] = set()
+        self.num_trials = 0
+
+    def ask(self) -> tuple[int, Params]:
+        number = self.num_trials
+        sampler = ForecastSampler(derive_seed(self.seed, number), EPOCHS)
+        resumed = sampler.resume(self.study, self.paused)
+        if resumed is not None:
+            self.paused.discard(resumed)
+            return resumed, {}
+        draft = Draft(self.study, sampler, number)
+        suggest_all(draft)
+        self.storage.create_new_trial(self.study._study_id, template_trial=draft.to_trial({}))
+        self.num_trials += 1
+        return number, draft.params
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+        self.storage.set_trial_intermediate_value(trial_id, epoch, value)
+        if epoch == EPOCHS:
+            self.study.tell(number, value)
+        elif epoch in self.rungs:
+            self.paused.add(number)
+            return False
+        return epoch < EPOCHS
 
 
 class StockRay:
@@ -127,7 +172,9 @@ def suggest_all(trial: Any) -> None:
             trial.suggest_float(name, domain.low, domain.high, log=domain.log)
 
 
-def _new_study(sampler: optuna.samplers.BaseSampler | None = None, pruner: HyperbandPruner | None = None) -> optuna.Study:
+def _new_study(
+    sampler: optuna.samplers.BaseSampler | None = None, pruner: HyperbandPruner | None = None
+) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", ExperimentalWarning)
     return optuna.create_study(direction="maximize", study_name="winnow", sampler=sampler, pruner=pruner)
@@ -143,4 +190,6 @@ CONTENDERS: dict[str, Callable[[int], Contender]] = {
     "stock Ray": StockRay,
     "Optuna Hyperband": OptunaHyperband,
     "TPE + ASHA": lambda seed: Winnow(seed, "tpe"),
+    "forecast + ASHA": lambda seed: Winnow(seed, "forecast"),
+    "winnow": WinnowForecast,
 }

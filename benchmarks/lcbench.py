@@ -65,7 +65,9 @@ class LcBench:
         return float(values[0]), median
 
     def _final(self, task: str, points: np.ndarray) -> np.ndarray:
-        return np.concatenate([self._predict(task, to_configs(part), np.array([EPOCHS]))[:, 0] for part in batches(points)])
+        return np.concatenate(
+            [self._predict(task, to_configs(part), np.array([EPOCHS]))[:, 0] for part in batches(points)]
+        )
 
     def _predict(self, task: str, configs: np.ndarray, epochs: np.ndarray) -> np.ndarray:
         """[n, 7] configs and [e] epochs (1 to 50) -> [n, e] accuracies."""

@@ -52,7 +52,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS))
     parser.add_argument("--tasks", choices=["dev", "test", "all"], default="all")
-    parser.add_argument("--noise", type=float, default=0.0, help="sd of the noise on every accuracy that is seen (0 to 1)")
+    parser.add_argument(
+        "--noise", type=float, default=0.0, help="sd of the noise on every accuracy that is seen (0 to 1)"
+    )
     parser.add_argument("--summary", action="store_true", help="run nothing")
     parser.add_argument("--no-summary", action="store_true", help="write no tables")
     return parser.parse_args()
@@ -68,10 +70,16 @@ def run_missing(bench: LcBench, runs_file: Path, options: argparse.Namespace) ->
                 if (name, task, seed) in done:
                     continue
                 best, median = scales[task]
-                own_seed = 1000 * seed + bench.tasks.index(task)  # the same first points on all tasks would be one draw, not 34
+                own_seed = 1000 * seed + bench.tasks.index(
+                    task
+                )  # the same first points on all tasks would be one draw, not 34
                 started = time.perf_counter()
                 marks = simulate(
-                    CONTENDERS[name](own_seed), lambda params, task=task: bench.curve(task, params), BUDGETS, noise=options.noise, seed=own_seed
+                    CONTENDERS[name](own_seed),
+                    lambda params, task=task: bench.curve(task, params),
+                    BUDGETS,
+                    noise=options.noise,
+                    seed=own_seed,
                 )
                 line = {
                     "contender": name,
@@ -189,7 +197,10 @@ def render(provenance: dict[str, Any], halves: dict[str, Any]) -> str:
         lines += [f"## {title} ({part['seeds']} seeds)", ""]
         for b, budget in enumerate(provenance["budgets"]):
             lines += [f"### {budget} full trainings", ""]
-            lines += ["| searcher | regret | median | sd between seeds | worse by | lost on | rank | trials |", "| --- " * 8 + "|"]
+            lines += [
+                "| searcher | regret | median | sd between seeds | worse by | lost on | rank | trials |",
+                "| --- " * 8 + "|",
+            ]
             for name, row in part["contenders"].items():
                 low, high = (end[b] for end in row["interval"])
                 worse = lost = ""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from reports.run import RunData
 
-__all__ = ["RunData", "read", "show", "winners_table", "write"]
+__all__ = ["RunData", "is_training", "read", "show", "winners_table", "write", "write_training"]
 
 
 def read(run: Path | str) -> RunData:
@@ -25,6 +25,18 @@ def write(run: Path | str) -> Path:
     from reports.report import write as write_report
 
     return write_report(Path(run))
+
+
+def is_training(folder: Path | str) -> bool:
+    """Whether a folder is what `winnow train --output` writes (or a part of what `bench-recipes` writes)."""
+    return all((Path(folder) / name).is_file() for name in ("config.yaml", "epochs.jsonl"))
+
+
+def write_training(folder: Path | str) -> Path:
+    """Write report.html, epochs.parquet and best_epochs.md of a single training into its folder; returns the HTML file."""
+    from reports.training import write_training as write_one
+
+    return write_one(Path(folder))
 
 
 def show(run: Path | str, console: Console, top: int = 10) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,15 @@ class _ConfusionInfo:
 
 def confusion(run: RunData) -> list[Figure]:
     """Confusion matrix and per-class accuracy of the first winner, over all its seeds."""
-    info = _confusion_info(run)
+    return _confusion_figures(_confusion_info(run))
+
+
+def confusion_of(true: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> list[Figure]:
+    """The same of any predictions, int64 [n] each."""
+    return _confusion_figures(_count(true, predicted, class_names))
+
+
+def _confusion_figures(info: _ConfusionInfo) -> list[Figure]:
     if not info.counts.sum():
         return []
     caption = (
@@ -129,15 +138,16 @@ def confusion(run: RunData) -> list[Figure]:
 
 
 def _confusion_info(run: RunData) -> _ConfusionInfo:
-    table = run.predictions
-    ranks = table.column("rank").to_numpy(zero_copy_only=False)
-    chosen = ranks == 1
-    true = table.column("true").to_numpy()[chosen]
-    predicted = table.column("predicted").to_numpy()[chosen]
-    n = max(len(run.class_names), int(max(true.max(), predicted.max())) + 1 if len(true) else 0)
+    chosen = run.predictions.column("rank").to_numpy(zero_copy_only=False) == 1
+    true, predicted = (run.predictions.column(name).to_numpy()[chosen] for name in ("true", "predicted"))
+    return _count(true, predicted, run.class_names)
+
+
+def _count(true: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> _ConfusionInfo:
+    n = max(len(class_names), int(max(true.max(), predicted.max())) + 1 if len(true) else 0)
     counts = np.zeros((n, n), dtype=np.int64)
     np.add.at(counts, (true, predicted), 1)
-    names = run.class_names + [str(i) for i in range(len(run.class_names), n)]
+    names = [*class_names, *(str(i) for i in range(len(class_names), n))]
     return _ConfusionInfo(names, counts)
 
 

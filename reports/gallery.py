@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from io import BytesIO
@@ -36,11 +37,20 @@ def gallery(run: RunData) -> str:
     return "".join(f"<li>{_item(mistake)}</li>" for mistake in _mistakes(run))
 
 
+def gallery_of(arrays: dict[str, np.ndarray], class_names: Sequence[str]) -> str:
+    """The same of the arrays of any prediction file."""
+    return "".join(f"<li>{_item(mistake)}</li>" for mistake in _mistakes_of(arrays, class_names))
+
+
 def _mistakes(run: RunData) -> list[_Mistake]:
     """Of the first seed of the first winner that has predictions; the most confident first."""
     lines = [line for group in retrain_groups(run) for line in group if line.get("rank") == 1]
     arrays = next((found for line in lines if (found := read_predictions(run, line)) is not None), None)
-    if arrays is None or "gallery_images" not in arrays:
+    return [] if arrays is None else _mistakes_of(arrays, run.class_names)
+
+
+def _mistakes_of(arrays: dict[str, np.ndarray], class_names: Sequence[str]) -> list[_Mistake]:
+    if "gallery_images" not in arrays:
         return []
     rows = {int(index): row for row, index in enumerate(arrays["index"])}
     mistakes = []
@@ -50,8 +60,8 @@ def _mistakes(run: RunData) -> list[_Mistake]:
             mistakes.append(
                 _Mistake(
                     index=index,
-                    true=_name(run, int(arrays["true"][row])),
-                    predicted=_name(run, int(arrays["predicted"][row])),
+                    true=_name(class_names, int(arrays["true"][row])),
+                    predicted=_name(class_names, int(arrays["predicted"][row])),
                     confidence=float(arrays["confidence"][row]),
                     probability_true=float(arrays["probability_true"][row]),
                     image=image,
@@ -60,8 +70,8 @@ def _mistakes(run: RunData) -> list[_Mistake]:
     return sorted(mistakes, key=lambda mistake: -mistake.confidence)[:MAX_IMAGES]
 
 
-def _name(run: RunData, label: int) -> str:
-    return run.class_names[label] if label < len(run.class_names) else str(label)
+def _name(class_names: Sequence[str], label: int) -> str:
+    return class_names[label] if label < len(class_names) else str(label)
 
 
 def _item(mistake: _Mistake) -> str:

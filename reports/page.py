@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib import resources
@@ -19,15 +20,19 @@ if TYPE_CHECKING:
 
 def page(run: RunData) -> str:
     """The whole HTML document of a run."""
-    sections = [make(run) for make in SECTIONS]
+    return document(run.name, _made(run), [make(run) for make in SECTIONS], _footer(run))
+
+
+def document(title: str, made: str, sections: Sequence[Section], footer: str) -> str:
+    """A whole HTML page of sections."""
     figures = {figure.id: json.loads(figure.plot.to_json()) for section in sections for figure in section.figures}
     return Template(_resource("page.html")).substitute(
-        title=escape(run.name),
-        made=escape(_made(run)),
+        title=escape(title),
+        made=escape(made),
         css=_resource("page.css"),
         nav="".join(f'<a href="#{section.id}">{escape(section.title)}</a>' for section in sections),
         body="\n".join(map(_section_html, sections)),
-        footer=escape(_footer(run)),
+        footer=escape(footer),
         figures=_inline_json(figures),
         plotly=get_plotlyjs(),
         script=_resource("page.js"),

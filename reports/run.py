@@ -104,8 +104,8 @@ def read(path: Path | str) -> RunData:
     from reports.journal import read_trials
 
     trials, journal_notes = read_trials(path / "study.journal")
-    epochs, epoch_notes = _read_lines(path / "epochs.jsonl", EPOCH_KEYS)
-    retrains, retrain_notes = _read_lines(path / "retrain.jsonl", RETRAIN_KEYS)
+    epochs, epoch_notes = read_lines(path / "epochs.jsonl", EPOCH_KEYS)
+    retrains, retrain_notes = read_lines(path / "retrain.jsonl", RETRAIN_KEYS)
     return RunData(
         path=path,
         study=study,
@@ -141,7 +141,7 @@ def _read_study(path: Path) -> dict[str, Any]:
     return study
 
 
-def _read_lines(path: Path, keys: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+def read_lines(path: Path, keys: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """The whole lines that hold `keys`, and notes on the others. A process that was killed leaves a torn last line."""
     if not path.is_file():
         return [], []

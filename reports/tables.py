@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,10 +157,13 @@ def _predictions(run: RunData) -> pa.Table:
 
 def read_predictions(run: RunData, line: Row) -> dict[str, np.ndarray] | None:
     """The arrays that a retrain line refers to: index, true, predicted [n], gallery_images [m, H, W, C] and the rest."""
-    if not line.get("predictions"):
-        return None
+    return load_predictions(run.path / line["predictions"]) if line.get("predictions") else None
+
+
+def load_predictions(path: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of a prediction file; None where it is missing or torn."""
     try:
-        with np.load(run.path / line["predictions"]) as arrays:
+        with np.load(path) as arrays:
             return dict(arrays)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None

@@ -210,10 +210,11 @@ def retrain(run: str, **options: Any) -> int:
 @cli.command()
 @click.argument("run")
 def report(run: str) -> int:
-    """Write the Parquet tables and the HTML report; at any time, also during a run."""
+    """Write the tables and the HTML report of a run, or of a `train --output` folder; at any time, also while it goes on."""
+    import reports
     from search.folder import open_run
 
-    click.echo(_report(open_run(run)))
+    click.echo(reports.write_training(run) if reports.is_training(run) else _report(open_run(run)))
     return DONE
 
 
@@ -254,6 +255,37 @@ def train(space: str, overrides: tuple[str, ...], **options: Any) -> int:
         console=_console(),
     )
     return DONE
+
+
+@cli.command()
+@click.argument("recipes", nargs=-1, required=True)
+@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override any key of all of them.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many seeds each.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("runs/bench-recipes"), show_default=True)
+@data_options
+@device_options
+def bench_recipes(recipes: tuple[str, ...], overrides: tuple[str, ...], **options: Any) -> int:
+    """Train RECIPES (names, or patterns such as 'cifar100-a*') as published, and set them beside the published figures.
+
+    What has a result in --output is not run again, and what was cut short goes on.
+    """
+    from search.bench import bench_recipes as bench
+
+    source = _source(options, default=Path("data"))
+    assert source is not None
+    with _view(options) as view:
+        table, num_failed = bench(
+            recipes,
+            overrides,
+            seeds=options["seeds"],
+            output=options["output"],
+            source=source,
+            devices=_devices(options),
+            view=view,
+            address=options["address"],
+        )
+    click.echo(f"table    {table}")
+    return FAILED if num_failed else DONE
 
 
 @cli.command()
@@ -359,8 +391,6 @@ def _print_end(folder: Any, next_command: str | None = None) -> None:
     import reports
 
     reports.show(folder.path, _console())
-    click.echo(f"report   {folder.report / 'report.html'}")
-    click.echo(f"tables   {folder.report}/*.parquet")
     click.echo(f"next     {next_command or f'winnow show {folder.path}'}")
 
 

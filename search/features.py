@@ -26,9 +26,12 @@ class Features:
         for trial in trials:
             self.distributions |= {name: d for name, d in trial.distributions.items() if not d.single()}
         self.names = list(self.distributions)
-        self.points = np.array([[self._coordinate(trial, name) for name in self.names] for trial in trials])
-        self.points = self.points.reshape(len(trials), len(self.names))
+        self.points = np.full((len(trials), len(self.names)), np.nan)
         """[trials, parameters], NaN where a trial does not have the parameter."""
+        for i, (name, distribution) in enumerate(self.distributions.items()):
+            having = [row for row, trial in enumerate(trials) if name in trial.params]
+            internal = [distribution.to_internal_repr(trials[row].params[name]) for row in having]
+            self.points[having, i] = _coordinates(distribution, np.array(internal))
         self._gates = [self._gate(i) for i in range(len(self.names))]
 
     @property
@@ -74,11 +77,6 @@ class Features:
     def draw(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
         """A random value."""
         return _value(distribution, float(_snap(distribution, rng.random(1))[0]))
-
-    def _coordinate(self, trial: FrozenTrial, name: str) -> float:
-        if name not in trial.params:
-            return math.nan
-        return _coordinate(self.distributions[name], trial.distributions[name].to_internal_repr(trial.params[name]))
 
     def _gate(self, i: int) -> tuple[int, dict[float, bool]] | None:
         """The earlier parameter whose value has so far told whether parameter i is active, if it is not always.
@@ -145,13 +143,12 @@ def _bounds(distribution: FloatDistribution | IntDistribution) -> tuple[float, f
     return (math.log(low), math.log(high)) if distribution.log else (low, high)
 
 
-def _coordinate(distribution: BaseDistribution, internal: float) -> float:
+def _coordinates(distribution: BaseDistribution, internal: Array) -> Array:
     if isinstance(distribution, CategoricalDistribution):
         return (internal + 0.5) / len(distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high = _bounds(distribution)
-    number = math.log(internal) if distribution.log else internal
-    return min(max((number - low) / (high - low), 0.0), 1.0)
+    return np.clip(((np.log(internal) if distribution.log else internal) - low) / (high - low), 0, 1)
 
 
 def _snap(distribution: BaseDistribution, coordinates: Array) -> Array:

@@ -83,7 +83,7 @@ class RunFolder:
 
 def create(parent: Path, name: str | None, default_name: str, study: dict[str, Any]) -> RunFolder:
     """Make a new run folder with its `study.yaml`; a name that was asked for and exists is refused, a default one counts up."""
-    refuse_existing(parent, name)
+    check_new(parent, name)
     path = parent / (name or _free_name(parent, default_name))
     try:
         path.mkdir(parents=True)
@@ -98,8 +98,11 @@ def create(parent: Path, name: str | None, default_name: str, study: dict[str, A
     return folder
 
 
-def refuse_existing(parent: Path, name: str | None) -> None:
-    """A name that was asked for must be new."""
+def check_new(parent: Path, name: str | None) -> None:
+    """Before anything is launched: a name that was asked for must be new, and its place writable."""
+    place = next(folder for folder in (parent, *parent.resolve().parents) if folder.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise InputError(f"{place}: cannot write a run folder here; choose another place with --runs-dir")
     if name is not None and (path := parent / name).exists():
         raise InputError(
             f"{path}: this run folder exists already. Go on with it: winnow resume {path}; or choose another --name"

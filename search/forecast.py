@@ -25,6 +25,7 @@ from search.features import Features
 from search.gaussian import GaussianProcess, log_expected_improvement
 
 NUM_FIRST_TRIALS = 8  # spread over the space
+NUM_SPREAD = 10  # random points of which each of the first trials is the one farthest from the others
 NUM_ELITES = 5  # trials around which new points are looked for
 REFINEMENTS = (0.05, 0.02, 0.01)  # how far points are moved in the last steps of the search for the best new one
 
@@ -38,18 +39,20 @@ class ForecastSampler(BaseSampler):
         self.max_epochs = max_epochs
         self._rng = np.random.default_rng(seed)
         self._rungs = [*rung_epochs(default_grace_epochs(max_epochs), 3.0, max_epochs), max_epochs]
+        self._paused: frozenset[int] = frozenset()
         self._forecast: Forecast | None = None
         self._best_new: tuple[Array, float] | None = None
 
     def resume(self, study: Study, paused: Collection[int]) -> int | None:
         """The paused trial that promises more than any other and than the best new one; None if a new one is better."""
+        self._paused = frozenset(paused)
         trials = study.get_trials(deepcopy=False)
         if len(trials) < NUM_FIRST_TRIALS or not paused or not any(t.intermediate_values for t in trials):
             return None
         forecast = self._forecast_of(study, trials)
         if self._best_new is None:
             self._best_new = forecast.best_new(self._rng)
-        number, score = forecast.best_paused(paused)
+        number, score = forecast.best_paused(self._paused)
         return number if score >= self._best_new[1] else None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -84,7 +87,7 @@ class ForecastSampler(BaseSampler):
     def _forecast_of(self, study: Study, trials: Sequence[FrozenTrial]) -> Forecast:
         if self._forecast is None or len(self._forecast.trials) != len(trials):
             sign = -1.0 if study.direction == StudyDirection.MINIMIZE else 1.0
-            self._forecast = Forecast(trials, sign, self._rungs, self._rng)
+            self._forecast = Forecast(trials, self._paused, sign, self._rungs, self._rng)
         return self._forecast
 
 
@@ -92,7 +95,12 @@ class Forecast:
     """What is expected of trials and of new points at the last epoch, in standard deviations; higher is better."""
 
     def __init__(
-        self, trials: Sequence[FrozenTrial], sign: float, rungs: Sequence[int], rng: np.random.Generator
+        self,
+        trials: Sequence[FrozenTrial],
+        paused: Collection[int],
+        sign: float,
+        rungs: Sequence[int],
+        rng: np.random.Generator,
     ) -> None:
         self.trials = trials
         self.rungs = rungs
@@ -104,7 +112,7 @@ class Forecast:
         inputs = self._inputs(self._columns[rows], np.array(epochs))
         groups = np.append(self.features.groups, len(self.features.names))
         self._process = GaussianProcess(inputs, groups, targets, rng)
-        self._believe_running(inputs, targets)
+        self._believe_running(inputs, targets, paused)
         self.mean, self.deviation = self._process.predict(self._at_end(self._columns))
         self.best = self.mean.max()
 
@@ -117,17 +125,19 @@ class Forecast:
 
     def best_new(self, rng: np.random.Generator) -> tuple[Array, float]:
         """(point, score) after a random search that narrows down on the best candidates."""
-        last = [self.trials[i].intermediate_values for i in range(len(self.trials))]
-        seen = np.array([self.mean[i] if values else -np.inf for i, values in enumerate(last)])
-        elites = self.features.points[np.argsort(-seen)[:NUM_ELITES]]
+        elites = self.features.points[np.argsort(-self.mean)[:NUM_ELITES]]
         points = np.concatenate(
-            [self.features.spread(400, rng)] + [self.features.near(elites, 40, deviation, rng) for deviation in (0.05, 0.15)]
+            [self.features.spread(400, rng)]
+            + [self.features.near(elites, 40, deviation, rng) for deviation in (0.05, 0.15)]
         )
         scores = self._score(points)
         for deviation in REFINEMENTS:
             top = points[np.argsort(-scores)[:8]]
             nearby = self.features.near(top, 15, deviation, rng)
-            points, scores = np.concatenate([top, nearby]), np.concatenate([np.sort(scores)[::-1][:8], self._score(nearby)])
+            points, scores = (
+                np.concatenate([top, nearby]),
+                np.concatenate([np.sort(scores)[::-1][:8], self._score(nearby)]),
+            )
         return points[scores.argmax()], float(scores.max())
 
     def _score(self, points: Array) -> Array:
@@ -153,26 +163,21 @@ class Forecast:
                 values.append(worst)
         return rows, epochs, values
 
-    def _believe_running(self, inputs: Array, targets: Array) -> None:
+    def _believe_running(self, inputs: Array, targets: Array, paused: Collection[int]) -> None:
         """A trial that runs is taken to end as forecast, so that several workers do not look at the same place."""
-        running = [i for i, trial in enumerate(self.trials) if self._runs(trial)]
+        running = [
+            i for i, trial in enumerate(self.trials) if trial.state == TrialState.RUNNING and trial.number not in paused
+        ]
         if running:
             ends = self._at_end(self._columns[running])
             expected = self._process.predict(ends)[0]
             self._process.condition(np.concatenate([inputs, ends]), np.concatenate([targets, expected]))
-
-    def _runs(self, trial: FrozenTrial) -> bool:
-        """Whether a worker has it now, or soon will: a paused one stands at a rung."""
-        return trial.state == TrialState.RUNNING and max(trial.intermediate_values, default=0) not in self.rungs
 
     def _at_end(self, columns: Array) -> Array:
         return self._inputs(columns, np.full(len(columns), self.max_epochs))
 
     def _inputs(self, columns: Array, epochs: Array) -> Array:
         return np.column_stack([columns, np.log(epochs) / math.log(max(self.max_epochs, 2))])
-
-
-NUM_SPREAD = 10
 
 
 def _standardize(values: Array) -> Array:

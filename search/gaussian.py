@@ -13,7 +13,7 @@ import math
 import numpy as np
 from scipy.linalg import cho_solve, lapack, solve_triangular
 from scipy.optimize import minimize
-from scipy.special import log_ndtr, ndtr
+from scipy.special import ndtr
 
 ROOT_5 = math.sqrt(5)
 JITTER = 1e-6
@@ -81,7 +81,8 @@ def fit_kernel(distances: Array, targets: Array) -> tuple[Array, float, float]:
             return 1e10, np.zeros_like(theta)
         weights = cho_solve((factor, True), targets, check_finite=False)
         lower = lapack.dpotri(factor, lower=1)[0]
-        inverse = np.tril(lower) + np.tril(lower, -1).T
+        inverse = lower + lower.T
+        inverse[np.diag_indices(n)] /= 2
         by_covariance = 0.5 * (inverse - np.outer(weights, weights))
         gradient = np.empty(d + 2)
         gradient[:d] = -2 * inverse_squares * (flat @ (by_covariance * amplitude * slope).ravel())

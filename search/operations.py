@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from search import provenance
 from search.devices import Devices, Plan, plan_resources
-from search.folder import SCHEMA_VERSION, RunFolder, create, refuse_existing
+from search.folder import SCHEMA_VERSION, RunFolder, check_new, create
 from search.progress import View
 from search.settings import Settings, parse_duration
 from spaces.check import check
@@ -49,7 +49,7 @@ def search(
     address: str | None = None,
 ) -> tuple[RunFolder, Outcome]:
     """A new run folder and the search in it. Everything that can be refused is refused before the folder exists."""
-    refuse_existing(runs_dir, name)
+    check_new(runs_dir, name)
     view.step("reading the data")
     data = load_data(space, source)
     check(space, data.image_shape)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from search.folder import JsonLines, RunFolder, read_json_lines
 from search.samplers import derive_seed
 from search.settings import Settings
+from search.tasks import run_tasks
 from search.worker import Job, device_name, epoch_figures
 from spaces.errors import InputError
 
@@ -53,25 +55,19 @@ def retrain(
     done = {(line["trial"], line["seed"]) for line in read_json_lines(folder.retrained)}
     seeds = [derive_seed(settings.seed, 2, k) for k in range(settings.retrain.seeds)]
     todo = [(c, seed) for seed in seeds for c in candidates if (c.trial, seed) not in done]
-    task = ray.remote(max_retries=3, num_cpus=resources["cpu"], num_gpus=resources["gpu"])(retrain_one)
     shared = ray.put(data)
-    waiting = {task.remote(shared, c, seed, job, str(folder.predictions)): (c, seed) for c, seed in todo}
+    items = [((c, seed), (shared, c, seed, job, str(folder.predictions.resolve()))) for c, seed in todo]
     lines, epochs = JsonLines(folder.retrained), JsonLines(folder.epochs)
     num_done = 0
     try:
-        while waiting:
-            ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
-            for reference in ready:
-                candidate, seed = waiting.pop(reference)
-                result, curve = ray.get(reference)
+        with closing(run_tasks(ray, retrain_one, items, resources)) as ended:
+            for (candidate, seed), (result, curve) in ended:
                 for record in curve:
                     epochs.append(record)
                 lines.append(result)
                 num_done += 1
                 listener(f"{candidate.label}, seed {seed}: {_outcome(result)}  [{num_done} of {len(todo)}]")
     finally:
-        for reference in waiting:
-            ray.cancel(reference, force=True)
         lines.close()
         epochs.close()
     return num_done
@@ -171,7 +167,8 @@ def _train_and_test(
     stem = f"baseline-s{seed}" if candidate.rank is None else f"t{candidate.trial}-s{seed}"
     test = test_once(config, weights, on_device, data, predictions / f"{stem}.npz")
     weights_file = Path(job.checkpoints) / f"winner-{stem}.pt"
-    save(weights_file, {"weights": weights, "config": candidate.config})
+    normalization = {"mean": list(on_device.mean), "std": list(on_device.std)}
+    save(weights_file, {"weights": weights, "config": candidate.config, "normalization": normalization})
     summary = summarize(config.model, data.image_shape, data.num_classes)
     return {
         "status": "completed",

@@ -56,12 +56,16 @@ def ray_session(num_cpus: int | None = None, num_gpus: int | None = None, addres
 def ray_kept() -> Iterator[None]:
     """Several operations in one Ray: the first one starts it, the end of this block shuts it down."""
     global _kept
+    ray = _import_ray()
+    if ray.is_initialized():
+        yield
+        return
     _kept = True
     try:
         yield
     finally:
         _kept = False
-        _import_ray().shutdown()
+        ray.shutdown()
 
 
 _kept = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -58,9 +59,8 @@ def _description(path: Path) -> str:
 
 
 def _with_numbers(stem: str) -> list[tuple[str, int]]:
-    """a2 before a10."""
-    words = stem.split("-")
-    return [(word.rstrip("0123456789"), int("0" + word[len(word.rstrip("0123456789")) :])) for word in words]
+    """a2 before a10, e3a before e4."""
+    return [(text, int("0" + number)) for text, number in re.findall(r"(\D*)(\d*)", stem)]
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

@@ -13,14 +13,18 @@ from spaces.encode import value_at
 from spaces.nodes import AtLeast, Parameter, draw, locate
 from spaces.probe import completions
 from spaces.problems import KeyPath, Problem, refuse, show_path, show_value
-from spaces.schema import RetrainSettings, SearchSettings
+from spaces.schema import Reference, RetrainSettings, SearchSettings
 from spaces.shapes import ImageShape
 from spaces.space import Space, validate
 from spaces.translate import translate
 
 NUM_RANDOM_COMPLETIONS = 200
 
-SECTION_MODELS: dict[str, type[BaseModel]] = {"search": SearchSettings, "retrain": RetrainSettings}
+SECTION_MODELS: dict[str, type[BaseModel]] = {
+    "search": SearchSettings,
+    "retrain": RetrainSettings,
+    "reference": Reference,
+}
 
 
 def check(space: Space, image_shape: ImageShape | None = None) -> None:
@@ -37,6 +41,8 @@ def check(space: Space, image_shape: ImageShape | None = None) -> None:
 def _section_problems(space: Space) -> Iterator[Problem]:
     for key, model in SECTION_MODELS.items():
         given = space.tree.get(key)
+        if given is None and key == "reference":
+            continue
         try:
             model.model_validate({} if given is None else given)
         except ValidationError as error:

@@ -18,7 +18,7 @@ IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 
 def json_schema() -> Json:
-    """For a whole file: config keys, and `search`, `retrain`, `start_from`, `baseline`."""
+    """For a whole file: config keys, and `search`, `retrain`, `start_from`, `baseline`, `reference`."""
     whole = schema.Config.model_json_schema(ref_template=REFERENCE + "{model}")
     definitions = whole.pop("$defs")
     _describe({**definitions, "Config": whole})
@@ -145,10 +145,12 @@ def _without_names(definitions: Json) -> Json:
 def _sections() -> Json:
     recipes = {"type": "object", "additionalProperties": {"type": "object"}}
     names = {"type": "array", "items": {"type": "string"}}
-    search, retrain = (model.model_json_schema() for model in (schema.SearchSettings, schema.RetrainSettings))
+    sections = (schema.SearchSettings, schema.RetrainSettings, schema.Reference)
+    search, retrain, reference = (model.model_json_schema() for model in sections)
     return {
         "search": search,
         "retrain": retrain,
+        "reference": reference,
         "start_from": {"anyOf": [names, recipes], "description": "Recipes to try first."},
         "baseline": {
             "anyOf": [{"type": "string"}, recipes],

@@ -19,8 +19,8 @@ DOMAIN_KEYS: dict[str, tuple[str, ...]] = {
     "repeat": ("of",),
 }
 RANGES: dict[str, Callable[..., Domain]] = {"int": Int, "float": Float, "log": Log}
-SECTIONS = ("search", "retrain", "start_from", "baseline")
-"""Top-level keys that say how a space is searched; all others are keys of a config."""
+SECTIONS = ("search", "retrain", "start_from", "baseline", "reference")
+"""Top-level keys that say how a space is searched and what it is held against; all others are keys of a config."""
 
 DATA_KEYS_THAT_MAY_BE_OPEN = ("augment", "normalize")
 MAX_REPEATS = 1000

@@ -80,6 +80,7 @@ __all__ = [
     "Optimizer",
     "Plateau",
     "Pool",
+    "Reference",
     "Residual",
     "ResidualStage",
     "ResizeCrop",
@@ -264,3 +265,17 @@ class RetrainSettings(Strict):
 
     top: Count = 3
     seeds: Count = 3
+
+
+class Reference(Strict):
+    """The optional `reference:` section of a recipe: the published experiment that it states."""
+
+    row: str
+    """Its name in the published table."""
+    accuracy: Annotated[float, Field(ge=0.0, le=100.0)]
+    """As published, in percent."""
+    split: Literal["test", "validation"] = "test"
+    """The images that it was measured on."""
+    parameters: Count | None = None
+    """Of the network, by a calculation on paper."""
+    note: str = ""

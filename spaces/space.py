@@ -17,7 +17,7 @@ from spaces.problems import Marks, Problem, refuse
 from spaces.shapes import ImageShape, ShapeError
 
 if TYPE_CHECKING:
-    from spaces.schema import Config, RetrainSettings, SearchSettings
+    from spaces.schema import Config, Reference, RetrainSettings, SearchSettings
 
 __all__ = ["AtLeast", "Parameter", "Space"]
 
@@ -92,6 +92,14 @@ class Space:
         from spaces.schema import RetrainSettings
 
         return RetrainSettings(**self.tree.get("retrain") or {})
+
+    @property
+    def reference(self) -> Reference | None:
+        """The published experiment that a recipe states, if it states one."""
+        from spaces.schema import Reference
+
+        given = self.tree.get("reference")
+        return None if given is None else Reference(**given)
 
     def start_from_named(self) -> list[tuple[str, dict[str, Any]]]:
         """(recipe name, raw config) of the known-good points to try first; `encode` accepts them."""

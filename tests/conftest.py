@@ -20,3 +20,12 @@ def cifar_dir(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no {name} in {root}; set WINNOW_TEST_DATA to a folder that holds it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_ray():
+    """One Ray with two CPUs for all tests that search in this process."""
+    from search.session import ray_session
+
+    with ray_session(num_cpus=2, num_gpus=0) as ray:
+        yield ray

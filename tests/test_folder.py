@@ -24,7 +24,7 @@ def test_default_names_count_up_and_given_names_are_refused(tmp_path):
 
 def test_a_file_in_the_way_is_one_clear_message(tmp_path):
     (tmp_path / "runs").write_text("a file")
-    with pytest.raises(InputError, match=r"cannot write the run folder.*--runs-dir"):
+    with pytest.raises(InputError, match=r"cannot write a run folder.*--runs-dir"):
         create(tmp_path / "runs", None, "digits", STUDY)
 
 

@@ -34,6 +34,7 @@ def test_a_torn_file_is_corrupt_wherever_it_is_torn(tmp_path: Path) -> None:
             load(path)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_foreign_files_are_refused_and_run_no_code(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     path.write_bytes(b"not a checkpoint at all")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -38,6 +39,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     )
 
 
+@cache  # it is asked at every step
 def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,0 +1,215 @@
+"""`winnow bench-recipes`: the published experiments, trained as their recipes say, beside their published figures.
+
+Each recipe with each seed is one training in a folder of its own, the same that `winnow train --output` writes: fitted on
+the training split, its epoch chosen on the validation split, tested once. What has a line in `results.jsonl` is not run
+again; a training that was cut short goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from reports.recipes import RESULTS, write_table
+from search.devices import Devices, Plan, plan_resources
+from search.folder import JsonLines, RunFolder, read_json_lines
+from search.operations import Source, check_models, load_data
+from search.progress import View
+from search.session import ray_session
+from search.tasks import run_tasks
+from spaces import catalog
+from spaces.check import check
+from spaces.errors import InputError
+from spaces.space import Space
+
+if TYPE_CHECKING:
+    from search.train import Training
+    from search.training.data import ImageData
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A training, where it writes, and the key of its images."""
+
+    recipe: str
+    training: Training
+    folder: Path
+    data: str
+
+
+def bench_recipes(
+    patterns: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    seeds: int,
+    output: Path,
+    source: Source,
+    devices: Devices,
+    view: View,
+    address: str | None = None,
+) -> tuple[Path, int]:
+    """Train what has no result yet and write the table; (the table, how many trainings failed).
+
+    InputError for everything that can be refused before the first training.
+    """
+    recipes = {name: catalog.load(name, overrides) for name in choose(patterns)}
+    _make_folder(output)
+    with RunFolder(output).locked():
+        todo = _todo(recipes, seeds, output)
+        data = _read_data(recipes, {job.recipe: job.data for job in todo}, source, view)
+        num_failed = 0
+        if todo:
+            view.step("starting Ray")
+            with ray_session(devices.num_cpus, devices.num_gpus, address) as ray:
+                plan = plan_resources(ray, devices, len(todo))
+                view.message(f"{len(todo)} trainings, {plan.explanation}; each writes its epochs into {output}/")
+                num_failed = _run(ray, todo, data, plan, output, view.message)
+        return write_table(output), num_failed
+
+
+def choose(patterns: Sequence[str]) -> list[str]:
+    """`recipes/NAME` of the shipped recipes that match: names, or patterns such as `cifar100-a*`; those with a published figure."""
+    names = {name.removeprefix("recipes/"): name for name in catalog.recipe_names() if catalog.load(name).reference}
+    chosen: dict[str, str] = {}
+    for pattern in patterns:
+        wanted = pattern.removeprefix("recipes/")
+        found = [name for name in names if fnmatchcase(name, wanted)]
+        if not found:
+            raise InputError(
+                f"{pattern}: no recipe with a published figure has this name; there are: {', '.join(names)}"
+            )
+        chosen |= {name: names[name] for name in found}
+    return list(chosen.values())
+
+
+def bench_one(data: ImageData, training: Training, folder: str, device: str, threads: int) -> dict[str, Any]:
+    """In a worker: one training, or the rest of it; the figures of `result.json`, or what went wrong."""
+    import torch
+
+    from search.train import fit_and_test
+
+    torch.set_num_threads(threads)
+    try:
+        state = _checkpoint(Path(folder), training.config.epochs)
+        final = fit_and_test(training, data, torch.device(device), Path(folder), state)
+        assert final is not None  # `_checkpoint` gives no state of a complete training
+    except torch.OutOfMemoryError as error:
+        return {"status": "out_of_memory", "error": str(error)}
+    except Exception:  # a lost worker costs seconds, and the other trainings go on
+        return {"status": "failed", "error": traceback.format_exc(limit=-8)}
+    return final
+
+
+def _make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot write there ({error.strerror})") from error
+
+
+def _todo(recipes: dict[str, Space], seeds: int, output: Path) -> list[_Job]:
+    """All seeds of all recipes that have no result yet, the first seed of every recipe first."""
+    from search.train import Training, require_recipe
+
+    done = {(line["recipe"], line["seed"]) for line in read_json_lines(output / RESULTS) if _counts(line)}
+    jobs = []
+    for seed in range(seeds):
+        for name, space in recipes.items():
+            require_recipe(space)
+            config = space.example()
+            folder = output / f"{space.name}-s{seed}"
+            _refuse_other_config(folder, config.model_dump(mode="json"))
+            if (space.name, seed) not in done:
+                loaded = config.data.model_dump_json(exclude={"normalize", "augment", "extra", "stratified"})
+                jobs.append(_Job(name, Training(space.name, config, seed), folder, loaded))
+    return jobs
+
+
+def _counts(line: dict[str, Any]) -> bool:
+    """A training that ended: one that failed is run again."""
+    return line.get("status") in ("completed", "diverged")
+
+
+def _refuse_other_config(folder: Path, config: dict[str, Any]) -> None:
+    file = folder / "config.yaml"
+    if file.exists() and yaml.safe_load(file.read_text(encoding="utf-8")) != config:
+        raise InputError(
+            f"{folder}: holds a training of another config (see its config.yaml); choose another --output, "
+            "or give the same --set as before"
+        )
+
+
+def _read_data(recipes: dict[str, Space], wanted: dict[str, str], source: Source, view: View) -> dict[str, ImageData]:
+    """Each data set once, by its key; every recipe is checked against its images, and all problems are told at once."""
+    data: dict[str, ImageData] = {}
+    problems = []
+    for name, key in wanted.items():
+        try:
+            if key not in data:
+                view.step(f"reading the images of {name}")
+                data[key] = load_data(recipes[name], source)
+            check(recipes[name], data[key].image_shape)
+            check_models(recipes[name], data[key])
+        except InputError as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise InputError("\n".join(dict.fromkeys(problems)))
+    return data
+
+
+def _run(
+    ray: Any,
+    jobs: Sequence[_Job],
+    data: dict[str, ImageData],
+    plan: Plan,
+    output: Path,
+    listener: Callable[[str], None],
+) -> int:
+    shared = {key: ray.put(images) for key, images in data.items()}
+    items = [
+        (job, (shared[job.data], job.training, str(job.folder.resolve()), plan.device, plan.threads)) for job in jobs
+    ]
+    lines = JsonLines(output / RESULTS)
+    num_failed = 0
+    try:
+        with closing(run_tasks(ray, bench_one, items, plan.per_trial)) as ended:
+            for number, (job, result) in enumerate(ended, start=1):
+                line = {"recipe": job.training.name, "config": job.training.config.model_dump(mode="json"), **result}
+                lines.append({**line, "seed": job.training.seed, "time": round(time.time(), 3)})
+                num_failed += not _counts(result)
+                listener(
+                    f"{job.training.name}, seed {job.training.seed}: {_outcome(result)}  [{number} of {len(jobs)}]"
+                )
+                write_table(output)
+    finally:
+        lines.close()
+    return num_failed
+
+
+def _outcome(result: dict[str, Any]) -> str:
+    if result["status"] != "completed":
+        last_line = result.get("error", "").strip().splitlines()[-1:]
+        return result["status"] + (f": {last_line[0]}" if last_line else "")
+    return (
+        f"test accuracy {result['test_accuracy']:.4f} with the weights of epoch {result['weights_epoch']} "
+        f"of {result['epochs']}, {result['wall_seconds'] / 60:.1f} min"
+    )
+
+
+def _checkpoint(folder: Path, epochs: int) -> dict[str, Any] | None:
+    """Where a training was cut short; None to begin anew (also where it was complete, but not yet tested)."""
+    from search.training.checkpoint import CorruptCheckpoint, load
+
+    try:
+        state = load(folder / "checkpoint.pt")
+    except (FileNotFoundError, CorruptCheckpoint):
+        return None
+    return None if state["stopped"] or state["epoch"] >= epochs else state

@@ -1,0 +1,30 @@
+"""Independent trainings as Ray tasks, as many at once as resources allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+
+def run_tasks(
+    ray: Any,
+    function: Callable[..., Any],
+    items: Sequence[tuple[Item, tuple[Any, ...]]],
+    resources: dict[str, float],
+) -> Generator[tuple[Item, Any], None, None]:
+    """(item, `function(*arguments)`) of every (item, arguments), in the order in which they end.
+
+    A task whose node is lost runs again, up to three times. What still runs when the generator is closed is cancelled.
+    """
+    task = ray.remote(max_retries=3, num_cpus=resources["cpu"], num_gpus=resources["gpu"])(function)
+    waiting = {task.remote(*arguments): item for item, arguments in items}
+    try:
+        while waiting:
+            ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
+            for reference in ready:
+                yield waiting.pop(reference), ray.get(reference)
+    finally:
+        for reference in waiting:
+            ray.cancel(reference, force=True)

@@ -1,0 +1,143 @@
+"""The command line with bad input: one clear message, exit code 2, no traceback, nothing launched, nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import ray
+from PIL import Image
+
+from search.cli import main
+
+TINY = "data: digits\nepochs: 2\nbatch_size: 64\nmodel: {name: mlp, hidden: [8]}\noptimizer: {name: adam, lr: {log: [0.001, 0.1]}}\n"
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def winnow(tmp_path, monkeypatch, capfd) -> Callable[..., Done]:
+    """The command in this process, in an empty folder; anything but a clean exit fails the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str) -> Done:
+        with pytest.raises(SystemExit) as end:
+            main(list(arguments))
+        return Done(int(end.value.code or 0), *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def refused(winnow) -> Callable[..., str]:
+    """The message of a command that must end with 2, and before anything is launched."""
+
+    def call(*arguments: str) -> str:
+        done = winnow(*arguments)
+        assert done.returncode == 2, done.stderr
+        assert not ray.is_initialized()
+        return done.stderr
+
+    return call
+
+
+def space_file(folder: Path, text: str) -> str:
+    (folder / "space.yaml").write_text(text)
+    return "space.yaml"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("batch_size", "batch_sise"), ["space.yaml:3:", "batch_sise", "batch_size"]),
+        (("[0.001, 0.1]", "[0.1, 0.001]"), ["space.yaml:5:", "optimizer.lr", "0.1", "0.001"]),
+        (("adam", "adan"), ["space.yaml:5:", "adan", "adam"]),
+        (("name: mlp, hidden: [8]", "name: cnn, stages: [{filters: 4}, {filters: 4}, {filters: 4}, {filters: 4}]"), ["space.yaml:4:", "model.stages.3", "leaves nothing"]),
+        (("data: digits", "data: {name: parquet, path: nowhere}"), ["nowhere"]),
+        (("hidden: [8]}", "hidden: [8}"), ["space.yaml:4:"]),
+        (("data: digits", "data: {name: image_folder, path: images, image_size: 8}"), ["images", "empty"]),
+    ],
+    ids=["misspelt key", "inverted range", "unknown optimizer", "pools to nothing", "no data", "no YAML", "empty class"],
+)  # fmt: skip
+def test_bad_spaces(tmp_path, refused, change, expected):
+    for name, count in (("cats", 3), ("empty", 0)):
+        (tmp_path / "images" / "train" / name).mkdir(parents=True)
+        for k in range(count):
+            Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "images" / "train" / name / f"{k}.png")
+    message = refused("search", space_file(tmp_path, TINY.replace(*change)))
+    for words in expected:
+        assert words in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_folder_that_exists(tmp_path, refused):
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    message = refused("search", space_file(tmp_path, TINY), "--name", "mine")
+    assert "exists already" in message
+    assert "winnow resume" in message
+
+
+def test_an_unwritable_place(tmp_path, refused):
+    (tmp_path / "file").write_text("")
+    message = refused("search", space_file(tmp_path, TINY), "--runs-dir", "file")
+    assert "cannot write" in message
+    assert "--runs-dir" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "digitz"], ["digitz", "digits"]),
+        (["search", "digits", "--set", "optimiser.lr=1"], ["--set", "optimiser", "optimizer"]),
+        (["search", "digits", "--time-budget", "soon"], ["time budget", "'soon'", "5m"]),
+        (["search", "digits", "--grace-epochs", "99"], ["--grace-epochs", "99"]),
+        (["search", "digits", "--trials", "0"], ["--trials", "0"]),
+        (["search", "digits", "--sampler", "best"], ["best", "tpe"]),
+        (["resume", "nothing"], ["nothing", "no run here"]),
+        (["show", "nothing"], ["nothing", "no run here"]),
+        (["report", "nothing"], ["no run here"]),
+        (["train", "digits"], ["not a recipe", "winnow run"]),
+        (["train", "recipes/cifar10-baseline"], ["--download"]),
+        (["nonsense"], ["nonsense"]),
+    ],
+    ids=lambda value: " ".join(value) if value and value[0] not in "" and len(value) < 5 else "",
+)
+def test_bad_commands(tmp_path, refused, arguments, expected):
+    message = refused(*arguments)
+    for words in expected:
+        assert words in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_spaces_lists_and_prints(winnow):
+    listing = winnow("spaces")
+    assert listing.returncode == 0
+    for name in ("digits", "cifar10-cnn", "cifar100-cnn", "recipes/cifar100-a1"):
+        assert name in listing.stdout
+    one = winnow("spaces", "digits", "--set", "epochs=3")
+    assert "optimizer.adam.lr" in one.stdout
+    assert '"$defs"' in winnow("spaces", "--json-schema").stdout
+
+
+def test_train_writes_and_repeats(tmp_path, winnow, refused):
+    """The config that `winnow train` writes is a recipe, and trains to the same figures with the same seed."""
+    recipe = ("recipes/digits-baseline", "--threads", "1", "--seed", "3")
+    whole = winnow("train", *recipe, "--set", "epochs=3", "--output", "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert "test accuracy" in whole.stdout
+    written = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert written == ["checkpoint.pt", "config.yaml", "epochs.jsonl", "predictions.npz", "result.json", "weights.pt"]
+    again = winnow("train", "whole/config.yaml", "--threads", "1", "--seed", "3", "--output", "again")
+    figures = [line.split("lr")[0] for line in whole.stdout.splitlines() if line.startswith("epoch")]
+    assert len(figures) == 3
+    assert figures == [line.split("lr")[0] for line in again.stdout.splitlines() if line.startswith("epoch")]
+    message = refused("train", *recipe, "--output", "whole")
+    assert "--resume" in message
