@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from search.commands import COMMANDS
+
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -313,6 +315,10 @@ def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> 
 
         _console().print(render(catalog.load(space, overrides)))
     return DONE
+
+
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 # --- what several commands do -------------------------------------------------------------------------------------------

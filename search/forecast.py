@@ -22,11 +22,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.asha import default_grace_epochs, rung_epochs
 from search.features import Features
-from search.gaussian import GaussianProcess, log_expected_improvement
+from search.gaussian import GaussianProcess, best_and_some_others, log_expected_improvement
 
 NUM_FIRST_TRIALS = 8  # spread over the space
 NUM_SPREAD = 10  # random points of which each of the first trials is the one farthest from the others
 NUM_ELITES = 5  # trials around which new points are looked for
+LARGEST_POSTERIOR = 500  # observations; keeps a suggestion under half a second in a long search
 REFINEMENTS = (0.05, 0.02, 0.01)  # how far points are moved in the last steps of the search for the best new one
 
 Array = np.ndarray
@@ -43,16 +44,26 @@ class ForecastSampler(BaseSampler):
         self._forecast: Forecast | None = None
         self._best_new: tuple[Array, float] | None = None
 
-    def resume(self, study: Study, paused: Collection[int]) -> int | None:
-        """The paused trial that promises more than any other and than the best new one; None if a new one is better."""
+    def resume(
+        self, study: Study, paused: Collection[int], *, among: Collection[int] | None = None, may_start: bool = True
+    ) -> int | None:
+        """The paused trial that promises most, None if there is none or a new one promises more.
+
+        `paused` are all that are paused, `among` those that may be resumed (default: all). Without `may_start` no new one is
+        thought of. Call it before `sample_relative`, which otherwise takes the paused trials for running ones.
+        """
         self._paused = frozenset(paused)
+        candidates = self._paused if among is None else frozenset(among)
         trials = study.get_trials(deepcopy=False)
-        if len(trials) < NUM_FIRST_TRIALS or not paused or not any(t.intermediate_values for t in trials):
+        first = may_start and len(trials) < NUM_FIRST_TRIALS
+        if first or not candidates or not any(trial.intermediate_values for trial in trials):
             return None
         forecast = self._forecast_of(study, trials)
+        if not may_start:
+            return forecast.best_paused(candidates)[0]
         if self._best_new is None:
             self._best_new = forecast.best_new(self._rng)
-        number, score = forecast.best_paused(self._paused)
+        number, score = forecast.best_paused(candidates)
         return number if score >= self._best_new[1] else None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -80,6 +91,8 @@ class ForecastSampler(BaseSampler):
         if not trials:
             return {}
         features = Features(trials)
+        if not features.names:
+            return {}
         candidates = features.spread(NUM_SPREAD, self._rng)
         apart = features.columns(candidates)[:, None] - features.columns(features.points)[None]
         return features.params(candidates[(apart**2).sum(axis=2).min(axis=1).argmax()])
@@ -110,6 +123,9 @@ class Forecast:
         rows, epochs, values = self._observations(sign)
         targets = _standardize(np.array(values))
         inputs = self._inputs(self._columns[rows], np.array(epochs))
+        if len(targets) > LARGEST_POSTERIOR:
+            kept = best_and_some_others(targets, LARGEST_POSTERIOR, rng)
+            inputs, targets = inputs[kept], targets[kept]
         groups = np.append(self.features.groups, len(self.features.names))
         self._process = GaussianProcess(inputs, groups, targets, rng)
         self._believe_running(inputs, targets, paused)

@@ -17,7 +17,7 @@ from scipy.special import ndtr
 
 ROOT_5 = math.sqrt(5)
 JITTER = 1e-6
-LARGEST_FIT = 100  # points that the kernel is fitted to; the posterior then uses all points
+LARGEST_FIT = 100  # points that the kernel is fitted to; the posterior then uses all that it is given
 
 Array = np.ndarray
 
@@ -27,7 +27,7 @@ class GaussianProcess:
 
     def __init__(self, inputs: Array, groups: Array, targets: Array, rng: np.random.Generator) -> None:
         self.groups = groups
-        chosen = _best_and_some_others(targets, rng)
+        chosen = best_and_some_others(targets, LARGEST_FIT, rng)
         log_lengths, self.amplitude, self.noise = fit_kernel(_distances(inputs[chosen], groups), targets[chosen])
         self._scales = np.exp(-log_lengths)[groups]
         self.condition(inputs, targets)
@@ -109,9 +109,10 @@ def _distances(inputs: Array, groups: Array) -> Array:
     return np.stack([squared[:, :, groups == group].sum(axis=2) for group in range(groups.max() + 1)])
 
 
-def _best_and_some_others(targets: Array, rng: np.random.Generator) -> Array:
+def best_and_some_others(targets: Array, most: int, rng: np.random.Generator) -> Array:
+    """Rows: all, or at most `most`, half of them the best and the others drawn from the rest."""
     order = np.argsort(-targets, kind="stable")
-    if len(order) <= LARGEST_FIT:
+    if len(order) <= most:
         return order
-    half = LARGEST_FIT // 2
-    return np.concatenate([order[:half], rng.choice(order[half:], LARGEST_FIT - half, replace=False)])
+    half = most // 2
+    return np.concatenate([order[:half], rng.choice(order[half:], most - half, replace=False)])

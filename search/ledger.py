@@ -15,6 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -341,8 +342,11 @@ class Ledger:
 
 
 def open_study(folder: RunFolder, direction: Direction) -> tuple[JournalStorage, optuna.Study, int]:
+    """To be called under the lock of the run."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     repair_journal(folder.journal)
+    # Optuna's own lock is a link that a killed driver leaves behind; in a folder that was moved since, Optuna waits for it for ever.
+    Path(f"{folder.journal}.lock").unlink(missing_ok=True)
     try:
         storage = JournalStorage(JournalFileBackend(str(folder.journal)))
         study = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True)

@@ -110,12 +110,10 @@ def load_export(folder: str | Path) -> Winner:
 
 
 def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-
     load_file = require("safetensors.torch", "winnow predict").load_file
     try:
         return load_file(path)
-    except SafetensorError as error:
+    except require("safetensors", "winnow predict").SafetensorError as error:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from error
 
 
@@ -151,7 +149,7 @@ def _computed_again(folder: RunFolder, config: Config) -> dict[str, Any]:
     from search.training.pipeline import DeviceData
 
     study = folder.read_study()
-    data = load_data(space_of(folder), Source(Path(study["data_dir"])))
+    data = load_data(space_of(folder), Source(Path(study.get("data_dir", "data"))))
     if data.fingerprint != study["data"]["fingerprint"]:
         raise InputError(
             f"{folder.path}: the normalisation was not stored, and the data set is no longer the one of the run"

@@ -258,3 +258,12 @@ def test_every_sampler_suggests_the_same_again(tmp_path, space, sampler):
     assert outcomes[0] == outcomes[1]
     assert len(outcomes[0]) == 14
     assert len({str(params) for _, _, _, params, _, _ in outcomes[0]}) == 14
+
+
+def test_a_lock_left_by_a_killed_driver_is_no_obstacle(tmp_path, space):
+    settings = settings_for(space, trials=1)
+    folder = make_folder(tmp_path, space, settings)
+    Ledger(folder, space, settings, SHAPE).close()
+    (folder.path / "study.journal.lock").symlink_to("where/the/run/was/before")
+    run_to_the_end(Ledger(folder, space, settings, SHAPE))
+    assert len(study_of(folder).trials) == 1

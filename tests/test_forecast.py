@@ -1,0 +1,226 @@
+"""The forecasting sampler: its Gaussian process, its features, and what it chooses."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from scipy.optimize import check_grad
+
+from search import gaussian
+from search.draft import Draft
+from search.features import Features
+from search.forecast import NUM_FIRST_TRIALS, ForecastSampler
+from search.gaussian import GaussianProcess, log_expected_improvement
+from search.pausing import Pausing
+
+DISTRIBUTIONS: dict[str, BaseDistribution] = {
+    "float": FloatDistribution(-1.0, 3.0),
+    "log": FloatDistribution(1e-5, 1e-1, log=True),
+    "stepped": FloatDistribution(0.0, 1.0, step=0.1),
+    "int": IntDistribution(2, 9),
+    "int by threes": IntDistribution(1, 10, step=3),
+    "log int": IntDistribution(16, 512, log=True),
+    "names": CategoricalDistribution(["relu", "elu", "gelu"]),
+    "numbers": CategoricalDistribution([64, 128, 256]),
+}
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_a_value_survives_the_way_to_a_point_and_back(name: str) -> None:
+    @settings(max_examples=50, deadline=None)
+    @given(st.integers(0, 10_000))
+    def check(seed: int) -> None:
+        value = Features.draw(DISTRIBUTIONS[name], np.random.default_rng(seed))
+        assert DISTRIBUTIONS[name]._contains(DISTRIBUTIONS[name].to_internal_repr(value))
+        features = Features([_trial({name: value})])
+        back = features.params(features.snap(features.points)[0])[name]
+        assert back == (value if isinstance(value, str | int) else pytest.approx(value))
+
+    check()
+
+
+def test_all_options_and_steps_are_drawn_about_equally_often() -> None:
+    rng = np.random.default_rng(0)
+    for name in ("int", "int by threes", "names", "numbers"):
+        values, counts = np.unique([Features.draw(DISTRIBUTIONS[name], rng) for _ in range(2000)], return_counts=True)
+        assert len(values) == {"int": 8, "int by threes": 4, "names": 3, "numbers": 3}[name]
+        assert counts.min() > 0.7 * counts.mean()  # six sigma for eight options
+
+
+def test_parameters_of_a_branch_are_active_where_the_branch_was_chosen() -> None:
+    trials = [_trial(_branching(i)) for i in range(6)]
+    features = Features(trials)
+    for point in features.spread(50, np.random.default_rng(0)):
+        params = features.params(point)
+        assert ("sgd.momentum" in params) == (params["optimizer"] == "sgd")
+        assert ("adam.beta" in params) == (params["optimizer"] == "adam")
+
+
+def test_columns_put_ascending_numbers_on_a_line_and_names_at_equal_distances() -> None:
+    trials = [
+        _trial({"numbers": number, "names": name}) for number, name in [(64, "relu"), (128, "elu"), (256, "gelu")]
+    ]
+    columns = Features(trials).columns(Features(trials).points)
+    assert np.all(np.diff(columns[:, 0]) > 0)
+    names = columns[:, 1:]
+    distances = ((names[:, None] - names[None]) ** 2).sum(axis=2)
+    assert np.allclose(distances, 1 - np.eye(3))
+
+
+def test_the_gradient_of_the_kernel_fit_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.random((12, 3)), rng.normal(size=12)
+    seen: list[Any] = []
+
+    def spy(loss: Any, start: np.ndarray, **options: Any) -> Any:
+        seen.append(
+            check_grad(lambda x: loss(x)[0], lambda x: loss(x)[1], start + 0.1) / np.abs(loss(start + 0.1)[1]).max()
+        )
+        return optuna.trial  # not reached
+
+    class Result:
+        x = np.zeros(5)
+
+    monkeypatch.setattr(gaussian, "minimize", lambda *a, **k: (spy(*a, **k), Result)[1])
+    gaussian.fit_kernel(gaussian._distances(inputs, np.arange(3)), targets)
+    assert seen[0] < 1e-4
+
+
+def test_a_gaussian_process_learns_a_smooth_function_and_knows_where_it_does_not() -> None:
+    rng = np.random.default_rng(0)
+    inputs = rng.random((60, 2)) * [0.5, 1.0]
+    raw = np.sin(6 * inputs[:, 0]) + inputs[:, 1]
+    process = GaussianProcess(inputs, np.arange(2), (raw - raw.mean()) / raw.std(), rng)
+    inside = rng.random((40, 2)) * [0.5, 1.0]
+    mean, deviation = process.predict(inside)
+    truth = (np.sin(6 * inside[:, 0]) + inside[:, 1] - raw.mean()) / raw.std()
+    assert np.abs(mean - truth).mean() < 0.1
+    assert process.predict(np.array([[1.0, 0.5]]))[1][0] > 5 * deviation.mean()
+
+
+def test_log_expected_improvement_is_that_of_the_textbook_and_finite_far_away() -> None:
+    mean, deviation = np.array([0.3, -1.0]), np.array([0.5, 0.7])
+    z = (mean - 0.2) / deviation
+    textbook = deviation * (z * gaussian.ndtr(z) + np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi))
+    assert np.allclose(log_expected_improvement(mean, deviation, 0.2), np.log(textbook))
+    far = log_expected_improvement(np.array([-50.0, -100.0]), np.ones(2), 0.0)
+    assert np.isfinite(far).all()
+    assert far[0] > far[1]
+
+
+def test_a_suggestion_is_a_function_of_seed_and_study() -> None:
+    study = _study([({"x": i / 12, "log": 10 ** -(1 + i % 4)}, {3: math.sin(i / 4)}) for i in range(12)])
+    drafts = [_draft(study, ForecastSampler(seed, 50)) for seed in (7, 7, 8)]
+    assert drafts[0] == drafts[1]
+    assert drafts[0] != drafts[2]
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_suggestions_move_towards_good_values(direction: str) -> None:
+    sign = 1 if direction == "maximize" else -1
+    rng = np.random.default_rng(0)
+    rows: list[tuple[dict[str, Any], dict[int, float]]] = []
+    for x, power in rng.uniform([0, 1], [1, 5], (24, 2)):
+        loss = (x - 0.7) ** 2 + (power - 3) ** 2 / 16
+        rows.append(({"x": x, "log": 10**-power}, {3: sign * (0.5 - loss), 50: sign * (0.9 - loss)}))
+    study = _study(rows, direction)
+    found = [_draft(study, ForecastSampler(seed, 50))["x"] for seed in range(5)]
+    assert abs(np.median(found) - 0.7) < 0.1
+
+
+def test_the_first_trials_are_spread_and_need_no_values() -> None:
+    study = _study([({"x": 0.5, "log": 1e-3}, {})])
+    drafts = [_draft(study, ForecastSampler(seed, 50)) for seed in range(20)]
+    assert np.mean([abs(params["x"] - 0.5) for params in drafts]) > 0.28  # 0.25 for uniform ones
+
+
+def test_of_the_paused_trials_the_promising_one_is_resumed() -> None:
+    rows = [({"x": x, "log": 1e-3}, {3: 0.5 - (x - 0.5) ** 2}) for x in np.linspace(0, 1, 11)]
+    study = _study(rows, state=TrialState.RUNNING)
+    resumed = ForecastSampler(0, 50).resume(study, range(11), may_start=False)
+    assert resumed in (4, 5, 6)
+    assert ForecastSampler(0, 50).resume(study, range(11), among=[0, 1], may_start=False) in (0, 1)
+    assert ForecastSampler(0, 50).resume(study, []) is None
+
+
+def test_nothing_is_resumed_before_the_first_trials_have_started() -> None:
+    study = _study([({"x": 0.5, "log": 1e-3}, {3: 0.5})] * (NUM_FIRST_TRIALS - 1), state=TrialState.RUNNING)
+    assert ForecastSampler(0, 50).resume(study, [0]) is None
+
+
+def test_failed_trials_count_as_the_worst() -> None:
+    study = _study([({"x": x, "log": 1e-3}, {3: 0.5}) for x in np.linspace(0, 0.5, 6)])
+    for x in np.linspace(0.6, 1, 6):
+        study.add_trial(_trial({"x": float(x), "log": 1e-3}, state=TrialState.FAIL))
+    study.add_trial(_trial({"x": 0.2, "log": 1e-3}, {3: 0.1}, TrialState.PRUNED))
+    found = [_draft(study, ForecastSampler(seed, 50))["x"] for seed in range(5)]
+    assert np.median(found) < 0.6
+
+
+def test_a_search_that_may_start_no_more_trials_finishes_some_and_ends() -> None:
+    rule = Pausing(1, 3.0, 9, "maximize")
+    epochs = dict.fromkeys(range(12), 0)
+    paused: set[int] = set()
+    for _ in range(1000):
+        running = next((trial for trial, epoch in epochs.items() if epoch == 0), None)
+        if running is None:
+            worth = rule.worth_finishing(paused)
+            if not worth:
+                break
+            running = max(worth)  # the best, as the forecast would have it
+            paused.discard(running)
+        while epochs[running] < 9:
+            epochs[running] += 1
+            if not rule.judge(running, epochs[running], running / 12):
+                paused.add(running)
+                break
+    assert epochs[11] == 9
+    assert sorted(epochs.values()) == [1] * 8 + [3] * 3 + [9]
+
+
+def test_a_value_that_is_not_finite_is_no_pause() -> None:
+    rule = Pausing(1, 3.0, 9, "maximize")
+    assert not rule.judge(0, 2, math.nan)
+    assert not rule.judge(0, 1, math.inf)
+    assert rule.table()[1] == {}
+
+
+def _branching(i: int) -> dict[str, Any]:
+    return {"optimizer": "sgd", "sgd.momentum": 0.1 * i} if i % 2 else {"optimizer": "adam", "adam.beta": 0.1 * i}
+
+
+def _trial(
+    params: dict[str, Any], values: dict[int, float] | None = None, state: TrialState = TrialState.RUNNING
+) -> FrozenTrial:
+    known = {**DISTRIBUTIONS, "x": FloatDistribution(0, 1), "optimizer": CategoricalDistribution(["sgd", "adam"])}
+    distributions = {name: known.get(name, FloatDistribution(0, 1)) for name in params}
+    value = None if state != TrialState.COMPLETE else list((values or {}).values())[-1]
+    return create_trial(
+        state=state, value=value, params=params, distributions=distributions, intermediate_values=values or {}
+    )
+
+
+def _study(
+    rows: list[tuple[dict[str, Any], dict[int, float]]],
+    direction: str = "maximize",
+    state: TrialState = TrialState.PRUNED,
+) -> optuna.Study:
+    study = optuna.create_study(direction=direction)
+    for params, values in rows:
+        study.add_trial(_trial(params, values, state))
+    return study
+
+
+def _draft(study: optuna.Study, sampler: ForecastSampler) -> dict[str, Any]:
+    draft = Draft(study, sampler, len(study.trials))
+    draft.suggest_float("x", 0, 1)
+    draft.suggest_float("log", 1e-5, 1e-1, log=True)
+    return draft.params
