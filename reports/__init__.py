@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from reports.run import RunData
 
-__all__ = ["RunData", "is_training", "read", "show", "winners_table", "write", "write_training"]
+__all__ = ["RunData", "is_training", "read", "select", "show", "winners_table", "write", "write_training"]
 
 
 def read(run: Path | str) -> RunData:
@@ -44,6 +44,17 @@ def show(run: Path | str, console: Console, top: int = 10) -> None:
     from reports.terminal import show as show_run
 
     show_run(read(run), console, top)
+
+
+def select(run: Path | str, where: str | None = None, sort: str | None = None) -> list[dict[str, Any]]:
+    """Rows of the table `trials`: those for which `where` holds (`optimizer.name == 'sgd'`), in the order of column `sort`."""
+    from reports import conditions
+
+    table = read(run).trials
+    rows: list[dict[str, Any]] = table.to_pylist()
+    if where is not None:
+        rows = conditions.where(rows, table.column_names, where)
+    return rows if sort is None else conditions.sort(rows, table.column_names, sort)
 
 
 def winners_table(run: Path | str) -> list[dict[str, Any]]:

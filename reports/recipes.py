@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from reports.parquet import write_whole
-from reports.winners import mean_interval
+from reports.winners import accuracy_interval
 from reports.words import count
 from spaces import catalog
 from spaces.probe import KnownTrial
@@ -87,8 +87,8 @@ def _row(space: Space, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     reference = space.reference
     assert reference is not None
     done = [line for line in lines if line["status"] == "completed"]
-    values = [100 * line[f"{reference.split}_accuracy"] for line in done]
-    mean, low, high = mean_interval(values)
+    values = [line[f"{reference.split}_accuracy"] for line in done]
+    mean, low, high = (None if value is None else 100 * value for value in accuracy_interval(values))
     return {
         "row": reference.row,
         "recipe": space.name,

@@ -38,7 +38,7 @@ def winners_table(run: RunData, intervals_of_gain: bool = True) -> list[Row]:
     for lines in groups:
         row = _winner_row(run, lines, found.get(lines[0]["trial"]))
         others = [] if row["baseline"] else baseline
-        gain, low, high = difference_interval(accuracies(lines), others, intervals_of_gain)
+        gain, low, high = accuracy_difference(accuracies(lines), others, intervals_of_gain)
         rows.append(row | {"gain": gain, "gain_low": low, "gain_high": high})
     return rows
 
@@ -54,7 +54,7 @@ def retrain_groups(run: RunData) -> list[list[Row]]:
 def _winner_row(run: RunData, lines: list[Row], trial: Row | None) -> Row:
     first = lines[0]
     values = accuracies(lines)
-    mean, low, high = mean_interval(values)
+    mean, low, high = accuracy_interval(values)
     search_accuracy = trial["validation_accuracy"] if trial else None
     return {
         "run": run.name,
@@ -128,6 +128,12 @@ def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None, 
     return mean, mean - half, mean + half
 
 
+def accuracy_interval(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+    """`mean_interval` of accuracies, cut to [0, 1]: Student's t knows no bounds, an accuracy does."""
+    mean, low, high = mean_interval(values)
+    return mean, None if low is None else max(0.0, low), None if high is None else min(1.0, high)
+
+
 def difference_interval(
     a: Sequence[float], b: Sequence[float], interval: bool = True
 ) -> tuple[float | None, float | None, float | None]:
@@ -143,6 +149,14 @@ def difference_interval(
     freedom = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
     half = t_975(freedom) * math.sqrt(va + vb)
     return difference, difference - half, difference + half
+
+
+def accuracy_difference(
+    a: Sequence[float], b: Sequence[float], interval: bool = True
+) -> tuple[float | None, float | None, float | None]:
+    """`difference_interval` of accuracies, cut to what is possible: [-1, 1]."""
+    difference, low, high = difference_interval(a, b, interval)
+    return difference, None if low is None else max(-1.0, low), None if high is None else min(1.0, high)
 
 
 def t_975(freedom: float) -> float:

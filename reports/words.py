@@ -120,3 +120,23 @@ def parameters_text(params: Mapping[str, Any]) -> str:
         short = name.rpartition(".")[2]
         parts.append(f"{short if last[short] == 1 else name}={','.join(values)}")
     return " ".join(parts)
+
+
+def describe(config: dict[str, Any]) -> str:
+    """A config in a few words, for one line of a table."""
+    model, optimizer = config["model"], config["optimizer"]
+    words = [model["name"]]
+    if "stages" in model:
+        words.append("-".join(str(stage.get("filters", "?")) for stage in model["stages"]))
+    for key in ("hidden", "head"):
+        if model.get(key):
+            words.append(f"{key} {'-'.join(map(str, model[key]))}")
+    for key in ("activation", "norm"):
+        if model.get(key) not in (None, "none"):
+            words.append(str(model[key]))
+    if model.get("dropout"):
+        words.append(f"dropout {model['dropout']:.2g}")
+    words.append(f"{optimizer['name']} lr {optimizer['lr']:.2g}")
+    words.append(config["schedule"]["name"])
+    words.append(f"batch {config['batch_size']}")
+    return " ".join(words)

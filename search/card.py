@@ -19,6 +19,7 @@ class Checks:
 
     program: float
     onnx: float | None
+    onnx_any_batch: bool
     num_images: int
 
 
@@ -68,7 +69,11 @@ def _what(winner: Winner, study: dict[str, Any]) -> str:
 
 
 def _figures(
-    winner: Winner, row: dict[str, Any], baseline: dict[str, Any] | None, seed_line: dict[str, Any], study: dict[str, Any]
+    winner: Winner,
+    row: dict[str, Any],
+    baseline: dict[str, Any] | None,
+    seed_line: dict[str, Any],
+    study: dict[str, Any],
 ) -> list[str]:
     mean = words.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"])
     lines = [
@@ -84,14 +89,20 @@ def _figures(
             f"{words.points(row['gap'])}. The best of many trials tends to look better than it is."
         )
     if baseline is not None and row["gain"] is not None:
-        interval = "" if row["gain_low"] is None else f" (95 % interval {100 * row['gain_low']:+.2f} to {100 * row['gain_high']:+.2f})"
+        interval = (
+            ""
+            if row["gain_low"] is None
+            else f" (95 % interval {100 * row['gain_low']:+.2f} to {100 * row['gain_high']:+.2f})"
+        )
         lines.append(
             f"- The baseline recipe under the same protocol: {words.percent(baseline['test_accuracy'])}; this one differs by "
             f"{words.points(row['gain'])}{interval}."
         )
     for note in study["data"].get("notes") or []:
         lines.append(f"- {note}")
-    lines.append("- Nothing is known of images from elsewhere: other cameras, crops or classes than those of the data set.")
+    lines.append(
+        "- Nothing is known of images from elsewhere: other cameras, crops or classes than those of the data set."
+    )
     return lines
 
 
@@ -102,11 +113,16 @@ def _files(checks: Checks | None) -> list[str]:
         "- `model.json`: class names in the order of the outputs, image shape, normalisation, origin, versions.",
     ]
     if checks is not None:
-        onnx = f"differs by at most {checks.onnx:.1e}" if checks.onnx is not None else "not checked: onnxruntime was missing"
+        onnx = (
+            f"differs by at most {checks.onnx:.1e}"
+            if checks.onnx is not None
+            else "not checked: onnxruntime was missing"
+        )
         lines += [
             f"- `model.pt2`: a torch.export program (logits differ from the network's by at most {checks.program:.1e} on "
             f"{checks.num_images} random images).",
-            f"- `model.onnx`: the same as ONNX ({onnx}).",
+            f"- `model.onnx`: the same as ONNX ({onnx})"
+            + ("." if checks.onnx_any_batch else ", for one image at a time."),
         ]
     return lines
 

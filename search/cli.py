@@ -221,17 +221,6 @@ def report(run: str) -> int:
 
 
 @cli.command()
-@click.argument("run")
-def show(run: str) -> int:
-    """A run in the terminal: what was searched, how far it is, the best trials, the winners."""
-    import reports
-    from search.folder import open_run
-
-    reports.show(open_run(run).path, _console())
-    return DONE
-
-
-@cli.command()
 @space_options
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for weights, curves and figures.")

@@ -8,7 +8,89 @@ from typing import Any
 
 import click
 
-DONE, BAD_INPUT = 0, 2
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+
+
+@click.command()
+@click.argument("run")
+@click.option("--trial", type=click.IntRange(min=0), help="Everything about this trial.")
+@click.option("--follow", is_flag=True, help="Show again as the run goes on, until it ends.")
+@click.option("--sort", metavar="COLUMN", help="Order by a column of trials.parquet; -COLUMN for descending.")
+@click.option(
+    "--where", metavar="CONDITION", help="""Only such trials, e.g. "optimizer.name == 'sgd' and num_epochs > 3"."""
+)
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many trials to list.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per trial (all of them), with every column.")
+def show(
+    run: str, trial: int | None, follow: bool, sort: str | None, where: str | None, top: int, as_json: bool
+) -> int:
+    """A run in the terminal: what was searched, how far it is, the best trials, the winners."""
+    from search.folder import open_run
+
+    path = open_run(run).path
+    if follow and (as_json or trial is not None):
+        raise click.UsageError("--follow shows the run as a whole; leave out --json and --trial")
+    if follow:
+        from search.follow import follow as follow_run
+
+        follow_run(path, _console(), lambda console: _show(path, console, None, sort, where, top))
+    elif as_json:
+        _show_json(path, trial, sort, where)
+    else:
+        _show(path, _console(), trial, sort, where, top)
+    return DONE
+
+
+def _show(path: Path, console: Any, trial: int | None, sort: str | None, where: str | None, top: int) -> None:
+    import reports
+
+    if trial is not None:
+        from reports.one_trial import show_trial
+
+        show_trial(reports.read(path), console, trial)
+    elif sort is None and where is None:
+        reports.show(path, console, top)
+    else:
+        from reports.terminal import show as show_run
+
+        show_run(reports.read(path), console, top, reports.select(path, where, sort))
+
+
+def _show_json(path: Path, trial: int | None, sort: str | None, where: str | None) -> None:
+    import reports
+
+    if trial is not None:
+        from reports.one_trial import trial_facts
+
+        click.echo(json.dumps(trial_facts(reports.read(path), trial), default=_iso))
+        return
+    for row in reports.select(path, where, sort):
+        click.echo(json.dumps(row | {"config": row["config"] and json.loads(row["config"])}, default=_iso))
+
+
+def _iso(value: Any) -> str:
+    return str(value.isoformat())
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def compare(runs: tuple[str, ...], as_json: bool) -> int:
+    """Hold the winners of RUNS against the first one's: the differences with intervals, or why they cannot be compared."""
+    import reports
+    from reports.compare import comparison, protocol_differences, show_comparison
+    from search.folder import open_run
+    from spaces.errors import InputError
+
+    if len(runs) < 2:
+        raise InputError(f"compare: two runs or more are needed, but got {len(runs)}")
+    read = [reports.read(open_run(run).path) for run in runs]
+    if not as_json:
+        return DONE if show_comparison(read, _console()) else FAILED
+    different = protocol_differences(read)
+    found = {"comparable": not different, "protocol_differences": different, "runs": comparison(read)}
+    click.echo(json.dumps(found))
+    return FAILED if different else DONE
 
 
 @click.command()
@@ -64,4 +146,10 @@ def _as_json(prediction: Any) -> dict[str, Any]:
     }
 
 
-COMMANDS = (export, predict)
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+COMMANDS = (show, compare, export, predict)

@@ -23,6 +23,7 @@ from search.provenance import versions
 from search.winner import EXPORT_VERSION, Winner, load_winner, require
 from spaces.errors import InputError
 
+NUM_CHECKED = 5  # random images
 TOLERANCE = 1e-3
 """Largest difference of a logit from the eager network's, as a share of the largest logit (at least 1)."""
 
@@ -75,19 +76,14 @@ def _about(winner: Winner) -> dict[str, Any]:
 def _write_programs(winner: Winner, folder: Path) -> Checks:
     """model.pt2 and model.onnx for batches of any size, and how far their logits are from the eager network's."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(5, *winner.image_shape, generator=generator)
+    images = torch.rand(NUM_CHECKED, *winner.image_shape, generator=generator)
     with torch.inference_mode():
         expected = winner.network(images).numpy()
-    batch = torch.export.Dim("batch", min=1)
     with _quiet():
         try:
-            program = torch.export.export(winner.network, (images,), dynamic_shapes={"images": {0: batch}})
+            program = _program(winner, images, any_batch=True)
             torch.export.save(program, folder / "model.pt2")
-            onnx_program = torch.onnx.export(
-                program, input_names=["images"], output_names=["logits"], dynamo=True, verbose=False
-            )
-            assert onnx_program is not None  # it is for dynamo=True
-            onnx_program.save(folder / "model.onnx", external_data=False)
+            any_batch = _write_onnx(program, winner, images, folder / "model.onnx")
         except Exception as error:  # torch.export and ONNX raise many kinds; a user's network may do anything
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise InputError(
@@ -96,15 +92,35 @@ def _write_programs(winner: Winner, folder: Path) -> Checks:
             ) from error
         with torch.inference_mode():
             from_program = torch.export.load(folder / "model.pt2").module()(images).numpy()
-    checks = Checks(
+    return Checks(
         program=_difference("model.pt2", from_program, expected),
-        onnx=_onnx_difference(folder / "model.onnx", images.numpy(), expected),
+        onnx=_onnx_difference(folder / "model.onnx", images.numpy(), expected, any_batch),
+        onnx_any_batch=any_batch,
         num_images=len(images),
     )
-    return checks
 
 
-def _onnx_difference(file: Path, images: np.ndarray, expected: np.ndarray) -> float | None:
+def _program(winner: Winner, images: torch.Tensor, any_batch: bool) -> Any:
+    shapes = {"images": {0: torch.export.Dim("batch", min=1)}} if any_batch else None
+    return torch.export.export(winner.network, (images if any_batch else images[:1],), dynamic_shapes=shapes)
+
+
+def _write_onnx(program: Any, winner: Winner, images: torch.Tensor, file: Path) -> bool:
+    """Whether it takes batches of any size: a convolution whose kernels depend on the image has as many groups as images,
+    and ONNX wants that number beforehand. Then it takes one image at a time."""
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], "dynamo": True, "verbose": False}
+    any_batch = True
+    try:
+        written = torch.onnx.export(program, **names)
+    except torch.onnx.OnnxExporterError:
+        any_batch = False
+        written = torch.onnx.export(_program(winner, images, any_batch), **names)
+    assert written is not None  # it is for dynamo=True
+    written.save(file, external_data=False)
+    return any_batch
+
+
+def _onnx_difference(file: Path, images: np.ndarray, expected: np.ndarray, any_batch: bool) -> float | None:
     """None where onnxruntime is not installed."""
     try:
         import onnxruntime
@@ -113,8 +129,9 @@ def _onnx_difference(file: Path, images: np.ndarray, expected: np.ndarray) -> fl
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    (logits,) = session.run(["logits"], {"images": images})
-    return _difference(file.name, np.asarray(logits), expected)
+    batches = [images] if any_batch else np.split(images, len(images))
+    logits = np.concatenate([np.asarray(session.run(["logits"], {"images": batch})[0]) for batch in batches])
+    return _difference(file.name, logits, expected)
 
 
 def _difference(name: str, given: np.ndarray, expected: np.ndarray) -> float:

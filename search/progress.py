@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from reports.words import describe
 from search.ledger import Event, Ledger
 
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -177,26 +178,6 @@ class LiveView(View):
         if len(self._running) > 12:
             table.add_row("", "", "", "", f"and {len(self._running) - 12} more")
         return table
-
-
-def describe(config: dict[str, Any]) -> str:
-    """A config in a few words, for one line of a table."""
-    model, optimizer = config["model"], config["optimizer"]
-    words = [model["name"]]
-    if "stages" in model:
-        words.append("-".join(str(stage.get("filters", "?")) for stage in model["stages"]))
-    for key in ("hidden", "head"):
-        if model.get(key):
-            words.append(f"{key} {'-'.join(map(str, model[key]))}")
-    for key in ("activation", "norm"):
-        if model.get(key) not in (None, "none"):
-            words.append(str(model[key]))
-    if model.get("dropout"):
-        words.append(f"dropout {model['dropout']:.2g}")
-    words.append(f"{optimizer['name']} lr {optimizer['lr']:.2g}")
-    words.append(config["schedule"]["name"])
-    words.append(f"batch {config['batch_size']}")
-    return " ".join(words)
 
 
 def sparkline(values: list[float], width: int = 20) -> str:

@@ -60,7 +60,9 @@ class Pixels(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, model: nn.Module, image_shape: tuple[int, int, int], mean: list[float], std: list[float]) -> None:
+    def __init__(
+        self, model: nn.Module, image_shape: tuple[int, int, int], mean: list[float], std: list[float]
+    ) -> None:
         super().__init__()
         self.model = model
         self.image_shape = image_shape
@@ -188,6 +190,8 @@ def _assemble(
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"the weights do not fit the network of the config ({' '.join(str(error).split())})") from error
+        raise InputError(
+            f"the weights do not fit the network of the config ({' '.join(str(error).split())})"
+        ) from error
     network = Pixels(model, (channels, height, width), normalization["mean"], normalization["std"])
     return Winner(network.eval(), config, class_names, origin)

@@ -70,8 +70,10 @@ def test_listing_has_a_description_of_each() -> None:
 
 
 def test_recipes_are_listed_by_number() -> None:
-    rows = [name for name in catalog.recipe_names() if "cifar100" in name]
+    rows = [name for name in catalog.recipe_names() if "cifar100-a" in name]
     assert rows == [f"recipes/cifar100-a{number}" for number in range(1, 11)]
+    steps = [name for name in catalog.recipe_names() if "ablation" in name]
+    assert steps == [f"recipes/cifar100-d-ablation-{number}" for number in range(1, 11)]
 
 
 # --- the reference experiments ------------------------------------------------------------------------------------------

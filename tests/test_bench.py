@@ -1,0 +1,132 @@
+"""`winnow bench-recipes` through the command line, on real images: what it runs, skips, refuses and writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from reports.recipes import COLUMNS, as_markdown, recipe_rows
+from search.bench import choose
+from search.cli import cli
+from spaces import catalog
+from spaces.errors import InputError
+from tests.cifar import write_some
+
+QUICK = ["--set", "epochs=2", "--set", "model.head=[8]", "--set", "data.name=npz"]
+
+
+def bench(*arguments: str) -> int:
+    return int(cli.main(args=["bench-recipes", *arguments, "--quiet", "--num-cpus", "2"], standalone_mode=False))
+
+
+def result(recipe: str, seed: int, accuracy: float, **more: Any) -> dict[str, Any]:
+    config = catalog.load(f"recipes/{recipe}").example().model_dump(mode="json")
+    line = {"recipe": recipe, "seed": seed, "status": "completed", "config": config, "test_accuracy": accuracy}
+    line |= {"validation_accuracy": accuracy + 0.01, "epochs": 50, "weights_epoch": 12, "wall_seconds": 120.0}
+    line |= {"images_per_second": 1000.0, "num_parameters": 5, "device": "cpu", "threads": 1}
+    return {**line, "hardware": {"processor": "Some CPU"}, **more}
+
+
+def row(rows: list[dict[str, Any]], recipe: str) -> dict[str, Any]:
+    return next(row for row in rows if row["recipe"] == recipe)
+
+
+# --- the table ----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_were_not_run_say_so() -> None:
+    rows = recipe_rows([])
+    published = [name.removeprefix("recipes/") for name in catalog.recipe_names() if catalog.load(name).reference]
+    assert [row["recipe"] for row in rows] == published
+    assert {row["status"] for row in rows} == {"not run"}
+    assert as_markdown(rows).count("| not run |") == len(rows)
+    assert "choose the epoch on the test images" in as_markdown(rows)
+
+
+def test_means_intervals_and_differences() -> None:
+    accuracies = [0.42, 0.44, 0.46]
+    rows = recipe_rows([result("cifar100-a1", seed, value) for seed, value in enumerate(accuracies)])
+    a1 = row(rows, "cifar100-a1")
+    assert a1["ours"] == pytest.approx(44.0)
+    assert a1["difference"] == pytest.approx(44.0 - 43.68)
+    half = 4.302653 * 2.0 / 3**0.5  # t(0.975, 2) * s / sqrt(3)
+    assert (a1["ours_low"], a1["ours_high"]) == (pytest.approx(44 - half, abs=1e-4), pytest.approx(44 + half, abs=1e-4))
+    assert (a1["num_seeds"], a1["minutes"], a1["hardware"]) == (3, 2.0, "Some CPU, 1 thread")
+    assert a1["changed"] is None
+    assert f"| 44.00 ± {half:.2f} | 3 | +0.32 | 12 of 50 | 2.0 | 1000 |" in as_markdown(rows)
+
+
+def test_one_seed_has_no_interval_and_failures_are_named() -> None:
+    rows = recipe_rows([result("cifar100-a2", 0, 0.5), {"recipe": "cifar100-a2", "seed": 1, "status": "diverged"}])
+    a2 = row(rows, "cifar100-a2")
+    assert (a2["ours"], a2["ours_low"], a2["num_seeds"]) == (pytest.approx(50.0), None, 1)
+    assert a2["status"] == "completed, 1 diverged"
+    assert "50.00 (1 diverged)" in as_markdown(rows)
+
+
+def test_a_validation_figure_is_held_against_validation() -> None:
+    step = row(recipe_rows([result("cifar100-d-ablation-1", 0, 0.22)]), "cifar100-d-ablation-1")
+    assert (step["split"], step["difference"]) == ("validation", pytest.approx(0.0))
+
+
+def test_what_was_changed_is_named() -> None:
+    line = result("cifar100-a1", 0, 0.5)
+    line["config"] = {**line["config"], "epochs": 2, "data": {**line["config"]["data"], "name": "npz", "path": "x"}}
+    assert row(recipe_rows([line]), "cifar100-a1")["changed"] == "epochs=2 (not 50)"
+
+
+# --- the command ----------------------------------------------------------------------------------------------------------
+
+
+def test_patterns_choose_recipes() -> None:
+    assert choose(["cifar100-e4*", "recipes/cifar10-c1", "cifar10-c?"]) == [
+        "recipes/cifar100-e4a", "recipes/cifar100-e4b", "recipes/cifar100-e4c", "recipes/cifar10-c1", "recipes/cifar10-c2",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"cifar100-z9: no recipe with a published figure .* cifar100-a1"):
+        choose(["cifar100-z9"])
+
+
+@pytest.mark.data
+def test_runs_skips_goes_on_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = write_some(tmp_path / "cifar100.npz", "cifar100", 2)
+    output = tmp_path / "bench"
+    arguments = ["cifar100-a1", "cifar100-a3", *QUICK, "--set", f"data.path={images}", "--output", str(output)]
+    assert bench(*arguments) == 0
+    lines = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
+    assert {(line["recipe"], line["seed"], line["status"]) for line in lines} == {
+        ("cifar100-a1", 0, "completed"),
+        ("cifar100-a3", 0, "completed"),
+    }
+    table = pq.read_table(output / "recipes.parquet")
+    assert table.column_names == list(COLUMNS)
+    a1 = row(table.to_pylist(), "cifar100-a1")
+    assert a1["ours"] == pytest.approx(100 * next(r["test_accuracy"] for r in lines if r["recipe"] == "cifar100-a1"))
+    assert a1["changed"] == "epochs=2 (not 50), model.head.0=8 (not 1024), model.head.1=null (not 512)"
+    assert row(table.to_pylist(), "cifar100-a2")["status"] == "not run"
+    assert {p.name for p in (output / "cifar100-a1-s0").iterdir()} >= {"epochs.jsonl", "predictions.npz", "result.json"}
+
+    before = (output / "results.jsonl").read_text()
+    assert bench(*arguments) == 0, "everything is done: nothing is trained, the data is not even read"
+    assert (output / "results.jsonl").read_text() == before
+
+    (output / "results.jsonl").write_text("\n".join(before.splitlines()[:1]) + "\n")
+    assert bench(*arguments) == 0, "the other one again"
+    again = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
+    figures = {line["recipe"]: line["test_accuracy"] for line in lines}
+    assert {line["recipe"]: line["test_accuracy"] for line in again} == figures, "the same seed, the same result"
+
+    with pytest.raises(InputError, match="another config"):
+        bench(*arguments, "--set", "optimizer.lr=0.5")
+    capsys.readouterr()
+
+
+@pytest.mark.data
+def test_bad_input_is_refused_before_any_training(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        bench("cinic10-b1", "--set", f"data.path={tmp_path / 'nowhere'}", "--output", str(tmp_path / "bench"))
+    assert "nowhere is no folder" in str(error.value)
+    assert not (tmp_path / "bench" / "results.jsonl").exists()

@@ -1,0 +1,119 @@
+"""The report of one training: best epochs, curves, loss within the epochs, early stopping, test images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import reports
+from reports.figures_training import MAX_BATCHES_DRAWN, batch_losses, curves
+from reports.training import best_epochs, best_epochs_text, outcome, read_training
+from search.cli import cli
+from search.training.checkpoint import load
+from spaces.errors import InputError
+
+TRAIN_LOSSES = [2.0, 1.0, 0.5, 0.4]
+VALIDATION_LOSSES = [1.8, 1.1, 1.2, 1.3]
+TRAIN_ACCURACIES = [0.2, 0.5, 0.8, 0.8]
+VALIDATION_ACCURACIES = [0.3, 0.5, 0.55, 0.5]
+
+
+def write(folder: Path, num: int = 4, result: dict[str, Any] | None = None, **config: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    tree = {"epochs": 10, "weights": "lowest_validation_loss", "early_stopping": {"patience": 2}, **config}
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    figures = zip(TRAIN_LOSSES, TRAIN_ACCURACIES, VALIDATION_LOSSES, VALIDATION_ACCURACIES, strict=True)
+    names = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    lines = [
+        {"epoch": epoch, **dict(zip(names, values, strict=True)), "lr": 0.1, "wall_seconds": 1.0}
+        | {"images_per_second": 9.0, "batch_losses": [values[0] + 0.1, values[0] - 0.1]}
+        for epoch, values in list(enumerate(figures, start=1))[:num]
+    ]
+    (folder / "epochs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"epoch": 9, "tra')
+    if result is not None:
+        (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+def test_best_epochs_each_with_all_four_figures(tmp_path: Path) -> None:
+    rows = best_epochs(read_training(write(tmp_path)))
+    assert [(row["best"], row["epoch"]) for row in rows] == [
+        ("lowest train loss", 4),
+        ("highest train accuracy", 3),  # of equals the first
+        ("lowest validation loss", 2),
+        ("highest validation accuracy", 3),
+    ]
+    assert [rows[2][key] for key in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")] == [
+        *(1.0, 0.5, 1.1, 0.5)
+    ]
+    assert "| lowest validation loss | 2 | 1.0000 | 0.5000 | 1.1000 | 0.5000 |" in best_epochs_text(
+        read_training(tmp_path)
+    )
+
+
+def test_early_stopping_is_told(tmp_path: Path) -> None:
+    final = {"status": "completed", "stopped_early": True, "weights_epoch": 2}
+    text = outcome(read_training(write(tmp_path, result=final)))
+    assert "lowest validation loss were kept and tested, those of epoch 2" in text
+    assert "stopped early after epoch 4 of 10, as the validation loss had not improved for 2 epochs" in text
+    assert "4 of 10 epochs are over" in outcome(read_training(write(tmp_path / "running")))
+
+
+def test_the_loss_within_the_epochs(tmp_path: Path) -> None:
+    epochs = read_training(write(tmp_path)).epochs
+    (figure,) = batch_losses(epochs)
+    batches, medians = figure.plot.data
+    assert list(batches.x) == [0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3.25, 3.75]
+    assert list(medians.y) == pytest.approx(TRAIN_LOSSES)
+    many = [{"epoch": 1, "batch_losses": [1.0] * (5 * MAX_BATCHES_DRAWN)}]
+    assert len(batch_losses(many)[0].plot.data[0].x) <= MAX_BATCHES_DRAWN
+    assert batch_losses([{"epoch": 1}]) == []
+
+
+def test_curves_of_both_splits(tmp_path: Path) -> None:
+    loss, accuracy = curves(read_training(write(tmp_path)).epochs)
+    assert [list(trace.y) for trace in loss.plot.data] == [TRAIN_LOSSES, VALIDATION_LOSSES]
+    assert [list(trace.y) for trace in accuracy.plot.data] == [TRAIN_ACCURACIES, VALIDATION_ACCURACIES]
+
+
+def test_a_folder_that_is_no_training(tmp_path: Path) -> None:
+    assert not reports.is_training(tmp_path)
+    with pytest.raises(InputError, match="not the folder of a training"):
+        reports.write_training(tmp_path)
+    with pytest.raises(InputError, match="no epoch"):
+        reports.write_training(write(tmp_path, num=0))
+
+
+def test_winnow_train_writes_it_and_stops_early(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On the digits, through the command line: a learning rate at which the validation loss soon rises."""
+    output = tmp_path / "out"
+    changes = ["epochs=30", "optimizer.lr=0.03", "early_stopping.patience=2", "weights=lowest_validation_loss"]
+    arguments = [argument for change in [*changes, "data.limit=300"] for argument in ("--set", change)]
+    cli.main(
+        args=["train", "recipes/digits-baseline", *arguments, "--threads", "1", "--output", str(output)],
+        standalone_mode=False,
+    )
+    result = json.loads((output / "result.json").read_text())
+    training = read_training(output)
+    best = min(training.epochs, key=lambda line: line["validation_loss"])["epoch"]
+    assert result["stopped_early"]
+    assert result["weights_epoch"] == best == result["epochs"] - 2
+    assert result["validation_loss"] == training.epochs[best - 1]["validation_loss"]
+    assert result["wall_seconds"] == pytest.approx(sum(line["wall_seconds"] for line in training.epochs), abs=0.01)
+    assert load(output / "weights.pt")["config"] == training.config
+    html = (output / "report.html").read_text()
+    for place in ("curve-loss", "curve-accuracy", "batch-losses", "confusion", "per-class"):
+        assert f'data-figure="{place}"' in html
+    assert "Best epochs" in html
+    wrong = int(np.count_nonzero(np.load(output / "predictions.npz")["predicted"] != np.load(output / "predictions.npz")["true"]))
+    assert html.count("taken for") >= min(wrong, 24)
+    table = pq.read_table(output / "epochs.parquet")
+    assert table.num_rows == result["epochs"]
+    assert len(table.column("batch_losses")[0].as_py()) == 4  # 240 images in batches of 64
+    assert cli.main(args=["report", str(output)], standalone_mode=False) == 0
