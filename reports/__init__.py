@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from rich.console import Console
 
     from reports.run import RunData
 
-__all__ = ["RunData", "is_training", "read", "select", "show", "winners_table", "write", "write_training"]
+__all__ = ["RunData", "is_training", "read", "read_runs", "select", "show", "winners_table", "write", "write_training"]
 
 
 def read(run: Path | str) -> RunData:
@@ -18,6 +19,13 @@ def read(run: Path | str) -> RunData:
     from reports.run import read as read_run
 
     return read_run(run)
+
+
+def read_runs(folder: Path | str, table: str = "trials") -> pa.Table:
+    """A table of all runs under `folder` (`runs/`) as one, told apart by the column `run`."""
+    from reports.several import read_runs as read_all
+
+    return read_all(Path(folder), table)
 
 
 def write(run: Path | str) -> Path:

@@ -139,7 +139,11 @@ def _search_table(run: RunData, rows: list[Row]) -> Table:
 
 def _winner_table(rows: list[Row]) -> Table:
     table = Table(
-        title="Winners, retrained and tested once", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=True
+        title="Winners, retrained and tested once",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        expand=True,
     )
     table.add_column("run", min_width=max(len(row["run"]) for row in rows))
     table.add_column("test accuracy (95 %)", justify="right", min_width=26)

@@ -75,10 +75,10 @@ def _text(value: Any) -> str:
 
 def _epoch_table(epochs: list[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("epoch", "train loss", "acc", "val loss", "acc", "lr", "seconds", "rung"):
+    for name in ("epoch", "loss", "accuracy", "val loss", "val acc", "lr", "s", "rung"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in epochs:
-        judged = "" if row["rung"] is None else f"{row['rung']} {row['decision']}"
+        judged = "" if row["rung"] is None else f"{row['rung']} {'stop' if row['decision'] == 'stop' else 'go'}"
         losses = (words.number(row["train_loss"]), words.percent(row["train_accuracy"]))
         checked = (words.number(row["validation_loss"]), words.percent(row["validation_accuracy"]))
         pace = (_short(row["lr"]), _short(row["wall_seconds"]))

@@ -122,21 +122,20 @@ def parameters_text(params: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
-def describe(config: dict[str, Any]) -> str:
-    """A config in a few words, for one line of a table."""
+def describe(config: Mapping[str, Any]) -> str:
+    """A config in a few words for one line of a table, what matters most first: the end may be cut."""
     model, optimizer = config["model"], config["optimizer"]
-    words = [model["name"]]
+    parts = [model["name"]]
     if "stages" in model:
-        words.append("-".join(str(stage.get("filters", "?")) for stage in model["stages"]))
-    for key in ("hidden", "head"):
-        if model.get(key):
-            words.append(f"{key} {'-'.join(map(str, model[key]))}")
-    for key in ("activation", "norm"):
-        if model.get(key) not in (None, "none"):
-            words.append(str(model[key]))
+        parts.append("-".join(str(stage.get("filters", "?")) for stage in model["stages"]))
+    if model.get("hidden"):
+        parts.append("-".join(map(str, model["hidden"])))
+    parts.append(f"{optimizer['name']} {optimizer['lr']:.2g}")
+    parts.append(config["schedule"]["name"])
+    parts.append(f"batch {config['batch_size']}")
     if model.get("dropout"):
-        words.append(f"dropout {model['dropout']:.2g}")
-    words.append(f"{optimizer['name']} lr {optimizer['lr']:.2g}")
-    words.append(config["schedule"]["name"])
-    words.append(f"batch {config['batch_size']}")
-    return " ".join(words)
+        parts.append(f"dropout {model['dropout']:.2g}")
+    parts += [str(model[key]) for key in ("activation", "norm") if model.get(key) not in (None, "none")]
+    if model.get("head"):
+        parts.append(f"head {'-'.join(map(str, model['head']))}")
+    return " ".join(parts)

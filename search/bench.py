@@ -7,6 +7,7 @@ again; a training that was cut short goes on from its checkpoint.
 
 from __future__ import annotations
 
+import json
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from reports import write_training
 from reports.recipes import RESULTS, write_table
 from search.devices import Devices, Plan, plan_resources
 from search.folder import JsonLines, RunFolder, read_json_lines
@@ -120,17 +122,41 @@ def _todo(recipes: dict[str, Space], seeds: int, output: Path) -> list[_Job]:
     from search.train import Training, require_recipe
 
     done = {(line["recipe"], line["seed"]) for line in read_json_lines(output / RESULTS) if _counts(line)}
-    jobs = []
+    jobs: list[_Job] = []
+    finished_before: list[dict[str, Any]] = []
     for seed in range(seeds):
         for name, space in recipes.items():
             require_recipe(space)
             config = space.example()
             folder = output / f"{space.name}-s{seed}"
             _refuse_other_config(folder, config.model_dump(mode="json"))
-            if (space.name, seed) not in done:
-                loaded = config.data.model_dump_json(exclude={"normalize", "augment", "extra", "stratified"})
-                jobs.append(_Job(name, Training(space.name, config, seed), folder, loaded))
+            if (space.name, seed) in done:
+                continue
+            loaded = config.data.model_dump_json(exclude={"normalize", "augment", "extra", "stratified"})
+            job = _Job(name, Training(space.name, config, seed), folder, loaded)
+            finished = _finished(folder)
+            if finished is None:
+                jobs.append(job)
+            else:  # the driver was killed before it wrote the line, or `winnow train` made the folder
+                finished_before.append(_line(job, finished))
+    if finished_before:
+        lines = JsonLines(output / RESULTS)
+        for line in finished_before:
+            lines.append(line)
+        lines.close()
     return jobs
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    file = folder / "result.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def _line(job: _Job, result: dict[str, Any]) -> dict[str, Any]:
+    """For results.jsonl."""
+    training = job.training
+    about = {"recipe": training.name, "seed": training.seed, "config": training.config.model_dump(mode="json")}
+    return {**about, **result, "time": round(time.time(), 3)}
 
 
 def _counts(line: dict[str, Any]) -> bool:
@@ -182,8 +208,9 @@ def _run(
     try:
         with closing(run_tasks(ray, bench_one, items, plan.per_trial)) as ended:
             for number, (job, result) in enumerate(ended, start=1):
-                line = {"recipe": job.training.name, "config": job.training.config.model_dump(mode="json"), **result}
-                lines.append({**line, "seed": job.training.seed, "time": round(time.time(), 3)})
+                lines.append(_line(job, result))
+                if _counts(result):
+                    write_training(job.folder)
                 num_failed += not _counts(result)
                 listener(
                     f"{job.training.name}, seed {job.training.seed}: {_outcome(result)}  [{number} of {len(jobs)}]"

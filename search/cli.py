@@ -126,6 +126,7 @@ device_options = _together(
     click.option("--address", metavar="ADDR", help="A running Ray cluster: auto, or host:port."),
     click.option("--quiet", is_flag=True, help="No progress view."),
 )
+json_option = click.option("--json", "as_json", is_flag=True, help="One event per line on standard output, as JSON.")
 
 
 @cli.command()
@@ -135,8 +136,10 @@ device_options = _together(
 @retrain_options
 @data_options
 @device_options
+@json_option
 def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Search, then retrain the winners, then report."""
+    from search.endings import tell_end
     from search.session import ray_kept
 
     with ray_kept():
@@ -145,7 +148,7 @@ def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
             return code
         _retrain(folder, options)
     _report(folder)
-    _print_end(folder)
+    tell_end(folder, options)
     return DONE
 
 
@@ -155,13 +158,16 @@ def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 @search_options
 @data_options
 @device_options
+@json_option
 def search(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Search a space in a new run folder."""
+    from search.endings import tell_end
+
     folder, code = _search(space, overrides, options)
     _report(folder)
     if code != DONE:
         return code
-    _print_end(folder, next_command=f"winnow retrain {folder.path}")
+    tell_end(folder, options, next_command=f"winnow retrain {folder.path}")
     return DONE
 
 
@@ -170,9 +176,11 @@ def search(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 @click.option("--time-budget", metavar="TIME", help="For this start.  [default: the run's own]")
 @data_options
 @device_options
+@json_option
 def resume(run: str, **options: Any) -> int:
     """Go on with a search that was interrupted, killed, or out of time."""
     from search import operations
+    from search.endings import tell_end, tell_outcome
     from search.folder import open_run
 
     folder = open_run(run)
@@ -185,11 +193,11 @@ def resume(run: str, **options: Any) -> int:
             time_budget=options["time_budget"],
             address=options["address"],
         )
-    code = _print_outcome(folder, outcome)
+    code = tell_outcome(folder, outcome, options["as_json"])
     _report(folder)
     if code != DONE:
         return code
-    _print_end(folder, next_command=f"winnow retrain {folder.path}")
+    tell_end(folder, options, next_command=f"winnow retrain {folder.path}")
     return DONE
 
 
@@ -198,14 +206,16 @@ def resume(run: str, **options: Any) -> int:
 @retrain_options
 @data_options
 @device_options
+@json_option
 def retrain(run: str, **options: Any) -> int:
     """Train the best configs again on train + validation with fresh seeds, and test each once."""
+    from search.endings import tell_end
     from search.folder import open_run
 
     folder = open_run(run)
     _retrain(folder, options)
     _report(folder)
-    _print_end(folder)
+    tell_end(folder, options)
     return DONE
 
 
@@ -337,7 +347,9 @@ def _search(space_name: str, overrides: tuple[str, ...], options: dict[str, Any]
             view=view,
             address=options["address"],
         )
-    return folder, _print_outcome(folder, outcome)
+    from search.endings import tell_outcome
+
+    return folder, tell_outcome(folder, outcome, options["as_json"])
 
 
 def _retrain(folder: Any, options: dict[str, Any]) -> None:
@@ -361,34 +373,6 @@ def _report(folder: Any) -> Path:
     return reports.write(folder.path)
 
 
-def _print_outcome(folder: Any, outcome: Any) -> int:
-    """Say how the search ended; the exit code."""
-    if outcome.bug:
-        click.echo(
-            f"{outcome.bug}\nThe last trials all ended with this error, so the search was stopped. Once it is mended: "
-            f"winnow resume {folder.path}",
-            err=True,
-        )
-        return FAILED
-    if outcome.interrupted:
-        click.echo(
-            f"interrupted after {outcome.wall_seconds:.0f} s; nothing is lost. Go on with: winnow resume {folder.path}",
-            err=True,
-        )
-        return INTERRUPTED
-    why = "time budget used up" if outcome.out_of_time else "search complete"
-    click.echo(f"{why} after {outcome.wall_seconds:.0f} s")
-    return DONE
-
-
-def _print_end(folder: Any, next_command: str | None = None) -> None:
-    """The table of winners, where everything lies, and what to type next."""
-    import reports
-
-    reports.show(folder.path, _console())
-    click.echo(f"next     {next_command or f'winnow show {folder.path}'}")
-
-
 def _devices(options: dict[str, Any]) -> Any:
     from search.devices import Devices
 
@@ -407,7 +391,7 @@ def _source(options: dict[str, Any], default: Path | None) -> Any:
 def _view(options: dict[str, Any]) -> Any:
     from search.progress import make_view
 
-    return make_view(_console(), options["quiet"])
+    return make_view(_console(), options["quiet"], options.get("as_json", False))
 
 
 def _console() -> Any:

@@ -117,7 +117,7 @@ def retrain(
                 f"retraining {len(candidates)} configurations, {settings.retrain.seeds} seeds each, on train + validation"
             )
             job = _job(folder, plan, settings)
-            return run_retraining(ray, folder, candidates, settings, data, job, plan.per_trial, view.message)
+            return run_retraining(ray, folder, candidates, settings, data, job, plan.per_trial, view.progress)
 
 
 def check_models(space: Space, data: ImageData) -> None:

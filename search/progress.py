@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -27,7 +29,9 @@ STATUS_STYLES = {
 }
 
 
-def make_view(console: Console, quiet: bool) -> View:
+def make_view(console: Console, quiet: bool, as_json: bool = False) -> View:
+    if as_json:
+        return JsonView(console)
     if quiet:
         return View(console)
     return LiveView(console) if console.is_terminal else PlainView(console)
@@ -59,8 +63,47 @@ class View:
     def step(self, text: str) -> None:
         """What is being done now, before and after the search proper."""
 
+    def progress(self, text: str) -> None:
+        """One more piece of work is done."""
+
     def message(self, text: str) -> None:
-        self.console.print(text, highlight=False)
+        """Something that went wrong, or that a person should know."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class JsonView(View):
+    """One JSON object per line on standard output: `started`, `epoch`, `ended`, `message`, and what the commands add."""
+
+    def on_event(self, event: Event) -> None:
+        facts: dict[str, Any] = {"trial": event.number}
+        if event.kind == "started":
+            facts["config"] = event.config
+        elif event.kind == "epoch":
+            facts |= event.record
+        else:
+            facts |= {"status": event.status, "value": event.value}
+            if "error" in event.record:
+                facts["error"] = event.record["error"]
+        self.emit(event.kind, **facts)
+
+    def step(self, text: str) -> None:
+        self.emit("message", text=text)
+
+    def progress(self, text: str) -> None:
+        self.emit("message", text=text)
+
+    def message(self, text: str) -> None:
+        self.emit("message", text=text)
+
+    def emit(self, kind: str, **facts: Any) -> None:
+        """NaN and infinity are null: JSON knows neither."""
+        emit_json(self.console, {"event": kind, "time": round(time.time(), 3), **facts})
+
+
+def emit_json(console: Console, facts: dict[str, Any]) -> None:
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()}
+    console.file.write(json.dumps(finite, default=str) + "\n")
+    console.file.flush()
 
 
 class PlainView(View):
@@ -81,8 +124,8 @@ class PlainView(View):
     def step(self, text: str) -> None:
         self.message(text)
 
-    def message(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+    def progress(self, text: str) -> None:
+        self.message(text)
 
 
 class LiveView(View):
@@ -117,6 +160,9 @@ class LiveView(View):
     def step(self, text: str) -> None:
         self._step = text
 
+    def progress(self, text: str) -> None:
+        self.message(text)
+
     def render(self) -> RenderableType:
         parts: list[RenderableType] = []
         if self.ledger is not None:
@@ -129,9 +175,12 @@ class LiveView(View):
         assert self.ledger is not None
         text = Text()
         for status, style in STATUS_STYLES.items():
-            count = len(self.ledger.open_trials) if status == "running" else self.ledger.counts.get(status, 0)
+            count = len(self.ledger.started_trials) if status == "running" else self.ledger.counts.get(status, 0)
             if count:
                 text.append(f"{count} {status.replace('_', ' ')}  ", style=style)
+        waiting = len(self.ledger.open_trials) - len(self.ledger.started_trials)
+        if waiting:
+            text.append(f"{waiting} waiting for their first epoch  ", style="dim")
         return text
 
     def _bar(self) -> RenderableType:
@@ -174,7 +223,9 @@ class LiveView(View):
         for number, (config, values) in list(self._running.items())[:12]:
             epochs = f"{len(values)}/{config['epochs']}"
             last = f"{values[-1]:.4f}" if values else "-"
-            table.add_row(f"trial {number}", epochs, sparkline(values), last, Text(describe(config), style="dim"))
+            curve = Text(sparkline(values)) if values else Text("waiting", style="dim")
+            about = Text(describe(config), style="dim", no_wrap=True, overflow="ellipsis")
+            table.add_row(f"trial {number}", epochs, curve, last, about)
         if len(self._running) > 12:
             table.add_row("", "", "", "", f"and {len(self._running) - 12} more")
         return table

@@ -17,6 +17,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leave CUDA_VISIBLE_DEVICES alone in workers without a GPU
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours lets the running epochs end
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a report of a failure has no metric
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the study is the truth; Tune's own snapshot is never read
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a config mean the same in a worker

@@ -68,10 +68,11 @@ def _allow_short_names(config: Json, definitions: Json) -> None:
         union["anyOf"] = [*union.pop("oneOf"), {"enum": names}]
     data = definitions["Data"]
     config["properties"]["data"] = {"anyOf": [config["properties"]["data"], data["properties"]["name"]]}
-    augment = data["properties"]["augment"]
-    steps = [*_family(_members(augment["items"]), definitions)]
-    augment["items"] = {"anyOf": [*augment["items"]["oneOf"], {"enum": steps}]}
-    data["properties"]["augment"] = {"anyOf": [augment, {"enum": [*schema.AUGMENTATION_PRESETS, *steps]}]}
+    for owner in (data, definitions["ExtraCopies"]):
+        augment = owner["properties"]["augment"]
+        steps = [*_family(_members(augment["items"]), definitions)]
+        augment["items"] = {"anyOf": [*augment["items"]["oneOf"], {"enum": steps}]}
+        owner["properties"]["augment"] = {"anyOf": [augment, {"enum": [*schema.AUGMENTATION_PRESETS, *steps]}]}
 
 
 def _families(definition: Json, definitions: Json) -> dict[str, dict[str, str]]:

@@ -23,6 +23,12 @@ def bench(*arguments: str) -> int:
     return int(cli.main(args=["bench-recipes", *arguments, "--quiet", "--num-cpus", "2"], standalone_mode=False))
 
 
+def results(output: Path) -> dict[str, float]:
+    """Test accuracy by recipe."""
+    lines = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
+    return {line["recipe"]: line["test_accuracy"] for line in lines}
+
+
 def result(recipe: str, seed: int, accuracy: float, **more: Any) -> dict[str, Any]:
     config = catalog.load(f"recipes/{recipe}").example().model_dump(mode="json")
     line = {"recipe": recipe, "seed": seed, "status": "completed", "config": config, "test_accuracy": accuracy}
@@ -107,17 +113,25 @@ def test_runs_skips_goes_on_and_reports(tmp_path: Path, capsys: pytest.CaptureFi
     assert a1["ours"] == pytest.approx(100 * next(r["test_accuracy"] for r in lines if r["recipe"] == "cifar100-a1"))
     assert a1["changed"] == "epochs=2 (not 50), model.head.0=8 (not 1024), model.head.1=null (not 512)"
     assert row(table.to_pylist(), "cifar100-a2")["status"] == "not run"
-    assert {p.name for p in (output / "cifar100-a1-s0").iterdir()} >= {"epochs.jsonl", "predictions.npz", "result.json"}
+    assert {p.name for p in (output / "cifar100-a1-s0").iterdir()} >= {
+        *("epochs.jsonl", "predictions.npz", "result.json", "report.html", "best_epochs.md")
+    }
 
     before = (output / "results.jsonl").read_text()
     assert bench(*arguments) == 0, "everything is done: nothing is trained, the data is not even read"
     assert (output / "results.jsonl").read_text() == before
 
-    (output / "results.jsonl").write_text("\n".join(before.splitlines()[:1]) + "\n")
-    assert bench(*arguments) == 0, "the other one again"
-    again = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
+    lost = [json.loads(line)["recipe"] for line in before.splitlines()][1]
+    (output / "results.jsonl").write_text(before.splitlines()[0] + "\n")
+    assert bench(*arguments) == 0, "the line was lost, the training was not: it is read back"
+    assert (output / f"{lost}-s0" / "result.json").stat().st_mtime < (output / "results.jsonl").stat().st_mtime
     figures = {line["recipe"]: line["test_accuracy"] for line in lines}
-    assert {line["recipe"]: line["test_accuracy"] for line in again} == figures, "the same seed, the same result"
+    assert results(output) == figures
+
+    (output / "results.jsonl").write_text(before.splitlines()[0] + "\n")
+    (output / f"{lost}-s0" / "result.json").unlink()
+    assert bench(*arguments) == 0, "cut short before its test: trained again"
+    assert results(output) == figures, "the same seed, the same result"
 
     with pytest.raises(InputError, match="another config"):
         bench(*arguments, "--set", "optimizer.lr=0.5")

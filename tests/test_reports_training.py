@@ -111,7 +111,11 @@ def test_winnow_train_writes_it_and_stops_early(tmp_path: Path, capsys: pytest.C
     for place in ("curve-loss", "curve-accuracy", "batch-losses", "confusion", "per-class"):
         assert f'data-figure="{place}"' in html
     assert "Best epochs" in html
-    wrong = int(np.count_nonzero(np.load(output / "predictions.npz")["predicted"] != np.load(output / "predictions.npz")["true"]))
+    wrong = int(
+        np.count_nonzero(
+            np.load(output / "predictions.npz")["predicted"] != np.load(output / "predictions.npz")["true"]
+        )
+    )
     assert html.count("taken for") >= min(wrong, 24)
     table = pq.read_table(output / "epochs.parquet")
     assert table.num_rows == result["epochs"]

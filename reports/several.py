@@ -1,0 +1,44 @@
+"""The tables of several runs as one, with the column `run` to tell them apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from reports.run import read
+from reports.schemas import TABLES
+from spaces.errors import InputError
+
+
+def read_runs(folder: Path, table: str) -> pa.Table:
+    """The rows of `table` of every run under `folder`, by name of the run; null where a run has no such parameter.
+
+    A parameter that is a number in one run and text in another becomes text. InputError where there is no run, or no such
+    table.
+    """
+    if table not in TABLES:
+        raise InputError(f"no table {table!r}; there are {', '.join(TABLES)}")
+    paths = sorted(file.parent for file in folder.glob("*/study.yaml"))
+    if not paths:
+        raise InputError(f"{folder}: holds no run (a run is a folder with a study.yaml)")
+    tables = [read(path).table(table).replace_schema_metadata() for path in paths]
+    mixed = _mixed(tables)
+    return pa.concat_tables([_with_text(each, mixed) for each in tables], promote_options="permissive")
+
+
+def _mixed(tables: list[pa.Table]) -> set[str]:
+    """Columns that are text in some of the tables, but not in all that have them."""
+    kinds: dict[str, set[bool]] = {}
+    for table in tables:
+        for field in table.schema:
+            if not pa.types.is_null(field.type):
+                kinds.setdefault(field.name, set()).add(pa.types.is_string(field.type) or pa.types.is_boolean(field.type))
+    return {name for name, of in kinds.items() if len(of) > 1}
+
+
+def _with_text(table: pa.Table, names: set[str]) -> pa.Table:
+    for name in names & set(table.column_names):
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, table.column(name).cast(pa.string()))
+    return table
