@@ -18,13 +18,13 @@ from optuna.pruners import HyperbandPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
-from search.asha import Asha, default_grace_epochs, rung_epochs
+from search.asha import Asha, default_grace_epochs
 from search.draft import Draft
 from search.forecast import ForecastSampler
+from search.pausing import Pausing
 from search.samplers import derive_seed, make_sampler
 
 Params = dict[str, Any]
-
 
 REFERENCE = "winnow"  # the others are compared with it
 
@@ -81,7 +81,7 @@ class WinnowForecast:
         self.seed = seed
         self.study = _new_study()
         self.storage = self.study._storage
-        self.rungs = rung_epochs(default_grace_epochs(EPOCHS), 3.0, EPOCHS)
+        self.rule = Pausing(default_grace_epochs(EPOCHS), 3.0, EPOCHS, "maximize")
         self.paused: set[int] = set()
         self.num_trials = 0
 
@@ -101,12 +101,12 @@ class WinnowForecast:
     def report(self, number: int, epoch: int, value: float) -> bool:
         trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
         self.storage.set_trial_intermediate_value(trial_id, epoch, value)
+        going_on = self.rule.judge(number, epoch, value)
         if epoch == EPOCHS:
             self.study.tell(number, value)
-        elif epoch in self.rungs:
+        elif not going_on:
             self.paused.add(number)
-            return False
-        return epoch < EPOCHS
+        return going_on
 
 
 class StockRay:

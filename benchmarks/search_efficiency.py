@@ -114,7 +114,7 @@ def read_runs(runs_file: Path) -> list[dict[str, Any]]:
 
 def write_summary(bench: LcBench, runs_file: Path, options: argparse.Namespace) -> None:
     runs = read_runs(runs_file)
-    names = [name for name in CONTENDERS if any(run["contender"] == name for run in runs)]
+    names = [name for name in options.only if any(run["contender"] == name for run in runs)]
     halves = {which: summarise(runs, names, half(bench.tasks, which)) for which in ("test", "dev", "all")}
     packages = {name: version(name) for name in ("optuna", "ray", "numpy", "scipy", "onnxruntime")}
     provenance = {

@@ -28,12 +28,13 @@ def read_runs(folder: Path, table: str) -> pa.Table:
 
 
 def _mixed(tables: list[pa.Table]) -> set[str]:
-    """Columns that are text in some of the tables, but not in all that have them."""
-    kinds: dict[str, set[bool]] = {}
+    """Columns whose kinds have nothing in common but text."""
+    kinds: dict[str, set[str]] = {}
     for table in tables:
         for field in table.schema:
             if not pa.types.is_null(field.type):
-                kinds.setdefault(field.name, set()).add(pa.types.is_string(field.type) or pa.types.is_boolean(field.type))
+                number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+                kinds.setdefault(field.name, set()).add("number" if number else str(field.type))
     return {name for name, of in kinds.items() if len(of) > 1}
 
 

@@ -1,30 +1,31 @@
-"""Trains one config, searches many, resumes and retrains; the command line. Importing this costs nothing."""
+"""Searches spaces of networks and uses what was found: the Python API. Importing this costs nothing; its names load when used.
+
+`run(space, ...)` does what `winnow run` does and gives a `Run`; `load_run` opens an earlier one; `load_winner(run)` gives a
+retrained network, ready to predict.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from search.winner import Winner
+    from search.api import Run, SearchFailed, load_run, run
+    from search.winner import Winner, load_winner
 
-__all__ = ["Winner", "load_winner"]
+__all__ = ["Run", "SearchFailed", "Winner", "load_run", "load_winner", "run"]
 
-
-def load_winner(run: Path | str, rank: int = 1) -> Winner:
-    """The retrained winner number `rank` of a run (a folder, or its name under runs/), ready to predict.
-
-    >>> winner = load_winner("runs/digits")                         # doctest: +SKIP
-    >>> winner.predict(images)      # uint8 [N, H, W, C] -> probabilities [N, K]    # doctest: +SKIP
-    """
-    from search.winner import load_winner as load
-
-    return load(run, rank)
+_HOMES = {
+    "Run": "search.api",
+    "SearchFailed": "search.api",
+    "Winner": "search.winner",
+    "load_run": "search.api",
+    "load_winner": "search.winner",
+    "run": "search.api",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Winner":
-        from search.winner import Winner
-
-        return Winner
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -75,7 +75,7 @@ def _pixels(file: Path, winner: Winner) -> tuple[np.ndarray, tuple[int, int] | N
 
 def _size(item: Encoded) -> tuple[int, int]:
     try:
-        with Image.open(item.content) as image:  # type: ignore[arg-type]
+        with Image.open(item.content) as image:
             return image.size
     except FileNotFoundError:
         raise InputError(f"{item.where}: no such file") from None

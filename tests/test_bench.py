@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from reports.recipes import COLUMNS, as_markdown, recipe_rows
 from search.bench import choose
 from search.cli import cli
+from search.session import ray_kept
 from spaces import catalog
 from spaces.errors import InputError
 from tests.cifar import write_some
@@ -96,7 +98,15 @@ def test_patterns_choose_recipes() -> None:
         choose(["cifar100-z9"])
 
 
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    """One Ray for all commands: starting it takes longest."""
+    with ray_kept():
+        yield
+
+
 @pytest.mark.data
+@pytest.mark.usefixtures("ray")
 def test_runs_skips_goes_on_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = write_some(tmp_path / "cifar100.npz", "cifar100", 2)
     output = tmp_path / "bench"

@@ -69,14 +69,19 @@ def test_several_runs_are_their_rows_together(runs, table):
 
 
 def test_a_parameter_of_two_kinds_becomes_text():
-    tables = [pa.table({"a": [1, 2], "b": [1, 2]}), pa.table({"a": ["x"], "b": [0.5]}), pa.table({"c": [1]})]
+    tables = [
+        pa.table({"a": [1, 2], "b": [1, 2]}),
+        pa.table({"a": ["x"], "b": [0.5]}),
+        pa.table({"c": [1]}),
+        pa.table({"a": [True]}),
+    ]
     mixed = _mixed(tables)
     assert mixed == {"a"}
     joined = pa.concat_tables([_with_text(each, mixed) for each in tables], promote_options="permissive")
     assert joined.to_pydict() == {
-        "a": ["1", "2", "x", None],
-        "b": [1.0, 2.0, 0.5, None],
-        "c": [None, None, None, 1],
+        "a": ["1", "2", "x", None, "true"],
+        "b": [1.0, 2.0, 0.5, None, None],
+        "c": [None, None, None, 1, None],
     }
 
 

@@ -1,0 +1,279 @@
+"""`winnow show` and `winnow compare`: what they print, choose and refuse; the events of --json."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from filelock import FileLock
+from rich.console import Console
+
+import reports
+from reports import compare, conditions, words
+from reports.winners import accuracy_difference, accuracy_interval
+from search.asha import Asha
+from search.cli import main
+from search.follow import follow, in_use
+from search.ledger import Event
+from search.progress import JsonView, LiveView, PlainView, View, make_view
+from spaces.errors import InputError
+from tests.make_run import make_run
+
+COLUMNS = ("trial", "optimizer.name", "model.stages.0.filters", "model.dropout", "flag")
+ROWS = [
+    dict(zip(COLUMNS, values, strict=True))
+    for values in [(0, "sgd", 16, 0.0, True), (1, "adam", 32, 0.5, False), (2, "adam", None, None, True), (3, "a or b", 64, 0.1, False)]
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "one")
+
+
+@pytest.fixture
+def winnow(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*arguments: Any, code: int = 0) -> str:
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert end.value.code == code, captured.err
+        return captured.err if code == 2 else captured.out.replace("\u00a0", " ")
+
+    return call
+
+
+# --- conditions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("condition", "trials"),
+    [
+        ("optimizer.name == 'sgd'", [0]),
+        ('optimizer.name != "sgd"', [1, 2, 3]),
+        ("optimizer.name == 'a or b'", [3]),
+        ("model.stages.0.filters >= 32", [1, 3]),
+        ("16 < model.stages.0.filters <= 64 and not flag", [1, 3]),
+        ("optimizer.name == 'adam' or model.dropout == 0", [0, 1, 2]),
+        ("optimizer.name in ['sgd', 'a or b']", [0, 3]),
+        ("`optimizer.name` not in ('sgd',) and (flag or trial > 2)", [2, 3]),
+        ("model.dropout == null", [2]),
+        ("model.dropout is not None", [0, 1, 3]),
+        ("model.dropout > -1", [0, 1, 3]),
+        ("'dam' in optimizer.name", [1, 2]),
+        ("flag", [0, 2]),
+    ],
+)
+def test_conditions(condition, trials):
+    assert [row["trial"] for row in conditions.where(ROWS, COLUMNS, condition)] == trials
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("optimizer.nam == 'sgd'", "did you mean optimizer.name"),
+        ("optimizer.name == sgd", "no column 'sgd'"),
+        ("optimizer.name = 'sgd'", "not understood"),
+        ("trial ==", "not understood"),
+        ("", "not understood"),
+        ("trial", "neither true nor false"),
+        ("trial < 'a'", "cannot be compared"),
+        ("trial + 1 == 2", "is no column and no value"),
+        ("__import__('os').system('true')", "no column '__import__'"),
+        ("().__class__", "is no column and no value"),
+        ("[x for x in [1]]", "no column"),
+        ("trial.__class__ == 1", "no column 'trial.__class__'"),
+        ("'a'.upper() == 'A'", "is no column and no value"),
+        ("flag and (lambda: 1)", "no column 'lambda'"),
+        ("f'{trial}' == '0'", "no column 'f'"),
+        ("column_0 == 1", "no column 'column_0'"),
+        ("(" * 500 + "trial" + ")" * 500, "not understood"),
+    ],
+)
+def test_nothing_else_is_a_condition(condition, words):
+    with pytest.raises(InputError, match=r"--where") as caught:
+        conditions.where(ROWS, COLUMNS, condition)
+    assert words in str(caught.value)
+
+
+def test_sort_puts_nulls_last():
+    assert [row["trial"] for row in conditions.sort(ROWS, COLUMNS, "model.dropout")] == [0, 3, 1, 2]
+    assert [row["trial"] for row in conditions.sort(ROWS, COLUMNS, "-model.dropout")] == [1, 3, 0, 2]
+    with pytest.raises(InputError, match=r"did you mean model\.dropout"):
+        conditions.sort(ROWS, COLUMNS, "model.dropuot")
+
+
+# --- show ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_is_one_line_a_trial_at_80_columns(run, winnow):
+    text = winnow("show", run)
+    assert max(map(len, text.splitlines()[3:-3])) <= 80
+    table = text[text.index("by validation accuracy") :].splitlines()[4:14]
+    best = json.loads(next(r for r in reports.select(run, sort="-objective") if r["status"] == "completed")["config"])
+    assert words.describe(best)[:20] in table[0]
+    assert all(line.split()[0].isdigit() and "cnn" in line for line in table)
+
+
+def test_choose_and_order(run, winnow):
+    text = winnow("show", run, "--where", "optimizer.name == 'sgd'", "--sort", "-optimizer.lr", "--json")
+    rows = [json.loads(line) for line in text.splitlines()]
+    rates = [row["optimizer.lr"] for row in rows]
+    assert rates == sorted(rates, reverse=True)
+    expected = [row for row in reports.read(run).trials.to_pylist() if row["optimizer.name"] == "sgd"]
+    assert sorted(row["trial"] for row in rows) == [row["trial"] for row in expected]
+    table = winnow("show", run, "--where", "optimizer.name == 'sgd'", "--top", "2")
+    assert f"First 2 of {len(rows)} trials" in table
+    assert "No trial is so" in winnow("show", run, "--where", "trial > 999")
+
+
+def test_one_trial_shows_everything(run, winnow):
+    facts = json.loads(winnow("show", run, "--trial", "9", "--json"))
+    assert facts["status"] == "out_of_memory"
+    text = winnow("show", run, "--trial", "17")
+    assert "<b>worker</b> died" in text
+    assert "weight_decay" in text
+    winner = reports.winners_table(run)[0]["trial"]
+    text = winnow("show", run, "--trial", winner)
+    assert text.count("retrained, seed") == 3
+    assert "0 go" in text
+    assert "no such trial" in winnow("show", run, "--trial", "99", code=2)
+    assert "--follow" in winnow("show", run, "--trial", "1", "--follow", code=2)
+
+
+def test_follow_ends_with_the_driver(run):
+    """It draws at least once, again only when something changed, and stops when the lock is free."""
+    console = Console(file=io.StringIO(), width=80)
+    lock = FileLock(run / ".lock")
+    lock.acquire()
+    drawn = iter(["first", "first", "second", "second"])
+
+    def show(paper: Console) -> None:
+        text = next(drawn)
+        if text == "second":
+            lock.release()
+        paper.print(text)
+
+    assert in_use(run)
+    follow(run, console, show, seconds=0.0)
+    assert not in_use(run)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().split() == ["first", "second"]
+
+
+# --- compare ---------------------------------------------------------------------------------------------------------
+
+
+def test_runs_of_one_protocol_are_compared(run, tmp_path, winnow):
+    other = make_run(tmp_path / "other", seed=3)
+    first, second = compare.comparison([reports.read(run), reports.read(other)])
+    assert first["difference"] is None
+    assert second["difference"] == pytest.approx(second["test_accuracy"] - first["test_accuracy"])
+    assert second["difference_low"] < second["difference"] < second["difference_high"]
+    text = winnow("compare", run, other)
+    assert f"other - one: {100 * second['difference']:+.2f} points" in text
+    assert "The seeds differ" in text
+
+
+def test_runs_of_two_protocols_are_not(run, tmp_path, winnow):
+    other = make_run(tmp_path / "other")
+    study = yaml.safe_load((other / "study.yaml").read_text())
+    study["data"]["fingerprint"] = "f" * 16
+    study["settings"]["max_epochs"] = 7
+    (other / "study.yaml").write_text(yaml.safe_dump(study))
+    text = winnow("compare", run, other, code=1)
+    assert "cannot be compared" in text
+    assert "data fingerprint" in text
+    told = json.loads(winnow("compare", run, other, "--json", code=1))
+    assert [row["key"] for row in told["protocol_differences"]] == ["data fingerprint", "epochs"]
+    assert told["protocol_differences"][1]["values"] == [20, 7]
+
+
+def test_compare_without_a_winner_or_a_second_run(run, tmp_path, winnow):
+    searched = make_run(tmp_path / "searched", "searched")
+    assert "searched has no tested winner" in winnow("compare", run, searched)
+    assert "two runs or more" in winnow("compare", run, code=2)
+    assert "no run here" in winnow("compare", run, tmp_path / "absent", code=2)
+
+
+def test_intervals_stay_within_what_is_possible():
+    assert accuracy_interval([0.9638, 0.9833, 0.99])[2] == 1.0
+    assert accuracy_interval([0.0, 0.02, 0.0])[1] == 0.0
+    assert accuracy_interval([0.5]) == (0.5, None, None)
+    assert accuracy_difference([1.0, 0.0], [0.0, 1.0])[1:] == (-1.0, 1.0)
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+CONFIG = json.loads('{"model": {"name": "mlp", "hidden": [8]}, "optimizer": {"name": "adam", "lr": 0.01}, "schedule": {"name": "constant"}, "batch_size": 8, "epochs": 3}')  # fmt: skip
+
+
+class _Ledger:
+    """What the views read of a ledger: two trials are asked for, one of them has an epoch."""
+
+    settings = type("Settings", (), {"trials": 5, "time_budget_seconds": None, "objective": "validation_accuracy"})()
+    asha = Asha(1, 3.0, 3, "maximize")
+    counts: dict[str, int] = {}
+    num_ended = 0
+    best = None
+    open_trials = (0, 1)
+    started_trials = (0,)
+
+
+def test_json_is_one_event_a_line():
+    console = Console(file=io.StringIO(), width=40)
+    view = make_view(console, quiet=True, as_json=True)
+    assert isinstance(view, JsonView)
+    view.step("reading [the] data")
+    view.on_event(Event("started", 3, CONFIG))
+    view.on_event(Event("epoch", 3, CONFIG, record={"epoch": 1, "train_loss": float("nan"), "lr": 0.1}, value=0.5))
+    view.on_event(Event("ended", 3, CONFIG, record={"error": "x" * 300}, status="failed"))
+    assert isinstance(console.file, io.StringIO)
+    events = [json.loads(line) for line in console.file.getvalue().splitlines()]
+    assert [event["event"] for event in events] == ["message", "started", "epoch", "ended"]
+    assert events[0]["text"] == "reading [the] data"
+    assert events[1]["config"] == CONFIG
+    assert (events[2]["trial"], events[2]["train_loss"], events[2]["lr"]) == (3, None, 0.1)
+    assert (events[3]["status"], events[3]["error"]) == ("failed", "x" * 300)
+
+
+@pytest.mark.parametrize(("quiet", "lines"), [(True, ["lost"]), (False, ["step", "progress", "lost"])])
+def test_quiet_says_only_what_went_wrong(quiet, lines):
+    console = Console(file=io.StringIO())
+    view = make_view(console, quiet)
+    assert type(view) is (View if quiet else PlainView)
+    view.step("step")
+    view.progress("progress")
+    view.message("lost")
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().split() == lines
+
+
+def test_a_trial_without_an_epoch_waits():
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    view = LiveView(console)
+    view.watch(_Ledger())  # type: ignore[arg-type]
+    for number in (0, 1):
+        view.on_event(Event("started", number, CONFIG))
+    view.on_event(Event("epoch", 0, CONFIG, value=0.5))
+    console.print(view.render())
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "1 running" in text
+    assert "1 waiting for their first epoch" in text
+    rows = {line.split()[2]: line for line in text.splitlines() if " trial " in line}
+    assert "waiting" in rows["1"]
+    assert "waiting" not in rows["0"]
+
+
+def test_the_shell_completes_commands(monkeypatch, winnow):
+    monkeypatch.setenv("_WINNOW_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "winnow exp")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert winnow() == "plain,export\n"
