@@ -18,7 +18,7 @@ from optuna.pruners import HyperbandPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
-from search.asha import Asha, default_grace_epochs
+from search.asha import Asha, default_grace_epochs, rung_epochs
 from search.draft import Draft
 from search.forecast import ForecastSampler
 from search.pausing import Pausing
@@ -26,6 +26,7 @@ from search.samplers import derive_seed, make_sampler
 
 Params = dict[str, Any]
 
+RUNGS = [*rung_epochs(default_grace_epochs(EPOCHS), 3.0, EPOCHS), EPOCHS]
 REFERENCE = "winnow"  # the others are compared with it
 
 
@@ -59,8 +60,8 @@ class Winnow:
 
     def _make_sampler(self, number: int) -> BaseSampler:
         if self.sampler == "forecast":
-            return ForecastSampler(derive_seed(self.seed, number), EPOCHS)
-        return make_sampler(self.sampler, self.seed, number)
+            return ForecastSampler(derive_seed(self.seed, number), RUNGS)
+        return make_sampler(self.sampler, self.seed, number, RUNGS)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         self.storage.set_trial_intermediate_value(
@@ -87,7 +88,7 @@ class WinnowForecast:
 
     def ask(self) -> tuple[int, Params]:
         number = self.num_trials
-        sampler = ForecastSampler(derive_seed(self.seed, number), EPOCHS)
+        sampler = ForecastSampler(derive_seed(self.seed, number), RUNGS)
         resumed = sampler.resume(self.study, self.paused)
         if resumed is not None:
             self.paused.discard(resumed)

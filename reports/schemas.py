@@ -103,7 +103,7 @@ TABLES: dict[str, TableSchema] = {
             Column("wall_seconds", "float", "time of the epoch, validation included", "seconds", "not recorded"),
             Column("images_per_second", "float", "training images per second", "images/s", "not recorded"),
             Column("rung", "int", "rung at which the epoch was judged, 0 is the first", null="no rung at this epoch"),
-            Column("decision", "string", "continue or stop", null="no rung at this epoch"),
+            Column("decision", "string", "continue, pause or stop", null="no rung at this epoch"),
             Column("time", "time", "when the epoch ended", null="not recorded"),
             Column("node", "string", "host name", null="not recorded"),
             Column("device", "string", "device of the training", null="not recorded"),

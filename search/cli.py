@@ -89,7 +89,7 @@ search_options = _together(
     click.option("--objective", type=click.Choice(["validation_accuracy", "validation_loss"])),
     click.option(
         "--sampler",
-        type=click.Choice(["tpe", "gp", "random", "qmc"]),
+        type=click.Choice(["forecast", "tpe", "gp", "random", "qmc"]),
         help="Optuna's sampler.  [default: the space's, or tpe]",
     ),
     click.option(

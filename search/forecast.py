@@ -20,7 +20,6 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.asha import default_grace_epochs, rung_epochs
 from search.features import Features
 from search.gaussian import GaussianProcess, best_and_some_others, log_expected_improvement
 
@@ -34,12 +33,14 @@ Array = np.ndarray
 
 
 class ForecastSampler(BaseSampler):
-    """`max_epochs` is the last epoch of a training. A sampler serves one moment: the study must not change in between calls."""
+    """`rungs` are the epochs at which trials are compared, the last epoch of a training at the end.
 
-    def __init__(self, seed: int, max_epochs: int) -> None:
-        self.max_epochs = max_epochs
+    A sampler serves one moment: the study must not change in between calls.
+    """
+
+    def __init__(self, seed: int, rungs: Sequence[int]) -> None:
         self._rng = np.random.default_rng(seed)
-        self._rungs = [*rung_epochs(default_grace_epochs(max_epochs), 3.0, max_epochs), max_epochs]
+        self._rungs = list(rungs)
         self._paused: frozenset[int] = frozenset()
         self._forecast: Forecast | None = None
         self._best_new: tuple[Array, float] | None = None

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -26,6 +27,8 @@ from optuna.trial import TrialState
 from search.asha import Asha, Direction
 from search.draft import Draft
 from search.folder import JsonLines, RunFolder, read_json_lines, repair_journal
+from search.forecast import ForecastSampler
+from search.pausing import Pausing
 from search.samplers import derive_seed, make_sampler
 from search.settings import Settings
 from spaces.errors import InputError
@@ -90,7 +93,8 @@ class Ledger:
         self.settings = settings
         self.image_shape = image_shape
         self.listener = listener
-        self.asha = Asha(settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
+        rule = Pausing if settings.sampler == "forecast" else Asha
+        self.asha = rule(settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
         self.winding_down = False  # no new trials; running ones end their epoch and stay open
         self.exhausted = False  # the sampler finds nothing new in the space
         self.counts: dict[str, int] = {}
@@ -101,6 +105,8 @@ class Ledger:
         self._num_trials = 0
         self._start_from: deque[tuple[str, dict[str, Any]]] = deque()
         self._readopted: deque[Assignment] = deque()
+        self._paused: set[int] = set()
+        self._rungs = [*self.asha.rungs, settings.max_epochs]
         self._failures: Counter[str] = Counter()  # last line of the traceback -> trials
         self._storage, self._study, self._study_id = open_study(folder, settings.direction)
         self._rebuild()
@@ -109,18 +115,25 @@ class Ledger:
     # --- what the searcher and the scheduler call ---------------------------------------------------------------------
 
     def ask(self) -> Assignment | None:
-        """The next trial to run: first the ones an earlier start left open, then new ones; None if there is none now."""
+        """The next trial to run: one that an earlier start left open, a new one, or a paused one; None if there is none now."""
         if self.winding_down:
             return None
         if self._readopted:
             return self._start(self._readopted.popleft())
-        if self.num_asked >= self.settings.trials or self.exhausted:
-            return None
-        assignment = self._ask_study()
-        if assignment is not None:
-            return self._start(assignment)
-        self.exhausted = True
+        sampler = make_sampler(self.settings.sampler, self.settings.seed, self._num_trials, self._rungs)
+        if isinstance(self.asha, Pausing) and (resumed := self._resume_paused(sampler, self.asha)) is not None:
+            return self._start(resumed)
+        if self._may_start:
+            assignment = self._ask_study(sampler)
+            if assignment is not None:
+                return self._start(assignment)
+            self.exhausted = True
         return None
+
+    @property
+    def finished(self) -> bool:
+        """`ask` will give nothing more, whatever the running trials report."""
+        return self.winding_down or not (self._readopted or self._may_start or (self._paused and self._open))
 
     def record(self, number: int, report: dict[str, Any]) -> bool:
         """Write one report of a worker down; True if the trial may go on.
@@ -141,12 +154,17 @@ class Ledger:
         value = math.nan if given is None or report["diverged"] else float(given)
         diverged = not math.isfinite(value)
         going_on = self.asha.judge(number, epoch, value) and not report["last"]
-        record = self._epoch_record(trial, {**report, "diverged": diverged}, "continue" if going_on else "stop")
+        pausing = isinstance(self.asha, Pausing) and not (going_on or diverged or report["last"])
+        decision = "continue" if going_on else "pause" if pausing else "stop"
+        record = self._epoch_record(trial, {**report, "diverged": diverged}, decision)
         self._lines.append(record)
         if not diverged:
             self._set_value(trial, epoch, value)
         self._notify("epoch", trial, record=record, value=value)
-        if not going_on:
+        if pausing:
+            self._paused.add(number)
+            self._notify("paused", trial)
+        elif not going_on:
             self._end(trial, _ending(record), weights_epoch=report["weights_epoch"])
         return going_on and not self.winding_down
 
@@ -180,16 +198,40 @@ class Ledger:
         return list(self._open)
 
     @property
+    def paused_trials(self) -> set[int]:
+        """Open trials that wait at a rung, with their checkpoints, to be resumed or not."""
+        return set(self._paused)
+
+    @property
+    def _may_start(self) -> bool:
+        return self._num_trials < self.settings.trials and not self.exhausted
+
+    @property
     def started_trials(self) -> list[int]:
         """Open trials with at least one epoch."""
         return [number for number, trial in self._open.items() if trial.epoch]
 
     # --- asking ---------------------------------------------------------------------------------------------------------
 
-    def _ask_study(self) -> Assignment | None:
+    def _resume_paused(self, sampler: BaseSampler, rule: Pausing) -> Assignment | None:
+        """The paused trial that the forecast prefers to any other, old or new. With nothing left to start or to finish, all end."""
+        if not isinstance(sampler, ForecastSampler) or (self._may_start and self._start_from):
+            return None
+        among = None if self._may_start else rule.worth_finishing(self._paused)
+        number = sampler.resume(self._study, self._paused, among=among, may_start=self._may_start)
+        if number is not None:
+            self._paused.discard(number)
+            trial = self._open[number]
+            return replace(trial.assignment, recorded=trial.epoch)
+        if not self._may_start and len(self._paused) == len(self._open):
+            for paused in sorted(self._paused):
+                self._end(self._open[paused], "stopped")
+            self._paused.clear()
+        return None
+
+    def _ask_study(self, sampler: BaseSampler) -> Assignment | None:
         """A new trial: a recipe of `start_from` that has not been tried, else the sampler's; None if it finds nothing new."""
         number = self._num_trials
-        sampler = make_sampler(self.settings.sampler, self.settings.seed, number)
         while self._start_from:
             name, raw = self._start_from.popleft()
             draft = Draft(self._study, sampler, number, known=self.space.encode(raw))
@@ -197,7 +239,7 @@ class Ledger:
                 return self._create(draft, config, f"start_from:{name}")
         for attempt in range(MAX_DRAFTS):
             if attempt == MAX_DRAFTS // 2:
-                sampler = make_sampler("random", self.settings.seed, number)
+                sampler = make_sampler("random", self.settings.seed, number, self._rungs)
             draft = Draft(self._study, sampler, number)
             if (config := self._config_of(draft)) is not None:
                 return self._create(draft, config, "sampler")
@@ -334,10 +376,13 @@ class Ledger:
                 self._set_value(trial, epoch, value)
             if line["decision"] == "stop" and epoch >= trial.epoch:
                 self._end(trial, _ending(line), weights_epoch=line.get("weights_epoch"))
+        waiting = [self._open[assignment.number] for assignment in self._readopted if assignment.number in self._open]
+        pausing = isinstance(self.asha, Pausing)
+        self._paused = {t.assignment.number for t in waiting if pausing and t.epoch in self.asha.rungs}
         self._readopted = deque(
-            replace(assignment, recorded=self._open[assignment.number].epoch)
-            for assignment in self._readopted
-            if assignment.number in self._open
+            replace(trial.assignment, recorded=trial.epoch)
+            for trial in waiting
+            if trial.assignment.number not in self._paused
         )
 
 

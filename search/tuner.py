@@ -178,7 +178,7 @@ class StudySearcher(OfThisProcess, Searcher):
             if assignment is not None:
                 self.numbers[trial_id] = assignment.number
                 return {"assignment": json.dumps(asdict(assignment))}
-        return Searcher.FINISHED
+        return Searcher.FINISHED if self.ledger.finished else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self.brakes.running.discard(trial_id)
@@ -237,4 +237,5 @@ REPORTED = (
 
 
 def _trial_name(trial: Trial) -> str:
-    return "trial-" + str(json.loads(trial.config["assignment"])["number"])
+    # A paused trial comes back under its own number as another trial of Tune's.
+    return f"trial-{json.loads(trial.config['assignment'])['number']}-{trial.trial_id}"

@@ -254,7 +254,7 @@ class SearchSettings(Strict):
 
     trials: Count = 50
     objective: Literal["validation_accuracy", "validation_loss"] = "validation_accuracy"
-    sampler: Literal["tpe", "gp", "random", "qmc"] = "tpe"
+    sampler: Literal["forecast", "tpe", "gp", "random", "qmc"] = "tpe"
     grace_epochs: Count | None = None
     """First rung; None: a sixteenth of the epochs, at least 1."""
     reduction_factor: Annotated[float, Field(gt=1.0)] = 3.0

@@ -21,6 +21,8 @@ from search.forecast import NUM_FIRST_TRIALS, ForecastSampler
 from search.gaussian import GaussianProcess, log_expected_improvement
 from search.pausing import Pausing
 
+RUNGS = [3, 9, 27, 50]
+
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "float": FloatDistribution(-1.0, 3.0),
     "log": FloatDistribution(1e-5, 1e-1, log=True),
@@ -118,7 +120,7 @@ def test_log_expected_improvement_is_that_of_the_textbook_and_finite_far_away() 
 
 def test_a_suggestion_is_a_function_of_seed_and_study() -> None:
     study = _study([({"x": i / 12, "log": 10 ** -(1 + i % 4)}, {3: math.sin(i / 4)}) for i in range(12)])
-    drafts = [_draft(study, ForecastSampler(seed, 50)) for seed in (7, 7, 8)]
+    drafts = [_draft(study, ForecastSampler(seed, RUNGS)) for seed in (7, 7, 8)]
     assert drafts[0] == drafts[1]
     assert drafts[0] != drafts[2]
 
@@ -132,28 +134,28 @@ def test_suggestions_move_towards_good_values(direction: str) -> None:
         loss = (x - 0.7) ** 2 + (power - 3) ** 2 / 16
         rows.append(({"x": x, "log": 10**-power}, {3: sign * (0.5 - loss), 50: sign * (0.9 - loss)}))
     study = _study(rows, direction)
-    found = [_draft(study, ForecastSampler(seed, 50))["x"] for seed in range(5)]
+    found = [_draft(study, ForecastSampler(seed, RUNGS))["x"] for seed in range(5)]
     assert abs(np.median(found) - 0.7) < 0.1
 
 
 def test_the_first_trials_are_spread_and_need_no_values() -> None:
     study = _study([({"x": 0.5, "log": 1e-3}, {})])
-    drafts = [_draft(study, ForecastSampler(seed, 50)) for seed in range(20)]
+    drafts = [_draft(study, ForecastSampler(seed, RUNGS)) for seed in range(20)]
     assert np.mean([abs(params["x"] - 0.5) for params in drafts]) > 0.28  # 0.25 for uniform ones
 
 
 def test_of_the_paused_trials_the_promising_one_is_resumed() -> None:
     rows = [({"x": x, "log": 1e-3}, {3: 0.5 - (x - 0.5) ** 2}) for x in np.linspace(0, 1, 11)]
     study = _study(rows, state=TrialState.RUNNING)
-    resumed = ForecastSampler(0, 50).resume(study, range(11), may_start=False)
+    resumed = ForecastSampler(0, RUNGS).resume(study, range(11), may_start=False)
     assert resumed in (4, 5, 6)
-    assert ForecastSampler(0, 50).resume(study, range(11), among=[0, 1], may_start=False) in (0, 1)
-    assert ForecastSampler(0, 50).resume(study, []) is None
+    assert ForecastSampler(0, RUNGS).resume(study, range(11), among=[0, 1], may_start=False) in (0, 1)
+    assert ForecastSampler(0, RUNGS).resume(study, []) is None
 
 
 def test_nothing_is_resumed_before_the_first_trials_have_started() -> None:
     study = _study([({"x": 0.5, "log": 1e-3}, {3: 0.5})] * (NUM_FIRST_TRIALS - 1), state=TrialState.RUNNING)
-    assert ForecastSampler(0, 50).resume(study, [0]) is None
+    assert ForecastSampler(0, RUNGS).resume(study, [0]) is None
 
 
 def test_failed_trials_count_as_the_worst() -> None:
@@ -161,7 +163,7 @@ def test_failed_trials_count_as_the_worst() -> None:
     for x in np.linspace(0.6, 1, 6):
         study.add_trial(_trial({"x": float(x), "log": 1e-3}, state=TrialState.FAIL))
     study.add_trial(_trial({"x": 0.2, "log": 1e-3}, {3: 0.1}, TrialState.PRUNED))
-    found = [_draft(study, ForecastSampler(seed, 50))["x"] for seed in range(5)]
+    found = [_draft(study, ForecastSampler(seed, RUNGS))["x"] for seed in range(5)]
     assert np.median(found) < 0.6
 
 

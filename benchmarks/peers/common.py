@@ -26,7 +26,9 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 class Images(Dataset):
     """uint8 [N, H, W, 3] and labels [N], each image through PIL and `transform` when it is asked for."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, transform: Callable[[Image.Image], torch.Tensor]) -> None:
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray, transform: Callable[[Image.Image], torch.Tensor]
+    ) -> None:
         self.images, self.labels, self.transform = images, labels, transform
 
     def __len__(self) -> int:
@@ -90,7 +92,9 @@ def make_optimizer(config: Config, net: nn.Module) -> torch.optim.Optimizer:
     return classes[config.optimizer.name](net.parameters(), **keys)
 
 
-def make_scheduler(config: Config, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+def make_scheduler(
+    config: Config, optimizer: torch.optim.Optimizer, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
     """The schedules that `cifar10-cnn` searches over, stepped per batch."""
     schedulers = torch.optim.lr_scheduler
     if config.schedule.name == "cosine":

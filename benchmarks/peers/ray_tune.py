@@ -32,7 +32,9 @@ class Log(tune.Callback):
     def __init__(self, path: Path) -> None:
         self.path, self.started = path, time.time()
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         record = {"seconds": time.time() - self.started, "trial": trial.trial_id}
         record |= {"epoch": result["epoch"], "accuracy": result["accuracy"]}
         with self.path.open("a") as lines:
