@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 SECONDS_BETWEEN = 2.0
+PATIENCE = 3  # looks at a free lock before a driver counts as gone: `winnow run` lets it go between search and retraining
 
 
 def follow(path: Path, console: Console, show: Callable[[Console], None], seconds: float = SECONDS_BETWEEN) -> None:
@@ -21,24 +22,27 @@ def follow(path: Path, console: Console, show: Callable[[Console], None], second
         _follow_plainly(path, console, show, seconds)
         return
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        while True:
-            working = in_use(path)
+        for _ in _looks(path, seconds):
             live.update(Text.from_ansi(_drawn(console, show)), refresh=True)
-            if not working:
-                break
-            time.sleep(seconds)
     console.print("Nobody works on this run now.")
 
 
 def _follow_plainly(path: Path, console: Console, show: Callable[[Console], None], seconds: float) -> None:
     before = None
-    while True:
-        working = in_use(path)
+    for _ in _looks(path, seconds):
         text = _drawn(console, show)
         if text != before:
             console.print(text, end="", markup=False, soft_wrap=True)
             before = text
-        if not working:
+
+
+def _looks(path: Path, seconds: float) -> Iterator[None]:
+    """One look after the other, until the driver that was there has gone; a single one where there was none."""
+    free = 0 if in_use(path) else PATIENCE
+    while True:
+        yield
+        free = 0 if in_use(path) else free + 1
+        if free >= PATIENCE:
             return
         time.sleep(seconds)
 

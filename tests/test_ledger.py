@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections import Counter
 
 import optuna
 import pytest
@@ -140,11 +141,12 @@ def test_an_epoch_told_twice_counts_once(tmp_path, space):
     assert len(list(read_json_lines(folder.epochs))) == 1
 
 
-@hypothesis_settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(crashes=st.lists(st.integers(0, 30), min_size=1, max_size=4))
-def test_crashes_change_nothing(tmp_path_factory, space, crashes):
+@pytest.mark.parametrize("sampler", ["tpe", "forecast"])
+def test_crashes_change_nothing(tmp_path_factory, space, sampler, crashes):
     """With one worker, a search that was killed again and again equals the undisturbed one, trial by trial."""
-    settings = settings_for(space, trials=8, seed=3)
+    settings = settings_for(space, trials=8, seed=3, sampler=sampler)
     undisturbed = make_folder(tmp_path_factory.mktemp("a"), space, settings)
     run_to_the_end(Ledger(undisturbed, space, settings, SHAPE))
     killed = make_folder(tmp_path_factory.mktemp("b"), space, settings)
@@ -267,3 +269,24 @@ def test_a_lock_left_by_a_killed_driver_is_no_obstacle(tmp_path, space):
     (folder.path / "study.journal.lock").symlink_to("where/the/run/was/before")
     run_to_the_end(Ledger(folder, space, settings, SHAPE))
     assert len(study_of(folder).trials) == 1
+
+
+def test_paused_trials_are_resumed_or_ended(tmp_path, space):
+    """With the forecast sampler a trial hands its worker back at every rung; at the end none is left open."""
+    settings = settings_for(space, trials=10, sampler="forecast")
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    starts = []
+    while (assignment := ledger.ask()) is not None:
+        starts.append(assignment.number)
+        for epoch in range(assignment.recorded + 1, assignment.config["epochs"] + 1):
+            if not ledger.record(assignment.number, report(assignment, epoch)):
+                break
+        assert epoch in [*ledger.asha.rungs, 9]
+    assert ledger.finished
+    assert sorted(set(starts)) == list(range(10))
+    assert len(starts) > 10  # some were resumed
+    states = Counter(trial.state.name for trial in study_of(folder).trials)
+    assert set(states) == {"COMPLETE", "PRUNED"}
+    decisions = Counter(line["decision"] for line in read_json_lines(folder.epochs))
+    assert decisions["pause"] == len(starts) - states["COMPLETE"]

@@ -148,15 +148,15 @@ def test_one_trial_shows_everything(run, winnow):
 
 
 def test_follow_ends_with_the_driver(run):
-    """It draws at least once, again only when something changed, and stops when the lock is free."""
+    """It draws at least once, again only when something changed, and stops when the lock stays free."""
     console = Console(file=io.StringIO(), width=80)
     lock = FileLock(run / ".lock")
     lock.acquire()
-    drawn = iter(["first", "first", "second", "second"])
+    drawn = iter(["first", "first", "second", "second", "third"])
 
     def show(paper: Console) -> None:
         text = next(drawn)
-        if text == "second":
+        if text == "second" and lock.is_locked:
             lock.release()
         paper.print(text)
 
@@ -164,7 +164,7 @@ def test_follow_ends_with_the_driver(run):
     follow(run, console, show, seconds=0.0)
     assert not in_use(run)
     assert isinstance(console.file, io.StringIO)
-    assert console.file.getvalue().split() == ["first", "second"]
+    assert console.file.getvalue().split() == ["first", "second", "third"]
 
 
 # --- compare ---------------------------------------------------------------------------------------------------------
