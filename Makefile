@@ -18,7 +18,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	$(BIN)/winnow run digits --replace --name demo
+	$(BIN)/winnow run digits
 
 test: lint
 	$(BIN)/python -m pytest

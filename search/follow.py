@@ -13,7 +13,9 @@ from rich.live import Live
 from rich.text import Text
 
 SECONDS_BETWEEN = 2.0
-PATIENCE = 3  # looks at a free lock before a driver counts as gone: `winnow run` lets it go between search and retraining
+PATIENCE = (
+    3  # looks at a free lock before a driver counts as gone: `winnow run` lets it go between search and retraining
+)
 
 
 def follow(path: Path, console: Console, show: Callable[[Console], None], seconds: float = SECONDS_BETWEEN) -> None:
