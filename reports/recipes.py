@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,8 @@ PROTOCOL = (
     "percent, ours as the mean over n seeds with its 95 % interval (Student's t; none for one seed); difference: ours "
     "less published. Minutes and images/s are of one training."
 )
+
+_PARTS = re.compile(r"(\D*)(\d*)")
 
 # Columns of recipes.parquet: name and Arrow type.
 COLUMNS: dict[str, str] = {
@@ -60,9 +63,10 @@ def write_table(folder: Path) -> Path:
 
 
 def recipe_rows(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A dict keyed as COLUMNS for every recipe with a published figure, in the order of the catalog."""
+    """A dict keyed as COLUMNS for every recipe with a published figure, in the order of the published rows."""
     spaces = [space for name in catalog.recipe_names() if (space := catalog.load(name)).reference]
-    return [_row(space, [line for line in results if line["recipe"] == space.name]) for space in spaces]
+    rows = [_row(space, [line for line in results if line["recipe"] == space.name]) for space in spaces]
+    return sorted(rows, key=lambda row: [(text, int("0" + number)) for text, number in _PARTS.findall(row["row"])])
 
 
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:

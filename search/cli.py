@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from search.commands import COMMANDS
+from search.options import (
+    data_options,
+    device_options,
+    json_option,
+    retrain_options,
+    run_options,
+    search_options,
+    space_options,
+)
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -48,87 +57,6 @@ def cli() -> None:
     """
 
 
-Option = Callable[[Any], Any]
-
-
-def _together(*options: Option) -> Option:
-    def add(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-space_options = _together(
-    click.argument("space"),
-    click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="PATH=VALUE",
-        help="Override any key, e.g. --set optimizer.lr=0.01; may be repeated.",
-    ),
-)
-data_options = _together(
-    click.option(
-        "--data-dir",
-        type=click.Path(path_type=Path),
-        envvar="WINNOW_DATA_DIR",
-        help="Where cifar10 and cifar100 are stored.  [default: data]",
-    ),
-    click.option("--download", is_flag=True, help="Download the data set if it is not there."),
-)
-run_options = _together(
-    click.option("--name", help="Name of the run folder.  [default: the space's]"),
-    click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), show_default=True),
-)
-search_options = _together(
-    click.option("--trials", type=click.IntRange(min=1), help="How many trials to run.  [default: the space's]"),
-    click.option("--time-budget", metavar="TIME", help="Stop in order after this long: 90s, 5m, 2h."),
-    click.option("--objective", type=click.Choice(["validation_accuracy", "validation_loss"])),
-    click.option(
-        "--sampler",
-        type=click.Choice(["forecast", "tpe", "gp", "random", "qmc"]),
-        help="Optuna's sampler.  [default: the space's, or tpe]",
-    ),
-    click.option(
-        "--grace-epochs", type=click.IntRange(min=1), help="First rung of ASHA.  [default: a sixteenth of the epochs]"
-    ),
-    click.option(
-        "--reduction-factor", type=click.FloatRange(min=1, min_open=True), help="Ratio between rungs.  [default: 3]"
-    ),
-    click.option(
-        "--seed",
-        type=click.IntRange(min=0),
-        default=0,
-        show_default=True,
-        help="Fixes splits, suggestions, initial weights and data order.",
-    ),
-)
-retrain_options = _together(
-    click.option(
-        "--top",
-        type=click.IntRange(min=1),
-        help="How many of the best configs to retrain.  [default: the space's, or 3]",
-    ),
-    click.option(
-        "--seeds", type=click.IntRange(min=1), help="How many fresh seeds each.  [default: the space's, or 3]"
-    ),
-)
-device_options = _together(
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
-    click.option("--concurrent", type=click.IntRange(min=1), help="Trials at once."),
-    click.option("--cpus-per-trial", type=click.IntRange(min=1)),
-    click.option("--gpus-per-trial", type=click.FloatRange(min=0), help="A fraction shares a GPU between trials."),
-    click.option("--num-cpus", type=click.IntRange(min=1), help="CPUs to use on this machine.  [default: all]"),
-    click.option("--num-gpus", type=click.IntRange(min=0), help="GPUs to use on this machine.  [default: all]"),
-    click.option("--address", metavar="ADDR", help="A running Ray cluster: auto, or host:port."),
-    click.option("--quiet", is_flag=True, help="No progress view."),
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="One event per line on standard output, as JSON.")
-
-
 @cli.command()
 @space_options
 @run_options
@@ -144,12 +72,12 @@ def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 
     with ray_kept():
         folder, code = _search(space, overrides, options)
-        if code != DONE:
-            return code
-        _retrain(folder, options)
+        if code == DONE:
+            _retrain(folder, options)
     _report(folder)
-    tell_end(folder, options)
-    return DONE
+    if code == DONE:
+        tell_end(folder, options)
+    return code
 
 
 @cli.command()
@@ -165,10 +93,9 @@ def search(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 
     folder, code = _search(space, overrides, options)
     _report(folder)
-    if code != DONE:
-        return code
-    tell_end(folder, options, next_command=f"winnow retrain {folder.path}")
-    return DONE
+    if code == DONE:
+        tell_end(folder, options, next_command=f"winnow retrain {folder.path}")
+    return code
 
 
 @cli.command()
@@ -195,10 +122,9 @@ def resume(run: str, **options: Any) -> int:
         )
     code = tell_outcome(folder, outcome, options["as_json"])
     _report(folder)
-    if code != DONE:
-        return code
-    tell_end(folder, options, next_command=f"winnow retrain {folder.path}")
-    return DONE
+    if code == DONE:
+        tell_end(folder, options, next_command=f"winnow retrain {folder.path}")
+    return code
 
 
 @cli.command()

@@ -210,9 +210,10 @@ def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
 
 @contextmanager
 def _ray(view: View, devices: Devices, address: str | None) -> Iterator[Any]:
-    from search.session import ray_session
+    from search.session import is_running, ray_session
 
-    view.step("starting Ray")
+    if not is_running():
+        view.step("starting Ray")
     with ray_session(devices.num_cpus, devices.num_gpus, address) as ray:
         yield ray
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,6 +71,11 @@ def ray_kept() -> Iterator[None]:
 
 
 _kept = False
+
+
+def is_running() -> bool:
+    """Whether this process has a Ray; does not import it."""
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
 def _import_ray() -> Any:

@@ -108,7 +108,7 @@ def test_an_unwritable_place(tmp_path, refused):
         (["train", "recipes/cifar10-baseline"], ["--download"]),
         (["nonsense"], ["nonsense"]),
     ],
-    ids=lambda value: " ".join(value) if value and value[0] not in "" and len(value) < 5 else "",
+    ids=lambda value: " ".join(value),
 )
 def test_bad_commands(tmp_path, refused, arguments, expected):
     message = refused(*arguments)
@@ -134,7 +134,14 @@ def test_train_writes_and_repeats(tmp_path, winnow, refused):
     assert whole.returncode == 0, whole.stderr
     assert "test accuracy" in whole.stdout
     written = sorted(path.name for path in (tmp_path / "whole").iterdir())
-    assert written == ["checkpoint.pt", "config.yaml", "epochs.jsonl", "predictions.npz", "result.json", "weights.pt"]
+    assert set(written) >= {
+        "checkpoint.pt",
+        "config.yaml",
+        "epochs.jsonl",
+        "predictions.npz",
+        "result.json",
+        "weights.pt",
+    }
     again = winnow("train", "whole/config.yaml", "--threads", "1", "--seed", "3", "--output", "again")
     figures = [line.split("lr")[0] for line in whole.stdout.splitlines() if line.startswith("epoch")]
     assert len(figures) == 3
