@@ -25,7 +25,6 @@ def version(package: str = "winnow-search") -> str:
 
 def hardware() -> dict[str, Any]:
     return {
-        "node": platform.node(),
         "platform": platform.platform(),
         "processor": _processor(),
         "num_cpus": available_cpus(),
