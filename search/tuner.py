@@ -23,7 +23,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from search.ledger import Ledger
-from search.worker import Job, run_trial
+from search.worker import EPOCH_FIGURES, Job, run_trial
 
 if TYPE_CHECKING:
     from search.training.data import ImageData
@@ -217,23 +217,7 @@ class LedgerScheduler(OfThisProcess, FIFOScheduler):
         """Tune starts the trial again, from its own checkpoint, as often as WORKER_LOSSES_ALLOWED says."""
 
 
-REPORTED = (
-    "status",
-    "error",
-    "epoch",
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-    "lr",
-    "wall_seconds",
-    "images_per_second",
-    "diverged",
-    "last",
-    "weights_epoch",
-    "node",
-    "device",
-)
+REPORTED = ("status", "error", *EPOCH_FIGURES, "node", "device")
 
 
 def _trial_name(trial: Trial) -> str:

@@ -19,6 +19,21 @@ if TYPE_CHECKING:
     from search.training.data import ImageData
 
 
+EPOCH_FIGURES = (
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "lr",
+    "wall_seconds",
+    "images_per_second",
+    "diverged",
+    "last",
+    "weights_epoch",
+)
+
+
 @dataclass(frozen=True)
 class Job:
     """What all trials of a search share."""
@@ -96,20 +111,7 @@ def _epochs(assignment: dict[str, Any], data: ImageData, job: Job) -> Iterator[d
 
 def epoch_figures(result: Any) -> dict[str, Any]:
     """The JSON-able part of an EpochResult."""
-    names = (
-        "epoch",
-        "train_loss",
-        "train_accuracy",
-        "validation_loss",
-        "validation_accuracy",
-        "lr",
-        "wall_seconds",
-        "images_per_second",
-        "diverged",
-        "last",
-        "weights_epoch",
-    )
-    return {name: getattr(result, name) for name in names}
+    return {name: getattr(result, name) for name in EPOCH_FIGURES}
 
 
 def device_name(device: torch.device) -> str:

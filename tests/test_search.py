@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,6 +41,21 @@ def space(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "quick.yaml").write_text(QUICK)
     return tmp_path / "quick.yaml"
+
+
+@pytest.fixture(scope="module")
+def one_trial(shared_ray, tmp_path_factory) -> Path:
+    """A finished search of one trial; tests copy it before they do damage."""
+    folder = tmp_path_factory.mktemp("one")
+    (folder / "quick.yaml").write_text(QUICK)
+    assert winnow("search", str(folder / "quick.yaml"), "--trials", "1", "--name", "r", "--runs-dir", str(folder)) == 0
+    return folder / "r"
+
+
+@pytest.fixture
+def run(one_trial, tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(one_trial, "runs/r"))
 
 
 def winnow(*arguments: str) -> int:
@@ -223,43 +238,38 @@ def test_ctrl_c_keeps_everything_and_says_how_to_go_on(space):
         assert not trial.intermediate_values or (run / "checkpoints" / f"trial-{trial.number:05d}.pt").exists()
 
 
-def test_a_full_disk_ends_in_order_and_can_be_mended(shared_ray, space, capsys):
+def test_a_full_disk_ends_in_order_and_can_be_mended(run, capsys):
     """A limit on the size of files stands in for the full disk: the write fails with an OSError just the same."""
-    assert winnow("search", "quick.yaml", "--trials", "1", "--name", "full") == 0
-    run = Path("runs/full")
     study = yaml.safe_load((run / "study.yaml").read_text())
     study["settings"]["trials"] = 3
     (run / "study.yaml").write_text(yaml.safe_dump(study))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, ((run / "study.journal").stat().st_size + 2000, hard))
     try:
-        code = winnow("resume", "full")
+        code = winnow("resume", "r")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert code == 2
     assert "cannot write (File too large)" in capsys.readouterr().err
-    assert winnow("resume", "full") == 0
+    assert winnow("resume", "r") == 0
     assert len(study_of(run).trials) == 3
     assert all(trial.state.is_finished() for trial in study_of(run).trials)
 
 
-def test_a_damaged_journal_is_refused(shared_ray, space, capsys):
-    assert winnow("search", "quick.yaml", "--trials", "1", "--name", "bad") == 0
-    with Path("runs/bad/study.journal").open("a") as journal:
+def test_a_damaged_journal_is_refused(run, capsys):
+    with (run / "study.journal").open("a") as journal:
         journal.write("garbage\n")
-    capsys.readouterr()
-    assert winnow("resume", "bad") == 2
+    assert winnow("resume", "r") == 2
     message = capsys.readouterr().err
     assert "study.journal, line" in message
     assert "head -n" in message
 
 
-def test_other_data_is_refused(shared_ray, space, capsys):
-    assert winnow("search", "quick.yaml", "--trials", "1", "--name", "data") == 0
-    study = yaml.safe_load(Path("runs/data/study.yaml").read_text())
+def test_other_data_is_refused(run, capsys):
+    study = yaml.safe_load((run / "study.yaml").read_text())
     study["data"]["fingerprint"] = "0" * 16
-    Path("runs/data/study.yaml").write_text(yaml.safe_dump(study))
-    assert winnow("resume", "data") == 2
+    (run / "study.yaml").write_text(yaml.safe_dump(study))
+    assert winnow("resume", "r") == 2
     assert "not the one this run began with" in capsys.readouterr().err
 
 
@@ -284,4 +294,3 @@ def test_a_lost_worker_is_replaced(shared_ray, space):
     lines = Counter((line["trial"], line["epoch"]) for line in lines_of(run))
     assert max(lines.values()) == 1
     assert set(statuses(run)) <= {"completed", "stopped"}
-    assert json.dumps(sorted(study_of(run).trials[0].intermediate_values))
