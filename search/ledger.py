@@ -14,27 +14,23 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from search.asha import Asha, Direction
+from search.asha import Asha
 from search.draft import Draft
-from search.folder import JsonLines, RunFolder, read_json_lines, repair_journal
+from search.folder import JsonLines, RunFolder, read_json_lines
 from search.forecast import ForecastSampler
 from search.pausing import Pausing
 from search.samplers import derive_seed, make_sampler
 from search.settings import Settings
-from spaces.errors import InputError
+from search.study import Assignment, Event, OpenTrial, open_study
 from spaces.space import Space
 
-STUDY_NAME = "winnow"
 MAX_DRAFTS = 200  # the second half of them random; then the space is taken to hold nothing new
 IDENTICAL_FAILURES = 3  # then it is a bug, and the rest of the budget would only show it again
 
@@ -45,36 +41,6 @@ ENDED_STATES = {
     "out_of_memory": TrialState.FAIL,
     "failed": TrialState.FAIL,
 }
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """One trial as a worker gets it; `recorded` epochs of it are in the study already."""
-
-    number: int
-    seed: int
-    config: dict[str, Any]
-    recorded: int = 0
-    source: str = "sampler"
-
-
-@dataclass
-class OpenTrial:
-    assignment: Assignment
-    epoch: int = 0
-    values: dict[int, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something a person who watches would like to see: `started`, `epoch` or `ended`."""
-
-    kind: str
-    number: int
-    config: dict[str, Any]
-    record: dict[str, Any] = field(default_factory=dict)
-    status: str | None = None
-    value: float | None = None
 
 
 class Ledger:
@@ -384,20 +350,6 @@ class Ledger:
             for trial in waiting
             if trial.assignment.number not in self._paused
         )
-
-
-def open_study(folder: RunFolder, direction: Direction) -> tuple[JournalStorage, optuna.Study, int]:
-    """To be called under the lock of the run."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    repair_journal(folder.journal)
-    # Optuna's own lock is a link that a killed driver leaves behind; in a folder that was moved since, Optuna waits for it for ever.
-    Path(f"{folder.journal}.lock").unlink(missing_ok=True)
-    try:
-        storage = JournalStorage(JournalFileBackend(str(folder.journal)))
-        study = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True)
-    except OSError as error:
-        raise InputError(f"{folder.journal}: cannot be opened ({error.strerror or error})") from error
-    return storage, study, storage.get_study_id_from_name(STUDY_NAME)
 
 
 def _ending(record: dict[str, Any]) -> str:

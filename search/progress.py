@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from reports.words import describe
-from search.ledger import Event, Ledger
+from search.ledger import Ledger
+from search.study import Event
 
 SPARKS = "▁▂▃▄▅▆▇█"
 STATUS_STYLES = {

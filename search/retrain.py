@@ -120,7 +120,7 @@ def choose_candidates(folder: RunFolder, settings: Settings, baseline: dict[str,
 def _completed_trials(folder: RunFolder, settings: Settings) -> list[tuple[int, dict[str, Any], float]]:
     from optuna.trial import TrialState
 
-    from search.ledger import open_study
+    from search.study import open_study
 
     _, study, _ = open_study(folder, settings.direction)
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

@@ -16,9 +16,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from search.folder import RunFolder, create, read_json_lines
-from search.ledger import Assignment, Ledger
+from search.ledger import Ledger
 from search.samplers import SAMPLERS
 from search.settings import Settings, settings_for
+from search.study import Assignment
 from spaces import catalog
 from spaces.space import Space
 

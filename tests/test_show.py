@@ -18,8 +18,8 @@ from reports.winners import accuracy_difference, accuracy_interval
 from search.asha import Asha
 from search.cli import main
 from search.follow import follow, in_use
-from search.ledger import Event
 from search.progress import JsonView, LiveView, PlainView, View, make_view
+from search.study import Event
 from spaces.errors import InputError
 from tests.make_run import make_run
 
