@@ -195,7 +195,7 @@ def test_kill_9_loses_nothing(space):
     process.kill()
     process.communicate()
     known = [(line["trial"], line["epoch"], line["validation_accuracy"]) for line in lines_of(run)]
-    ended = {trial.number: trial.user_attrs["status"] for trial in study_of(run).trials if "status" in trial.user_attrs}
+    ended = {t.number: (t.user_attrs["status"], t.value) for t in study_of(run).trials if "status" in t.user_attrs}
     with (run / "epochs.jsonl").open("a") as lines:
         lines.write('{"phase": "search", "trial": 0, "ep')  # as a power cut leaves it
     with (run / "study.journal").open("a") as journal:
@@ -214,7 +214,10 @@ def test_kill_9_loses_nothing(space):
     trials = study_of(run).trials
     assert len(trials) == 6
     assert all(trial.state.is_finished() for trial in trials)
-    assert all(trials[number].user_attrs["status"] == status for number, status in ended.items())
+    # What had ended, the incumbent among it, has the end and the value that it had.
+    assert {number: (trials[number].user_attrs["status"], trials[number].value) for number in ended} == ended
+    values = [trial.value for trial in trials if trial.value is not None]
+    assert study_of(run).best_value == max(values)
     for trial in trials:
         epochs = [epoch for number, epoch, _ in lines if number == trial.number]
         assert sorted(trial.intermediate_values) == list(range(1, len(epochs) + 1)) == sorted(epochs)
