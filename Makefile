@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-slow lint format lock clean
+.PHONY: setup docs demo test test-slow lint format lock clean
 
 setup: $(READY)
 
@@ -34,6 +34,11 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY)
+	$(BIN)/python -m spaces.docs
+	$(BIN)/python -m search.docs
+	$(BIN)/python -m reports.docs
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-annotate --extra dev --extra export pyproject.toml --output-file requirements.lock

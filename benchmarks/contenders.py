@@ -22,7 +22,8 @@ from search.asha import Asha, default_grace_epochs, rung_epochs
 from search.draft import Draft
 from search.forecast import ForecastSampler
 from search.pausing import Pausing
-from search.samplers import derive_seed, make_sampler
+from search.samplers import make_sampler
+from search.seeds import derive_seed
 
 Params = dict[str, Any]
 

@@ -11,11 +11,25 @@ if TYPE_CHECKING:
 
     from reports.run import RunData
 
-__all__ = ["RunData", "is_training", "read", "read_runs", "select", "show", "winners_table", "write", "write_training"]
+__all__ = [
+    "RunData",
+    "is_training",
+    "read",
+    "read_runs",
+    "select",
+    "show",
+    "winners_table",
+    "write",
+    "write_dataset",
+    "write_training",
+]
 
 
 def read(run: Path | str) -> RunData:
-    """Read a run folder, at any time: during the run, after a crash, before any retrain. InputError where it is none."""
+    """Read a run at any time: during it, after a crash, before any retrain; or its report folder alone, also of an older version.
+
+    `reports.read("runs/first").trials` is an Arrow table, `.trials.to_pandas()` a data frame. InputError where there is no run.
+    """
     from reports.run import read as read_run
 
     return read_run(run)
@@ -26,6 +40,13 @@ def read_runs(folder: Path | str, table: str = "trials") -> pa.Table:
     from reports.several import read_runs as read_all
 
     return read_all(Path(folder), table)
+
+
+def write_dataset(folder: Path | str, output: Path | str) -> None:
+    """All runs under `folder` as one data set, partitioned by `run`: `output`/trials/run=NAME/*.parquet, and so on."""
+    from reports.several import write_dataset as write_all
+
+    write_all(Path(folder), Path(output))
 
 
 def write(run: Path | str) -> Path:

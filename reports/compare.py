@@ -13,7 +13,7 @@ from rich.table import Table
 from reports import words
 from reports.terminal import best_first
 from reports.trials import trial_rows
-from reports.winners import accuracies, accuracy_difference, retrain_groups, winners_table
+from reports.winners import accuracies, accuracy_difference, retrain_rows, winners_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,7 +70,7 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
         trials = trial_rows(run)
         ranked = best_first(run, trials)
         winner = next((row for row in winners_table(run) if row["rank"] == 1), {})
-        values = next((accuracies(lines) for lines in retrain_groups(run) if lines[0].get("rank") == 1), [])
+        values = accuracies([line for line in retrain_rows(run) if line["rank"] == 1])
         if place == 0:
             reference = values
         difference, low, high = (None,) * 3 if place == 0 else accuracy_difference(values, reference)

@@ -18,53 +18,56 @@ This page is made from `reports/schemas.py` by `python -m reports.docs`.
 - `winner.yaml`: the winner's whole config, a recipe that `winnow train` accepts.
 - one Parquet file per table below: {", ".join(f"`{name}`" for name in TABLES)}.
 
-Every table has all of its columns in every run, also where it has no rows; `schema_version` is {SCHEMA_VERSION}. The file metadata
-holds `winnow.schema_version`, `winnow.table`, `winnow.run` and `winnow.provenance` (settings, data fingerprint, versions and hardware
-as JSON). A parameter of the space is a column named by its config path, such as `optimizer.lr`, typed by its domain, and null where the
+Every table has all of its columns in every run, also where it has no rows. The file metadata holds `winnow.schema_version` (now
+{SCHEMA_VERSION}), `winnow.table`, `winnow.run`, and as JSON `winnow.space` and `winnow.provenance` (settings, data fingerprint, versions, hardware).
+A parameter of the space is a column named by its config path, such as `optimizer.lr`, typed by its domain, and null where the
 parameter was not active in that trial.
 
+The HTML file shows nothing that these tables do not hold: a test makes it from the Parquet files alone and holds the two equal.
+
 ## Reading
+
+pandas, Polars, DuckDB and pyarrow read the files as they are and give equal values. Ready queries for the first three: [queries.md](queries.md).
 
 ```python
 import pandas as pd
 
-trials = pd.read_parquet("runs/demo/report/trials.parquet")
-trials.sort_values("objective", ascending=False).head()
+trials = pd.read_parquet("runs/first/report/trials.parquet")
+print(trials.sort_values("objective", ascending=False).head())
 ```
 
-The best trial of each optimizer:
+`reports.read` takes a run (and reads it as it is now, written report or not) or a report folder alone:
 
-```sql
-SELECT "optimizer.name", max(objective) AS best, count(*) AS trials
-FROM 'runs/demo/report/trials.parquet' GROUP BY 1 ORDER BY best DESC;
+```python
+import reports
+
+run = reports.read("runs/first")
+run.trials  # an Arrow table; run.epochs, run.winners, run.predictions, run.table("failures")
+run.trials.to_pandas()
+reports.read("runs/first/report").winners  # from the Parquet files alone
 ```
 
-What a minute of training bought, by rung:
+It reads tables of older versions too: columns that came later are filled in. A run or a report of a newer version is refused with
+its version and ours. Of a run that was cut short anywhere it gives what is whole, and says in `run.notes` what is not.
 
-```sql
-SELECT rung, epoch, num_reached, best_objective, train_seconds / 60 AS minutes
-FROM 'runs/demo/report/rungs.parquet' ORDER BY rung;
+Several runs are one data set, told apart by the column `run`:
+
+```python
+import reports
+
+reports.read_runs("runs", "winners").to_pandas()  # an Arrow table of all of them
+reports.write_dataset("runs", "all-runs")  # all-runs/trials/run=first/part-0.parquet, and so on for every table
 ```
 
-The effect of dropout at a fixed depth:
-
-```sql
-SELECT "model.depth", round("model.dropout", 1) AS dropout, avg(objective) AS mean, count(*) AS trials
-FROM 'runs/demo/report/trials.parquet' WHERE status = 'completed' GROUP BY 1, 2 ORDER BY 1, 2;
-```
-
-Winners of several runs:
-
-```sql
-SELECT run, rank, test_accuracy, test_accuracy_low, test_accuracy_high, gain
-FROM read_parquet('runs/*/report/winners.parquet', union_by_name = true) ORDER BY test_accuracy DESC;
-```
+`pd.read_parquet("all-runs/trials")`, `pl.read_parquet("all-runs/trials/**/*.parquet")` and `from read_parquet('all-runs/trials/**/*.parquet')`
+read that layout, called hive, with `run` as a column. A table without any rows has no folder there.
 
 ## Words
 
 The 95 % interval of a mean is Student's t over the seeds, that of a gain over the baseline is Welch's. `objective` is validation
 accuracy or validation loss, as `environment` says; a stopped trial's is of the epoch at which it was stopped. Importance is fANOVA
-over the trials in which the parameter was active, failed ones left out; `num_trials` says how many these were.
+over the trials in which the parameter was active, failed ones left out; `num_trials` says how many these were. GPU-hours are
+`wall_seconds * gpus / 3600` summed over `epochs`; on a machine without GPUs the report shows CPU-hours, by `cpus`.
 """
 
 

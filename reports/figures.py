@@ -21,6 +21,7 @@ STATUS_COLORS: dict[str, str] = {
     "diverged": RED,
     "out_of_memory": ORANGE,
     "failed": PINK,
+    "lost": PURPLE,
     "running": GREEN,
     "skipped": GREY,
 }
@@ -31,6 +32,7 @@ STATUS_SYMBOLS: dict[str, str] = {
     "diverged": "triangle-down",
     "out_of_memory": "square",
     "failed": "cross",
+    "lost": "diamond-open",
     "running": "circle-open",
     "skipped": "line-ew-open",
 }
@@ -65,6 +67,16 @@ def base_layout(x: str, y: str, height: int = 380, **more: Any) -> dict[str, Any
 def value_axis(objective: str) -> dict[str, Any]:
     """Tick format of an axis that holds the objective."""
     return {"tickformat": ".2~%" if objective.endswith("accuracy") else ".3g"}
+
+
+def focus(values: Sequence[float], maximize: bool, share: float = 0.15) -> dict[str, Any]:
+    """An axis that leaves out the worst `share` of the values where they would press the others together; a double click shows all."""
+    ordered = sorted(values, reverse=maximize)
+    best, kept, worst = ordered[0], ordered[int((1 - share) * (len(ordered) - 1))], ordered[-1]
+    if abs(best - kept) > 0.5 * abs(best - worst) or best == kept:
+        return {}
+    room = 0.06 * abs(best - kept)
+    return {"range": [min(best, kept) - room, max(best, kept) + room], "autorange": False}
 
 
 def number_axis(values: Sequence[float], is_log: bool) -> dict[str, Any]:

@@ -15,11 +15,13 @@ from reports.figures import (
     STATUS_SYMBOLS,
     Figure,
     base_layout,
+    focus,
     hover_format,
     number_axis,
     value_axis,
 )
 from reports.figures_parameters import scored_trials
+from reports.thinning import MAX_TRIALS, drawn, note
 
 if TYPE_CHECKING:
     from reports.run import RunData
@@ -35,6 +37,8 @@ class _CostInfo:
     statuses: list[str]
     front: list[int]
     """Positions in the lists, cheapest first."""
+    num_trials: int
+    """Those that are not drawn included."""
 
 
 def cost(run: RunData) -> list[Figure]:
@@ -46,13 +50,16 @@ def cost(run: RunData) -> list[Figure]:
     figures = []
     if sizes.cost:
         plot = _draw_cost(run, sizes, "weights and biases of the network")
-        figures.append(Figure("size", f"{name} against size", caption, plot))
+        figures.append(Figure("size", f"{name} against size", caption + _note(sizes), plot))
     if times.cost:
         plot = _draw_cost(run, times, "seconds per epoch")
-        figures.append(
-            Figure("speed", f"{name} against time", "The line joins the trials that no faster one beats.", plot)
-        )
+        caption = "The line joins the trials that no faster one beats." + _note(times)
+        figures.append(Figure("speed", f"{name} against time", caption, plot))
     return figures
+
+
+def _note(info: _CostInfo) -> str:
+    return note(len(info.cost), info.num_trials, "the trials on the line")
 
 
 def _cost_info(run: RunData, cost_of: Callable[[dict[str, Any]], float | None]) -> _CostInfo:
@@ -64,7 +71,16 @@ def _cost_info(run: RunData, cost_of: Callable[[dict[str, Any]], float | None]) 
     for i in sorted(range(len(rows)), key=lambda i: (costs[i], -values[i] if run.maximize else values[i])):
         if not front or (values[i] > values[front[-1]] if run.maximize else values[i] < values[front[-1]]):
             front.append(i)
-    return _CostInfo(costs, values, [row["trial"] for row in rows], [row["status"] for row in rows], front)
+    kept = drawn(len(rows), MAX_TRIALS, front)
+    place = {i: position for position, i in enumerate(kept)}
+    return _CostInfo(
+        cost=[costs[i] for i in kept],
+        objective=[values[i] for i in kept],
+        trials=[rows[i]["trial"] for i in kept],
+        statuses=[rows[i]["status"] for i in kept],
+        front=[place[i] for i in front],
+        num_trials=len(rows),
+    )
 
 
 def _draw_cost(run: RunData, info: _CostInfo, x_title: str) -> go.Figure:
@@ -90,5 +106,5 @@ def _draw_cost(run: RunData, info: _CostInfo, x_title: str) -> go.Figure:
             hovertemplate=f"trial %{{customdata}}: %{{y{hover_format(run.objective)}}} at %{{x:.3s}}<extra></extra>",
         )
     figure.update_xaxes(number_axis(info.cost, is_log=True), type="log")
-    figure.update_yaxes(value_axis(run.objective))
+    figure.update_yaxes(value_axis(run.objective) | focus(info.objective, run.maximize))
     return figure

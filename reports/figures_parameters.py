@@ -19,11 +19,13 @@ from reports.figures import (
     STATUS_SYMBOLS,
     Figure,
     base_layout,
+    focus,
     hover_format,
     number_axis,
     short_number,
     value_axis,
 )
+from reports.thinning import MAX_TRIALS, best_positions, drawn, note
 from reports.trials import FAILED_STATUSES
 
 if TYPE_CHECKING:
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 MAX_AXES = 8
 """Parallel coordinates with more axes cannot be read; the most important ones are shown."""
 MAX_SLICES = 12
+NUM_BEST = 100
+"""Trials that are drawn however many there are."""
+FEW_TRIALS = 20
+"""An importance that stands on fewer is rough."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ def importance(run: RunData) -> list[Figure]:
         return []
     caption = (
         f"Share of the variance of the {words.objective_name(run)} that each parameter explains by itself (fANOVA), "
-        "among the trials in which it existed; n is their number. Bars with few trials are rough."
+        f"among the trials in which it existed; n is their number. Pale bars stand on fewer than {FEW_TRIALS} trials."
     )
     if info.left_out:
         caption += f" {words.plural(info.left_out, 'parameter')} had too few trials for a figure."
@@ -74,13 +80,16 @@ def _importance_info(run: RunData) -> _ImportanceInfo:
 
 def _draw_importance(info: _ImportanceInfo) -> go.Figure:
     labels = list(reversed(info.labels))
-    layout = base_layout("share of the variance", "", height=90 + 24 * len(labels))
+    layout = base_layout("share", "", height=90 + 24 * len(labels))
     figure = go.Figure(layout=layout)
     figure.add_bar(
         x=list(reversed(info.importances)),
         y=labels,
         orientation="h",
-        marker_color=BLUE,
+        marker={
+            "color": BLUE,
+            "opacity": [0.45 if n < FEW_TRIALS else 1.0 for n in reversed(info.num_trials)],
+        },
         text=[f"n={n}" for n in reversed(info.num_trials)],
         textposition="outside",
         cliponaxis=False,
@@ -105,22 +114,29 @@ class _Axis:
 
 def parallel_coordinates(run: RunData) -> list[Figure]:
     """The most important parameters and the objective, one line per trial; drag along an axis to select."""
-    rows = scored_trials(run)
-    if len(rows) < 2:
+    scored = scored_trials(run)
+    if len(scored) < 2:
         return []
+    rows = drawn_trials(run, scored)
     axes = [_axis(run, path, rows) for path in _paths_by_importance(run)[:MAX_AXES]]
     caption = (
         "One line per trial that did not fail, coloured by rank (orange is best, grey is worst); drag along an axis to keep only the trials in a range. "
         f"Shown are the {len(axes)} most important parameters; a line at the bottom (-) is a trial without that parameter."
-    )
+    ) + note(len(rows), len(scored), f"the {NUM_BEST} best trials")
     plot = _draw_parallel(run, axes, rows)
     return [Figure("parallel", "Parallel coordinates", caption, plot, min_width=110 * (len(axes) + 1))]
 
 
 def scored_trials(run: RunData) -> list[dict[str, Any]]:
     """Rows of `trials` that have an objective and did not fail."""
-    rows = run.trials.to_pylist()
+    rows = [row for row in run.rows("trials") if row["in_space"]]
     return [row for row in rows if row["objective"] is not None and row["status"] not in FAILED_STATUSES]
+
+
+def drawn_trials(run: RunData, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of many trials the best and evenly spaced others."""
+    best = best_positions([row["objective"] for row in rows], run.maximize, NUM_BEST)
+    return [rows[i] for i in drawn(len(rows), MAX_TRIALS, best)]
 
 
 def _paths_by_importance(run: RunData) -> list[str]:
@@ -215,6 +231,8 @@ class _SliceInfo:
     statuses: list[str]
     is_log: bool
     is_category: bool
+    num_trials: int
+    """Those that are not drawn included."""
 
 
 def slices(run: RunData) -> list[Figure]:
@@ -222,13 +240,14 @@ def slices(run: RunData) -> list[Figure]:
     figures = []
     for path in _paths_by_importance(run)[:MAX_SLICES]:
         info = _slice_info(run, path)
-        caption = words.plural(len(info.y), "trial")
+        caption = words.plural(info.num_trials, "trial") + note(len(info.y), info.num_trials, f"the {NUM_BEST} best")
         figures.append(Figure(f"slice-{path.replace('.', '-')}", path, caption, _draw_slice(run, info)))
     return figures
 
 
 def _slice_info(run: RunData, path: str) -> _SliceInfo:
-    rows = [row for row in scored_trials(run) if row[path] is not None]
+    active = [row for row in scored_trials(run) if row[path] is not None]
+    rows = drawn_trials(run, active)
     is_category = any(isinstance(row[path], bool | str) for row in rows)
     return _SliceInfo(
         path=path,
@@ -238,6 +257,7 @@ def _slice_info(run: RunData, path: str) -> _SliceInfo:
         statuses=[row["status"] for row in rows],
         is_log=path in _log_paths(run),
         is_category=is_category,
+        num_trials=len(active),
     )
 
 
@@ -260,6 +280,6 @@ def _draw_slice(run: RunData, info: _SliceInfo) -> go.Figure:
     if info.is_category:
         figure.update_xaxes(type="category", categoryorder="array", categoryarray=_options(run, info.path))
     else:
-        figure.update_xaxes(number_axis(info.x, info.is_log))
-    figure.update_yaxes(value_axis(run.objective))
+        figure.update_xaxes(number_axis(info.x, info.is_log), tickangle=0, tickfont_size=11)
+    figure.update_yaxes(value_axis(run.objective) | focus(info.y, run.maximize))
     return figure

@@ -1,103 +1,23 @@
-"""Figures of the search: best so far, learning curves with rungs, where the epochs went."""
+"""Figures of the search: learning curves with rungs, where the epochs went."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
 from reports import words
-from reports.figures import BLUE, GREY, STATUS_COLORS, STATUS_SYMBOLS, Figure, base_layout, hover_format, value_axis
+from reports.figures import GREY, STATUS_COLORS, STATUS_SYMBOLS, Figure, base_layout, focus, hover_format, value_axis
+from reports.thinning import MAX_CURVES, best_positions, drawn, note
 from reports.trials import STATUSES
 
 if TYPE_CHECKING:
     from reports.run import RunData
 
-
-@dataclass(frozen=True)
-class _BestInfo:
-    """Each finished epoch of the search in the order of time, and the best objective up to it."""
-
-    seconds: list[float]
-    """Since the first epoch began."""
-    values: list[float]
-    best: list[float]
-    trials: list[int]
-
-
-def best_so_far(run: RunData) -> list[Figure]:
-    """The best objective against wall time, and against the epochs trained by all trials together."""
-    info = _best_info(run)
-    if not info.values:
-        return []
-    scale, unit = _time_unit(info.seconds[-1])
-    name = words.objective_name(run)
-    by_time = _draw_best(run, info, [s / scale for s in info.seconds], f"wall time ({unit})")
-    by_epochs = _draw_best(run, info, [i + 1.0 for i in range(len(info.values))], "epochs trained, all trials together")
-    caption = (
-        f"Each dot is one finished epoch of some trial; the line is the best {name} found up to then. "
-        "The axis leaves out the first steps; a double click shows all."
-    )
-    return [
-        Figure("best-by-time", "Best so far, against time", caption, by_time),
-        Figure("best-by-epochs", "Best so far, against epochs", "The same against the work done.", by_epochs),
-    ]
-
-
-def _best_info(run: RunData) -> _BestInfo:
-    rows = [r for r in run.epochs.to_pylist() if r["phase"] == "search" and r["time"] and r[run.objective] is not None]
-    rows.sort(key=lambda row: row["time"])
-    if not rows:
-        return _BestInfo([], [], [], [])
-    start = _start(run, rows[0]["time"])
-    better = max if run.maximize else min
-    best: list[float] = []
-    for row in rows:
-        best.append(better(best[-1], row[run.objective]) if best else row[run.objective])
-    return _BestInfo(
-        seconds=[(row["time"] - start).total_seconds() for row in rows],
-        values=[row[run.objective] for row in rows],
-        best=best,
-        trials=[row["trial"] for row in rows],
-    )
-
-
-def _start(run: RunData, first_epoch_end: datetime) -> datetime:
-    started = [moment for moment in run.trials.column("started").to_pylist() if moment is not None]
-    return min([*started, first_epoch_end])
-
-
-def _time_unit(seconds: float) -> tuple[float, str]:
-    if seconds < 300:
-        return 1.0, "seconds"
-    return (60.0, "minutes") if seconds < 3 * 3600 else (3600.0, "hours")
-
-
-def _draw_best(run: RunData, info: _BestInfo, x: list[float], x_title: str) -> go.Figure:
-    form = hover_format(run.objective)
-    figure = go.Figure(layout=base_layout(x_title, words.objective_name(run), height=340))
-    dots = {"color": GREY, "size": 4, "opacity": 0.55}
-    hover = f"trial %{{customdata}}: %{{y{form}}}<extra></extra>"
-    figure.add_scatter(
-        x=x, y=info.values, customdata=info.trials, mode="markers", marker=dots, name="an epoch", hovertemplate=hover
-    )
-    line = {"color": BLUE, "width": 2.5, "shape": "hv"}
-    hover = f"best so far: %{{y{form}}}<extra></extra>"
-    figure.add_scatter(x=x, y=info.best, mode="lines", line=line, name="best so far", hovertemplate=hover)
-    figure.update_yaxes(value_axis(run.objective), range=_range_after_start(info.best, run.objective), autorange=False)
-    return figure
-
-
-def _range_after_start(best: list[float], objective: str) -> list[float]:
-    """An axis for the best values after the first twentieth of the epochs: what comes later differs by little."""
-    early, last = best[len(best) // 20], best[-1]
-    room = 0.08 * abs(last - early) or 0.02 * abs(last) or 0.02
-    low, high = min(early, last), max(early, last)
-    top = high + room
-    return [low - room, min(top, 1.0 + 0.2 * room) if objective.endswith("accuracy") else top]
+NUM_BEST = 50
+"""Curves that are drawn however many there are."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +27,8 @@ class _CurvesInfo:
     curves: dict[str, dict[int, tuple[list[int], list[float]]]]
     """{status: {trial: (epochs, values)}}, statuses in the order of `STATUSES`."""
     rungs: list[int]
+    num_trials: int
+    """Those that are not drawn included."""
 
 
 def learning_curves(run: RunData) -> list[Figure]:
@@ -116,20 +38,26 @@ def learning_curves(run: RunData) -> list[Figure]:
         return []
     caption = (
         "One line per trial. Dotted lines are the rungs at which trials are judged; a cross marks where one was stopped. "
+        "Where the worst values would press the others together, the axis leaves them out: a double click shows all. "
         "Click a name in the legend to hide or show its trials."
-    )
+    ) + note(sum(map(len, info.curves.values())), info.num_trials, f"the {NUM_BEST} best trials")
     return [Figure("learning-curves", "Learning curves", caption, _draw_curves(run, info))]
 
 
 def _curves_info(run: RunData) -> _CurvesInfo:
     status = dict(zip(run.trials.column("trial").to_pylist(), run.trials.column("status").to_pylist(), strict=True))
     found: dict[str, dict[int, tuple[list[int], list[float]]]] = defaultdict(dict)
-    for row in run.epochs.to_pylist():
+    for row in run.rows("epochs"):
         if row["phase"] == "search" and row[run.objective] is not None and row["trial"] in status:
             epochs, values = found[status[row["trial"]]].setdefault(row["trial"], ([], []))
             epochs.append(row["epoch"])
             values.append(row[run.objective])
-    return _CurvesInfo({name: found[name] for name in STATUSES if name in found}, run.rungs)
+    last = {trial: values[-1] for curves in found.values() for trial, (_, values) in curves.items()}
+    trials = sorted(last)
+    best = best_positions([last[trial] for trial in trials], run.maximize, NUM_BEST)
+    kept = {trials[i] for i in drawn(len(trials), MAX_CURVES, best)}
+    thinned = {name: {t: curve for t, curve in found[name].items() if t in kept} for name in STATUSES if name in found}
+    return _CurvesInfo({name: curves for name, curves in thinned.items() if curves}, run.rungs, len(trials))
 
 
 def _draw_curves(run: RunData, info: _CurvesInfo) -> go.Figure:
@@ -161,7 +89,8 @@ def _draw_curves(run: RunData, info: _CurvesInfo) -> go.Figure:
     for rung in info.rungs:
         figure.add_vline(x=rung, line={"dash": "dot", "width": 1, "color": GREY})
     figure.update_layout(legend_traceorder="reversed")
-    figure.update_yaxes(value_axis(run.objective))
+    values = [value for curves in info.curves.values() for _, line in curves.values() for value in line]
+    figure.update_yaxes(value_axis(run.objective) | focus(values, run.maximize))
     figure.update_xaxes(rangemode="tozero")
     return figure
 

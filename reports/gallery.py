@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reports.tables import read_predictions
-from reports.winners import retrain_groups
+from reports.tables import encoded_gallery
 
 if TYPE_CHECKING:
     from reports.run import RunData
@@ -29,7 +27,8 @@ class _Mistake:
     predicted: str
     confidence: float
     probability_true: float
-    image: np.ndarray  # uint8 [H, W, C]
+    image: bytes
+    """PNG."""
 
 
 def gallery(run: RunData) -> str:
@@ -44,29 +43,36 @@ def gallery_of(arrays: dict[str, np.ndarray], class_names: Sequence[str]) -> str
 
 def _mistakes(run: RunData) -> list[_Mistake]:
     """Of the first seed of the first winner that has predictions; the most confident first."""
-    lines = [line for group in retrain_groups(run) for line in group if line.get("rank") == 1]
-    arrays = next((found for line in lines if (found := read_predictions(run, line)) is not None), None)
-    return [] if arrays is None else _mistakes_of(arrays, run.class_names)
+    import pyarrow.compute as pc
+
+    of_winner = run.predictions.filter(pc.field("rank") == 1)
+    if not len(of_winner):
+        return []
+    first_seed = of_winner.column("seed")[0]
+    kept = (pc.field("seed") == first_seed) & ~pc.field("correct") & pc.field("image").is_valid()
+    return _most_confident(
+        _Mistake(row["index"], row["true_class"], row["predicted_class"], row["confidence"], row["probability_true"], row["image"])
+        for row in of_winner.filter(kept).to_pylist()
+    )  # fmt: skip
 
 
 def _mistakes_of(arrays: dict[str, np.ndarray], class_names: Sequence[str]) -> list[_Mistake]:
-    if "gallery_images" not in arrays:
-        return []
-    rows = {int(index): row for row, index in enumerate(arrays["index"])}
-    mistakes = []
-    for index, image in zip(arrays["gallery_index"].tolist(), arrays["gallery_images"], strict=True):
-        row = rows.get(index)
-        if row is not None and arrays["true"][row] != arrays["predicted"][row]:
-            mistakes.append(
-                _Mistake(
-                    index=index,
-                    true=_name(class_names, int(arrays["true"][row])),
-                    predicted=_name(class_names, int(arrays["predicted"][row])),
-                    confidence=float(arrays["confidence"][row]),
-                    probability_true=float(arrays["probability_true"][row]),
-                    image=image,
-                )
-            )
+    images = encoded_gallery(arrays)
+    return _most_confident(
+        _Mistake(
+            index=int(index),
+            true=_name(class_names, int(arrays["true"][row])),
+            predicted=_name(class_names, int(arrays["predicted"][row])),
+            confidence=float(arrays["confidence"][row]),
+            probability_true=float(arrays["probability_true"][row]),
+            image=images[int(index)],
+        )
+        for row, index in enumerate(arrays["index"])
+        if int(index) in images and arrays["true"][row] != arrays["predicted"][row]
+    )
+
+
+def _most_confident(mistakes: Iterable[_Mistake]) -> list[_Mistake]:
     return sorted(mistakes, key=lambda mistake: -mistake.confidence)[:MAX_IMAGES]
 
 
@@ -76,17 +82,9 @@ def _name(class_names: Sequence[str], label: int) -> str:
 
 def _item(mistake: _Mistake) -> str:
     text = f"{mistake.true} taken for {mistake.predicted}"
+    uri = "data:image/png;base64," + base64.b64encode(mistake.image).decode()
     return (
-        f'<img src="{_data_uri(mistake.image)}" alt="test image {mistake.index}: {escape(text, quote=True)}" loading="lazy">'
+        f'<img src="{uri}" alt="test image {mistake.index}: {escape(text, quote=True)}" loading="lazy">'
         f"<p>{escape(text)}<br><small>sure by {mistake.confidence:.0%}, "
         f"{mistake.probability_true:.0%} for {escape(mistake.true)}; image {mistake.index}</small></p>"
     )
-
-
-def _data_uri(image: np.ndarray) -> str:
-    from PIL import Image
-
-    pixels = image[:, :, 0] if image.shape[2] == 1 else image
-    buffer = BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

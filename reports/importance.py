@@ -18,6 +18,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
+from reports.thinning import drawn
 from reports.trials import FAILED_STATUSES, trial_rows
 from spaces.space import AtLeast
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 MIN_TRIALS = 8
 """Fewer say nothing: a forest fits them by heart."""
+MAX_TRIALS = 500
+"""Of a longer search evenly spaced ones are taken: the forests take time with the number of trials, and more of them change little."""
 MAX_DEPTH = 6
 """Of the trees. Deeper ones follow the noise of single trials, and unbounded ones take half a minute for 400 trials."""
 INACTIVE = "not active"
@@ -38,6 +41,7 @@ def importance_rows(run: RunData) -> list[dict[str, Any]]:
     """One row per parameter of the space, the most important first, those without a figure last."""
     targets = _targets(run)
     trials = [trial for trial in run.study_trials if trial.number in targets]
+    trials = [trials[i] for i in drawn(len(trials), MAX_TRIALS)]
     found = _importances(trials, targets)
     rows = [_row(run, parameter, trials, found) for parameter in run.space.parameters()]
     return sorted(rows, key=lambda row: (-(row["importance"] if row["importance"] is not None else -1.0), row["path"]))
@@ -45,7 +49,7 @@ def importance_rows(run: RunData) -> list[dict[str, Any]]:
 
 def _targets(run: RunData) -> dict[int, float]:
     """The last objective of each trial that did not fail. A stopped trial counts: that it was worse is what it tells."""
-    rows = [row for row in trial_rows(run) if row["status"] not in FAILED_STATUSES]
+    rows = [row for row in trial_rows(run) if row["status"] not in FAILED_STATUSES and row["in_space"]]
     return {row["trial"]: row["objective"] for row in rows if row["objective"] is not None}
 
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from reports import words
+from reports.audit import audit_ends
 from reports.trials import epoch_rows, trial_rows
 from reports.winners import retrain_rows
 from spaces.errors import InputError
@@ -30,6 +31,7 @@ FACTS = (
     "best_epoch",
     "num_epochs",
     "rung",
+    "audit_objective",
     "started",
     "ended",
 )
@@ -42,7 +44,7 @@ def trial_facts(run: RunData, number: int) -> Row:
     if number not in rows:
         there = f"there are 0 to {max(rows)}" if rows else "there is none yet"
         raise InputError(f"--trial {number}: no such trial in {run.path}; {there}")
-    row = rows[number]
+    row = rows[number] | {"audit_objective": audit_ends(run).get(number)}
     epochs = [epoch for epoch in epoch_rows(run) if epoch["trial"] == number and epoch["phase"] == "search"]
     retrains = [line for line in retrain_rows(run) if line["trial"] == number]
     return row | {"config": row["config"] and json.loads(row["config"]), "epochs": epochs, "retrains": retrains}

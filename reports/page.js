@@ -31,7 +31,7 @@
     // A finger that drags scrolls the page; zooming stays to the mouse.
     const layout = Object.assign({}, figure.layout, { template: template(), dragmode: touch ? false : figure.layout.dragmode });
     element.dataset.drawn = "yes";
-    const small = layout.height < 260 ? { displayModeBar: false } : {};
+    const small = layout.height < 330 || figure.data[0].type === "parcoords" ? { displayModeBar: false } : {};
     return Plotly.react(element, figure.data, layout, Object.assign({}, config, small));
   }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from reports.schemas import SCHEMA_VERSION
+from reports.schemas import RUN_VERSION
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,7 +26,11 @@ RETRAIN_KEYS = ("trial", "seed", "baseline", "status")
 
 @dataclass(frozen=True)
 class RunData:
-    """What a run folder holds. `study` is study.yaml; the tables are made when first asked for."""
+    """What a run folder holds. `study` is study.yaml; the tables are made when first asked for.
+
+    `stored`: read from the Parquet files of its report alone. Then all tables are there, and the trials and lines that they
+    were made from are not.
+    """
 
     path: Path
     study: dict[str, Any]
@@ -35,6 +39,9 @@ class RunData:
     retrain_lines: Sequence[dict[str, Any]] = field(repr=False)
     notes: tuple[str, ...]
     """What could not be read, in words."""
+    stored: bool = False
+    made: dict[str, pa.Table] = field(default_factory=dict, repr=False)
+    """Tables by name."""
 
     @property
     def name(self) -> str:
@@ -68,16 +75,48 @@ class RunData:
 
         return Space.from_tree(self.study["space"], str(self.path / "study.yaml"))
 
-    def table(self, name: str) -> pa.Table:
-        """The table of that name (a key of `reports.schemas.TABLES`) as Arrow."""
-        if name not in self._tables:
-            from reports.tables import table
-
-            self._tables[name] = table(self, name)
-        return self._tables[name]
+    @property
+    def amendments(self) -> list[dict[str, Any]]:
+        """What was changed since the run began, in order; see `search.extension`."""
+        return list(self.study.get("amendments") or [])
 
     @cached_property
-    def _tables(self) -> dict[str, pa.Table]:
+    def spaces(self) -> list[Space]:
+        """All that the run has had, in order; the last one is that of now. A trial's attribute `space` is a place here."""
+        from spaces.space import Space
+
+        trees = [amendment["before"]["space"] for amendment in self.amendments if "space" in amendment["before"]]
+        return [*(Space.from_tree(tree, str(self.path / "study.yaml")) for tree in trees), self.space]
+
+    @cached_property
+    def outside(self) -> frozenset[int]:
+        """Trials that do not lie in the space as it is now."""
+        if not any("space" in amendment["before"] for amendment in self.amendments):
+            return frozenset()
+        now = len(self.spaces) - 1
+        earlier = [trial for trial in self.study_trials if trial.user_attrs.get("space", 0) != now]
+        return frozenset(trial.number for trial in earlier if not _holds(self.space, trial.user_attrs.get("config")))
+
+    def table(self, name: str) -> pa.Table:
+        """The table of that name (a key of `reports.schemas.TABLES`) as Arrow."""
+        if name not in self.made:
+            from reports.tables import table
+
+            self.made[name] = table(self, name)
+        return self.made[name]
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """The same as one dict per row, made once: only read from it."""
+        return self.once(name, lambda: self.table(name).to_pylist())
+
+    def once(self, name: str, make: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """Rows that several parts of a report read: made at the first call, and only read from."""
+        if name not in self._rows:
+            self._rows[name] = make()
+        return self._rows[name]
+
+    @cached_property
+    def _rows(self) -> dict[str, list[dict[str, Any]]]:
         return {}
 
     @property
@@ -98,8 +137,12 @@ class RunData:
 
 
 def read(path: Path | str) -> RunData:
-    """Read the run in folder `path`. Torn last lines are left out and noted; InputError where it is no readable run."""
+    """Read the run in folder `path`, or a report folder alone. Torn last lines are left out and noted; InputError for neither."""
     path = Path(path)
+    if (path / "trials.parquet").is_file() and not (path / "study.yaml").is_file():
+        from reports.stored import read_report
+
+        return read_report(path)
     study = _read_study(path)
     from reports.journal import read_trials
 
@@ -114,6 +157,18 @@ def read(path: Path | str) -> RunData:
         retrain_lines=_first_of_each(retrains, ("rank", *RETRAIN_KEYS[:3])),
         notes=(*journal_notes, *epoch_notes, *retrain_notes),
     )
+
+
+def _holds(space: Space, config: dict[str, Any] | None) -> bool:
+    """Wherever the data lies: its place may have changed with the machine."""
+    from spaces.encode import localized
+    from spaces.errors import SpaceError
+
+    try:
+        space.encode(localized(config or {}, space.tree))
+    except (SpaceError, KeyError):
+        return False
+    return True
 
 
 def _read_study(path: Path) -> dict[str, Any]:
@@ -131,9 +186,9 @@ def _read_study(path: Path) -> dict[str, Any]:
     version = study.get("schema_version")
     if not isinstance(version, int):
         raise InputError(f"{file}: schema_version must be a whole number, but got {version!r}")
-    if version > SCHEMA_VERSION:
+    if version > RUN_VERSION:
         raise InputError(
-            f"{file}: the run has schema_version {version}, but this Winnow reads up to {SCHEMA_VERSION}; upgrade winnow-search"
+            f"{file}: the run has schema_version {version}, but this Winnow reads up to {RUN_VERSION}; upgrade winnow-search"
         )
     for key in ("space", "settings"):
         if not isinstance(study.get(key), dict):

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION = 1
-"""Version of a run folder and of its tables; raised when a column changes its meaning, its type or goes away."""
+RUN_VERSION = 1
+"""Version of a run folder (study.yaml, study.journal and the .jsonl files)."""
+SCHEMA_VERSION = 2
+"""Version of the tables. `reports/stored.py` reads older ones; a column that is added gets its line in its `ADDED`."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ KINDS: dict[str, str] = {
     "bool": "bool",
     "string": "string",
     "time": "timestamp[us, UTC]",
+    "bytes": "binary",
 }
 
 _RUN = Column("run", "string", "name of the run")
@@ -56,6 +59,10 @@ _NEVER_RAN = "no epoch finished"
 _UNFINISHED = "the training did not complete"
 _IN_RETRAIN = "retraining (validation images are trained on)"
 _UNTESTED = "no seed completed"
+_ALL_RUNGS = "all rungs together"
+_NO_COMPLETED = "no trial was completed"
+_NO_AUDITED = "no trial was completed, or none audited"
+_FEW = "fewer than three trials, all values alike, or all rungs together"
 _ONE_SEED = "fewer than two seeds completed"
 
 TABLES: dict[str, TableSchema] = {
@@ -64,14 +71,28 @@ TABLES: dict[str, TableSchema] = {
         (
             _RUN,
             _TRIAL,
-            Column("status", "string", "completed, stopped, diverged, out_of_memory, failed, running or skipped"),
+            Column("status", "string", "completed, stopped, diverged, out_of_memory, failed, lost, running or skipped"),
             Column("source", "string", "`sampler`, or `start_from:NAME` for a given config", null="not recorded"),
-            Column("reason", "string", "why the trial never ran (infeasible, duplicate)", null="status is not skipped"),
+            Column(
+                "reason",
+                "string",
+                "why the trial never ran, or ended without being judged",
+                null="it ran and was judged",
+            ),
+            Column(
+                "in_space", "bool", "whether it lies in the space as it is now; false only after a change of the space"
+            ),
             Column("objective", "float", "the objective that the study was told, else its last value", null=_NEVER_RAN),
             Column("best_objective", "float", "best finite value of the objective over the epochs", null=_NEVER_RAN),
             Column("best_epoch", "int", "first epoch that reached best_objective", "epochs", _NEVER_RAN),
             Column("num_epochs", "int", "finished epochs", "epochs"),
             Column("rung", "int", "highest rung at which the trial was judged, 0 is the first", null="no rung reached"),
+            Column(
+                "audit_objective",
+                "float",
+                "the objective that a stopped trial reached when it was let finish",
+                null="not audited, not finished, or diverged",
+            ),
             Column("validation_accuracy", "float", "of the last epoch", "fraction", _NEVER_RAN),
             Column("validation_loss", "float", "of the last epoch", null=_NEVER_RAN),
             Column("train_accuracy", "float", "of the last epoch", "fraction", _NEVER_RAN),
@@ -82,6 +103,9 @@ TABLES: dict[str, TableSchema] = {
             Column("train_seconds", "float", "sum over the finished epochs", "seconds"),
             Column("images_per_second", "float", "training speed, mean over the epochs", "images/s", _NEVER_RAN),
             _NUM_PARAMETERS,
+            Column("audited", "bool", "whether the audit's lot fell on it; such trials are a random sample of all"),
+            Column("worker_losses", "int", "times its worker or node was lost; it went on from its checkpoint"),
+            Column("micro_batches", "int", "pieces of a batch; above 1 after it ran out of memory"),
             Column("error", "string", "text of the error", null="no error"),
             Column("config", "string", "the whole config as JSON", null="status is skipped"),
         ),
@@ -91,7 +115,7 @@ TABLES: dict[str, TableSchema] = {
         "one finished epoch of one training",
         (
             _RUN,
-            Column("phase", "string", "search or retrain"),
+            Column("phase", "string", "search, audit (of a stopped trial, after its stop) or retrain"),
             Column("trial", "int", "number of the trial the config comes from; -1: a baseline that was no trial"),
             _SEED,
             Column("epoch", "int", "1 is the first", "epochs"),
@@ -107,6 +131,8 @@ TABLES: dict[str, TableSchema] = {
             Column("time", "time", "when the epoch ended", null="not recorded"),
             Column("node", "string", "host name", null="not recorded"),
             Column("device", "string", "device of the training", null="not recorded"),
+            Column("cpus", "float", "CPUs that the training held", "CPUs", "not recorded"),
+            Column("gpus", "float", "GPUs that it held; a fraction where several share one", "GPUs", "not recorded"),
         ),
     ),
     "rungs": TableSchema(
@@ -121,6 +147,45 @@ TABLES: dict[str, TableSchema] = {
             Column("median_objective", "float", "median value at this epoch", null="no trial reached it"),
             Column("epochs_spent", "int", "epochs trained by all trials since the rung before", "epochs"),
             Column("train_seconds", "float", "time of these epochs", "seconds"),
+        ),
+    ),
+    "audit": TableSchema(
+        "one rung, and all rungs together, of a search with an audit; no row without one",
+        (
+            _RUN,
+            Column("rung", "int", "0 is the first", null=_ALL_RUNGS),
+            Column("epoch", "int", "epochs at which trials are judged", "epochs", _ALL_RUNGS),
+            Column("num_stopped", "int", "trials stopped here", "trials"),
+            Column("num_audited", "int", "of these, let finish and finished", "trials"),
+            Column(
+                "num_wrong",
+                "int",
+                "of these, ended strictly better than the median of the completed trials",
+                "trials",
+                _NO_COMPLETED,
+            ),
+            Column(
+                "num_missed_best",
+                "int",
+                "of these, ended strictly better than the best completed trial",
+                "trials",
+                _NO_COMPLETED,
+            ),
+            Column("wrong_rate", "float", "num_wrong / num_audited", "fraction", _NO_AUDITED),
+            Column("wrong_low", "float", "lower end of its exact 95 % interval", "fraction", _NO_AUDITED),
+            Column("wrong_high", "float", "upper end of its exact 95 % interval", "fraction", _NO_AUDITED),
+            Column(
+                "num_sampled",
+                "int",
+                "audited trials with a value here and an end, stopped or not: a random sample of all",
+                "trials",
+                _ALL_RUNGS,
+            ),
+            Column("spearman_sampled", "float", "rank correlation between here and the end, over these", "", _FEW),
+            Column("kendall_sampled", "float", "Kendall's tau-b, over the same", "", _FEW),
+            Column("num_finished", "int", "all trials with a value here and an end", "trials", _ALL_RUNGS),
+            Column("spearman_finished", "float", "over these: more trials, but the survivors prevail", "", _FEW),
+            Column("kendall_finished", "float", "Kendall's tau-b, over the same", "", _FEW),
         ),
     ),
     "winners": TableSchema(
@@ -187,6 +252,7 @@ TABLES: dict[str, TableSchema] = {
             Column("correct", "bool", "true == predicted"),
             Column("confidence", "float", "probability of the predicted class", "fraction"),
             Column("probability_true", "float", "probability of the true class", "fraction"),
+            Column("image", "bytes", "the image as PNG", null="not among the most confident mistakes of its training"),
         ),
     ),
     "importance": TableSchema(
@@ -210,7 +276,7 @@ TABLES: dict[str, TableSchema] = {
             Column("phase", "string", "search or retrain"),
             Column("trial", "int", "number of the trial the config comes from", null="a baseline that was no trial"),
             Column("seed", "int", "seed of the training", null="phase is search and no epoch finished"),
-            Column("status", "string", "diverged, out_of_memory or failed"),
+            Column("status", "string", "diverged, out_of_memory, failed or lost"),
             Column("epoch", "int", "last finished epoch, 0: none", "epochs"),
             Column("error", "string", "text of the error", null="not recorded"),
             Column("time", "time", "when it ended", null="not recorded"),
@@ -222,7 +288,7 @@ TABLES: dict[str, TableSchema] = {
         "one fact about where and how the run was made",
         (
             _RUN,
-            Column("section", "string", "run, settings, data, versions or hardware"),
+            Column("section", "string", "run, settings, data, versions, hardware, `amendment N` or warm_start"),
             Column("key", "string", "name of the fact"),
             Column("value", "string", "as text; lists and mappings as JSON", null="unknown"),
         ),

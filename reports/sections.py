@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from reports import figures_cost, figures_parameters, figures_search, figures_winners, summary, words
+from reports import figures_cost, figures_parameters, figures_progress, figures_search, figures_winners, summary, words
+from reports.audit import audit_html
+from reports.failures import class_rows
 from reports.figures import STATUS_COLORS, Figure
 from reports.gallery import gallery
 from reports.markup import bullets, code, details, figure_html, paragraph, table_html
@@ -110,21 +112,29 @@ def _range(low: float | None, high: float | None) -> str:
 
 def search(run: RunData) -> Section:
     """How the search went: best so far, curves, budget, the best trials."""
-    progress = figures_search.best_so_far(run)
+    progress = figures_progress.best_so_far(run)
     rest = [*figures_search.learning_curves(run), *figures_search.budget(run)]
     if not progress and not rest:
         return Section("search", "Search", paragraph("No epoch has finished yet."))
-    html = _group("pair level", progress) + "".join(map(figure_html, rest)) + _trials(run)
+    about = (
+        f"Each dot is one finished epoch of some trial; the line is the best {words.objective_name(run)} found up to then. "
+        "The axis leaves out the first steps; a double click shows all."
+    )
+    html = _group("triple", progress, "Best so far", about) + "".join(map(figure_html, rest)) + _trials(run)
     return Section("search", "Search", html, [*progress, *rest])
 
 
-def _group(css_class: str, figures: Sequence[Figure]) -> str:
-    return f'<div class="{css_class}">{"".join(map(figure_html, figures))}</div>' if figures else ""
+def _group(css_class: str, figures: Sequence[Figure], title: str = "", caption: str = "") -> str:
+    """Figures side by side, under a title of their own where they have one; empty where there are none."""
+    if not figures:
+        return ""
+    heading = f"<figure><h3>{escape(title)}</h3>{paragraph(caption, 'caption')}</figure>" if title else ""
+    level = 4 if title else 3
+    return f'{heading}<div class="{css_class}">{"".join(figure_html(figure, level) for figure in figures)}</div>'
 
 
 def _trials(run: RunData) -> str:
     ranked = best_first(run, run.trials.to_pylist())
-    params = {trial.number: trial.params for trial in run.study_trials}
     lines = [
         [
             str(row["trial"]),
@@ -134,22 +144,19 @@ def _trials(run: RunData) -> str:
             str(row["num_epochs"]),
             words.duration(row["train_seconds"]),
             words.count(row["num_parameters"]),
-            words.parameters_text(params[row["trial"]]).replace("=", "=\u2060"),
         ]
         for row in ranked[:MAX_TRIALS]
     ]
-    columns = [
-        "trial",
-        "status",
-        words.objective_name(run),
-        "best, at epoch",
-        "epochs",
-        "training",
-        "weights",
-        "parameters",
-    ]
+    columns = ["trial", "status", words.objective_name(run), "best, at epoch", "epochs", "training", "weights"]
+    paths = run.space.columns()
+    params = [words.parameters_text(_active(row, paths)) for row in ranked[:MAX_TRIALS]]
     title = "<h3>The best trials</h3>" if len(ranked) <= MAX_TRIALS else f"<h3>The best {MAX_TRIALS} trials</h3>"
-    return f"<figure>{title}{table_html(columns, lines, numeric=(0, 2, 3, 4, 5, 6), wide=(7,))}</figure>"
+    return f"<figure>{title}{table_html(columns, lines, numeric=(0, 2, 3, 4, 5, 6), below=params)}</figure>"
+
+
+def _active(row: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
+    """The parameters that the trial had, a branch by its own name: `optimizer`, not `optimizer.name`."""
+    return {path.removesuffix(".name"): row[path] for path in paths if row[path] is not None}
 
 
 def parameters(run: RunData) -> Section:
@@ -161,9 +168,19 @@ def parameters(run: RunData) -> Section:
         return Section("parameters", "Parameters", paragraph("Too few trials to say anything about parameters."))
     html = "".join(map(figure_html, top))
     if slices:
-        about = f"{words.objective_name(run).capitalize()} by parameter. Dots: completed; crosses: stopped early."
-        html += f"<figure><h3>Slices</h3>{paragraph(about, 'caption')}</figure>" + _group("slices", slices)
+        about = f"{words.objective_name(run).capitalize()} by parameter. Dots: completed; crosses: stopped early. "
+        about += "Where the worst values would press the others together, they are below the axis: a double click shows them."
+        html += _group("slices", slices, "Slices", about)
     return Section("parameters", "Parameters", html + _group("pair", costs), [*top, *slices, *costs])
+
+
+def audit(run: RunData) -> Section:
+    """How well the rungs foretell the end."""
+    about = (
+        "No stopped trial was let finish, so nothing says how often a stop was wrong. In the next search, one in ten:"
+    )
+    command = code(f"winnow search {run.study.get('space_source') or 'SPACE'} --audit 0.1", "command")
+    return Section("audit", "Audit of the stops", audit_html(run) or paragraph(about) + command)
 
 
 def test_images(run: RunData) -> Section:
@@ -183,8 +200,13 @@ def test_images(run: RunData) -> Section:
 def failures(run: RunData) -> Section:
     """Every training that did not end well, with its error."""
     rows = run.table("failures").to_pylist()
+    classes = [
+        [words.STATUS_WORDS.get(name, name), str(num), meaning, action]
+        for name, num, meaning, action in class_rows(run.trials.to_pylist())
+    ]
+    table = table_html(["class", "trials", "what it is", "what was done"], classes, numeric=(1,), wide=(2, 3))
     if not rows:
-        return Section("failures", "Failures", paragraph("Every training ended well."))
+        return Section("failures", "Failures", paragraph("Every training ended well.") + table)
     lines = [
         [
             row["phase"],
@@ -198,7 +220,7 @@ def failures(run: RunData) -> Section:
     ]
     columns = ["phase", "trial", "status", "last epoch", "node", "error"]
     more = paragraph(f"{len(rows) - MAX_FAILURES} more are in failures.parquet.") if len(rows) > MAX_FAILURES else ""
-    return Section("failures", "Failures", more + table_html(columns, lines, numeric=(1, 3), wide=(5,)))
+    return Section("failures", "Failures", table + more + table_html(columns, lines, numeric=(1, 3), wide=(5,)))
 
 
 def reproduce(run: RunData) -> Section:
@@ -208,7 +230,9 @@ def reproduce(run: RunData) -> Section:
     if config is not None:
         seeds = [row["seed"] for row in run.table("retrains").to_pylist() if row["rank"] == 1]
         seed = f" --seed {seeds[0]}" if seeds else ""
-        parts.append(paragraph("The winner's whole config is in report/winner.yaml. This trains it again:"))
+        about = "The winner's whole config is in report/winner.yaml. This trains it again, on the training images alone"
+        about += " (retraining adds the validation images):" if seeds else ":"
+        parts.append(paragraph(about))
         parts.append(code(f"winnow train {run.path / 'report' / 'winner.yaml'}{seed}", "command"))
         parts.append(details("winner.yaml", code(yaml.safe_dump(config, sort_keys=False))))
     if run.study.get("command"):
@@ -227,6 +251,7 @@ SECTIONS: tuple[Callable[[RunData], Section], ...] = (
     winners,
     search,
     parameters,
+    audit,
     test_images,
     failures,
     reproduce,

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from reports import words
+from reports.audit import audit_sentence
 from reports.terminal import best_first
 from reports.trials import FAILED_STATUSES
 
@@ -20,11 +21,15 @@ def sentences(run: RunData) -> list[str]:
     trials = run.trials.to_pylist()
     winners = run.winners.to_pylist()
     found = [_search_sentence(run, trials), _best_sentence(run, trials), *_winner_sentences(run, winners)]
-    return [sentence for sentence in (*found, _cost_sentence(run, trials)) if sentence]
+    audited = audit_sentence(run, run.table("audit").to_pylist())
+    facts = (*found, _cost_sentence(run, trials), _retrain_cost(run), audited)
+    return [sentence for sentence in facts if sentence]
 
 
 def _search_sentence(run: RunData, trials: list[Row]) -> str:
     text = f"Searched {words.searched_text(run)}. {words.counts_text(words.status_counts(trials))}."
+    if run.outside:
+        text += f" {words.plural(len(run.outside), 'trial')} of an earlier space of the run lie outside that of now and compete with none."
     asked = run.settings.get("trials")
     unfinished = sum(row["status"] == "running" for row in trials)
     if unfinished or (asked and len(trials) < asked):
@@ -71,8 +76,10 @@ def _interval(row: Row) -> str:
 
 
 def _gain_sentence(row: Row) -> str:
+    points = f"{100 * abs(row['gain']):.2f}"
     side = "above" if row["gain"] >= 0 else "below"
-    text = f"That is {100 * abs(row['gain']):.2f} points {side} the baseline trained under the same protocol"
+    where = "level with" if points == "0.00" else f"{points} points {side}"
+    text = f"That is {where} the baseline trained under the same protocol"
     if row["gain_low"] is None:
         return f"{text}; one seed gives no interval."
     low, high = 100 * row["gain_low"], 100 * row["gain_high"]
@@ -92,18 +99,70 @@ def _cost_sentence(run: RunData, trials: list[Row]) -> str:
     if full > epochs:
         text += f" ({100 * epochs / full:.0f} % of what {ran} full trainings take)"
     seconds = words.duration(sum(row["train_seconds"] for row in trials))
-    return f"{text}, {seconds} of training" + (f" within {words.duration(wall)}." if wall else ".")
+    return f"{text}: {seconds} of training{_device_hours(run)}" + (f" within {words.duration(wall)}." if wall else ".")
+
+
+def _device_hours(run: RunData) -> str:
+    """` (1.30 GPU-hours)`; empty where no GPU was held, or that was not recorded."""
+    rows = [row for row in run.rows("epochs") if row["phase"] == "search"]
+    hours = math.fsum((row["gpus"] or 0.0) * (row["wall_seconds"] or 0.0) for row in rows) / 3600
+    return f" ({hours:.2f} GPU-hours)" if hours else ""
+
+
+def _retrain_cost(run: RunData) -> str:
+    seconds = [row["wall_seconds"] or 0.0 for row in run.rows("retrains")]
+    if not seconds:
+        return ""
+    return f"Retraining took {words.plural(len(seconds), 'training')} and {words.duration(math.fsum(seconds))} more."
 
 
 def advice(run: RunData) -> list[str]:
-    """What to try next, each with its reason; empty where nothing stands out."""
-    trials = run.trials.to_pylist()
-    return [*_advice_on_winners(run.winners.to_pylist()), *_advice_on_edges(run, trials), *_advice_on_failures(trials)]
+    """What to try next, each with its reason; empty before the first epoch."""
+    trials, winners = run.rows("trials"), run.rows("winners")
+    if not best_first(run, trials):
+        return []
+    return [
+        *_advice_on_the_end(run, trials, winners),
+        *_advice_on_winners(winners),
+        *_advice_on_edges(run, trials),
+        *_advice_on_failures(trials),
+        *_advice_on_reuse(run),
+    ]
+
+
+def _advice_on_the_end(run: RunData, trials: list[Row], winners: list[Row]) -> list[str]:
+    """A search that was cut short, was not retrained, or was still getting better when it ended."""
+    completed = [row for row in trials if row["status"] == "completed"]
+    asked = run.settings.get("trials") or 0
+    if len(trials) < asked or any(row["status"] == "running" for row in trials):
+        return [f"The search is not at its end. If nobody works on it: `winnow resume {run.path}`"]
+    if completed and not winners:
+        return [f"Retrain the best, so that the test images can say how good they are: `winnow retrain {run.path}`"]
+    best = best_first(run, trials)[0]["trial"]
+    if len(trials) >= 10 and best >= 0.8 * len(trials):
+        return [
+            f"The best trial, {best}, came among the last of {len(trials)}: more trials may find a better one, `winnow extend {run.path} --trials {len(trials)}`."
+        ]
+    return []
+
+
+def _advice_on_reuse(run: RunData) -> list[str]:
+    config = run.path / "report" / "winner.yaml"
+    return [f"Let the next search begin with what was found here: `start_from: [{config}]` in its space."]
 
 
 def _advice_on_winners(winners: list[Row]) -> list[str]:
     tested = [row for row in winners if row["test_accuracy_low"] is not None and not row["baseline"]]
     found = []
+    if (
+        tested
+        and tested[0]["search_accuracy"] is not None
+        and tested[0]["search_accuracy"] > tested[0]["test_accuracy_high"]
+    ):
+        found.append(
+            f"The search promised more than the test images gave (gap {words.points(tested[0]['gap'])}, beyond the interval): "
+            "a larger validation share (data.validation) chooses more reliably."
+        )
     if tested and tested[0]["gain_low"] is not None and tested[0]["gain_low"] <= 0 <= tested[0]["gain_high"]:
         found.append(
             "The interval of the gain holds 0: retrain with more seeds before preferring the winner to the baseline."

@@ -5,32 +5,42 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from reports.audit import audit_ends, audit_rows
 from reports.importance import importance_rows
 from reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
 from reports.trials import FAILED_STATUSES, epoch_rows, rung_rows, time_of, trial_rows
 from reports.winners import identity, retrain_groups, retrain_rows, winners_table
+from spaces.domains import ArrowKind
 from spaces.errors import SpaceError
+from spaces.nodes import columns
 
 if TYPE_CHECKING:
     from reports.run import RunData
+    from spaces.space import Space
 
 Row = dict[str, Any]
 
 
 def table(run: RunData, name: str) -> pa.Table:
     """The table `name` of `run`, with exactly the columns of its schema, also where it has no rows."""
-    parameters = run.space.columns() if TABLES[name].parameters else {}
+    parameters = _columns(run) if TABLES[name].parameters else {}
     schema = arrow_schema(name, parameters, _metadata(run, name))
     made = ROWS[name](run)
     if isinstance(made, pa.Table):
         return made.select(schema.names).cast(schema).replace_schema_metadata(schema.metadata)
     return pa.Table.from_pylist(made, schema=schema)
+
+
+def _columns(run: RunData) -> dict[str, ArrowKind]:
+    """Of the space as it is now, and of all that it was before."""
+    return columns([parameter for space in reversed(run.spaces) for parameter in space.parameters()])
 
 
 def _metadata(run: RunData, name: str) -> dict[str, Any]:
@@ -40,15 +50,20 @@ def _metadata(run: RunData, name: str) -> dict[str, Any]:
         "winnow.table": name,
         "winnow.run": run.name,
         "winnow.provenance": json.dumps(provenance, default=str),
+        "winnow.space": json.dumps(run.study["space"], default=str),
+        "winnow.notes": json.dumps(run.notes),
     }
 
 
 def _trials(run: RunData) -> list[Row]:
-    rows = trial_rows(run)
+    rows = [dict(row) for row in trial_rows(run)]
+    audited, kinds = audit_ends(run), _columns(run)
     trials = {trial.number: trial for trial in run.study_trials}
     for row in rows:
         trial = trials[row["trial"]]
-        row.update(parameter_values(run, trial.user_attrs.get("config"), trial.params))
+        row["audit_objective"] = audited.get(row["trial"])
+        space = run.spaces[min(trial.user_attrs.get("space", 0), len(run.spaces) - 1)]
+        row.update(parameter_values(space, trial.user_attrs.get("config"), trial.params, kinds))
     return rows
 
 
@@ -56,29 +71,37 @@ def _winners(run: RunData) -> list[Row]:
     rows = winners_table(run)
     for row in rows:
         config = json.loads(row["config"])
-        row.update(parameter_values(run, config, _study_params(run, config)))
+        row.update(config_values(run.space, config, _columns(run)))
     return rows
 
 
-def _study_params(run: RunData, config: dict[str, Any]) -> Mapping[str, Any]:
-    """What the study would hold for a config; nothing for a baseline outside the space."""
+def config_values(space: Space, config: dict[str, Any], kinds: Mapping[str, ArrowKind]) -> Row:
+    """The parameter columns of a config; the space's own are null for a baseline outside it."""
     try:
-        return run.space.encode(config)
+        study_params = space.encode(config)
     except SpaceError:
-        return {}
+        study_params = {}
+    return parameter_values(space, config, study_params, kinds)
 
 
-def parameter_values(run: RunData, config: Any, study_params: Mapping[str, Any]) -> Row:
-    """The values of the parameter columns: null where the parameter was not active in these study parameters."""
-    columns = run.space.columns()
-    values: Row = dict.fromkeys(columns)
-    for parameter in run.space.parameters():
+def parameter_values(space: Space, config: Any, study_params: Mapping[str, Any], kinds: Mapping[str, ArrowKind]) -> Row:
+    """The values of the parameter columns `kinds`: null where the parameter was not active in these study parameters of `space`.
+
+    What another space of the run searches and this one fixes has the value that it is fixed to.
+    """
+    own = {parameter.path for parameter in space.parameters()}
+    fixed = {path: _at(config, path) for path in kinds if path not in own}
+    values: Row = {
+        path: None if isinstance(fixed.get(path), list | dict) else _typed(fixed.get(path), kind)
+        for path, kind in kinds.items()
+    }
+    for parameter in space.parameters():
         if parameter.study_name in study_params:
             found = _at(config, parameter.path)
             # A count that the config leaves to a list, and an option that stands for a list, are known by the study.
             if found is None or isinstance(found, list | dict):
                 found = study_params[parameter.study_name]
-            values[parameter.path] = _typed(found, columns[parameter.path])
+            values[parameter.path] = _typed(found, kinds[parameter.path])
     return values
 
 
@@ -133,10 +156,21 @@ def _failure(run: RunData, phase: str, row: Row, last: Row, time: Any) -> Row:
 
 def _environment(run: RunData) -> list[Row]:
     study = run.study
-    facts = [("run", key, study.get(key)) for key in ("name", "created", "command", "winnow_version", "git_revision")]
+    facts: list[tuple[str, str, Any]] = [
+        ("run", key, study.get(key)) for key in ("name", "created", "command", "winnow_version", "git_revision")
+    ]
     for section in ("settings", "data", "versions", "hardware"):
         facts += [(section, key, value) for key, value in (study.get(section) or {}).items()]
+    for place, amendment in enumerate(run.amendments, start=1):
+        facts += [(f"amendment {place}", key, value) for key, value in _amendment_facts(amendment).items()]
+    if warm := study.get("warm_start"):
+        facts += [("warm_start", key, value) for key, value in warm.items()]
     return [{"run": run.name, "section": s, "key": str(key), "value": _as_text(value)} for s, key, value in facts]
+
+
+def _amendment_facts(amendment: Row) -> Row:
+    before = {f"{key} before": value for key, value in (amendment["before"].get("settings") or {}).items()}
+    return {key: amendment.get(key) for key in ("time", "command", "git_revision", "changes")} | before
 
 
 def _as_text(value: Any) -> str | None:
@@ -177,7 +211,29 @@ def _prediction_block(run: RunData, line: Row, arrays: dict[str, np.ndarray], sc
     columns |= {key: pa.array(arrays[key]) for key in ("index", "true", "predicted", "confidence", "probability_true")}
     columns |= {"true_class": _names(run, true), "predicted_class": _names(run, predicted)}
     columns["correct"] = pa.array(true == predicted)
+    images = encoded_gallery(arrays)
+    columns["image"] = pa.array([images.get(index) for index in arrays["index"].tolist()], pa.binary())
     return pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
+
+
+def encoded_gallery(arrays: Mapping[str, np.ndarray]) -> dict[int, bytes]:
+    """The images that were kept of a prediction file, as PNG, by their number in the test set."""
+    if "gallery_images" not in arrays:
+        return {}
+    return {
+        int(index): _png(image)
+        for index, image in zip(arrays["gallery_index"].tolist(), arrays["gallery_images"], strict=True)
+    }
+
+
+def _png(image: np.ndarray) -> bytes:
+    """uint8 [H, W, C] with one channel or three."""
+    from PIL import Image
+
+    buffer = BytesIO()
+    pixels = image[:, :, 0] if image.shape[2] == 1 else image
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _names(run: RunData, classes: np.ndarray) -> pa.Array:
@@ -189,6 +245,7 @@ ROWS: dict[str, Callable[..., Any]] = {
     "trials": _trials,
     "epochs": epoch_rows,
     "rungs": rung_rows,
+    "audit": audit_rows,
     "winners": _winners,
     "retrains": retrain_rows,
     "predictions": _predictions,

@@ -65,12 +65,18 @@ def _state_line(run: RunData, rows: list[Row]) -> str:
     seconds = sum(row["train_seconds"] for row in rows)
     epochs = sum(row["num_epochs"] for row in rows)
     text = words.counts_text(words.status_counts(rows))
+    if run.outside:
+        text += f", {len(run.outside)} of them outside the space as it is now"
     return f"{text}{of}; {words.plural(epochs, 'epoch')} in {words.duration(seconds)} of training"
 
 
 def best_first(run: RunData, rows: list[Row]) -> list[Row]:
-    """Trials with an objective: completed before the others, then by objective. A stopped trial's value is of fewer epochs."""
-    known = [row for row in rows if row["objective"] is not None and row["status"] not in FAILED_STATUSES]
+    """Trials with an objective: completed before the others, then by objective. A stopped trial's value is of fewer epochs.
+
+    Those outside the space, as they are after it was changed, compete with none.
+    """
+    inside = [row for row in rows if row["in_space"]]
+    known = [row for row in inside if row["objective"] is not None and row["status"] not in FAILED_STATUSES]
     sign = -1 if run.maximize else 1
     return sorted(known, key=lambda row: (row["status"] != "completed", sign * row["objective"], row["trial"]))
 

@@ -15,15 +15,21 @@ if TYPE_CHECKING:
 
     from reports.run import RunData
 
-STATUSES = ("completed", "stopped", "diverged", "out_of_memory", "failed", "running", "skipped")
-FAILED_STATUSES = ("diverged", "out_of_memory", "failed")
+STATUSES = ("completed", "stopped", "diverged", "out_of_memory", "failed", "lost", "running", "skipped")
+FAILED_STATUSES = ("diverged", "out_of_memory", "failed", "lost")
 _STATUS_OF_STATE = {"COMPLETE": "completed", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "running"}
 
 Row = dict[str, Any]
 
 
 def trial_rows(run: RunData) -> list[Row]:
-    """One row per trial, by number, without the parameter columns."""
+    """One row per trial, by number, without the parameter columns (a stored report has them too)."""
+    if run.stored:
+        return run.rows("trials")
+    return run.once("trial_rows", lambda: _trial_rows(run))
+
+
+def _trial_rows(run: RunData) -> list[Row]:
     by_trial = search_epochs(run)
     return [_trial_row(run, trial, by_trial.get(trial.number, [])) for trial in run.study_trials]
 
@@ -51,6 +57,7 @@ def _trial_row(run: RunData, trial: FrozenTrial, epochs: list[Row]) -> Row:
         "status": status_of(trial),
         "source": attributes.get("source"),
         "reason": attributes.get("reason"),
+        "in_space": trial.number not in run.outside,
         "objective": _objective(trial),
         "best_objective": best,
         "best_epoch": best_epoch,
@@ -63,6 +70,9 @@ def _trial_row(run: RunData, trial: FrozenTrial, epochs: list[Row]) -> Row:
         "train_seconds": _total(epochs, "wall_seconds"),
         "images_per_second": _total(epochs, "images_per_second") / len(epochs) if epochs else None,
         "num_parameters": attributes.get("num_parameters"),
+        "audited": bool(attributes.get("audited", False)),
+        "worker_losses": attributes.get("worker_losses", 0),
+        "micro_batches": attributes.get("micro_batches", 1),
         "error": attributes.get("error"),
         "config": None if config is None else json.dumps(config),
     }
@@ -95,13 +105,16 @@ def _finite_values(trial: FrozenTrial) -> dict[int, float]:
 
 
 def epoch_rows(run: RunData) -> list[Row]:
-    """One row per finished epoch: search before retrain, then by trial, seed and epoch."""
-    lines = sorted(run.epoch_lines, key=lambda line: (line["phase"] != "search", *(line[k] for k in _EPOCH_ORDER)))
+    """One row per finished epoch: search, audit, retrain, then by trial, seed and epoch."""
+    if run.stored:
+        return run.rows("epochs")
+    lines = sorted(run.epoch_lines, key=lambda line: (_PHASES.index(line["phase"]), *(line[k] for k in _EPOCH_ORDER)))
     return [_epoch_row(run, line) for line in lines]
 
 
+_PHASES = ("search", "audit", "retrain")
 _EPOCH_ORDER = ("trial", "seed", "epoch")
-_EPOCH_NUMBERS = (*_METRICS, "lr", "wall_seconds", "images_per_second")
+_EPOCH_NUMBERS = (*_METRICS, "lr", "wall_seconds", "images_per_second", "cpus", "gpus")
 
 
 def _epoch_row(run: RunData, line: Row) -> Row:

@@ -31,6 +31,8 @@ def winners_table(run: RunData, intervals_of_gain: bool = True) -> list[Row]:
 
     Without `intervals_of_gain`, gain_low and gain_high stay None and scipy is not imported.
     """
+    if run.stored:
+        return run.rows("winners")
     groups = retrain_groups(run)
     found = {row["trial"]: row for row in trial_rows(run)} if groups else {}
     baseline = next((accuracies(lines) for lines in groups if lines[0]["baseline"]), [])
@@ -83,6 +85,8 @@ def _mean(lines: list[Row], key: str) -> float | None:
 
 def retrain_rows(run: RunData) -> list[Row]:
     """One row per retrained config and seed, in the order of `winners_table`."""
+    if run.stored:
+        return run.rows("retrains")
     return [_retrain_row(run, line) for lines in retrain_groups(run) for line in lines]
 
 

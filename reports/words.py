@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reports.trials import STATUSES
@@ -18,6 +18,7 @@ STATUS_WORDS: dict[str, str] = {
     "diverged": "diverged",
     "out_of_memory": "out of memory",
     "failed": "failed",
+    "lost": "worker lost",
     "running": "unfinished",
     "skipped": "skipped",
 }
@@ -44,11 +45,16 @@ def searched_text(run: RunData) -> str:
     images = f"{count(data['num_train'])} training images" if data.get("num_train") is not None else ""
     classes = f"{data['num_classes']} classes" if data.get("num_classes") is not None else ""
     facts = ", ".join(fact for fact in (images, shape, classes) if fact)
-    rungs = ", ".join(str(rung) for rung in run.rungs)
+    rungs = listed([str(rung) for rung in run.rungs])
     about = f"{data.get('name', 'unknown data')} ({facts})" if facts else str(data.get("name", "unknown data"))
     early = f", judged after {rungs}" if rungs else ""
     sampler = settings.get("sampler", "unknown")
     return f"{about}; {sampler} sampler, up to {plural(settings.get('max_epochs', '?'), 'epoch')}{early}"
+
+
+def listed(items: Sequence[str]) -> str:
+    """`1, 3 and 9`."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
 
 
 def objective_text(run: RunData, value: float | None) -> str:

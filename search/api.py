@@ -1,22 +1,27 @@
-"""Winnow from Python: the same functions as the commands, for scripts and notebooks."""
+"""Winnow from Python: search, retrain and report as functions, for scripts and notebooks. `search.uses` has the others."""
 
 from __future__ import annotations
 
-import inspect
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from html import escape
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_type_hints
 
 from pydantic import ValidationError
 
 import reports
-from search.folder import open_run
-from search.settings import settings_for
-from search.winner import Winner, load_winner
+from search import operations
+from search.devices import Devices
+from search.extension import Wishes
+from search.folder import RunFolder, open_run
+from search.operations import Source
+from search.progress import View, make_view
+from search.runs import Run
+from search.session import ray_kept
+from search.settings import Settings, settings_for
 from spaces import catalog
 from spaces.errors import InputError
 from spaces.problems import nearest
@@ -24,133 +29,304 @@ from spaces.schema import RetrainSettings, SearchSettings
 from spaces.space import Space
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from search.tuner import Outcome
 
-    from search.devices import Devices
+ALL_DEVICES = Devices()
+Overrides = Sequence[str] | Mapping[str, Any]
+"""`["epochs=6", "optimizer.lr=0.01"]` as after `--set`, or `{"epochs": 6, "optimizer.lr": 0.01}`."""
+
+
+class SearchOptions(TypedDict, total=False):
+    """The options of `winnow search`; what is left out is as the space says."""
+
+    trials: int
+    time_budget: str | float
+    """Seconds, or "90s", "5m", "2h"."""
+    objective: Literal["validation_accuracy", "validation_loss"]
+    sampler: str
+    grace_epochs: int
+    reduction_factor: float
+    checkpoint_quota: float
+    audit: float
+    strata: int
+    repeats: int
+    seed: int
+
+
+class RunOptions(SearchOptions, total=False):
+    """Those of `winnow run`: also how many of the best configs are retrained, with how many seeds each."""
+
+    top: int
+    seeds: int
 
 
 class SearchFailed(RuntimeError):
     """The search stopped since its trials all ended with the same error; the message is its traceback."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run folder to look at; a notebook shows its summary and its winners."""
-
-    path: Path
-
-    def table(self, name: str = "trials") -> pd.DataFrame:
-        """A table of docs/reports.md, read from the run as it is now."""
-        frame: pd.DataFrame = reports.read(self.path).table(name).to_pandas()
-        return frame
-
-    @property
-    def trials(self) -> pd.DataFrame:
-        return self.table("trials")
-
-    @property
-    def winners(self) -> pd.DataFrame:
-        return self.table("winners")
-
-    @property
-    def report(self) -> Path:
-        """The HTML report, written anew."""
-        return reports.write(self.path)
-
-    def winner(self, rank: int = 1) -> Winner:
-        """A retrained network, ready to predict."""
-        return load_winner(self.path, rank)
-
-    def _repr_html_(self) -> str:
-        from reports.summary import sentences
-
-        data = reports.read(self.path)
-        said = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(data))
-        columns = [
-            "rank",
-            "trial",
-            "test_accuracy",
-            "test_accuracy_low",
-            "test_accuracy_high",
-            "gain",
-            "num_parameters",
-        ]
-        winners = data.winners.select(columns).to_pandas()
-        table = winners.to_html(index=False, na_rep="", border=0) if len(winners) else ""
-        return f"<h3>{escape(data.name)}</h3>{said}{table}"
-
-
 def run(
     space: Space | str | Path,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     name: str | None = None,
     runs_dir: Path | str = "runs",
     data_dir: Path | str = "data",
     download: bool = False,
-    devices: Devices | None = None,
+    devices: Devices = ALL_DEVICES,
+    address: str | None = None,
+    storage: str | None = None,
+    quiet: bool = False,
+    warm_start: Run | Path | str | None = None,
+    log: Sequence[str] = (),
+    **options: Unpack[RunOptions],
+) -> Run:
+    """Search, retrain the winners, report: what `winnow run` does. The sampler knows the trials of `warm_start`, another run, from the start;
+    `log` may name `tensorboard` and `mlflow`, which are written to as well (a resumed run goes on with them).
+
+    `space` is a name, a file or a `load_space(...)`; `overrides` are `["epochs=6"]`, as after `--set`, or `{"epochs": 6}`. InputError for bad input, SearchFailed, or
+    KeyboardInterrupt: what was done until then is kept, and `search.resume` goes on with it.
+    """
+    searched = load_space(space, overrides)
+    settings = settings_for(searched, **checked("run", dict(options), RunOptions))
+    source = Source(Path(data_dir), download)
+    with _one_ray():
+        found = _search(
+            searched, settings, Path(runs_dir), name, source, devices, address, storage, quiet, warm_start, log
+        )
+        return retrain(found, devices=devices, address=address, quiet=quiet)
+
+
+def search(
+    space: Space | str | Path,
+    overrides: Overrides = (),
+    *,
+    name: str | None = None,
+    runs_dir: Path | str = "runs",
+    data_dir: Path | str = "data",
+    download: bool = False,
+    devices: Devices = ALL_DEVICES,
+    address: str | None = None,
+    storage: str | None = None,
+    quiet: bool = False,
+    warm_start: Run | Path | str | None = None,
+    log: Sequence[str] = (),
+    **options: Unpack[SearchOptions],
+) -> Run:
+    """Search a space in a new run folder, as `winnow search` does. Parameters and errors are those of `run`."""
+    searched = load_space(space, overrides)
+    settings = settings_for(searched, **checked("search", dict(options), SearchOptions))
+    source = Source(Path(data_dir), download)
+    return _reported(
+        _search(
+            searched, settings, Path(runs_dir), name, source, devices, address, storage, quiet, warm_start, log
+        ).path
+    )
+
+
+def resume(
+    run: Run | str | Path,
+    *,
+    time_budget: str | float | None = None,
+    space: str | Path | None = None,
+    overrides: Overrides = (),
+    accept_space_change: bool = False,
+    data_dir: Path | str | None = None,
+    download: bool = False,
+    devices: Devices = ALL_DEVICES,
     address: str | None = None,
     quiet: bool = False,
-    **settings: Any,
+    log: Sequence[str] = (),
 ) -> Run:
-    """Search, retrain the winners, report: what `winnow run` does.
+    """Go on with a search that was interrupted, killed, or out of time, as `winnow resume` does; in a changed space, if one is given."""
+    wishes = _changes(space, overrides, accept_space_change)
+    return _go_on(run, wishes, time_budget, _source(data_dir, download), devices, address, quiet, log)
 
-    `space` and `overrides` are as on the command line (`"digits"`, `["epochs=6"]`); `settings` are its options: `trials`,
-    `time_budget` ("5m"), `objective`, `sampler`, `grace_epochs`, `reduction_factor`, `seed`, `top`, `seeds`. InputError for bad
-    input, SearchFailed, or KeyboardInterrupt: what was done until then is kept and `winnow resume` goes on with it.
-    """
-    from rich.console import Console
 
-    from search import operations
-    from search.devices import Devices
-    from search.progress import make_view
+def extend(
+    run: Run | str | Path,
+    *,
+    trials: int | None = None,
+    time_budget: str | float | None = None,
+    max_epochs: int | None = None,
+    space: str | Path | None = None,
+    overrides: Overrides = (),
+    accept_space_change: bool = False,
+    data_dir: Path | str | None = None,
+    download: bool = False,
+    devices: Devices = ALL_DEVICES,
+    address: str | None = None,
+    quiet: bool = False,
+    log: Sequence[str] = (),
+) -> Run:
+    """Go on with a search for more trials, more time or more epochs than it was asked for, as `winnow extend` does."""
+    for name, value in (("trials", trials), ("max_epochs", max_epochs)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise InputError(f"extend: {name}={value!r}: must be a whole number of at least 1")
+    budget = None if time_budget is None else str(time_budget)
+    changes = _changes(space, overrides, accept_space_change)
+    wishes = replace(changes, trials=trials, time_budget=budget, max_epochs=max_epochs)
+    if not wishes.any:
+        raise InputError("extend: say by how much: trials, time_budget or max_epochs")
+    return _go_on(run, wishes, None, _source(data_dir, download), devices, address, quiet, log)
 
-    searched = space if isinstance(space, Space) else catalog.load(space, overrides)
-    chosen = settings_for(searched, **_checked(settings))
-    devices = devices or Devices()
-    with _one_ray(), make_view(Console(), quiet) as view:
+
+def retrain(
+    run: Run | str | Path,
+    *,
+    top: int | None = None,
+    seeds: int | None = None,
+    data_dir: Path | str | None = None,
+    download: bool = False,
+    devices: Devices = ALL_DEVICES,
+    address: str | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Train the best configs again on train + validation with fresh seeds, and test each once, as `winnow retrain` does."""
+    checked("retrain", {"top": top, "seeds": seeds}, RunOptions)
+    folder = open_run(Path(run))
+    with _view(quiet) as view:
+        operations.retrain(
+            folder,
+            devices=devices,
+            view=view,
+            source=_source(data_dir, download),
+            top=top,
+            seeds=seeds,
+            address=address,
+        )
+    return _reported(folder.path)
+
+
+def report(run: Run | str | Path) -> Path:
+    """Write the tables and the HTML report of a run, or of what `train(output=...)` wrote; the HTML file."""
+    path = Path(run)
+    return reports.write_training(path) if reports.is_training(path) else reports.write(open_run(path).path)
+
+
+def load_space(space: Space | str | Path, overrides: Overrides = ()) -> Space:
+    """A space of the catalog, a recipe or a YAML file, with values set."""
+    if isinstance(space, Space):
+        if overrides:
+            raise InputError("overrides are applied when a space is read: load_space(NAME, overrides)")
+        return space
+    if not isinstance(space, str | Path):
+        raise InputError(f"a space is a name, a path or a Space, but got {type(space).__name__}: {space!r}")
+    return catalog.load(space, as_texts(overrides))
+
+
+# --- what several functions do ------------------------------------------------------------------------------------------
+
+
+def as_texts(overrides: Overrides) -> Sequence[str]:
+    if isinstance(overrides, str):
+        raise InputError(f"overrides are a list such as ['epochs=6'], but got the text {overrides!r}")
+    if isinstance(overrides, Mapping):  # JSON is YAML
+        return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+    return overrides
+
+
+def _search(
+    space: Space,
+    settings: Settings,
+    runs_dir: Path,
+    name: str | None,
+    source: Source,
+    devices: Devices,
+    address: str | None,
+    storage: str | None,
+    quiet: bool,
+    warm_start: Run | Path | str | None,
+    log: Sequence[str],
+) -> Run:
+    with _view(quiet) as view:
         folder, outcome = operations.search(
-            searched,
-            chosen,
-            runs_dir=Path(runs_dir),
+            space,
+            settings,
+            runs_dir=runs_dir,
             name=name,
-            source=operations.Source(Path(data_dir), download),
+            source=source,
             devices=devices,
             view=view,
             address=address,
+            storage=storage,
+            warm_start=None if warm_start is None else str(Path(warm_start)),
+            log=log,
         )
-        if outcome.bug:
-            raise SearchFailed(outcome.bug)
-        if outcome.interrupted:
-            raise KeyboardInterrupt(f"go on with: winnow resume {folder.path}")
-        operations.retrain(folder, devices=devices, view=view, address=address)
-    reports.write(folder.path)
+    _raise_unless_done(folder, outcome)
     return Run(folder.path)
 
 
-def load_run(path: Path | str) -> Run:
-    """An existing run, by its path or by its name under runs/."""
-    return Run(open_run(path).path)
+def _changes(space: str | Path | None, overrides: Overrides, accepted: bool) -> Wishes:
+    return Wishes(space=None if space is None else str(space), overrides=as_texts(overrides), accepted=accepted)
+
+
+def _go_on(
+    run: Run | str | Path,
+    wishes: Wishes,
+    time_budget: str | float | None,
+    source: Source | None,
+    devices: Devices,
+    address: str | None,
+    quiet: bool,
+    log: Sequence[str],
+) -> Run:
+    folder = open_run(Path(run))
+    with _view(quiet) as view:
+        outcome = operations.resume(
+            folder,
+            devices=devices,
+            view=view,
+            source=source,
+            time_budget=time_budget,
+            wishes=wishes,
+            address=address,
+            log=log,
+        )
+    _raise_unless_done(folder, outcome)
+    return _reported(folder.path)
+
+
+def _raise_unless_done(folder: RunFolder, outcome: Outcome) -> None:
+    if outcome.bug:
+        raise SearchFailed(outcome.bug)
+    if outcome.interrupted:
+        raise KeyboardInterrupt(f"nothing is lost; go on with: search.resume({str(folder.path)!r})")
+
+
+def _reported(path: Path) -> Run:
+    reports.write(path)
+    return Run(path)
+
+
+def _source(data_dir: Path | str | None, download: bool) -> Source | None:
+    """Where the data lies; None: where the run says."""
+    return None if data_dir is None else Source(Path(data_dir), download)
+
+
+def _view(quiet: bool) -> View:
+    from rich.console import Console
+
+    return make_view(Console(highlight=False), quiet)
 
 
 def _one_ray() -> AbstractContextManager[None]:
     """One Ray for search and retraining. A Ray that a notebook started itself is left running."""
-    from search.session import ray_kept
-
     ray = sys.modules.get("ray")  # imported by us it would come without our settings
     return nullcontext() if ray is not None and ray.is_initialized() else ray_kept()
 
 
-def _checked(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings, held against the schema: on the command line click has done that."""
-    known = inspect.signature(settings_for).parameters.keys() - {"space"}
-    for key in settings:
-        if key not in known:
-            raise InputError(f"run: no setting {key!r}{nearest(key, known)}; there are {', '.join(sorted(known))}")
+def checked(function: str, options: dict[str, Any], known: type) -> dict[str, Any]:
+    """The options, held against the schema: on the command line click has done that."""
+    names = sorted(get_type_hints(known))
+    for key in options:
+        if key not in names:
+            raise InputError(f"{function}: no setting {key!r}{nearest(key, names)}; there are {', '.join(names)}")
+    if not isinstance(seed := options.get("seed", 0), int) or seed < 0:
+        raise InputError(f"{function}: seed={seed!r}: must be a whole number of at least 0")
     try:
         for schema in (SearchSettings, RetrainSettings):
-            schema.model_validate({k: v for k, v in settings.items() if k in schema.model_fields and v is not None})
+            schema.model_validate({k: v for k, v in options.items() if k in schema.model_fields and v is not None})
     except ValidationError as error:
         problem = error.errors()[0]
-        raise InputError(f"run: {problem['loc'][0]}={problem['input']!r}: {problem['msg']}") from error
-    return settings
+        raise InputError(f"{function}: {problem['loc'][0]}={problem['input']!r}: {problem['msg']}") from error
+    return options

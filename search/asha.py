@@ -7,6 +7,7 @@ so far. The table of rungs is the whole state, and it can be rebuilt from the st
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 Direction = Literal["maximize", "minimize"]
@@ -36,10 +37,17 @@ class Asha:
         if epoch not in self._values:
             return True
         self.record(trial, epoch, value)
-        reached = self._values[epoch].values()
-        num_better = sum(1 for other in reached if self.is_better(other, value))
+        rivals = list(self.rivals(trial, epoch))
+        num_better = sum(1 for other in rivals if self.is_better(other, value))
         # At least one may always go on, and ties go on together: on small validation sets equal accuracies are common.
-        return num_better < max(1, int(len(reached) / self.reduction_factor))
+        return num_better < max(1, int(len(rivals) / self.reduction_factor))
+
+    def note_cost(self, trial: int, multiply_adds: float) -> None:
+        """What a trial's network costs; here all costs compete together."""
+
+    def rivals(self, trial: int, epoch: int) -> Iterable[float]:
+        """The values at the rung that a trial there is compared with, its own among them."""
+        return self._values[epoch].values()
 
     def rung_index(self, epoch: int) -> int | None:
         return self.rungs.index(epoch) if epoch in self._values else None

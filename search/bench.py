@@ -21,20 +21,21 @@ import yaml
 
 from reports import write_training
 from reports.recipes import RESULTS, write_table
-from search.devices import Devices, Plan, plan_resources
+from search.devices import Devices, Plan
 from search.folder import JsonLines, RunFolder, read_json_lines
 from search.operations import Source, check_models, load_data
 from search.progress import View
-from search.session import ray_session
 from search.tasks import run_tasks
+from search.workers import resolved, workers
 from spaces import catalog
 from spaces.check import check
 from spaces.errors import InputError
 from spaces.space import Space
 
 if TYPE_CHECKING:
-    from search.train import Training
+    from search.recipe import Training
     from search.training.data import ImageData
+    from search.worker import SharedData
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,18 @@ def bench_recipes(
     InputError for everything that can be refused before the first training.
     """
     recipes = {name: catalog.load(name, overrides) for name in choose(patterns)}
+    address = resolved(address)
     _make_folder(output)
     with RunFolder(output).locked():
         todo = _todo(recipes, seeds, output)
         data = _read_data(recipes, {job.recipe: job.data for job in todo}, source, view)
         num_failed = 0
         if todo:
-            view.step("starting Ray")
-            with ray_session(devices.num_cpus, devices.num_gpus, address) as ray:
-                plan = plan_resources(ray, devices, len(todo))
+            spaces, place = list(recipes.values()), str(output.resolve())
+            with workers(view, devices, address, spaces, len(todo), list(data.values()), place) as (ray, plan, stored):
                 view.message(f"{len(todo)} trainings, {plan.explanation}; each writes its epochs into {output}/")
-                num_failed = _run(ray, todo, data, plan, output, view.message)
+                shared = dict(zip(data, stored, strict=True))
+                num_failed = _run(ray, todo, shared, plan, output, view.message)
         return write_table(output), num_failed
 
 
@@ -96,7 +98,7 @@ def bench_one(data: ImageData, training: Training, folder: str, device: str, thr
     """In a worker: one training, or the rest of it; the figures of `result.json`, or what went wrong."""
     import torch
 
-    from search.train import fit_and_test
+    from search.recipe import fit_and_test
 
     torch.set_num_threads(threads)
     try:
@@ -119,7 +121,7 @@ def _make_folder(output: Path) -> None:
 
 def _todo(recipes: dict[str, Space], seeds: int, output: Path) -> list[_Job]:
     """All seeds of all recipes that have no result yet, the first seed of every recipe first."""
-    from search.train import Training, require_recipe
+    from search.recipe import Training, require_recipe
 
     done = {(line["recipe"], line["seed"]) for line in read_json_lines(output / RESULTS) if _counts(line)}
     jobs: list[_Job] = []
@@ -194,14 +196,14 @@ def _read_data(recipes: dict[str, Space], wanted: dict[str, str], source: Source
 def _run(
     ray: Any,
     jobs: Sequence[_Job],
-    data: dict[str, ImageData],
+    data: dict[str, SharedData],
     plan: Plan,
     output: Path,
     listener: Callable[[str], None],
 ) -> int:
-    shared = {key: ray.put(images) for key, images in data.items()}
     items = [
-        (job, (shared[job.data], job.training, str(job.folder.resolve()), plan.device, plan.threads)) for job in jobs
+        (job, (data[job.data].reference, job.training, str(job.folder.resolve()), plan.device, plan.threads))
+        for job in jobs
     ]
     lines = JsonLines(output / RESULTS)
     num_failed = 0

@@ -15,14 +15,20 @@ import click
 
 from search.commands import COMMANDS
 from search.options import (
+    change_options,
+    complete_run,
+    complete_space,
     data_options,
     device_options,
+    extension_options,
     json_option,
+    log_option,
     retrain_options,
     run_options,
     search_options,
     space_options,
 )
+from search.plan_command import plan
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -64,6 +70,7 @@ def cli() -> None:
 @retrain_options
 @data_options
 @device_options
+@log_option
 @json_option
 def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Search, then retrain the winners, then report."""
@@ -86,6 +93,7 @@ def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 @search_options
 @data_options
 @device_options
+@log_option
 @json_option
 def search(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Search a space in a new run folder."""
@@ -99,36 +107,36 @@ def search(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 
 
 @cli.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @click.option("--time-budget", metavar="TIME", help="For this start.  [default: the run's own]")
+@change_options
 @data_options
 @device_options
+@log_option
 @json_option
-def resume(run: str, **options: Any) -> int:
-    """Go on with a search that was interrupted, killed, or out of time."""
-    from search import operations
-    from search.endings import tell_end, tell_outcome
-    from search.folder import open_run
-
-    folder = open_run(run)
-    with _view(options) as view:
-        outcome = operations.resume(
-            folder,
-            devices=_devices(options),
-            view=view,
-            source=_source(options, default=None),
-            time_budget=options["time_budget"],
-            address=options["address"],
-        )
-    code = tell_outcome(folder, outcome, options["as_json"])
-    _report(folder)
-    if code == DONE:
-        tell_end(folder, options, next_command=f"winnow retrain {folder.path}")
-    return code
+def resume(run: str, time_budget: str | None, **options: Any) -> int:
+    """Go on with a search that was interrupted, killed, or out of time; in another space, if that is given."""
+    return _go_on(run, _wishes(options), time_budget, options)
 
 
 @cli.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
+@extension_options
+@change_options
+@data_options
+@device_options
+@log_option
+@json_option
+def extend(run: str, **options: Any) -> int:
+    """Go on with a search for more trials, more time or more epochs than it was asked for; study.yaml keeps what it was."""
+    wishes = _wishes(options)
+    if not wishes.any:
+        raise click.UsageError("say by how much: --trials, --time-budget or --max-epochs")
+    return _go_on(run, wishes, None, options)
+
+
+@cli.command()
+@click.argument("run", shell_complete=complete_run)
 @retrain_options
 @data_options
 @device_options
@@ -146,7 +154,7 @@ def retrain(run: str, **options: Any) -> int:
 
 
 @cli.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 def report(run: str) -> int:
     """Write the tables and the HTML report of a run, or of a `train --output` folder; at any time, also while it goes on."""
     import reports
@@ -166,7 +174,7 @@ def report(run: str) -> int:
 @data_options
 def train(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Train one recipe (a space with nothing left open), without Ray, and test it once."""
-    from search.train import train_recipe
+    from search.recipe import train_recipe
     from spaces import catalog
 
     source = _source(options, default=Path("data"))
@@ -216,7 +224,7 @@ def bench_recipes(recipes: tuple[str, ...], overrides: tuple[str, ...], **option
 
 
 @cli.command()
-@click.argument("space", required=False)
+@click.argument("space", required=False, shell_complete=complete_space)
 @click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override any key.")
 @click.option("--json-schema", is_flag=True, help="Print the JSON schema of spaces and recipes, for editors.")
 def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> int:
@@ -242,7 +250,7 @@ def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> 
     return DONE
 
 
-for _command in COMMANDS:
+for _command in (plan, *COMMANDS):
     cli.add_command(_command)
 
 
@@ -256,10 +264,9 @@ def _search(space_name: str, overrides: tuple[str, ...], options: dict[str, Any]
     for note in space.notes:
         click.echo(f"note: {note}", err=True)
     from search import operations
-    from search.settings import settings_for
+    from search.settings import SETTINGS, settings_for
 
-    keys = ("trials", "objective", "sampler", "grace_epochs", "reduction_factor", "seed", "time_budget", "top", "seeds")
-    settings = settings_for(space, **{key: options[key] for key in keys if key in options})
+    settings = settings_for(space, **{key: options[key] for key in SETTINGS if key in options})
     source = _source(options, default=Path("data"))
     assert source is not None
     with _view(options) as view:
@@ -272,10 +279,50 @@ def _search(space_name: str, overrides: tuple[str, ...], options: dict[str, Any]
             devices=_devices(options),
             view=view,
             address=options["address"],
+            storage=options["storage"],
+            warm_start=options["warm_start"],
+            log=options["log"],
         )
     from search.endings import tell_outcome
 
     return folder, tell_outcome(folder, outcome, options["as_json"])
+
+
+def _go_on(run: str, wishes: Any, time_budget: str | None, options: dict[str, Any]) -> int:
+    from search import operations
+    from search.endings import tell_end, tell_outcome
+    from search.folder import open_run
+
+    folder = open_run(run)
+    with _view(options) as view:
+        outcome = operations.resume(
+            folder,
+            devices=_devices(options),
+            view=view,
+            source=_source(options, default=None),
+            time_budget=time_budget,
+            wishes=wishes,
+            address=options["address"],
+            log=options["log"],
+        )
+    code = tell_outcome(folder, outcome, options["as_json"])
+    _report(folder)
+    if code == DONE:
+        tell_end(folder, options, next_command=f"winnow retrain {folder.path}")
+    return code
+
+
+def _wishes(options: dict[str, Any]) -> Any:
+    from search.extension import Wishes
+
+    return Wishes(
+        trials=options.get("trials"),
+        time_budget=options.get("time_budget"),
+        max_epochs=options.get("max_epochs"),
+        space=options["space"],
+        overrides=options["overrides"],
+        accepted=options["accept_space_change"],
+    )
 
 
 def _retrain(folder: Any, options: dict[str, Any]) -> None:
@@ -300,10 +347,11 @@ def _report(folder: Any) -> Path:
 
 
 def _devices(options: dict[str, Any]) -> Any:
+    from dataclasses import fields
+
     from search.devices import Devices
 
-    keys = ("device", "concurrent", "cpus_per_trial", "gpus_per_trial", "num_cpus", "num_gpus")
-    return Devices(**{key: options[key] for key in keys})
+    return Devices(**{field.name: options[field.name] for field in fields(Devices)})
 
 
 def _source(options: dict[str, Any], default: Path | None) -> Any:

@@ -1,18 +1,21 @@
-"""The commands that look at runs and use what they found: show, compare, export, predict. None of them starts Ray."""
+"""The commands that look at runs and use what they found: show, compare, export, predict, rerun. None of them starts Ray."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from search.options import complete_run, data_options, json_option
+
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @click.option("--trial", type=click.IntRange(min=0), help="Everything about this trial.")
 @click.option("--follow", is_flag=True, help="Show again as the run goes on, until it ends.")
 @click.option("--sort", metavar="COLUMN", help="Order by a column of trials.parquet; -COLUMN for descending.")
@@ -73,7 +76,7 @@ def _iso(value: Any) -> str:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True)
+@click.argument("runs", nargs=-1, required=True, shell_complete=complete_run)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def compare(runs: tuple[str, ...], as_json: bool) -> int:
     """Hold the winners of RUNS against the first one's: the differences with intervals, or why they cannot be compared."""
@@ -94,13 +97,13 @@ def compare(runs: tuple[str, ...], as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @click.option("--winner", type=click.IntRange(min=1), default=1, show_default=True, help="Its rank among the winners.")
 @click.option("--output", type=click.Path(path_type=Path), help="A new folder.  [default: RUN/winner-RANK]")
 @click.option("--weights-only", is_flag=True, help="No torch.export program and no ONNX.")
 def export(run: str, winner: int, output: Path | None, weights_only: bool) -> int:
     """Write a winner as a folder to use elsewhere: recipe, weights, programs, model card."""
-    from search.export import export as write
+    from search.exporting import export as write
     from search.folder import open_run
 
     folder = write(open_run(run), winner, output, weights_only)
@@ -116,7 +119,7 @@ def export(run: str, winner: int, output: Path | None, weights_only: bool) -> in
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per image, with the probability of every class.")
 def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> int:
     """Name the class of each of IMAGES (files, or folders of them) with an exported winner."""
-    from search.predict import predict as predict_files
+    from search.predicting import predict as predict_files
 
     found = predict_files(folder, images)
     width = max(len(prediction.file) for prediction in found)
@@ -146,10 +149,79 @@ def _as_json(prediction: Any) -> dict[str, Any]:
     }
 
 
+@click.command()
+@click.argument("run", shell_complete=complete_run)
+@click.option("--trial", type=click.IntRange(min=0), required=True, help="Its number.")
+@click.option("--device", type=click.Choice(["cpu", "cuda", "mps"]), help="[default: the run's]")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: the run's]")
+@data_options
+@json_option
+def rerun(
+    run: str,
+    trial: int,
+    device: str | None,
+    threads: int | None,
+    data_dir: Path | None,
+    download: bool,
+    as_json: bool,
+) -> int:
+    """Train a trial of RUN again, without Ray, and compare it with what was recorded, epoch by epoch.
+
+    Ends with 0 where every figure is equal bit for bit, with 1 where not: then the first difference, and what is not as it was.
+    """
+    from search.folder import open_run
+    from search.operations import Source
+    from search.rerunning import rerun as train_again
+
+    source = None if data_dir is None else Source(data_dir, download)
+    found = train_again(open_run(run), trial, source, device, threads)
+    if as_json:
+        first = found.first and asdict(found.first) | {"size": found.first.size}
+        click.echo(json.dumps({**asdict(found), "equal": found.equal, "first": first}))
+        return DONE if found.equal else FAILED
+    if found.first is None:
+        click.echo(f"trial {trial}: all figures of {found.epochs} epochs are equal, bit for bit")
+    else:
+        difference = "" if found.first.size is None else f" (difference {found.first.size:.3g})"
+        click.echo(
+            f"trial {trial}: first difference at epoch {found.first.epoch}: {found.first.figure} was {found.first.recorded}, is "
+            f"{found.first.now}{difference}"
+        )
+        largest = ", ".join(f"{figure} {size:.3g}" for figure, size in found.largest.items())
+        click.echo(f"largest over {found.epochs} epochs: {largest}" if largest else "")
+        reasons = found.changed or (
+            "nothing that the run records; on a GPU, kernels may add in another order each time",
+        )
+        click.echo("what is not as it was:\n" + "\n".join(f"  {reason}" for reason in reasons))
+    return DONE if found.equal else FAILED
+
+
 def _console() -> Any:
     from rich.console import Console
 
     return Console(highlight=False)
 
 
-COMMANDS = (show, compare, export, predict)
+@click.command()
+@click.argument("dataset")
+@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override any key of a space.")
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), envvar="WINNOW_DATA_DIR", default=Path("data"), show_default=True
+)
+@click.option("--offline", is_flag=True, help="Download nothing; only convert and check what is there.")
+def prepare(dataset: str, overrides: tuple[str, ...], data_dir: Path, offline: bool) -> int:
+    """Download, convert and check DATASET (digits, cifar10, cifar100, or that of a space), once per machine."""
+    from search.preparing import prepare as prepare_data
+
+    found = prepare_data(dataset, overrides, data_dir, offline)
+    data = found.data
+    channels, height, width = data.image_shape
+    click.echo(
+        f"{data.name}: {len(data.train_labels):,} training and {len(data.test_labels):,} test images, "
+        f"{channels} x {height} x {width}, {data.num_classes} classes"
+    )
+    click.echo(f"fingerprint {data.fingerprint}" + (", as it was prepared before" if found.known else ""))
+    return DONE
+
+
+COMMANDS = (prepare, show, compare, export, predict, rerun)

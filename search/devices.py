@@ -2,83 +2,215 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from search.provenance import available_cpus
+from search.allocation import Inventory, gpus_here, inventory
+from search.packing import Packing
 from spaces.errors import InputError
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Measure = Callable[[str, float], Packing]
+"""(device, CPUs of one GPU or of one node) -> how many trials at once train there fastest."""
 
 
 @dataclass(frozen=True)
 class Devices:
-    """What the user asked for; None: choose."""
+    """What the user asked for; None: choose. InputError where it contradicts itself."""
 
     device: DeviceName = "auto"
-    concurrent: int | None = None
+    concurrent: int | Literal["auto"] | None = None
     cpus_per_trial: int | None = None
     gpus_per_trial: float | None = None
     num_cpus: int | None = None
     num_gpus: int | None = None
+    trials_per_gpu: int | Literal["auto"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.trials_per_gpu is not None and self.gpus_per_trial is not None:
+            raise InputError("--trials-per-gpu and --gpus-per-trial say the same thing twice; give one of them")
+
+    def check_here(self) -> None:
+        """Before Ray is started on this machine (not for a cluster's address): no more than it has."""
+        if self.num_gpus and self.device != "cpu" and self.num_gpus > (there := gpus_here()):
+            raise InputError(
+                f"--num-gpus {self.num_gpus}: this machine has {there} that torch can use; check CUDA_VISIBLE_DEVICES, or leave it out"
+            )
 
 
 @dataclass(frozen=True)
 class Plan:
+    """The shares of one trial, and why. `concurrent`: at most so many at once."""
+
     device: str
     concurrent: int
     cpus_per_trial: float
     gpus_per_trial: float
     threads: int
     explanation: str
+    trials_per_gpu: int | None = None
 
     @property
     def per_trial(self) -> dict[str, float]:
         return {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
 
 
-def plan_resources(ray: Any, devices: Devices, num_trials: int) -> Plan:
-    """Share out what Ray has. InputError where more is asked for than there is."""
-    have = ray.cluster_resources()
-    num_cpus, num_gpus = int(have.get("CPU", 0)), have.get("GPU", 0.0)
-    device = _choose_device(devices.device, num_gpus)
+def plan_resources(
+    ray: Any, devices: Devices, num_trials: int, measure: Measure | None = None, recorded: int | None = None
+) -> Plan:
+    """Share out what Ray has. InputError where more is asked for than there is now, or ever will be.
+
+    `measure` is called where `auto` leaves the packing open; without it, `recorded` trials share a GPU (an earlier
+    start's measurement), or one has it alone.
+    """
+    return share_out(inventory(ray), devices, num_trials, measure, recorded)
+
+
+def share_out(
+    have: Inventory, devices: Devices, num_trials: int, measure: Measure | None = None, recorded: int | None = None
+) -> Plan:
+    """The same for a known inventory."""
+    device = _choose_device(devices, have)
     if device == "cuda":
-        return _plan_gpus(devices, num_cpus, num_gpus, num_trials)
-    concurrent = devices.concurrent or max(1, min(num_cpus // (devices.cpus_per_trial or 1), num_trials))
-    cpus = devices.cpus_per_trial or max(1, num_cpus // concurrent)
-    if concurrent * cpus > num_cpus:
+        return _on_gpus(have, devices, num_trials, measure, recorded)
+    for option, value in (
+        ("--trials-per-gpu", devices.trials_per_gpu),
+        ("--gpus-per-trial", devices.gpus_per_trial),
+    ):
+        if value:
+            why = f"with --device {device}" if devices.device == device else "there is no GPU here, so"
+            raise InputError(f"{option} {value}: {why} trials train on {device}; leave it out")
+    return _on_cpus(have, device, devices, num_trials, measure)
+
+
+# --- without GPUs -----------------------------------------------------------------------------------------------------
+
+
+def _on_cpus(have: Inventory, device: str, devices: Devices, num_trials: int, measure: Measure | None) -> Plan:
+    num_cpus, most = int(have.num_cpus), int(max(have.cpus_of_nodes))
+    if (devices.cpus_per_trial or 1) > most:
+        raise InputError(f"--cpus-per-trial {devices.cpus_per_trial}: {_largest_node(have)}")
+    concurrent, why = devices.concurrent, ""
+    if concurrent == "auto":
+        concurrent = None
+        if measure is not None and devices.cpus_per_trial is None:
+            packing = measure(device, float(most))
+            # Measured on one node; the others take as many trials with as many CPUs each.
+            concurrent = max(1, min(_places(have, most / packing.at_once), num_trials))
+            why = f" ({packing.explanation})"
+    if concurrent is None:
+        concurrent = max(1, min(_places(have, devices.cpus_per_trial or 1), num_trials))
+    cpus = devices.cpus_per_trial or _share(have, concurrent)
+    if _places(have, cpus) < concurrent or cpus < 1:
         raise InputError(
-            f"--concurrent {concurrent} trials with {cpus} CPUs each need {concurrent * cpus} CPUs, but Ray has {num_cpus}"
+            f"--concurrent {concurrent} trials with {max(1, int(cpus))} CPUs each need {concurrent * max(1, int(cpus))} CPUs, "
+            f"but Ray has {num_cpus}" + (f" on {len(have.nodes)} nodes" if len(have.nodes) > 1 else "")
         )
-    words = f"{concurrent} trials at once on {device}, {cpus} CPU{'s' * (cpus > 1)} each"
+    threads = max(1, int(cpus))
+    words = f"{concurrent} trials at once on {device}, {threads} CPU{'s' * (threads > 1)} each{why}"
     # Ray bounds concurrency by resources alone, so a trial is given its share of all CPUs.
-    return Plan(device, concurrent, num_cpus / concurrent, 0.0, cpus, words)
+    return Plan(device, concurrent, _share(have, concurrent), 0.0, threads, words)
 
 
-def _plan_gpus(devices: Devices, num_cpus: int, num_gpus: float, num_trials: int) -> Plan:
-    gpus = devices.gpus_per_trial
-    if gpus is None:
-        # The fraction follows from the number of trials at once: Ray fills the first GPU before it uses the next.
-        concurrent = devices.concurrent or int(num_gpus)
-        gpus = num_gpus / concurrent if concurrent > num_gpus else 1.0
-    if gpus > num_gpus:
-        raise InputError(f"--gpus-per-trial {gpus:g}: Ray has {num_gpus:g} GPUs")
-    if gpus <= 0:
-        raise InputError(f"--gpus-per-trial: must be above 0 for device cuda, but got {gpus:g}; or use --device cpu")
-    concurrent = devices.concurrent or max(1, min(int(num_gpus / gpus), num_trials))
-    cpus = devices.cpus_per_trial or max(1, num_cpus // concurrent)
-    if concurrent * cpus > num_cpus:
-        raise InputError(f"{concurrent} trials at once with {cpus} CPUs each need more than the {num_cpus} CPUs of Ray")
-    words = f"{concurrent} trials at once, {gpus:g} GPU and {cpus} CPU{'s' * (cpus > 1)} each"
-    return Plan("cuda", concurrent, float(cpus), gpus, cpus, words)
+def _places(have: Inventory, cpus: float) -> int:
+    """How many trials of so many CPUs the nodes hold; a trial never spans nodes."""
+    return sum(math.floor(node / cpus + 1e-9) for node in have.cpus_of_nodes)
 
 
-def _choose_device(asked: DeviceName, num_gpus: float) -> str:
-    if asked == "cuda" and not num_gpus:
+def _share(have: Inventory, concurrent: int) -> float:
+    """The most CPUs for each of so many trials at once."""
+    shares = {node / k for node in have.cpus_of_nodes for k in range(1, concurrent + 1)}
+    return max((share for share in shares if _places(have, share) >= concurrent), default=0.0)
+
+
+def _largest_node(have: Inventory) -> str:
+    where = "the largest node of Ray" if len(have.nodes) > 1 else "Ray"
+    return f"{where} has {int(max(have.cpus_of_nodes))} CPUs"
+
+
+# --- with GPUs --------------------------------------------------------------------------------------------------------
+
+
+def _on_gpus(have: Inventory, devices: Devices, num_trials: int, measure: Measure | None, recorded: int | None) -> Plan:
+    num_gpus, cpus_per_gpu, why = have.num_gpus, have.cpus_per_gpu, ""
+    if devices.gpus_per_trial is not None:
+        at_once = _trials_per_gpu(devices.gpus_per_trial, num_gpus)
+    elif isinstance(devices.trials_per_gpu, int):
+        at_once = devices.trials_per_gpu
+    elif isinstance(devices.concurrent, int):
+        at_once = math.ceil(devices.concurrent / num_gpus)
+    elif recorded is not None and devices.trials_per_gpu is None:
+        at_once = recorded
+    elif measure is not None and have.gpus_now:
+        packing = measure("cuda", cpus_per_gpu)
+        at_once, why = packing.at_once, f" ({packing.explanation})"
+    else:
+        at_once = 1
+    concurrent = devices.concurrent if isinstance(devices.concurrent, int) else None
+    if concurrent is None:
+        # With fewer trials than places, each gets a larger part: Ray fills a GPU before it uses the next one.
+        at_once = min(at_once, max(1, num_trials // num_gpus))
+        concurrent = min(at_once * num_gpus, max(1, num_trials))
+    elif concurrent > at_once * num_gpus:
+        raise InputError(
+            f"--concurrent {concurrent}: {num_gpus} GPUs with {at_once} trials each hold {at_once * num_gpus} at once"
+        )
+    else:
+        at_once = math.ceil(concurrent / num_gpus)
+        used = math.ceil(concurrent / at_once)
+        if at_once > 1 and used < num_gpus:
+            raise InputError(
+                f"--concurrent {concurrent} does not divide among {num_gpus} GPUs: {at_once} on each would leave "
+                f"{num_gpus - used} idle; use {(at_once - 1) * num_gpus} or {at_once * num_gpus}"
+            )
+    cpus = float(devices.cpus_per_trial or max(int(cpus_per_gpu / at_once), 0) or cpus_per_gpu / at_once)
+    if cpus * at_once > cpus_per_gpu + 1e-9:
+        raise InputError(
+            f"--cpus-per-trial {devices.cpus_per_trial}: {at_once} trials on a GPU need {cpus * at_once:g} CPUs, but there are "
+            f"{cpus_per_gpu:g} for each GPU"
+        )
+    threads = max(1, int(cpus))
+    shared = "one GPU each" if at_once == 1 else f"{at_once} on each GPU"
+    words = f"{concurrent} trials at once on {num_gpus} GPU{'s' * (num_gpus > 1)}, {shared}, {threads} CPU{'s' * (threads > 1)} each{why}"
+    if have.gpus_now < num_gpus:
+        words += f"; {have.gpus_now} of the GPUs are there now, the cluster may grow to {num_gpus}"
+    return Plan("cuda", concurrent, cpus, fraction_of(at_once), threads, words, at_once)
+
+
+def fraction_of(at_once: int) -> float:
+    """A GPU's part for each of so many trials; Ray counts in ten-thousandths, and rounded up they would not fit."""
+    return math.floor(10_000 / at_once) / 10_000
+
+
+def _trials_per_gpu(fraction: float, num_gpus: int) -> int:
+    """Of `--gpus-per-trial`; InputError where it does not divide, or is more than there is."""
+    if fraction <= 0:
+        raise InputError(f"--gpus-per-trial {fraction:g}: must be above 0 on GPUs; or use --device cpu")
+    if fraction > num_gpus:
+        raise InputError(f"--gpus-per-trial {fraction:g}: there are {num_gpus} GPUs, and there will be no more")
+    if fraction > 1:
+        raise InputError(
+            f"--gpus-per-trial {fraction:g}: a trial trains on one GPU, and the others would stand idle; use 1, or a fraction of one"
+        )
+    parts = 1 / fraction
+    if abs(parts - round(parts)) > 0.05:
+        below = math.floor(parts)
+        raise InputError(
+            f"--gpus-per-trial {fraction:g} does not divide a GPU: {below} trials would leave {1 - below * fraction:.2g} of it unused; "
+            f"use {1 / below:.4g} ({below} on a GPU) or {fraction_of(below + 1):g} ({below + 1})"
+        )
+    return round(parts)
+
+
+def _choose_device(devices: Devices, have: Inventory) -> str:
+    asked = devices.device
+    if asked == "cuda" and not have.num_gpus:
         raise InputError("--device cuda: Ray sees no GPU here; use --device cpu, or check CUDA_VISIBLE_DEVICES")
     if asked != "auto":
         return asked
-    if num_gpus:
+    if have.num_gpus:
         return "cuda"
     import platform
 
@@ -87,7 +219,3 @@ def _choose_device(asked: DeviceName, num_gpus: float) -> str:
 
         return "mps" if torch.backends.mps.is_available() else "cpu"
     return "cpu"
-
-
-def default_num_cpus(asked: int | None) -> int:
-    return asked or available_cpus()

@@ -76,7 +76,7 @@ class Features:
     @staticmethod
     def draw(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
         """A random value."""
-        return _value(distribution, float(_snap(distribution, rng.random(1))[0]))
+        return value_at(distribution, float(rng.random(1)[0]))
 
     def _gate(self, i: int) -> tuple[int, dict[float, bool]] | None:
         """The earlier parameter whose value has so far told whether parameter i is active, if it is not always.
@@ -103,6 +103,11 @@ class Features:
         told = gate[1]
         keys = _keys(snapped[:, gate[0]])
         return np.array([told.get(float(key), True) for key in keys], bool)
+
+
+def value_at(distribution: BaseDistribution, coordinate: float) -> Any:
+    """The value at a coordinate in [0, 1), on which all values are spread as the distribution spreads them."""
+    return _value(distribution, float(_snap(distribution, np.array([coordinate]))[0]))
 
 
 def _keys(coordinates: Array) -> Array:

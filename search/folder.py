@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from reports.schemas import RUN_VERSION as SCHEMA_VERSION
+from search import storage
 from spaces.errors import InputError
-
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,32 @@ class RunFolder:
         return self.path / "epochs.jsonl"
 
     @property
+    def warm_start(self) -> Path:
+        """Trials of another run that the sampler knows from the start."""
+        return self.path / "warm_start.jsonl"
+
+    @property
     def retrained(self) -> Path:
         return self.path / "retrain.jsonl"
 
     @property
+    def retrained_earlier(self) -> Path:
+        """Lines of `retrain.jsonl` whose configs compete no more since the run was changed."""
+        return self.path / "retrain.earlier.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @cached_property
+    def shared(self) -> str:
+        """Where workers write: this folder, or the place in `--storage` that `study.yaml` names."""
+        given = self.read_study().get("storage") if self.study.exists() else None
+        return given or str(self.path.resolve())
+
+    def checkpoint(self, trial: int) -> str:
+        """A path or URI: what its worker writes, and the ledger deletes when the trial ends."""
+        return storage.join(self.shared, "checkpoints", checkpoint_name(trial))
 
     @property
     def predictions(self) -> Path:
@@ -52,9 +75,6 @@ class RunFolder:
     @property
     def report(self) -> Path:
         return self.path / "report"
-
-    def checkpoint(self, trial: int) -> Path:
-        return self.checkpoints / f"trial-{trial:05d}.pt"
 
     def read_study(self) -> dict[str, Any]:
         return read_study(self.path)
@@ -81,21 +101,37 @@ class RunFolder:
             lock.release()
 
 
+def checkpoint_name(trial: int) -> str:
+    return f"trial-{trial:05d}.pt"
+
+
 def create(parent: Path, name: str | None, default_name: str, study: dict[str, Any]) -> RunFolder:
     """Make a new run folder with its `study.yaml`; a name that was asked for and exists is refused, a default one counts up."""
     check_new(parent, name)
-    path = parent / (name or _free_name(parent, default_name))
+    while True:
+        path = parent / (name or _free_name(parent, default_name))
+        try:
+            _make(path, study)
+            return RunFolder(path)
+        except OSError as error:
+            if name is None and path.exists():
+                continue  # another search took the name in this moment
+            raise InputError(
+                f"{path}: cannot write the run folder ({error.strerror or error}); choose another place with --runs-dir"
+            ) from error
+
+
+def _make(path: Path, study: dict[str, Any]) -> None:
+    """Whole or not at all: a driver killed here leaves no folder that can neither be made nor resumed."""
+    folder = RunFolder(path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}"))
     try:
-        path.mkdir(parents=True)
-        folder = RunFolder(path)
-        folder.checkpoints.mkdir()
+        folder.checkpoints.mkdir(parents=True)
         folder.predictions.mkdir()
         write_text(folder.study, yaml.safe_dump({**study, "name": path.name}, sort_keys=False, allow_unicode=True))
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot write the run folder ({error.strerror or error}); choose another place with --runs-dir"
-        ) from error
-    return folder
+        folder.path.rename(path)
+    except OSError:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
 
 
 def check_new(parent: Path, name: str | None) -> None:
@@ -137,7 +173,10 @@ def read_study(path: Path) -> dict[str, Any]:
 
 
 class JsonLines:
-    """An append-only file of JSON objects. A torn last line, as a crash leaves it, is closed off and skipped by readers."""
+    """An append-only file of JSON objects. A torn last line, as a crash leaves it, is closed off and skipped by readers.
+
+    A line is on the disk when `append` returns: after a power cut the study, written next, never knows more than the lines do.
+    """
 
     def __init__(self, path: Path) -> None:
         torn = path.exists() and path.stat().st_size > 0 and _last_byte(path) != b"\n"
@@ -148,6 +187,7 @@ class JsonLines:
     def append(self, record: dict[str, Any]) -> None:
         self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
         self._file.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()

@@ -8,11 +8,8 @@ only the second.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -21,26 +18,22 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from search.asha import Asha
-from search.draft import Draft
+from search import storage
+from search.audit import Audit
+from search.clock import not_before, now
+from search.failures import LOSSES_WITHOUT_PROGRESS, MICRO_BATCHES, Failures
 from search.folder import JsonLines, RunFolder, read_json_lines
 from search.forecast import ForecastSampler
+from search.history import OUTSIDE, History, to_run_further
 from search.pausing import Pausing
-from search.samplers import derive_seed, make_sampler
+from search.quota import beyond_quota
+from search.rules import make_rule
+from search.seeds import derive_seed
 from search.settings import Settings
-from search.study import Assignment, Event, OpenTrial, open_study
+from search.study import ENDED_STATES, Assignment, Event, OpenTrial, ending, epoch_line, open_study
+from search.suggest import Suggester, Suggestion
+from search.worker import CANNOT_WRITE
 from spaces.space import Space
-
-MAX_DRAFTS = 200  # the second half of them random; then the space is taken to hold nothing new
-IDENTICAL_FAILURES = 3  # then it is a bug, and the rest of the budget would only show it again
-
-ENDED_STATES = {
-    "completed": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
-    "diverged": TrialState.FAIL,
-    "out_of_memory": TrialState.FAIL,
-    "failed": TrialState.FAIL,
-}
 
 
 class Ledger:
@@ -59,22 +52,20 @@ class Ledger:
         self.settings = settings
         self.image_shape = image_shape
         self.listener = listener
-        rule = Pausing if settings.sampler == "forecast" else Asha
-        self.asha = rule(settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
+        self.asha = make_rule(settings)
         self.winding_down = False  # no new trials; running ones end their epoch and stay open
         self.exhausted = False  # the sampler finds nothing new in the space
         self.counts: dict[str, int] = {}
         self.best: tuple[int, float] | None = None
-        self.bug: str | None = None  # the traceback that too many trials ended with
         self._open: dict[int, OpenTrial] = {}
-        self._seen: set[str] = set()  # hashes of configs
         self._num_trials = 0
-        self._start_from: deque[tuple[str, dict[str, Any]]] = deque()
         self._readopted: deque[Assignment] = deque()
         self._paused: set[int] = set()
-        self._rungs = [*self.asha.rungs, settings.max_epochs]
-        self._failures: Counter[str] = Counter()  # last line of the traceback -> trials
+        self._suggester = Suggester(space, settings, image_shape, [*self.asha.rungs, settings.max_epochs])
+        self._failures = Failures()
+        self._audit = Audit(folder, settings, lambda line: self._lines.append(line), listener)
         self._storage, self._study, self._study_id = open_study(folder, settings.direction)
+        self._history = History(folder, space)
         self._rebuild()
         self._lines = JsonLines(folder.epochs)
 
@@ -86,20 +77,23 @@ class Ledger:
             return None
         if self._readopted:
             return self._start(self._readopted.popleft())
-        sampler = make_sampler(self.settings.sampler, self.settings.seed, self._num_trials, self._rungs)
+        sampler = self._suggester.sampler(self._num_trials)
         if isinstance(self.asha, Pausing) and (resumed := self._resume_paused(sampler, self.asha)) is not None:
             return self._start(resumed)
+        if (audited := self._audit.ask()) is not None:
+            return audited
         if self._may_start:
-            assignment = self._ask_study(sampler)
-            if assignment is not None:
-                return self._start(assignment)
+            suggestion = self._suggester.next(self._history.for_sampler(self._study), sampler, self._num_trials)
+            if suggestion is not None:
+                return self._start(self._create(suggestion))
             self.exhausted = True
         return None
 
     @property
     def finished(self) -> bool:
         """`ask` will give nothing more, whatever the running trials report."""
-        return self.winding_down or not (self._readopted or self._may_start or (self._paused and self._open))
+        # An open trial may come back: paused, lost with its worker, or out of memory.
+        return self.winding_down or not (self._may_start or self._open or self._audit.unfinished)
 
     def record(self, number: int, report: dict[str, Any]) -> bool:
         """Write one report of a worker down; True if the trial may go on.
@@ -107,11 +101,16 @@ class Ledger:
         A report is an epoch's figures, or `{"status": ..., "error": ...}`. An epoch that is known already, as a worker
         reports it again after a crash, changes nothing.
         """
+        if report.get("status") == CANNOT_WRITE:
+            raise OSError(report["error"])
         trial = self._open.get(number)
         if trial is None:
-            return False
+            return self._audit.record(number, report) and not self.winding_down
         if "status" in report:
-            self._end(trial, report["status"], error=report.get("error"))
+            if report["status"] == "out_of_memory" and trial.assignment.micro_batches == 1:
+                self._retry_in_pieces(trial)
+            else:
+                self._end(trial, report["status"], error=report.get("error"))
             return False
         epoch = report["epoch"]
         if epoch <= trial.epoch:
@@ -122,7 +121,8 @@ class Ledger:
         going_on = self.asha.judge(number, epoch, value) and not report["last"]
         pausing = isinstance(self.asha, Pausing) and not (going_on or diverged or report["last"])
         decision = "continue" if going_on else "pause" if pausing else "stop"
-        record = self._epoch_record(trial, {**report, "diverged": diverged}, decision)
+        rung = self.asha.rung_index(epoch)
+        record = epoch_line("search", trial.assignment, {**report, "diverged": diverged}, rung, decision)
         self._lines.append(record)
         if not diverged:
             self._set_value(trial, epoch, value)
@@ -130,14 +130,26 @@ class Ledger:
         if pausing:
             self._paused.add(number)
             self._notify("paused", trial)
+            self._keep_quota()
         elif not going_on:
-            self._end(trial, _ending(record), weights_epoch=report["weights_epoch"])
+            self._end(trial, ending(record), weights_epoch=report["weights_epoch"])
+            return not self.winding_down and self._audit.go_on(number)
         return going_on and not self.winding_down
 
-    def lose(self, number: int, error: str) -> None:
-        """A trial whose worker was lost more often than is allowed."""
-        if number in self._open:
-            self._end(self._open[number], "failed", error=error)
+    def lose(self, number: int) -> bool:
+        """The worker or the node of a trial is gone; True if the trial goes on from its checkpoint, not charged for it."""
+        trial = self._open.get(number)
+        if trial is None:
+            self._audit.lose_worker(number)
+            return False
+        trial.losses += 1
+        self._write_attrs(number, worker_losses=trial.losses)
+        if self._failures.lost(trial):
+            self._readopted.append(replace(trial.assignment, recorded=trial.epoch))
+            return True
+        times = LOSSES_WITHOUT_PROGRESS + 1
+        self._end(trial, "lost", error=f"its worker died {times} times in a row with no epoch finished in between")
+        return False
 
     def note_size(self, number: int, num_parameters: int, multiply_adds: int) -> None:
         """What the worker found on building the network."""
@@ -145,11 +157,17 @@ class Ledger:
             trial_id = self._trial_id(number)
             self._storage.set_trial_user_attr(trial_id, "num_parameters", num_parameters)
             self._storage.set_trial_user_attr(trial_id, "multiply_adds", multiply_adds)
+            self.asha.note_cost(number, multiply_adds)
 
     def close(self) -> None:
         self._lines.close()
 
     # --- figures --------------------------------------------------------------------------------------------------------
+
+    @property
+    def bug(self) -> str | None:
+        """What too many trials ended with."""
+        return self._failures.bug
 
     @property
     def num_asked(self) -> int:
@@ -170,7 +188,8 @@ class Ledger:
 
     @property
     def _may_start(self) -> bool:
-        return self._num_trials < self.settings.trials and not self.exhausted
+        asked = self.settings.trials
+        return (asked is None or self._num_trials < asked) and not self.exhausted
 
     @property
     def started_trials(self) -> list[int]:
@@ -181,10 +200,11 @@ class Ledger:
 
     def _resume_paused(self, sampler: BaseSampler, rule: Pausing) -> Assignment | None:
         """The paused trial that the forecast prefers to any other, old or new. With nothing left to start or to finish, all end."""
-        if not isinstance(sampler, ForecastSampler) or (self._may_start and self._start_from):
+        if not isinstance(sampler, ForecastSampler) or (self._may_start and self._suggester.given):
             return None
         among = None if self._may_start else rule.worth_finishing(self._paused)
-        number = sampler.resume(self._study, self._paused, among=among, may_start=self._may_start)
+        shown = self._history.for_sampler(self._study)
+        number = sampler.resume(shown, self._paused, among=among, may_start=self._may_start)
         if number is not None:
             self._paused.discard(number)
             trial = self._open[number]
@@ -195,36 +215,17 @@ class Ledger:
             self._paused.clear()
         return None
 
-    def _ask_study(self, sampler: BaseSampler) -> Assignment | None:
-        """A new trial: a recipe of `start_from` that has not been tried, else the sampler's; None if it finds nothing new."""
-        number = self._num_trials
-        while self._start_from:
-            name, raw = self._start_from.popleft()
-            draft = Draft(self._study, sampler, number, known=self.space.encode(raw))
-            if (config := self._config_of(draft)) is not None:
-                return self._create(draft, config, f"start_from:{name}")
-        for attempt in range(MAX_DRAFTS):
-            if attempt == MAX_DRAFTS // 2:
-                sampler = make_sampler("random", self.settings.seed, number, self._rungs)
-            draft = Draft(self._study, sampler, number)
-            if (config := self._config_of(draft)) is not None:
-                return self._create(draft, config, "sampler")
-        return None
-
-    def _config_of(self, draft: Draft) -> dict[str, Any] | None:
-        """The complete config of a draft, or None if it cannot be built or was tried before."""
-        raw = self.space.suggest(draft)
-        if self.space.infeasible(raw, self.image_shape):
-            return None
-        config = self.space.config(raw).model_dump(mode="json")
-        return None if _hash(config) in self._seen else config
-
-    def _create(self, draft: Draft, config: dict[str, Any], source: str) -> Assignment:
-        attrs = {"config": config, "source": source, "started": round(time.time(), 3)}
-        trial_id = self._storage.create_new_trial(self._study_id, template_trial=draft.to_trial(attrs))
+    def _create(self, suggestion: Suggestion) -> Assignment:
+        config, source = suggestion.config, suggestion.source
+        attrs = {"config": config, "source": source, "started": now(), "drafts": suggestion.num_drafts}
+        if self._history.version:
+            attrs["space"] = self._history.version
+        if self._audit.chooses(self._num_trials):
+            attrs["audited"] = True  # for the reports: these trials are a random sample of all
+        trial_id = self._storage.create_new_trial(self._study_id, template_trial=suggestion.draft.to_trial(attrs))
         number = self._storage.get_trial_number_from_id(trial_id)
         self._num_trials = number + 1
-        self._seen.add(_hash(config))
+        self._suggester.note(config, suggestion.num_drafts)
         assignment = Assignment(number, self._seed_of(number), config, source=source)
         self._open[number] = OpenTrial(assignment)
         return assignment
@@ -238,18 +239,6 @@ class Ledger:
 
     # --- writing --------------------------------------------------------------------------------------------------------
 
-    def _epoch_record(self, trial: OpenTrial, report: dict[str, Any], decision: str) -> dict[str, Any]:
-        figures = {key: _finite_or_none(value) for key, value in report.items()}
-        return {
-            "phase": "search",
-            "trial": trial.assignment.number,
-            "seed": trial.assignment.seed,
-            **figures,
-            "rung": self.asha.rung_index(report["epoch"]),
-            "decision": decision,
-            "time": round(time.time(), 3),
-        }
-
     def _set_value(self, trial: OpenTrial, epoch: int, value: float) -> None:
         self._storage.set_trial_intermediate_value(self._trial_id(trial.assignment.number), epoch, value)
         trial.epoch = epoch
@@ -262,19 +251,24 @@ class Ledger:
         *,
         weights_epoch: int | None = None,
         error: str | None = None,
+        reason: str | None = None,
     ) -> None:
         number = trial.assignment.number
         value = None
         if status == "completed":
             # The objective of the weights that are kept: those of the last epoch, or of the best one.
             value = trial.values[weights_epoch or trial.epoch]
-        self._write_attrs(number, status=status, ended=round(time.time(), 3), error=error)
+        self._write_attrs(number, status=status, ended=now(), error=error, reason=reason)
         self._study.tell(number, values=value, state=ENDED_STATES[status])
         del self._open[number]
         self._count(number, status, value)
-        if status == "failed" and error:
-            self._note_failure(error)
-        self.folder.checkpoint(number).unlink(missing_ok=True)
+        if status in ("failed", "lost") and error:
+            self._failures.ended(error)
+            self.winding_down = self.winding_down or self.bug is not None
+        if status == "stopped" and reason is None and self._audit.chooses(number):
+            self._audit.add(trial)
+        else:
+            storage.delete(self.folder.checkpoint(number))
         self._notify("ended", trial, status=status, value=value, record={"error": error} if error else {})
 
     def _count(self, number: int, status: str, value: float | None) -> None:
@@ -285,12 +279,16 @@ class Ledger:
     def _beats_best(self, value: float) -> bool:
         return self.best is None or self.asha.is_better(value, self.best[1])
 
-    def _note_failure(self, error: str) -> None:
-        last_line = error.strip().splitlines()[-1]
-        self._failures[last_line] += 1
-        if self._failures[last_line] >= IDENTICAL_FAILURES:
-            self.bug = error
-            self.winding_down = True
+    def _keep_quota(self) -> None:
+        if isinstance(self.asha, Pausing):
+            for number in beyond_quota(self.folder, self._paused, self.asha, self.settings.checkpoint_quota):
+                self._paused.discard(number)
+                self._end(self._open[number], "stopped")
+
+    def _retry_in_pieces(self, trial: OpenTrial) -> None:
+        trial.assignment = replace(trial.assignment, micro_batches=MICRO_BATCHES)
+        self._write_attrs(trial.assignment.number, micro_batches=MICRO_BATCHES)
+        self._readopted.append(replace(trial.assignment, recorded=trial.epoch))
 
     def _write_attrs(self, number: int, **attrs: Any) -> None:
         trial_id = self._trial_id(number)
@@ -309,30 +307,50 @@ class Ledger:
     def _rebuild(self) -> None:
         trials = self._study.get_trials(deepcopy=False)
         self._num_trials = len(trials)
+        for config in self._history.warm_configs:
+            self._suggester.note_known(config)
         for frozen in trials:
-            for epoch, value in frozen.intermediate_values.items():
+            attrs, inside = frozen.user_attrs, self._history.is_inside(frozen)
+            if (multiply_adds := attrs.get("multiply_adds")) is not None:
+                self.asha.note_cost(frozen.number, multiply_adds)
+            for epoch, value in frozen.intermediate_values.items() if inside else ():
                 self.asha.record(frozen.number, epoch, value)
-            self._seen.add(_hash(frozen.user_attrs["config"]))
-            if frozen.state == TrialState.RUNNING:
-                self._adopt(frozen)
-            else:
-                self._count(frozen.number, frozen.user_attrs["status"], frozen.value)
+            not_before(attrs.get("ended", attrs["started"]))
+            of_this_space = attrs.get("space", 0) == self._history.version
+            self._suggester.note(attrs["config"], attrs.get("drafts", 0) if of_this_space else 0)
+            if frozen.state != TrialState.RUNNING:
+                self._count(frozen.number, attrs["status"], frozen.value if inside else None)
+                continue
+            self._adopt(frozen)
+            if not inside:
+                self._end(self._open[frozen.number], "stopped", reason=OUTSIDE)
+        named = [(f"start_from:{name}", raw) for name, raw in self.space.start_from_named()]
+        outside = [frozen for frozen in trials if not self._history.is_inside(frozen)]
+        further = to_run_further(self.space, outside, self.settings.direction)
         tried = {frozen.user_attrs["source"] for frozen in trials}
-        named = self.space.start_from_named()
-        self._start_from = deque((name, raw) for name, raw in named if f"start_from:{name}" not in tried)
+        self._suggester.given.extend(given for given in [*named, *further] if given[0] not in tried)
         self._settle()
+        self._audit.rebuild(filter(self._history.is_inside, trials), self._seed_of)
 
     def _adopt(self, frozen: optuna.trial.FrozenTrial) -> None:
         """A trial that an earlier start left open goes on under its own number."""
         values, attrs = dict(frozen.intermediate_values), frozen.user_attrs
         epoch = max(values, default=0)
-        assignment = Assignment(frozen.number, self._seed_of(frozen.number), attrs["config"], epoch, attrs["source"])
-        self._open[frozen.number] = OpenTrial(assignment, epoch, values)
+        assignment = Assignment(
+            frozen.number,
+            self._seed_of(frozen.number),
+            attrs["config"],
+            epoch,
+            attrs["source"],
+            attrs.get("micro_batches", 1),
+        )
+        self._open[frozen.number] = OpenTrial(assignment, epoch, values, attrs.get("worker_losses", 0))
         self._readopted.append(assignment)
 
     def _settle(self) -> None:
         """Take over what `epochs.jsonl` knows of open trials and the study does not: the driver died between the two writes."""
         for line in read_json_lines(self.folder.epochs):
+            not_before(line.get("time", 0.0))
             trial = self._open.get(line.get("trial", -1))
             if trial is None or line.get("phase") != "search":
                 continue
@@ -341,7 +359,7 @@ class Ledger:
                 self.asha.record(number, epoch, value)
                 self._set_value(trial, epoch, value)
             if line["decision"] == "stop" and epoch >= trial.epoch:
-                self._end(trial, _ending(line), weights_epoch=line.get("weights_epoch"))
+                self._end(trial, ending(line), weights_epoch=line.get("weights_epoch"))
         waiting = [self._open[assignment.number] for assignment in self._readopted if assignment.number in self._open]
         pausing = isinstance(self.asha, Pausing)
         self._paused = {t.assignment.number for t in waiting if pausing and t.epoch in self.asha.rungs}
@@ -350,19 +368,3 @@ class Ledger:
             for trial in waiting
             if trial.assignment.number not in self._paused
         )
-
-
-def _ending(record: dict[str, Any]) -> str:
-    """The status of a trial whose last epoch this is. A trial that ran its last epoch is completed, whatever ASHA says."""
-    if record["diverged"]:
-        return "diverged"
-    return "completed" if record["last"] else "stopped"
-
-
-def _hash(config: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _finite_or_none(value: Any) -> Any:
-    """JSON knows no NaN."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from search import provenance
-from search.devices import Devices, Plan, plan_resources
+from search.devices import Devices, Measure, Plan
+from search.extension import Wishes, amend, write_start
 from search.folder import SCHEMA_VERSION, RunFolder, check_new, create
 from search.progress import View
 from search.settings import Settings, parse_duration
+from search.storage import check_usable, join
+from search.trackers import check_installed, following
+from search.workers import resolved, workers
 from spaces.check import check
 from spaces.errors import InputError
 from spaces.nodes import draw
@@ -22,10 +28,15 @@ from spaces.schema import Custom, Transfer
 from spaces.space import Space
 
 if TYPE_CHECKING:
+    from search.packing import Packing
+    from search.study import Event
     from search.training.data import ImageData
     from search.tuner import Outcome
+    from search.warm_start import WarmStart
+    from search.worker import SharedData
 
 
+NO_WISHES = Wishes()
 NUM_MODELS_BUILT = 20  # random configs whose custom or torchvision model is built before a search
 
 
@@ -47,19 +58,37 @@ def search(
     devices: Devices,
     view: View,
     address: str | None = None,
+    storage: str | None = None,
+    warm_start: str | None = None,
+    log: Sequence[str] = (),
 ) -> tuple[RunFolder, Outcome]:
-    """A new run folder and the search in it. Everything that can be refused is refused before the folder exists."""
+    """A new run folder and the search in it. Everything that can be refused is refused before the folder exists.
+
+    `storage` is a path or URI that every node reaches: workers then write there instead of into the run folder.
+    `warm_start` is another run, whose trials the sampler knows from the start; `log` names trackers
+    (`search.trackers.TRACKERS`) that are written to as well.
+    """
     check_new(runs_dir, name)
+    check_installed(log)
+    address = resolved(address)
+    if storage is not None:
+        storage = check_usable(storage)
     view.step("reading the data")
     data = load_data(space, source)
     check(space, data.image_shape)
     check_models(space, data)
-    with _ray(view, devices, address) as ray:
-        plan = plan_resources(ray, devices, settings.trials)
-        study = _study(space, settings, data, source, plan)
-        folder = create(runs_dir, name, space.name, study)
+    described = describe_data(data, space, settings.seed)
+    warm = _warm_start(warm_start, space, settings, described, view) if warm_start else None
+    place, num_trials = storage or str(runs_dir.resolve()), settings.num_trials
+    measure = partial(packing_of, space=space, data=data, seed=settings.seed, say=view.step)
+    with workers(view, devices, address, [space], num_trials, [data], place, measure) as (_, plan, [shared]):
+        study = _study(space, settings, described, source, plan) | {"log": list(log)}
+        study["storage"] = storage and join(storage, f"{name or space.name}-{uuid4().hex[:8]}")
+        folder = create(runs_dir, name, space.name, study | ({"warm_start": warm.facts} if warm else {}))
         with folder.locked():
-            return folder, _run(ray, folder, space, settings, data, plan, view)
+            if warm is not None:
+                warm.write(folder)
+            return folder, _run(folder, space, settings, shared, data.image_shape, plan, view, log)
 
 
 def resume(
@@ -68,15 +97,29 @@ def resume(
     devices: Devices,
     view: View,
     source: Source | None = None,
-    time_budget: str | None = None,
+    time_budget: str | float | None = None,
+    wishes: Wishes = NO_WISHES,
     address: str | None = None,
+    log: Sequence[str] = (),
 ) -> Outcome:
-    """Go on with a search: open trials from their checkpoints, then new ones up to the number asked for."""
-    study = folder.read_study()
-    space, settings = space_of(folder), Settings.from_dict(study["settings"])
-    if time_budget is not None:
-        settings = replace(settings, time_budget_seconds=parse_duration(time_budget))
+    """Go on with a search: open trials from their checkpoints, then new ones up to the number asked for.
+
+    `time_budget` is for this start alone; `wishes` change the run, once nothing is left that could be refused. `log`: as for
+    `search`; empty: what the run began with.
+    """
+    address = resolved(address)
     with folder.locked():
+        study = folder.read_study()
+        log = log or study.get("log", ())
+        check_installed(log)
+        space, settings = space_of(folder), Settings.from_dict(study["settings"])
+        amended = amend(folder, study, space, wishes) if wishes.any else None
+        if amended is not None:
+            space, settings = amended.space, amended.settings
+            for line in amended.words:
+                view.step(line)
+        if time_budget is not None:
+            settings = replace(settings, time_budget_seconds=parse_duration(time_budget))
         view.step("reading the data")
         data = load_data(space, source or Source(Path(study["data_dir"])))
         if data.fingerprint != study["data"]["fingerprint"]:
@@ -84,9 +127,15 @@ def resume(
                 f"{folder.path}: the data set is not the one this run began with (fingerprint {data.fingerprint}, "
                 f"was {study['data']['fingerprint']}); point --data-dir or the space's data.path to the original"
             )
-        with _ray(view, devices, address) as ray:
-            plan = plan_resources(ray, devices, settings.trials)
-            return _run(ray, folder, space, settings, data, plan, view)
+        if wishes.changes_space or wishes.max_epochs:
+            check(space, data.image_shape)
+            check_models(space, data)
+        num_trials, known = settings.num_trials, trials_per_gpu(study)
+        place = folder.shared
+        with workers(view, devices, address, [space], num_trials, [data], place, recorded=known) as (_, plan, [shared]):
+            with _write_errors(folder):
+                write_start(folder, amended.study if amended else study, asdict(plan))
+            return _run(folder, space, settings, shared, data.image_shape, plan, view, log)
 
 
 def retrain(
@@ -100,24 +149,30 @@ def retrain(
     address: str | None = None,
 ) -> int:
     """Train the best configs and the baseline with fresh seeds on train + validation, and test each once."""
-    from search.retrain import choose_candidates
-    from search.retrain import retrain as run_retraining
+    from search.retraining import choose_candidates
+    from search.retraining import retrain as run_retraining
 
     study = folder.read_study()
     space, settings = space_of(folder), Settings.from_dict(study["settings"])
     asked = replace(settings.retrain, top=top or settings.retrain.top, seeds=seeds or settings.retrain.seeds)
     settings = replace(settings, retrain=asked)
+    address = resolved(address)
     with folder.locked():
         baseline = space.config(space.baseline).model_dump(mode="json") if space.baseline else None
-        candidates = choose_candidates(folder, settings, baseline)
+        candidates = choose_candidates(folder, space, settings, baseline)
         data = load_data(space, source or Source(Path(study["data_dir"])))
-        with _ray(view, devices, address) as ray:
-            plan = plan_resources(ray, devices, len(candidates) * settings.retrain.seeds)
+        num_trainings, known = len(candidates) * settings.retrain.seeds, trials_per_gpu(study)
+        place = folder.shared
+        with workers(view, devices, address, [space], num_trainings, [data], place, recorded=known) as (
+            ray,
+            plan,
+            [shared],
+        ):
             view.step(
                 f"retraining {len(candidates)} configurations, {settings.retrain.seeds} seeds each, on train + validation"
             )
             job = _job(folder, plan, settings)
-            return run_retraining(ray, folder, candidates, settings, data, job, plan.per_trial, view.progress)
+            return run_retraining(ray, folder, candidates, settings, shared, job, plan.per_trial, view.progress)
 
 
 def check_models(space: Space, data: ImageData) -> None:
@@ -147,18 +202,33 @@ def load_data(space: Space, source: Source) -> ImageData:
 
 
 def _run(
-    ray: Any, folder: RunFolder, space: Space, settings: Settings, data: ImageData, plan: Plan, view: View
+    folder: RunFolder,
+    space: Space,
+    settings: Settings,
+    data: SharedData,
+    image_shape: tuple[int, int, int],
+    plan: Plan,
+    view: View,
+    log: Sequence[str] = (),
 ) -> Outcome:
     from search.ledger import Ledger
     from search.tuner import Resources, run_search
 
-    with _write_errors(folder):
-        ledger = Ledger(folder, space, settings, data.image_shape, listener=view.on_event)
+    with _write_errors(folder), following(log, folder, space, view.message) as tell_trackers:
+
+        def listen(event: Event) -> None:
+            view.on_event(event)
+            tell_trackers(event)
+
+        ledger = Ledger(folder, space, settings, image_shape, listener=listen)
         view.watch(ledger)
         view.step(plan.explanation)
         try:
             resources = Resources(plan.cpus_per_trial, plan.gpus_per_trial)
-            return run_search(ledger, data, _job(folder, plan, settings), resources, view.message)
+            outcome = run_search(ledger, data, _job(folder, plan, settings), resources, view.message)
+            if ledger.exhausted:
+                view.step(f"the space holds no further config: all {ledger.num_asked} trials that there are were tried")
+            return outcome
         finally:
             ledger.close()
 
@@ -167,26 +237,56 @@ def _job(folder: RunFolder, plan: Plan, settings: Settings) -> Any:
     from search.worker import Job
 
     return Job(
-        checkpoints=str(folder.checkpoints.resolve()), device=plan.device, threads=plan.threads, seed=settings.seed
+        checkpoints=join(folder.shared, "checkpoints"),
+        device=plan.device,
+        threads=plan.threads,
+        seed=settings.seed,
+        cpus=plan.cpus_per_trial,
+        gpus=plan.gpus_per_trial,
     )
 
 
-def _study(space: Space, settings: Settings, data: ImageData, source: Source, plan: Plan) -> dict[str, Any]:
+def packing_of(ray: Any, space: Space, data: ImageData, seed: int, say: Callable[[str], None]) -> Measure:
+    """The measurement that `auto` asks for, of this space; nothing is imported or run before it is called."""
+
+    def measure(device: str, cpus: float) -> Packing:
+        from search.packing import measure_packing
+
+        return measure_packing(ray, space, data, device, cpus, seed, say)
+
+    return measure
+
+
+def trials_per_gpu(study: dict[str, Any]) -> int | None:
+    """How many trials an earlier start of this run packed on a GPU."""
+    found = (study.get("devices") or {}).get("trials_per_gpu")
+    return None if found is None else int(found)
+
+
+def _warm_start(old_run: str, space: Space, settings: Settings, data: dict[str, Any], view: View) -> WarmStart:
+    from search.warm_start import warm_start
+
+    warm = warm_start(old_run, space, {"space": space.tree, "settings": settings.to_dict(), "data": data})
+    facts = warm.facts
+    view.step(
+        f"the sampler starts with {facts['trials_taken_over']} of {facts['trials_ended']} trials of {facts['run']}"
+    )
+    return warm
+
+
+def _study(space: Space, settings: Settings, data: dict[str, Any], source: Source, plan: Plan) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
-        "winnow_version": provenance.version(),
         "name": None,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": provenance.command_line(),
         "space_source": space.source,
         "space": space.tree,
         "settings": settings.to_dict(),
-        "data": describe_data(data, space, settings.seed),
+        "data": data,
         "data_dir": str(source.data_dir.resolve()),
         "devices": asdict(plan),
-        "versions": provenance.versions(),
-        "hardware": provenance.hardware(),
-        "git_revision": provenance.git_revision(),
+        **provenance.origin(),
     }
 
 
@@ -206,16 +306,6 @@ def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
         "fingerprint": data.fingerprint,
         "notes": list(data.notes),
     }
-
-
-@contextmanager
-def _ray(view: View, devices: Devices, address: str | None) -> Iterator[Any]:
-    from search.session import is_running, ray_session
-
-    if not is_running():
-        view.step("starting Ray")
-    with ray_session(devices.num_cpus, devices.num_gpus, address) as ray:
-        yield ray
 
 
 @contextmanager

@@ -19,6 +19,14 @@ class Pausing(Asha):
         self.record(trial, epoch, value)
         return math.isfinite(value) and epoch not in self._values
 
+    def share_better(self, trial: int) -> float:
+        """Of the trials that reached the last rung that this one reached, the share that is better there; 1 if it reached none."""
+        for rung in reversed(self.rungs):
+            if (value := self._values[rung].get(trial)) is not None:
+                others = self._values[rung].values()
+                return sum(1 for other in others if self.is_better(other, value)) / len(others)
+        return 1.0
+
     def worth_finishing(self, paused: Collection[int]) -> set[int]:
         """Those of the paused trials that are among the best 1/`reduction_factor` at the last rung they reached."""
         worth: set[int] = set()

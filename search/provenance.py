@@ -7,9 +7,20 @@ import platform
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "pyarrow", "pydantic", "scikit-learn")
+
+
+def origin() -> dict[str, Any]:
+    """What a start of a search was made by, and on."""
+    return {
+        "winnow_version": version(),
+        "versions": versions(),
+        "hardware": hardware(),
+        "git_revision": git_revision(),
+    }
 
 
 def versions() -> dict[str, str]:
@@ -38,22 +49,33 @@ def available_cpus() -> int:
 
 
 def git_revision() -> str | None:
-    """Of the working directory; with `+dirty` where tracked files were changed."""
-    try:
-        revision = _git("rev-parse", "HEAD")
-        return revision + ("+dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
+    """Of the working directory, or where that is no checkout of Winnow's own; with `+dirty` where tracked files were changed."""
+    for folder in (Path(), Path(__file__).parent):
+        try:
+            revision = _git(folder, "rev-parse", "HEAD")
+            return revision + ("+dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+        except (OSError, subprocess.SubprocessError):
+            continue
+    return None
 
 
-def command_line() -> str:
+def command_line() -> str | None:
+    """What started this process, as one would type it: `winnow ...` or `python script.py`; None for a notebook or a prompt."""
     import shlex
 
-    return " ".join(["winnow", *map(shlex.quote, sys.argv[1:])])
+    script = Path(sys.argv[0])
+    if script.name in ("", "-", "-c") or "ipykernel" in script.name:
+        return None
+    is_command = script.stem == "winnow" or script.parts[-2:] == ("search", "__main__.py")
+    return " ".join(
+        [*(["winnow"] if is_command else ["python", shlex.quote(str(script))]), *map(shlex.quote, sys.argv[1:])]
+    )
 
 
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=5
+    ).stdout.strip()
 
 
 def _processor() -> str:

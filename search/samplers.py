@@ -1,54 +1,86 @@
-"""Optuna's samplers as we set them, by name."""
+"""The samplers by name: Optuna's as we set them, and our own."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from search.forecast import ForecastSampler
+from search.points import GridSampler, QmcSampler
+from search.seeds import derive_seed
+from spaces.space import Space
 
 
-def make_sampler(name: str, seed: int, number: int, rungs: Sequence[int]) -> BaseSampler:
+@dataclass(frozen=True)
+class Moment:
+    """What a sampler may know when it is made, beside the study."""
+
+    seed: int
+    """Of the search."""
+    number: int
+    """Of the trial to be suggested."""
+    rungs: Sequence[int]
+    """Epochs at which trials are compared, the last epoch included."""
+    space: Space | None = None
+    num_drafts: int = 0
+    """Points of a sequence or grid that earlier trials used up, rejected ones included."""
+
+    @property
+    def own_seed(self) -> int:
+        return derive_seed(self.seed, self.number)
+
+    @property
+    def common_seed(self) -> int:
+        """The same for all trials of a search."""
+        return derive_seed(self.seed, 3, 0)
+
+
+def make_sampler(
+    name: str, seed: int, number: int, rungs: Sequence[int], space: Space | None = None, num_drafts: int = 0
+) -> BaseSampler:
     """The sampler that suggests trial `number`; `rungs` are the epochs at which trials are compared, the last epoch included.
 
     A fresh one for each trial: what it suggests is then a function of seed, number and the study alone, so that a resumed
     search goes on as the undisturbed one would have (one sampler seeded once would repeat its first draws instead).
+    `qmc` and `grid` need the space, and walk on from the point `num_drafts`.
     """
-    return SAMPLERS[name](derive_seed(seed, number), rungs)
+    return SAMPLERS[name](Moment(seed, number, rungs, space, num_drafts))
 
 
-def derive_seed(*parts: int) -> int:
-    """A well-mixed 31-bit seed from several small integers (numpy's SeedSequence)."""
-    return int(np.random.SeedSequence([part & 0xFFFFFFFF for part in parts]).generate_state(1)[0] >> 1)
+def _forecast(moment: Moment) -> BaseSampler:
+    return ForecastSampler(moment.own_seed, moment.rungs)
 
 
-def _tpe(seed: int, rungs: Sequence[int]) -> BaseSampler:
+def _tpe(moment: Moment) -> BaseSampler:
     # Optuna 5's defaults (multivariate, constant liar) were worse than random search under ASHA; see docs/decisions.md.
-    return TPESampler(seed=seed, multivariate=False, constant_liar=False, n_startup_trials=10)
+    return TPESampler(seed=moment.own_seed, multivariate=False, constant_liar=False, n_startup_trials=10)
 
 
-def _gp(seed: int, rungs: Sequence[int]) -> BaseSampler:
-    return GPSampler(seed=seed, n_startup_trials=10)
+def _gp(moment: Moment) -> BaseSampler:
+    return GPSampler(seed=moment.own_seed, n_startup_trials=10)
 
 
-def _random(seed: int, rungs: Sequence[int]) -> BaseSampler:
-    return RandomSampler(seed=seed)
+def _random(moment: Moment) -> BaseSampler:
+    return RandomSampler(seed=moment.own_seed)
 
 
-def _qmc(seed: int, rungs: Sequence[int]) -> BaseSampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+def _qmc(moment: Moment) -> BaseSampler:
+    assert moment.space is not None
+    return QmcSampler(moment.space, moment.common_seed, moment.num_drafts)
 
 
-SAMPLERS: dict[str, Callable[[int, Sequence[int]], BaseSampler]] = {
-    "forecast": ForecastSampler,
+def _grid(moment: Moment) -> BaseSampler:
+    assert moment.space is not None
+    return GridSampler(moment.space, moment.common_seed, moment.num_drafts)
+
+
+SAMPLERS: dict[str, Callable[[Moment], BaseSampler]] = {
+    "forecast": _forecast,
     "tpe": _tpe,
     "gp": _gp,
     "random": _random,
     "qmc": _qmc,
+    "grid": _grid,
 }

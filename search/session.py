@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from search.allocation import allocated_cpus, allocated_gpus
+from search.watchdog import dismiss, watch
 from spaces.errors import InputError
 
 QUIET = {
@@ -26,16 +30,24 @@ QUIET = {
 
 
 @contextmanager
-def ray_session(num_cpus: int | None = None, num_gpus: int | None = None, address: str | None = None) -> Iterator[Any]:
+def ray_session(
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    address: str | None = None,
+    runtime_env: dict[str, Any] | None = None,
+) -> Iterator[Any]:
     """The `ray` module, initialised. A Ray that runs in this process already (notebooks, tests) is used and left running.
 
-    InputError if no cluster answers at `address`.
+    InputError if no cluster answers at `address`, or it runs other versions of Ray or Python than this process.
     """
     ray = _import_ray()
     if ray.is_initialized():
         yield ray
         return
-    resources = {} if address else {"num_cpus": num_cpus, "num_gpus": num_gpus}
+    # The bounds of an autoscaler are ours to keep (search/cluster.py); Ray refuses them for a cluster that runs.
+    resources = {"runtime_env": runtime_env} if address else _of_this_machine(num_cpus, num_gpus)
+    if not address:
+        watch()
     try:
         ray.init(
             address=address or "local",
@@ -45,13 +57,27 @@ def ray_session(num_cpus: int | None = None, num_gpus: int | None = None, addres
             configure_logging=False,
             **resources,
         )
-    except ConnectionError as error:
-        raise InputError(f"--address {address}: no Ray cluster answers there ({error})") from error
+    except (
+        ConnectionError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # also other versions, or a clash with a job's environment
+        if address is None:
+            raise
+        raise InputError(f"--address {address}: cannot join the cluster: {' '.join(str(error).split())}") from error
     try:
         yield ray
     finally:
         if not _kept:
-            ray.shutdown()
+            _shut_down(ray)
+
+
+def _of_this_machine(num_cpus: int | None, num_gpus: int | None) -> dict[str, int | None]:
+    """What was asked for, else what Slurm or the affinity mask leaves; None: all that Ray finds."""
+    visible, allocated = allocated_gpus()
+    if visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    return {"num_cpus": num_cpus or allocated_cpus(), "num_gpus": allocated if num_gpus is None else num_gpus}
 
 
 @contextmanager
@@ -67,10 +93,15 @@ def ray_kept() -> Iterator[None]:
         yield
     finally:
         _kept = False
-        ray.shutdown()
+        _shut_down(ray)
 
 
 _kept = False
+
+
+def import_meanwhile(module: str) -> None:
+    """Import in a thread of its own. Ray's start is waiting for other processes, and Tune takes 2 s of CPU to import."""
+    threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
 
 
 def is_running() -> bool:
@@ -78,10 +109,17 @@ def is_running() -> bool:
     return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
+def _shut_down(ray: Any) -> None:
+    ray.shutdown()
+    dismiss()
+
+
 def _import_ray() -> Any:
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
+    # In a notebook Ray asks for ipywidgets, which our view does not need.
+    logging.getLogger("ray.widgets.util").setLevel(logging.CRITICAL)
     import ray
 
     # What goes wrong is said in our own words; Ray's and Tune's loggers would tear the progress view apart.

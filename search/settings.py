@@ -8,9 +8,27 @@ from typing import Any, Literal
 
 from search.asha import Direction, default_grace_epochs, rung_epochs
 from spaces.errors import InputError
+from spaces.grid import check_grid
 from spaces.space import Space
 
 Objective = Literal["validation_accuracy", "validation_loss"]
+SETTINGS = (
+    "trials",
+    "objective",
+    "sampler",
+    "grace_epochs",
+    "reduction_factor",
+    "repeats",
+    "checkpoint_quota",
+    "audit",
+    "strata",
+    "seed",
+    "time_budget",
+    "top",
+    "seeds",
+)
+"""The options of the command line that are arguments of `settings_for`."""
+
 DIRECTIONS: dict[str, Direction] = {"validation_accuracy": "maximize", "validation_loss": "minimize"}
 
 
@@ -22,17 +40,28 @@ class Retraining:
 
 @dataclass(frozen=True)
 class Settings:
-    """`trials` counts trials that run (infeasible and duplicate suggestions do not); `time_budget_seconds` bounds one start of the search."""
+    """`trials` counts trials that run (infeasible and duplicate suggestions do not), None: as many as the time allows;
+    `time_budget_seconds` bounds one start of the search."""
 
-    trials: int
+    trials: int | None
     max_epochs: int
     objective: Objective = "validation_accuracy"
     sampler: str = "tpe"
     grace_epochs: int = 1
     reduction_factor: float = 3.0
+    repeats: int = 1
+    checkpoint_quota: float = 20.0
+    """GB that the checkpoints of paused trials may take."""
+    audit: float = 0.0
+    strata: int = 1
     seed: int = 0
     time_budget_seconds: float | None = None
     retrain: Retraining = field(default_factory=Retraining)
+
+    @property
+    def num_trials(self) -> int:
+        """`trials`, or a number that no search reaches."""
+        return self.trials or 10**6
 
     @property
     def direction(self) -> Direction:
@@ -57,6 +86,10 @@ def settings_for(
     sampler: str | None = None,
     grace_epochs: int | None = None,
     reduction_factor: float | None = None,
+    repeats: int | None = None,
+    checkpoint_quota: float | None = None,
+    audit: float | None = None,
+    strata: int | None = None,
     seed: int = 0,
     time_budget: str | float | None = None,
     top: int | None = None,
@@ -68,7 +101,15 @@ def settings_for(
         raise InputError(
             f"--grace-epochs: at most the {space.max_epochs} epochs of the training, but got {grace_epochs}"
         )
+    strata = strata or of_space.strata
+    if strata > 1 and (sampler or of_space.sampler) == "forecast":
+        raise InputError(
+            f"--strata {strata}: the sampler forecast pauses every trial at a rung and compares none, so there is nothing to "
+            "stratify; use another --sampler, or leave --strata out"
+        )
     grace = grace_epochs or of_space.grace_epochs or default_grace_epochs(space.max_epochs)
+    if (sampler or of_space.sampler) == "grid":
+        check_grid(space)
     return Settings(
         trials=trials or of_space.trials,
         max_epochs=space.max_epochs,
@@ -76,6 +117,10 @@ def settings_for(
         sampler=sampler or of_space.sampler,
         grace_epochs=min(grace, space.max_epochs),
         reduction_factor=reduction_factor or of_space.reduction_factor,
+        repeats=repeats or of_space.repeats,
+        checkpoint_quota=checkpoint_quota or of_space.checkpoint_quota,
+        audit=of_space.audit if audit is None else audit,
+        strata=strata,
         seed=seed,
         time_budget_seconds=parse_duration(time_budget),
         retrain=Retraining(top=top or space.retrain.top, seeds=seeds or space.retrain.seeds),

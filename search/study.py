@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,26 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from search.asha import Direction
+from search.clock import now
 from search.folder import RunFolder, repair_journal
 from spaces.errors import InputError
 
 STUDY_NAME = "winnow"
+
+ENDED_STATES = {
+    "completed": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "diverged": TrialState.FAIL,
+    "out_of_memory": TrialState.FAIL,
+    "lost": TrialState.FAIL,
+    "failed": TrialState.FAIL,
+}
+CANNOT_WRITE = (
+    "cannot_write"  # a worker's last word that is no end of its trial: the search stops, the trial stays open
+)
 
 
 def open_study(folder: RunFolder, direction: Direction) -> tuple[JournalStorage, optuna.Study, int]:
@@ -40,6 +55,8 @@ class Assignment:
     config: dict[str, Any]
     recorded: int = 0
     source: str = "sampler"
+    micro_batches: int = 1
+    """Above 1 after a trial ran out of memory: each batch goes through the network in so many pieces."""
 
 
 @dataclass
@@ -47,11 +64,13 @@ class OpenTrial:
     assignment: Assignment
     epoch: int = 0
     values: dict[int, float] = field(default_factory=dict)
+    losses: int = 0
+    """How often its worker was lost."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something a person who watches would like to see: `started`, `epoch` or `ended`."""
+    """Something a person who watches would like to see: `started`, `epoch`, `paused`, `ended`; `auditing`, `audited`."""
 
     kind: str
     number: int
@@ -59,3 +78,24 @@ class Event:
     record: dict[str, Any] = field(default_factory=dict)
     status: str | None = None
     value: float | None = None
+
+
+def epoch_line(
+    phase: str, assignment: Assignment, report: dict[str, Any], rung: int | None, decision: str | None
+) -> dict[str, Any]:
+    """An epoch's figures as a line of `epochs.jsonl`."""
+    figures = {key: _finite_or_none(value) for key, value in report.items()}
+    about = {"phase": phase, "trial": assignment.number, "seed": assignment.seed}
+    return {**about, **figures, "rung": rung, "decision": decision, "time": now()}
+
+
+def ending(record: dict[str, Any]) -> str:
+    """The status of a trial whose last epoch this is. A trial that ran its last epoch is completed, whatever ASHA says."""
+    if record["diverged"]:
+        return "diverged"
+    return "completed" if record["last"] else "stopped"
+
+
+def _finite_or_none(value: Any) -> Any:
+    """JSON knows no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from search import storage
 from search.training.data import ImageData
 from search.training.evaluate import evaluate
 from search.training.pipeline import DeviceData
@@ -17,26 +18,25 @@ NUM_MISTAKES_KEPT = 24  # images of the most confident mistakes, for the report'
 
 
 def test_once(
-    config: Config, weights: dict[str, torch.Tensor], on_device: DeviceData, data: ImageData, output: Path | None
+    config: Config, weights: dict[str, torch.Tensor], on_device: DeviceData, data: ImageData, output: Path | str | None
 ) -> dict[str, float]:
-    """`test_loss` and `test_accuracy` in [0, 1]; with `output`, an .npz of every prediction (docs/reports.md)."""
+    """`test_loss` and `test_accuracy` in [0, 1]; with `output` (a path or a URI), an .npz of every prediction (docs/reports.md)."""
     evaluation = evaluate(config, weights, on_device, data.test_images, data.test_labels)
     if output is not None:
-        _save(output, evaluation.probabilities, data)
+        storage.write(str(output), _packed(evaluation.probabilities, data))
     return {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
 
 
-def _save(path: Path, probabilities: np.ndarray, data: ImageData) -> None:
+def _packed(probabilities: np.ndarray, data: ImageData) -> memoryview:
     true = data.test_labels
     rows = np.arange(len(true))
     predicted = probabilities.argmax(axis=1)
     confidence = probabilities[rows, predicted]
     mistakes = rows[predicted != true]
     gallery = mistakes[np.argsort(-confidence[mistakes], kind="stable")][:NUM_MISTAKES_KEPT]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    buffer = io.BytesIO()
     np.savez_compressed(
-        temporary,
+        buffer,
         index=rows,
         true=true,
         predicted=predicted,
@@ -45,4 +45,4 @@ def _save(path: Path, probabilities: np.ndarray, data: ImageData) -> None:
         gallery_index=gallery,
         gallery_images=data.test_images[gallery],
     )
-    os.replace(temporary, path)
+    return buffer.getbuffer()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
@@ -23,12 +23,8 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from search.ledger import Ledger
-from search.worker import EPOCH_FIGURES, Job, run_trial
+from search.worker import EPOCH_FIGURES, Job, SharedData, run_trial
 
-if TYPE_CHECKING:
-    from search.training.data import ImageData
-
-WORKER_LOSSES_ALLOWED = 3
 HARD_STOP_SECONDS = 60.0  # after the time budget, for epochs that do not end
 
 
@@ -38,6 +34,11 @@ class Resources:
 
     cpus: float
     gpus: float
+
+    def of_trial(self, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """A trial that ran out of memory on a shared GPU has the next one to itself."""
+        alone = 0 < self.gpus < 1 and json.loads(config["assignment"])["micro_batches"] > 1
+        return tune.PlacementGroupFactory([{"CPU": self.cpus, "GPU": 1 if alone else self.gpus}])
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Outcome:
     wall_seconds: float
 
 
-def run_search(ledger: Ledger, data: ImageData, job: Job, resources: Resources, say: Callable[[str], None]) -> Outcome:
+def run_search(ledger: Ledger, data: SharedData, job: Job, resources: Resources, say: Callable[[str], None]) -> Outcome:
     """Run trials until the ledger has no more, the time budget is over, or a signal asks to stop.
 
     `say` gets a line for each worker that is lost. A failure to write (a full disk) ends the search and is raised again once
@@ -58,9 +59,7 @@ def run_search(ledger: Ledger, data: ImageData, job: Job, resources: Resources, 
     """
     brakes = Brakes(ledger, say)
     storage = tempfile.mkdtemp(prefix="winnow-tune-")  # what Tune insists on writing; of no use to anyone
-    trainable = tune.with_resources(
-        tune.with_parameters(run_trial, data=data, job=job), {"cpu": resources.cpus, "gpu": resources.gpus}
-    )
+    trainable = tune.with_resources(tune.with_parameters(run_trial, data=data, job=job), resources.of_trial)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -76,8 +75,8 @@ def run_search(ledger: Ledger, data: ImageData, job: Job, resources: Resources, 
             storage_path=storage,
             stop=brakes,
             callbacks=[brakes],
-            failure_config=tune.FailureConfig(max_failures=WORKER_LOSSES_ALLOWED),
             verbose=0,
+            progress_reporter=NoReporter(),
         ),
     )
     try:
@@ -133,11 +132,6 @@ class Brakes(OfThisProcess, tune.Stopper, tune.Callback):
         if not self.ledger.winding_down:
             self.running.add(trial.trial_id)
 
-    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self.running.discard(trial.trial_id)
-        number = json.loads(trial.config["assignment"])["number"]
-        self.say(f"trial {number}: its worker was lost; it goes on from its checkpoint on another one")
-
     @contextmanager
     def on_signals(self) -> Iterator[None]:
         """Ctrl-C and SIGTERM (as Slurm sends it): once, let the running epochs end; twice, now."""
@@ -183,8 +177,13 @@ class StudySearcher(OfThisProcess, Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self.brakes.running.discard(trial_id)
         if error:
+            # Tune retries only trials that were running, so it retries none: the ledger starts them again.
+            number = self.numbers[trial_id]
             with self.brakes.on_write_errors():
-                self.ledger.lose(self.numbers[trial_id], f"its worker was lost {WORKER_LOSSES_ALLOWED + 1} times")
+                if self.ledger.lose(number):
+                    self.brakes.say(
+                        f"trial {number}: its worker was lost; it goes on from its checkpoint on another one"
+                    )
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study is in its journal."""
@@ -213,11 +212,18 @@ class LedgerScheduler(OfThisProcess, FIFOScheduler):
             going_on = self.ledger.record(number, {key: result[key] for key in REPORTED if key in result})
         return self.CONTINUE if going_on else self.STOP
 
-    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Tune starts the trial again, from its own checkpoint, as often as WORKER_LOSSES_ALLOWED says."""
+
+REPORTED = ("status", "error", *EPOCH_FIGURES, "node", "device", "cpus", "gpus")
 
 
-REPORTED = ("status", "error", *EPOCH_FIGURES, "node", "device")
+class NoReporter(tune.ProgressReporter):
+    """In a notebook Tune's own, even with verbose=0, clears the output of the cell: it would wipe out our view."""
+
+    def should_report(self, trials: list[Trial], done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: list[Trial], done: bool, *sys_info: Any) -> None:
+        """Nothing; what there is to see the view shows."""
 
 
 def _trial_name(trial: Trial) -> str:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from torch import nn
 
 import models
+from search.extras import require
 from search.folder import RunFolder, open_run, read_json_lines
 from search.training.checkpoint import CorruptCheckpoint, load
 from spaces.errors import InputError
@@ -48,7 +49,7 @@ class Winner:
         device = self.network.mean.device
         outputs = [torch.empty(0, len(self.class_names))]
         with torch.inference_mode():
-            for batch in torch.from_numpy(np.ascontiguousarray(images)).split(BATCH):
+            for batch in torch.from_numpy(np.require(images, requirements=["C", "W"])).split(BATCH):
                 pixels = batch.to(device).permute(0, 3, 1, 2).float() / 255
                 outputs.append(self.network(pixels).float().softmax(1).cpu())
         return torch.cat(outputs).numpy()
@@ -117,19 +118,6 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except require("safetensors", "winnow predict").SafetensorError as error:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from error
-
-
-def require(module: str, command: str) -> Any:
-    """Import what only the extra `export` brings; InputError says how to get it."""
-    import importlib
-
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(
-            f"{command} needs the package {module.partition('.')[0]}, which is not installed ({error}): "
-            "pip install 'winnow-search[export]'"
-        ) from error
 
 
 def _retrained_line(folder: RunFolder, rank: int) -> dict[str, Any]:

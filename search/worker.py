@@ -5,13 +5,16 @@ Errors are caught and reported as a status: an exception would destroy the worke
 
 from __future__ import annotations
 
+import gc
 import json
 import platform
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from search.folder import checkpoint_name
+from search.storage import join
 
 if TYPE_CHECKING:
     import torch
@@ -34,23 +37,45 @@ EPOCH_FIGURES = (
 )
 
 
+CANNOT_WRITE = (
+    "cannot_write"  # a last word that is no end of the trial: the driver stops the search, the trial stays open
+)
+
+
 @dataclass(frozen=True)
 class Job:
     """What all trials of a search share."""
 
     checkpoints: str
+    """A path, or a URI of a storage that every node reaches."""
     device: str
     threads: int
     seed: int
     """Of the split."""
+    cpus: float | None = None
+    gpus: float | None = None
+    """What Ray sets aside for one trial; for the record."""
+
+    @property
+    def held(self) -> dict[str, float | None]:
+        return {"cpus": self.cpus, "gpus": self.gpus}
 
 
-def run_trial(config: dict[str, Any], data: ImageData, job: Job) -> None:
+@dataclass(frozen=True)
+class SharedData:
+    """The images in Ray's object store: one copy per node, which all its workers see without copying it."""
+
+    reference: Any
+    """ray.ObjectRef of an ImageData."""
+
+
+def run_trial(config: dict[str, Any], data: SharedData, job: Job) -> None:
     """The Tune trainable. `config["assignment"]` is an `Assignment` as JSON (one flat key keeps Tune's bookkeeping small)."""
+    import ray
     from ray import tune
 
     assignment = json.loads(config["assignment"])
-    for report in trial_reports(assignment, data, job):
+    for report in trial_reports(assignment, ray.get(data.reference), job):
         tune.report(report)
 
 
@@ -59,20 +84,51 @@ def trial_reports(assignment: dict[str, Any], data: ImageData, job: Job) -> Iter
 
     Epochs that the checkpoint has and the study has not (the driver died in between) are reported again, not trained again.
     """
-    import torch
-
     try:
         yield from _epochs(assignment, data, job)
-    except torch.OutOfMemoryError as error:
+        return
+    except CannotWrite as error:
+        status, text = CANNOT_WRITE, str(error)
+    except Exception as error:
+        status = "out_of_memory" if is_out_of_memory(error) else "failed"
+        text = str(error) or type(error).__name__
+        if status == "failed":
+            text = traceback.format_exc(limit=-8)
+    # Only here, with the exception, are the frames gone that hold the tensors of the training.
+    if status == "out_of_memory":
+        release_memory()
+    yield {"status": status, "error": text}
+
+
+class CannotWrite(Exception):
+    """A checkpoint cannot be written, as on a full disk: nothing that the trial can help."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Of a device or of the machine; torch has no class of its own for the second, nor for CUDA's libraries."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
+
+def release_memory() -> None:
+    """So that the next training, here or in another process on the same GPU, finds it."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
-        yield {"status": "out_of_memory", "error": str(error)}
-    except MemoryError as error:
-        yield {"status": "out_of_memory", "error": str(error) or "MemoryError"}
-    except Exception:
-        yield {"status": "failed", "error": traceback.format_exc(limit=-8)}
 
 
 def _epochs(assignment: dict[str, Any], data: ImageData, job: Job) -> Iterator[dict[str, Any]]:
+    from search.no_compiler import postpone_compiler
+
+    postpone_compiler()
     import torch
 
     from models import summarize
@@ -84,27 +140,32 @@ def _epochs(assignment: dict[str, Any], data: ImageData, job: Job) -> Iterator[d
     torch.set_num_threads(job.threads)
     device = torch.device(job.device)
     config = Config.model_validate(assignment["config"])
-    path = Path(job.checkpoints) / f"trial-{assignment['number']:05d}.pt"
+    path = join(job.checkpoints, checkpoint_name(assignment["number"]))
     try:
-        state = load(path) if path.exists() else None
-    except CorruptCheckpoint:
+        state = load(path)
+    except (FileNotFoundError, CorruptCheckpoint):
         state = None
     history: list[dict[str, Any]] = state.pop("history") if state else []
-    for report in history:
-        if report["epoch"] > assignment["recorded"]:
-            yield report
-    if history and history[-1]["last"]:
-        return
     size: dict[str, Any] = {}
     if not assignment["recorded"]:
         summary = summarize(config.model, data.image_shape, data.num_classes)
         size = {"num_parameters": summary.num_parameters, "multiply_adds": summary.multiply_adds}
+    for report in history:
+        if report["epoch"] > assignment["recorded"]:
+            yield {**report, **size}
+            size = {}
+    if history and history[-1]["last"]:
+        return
     on_device = DeviceData.build(data, config.data, device, job.seed)
-    for result in train(config, on_device, device, assignment["seed"], checkpoint=state):
-        report = {**epoch_figures(result), "node": platform.node(), "device": device_name(device)}
+    pieces = assignment["micro_batches"]
+    for result in train(config, on_device, device, assignment["seed"], checkpoint=state, micro_batches=pieces):
+        report = {**epoch_figures(result), "node": platform.node(), "device": device_name(device), **job.held}
         history.append(report)
         # Before the report: an epoch that the study knows is never lost with the worker.
-        save(path, {**result.state(), "history": history})
+        try:
+            save(path, {**result.state(), "history": history})
+        except OSError as error:
+            raise CannotWrite(f"{error.strerror or error}: {path}") from error
         yield {**report, **size}
         size = {}
 

@@ -28,11 +28,22 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Space:
     """
     path, source = _find(str(name_or_path))
     document = _read(path, source)
-    tree, places = setting.apply(document.tree, overrides)
-    marks = Marks(source, document.lines, places)
+    return _made(document.tree, overrides, source, document.lines, path.parent)
+
+
+def changed(space: Space, overrides: Sequence[str]) -> Space:
+    """A space with overrides on top; raises SpaceError as `load` does."""
+    return _made(space.tree, overrides, space.source, {}, Path())
+
+
+def _made(
+    tree: dict[str, Any], overrides: Sequence[str], source: str, lines: dict[KeyPath, int], folder: Path
+) -> Space:
+    tree, places = setting.apply(tree, overrides)
+    marks = Marks(source, lines, places)
     space = Space.from_tree({key: value for key, value in tree.items() if key not in _POINTS}, source, marks)
     _check(space)
-    points, notes = _resolve_points(tree, space, path.parent, bool(overrides))
+    points, notes = _resolve_points(tree, space, folder, bool(overrides))
     return replace(space, tree={**space.tree, **points}, notes=notes)
 
 

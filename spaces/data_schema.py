@@ -12,6 +12,7 @@ from spaces.fields import Count, NonNegative, Positive, Strict, bare_name
 class Flip(Strict):
     name: Literal["flip"] = "flip"
     p: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    """Probability."""
 
 
 class Crop(Strict):
@@ -99,7 +100,9 @@ class Normalization(Strict):
     """Given channel statistics, of pixels scaled to [0, 1]; one value per channel."""
 
     mean: list[float]
+    """Taken off."""
     std: list[Positive]
+    """Divided by."""
 
     @model_validator(mode="after")
     def _same_length(self) -> Normalization:
@@ -110,20 +113,25 @@ class Normalization(Strict):
 
 class Data(Strict):
     name: Literal["digits", "cifar10", "cifar100", "parquet", "npz", "image_folder"]
+    """Where the images come from: a known data set, or files of your own."""
     path: str | None = None
     """Where `parquet` (a folder or file), `npz` (a file) or `image_folder` (a tree) lies; relative to the working directory."""
     validation: Annotated[float, Field(gt=0.0, lt=1.0)] | Literal["given"] = 0.2
     """Share of the training images held out for selection, or `given` where the data set brings a validation split."""
     stratified: bool = True
+    """Hold out the same share of each class."""
     limit: Count | None = None
     """Use only the first so many training images (before the split); the test images stay whole."""
     image_size: Annotated[int, Field(ge=4)] | None = None
     """Resize every image to this many pixels a side when it is read; needed where sizes differ."""
     channels: Literal[1, 3] | None = None
+    """1: grey, 3: colour; null: as the files are."""
     normalize: Literal["none", "dataset", "computed"] | Normalization = "computed"
     """`dataset`: the published statistics of a known data set; `computed`: those of the training split."""
     augment: Augmentations = []
+    """Done to training images, anew in every epoch: a list, or the name of a preset."""
     extra: ExtraCopies | None = None
+    """Augmented copies beside the originals."""
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> Data:

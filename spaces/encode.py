@@ -37,6 +37,13 @@ def encode(root: Group, config: dict[str, Any]) -> dict[str, Stored]:
     return found
 
 
+def localized(config: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+    """A config with the place of the data as a space's tree has it: runs move between machines, fingerprints tell data apart."""
+    here = tree["data"]
+    here = {"name": here} if isinstance(here, str) else here
+    return {**config, "data": {**config["data"], "name": here["name"], "path": here.get("path")}}
+
+
 def complete_config(config: dict[str, Any]) -> dict[str, Any]:
     """With all defaults filled in, so that two spellings of one training are equal."""
     from spaces.schema import Config

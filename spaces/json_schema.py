@@ -7,6 +7,8 @@ import copy
 import inspect
 from typing import Any
 
+from pydantic import BaseModel
+
 from spaces import data_schema, model_schema, schema
 from spaces.parse import DATA_KEYS_THAT_MAY_BE_OPEN
 
@@ -19,9 +21,7 @@ IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 def json_schema() -> Json:
     """For a whole file: config keys, and `search`, `retrain`, `start_from`, `baseline`, `reference`."""
-    whole = schema.Config.model_json_schema(ref_template=REFERENCE + "{model}")
-    definitions = whole.pop("$defs")
-    _describe({**definitions, "Config": whole})
+    whole, definitions = described()
     _allow_short_names(whole, definitions)
     families = {
         name: _families(definition, definitions) for name, definition in {**definitions, "Config": whole}.items()
@@ -39,18 +39,42 @@ def json_schema() -> Json:
     }
 
 
-def _describe(definitions: dict[str, Json]) -> None:
-    """The text under a field of the schema is its description."""
+def described() -> tuple[Json, Json]:
+    """The schema of a config in which nothing is open, and its definitions; the text under a field is its description."""
+    whole = schema.Config.model_json_schema(ref_template=REFERENCE + "{model}")
+    definitions = whole.pop("$defs")
+    texts = _texts_of_fields()
+    for name, definition in {**definitions, "Config": whole}.items():
+        _describe(definition, getattr(schema, name), texts)
+    return whole, definitions
+
+
+def section(model: type[BaseModel]) -> Json:
+    """The schema of a section that is beside the config, such as `search`, with its descriptions."""
+    definition = model.model_json_schema()
+    _describe(definition, model, _texts_of_fields())
+    return definition
+
+
+def _describe(definition: Json, model: type, texts: dict[str, dict[str, str]]) -> None:
+    for base in reversed(model.__mro__):
+        for field, text in texts.get(base.__name__, {}).items():
+            if field in definition.get("properties", {}):
+                definition["properties"][field]["description"] = text
+
+
+def _texts_of_fields() -> dict[str, dict[str, str]]:
+    """The string under each field, by class and field."""
+    texts: dict[str, dict[str, str]] = {}
     modules = (schema, data_schema, model_schema)
     for definition in (node for module in modules for node in ast.parse(inspect.getsource(module)).body):
-        if not isinstance(definition, ast.ClassDef) or definition.name not in definitions:
+        if not isinstance(definition, ast.ClassDef):
             continue
         for field, below in zip(definition.body, definition.body[1:], strict=False):
             text = _text_of(below)
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and text is not None:
-                of_field = definitions[definition.name].get("properties", {}).get(field.target.id)
-                if of_field is not None:
-                    of_field["description"] = text
+                texts.setdefault(definition.name, {})[field.target.id] = text
+    return texts
 
 
 def _text_of(node: ast.stmt) -> str | None:
@@ -146,8 +170,8 @@ def _without_names(definitions: Json) -> Json:
 def _sections() -> Json:
     recipes = {"type": "object", "additionalProperties": {"type": "object"}}
     names = {"type": "array", "items": {"type": "string"}}
-    sections = (schema.SearchSettings, schema.RetrainSettings, schema.Reference)
-    search, retrain, reference = (model.model_json_schema() for model in sections)
+    sections: tuple[type[BaseModel], ...] = (schema.SearchSettings, schema.RetrainSettings, schema.Reference)
+    search, retrain, reference = map(section, sections)
     return {
         "search": search,
         "retrain": retrain,

@@ -46,20 +46,30 @@ class Mlp(_Layered):
     depth: Annotated[int, Field(ge=0)] | None = None
     """Number of hidden layers; filled in from the list where it is left out, and must agree with it."""
     hidden: Widths
+    """Widths of the hidden layers, first to last."""
     activation: Activation = "relu"
+    """After every hidden layer."""
     norm: Norm = "none"
+    """Batch norm after every hidden layer, or none."""
     dropout: Fraction = 0.0
+    """Probability, after every hidden layer."""
     init: Initialization = "default"
+    """How the weights begin; `default`: as PyTorch does."""
 
 
 class Stage(Strict):
     """One convolution with what follows it. `same` padding keeps the size; pooling is `pool_size` x `pool_size`, stride the same."""
 
     filters: Count
+    """Output channels."""
     kernel: Count = 3
+    """Pixels a side."""
     padding: Annotated[int, Field(ge=0)] | Literal["same"] = "same"
+    """Zeros added at each side."""
     stride: Count = 1
+    """Of the convolution."""
     pool: Pool = "max"
+    """What follows the activation."""
     pool_size: Annotated[int, Field(ge=2)] = 2
 
 
@@ -71,9 +81,13 @@ class Cnn(_Layered):
     depth: Annotated[int, Field(ge=0)] | None = None
     """Number of stages; filled in from the list where it is left out, and must agree with it."""
     stages: Annotated[list[Stage], Field(min_length=1)]
+    """First to last."""
     activation: Activation = "relu"
+    """After every convolution and every hidden layer of the head."""
     norm: Norm = "none"
+    """Batch norm in every stage, or none."""
     norm_place: Literal["after_conv", "after_activation", "after_pool"] = "after_conv"
+    """Where in a stage."""
     stage_dropout: Fraction = 0.0
     """Channel-wise dropout after every stage."""
     features: Literal["flatten", "avg"] = "flatten"
@@ -81,10 +95,13 @@ class Cnn(_Layered):
     head: Widths = []
     """Hidden widths of the head; the class layer is added."""
     head_norm: Norm = "none"
+    """Batch norm after every hidden layer of the head, or none."""
     dropout: Fraction = 0.0
+    """Probability, in the head."""
     dropout_place: Literal["hidden", "last"] = "hidden"
     """`hidden`: after every hidden layer of the head; `last`: once, before the class layer."""
     init: Initialization = "default"
+    """How the weights begin; `default`: as PyTorch does."""
 
 
 class ResidualStage(Strict):
@@ -94,7 +111,9 @@ class ResidualStage(Strict):
     filters: Count
     stride: Count = 1
     pool: Pool = "none"
+    """What follows the last block."""
     pool_size: Annotated[int, Field(ge=2)] = 2
+    """Pixels a side, and the stride."""
 
 
 class Residual(_Layered):
@@ -110,22 +129,33 @@ class Residual(_Layered):
     stem: Count = 64
     """Filters of the first convolution."""
     stages: Annotated[list[ResidualStage], Field(min_length=1)]
+    """First to last."""
     skip: bool = True
     """False: the same convolutions without the residual connection."""
     scale: Positive = 1.0
+    """Of the branch, before the input is added."""
     groups: Count = 1
     """Groups of the blocks' 3x3 convolutions; every width must be a multiple of it."""
     activation: Activation = "relu"
+    """After every convolution and every hidden layer of the head."""
     norm: Norm = "batch"
+    """Batch norm after every convolution, or none."""
     norm_place: Literal["after_conv", "after_activation"] = "after_conv"
+    """Before or after the activation."""
     features: Literal["flatten", "avg"] = "avg"
+    """How the last feature map reaches the head: flattened, or averaged over its positions."""
     head: Widths = []
+    """Hidden widths of the head; the class layer is added."""
     head_norm: Norm = "none"
+    """Batch norm after every hidden layer of the head, or none."""
     logits_norm: Norm = "none"
     """Norm of the class layer's outputs."""
     dropout: Fraction = 0.0
+    """Probability, in the head."""
     dropout_place: Literal["hidden", "last"] = "hidden"
+    """`hidden`: after every hidden layer of the head; `last`: once, before the class layer."""
     init: Initialization = "default"
+    """How the weights begin; `default`: as PyTorch does."""
 
     @model_validator(mode="after")
     def _groups_divide(self) -> Residual:
@@ -142,7 +172,9 @@ class MixtureBlock(Strict):
 
     filters: Count
     pool: Pool = "max"
+    """What follows the block."""
     pool_size: Annotated[int, Field(ge=2)] = 2
+    """Pixels a side, and the stride."""
 
 
 class Mixture(_Layered):
@@ -157,22 +189,30 @@ class Mixture(_Layered):
     depth: Annotated[int, Field(ge=0)] | None = None
     """Number of blocks; filled in from the list where it is left out, and must agree with it."""
     blocks: Annotated[list[MixtureBlock], Field(min_length=1)]
+    """First to last."""
     convs: Count = 3
+    """Parallel convolutions in each block."""
     mixing: Literal["softmax", "sigmoid", "relu", "tanh", "none"] = "softmax"
+    """What makes weights of the linear layer's outputs."""
     activation: Activation = "relu"
+    """After every block and every hidden layer of the head."""
     norm: Norm = "batch"
+    """Batch norm in every block, or none."""
     head: Widths = []
+    """Hidden widths of the head; the class layer is added."""
     dropout: Fraction = 0.0
     """Before every linear layer of the head."""
     init: Initialization = "kaiming_normal"
+    """How the weights begin; `default`: as PyTorch does."""
 
 
 class TrainedBackbone(Strict):
     """A network that Winnow trained: the winner's weight file and, where that does not bring it, the recipe or config."""
 
     weights: str
+    """A .pt, .pth or .safetensors file."""
     config: str | None = None
-    """YAML or JSON file with the network's config; None: the one stored in the weight file."""
+    """YAML or JSON file with the network's config; null: the one stored in the weight file."""
 
 
 class Transfer(Strict):
@@ -188,7 +228,9 @@ class Transfer(Strict):
     resize: Annotated[int, Field(ge=4)] | None = None
     """Resize the images to this many pixels a side, on the device."""
     head: Widths = []
+    """Hidden widths of the head; the class layer is added."""
     activation: Activation = "relu"
+    """After every hidden layer of the head."""
     dropout: Fraction = 0.0
     """Before every linear layer of the head."""
     head_lr_factor: Positive = 1.0
@@ -206,6 +248,7 @@ class Custom(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    """The import path; the module is installed, or lies in the working directory."""
 
 
 def _model_tag(value: Any) -> str | None:

@@ -101,9 +101,13 @@ __all__ = [
 class Sgd(Strict):
     name: Literal["sgd"]
     lr: Positive
+    """Largest learning rate; the schedule makes it smaller."""
     momentum: Fraction = 0.0
+    """Share of the last step that is added to the next."""
     nesterov: bool = False
+    """Nesterov's momentum: the gradient of where the momentum leads."""
     weight_decay: NonNegative = 0.0
+    """L2: this times the weights is added to the gradient."""
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Sgd:
@@ -115,9 +119,13 @@ class Sgd(Strict):
 class Adam(Strict):
     name: Literal["adam"]
     lr: Positive
+    """Largest learning rate; the schedule makes it smaller."""
     beta1: Fraction = 0.9
+    """Decay of the mean of the gradients."""
     beta2: Fraction = 0.999
+    """Decay of the mean of their squares."""
     eps: Positive = 1e-8
+    """Added to the denominator."""
     weight_decay: NonNegative = 0.0
     """Added to the gradient (L2), as in torch.optim.Adam; decoupled in `adamw`."""
 
@@ -125,15 +133,21 @@ class Adam(Strict):
 class AdamW(Adam):
     name: Literal["adamw"]  # type: ignore[assignment]
     weight_decay: NonNegative = 0.01
+    """Decoupled: lr times this times the weights is taken off them (Loshchilov & Hutter, 2019)."""
 
 
 class RmsProp(Strict):
     name: Literal["rmsprop"]
     lr: Positive
+    """Largest learning rate; the schedule makes it smaller."""
     alpha: Fraction = 0.99
+    """Decay of the mean of the squared gradients."""
     eps: Positive = 1e-8
+    """Added to the denominator."""
     momentum: Fraction = 0.0
+    """Share of the last step that is added to the next."""
     weight_decay: NonNegative = 0.0
+    """L2: this times the weights is added to the gradient."""
 
 
 Optimizer = Annotated[Sgd | Adam | AdamW | RmsProp, Discriminator("name")]
@@ -209,6 +223,7 @@ Schedule = Annotated[
 class CrossEntropy(Strict):
     name: Literal["cross_entropy"] = "cross_entropy"
     label_smoothing: Fraction = 0.0
+    """Share of the target that is spread evenly over all classes."""
 
 
 class Margin(Strict):
@@ -235,36 +250,59 @@ class Config(Strict):
     """Everything about one training."""
 
     data: Annotated[Data, BeforeValidator(bare_name)]
+    """Which images; a bare name stands for `{name: NAME}`."""
     epochs: Count
+    """Passes over the training images."""
     batch_size: Count
+    """Training images per step."""
     model: Model
+    """The network."""
     optimizer: Optimizer
+    """How the weights are changed."""
     schedule: Annotated[Schedule, BeforeValidator(bare_name)] = Constant()
+    """How the learning rate goes over the training; a bare name stands for `{name: NAME}`."""
     loss: Annotated[Loss, BeforeValidator(bare_name)] = CrossEntropy()
+    """What is minimised; a bare name stands for `{name: NAME}`."""
     gradient_clip: Positive | None = None
     """Largest global L2 norm of the gradient."""
     early_stopping: EarlyStopping | None = None
+    """End a training that no longer improves; null: train all epochs."""
     weights: Literal["last", "lowest_validation_loss", "highest_validation_accuracy"] = "last"
     """The epoch whose weights are kept and tested."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto`: bfloat16 where the device is fast at it, else float32."""
 
 
 class SearchSettings(Strict):
     """The optional `search:` section of a space; every key is also an option of `winnow search`."""
 
     trials: Count = 50
+    """How many trials run."""
     objective: Literal["validation_accuracy", "validation_loss"] = "validation_accuracy"
-    sampler: Literal["forecast", "tpe", "gp", "random", "qmc"] = "tpe"
+    """What trials are judged by, on the validation images."""
+    sampler: Literal["forecast", "tpe", "gp", "random", "qmc", "grid"] = "tpe"
+    """What suggests the configs."""
     grace_epochs: Count | None = None
-    """First rung; None: a sixteenth of the epochs, at least 1."""
+    """First rung; null: a sixteenth of the epochs, at least 1."""
     reduction_factor: Annotated[float, Field(gt=1.0)] = 3.0
+    """One in so many goes on at a rung, and the next rung is so many times further."""
+    repeats: Count = 1
+    """How often one config may run, each time with another seed."""
+    checkpoint_quota: Annotated[float, Field(gt=0.0)] = 20.0
+    """GB that the checkpoints of paused trials may take (`forecast` pauses trials); beyond it the worst of them are stopped."""
+    audit: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Share of the stopped trials that is let finish, to see how often a stop was wrong."""
+    strata: Count = 1
+    """Compare a trial at a rung only with those of similar cost, in so many groups; 1: with all."""
 
 
 class RetrainSettings(Strict):
     """The optional `retrain:` section of a space."""
 
     top: Count = 3
+    """How many of the best configs are retrained."""
     seeds: Count = 3
+    """With how many fresh seeds each."""
 
 
 class Reference(Strict):
@@ -279,3 +317,4 @@ class Reference(Strict):
     parameters: Count | None = None
     """Of the network, by a calculation on paper."""
     note: str = ""
+    """What the report leaves open."""

@@ -212,6 +212,8 @@ def _epoch_line(
         "time": clock,
         "node": "node-1",
         "device": "cpu",
+        "cpus": 2.0,
+        "gpus": 0.0,
     }
 
 

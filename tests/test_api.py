@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import html
+import inspect
+import pkgutil
+from typing import get_type_hints
 
 import pytest
 import ray
 
 import search
+from search.api import RunOptions, SearchOptions
+from search.cli import cli
 from search.devices import Devices
+from search.settings import settings_for
 from spaces.errors import InputError
 from tests.make_run import make_run
 
@@ -35,8 +41,9 @@ def test_a_run_shows_itself(tmp_path):
     shown = run._repr_html_()
     assert "a&lt;b" in shown
     assert "a<b" not in shown
-    assert "test_accuracy" in shown
+    assert "test accuracy (95 %)" in shown
     assert "the winner" in html.unescape(shown)
+    assert shown.count("<tr>") == 1 + len(run.winners)  # a head, the winners, the baseline
     assert "<table" not in search.load_run(make_run(tmp_path / "empty", "empty"))._repr_html_()
 
 
@@ -47,6 +54,9 @@ def test_a_run_shows_itself(tmp_path):
         ({"trials": 0}, "trials=0"),
         ({"sampler": "best"}, "sampler='best'"),
         ({"seeds": -1}, "seeds=-1"),
+        ({"seed": -1}, "seed=-1"),
+        ({"overrides": "epochs=1"}, r"a list such as \['epochs=6'\]"),
+        ({"overrides": {"epoks": 1}}, "did you mean epochs"),
         ({"time_budget": "soon"}, "time budget"),
     ],
 )
@@ -55,3 +65,72 @@ def test_bad_settings_are_refused(settings, words, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=words):
         search.run("digits", **settings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_command_is_a_function():
+    for name in cli.commands:
+        function = getattr(search, name.replace("-", "_"), None)
+        assert callable(function), f"the command `{name}` has no function search.{name.replace('-', '_')}"
+        assert function.__doc__
+        assert "return" in inspect.get_annotations(function)
+
+
+def test_no_module_takes_the_place_of_a_function():
+    modules = {module.name for module in pkgutil.iter_modules(search.__path__)}
+    assert not modules & set(search.__all__)
+    assert all(getattr(search, name) is not None for name in search.__all__)
+
+
+def test_options_of_the_functions_are_those_of_the_settings():
+    known = inspect.signature(settings_for).parameters.keys() - {"space"}
+    assert set(get_type_hints(RunOptions)) == known
+    assert set(get_type_hints(SearchOptions)) == known - {"top", "seeds"}
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda run: search.load_space(3), "a name, a path or a Space, but got int"),
+        (lambda run: search.load_space("digitz"), "did you mean digits"),
+        (lambda run: search.resume("nothing"), "no run here"),
+        (lambda run: search.extend(run), "by how much"),
+        (lambda run: search.extend(run, trials=0), "trials=0"),
+        (lambda run: search.resume(run, space="digitz"), "did you mean digits"),
+        (lambda run: search.retrain("nothing"), "no run here"),
+        (lambda run: search.retrain(run, top=0), "top=0"),
+        (lambda run: search.report("nothing"), "no run here"),
+        (lambda run: search.show(run, where="nonsense"), "nonsense"),
+        (lambda run: search.compare(run), "two runs or more"),
+        (lambda run: search.rerun(run, 999), "--trial 999"),
+        (lambda run: search.plan("digits", trials=0), "trials=0"),
+        (lambda run: search.export(run, 99), "99"),
+        (lambda run: search.predict(run.path, "photo.jpg"), "no exported winner here"),
+        (lambda run: search.train("digits"), "not a recipe"),
+        (lambda run: search.bench_recipes(["nothing"]), "no recipe"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_input_raises(call, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = search.load_run(make_run(tmp_path / "runs" / "mine"))
+    with pytest.raises(InputError, match=words):
+        call(run)
+
+
+def test_looking_at_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    one, _ = (search.load_run(make_run(tmp_path / "runs" / name)) for name in ("one", "other"))
+    search.show(one, trial=0)
+    search.show("one", where="objective > 0.5", sort="-objective")
+    assert "trial 0" in capsys.readouterr().out
+    held = search.compare(one, "other")
+    assert held.comparable
+    assert list(held.runs["run"]) == ["one", "other"]
+    assert "<table" in held._repr_html_()
+    shorter = search.load_run(make_run(tmp_path / "runs" / "shorter"))
+    study = (shorter.path / "study.yaml").read_text()
+    (shorter.path / "study.yaml").write_text(study.replace("fingerprint: ", "fingerprint: other-"))
+    assert "cannot be compared" in search.compare(one, shorter)._repr_html_()
+    assert search.report(one) == one.path / "report" / "report.html"
+    assert search.spaces()["digits"]
+    assert search.load_space("digits", {"epochs": 3, "optimizer.adam.lr": {"log": [0.01, 0.1]}}).max_epochs == 3

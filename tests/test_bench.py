@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,3 +157,52 @@ def test_bad_input_is_refused_before_any_training(tmp_path: Path) -> None:
         bench("cinic10-b1", "--set", f"data.path={tmp_path / 'nowhere'}", "--output", str(tmp_path / "bench"))
     assert "nowhere is no folder" in str(error.value)
     assert not (tmp_path / "bench" / "results.jsonl").exists()
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray")
+def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    images = write_some(tmp_path / "cifar100.npz", "cifar100", 20)
+    changes = ["--set", f"data.path={images}", *QUICK, "--set", "epochs=6"]
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    arguments = ["bench-recipes", "cifar100-a1", *changes, "--quiet", "--num-cpus", "2", "--output", str(killed)]
+    driver = subprocess.Popen([sys.executable, "-m", "search", *arguments], start_new_session=True)
+    epochs = killed / "cifar100-a1-s0" / "epochs.jsonl"
+    wait_for_lines(epochs, 2, driver)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    assert not (killed / "results.jsonl").exists() or not results(killed), "killed before the training had ended"
+    num_kept = len(figures(epochs))
+    wait_until_quiet(epochs)
+
+    for output in (killed, undisturbed):
+        assert bench("cifar100-a1", *changes, "--output", str(output)) == 0
+    lines = figures(epochs)
+    assert [line["epoch"] for line in lines] == list(range(1, 7)), "each epoch once"
+    assert num_kept >= 2
+    expected = figures(undisturbed / "cifar100-a1-s0" / "epochs.jsonl")
+    assert [line["batch_losses"] for line in lines] == [line["batch_losses"] for line in expected]
+    assert results(killed) == results(undisturbed)
+
+
+def figures(epochs: Path) -> list[dict[str, Any]]:
+    """The complete lines of a file of epochs."""
+    return [json.loads(line) for line in epochs.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def wait_for_lines(epochs: Path, number: int, driver: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not epochs.exists() or len(figures(epochs)) < number:
+        assert driver.poll() is None, "the driver ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def wait_until_quiet(epochs: Path) -> None:
+    """The killed driver's worker may end its epoch before it notices that its raylet is gone."""
+    size, since = -1, time.monotonic()
+    while time.monotonic() - since < 3:
+        if epochs.stat().st_size != size:
+            size, since = epochs.stat().st_size, time.monotonic()
+        time.sleep(0.1)

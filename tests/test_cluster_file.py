@@ -1,11 +1,29 @@
-"""`cluster.yaml` against Ray's own schema, and against what Winnow says of it."""
+"""The cluster files against Ray's own schema, and against what Winnow says of them."""
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+from importlib.metadata import version
+from types import SimpleNamespace
+
+import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from search.cli import cli
+from search.cluster import plan_on_cluster
+from search.devices import Devices
+from spaces.errors import InputError
 from tests.conftest import REPOSITORY
+
+
+class OnlyTheHead:
+    """Ray on the head of `ray up`, before any worker was started."""
+
+    util = SimpleNamespace(get_node_ip_address=lambda: "10.0.0.5")
+    cluster_resources = staticmethod(lambda: {"CPU": 4.0})
+    nodes = staticmethod(lambda: [{"Alive": True, "Resources": {"CPU": 4.0}}])
 
 
 def cluster() -> dict:
@@ -24,3 +42,61 @@ def test_workers_scale_from_none_and_are_spot():
     assert worker["resources"]["GPU"] >= 1
     assert worker["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
     assert cluster()["available_node_types"]["head"]["resources"]["GPU"] == 0
+
+
+def test_what_its_workers_may_become_is_known_before_they_are_there(monkeypatch, tmp_path):
+    """The head reads the launcher's file: no GPU now, and yet a plan for eight. More than a node will have is refused."""
+    bootstrap = tmp_path / "ray_bootstrap_config.yaml"
+    bootstrap.write_text((REPOSITORY / "cluster.yaml").read_text())
+    monkeypatch.setattr("search.cluster.BOOTSTRAP", bootstrap)
+    plan, grows = plan_on_cluster(OnlyTheHead, Devices(device="cuda", gpus_per_trial=0.5), 200, "10.0.0.5:6379")
+    assert grows
+    assert (plan.concurrent, plan.gpus_per_trial, plan.cpus_per_trial) == (16, 0.5, 2)
+    with pytest.raises(InputError, match="not even one that the autoscaler may start"):
+        plan_on_cluster(OnlyTheHead, Devices(device="cuda", gpus_per_trial=2), 200, "10.0.0.5:6379")
+    with pytest.raises(
+        InputError, match="the cluster has no GPU; if an autoscaler may start nodes, say with --num-gpus"
+    ):
+        plan_on_cluster(OnlyTheHead, Devices(device="cuda"), 200, "elsewhere:6379")  # the file is of another cluster
+
+
+def test_a_trial_gets_no_more_cpus_than_a_node_has():
+    """Three nodes of four CPUs for five trials: 2.4 CPUs each, of all CPUs, would let one trial onto a node."""
+    ray = SimpleNamespace(
+        nodes=lambda: [{"Alive": True, "Resources": {"CPU": 4.0}}] * 3,
+        cluster_resources=lambda: {"CPU": 12.0},
+        util=OnlyTheHead.util,
+    )
+    plan, grows = plan_on_cluster(ray, Devices(device="cpu"), 5, "10.0.0.5:6379")
+    assert not grows
+    assert (plan.concurrent, plan.cpus_per_trial, plan.threads) == (5, 2.0, 2)
+    with pytest.raises(InputError, match="--cpus-per-trial 6: the largest node of Ray has 4 CPUs"):
+        plan_on_cluster(ray, Devices(device="cpu", concurrent=2, cpus_per_trial=6), 5, "10.0.0.5:6379")
+
+
+def test_the_ray_job_agrees_with_its_own_words():
+    job = yaml.safe_load((REPOSITORY / "docs/cluster/rayjob.yaml").read_text())
+    spec = job["spec"]
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    cluster_spec = spec["rayClusterSpec"]
+    assert cluster_spec["rayVersion"] == version("ray")
+    (group,) = cluster_spec["workerGroupSpecs"]
+    command = shlex.split(spec["entrypoint"])
+    options = dict(zip(command[3::2], command[4::2], strict=True))
+    known = {name for option in cli.commands["run"].params for name in option.opts}
+    assert command[:2] == ["winnow", "run"]
+    assert options.keys() <= known
+    containers = [
+        container
+        for template in (cluster_spec["headGroupSpec"]["template"], group["template"])
+        for container in template["spec"]["containers"]
+    ]
+    assert {container["image"] for container in containers} == {containers[0]["image"]}
+    limits = containers[1]["resources"]["limits"]
+    assert int(options["--num-gpus"]) == group["maxReplicas"] * int(limits["nvidia.com/gpu"])
+    head_cpus, worker_cpus = (int(container["resources"]["requests"]["cpu"]) for container in containers)
+    assert int(options["--num-cpus"]) == head_cpus + group["maxReplicas"] * worker_cpus
+
+
+def test_the_slurm_file_is_a_shell_script():
+    subprocess.run(["bash", "-n", REPOSITORY / "docs/cluster/slurm.sbatch"], check=True)

@@ -16,7 +16,7 @@ from PIL import Image
 import search
 from models import MODELS, build
 from search.cli import main
-from search.export import _write_programs, export
+from search.exporting import _write_programs, export
 from search.folder import open_run, read_json_lines
 from search.training.checkpoint import save
 from search.winner import Pixels, Winner, load_export

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -20,6 +21,13 @@ def test_default_names_count_up_and_given_names_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"exists already.*winnow resume"):
         create(tmp_path, "digits", "digits", STUDY)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["digits", "digits-2", "digits-3"]
+
+
+def test_searches_that_start_together_get_folders_of_their_own(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: create(tmp_path, None, "digits", STUDY), range(24)))
+    assert len({folder.path for folder in made}) == 24
+    assert all(folder.read_study()["name"] == folder.name for folder in made)
 
 
 def test_a_file_in_the_way_is_one_clear_message(tmp_path):

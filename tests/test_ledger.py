@@ -24,6 +24,12 @@ from spaces import catalog
 from spaces.space import Space
 
 SHAPE = (1, 8, 8)
+STEPS = (  # a grid instead of the continuous ranges of digits
+    "optimizer={choice: {adam: {lr: {log: [0.001, 0.01], step: 10}}, sgd: {lr: 0.1, momentum: {float: [0.8, 0.9], step: 0.05}}}}",
+    "schedule=constant",
+    "model.dropout={float: [0.0, 0.4], step: 0.2}",
+    "model.depth={int: [1, 2]}",
+)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +116,10 @@ def test_bad_ends_are_told_as_fail(tmp_path, space, bad, status):
     ledger = Ledger(folder, space, settings, SHAPE)
     assignment = ledger.ask()
     assert ledger.record(assignment.number, report(assignment, 1))
+    if status == "out_of_memory":
+        assert not ledger.record(assignment.number, bad)
+        again = ledger.ask()
+        assert (again.number, again.recorded, again.micro_batches) == (assignment.number, 1, 4)  # never as it was
     bad_report = bad if "status" in bad else report(assignment, 2, **bad)
     assert not ledger.record(assignment.number, bad_report)
     assert not ledger.record(assignment.number, report(assignment, 3))  # a late one changes nothing
@@ -252,6 +262,8 @@ def test_infeasible_suggestions_leave_no_trace(tmp_path):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_suggests_the_same_again(tmp_path, space, sampler):
     """What is suggested depends on seed, number and study alone; every sampler leaves the study usable."""
+    if sampler == "grid":
+        space = catalog.load("digits", ["epochs=9", *STEPS])
     settings = settings_for(space, trials=14, sampler=sampler, seed=5)
     outcomes = []
     for name in ("a", "b"):
@@ -291,3 +303,78 @@ def test_paused_trials_are_resumed_or_ended(tmp_path, space):
     assert set(states) == {"COMPLETE", "PRUNED"}
     decisions = Counter(line["decision"] for line in read_json_lines(folder.epochs))
     assert decisions["pause"] == len(starts) - states["COMPLETE"]
+
+
+def test_losses_with_progress_are_not_charged(tmp_path, space):
+    """A spot instance goes after every epoch, nine times: the trial completes. A resume still knows how often."""
+    settings = settings_for(space, trials=1)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    for epoch in range(1, 10):
+        assignment = ledger.ask()
+        assert (assignment.number, assignment.recorded) == (0, epoch - 1)
+        if epoch == 5:
+            ledger = Ledger(folder, space, settings, SHAPE)
+            assignment = ledger.ask()
+        ledger.record(0, report(assignment, epoch))
+        assert ledger.lose(0) == (epoch < 9)
+        assert not ledger.finished or epoch == 9
+    trial = study_of(folder).trials[0]
+    assert (trial.state.name, trial.user_attrs["status"], trial.user_attrs["worker_losses"]) == (
+        "COMPLETE",
+        "completed",
+        8,
+    )
+
+
+def test_a_trial_that_kills_its_workers_ends(tmp_path, space):
+    settings = settings_for(space, trials=20)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    starts = Counter()
+    while (assignment := ledger.ask()) is not None:
+        starts[assignment.number] += 1
+        ledger.lose(assignment.number)
+    # Four starts each; the third such trial makes it a cause that all have in common.
+    assert starts == {0: 4, 1: 4, 2: 4}
+    assert [trial.user_attrs["status"] for trial in study_of(folder).trials] == ["lost"] * 3
+    assert "4 times in a row" in ledger.bug
+
+
+def test_a_second_try_in_pieces_survives_a_crash(tmp_path, space):
+    settings = settings_for(space, trials=1)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    ledger.record(ledger.ask().number, {"status": "out_of_memory", "error": "CUDA out of memory"})
+    again = Ledger(folder, space, settings, SHAPE)
+    assert again.ask().micro_batches == 4
+    assert not again.finished
+    again.record(0, {"status": "out_of_memory", "error": "CUDA out of memory"})
+    assert again.finished
+    assert study_of(folder).trials[0].user_attrs["status"] == "out_of_memory"
+
+
+def test_the_quota_ends_the_worst_paused_trials(tmp_path, space):
+    """Every paused trial has a checkpoint of 1 MB and 3.5 MB are allowed: never more than three wait."""
+    settings = settings_for(space, trials=12, sampler="forecast", checkpoint_quota=0.0035)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    most, ended_by_quota = 0, []
+    while (assignment := ledger.ask()) is not None:
+        for epoch in range(assignment.recorded + 1, 10):
+            folder.checkpoint(assignment.number).write_bytes(bytes(1_000_000))
+            before = ledger.paused_trials
+            if not ledger.record(assignment.number, report(assignment, epoch)):
+                break
+        values = {number: ledger.asha.share_better(number) for number in before | {assignment.number}}
+        gone = set(values) - ledger.paused_trials - {assignment.number}
+        ended_by_quota += gone
+        assert all(values[lost] >= values[kept] for lost in gone for kept in ledger.paused_trials)
+        most = max(most, len(list(folder.checkpoints.iterdir())))
+    assert most == 3
+    assert ended_by_quota
+    trials = study_of(folder).trials
+    assert {trials[number].user_attrs["status"] for number in ended_by_quota} == {"stopped"}
+    assert all(trials[number].intermediate_values for number in ended_by_quota)
+    assert len(trials) == 12
+    assert not list(folder.checkpoints.iterdir())

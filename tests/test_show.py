@@ -17,9 +17,13 @@ from reports import compare, conditions, words
 from reports.winners import accuracy_difference, accuracy_interval
 from search.asha import Asha
 from search.cli import main
+from search.folder import RunFolder
 from search.follow import follow, in_use
-from search.progress import JsonView, LiveView, PlainView, View, make_view
+from search.live import LiveView, usage_line
+from search.progress import JsonView, PlainView, View, make_view
+from search.settings import Settings
 from search.study import Event
+from search.usage import GpuUse, Use, cpu_times, gpus, memory_mb
 from spaces.errors import InputError
 from tests.make_run import make_run
 
@@ -215,15 +219,15 @@ CONFIG = json.loads('{"model": {"name": "mlp", "hidden": [8]}, "optimizer": {"na
 
 
 class _Ledger:
-    """What the views read of a ledger: two trials are asked for, one of them has an epoch."""
+    """What the views read of a ledger: of five trials one is completed, one runs and one starts."""
 
-    settings = type("Settings", (), {"trials": 5, "time_budget_seconds": None, "objective": "validation_accuracy"})()
+    settings = Settings(trials=5, max_epochs=3, time_budget_seconds=600.0)
+    folder = RunFolder(Path("runs/mine"))
     asha = Asha(1, 3.0, 3, "maximize")
-    counts: dict[str, int] = {}
-    num_ended = 0
-    best = None
-    open_trials = (0, 1)
-    started_trials = (0,)
+    counts = {"completed": 1, "diverged": 1}
+    num_ended = 2
+    best = (2, 0.75)
+    started_trials = (0, 2)
 
 
 def test_json_is_one_event_a_line():
@@ -255,25 +259,77 @@ def test_quiet_says_only_what_went_wrong(quiet, lines):
     assert console.file.getvalue().split() == lines
 
 
-def test_a_trial_without_an_epoch_waits():
-    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
-    view = LiveView(console)
+def live_view(width: int) -> LiveView:
+    """After the events of four trials: one runs, one starts, one was completed, one diverged."""
+    view = LiveView(Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None))
     view.watch(_Ledger())  # type: ignore[arg-type]
-    for number in (0, 1):
+    for number in range(4):
         view.on_event(Event("started", number, CONFIG))
-    view.on_event(Event("epoch", 0, CONFIG, value=0.5))
-    console.print(view.render())
-    assert isinstance(console.file, io.StringIO)
-    text = console.file.getvalue()
-    assert "1 running" in text
-    assert "1 waiting for their first epoch" in text
-    rows = {line.split()[2]: line for line in text.splitlines() if " trial " in line}
+    for epoch, value in enumerate([0.5, 0.7, float("nan")], start=1):
+        view.on_event(Event("epoch", 0, CONFIG, record={"epoch": epoch}, value=value))
+    view.on_event(Event("ended", 2, CONFIG, status="completed", value=0.75))
+    view.on_event(Event("ended", 3, CONFIG, status="diverged", record={"error": "trace\nloss became [nan]"}))
+    view._watch.latest = Use(
+        0.93, 5222.4, 23552.0, (GpuUse(0, 0.87, 10321.0, 81559.0), GpuUse(1, None, 1024.0, 20480.0))
+    )
+    return view
+
+
+def drawn(view: LiveView) -> str:
+    view.console.print(view.render())
+    assert isinstance(view.console.file, io.StringIO)
+    return view.console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_live_view_says_how_far_it_is(width):
+    text = drawn(live_view(width))
+    assert all(len(line) == width for line in text.splitlines())
+    assert "winnow mine" in text
+    assert "2 of 5 trials, 0:00" in text
+    assert "9:59 of 10:00 left" in text or "10:00 of 10:00 left" in text
+    assert "1 completed  1 diverged  1 running  1 starting" in text
+    assert "0.7500 validation accuracy, trial 2: mlp 8 adam" in text
+    assert "trial 3 diverged: loss became [nan]" in text
+    machine = " ".join(text.replace("│", "").split())
+    assert "CPU 93% memory 5.1 of 23 GB GPU 0 87%, 10.1 of 80 GB GPU 1 1.0 of 20 GB" in machine
+    rows = {line.split()[2]: line for line in text.splitlines() if line.startswith("│ trial ")}
+    assert rows["0"].split()[3:6] == ["3/3", "▁█", "0.7000"]
     assert "waiting" in rows["1"]
-    assert "waiting" not in rows["0"]
+    assert "epoch 3 ████████████████████████ 1 reached (the whole training)" in text
 
 
-def test_the_shell_completes_commands(monkeypatch, winnow):
-    monkeypatch.setenv("_WINNOW_COMPLETE", "bash_complete")
-    monkeypatch.setenv("COMP_WORDS", "winnow exp")
-    monkeypatch.setenv("COMP_CWORD", "1")
-    assert winnow() == "plain,export\n"
+def test_the_live_view_guesses_the_time_that_is_left():
+    view = live_view(100)
+    ledger = view.ledger
+    assert ledger is not None
+    assert view._seconds_left(ledger, 60.0) is None, "two trials say too little"
+    view._ended_before = -2
+    assert view._seconds_left(ledger, 60.0) == 45.0, "four took 60 s, three are to come"
+    assert view._seconds_left(ledger, 590.0) == 10.0, "not beyond the budget"
+
+
+def test_a_view_without_proc_and_nvidia_smi_leaves_them_out(tmp_path):
+    assert usage_line(Use()) == []
+    assert gpus(str(tmp_path / "no-nvidia-smi")) == ()
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho '0, 87, 10321, 81559'\necho '1, [N/A], 100, 20480'\necho 'No devices were found'\n")
+    smi.chmod(0o755)
+    assert gpus(str(smi)) == (GpuUse(0, 0.87, 10321.0, 81559.0), GpuUse(1, None, 100.0, 20480.0))
+    if Path("/proc/stat").exists():
+        busy, ticks = cpu_times() or (0, 0)
+        assert 0 < busy < ticks
+        used, total = memory_mb()
+        assert used is not None
+        assert total is not None
+        assert 0 < used < total
+
+
+@pytest.mark.parametrize(("environment", "view"), [({}, LiveView), ({"CI": "true"}, PlainView), ({"CI": "0"}, LiveView), ({"TERM": "dumb"}, PlainView)])  # fmt: skip
+def test_plain_lines_where_nobody_watches(environment, view, monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    assert type(make_view(Console(file=io.StringIO(), force_terminal=True), quiet=False)) is view
+    assert type(make_view(Console(file=io.StringIO()), quiet=False)) is PlainView

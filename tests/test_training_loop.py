@@ -42,6 +42,28 @@ def test_trainings_do_not_disturb_each_other_nor_the_caller() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.parametrize("micro_batches", [2, 4, 50])
+def test_batches_in_pieces_give_the_same_updates(micro_batches: int) -> None:
+    """Up to rounding, without batch norm and dropout; 50 is more pieces than a batch has images."""
+    config = tiny_config(
+        model={"name": "cnn", "stages": [{"filters": 4}], "head": [8]}, optimizer={"name": "sgd", "lr": 0.1}
+    )
+    *_, whole = train(config, build(config), CPU, 0)
+    *_, pieces = train(config, build(config), CPU, 0, micro_batches=micro_batches)
+    assert len(pieces.batch_losses) > len(whole.batch_losses)
+    for name, weight in whole.weights().items():
+        torch.testing.assert_close(pieces.weights()[name], weight, rtol=1e-4, atol=1e-5)
+    assert pieces.train_loss == pytest.approx(whole.train_loss, rel=1e-4)
+    assert pieces.validation_loss == pytest.approx(whole.validation_loss, rel=1e-4)
+
+
+def test_pieces_of_batch_normalised_batches_are_never_single_images() -> None:
+    config = tiny_config(batch_size=3)
+    results = list(train(config, build(config, num_train=40), CPU, 0, micro_batches=4))
+    assert results[-1].last
+    assert not results[-1].diverged
+
+
 def test_it_learns() -> None:
     config = tiny_config(epochs=30, model={"name": "mlp", "hidden": [16]})
     *_, last = train(config, build(config, num_train=150), CPU, 0)

@@ -50,13 +50,15 @@ def load_data(path: Path, augment: list[str]) -> tuple[Images, Images]:
     )
 
 
-def train(raw: dict[str, Any], path: Path, report: Callable[[int, float], None]) -> None:
+def train(
+    raw: dict[str, Any], path: Path, report: Callable[[int, float], None], device: torch.device | str = "cpu"
+) -> None:
     """Train one config of our space for its epochs; `report(epoch, validation accuracy)` after each (it may raise to stop)."""
     config = Config.model_validate(raw)
     train_set, validation_set = load_data(path, [step.name for step in config.data.augment])
     train_loader = DataLoader(train_set, batch_size=config.batch_size, shuffle=True)
     validation_loader = DataLoader(validation_set, batch_size=config.batch_size)
-    net = build(config.model, (3, 32, 32), 10)
+    net = build(config.model, (3, 32, 32), 10).to(device)
     criterion = nn.CrossEntropyLoss(label_smoothing=getattr(config.loss, "label_smoothing", 0.0))
     optimizer = make_optimizer(config, net)
     steps = config.epochs * len(train_loader)
@@ -65,6 +67,7 @@ def train(raw: dict[str, Any], path: Path, report: Callable[[int, float], None])
         net.train()
         running_loss = 0.0
         for inputs, labels in train_loader:
+            inputs, labels = inputs.to(device), labels.to(device)
             optimizer.zero_grad()
             loss = criterion(net(inputs), labels)
             loss.backward()
@@ -75,6 +78,7 @@ def train(raw: dict[str, Any], path: Path, report: Callable[[int, float], None])
         correct = total = 0
         with torch.no_grad():
             for inputs, labels in validation_loader:
+                inputs, labels = inputs.to(device), labels.to(device)
                 predicted = net(inputs).argmax(dim=1)
                 total += labels.size(0)
                 correct += (predicted == labels).sum().item()

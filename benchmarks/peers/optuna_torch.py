@@ -26,7 +26,7 @@ def main(data: str, seconds: float, out: str) -> None:
         accuracies: list[float] = []
 
         def report(epoch: int, accuracy: float) -> None:
-            record = {"seconds": time.time() - started, "trial": trial.number, "epoch": epoch, "accuracy": accuracy}
+            record = {"time": time.time(), "trial": trial.number, "epoch": epoch, "accuracy": accuracy}
             with Path(out).open("a") as lines:
                 lines.write(json.dumps(record) + "\n")
             accuracies.append(accuracy)

@@ -8,5 +8,5 @@ from spaces.space import Space
 OVERRIDES = ("epochs=8",)
 
 
-def load_space() -> Space:
-    return catalog.load("cifar10-cnn", OVERRIDES)
+def load_space(overrides: tuple[str, ...] = ()) -> Space:
+    return catalog.load("cifar10-cnn", (*OVERRIDES, *overrides))

@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from search.training.arrays import Arrays
 
@@ -23,16 +24,37 @@ FORMAT = 1
 def cached(folder: Path, files: Sequence[Path], options: dict[str, Any], read: Callable[[], Arrays]) -> Arrays:
     """`read()`, or what it gave last time for the same files (name, size, time of change) and options.
 
-    A folder that cannot be written to is no error, and a damaged file is read anew.
+    One process at a time decodes; others wait and find it done. A folder that cannot be written to is no error, and a damaged
+    file is read anew.
     """
     path = folder / f"{_key(files, options)}.npz"
-    try:
-        return _read(path)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    stored = _read(path)
+    if stored is not None:
+        return stored
+    with _locked(path.with_suffix(".lock")):
+        stored = _read(path)
+        if stored is not None:
+            return stored
         arrays = read()
-    with suppress(OSError):
-        _write(path, arrays)
+        with suppress(OSError):
+            _write(path, arrays)
     return arrays
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Where no lock can be made, nobody can write the file either."""
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _key(files: Sequence[Path], options: dict[str, Any]) -> str:
@@ -40,9 +62,13 @@ def _key(files: Sequence[Path], options: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps([FORMAT, options, stats]).encode()).hexdigest()[:24]
 
 
-def _read(path: Path) -> Arrays:
-    with np.load(path, allow_pickle=False) as stored:
-        values = {name: stored[name] for name in stored.files}
+def _read(path: Path) -> Arrays | None:
+    """None if it is not there, or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            values = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
     return Arrays(**{**values, "class_names": tuple(values["class_names"].tolist())})
 
 

@@ -76,9 +76,22 @@ def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData
         test_images=test_images,
         test_labels=test_labels,
         class_names=arrays.class_names,
-        fingerprint=_fingerprint(arrays),
+        fingerprint=fingerprint(arrays),
         notes=notes,
     )
+
+
+def fingerprint(arrays: Arrays | ImageData) -> str:
+    """The first 16 hex digits of the SHA-256 of all shapes, bytes and class names."""
+    digest = hashlib.sha256()
+    for part in ("train", "validation", "test"):
+        for kind in ("images", "labels"):
+            array = getattr(arrays, f"{part}_{kind}")
+            if array is not None:
+                digest.update(f"{part} {kind} {array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).data)
+    digest.update("\n".join(arrays.class_names).encode())
+    return digest.hexdigest()[:16]
 
 
 def split(data: ImageData, validation: float | Literal["given"], stratified: bool, seed: int) -> Split:
@@ -169,15 +182,3 @@ def _with_test(arrays: Arrays, data: schema.Data) -> tuple[Arrays, np.ndarray, n
     )
     arrays = replace(arrays, train_images=images[kept], train_labels=labels[kept])
     return replace(arrays, test_images=images[test], test_labels=labels[test]), images[test], labels[test], (note,)
-
-
-def _fingerprint(arrays: Arrays) -> str:
-    digest = hashlib.sha256()
-    for part in ("train", "validation", "test"):
-        for kind in ("images", "labels"):
-            array = getattr(arrays, f"{part}_{kind}")
-            if array is not None:
-                digest.update(f"{part} {kind} {array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).data)
-    digest.update("\n".join(arrays.class_names).encode())
-    return digest.hexdigest()[:16]

@@ -45,7 +45,7 @@ def evaluate(
 
 
 def predict(
-    model: nn.Module, data: DeviceData, part: Labelled, config: schema.Config
+    model: nn.Module, data: DeviceData, part: Labelled, config: schema.Config, images_at_once: int = EVALUATION_BATCH
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(logits float32 [N, K], labels [N]) of `part` in its order; leaves the model in evaluation mode."""
     device = part.images.device
@@ -53,8 +53,8 @@ def predict(
     outputs: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []
     with torch.inference_mode(), autocast(config.precision, device):
-        for images, truth in data.chunks(part, EVALUATION_BATCH, image_format(model)):
-            outputs.extend(model(batch).float() for batch in images.split(EVALUATION_BATCH))
+        for images, truth in data.chunks(part, images_at_once, image_format(model)):
+            outputs.extend(model(batch).float() for batch in images.split(images_at_once))
             labels.append(truth)
     return torch.cat(outputs), torch.cat(labels)
 

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import models
-from search.samplers import derive_seed
-from search.training.evaluate import predict, score
+from search.seeds import derive_seed
+from search.training.evaluate import EVALUATION_BATCH, predict, score
 from search.training.losses import build_loss
 from search.training.optimizers import build_optimizer
 from search.training.pipeline import DeviceData
@@ -34,15 +34,19 @@ def train(
     device: torch.device,
     seed: int,
     checkpoint: dict[str, Any] | None = None,
+    micro_batches: int = 1,
 ) -> Iterator[EpochResult]:
     """Train `config` on `data`, one result an epoch, from the start or from what `EpochResult.state` gave.
 
     The same seed gives the same numbers on the same device and number of threads, interrupted or not: every epoch draws
     from generators seeded by (seed, stream, epoch), and the global generators are left as they were found. Early stopping
     and the choice of weights need a validation split; in retrain use there is none, and both are passed over.
-    A non-finite loss ends the training with a result that says `diverged`.
+    A non-finite loss ends the training with a result that says `diverged`. With `micro_batches` above 1 each batch goes
+    through the network in so many pieces, which needs less memory: the same update up to rounding, but where the network
+    has batch norm (its statistics are then those of a piece) or draws dropout.
     """
     training = _Training.start(config, data, device, seed)
+    training.micro_batches = micro_batches
     if checkpoint is not None:
         training.restore(checkpoint)
     while not training.ended:
@@ -108,6 +112,7 @@ class _Training:
     epoch: int = 0
     stopped: bool = False
     """By early stopping or divergence."""
+    micro_batches: int = 1
 
     @staticmethod
     def start(config: schema.Config, data: DeviceData, device: torch.device, seed: int) -> _Training:
@@ -143,7 +148,8 @@ class _Training:
             trained = time.perf_counter()
             validation_loss, validation_accuracy = None, None
             if self.data.validation is not None and math.isfinite(train_loss):
-                logits, labels = predict(self.model, self.data, self.data.validation, self.config)
+                images_at_once = EVALUATION_BATCH // self.micro_batches
+                logits, labels = predict(self.model, self.data, self.data.validation, self.config, images_at_once)
                 validation_loss, validation_accuracy = score(logits, labels, self.config)
         diverged = not math.isfinite(train_loss) or (validation_loss is not None and not math.isfinite(validation_loss))
         if diverged:
@@ -173,7 +179,8 @@ class _Training:
         batch_size, loss_function = config.batch_size, build_loss(config.loss)
         order = torch.Generator().manual_seed(derive_seed(self.seed, ORDER, self.epoch))
         draws = torch.Generator(self.device).manual_seed(derive_seed(self.seed, AUGMENTATION, self.epoch))
-        skip_single = batch_size > 1 and _has_batch_norm(model)
+        has_batch_norm = _has_batch_norm(model)
+        skip_single = batch_size > 1 and has_batch_norm
         num_images = self.data.num_train
         steps_per_epoch = -(-num_images // batch_size)
         if skip_single and num_images % batch_size == 1:
@@ -189,17 +196,22 @@ class _Training:
                 if skip_single and len(batch) == 1:
                     continue
                 self._set_lr(step, total_steps, steps_per_epoch)
-                with autocast(config.precision, self.device):
-                    logits = model(batch)
-                    loss = loss_function(logits.float(), truth)
                 optimizer.zero_grad()
-                loss.backward()
+                # A single image cannot be batch-normalised, so no piece has less than two.
+                num_pieces = min(self.micro_batches, len(batch) // 2 if has_batch_norm else len(batch)) or 1
+                for part, part_truth in zip(
+                    batch.tensor_split(num_pieces), truth.tensor_split(num_pieces), strict=True
+                ):
+                    with autocast(config.precision, self.device):
+                        logits = model(part)
+                        loss = loss_function(logits.float(), part_truth)
+                    (loss if num_pieces == 1 else loss * (len(part) / len(batch))).backward()
+                    losses.append(loss.detach())
+                    guesses.append(logits.detach().argmax(1))
+                    sizes.append(len(part))
                 if config.gradient_clip is not None:
                     torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
                 optimizer.step()
-                losses.append(loss.detach())
-                guesses.append(logits.detach().argmax(1))
-                sizes.append(len(batch))
                 step += 1
             if guesses:
                 guessed = torch.cat(guesses)

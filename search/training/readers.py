@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from search.training.arrays import Arrays
 from search.training.decode import convert
@@ -23,12 +26,13 @@ NPZ_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"), 
 
 def _digits(data: schema.Data, data_dir: Path, download: bool) -> Arrays:
     """scikit-learn's 1,797 handwritten digits, 8 x 8, 17 grey levels stretched to 0..255; no test images."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    arrays = Arrays(images, digits.target.astype(np.int64), tuple(str(k) for k in range(10)))
-    return _converted(arrays, data)
+    # The file that load_digits reads; scikit-learn itself, with pandas and SciPy, takes 1.3 s to import.
+    package = find_spec("sklearn")
+    assert package is not None  # it is a dependency
+    assert package.origin is not None
+    rows = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    images = np.round(rows[:, :-1].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    return _converted(Arrays(images, rows[:, -1].astype(np.int64), tuple(str(k) for k in range(10))), data)
 
 
 def _cifar(name: str, data: schema.Data, data_dir: Path, download: bool) -> Arrays:
@@ -39,7 +43,8 @@ def _cifar(name: str, data: schema.Data, data_dir: Path, download: bool) -> Arra
 
     kind = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[name]
     try:
-        train, test = (kind(str(data_dir), train=train, download=download) for train in (True, False))
+        with _alone(data_dir, name) if download else nullcontext():
+            train, test = (kind(str(data_dir), train=train, download=download) for train in (True, False))
     except (RuntimeError, OSError) as error:
         if download:
             raise InputError(f"data set {name}: the download to {data_dir} failed ({error})") from error
@@ -55,6 +60,12 @@ def _cifar(name: str, data: schema.Data, data_dir: Path, download: bool) -> Arra
         test_labels=np.asarray(test.targets, dtype=np.int64),
     )
     return _converted(arrays, data)
+
+
+def _alone(data_dir: Path, name: str) -> FileLock:
+    """Several processes that download at once would unpack over each other; the second finds the files and downloads nothing."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    return FileLock(data_dir / f".download-{name}.lock")
 
 
 def _parquet(data: schema.Data, data_dir: Path, download: bool) -> Arrays:

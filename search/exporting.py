@@ -18,9 +18,10 @@ import torch
 import yaml
 
 from search.card import Checks, model_card
+from search.extras import require
 from search.folder import RunFolder, write_text
 from search.provenance import versions
-from search.winner import EXPORT_VERSION, Winner, load_winner, require
+from search.winner import EXPORT_VERSION, Winner, load_winner
 from spaces.errors import InputError
 
 NUM_CHECKED = 5  # random images

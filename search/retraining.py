@@ -6,20 +6,22 @@ The search chose these configs on validation images; the test images are opened 
 
 from __future__ import annotations
 
+import json
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.folder import JsonLines, RunFolder, read_json_lines
-from search.samplers import derive_seed
+from search import storage
+from search.folder import JsonLines, RunFolder, read_json_lines, write_text
+from search.seeds import derive_seed
 from search.settings import Settings
 from search.tasks import run_tasks
-from search.worker import Job, device_name, epoch_figures
+from search.worker import Job, SharedData, device_name, epoch_figures, is_out_of_memory
 from spaces.errors import InputError
+from spaces.space import Space
 
 if TYPE_CHECKING:
     from search.training.data import ImageData
@@ -35,6 +37,8 @@ class Candidate:
     trial: int
     config: dict[str, Any]
     search_value: float | None
+    micro_batches: int = 1
+    """As the search had to train it."""
 
     @property
     def label(self) -> str:
@@ -46,7 +50,7 @@ def retrain(
     folder: RunFolder,
     candidates: list[Candidate],
     settings: Settings,
-    data: ImageData,
+    data: SharedData,
     job: Job,
     resources: dict[str, float],
     listener: Callable[[str], None],
@@ -55,8 +59,9 @@ def retrain(
     done = {(line["trial"], line["seed"]) for line in read_json_lines(folder.retrained)}
     seeds = [derive_seed(settings.seed, 2, k) for k in range(settings.retrain.seeds)]
     todo = [(c, seed) for seed in seeds for c in candidates if (c.trial, seed) not in done]
-    shared = ray.put(data)
-    items = [((c, seed), (shared, c, seed, job, str(folder.predictions.resolve()))) for c, seed in todo]
+    items = [
+        ((c, seed), (data.reference, c, seed, job, storage.join(folder.shared, "predictions"))) for c, seed in todo
+    ]
     lines, epochs = JsonLines(folder.retrained), JsonLines(folder.epochs)
     num_done = 0
     try:
@@ -64,6 +69,7 @@ def retrain(
             for (candidate, seed), (result, curve) in ended:
                 for record in curve:
                     epochs.append(record)
+                _fetch(folder, result)
                 lines.append(result)
                 num_done += 1
                 listener(f"{candidate.label}, seed {seed}: {_outcome(result)}  [{num_done} of {len(todo)}]")
@@ -88,50 +94,103 @@ def retrain_one(
     started = time.monotonic()
     curve: list[dict[str, Any]] = []
     try:
-        figures = _train_and_test(data, candidate, seed, job, Path(predictions), curve)
-    except Exception:
-        figures = {"status": "failed", "error": traceback.format_exc(limit=-8)}
+        figures = _train_and_test(data, candidate, seed, job, predictions, curve)
+    except Exception as error:
+        status = "out_of_memory" if is_out_of_memory(error) else "failed"
+        figures = {"status": status, "error": traceback.format_exc(limit=-8)}
     wall_seconds = round(time.monotonic() - started, 3)
     return {**line, **figures, "wall_seconds": wall_seconds, "time": round(time.time(), 3)}, curve
 
 
-def choose_candidates(folder: RunFolder, settings: Settings, baseline: dict[str, Any] | None) -> list[Candidate]:
+def _fetch(folder: RunFolder, result: dict[str, Any]) -> None:
+    """Weights and predictions of a finished training from the storage into the run folder, where report and export look."""
+    if folder.shared == str(folder.path.resolve()):
+        return
+    for name in (result.get("weights"), result.get("predictions")):
+        if name is not None:
+            storage.write(str(folder.path / name), storage.read(storage.join(folder.shared, name)))
+
+
+def choose_candidates(
+    folder: RunFolder, space: Space, settings: Settings, baseline: dict[str, Any] | None
+) -> list[Candidate]:
     """The best completed trials by the objective, and the baseline, which is what winners are held against and so never one.
+
+    Trials outside the space, as they are after it was changed, are passed over.
 
     InputError if no trial was completed.
     """
-    completed = _completed_trials(folder, settings)
-    best = [
-        Candidate(rank, number, config, value)
-        for rank, (number, config, value) in enumerate(
-            [trial for trial in completed if trial[1] != baseline][: settings.retrain.top], start=1
+    completed = _completed_trials(folder, space, settings)
+    ranked = [
+        Candidate(rank, number, config, value, micro_batches)
+        for rank, (number, config, value, micro_batches) in enumerate(
+            [trial for trial in completed if trial[1] != baseline], start=1
         )
     ]
+    best = ranked[: settings.retrain.top]
     if not best:
         raise InputError(
             f"{folder.path}: no trial was completed, so there is nothing to retrain; go on with: winnow resume {folder.path}"
         )
     if baseline is None:
+        _update_lines(folder, ranked)
         return best
-    as_trial = next(((number, value) for number, config, value in completed if config == baseline), (BASELINE, None))
-    return [*best, Candidate(None, as_trial[0], baseline, as_trial[1])]
+    as_trial = next((trial for trial in completed if trial[1] == baseline), (BASELINE, baseline, None, 1))
+    beaten = Candidate(None, as_trial[0], baseline, as_trial[2], as_trial[3])
+    _update_lines(folder, [*ranked, beaten])
+    return [*best, beaten]
 
 
-def _completed_trials(folder: RunFolder, settings: Settings) -> list[tuple[int, dict[str, Any], float]]:
+def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
+    """After a run was extended: what was retrained gets the rank that it has now, and what competes no more is put aside.
+
+    It is not thrown away, since each line is a look at the test images.
+    """
+    places = {candidate.trial: candidate for candidate in now}
+    lines = list(read_json_lines(folder.retrained))
+    kept, gone = [], []
+    for line in lines:
+        candidate = places.get(line["trial"])
+        if candidate is None or candidate.config != line["config"]:
+            gone.append(line)
+        else:
+            kept.append({**line, "rank": candidate.rank, "baseline": candidate.rank is None})
+    if kept == lines:
+        return
+    aside = JsonLines(folder.retrained_earlier)
+    for line in gone:
+        aside.append(line)
+    aside.close()
+    write_text(folder.retrained, "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in kept))
+
+
+def _completed_trials(
+    folder: RunFolder, space: Space, settings: Settings
+) -> list[tuple[int, dict[str, Any], float, int]]:
+    """(number, config, objective, micro-batches), the best first."""
     from optuna.trial import TrialState
 
+    from search.history import History
     from search.study import open_study
 
     _, study, _ = open_study(folder, settings.direction)
+    history = History(folder, space)
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    found = [(t.number, t.user_attrs["config"], t.value) for t in trials if t.value is not None]
+    found = [
+        (t.number, t.user_attrs["config"], t.value, t.user_attrs.get("micro_batches", 1))
+        for t in trials
+        if t.value is not None and history.is_inside(t)
+    ]
     sign = -1 if settings.direction == "maximize" else 1
     return sorted(found, key=lambda trial: (sign * trial[2], trial[0]))
 
 
 def _train_and_test(
-    data: ImageData, candidate: Candidate, seed: int, job: Job, predictions: Path, curve: list[dict[str, Any]]
+    data: ImageData, candidate: Candidate, seed: int, job: Job, predictions: str, curve: list[dict[str, Any]]
 ) -> dict[str, Any]:
+    from search.no_compiler import postpone_compiler
+
+    postpone_compiler()
     import torch
 
     from models import summarize
@@ -146,7 +205,7 @@ def _train_and_test(
     config = Config.model_validate(candidate.config)
     on_device = DeviceData.build(data, config.data, device, job.seed, use="retrain")
     result = None
-    for result in train(config, on_device, device, seed):
+    for result in train(config, on_device, device, seed, micro_batches=candidate.micro_batches):
         curve.append(
             {
                 "phase": "retrain",
@@ -158,6 +217,7 @@ def _train_and_test(
                 "time": round(time.time(), 3),
                 "node": None,
                 "device": device_name(device),
+                **job.held,
             }
         )
     assert result is not None  # epochs >= 1
@@ -165,10 +225,13 @@ def _train_and_test(
         return {"status": "diverged", "epochs": result.epoch}
     weights = result.weights()
     stem = f"baseline-s{seed}" if candidate.rank is None else f"t{candidate.trial}-s{seed}"
-    test = test_once(config, weights, on_device, data, predictions / f"{stem}.npz")
-    weights_file = Path(job.checkpoints) / f"winner-{stem}.pt"
+    test = test_once(config, weights, on_device, data, storage.join(predictions, f"{stem}.npz"))
+    weights_name = f"winner-{stem}.pt"
     normalization = {"mean": list(on_device.mean), "std": list(on_device.std)}
-    save(weights_file, {"weights": weights, "config": candidate.config, "normalization": normalization})
+    save(
+        storage.join(job.checkpoints, weights_name),
+        {"weights": weights, "config": candidate.config, "normalization": normalization},
+    )
     summary = summarize(config.model, data.image_shape, data.num_classes)
     return {
         "status": "completed",
@@ -181,7 +244,7 @@ def _train_and_test(
         "images_per_second": result.images_per_second,
         "device": device_name(device),
         "predictions": f"predictions/{stem}.npz",
-        "weights": f"checkpoints/{weights_file.name}",
+        "weights": f"checkpoints/{weights_name}",
     }
 
 

@@ -1,0 +1,71 @@
+"""The report of a very long search: 10,000 trials of 20 epochs each (200,000 epochs; no trial is stopped).
+
+    python -m benchmarks.report_scale [--trials 10000] [--runs 3]
+
+The run is made up by `tests.make_run`. Each of `winnow report` and `winnow show` runs in a process of its own: wall and CPU seconds, peak
+memory, size of what was written. Goals: tables and HTML in 10 s and 1 GB, HTML under 8 MB, `winnow show` in 1 s. Prints a Markdown
+table and writes benchmarks/results/report_scale.json. `--keep FOLDER` keeps the run, to open the report in a browser.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from search.provenance import hardware, versions
+from tests import make_run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--keep", type=Path)
+    options = parser.parse_args()
+    make_run.RUNGS = []  # every trial trains all its epochs
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary, "long")
+        make_run.make_run(folder, trials=options.trials)
+        rows = [measure(name, folder) for _ in range(options.runs) for name in ("report", "show")]
+        sizes = {path.name: round(path.stat().st_size / 1e6, 2) for path in sorted((folder / "report").iterdir())}
+    print(f"{options.trials} trials\n\n| | wall, s | CPU, s | peak memory, MB | n |\n|---|---|---|---|---|")
+    for name in ("report", "show"):
+        of_name = [row for row in rows if row["command"] == name]
+        cells = [spread([row[key] for row in of_name]) for key in ("wall_seconds", "cpu_seconds", "memory_mb")]
+        print(f"| winnow {name} | {' | '.join(cells)} | {len(of_name)} |")
+    print("\nMB: " + ", ".join(f"{name} {size}" for name, size in sizes.items()))
+    raw = {"trials": options.trials, "rows": rows, "sizes_mb": sizes, "hardware": hardware(), "versions": versions()}
+    path = Path(__file__).resolve().parent / "results" / "report_scale.json"
+    path.write_text(json.dumps(raw, indent=2) + "\n")
+
+
+def measure(command: str, folder: Path) -> dict[str, Any]:
+    load, started = os.getloadavg()[0], time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "search", command, str(folder)], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"winnow {command} ended with exit code {process.returncode}")
+    return {
+        "command": command,
+        "wall_seconds": time.perf_counter() - started,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "memory_mb": usage.ru_maxrss / 1024,
+        "load": load,
+    }
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+if __name__ == "__main__":
+    main()

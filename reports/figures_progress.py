@@ -1,0 +1,125 @@
+"""Figures of progress: the best objective so far against time, epochs, and hours of GPUs or CPUs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+
+from reports import words
+from reports.figures import BLUE, GREY, Figure, base_layout, hover_format, value_axis
+from reports.thinning import MAX_EPOCHS, drawn
+
+if TYPE_CHECKING:
+    from reports.run import RunData
+
+
+@dataclass(frozen=True)
+class _BestInfo:
+    """Each finished epoch of the search in the order of time, and the best objective up to it."""
+
+    seconds: list[float]
+    """Since the first epoch began."""
+    device_seconds: list[float]
+    """Of GPUs, or of CPUs where no training held a GPU, by all trials up to then; empty where that was not recorded."""
+    device: str
+    """`GPU` or `CPU`."""
+    values: list[float]
+    best: list[float]
+    trials: list[int]
+
+
+def best_so_far(run: RunData) -> list[Figure]:
+    """The best objective against wall time, epochs, and the GPU-hours (on a CPU: CPU-hours) of all trials together."""
+    info = _best_info(run)
+    if not info.values:
+        return []
+    axes: dict[str, tuple[list[float], str]] = {
+        "time": _scaled(info.seconds),
+        "epochs": ([i + 1.0 for i in range(len(info.values))], "epochs"),
+    }
+    if info.device_seconds:
+        axes[f"{info.device}-hours"] = _scaled(info.device_seconds, f"{info.device}-")
+    return [
+        Figure(f"best-by-{name.lower()}", f"Against {name}", _CAPTIONS.get(name, ""), _draw_best(run, info, x, title))
+        for name, (x, title) in axes.items()
+    ]
+
+
+_CAPTIONS = {
+    "time": "Since the search began.",
+    "epochs": "Of all trials together.",
+    "GPU-hours": "Time times the GPUs held.",
+    "CPU-hours": "Time times the CPUs held.",
+}
+
+
+def _best_info(run: RunData) -> _BestInfo:
+    rows = [row for row in run.rows("epochs") if row["phase"] == "search" and row["time"] is not None]
+    rows = sorted((row for row in rows if row[run.objective] is not None), key=lambda row: (row["time"], row["trial"]))
+    if not rows:
+        return _BestInfo([], [], "CPU", [], [], [])
+    start = _start(run, rows[0]["time"])
+    device = "GPU" if any(row["gpus"] for row in rows) else "CPU"
+    held = [row[f"{device.lower()}s"] for row in rows]
+    seconds = [row["wall_seconds"] for row in rows]
+    spent = [] if None in held or None in seconds else [a * b for a, b in zip(held, seconds, strict=True)]
+    values = [row[run.objective] for row in rows]
+    return _BestInfo(
+        seconds=[(row["time"] - start).total_seconds() for row in rows],
+        device_seconds=list(accumulate(spent)),
+        device=device,
+        values=values,
+        best=list(accumulate(values, max if run.maximize else min)),
+        trials=[row["trial"] for row in rows],
+    )
+
+
+def _start(run: RunData, first_epoch_end: datetime) -> datetime:
+    started = [moment for moment in run.trials.column("started").to_pylist() if moment is not None]
+    return min([*started, first_epoch_end])
+
+
+def _scaled(seconds: list[float], prefix: str = "") -> tuple[list[float], str]:
+    """In a unit that keeps the numbers small, and its name."""
+    last = seconds[-1]
+    scale, unit = (1.0, "seconds") if last < 300 else (60.0, "minutes") if last < 3 * 3600 else (3600.0, "hours")
+    return [value / scale for value in seconds], f"{prefix}{unit}"
+
+
+def _draw_best(run: RunData, info: _BestInfo, x: list[float], x_title: str) -> go.Figure:
+    form = hover_format(run.objective)
+    figure = go.Figure(layout=base_layout(x_title, words.objective_name(run), height=320))
+    # The line has a corner where the best changes; of very many dots every k-th is drawn.
+    corners = [i for i, value in enumerate(info.best) if i in (0, len(info.best) - 1) or value != info.best[i - 1]]
+    shown = drawn(len(x), MAX_EPOCHS, corners)
+    dots = {"color": GREY, "size": 4, "opacity": 0.55}
+    hover = f"trial %{{customdata}}: %{{y{form}}}<extra></extra>"
+    figure.add_scatter(
+        x=[x[i] for i in shown],
+        y=[info.values[i] for i in shown],
+        customdata=[info.trials[i] for i in shown],
+        mode="markers",
+        marker=dots,
+        name="an epoch" if len(shown) == len(x) else f"an epoch ({len(shown):,} of {len(x):,} drawn)",
+        hovertemplate=hover,
+    )
+    line = {"color": BLUE, "width": 2.5, "shape": "hv"}
+    hover = f"best so far: %{{y{form}}} at %{{x:.3g}} {x_title}<extra></extra>"
+    best = {"x": [x[i] for i in shown], "y": [info.best[i] for i in shown]}
+    figure.add_scatter(**best, mode="lines", line=line, name="best so far", hovertemplate=hover)
+    figure.update_yaxes(value_axis(run.objective), range=_range_after_start(info.best, run.objective), autorange=False)
+    figure.update_xaxes(rangemode="tozero")
+    return figure
+
+
+def _range_after_start(best: list[float], objective: str) -> list[float]:
+    """An axis for the best values after the first twentieth of the epochs: what comes later differs by little."""
+    early, last = best[len(best) // 20], best[-1]
+    room = 0.08 * abs(last - early) or 0.02 * abs(last) or 0.02
+    low, high = min(early, last), max(early, last)
+    top = high + room
+    return [low - room, min(top, 1.0 + 0.2 * room) if objective.endswith("accuracy") else top]

@@ -1,0 +1,29 @@
+"""The time of day as a run records it: it never goes back, and differences are seconds that really passed.
+
+The wall clock is read once per process; from then on a clock that nobody sets is counted. A start after a jump backwards begins
+where the run's last record stood (`not_before`).
+"""
+
+from __future__ import annotations
+
+import time
+
+
+def now() -> float:
+    """Unix seconds, to the millisecond."""
+    return round(max(_OFFSET + _steady(), _earliest), 3)
+
+
+def not_before(seconds: float) -> None:
+    """`now` gives nothing earlier than this from here on."""
+    global _earliest
+    _earliest = max(_earliest, seconds)
+
+
+def _steady() -> float:
+    # Goes on while the machine sleeps, where the system has such a clock.
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+_OFFSET = time.time() - _steady()
+_earliest = 0.0

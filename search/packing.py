@@ -1,0 +1,197 @@
+"""How many trials at once train the most images per second: measured for a few seconds, then chosen.
+
+On a GPU the trials share its memory, which nothing in Ray checks, so the space's largest model is stepped once at its largest
+batch first. On a CPU the trials share the cores: two trials with one thread, or one with two?
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spaces.schema import Config
+from spaces.space import Space
+
+if TYPE_CHECKING:
+    from search.probe import Measured
+    from search.training.data import ImageData
+
+LEVELS = (1, 2, 4, 8)
+SECONDS = 3.0  # of each level
+CONTEXT_MB = 600.0  # of a process on a GPU beside torch's own memory: CUDA's context and its libraries
+USABLE = 0.92  # of a GPU's memory
+WORTH = 1.02  # a smaller gain in throughput is noise, and fewer trials at once let the sampler learn sooner
+PATIENCE_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Level:
+    """`at_once` trials on one GPU, or on the CPUs of one node; None and a reason where that was not measured."""
+
+    at_once: int
+    images_per_second: float | None
+    memory_mb: float
+    """Of the space's largest model, `at_once` times."""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What was measured, and `at_once`, what follows from it."""
+
+    at_once: int
+    levels: tuple[Level, ...]
+    explanation: str
+
+
+def choose(levels: Sequence[Level], memory_mb: float | None) -> Packing:
+    """The level with the most images per second that fits into `memory_mb` (None: memory is no limit); the first if none was measured."""
+    measured = [level for level in levels if level.images_per_second is not None]
+    fitting = [level for level in measured if memory_mb is None or level.memory_mb <= USABLE * memory_mb]
+    best = next(iter(fitting), levels[0])
+    for level in fitting[1:]:
+        if (level.images_per_second or 0.0) > WORTH * (best.images_per_second or 0.0):
+            best = level
+    return Packing(best.at_once, tuple(levels), _explain(levels, best, memory_mb))
+
+
+def _explain(levels: Sequence[Level], best: Level, memory_mb: float | None) -> str:
+    rates = ", ".join(
+        f"{level.at_once}: {level.images_per_second:,.0f} images/s"
+        if level.images_per_second
+        else f"{level.at_once}: {level.reason}"
+        for level in levels
+    )
+    text = f"measured at once {rates}"
+    if memory_mb is not None:
+        text += f"; the largest model takes {levels[0].memory_mb:,.0f} MB of the GPU's {memory_mb:,.0f}"
+    return f"{text}; chosen: {best.at_once}"
+
+
+def measure_packing(
+    ray: Any, space: Space, data: ImageData, device: str, cpus: float, seed: int, say: Callable[[str], None]
+) -> Packing:
+    """Measure on one GPU with `cpus` CPUs beside it, or on `cpus` CPUs of one node, through Ray, and choose."""
+    from search.largest import largest_config, sample_configs
+
+    on_gpu = device == "cuda"
+    say(f"measuring how many trials at once {'a GPU' if on_gpu else 'the CPUs'} should train")
+    typical = _typical(space, data, sample_configs(space, data, 9, seed))
+    shared = ray.put(data)
+    group = ray.util.placement_group([{"CPU": cpus, **({"GPU": 1} if on_gpu else {})}])
+    try:
+        if not group.wait(PATIENCE_SECONDS):
+            level = Level(1, None, 0.0, "no node was free to measure on")
+            return choose([level], None)
+        place = Place(ray, group, shared, device, cpus, seed)
+        memory_mb = place.device_memory_mb() if on_gpu else None
+        largest_mb = 0.0
+        if on_gpu:
+            found = place.together(largest_config(space, data), 1, seconds=0.0)
+            if isinstance(found, str):
+                return choose([Level(1, None, 0.0, f"the largest model did not train alone: {found}")], memory_mb)
+            largest_mb = found[0].memory_mb + CONTEXT_MB
+        levels = [_level(place, typical, n, largest_mb, memory_mb) for n in LEVELS if n <= max(1, cpus)]
+    finally:
+        ray.util.remove_placement_group(group)
+    return choose(levels, memory_mb)
+
+
+def _typical(space: Space, data: ImageData, configs: Sequence[Config]) -> Config:
+    """The one of the middle by multiply-adds."""
+    from models import summarize
+
+    costs = [summarize(config.model, data.image_shape, data.num_classes).multiply_adds for config in configs]
+    order = sorted(range(len(configs)), key=costs.__getitem__)
+    return configs[order[len(order) // 2]] if configs else space.example()
+
+
+def _level(place: Place, config: Config, at_once: int, largest_mb: float, memory_mb: float | None) -> Level:
+    needed = at_once * largest_mb
+    if memory_mb is not None and needed > USABLE * memory_mb:
+        return Level(at_once, None, needed, f"would need {needed:,.0f} MB")
+    found = place.together(config, at_once, SECONDS)
+    if isinstance(found, str):
+        return Level(at_once, None, needed, found)
+    return Level(at_once, sum(one.images_per_second for one in found), needed)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One GPU with its CPUs, or the CPUs of one node, held by a placement group."""
+
+    ray: Any
+    group: Any
+    data: Any
+    device: str
+    cpus: float
+    seed: int
+
+    def together(self, config: Config, at_once: int, seconds: float) -> list[Measured] | str:
+        """The same config in so many processes at the same time; why it could not be measured, where it could not."""
+        from search.devices import fraction_of
+
+        gate = self._remote(_Gate, 0, 0).remote(at_once)
+        threads = max(1, int(self.cpus // at_once))
+        task = self._remote(measure_when_open, self.cpus / at_once, fraction_of(at_once))
+        waiting = [
+            task.remote(self.data, config, self.device, threads, self.seed, seconds, gate) for _ in range(at_once)
+        ]
+        try:
+            found: list[Measured] = self.ray.get(waiting, timeout=PATIENCE_SECONDS)
+        except (self.ray.exceptions.RayError, TimeoutError) as error:
+            return str(error).strip().splitlines()[-1]
+        finally:
+            for reference in waiting:
+                self.ray.cancel(reference, force=True)
+            self.ray.kill(gate)
+        return found
+
+    def device_memory_mb(self) -> float:
+        return float(self.ray.get(self._remote(_device_memory_mb, 0, 0.01).remote()))
+
+    def _remote(self, what: Any, cpus: float, gpus: float) -> Any:
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        strategy = PlacementGroupSchedulingStrategy(self.group)
+        gpus = gpus if self.device == "cuda" else 0
+        return self.ray.remote(num_cpus=cpus, num_gpus=gpus, scheduling_strategy=strategy)(what)
+
+
+class _Gate:
+    """Opens when all have arrived: what is measured is all of them at once."""
+
+    def __init__(self, num: int) -> None:
+        self.missing = num
+
+    def arrive(self) -> None:
+        self.missing -= 1
+
+    def is_open(self) -> bool:
+        return self.missing <= 0
+
+
+def measure_when_open(
+    data: ImageData, config: Config, device: str, threads: int, seed: int, seconds: float, gate: Any
+) -> Measured:
+    """In a Ray worker: warm up, wait for the others, measure."""
+    import ray
+    import torch
+
+    from search.probe import measure
+
+    def wait() -> None:
+        ray.get(gate.arrive.remote())
+        while not ray.get(gate.is_open.remote()):
+            time.sleep(0.01)
+
+    torch.set_num_threads(threads)
+    return measure(config, data, torch.device(device), seed, seconds, wait)
+
+
+def _device_memory_mb() -> float:
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory / 2**20

@@ -1,0 +1,129 @@
+"""Files that workers write and others read: a path, or a URI of a storage that every node reaches.
+
+`s3://`, `gs://`, `hdfs://` and `file://` go through pyarrow, any other scheme through the fsspec package that brings it. A URI
+may end in options (`s3://bucket/runs?endpoint_override=host:9000&scheme=http`). A file is written whole or not at all: an
+object store puts an object at once, elsewhere it is written beside and renamed.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from spaces.errors import InputError
+
+OBJECT_STORES = ("s3", "gcs", "gs", "abfs", "az")
+
+
+def is_uri(where: str) -> bool:
+    return "://" in where
+
+
+def join(base: str, *names: str) -> str:
+    """`base/name/...`, options of a URI kept at its end."""
+    folder, question, options = base.partition("?") if is_uri(base) else (base, "", "")
+    return "/".join([folder.rstrip("/"), *names]) + question + options
+
+
+def read(where: str) -> bytes:
+    """FileNotFoundError if there is no such file, OSError if it cannot be read."""
+    if not is_uri(where):
+        return Path(where).read_bytes()
+    filesystem, path = _resolve(where)
+    with filesystem.open_input_file(path) as file:
+        return bytes(file.read())
+
+
+def write(where: str, content: bytes | memoryview) -> None:
+    """OSError if it cannot be written. Folders on the way are made."""
+    if not is_uri(where):
+        _write_local(Path(where), content)
+        return
+    filesystem, path = _resolve(where)
+    if any(name in filesystem.type_name for name in OBJECT_STORES):
+        with filesystem.open_output_stream(path) as file:
+            file.write(content)
+        return
+    folder, _, name = path.rpartition("/")
+    temporary = f"{folder}/.{name}.{uuid4().hex[:8]}"
+    filesystem.create_dir(folder, recursive=True)
+    with filesystem.open_output_stream(temporary) as file:
+        file.write(content)
+    filesystem.move(temporary, path)
+
+
+def delete(where: str) -> None:
+    """A file that is not there is no error."""
+    try:
+        if is_uri(where):
+            filesystem, path = _resolve(where)
+            filesystem.delete_file(path)
+        else:
+            Path(where).unlink()
+    except FileNotFoundError:
+        pass
+
+
+def size(where: str) -> int:
+    """In bytes; 0 where there is no such file."""
+    if is_uri(where):
+        filesystem, path = _resolve(where)
+        return int(filesystem.get_file_info(path).size or 0)
+    return Path(where).stat().st_size if Path(where).exists() else 0
+
+
+def check_usable(storage: str) -> str:
+    """`storage` as an absolute path or a URI, after a file was written there, read back and deleted. InputError if that fails."""
+    where = storage if is_uri(storage) else str(Path(storage).resolve())
+    probe = join(where, f".winnow-probe-{uuid4().hex[:8]}")
+    try:
+        write(probe, b"winnow")
+        if read(probe) != b"winnow":
+            raise OSError("what was written is not what is read")
+        delete(probe)
+    except Exception as error:  # every fsspec package has errors of its own
+        raise InputError(f"--storage {storage}: cannot write and read there ({_first_line(error)})") from error
+    return where
+
+
+def _write_local(path: Path, content: bytes | memoryview) -> None:
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")  # a process id may be had on two nodes
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _resolve(where: str) -> tuple[Any, str]:
+    """(pyarrow file system, path in it). Made once per host and options: S3 asks for a bucket's region."""
+    scheme, _, rest = where.partition("://")
+    location, question, options = rest.partition("?")
+    host, _, path = location.partition("/")
+    filesystem, prefix = _filesystem(f"{scheme}://{host}", question + options)
+    return filesystem, prefix + path
+
+
+@lru_cache
+def _filesystem(base: str, options: str) -> tuple[Any, str]:
+    """(file system, what stands before the path of every file of this host)."""
+    import pyarrow as pa
+    from pyarrow import fs
+
+    anything = "x"
+    try:
+        filesystem, path = fs.FileSystem.from_uri(f"{base}/{anything}{options}")
+    except pa.ArrowInvalid:
+        import fsspec
+
+        found, path = fsspec.core.url_to_fs(f"{base}/{anything}{options}")
+        filesystem = fs.PyFileSystem(fs.FSSpecHandler(found))
+    return filesystem, path.removesuffix(anything)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

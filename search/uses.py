@@ -1,0 +1,224 @@
+"""Winnow from Python: the functions that look at runs and use what they found. Only `plan` and `bench_recipes` start Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+import reports
+from search.api import ALL_DEVICES, Overrides, SearchOptions, as_texts, checked, load_space
+from search.devices import DeviceName, Devices
+from search.folder import open_run
+from search.runs import Run
+from search.settings import settings_for
+from spaces import catalog
+from spaces.errors import InputError
+from spaces.space import Space
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from search.planning import SearchPlan
+    from search.predicting import Prediction
+    from search.preparing import Prepared
+    from search.rerunning import Rerun
+
+
+def spaces() -> dict[str, str]:
+    """What the catalog has: the name of each space and recipe, and what it is."""
+    return dict(catalog.listing())
+
+
+def prepare(
+    dataset: str | Path, overrides: Overrides = (), *, data_dir: Path | str = "data", offline: bool = False
+) -> Prepared:
+    """Download, convert and check a data set (or that of a space) once per machine, as `winnow prepare` does."""
+    from search.preparing import prepare as prepare_data
+
+    return prepare_data(str(dataset), as_texts(overrides), Path(data_dir), offline)
+
+
+def plan(
+    space: Space | str | Path,
+    overrides: Overrides = (),
+    *,
+    probe: bool = True,
+    data_dir: Path | str = "data",
+    download: bool = False,
+    devices: Devices = ALL_DEVICES,
+    address: str | None = None,
+    **options: Unpack[SearchOptions],
+) -> SearchPlan:
+    """What a search will do, without running it, as `winnow plan` does; `probe`: train for seconds to estimate time and memory."""
+    from search.operations import Source
+    from search.plan_command import probe as measure
+    from search.planning import plan_search
+
+    loaded = load_space(space, overrides)
+    settings = settings_for(loaded, **checked("plan", dict(options), SearchOptions))
+    planned = plan_search(settings)
+    if not probe:
+        return planned
+    source = Source(Path(data_dir), download)
+    estimate = measure(loaded, settings, planned, devices, source, address, lambda text: None)
+    return replace(planned, estimate=estimate)
+
+
+def show(
+    run: Run | str | Path, *, trial: int | None = None, where: str | None = None, sort: str | None = None, top: int = 10
+) -> None:
+    """Print a run, the trials for which `where` holds, or all about one trial, as `winnow show` does."""
+    from reports.one_trial import show_trial
+    from reports.terminal import show as show_run
+
+    data = reports.read(open_run(Path(run)).path)
+    console = _console()
+    if trial is not None:
+        show_trial(data, console, trial)
+    elif where is None and sort is None:
+        show_run(data, console, top)
+    else:
+        show_run(data, console, top, reports.select(data.path, where, sort))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs held against the first of them."""
+
+    runs: pd.DataFrame
+    """One row per run: trials, cost, the winner's test accuracy, its difference to the first run's with a 95 % interval."""
+    protocol_differences: list[dict[str, Any]]
+    """`key` and `values`: why the runs cannot be compared; empty if they can."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether all runs had the same protocol."""
+        return not self.protocol_differences
+
+    def _repr_html_(self) -> str:
+        if self.comparable:
+            return str(self.runs.to_html(index=False, na_rep="", border=0))
+        items = (f"<li>{escape(row['key'])}: {escape(str(row['values']))}</li>" for row in self.protocol_differences)
+        return f"<p>These runs cannot be compared; they differ in</p><ul>{''.join(items)}</ul>"
+
+
+def compare(*runs: Run | str | Path) -> Comparison:
+    """Hold the winners of two or more runs against the first one's, as `winnow compare` does."""
+    import pandas as pd
+
+    from reports.compare import comparison, protocol_differences
+
+    if len(runs) < 2:
+        raise InputError(f"compare: two runs or more are needed, but got {len(runs)}")
+    read = [reports.read(open_run(Path(run)).path) for run in runs]
+    return Comparison(pd.DataFrame(comparison(read)), protocol_differences(read))
+
+
+def train(
+    recipe: Space | str | Path,
+    overrides: Overrides = (),
+    *,
+    seed: int = 0,
+    output: Path | str | None = None,
+    resume: bool = False,
+    device: DeviceName = "auto",
+    threads: int | None = None,
+    data_dir: Path | str = "data",
+    download: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train one recipe without Ray and test it once, as `winnow train` does; the final figures (as in `result.json`)."""
+    from search.operations import Source
+    from search.recipe import train_recipe
+
+    return train_recipe(
+        load_space(recipe, overrides),
+        seed=seed,
+        output=None if output is None else Path(output),
+        resume=resume,
+        device=device,
+        threads=threads,
+        source=Source(Path(data_dir), download),
+        console=_console(quiet),
+    )
+
+
+def rerun(
+    run: Run | str | Path,
+    trial: int,
+    *,
+    device: DeviceName | None = None,
+    threads: int | None = None,
+    data_dir: Path | str | None = None,
+    download: bool = False,
+) -> Rerun:
+    """Train a trial again and compare it epoch by epoch with what was recorded, as `winnow rerun` does."""
+    from search.operations import Source
+    from search.rerunning import rerun as train_again
+
+    source = None if data_dir is None else Source(Path(data_dir), download)
+    return train_again(open_run(Path(run)), trial, source, device, threads)
+
+
+def export(
+    run: Run | str | Path, winner: int = 1, output: Path | str | None = None, *, weights_only: bool = False
+) -> Path:
+    """Write a winner as a folder to use elsewhere, as `winnow export` does; the folder."""
+    from search.exporting import export as write
+
+    return write(open_run(Path(run)), winner, None if output is None else Path(output), weights_only)
+
+
+def predict(folder: str | Path, images: str | Path | Sequence[str | Path]) -> list[Prediction]:
+    """The class of each image (files, or folders of them) by an exported winner, as `winnow predict` does.
+
+    A file that is no image has a `Prediction` with an `error`. For arrays: `load_winner(run).predict(images)`.
+    """
+    from search.predicting import predict as predict_files
+
+    files = [images] if isinstance(images, str | Path) else images
+    return predict_files(Path(folder), [Path(file) for file in files])
+
+
+def bench_recipes(
+    recipes: Sequence[str],
+    overrides: Sequence[str] = (),
+    *,
+    seeds: int = 1,
+    output: Path | str = "runs/bench-recipes",
+    data_dir: Path | str = "data",
+    download: bool = False,
+    devices: Devices = ALL_DEVICES,
+    address: str | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Train recipes as published, beside their published figures, as `winnow bench-recipes` does; the table.
+
+    What failed stands in the table, and is tried again by the next call.
+    """
+    from search.bench import bench_recipes as bench
+    from search.operations import Source
+    from search.progress import make_view
+
+    source = Source(Path(data_dir), download)
+    with make_view(_console(), quiet) as view:
+        table, _ = bench(
+            recipes,
+            overrides,
+            seeds=seeds,
+            output=Path(output),
+            source=source,
+            devices=devices,
+            view=view,
+            address=address,
+        )
+    return table
+
+
+def _console(quiet: bool = False) -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False, quiet=quiet)

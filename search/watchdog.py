@@ -1,0 +1,74 @@
+"""No process of Ray outlives the driver, however that ends.
+
+When a driver is killed, the kernel kills Ray's servers with it, workers follow within seconds, but Ray's two agents first try
+for a minute to report the death to a server that is dead (`publish_error` retries 60 times; Ray 2.60). So a process of our own waits
+for the driver's end, which it sees as the end of its standard input, and kills what still has a file of this Ray's session open.
+(Their environments cannot be told apart: Ray writes the title of a process over it.) It is this file, run as a script: the
+standard library alone. Linux only, since it reads /proc; elsewhere the agents take their minute.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+GRACE_SECONDS = 1.0  # for those that end in order, once the driver has gone
+CHECKS = 20  # ten a second: what was being started while the driver died appears late
+
+
+def watch() -> None:
+    """Call before Ray is started: everything that belongs to its session ends with this process, or on `dismiss`."""
+    global _watchdog
+    if Path("/proc/self/fd").exists():
+        _watchdog = subprocess.Popen(
+            [sys.executable, "-ISE", __file__, str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a signal to the driver's process group is not for it
+        )
+
+
+def dismiss() -> None:
+    """After `ray.shutdown`: what has not ended by itself is killed rather than left behind."""
+    global _watchdog
+    if _watchdog is not None and _watchdog.stdin is not None:
+        _watchdog.stdin.close()
+        _watchdog = None  # it ends by itself within seconds; nobody needs to wait for it
+
+
+_watchdog: subprocess.Popen[bytes] | None = None
+
+
+def _wait_and_kill(driver: int) -> None:
+    session = re.compile(rf"/session_[^/]*_{driver}/")  # Ray names the folder of a session by its driver
+    born = _start_time(os.getpid())
+    sys.stdin.buffer.read()
+    time.sleep(GRACE_SECONDS)
+    for _ in range(CHECKS):
+        for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
+            # Processes come and go while we look, and those of other users cannot be read.
+            with suppress(OSError):
+                # An older process belongs to another driver, which had the same id.
+                if pid != driver and _start_time(pid) >= born and _has_open(pid, session):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
+
+
+def _start_time(pid: int) -> int:
+    """In ticks since the machine was started."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+def _has_open(pid: int, path: re.Pattern[str]) -> bool:
+    return any(path.search(os.readlink(f"/proc/{pid}/fd/{fd}")) for fd in os.listdir(f"/proc/{pid}/fd"))
+
+
+if __name__ == "__main__":
+    _wait_and_kill(int(sys.argv[1]))

@@ -1,0 +1,71 @@
+"""What trials run on: this machine's own Ray, or a cluster whose nodes were looked at first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from search.devices import Devices, Measure, Plan, plan_resources
+from search.progress import View
+from spaces.space import Space
+
+if TYPE_CHECKING:
+    from search.training.data import ImageData
+    from search.worker import SharedData
+
+
+@contextmanager
+def workers(
+    view: View,
+    devices: Devices,
+    address: str | None,
+    spaces: Sequence[Space],
+    num_trials: int,
+    data: Sequence[ImageData],
+    place: str,
+    measure: Callable[[Any], Measure] | None = None,
+    recorded: int | None = None,
+) -> Iterator[tuple[Any, Plan, list[SharedData]]]:
+    """Ray, what each trial gets of it, and the images in it, in the order of `data`.
+
+    `place` is where workers will write; `measure` (given Ray) and `recorded` are as in `plan_resources`. InputError for a node that cannot run trials, before any trial.
+    """
+    from search.session import import_meanwhile, is_running, ray_session
+    from search.worker import SharedData
+
+    if address is None:
+        devices.check_here()
+    if not is_running():
+        view.step("starting Ray" if address is None else f"joining the cluster at {address}")
+    import_meanwhile("search.tuner")
+    if address is None:
+        with ray_session(devices.num_cpus, devices.num_gpus) as ray:
+            plan = plan_resources(ray, devices, num_trials, measure and measure(ray), recorded)
+            yield ray, plan, [SharedData(ray.put(images)) for images in data]
+        return
+    from search.cluster import grown, plan_on_cluster
+    from search.preflight import check_nodes
+    from search.shipping import runtime_env
+
+    with ray_session(address=address, runtime_env=runtime_env(spaces)) as ray:
+        # First without measuring: nothing is tried on nodes that nobody has looked at.
+        plan, grows = plan_on_cluster(ray, devices, num_trials, address, None, recorded)
+        shared = [SharedData(ray.put(images)) for images in data]
+        view.step("looking at every node of the cluster")
+        sent = [(one.reference, images.fingerprint) for one, images in zip(shared, data, strict=True)]
+        num_nodes = check_nodes(ray, sent, place, plan.device)
+        view.step(f"{num_nodes} nodes are ready")
+        if measure is not None:
+            plan, grows = plan_on_cluster(ray, devices, num_trials, address, measure(ray), recorded)
+        with grown(grows, plan):
+            yield ray, plan, shared
+
+
+def resolved(address: str | None) -> str | None:
+    """`host:port`, asked for first of all: a wrong address is told before data is read."""
+    if address is None:
+        return None
+    from search.cluster import resolve
+
+    return resolve(address)

@@ -1,0 +1,126 @@
+"""A finite space as a numbered list of its points, without writing the list out."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+from spaces.domains import Choice, Domain, Float, Int, Log, Stored
+from spaces.errors import SpaceError
+from spaces.nodes import Branches, Fixed, Group, Node, Open, Repeat, Series, counts_of, join, size
+from spaces.problems import show_value
+from spaces.space import Space
+
+MAX_POINTS = 1_000_000  # the seeded order of all of them is kept in memory
+
+
+def check_grid(space: Space) -> None:
+    """SpaceError where the space cannot be gone through point by point: a range without a step, or too many points."""
+    for parameter in space.parameters():
+        domain = parameter.domain
+        if domain.size() == float("inf"):
+            raise SpaceError(
+                f"{parameter.study_name}: --sampler grid needs a finite number of values, but {show_value(domain.to_tree())} "
+                f"is continuous; give it a step, such as {show_value(_stepped(domain))}, or a choice"
+            )
+    if space.size() > MAX_POINTS:
+        raise SpaceError(
+            f"{space.source}: --sampler grid takes at most {MAX_POINTS:,} points, but the space has {int(space.size()):,}; "
+            "fix some parameters (--set), give larger steps, or use --sampler qmc"
+        )
+
+
+def point(root: Group, index: int) -> dict[str, Stored]:
+    """The study parameters of point `index`, 0 <= index < size; the last parameter varies fastest."""
+    found: dict[str, Stored] = {}
+    _find(root, index, "", found)
+    return found
+
+
+def _stepped(domain: Domain) -> dict[str, Any]:
+    """The same range with a step that makes a handful of values."""
+    low, high = domain.ends()
+    if isinstance(domain, Log):
+        decades = float(f"{math.log10(high / low):.6g}")
+        return {"log": [low, high], "step": 10 if decades.is_integer() else float(f"{high / low:.12g}")}
+    return {"float": [low, high], "step": float(f"{(high - low) / 4:.4g}")}
+
+
+def _find(node: Node, index: int, name: str, found: dict[str, Stored]) -> None:
+    match node:
+        case Fixed():
+            pass
+        case Open(domain=domain):
+            found[name] = _values(domain)[index]
+        case Series(items=items):
+            _find_all([(item, join(name, i)) for i, item in enumerate(items)], index, found)
+        case Branches(options=options):
+            for option, child in options.items():
+                of_option = int(size(child))
+                if index < of_option:
+                    found[name] = option
+                    _find(child, index, join(name, option), found)
+                    return
+                index -= of_option
+        case Repeat(count=int(count), of=of):
+            _find_all([(of, join(name, i)) for i in range(count)], index, found)
+        case Group():
+            _find_in_group(node, index, name, found)
+
+
+def _find_in_group(group: Group, index: int, name: str, found: dict[str, Stored]) -> None:
+    """For each combination of counts the repeats have another length, so the combinations are gone through one by one."""
+    counters = sorted(
+        {child.count for child in group.children.values() if isinstance(child, Repeat) and isinstance(child.count, str)}
+    )
+    for values in product(*(counts_of(group.children[key]) for key in counters)):
+        counts = dict(zip(counters, values, strict=True))
+        parts = _parts(group, counts, name)
+        here = _product(parts)
+        if index < here:
+            for key, count in counts.items():
+                if isinstance(group.children[key], Open):
+                    found[join(name, key)] = count
+            _find_all(parts, index, found)
+            return
+        index -= here
+
+
+def _parts(group: Group, counts: dict[str, int], name: str) -> list[tuple[Node, str]]:
+    """The children with their study names, repeats written out as often as the counts say; counters are left out."""
+    parts: list[tuple[Node, str]] = []
+    for key, child in group.children.items():
+        if isinstance(child, Repeat) and isinstance(child.count, str):
+            parts += [(child.of, join(join(name, key), i)) for i in range(counts[child.count])]
+        elif key not in counts:
+            parts.append((child, join(name, key)))
+    return parts
+
+
+def _find_all(parts: list[tuple[Node, str]], index: int, found: dict[str, Stored]) -> None:
+    remaining = _product(parts)
+    for node, name in parts:
+        remaining //= int(size(node))
+        _find(node, index // remaining, name, found)
+        index %= remaining
+
+
+def _product(parts: list[tuple[Node, str]]) -> int:
+    total = 1
+    for node, _ in parts:
+        total *= int(size(node))
+    return total
+
+
+def _values(domain: Domain) -> list[Stored]:
+    """As the study stores them."""
+    if isinstance(domain, Choice):
+        return domain.stored
+    if isinstance(domain, Int):
+        return list(range(domain.low, domain.high + 1, domain.step))
+    if isinstance(domain, Log):
+        return domain.grid or list(range(int(domain.low), int(domain.high) + 1))
+    assert isinstance(domain, Float)
+    assert domain.step is not None
+    return [min(domain.low + k * domain.step, domain.high) for k in range(int(domain.size()))]

@@ -1,0 +1,149 @@
+"""When two configs are one training: the same network, trained by the same rule, so that one of them need not run.
+
+A config is brought into a normal form, in which every value that has no effect there has its default, and the form is hashed.
+Only what is equal to the last bit counts: with the same seed both spellings give the same figures (a test trains them).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from spaces.shapes import ImageShape
+
+Section = dict[str, Any]
+
+
+def identity(config: Section, image_shape: ImageShape | None = None) -> str:
+    """A short hash, equal for complete configs (`Config.model_dump(mode="json")`) that train the same."""
+    return hashlib.sha256(json.dumps(normal_form(config, image_shape), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def normal_form(config: Section, image_shape: ImageShape | None = None) -> Section:
+    """The config with all that has no effect in it set to one value; with an image shape (C, H, W) sizes are looked at too."""
+    form = copy.deepcopy(config)
+    model, epochs = form["model"], form["epochs"]
+    NORMAL_FORMS.get(model["name"], _as_it_is)(model, image_shape)
+    if model["name"] == "transfer" and model["frozen"]:
+        # Only the head trains, so its rate alone counts.
+        form["optimizer"]["lr"] *= model["head_lr_factor"]
+        model["head_lr_factor"] = 1.0
+    if form["optimizer"]["name"] == "adamw" and form["optimizer"]["weight_decay"] == 0:
+        form["optimizer"]["name"] = "adam"
+    form["schedule"] = _schedule(form["schedule"], epochs)
+    if form["early_stopping"] and form["early_stopping"]["patience"] >= epochs - 1:
+        form["early_stopping"] = None
+    # Not one by one: a step that changes nothing still draws random numbers before the next one does.
+    if form["data"]["extra"] is None and all(_leaves_images_alone(step) for step in form["data"]["augment"]):
+        form["data"]["augment"] = []
+    return form
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+def _as_it_is(model: Section, image_shape: ImageShape | None) -> None:
+    """A family of the user's own: only its code knows."""
+
+
+def _mlp(model: Section, image_shape: ImageShape | None) -> None:
+    if not model["hidden"]:
+        model.update(activation="relu", norm="none", dropout=0.0)
+
+
+def _cnn(model: Section, image_shape: ImageShape | None) -> None:
+    for stage in model["stages"]:
+        if stage["kernel"] % 2 and stage["padding"] == stage["kernel"] // 2:
+            stage["padding"] = "same"
+    if model["norm_place"] == "after_pool" and all(stage["pool"] == "none" for stage in model["stages"]):
+        model["norm_place"] = "after_activation"
+    _layered(model, image_shape)
+
+
+def _residual(model: Section, image_shape: ImageShape | None) -> None:
+    if not model["skip"]:
+        model["scale"] = 1.0
+    _layered(model, image_shape)
+
+
+def _layered(model: Section, image_shape: ImageShape | None) -> None:
+    """What stages of convolutions, and the head after them, have in common."""
+    _pools(model["stages"])
+    if model["norm"] == "none":
+        model["norm_place"] = "after_conv"
+    if model["features"] == "flatten" and image_shape and _last_map_is_a_pixel(model, image_shape):
+        model["features"] = "avg"
+    if not model["head"]:
+        model["head_norm"] = "none"
+        if model["dropout_place"] == "hidden":
+            model["dropout"] = 0.0
+    # After the only hidden layer is before the class layer.
+    if model["dropout"] == 0 or len(model["head"]) == 1:
+        model["dropout_place"] = "hidden"
+
+
+def _mixture(model: Section, image_shape: ImageShape | None) -> None:
+    _pools(model["blocks"])
+
+
+def _transfer(model: Section, image_shape: ImageShape | None) -> None:
+    if not model["head"]:
+        model["activation"] = "relu"
+    if image_shape and image_shape[1:] == (model["resize"], model["resize"]):
+        model["resize"] = None
+
+
+def _pools(stages: list[Section]) -> None:
+    for stage in stages:
+        if stage["pool"] == "none":
+            stage["pool_size"] = 2
+
+
+def _last_map_is_a_pixel(model: Section, image_shape: ImageShape) -> bool:
+    """Whether flattening and averaging the last feature map are one and the same."""
+    from spaces.schema import Cnn, Residual
+    from spaces.shapes import trace
+
+    family = Cnn if model["name"] == "cnn" else Residual
+    shapes = dict(trace(family.model_validate(model), image_shape, 1))
+    return shapes["features"] == (model["stages"][-1]["filters"],)
+
+
+NORMAL_FORMS: dict[str, Callable[[Section, ImageShape | None], None]] = {
+    "mlp": _mlp,
+    "cnn": _cnn,
+    "residual": _residual,
+    "mixture": _mixture,
+    "transfer": _transfer,
+}
+
+
+# --- the rest -------------------------------------------------------------------------------------------------------
+
+
+def _schedule(schedule: Section, epochs: int) -> Section:
+    """Steps as the milestones that they are; a schedule that never changes the rate of this training is a constant one."""
+    every = {"step": schedule.get("every"), "exponential": 1}.get(schedule["name"])
+    milestones = range(every, epochs, every) if every else schedule.get("milestones", [])
+    if every or schedule["name"] == "multistep":
+        reached = [epoch for epoch in milestones if epoch < epochs]
+        schedule = {**schedule, "name": "multistep", "milestones": reached}
+        schedule.pop("every", None)
+    never_changes = {
+        "multistep": schedule.get("gamma") == 1 or not schedule.get("milestones"),
+        "cosine": schedule.get("final") == 1,
+        # The first epoch always improves; `patience` + 1 that do not must follow, and then one that feels it.
+        "plateau": schedule.get("patience", 0) + 2 >= epochs,
+    }
+    if never_changes.get(schedule["name"]):
+        return {"name": "constant", "warmup": schedule["warmup"]}
+    return schedule
+
+
+def _leaves_images_alone(step: Section) -> bool:
+    return (step["name"] == "flip" and step["p"] == 0) or (
+        step["name"] == "brightness" and step["low"] == step["high"] == 1
+    )

@@ -1,0 +1,231 @@
+"""Sharing out CPUs and GPUs: what is chosen from what was measured, that every GPU gets its trials, and what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from search.allocation import Inventory, allocated_cpus, allocated_gpus
+from search.devices import Devices, Plan, fraction_of, share_out
+from search.packing import Level, Packing, choose
+from spaces.errors import InputError
+from tests.conftest import REPOSITORY
+
+
+def machine(cpus: float, gpus: float = 0) -> Inventory:
+    return Inventory(((cpus, gpus),), int(gpus))
+
+
+# --- what is chosen -----------------------------------------------------------------------------------------------------
+
+RATES = {1: 1000.0, 2: 1900.0, 4: 3000.0, 8: 3010.0}
+
+
+@pytest.mark.parametrize(
+    ("rates", "largest_mb", "memory_mb", "expected"),
+    [
+        (RATES, 4_000.0, 80_000.0, 4),  # eight give 0.3 % more, which is noise
+        ({**RATES, 8: 4000.0}, 4_000.0, 80_000.0, 8),
+        ({**RATES, 8: 4000.0}, 10_000.0, 80_000.0, 4),  # eight of the largest model would not fit
+        (RATES, 30_000.0, 80_000.0, 2),
+        (RATES, 79_000.0, 80_000.0, 1),  # nothing fits with room to spare; one is the least there is
+        ({1: 1000.0, 2: 800.0, 4: 500.0}, 10.0, 80_000.0, 1),
+        (RATES, 0.0, None, 4),  # on CPUs memory is not looked at
+    ],
+)
+def test_the_packing_with_the_most_images_per_second_that_fits(rates, largest_mb, memory_mb, expected):
+    packing = choose([Level(n, rate, n * largest_mb) for n, rate in rates.items()], memory_mb)
+    assert packing.at_once == expected
+    assert f"chosen: {expected}" in packing.explanation
+    assert f"1: {rates[1]:,.0f} images/s" in packing.explanation
+
+
+def test_a_level_that_could_not_be_measured_is_not_chosen():
+    levels = [Level(1, 900.0, 0.0), Level(2, None, 0.0, "CUDA out of memory"), Level(4, 1000.0, 0.0)]
+    assert choose(levels, None).at_once == 4
+    assert "2: CUDA out of memory" in choose(levels, None).explanation
+    assert choose([Level(1, None, 0.0, "no node was free")], None).at_once == 1
+
+
+def plan(have: Inventory, trials: int = 100, measured: int | None = None, recorded: int | None = None, **asked) -> Plan:
+    def measure(device: str, cpus: float) -> Packing:
+        assert measured is not None, "measured though the packing was given"
+        return Packing(measured, (), "as measured")
+
+    return share_out(have, Devices(**asked), trials, measure, recorded)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "trials", "asked", "measured", "concurrent", "threads"),
+    [
+        (2, 100, {}, None, 2, 1),
+        (8, 3, {}, None, 3, 2),
+        (8, 100, {"concurrent": 2}, None, 2, 4),
+        (8, 100, {"cpus_per_trial": 4}, None, 2, 4),
+        (8, 100, {"concurrent": "auto"}, 4, 4, 2),
+        (8, 2, {"concurrent": "auto"}, 4, 2, 4),
+    ],
+)
+def test_on_cpus(cpus, trials, asked, measured, concurrent, threads):
+    found = plan(machine(cpus), trials, measured, **asked)
+    assert (found.concurrent, found.threads, found.gpus_per_trial) == (concurrent, threads, 0.0)
+    assert concurrent * found.cpus_per_trial == cpus
+
+
+def test_on_nodes_of_different_sizes_every_trial_fits_on_one():
+    have = Inventory(((2, 0), (2, 0), (3, 0)), 0)
+    two = plan(have, concurrent=2)
+    assert two.cpus_per_trial == 2  # 3.5 each, as the sum would have it, fits nowhere
+    with pytest.raises(InputError, match=r"--concurrent 8 trials .* on 3 nodes"):
+        plan(have, concurrent=8)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "trials", "asked", "measured", "concurrent", "at_once"),
+    [
+        (4, 100, {}, 4, 16, 4),
+        (4, 100, {"trials_per_gpu": "auto"}, 2, 8, 2),
+        (4, 100, {"trials_per_gpu": 3}, None, 12, 3),
+        (4, 100, {"gpus_per_trial": 0.25}, None, 16, 4),
+        (4, 100, {"gpus_per_trial": 0.33}, None, 12, 3),
+        (4, 100, {"concurrent": 3}, None, 3, 1),  # not three on the first GPU
+        (4, 100, {"concurrent": 8}, None, 8, 2),
+        (1, 100, {"concurrent": 6}, None, 6, 6),
+        (4, 6, {}, 8, 4, 1),  # few trials: each has a GPU to itself
+        (4, 9, {}, 8, 8, 2),
+    ],
+)
+def test_on_gpus(gpus, trials, asked, measured, concurrent, at_once):
+    found = plan(machine(32, gpus), trials, measured, **asked)
+    assert (found.device, found.concurrent, found.trials_per_gpu) == ("cuda", concurrent, at_once)
+    assert found.gpus_per_trial == fraction_of(at_once)
+    assert found.cpus_per_trial == max(1, 32 // gpus // at_once)
+
+
+def test_what_an_earlier_start_measured_is_used_again():
+    assert plan(machine(32, 4), recorded=2).concurrent == 8
+    assert plan(machine(32, 4), recorded=2, trials_per_gpu=4).concurrent == 16
+    assert share_out(machine(32, 4), Devices(), 100).concurrent == 4
+
+
+def test_a_head_without_gpus_lends_no_cpus():
+    assert plan(Inventory(((64, 0), (8, 2), (16, 2)), 4), trials_per_gpu=2).cpus_per_trial == 2
+
+
+def test_more_trials_than_cpus_share_them():
+    found = plan(machine(2, 1), trials_per_gpu=4)
+    assert (found.cpus_per_trial, found.threads) == (0.5, 1)
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("have", "asked", "expected"),
+    [
+        (machine(8, 2), {"gpus_per_trial": 4.0}, "there are 2 GPUs, and there will be no more"),
+        (machine(8, 2), {"gpus_per_trial": 2.0}, "trains on one GPU"),
+        (machine(8, 2), {"gpus_per_trial": 0.3}, r"does not divide a GPU: 3 trials .*use 0.3333 \(3 on a GPU\) or 0.25 \(4\)"),
+        (machine(8, 2), {"gpus_per_trial": 0.0}, "must be above 0"),
+        (machine(8, 2), {"gpus_per_trial": 0.5, "concurrent": 5}, "hold 4 at once"),
+        (machine(8, 4), {"concurrent": 6}, "6 does not divide among 4 GPUs: 2 on each would leave 1 idle; use 4 or 8"),
+        (machine(8, 2), {"trials_per_gpu": 2, "cpus_per_trial": 4}, "2 trials on a GPU need 8 CPUs, but there are 4"),
+        (machine(8), {"trials_per_gpu": 2}, "--trials-per-gpu 2: there is no GPU here"),
+        (machine(8), {"trials_per_gpu": "auto"}, "--trials-per-gpu auto: there is no GPU here"),
+        (machine(8), {"gpus_per_trial": 0.5}, "--gpus-per-trial 0.5: there is no GPU here"),
+        (machine(8, 1), {"gpus_per_trial": 0.5, "device": "cpu"}, "with --device cpu"),
+        (machine(8), {"device": "cuda"}, "Ray sees no GPU"),
+        (machine(2), {"concurrent": 3}, "--concurrent 3 trials with 1 CPUs each need 3 CPUs, but Ray has 2"),
+        (machine(2), {"cpus_per_trial": 3}, "--cpus-per-trial 3: Ray has 2 CPUs"),
+    ],
+)  # fmt: skip
+def test_refused(have, asked, expected):
+    with pytest.raises(InputError, match=expected):
+        plan(have, **asked)
+
+
+def test_the_same_twice_is_refused():
+    with pytest.raises(InputError, match="the same thing twice"):
+        Devices(trials_per_gpu=2, gpus_per_trial=0.5)
+
+
+def test_gpus_that_this_machine_does_not_have(monkeypatch):
+    monkeypatch.setattr("search.devices.gpus_here", lambda: 1)
+    with pytest.raises(InputError, match="--num-gpus 2: this machine has 1"):
+        Devices(num_gpus=2).check_here()
+    Devices(num_gpus=1).check_here()
+    Devices(num_gpus=2, device="cpu").check_here()  # declared ones
+
+
+# --- what is allowed ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (None, None)),
+        ({"CUDA_VISIBLE_DEVICES": "1,3", "SLURM_JOB_GPUS": "1,3"}, (None, None)),
+        ({"SLURM_JOB_GPUS": "2,3"}, ("2,3", 2)),
+        ({"SLURM_STEP_GPUS": "3", "SLURM_JOB_GPUS": "2,3"}, ("3", 1)),
+        ({"SLURM_GPUS_ON_NODE": "2"}, (None, 2)),
+        ({"SLURM_GPUS": "a100:4"}, (None, 4)),
+        ({"SLURM_GPUS_ON_NODE": "0"}, ("", 0)),
+    ],
+)
+def test_slurms_gpus(environment, expected):
+    assert allocated_gpus(environment) == expected
+
+
+def test_slurms_cpus(monkeypatch):
+    monkeypatch.setattr("search.allocation.available_cpus", lambda: 8)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert allocated_cpus({}) is None
+    assert allocated_cpus({"SLURM_CPUS_PER_TASK": "4"}) == 4
+    assert allocated_cpus({"SLURM_CPUS_PER_TASK": "16"}) is None
+    monkeypatch.setattr("search.allocation.available_cpus", lambda: 3)  # an affinity mask
+    assert allocated_cpus({}) == 3
+
+
+# --- on real Ray, with declared GPUs --------------------------------------------------------------------------------------
+
+SPREAD = """
+import sys, tempfile, time
+from search.session import ray_session
+from search.devices import Devices, plan_resources
+
+def trial(config):
+    import os, ray, time
+    with open(config["file"], "a") as file:
+        file.write(f"{ray.get_gpu_ids()[0]} {time.time()}\\n")
+    while len(open(config["file"]).readlines()) < config["wanted"]:  # until all are there at once
+        time.sleep(0.1)
+
+with ray_session(num_cpus=8, num_gpus=4) as ray:
+    from ray import tune
+    for asked in ({"concurrent": 4}, {"trials_per_gpu": 2}):
+        plan = plan_resources(ray, Devices(**asked), 100)
+        file = tempfile.mktemp()
+        with tempfile.TemporaryDirectory() as storage:
+            tune.Tuner(
+                tune.with_resources(trial, plan.per_trial), param_space={"file": file, "wanted": plan.concurrent},
+                tune_config=tune.TuneConfig(num_samples=plan.concurrent),
+                run_config=tune.RunConfig(storage_path=storage, verbose=0),
+            ).fit()
+        print("on", *(line.split()[0] for line in open(file)))
+"""
+
+
+@pytest.mark.slow
+def test_trials_spread_over_all_gpus_and_fill_none_twice():
+    """Through Tune, as trials run. A fraction of 0.25 with four trials would have put all of them on the first GPU."""
+    done = subprocess.run(
+        [sys.executable, "-c", SPREAD], capture_output=True, text=True, cwd=REPOSITORY, start_new_session=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = [line.removeprefix("on ") for line in done.stdout.splitlines() if line.startswith("on ")]
+    four, eight = (Counter(line.split()) for line in found)
+    assert four == {"0": 1, "1": 1, "2": 1, "3": 1}
+    assert eight == {"0": 2, "1": 2, "2": 2, "3": 2}

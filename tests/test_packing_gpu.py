@@ -1,0 +1,38 @@
+"""Packing on a real GPU: memory of the largest model, throughput of several processes on it. Run with `-m gpu`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from search.largest import largest_config
+from search.operations import Source, load_data
+from search.packing import USABLE, measure_packing
+from search.probe import measure
+from search.session import ray_session
+from spaces import catalog
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.gpu
+
+
+def test_the_peak_holds_what_torch_allocated():
+    space = catalog.load("digits")
+    data = load_data(space, Source(REPOSITORY / "data"))
+    device = torch.device("cuda")
+    found = measure(largest_config(space, data), data, device, seconds=0.2)
+    assert found.memory_mb >= torch.cuda.max_memory_allocated(device) / 2**20 > 0
+
+
+def test_a_gpu_is_packed():
+    space = catalog.load("digits")
+    data = load_data(space, Source(REPOSITORY / "data"))
+    with ray_session(num_gpus=1) as ray:
+        found = measure_packing(ray, space, data, "cuda", float(int(ray.cluster_resources()["CPU"])), 0, print)
+    memory_mb = torch.cuda.get_device_properties(0).total_memory / 2**20
+    assert found.levels[0].images_per_second
+    chosen = next(level for level in found.levels if level.at_once == found.at_once)
+    assert chosen.memory_mb <= USABLE * memory_mb
+    assert all(
+        (level.images_per_second or 0) <= 1.0001 * 1.02 * (chosen.images_per_second or 0) for level in found.levels
+    )

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState, create_trial
+
+from search.recent import bounded, recent
+from search.samplers import make_sampler
+
+
+def study_of(num_trials: int, direction: str = "maximize") -> optuna.Study:
+    study = optuna.create_study(direction=direction)
+    random = np.random.default_rng(0)
+    for number in range(num_trials):
+        x = float(random.random())
+        completed = number % 5 == 0
+        study.add_trial(
+            create_trial(
+                state=TrialState.COMPLETE if completed else TrialState.PRUNED,
+                value=x if completed else None,
+                params={"x": x},
+                distributions={"x": FloatDistribution(0, 1)},
+                intermediate_values={epoch: x * epoch for epoch in range(1, 9 if completed else 1 + number % 4)},
+            )
+        )
+    return study
+
+
+def test_a_short_study_is_given_as_it_is_and_other_samplers_get_all():
+    study = study_of(120)
+    assert recent(study, "tpe", max_trials=120) is study
+    assert recent(study, "random", max_trials=50) is study
+
+
+def test_the_part_holds_the_best_of_tpe_and_the_newest_in_their_order():
+    from optuna.samplers._tpe.sampler import _split_trials
+
+    for direction in ("maximize", "minimize"):
+        study = study_of(300, direction)
+        trials = study.get_trials(deepcopy=False)
+        part = bounded(trials, study.direction, max_trials=100, num_best=50)
+        numbers = [trial.number for trial in part]
+        assert len(part) <= 100
+        assert numbers == sorted(set(numbers))
+        assert set(range(250, 300)) <= set(numbers)
+        finished = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        best = {trial.number for trial in _split_trials(study, finished, 25)[0]}
+        assert best == {trial.number for trial in _split_trials(study, part, 25)[0]}
+
+
+def test_tpe_suggests_from_the_part_what_it_would_from_a_study_of_just_these_trials():
+    study = study_of(300)
+    short = optuna.create_study(direction="maximize")
+    short.add_trials(bounded(study.get_trials(deepcopy=False), study.direction, 100, 50))
+    unborn, domain = create_trial(state=TrialState.RUNNING), FloatDistribution(0, 1)
+    given = [
+        make_sampler("tpe", 0, 300, [8]).sample_independent(source, unborn, "x", domain)
+        for source in (recent(study, "tpe", 100, 50), short)
+    ]
+    assert given[0] == given[1]

@@ -1,0 +1,109 @@
+"""Where workers write: paths, pyarrow's file systems, and an fsspec one of our own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from search import storage
+from search.training.checkpoint import CorruptCheckpoint, load, save
+from spaces.errors import InputError
+from tests.conftest import REPOSITORY
+
+# An fsspec file system that another package brings: `shelf://host/path` lies under the folder that SHELF names.
+SHELF = """
+import os
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+class Shelf(DirFileSystem):
+    protocol = "shelf"
+    def __init__(self, **options):
+        super().__init__(os.environ["SHELF"], LocalFileSystem())
+    @classmethod
+    def _strip_protocol(cls, path):
+        return path.removeprefix("shelf://").rstrip("/")
+"""
+
+
+def install_shelf(site: Path) -> None:
+    """As an installed package announces its scheme to fsspec."""
+    (site / "shelf.py").write_text(SHELF)
+    about = site / "shelf-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: shelf\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[fsspec.specs]\nshelf = shelf:Shelf\n")
+
+
+@pytest.fixture(params=["path", "file://", "memory://"])
+def base(request, tmp_path) -> str:
+    return {"path": str(tmp_path), "file://": f"file://{tmp_path}", "memory://": f"memory://{tmp_path.name}"}[
+        request.param
+    ]
+
+
+def test_what_is_written_is_read_and_deleted(base):
+    where = storage.join(storage.check_usable(base), "run", "checkpoints", "a.pt")
+    with pytest.raises(FileNotFoundError):
+        storage.read(where)
+    storage.delete(where)  # no error
+    for content in (b"first", b"second"):
+        storage.write(where, content)
+        assert storage.read(where) == content
+    storage.delete(where)
+    with pytest.raises(FileNotFoundError):
+        storage.read(where)
+
+
+def test_checkpoints_go_through_it(base):
+    where = storage.join(base, "trial-00000.pt")
+    save(where, {"epoch": 3, "weights": {"w": torch.arange(3)}})
+    assert load(where)["epoch"] == 3
+    storage.write(where, storage.read(where)[:-20])
+    with pytest.raises(CorruptCheckpoint, match=r"trial-00000\.pt"):
+        load(where)
+
+
+def test_nothing_is_left_beside(tmp_path):
+    for base in (str(tmp_path), f"file://{tmp_path}"):
+        storage.write(storage.join(base, "a"), b"whole")
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_the_options_of_a_uri_stay_at_its_end():
+    assert storage.join("s3://bucket/runs?scheme=http", "a", "b.pt") == "s3://bucket/runs/a/b.pt?scheme=http"
+    assert storage.join("/shared/runs/", "a?b") == "/shared/runs/a?b"
+
+
+def test_other_processes_share_an_fsspec_storage(tmp_path):
+    """One process writes, another reads; the scheme is one that only an installed package knows."""
+    site, shelf = tmp_path / "site", tmp_path / "shelf"
+    site.mkdir()
+    shelf.mkdir()
+    install_shelf(site)
+    for code in (
+        "storage.write(storage.check_usable('shelf://runs') + '/r/t.pt', b'whole')",
+        "assert storage.read('shelf://runs/r/t.pt') == b'whole'",
+    ):
+        subprocess.run(
+            [sys.executable, "-c", f"from search import storage; {code}"],
+            env={"PYTHONPATH": f"{REPOSITORY}:{site}", "SHELF": str(shelf)},
+            check=True,
+        )
+    assert [path.name for path in shelf.rglob("*") if path.is_file()] == ["t.pt"]
+
+
+@pytest.mark.parametrize("given", ["nonsense://bucket/runs", "sftp://host/runs"])
+def test_a_scheme_nobody_knows_is_refused(given):
+    with pytest.raises(InputError, match=f"--storage {given}: cannot write and read there"):
+        storage.check_usable(given)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"--storage .*file/runs: cannot write and read there"):
+        storage.check_usable(str(tmp_path / "file" / "runs"))

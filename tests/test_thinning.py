@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from reports.thinning import best_positions, drawn, note
+
+
+def test_few_are_all_drawn_and_nothing_is_said():
+    assert drawn(5, 5, [3]) == [0, 1, 2, 3, 4]
+    assert note(5, 5, "the best") == ""
+
+
+def test_of_many_the_chosen_and_evenly_spaced_others_in_order():
+    positions = drawn(10_000, 1000, best_positions([float(i % 997) for i in range(10_000)], True, 100))
+    assert len(positions) <= 1000
+    assert positions == sorted(set(positions))
+    assert {i for i in range(10_000) if i % 997 >= 995} <= set(positions)
+    spaced = [i for i in positions if i % 12 == 0]
+    assert len(spaced) == 834  # every 12th of 10,000
+    assert note(len(positions), 10_000, "the 100 best").startswith(
+        f" Drawn are {len(positions):,} of 10,000: the 100 best"
+    )

@@ -1,0 +1,160 @@
+"""`--log`: what TensorBoard and MLflow hold after a search that was cut short and resumed, through their own libraries."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+
+import reports
+from search import trackers
+from search.cli import main
+from search.folder import RunFolder, create
+from search.ledger import Ledger
+from search.settings import Settings, settings_for
+from spaces import catalog
+from spaces.errors import InputError
+from spaces.space import Space
+from tests.test_ledger import SHAPE, run_to_the_end
+
+needs_tensorboard = pytest.mark.skipif(
+    not importlib.util.find_spec("tensorboard"), reason="tensorboard is not installed"
+)
+needs_mlflow = pytest.mark.skipif(not importlib.util.find_spec("mlflow"), reason="mlflow is not installed")
+
+
+@pytest.fixture(scope="module")
+def space() -> Space:
+    return catalog.load("digits", ["epochs=6"])
+
+
+def start(folder: RunFolder, space: Space, settings: Settings, name: str, crash_after: int | None = None) -> list[str]:
+    """One start of a search that logs to `name`; what it said."""
+    said: list[str] = []
+    with trackers.following([name], folder, space, said.append) as listener:
+        run_to_the_end(Ledger(folder, space, settings, SHAPE, listener), crash_after)
+    return said
+
+
+def new_run(folder: Path, space: Space, settings: Settings) -> RunFolder:
+    data = {"name": "digits", "class_names": []}
+    study = {
+        "schema_version": 1,
+        "space": space.tree,
+        "settings": settings.to_dict(),
+        "created": "2026-11-21",
+        "data": data,
+    }
+    return create(folder, "it's mine", "run", study)
+
+
+def expected_curves(folder: RunFolder) -> dict[int, list[tuple[int, float]]]:
+    curves: dict[int, list[tuple[int, float]]] = {}
+    for line in reports.read(folder.path).epoch_lines:
+        curves.setdefault(line["trial"], []).append((line["epoch"], line["validation_accuracy"]))
+    return curves
+
+
+@needs_tensorboard
+def test_tensorboard_holds_every_epoch_once(tmp_path, space):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = settings_for(space, trials=6)
+    folder = new_run(tmp_path, space, settings)
+    assert start(folder, space, settings, "tensorboard", crash_after=9) == []
+    assert start(folder, space, settings, "tensorboard") == []
+    rows = {row["trial"]: row for row in reports.read(folder.path).rows("trials")}
+    assert len(rows) == 6
+    for trial, curve in expected_curves(folder).items():
+        events = EventAccumulator(str(folder.path / "tensorboard" / f"trial-{trial:05d}"))
+        events.Reload()
+        logged = [(point.step, point.value) for point in events.Scalars("validation_accuracy")]
+        assert logged == [(epoch, pytest.approx(value)) for epoch, value in curve]
+        hparams = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+        assert b"optimizer.lr" in hparams
+        if rows[trial]["status"] == "completed":
+            assert events.Scalars("objective")[0].value == pytest.approx(rows[trial]["objective"])
+
+
+@pytest.fixture
+def mlflow_store(tmp_path, monkeypatch) -> str:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return uri
+
+
+@needs_mlflow
+def test_mlflow_holds_every_epoch_once(tmp_path, space, mlflow_store):
+    import mlflow
+
+    settings = settings_for(space, trials=6)
+    folder = new_run(tmp_path, space, settings)
+    assert start(folder, space, settings, "mlflow", crash_after=9) == []
+    client = mlflow.MlflowClient(mlflow_store)
+    experiment = client.get_experiment_by_name("winnow/it's mine")
+    assert experiment is not None
+    before = {run.info.run_id for run in client.search_runs([experiment.experiment_id])}
+    assert start(folder, space, settings, "mlflow") == []
+    runs = {int(run.data.tags["winnow.trial"]): run for run in client.search_runs([experiment.experiment_id])}
+    assert before <= {run.info.run_id for run in runs.values()}, "a resume goes on with the runs that are there"
+    rows = {row["trial"]: row for row in reports.read(folder.path).rows("trials")}
+    assert runs.keys() == rows.keys()
+    endings = {"completed": "FINISHED", "stopped": "KILLED"}
+    for trial, curve in expected_curves(folder).items():
+        run = runs[trial]
+        logged = [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "validation_accuracy")]
+        assert sorted(logged) == [(epoch, pytest.approx(value)) for epoch, value in curve]
+        assert float(run.data.params["optimizer.lr"]) == rows[trial]["optimizer.lr"]
+        assert ("optimizer.momentum" in run.data.params) == (rows[trial]["optimizer.name"] == "sgd")
+        assert run.info.status == endings[rows[trial]["status"]]
+
+
+@needs_mlflow
+def test_a_tracker_that_fails_does_not_end_the_search(tmp_path, space, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    settings = settings_for(space, trials=3)
+    folder = new_run(tmp_path, space, settings)
+    monkeypatch.setattr(trackers.MLflow, "epoch", _disk_full)
+    said = start(folder, space, settings, "mlflow")
+    assert len(said) == 1
+    assert said[0] == "--log mlflow: cannot write (no space left); the search goes on without it"
+    assert len(reports.read(folder.path).rows("trials")) == 3
+
+
+def _disk_full(*_: object) -> None:
+    raise OSError("no space left")
+
+
+def test_a_bug_in_a_tracker_is_not_lost_in_its_thread(tmp_path, space, monkeypatch):
+    class Broken(trackers.TensorBoard):
+        def __init__(self) -> None:
+            self.errors = (OSError,)
+
+        def start(self, trial: int, params: trackers.Record) -> None:
+            raise ZeroDivisionError
+
+        def close(self) -> None:
+            """Nothing was opened."""
+
+    monkeypatch.setitem(trackers.TRACKERS, "broken", lambda folder, study: Broken())
+    settings = settings_for(space, trials=1)
+    with pytest.raises(ZeroDivisionError):
+        start(new_run(tmp_path, space, settings), space, settings, "broken")
+
+
+def test_figures_leave_out_what_is_not_finite():
+    assert trackers.figures({"epoch": 1, "train_loss": None, "lr": 0.1, "rung": 0}) == {"lr": 0.1}
+    assert not math.isnan(trackers.figures({"train_loss": 1})["train_loss"])
+
+
+def test_a_missing_package_is_named_before_anything_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)
+    with pytest.raises(SystemExit) as end:
+        main(["search", "digits", "--log", "tensorboard", "--runs-dir", str(tmp_path / "runs")])
+    assert end.value.code == 2
+    assert "pip install 'winnow-search[tensorboard]'" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    with pytest.raises(InputError, match="no tracker 'mlfow'; did you mean mlflow"):
+        trackers.check_installed(["mlfow"])

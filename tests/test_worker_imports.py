@@ -1,0 +1,38 @@
+"""What a worker imports before its first epoch is what a user waits for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+SCRIPT = """
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from search.operations import Source, load_data
+from search.study import Assignment
+from search.worker import Job, trial_reports
+from spaces import catalog
+
+space = catalog.load("digits")
+data = load_data(space, Source(Path()))
+config = space.example().model_dump(mode="json")
+assignment = asdict(Assignment(0, 1, config))
+for name in [name for name in sys.modules if name.partition(".")[0] in UNWANTED]:
+    del sys.modules[name]  # what the driver needed for this
+
+report = next(trial_reports(assignment, data, Job(checkpoints=sys.argv[1], device="cpu", threads=1, seed=0)))
+print(report.get("error", "trained"), report.get("num_parameters", 0) > 0)
+print(sorted(UNWANTED & {name.partition(".")[0] for name in sys.modules}))
+
+import torch
+print(torch.compile(lambda x: 2 * x, backend="eager")(torch.ones(1)).item(), "sympy" in sys.modules)
+"""
+
+
+def test_an_epoch_needs_neither_compiler_nor_optuna_and_compiling_still_works(tmp_path):
+    unwanted = "UNWANTED = {'sympy', 'optuna', 'sklearn', 'torchvision', 'pandas'}\n"
+    ran = subprocess.run(
+        [sys.executable, "-c", unwanted + SCRIPT, str(tmp_path)], capture_output=True, text=True, timeout=240
+    )
+    assert ran.stdout.splitlines() == ["trained True", "[]", "2.0 True"], ran.stderr
