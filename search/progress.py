@@ -7,13 +7,15 @@ import math
 import os
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 
 from reports.words import describe
-from search.ledger import Ledger
-from search.study import Event
+
+if TYPE_CHECKING:
+    from search.ledger import Ledger
+    from search.study import Event
 
 
 def make_view(console: Console, quiet: bool, as_json: bool = False) -> View:

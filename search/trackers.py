@@ -10,14 +10,16 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from search.extras import require
 from search.folder import RunFolder
-from search.study import Event
 from spaces.errors import InputError
 from spaces.problems import nearest
 from spaces.space import Space
+
+if TYPE_CHECKING:
+    from search.study import Event
 
 FIGURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr", "images_per_second")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -83,7 +85,7 @@ def test_the_checkpoint_is_kept_until_the_audit_ends(tmp_path, space):
     ledger = Ledger(folder, space, settings, SHAPE)
     good, bad = ledger.ask(), ledger.ask()
     for assignment in (good, bad):
-        folder.checkpoint(assignment.number).write_bytes(b"weights")
+        Path(folder.checkpoint(assignment.number)).write_bytes(b"weights")
     assert ledger.record(good.number, report(good, 1, 0.9))
     assert ledger.record(bad.number, report(bad, 1, 0.1))  # stopped, and its worker goes on
     assert ledger.counts == {"stopped": 1}
@@ -92,11 +94,11 @@ def test_the_checkpoint_is_kept_until_the_audit_ends(tmp_path, space):
     again = Ledger(folder, space, settings, SHAPE)
     asked = [again.ask(), again.ask()]
     assert [(a.number, a.recorded) for a in asked] == [(good.number, 1), (bad.number, 2)]
-    assert folder.checkpoint(bad.number).exists()
+    assert Path(folder.checkpoint(bad.number)).exists()
     for epoch in range(3, 10):
         going_on = again.record(bad.number, report(bad, epoch, 0.2))
         assert going_on == (epoch < 9)
-    assert not folder.checkpoint(bad.number).exists()
+    assert not Path(folder.checkpoint(bad.number)).exists()
     assert study_of(folder).trials[bad.number].intermediate_values == {1: 0.1}
 
 

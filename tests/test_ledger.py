@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections import Counter
+from pathlib import Path
 
 import optuna
 import pytest
@@ -362,7 +363,7 @@ def test_the_quota_ends_the_worst_paused_trials(tmp_path, space):
     most, ended_by_quota = 0, []
     while (assignment := ledger.ask()) is not None:
         for epoch in range(assignment.recorded + 1, 10):
-            folder.checkpoint(assignment.number).write_bytes(bytes(1_000_000))
+            Path(folder.checkpoint(assignment.number)).write_bytes(bytes(1_000_000))
             before = ledger.paused_trials
             if not ledger.record(assignment.number, report(assignment, epoch)):
                 break

@@ -190,6 +190,7 @@ def test_show_waits_for_no_heavy_import(tmp_path: Path) -> None:
 
 def test_advice_names_the_end_of_a_range(tmp_path: Path) -> None:
     run = reports.read(make_run(tmp_path / "run", "searched"))
-    trials = [{"status": "completed", "objective": 0.9 + i / 100, "trial": i, "model.dropout": 0.59} for i in range(8)]
+    ended = {"status": "completed", "in_space": True, "model.dropout": 0.59}
+    trials = [{**ended, "objective": 0.9 + i / 100, "trial": i} for i in range(8)]
     found = summary._advice_on_edges(run, trials)
     assert found == ["model.dropout: 4 of the best 4 trials lie at the highest end (0.6): widen the range there."]
