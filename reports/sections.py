@@ -17,7 +17,7 @@ from reports.gallery import gallery
 from reports.markup import bullets, code, details, figure_html, paragraph, table_html
 from reports.schemas import TABLES
 from reports.terminal import best_first
-from reports.winner import winner_config
+from reports.winner import training_command, winner_config
 
 if TYPE_CHECKING:
     from reports.run import RunData
@@ -228,12 +228,15 @@ def reproduce(run: RunData) -> Section:
     parts = []
     config = winner_config(run)
     if config is not None:
-        seeds = [row["seed"] for row in run.table("retrains").to_pylist() if row["rank"] == 1]
-        seed = f" --seed {seeds[0]}" if seeds else ""
-        about = "The winner's whole config is in report/winner.yaml. This trains it again, on the training images alone"
-        about += " (retraining adds the validation images):" if seeds else ":"
+        recipe = run.path / "report" / "winner.yaml"
+        again = training_command(run, recipe)
+        about = "The winner's whole config is in report/winner.yaml. "
+        if again is None:
+            about += "This trains it, on the training images:"
+        else:
+            about += "This trains it again as its first retraining was, on the training and validation images; with the same hardware and versions every figure comes out the same:"
         parts.append(paragraph(about))
-        parts.append(code(f"winnow train {run.path / 'report' / 'winner.yaml'}{seed}", "command"))
+        parts.append(code(again or f"winnow train {recipe}", "command"))
         parts.append(details("winner.yaml", code(yaml.safe_dump(config, sort_keys=False))))
     if run.study.get("command"):
         parts.append(paragraph("The run was made by:") + code(str(run.study["command"]), "command"))

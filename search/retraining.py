@@ -90,6 +90,8 @@ def retrain_one(
         "baseline": candidate.rank is None,
         "config": candidate.config,
         "search_value": candidate.search_value,
+        "threads": job.threads,
+        "micro_batches": candidate.micro_batches,
     }
     started = time.monotonic()
     curve: list[dict[str, Any]] = []

@@ -46,7 +46,7 @@ def watch(folder: Path) -> str:
     picture = ""
     while subprocess.run([*tmux, "has-session"], capture_output=True, check=False).returncode == 0:
         seen = subprocess.run([*tmux, "capture-pane", "-ep"], capture_output=True, text=True, check=False).stdout
-        ended = re.search(r"(\d+)/\d+ trials", Text.from_ansi(seen).plain)
+        ended = re.search(r"(\d+) of \d+ trials", Text.from_ansi(seen).plain)
         if ended and int(ended[1]) >= TRIAL_TO_WAIT_FOR and not picture:
             picture = seen
         time.sleep(0.3)
