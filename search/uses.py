@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import reports
-from search.api import ALL_DEVICES, Overrides, SearchOptions, as_texts, checked, load_space
+from search.api import ALL_DEVICES, SearchOptions, checked, load_space
+from search.as_command import Overrides, as_texts
 from search.devices import DeviceName, Devices
 from search.folder import open_run
 from search.runs import Run
