@@ -150,10 +150,13 @@ def retrain(
     address: str | None = None,
 ) -> int:
     """Train the best configs and the baseline with fresh seeds on train + validation, and test each once."""
-    from search.retraining import choose_candidates
+    from search.retraining import Candidate, choose_candidates
     from search.retraining import retrain as run_retraining
+    from search.study import Event
 
     study = folder.read_study()
+    log = study.get("log", ())
+    check_installed(log)
     space, settings = space_of(folder), Settings.from_dict(study["settings"])
     asked = replace(settings.retrain, top=top or settings.retrain.top, seeds=seeds or settings.retrain.seeds)
     settings = replace(settings, retrain=asked)
@@ -173,7 +176,15 @@ def retrain(
                 f"retraining {len(candidates)} configurations, {settings.retrain.seeds} seeds each, on train + validation"
             )
             job = _job(folder, plan, settings)
-            return run_retraining(ray, folder, candidates, settings, shared, job, plan.per_trial, view.progress)
+            with following(log, folder, space, view.message) as tell_trackers:
+
+                def tell(candidate: Candidate, result: dict[str, Any], curve: list[dict[str, Any]]) -> None:
+                    record = {"result": result, "curve": curve}
+                    tell_trackers(Event("retrained", candidate.trial, candidate.config, record, result["status"]))
+
+                return run_retraining(
+                    ray, folder, candidates, settings, shared, job, plan.per_trial, view.progress, tell
+                )
 
 
 def check_models(space: Space, data: ImageData) -> None:

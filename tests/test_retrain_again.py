@@ -30,7 +30,7 @@ epochs: 3
 batch_size: 64
 model: {name: cnn, stages: [{filters: {choice: [8, 16]}}], head: [16], norm: batch, dropout: 0.2}
 optimizer: {name: adam, lr: {log: [0.001, 0.1]}}
-schedule: {cosine: {warmup: 1}}
+schedule: {name: cosine, warmup: 1}
 weights: lowest_validation_loss
 retrain: {top: 1, seeds: 2}
 """
