@@ -1,17 +1,17 @@
 """What a search loses to a fault: every fault is really provoked, and what was lost is counted. Ours beside stock Ray Tune.
 
-    python -m benchmarks.reliability [--faults kill,ctrl_c] [--only ours] [--tries 3]
+    python -m benchmarks.reliability [--faults kill,ctrl_c] [--only ours] [--tries 3] [--minutes 10 --folder kept]
 
 Each fault befalls a search of 8 trials of up to 9 epochs on the network of `benchmarks.faulty` (tiny, slowed by sleeps, so that faults
-hit trainings); then the search is resumed until it ends. Counted for each: trials missing at the end, epochs that were on disk
-before and are not now, epochs recorded twice, and epochs trained again (batches trained beyond those of recorded epochs).
-Writes benchmarks/results/reliability.json, whose lines docs/reliability.md shows.
+hit trainings); then the search is resumed until it ends. Counted for each: trials missing at the end, epochs that had
+been written down and are not in the final record, epochs recorded twice, and epochs trained again. Writes benchmarks/results/reliability.json, whose lines docs/reliability.md shows.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import shutil
@@ -23,16 +23,18 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from benchmarks.faulty import TRIALS
-from benchmarks.faulty_search import CONTENDERS, Epoch, Ours, Search
+from benchmarks.faulty_search import BATCHES_PER_EPOCH, CONTENDERS, Epoch, Ours, Search
 from benchmarks.processes import members, seconds_until_gone, workers
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "reliability.json"
 NUM_KILLS = 20
+SLOW_BATCH = 0.5  # seconds
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
@@ -46,16 +48,19 @@ class Loss:
     """Times the damage was done, in this one search."""
     finished: bool
     trials_missing: int
+    """Of those asked for, did not end well; below zero: more than asked for."""
     epochs_lost: int
+    """Written down before the damage, and no longer in the record of a trial of the search when it has ended."""
     epochs_twice: int
     epochs_trained_again: float
+    """Batches trained beyond those of the epochs in the final record, in epochs."""
     notes: dict[str, object]
 
 
 def measure(fault: str, contender: str, folder: Path, seed: int) -> Loss:
     """Provoke a fault once in a new search, let it end, and count."""
     search = CONTENDERS[contender](folder)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     before: list[Epoch] = []
     notes: dict[str, object] = {}
     try:
@@ -64,9 +69,8 @@ def measure(fault: str, contender: str, folder: Path, seed: int) -> Loss:
         if search.driver is not None and search.driver.poll() is None:
             search.driver.kill()
             search.driver.wait()
-    after = search.epochs()
-    counts = Counter(after)
-    again = search.epochs_trained() - len(counts)
+    kept = search.kept()
+    counts = Counter(search.epochs())
     if not finished:
         notes["log"] = (folder / "log.txt").read_text(errors="replace").strip().splitlines()[-1:]
     return Loss(
@@ -74,10 +78,10 @@ def measure(fault: str, contender: str, folder: Path, seed: int) -> Loss:
         contender,
         provoked,
         finished,
-        trials_missing=max(0, TRIALS - search.num_ended()),
-        epochs_lost=len(set(before) - counts.keys()),
-        epochs_twice=sum(counts.values()) - len(counts),
-        epochs_trained_again=round(again, 1),
+        trials_missing=TRIALS - search.num_ended(),
+        epochs_lost=len(set(before) - kept),
+        epochs_twice=counts.total() - len(counts),
+        epochs_trained_again=round(search.epochs_trained() - len(kept), 1),
         notes=notes,
     )
 
@@ -86,22 +90,35 @@ def measure(fault: str, contender: str, folder: Path, seed: int) -> Loss:
 
 
 def kills(search: Search, before: list[Epoch], notes: dict[str, object], draw: random.Random) -> tuple[int, bool]:
-    """The driver is killed 20 times: at any moment of a start, or within seconds of its first epoch."""
-    for kill in range(NUM_KILLS):
+    """The driver is killed 20 times, by turns at any moment of a start, and within an epoch's time of its first epoch.
+
+    Epochs of 2.5 s, so that 20 kills fit into one search. What was done is kept in the search's folder: with too little time left it
+    is gone on with where `Unfinished` left it.
+    """
+    search.environment = {"BATCH_SECONDS": str(SLOW_BATCH)}
+    progress = search.folder / "kills.json"
+    done: dict[str, Any] = json.loads(progress.read_text()) if progress.exists() else {"kills": 0, "epochs": []}
+    moments = [draw.random() for _ in range(NUM_KILLS)]
+    while done["kills"] < NUM_KILLS:
+        _check_time()
         driver = search.start()
-        if kill % 2:
+        if done["kills"] % 2:
             search.wait_for_epochs(1)
-            time.sleep(draw.uniform(0, 1.5))
+            time.sleep(moments[done["kills"]] * SLOW_BATCH * BATCHES_PER_EPOCH)
         else:
-            time.sleep(draw.uniform(0, 12))
+            time.sleep(moments[done["kills"]] * 15)
+        if driver.poll() is not None:
+            notes["ended_after_kills"] = done["kills"]  # the others would hit a search that is over
+            break
         driver.kill()
         driver.wait()
         # What the last start wrote may not be rewritten by the next: all that was ever on disk is kept for comparison.
-        before += search.epochs()
-        if isinstance(search, Ours) and len(search.epochs()) and search.num_ended() == TRIALS:
-            notes["ended_after_kills"] = kill + 1
-            return kill + 1, search.finish()
-    return NUM_KILLS, search.finish()
+        found = {*map(tuple, done["epochs"]), *search.seen()}
+        done = {"kills": done["kills"] + 1, "epochs": sorted(found)}
+        progress.write_text(json.dumps(done))
+    _check_time()
+    before += [(trial, epoch) for trial, epoch in done["epochs"]]
+    return done["kills"], search.finish()
 
 
 def kills_of_one_worker(
@@ -112,8 +129,21 @@ def kills_of_one_worker(
     result = kills(search, before, notes, draw)
     if isinstance(search, Ours) and result[1]:
         undisturbed = Ours(search.folder / "undisturbed", concurrent=1)
+        shutil.rmtree(undisturbed.folder, ignore_errors=True)
         notes["equal_to_undisturbed"] = undisturbed.finish() and undisturbed.outcome() == search.outcome()
     return result
+
+
+class Unfinished(Exception):
+    """The time given is over; to be gone on with."""
+
+
+def _check_time() -> None:
+    if time.monotonic() > _deadline:
+        raise Unfinished
+
+
+_deadline = math.inf
 
 
 def kill_and_look(
@@ -165,7 +195,7 @@ def _signalled(
     notes["exit_code"] = search.exit_code(driver)
     notes["seconds_to_exit"] = round(time.monotonic() - began, 1)
     notes["seconds_until_no_process"] = seconds_until_gone(driver.pid)
-    before += search.epochs()
+    before += search.seen()
     return 1, search.finish()
 
 
@@ -179,7 +209,7 @@ def worker_kill(search: Search, before: list[Epoch], notes: dict[str, object], d
         if found := workers(driver.pid):
             subprocess.run(["kill", "-9", str(draw.choice(found))], check=False)
             killed += 1
-            before += search.epochs()
+            before += search.seen()
     finished = search.exit_code(driver) == 0
     return killed, finished
 
@@ -190,6 +220,9 @@ def node_removed(
     """Two nodes of one CPU; one is killed with all its processes, another is added, and then the other first one is killed."""
     from ray.cluster_utils import Cluster
 
+    # The workers of a cluster have the environment of its nodes, which are processes of ours.
+    search.batches.mkdir()
+    os.environ |= {"BATCH_LOG": str(search.batches), "OMP_NUM_THREADS": "1"}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
@@ -199,7 +232,7 @@ def node_removed(
             if not search.wait_for_epochs(5):
                 break
             search.wait_for_batches(draw.randint(1, 4))
-            before += search.epochs()
+            before += search.seen()
             cluster.remove_node(node, allow_graceful=False)
             removed += 1
             cluster.add_node(num_cpus=1)
@@ -225,7 +258,7 @@ def disk_full(search: Search, before: list[Epoch], notes: dict[str, object], dra
             except OSError:
                 pass
         notes["exit_code"] = search.exit_code(driver)
-        before += search.epochs()
+        before += search.seen()
         subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
         finished = search.finish()
         shutil.copytree(search.run, search.folder / "r", ignore_dangling_symlinks=True)
@@ -243,7 +276,7 @@ def moved(search: Search, before: list[Epoch], notes: dict[str, object], draw: r
     driver.kill()
     driver.wait()
     seconds_until_gone(driver.pid)
-    before += search.epochs()
+    before += search.seen()
     (search.folder / "elsewhere").mkdir()
     search.run.rename(search.folder / "elsewhere" / "moved")
     search.name = "elsewhere/moved"
@@ -263,7 +296,7 @@ def clock_jumps(search: Search, before: list[Epoch], notes: dict[str, object], d
     driver, jumps = search.start(), 0
     for shift in ("-3600", "+172800"):
         if search.wait_for_epochs(4):
-            before += search.epochs()
+            before += search.seen()
             clock.write_text(shift)
             jumps += 1
     return jumps, search.exit_code(driver) == 0
@@ -277,9 +310,11 @@ def torn_lines(search: Search, before: list[Epoch], notes: dict[str, object], dr
     driver.kill()
     driver.wait()
     seconds_until_gone(driver.pid)
-    before += search.epochs()
-    files = [search.run / "epochs.jsonl", search.run / "study.journal"] if isinstance(search, Ours) else []
-    files = [file for file in files or [*search.run.glob("*/result.json"), *search.run.glob("*.json")] if file.exists()]
+    before += search.seen()
+    if isinstance(search, Ours):
+        files = [search.run / "epochs.jsonl", search.run / "study.journal"]
+    else:  # Tune writes its snapshots whole; these two grow
+        files = [*search.run.glob("*/result.json"), *search.run.glob("*/progress.csv")]
     for file in files:
         last = file.read_bytes().rstrip(b"\n").rpartition(b"\n")[2]
         with file.open("ab") as lines:
@@ -310,15 +345,31 @@ def main() -> None:
     parser.add_argument("--faults", default=",".join(FAULTS))
     parser.add_argument("--only", choices=list(CONTENDERS))
     parser.add_argument("--tries", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after them")
+    parser.add_argument("--folder", type=Path, help="kept, so that the same command goes on with what was cut short")
     asked = parser.parse_args()
+    global _deadline
+    _deadline = time.monotonic() + 60 * asked.minutes
     for fault in asked.faults.split(","):
         for contender in [asked.only] if asked.only else CONTENDERS:
             for attempt in range(asked.tries):
-                folder = Path(tempfile.mkdtemp(prefix="winnow-reliability-"))
-                loss = measure(fault, contender, folder / "search", seed=attempt)
+                name = f"{fault}-{contender}-{attempt}"
+                if asked.folder and (asked.folder / name / "measured").exists():
+                    continue
+                folder = (asked.folder or Path(tempfile.mkdtemp(prefix="winnow-reliability-"))) / name
+                if not fault.startswith("kills"):  # the others begin anew
+                    shutil.rmtree(folder, ignore_errors=True)
+                try:
+                    _check_time()
+                    loss = measure(fault, contender, folder.resolve(), seed=attempt)
+                except Unfinished:
+                    print(f"{name}: to be gone on with", flush=True)
+                    return
                 print(json.dumps(asdict(loss)), flush=True)
                 _store(asdict(loss))
-                shutil.rmtree(folder, ignore_errors=True)
+                (folder / "measured").touch()
+                if not asked.folder:
+                    shutil.rmtree(folder.parent, ignore_errors=True)
 
 
 def _store(loss: dict[str, object]) -> None:

@@ -6,9 +6,13 @@ Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted (state kept).
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -38,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from spaces.errors import InputError
 
     try:
-        code = cli.main(args=arguments, prog_name="winnow", standalone_mode=False)
+        with _sigterm_like_ctrl_c():
+            code = cli.main(args=arguments, prog_name="winnow", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else DONE)
     except click.ClickException as error:
         error.show()
@@ -52,6 +57,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
+
+
+@contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """As Slurm and `kill` send it. A search has a handler of its own while trials run."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
