@@ -6,13 +6,9 @@ Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted (state kept).
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -33,6 +29,7 @@ from search.options import (
     space_options,
 )
 from search.plan_command import plan
+from search.signals import sigterm_like_ctrl_c
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -42,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from spaces.errors import InputError
 
     try:
-        with _sigterm_like_ctrl_c():
+        with sigterm_like_ctrl_c():
             code = cli.main(args=arguments, prog_name="winnow", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else DONE)
     except click.ClickException as error:
@@ -57,23 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
-
-
-@contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
-    """As Slurm and `kill` send it. A search has a handler of its own while trials run."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
