@@ -20,6 +20,7 @@ from search.folder import read_json_lines
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE = 300.0  # seconds, for anything awaited: on a loaded machine a start takes a minute
+NUM_STARTS = 6
 BAD_INPUT = 2  # an exit code: a driver that cannot even start would look like one that a fault has hurt
 BATCHES_PER_EPOCH = math.ceil(NUM_TRAIN / BATCH_SIZE)
 
@@ -80,7 +81,7 @@ class Search:
         assert self.driver is not None
         goal, deadline = len(self.seen()) + more, time.monotonic() + PATIENCE
         while len(self.seen()) < goal:
-            if self.driver.poll() == BAD_INPUT and not self.epochs():
+            if self.driver.poll() == BAD_INPUT and not self.run.exists():
                 raise RuntimeError((self.folder / "log.txt").read_text())
             if self.driver.poll() is not None or time.monotonic() > deadline:
                 return False
@@ -99,8 +100,8 @@ class Search:
             time.sleep(0.01)
 
     def finish(self) -> bool:
-        """Resume until it ends by itself; False if it does not in three starts."""
-        return any(self.exit_code(self.start()) == 0 for _ in range(3))
+        """Resume until it ends by itself; False if it does not in so many starts, of which some fail on a busy machine."""
+        return any(self.exit_code(self.start()) == 0 for _ in range(NUM_STARTS))
 
     def exit_code(self, driver: subprocess.Popen[bytes]) -> int | None:
         """None where it hangs; it is killed then."""

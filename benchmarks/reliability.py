@@ -28,7 +28,7 @@ from typing import Any
 from filelock import FileLock
 
 from benchmarks.faulty import TRIALS
-from benchmarks.faulty_search import BATCHES_PER_EPOCH, CONTENDERS, Epoch, Ours, Search
+from benchmarks.faulty_search import BATCHES_PER_EPOCH, CONTENDERS, NUM_STARTS, Epoch, Ours, Search
 from benchmarks.processes import members, seconds_until_gone, workers
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -107,9 +107,11 @@ def kills(search: Search, before: list[Epoch], notes: dict[str, object], draw: r
             time.sleep(moments[done["kills"]] * SLOW_BATCH * BATCHES_PER_EPOCH)
         else:
             time.sleep(moments[done["kills"]] * 15)
-        if driver.poll() is not None:
+        if driver.poll() == 0:
             notes["ended_after_kills"] = done["kills"]  # the others would hit a search that is over
             break
+        if driver.poll() is not None:
+            continue  # Ray did not start, as it happens on a busy machine
         driver.kill()
         driver.wait()
         # What the last start wrote may not be rewritten by the next: all that was ever on disk is kept for comparison.
@@ -180,9 +182,7 @@ def _signalled(
     *signals: signal.Signals,
     to_all: bool = False,
 ) -> tuple[int, bool]:
-    driver = search.start()
-    search.wait_for_epochs(4)
-    search.wait_for_batches(draw.randint(1, 4))
+    driver = _within_an_epoch(search, draw, 4)
     began = time.monotonic()
     for number in signals:
         if number == signal.SIGINT:
@@ -199,11 +199,21 @@ def _signalled(
     return 1, search.finish()
 
 
+def _within_an_epoch(search: Search, draw: random.Random, epochs: int) -> subprocess.Popen[bytes]:
+    """Start the search; returns when so many epochs have been written, within one that runs."""
+    for _ in range(NUM_STARTS):
+        driver = search.start()
+        if search.wait_for_epochs(epochs):
+            search.wait_for_batches(draw.randint(1, 4))
+            return driver
+    raise RuntimeError("the search does not start, so this fault would hit nothing")
+
+
 def worker_kill(search: Search, before: list[Epoch], notes: dict[str, object], draw: random.Random) -> tuple[int, bool]:
     """Three times a training worker is killed."""
-    driver, killed = search.start(), 0
+    driver, killed = _within_an_epoch(search, draw, 2), 0
     for _ in range(3):
-        if not search.wait_for_epochs(4):
+        if killed and not search.wait_for_epochs(4):
             break
         search.wait_for_batches(draw.randint(1, 4))
         if found := workers(driver.pid):
@@ -227,9 +237,9 @@ def node_removed(
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         search.address = cluster.address
-        driver, removed = search.start(), 0
+        driver, removed = _within_an_epoch(search, draw, 4), 0
         for node in nodes:
-            if not search.wait_for_epochs(5):
+            if removed and not search.wait_for_epochs(5):
                 break
             search.wait_for_batches(draw.randint(1, 4))
             before += search.seen()
@@ -248,8 +258,7 @@ def disk_full(search: Search, before: list[Epoch], notes: dict[str, object], dra
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], check=True)
     search.name = "disk/r"
     try:
-        driver = search.start()
-        search.wait_for_epochs(3)
+        driver = _within_an_epoch(search, draw, 3)
         with (disk / "other-people").open("wb") as file:  # somebody else fills it
             try:
                 while True:
@@ -270,9 +279,7 @@ def disk_full(search: Search, before: list[Epoch], notes: dict[str, object], dra
 
 def moved(search: Search, before: list[Epoch], notes: dict[str, object], draw: random.Random) -> tuple[int, bool]:
     """Killed, moved to another folder, resumed there."""
-    driver = search.start()
-    search.wait_for_epochs(6)
-    search.wait_for_batches(draw.randint(1, 4))
+    driver = _within_an_epoch(search, draw, 6)
     driver.kill()
     driver.wait()
     seconds_until_gone(driver.pid)
@@ -293,9 +300,9 @@ def clock_jumps(search: Search, before: list[Epoch], notes: dict[str, object], d
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    driver, jumps = search.start(), 0
+    driver, jumps = _within_an_epoch(search, draw, 4), 0
     for shift in ("-3600", "+172800"):
-        if search.wait_for_epochs(4):
+        if not jumps or search.wait_for_epochs(4):
             before += search.seen()
             clock.write_text(shift)
             jumps += 1
@@ -304,9 +311,7 @@ def clock_jumps(search: Search, before: list[Epoch], notes: dict[str, object], d
 
 def torn_lines(search: Search, before: list[Epoch], notes: dict[str, object], draw: random.Random) -> tuple[int, bool]:
     """Killed; then every file that grows by lines ends within a line, as after a power cut."""
-    driver = search.start()
-    search.wait_for_epochs(6)
-    search.wait_for_batches(draw.randint(1, 4))
+    driver = _within_an_epoch(search, draw, 6)
     driver.kill()
     driver.wait()
     seconds_until_gone(driver.pid)

@@ -69,6 +69,13 @@ def ray_session(
         if address is None:
             raise
         raise InputError(f"--address {address}: cannot join the cluster: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # A bare one: Ray gives its own servers 30 s to start, which cannot be changed (Ray 2.60).
+        raise InputError(
+            f"Ray did not start on this machine, which may be too busy now; nothing is lost, try again ({error})"
+        ) from error
     if on_sigterm is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)
     try:
