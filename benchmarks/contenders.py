@@ -203,6 +203,7 @@ CONTENDERS: dict[str, Callable[[int], Contender]] = {
     "stock Ray": StockRay,
     "Optuna Hyperband": OptunaHyperband,
     "TPE + ASHA": lambda seed: Winnow(seed, "tpe"),
+    "GP": lambda seed: Winnow(seed, "gp", reduction_factor=None),
     "GP + ASHA": lambda seed: Winnow(seed, "gp"),
     "QMC + ASHA": lambda seed: Winnow(seed, "qmc"),
     "forecast + ASHA": lambda seed: Winnow(seed, "forecast"),

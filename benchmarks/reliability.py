@@ -90,7 +90,7 @@ def measure(fault: str, contender: str, folder: Path, seed: int) -> Loss:
 
 
 def kills(search: Search, before: list[Epoch], notes: dict[str, object], draw: random.Random) -> tuple[int, bool]:
-    """The driver is killed 20 times, by turns at any moment of a start, and within an epoch's time of its first epoch.
+    """The driver is killed 20 times (`--kills`), by turns at any moment of a start, and within an epoch's time of its first epoch.
 
     Epochs of 2.5 s, so that 20 kills fit into one search. What was done is kept in the search's folder: with too little time left it
     is gone on with where `Unfinished` left it.
@@ -99,7 +99,7 @@ def kills(search: Search, before: list[Epoch], notes: dict[str, object], draw: r
     progress = search.folder / "kills.json"
     done: dict[str, Any] = json.loads(progress.read_text()) if progress.exists() else {"kills": 0, "epochs": []}
     moments = [draw.random() for _ in range(NUM_KILLS)]
-    while done["kills"] < NUM_KILLS:
+    while done["kills"] < _num_kills:
         _check_time()
         driver = search.start()
         if done["kills"] % 2:
@@ -146,6 +146,7 @@ def _check_time() -> None:
 
 
 _deadline = math.inf
+_num_kills = NUM_KILLS
 
 
 def kill_and_look(
@@ -352,8 +353,10 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after them")
     parser.add_argument("--folder", type=Path, help="kept, so that the same command goes on with what was cut short")
+    parser.add_argument("--kills", type=int, default=NUM_KILLS, help="of the loops, at most")
     asked = parser.parse_args()
-    global _deadline
+    global _deadline, _num_kills
+    _num_kills = asked.kills
     _deadline = time.monotonic() + 60 * asked.minutes
     for fault in asked.faults.split(","):
         for contender in [asked.only] if asked.only else CONTENDERS:
