@@ -84,10 +84,10 @@ def search(
     with workers(view, devices, address, [space], num_trials, [data], place, measure) as (_, plan, [shared]):
         study = _study(space, settings, described, source, plan) | {"log": list(log)}
         study["storage"] = storage and join(storage, f"{name or space.name}-{uuid4().hex[:8]}")
-        folder = create(runs_dir, name, space.name, study | ({"warm_start": warm.facts} if warm else {}))
+        if warm is not None:
+            study["warm_start"] = warm.facts
+        folder = create(runs_dir, name, space.name, study, warm.lines if warm else ())
         with folder.locked():
-            if warm is not None:
-                warm.write(folder)
             return folder, _run(folder, space, settings, shared, data.image_shape, plan, view, log)
 
 
