@@ -43,6 +43,13 @@ def test_the_packing_with_the_most_images_per_second_that_fits(rates, largest_mb
     assert f"1: {rates[1]:,.0f} images/s" in packing.explanation
 
 
+def test_memory_without_a_gpu_is_said_to_be_estimated():
+    levels = [Level(1, 900.0, 800.0), Level(2, None, 1600.0, "would need 1,600 MB")]
+    packing = choose(levels, 1_000.0, estimated=True)
+    assert packing.at_once == 1
+    assert "the largest model is estimated to take 800 MB of the machine's 1,000" in packing.explanation
+
+
 def test_a_level_that_could_not_be_measured_is_not_chosen():
     levels = [Level(1, 900.0, 0.0), Level(2, None, 0.0, "CUDA out of memory"), Level(4, 1000.0, 0.0)]
     assert choose(levels, None).at_once == 4
