@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 LEVELS = (1, 2, 4, 8)
 SECONDS = 3.0  # of each level
-CONTEXT_MB = 600.0  # of a process beside its tensors: CUDA's context and libraries on a GPU, Python, Ray and torch elsewhere
+CONTEXT_MB = (
+    600.0  # of a process beside its tensors: CUDA's context and libraries on a GPU, Python, Ray and torch elsewhere
+)
 USABLE = 0.92  # of a GPU's memory, or of a machine's
 WORTH = 1.02  # a smaller gain in throughput is noise, and fewer trials at once let the sampler learn sooner
 PATIENCE_SECONDS = 300.0

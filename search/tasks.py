@@ -20,9 +20,9 @@ def run_tasks(
     """
     from search.training.ranks import RankLost
 
-    task = ray.remote(
-        max_retries=3, retry_exceptions=[RankLost], num_cpus=resources["cpu"], num_gpus=resources["gpu"]
-    )(function)
+    task = ray.remote(max_retries=3, retry_exceptions=[RankLost], num_cpus=resources["cpu"], num_gpus=resources["gpu"])(
+        function
+    )
     waiting = {task.remote(*arguments): item for item, arguments in items}
     try:
         while waiting:

@@ -64,4 +64,5 @@ def _end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*(int(word) for word in sys.argv[1:5]), sys.argv[5], int(sys.argv[6]))
+    of_pipe, of_rank, num_ranks, of_store = (int(word) for word in sys.argv[1:5])
+    main(of_pipe, of_rank, num_ranks, of_store, sys.argv[5], int(sys.argv[6]))
