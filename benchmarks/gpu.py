@@ -9,7 +9,7 @@
    Adam, cudnn.benchmark), and Winnow's. Each is timed from the read images to its last epoch's validation accuracy, after one
    epoch that is not counted.
 2. 1, 2, 4 and 8 trainings at once, each in a process of its own: images per second together, memory of a training, memory of the device.
-   What `--trials-per-gpu auto` would choose follows from it by its own rule (search/packing.py).
+   "chosen" is what `--trials-per-gpu auto` makes of such figures (search/packing.py).
 3. `winnow run cifar10-cnn` with everything left to Winnow, `--trials-per-gpu auto` included.
 
 CIFAR-10 is read from `--data` (Parquet); without it images of the same shape are made up, which train as fast but mean nothing. Prints
@@ -48,6 +48,7 @@ from spaces.schema import Config
 from spaces.space import Space
 
 RESULTS = Path(__file__).resolve().parent / "results"
+PARTS = ("loops", "packing", "winnow_run")
 STAGES = {"small": (32, 64, 128), "middle": (64, 128, 256, 256), "large": (64, 128, 256, 512)}
 BATCH_SIZE = 256
 NUM_IMAGES = 20_000  # more would only make the DataLoader's epochs longer
@@ -64,6 +65,7 @@ def main() -> None:
         "--quick", action="store_true", help="few images, small networks, two at once: only to see it run"
     )
     parser.add_argument("--no-ray", action="store_true", help="without the third part")
+    parser.add_argument("--only", choices=PARTS, help="one part alone")
     parser.add_argument("--minutes", type=float, default=7.5, help="the third part gets what the others leave of it")
     parser.add_argument("--output", type=Path, default=RESULTS)
     asked = parser.parse_args()
@@ -86,6 +88,8 @@ class Benchmark:
         self.images = write_images(folder / "images.npz", asked.data, 600 if asked.quick else NUM_IMAGES)
         self.seconds = 0.2 if asked.quick else 2.0  # of one timed training, about
         self.repeats = 1 if asked.quick else 3
+        self.threads = 1 if asked.quick else available_cpus()
+        torch.set_num_threads(self.threads)
         self.raw: dict[str, Any] = {
             "options": {"device": asked.device, "quick": asked.quick},
             "images": self.images,
@@ -100,10 +104,11 @@ class Benchmark:
         print(f"{self.raw['device']}, torch {torch.__version__}, {available_cpus()} CPUs; {self.images}", flush=True)
         if self.asked.quick:
             print("**--quick: this shows that the script runs; the figures mean nothing**")
-        for name, part in (("loops", self.loops), ("packing", self.packing), ("winnow_run", self.winnow_run)):
-            if name == "winnow_run" and self.asked.no_ray:
+        left_out = {name for name in PARTS if self.asked.only not in (None, name)}
+        for name in PARTS:
+            if name in left_out or (name == "winnow_run" and self.asked.no_ray):
                 continue
-            self.raw[name] = part()
+            self.raw[name] = getattr(self, name)()
             self.raw["minutes"] = round((time.monotonic() - began) / 60, 2)
             stem = f"gpu-{self.asked.device}" + ("-quick" if self.asked.quick else "")
             (self.asked.output / f"{stem}.json").write_text(json.dumps(self.raw, indent=2) + "\n")
@@ -180,7 +185,8 @@ class Benchmark:
             config, data = self.config(size)
             levels, rows = [], []
             for at_once in LEVELS[:2] if self.asked.quick else LEVELS:
-                row = together(config, data, at_once, self.device, 0.2 if self.asked.quick else 2.5)
+                threads, seconds = max(1, self.threads // at_once), 0.2 if self.asked.quick else 2.5
+                row = together(config, data, at_once, self.device, seconds, threads)
                 rows.append({"network": size, "at_once": at_once, **row})
                 rate = row["images_per_second"]
                 needed = at_once * (rows[0]["memory_mb"] + CONTEXT_MB)
@@ -191,7 +197,7 @@ class Benchmark:
                     f"{row['device_mb']:,.0f} |",
                     flush=True,
                 )
-            print(f"\n{size}: {choose(levels, memory_mb).explanation}\n", flush=True)
+            print(f"| {size} | chosen: {choose(levels, memory_mb).at_once} | | | | |", flush=True)
             found += rows
         return found
 
@@ -258,11 +264,12 @@ def write_images(path: Path, folder: Path | None, num: int) -> str:
     return f"{len(train[1]):,} training images, {'CIFAR-10' if folder else 'made up'}"
 
 
-def together(config: Config, data: ImageData, at_once: int, device: torch.device, seconds: float) -> dict[str, Any]:
+def together(
+    config: Config, data: ImageData, at_once: int, device: torch.device, seconds: float, threads: int
+) -> dict[str, Any]:
     """So many processes train `config` at the same time, with what `winnow` measures with."""
     context = torch.multiprocessing.get_context("spawn")
     gate, answers = context.Barrier(at_once), context.Queue()
-    threads = max(1, available_cpus() // at_once)
     processes = [
         context.Process(target=train_beside_others, args=(config, data, device, seconds, threads, gate, answers))
         for _ in range(at_once)

@@ -225,7 +225,7 @@ def _run(
         view.step(plan.explanation)
         try:
             resources = Resources(plan.cpus_per_trial, plan.gpus_per_trial)
-            outcome = run_search(ledger, data, _job(folder, plan, settings), resources, view.message)
+            outcome = run_search(ledger, data, _job(folder, plan, settings), resources, plan.concurrent, view.message)
             if ledger.exhausted:
                 view.step(f"the space holds no further config: all {ledger.num_asked} trials that there are were tried")
             return outcome
