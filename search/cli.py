@@ -29,6 +29,7 @@ from search.options import (
     space_options,
 )
 from search.plan_command import plan
+from search.signals import sigterm_like_ctrl_c
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -38,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from spaces.errors import InputError
 
     try:
-        code = cli.main(args=arguments, prog_name="winnow", standalone_mode=False)
+        with sigterm_like_ctrl_c():
+            code = cli.main(args=arguments, prog_name="winnow", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else DONE)
     except click.ClickException as error:
         error.show()

@@ -85,10 +85,10 @@ def search(
     with workers(view, devices, address, [space], num_trials, [data], place, measure) as (_, plan, [shared]):
         study = _study(space, settings, described, source, plan, command) | {"log": list(log)}
         study["storage"] = storage and join(storage, f"{name or space.name}-{uuid4().hex[:8]}")
-        folder = create(runs_dir, name, space.name, study | ({"warm_start": warm.facts} if warm else {}))
+        if warm is not None:
+            study["warm_start"] = warm.facts
+        folder = create(runs_dir, name, space.name, study, warm.lines if warm else ())
         with folder.locked():
-            if warm is not None:
-                warm.write(folder)
             return folder, _run(folder, space, settings, shared, data.image_shape, plan, view, log)
 
 
@@ -131,7 +131,7 @@ def resume(
         if wishes.changes_space or wishes.max_epochs:
             check(space, data.image_shape)
             check_models(space, data)
-        num_trials, known = settings.num_trials, trials_per_gpu(study)
+        num_trials, known = settings.num_trials, gpus_per_trial(study)
         place = folder.shared
         with workers(view, devices, address, [space], num_trials, [data], place, recorded=known) as (_, plan, [shared]):
             with _write_errors(folder):
@@ -165,7 +165,7 @@ def retrain(
         baseline = space.config(space.baseline).model_dump(mode="json") if space.baseline else None
         candidates = choose_candidates(folder, space, settings, baseline)
         data = load_data(space, source or Source(Path(study["data_dir"])))
-        num_trainings, known = len(candidates) * settings.retrain.seeds, trials_per_gpu(study)
+        num_trainings, known = len(candidates) * settings.retrain.seeds, gpus_per_trial(study)
         place = folder.shared
         with workers(view, devices, address, [space], num_trainings, [data], place, recorded=known) as (
             ray,
@@ -237,7 +237,7 @@ def _run(
         view.step(plan.explanation)
         try:
             resources = Resources(plan.cpus_per_trial, plan.gpus_per_trial)
-            outcome = run_search(ledger, data, _job(folder, plan, settings), resources, view.message)
+            outcome = run_search(ledger, data, _job(folder, plan, settings), resources, plan.concurrent, view.message)
             if ledger.exhausted:
                 view.step(f"the space holds no further config: all {ledger.num_asked} trials that there are were tried")
             return outcome
@@ -255,6 +255,7 @@ def _job(folder: RunFolder, plan: Plan, settings: Settings) -> Any:
         seed=settings.seed,
         cpus=plan.cpus_per_trial,
         gpus=plan.gpus_per_trial,
+        ranks=plan.ranks,
     )
 
 
@@ -269,10 +270,9 @@ def packing_of(ray: Any, space: Space, data: ImageData, seed: int, say: Callable
     return measure
 
 
-def trials_per_gpu(study: dict[str, Any]) -> int | None:
-    """How many trials an earlier start of this run packed on a GPU."""
-    found = (study.get("devices") or {}).get("trials_per_gpu")
-    return None if found is None else int(found)
+def gpus_per_trial(study: dict[str, Any]) -> float | None:
+    """What an earlier start of this run gave each trial, where it had GPUs: measured or asked for."""
+    return (study.get("devices") or {}).get("gpus_per_trial") or None
 
 
 def _warm_start(old_run: str, space: Space, settings: Settings, data: dict[str, Any], view: View) -> WarmStart:
