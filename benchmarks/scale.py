@@ -82,7 +82,7 @@ def measure(folder: RunFolder, options: argparse.Namespace) -> dict[str, Any]:
 def simulate(ledger: Ledger, num_slots: int, num_epochs: int) -> tuple[list[dict[str, Any]], int]:
     """Costs since the mark before, and the number of results. Slots ask in the order in which simulated time frees them."""
     brakes = Brakes(ledger, print)
-    searcher, scheduler = StudySearcher(ledger, brakes), LedgerScheduler(ledger, brakes)
+    searcher, scheduler = StudySearcher(ledger, brakes, num_slots), LedgerScheduler(ledger, brakes)
     rng = random.Random(0)
     ends: list[tuple[float, int, Any, int]] = []  # (simulated time, tie breaker, Tune's trial, epoch)
     asks: list[float] = []

@@ -100,7 +100,10 @@ def prepare(case: str, options: argparse.Namespace) -> tuple[Config, ImageData]:
     return space.example(), load_data(space, Source(Path()))
 
 
-def usual(config: Config, data: ImageData, seed: int, device: torch.device) -> tuple[float, float, int]:
+def usual(
+    config: Config, data: ImageData, seed: int, device: torch.device, num_workers: int = 0
+) -> tuple[float, float, int]:
+    """(seconds, validation accuracy at the end, training images)"""
     parts = split(data, config.data.validation, config.data.stratified, 0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "data.npz")
@@ -114,7 +117,8 @@ def usual(config: Config, data: ImageData, seed: int, device: torch.device) -> t
         torch.manual_seed(seed)
         accuracies: list[float] = []
         started = time.perf_counter()
-        common.train(config.model_dump(mode="json"), path, lambda epoch, accuracy: accuracies.append(accuracy), device)
+        raw = config.model_dump(mode="json")
+        common.train(raw, path, lambda epoch, accuracy: accuracies.append(accuracy), device, num_workers)
         return time.perf_counter() - started, accuracies[-1], len(parts.train_index)
 
 

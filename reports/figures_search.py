@@ -39,7 +39,7 @@ def learning_curves(run: RunData) -> list[Figure]:
         return []
     caption = (
         "One line per trial. Dotted lines are the rungs at which trials are judged; a cross marks where one was stopped. "
-        "Where the worst values would press the others together, the axis leaves them out: a double click shows all. "
+        "Where the worst values would press the others together, the axis leaves them out: a button shows all. "
         "Click a name in the legend to hide or show its trials."
     ) + note(sum(map(len, info.curves.values())), info.num_trials, f"the {NUM_BEST} best trials")
     return [Figure("learning-curves", "Learning curves", caption, _draw_curves(run, info))]

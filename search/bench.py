@@ -63,6 +63,7 @@ def bench_recipes(
 
     InputError for everything that can be refused before the first training.
     """
+    devices.check_one_gpu("winnow bench-recipes")
     recipes = {name: catalog.load(name, overrides) for name in choose(patterns)}
     address = resolved(address)
     _make_folder(output)

@@ -173,6 +173,18 @@ def report(run: str) -> int:
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --output.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all CPUs]")
+@click.option(
+    "--fit-validation",
+    is_flag=True,
+    help="Train on the validation images too, as when a winner is retrained; then nothing selects, and the last epoch counts.",
+)
+@click.option(
+    "--micro-batches",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Pieces in which a batch goes through the network: less memory.",
+)
 @data_options
 def train(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Train one recipe (a space with nothing left open), without Ray, and test it once."""
@@ -190,6 +202,8 @@ def train(space: str, overrides: tuple[str, ...], **options: Any) -> int:
         threads=options["threads"],
         source=source,
         console=_console(),
+        fit_validation=options["fit_validation"],
+        micro_batches=options["micro_batches"],
     )
     return DONE
 

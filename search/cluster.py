@@ -73,7 +73,7 @@ def plan_on_cluster(
     num_trials: int,
     address: str,
     measure: Measure | None = None,
-    recorded: int | None = None,
+    recorded: float | None = None,
 ) -> tuple[Plan, bool]:
     """The plan for what the cluster has or may grow to, and whether it has to grow for it.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from search.allocation import Inventory, gpus_here, inventory
@@ -32,6 +32,13 @@ class Devices:
         if self.trials_per_gpu is not None and self.gpus_per_trial is not None:
             raise InputError("--trials-per-gpu and --gpus-per-trial say the same thing twice; give one of them")
 
+    def check_one_gpu(self, command: str) -> None:
+        """For commands whose trainings know no ranks."""
+        if (self.gpus_per_trial or 0) > 1:
+            raise InputError(
+                f"--gpus-per-trial {self.gpus_per_trial:g}: {command} trains on one GPU; use 1, or a fraction of one"
+            )
+
     def check_here(self) -> None:
         """Before Ray is started on this machine (not for a cluster's address): no more than it has."""
         if self.num_gpus and self.device != "cpu" and self.num_gpus > (there := gpus_here()):
@@ -51,6 +58,8 @@ class Plan:
     threads: int
     explanation: str
     trials_per_gpu: int | None = None
+    ranks: int = 1
+    """Processes that train one trial, with a GPU each."""
 
     @property
     def per_trial(self) -> dict[str, float]:
@@ -58,20 +67,25 @@ class Plan:
 
 
 def plan_resources(
-    ray: Any, devices: Devices, num_trials: int, measure: Measure | None = None, recorded: int | None = None
+    ray: Any, devices: Devices, num_trials: int, measure: Measure | None = None, recorded: float | None = None
 ) -> Plan:
     """Share out what Ray has. InputError where more is asked for than there is now, or ever will be.
 
-    `measure` is called where `auto` leaves the packing open; without it, `recorded` trials share a GPU (an earlier
-    start's measurement), or one has it alone.
+    `measure` is called where `auto` leaves the packing open; without it, a trial gets `recorded` GPUs (as in an earlier
+    start), or one alone.
     """
     return share_out(inventory(ray), devices, num_trials, measure, recorded)
 
 
 def share_out(
-    have: Inventory, devices: Devices, num_trials: int, measure: Measure | None = None, recorded: int | None = None
+    have: Inventory, devices: Devices, num_trials: int, measure: Measure | None = None, recorded: float | None = None
 ) -> Plan:
-    """The same for a known inventory."""
+    """The same for a known inventory.
+
+    `--device cpu --num-gpus 4 --gpus-per-trial 2` keeps declared GPUs for each trial, which trains on the CPU: to try it without any.
+    """
+    if devices.device == "cpu" and devices.gpus_per_trial and devices.num_gpus:
+        return replace(share_out(have, replace(devices, device="cuda"), num_trials), device="cpu")
     device = _choose_device(devices, have)
     if device == "cuda":
         return _on_gpus(have, devices, num_trials, measure, recorded)
@@ -133,16 +147,23 @@ def _largest_node(have: Inventory) -> str:
 # --- with GPUs --------------------------------------------------------------------------------------------------------
 
 
-def _on_gpus(have: Inventory, devices: Devices, num_trials: int, measure: Measure | None, recorded: int | None) -> Plan:
+def _on_gpus(
+    have: Inventory, devices: Devices, num_trials: int, measure: Measure | None, recorded: float | None
+) -> Plan:
     num_gpus, cpus_per_gpu, why = have.num_gpus, have.cpus_per_gpu, ""
+    if (devices.gpus_per_trial or 0) > 1:
+        return _several_gpus_each(have, devices, num_trials)
+    open_yet = devices.gpus_per_trial is None and devices.trials_per_gpu is None
+    if open_yet and (recorded or 0) > 1 and any(gpus >= (recorded or 0) for _, gpus in have.nodes):
+        return _several_gpus_each(have, replace(devices, gpus_per_trial=recorded), num_trials)
     if devices.gpus_per_trial is not None:
-        at_once = _trials_per_gpu(devices.gpus_per_trial, num_gpus)
+        at_once = _trials_per_gpu(devices.gpus_per_trial)
     elif isinstance(devices.trials_per_gpu, int):
         at_once = devices.trials_per_gpu
     elif isinstance(devices.concurrent, int):
         at_once = math.ceil(devices.concurrent / num_gpus)
     elif recorded is not None and devices.trials_per_gpu is None:
-        at_once = recorded
+        at_once = max(1, round(1 / recorded))
     elif measure is not None and have.gpus_now:
         packing = measure("cuda", cpus_per_gpu)
         at_once, why = packing.at_once, f" ({packing.explanation})"
@@ -179,21 +200,49 @@ def _on_gpus(have: Inventory, devices: Devices, num_trials: int, measure: Measur
     return Plan("cuda", concurrent, cpus, fraction_of(at_once), threads, words, at_once)
 
 
+def _several_gpus_each(have: Inventory, devices: Devices, num_trials: int) -> Plan:
+    """Each trial on so many GPUs of one node (search/training/ranks.py)."""
+    asked = devices.gpus_per_trial or 0.0
+    said, of_nodes = f"--gpus-per-trial {asked:g}", [int(gpus) for _, gpus in have.nodes if gpus]
+    if asked != int(asked):
+        raise InputError(f"{said}: above 1 it must be a whole number of GPUs")
+    ranks, most = int(asked), max(of_nodes)
+    if ranks > have.num_gpus:
+        raise InputError(f"{said}: there are {have.num_gpus} GPUs, and there will be no more")
+    if ranks > most:
+        raise InputError(f"{said}: a trial lives on one node, and none has more than {most} GPUs")
+    for gpus in of_nodes:
+        if gpus > ranks and gpus % ranks:
+            fitting = [str(n) for n in range(2, gpus + 1) if gpus % n == 0]
+            raise InputError(
+                f"{said} does not divide the {gpus} GPUs of a node: {gpus % ranks} would stand idle; use {' or '.join(fitting)}"
+            )
+    places = sum(gpus // ranks for gpus in of_nodes)
+    concurrent = devices.concurrent if isinstance(devices.concurrent, int) else max(1, min(places, num_trials))
+    if concurrent > places:
+        raise InputError(
+            f"--concurrent {concurrent}: {have.num_gpus} GPUs, {ranks} for each trial, hold {places} at once"
+        )
+    all_cpus = have.cpus_per_gpu * ranks
+    cpus = float(devices.cpus_per_trial or int(all_cpus) or all_cpus)
+    if cpus > all_cpus + 1e-9:
+        raise InputError(f"--cpus-per-trial {cpus:g}: beside {ranks} GPUs there are {all_cpus:g} CPUs")
+    threads = max(1, int(cpus))
+    words = (
+        f"{concurrent} trial{'s' * (concurrent > 1)} at once, each on {ranks} of {have.num_gpus} GPUs and {cpus:g} CPUs"
+    )
+    return Plan("cuda", concurrent, cpus, float(ranks), threads, words, ranks=ranks)
+
+
 def fraction_of(at_once: int) -> float:
     """A GPU's part for each of so many trials; Ray counts in ten-thousandths, and rounded up they would not fit."""
     return math.floor(10_000 / at_once) / 10_000
 
 
-def _trials_per_gpu(fraction: float, num_gpus: int) -> int:
-    """Of `--gpus-per-trial`; InputError where it does not divide, or is more than there is."""
+def _trials_per_gpu(fraction: float) -> int:
+    """Of a `--gpus-per-trial` up to 1; InputError where it does not divide."""
     if fraction <= 0:
         raise InputError(f"--gpus-per-trial {fraction:g}: must be above 0 on GPUs; or use --device cpu")
-    if fraction > num_gpus:
-        raise InputError(f"--gpus-per-trial {fraction:g}: there are {num_gpus} GPUs, and there will be no more")
-    if fraction > 1:
-        raise InputError(
-            f"--gpus-per-trial {fraction:g}: a trial trains on one GPU, and the others would stand idle; use 1, or a fraction of one"
-        )
     parts = 1 / fraction
     if abs(parts - round(parts)) > 0.05:
         below = math.floor(parts)

@@ -174,7 +174,7 @@ def read_study(path: Path) -> dict[str, Any]:
         raise InputError(f"{file}: not the study.yaml of a Winnow run (no `space` in it)")
     if study.get("schema_version", 0) > SCHEMA_VERSION:
         raise InputError(
-            f"{file}: written by a newer Winnow (schema_version {study['schema_version']}; this one reads up to {SCHEMA_VERSION})"
+            f"{file}: written by a newer Winnow (schema_version {study['schema_version']}; this one reads up to {SCHEMA_VERSION}); upgrade winnow-search"
         )
     return study
 

@@ -59,6 +59,16 @@ def largest_config(space: Space, data: ImageData) -> Config:
     return search.best
 
 
+def estimated_mb(config: Config, data: ImageData) -> float:
+    """`estimate_memory_mb` of one config on these images."""
+    return _estimate(config, summarize(config.model, data.image_shape, data.num_classes))
+
+
+def _estimate(config: Config, summary: Summary) -> float:
+    outputs = sum(math.prod(layer.output_shape) for layer in summary.layers)
+    return estimate_memory_mb(config, summary.num_parameters, outputs)
+
+
 class _Ascent:
     def __init__(self, space: Space, data: ImageData) -> None:
         self.space = space
@@ -77,8 +87,7 @@ class _Ascent:
         summary = self._summary(config)
         if summary is None:
             return False
-        outputs = sum(math.prod(layer.output_shape) for layer in summary.layers)
-        if (mb := estimate_memory_mb(config, summary.num_parameters, outputs)) <= self.best_mb:
+        if (mb := _estimate(config, summary)) <= self.best_mb:
             return False
         self.best, self.best_mb, self._forced = config, mb, dict(self.space.encode(raw))
         return True

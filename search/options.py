@@ -186,7 +186,11 @@ device_options = _together(
         metavar="N|auto",
         help="How many trials share a GPU.  [default: auto, which measures memory and speed]",
     ),
-    click.option("--gpus-per-trial", type=click.FloatRange(min=0), help="The same as a fraction: 0.25, 0.5, 1."),
+    click.option(
+        "--gpus-per-trial",
+        type=click.FloatRange(min=0),
+        help="The same as a fraction: 0.25, 0.5, 1; or several GPUs for each: 2.",
+    ),
     click.option(
         "--num-cpus",
         type=click.IntRange(min=1),
@@ -205,5 +209,5 @@ log_option = click.option(
     "--log",
     multiple=True,
     type=click.Choice(["tensorboard", "mlflow"]),
-    help="Write to TensorBoard or MLflow as well, one run per trial; may be repeated.",
+    help="Write to TensorBoard or MLflow as well, one run per trial and per retraining; may be repeated.",
 )

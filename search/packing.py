@@ -1,7 +1,8 @@
 """How many trials at once train the most images per second: measured for a few seconds, then chosen.
 
 On a GPU the trials share its memory, which nothing in Ray checks, so the space's largest model is stepped once at its largest
-batch first. On a CPU the trials share the cores: two trials with one thread, or one with two?
+batch first. On a CPU the trials share the cores: two trials with one thread, or one with two? There the memory of that model is
+estimated, since a step of it may take half a minute.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from search.provenance import hardware
 from spaces.schema import Config
 from spaces.space import Space
 
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 
 LEVELS = (1, 2, 4, 8)
 SECONDS = 3.0  # of each level
-CONTEXT_MB = 600.0  # of a process on a GPU beside torch's own memory: CUDA's context and its libraries
-USABLE = 0.92  # of a GPU's memory
+CONTEXT_MB = (
+    600.0  # of a process beside its tensors: CUDA's context and libraries on a GPU, Python, Ray and torch elsewhere
+)
+USABLE = 0.92  # of a GPU's memory, or of a machine's
 WORTH = 1.02  # a smaller gain in throughput is noise, and fewer trials at once let the sampler learn sooner
 PATIENCE_SECONDS = 300.0
 
@@ -46,7 +50,7 @@ class Packing:
     explanation: str
 
 
-def choose(levels: Sequence[Level], memory_mb: float | None) -> Packing:
+def choose(levels: Sequence[Level], memory_mb: float | None, estimated: bool = False) -> Packing:
     """The level with the most images per second that fits into `memory_mb` (None: memory is no limit); the first if none was measured."""
     measured = [level for level in levels if level.images_per_second is not None]
     fitting = [level for level in measured if memory_mb is None or level.memory_mb <= USABLE * memory_mb]
@@ -54,10 +58,10 @@ def choose(levels: Sequence[Level], memory_mb: float | None) -> Packing:
     for level in fitting[1:]:
         if (level.images_per_second or 0.0) > WORTH * (best.images_per_second or 0.0):
             best = level
-    return Packing(best.at_once, tuple(levels), _explain(levels, best, memory_mb))
+    return Packing(best.at_once, tuple(levels), _explain(levels, best, memory_mb, estimated))
 
 
-def _explain(levels: Sequence[Level], best: Level, memory_mb: float | None) -> str:
+def _explain(levels: Sequence[Level], best: Level, memory_mb: float | None, estimated: bool) -> str:
     rates = ", ".join(
         f"{level.at_once}: {level.images_per_second:,.0f} images/s"
         if level.images_per_second
@@ -66,7 +70,8 @@ def _explain(levels: Sequence[Level], best: Level, memory_mb: float | None) -> s
     )
     text = f"measured at once {rates}"
     if memory_mb is not None:
-        text += f"; the largest model takes {levels[0].memory_mb:,.0f} MB of the GPU's {memory_mb:,.0f}"
+        takes, whose = ("is estimated to take", "machine") if estimated else ("takes", "GPU")
+        text += f"; the largest model {takes} {levels[0].memory_mb:,.0f} MB of the {whose}'s {memory_mb:,.0f}"
     return f"{text}; chosen: {best.at_once}"
 
 
@@ -74,11 +79,11 @@ def measure_packing(
     ray: Any, space: Space, data: ImageData, device: str, cpus: float, seed: int, say: Callable[[str], None]
 ) -> Packing:
     """Measure on one GPU with `cpus` CPUs beside it, or on `cpus` CPUs of one node, through Ray, and choose."""
-    from search.largest import largest_config, sample_configs
+    from search.largest import estimated_mb, largest_config, sample_configs
 
     on_gpu = device == "cuda"
     say(f"measuring how many trials at once {'a GPU' if on_gpu else 'the CPUs'} should train")
-    typical = _typical(space, data, sample_configs(space, data, 9, seed))
+    typical, largest = _typical(space, data, sample_configs(space, data, 9, seed)), largest_config(space, data)
     shared = ray.put(data)
     group = ray.util.placement_group([{"CPU": cpus, **({"GPU": 1} if on_gpu else {})}])
     try:
@@ -86,17 +91,17 @@ def measure_packing(
             level = Level(1, None, 0.0, "no node was free to measure on")
             return choose([level], None)
         place = Place(ray, group, shared, device, cpus, seed)
-        memory_mb = place.device_memory_mb() if on_gpu else None
-        largest_mb = 0.0
+        memory_mb = place.memory_mb()
+        largest_mb = estimated_mb(largest, data) + CONTEXT_MB
         if on_gpu:
-            found = place.together(largest_config(space, data), 1, seconds=0.0)
+            found = place.together(largest, 1, seconds=0.0)
             if isinstance(found, str):
                 return choose([Level(1, None, 0.0, f"the largest model did not train alone: {found}")], memory_mb)
             largest_mb = found[0].memory_mb + CONTEXT_MB
         levels = [_level(place, typical, n, largest_mb, memory_mb) for n in LEVELS if n <= max(1, cpus)]
     finally:
         ray.util.remove_placement_group(group)
-    return choose(levels, memory_mb)
+    return choose(levels, memory_mb, estimated=not on_gpu)
 
 
 def _typical(space: Space, data: ImageData, configs: Sequence[Config]) -> Config:
@@ -108,9 +113,9 @@ def _typical(space: Space, data: ImageData, configs: Sequence[Config]) -> Config
     return configs[order[len(order) // 2]] if configs else space.example()
 
 
-def _level(place: Place, config: Config, at_once: int, largest_mb: float, memory_mb: float | None) -> Level:
+def _level(place: Place, config: Config, at_once: int, largest_mb: float, memory_mb: float) -> Level:
     needed = at_once * largest_mb
-    if memory_mb is not None and needed > USABLE * memory_mb:
+    if needed > USABLE * memory_mb:
         return Level(at_once, None, needed, f"would need {needed:,.0f} MB")
     found = place.together(config, at_once, SECONDS)
     if isinstance(found, str):
@@ -142,15 +147,17 @@ class Place:
         try:
             found: list[Measured] = self.ray.get(waiting, timeout=PATIENCE_SECONDS)
         except (self.ray.exceptions.RayError, TimeoutError) as error:
+            # Only those that still run: a task that is cancelled while its answer arrives aborts the driver (Ray 2.60).
+            _, running = self.ray.wait(waiting, num_returns=at_once, timeout=0)
+            for reference in running:
+                self.ray.cancel(reference, force=True)
             return str(error).strip().splitlines()[-1]
         finally:
-            for reference in waiting:
-                self.ray.cancel(reference, force=True)
             self.ray.kill(gate)
         return found
 
-    def device_memory_mb(self) -> float:
-        return float(self.ray.get(self._remote(_device_memory_mb, 0, 0.01).remote()))
+    def memory_mb(self) -> float:
+        return float(self.ray.get(self._remote(memory_of, 0, 0.01).remote(self.device)))
 
     def _remote(self, what: Any, cpus: float, gpus: float) -> Any:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -191,7 +198,10 @@ def measure_when_open(
     return measure(config, data, torch.device(device), seed, seconds, wait)
 
 
-def _device_memory_mb() -> float:
+def memory_of(device: str) -> float:
+    """MB of the GPU, or of this machine."""
     import torch
 
-    return torch.cuda.get_device_properties(0).total_memory / 2**20
+    if device == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory / 2**20
+    return float(hardware()["memory_mb"])

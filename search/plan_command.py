@@ -81,6 +81,7 @@ def probe(
     data = load_data(space, source)
     check(space, data.image_shape)
     largest, sampled = largest_config(space, data), sample_configs(space, data, NUM_PROBED, settings.seed)
+    devices.check_one_gpu("the probe of winnow plan")
     if address is None:
         devices.check_here()
     began = time.time()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search import provenance
+from search.allocation import gpus_here
 from search.folder import RunFolder, read_json_lines
 from search.seeds import derive_seed
 from search.study import Assignment
@@ -75,14 +76,15 @@ def rerun(folder: RunFolder, number: int, source: Source | None, device: str | N
     starts = _starts(study, trial)
     device = device or starts[0]["devices"]["device"]
     threads = threads or starts[0]["devices"]["threads"]
-    trained = list(_train_again(folder, study, trial, len(recorded), source, device, threads))
+    ranks = _ranks(starts[0], device)
+    trained = list(_train_again(folder, study, trial, len(recorded), source, device, threads, ranks))
     differences = list(_differences(recorded, trained))
     return Rerun(
         trial=number,
         epochs=min(len(recorded), len(trained)),
         first=differences[0] if differences else None,
         largest=_largest(differences),
-        changed=tuple(dict.fromkeys(_changed(starts, recorded, device, threads))),
+        changed=tuple(dict.fromkeys(_changed(starts, recorded, device, threads, ranks))),
     )
 
 
@@ -91,7 +93,8 @@ def _trial(folder: RunFolder, number: int) -> FrozenTrial:
 
     trials = {trial.number: trial for trial in read_trials(folder.journal)[0]}
     if number not in trials:
-        raise InputError(f"--trial {number}: {folder.path} has the trials 0 to {max(trials, default=-1)}")
+        there_are = f"has the trials 0 to {max(trials)}" if trials else "has no trial yet"
+        raise InputError(f"--trial {number}: {folder.path} {there_are}")
     return trials[number]
 
 
@@ -105,7 +108,14 @@ def _recorded(folder: RunFolder, number: int) -> list[Row]:
 
 
 def _train_again(
-    folder: RunFolder, study: Row, trial: FrozenTrial, epochs: int, source: Source | None, device: str, threads: int
+    folder: RunFolder,
+    study: Row,
+    trial: FrozenTrial,
+    epochs: int,
+    source: Source | None,
+    device: str,
+    threads: int,
+    ranks: int,
 ) -> Iterator[Row]:
     from search.operations import Source, load_data, space_of
     from search.worker import Job, trial_reports
@@ -125,7 +135,7 @@ def _train_again(
         micro_batches=attrs.get("micro_batches", 1),
     )
     with tempfile.TemporaryDirectory(prefix="winnow-rerun-") as checkpoints:
-        for report in trial_reports(asdict(assignment), data, Job(checkpoints, device, threads, seed)):
+        for report in trial_reports(asdict(assignment), data, Job(checkpoints, device, threads, seed, ranks=ranks)):
             if "status" in report:
                 raise InputError(f"trial {trial.number} ended as {report['status']} this time:\n{report['error']}")
             yield report
@@ -166,13 +176,20 @@ def _starts(study: Row, trial: FrozenTrial) -> list[Row]:
     return [record for i, record in enumerate(records) if i == first or (i > first and times[i] <= ended)]
 
 
-def _changed(starts: list[Row], recorded: list[Row], device: str, threads: int) -> Iterator[str]:
+def _ranks(start: Row, device: str) -> int:
+    """The processes that a trial had, each with a GPU; one, where there are not so many GPUs here."""
+    ranks = int(start["devices"].get("ranks", 1))
+    return ranks if device == "cpu" or ranks <= gpus_here() else 1
+
+
+def _changed(starts: list[Row], recorded: list[Row], device: str, threads: int, ranks: int) -> Iterator[str]:
     """Where this is not the place, or not the code, that the trial was trained by."""
     origin = provenance.origin()
     for start in starts:
         facts = [
             ("device", start["devices"]["device"], device),
             ("threads", start["devices"]["threads"], threads),
+            ("GPUs of a trial", start["devices"].get("ranks", 1), ranks),
             *_facts(start.get("versions") or {}, origin["versions"]),
             *_facts(start.get("hardware") or {}, origin["hardware"]),
             ("winnow", start.get("winnow_version"), origin["winnow_version"]),

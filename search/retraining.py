@@ -19,7 +19,7 @@ from search.folder import JsonLines, RunFolder, read_json_lines, write_text
 from search.seeds import derive_seed
 from search.settings import Settings
 from search.tasks import run_tasks
-from search.worker import Job, SharedData, device_name, epoch_figures, is_out_of_memory
+from search.worker import Job, SharedData, device_name, epoch_figures, is_out_of_memory, is_rank_lost
 from spaces.errors import InputError
 from spaces.space import Space
 
@@ -54,8 +54,12 @@ def retrain(
     job: Job,
     resources: dict[str, float],
     listener: Callable[[str], None],
+    tell: Callable[[Candidate, dict[str, Any], list[dict[str, Any]]], None],
 ) -> int:
-    """Train every candidate with every seed that has no line yet; the number of trainings done. In parallel, as Ray tasks."""
+    """Train every candidate with every seed that has no line yet; the number of trainings done. In parallel, as Ray tasks.
+
+    `listener` is given words, `tell` what `retrain_one` returned, once it is written.
+    """
     done = {(line["trial"], line["seed"]) for line in read_json_lines(folder.retrained)}
     seeds = [derive_seed(settings.seed, 2, k) for k in range(settings.retrain.seeds)]
     todo = [(c, seed) for seed in seeds for c in candidates if (c.trial, seed) not in done]
@@ -72,6 +76,7 @@ def retrain(
                 _fetch(folder, result)
                 lines.append(result)
                 num_done += 1
+                tell(candidate, result, curve)
                 listener(f"{candidate.label}, seed {seed}: {_outcome(result)}  [{num_done} of {len(todo)}]")
     finally:
         lines.close()
@@ -90,12 +95,16 @@ def retrain_one(
         "baseline": candidate.rank is None,
         "config": candidate.config,
         "search_value": candidate.search_value,
+        "threads": job.threads,
+        "micro_batches": candidate.micro_batches,
     }
     started = time.monotonic()
     curve: list[dict[str, Any]] = []
     try:
         figures = _train_and_test(data, candidate, seed, job, predictions, curve)
     except Exception as error:
+        if is_rank_lost(error):  # Ray runs the training again
+            raise
         status = "out_of_memory" if is_out_of_memory(error) else "failed"
         figures = {"status": status, "error": traceback.format_exc(limit=-8)}
     wall_seconds = round(time.monotonic() - started, 3)
@@ -198,14 +207,18 @@ def _train_and_test(
     from search.training.checkpoint import save
     from search.training.loop import train
     from search.training.pipeline import DeviceData
+    from search.training.ranks import Task, team_of
     from spaces.schema import Config
 
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(job.threads_of_a_rank)
     device = torch.device(job.device)
     config = Config.model_validate(candidate.config)
     on_device = DeviceData.build(data, config.data, device, job.seed, use="retrain")
+    team, pieces = team_of(job.ranks, device, job.threads_of_a_rank), candidate.micro_batches
+    if team is not None:
+        team.begin(data, Task(config, job.seed, "retrain", seed, None, pieces))
     result = None
-    for result in train(config, on_device, device, seed, micro_batches=candidate.micro_batches):
+    for result in train(config, on_device, device, seed, micro_batches=pieces, team=team):
         curve.append(
             {
                 "phase": "retrain",

@@ -16,9 +16,13 @@ def run_tasks(
 ) -> Generator[tuple[Item, Any], None, None]:
     """(item, `function(*arguments)`) of every (item, arguments), in the order in which they end.
 
-    A task whose node is lost runs again, up to three times. What still runs when the generator is closed is cancelled.
+    A task whose node is lost runs again, up to three times, as does one that lost a rank. What still runs when the generator is closed is cancelled.
     """
-    task = ray.remote(max_retries=3, num_cpus=resources["cpu"], num_gpus=resources["gpu"])(function)
+    from search.training.ranks import RankLost
+
+    task = ray.remote(max_retries=3, retry_exceptions=[RankLost], num_cpus=resources["cpu"], num_gpus=resources["gpu"])(
+        function
+    )
     waiting = {task.remote(*arguments): item for item, arguments in items}
     try:
         while waiting:

@@ -7,6 +7,7 @@ study's trial, and the trainable finds its own checkpoint by that number.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import tempfile
@@ -55,20 +56,24 @@ class Outcome:
     at_once: bool = False
 
 
-def run_search(ledger: Ledger, data: SharedData, job: Job, resources: Resources, say: Callable[[str], None]) -> Outcome:
-    """Run trials until the ledger has no more, the time budget is over, or a signal asks to stop.
+def run_search(
+    ledger: Ledger, data: SharedData, job: Job, resources: Resources, concurrent: int, say: Callable[[str], None]
+) -> Outcome:
+    """Run trials, `concurrent` at once, until the ledger has no more, the time budget is over, or a signal asks to stop.
 
     `say` gets a line for each worker that is lost. A failure to write (a full disk) ends the search and is raised again once
     Tune has let go of the workers.
     """
     brakes = Brakes(ledger, say)
     storage = tempfile.mkdtemp(prefix="winnow-tune-")  # what Tune insists on writing; of no use to anyone
+    # By default one trial at a time may wait for its worker, so hundreds of workers would be started one after the other.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     trainable = tune.with_resources(tune.with_parameters(run_trial, data=data, job=job), resources.of_trial)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             num_samples=-1,
-            search_alg=StudySearcher(ledger, brakes),
+            search_alg=StudySearcher(ledger, brakes, concurrent),
             scheduler=LedgerScheduler(ledger, brakes),
             reuse_actors=True,
             trial_name_creator=_trial_name,
@@ -163,17 +168,18 @@ class Brakes(OfThisProcess, tune.Stopper, tune.Callback):
 
 
 class StudySearcher(OfThisProcess, Searcher):
-    """Suggests what the ledger asks the study for."""
+    """Suggests what the ledger asks the study for, as soon as a trial may start and no sooner: the study then knows more."""
 
-    def __init__(self, ledger: Ledger, brakes: Brakes) -> None:
+    def __init__(self, ledger: Ledger, brakes: Brakes, concurrent: int) -> None:
         super().__init__(metric=ledger.settings.objective, mode=ledger.settings.direction[:3])
         self.ledger = ledger
         self.brakes = brakes
-        self.numbers: dict[str, int] = {}  # Tune's trial id -> number in the study
+        self.concurrent = concurrent
+        self.numbers: dict[str, int] = {}  # Tune's trial id -> number in the study, of those that have not ended
 
     def suggest(self, trial_id: str) -> Any:
         with self.brakes.on_write_errors():
-            assignment = self.ledger.ask()
+            assignment = self.ledger.ask() if len(self.numbers) < self.concurrent else None
             if assignment is not None:
                 self.numbers[trial_id] = assignment.number
                 return {"assignment": json.dumps(asdict(assignment))}
@@ -181,9 +187,9 @@ class StudySearcher(OfThisProcess, Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self.brakes.running.discard(trial_id)
-        if error:
+        number = self.numbers.pop(trial_id, None)
+        if error and number is not None:
             # Tune retries only trials that were running, so it retries none: the ledger starts them again.
-            number = self.numbers[trial_id]
             with self.brakes.on_write_errors():
                 if self.ledger.lose(number):
                     self.brakes.say(

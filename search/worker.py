@@ -55,6 +55,12 @@ class Job:
     cpus: float | None = None
     gpus: float | None = None
     """What Ray sets aside for one trial; for the record."""
+    ranks: int = 1
+    """Processes that train one network together, with a GPU each."""
+
+    @property
+    def threads_of_a_rank(self) -> int:
+        return max(1, self.threads // self.ranks)
 
     @property
     def held(self) -> dict[str, float | None]:
@@ -80,7 +86,7 @@ def run_trial(config: dict[str, Any], data: SharedData, job: Job) -> None:
 
 
 def trial_reports(assignment: dict[str, Any], data: ImageData, job: Job) -> Iterator[dict[str, Any]]:
-    """An epoch's figures each; last, if something went wrong, `{"status", "error"}`.
+    """An epoch's figures each; last, if something went wrong, `{"status", "error"}`. RankLost is raised: the worker is lost.
 
     Epochs that the checkpoint has and the study has not (the driver died in between) are reported again, not trained again.
     """
@@ -90,6 +96,8 @@ def trial_reports(assignment: dict[str, Any], data: ImageData, job: Job) -> Iter
     except CannotWrite as error:
         status, text = CANNOT_WRITE, str(error)
     except Exception as error:
+        if is_rank_lost(error):
+            raise
         status = "out_of_memory" if is_out_of_memory(error) else "failed"
         text = str(error) or type(error).__name__
         if status == "failed":
@@ -102,6 +110,12 @@ def trial_reports(assignment: dict[str, Any], data: ImageData, job: Job) -> Iter
 
 class CannotWrite(Exception):
     """A checkpoint cannot be written, as on a full disk: nothing that the trial can help."""
+
+
+def is_rank_lost(error: Exception) -> bool:
+    from search.training.ranks import RankLost
+
+    return isinstance(error, RankLost)
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -135,9 +149,10 @@ def _epochs(assignment: dict[str, Any], data: ImageData, job: Job) -> Iterator[d
     from search.training.checkpoint import CorruptCheckpoint, load, save
     from search.training.loop import train
     from search.training.pipeline import DeviceData
+    from search.training.ranks import Task, team_of
     from spaces.schema import Config
 
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(job.threads_of_a_rank)
     device = torch.device(job.device)
     config = Config.model_validate(assignment["config"])
     path = join(job.checkpoints, checkpoint_name(assignment["number"]))
@@ -157,8 +172,11 @@ def _epochs(assignment: dict[str, Any], data: ImageData, job: Job) -> Iterator[d
     if history and history[-1]["last"]:
         return
     on_device = DeviceData.build(data, config.data, device, job.seed)
-    pieces = assignment["micro_batches"]
-    for result in train(config, on_device, device, assignment["seed"], checkpoint=state, micro_batches=pieces):
+    pieces, seed = assignment["micro_batches"], assignment["seed"]
+    team = team_of(job.ranks, device, job.threads_of_a_rank)
+    if team is not None:
+        team.begin(data, Task(config, job.seed, "search", seed, state, pieces))
+    for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=pieces, team=team):
         report = {**epoch_figures(result), "node": platform.node(), "device": device_name(device), **job.held}
         history.append(report)
         # Before the report: an epoch that the study knows is never lost with the worker.

@@ -25,7 +25,7 @@ def workers(
     data: Sequence[ImageData],
     place: str,
     measure: Callable[[Any], Measure] | None = None,
-    recorded: int | None = None,
+    recorded: float | None = None,
 ) -> Iterator[tuple[Any, Plan, list[SharedData]]]:
     """Ray, what each trial gets of it, and the images in it, in the order of `data`.
 

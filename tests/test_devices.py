@@ -43,6 +43,13 @@ def test_the_packing_with_the_most_images_per_second_that_fits(rates, largest_mb
     assert f"1: {rates[1]:,.0f} images/s" in packing.explanation
 
 
+def test_memory_without_a_gpu_is_said_to_be_estimated():
+    levels = [Level(1, 900.0, 800.0), Level(2, None, 1600.0, "would need 1,600 MB")]
+    packing = choose(levels, 1_000.0, estimated=True)
+    assert packing.at_once == 1
+    assert "the largest model is estimated to take 800 MB of the machine's 1,000" in packing.explanation
+
+
 def test_a_level_that_could_not_be_measured_is_not_chosen():
     levels = [Level(1, 900.0, 0.0), Level(2, None, 0.0, "CUDA out of memory"), Level(4, 1000.0, 0.0)]
     assert choose(levels, None).at_once == 4
@@ -50,7 +57,9 @@ def test_a_level_that_could_not_be_measured_is_not_chosen():
     assert choose([Level(1, None, 0.0, "no node was free")], None).at_once == 1
 
 
-def plan(have: Inventory, trials: int = 100, measured: int | None = None, recorded: int | None = None, **asked) -> Plan:
+def plan(
+    have: Inventory, trials: int = 100, measured: int | None = None, recorded: float | None = None, **asked
+) -> Plan:
     def measure(device: str, cpus: float) -> Packing:
         assert measured is not None, "measured though the packing was given"
         return Packing(measured, (), "as measured")
@@ -105,9 +114,29 @@ def test_on_gpus(gpus, trials, asked, measured, concurrent, at_once):
     assert found.cpus_per_trial == max(1, 32 // gpus // at_once)
 
 
+@pytest.mark.parametrize(
+    ("have", "asked", "concurrent", "cpus"),
+    [
+        (machine(32, 4), {"gpus_per_trial": 2}, 2, 16),
+        (machine(32, 4), {"gpus_per_trial": 4}, 1, 32),
+        (machine(32, 4), {"gpus_per_trial": 2, "concurrent": 1, "cpus_per_trial": 6}, 1, 6),
+        (Inventory(((8, 2), (16, 4), (4, 0)), 6), {"gpus_per_trial": 2}, 3, 8),
+    ],
+)
+def test_several_gpus_for_each_trial(have, asked, concurrent, cpus):
+    found = plan(have, **asked)
+    assert (found.device, found.concurrent, found.cpus_per_trial) == ("cuda", concurrent, cpus)
+    assert found.gpus_per_trial == found.ranks == asked["gpus_per_trial"]
+    assert plan(have, num_gpus=have.num_gpus, **{**asked, "device": "cpu"}).device == "cpu"  # declared ones
+
+
 def test_what_an_earlier_start_measured_is_used_again():
-    assert plan(machine(32, 4), recorded=2).concurrent == 8
-    assert plan(machine(32, 4), recorded=2, trials_per_gpu=4).concurrent == 16
+    assert plan(machine(32, 4), recorded=0.5).concurrent == 8
+    assert plan(machine(32, 4), recorded=fraction_of(3)).concurrent == 12
+    assert plan(machine(32, 4), recorded=0.5, trials_per_gpu=4).concurrent == 16
+    assert plan(machine(32, 4), recorded=2.0).ranks == 2
+    assert plan(machine(32, 4), recorded=2.0, gpus_per_trial=1).ranks == 1
+    assert plan(machine(8, 1), recorded=2.0).ranks == 1  # on a smaller machine the run goes on with what there is
     assert share_out(machine(32, 4), Devices(), 100).concurrent == 4
 
 
@@ -127,7 +156,11 @@ def test_more_trials_than_cpus_share_them():
     ("have", "asked", "expected"),
     [
         (machine(8, 2), {"gpus_per_trial": 4.0}, "there are 2 GPUs, and there will be no more"),
-        (machine(8, 2), {"gpus_per_trial": 2.0}, "trains on one GPU"),
+        (machine(8, 4), {"gpus_per_trial": 1.5}, "above 1 it must be a whole number"),
+        (machine(8, 4), {"gpus_per_trial": 3.0}, "does not divide the 4 GPUs of a node: 1 would stand idle; use 2 or 4"),
+        (Inventory(((8, 2), (8, 2)), 4), {"gpus_per_trial": 4.0}, "a trial lives on one node, and none has more than 2 GPUs"),
+        (machine(8, 4), {"gpus_per_trial": 2.0, "concurrent": 3}, "4 GPUs, 2 for each trial, hold 2 at once"),
+        (machine(8, 4), {"gpus_per_trial": 2.0, "cpus_per_trial": 5}, "beside 2 GPUs there are 4 CPUs"),
         (machine(8, 2), {"gpus_per_trial": 0.3}, r"does not divide a GPU: 3 trials .*use 0.3333 \(3 on a GPU\) or 0.25 \(4\)"),
         (machine(8, 2), {"gpus_per_trial": 0.0}, "must be above 0"),
         (machine(8, 2), {"gpus_per_trial": 0.5, "concurrent": 5}, "hold 4 at once"),

@@ -95,7 +95,7 @@ data = load_data(space, Source(Path("data")))
 with ray_session(num_cpus=2, num_gpus=1):
     ledger = Ledger(folder, space, settings, data.image_shape)
     job = Job(checkpoints=str(folder.checkpoints.resolve()), device="cpu", threads=1, seed=0)
-    run_search(ledger, data, job, Resources(cpus=1, gpus=0.5), print)
+    run_search(ledger, data, job, Resources(cpus=1, gpus=0.5), 2, print)
 """
 
 

@@ -51,13 +51,21 @@ def load_data(path: Path, augment: list[str]) -> tuple[Images, Images]:
 
 
 def train(
-    raw: dict[str, Any], path: Path, report: Callable[[int, float], None], device: torch.device | str = "cpu"
+    raw: dict[str, Any],
+    path: Path,
+    report: Callable[[int, float], None],
+    device: torch.device | str = "cpu",
+    num_workers: int = 0,
 ) -> None:
-    """Train one config of our space for its epochs; `report(epoch, validation accuracy)` after each (it may raise to stop)."""
+    """Train one config of our space for its epochs; `report(epoch, validation accuracy)` after each (it may raise to stop).
+
+    `num_workers` processes read the images ahead; the tutorials have none.
+    """
     config = Config.model_validate(raw)
     train_set, validation_set = load_data(path, [step.name for step in config.data.augment])
-    train_loader = DataLoader(train_set, batch_size=config.batch_size, shuffle=True)
-    validation_loader = DataLoader(validation_set, batch_size=config.batch_size)
+    reading: dict[str, Any] = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+    train_loader = DataLoader(train_set, batch_size=config.batch_size, shuffle=True, **reading)
+    validation_loader = DataLoader(validation_set, batch_size=config.batch_size, **reading)
     net = build(config.model, (3, 32, 32), 10).to(device)
     criterion = nn.CrossEntropyLoss(label_smoothing=getattr(config.loss, "label_smoothing", 0.0))
     optimizer = make_optimizer(config, net)

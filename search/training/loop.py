@@ -19,6 +19,7 @@ from search.training.losses import build_loss
 from search.training.optimizers import build_optimizer
 from search.training.pipeline import DeviceData
 from search.training.precision import autocast, image_format, prepare_device
+from search.training.ranks import Rank, Team
 from search.training.schedules import Plateau, lr_factor
 from search.training.selection import EarlyStop, KeptWeights
 from spaces import schema
@@ -35,6 +36,7 @@ def train(
     seed: int,
     checkpoint: dict[str, Any] | None = None,
     micro_batches: int = 1,
+    team: Team | None = None,
 ) -> Iterator[EpochResult]:
     """Train `config` on `data`, one result an epoch, from the start or from what `EpochResult.state` gave.
 
@@ -43,14 +45,24 @@ def train(
     and the choice of weights need a validation split; in retrain use there is none, and both are passed over.
     A non-finite loss ends the training with a result that says `diverged`. With `micro_batches` above 1 each batch goes
     through the network in so many pieces, which needs less memory: the same update up to rounding, but where the network
-    has batch norm (its statistics are then those of a piece) or draws dropout.
+    has batch norm (its statistics are then those of a piece) or draws dropout. With a `team`, on which the same training
+    was begun, each batch is shared out among its ranks; the same holds. A rank that is lost raises RankLost.
     """
-    training = _Training.start(config, data, device, seed)
-    training.micro_batches = micro_batches
+    if team is None:
+        training = Training.start(config, data, device, seed, Rank(), micro_batches)
+    else:
+        with team.supervised():  # making the network parallel waits for all ranks
+            training = Training.start(config, data, device, seed, team.rank, micro_batches)
     if checkpoint is not None:
         training.restore(checkpoint)
     while not training.ended:
-        yield training.run_epoch()
+        if team is None:
+            result = training.run_epoch()
+        else:
+            with team.supervised():
+                team.epoch(training.plateau.scale if training.plateau else 1.0)
+                result = training.run_epoch()
+        yield result
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ class EpochResult:
     """The epoch whose weights `weights` gives."""
     batch_losses: torch.Tensor = field(repr=False)
     """float32 [steps] on the CPU: the training loss of each batch."""
-    _training: _Training = field(repr=False, compare=False)
+    _training: Training = field(repr=False, compare=False)
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on exactly from here: CPU tensors and plain values."""
@@ -88,21 +100,24 @@ class EpochResult:
         """CPU copies of the weights to be tested: of the last epoch, or of the best as `config.weights` says."""
         return self._live().weights()
 
-    def _live(self) -> _Training:
+    def _live(self) -> Training:
         if self._training.epoch != self.epoch:
             raise RuntimeError(f"epoch {self.epoch} is over: the training is at epoch {self._training.epoch}")
         return self._training
 
 
 @dataclass
-class _Training:
-    """A training between two epochs."""
+class Training:
+    """A training between two epochs, or a rank's part in one."""
 
     config: schema.Config
     data: DeviceData
     device: torch.device
     seed: int
+    rank: Rank
     model: nn.Module
+    parallel: nn.Module
+    """The model, or on several ranks what makes its gradients theirs together."""
     optimizer: torch.optim.Optimizer
     peak_lrs: list[float]
     """Of each parameter group, before the schedule."""
@@ -115,7 +130,9 @@ class _Training:
     micro_batches: int = 1
 
     @staticmethod
-    def start(config: schema.Config, data: DeviceData, device: torch.device, seed: int) -> _Training:
+    def start(
+        config: schema.Config, data: DeviceData, device: torch.device, seed: int, rank: Rank, micro_batches: int
+    ) -> Training:
         prepare_device(device)
         with _seeded(device, derive_seed(seed, WEIGHTS)):
             model = models.build(config.model, data.image_shape, data.num_classes)
@@ -123,17 +140,20 @@ class _Training:
         model.to(memory_format=image_format(model))
         optimizer = build_optimizer(config.optimizer, model, device)
         schedule, selects = config.schedule, data.validation is not None
-        return _Training(
+        return Training(
             config=config,
             data=data,
             device=device,
             seed=seed,
+            rank=rank,
             model=model,
+            parallel=rank.parallel(model, device),
             optimizer=optimizer,
             peak_lrs=[group["lr"] for group in optimizer.param_groups],
             kept=KeptWeights(config.weights if selects else "last"),
             early_stop=EarlyStop(config.early_stopping.patience) if config.early_stopping and selects else None,
             plateau=Plateau(schedule.factor, schedule.patience) if isinstance(schedule, schema.Plateau) else None,
+            micro_batches=micro_batches,
         )
 
     @property
@@ -173,13 +193,27 @@ class _Training:
             _training=self,
         )
 
+    def follow_epoch(self, lr_scale: float) -> None:
+        """The part of a rank other than 0 in an epoch; what follows from the epoch rank 0 decides."""
+        self.epoch += 1
+        if self.plateau is not None:
+            self.plateau.scale = lr_scale
+        # Dropout of its own: the same draws on every rank would drop the same units of different images.
+        with _seeded(self.device, derive_seed(self.seed, DROPOUT, self.epoch, self.rank.index)):
+            self._fit()
+
     def _fit(self) -> tuple[torch.Tensor, float, float]:
-        """One pass over the training images: (loss of each batch, mean loss, accuracy); NaN as soon as a loss is not finite."""
-        config, model, optimizer = self.config, self.model, self.optimizer
+        """One pass over the training images: (loss of each batch, mean loss, accuracy); NaN as soon as a loss is not finite.
+
+        On several ranks all of them draw and augment whole batches in the same way, and each trains its part.
+        """
+        config, model, optimizer, rank = self.config, self.parallel, self.optimizer, self.rank
         batch_size, loss_function = config.batch_size, build_loss(config.loss)
         order = torch.Generator().manual_seed(derive_seed(self.seed, ORDER, self.epoch))
         draws = torch.Generator(self.device).manual_seed(derive_seed(self.seed, AUGMENTATION, self.epoch))
+        # A single image cannot be batch-normalised, so no part of a batch has less than two.
         has_batch_norm = _has_batch_norm(model)
+        least = 2 if has_batch_norm else 1
         skip_single = batch_size > 1 and has_batch_norm
         num_images = self.data.num_train
         steps_per_epoch = -(-num_images // batch_size)
@@ -191,40 +225,58 @@ class _Training:
         losses, sizes, right = [], [], []
         model.train()
         for images, labels in self.data.train_chunks(batch_size, order, draws, image_format(model)):
-            guesses = []
+            guesses, truths = [], []
             for batch, truth in zip(images.split(batch_size), labels.split(batch_size), strict=True):
                 if skip_single and len(batch) == 1:
                     continue
                 self._set_lr(step, total_steps, steps_per_epoch)
                 optimizer.zero_grad()
-                # A single image cannot be batch-normalised, so no piece has less than two.
-                num_pieces = min(self.micro_batches, len(batch) // 2 if has_batch_norm else len(batch)) or 1
+                num_images_of_batch, num_ranks = len(batch), 1
+                if rank.shares(len(batch), least):
+                    num_ranks = rank.count
+                    batch, truth = (whole.tensor_split(num_ranks)[rank.index] for whole in (batch, truth))
+                # As many on every rank, of which the smallest part has so many images.
+                num_pieces = min(self.micro_batches, num_images_of_batch // num_ranks // least) or 1
                 for part, part_truth in zip(
                     batch.tensor_split(num_pieces), truth.tensor_split(num_pieces), strict=True
                 ):
                     with autocast(config.precision, self.device):
                         logits = model(part)
                         loss = loss_function(logits.float(), part_truth)
-                    (loss if num_pieces == 1 else loss * (len(part) / len(batch))).backward()
+                    # The mean over the ranks is then the mean over the images of the batch.
+                    share = num_ranks * len(part) / num_images_of_batch
+                    (loss if share == 1 else loss * share).backward()
                     losses.append(loss.detach())
-                    guesses.append(logits.detach().argmax(1))
-                    sizes.append(len(part))
+                    counted = num_ranks == rank.count or rank.index == 0
+                    sizes.append(len(part) if counted else 0)
+                    if counted:
+                        guesses.append(logits.detach().argmax(1))
+                        truths.append(part_truth)
                 if config.gradient_clip is not None:
                     torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
                 optimizer.step()
                 step += 1
             if guesses:
-                guessed = torch.cat(guesses)
-                right.append((guessed == labels[: len(guessed)]).sum())
-            # The one place where the host waits for the device: a diverged training ends within the chunk.
-            if not math.isfinite(losses[-1].item()):
+                right.append((torch.cat(guesses) == torch.cat(truths)).sum())
+            # The one place where the host waits for the device: a diverged training ends within the chunk, on all ranks.
+            if not math.isfinite(rank.sum(losses[-1].clone()).item()):
                 break
+        weight = torch.tensor(sizes, dtype=torch.float64)
         batch_losses = torch.stack(losses).float().cpu()
+        num_right = torch.stack(right).sum() if right else torch.zeros((), dtype=torch.int64, device=self.device)
+        if rank.count > 1:
+            batch_losses, weight = self._over_ranks(batch_losses, weight)
+            rank.sum(num_right)
         if not bool(batch_losses.isfinite().all()):
             return batch_losses, math.nan, math.nan
-        weight = torch.tensor(sizes, dtype=torch.float64)
         mean_loss = float((batch_losses.double() * weight).sum() / weight.sum())
-        return batch_losses, mean_loss, int(torch.stack(right).sum()) / sum(sizes)
+        return batch_losses, mean_loss, int(num_right) / int(weight.sum())
+
+    def _over_ranks(self, losses: torch.Tensor, sizes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(losses, sizes) of all ranks together, of each rank's own; NCCL wants them on the GPU."""
+        both = torch.stack([losses.double() * sizes, sizes]).to(self.device)
+        total, weight = self.rank.sum(both).cpu()
+        return (total / weight).float(), weight
 
     def _set_lr(self, step: int, total_steps: int, steps_per_epoch: int) -> None:
         factor = lr_factor(self.config.schedule, step, total_steps, steps_per_epoch)
