@@ -62,3 +62,17 @@ def test_a_ray_that_does_not_start(monkeypatch, raised, expected, words):
     monkeypatch.setattr("search.session.watch", lambda: None)
     with pytest.raises(expected, match=words), ray_session(num_cpus=1):
         raise AssertionError("started")
+
+
+def test_ray_gives_sigterm_back(monkeypatch):
+    """`ray.init` puts a handler of its own in the place of ours."""
+
+    def init(**options: object) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: None)
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr("search.session.watch", lambda: None)
+    with pytest.raises(KeyboardInterrupt), sigterm_like_ctrl_c(), ray_session(num_cpus=1):
+        signal.raise_signal(signal.SIGTERM)
