@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 import warnings
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import optuna
 from lcbench import EPOCHS, SPACE
@@ -24,6 +24,7 @@ from search.forecast import ForecastSampler
 from search.pausing import Pausing
 from search.samplers import make_sampler
 from search.seeds import derive_seed
+from spaces.space import Space
 
 Params = dict[str, Any]
 
@@ -35,6 +36,16 @@ class Contender(Protocol):
     def ask(self) -> tuple[int, Params]: ...
 
     def report(self, number: int, epoch: int, value: float) -> bool: ...
+
+
+class _Names:
+    """All that the sampler `qmc` asks of a space: what its parameters are called."""
+
+    def parameters(self) -> list[Any]:
+        return [types.SimpleNamespace(study_name=name) for name in SPACE]
+
+
+_NAMES = cast(Space, _Names())
 
 
 class Winnow:
@@ -62,7 +73,7 @@ class Winnow:
     def _make_sampler(self, number: int) -> BaseSampler:
         if self.sampler == "forecast":
             return ForecastSampler(derive_seed(self.seed, number), RUNGS)
-        return make_sampler(self.sampler, self.seed, number, RUNGS)
+        return make_sampler(self.sampler, self.seed, number, RUNGS, _NAMES, num_drafts=number)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         self.storage.set_trial_intermediate_value(
@@ -192,6 +203,9 @@ CONTENDERS: dict[str, Callable[[int], Contender]] = {
     "stock Ray": StockRay,
     "Optuna Hyperband": OptunaHyperband,
     "TPE + ASHA": lambda seed: Winnow(seed, "tpe"),
+    "GP": lambda seed: Winnow(seed, "gp", reduction_factor=None),
+    "GP + ASHA": lambda seed: Winnow(seed, "gp"),
+    "QMC + ASHA": lambda seed: Winnow(seed, "qmc"),
     "forecast + ASHA": lambda seed: Winnow(seed, "forecast"),
     "winnow": WinnowForecast,
 }

@@ -17,7 +17,7 @@ from torch import nn
 EPOCHS = 9
 BATCH_SIZE = 256
 TRIALS = 8
-SECONDS_PER_BATCH = 0.06
+SECONDS_PER_BATCH = 0.06  # unless the environment says otherwise
 
 SPACE = f"""
 data: {{name: digits, validation: 0.2}}
@@ -39,7 +39,7 @@ class Net(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training and len(x) > 32:  # not when it is only tried on a few images
-            time.sleep(SECONDS_PER_BATCH)
+            time.sleep(float(os.environ.get("BATCH_SECONDS", SECONDS_PER_BATCH)))
             _die_if_poisoned(self.width)
             if len(x) > int(os.environ.get("MEMORY", "1000000")):
                 raise torch.OutOfMemoryError(f"{len(x)} images at once")

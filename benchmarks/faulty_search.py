@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks.faulty import BATCH_SIZE, SPACE
 from benchmarks.peers.stock_search import NUM_TRAIN
@@ -16,7 +19,8 @@ from benchmarks.processes import start
 from search.folder import read_json_lines
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PATIENCE = 900.0  # seconds, for anything awaited: on a loaded machine a start takes a minute
+PATIENCE = 300.0  # seconds, for anything awaited: on a loaded machine a start takes a minute
+NUM_STARTS = 6
 BAD_INPUT = 2  # an exit code: a driver that cannot even start would look like one that a fault has hurt
 BATCHES_PER_EPOCH = math.ceil(NUM_TRAIN / BATCH_SIZE)
 
@@ -38,11 +42,15 @@ class Search:
     def run(self) -> Path:
         return self.folder / self.name
 
+    @property
+    def batches(self) -> Path:
+        """A file for each width, a byte for each batch that was trained."""
+        return self.folder / "batches"
+
     def start(self) -> subprocess.Popen[bytes]:
         """Start it, or resume it where there is something to resume."""
-        batches = self.folder / "batches"
-        batches.mkdir(parents=True, exist_ok=True)
-        environment = {"PYTHONPATH": str(REPOSITORY), "BATCH_LOG": str(batches), **self.environment}
+        self.batches.mkdir(parents=True, exist_ok=True)
+        environment = {"PYTHONPATH": str(REPOSITORY), "BATCH_LOG": str(self.batches), **self.environment}
         self.driver = start(self.command(), self.folder, self.folder / "log.txt", **environment)
         return self.driver
 
@@ -53,19 +61,27 @@ class Search:
         """(trial, epoch) on disk, in the order in which they were written."""
         raise NotImplementedError
 
+    def seen(self) -> set[Epoch]:
+        """What the driver has written down anywhere by now, whether the end will know of it or not."""
+        return set(self.epochs())
+
+    def kept(self) -> set[Epoch]:
+        """Of these epochs those whose trials the search, now that it has ended, still counts as its own."""
+        return set(self.epochs())
+
     def num_ended(self) -> int:
         """Trials that ended well: completed or stopped early."""
         raise NotImplementedError
 
     def epochs_trained(self) -> float:
-        return sum(log.stat().st_size for log in (self.folder / "batches").iterdir()) / BATCHES_PER_EPOCH
+        return sum(log.stat().st_size for log in self.batches.iterdir()) / BATCHES_PER_EPOCH
 
     def wait_for_epochs(self, more: int) -> bool:
         """Until `more` epochs have been written; False if the driver ends before."""
         assert self.driver is not None
-        goal, deadline = len(self.epochs()) + more, time.monotonic() + PATIENCE
-        while len(self.epochs()) < goal:
-            if self.driver.poll() == BAD_INPUT and not self.epochs():
+        goal, deadline = len(self.seen()) + more, time.monotonic() + PATIENCE
+        while len(self.seen()) < goal:
+            if self.driver.poll() == BAD_INPUT and not self.run.exists():
                 raise RuntimeError((self.folder / "log.txt").read_text())
             if self.driver.poll() is not None or time.monotonic() > deadline:
                 return False
@@ -73,14 +89,19 @@ class Search:
         return True
 
     def wait_for_batches(self, more: int = 2) -> None:
-        """Until so many batches more were trained, or seconds have gone: then the damage hits a running epoch."""
-        goal, deadline = self.epochs_trained() + more / BATCHES_PER_EPOCH, time.monotonic() + 20
-        while self.epochs_trained() < goal and time.monotonic() < deadline:
+        """Until so many batches more were trained: then the damage hits a running epoch. RuntimeError if none is trained."""
+        goal, deadline = self.epochs_trained() + more / BATCHES_PER_EPOCH, time.monotonic() + PATIENCE
+        while self.epochs_trained() < goal - 1e-9:
+            if time.monotonic() > deadline:
+                raise RuntimeError("no batch is being trained, so this fault would hit nothing")
+            assert self.driver is not None
+            if self.driver.poll() is not None:
+                return  # it has ended meanwhile
             time.sleep(0.01)
 
     def finish(self) -> bool:
-        """Resume until it ends by itself; False if it does not in three starts."""
-        return any(self.exit_code(self.start()) == 0 for _ in range(3))
+        """Resume until it ends by itself; False if it does not in so many starts, of which some fail on a busy machine."""
+        return any(self.exit_code(self.start()) == 0 for _ in range(NUM_STARTS))
 
     def exit_code(self, driver: subprocess.Popen[bytes]) -> int | None:
         """None where it hangs; it is killed then."""
@@ -131,14 +152,34 @@ class Stock(Search):
         return [sys.executable, "-m", "benchmarks.peers.stock_search", str(self.run), str(self.concurrent), *where]
 
     def epochs(self) -> list[Epoch]:
-        found = []
-        for file in sorted(self.run.glob("*/result.json")):
-            found += [(line["trial_id"], line["epoch"]) for line in read_json_lines(file) if "epoch" in line]
+        return _epochs_in(self.run.glob("*/result.json"))
+
+    def seen(self) -> set[Epoch]:
+        """Tune writes results into the folder of Ray's session, and copies them into the run from time to time."""
+        assert self.driver is not None
+        found = set(self.epochs())
+        for process in (self.driver.pid, os.getpid()):  # the session is the driver's, or that of a cluster of ours
+            session = f"session_*_{process}/artifacts/*/{self.run.name}/driver_artifacts/*/result.json"
+            found |= set(_epochs_in(Path("/tmp/ray").glob(session)))
         return found
 
+    def kept(self) -> set[Epoch]:
+        """What Tune has forgotten of a trial may still lie in its folder; the trial's own results do not hold it."""
+        last = {trial["trial_id"]: trial["epochs"] for trial in self._ended()}
+        return {(trial, epoch) for trial, epoch in self.epochs() if epoch <= last.get(trial, 0)}
+
     def num_ended(self) -> int:
+        return sum(trial["error"] is None for trial in self._ended())
+
+    def _ended(self) -> list[dict[str, Any]]:
         file = self.run / "ended.json"
-        return sum(trial["error"] is None for trial in json.loads(file.read_text())) if file.exists() else 0
+        return json.loads(file.read_text()) if file.exists() else []
+
+
+def _epochs_in(files: Iterable[Path]) -> list[Epoch]:
+    """Of Tune's result.json files."""
+    lines = [line for file in sorted(files) for line in read_json_lines(file)]
+    return [(line["trial_id"], line["epoch"]) for line in lines if "epoch" in line]
 
 
 CONTENDERS: dict[str, type[Search]] = {"ours": Ours, "stock": Stock}

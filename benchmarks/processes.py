@@ -9,6 +9,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "OMP_NUM_THREADS": "1",
+}
+
 
 def start(command: list[str], folder: Path, log: Path, **environment: str) -> subprocess.Popen[bytes]:
     """A driver in a session of its own, so that its workers can be told from other people's."""
@@ -16,7 +21,7 @@ def start(command: list[str], folder: Path, log: Path, **environment: str) -> su
         return subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", **environment},
+            env={**os.environ, **ENVIRONMENT, **environment},
             stdout=output,
             stderr=output,
             start_new_session=True,

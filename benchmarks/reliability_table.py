@@ -12,8 +12,8 @@ BEGIN, END = "<!-- measured -->\n", "<!-- end of what was measured -->\n"
 
 WORDS = {
     "kill": "driver: `kill -9` once",
-    "kills": "driver: `kill -9`, 20 times over one search, 2 workers",
-    "kills_of_one_worker": "driver: `kill -9`, 20 times over one search, 1 worker",
+    "kills": "driver: `kill -9` again and again over one search, 2 workers",
+    "kills_of_one_worker": "driver: `kill -9` again and again over one search, 1 worker",
     "worker_kill": "a training worker: `kill -9`, 3 times over one search",
     "node_removed": "a Ray node killed, another added, twice over one search",
     "ctrl_c": "Ctrl-C once",

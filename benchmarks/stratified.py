@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="overrides of the space")
     asked = parser.parse_args()
     curves = record_curves(asked.data, asked.configs, asked.epochs, asked.images, asked.overrides)
-    text = report(curves, asked.epochs, asked.orders, asked.strata, asked.images)
+    text = report(curves, asked.epochs, asked.orders, asked.strata, asked.images, asked.overrides)
     TABLE.write_text(text)
     print(text)
 
@@ -80,7 +80,7 @@ def record_curves(path: Path, num: int, epochs: int, images: int, overrides: Seq
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     done = {line["config"]: line for line in read_json_lines(CURVES)}
     lines = JsonLines(CURVES)
-    found = []
+    found: list[Curve] = []
     for config in sample_configs(space, data, num, seed=0):
         key = json.dumps(config.model_dump(mode="json", exclude={"data": {"path"}}), sort_keys=True)
         if key not in done:
@@ -100,12 +100,14 @@ def record_curves(path: Path, num: int, epochs: int, images: int, overrides: Seq
     return found
 
 
-def report(curves: list[Curve], epochs: int, orders: int, strata: Sequence[int], images: int) -> str:
+def report(
+    curves: list[Curve], epochs: int, orders: int, strata: Sequence[int], images: int, overrides: Sequence[str]
+) -> str:
     rules: dict[str, tuple[int, float]] = {f"halving, factor {factor:g}": (1, factor) for factor in (3.0, 2.5, 2.0)}
     rules |= {f"{n} strata, factor 3": (n, 3.0) for n in strata}
     machine = f"{hardware()['processor']}, {hardware()['num_cpus']} CPUs; torch {versions()['torch']}"
     head = (
-        f"{len(curves)} random configs of cifar10-cnn, {images} images, {epochs} epochs, {orders} random orders of arrival, first rung "
+        f"{len(curves)} random configs of cifar10-cnn{''.join(f', `{each}`' for each in overrides)}; {images} images, {epochs} epochs, {orders} random orders of arrival, first rung "
         f"after {grace(epochs)}. {machine}. Mean (standard deviation over the orders, not over trainings: each config was trained once).\n\n"
         "| rule | regret, points | epochs | multiply-adds against halving | completed trials of the larger half |\n|---|---|---|---|---|\n"
     )
@@ -127,8 +129,9 @@ def grace(epochs: int) -> int:
 
 def judge(curves: list[Curve], epochs: int, num_strata: int, factor: float, rng: random.Random) -> Outcome:
     """One search over the recorded curves: the trials arrive in a random order, one after the other."""
-    halving = (grace(epochs), factor, epochs, "maximize")
-    rule = Stratified(*halving, num_strata) if num_strata > 1 else Asha(*halving)
+    rule = Asha(grace(epochs), factor, epochs, "maximize")
+    if num_strata > 1:
+        rule = Stratified(grace(epochs), factor, epochs, "maximize", num_strata)
     order = list(range(len(curves)))
     rng.shuffle(order)
     completed, spent, cost = [], 0, 0.0

@@ -28,15 +28,22 @@ Row = dict[str, Any]
 
 
 def audit_rows(run: RunData) -> list[Row]:
-    """One row per rung, and one for all rungs together (`rung` None); none where the run has no audit."""
+    """One row per rung, and one for all rungs together (`rung` None); none where the run has no audit.
+
+    Of the trials in the space as it is now: those of an earlier one were compared with others, and maybe trained for fewer epochs.
+    """
     if not run.settings.get("audit"):
         return []
-    searched = search_epochs(run)
-    completed, audited = _ends(run, searched)
-    sampled = {trial.number for trial in run.study_trials if trial.user_attrs.get("audited")}
+    inside = [trial for trial in run.study_trials if trial.number not in run.outside]
+    numbers = {trial.number for trial in inside}
+    searched = {trial: lines for trial, lines in search_epochs(run).items() if trial in numbers}
+    completed, audited = (
+        {trial: end for trial, end in ends.items() if trial in numbers} for ends in _ends(run, search_epochs(run))
+    )
+    sampled = {trial.number for trial in inside if trial.user_attrs.get("audited")}
     stops = {
         trial.number: searched[trial.number][-1]["epoch"]
-        for trial in run.study_trials
+        for trial in inside
         if status_of(trial) == "stopped" and searched.get(trial.number)
     }
     rows = []

@@ -160,7 +160,7 @@ def _winner_table(rows: list[Row]) -> Table:
 def _verdict(row: Row, first: Row) -> str:
     if row["difference"] is None:
         missing = [each["run"] for each in (first, row) if each["test_accuracy"] is None]
-        return f"{row['run']} - {first['run']}: no difference is known, as {' and '.join(missing)} has no tested winner"
+        return f"{row['run']} - {first['run']}: no difference is known, as no winner of {' and '.join(dict.fromkeys(missing))} was tested"
     text = f"{row['run']} - {first['run']}: {words.points(row['difference'])} of test accuracy"
     if row["difference_low"] is None:
         return f"{text}; one seed gives no interval"

@@ -79,24 +79,28 @@ def focus(values: Sequence[float], maximize: bool, share: float = 0.15) -> dict[
     return {"range": [min(best, kept) - room, max(best, kept) + room], "autorange": False}
 
 
-def number_axis(values: Sequence[float], is_log: bool) -> dict[str, Any]:
-    """Ticks of an axis of plain numbers: the values themselves where they are few, 1-2-5 steps on a logarithmic one."""
+def number_axis(values: Sequence[float], is_log: bool, room: int = 9) -> dict[str, Any]:
+    """Ticks of an axis of plain numbers: the values themselves where they are few, else on a logarithmic one up to `room`."""
     distinct = sorted(set(values))
     if len(distinct) <= MAX_OWN_TICKS:
         ticks = distinct
     elif is_log:
-        ticks = _decade_ticks(distinct[0], distinct[-1])
+        ticks = _decade_ticks(distinct[0], distinct[-1], room)
     else:
         return {"type": "linear"}
     return {"type": "log" if is_log else "linear", "tickvals": ticks, "ticktext": [short_number(v) for v in ticks]}
 
 
-def _decade_ticks(low: float, high: float) -> list[float]:
+def _decade_ticks(low: float, high: float, room: int) -> list[float]:
+    """The densest of steps 1-2-5, 1-3 and 1 for which there is room; at least the ends of a range without any of these."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if high / low < 100 else (1, 3) if high / low < 300 else (1,)
-    return [
-        step * 10.0**decade for decade in decades for step in steps if low * 0.9 <= step * 10.0**decade <= high * 1.1
-    ]
+    ticks: list[float] = []
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        places = [step * 10.0**decade for decade in decades for step in steps]
+        ticks = [place for place in places if low * 0.9 <= place <= high * 1.1]
+        if len(ticks) <= room:
+            break
+    return ticks[:: -(-len(ticks) // room) or 1] or [low, high]
 
 
 def short_number(value: float) -> str:

@@ -96,7 +96,7 @@ def _draw_importance(info: _ImportanceInfo) -> go.Figure:
         customdata=list(reversed(info.conditions)),
         hovertemplate="%{y}: %{x:.1%}<br>%{customdata}<extra></extra>",
     )
-    figure.update_xaxes(tickformat=".0%", range=[0, 1.18 * max(info.importances) or 1])
+    figure.update_xaxes(tickformat=".0%", range=[0, 1.35 * max(info.importances) or 1], nticks=5, tickangle=0)
     figure.update_yaxes(tickfont_size=11)
     return figure
 
@@ -278,8 +278,9 @@ def _draw_slice(run: RunData, info: _SliceInfo) -> go.Figure:
         hovertemplate=f"trial %{{customdata}}<br>%{{x}}: %{{y{hover_format(run.objective)}}}<extra></extra>",
     )
     if info.is_category:
-        figure.update_xaxes(type="category", categoryorder="array", categoryarray=_options(run, info.path))
+        order = {"categoryorder": "array", "categoryarray": _options(run, info.path)}
+        figure.update_xaxes(type="category", **order, autotickangles=[0, 45, 90], tickfont_size=11)
     else:
-        figure.update_xaxes(number_axis(info.x, info.is_log), tickangle=0, tickfont_size=11)
+        figure.update_xaxes(number_axis(info.x, info.is_log, room=3), tickangle=0, tickfont_size=11)
     figure.update_yaxes(value_axis(run.objective) | focus(info.y, run.maximize))
     return figure

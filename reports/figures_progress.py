@@ -28,14 +28,16 @@ class _BestInfo:
     device: str
     """`GPU` or `CPU`."""
     values: list[float]
-    best: list[float]
+    best: list[float | None]
+    """Among the trials in the space as it is now; None before the first of them."""
     trials: list[int]
+    inside: list[bool]
 
 
 def best_so_far(run: RunData) -> list[Figure]:
     """The best objective against wall time, epochs, and the GPU-hours (on a CPU: CPU-hours) of all trials together."""
     info = _best_info(run)
-    if not info.values:
+    if not any(info.inside):
         return []
     axes: dict[str, tuple[list[float], str]] = {
         "time": _scaled(info.seconds),
@@ -61,20 +63,28 @@ def _best_info(run: RunData) -> _BestInfo:
     rows = [row for row in run.rows("epochs") if row["phase"] == "search" and row["time"] is not None]
     rows = sorted((row for row in rows if row[run.objective] is not None), key=lambda row: (row["time"], row["trial"]))
     if not rows:
-        return _BestInfo([], [], "CPU", [], [], [])
+        return _BestInfo([], [], "CPU", [], [], [], [])
     start = _start(run, rows[0]["time"])
     device = "GPU" if any(row["gpus"] for row in rows) else "CPU"
     held = [row[f"{device.lower()}s"] for row in rows]
     seconds = [row["wall_seconds"] for row in rows]
     spent = [] if None in held or None in seconds else [a * b for a, b in zip(held, seconds, strict=True)]
     values = [row[run.objective] for row in rows]
+    inside = [row["trial"] not in run.outside for row in rows]
+    counted = iter(
+        accumulate((v for v, counts in zip(values, inside, strict=True) if counts), max if run.maximize else min)
+    )
+    best: list[float | None] = []
+    for counts in inside:
+        best.append(next(counted) if counts else best[-1] if best else None)
     return _BestInfo(
         seconds=[(row["time"] - start).total_seconds() for row in rows],
         device_seconds=list(accumulate(spent)),
         device=device,
         values=values,
-        best=list(accumulate(values, max if run.maximize else min)),
+        best=best,
         trials=[row["trial"] for row in rows],
+        inside=inside,
     )
 
 
@@ -96,22 +106,29 @@ def _draw_best(run: RunData, info: _BestInfo, x: list[float], x_title: str) -> g
     # The line has a corner where the best changes; of very many dots every k-th is drawn.
     corners = [i for i, value in enumerate(info.best) if i in (0, len(info.best) - 1) or value != info.best[i - 1]]
     shown = drawn(len(x), MAX_EPOCHS, corners)
-    dots = {"color": GREY, "size": 4, "opacity": 0.55}
     hover = f"trial %{{customdata}}: %{{y{form}}}<extra></extra>"
-    figure.add_scatter(
-        x=[x[i] for i in shown],
-        y=[info.values[i] for i in shown],
-        customdata=[info.trials[i] for i in shown],
-        mode="markers",
-        marker=dots,
-        name="an epoch" if len(shown) == len(x) else f"an epoch ({len(shown):,} of {len(x):,} drawn)",
-        hovertemplate=hover,
-    )
+    name = "an epoch" if len(shown) == len(x) else f"an epoch ({len(shown):,} of {len(x):,} drawn)"
+    for counts, label, symbol in ((True, name, "circle"), (False, "outside the space of now", "circle-open")):
+        if not (places := [i for i in shown if info.inside[i] == counts]):
+            continue
+        figure.add_scatter(
+            x=[x[i] for i in places],
+            y=[info.values[i] for i in places],
+            customdata=[info.trials[i] for i in places],
+            mode="markers",
+            marker={"color": GREY, "size": 4, "opacity": 0.55, "symbol": symbol},
+            name=label,
+            hovertemplate=hover,
+        )
     line = {"color": BLUE, "width": 2.5, "shape": "hv"}
     hover = f"best so far: %{{y{form}}} at %{{x:.3g}} {x_title}<extra></extra>"
     best = {"x": [x[i] for i in shown], "y": [info.best[i] for i in shown]}
     figure.add_scatter(**best, mode="lines", line=line, name="best so far", hovertemplate=hover)
-    figure.update_yaxes(value_axis(run.objective), range=_range_after_start(info.best, run.objective), autorange=False)
+    figure.update_yaxes(
+        value_axis(run.objective),
+        range=_range_after_start([v for v in info.best if v is not None], run.objective),
+        autorange=False,
+    )
     figure.update_xaxes(rangemode="tozero")
     return figure
 

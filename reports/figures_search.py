@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NUM_BEST = 50
 """Curves that are drawn however many there are."""
+OUTSIDE = "outside the space of now"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class _CurvesInfo:
     """The learning curve of each trial that finished an epoch, by status; and where trials were judged."""
 
     curves: dict[str, dict[int, tuple[list[int], list[float]]]]
-    """{status: {trial: (epochs, values)}}, statuses in the order of `STATUSES`."""
+    """{status: {trial: (epochs, values)}}, statuses in the order of `STATUSES`, then `OUTSIDE` whatever the status."""
     rungs: list[int]
     num_trials: int
     """Those that are not drawn included."""
@@ -38,7 +39,7 @@ def learning_curves(run: RunData) -> list[Figure]:
         return []
     caption = (
         "One line per trial. Dotted lines are the rungs at which trials are judged; a cross marks where one was stopped. "
-        "Where the worst values would press the others together, the axis leaves them out: a double click shows all. "
+        "Where the worst values would press the others together, the axis leaves them out: a button shows all. "
         "Click a name in the legend to hide or show its trials."
     ) + note(sum(map(len, info.curves.values())), info.num_trials, f"the {NUM_BEST} best trials")
     return [Figure("learning-curves", "Learning curves", caption, _draw_curves(run, info))]
@@ -49,14 +50,16 @@ def _curves_info(run: RunData) -> _CurvesInfo:
     found: dict[str, dict[int, tuple[list[int], list[float]]]] = defaultdict(dict)
     for row in run.rows("epochs"):
         if row["phase"] == "search" and row[run.objective] is not None and row["trial"] in status:
-            epochs, values = found[status[row["trial"]]].setdefault(row["trial"], ([], []))
+            group = OUTSIDE if row["trial"] in run.outside else status[row["trial"]]
+            epochs, values = found[group].setdefault(row["trial"], ([], []))
             epochs.append(row["epoch"])
             values.append(row[run.objective])
     last = {trial: values[-1] for curves in found.values() for trial, (_, values) in curves.items()}
     trials = sorted(last)
     best = best_positions([last[trial] for trial in trials], run.maximize, NUM_BEST)
     kept = {trials[i] for i in drawn(len(trials), MAX_CURVES, best)}
-    thinned = {name: {t: curve for t, curve in found[name].items() if t in kept} for name in STATUSES if name in found}
+    groups = [name for name in (*STATUSES, OUTSIDE) if name in found]
+    thinned = {name: {t: curve for t, curve in found[name].items() if t in kept} for name in groups}
     return _CurvesInfo({name: curves for name, curves in thinned.items() if curves}, run.rungs, len(trials))
 
 
@@ -72,18 +75,22 @@ def _draw_curves(run: RunData, info: _CurvesInfo) -> go.Figure:
             x += [*epochs, None]
             y += [*values, None]
             trials += [trial] * (len(epochs) + 1)
-            symbols += ["circle"] * (len(epochs) - 1) + [STATUS_SYMBOLS[status], "circle"]
+            symbols += ["circle"] * (len(epochs) - 1) + [STATUS_SYMBOLS.get(status, "circle"), "circle"]
         sizes = [9 if symbol != "circle" else 4 for symbol in symbols]
-        color = STATUS_COLORS[status]
+        color = STATUS_COLORS.get(status, GREY)
         figure.add_scatter(
             x=x,
             y=y,
             customdata=trials,
             mode="lines+markers",
-            line={"color": color, "width": 1.5 if status == "completed" else 1},
+            line={
+                "color": color,
+                "width": 1.5 if status == "completed" else 1,
+                "dash": "dot" if status == OUTSIDE else "solid",
+            },
             marker={"symbol": symbols, "size": sizes, "color": color, "line": {"color": color, "width": 2}},
             opacity=0.9 if status == "completed" else 0.7,
-            name=f"{words.STATUS_WORDS[status]} ({len(curves)})",
+            name=f"{words.STATUS_WORDS.get(status, status)} ({len(curves)})",
             hovertemplate=f"trial %{{customdata}}, epoch %{{x}}: %{{y{hover_format(run.objective)}}}<extra></extra>",
         )
     for rung in info.rungs:

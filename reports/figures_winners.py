@@ -202,6 +202,6 @@ def _draw_per_class(info: _ConfusionInfo) -> go.Figure:
         marker={"color": [RED if accuracy[i] < 0.5 else BLUE for i in order], "size": 9},
         hovertemplate="%{y}: %{x:.1%} of %{customdata}<extra></extra>",
     )
-    figure.update_xaxes(tickformat=".0%")
+    figure.update_xaxes(tickformat=".2~%")
     figure.update_yaxes(type="category", tickfont_size=11 if n <= 30 else 9, dtick=1)
     return figure

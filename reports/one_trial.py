@@ -12,7 +12,7 @@ from rich.table import Table
 
 from reports import words
 from reports.audit import audit_ends
-from reports.trials import epoch_rows, trial_rows
+from reports.trials import epochs_of_trial, trial_rows
 from reports.winners import retrain_rows
 from spaces.errors import InputError
 
@@ -45,7 +45,7 @@ def trial_facts(run: RunData, number: int) -> Row:
         there = f"there are 0 to {max(rows)}" if rows else "there is none yet"
         raise InputError(f"--trial {number}: no such trial in {run.path}; {there}")
     row = rows[number] | {"audit_objective": audit_ends(run).get(number)}
-    epochs = [epoch for epoch in epoch_rows(run) if epoch["trial"] == number and epoch["phase"] == "search"]
+    epochs = epochs_of_trial(run, number)
     retrains = [line for line in retrain_rows(run) if line["trial"] == number]
     return row | {"config": row["config"] and json.loads(row["config"]), "epochs": epochs, "retrains": retrains}
 

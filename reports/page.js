@@ -30,12 +30,54 @@
     const figure = figures[element.dataset.figure];
     // A finger that drags scrolls the page; zooming stays to the mouse.
     const layout = Object.assign({}, figure.layout, { template: template(), dragmode: touch ? false : figure.layout.dragmode });
+    if (element.dataset.all) layout.yaxis = Object.assign({}, layout.yaxis, { autorange: true, range: undefined });
     element.dataset.drawn = "yes";
     const small = layout.height < 330 || figure.data[0].type === "parcoords" ? { displayModeBar: false } : {};
     return Plotly.react(element, figure.data, layout, Object.assign({}, config, small));
   }
 
+  // A finger has no double click: what an axis leaves out, and what was selected, has a button.
+  function button(text, press) {
+    const made = document.createElement("button");
+    made.type = "button";
+    made.textContent = text;
+    made.addEventListener("click", () => press(made));
+    return made;
+  }
+
+  function offerAllValues(elements) {
+    const groups = new Map();
+    for (const element of elements) {
+      const axis = figures[element.dataset.figure].layout.yaxis;
+      if (!axis || axis.autorange !== false) continue;
+      const place = element.closest(".triple, .slices, .pair") || element.closest("figure");
+      groups.set(place, [...(groups.get(place) || []), element]);
+    }
+    for (const [place, members] of groups) {
+      const made = button("Show all values", () => {
+        const all = made.getAttribute("aria-pressed") !== "true";
+        made.setAttribute("aria-pressed", String(all));
+        for (const element of members) {
+          element.dataset.all = all ? "yes" : "";
+          if (element.dataset.drawn) draw(element);
+        }
+      });
+      made.setAttribute("aria-pressed", "false");
+      if (place.tagName === "FIGURE") place.querySelector("figcaption").append(made);
+      else place.before(made);
+    }
+  }
+
+  function offerToClear(element) {
+    const clear = {};
+    figures[element.dataset.figure].data[0].dimensions.forEach((_, i) => { clear[`dimensions[${i}].constraintrange`] = null; });
+    const made = button("Clear the selection", () => Plotly.restyle(element, clear));
+    element.closest("figure").querySelector("figcaption").append(made);
+  }
+
   const elements = [...document.querySelectorAll("[data-figure]")];
+  offerAllValues(elements);
+  elements.filter((element) => figures[element.dataset.figure].data[0].type === "parcoords").forEach(offerToClear);
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       if (entry.isIntersecting) {

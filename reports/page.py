@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from plotly.offline import get_plotlyjs
 
-from reports.sections import SECTIONS, Section
+from reports.sections import Section, sections_of
 
 if TYPE_CHECKING:
     from reports.run import RunData
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def page(run: RunData) -> str:
     """The whole HTML document of a run."""
-    return document(run.name, _made(run), [make(run) for make in SECTIONS], _footer(run))
+    return document(run.name, _made(run), sections_of(run), _footer(run))
 
 
 def document(title: str, made: str, sections: Sequence[Section], footer: str) -> str:

@@ -17,7 +17,7 @@ from reports.gallery import gallery
 from reports.markup import bullets, code, details, figure_html, paragraph, table_html
 from reports.schemas import TABLES
 from reports.terminal import best_first
-from reports.winner import winner_config
+from reports.winner import training_command, winner_config
 
 if TYPE_CHECKING:
     from reports.run import RunData
@@ -118,10 +118,21 @@ def search(run: RunData) -> Section:
         return Section("search", "Search", paragraph("No epoch has finished yet."))
     about = (
         f"Each dot is one finished epoch of some trial; the line is the best {words.objective_name(run)} found up to then. "
-        "The axis leaves out the first steps; a double click shows all."
+        "The axis leaves out the first steps; the button shows all."
     )
-    html = _group("triple", progress, "Best so far", about) + "".join(map(figure_html, rest)) + _trials(run)
+    html = (
+        _group("triple", progress, "Best so far", about) + "".join(map(figure_html, rest)) + _stops(run) + _trials(run)
+    )
     return Section("search", "Search", html, [*progress, *rest])
+
+
+def _stops(run: RunData) -> str:
+    """What would tell whether the stops were right, where nothing does."""
+    stopped = sum(row["status"] == "stopped" for row in run.rows("trials"))
+    if not stopped or len(run.table("audit")):
+        return ""
+    about = f"Whether the {words.plural(stopped, 'stop')} cost a better trial is not known: a search with --audit 0.1 lets one in ten of the stopped trials finish, and says so."
+    return paragraph(about, "caption")
 
 
 def _group(css_class: str, figures: Sequence[Figure], title: str = "", caption: str = "") -> str:
@@ -169,18 +180,15 @@ def parameters(run: RunData) -> Section:
     html = "".join(map(figure_html, top))
     if slices:
         about = f"{words.objective_name(run).capitalize()} by parameter. Dots: completed; crosses: stopped early. "
-        about += "Where the worst values would press the others together, they are below the axis: a double click shows them."
+        about += "Where the worst values would press the others together, they are below the axis: a button shows them."
         html += _group("slices", slices, "Slices", about)
     return Section("parameters", "Parameters", html + _group("pair", costs), [*top, *slices, *costs])
 
 
-def audit(run: RunData) -> Section:
-    """How well the rungs foretell the end."""
-    about = (
-        "No stopped trial was let finish, so nothing says how often a stop was wrong. In the next search, one in ten:"
-    )
-    command = code(f"winnow search {run.study.get('space_source') or 'SPACE'} --audit 0.1", "command")
-    return Section("audit", "Audit of the stops", audit_html(run) or paragraph(about) + command)
+def audit(run: RunData) -> Section | None:
+    """How well the rungs foretell the end; None where no stopped trial was let finish."""
+    html = audit_html(run)
+    return Section("audit", "Audit of the stops", html) if html else None
 
 
 def test_images(run: RunData) -> Section:
@@ -206,7 +214,10 @@ def failures(run: RunData) -> Section:
     ]
     table = table_html(["class", "trials", "what it is", "what was done"], classes, numeric=(1,), wide=(2, 3))
     if not rows:
-        return Section("failures", "Failures", paragraph("Every training ended well.") + table)
+        well = paragraph("Every training ended well.")
+        if not any(num for _, num, _, _ in class_rows(run.trials.to_pylist())):
+            table = details("What would count as a failure, and what is done about it", table)
+        return Section("failures", "Failures", well + table)
     lines = [
         [
             row["phase"],
@@ -228,12 +239,15 @@ def reproduce(run: RunData) -> Section:
     parts = []
     config = winner_config(run)
     if config is not None:
-        seeds = [row["seed"] for row in run.table("retrains").to_pylist() if row["rank"] == 1]
-        seed = f" --seed {seeds[0]}" if seeds else ""
-        about = "The winner's whole config is in report/winner.yaml. This trains it again, on the training images alone"
-        about += " (retraining adds the validation images):" if seeds else ":"
+        recipe = run.path / "report" / "winner.yaml"
+        again = training_command(run, recipe)
+        about = "The winner's whole config is in report/winner.yaml. "
+        if again is None:
+            about += "This trains it, on the training images:"
+        else:
+            about += "This trains it again as its first retraining was, on the training and validation images; with the same hardware and versions every figure comes out the same:"
         parts.append(paragraph(about))
-        parts.append(code(f"winnow train {run.path / 'report' / 'winner.yaml'}{seed}", "command"))
+        parts.append(code(again or f"winnow train {recipe}", "command"))
         parts.append(details("winner.yaml", code(yaml.safe_dump(config, sort_keys=False))))
     if run.study.get("command"):
         parts.append(paragraph("The run was made by:") + code(str(run.study["command"]), "command"))
@@ -246,7 +260,12 @@ def reproduce(run: RunData) -> Section:
     return Section("reproduce", "Reproduce", "".join(parts))
 
 
-SECTIONS: tuple[Callable[[RunData], Section], ...] = (
+def sections_of(run: RunData) -> list[Section]:
+    """Those that have something to say."""
+    return [section for make in SECTIONS if (section := make(run)) is not None]
+
+
+SECTIONS: tuple[Callable[[RunData], Section | None], ...] = (
     overview,
     winners,
     search,

@@ -18,6 +18,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
     2: {
         "trials": {"in_space": True, "audit_objective": None, "audited": False, "worker_losses": 0, "micro_batches": 1},
         "epochs": {"cpus": None, "gpus": None},
+        "retrains": {"threads": None, "micro_batches": 1, "device": None},
         "predictions": {"image": None},
     },
 }

@@ -15,7 +15,7 @@ import pyarrow as pa
 from reports.audit import audit_ends, audit_rows
 from reports.importance import importance_rows
 from reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
-from reports.trials import FAILED_STATUSES, epoch_rows, rung_rows, time_of, trial_rows
+from reports.trials import FAILED_STATUSES, epoch_columns, rung_rows, time_of, trial_rows
 from reports.winners import identity, retrain_groups, retrain_rows, winners_table
 from spaces.domains import ArrowKind
 from spaces.errors import SpaceError
@@ -33,6 +33,8 @@ def table(run: RunData, name: str) -> pa.Table:
     parameters = _columns(run) if TABLES[name].parameters else {}
     schema = arrow_schema(name, parameters, _metadata(run, name))
     made = ROWS[name](run)
+    if isinstance(made, dict):
+        return pa.Table.from_pydict(made, schema=schema)
     if isinstance(made, pa.Table):
         return made.select(schema.names).cast(schema).replace_schema_metadata(schema.metadata)
     return pa.Table.from_pylist(made, schema=schema)
@@ -126,7 +128,11 @@ def _typed(value: Any, kind: str) -> Any:
 
 def _failures(run: RunData) -> list[Row]:
     rows = []
-    last = {(e["phase"], e["trial"], e["seed"]): e for e in epoch_rows(run)}
+    last: dict[tuple[Any, ...], Row] = {}
+    for line in run.epoch_lines:
+        key = (line["phase"], line["trial"], line["seed"])
+        if key not in last or line["epoch"] > last[key]["epoch"]:
+            last[key] = line
     of_trial = {trial: epoch for (phase, trial, _), epoch in last.items() if phase == "search"}
     for row in trial_rows(run):
         if row["status"] in FAILED_STATUSES:
@@ -243,7 +249,7 @@ def _names(run: RunData, classes: np.ndarray) -> pa.Array:
 
 ROWS: dict[str, Callable[..., Any]] = {
     "trials": _trials,
-    "epochs": epoch_rows,
+    "epochs": epoch_columns,
     "rungs": rung_rows,
     "audit": audit_rows,
     "winners": _winners,

@@ -21,6 +21,7 @@ from reports.parquet import write_whole
 from reports.run import read_lines
 from reports.sections import Section
 from reports.tables import load_predictions
+from reports.winner import training_words
 from spaces.errors import InputError
 
 FIGURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
@@ -102,7 +103,7 @@ def outcome(training: TrainingData) -> str:
         "last": "of the last epoch",
         "lowest_validation_loss": "of the epoch with the lowest validation loss",
         "highest_validation_accuracy": "of the epoch with the highest validation accuracy",
-    }[training.config["weights"]]
+    }["last" if result.get("fit_validation") else training.config["weights"]]
     if not result:
         return f"{last} of {asked} epochs are over; the training is still running, or was cut short."
     if result["status"] == "diverged":
@@ -170,10 +171,20 @@ def _test_images(training: TrainingData) -> Section:
 
 
 def _reproduce(training: TrainingData) -> Section:
-    seed = f" --seed {training.result['seed']}" if training.result else ""
+    recipe, result = training.path / "config.yaml", training.result
+    again = f"winnow train {recipe}"
+    if result:
+        again = training_words(
+            recipe,
+            seed=result["seed"],
+            fit_validation=result.get("fit_validation", False),
+            threads=result.get("threads"),
+            micro_batches=result.get("micro_batches", 1),
+            device=result.get("device"),
+        )
     parts = [
         paragraph("This trains it again:"),
-        code(f"winnow train {training.path / 'config.yaml'}{seed}", "command"),
+        code(again, "command"),
         details("config.yaml", code(yaml.safe_dump(training.config, sort_keys=False))),
     ]
     if training.result:

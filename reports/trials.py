@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -104,23 +104,33 @@ def _finite_values(trial: FrozenTrial) -> dict[int, float]:
     return {epoch: value for epoch, value in trial.intermediate_values.items() if math.isfinite(value)}
 
 
-def epoch_rows(run: RunData) -> list[Row]:
-    """One row per finished epoch: search, audit, retrain, then by trial, seed and epoch."""
-    if run.stored:
-        return run.rows("epochs")
-    lines = sorted(run.epoch_lines, key=lambda line: (_PHASES.index(line["phase"]), *(line[k] for k in _EPOCH_ORDER)))
-    return [_epoch_row(run, line) for line in lines]
-
-
 _PHASES = ("search", "audit", "retrain")
 _EPOCH_ORDER = ("trial", "seed", "epoch")
 _EPOCH_NUMBERS = (*_METRICS, "lr", "wall_seconds", "images_per_second", "cpus", "gpus")
+_EPOCH_OTHERS = ("phase", "trial", "seed", "epoch", "rung", "decision", "node", "device")
 
 
-def _epoch_row(run: RunData, line: Row) -> Row:
-    numbers = {key: finite(line.get(key)) for key in _EPOCH_NUMBERS}
-    others = {key: line.get(key) for key in ("phase", "trial", "seed", "epoch", "rung", "decision", "node", "device")}
-    return {"run": run.name, **others, **numbers, "time": time_of(line.get("time"))}
+def epoch_columns(run: RunData) -> dict[str, list[Any]]:
+    """The columns of `epochs`, one entry per finished epoch: search, audit, retrain, then by trial, seed and epoch."""
+    lines = sorted(run.epoch_lines, key=lambda line: (_PHASES.index(line["phase"]), *(line[k] for k in _EPOCH_ORDER)))
+    return _columns(run, lines)
+
+
+def epochs_of_trial(run: RunData, number: int) -> list[Row]:
+    """The rows of `epochs` of one trial of the search, in order."""
+    if run.stored:
+        return [row for row in run.rows("epochs") if row["trial"] == number and row["phase"] == "search"]
+    columns = _columns(run, search_epochs(run).get(number, []))
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _columns(run: RunData, lines: Sequence[Row]) -> dict[str, list[Any]]:
+    return {
+        "run": [run.name] * len(lines),
+        **{key: [line.get(key) for line in lines] for key in _EPOCH_OTHERS},
+        **{key: [finite(line.get(key)) for line in lines] for key in _EPOCH_NUMBERS},
+        "time": [time_of(line.get("time")) for line in lines],
+    }
 
 
 def rung_rows(run: RunData) -> list[Row]:

@@ -100,6 +100,9 @@ def _retrain_row(run: RunData, line: Row) -> Row:
         **{key: finite(line.get(key)) for key in numbers},
         "num_epochs": line.get("epochs"),
         "time": time_of(line.get("time")),
+        "threads": line.get("threads"),
+        "micro_batches": line.get("micro_batches", 1),
+        "device": line.get("device"),
         "weights": line.get("weights"),
         "error": line.get("error"),
     }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 
 import reports
 from search import operations
+from search.as_command import Overrides, as_command, as_texts
 from search.devices import Devices
 from search.extension import Wishes
 from search.folder import RunFolder, open_run
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from search.tuner import Outcome
 
 ALL_DEVICES = Devices()
-Overrides = Sequence[str] | Mapping[str, Any]
-"""`["epochs=6", "optimizer.lr=0.01"]` as after `--set`, or `{"epochs": 6, "optimizer.lr": 0.01}`."""
 
 
 class SearchOptions(TypedDict, total=False):
@@ -86,12 +84,13 @@ def run(
     `space` is a name, a file or a `load_space(...)`; `overrides` are `["epochs=6"]`, as after `--set`, or `{"epochs": 6}`. InputError for bad input, SearchFailed, or
     KeyboardInterrupt: what was done until then is kept, and `search.resume` goes on with it.
     """
+    command = as_command("run", locals())
     searched = load_space(space, overrides)
     settings = settings_for(searched, **checked("run", dict(options), RunOptions))
     source = Source(Path(data_dir), download)
     with _one_ray():
         found = _search(
-            searched, settings, Path(runs_dir), name, source, devices, address, storage, quiet, warm_start, log
+            searched, settings, Path(runs_dir), name, source, devices, address, storage, quiet, warm_start, log, command
         )
         return retrain(found, devices=devices, address=address, quiet=quiet)
 
@@ -113,12 +112,13 @@ def search(
     **options: Unpack[SearchOptions],
 ) -> Run:
     """Search a space in a new run folder, as `winnow search` does. Parameters and errors are those of `run`."""
+    command = as_command("search", locals())
     searched = load_space(space, overrides)
     settings = settings_for(searched, **checked("search", dict(options), SearchOptions))
     source = Source(Path(data_dir), download)
     return _reported(
         _search(
-            searched, settings, Path(runs_dir), name, source, devices, address, storage, quiet, warm_start, log
+            searched, settings, Path(runs_dir), name, source, devices, address, storage, quiet, warm_start, log, command
         ).path
     )
 
@@ -138,7 +138,8 @@ def resume(
     log: Sequence[str] = (),
 ) -> Run:
     """Go on with a search that was interrupted, killed, or out of time, as `winnow resume` does; in a changed space, if one is given."""
-    wishes = _changes(space, overrides, accept_space_change)
+    command = as_command("resume", locals())
+    wishes = replace(_changes(space, overrides, accept_space_change), command=command)
     return _go_on(run, wishes, time_budget, _source(data_dir, download), devices, address, quiet, log)
 
 
@@ -159,12 +160,13 @@ def extend(
     log: Sequence[str] = (),
 ) -> Run:
     """Go on with a search for more trials, more time or more epochs than it was asked for, as `winnow extend` does."""
+    command = as_command("extend", locals())
     for name, value in (("trials", trials), ("max_epochs", max_epochs)):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise InputError(f"extend: {name}={value!r}: must be a whole number of at least 1")
     budget = None if time_budget is None else str(time_budget)
     changes = _changes(space, overrides, accept_space_change)
-    wishes = replace(changes, trials=trials, time_budget=budget, max_epochs=max_epochs)
+    wishes = replace(changes, trials=trials, time_budget=budget, max_epochs=max_epochs, command=command)
     if not wishes.any:
         raise InputError("extend: say by how much: trials, time_budget or max_epochs")
     return _go_on(run, wishes, None, _source(data_dir, download), devices, address, quiet, log)
@@ -217,14 +219,6 @@ def load_space(space: Space | str | Path, overrides: Overrides = ()) -> Space:
 # --- what several functions do ------------------------------------------------------------------------------------------
 
 
-def as_texts(overrides: Overrides) -> Sequence[str]:
-    if isinstance(overrides, str):
-        raise InputError(f"overrides are a list such as ['epochs=6'], but got the text {overrides!r}")
-    if isinstance(overrides, Mapping):  # JSON is YAML
-        return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
-    return overrides
-
-
 def _search(
     space: Space,
     settings: Settings,
@@ -237,6 +231,7 @@ def _search(
     quiet: bool,
     warm_start: Run | Path | str | None,
     log: Sequence[str],
+    command: str | None,
 ) -> Run:
     with _view(quiet) as view:
         folder, outcome = operations.search(
@@ -251,6 +246,7 @@ def _search(
             storage=storage,
             warm_start=None if warm_start is None else str(Path(warm_start)),
             log=log,
+            command=command,
         )
     _raise_unless_done(folder, outcome)
     return Run(folder.path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import reports
 from reports import words
+from reports.winner import training_command
 from search.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def model_card(folder: RunFolder, winner: Winner, title: str, checks: Checks | N
             "",
             "## Files",
             "",
-            *_files(checks),
+            *_files(checks, training_command(run, "config.yaml", winner.origin["rank"])),
             "",
             "## Use",
             "",
@@ -106,12 +107,17 @@ def _figures(
     return lines
 
 
-def _files(checks: Checks | None) -> list[str]:
+def _files(checks: Checks | None, again: str | None) -> list[str]:
+    """`again`: the command that gives these weights once more."""
     lines = [
-        "- `config.yaml`: the recipe. `winnow train config.yaml` trains it again; `start_from: [config.yaml]` begins a search with it.",
+        "- `config.yaml`: the recipe. `winnow train config.yaml` trains it on the training images; `start_from: [config.yaml]` begins a search with it.",
         "- `weights.safetensors`: the weights, for images that were normalised as `model.json` says.",
         "- `model.json`: class names in the order of the outputs, image shape, normalisation, origin, versions.",
     ]
+    if again is not None:
+        lines.append(
+            f"- The same training once more, to the same weights where hardware and versions are the same: `{again}`"
+        )
     if checks is not None:
         onnx = (
             f"differs by at most {checks.onnx:.1e}"

@@ -29,6 +29,7 @@ from search.options import (
     space_options,
 )
 from search.plan_command import plan
+from search.signals import sigterm_like_ctrl_c
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -38,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from spaces.errors import InputError
 
     try:
-        code = cli.main(args=arguments, prog_name="winnow", standalone_mode=False)
+        with sigterm_like_ctrl_c():
+            code = cli.main(args=arguments, prog_name="winnow", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else DONE)
     except click.ClickException as error:
         error.show()
@@ -171,6 +173,18 @@ def report(run: str) -> int:
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --output.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all CPUs]")
+@click.option(
+    "--fit-validation",
+    is_flag=True,
+    help="Train on the validation images too, as when a winner is retrained; then nothing selects, and the last epoch counts.",
+)
+@click.option(
+    "--micro-batches",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Pieces in which a batch goes through the network: less memory.",
+)
 @data_options
 def train(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Train one recipe (a space with nothing left open), without Ray, and test it once."""
@@ -188,6 +202,8 @@ def train(space: str, overrides: tuple[str, ...], **options: Any) -> int:
         threads=options["threads"],
         source=source,
         console=_console(),
+        fit_validation=options["fit_validation"],
+        micro_batches=options["micro_batches"],
     )
     return DONE
 

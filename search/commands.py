@@ -103,10 +103,13 @@ def compare(runs: tuple[str, ...], as_json: bool) -> int:
 @click.option("--weights-only", is_flag=True, help="No torch.export program and no ONNX.")
 def export(run: str, winner: int, output: Path | None, weights_only: bool) -> int:
     """Write a winner as a folder to use elsewhere: recipe, weights, programs, model card."""
-    from search.exporting import export as write
     from search.folder import open_run
 
-    folder = write(open_run(run), winner, output, weights_only)
+    opened = open_run(run)
+    opened.read_study()  # what can be refused is refused before torch is imported
+    from search.exporting import export as write
+
+    folder = write(opened, winner, output, weights_only)
     for file in sorted(folder.iterdir()):
         click.echo(f"{file.stat().st_size:>12,}  {file}")
     click.echo(f"next     winnow predict {folder} IMAGE...")

@@ -43,6 +43,8 @@ class Wishes:
     overrides: Sequence[str] = ()
     accepted: bool = False
     """Whether the user has seen what a change of the space means."""
+    command: str | None = None
+    """What would do the same, where no command line began it."""
 
     @property
     def any(self) -> bool:
@@ -63,7 +65,7 @@ class Amended:
     words: tuple[str, ...] = ()
 
 
-def write_start(folder: RunFolder, study: dict[str, Any], devices: dict[str, Any]) -> None:
+def write_start(folder: RunFolder, study: dict[str, Any], devices: dict[str, Any], command: str | None = None) -> None:
     """Write study.yaml, if it has changed, or if this start has other versions, hardware or devices than the one before."""
     amendments = list(study.get("amendments") or [])
     now = {**provenance.origin(), "devices": devices}
@@ -71,7 +73,7 @@ def write_start(folder: RunFolder, study: dict[str, Any], devices: dict[str, Any
     if amendments and "versions" not in last:  # amended for this start
         amendments[-1] = {**last, **now}
     elif any(_without_words(last.get(key)) != _without_words(value) for key, value in now.items()):
-        amendments.append({**_heading(), "changes": [], "before": {}, **now})
+        amendments.append({**_heading(command), "changes": [], "before": {}, **now})
     else:
         return
     write_text(folder.study, yaml.safe_dump({**study, "amendments": amendments}, sort_keys=False, allow_unicode=True))
@@ -96,7 +98,9 @@ def amend(folder: RunFolder, study: dict[str, Any], space: Space, wishes: Wishes
         check_grid(changed)
     if settings.grace_epochs > settings.max_epochs:
         settings = replace(settings, grace_epochs=settings.max_epochs)
-    return Amended(_amended_study(study, changed, settings, found), changed, settings, (*words, *changed.notes))
+    return Amended(
+        _amended_study(study, changed, settings, found, wishes.command), changed, settings, (*words, *changed.notes)
+    )
 
 
 def _without_words(facts: Any) -> Any:
@@ -168,7 +172,7 @@ def _extended(settings: Settings, wishes: Wishes, num_trials: int, num_further: 
 
 
 def _amended_study(
-    study: dict[str, Any], space: Space, settings: Settings, found: Sequence[Difference]
+    study: dict[str, Any], space: Space, settings: Settings, found: Sequence[Difference], command: str | None
 ) -> dict[str, Any]:
     """study.yaml with what holds now, and one more amendment with what held before."""
     old, new = study["settings"], settings.to_dict()
@@ -179,12 +183,13 @@ def _amended_study(
         before["space"] = study["space"]
     if not before:
         return study
-    amendment = {**_heading(), "changes": [str(difference) for difference in found], "before": before}
+    amendment = {**_heading(command), "changes": [str(difference) for difference in found], "before": before}
     return {**study, "settings": new, "space": space.tree, "amendments": [*(study.get("amendments") or []), amendment]}
 
 
-def _heading() -> dict[str, Any]:
-    return {"time": datetime.now(UTC).isoformat(timespec="seconds"), "command": provenance.command_line()}
+def _heading(command: str | None) -> dict[str, Any]:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"time": now, "command": provenance.command_line() or command}
 
 
 def _trials_of(folder: RunFolder) -> list[FrozenTrial]:

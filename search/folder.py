@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,13 +105,18 @@ def checkpoint_name(trial: int) -> str:
     return f"trial-{trial:05d}.pt"
 
 
-def create(parent: Path, name: str | None, default_name: str, study: dict[str, Any]) -> RunFolder:
-    """Make a new run folder with its `study.yaml`; a name that was asked for and exists is refused, a default one counts up."""
+def create(
+    parent: Path, name: str | None, default_name: str, study: dict[str, Any], warm_start: Iterable[str] = ()
+) -> RunFolder:
+    """Make a new run folder with its `study.yaml` and the lines of its warm start.
+
+    A name that was asked for and exists is refused, a default one counts up.
+    """
     check_new(parent, name)
     while True:
         path = parent / (name or _free_name(parent, default_name))
         try:
-            _make(path, study)
+            _make(path, study, warm_start)
             return RunFolder(path)
         except OSError as error:
             if name is None and path.exists():
@@ -121,12 +126,14 @@ def create(parent: Path, name: str | None, default_name: str, study: dict[str, A
             ) from error
 
 
-def _make(path: Path, study: dict[str, Any]) -> None:
-    """Whole or not at all: a driver killed here leaves no folder that can neither be made nor resumed."""
+def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str]) -> None:
+    """Whole or not at all: a driver killed here leaves no folder that can neither be made nor resumed, or would resume cold."""
     folder = RunFolder(path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}"))
     try:
         folder.checkpoints.mkdir(parents=True)
         folder.predictions.mkdir()
+        if lines := "".join(f"{line}\n" for line in warm_start):
+            write_text(folder.warm_start, lines)
         write_text(folder.study, yaml.safe_dump({**study, "name": path.name}, sort_keys=False, allow_unicode=True))
         folder.path.rename(path)
     except OSError:
@@ -167,7 +174,7 @@ def read_study(path: Path) -> dict[str, Any]:
         raise InputError(f"{file}: not the study.yaml of a Winnow run (no `space` in it)")
     if study.get("schema_version", 0) > SCHEMA_VERSION:
         raise InputError(
-            f"{file}: written by a newer Winnow (schema_version {study['schema_version']}; this one reads up to {SCHEMA_VERSION})"
+            f"{file}: written by a newer Winnow (schema_version {study['schema_version']}; this one reads up to {SCHEMA_VERSION}); upgrade winnow-search"
         )
     return study
 

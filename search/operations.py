@@ -61,12 +61,13 @@ def search(
     storage: str | None = None,
     warm_start: str | None = None,
     log: Sequence[str] = (),
+    command: str | None = None,
 ) -> tuple[RunFolder, Outcome]:
     """A new run folder and the search in it. Everything that can be refused is refused before the folder exists.
 
     `storage` is a path or URI that every node reaches: workers then write there instead of into the run folder.
     `warm_start` is another run, whose trials the sampler knows from the start; `log` names trackers
-    (`search.trackers.TRACKERS`) that are written to as well.
+    (`search.trackers.TRACKERS`) that are written to as well. `command` would do the same, where no command line began it.
     """
     check_new(runs_dir, name)
     check_installed(log)
@@ -82,12 +83,12 @@ def search(
     place, num_trials = storage or str(runs_dir.resolve()), settings.num_trials
     measure = partial(packing_of, space=space, data=data, seed=settings.seed, say=view.step)
     with workers(view, devices, address, [space], num_trials, [data], place, measure) as (_, plan, [shared]):
-        study = _study(space, settings, described, source, plan) | {"log": list(log)}
+        study = _study(space, settings, described, source, plan, command) | {"log": list(log)}
         study["storage"] = storage and join(storage, f"{name or space.name}-{uuid4().hex[:8]}")
-        folder = create(runs_dir, name, space.name, study | ({"warm_start": warm.facts} if warm else {}))
+        if warm is not None:
+            study["warm_start"] = warm.facts
+        folder = create(runs_dir, name, space.name, study, warm.lines if warm else ())
         with folder.locked():
-            if warm is not None:
-                warm.write(folder)
             return folder, _run(folder, space, settings, shared, data.image_shape, plan, view, log)
 
 
@@ -134,7 +135,7 @@ def resume(
         place = folder.shared
         with workers(view, devices, address, [space], num_trials, [data], place, recorded=known) as (_, plan, [shared]):
             with _write_errors(folder):
-                write_start(folder, amended.study if amended else study, asdict(plan))
+                write_start(folder, amended.study if amended else study, asdict(plan), wishes.command)
             return _run(folder, space, settings, shared, data.image_shape, plan, view, log)
 
 
@@ -149,10 +150,13 @@ def retrain(
     address: str | None = None,
 ) -> int:
     """Train the best configs and the baseline with fresh seeds on train + validation, and test each once."""
-    from search.retraining import choose_candidates
+    from search.retraining import Candidate, choose_candidates
     from search.retraining import retrain as run_retraining
+    from search.study import Event
 
     study = folder.read_study()
+    log = study.get("log", ())
+    check_installed(log)
     space, settings = space_of(folder), Settings.from_dict(study["settings"])
     asked = replace(settings.retrain, top=top or settings.retrain.top, seeds=seeds or settings.retrain.seeds)
     settings = replace(settings, retrain=asked)
@@ -172,7 +176,15 @@ def retrain(
                 f"retraining {len(candidates)} configurations, {settings.retrain.seeds} seeds each, on train + validation"
             )
             job = _job(folder, plan, settings)
-            return run_retraining(ray, folder, candidates, settings, shared, job, plan.per_trial, view.progress)
+            with following(log, folder, space, view.message) as tell_trackers:
+
+                def tell(candidate: Candidate, result: dict[str, Any], curve: list[dict[str, Any]]) -> None:
+                    record = {"result": result, "curve": curve}
+                    tell_trackers(Event("retrained", candidate.trial, candidate.config, record, result["status"]))
+
+                return run_retraining(
+                    ray, folder, candidates, settings, shared, job, plan.per_trial, view.progress, tell
+                )
 
 
 def check_models(space: Space, data: ImageData) -> None:
@@ -274,12 +286,14 @@ def _warm_start(old_run: str, space: Space, settings: Settings, data: dict[str, 
     return warm
 
 
-def _study(space: Space, settings: Settings, data: dict[str, Any], source: Source, plan: Plan) -> dict[str, Any]:
+def _study(
+    space: Space, settings: Settings, data: dict[str, Any], source: Source, plan: Plan, command: str | None
+) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "name": None,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": provenance.command_line(),
+        "command": provenance.command_line() or command,
         "space_source": space.source,
         "space": space.tree,
         "settings": settings.to_dict(),

@@ -211,5 +211,5 @@ log_option = click.option(
     "--log",
     multiple=True,
     type=click.Choice(["tensorboard", "mlflow"]),
-    help="Write to TensorBoard or MLflow as well, one run per trial; may be repeated.",
+    help="Write to TensorBoard or MLflow as well, one run per trial and per retraining; may be repeated.",
 )

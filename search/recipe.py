@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -40,6 +40,9 @@ class Training:
     name: str
     config: Config
     seed: int
+    use: Literal["search", "retrain"] = "search"
+    """As in `DeviceData.build`: `retrain` fits the validation images too, and nothing selects."""
+    micro_batches: int = 1
 
 
 def train_recipe(
@@ -52,17 +55,22 @@ def train_recipe(
     threads: int | None,
     source: Source,
     console: Console,
+    fit_validation: bool = False,
+    micro_batches: int = 1,
 ) -> dict[str, Any]:
     """Train on the training split, select on the validation split, test once at the end; the final figures.
 
-    With `output`, weights, curves, config and figures are written there, and a checkpoint after every epoch.
+    With `fit_validation` both splits are trained on and nothing selects, as when a winner is retrained: the same config,
+    seed, threads and `micro_batches` then give the same network to the last bit. With `output`, weights, curves, config and
+    figures are written there, and a checkpoint after every epoch.
     """
     require_recipe(space)
-    state = _prepare(output, resume)
+    state = _prepare(output, resume, fit_validation)
     data = load_data(space, source)
     check(space, data.image_shape)
     check_models(space, data)
-    training = Training(space.name, space.example(), seed)
+    use: Literal["search", "retrain"] = "retrain" if fit_validation else "search"
+    training = Training(space.name, space.example(), seed, use, micro_batches)
     on = torch.device(choose_torch_device(device))
     torch.set_num_threads(threads or available_cpus())
     summary = summarize(training.config.model, data.image_shape, data.num_classes)
@@ -101,17 +109,17 @@ def fit_and_test(
     `listener` is given the figures of every epoch. Where the training diverged the test set stays closed.
     """
     config, seed = training.config, training.seed
-    on_device = DeviceData.build(data, config.data, on, seed)
+    on_device = DeviceData.build(data, config.data, on, seed, training.use)
     lines = _open_lines(output, config, keep=state is not None)
     epochs = [figures for figures in _recorded(output) if figures["epoch"] <= state["epoch"]] if state else []
     result = None
-    for result in train(config, on_device, on, seed, checkpoint=state):
+    for result in train(config, on_device, on, seed, checkpoint=state, micro_batches=training.micro_batches):
         figures = epoch_figures(result)
         epochs.append(figures)
         listener(figures)
         if lines and output:
             lines.append({"phase": "train", "seed": seed, **figures, "batch_losses": result.batch_losses.tolist()})
-            save(output / "checkpoint.pt", result.state())
+            save(output / "checkpoint.pt", {**result.state(), "use": training.use})
     if result is None:
         return None
     summary = summarize(config.model, data.image_shape, data.num_classes)
@@ -121,6 +129,8 @@ def fit_and_test(
         "epochs": result.epoch,
         "stopped_early": result.epoch < config.epochs and not result.diverged,
         "seed": seed,
+        "fit_validation": training.use == "retrain",
+        "micro_batches": training.micro_batches,
         "wall_seconds": round(sum(figures["wall_seconds"] for figures in epochs), 3),
         "images_per_second": round(_middle([figures["images_per_second"] for figures in epochs]), 1),
         "num_parameters": summary.num_parameters,
@@ -173,7 +183,7 @@ def choose_torch_device(asked: DeviceName) -> str:
     return asked
 
 
-def _prepare(output: Path | None, resume: bool) -> dict[str, Any] | None:
+def _prepare(output: Path | None, resume: bool, fit_validation: bool) -> dict[str, Any] | None:
     """The checkpoint to go on from; refuses to write over an earlier training."""
     if output is None:
         if resume:
@@ -183,7 +193,11 @@ def _prepare(output: Path | None, resume: bool) -> dict[str, Any] | None:
     if resume:
         if not checkpoint.exists():
             raise InputError(f"{checkpoint}: no checkpoint to go on from")
-        return load(checkpoint)
+        state = load(checkpoint)
+        if (state.get("use") == "retrain") != fit_validation:
+            other = "leave out --fit-validation" if fit_validation else "give --fit-validation too"
+            raise InputError(f"{checkpoint}: this training began otherwise; to go on with it, {other}")
+        return state
     if checkpoint.exists():
         raise InputError(f"{output}: holds a training already; go on with it: --resume; or choose another --output")
     try:
@@ -220,9 +234,10 @@ def _middle(values: list[float]) -> float:
 def _line(figures: dict[str, Any], epochs: int) -> str:
     if figures["diverged"]:
         return f"epoch {figures['epoch']:>3}/{epochs}  diverged"
-    return (
-        f"epoch {figures['epoch']:>3}/{epochs}  "
-        f"train loss {figures['train_loss']:.4f} acc {figures['train_accuracy']:.4f}  "
-        f"validation loss {figures['validation_loss']:.4f} acc {figures['validation_accuracy']:.4f}  "
-        f"lr {figures['lr']:.2g}  {figures['images_per_second']:.0f} images/s"
-    )
+    parts = [
+        f"{part} loss {figures[f'{part}_loss']:.4f} acc {figures[f'{part}_accuracy']:.4f}"
+        for part in ("train", "validation")
+        if figures[f"{part}_loss"] is not None
+    ]
+    speed = f"lr {figures['lr']:.2g}  {figures['images_per_second']:.0f} images/s"
+    return "  ".join([f"epoch {figures['epoch']:>3}/{epochs}", *parts, speed])

@@ -93,7 +93,8 @@ def _trial(folder: RunFolder, number: int) -> FrozenTrial:
 
     trials = {trial.number: trial for trial in read_trials(folder.journal)[0]}
     if number not in trials:
-        raise InputError(f"--trial {number}: {folder.path} has the trials 0 to {max(trials, default=-1)}")
+        there_are = f"has the trials 0 to {max(trials)}" if trials else "has no trial yet"
+        raise InputError(f"--trial {number}: {folder.path} {there_are}")
     return trials[number]
 
 

@@ -54,8 +54,12 @@ def retrain(
     job: Job,
     resources: dict[str, float],
     listener: Callable[[str], None],
+    tell: Callable[[Candidate, dict[str, Any], list[dict[str, Any]]], None],
 ) -> int:
-    """Train every candidate with every seed that has no line yet; the number of trainings done. In parallel, as Ray tasks."""
+    """Train every candidate with every seed that has no line yet; the number of trainings done. In parallel, as Ray tasks.
+
+    `listener` is given words, `tell` what `retrain_one` returned, once it is written.
+    """
     done = {(line["trial"], line["seed"]) for line in read_json_lines(folder.retrained)}
     seeds = [derive_seed(settings.seed, 2, k) for k in range(settings.retrain.seeds)]
     todo = [(c, seed) for seed in seeds for c in candidates if (c.trial, seed) not in done]
@@ -72,6 +76,7 @@ def retrain(
                 _fetch(folder, result)
                 lines.append(result)
                 num_done += 1
+                tell(candidate, result, curve)
                 listener(f"{candidate.label}, seed {seed}: {_outcome(result)}  [{num_done} of {len(todo)}]")
     finally:
         lines.close()
@@ -90,6 +95,8 @@ def retrain_one(
         "baseline": candidate.rank is None,
         "config": candidate.config,
         "search_value": candidate.search_value,
+        "threads": job.threads,
+        "micro_batches": candidate.micro_batches,
     }
     started = time.monotonic()
     curve: list[dict[str, Any]] = []

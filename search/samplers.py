@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
 from search.forecast import ForecastSampler
+from search.gp import GpSampler
 from search.points import GridSampler, QmcSampler
 from search.seeds import derive_seed
 from spaces.space import Space
@@ -59,7 +60,7 @@ def _tpe(moment: Moment) -> BaseSampler:
 
 
 def _gp(moment: Moment) -> BaseSampler:
-    return GPSampler(seed=moment.own_seed, n_startup_trials=10)
+    return GpSampler(moment.own_seed)
 
 
 def _random(moment: Moment) -> BaseSampler:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -48,6 +49,7 @@ def ray_session(
     resources = {"runtime_env": runtime_env} if address else _of_this_machine(num_cpus, num_gpus)
     if not address:
         watch()
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=address or "local",
@@ -57,6 +59,8 @@ def ray_session(
             configure_logging=False,
             **resources,
         )
+    except SystemExit as error:  # Ray takes SIGTERM for itself, and leaves in its own way
+        raise KeyboardInterrupt from error
     except (
         ConnectionError,
         RuntimeError,
@@ -65,6 +69,15 @@ def ray_session(
         if address is None:
             raise
         raise InputError(f"--address {address}: cannot join the cluster: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # A bare one: Ray gives its own servers 30 s to start, which cannot be changed (Ray 2.60).
+        raise InputError(
+            f"Ray did not start on this machine, which may be too busy now; nothing is lost, try again ({error})"
+        ) from error
+    if on_sigterm is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield ray
     finally:

@@ -70,7 +70,10 @@ class OpenTrial:
 
 @dataclass(frozen=True)
 class Event:
-    """Something a person who watches would like to see: `started`, `epoch`, `paused`, `ended`; `auditing`, `audited`."""
+    """Something a person who watches would like to see: `started`, `epoch`, `paused`, `ended`; `auditing`, `audited`.
+
+    `retrained` after the search: `record` has the `result` as in retrain.jsonl, and its `curve`.
+    """
 
     kind: str
     number: int

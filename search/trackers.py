@@ -1,4 +1,4 @@
-"""TensorBoard and MLflow for those who live there: `--log`. One run per trial, through their own libraries.
+"""TensorBoard and MLflow for those who live there: `--log`. One run per trial and per retraining, through their own libraries.
 
 The run folder stays the truth. At each start of a search a tracker first catches up with what the folder has recorded, then
 follows the events; so a killed driver leaves no hole, and a resume no point twice.
@@ -27,55 +27,55 @@ Record = dict[str, Any]
 
 
 class Tracker(Protocol):
-    """`params` are the parameters of the space that are active in the trial, by config path."""
+    """`name` is that of a training: `trial-00007`, `retrain-00007-s123` or `retrain-baseline-s123`. `params` are the parameters of
+    the space that are active in it, by config path."""
 
     errors: tuple[type[Exception], ...]
     """What its library raises when it cannot write."""
 
-    def start(self, trial: int, params: Record) -> None:
-        """The trial's run, new or known."""
+    def start(self, name: str, params: Record) -> None:
+        """The training's run, new or known."""
 
-    def epoch(self, trial: int, record: Record) -> None:
+    def epoch(self, name: str, record: Record) -> None:
         """One line of `epochs.jsonl`."""
 
-    def end(self, trial: int, status: str, objective: float | None) -> None:
-        """Nothing more will come of the trial."""
+    def end(self, name: str, status: str, found: dict[str, float]) -> None:
+        """Nothing more will come of the training; `found` is its objective, or its figures on the test images."""
 
     def close(self) -> None:
         """Write what is held back."""
 
 
 class TensorBoard:
-    """Event files in RUN/tensorboard, a folder per trial, with the plugin HParams. Written anew from the record at each start."""
+    """Event files in RUN/tensorboard, a folder per training, with the plugin HParams. Written anew from the record at each start."""
 
     def __init__(self, folder: RunFolder, study: Record) -> None:
         self.errors: tuple[type[Exception], ...] = (OSError,)
         require("tensorboard", "--log tensorboard", "tensorboard")
         self._path = folder.path / "tensorboard"
         shutil.rmtree(self._path, ignore_errors=True)
-        self._open: dict[int, tuple[Any, Record]] = {}
+        self._open: dict[str, tuple[Any, Record]] = {}
 
-    def start(self, trial: int, params: Record) -> None:
+    def start(self, name: str, params: Record) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        if trial not in self._open:
-            self._open[trial] = (SummaryWriter(str(self._path / f"trial-{trial:05d}")), params)
+        if name not in self._open:
+            self._open[name] = (SummaryWriter(str(self._path / name)), params)
 
-    def epoch(self, trial: int, record: Record) -> None:
-        writer, _ = self._open[trial]
-        for name, value in figures(record).items():
-            writer.add_scalar(name, value, record["epoch"], walltime=record.get("time"))
+    def epoch(self, name: str, record: Record) -> None:
+        writer, _ = self._open[name]
+        for figure, value in figures(record).items():
+            writer.add_scalar(figure, value, record["epoch"], walltime=record.get("time"))
 
-    def end(self, trial: int, status: str, objective: float | None) -> None:
+    def end(self, name: str, status: str, found: dict[str, float]) -> None:
         from torch.utils.tensorboard.summary import hparams
 
-        writer, params = self._open.pop(trial)
-        metrics = {} if objective is None else {"objective": objective}
+        writer, params = self._open.pop(name)
         # By hand what `add_hparams` does: that would make a second run of it, in a folder of its own.
-        for summary in hparams({**params, "status": status}, metrics):
+        for summary in hparams({**params, "status": status}, found):
             writer.file_writer.add_summary(summary)
-        for name, value in metrics.items():
-            writer.add_scalar(name, value)
+        for figure, value in found.items():
+            writer.add_scalar(figure, value)
         writer.close()
 
     def close(self) -> None:
@@ -97,18 +97,18 @@ class MLflow:
         # Tells this run from another of its name: its folder may have been moved, or made anew.
         self._identity = f"{study['name']} {study['created']}".replace("'", "")
         self._experiment: str | None = None
-        self._runs: dict[int, str] = {}  # MLflow's ids
-        self._ended: set[int] = set()
-        self._epochs: dict[int, int] = {}  # the last one written
+        self._runs: dict[str, str] = {}  # MLflow's ids
+        self._ended: set[str] = set()
+        self._epochs: dict[str, int] = {}  # the last one written
 
-    def start(self, trial: int, params: Record) -> None:
+    def start(self, name: str, params: Record) -> None:
         if self._experiment is None:
             self._find()
-        if trial not in self._runs:
+        if name not in self._runs:
             entities = self._entities
-            tags = {"winnow.run": self._identity, "winnow.trial": str(trial)}
-            run = self._client.create_run(self._experiment, run_name=f"trial {trial}", tags=tags)
-            self._runs[trial] = run.info.run_id
+            tags = {"winnow.run": self._identity, "winnow.training": name}
+            run = self._client.create_run(self._experiment, run_name=name, tags=tags)
+            self._runs[name] = run.info.run_id
             chosen = [entities.Param(key, str(value)) for key, value in params.items()]
             self._client.log_batch(run.info.run_id, params=chosen)
 
@@ -122,34 +122,34 @@ class MLflow:
                 [self._experiment], f"tags.`winnow.run` = '{self._identity}'", max_results=1000, page_token=token
             )
             for run in page:
-                trial = int(run.data.tags["winnow.trial"])
-                self._runs[trial] = run.info.run_id
-                self._epochs[trial] = int(run.data.metrics.get("epoch", 0))
+                name = run.data.tags["winnow.training"]
+                self._runs[name] = run.info.run_id
+                self._epochs[name] = int(run.data.metrics.get("epoch", 0))
                 if run.info.status != "RUNNING":
-                    self._ended.add(trial)
+                    self._ended.add(name)
             token = page.token
             if not token:
                 return
 
-    def epoch(self, trial: int, record: Record) -> None:
+    def epoch(self, name: str, record: Record) -> None:
         epoch = record["epoch"]
-        if epoch <= self._epochs.get(trial, 0):
+        if epoch <= self._epochs.get(name, 0):
             return
         milliseconds = int(1000 * record["time"])
         # `epoch` is last: where a writer dies within the batch, the epoch is written again as a whole.
         values = {**figures(record), "epoch": float(epoch)}
-        metrics = [self._entities.Metric(name, value, milliseconds, epoch) for name, value in values.items()]
-        self._client.log_batch(self._runs[trial], metrics=metrics)
-        self._epochs[trial] = epoch
+        metrics = [self._entities.Metric(figure, value, milliseconds, epoch) for figure, value in values.items()]
+        self._client.log_batch(self._runs[name], metrics=metrics)
+        self._epochs[name] = epoch
 
-    def end(self, trial: int, status: str, objective: float | None) -> None:
-        if trial in self._ended:
+    def end(self, name: str, status: str, found: dict[str, float]) -> None:
+        if name in self._ended:
             return
-        if objective is not None:
-            self._client.log_metric(self._runs[trial], "objective", objective)
-        self._client.set_tag(self._runs[trial], "winnow.status", status)
-        self._client.set_terminated(self._runs[trial], self.ENDINGS.get(status, "FAILED"))
-        self._ended.add(trial)
+        for figure, value in found.items():
+            self._client.log_metric(self._runs[name], figure, value)
+        self._client.set_tag(self._runs[name], "winnow.status", status)
+        self._client.set_terminated(self._runs[name], self.ENDINGS.get(status, "FAILED"))
+        self._ended.add(name)
 
     def close(self) -> None:
         """Nothing is held back."""
@@ -175,7 +175,7 @@ def figures(record: Record) -> dict[str, float]:
 def following(
     names: Sequence[str], folder: RunFolder, space: Space, say: Callable[[str], None]
 ) -> Iterator[Callable[[Event], None]]:
-    """A listener for the ledger's events that writes to the trackers, once they have caught up with the run folder.
+    """A listener for events of the ledger, and of retraining, that writes to the trackers, once they have caught up with the run folder.
 
     They write in a thread of their own: a slow server holds up no trial. One that fails is left out from then on, since a
     search is worth more than its copy; the next start catches up.
@@ -193,7 +193,7 @@ def following(
                 write(tracker)
             except tracker.errors as error:
                 del trackers[name]
-                say(f"--log {name}: cannot write ({' '.join(str(error).split())[:200]}); the search goes on without it")
+                say(f"--log {name}: cannot write ({' '.join(str(error).split())[:200]}); Winnow goes on without it")
 
     def listen(event: Event) -> None:
         written.append(thread.submit(on_all, lambda tracker: _pass_on(event, tracker, space)))
@@ -216,23 +216,51 @@ def _catch_up(tracker: Tracker, folder: RunFolder) -> None:
     run = reports.read(folder.path)
     columns = run.space.columns()
     for trial in run.rows("trials"):
-        number = trial["trial"]
-        tracker.start(number, {path: trial[path] for path in columns if trial[path] is not None})
+        name = _trial_name(trial["trial"])
+        tracker.start(name, {path: trial[path] for path in columns if trial[path] is not None})
         for line in run.epoch_lines:
-            if line["phase"] == "search" and line["trial"] == number:
-                tracker.epoch(number, line)
+            if line["phase"] == "search" and line["trial"] == trial["trial"]:
+                tracker.epoch(name, line)
         if trial["status"] not in ("running", "skipped"):
-            tracker.end(number, trial["status"], trial["objective"])
+            tracker.end(name, trial["status"], _known({"objective": trial["objective"]}))
+    for result in run.retrain_lines:
+        same = {key: result[key] for key in ("trial", "seed")} | {"phase": "retrain"}
+        curve = [line for line in run.epoch_lines if all(line[key] == value for key, value in same.items())]
+        _retraining(tracker, run.space, result, curve)
 
 
 def _pass_on(event: Event, tracker: Tracker, space: Space) -> None:
-    from reports.tables import config_values
-
+    name = _trial_name(event.number)
     if event.kind == "started":
-        values = config_values(space, event.config, space.columns())
-        tracker.start(event.number, {path: value for path, value in values.items() if value is not None})
+        tracker.start(name, _params(space, event.config))
     elif event.kind == "epoch" and event.record["phase"] == "search":
-        tracker.epoch(event.number, event.record)
+        tracker.epoch(name, event.record)
     elif event.kind == "ended":
         assert event.status is not None
-        tracker.end(event.number, event.status, event.value)
+        tracker.end(name, event.status, _known({"objective": event.value}))
+    elif event.kind == "retrained":
+        _retraining(tracker, space, event.record["result"], event.record["curve"])
+
+
+def _retraining(tracker: Tracker, space: Space, result: Record, curve: Sequence[Record]) -> None:
+    """All of it at once: a retraining tells nothing before it ends."""
+    of = "baseline" if result["baseline"] else f"{result['trial']:05d}"
+    name = f"retrain-{of}-s{result['seed']}"
+    tracker.start(name, _params(space, result["config"]))
+    for record in curve:
+        tracker.epoch(name, record)
+    tracker.end(name, result["status"], _known({key: result.get(key) for key in ("test_accuracy", "test_loss")}))
+
+
+def _trial_name(number: int) -> str:
+    return f"trial-{number:05d}"
+
+
+def _params(space: Space, config: Record) -> Record:
+    from reports.tables import config_values
+
+    return _known(config_values(space, config, space.columns()))
+
+
+def _known(values: Record) -> Record:
+    return {key: value for key, value in values.items() if value is not None}

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import reports
-from search.api import ALL_DEVICES, Overrides, SearchOptions, as_texts, checked, load_space
+from search.api import ALL_DEVICES, SearchOptions, checked, load_space
+from search.as_command import Overrides, as_texts
 from search.devices import DeviceName, Devices
 from search.folder import open_run
 from search.runs import Run
@@ -126,11 +127,16 @@ def train(
     resume: bool = False,
     device: DeviceName = "auto",
     threads: int | None = None,
+    fit_validation: bool = False,
+    micro_batches: int = 1,
     data_dir: Path | str = "data",
     download: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Train one recipe without Ray and test it once, as `winnow train` does; the final figures (as in `result.json`)."""
+    """Train one recipe without Ray and test it once, as `winnow train` does; the final figures (as in `result.json`).
+
+    `fit_validation`: train on the validation images too, as when a winner is retrained.
+    """
     from search.operations import Source
     from search.recipe import train_recipe
 
@@ -143,6 +149,8 @@ def train(
         threads=threads,
         source=Source(Path(data_dir), download),
         console=_console(quiet),
+        fit_validation=fit_validation,
+        micro_batches=micro_batches,
     )
 
 

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from search.folder import RunFolder, open_run
+from search.folder import open_run
 from search.history import express
 from spaces.errors import InputError
 from spaces.space import Space
@@ -28,9 +28,6 @@ class WarmStart:
 
     lines: tuple[str, ...]
     facts: dict[str, Any]
-
-    def write(self, folder: RunFolder) -> None:
-        folder.warm_start.write_text("".join(line + "\n" for line in self.lines), encoding="utf-8")
 
 
 def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:

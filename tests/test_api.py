@@ -5,13 +5,17 @@ from __future__ import annotations
 import html
 import inspect
 import pkgutil
+import shlex
+import sys
 from typing import get_type_hints
 
 import pytest
 import ray
 
+import reports
 import search
 from search.api import RunOptions, SearchOptions
+from search.as_command import as_command
 from search.cli import cli
 from search.devices import Devices
 from search.settings import settings_for
@@ -24,7 +28,10 @@ TINY = "data: digits\nepochs: 2\nbatch_size: 128\nmodel: {name: mlp, hidden: [8]
 def test_one_call_does_what_winnow_run_does(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(TINY)
+    monkeypatch.setattr(sys, "argv", [""])  # as in a notebook
     run = search.run("tiny.yaml", ["epochs=1"], name="mine", trials=2, top=1, seeds=1, devices=Devices(num_cpus=1))
+    command = reports.read(run.path).study["command"]
+    assert command == "winnow run tiny.yaml --name mine --trials 2 --top 1 --seeds 1 --num-cpus 1 --set epochs=1"
     assert not ray.is_initialized()
     assert list(run.trials["status"]) == ["completed"] * 2
     assert "[2/2]" in capsys.readouterr().out
@@ -34,6 +41,40 @@ def test_one_call_does_what_winnow_run_does(tmp_path, monkeypatch, capsys):
     assert winner.image_shape == (1, 8, 8)
     # The normalisation lies with the weights: the data is not read again.
     assert winner.network.mean.item() == pytest.approx(0.305, abs=0.01)
+
+
+def test_a_call_as_a_command():
+    """Every parameter of the functions that begin or change a run is an option of their command, and comes back from it."""
+    odd = {
+        "overrides": {"optimizer.adam.lr": {"log": [0.01, 0.1]}},
+        "devices": Devices(trials_per_gpu=2, concurrent="auto"),
+    }
+    odd |= {
+        "log": ["tensorboard", "mlflow"],
+        "objective": "validation_loss",
+        "sampler": "gp",
+        "reduction_factor": 2,
+        "space": "my space.yaml",
+    }
+    for name in ("run", "search", "resume", "extend"):
+        function, command = getattr(search, name), cli.commands[name]
+        names = list(inspect.signature(function).parameters)
+        names.remove("options") if "options" in names else None
+        given = {key: odd.get(key, True if key in ("download", "accept_space_change") else "4") for key in names}
+        options = get_type_hints({"run": RunOptions, "search": SearchOptions}.get(name, dict))
+        if options:
+            given["options"] = {key: odd.get(key, 1) for key in options}
+        text = as_command(name, given)
+        assert text is not None
+        words = shlex.split(text)
+        assert words[:2] == ["winnow", name]
+        parsed = command.make_context(name, words[2:]).params
+        assert parsed["overrides"] == ('optimizer.adam.lr={"log": [0.01, 0.1]}',)
+        assert (parsed["trials_per_gpu"], parsed["concurrent"], parsed["log"]) == (2, "auto", ("tensorboard", "mlflow"))
+        assert parsed["space"] == "my space.yaml"
+        for key in {*names, *options} - {"overrides", "devices", "log", "quiet"}:
+            assert parsed[key] not in (None, False), key
+    assert as_command("search", {"space": search.load_space("digits"), "overrides": (), "devices": Devices()}) is None
 
 
 def test_a_run_shows_itself(tmp_path):

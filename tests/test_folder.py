@@ -36,6 +36,31 @@ def test_a_file_in_the_way_is_one_clear_message(tmp_path):
         create(tmp_path / "runs", None, "digits", STUDY)
 
 
+KILLED_AT_RENAME = """
+import os, signal, sys
+from pathlib import Path
+from search.folder import create
+
+rename = Path.rename
+Path.rename = lambda self, target: (rename(self, target) if {after} else None, os.kill(os.getpid(), signal.SIGKILL))
+create(Path(sys.argv[1]), "r", "r", {{"schema_version": 1, "space": {{"epochs": 1}}}}, ['{{"trial": 0}}'])
+"""
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_driver_killed_while_it_makes_the_folder_leaves_none_or_a_warm_one(tmp_path, after):
+    """As soon as there is a run that could be resumed, its warm start lies in it."""
+    command = [sys.executable, "-c", KILLED_AT_RENAME.format(after=after), str(tmp_path)]
+    assert subprocess.run(command, cwd=REPOSITORY).returncode == -9
+    run = RunFolder(tmp_path / "r")
+    assert run.path.exists() == after
+    if after:
+        assert run.read_study()["name"] == "r"
+        assert list(read_json_lines(run.warm_start)) == [{"trial": 0}]
+    else:
+        create(tmp_path, "r", "r", STUDY)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import pytest
@@ -40,7 +42,7 @@ def test_nothing_is_lost(tmp_path, fault):
     assert loss.epochs_trained_again <= 2 * (loss.provoked + 1)
     assert loss.notes.get("equal_to_undisturbed", True)
     assert loss.notes.get("seconds_until_no_process", 0) < 15
-    expected = {"ctrl_c": 130, "ctrl_c_twice": 130, "sigterm": 130, "disk_full": 2, "kill": -9}
+    expected = {"ctrl_c": 130, "ctrl_c_twice": 130, "sigterm": 130, "sigterm_all": 130, "disk_full": 2, "kill": -9}
     assert loss.notes.get("exit_code") == expected.get(fault)
 
 
@@ -108,3 +110,18 @@ def test_the_second_try_waits_for_a_whole_gpu(tmp_path):
     assert len(search.outcome()) == 4
     journal = (search.run / "study.journal").read_text()
     assert journal.count('"micro_batches":4') == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("seconds", [2, 6])
+def test_a_signal_before_the_first_trial(tmp_path, number, seconds):
+    """While data are read or Ray starts: the same exit code, no traceback, no process left, and a search that ends if started again."""
+    search = Ours(tmp_path)
+    driver = search.start()
+    time.sleep(seconds)
+    driver.send_signal(number)
+    assert driver.wait(120) == 130, (tmp_path / "log.txt").read_text()
+    assert "Traceback" not in (tmp_path / "log.txt").read_text()
+    assert seconds_until_gone(driver.pid) < 15
+    assert search.finish()
+    assert search.num_ended() == TRIALS

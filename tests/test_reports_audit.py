@@ -84,5 +84,6 @@ def test_without_an_audit_the_page_says_how_to_have_one(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "plain")
     page = reports.write(folder).read_text()
     assert "--audit 0.1" in page
+    assert 'href="#audit"' not in page
     assert pq.read_table(folder / "report" / "audit.parquet").num_rows == 0
     assert json.loads(json.dumps(reports.read(folder).settings)).get("audit") is None

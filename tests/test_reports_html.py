@@ -24,7 +24,7 @@ from reports import (
 )
 from reports.figures import DARK_PAGE, LIGHT_PAGE, STATUS_COLORS, STATUS_SYMBOLS
 from reports.page import page
-from reports.sections import SECTIONS
+from reports.sections import sections_of
 from reports.trials import STATUSES
 from tests.make_run import NUM_TEST, RUNGS, Stage, make_run
 
@@ -210,7 +210,8 @@ def test_text_of_a_run_cannot_become_markup(tmp_path: Path) -> None:
 def test_page_of_a_run_that_was_cut_short(tmp_path: Path, stage: Stage) -> None:
     folder = make_run(tmp_path / stage, stage, torn=stage != "empty")
     text = reports.write(folder).read_text(encoding="utf-8")
-    assert all(f'id="{make(reports.read(folder)).id}"' in text for make in SECTIONS)
+    assert all(f'id="{section.id}"' in text for section in sections_of(reports.read(folder)))
+    assert "Audit of the stops" not in text
     assert "No winner was retrained yet" in text
     assert (folder / "report" / "winner.yaml").exists() == (stage != "empty")
     if stage == "searching":
@@ -275,10 +276,21 @@ INTERACT = """
 window.addEventListener("load", () => setTimeout(() => {
   const curves = document.querySelector('[data-figure="learning-curves"]');
   const item = curves && curves.querySelector(".legendtoggle");
+  const parallel = document.querySelector('[data-figure="parallel"]');
+  const named = (text) => [...document.querySelectorAll("button")].filter((button) => button.textContent === text);
+  named("Show all values")[0].click();
+  Plotly.restyle(parallel, { "dimensions[1].constraintrange": [[0, 0.5]] }).then(() => {
+    window.selected = parallel.data[0].dimensions[1].constraintrange.flat();
+    named("Clear the selection")[0].click();
+  });
   const finish = () => {
     const result = {
       seen: window.seen,
       drawn: [...document.querySelectorAll("[data-figure]")].map((e) => [e.dataset.figure, e.querySelectorAll(".main-svg").length]),
+      pressed: document.querySelectorAll('button[aria-pressed="true"]').length,
+      all: [...document.querySelectorAll('[data-figure^="best-"]')].map((e) => e.layout.yaxis.autorange),
+      selected: window.selected,
+      cleared: parallel.data[0].dimensions.map((d) => d.constraintrange || null),
       hidden: curves ? curves.data.filter((trace) => trace.visible === "legendonly").length : null,
       overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
       background: getComputedStyle(document.body).backgroundColor,
@@ -325,6 +337,11 @@ def test_page_works_in_a_browser(html_file: Path, tmp_path: Path, theme: str, wi
     assert len(seen["drawn"]) > 15
     assert all(count > 0 for _, count in seen["drawn"]), seen["drawn"]
     assert seen["hidden"] == 1, "a click on a name in the legend hides its trials"
+    assert (seen["pressed"], seen["all"]) == (1, [True] * 3), (
+        "the first button shows the first steps of the best so far"
+    )
+    assert seen["selected"] == [0, 0.5]
+    assert set(seen["cleared"]) == {None}, "a selection on parallel coordinates can be taken back"
     assert seen["overflow"] <= 0, "the page does not scroll sideways"
     colors = {"light": ("rgb(255, 255, 255)", "#1c2127"), "dark": ("rgb(21, 24, 29)", "#e4e7eb")}
     assert (seen["background"], seen["font"]) == colors[theme]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 import reports
 from search import trackers
 from search.cli import main
-from search.folder import RunFolder, create
+from search.folder import JsonLines, RunFolder, create
 from search.ledger import Ledger
 from search.settings import Settings, settings_for
+from search.study import Event
 from spaces import catalog
 from spaces.errors import InputError
 from spaces.space import Space
@@ -97,7 +99,7 @@ def test_mlflow_holds_every_epoch_once(tmp_path, space, mlflow_store):
     assert experiment is not None
     before = {run.info.run_id for run in client.search_runs([experiment.experiment_id])}
     assert start(folder, space, settings, "mlflow") == []
-    runs = {int(run.data.tags["winnow.trial"]): run for run in client.search_runs([experiment.experiment_id])}
+    runs = {_number(run.info.run_name): run for run in client.search_runs([experiment.experiment_id])}
     assert before <= {run.info.run_id for run in runs.values()}, "a resume goes on with the runs that are there"
     rows = {row["trial"]: row for row in reports.read(folder.path).rows("trials")}
     assert runs.keys() == rows.keys()
@@ -119,8 +121,76 @@ def test_a_tracker_that_fails_does_not_end_the_search(tmp_path, space, monkeypat
     monkeypatch.setattr(trackers.MLflow, "epoch", _disk_full)
     said = start(folder, space, settings, "mlflow")
     assert len(said) == 1
-    assert said[0] == "--log mlflow: cannot write (no space left); the search goes on without it"
+    assert said[0] == "--log mlflow: cannot write (no space left); Winnow goes on without it"
     assert len(reports.read(folder.path).rows("trials")) == 3
+
+
+def retrained(folder: RunFolder, trial: int, seed: int, accuracy: float | None) -> Event:
+    """What retraining writes and tells of one training of two epochs."""
+    config = next(json.loads(row["config"]) for row in reports.read(folder.path).rows("trials"))
+    about = {"phase": "retrain", "trial": trial, "seed": seed, "validation_accuracy": None, "time": 1.8e9}
+    curve = [{**about, "epoch": epoch, "train_loss": 1 / epoch} for epoch in (1, 2)]
+    status = "diverged" if accuracy is None else "completed"
+    result = {"rank": None if trial < 0 else 1, "trial": trial, "seed": seed, "baseline": trial < 0, "config": config}
+    result |= {"status": status} | ({} if accuracy is None else {"test_accuracy": accuracy, "test_loss": 0.1})
+    for path, lines in ((folder.epochs, curve), (folder.retrained, [result])):
+        file = JsonLines(path)
+        for line in lines:
+            file.append(line)
+        file.close()
+    return Event("retrained", trial, config, {"result": result, "curve": curve}, status)
+
+
+def retrain_in_two_starts(folder: RunFolder, space: Space, name: str) -> None:
+    """Two retrainings, and after a kill a third one."""
+    for events in ([(1, 7, 0.9), (-1, 7, 0.8)], [(1, 8, None)]):
+        with trackers.following([name], folder, space, pytest.fail) as listener:
+            for trial, seed, accuracy in events:
+                listener(retrained(folder, trial, seed, accuracy))
+
+
+@needs_tensorboard
+def test_tensorboard_holds_every_retraining_once(tmp_path, space):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = settings_for(space, trials=2)
+    folder = new_run(tmp_path, space, settings)
+    assert start(folder, space, settings, "tensorboard") == []
+    retrain_in_two_starts(folder, space, "tensorboard")
+    found = {path.name for path in (folder.path / "tensorboard").iterdir()}
+    assert found == {*("trial-00000", "trial-00001", "retrain-00001-s7", "retrain-00001-s8", "retrain-baseline-s7")}
+    for name, accuracy in (("retrain-00001-s7", 0.9), ("retrain-00001-s8", None), ("retrain-baseline-s7", 0.8)):
+        events = EventAccumulator(str(folder.path / "tensorboard" / name))
+        events.Reload()
+        assert [(point.step, point.value) for point in events.Scalars("train_loss")] == [(1, 1.0), (2, 0.5)]
+        assert ("test_accuracy" in events.Tags()["scalars"]) == (accuracy is not None)
+        if accuracy is not None:
+            assert [point.value for point in events.Scalars("test_accuracy")] == [pytest.approx(accuracy)]
+
+
+@needs_mlflow
+def test_mlflow_holds_every_retraining_once(tmp_path, space, mlflow_store):
+    import mlflow
+
+    settings = settings_for(space, trials=2)
+    folder = new_run(tmp_path, space, settings)
+    assert start(folder, space, settings, "mlflow") == []
+    retrain_in_two_starts(folder, space, "mlflow")
+    client = mlflow.MlflowClient(mlflow_store)
+    experiment = client.get_experiment_by_name("winnow/it's mine")
+    assert experiment is not None
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert len(client.search_runs([experiment.experiment_id])) == len(runs) == 5
+    endings = {"retrain-00001-s7": "FINISHED", "retrain-00001-s8": "FAILED", "retrain-baseline-s7": "FINISHED"}
+    for name, ending in endings.items():
+        assert runs[name].info.status == ending
+        logged = client.get_metric_history(runs[name].info.run_id, "train_loss")
+        assert sorted((m.step, m.value) for m in logged) == [(1, 1.0), (2, 0.5)]
+    assert runs["retrain-baseline-s7"].data.metrics["test_accuracy"] == 0.8
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix("trial-"))
 
 
 def _disk_full(*_: object) -> None:
@@ -132,7 +202,7 @@ def test_a_bug_in_a_tracker_is_not_lost_in_its_thread(tmp_path, space, monkeypat
         def __init__(self) -> None:
             self.errors = (OSError,)
 
-        def start(self, trial: int, params: trackers.Record) -> None:
+        def start(self, name: str, params: trackers.Record) -> None:
             raise ZeroDivisionError
 
         def close(self) -> None:

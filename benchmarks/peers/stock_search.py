@@ -87,8 +87,12 @@ def main(folder: str, concurrent: int, address: str | None = None) -> None:
         )
     results = tuner.fit()
     ended = [
-        {"epochs": (result.metrics or {}).get("epoch", 0), "error": str(result.error) if result.error else None}
-        for result in results
+        {
+            "trial_id": (result.metrics or {}).get("trial_id"),
+            "epochs": (result.metrics or {}).get("epoch", 0),
+            "error": str(result.error) if result.error else None,
+        }
+        for result in map(results.__getitem__, range(len(results)))
     ]
     (path / "ended.json").write_text(json.dumps(ended))
 
