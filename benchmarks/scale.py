@@ -192,7 +192,7 @@ def study_of(space: Any, settings: Any) -> dict[str, Any]:
 
     data = describe_data(load_data(space, Source(Path())), space, settings.seed)
     plan = Plan("cpu", 512, 1.0, 0.0, 1, "simulated")
-    return {**_study(space, settings, data, Source(Path()), plan), "name": "scale"}
+    return {**_study(space, settings, data, Source(Path()), plan, None), "name": "scale"}
 
 
 if __name__ == "__main__":
