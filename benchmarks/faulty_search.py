@@ -82,7 +82,9 @@ class Search:
         goal, deadline = len(self.seen()) + more, time.monotonic() + PATIENCE
         while len(self.seen()) < goal:
             if self.driver.poll() == BAD_INPUT and not self.run.exists():
-                raise RuntimeError((self.folder / "log.txt").read_text())
+                said = (self.folder / "log.txt").read_text()
+                if "Ray did not start" not in said:
+                    raise RuntimeError(said)
             if self.driver.poll() is not None or time.monotonic() > deadline:
                 return False
             time.sleep(0.02)

@@ -16,7 +16,7 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 
 def tell_outcome(folder: RunFolder, outcome: Outcome, as_json: bool = False) -> int:
-    """Say how the search ended; the exit code."""
+    """Say how the search ended; the exit code. Leaves the command after a second signal: who is in haste waits for no report."""
     if as_json:
         _emit("outcome", _outcome_facts(folder, outcome))
     elif outcome.bug:
@@ -33,7 +33,10 @@ def tell_outcome(folder: RunFolder, outcome: Outcome, as_json: bool = False) -> 
     else:
         why = "time budget used up" if outcome.out_of_time else "search complete"
         click.echo(f"{why} after {outcome.wall_seconds:.0f} s")
-    return FAILED if outcome.bug else INTERRUPTED if outcome.interrupted else DONE
+    code = FAILED if outcome.bug else INTERRUPTED if outcome.interrupted else DONE
+    if outcome.at_once:
+        raise SystemExit(code)
+    return code
 
 
 def tell_end(folder: RunFolder, options: dict[str, Any], next_command: str | None = None) -> None:

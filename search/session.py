@@ -76,7 +76,7 @@ def ray_session(
         raise InputError(
             f"Ray did not start on this machine, which may be too busy now; nothing is lost, try again ({error})"
         ) from error
-    if on_sigterm is not None and threading.current_thread() is threading.main_thread():
+    if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield ray

@@ -44,12 +44,16 @@ class Resources:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`interrupted` by a signal; `out_of_time` by the budget; ended by a `bug` (its traceback); none: it is complete."""
+    """`interrupted` by a signal, `at_once` by a second one; `out_of_time` by the budget; ended by a `bug` (its traceback).
+
+    None of them: it is complete.
+    """
 
     interrupted: bool
     out_of_time: bool
     bug: str | None
     wall_seconds: float
+    at_once: bool = False
 
 
 def run_search(
@@ -91,7 +95,8 @@ def run_search(
         shutil.rmtree(storage, ignore_errors=True)
     if brakes.error is not None:
         raise brakes.error
-    return Outcome(brakes.num_signals > 0, brakes.out_of_time, ledger.bug, time.monotonic() - brakes.started)
+    wall_seconds = time.monotonic() - brakes.started
+    return Outcome(brakes.num_signals > 0, brakes.out_of_time, ledger.bug, wall_seconds, brakes.num_signals > 1)
 
 
 class OfThisProcess:

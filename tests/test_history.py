@@ -8,6 +8,9 @@ import pytest
 import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
+import reports
+from reports import figures_progress, figures_search
+from reports.audit import audit_rows
 from search.extension import Wishes, amend
 from search.folder import RunFolder
 from search.history import OUTSIDE, History
@@ -150,3 +153,26 @@ def test_warm_trials_come_first_and_are_not_tried_again(tmp_path):
     assert not any(ledger.asha.table().values())
     cold = Ledger(make_folder(tmp_path / "cold", space, settings), space, settings, SHAPE)
     assert cold.ask().config != first.config  # the old trials have told the sampler something
+
+
+def test_a_report_compares_within_the_space_of_now(tmp_path):
+    """Longer trainings: what was before is drawn as such, and neither the best so far nor the audit is of it."""
+    folder = searched(tmp_path, audit=1.0)
+    space, settings = change(folder, Wishes(max_epochs=8))
+    run_to_the_end(Ledger(folder, space, settings, SHAPE))
+    run = reports.read(folder.path)
+    earlier = set(range(12))
+    assert earlier == run.outside
+    progress = figures_progress._best_info(run)
+    assert progress.inside == [trial not in earlier for trial in progress.trials]
+    values = [value for value, counts in zip(progress.values, progress.inside, strict=True) if counts]
+    assert progress.best[-1] == max(values)
+    assert progress.best[0] is None
+    curves = figures_search._curves_info(run).curves
+    assert curves[figures_search.OUTSIDE].keys() == earlier
+    assert (
+        not {trial for name, of_name in curves.items() if name != figures_search.OUTSIDE for trial in of_name} & earlier
+    )
+    stopped = [t for t in study_of(folder).trials if t.number >= 12 and t.user_attrs["status"] == "stopped"]
+    assert audit_rows(run)[-1]["num_stopped"] == len(stopped)
+    assert "outside the space of now" in reports.write(folder.path).read_text()

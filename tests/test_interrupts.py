@@ -1,0 +1,78 @@
+"""Signals outside of the trials, a second Ctrl-C, and a Ray that does not start: one message, the right exit code, no traceback."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+import ray
+
+from search.endings import tell_outcome
+from search.folder import RunFolder
+from search.session import ray_session
+from search.signals import sigterm_like_ctrl_c
+from search.tuner import Outcome
+from spaces.errors import InputError
+
+
+def test_sigterm_is_an_interruption():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), sigterm_like_ctrl_c():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_only_the_main_thread_sets_it():
+    found = []
+
+    def look() -> None:
+        with sigterm_like_ctrl_c():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert found == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_a_second_signal_waits_for_no_report(tmp_path, capsys):
+    folder = RunFolder(tmp_path / "r")
+    assert tell_outcome(folder, Outcome(True, False, None, 2.0)) == 130
+    with pytest.raises(SystemExit) as end:
+        tell_outcome(folder, Outcome(True, False, None, 2.0, at_once=True))
+    assert end.value.code == 130
+    assert capsys.readouterr().err.count(f"winnow resume {folder.path}") == 2
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "words"),
+    [
+        (Exception("The current node timed out during startup."), InputError, "too busy.*nothing is lost.*timed out"),
+        (SystemExit(15), KeyboardInterrupt, None),  # Ray's own way to take a SIGTERM
+        (ZeroDivisionError("a bug"), ZeroDivisionError, "a bug"),
+    ],
+)
+def test_a_ray_that_does_not_start(monkeypatch, raised, expected, words):
+    def init(**options: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr("search.session.watch", lambda: None)
+    with pytest.raises(expected, match=words), ray_session(num_cpus=1):
+        raise AssertionError("started")
+
+
+def test_ray_gives_sigterm_back(monkeypatch):
+    """`ray.init` puts a handler of its own in the place of ours."""
+
+    def init(**options: object) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: None)
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr("search.session.watch", lambda: None)
+    with pytest.raises(KeyboardInterrupt), sigterm_like_ctrl_c(), ray_session(num_cpus=1):
+        signal.raise_signal(signal.SIGTERM)
