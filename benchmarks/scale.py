@@ -1,17 +1,16 @@
-"""A search of thousands of trials on hundreds of slots, without training: what does Winnow's own driver cost, and how does it grow?
+"""A search of thousands of trials on hundreds of slots, without training: what does the driver cost, and how does it grow?
 
     python -m benchmarks.scale [--trials 10000] [--slots 512] [--space digits] [--sampler tpe]
 
-Real: the searcher and the scheduler that Tune calls, the ledger, ASHA, Optuna with its journal, epochs.jsonl, the replay at a resume, the
-tables and the HTML report. Simulated: the trainings (synthetic curves and epoch times, in simulated time) and Tune's own controller, which
-calls searcher and scheduler; what Tune costs itself is measured by `benchmarks.orchestration`. Costs are CPU seconds of this process, so
-other programs on the machine hardly change them. Prints Markdown and writes benchmarks/results/scale-<sampler>.json.
+Real: `search.tuner.run_search` with Tune's controller, the searcher and the scheduler that it calls, the ledger, ASHA, Optuna with its
+journal, epochs.jsonl, the replay at a resume, the tables and the HTML report. Simulated: workers and trainings (`benchmarks/simulated_actors.py`:
+synthetic curves and epoch times, in simulated time). Costs are CPU seconds of this process, so other programs on the machine hardly
+change them; each row is the mean since the row before. Prints Markdown and writes benchmarks/results/scale-<sampler>-<trials>.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import heapq
 import json
 import math
 import os
@@ -20,19 +19,25 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import yaml
+from ray.tune.execution import tune_controller
 
 import reports
+from benchmarks.simulated_actors import SimulatedActors
 from search.folder import RunFolder
 from search.ledger import Ledger
-from search.operations import _study
 from search.provenance import hardware, versions
+from search.session import ray_session
 from search.settings import settings_for
-from search.tuner import Brakes, LedgerScheduler, StudySearcher
+from search.tuner import LedgerScheduler, Resources, StudySearcher, run_search
+from search.worker import Job, SharedData
 from spaces import catalog
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -48,12 +53,16 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(RunFolder(Path(folder, "scale")), options)
-    print("| trials | ask, ms | result, ms | driver memory, MB |\n|---|---|---|---|")
+    print(
+        "| trials ended | a suggestion, ms | a result: Winnow, ms | Tune, ms | driver memory, MB |\n|---|---|---|---|---|"
+    )
     for row in figures["growth"]:
-        print(f"| {row['trials']} | {row['ask_ms']:.1f} | {row['record_ms']:.2f} | {row['memory_mb']} |")
+        print(
+            f"| {row['trials']} | {row['ask_ms']:.1f} | {row['record_ms']:.2f} | {row['tune_ms']:.2f} | {row['memory_mb']} |"
+        )
     print("\n".join(f"{name}: {value}" for name, value in figures.items() if name != "growth"))
     raw = {"options": vars(options), **figures, "load": os.getloadavg(), "hardware": hardware(), "versions": versions()}
-    (RESULTS / f"scale-{options.sampler}.json").write_text(json.dumps(raw, indent=2) + "\n")
+    (RESULTS / f"scale-{options.sampler}-{options.trials}.json").write_text(json.dumps(raw, indent=2) + "\n")
 
 
 def measure(folder: RunFolder, options: argparse.Namespace) -> dict[str, Any]:
@@ -64,9 +73,17 @@ def measure(folder: RunFolder, options: argparse.Namespace) -> dict[str, Any]:
     folder.study.write_text(yaml.safe_dump(study_of(space, settings), sort_keys=False))
     image_shape = (1, 8, 8)
     ledger = Ledger(folder, space, settings, image_shape)
-    started = time.process_time()
-    growth, num_results = simulate(ledger, options.slots, settings.max_epochs)
-    figures: dict[str, Any] = {"growth": growth, "results": num_results, "cpu_seconds": time.process_time() - started}
+    marks = sorted({*(mark for mark in MARKS if mark < options.trials), options.trials})
+    with ray_session(num_cpus=1):
+        began = time.monotonic()
+        costs = simulate(ledger, options.slots, marks)
+        wall_seconds = time.monotonic() - began
+    figures: dict[str, Any] = {
+        "growth": costs.growth,
+        "results": costs.num_results,
+        "CPU, s": round(time.process_time() - costs.began, 1),
+        "wall, s": round(wall_seconds, 1),
+    }
     ledger.close()
     figures |= {f"{path.name}, MB": round(path.stat().st_size / 1e6, 1) for path in (folder.journal, folder.epochs)}
     started = time.process_time()
@@ -79,57 +96,74 @@ def measure(folder: RunFolder, options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-def simulate(ledger: Ledger, num_slots: int, num_epochs: int) -> tuple[list[dict[str, Any]], int]:
-    """Costs since the mark before, and the number of results. Slots ask in the order in which simulated time frees them."""
-    brakes = Brakes(ledger, print)
-    searcher, scheduler = StudySearcher(ledger, brakes, num_slots), LedgerScheduler(ledger, brakes)
-    rng = random.Random(0)
-    ends: list[tuple[float, int, Any, int]] = []  # (simulated time, tie breaker, Tune's trial, epoch)
-    asks: list[float] = []
-    records: list[float] = []
-    growth, num_results = [], 0
+class Costs:
+    """CPU seconds of this process: in what Winnow does when Tune calls it, and in all; noted at marks."""
 
-    def start(now: float) -> None:
-        name = f"slot-{ledger.num_asked}"
-        began = time.process_time()
-        config = searcher.suggest(name)
-        if isinstance(config, dict):
-            asks.append(time.process_time() - began)
-            trial = SimpleNamespace(trial_id=name, config=config, speed=rng.lognormvariate(0, 0.5))
-            heapq.heappush(ends, (now + trial.speed, ledger.num_asked, trial, 1))
+    def __init__(self) -> None:
+        self.spent: dict[str, list[float]] = {"ask": [], "record": []}
+        self.growth: list[dict[str, Any]] = []
+        self.num_results = 0
+        self.began = self.mark = time.process_time()
 
-    for _ in range(num_slots):
-        start(0.0)
-    while ends:
-        now, order, trial, epoch = heapq.heappop(ends)
-        report = made_up_report(trial, epoch, num_epochs)
-        began = time.process_time()
-        going_on = scheduler.on_trial_result(None, trial, report) == scheduler.CONTINUE
-        records.append(time.process_time() - began)
-        num_results += 1
-        if going_on:
-            heapq.heappush(ends, (now + trial.speed, order, trial, epoch + 1))
-        else:
-            searcher.on_trial_complete(trial.trial_id)
-            start(now)
-        if ledger.num_ended in MARKS and ledger.num_ended > (growth[-1]["trials"] if growth else 0):
-            growth.append(
-                {
-                    "trials": ledger.num_ended,
-                    "ask_ms": 1000 * sum(asks) / max(1, len(asks)),
-                    "record_ms": 1000 * sum(records) / len(records),
-                    "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-                }
-            )
-            print(growth[-1], file=sys.stderr)
-            asks.clear()
-            records.clear()
-    return growth, num_results
+    @contextmanager
+    def measured(self, marks: Sequence[int]) -> Iterator[None]:
+        """Within, every suggestion and every result is timed."""
+        suggest, judge = StudySearcher.suggest, LedgerScheduler.on_trial_result
+
+        def timed_suggest(searcher: StudySearcher, trial_id: str) -> Any:
+            began = time.process_time()
+            found = suggest(searcher, trial_id)
+            if isinstance(found, dict):
+                self.spent["ask"].append(time.process_time() - began)
+            return found
+
+        def timed_judge(scheduler: LedgerScheduler, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            began = time.process_time()
+            verdict = judge(scheduler, controller, trial, result)
+            self.spent["record"].append(time.process_time() - began)
+            self.num_results += 1
+            self._note(scheduler.ledger.num_ended, marks)
+            return verdict
+
+        with (
+            patch.object(StudySearcher, "suggest", timed_suggest),
+            patch.object(LedgerScheduler, "on_trial_result", timed_judge),
+        ):
+            yield
+
+    def _note(self, num_ended: int, marks: Sequence[int]) -> None:
+        if num_ended not in marks or num_ended <= (self.growth[-1]["trials"] if self.growth else 0):
+            return
+        now, ask, record = time.process_time(), sum(self.spent["ask"]), sum(self.spent["record"])
+        self.growth.append(
+            {
+                "trials": num_ended,
+                "ask_ms": 1000 * ask / max(1, len(self.spent["ask"])),
+                "record_ms": 1000 * record / len(self.spent["record"]),
+                "tune_ms": 1000 * (now - self.mark - ask - record) / len(self.spent["record"]),
+                "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            }
+        )
+        print(self.growth[-1], file=sys.stderr, flush=True)
+        self.mark = now
+        for values in self.spent.values():
+            values.clear()
 
 
-def made_up_report(trial: Any, epoch: int, num_epochs: int) -> dict[str, Any]:
+def simulate(ledger: Ledger, num_slots: int, marks: Sequence[int]) -> Costs:
+    """The whole search, by the function that `winnow search` calls."""
+    SimulatedActors.num_slots = num_slots
+    SimulatedActors.curve = staticmethod(partial(made_up_report, ledger.settings.max_epochs))
+    job = Job(checkpoints="", device="cpu", threads=1, seed=0)
+    costs = Costs()
+    with patch.object(tune_controller, "RayActorManager", SimulatedActors), costs.measured(marks):
+        outcome = run_search(ledger, SharedData(None), job, Resources(1.0, 0.0), num_slots, print)
+    assert outcome.bug is None
+    return costs
+
+
+def made_up_report(num_epochs: int, assignment: dict[str, Any], epoch: int, seconds: float) -> dict[str, Any]:
     """A learning curve whose end is a function of the config, so that a sampler has something to find."""
-    assignment = json.loads(trial.config["assignment"])
     config = assignment["config"]
     lr = math.log10(config["optimizer"]["lr"])
     best = 0.95 - 0.05 * (lr + 2) ** 2 - 0.02 * random.Random(assignment["seed"]).random()
@@ -141,12 +175,12 @@ def made_up_report(trial: Any, epoch: int, num_epochs: int) -> dict[str, Any]:
         "validation_loss": 1.2 - accuracy,
         "validation_accuracy": accuracy,
         "lr": config["optimizer"]["lr"],
-        "wall_seconds": trial.speed,
-        "images_per_second": 1000 / trial.speed,
+        "wall_seconds": seconds,
+        "images_per_second": 1000 / seconds,
         "diverged": False,
         "last": epoch == num_epochs,
         "weights_epoch": epoch,
-        "node": f"node-{hash(trial.trial_id) % 64}",
+        "node": f"node-{assignment['number'] % 64}",
         "device": "simulated",
     } | ({"num_parameters": 10_000, "multiply_adds": 100_000} if epoch == 1 else {})
 
@@ -154,11 +188,11 @@ def made_up_report(trial: Any, epoch: int, num_epochs: int) -> dict[str, Any]:
 def study_of(space: Any, settings: Any) -> dict[str, Any]:
     """The study.yaml of a real run, of data and devices that are not there."""
     from search.devices import Plan
-    from search.operations import Source, load_data
+    from search.operations import Source, _study, describe_data, load_data
 
-    data = load_data(space, Source(Path()))
+    data = describe_data(load_data(space, Source(Path())), space, settings.seed)
     plan = Plan("cpu", 512, 1.0, 0.0, 1, "simulated")
-    return {**_study(space, settings, data, Source(Path()), plan), "name": "scale"}
+    return {**_study(space, settings, data, Source(Path()), plan, None), "name": "scale"}
 
 
 if __name__ == "__main__":

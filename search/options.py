@@ -22,6 +22,8 @@ class NumberOrAuto(click.IntRange):
         super().__init__(min=1)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value != "auto" and not str(value).isdigit():
+            self.fail(f"{value!r} is neither a whole number from 1 nor auto", param, ctx)
         return value if value == "auto" else super().convert(value, param, ctx)
 
 

@@ -32,7 +32,7 @@ from search.training.data import ImageData
 from spaces.schema import Config
 
 HOST = "127.0.0.1"
-START_SECONDS = 120.0  # for the processes to import torch and to find each other
+START_SECONDS = 300.0  # for the processes to import torch and to find each other, on a busy machine
 EXPLANATION_SECONDS = 2.0  # in which a rank that failed says why
 HANG_SECONDS = 20.0  # after a rank's death; NCCL does not notice it, gloo does at once
 
