@@ -9,6 +9,7 @@ standard library alone. Linux only, since it reads /proc; elsewhere the agents t
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 GRACE_SECONDS = 1.0  # for those that end in order, once the driver has gone
+DISMISSED = b"dismissed"
 CHECKS = 20  # ten a second: what was being started while the driver died appears late
 
 
@@ -39,7 +41,8 @@ def dismiss() -> None:
     """After `ray.shutdown`: what has not ended by itself is killed rather than left behind."""
     global _watchdog
     if _watchdog is not None and _watchdog.stdin is not None:
-        _watchdog.stdin.close()
+        with suppress(BrokenPipeError), _watchdog.stdin:
+            _watchdog.stdin.write(DISMISSED)
         _watchdog = None  # it ends by itself within seconds; nobody needs to wait for it
 
 
@@ -49,20 +52,25 @@ _watchdog: subprocess.Popen[bytes] | None = None
 def _wait_and_kill(driver: int) -> None:
     session = re.compile(rf"/session_[^/]*_{driver}/")  # Ray names the folder of a session by its driver
     born = _start_time(os.getpid())
-    sys.stdin.buffer.read()
+    # A driver that lives on may start another Ray at once: what is born from now on is not ours.
+    last = _now() if sys.stdin.buffer.read() == DISMISSED else math.inf
     time.sleep(GRACE_SECONDS)
     for _ in range(CHECKS):
         for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
             # Processes come and go while we look, and those of other users cannot be read.
             with suppress(OSError):
                 # An older process belongs to another driver, which had the same id.
-                if pid != driver and _start_time(pid) >= born and _has_open(pid, session):
+                if pid != driver and born <= _start_time(pid) <= last and _has_open(pid, session):
                     os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
 
 
+def _now() -> float:
+    return float(Path("/proc/uptime").read_text().split()[0]) * os.sysconf("SC_CLK_TCK")
+
+
 def _start_time(pid: int) -> int:
-    """In ticks since the machine was started."""
+    """In ticks since the machine was started, as `_now`."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 

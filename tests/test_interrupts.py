@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -74,5 +76,31 @@ def test_ray_gives_sigterm_back(monkeypatch):
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr("search.session.watch", lambda: None)
+    monkeypatch.setattr("search.session.dismiss", lambda: None)  # it would end the Ray of the other tests
     with pytest.raises(KeyboardInterrupt), sigterm_like_ctrl_c(), ray_session(num_cpus=1):
         signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_the_next_ray_of_a_process_is_left_alone(tmp_path):
+    """The watchdog of a Ray that was shut down works on for seconds; a notebook starts the next search meanwhile."""
+    script = f"""
+import os, subprocess, time
+from pathlib import Path
+from search.watchdog import dismiss, watch
+folder = Path({str(tmp_path)!r}) / f"session_now_{{os.getpid()}}"
+folder.mkdir()
+def server():
+    return subprocess.Popen(["sleep", "60"], stdout=(folder / "log").open("w"))
+watch()
+first = server()
+dismiss()
+time.sleep(0.1)
+second = server()
+print(first.wait(30), second.poll())
+time.sleep(3)
+print(second.poll())
+second.kill()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["-9", "None", "None"], done.stderr
