@@ -16,6 +16,8 @@ import venv
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.network import Network
+
 STORE_BYTES = 150_000_000
 # A Ray that was once started by `ray.init` leaves a token, and from then on asks for it on this machine.
 ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "60", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -24,15 +26,29 @@ ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "60"
 class Nodes:
     """A head, and workers that come and go. Ends what it started, and nothing else."""
 
-    def __init__(self, python: Path | None = None) -> None:
+    def __init__(self, python: Path | None = None, network: Network | None = None) -> None:
+        """With a `network` every node has an address of its own, and sees its own files in `folder`."""
         self.folder = Path(tempfile.mkdtemp(prefix="wn"))  # Ray's sockets lie in it, and their paths must be short
+        self.network = network
+        self.members: dict[str, int] = {}
         self.python = python or Path(sys.executable)
         self.port = free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self._host('head')}:{self.port}"
+
+    def inside(self, name: str) -> list[str]:
+        """The beginning of a command that is to run where this node runs."""
+        return [] if self.network is None else self.network.inside(self.members[name], self.folder)
+
+    def _host(self, name: str) -> str:
+        if self.network is None:
+            return "127.0.0.1"
+        if name not in self.members:
+            self.members[name] = self.network.join()
+        return self.network.address(self.members[name])
 
     def head(self, *, cpus: int, gpus: int = 0, **environment: str) -> None:
         self._start(
@@ -41,7 +57,7 @@ class Nodes:
             (
                 "--head",
                 f"--port={self.port}",
-                "--node-ip-address=127.0.0.1",
+                f"--node-ip-address={self._host('head')}",
                 "--include-dashboard=false",
                 f"--temp-dir={self.folder}",
             ),
@@ -53,7 +69,7 @@ class Nodes:
 
     def worker(self, name: str, *, cpus: int, gpus: int = 0, python: Path | None = None, **environment: str) -> None:
         """One more node, called by its `name` (a resource of that name, to find it again)."""
-        where = ("--node-ip-address=127.0.0.1", f"--address={self.address}", f'--resources={{"{name}": 1}}')
+        where = (f"--node-ip-address={self._host(name)}", f"--address={self.address}", f'--resources={{"{name}": 1}}')
         self._start(name, python or self.python, where, cpus, gpus, **environment)
         self.wait()  # several at once are too much for a busy machine
 
@@ -83,6 +99,7 @@ class Nodes:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PYTHONPATH", "VIRTUAL_ENV"))}
         self.processes[name] = subprocess.Popen(
             [
+                *self.inside(name),
                 *(str(python), "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
                 *(f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--object-store-memory={STORE_BYTES}"),
                 *where,

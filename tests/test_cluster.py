@@ -53,7 +53,7 @@ def note(ray):
         first, last = (int(part, 16) for part in span.split("-"))
         if first <= address < last:
             place = [device, inode, int(offset, 16) + address - first]
-    found = {"pid": os.getpid(), "node": node, "gpus": ray.get_gpu_ids(), "images": place,
+    found = {"pid": os.getpid(), "node": node, "address": ray.util.get_node_ip_address(), "gpus": ray.get_gpu_ids(), "images": place,
              "writeable": data.train_images.flags.writeable, "search": __import__("search").__file__}
     with open(f"{folder}/notes.jsonl", "a") as notes:
         notes.write(json.dumps(found) + "\\n")
@@ -81,7 +81,10 @@ class Desk:
 
     def start(self, *arguments: str, address: str | None = None, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "search", *arguments, "--address", address or self.nodes.address],
+            [
+                *(self.nodes.inside("head") if self.nodes.members else ()),
+                *(sys.executable, "-m", "search", *arguments, "--address", address or self.nodes.address),
+            ],
             cwd=self.folder,
             env={**os.environ, **ENVIRONMENT, "SHELF": str(self.folder), "WITNESS": str(self.folder), **environment},
             stdout=subprocess.PIPE,
