@@ -7,7 +7,8 @@ epochs.jsonl (one line per epoch, with the loss of every batch), checkpoint.pt, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -72,14 +73,14 @@ def train_recipe(
     use: Literal["search", "retrain"] = "retrain" if fit_validation else "search"
     training = Training(space.name, space.example(), seed, use, micro_batches)
     on = torch.device(choose_torch_device(device))
-    torch.set_num_threads(threads or available_cpus())
     summary = summarize(training.config.model, data.image_shape, data.num_classes)
     epochs = training.config.epochs
     console.print(
         f"{space.name} on {device_name(on)}: {summary.num_parameters:,} parameters, "
         f"{summary.multiply_adds:,} multiply-adds per image, {epochs} epochs, seed {seed}"
     )
-    final = fit_and_test(training, data, on, output, state, lambda figures: console.print(_line(figures, epochs)))
+    with _torch_threads(threads or available_cpus()):
+        final = fit_and_test(training, data, on, output, state, lambda figures: console.print(_line(figures, epochs)))
     if final is None:
         raise InputError(f"{output}: this training is complete; there is nothing to go on with")
     if final["status"] == "diverged":
@@ -161,6 +162,17 @@ def fit_and_test(
     if output:
         write_text(output / "result.json", json.dumps(final, indent=2))
     return final
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """So many threads, and afterwards as many as the caller (a notebook, say) had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def require_recipe(space: Space) -> None:

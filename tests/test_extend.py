@@ -65,6 +65,7 @@ def refused(run, capsys) -> Callable[..., str]:
     return call
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_search(run, capsys):
     """With one worker: suggestions, verdicts and every figure of every epoch, bit for bit. And each trial alone once more."""
     assert winnow("search", "quick.yaml", "--trials", "6", "--concurrent", "1", "--seed", "2", "--name", "again") == 0
@@ -169,6 +170,7 @@ def test_a_changed_space_must_be_accepted(run, refused):
     assert "say by how much" in refused("extend", "r")
 
 
+@pytest.mark.slow
 def test_a_changed_space_hides_what_lies_outside(run):
     """Trials of sgd stay in the report; sampler, rungs, incumbent and winners are of what is searched now."""
     (Path("adam.yaml")).write_text(QUICK.replace("sgd: {lr: {log: [0.01, 0.1]}}", "adamw: {lr: {log: [0.001, 0.1]}}"))

@@ -58,6 +58,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
     assert "cannot keep a data set here" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_processes_that_ask_at_once_download_once(tmp_path):
     """Three commands, one server: the archive is fetched once. Only the archive's address and checksums are put in its place."""
     served, requests = tmp_path / "served", []

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 
 import reports
@@ -121,3 +122,14 @@ def test_winnow_train_writes_it_and_stops_early(tmp_path: Path, capsys: pytest.C
     assert table.num_rows == result["epochs"]
     assert len(table.column("batch_losses")[0].as_py()) == 4  # 240 images in batches of 64
     assert cli.main(args=["report", str(output)], standalone_mode=False) == 0
+
+
+def test_the_caller_keeps_its_threads() -> None:
+    """A notebook that trains a recipe on one thread goes on with as many as it had."""
+    torch.set_num_threads(2)
+    try:
+        small = ["recipes/digits-baseline", "--set", "epochs=1", "--set", "data.limit=100"]
+        cli.main(args=["train", *small, "--threads", "1"], standalone_mode=False)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
