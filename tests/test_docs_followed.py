@@ -54,6 +54,7 @@ NOT_RUN = {
         "winnow search new.yaml --warm-start mine",
     ): "a space of the reader's; held in test_extend.py",
     ("docs/daily-use.md", "pip install 'winnow-search[export]'"): "installs",
+    ("docs/daily-use.md", "tensorboard --logdir runs/logged/tensorboard"): "a server",
     ("docs/daily-use.md", "pip install optuna-dashboard"): "installs",
     ("docs/daily-use.md", "optuna-dashboard runs/mine/study.journal"): "a server, from a package of its own",
     ("docs/daily-use.md", 'eval "$(_WINNOW_COMPLETE=zsh_source winnow)"'): "needs zsh",

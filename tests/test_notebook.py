@@ -40,12 +40,12 @@ def test_a_notebook_runs(tmp_path, monkeypatch):
     if kept := os.environ.get("WINNOW_KEEP_NOTEBOOK"):
         nbformat.write(done, kept)
     progress, shown, listed, refused, figures = (_text(cell) for cell in done.cells[1:])
-    assert "3/3 trials" in progress
+    assert "3 of 3 trials" in progress
     assert "[1 of 1]" in progress  # the retraining
     assert "<h3>mine</h3>" in shown
     assert "winner 1" in shown
     assert "Retrained, tested once" in listed
-    assert "InputError run: no setting 'trails' (did you mean trials?)" in refused
+    assert "InputError run: no setting 'trails'; did you mean trials?" in refused
     assert 0 < json.loads(figures)[0] <= 1
     # Drawn in place: one picture of the search and one of the retraining, not one per epoch.
     assert len([output for output in done.cells[1].outputs if "text/html" in output.get("data", {})]) == 2

@@ -157,7 +157,7 @@ def test_a_search_whose_trials_have_two_ranks_each(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "1 trial at once, each on 2 of 2 GPUs" in done.stderr
+    assert "1 trial at once, each on 2 of 2 GPUs" in " ".join(done.stdout.split())
     lines = list(read_json_lines(tmp_path / "runs" / "two" / "epochs.jsonl"))
     assert sorted((line["trial"], line["epoch"]) for line in lines if line["phase"] == "search") == [
         (trial, epoch) for trial in range(2) for epoch in range(1, 4)

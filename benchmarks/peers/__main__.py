@@ -1,4 +1,4 @@
-"""The same search three times: Winnow, the public Ray Tune + PyTorch wiring, the public Optuna + PyTorch wiring; equal wall-clock.
+"""The same search four times: Winnow with either sampler, the public Ray Tune + PyTorch and Optuna + PyTorch wirings; equal wall-clock.
 
     python -m benchmarks.peers [--seconds 300] [--runs 3] [--rows 8000] [--data ../shared/data/cifar10]
 
@@ -28,7 +28,8 @@ from search.operations import Source, load_data
 from search.provenance import hardware, versions
 
 MARKS = (0.25, 0.5, 0.75, 1.0)  # of the time
-NAMES = ("winnow", "ray_tune", "optuna_torch")
+SAMPLERS = {"winnow": "tpe", "winnow_forecast": "forecast"}
+NAMES = (*SAMPLERS, "ray_tune", "optuna_torch")
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
@@ -44,9 +45,9 @@ def main() -> None:
         folder = Path(temporary)
         write_npz(folder / "data.npz", options)
         for number in range(options.runs):
-            for name in NAMES[number % 3 :] + NAMES[: number % 3]:
+            for name in NAMES[number % len(NAMES) :] + NAMES[: number % len(NAMES)]:
                 load = os.getloadavg()[0]
-                results = run(name, folder / f"{name}-{number}", folder / "data.npz", options)
+                results = run(name, number, folder / f"{name}-{number}", folder / "data.npz", options)
                 runs.append({"contender": name, "run": number, "load": load, **figures(results, options.seconds)})
                 print(json.dumps(runs[-1]), file=sys.stderr)
     print_table(runs, options.seconds)
@@ -70,11 +71,11 @@ def rows_read(options: argparse.Namespace) -> int:
     return int(options.rows * 5 // 4)
 
 
-def run(name: str, folder: Path, data: Path, options: argparse.Namespace) -> list[tuple[float, float]]:
+def run(name: str, seed: int, folder: Path, data: Path, options: argparse.Namespace) -> list[tuple[float, float]]:
     """(seconds since the command, validation accuracy) of every trial-epoch of a contender."""
     folder.mkdir()
     out = folder / "results.jsonl"
-    if name == "winnow":
+    if name in SAMPLERS:
         keys = {"data.name": "parquet", "data.path": options.data.resolve(), "data.limit": rows_read(options)}
         sets = [part for key, value in {**keys, "epochs": 8}.items() for part in ("--set", f"{key}={value}")]
         arguments = [
@@ -85,6 +86,10 @@ def run(name: str, folder: Path, data: Path, options: argparse.Namespace) -> lis
             str(folder),
             "--trials",
             "100000",
+            "--sampler",
+            SAMPLERS[name],
+            "--seed",
+            str(seed),
             "--quiet",
             *sets,
         ]
