@@ -25,6 +25,7 @@ from tests.make_run import make_run
 TINY = "data: digits\nepochs: 2\nbatch_size: 128\nmodel: {name: mlp, hidden: [8]}\noptimizer: {name: adam, lr: {log: [0.001, 0.1]}}\n"
 
 
+@pytest.mark.slow
 def test_one_call_does_what_winnow_run_does(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(TINY)

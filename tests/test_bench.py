@@ -115,6 +115,7 @@ def ray() -> Iterator[None]:
 
 @pytest.mark.data
 @pytest.mark.usefixtures("ray")
+@pytest.mark.slow
 def test_runs_skips_goes_on_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = write_some(tmp_path / "cifar100.npz", "cifar100", 2)
     output = tmp_path / "bench"

@@ -99,6 +99,7 @@ def test_a_rerun_says_where_and_why_it_differs(run, capsys):
     assert winnow("rerun", "r", "--trial", "99") == 2
 
 
+@pytest.mark.slow
 def test_more_trials_and_longer_ones(run):
     before = curves(run)
     ended = {trial.number: trial.value for trial in study_of(run).trials if trial.value is not None}

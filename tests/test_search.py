@@ -135,6 +135,7 @@ def test_a_whole_run(shared_ray, space, capsys):
     assert winnow("show", "whole") == 0
 
 
+@pytest.mark.slow
 def test_one_worker_repeats_itself(shared_ray, space):
     """Same seed, one trial at a time: the same suggestions, the same curves, to the last bit."""
     outcomes = []
@@ -163,6 +164,7 @@ def test_divergence_is_stopped_and_told(shared_ray, space):
     assert end.value.code == 2
 
 
+@pytest.mark.slow
 def test_a_bug_in_the_users_model_ends_the_search(tmp_path):
     """Raised for whole batches only, so that the check before the launch, which tries a few images, cannot see it."""
     (tmp_path / "mynets.py").write_text(
