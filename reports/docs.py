@@ -28,6 +28,7 @@ The HTML file shows nothing that these tables do not hold: a test makes it from 
 ## Reading
 
 pandas, Polars, DuckDB and pyarrow read the files as they are and give equal values. Ready queries for the first three: [queries.md](queries.md).
+DuckDB wants the package `pytz` to hand times to Python.
 
 ```python
 import pandas as pd
