@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -260,13 +261,9 @@ def disk_full(search: Search, before: list[Epoch], notes: dict[str, object], dra
     search.name = "disk/r"
     try:
         driver = _within_an_epoch(search, draw, 3)
-        with (disk / "other-people").open("wb") as file:  # somebody else fills it
-            try:
-                while True:
-                    file.write(bytes(4096))
-                    file.flush()
-            except OSError:
-                pass
+        with (disk / "other-people").open("wb", buffering=0) as file, suppress(OSError):  # somebody else fills it
+            while True:
+                file.write(bytes(4096))
         notes["exit_code"] = search.exit_code(driver)
         before += search.seen()
         subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
