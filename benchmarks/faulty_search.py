@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ Epoch = tuple[str, int]
 
 
 @dataclass
-class Search:
+class Search(ABC):
     """A search in a folder of its own that is started, hurt, and started again. The two below know whose it is."""
 
     folder: Path
@@ -54,12 +55,12 @@ class Search:
         self.driver = start(self.command(), self.folder, self.folder / "log.txt", **environment)
         return self.driver
 
-    def command(self) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def command(self) -> list[str]: ...
 
+    @abstractmethod
     def epochs(self) -> list[Epoch]:
         """(trial, epoch) on disk, in the order in which they were written."""
-        raise NotImplementedError
 
     def seen(self) -> set[Epoch]:
         """What the driver has written down anywhere by now, whether the end will know of it or not."""
@@ -69,9 +70,9 @@ class Search:
         """Of these epochs those whose trials the search, now that it has ended, still counts as its own."""
         return set(self.epochs())
 
+    @abstractmethod
     def num_ended(self) -> int:
         """Trials that ended well: completed or stopped early."""
-        raise NotImplementedError
 
     def epochs_trained(self) -> float:
         return sum(log.stat().st_size for log in self.batches.iterdir()) / BATCHES_PER_EPOCH

@@ -84,9 +84,9 @@ def to_configs(points: np.ndarray) -> np.ndarray:
     """Points of the unit cube -> values, integers rounded."""
     configs = np.empty_like(points)
     for i, domain in enumerate(SPACE.values()):
-        low, high = float(domain.low), float(domain.high)  # type: ignore[attr-defined]
-        log = domain.log  # type: ignore[attr-defined]
-        values = low * (high / low) ** points[:, i] if log else low + points[:, i] * (high - low)
+        assert isinstance(domain, FloatDistribution | IntDistribution)
+        low, high = float(domain.low), float(domain.high)
+        values = low * (high / low) ** points[:, i] if domain.log else low + points[:, i] * (high - low)
         configs[:, i] = np.round(values) if isinstance(domain, IntDistribution) else values
     return configs
 

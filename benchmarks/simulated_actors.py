@@ -14,6 +14,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ray.air.execution._internal.tracked_actor import TrackedActor
@@ -128,7 +129,7 @@ class SimulatedActors:
             tracked = next(iter(self._waiting))
             self._starting[tracked] = self._waiting.pop(tracked)
             self.num_started += 1
-            self._after(START_SECONDS, tracked, lambda tracked=tracked: self._started(tracked))  # type: ignore[misc]
+            self._after(START_SECONDS, tracked, partial(self._started, tracked))
 
     def _started(self, tracked: TrackedActor) -> None:
         self._live_actors_to_ray_actors_resources[tracked] = (self._starting.pop(tracked), None)

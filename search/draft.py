@@ -70,4 +70,4 @@ def _unborn(number: int) -> FrozenTrial:
 
 
 def _only_value(distribution: BaseDistribution) -> float:
-    return 0 if isinstance(distribution, CategoricalDistribution) else distribution.low  # type: ignore[attr-defined]
+    return distribution.low if isinstance(distribution, FloatDistribution | IntDistribution) else 0

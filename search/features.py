@@ -127,8 +127,9 @@ def _is_ordered(distribution: CategoricalDistribution) -> bool:
 
 
 def _width(distribution: BaseDistribution) -> int:
-    unordered = isinstance(distribution, CategoricalDistribution) and not _is_ordered(distribution)
-    return len(distribution.choices) if unordered else 1  # type: ignore[attr-defined]
+    if isinstance(distribution, CategoricalDistribution) and not _is_ordered(distribution):
+        return len(distribution.choices)
+    return 1
 
 
 def _columns(distribution: BaseDistribution, coordinates: Array) -> Array:

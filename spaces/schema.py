@@ -116,8 +116,8 @@ class Sgd(Strict):
         return self
 
 
-class Adam(Strict):
-    name: Literal["adam"]
+class _AdamKeys(Strict):
+    name: str
     lr: Positive
     """Largest learning rate; the schedule makes it smaller."""
     beta1: Fraction = 0.9
@@ -130,8 +130,12 @@ class Adam(Strict):
     """Added to the gradient (L2), as in torch.optim.Adam; decoupled in `adamw`."""
 
 
-class AdamW(Adam):
-    name: Literal["adamw"]  # type: ignore[assignment]
+class Adam(_AdamKeys):
+    name: Literal["adam"]
+
+
+class AdamW(_AdamKeys):
+    name: Literal["adamw"]
     weight_decay: NonNegative = 0.01
     """Decoupled: lr times this times the weights is taken off them (Loshchilov & Hutter, 2019)."""
 

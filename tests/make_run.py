@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import optuna
@@ -340,4 +340,4 @@ def _write_predictions(path: Path, accuracy: float, seed: int) -> None:
 
 if __name__ == "__main__":
     stage = sys.argv[2] if len(sys.argv) > 2 else "retrained"
-    print(make_run(Path(sys.argv[1]), stage=stage))  # type: ignore[arg-type]
+    print(make_run(Path(sys.argv[1]), stage=cast(Stage, stage)))

@@ -39,7 +39,7 @@ def _adamw(parameters: Any, settings: schema.AdamW, fused: bool) -> torch.optim.
     return torch.optim.AdamW(parameters, fused=fused, **_adam_arguments(settings))
 
 
-def _adam_arguments(settings: schema.Adam) -> dict[str, Any]:
+def _adam_arguments(settings: schema.Adam | schema.AdamW) -> dict[str, Any]:
     return {
         "lr": settings.lr,
         "betas": (settings.beta1, settings.beta2),
