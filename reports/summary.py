@@ -9,9 +9,11 @@ from reports import words
 from reports.audit import audit_sentence
 from reports.terminal import best_first
 from reports.trials import FAILED_STATUSES
+from spaces.space import AtLeast
 
 if TYPE_CHECKING:
     from reports.run import RunData
+    from spaces.space import Parameter
 
 Row = dict[str, Any]
 
@@ -182,9 +184,10 @@ def _advice_on_edges(run: RunData, trials: list[Row], least: int = 4) -> list[st
     ranked = best_first(run, trials)
     best = ranked[: max(least, len(ranked) // 4)]
     found = []
+    columns = {parameter.study_name: parameter.path for parameter in run.space.parameters()}
     for parameter in run.space.parameters():
         low, high = getattr(parameter.domain, "low", None), getattr(parameter.domain, "high", None)
-        values = [row[parameter.path] for row in best if row.get(parameter.path) is not None]
+        values = [row[parameter.path] for row in best if _had(row, parameter, columns)]
         if low is None or high is None or low >= high or len(values) < least:
             continue
         for end, name in ((low, "lowest"), (high, "highest")):
@@ -195,6 +198,14 @@ def _advice_on_edges(run: RunData, trials: list[Row], least: int = 4) -> list[st
                     "widen the range there."
                 )
     return found
+
+
+def _had(row: Row, parameter: Parameter, columns: dict[str, str]) -> bool:
+    """Whether the trial drew this parameter: branches share a column, as `optimizer.lr` is that of Adam or of SGD."""
+    if row.get(parameter.path) is None:
+        return False
+    chosen = [(row.get(columns[name]), value) for name, value in parameter.conditions]
+    return all(has >= value.count if isinstance(value, AtLeast) else has == value for has, value in chosen)
 
 
 def _distance(value: float, end: float, low: float, high: float, is_log: bool) -> float:

@@ -194,3 +194,15 @@ def test_advice_names_the_end_of_a_range(tmp_path: Path) -> None:
     trials = [{**ended, "objective": 0.9 + i / 100, "trial": i} for i in range(8)]
     found = summary._advice_on_edges(run, trials)
     assert found == ["model.dropout: 4 of the best 4 trials lie at the highest end (0.6): widen the range there."]
+
+
+def test_advice_on_a_branch_counts_the_trials_of_that_branch(tmp_path: Path) -> None:
+    """The learning rates of all optimizers are one column, their ranges are not one."""
+    run = reports.read(make_run(tmp_path / "run", "searched"))
+    lowest_of_sgd = {"status": "completed", "in_space": True, "optimizer.lr": 3.1e-3, "optimizer.name": "sgd"}
+    trials = [{**lowest_of_sgd, "objective": 0.9, "trial": i} for i in range(8)]
+    assert summary._advice_on_edges(run, trials) == [
+        "optimizer.sgd.lr: 4 of the best 4 trials lie at the lowest end (0.003): widen the range there."
+    ]
+    of_adam = [{**trial, "optimizer.name": "adam"} for trial in trials]
+    assert summary._advice_on_edges(run, of_adam) == []
