@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from search.folder import read_json_lines, read_study
+from search.folder import RunFolder, read_json_lines
 from search.provenance import hardware, versions
 
 NUM_HELP = 7
@@ -49,7 +49,7 @@ def search_figures(seed: int) -> dict[str, float]:
         seconds = timed(lambda: winnow("search", "digits", "--runs-dir", folder, "--seed", str(seed), "--quiet"))
         run = Path(folder, "digits")
         epochs = list(read_json_lines(run / "epochs.jsonl"))
-        concurrent = read_study(run)["devices"]["concurrent"]
+        concurrent = RunFolder(run).read_study()["devices"]["concurrent"]
     first, last = epochs[0]["time"], epochs[-1]["time"]
     training = sum(epoch["wall_seconds"] for epoch in epochs)
     num_trials = len({epoch["trial"] for epoch in epochs})

@@ -140,10 +140,16 @@ def drawn_trials(run: RunData, rows: Sequence[dict[str, Any]]) -> list[dict[str,
 
 
 def _paths_by_importance(run: RunData) -> list[str]:
-    """Parameter columns that differ between trials, the most important first."""
-    paths = [row["path"] for row in run.table("importance").to_pylist()]
+    """Parameter columns that differ between trials, the most important first, then those that most trials had.
+
+    A column of several branches, such as `optimizer.lr`, may have many trials, and each branch too few for an importance.
+    """
     rows = scored_trials(run)
-    return [path for path in dict.fromkeys(paths) if len({row[path] for row in rows}) > 1]
+    table = run.table("importance").to_pylist()
+    known = dict.fromkeys(row["path"] for row in table if row["importance"] is not None)
+    others = {row["path"]: sum(trial[row["path"]] is not None for trial in rows) for row in table}
+    paths = [*known, *sorted(others.keys() - known.keys(), key=lambda path: (-others[path], path))]
+    return [path for path in paths if len({row[path] for row in rows}) > 1]
 
 
 def _axis(run: RunData, path: str, rows: Sequence[dict[str, Any]]) -> _Axis:
@@ -235,14 +241,18 @@ class _SliceInfo:
     """Those that are not drawn included."""
 
 
-def slices(run: RunData) -> list[Figure]:
-    """The objective against each of the most important parameters; a logarithmic domain has a logarithmic axis."""
+def slices(run: RunData) -> tuple[list[Figure], int]:
+    """The objective against each of the most important parameters, and how many others there are.
+
+    A logarithmic domain has a logarithmic axis.
+    """
     figures = []
-    for path in _paths_by_importance(run)[:MAX_SLICES]:
+    paths = _paths_by_importance(run)
+    for path in paths[:MAX_SLICES]:
         info = _slice_info(run, path)
         caption = words.plural(info.num_trials, "trial") + note(len(info.y), info.num_trials, f"the {NUM_BEST} best")
         figures.append(Figure(f"slice-{path.replace('.', '-')}", path, caption, _draw_slice(run, info)))
-    return figures
+    return figures, len(paths) - len(figures)
 
 
 def _slice_info(run: RunData, path: str) -> _SliceInfo:

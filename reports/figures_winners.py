@@ -113,7 +113,9 @@ class _ConfusionInfo:
 
 def confusion(run: RunData) -> list[Figure]:
     """Confusion matrix and per-class accuracy of the first winner, over all its seeds."""
-    return _confusion_figures(_confusion_info(run))
+    info = _confusion_info(run)
+    seeds = next((row["num_seeds"] for row in run.rows("winners") if row["rank"] == 1), 1)
+    return _confusion_figures(info, f" The winner's {seeds} seeds are counted together." if seeds > 1 else "")
 
 
 def confusion_of(true: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> list[Figure]:
@@ -121,11 +123,12 @@ def confusion_of(true: np.ndarray, predicted: np.ndarray, class_names: Sequence[
     return _confusion_figures(_count(true, predicted, class_names))
 
 
-def _confusion_figures(info: _ConfusionInfo) -> list[Figure]:
+def _confusion_figures(info: _ConfusionInfo, about: str = "") -> list[Figure]:
     if not info.counts.sum():
         return []
     caption = (
         "Rows: true class, columns: predicted, as a share of the row. Blue is right, orange is wrong, scaled by itself."
+        + about
     )
     pairs = _worst_pairs(info)
     if pairs:

@@ -143,7 +143,7 @@ def read(path: Path | str) -> RunData:
         from reports.stored import read_report
 
         return read_report(path)
-    study = _read_study(path)
+    study = read_study(path)
     from reports.journal import read_trials
 
     trials, journal_notes = read_trials(path / "study.journal")
@@ -171,7 +171,8 @@ def _holds(space: Space, config: dict[str, Any] | None) -> bool:
     return True
 
 
-def _read_study(path: Path) -> dict[str, Any]:
+def read_study(path: Path) -> dict[str, Any]:
+    """The run's study.yaml. InputError where there is none, it is damaged or cut short, or of a newer version."""
     if not path.is_dir():
         raise InputError(f"{path}: there is no such run folder")
     file = path / "study.yaml"
@@ -190,9 +191,11 @@ def _read_study(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{file}: the run has schema_version {version}, but this Winnow reads up to {RUN_VERSION}; upgrade winnow-search"
         )
-    for key in ("space", "settings"):
+    for key in ("space", "settings", "data"):
         if not isinstance(study.get(key), dict):
-            raise InputError(f"{file}: `{key}` must be a mapping, but got {study.get(key)!r}")
+            raise InputError(
+                f"{file}: damaged or cut short: `{key}` must be a mapping, but got {study.get(key)!r}; take it from a copy of the run"
+            )
     return study
 
 

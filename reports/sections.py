@@ -173,7 +173,7 @@ def _active(row: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
 def parameters(run: RunData) -> Section:
     """What the space taught: importance, parallel coordinates, slices, cost."""
     top = [*figures_parameters.importance(run), *figures_parameters.parallel_coordinates(run)]
-    slices = figures_parameters.slices(run)
+    slices, left_out = figures_parameters.slices(run)
     costs = figures_cost.cost(run)
     if not (top or slices or costs):
         return Section("parameters", "Parameters", paragraph("Too few trials to say anything about parameters."))
@@ -181,6 +181,8 @@ def parameters(run: RunData) -> Section:
     if slices:
         about = f"{words.objective_name(run).capitalize()} by parameter. Dots: completed; crosses: stopped early. "
         about += "Where the worst values would press the others together, they are below the axis: a button shows them."
+        if left_out:
+            about += f" Shown are {len(slices)} of {len(slices) + left_out} parameters, the most important first."
         html += _group("slices", slices, "Slices", about)
     return Section("parameters", "Parameters", html + _group("pair", costs), [*top, *slices, *costs])
 
@@ -199,7 +201,7 @@ def test_images(run: RunData) -> Section:
     mistakes = gallery(run)
     html = _group("pair" if len(run.class_names) <= MAX_PAIRED_CLASSES else "", figures)
     if mistakes:
-        about = "Test images that the winner got wrong while most sure of itself: look here for wrong labels."
+        about = "Test images that the winner, trained with its first seed, got wrong while most sure of itself: look here for wrong labels."
         html += f"<figure><h3>Most confident mistakes</h3>{paragraph(about, 'caption')}</figure>"
         html += f'<ul class="gallery">{mistakes}</ul>'
     return Section("test-images", "Test images", html, figures)

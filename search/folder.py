@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from reports.schemas import RUN_VERSION as SCHEMA_VERSION
+from reports.run import read_study
 from search import storage
 from spaces.errors import InputError
 
@@ -162,21 +162,6 @@ def open_run(path: str | Path) -> RunFolder:
         f"{path}: no run here (a run is a folder with a study.yaml). "
         + (f"Runs under runs/: {', '.join(known)}" if known else "There is no run under runs/ yet")
     )
-
-
-def read_study(path: Path) -> dict[str, Any]:
-    file = path / "study.yaml"
-    try:
-        study = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read as YAML: {error}") from error
-    if not isinstance(study, dict) or "space" not in study:
-        raise InputError(f"{file}: not the study.yaml of a Winnow run (no `space` in it)")
-    if study.get("schema_version", 0) > SCHEMA_VERSION:
-        raise InputError(
-            f"{file}: written by a newer Winnow (schema_version {study['schema_version']}; this one reads up to {SCHEMA_VERSION}); upgrade winnow-search"
-        )
-    return study
 
 
 class JsonLines:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from reports.schemas import RUN_VERSION
 from search import provenance
 from search.devices import Devices, Measure, Plan
 from search.extension import Wishes, amend, write_start
-from search.folder import SCHEMA_VERSION, RunFolder, check_new, create
+from search.folder import RunFolder, check_new, create
 from search.progress import View
 from search.settings import Settings, parse_duration
 from search.storage import check_usable, join
@@ -290,7 +291,7 @@ def _study(
     space: Space, settings: Settings, data: dict[str, Any], source: Source, plan: Plan, command: str | None
 ) -> dict[str, Any]:
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": RUN_VERSION,
         "name": None,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": provenance.command_line() or command,

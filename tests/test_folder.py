@@ -13,7 +13,7 @@ from search.folder import JsonLines, RunFolder, create, open_run, read_json_line
 from spaces.errors import InputError
 from tests.conftest import REPOSITORY
 
-STUDY = {"schema_version": 1, "space": {"epochs": 1}}
+STUDY = {"schema_version": 1, "space": {"epochs": 1}, "settings": {}, "data": {}}
 
 
 def test_default_names_count_up_and_given_names_are_refused(tmp_path):
@@ -43,14 +43,14 @@ from search.folder import create
 
 rename = Path.rename
 Path.rename = lambda self, target: (rename(self, target) if {after} else None, os.kill(os.getpid(), signal.SIGKILL))
-create(Path(sys.argv[1]), "r", "r", {{"schema_version": 1, "space": {{"epochs": 1}}}}, ['{{"trial": 0}}'])
+create(Path(sys.argv[1]), "r", "r", {study}, ['{{"trial": 0}}'])
 """
 
 
 @pytest.mark.parametrize("after", [False, True])
 def test_a_driver_killed_while_it_makes_the_folder_leaves_none_or_a_warm_one(tmp_path, after):
     """As soon as there is a run that could be resumed, its warm start lies in it."""
-    command = [sys.executable, "-c", KILLED_AT_RENAME.format(after=after), str(tmp_path)]
+    command = [sys.executable, "-c", KILLED_AT_RENAME.format(after=after, study=STUDY), str(tmp_path)]
     assert subprocess.run(command, cwd=REPOSITORY).returncode == -9
     run = RunFolder(tmp_path / "r")
     assert run.path.exists() == after
@@ -65,8 +65,11 @@ def test_a_driver_killed_while_it_makes_the_folder_leaves_none_or_a_warm_one(tmp
     ("text", "message"),
     [
         ("a: [1", "cannot be read as YAML"),
-        ("just words", "not the study.yaml of a Winnow run"),
-        ("schema_version: 99\nspace: {}", "newer Winnow"),
+        ("just words", "must hold a mapping, but holds str"),
+        ("schema_version: 99\nspace: {}", "upgrade winnow-search"),
+        ("schema_version: 1\nspace: {}\nsett", "cannot be read as YAML"),
+        ("schema_version: 1\nspace: {}", "cut short: `settings` must be a mapping, but got None"),
+        ("schema_version: 1\nspace: {}\nsettings: {}\ndata:", "cut short: `data` must be a mapping, but got None"),
     ],
 )
 def test_study_files_that_are_none(tmp_path, text, message):

@@ -102,12 +102,22 @@ def _scored(run: reports.RunData) -> set[int]:
 
 
 def test_slices_are_logarithmic_where_the_domain_is(run: reports.RunData) -> None:
-    by_title = {figure.title: figure.plot for figure in figures_parameters.slices(run)}
+    by_title = {figure.title: figure.plot for figure in figures_parameters.slices(run)[0]}
     assert by_title["optimizer.lr"].layout.xaxis.type == "log"
     assert by_title["model.dropout"].layout.xaxis.type == "linear"
     assert by_title["model.activation"].layout.xaxis.type == "category"
     info = figures_parameters._slice_info(run, "optimizer.momentum")
     assert len(info.x) == sum(row["optimizer.name"] == "sgd" for row in figures_parameters.scored_trials(run))
+
+
+def test_the_learning_rate_has_a_slice_before_its_branches_have_an_importance(tmp_path: Path) -> None:
+    run = reports.read(make_run(tmp_path / "short", "searched", trials=12))
+    of_rate = [row["importance"] for row in run.rows("importance") if row["path"] == "optimizer.lr"]
+    assert of_rate == [None] * 3
+    figures, left_out = figures_parameters.slices(run)
+    assert len(figures) == figures_parameters.MAX_SLICES
+    assert "optimizer.lr" in [figure.title for figure in figures]
+    assert f"Shown are {len(figures)} of {len(figures) + left_out} parameters" in page(run)
 
 
 def test_parallel_coordinates_put_what_is_not_active_below_the_axis(run: reports.RunData) -> None:
