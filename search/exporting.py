@@ -45,7 +45,8 @@ def export(folder: RunFolder, rank: int = 1, output: Path | None = None, weights
     winner = load_winner(folder.path, rank)
     with _whole(output) as part:
         weights = {name: tensor.contiguous().clone() for name, tensor in winner.network.model.state_dict().items()}
-        safetensors.save_file(weights, part / "weights.safetensors")
+        # Not save_file, whose file only its owner can read.
+        (part / "weights.safetensors").write_bytes(safetensors.save(weights))
         recipe = yaml.safe_dump(winner.config.model_dump(mode="json"), sort_keys=False)
         write_text(part / "config.yaml", f"# {_title(winner)}\n{recipe}")
         write_text(part / "model.json", json.dumps(_about(winner), indent=2))

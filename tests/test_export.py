@@ -75,6 +75,7 @@ def test_a_folder_of_weights_is_the_same_network(run, exported):
     recipe = catalog.load(exported / "config.yaml")
     assert recipe.is_recipe
     assert recipe.example() == ours.config
+    assert len({file.stat().st_mode for file in exported.iterdir()}) == 1, "who may read one may read all"
     card = (exported / "README.md").read_text()
     assert "the mean of 3 trainings" in card
     assert "seed 101" in card
