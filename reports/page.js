@@ -32,7 +32,8 @@
     const layout = Object.assign({}, figure.layout, { template: template(), dragmode: touch ? false : figure.layout.dragmode });
     if (element.dataset.all) layout.yaxis = Object.assign({}, layout.yaxis, { autorange: true, range: undefined });
     element.dataset.drawn = "yes";
-    const small = layout.height < 330 || figure.data[0].type === "parcoords" ? { displayModeBar: false } : {};
+    // Where there is little room the buttons would lie over the legend.
+    const small = layout.height < 330 || element.clientWidth < 600 || figure.data[0].type === "parcoords" ? { displayModeBar: false } : {};
     return Plotly.react(element, figure.data, layout, Object.assign({}, config, small));
   }
 
