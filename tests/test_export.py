@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import search
@@ -89,6 +90,12 @@ def test_a_winner_starts_the_next_search(exported, tmp_path):
     baseline = catalog.load(tmp_path / "next.yaml").baseline
     assert baseline is not None
     assert Config.model_validate(baseline).model == load_export(exported).config.model
+    same = {**catalog.load("digits").tree, "start_from": [str(exported / "config.yaml")]}
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(same))
+    again = catalog.load(tmp_path / "again.yaml")
+    ((name, start),) = again.start_from_named()
+    assert "config" in name
+    assert again.encode(start)["optimizer"] == load_export(exported).config.optimizer.name
 
 
 @pytest.mark.parametrize("family", MODELS)
