@@ -111,18 +111,27 @@ def emit_json(console: Console, facts: dict[str, Any]) -> None:
 class PlainView(View):
     """One line per ended trial."""
 
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._last: dict[int, tuple[int, float | None]] = {}  # of running trials, their last epoch and its value
+
     def on_event(self, event: Event) -> None:
+        if event.kind == "epoch":
+            self._last[event.number] = (event.record["epoch"], event.value)
         if event.kind == "audited":
             ended = f"{event.value:.4f}" if event.status == "completed" else event.status
             self.message(f"trial {event.number}, stopped before, was let finish for the audit: {ended}")
         if event.kind != "ended" or self.ledger is None:
             return
         settings = self.ledger.settings
-        value = "" if event.value is None else f" {settings.objective} {event.value:.4f}"
+        epoch, last = self._last.pop(event.number, (0, None))
+        reached = event.value if event.status == "completed" else last
+        after = f" after epoch {epoch}" if epoch and event.status != "completed" else ""
+        value = "" if reached is None else f" {settings.objective} {reached:.4f}"
         best = self.ledger.best
         incumbent = " (best so far)" if best is not None and best[0] == event.number else ""
         done = f"[{self.ledger.num_ended}/{settings.trials}]" if settings.trials else f"[{self.ledger.num_ended}]"
-        self.message(f"{done} trial {event.number} {event.status}{value}{incumbent}: {describe(event.config)}")
+        self.message(f"{done} trial {event.number} {event.status}{after}{value}{incumbent}: {describe(event.config)}")
         if "error" in event.record:
             self.message(event.record["error"].strip().splitlines()[-1])
 

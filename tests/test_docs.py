@@ -87,7 +87,9 @@ def _command_of(line: str) -> str:
 def test_no_block_is_overlooked(page):
     """A fence that is indented, or says no language, would be no block for the tests."""
     fences = re.findall(r"^\s*(```|~~~)", PAGES[page].read_text(encoding="utf-8"), re.M)
-    assert len(fences) == 2 * len(blocks(page)), "each block begins at the left edge with its language: sh, python, text, ..."
+    assert len(fences) == 2 * len(blocks(page)), (
+        "each block begins at the left edge with its language: sh, python, text, ..."
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)

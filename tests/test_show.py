@@ -259,6 +259,26 @@ def test_quiet_says_only_what_went_wrong(quiet, lines):
     assert console.file.getvalue().split() == lines
 
 
+def test_a_plain_line_says_how_far_a_trial_came():
+    console = Console(file=io.StringIO(), width=40)
+    view = PlainView(console)
+    view.watch(_Ledger())  # type: ignore[arg-type]
+    for number, value in enumerate((0.5, 0.6, 0.75, float("nan"))):
+        view.on_event(Event("epoch", number, CONFIG, record={"epoch": 1}, value=value))
+    view.on_event(Event("ended", 1, CONFIG, status="stopped"))
+    view.on_event(Event("ended", 2, CONFIG, status="completed", value=0.75))
+    view.on_event(Event("ended", 3, CONFIG, status="diverged", record={"error": "trace\nloss became [nan]"}))
+    view.on_event(Event("ended", 4, CONFIG, status="failed"))
+    assert isinstance(console.file, io.StringIO)
+    assert [line.partition(": mlp")[0] for line in console.file.getvalue().splitlines()] == [
+        "[2/5] trial 1 stopped after epoch 1 validation_accuracy 0.6000",
+        "[2/5] trial 2 completed validation_accuracy 0.7500 (best so far)",
+        "[2/5] trial 3 diverged after epoch 1 validation_accuracy nan",
+        "loss became [nan]",
+        "[2/5] trial 4 failed",
+    ]
+
+
 def live_view(width: int) -> LiveView:
     """After the events of four trials: one runs, one starts, one was completed, one diverged."""
     view = LiveView(Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None))
