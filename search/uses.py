@@ -102,7 +102,10 @@ class Comparison:
     def _repr_html_(self) -> str:
         if self.comparable:
             return str(self.runs.to_html(index=False, na_rep="", border=0))
-        items = (f"<li>{escape(row['key'])}: {escape(str(row['values']))}</li>" for row in self.protocol_differences)
+        items = []
+        for row in self.protocol_differences:
+            told = (f"{value} ({name})" for name, value in zip(self.runs["run"], row["values"], strict=True))
+            items.append(f"<li>{escape(row['key'])}: {escape(', '.join(told))}</li>")
         return f"<p>These runs cannot be compared; they differ in</p><ul>{''.join(items)}</ul>"
 
 

@@ -173,7 +173,9 @@ def test_looking_at_runs(tmp_path, monkeypatch, capsys):
     shorter = search.load_run(make_run(tmp_path / "runs" / "shorter"))
     study = (shorter.path / "study.yaml").read_text()
     (shorter.path / "study.yaml").write_text(study.replace("fingerprint: ", "fingerprint: other-"))
-    assert "cannot be compared" in search.compare(one, shorter)._repr_html_()
+    refused = search.compare(one, shorter)._repr_html_()
+    assert "cannot be compared" in refused
+    assert "data fingerprint: 0123456789abcdef (one), other-0123456789abcdef (shorter)" in refused
     assert search.report(one) == one.path / "report" / "report.html"
     assert search.spaces()["digits"]
     assert search.load_space("digits", {"epochs": 3, "optimizer.adam.lr": {"log": [0.01, 0.1]}}).max_epochs == 3
