@@ -204,7 +204,7 @@ def _had(row: Row, parameter: Parameter, columns: dict[str, str]) -> bool:
     """Whether the trial drew this parameter: branches share a column, as `optimizer.lr` is that of Adam or of SGD."""
     if row.get(parameter.path) is None:
         return False
-    chosen = [(row.get(columns[name]), value) for name, value in parameter.conditions]
+    chosen = [(row[columns[name]], value) for name, value in parameter.conditions]
     return all(has >= value.count if isinstance(value, AtLeast) else has == value for has, value in chosen)
 
 

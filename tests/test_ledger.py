@@ -39,7 +39,9 @@ def space() -> Space:
 
 
 def make_folder(tmp_path, space: Space, settings: Settings) -> RunFolder:
-    return create(tmp_path, None, "run", {"schema_version": 1, "space": space.tree, "settings": settings.to_dict()})
+    return create(
+        tmp_path, None, "run", {"schema_version": 1, "space": space.tree, "settings": settings.to_dict(), "data": {}}
+    )
 
 
 def study_of(folder: RunFolder) -> optuna.Study:

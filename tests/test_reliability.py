@@ -90,7 +90,7 @@ from spaces import catalog
 Path("space.yaml").write_text(SPACE)
 space = catalog.load("space.yaml", ["epochs=3"])
 settings = settings_for(space, trials=4)
-folder = create(Path(), "r", "r", {"schema_version": 1, "space": space.tree, "settings": settings.to_dict()})
+folder = create(Path(), "r", "r", {"schema_version": 1, "space": space.tree, "settings": settings.to_dict(), "data": {}})
 data = load_data(space, Source(Path("data")))
 with ray_session(num_cpus=2, num_gpus=1):
     ledger = Ledger(folder, space, settings, data.image_shape)
