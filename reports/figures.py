@@ -111,5 +111,10 @@ def short_number(value: float) -> str:
     return f"{value:.3g}"
 
 
+def faded(color: str, opacity: float) -> str:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
 def hover_format(objective: str) -> str:
     return ":.2%" if objective.endswith("accuracy") else ":.4g"

@@ -19,6 +19,7 @@ from reports.figures import (
     STATUS_SYMBOLS,
     Figure,
     base_layout,
+    faded,
     focus,
     hover_format,
     number_axis,
@@ -87,8 +88,8 @@ def _draw_importance(info: _ImportanceInfo) -> go.Figure:
         y=labels,
         orientation="h",
         marker={
-            "color": BLUE,
-            "opacity": [0.45 if n < FEW_TRIALS else 1.0 for n in reversed(info.num_trials)],
+            "color": [faded(BLUE, 0.45) if n < FEW_TRIALS else BLUE for n in reversed(info.num_trials)],
+            "line": {"color": BLUE, "width": 1.5},
         },
         text=[f"n={n}" for n in reversed(info.num_trials)],
         textposition="outside",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from reports.figures import BLUE, ORANGE, PURPLE, RED, Figure, base_layout
+from reports.figures import BLUE, ORANGE, PURPLE, RED, Figure, base_layout, faded
 
 if TYPE_CHECKING:
     from reports.run import RunData
@@ -173,7 +173,7 @@ def _draw_confusion(info: _ConfusionInfo) -> go.Figure:
             y=info.classes,
             text=np.where(keep, info.counts.astype(str), "").tolist(),
             texttemplate="%{text}" if n <= MAX_WRITTEN_CLASSES else None,
-            colorscale=[[0, _faded(color, 0.1)], [1, _faded(color, 0.75)]],
+            colorscale=[[0, faded(color, 0.1)], [1, faded(color, 0.75)]],
             zmin=0,
             zmax=1 if color == BLUE else None,
             showscale=False,
@@ -185,11 +185,6 @@ def _draw_confusion(info: _ConfusionInfo) -> go.Figure:
     figure.update_xaxes(type="category", showgrid=False, constrain="domain", showticklabels=n <= 40)
     figure.update_yaxes(type="category", showgrid=False, autorange="reversed", showticklabels=n <= 40)
     return figure
-
-
-def _faded(color: str, opacity: float) -> str:
-    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{opacity})"
 
 
 def _draw_per_class(info: _ConfusionInfo) -> go.Figure:

@@ -256,6 +256,11 @@ def test_colors_read_on_light_and_dark() -> None:
     css = (Path(reports.__file__).parent / "page.css").read_text()
     assert f"--page: {LIGHT_PAGE}" in css
     assert f"--page: {DARK_PAGE}" in css
+    themes = [dict(re.findall(r"--(\S+): (#\w{6});", block)) for block in re.findall(r":root \{(.*?)\}", css, re.S)]
+    assert len(themes) == 2
+    for theme in themes:
+        for ink, paper in (("text", "page"), ("soft", "page"), ("accent", "page"), ("soft", "raised"), ("accent", "raised"), ("text", "warn-page")):  # fmt: skip
+            assert _contrast(theme[ink], theme[paper]) >= 4.5, (ink, paper, theme)
 
 
 def _contrast(a: str, b: str) -> float:
