@@ -262,7 +262,7 @@ def test_quiet_says_only_what_went_wrong(quiet, lines):
 def test_a_plain_line_says_how_far_a_trial_came():
     console = Console(file=io.StringIO(), width=40)
     view = PlainView(console)
-    view.watch(_Ledger())  # type: ignore[arg-type]
+    view.watch(_Ledger())
     for number, value in enumerate((0.5, 0.6, 0.75, float("nan"))):
         view.on_event(Event("epoch", number, CONFIG, record={"epoch": 1}, value=value))
     view.on_event(Event("ended", 1, CONFIG, status="stopped"))
