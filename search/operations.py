@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from reports.schemas import RUN_VERSION
+from reports.words import plural
 from search import provenance
 from search.devices import Devices, Measure, Plan
 from search.extension import Wishes, amend, write_start
@@ -174,7 +175,7 @@ def retrain(
             [shared],
         ):
             view.step(
-                f"retraining {len(candidates)} configurations, {settings.retrain.seeds} seeds each, on train + validation"
+                f"retraining {plural(len(candidates), 'config')}, {plural(settings.retrain.seeds, 'seed')} each, on train + validation"
             )
             job = _job(folder, plan, settings)
             with following(log, folder, space, view.message) as tell_trackers:
