@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from search.allocation import allocated_cpus, allocated_gpus
@@ -28,6 +29,14 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a config mean the same in a worker
 }
+
+
+WARM = {
+    "RAY_preload_python_modules": "search.warm",
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",  # else they go while the first trial takes its share of the CPUs
+}
+"""A Ray of our own starts a process for each CPU at once; they import what trials need while the driver still reads and plans."""
+NVIDIA = Path("/proc/driver/nvidia")  # there CPUs are many and trials few: most processes would import for nothing
 
 
 @contextmanager
@@ -49,6 +58,8 @@ def ray_session(
     resources = {"runtime_env": runtime_env} if address else _of_this_machine(num_cpus, num_gpus)
     if not address:
         watch()
+        if not NVIDIA.exists():
+            os.environ.update(WARM)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(

@@ -18,7 +18,9 @@ from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import Any
 
+import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -89,7 +91,7 @@ def run_search(
         ),
     )
     try:
-        with brakes.on_signals():
+        with brakes.on_signals(), in_waiting_processes():
             tuner.fit()
     finally:
         shutil.rmtree(storage, ignore_errors=True)
@@ -97,6 +99,22 @@ def run_search(
         raise brakes.error
     wall_seconds = time.monotonic() - brakes.started
     return Outcome(brakes.num_signals > 0, brakes.out_of_time, ledger.bug, wall_seconds, brakes.num_signals > 1)
+
+
+@contextmanager
+def in_waiting_processes() -> Iterator[None]:
+    """Let trials have the processes that wait in a Ray of this machine (`search.warm`).
+
+    Tune gives its workers environment variables (Ray 2.60), and Ray starts other processes for whoever brings some. Here they
+    inherit them from the driver; on a cluster, whose jobs bring an environment anyway, Tune's are needed.
+    """
+    theirs = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
+    if not ray.get_runtime_context().runtime_env:
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
+    try:
+        yield
+    finally:
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = theirs
 
 
 class OfThisProcess:

@@ -96,6 +96,12 @@ def wait_for_epochs(run: Path, count: int) -> None:
         time.sleep(0.02)
 
 
+def born(pid: int) -> float:
+    """Unix seconds."""
+    ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def statuses(run: Path) -> Counter:
     return Counter(trial.user_attrs.get("status", "open") for trial in study_of(run).trials)
 
@@ -234,6 +240,10 @@ def test_ctrl_c_keeps_everything_and_says_how_to_go_on(space):
     run = folder / "runs" / "r"
     process = start(folder, "search", "quick.yaml", *LONG)
     wait_for_epochs(run, 10)
+    # Trials are in the processes that Ray had begun with, which had the time to import torch.
+    training = workers(process.pid)
+    assert training
+    assert all(born(worker) < (run / "study.yaml").stat().st_mtime for worker in training)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
