@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,9 @@ def main() -> None:
     options = parser.parse_args()
     trees = {"this": HERE.parent} | ({"other": options.against.resolve()} if options.against else {})
     rows: list[dict[str, Any]] = []
-    print("| code | epoch, s | trials | workers | not training | between trials, ms | load |\n|---|---|---|---|---|---|---|")
+    print(
+        "| code | epoch, s | trials | workers | not training | between trials, ms | load |\n|---|---|---|---|---|---|---|"
+    )
     for seed in range(options.repeats):
         for seconds in options.seconds:
             for name, tree in trees.items():
@@ -65,7 +68,16 @@ def measure(tree: Path, seconds: float, workers: int, seed: int) -> dict[str, An
         space = Path(temporary, "space.yaml")
         space.write_text(SPACE)
         command = [sys.executable, "-m", "search", "search", str(space), "--name", "r", "--runs-dir", temporary]
-        command += ["--num-cpus", str(workers), "--concurrent", str(workers), "--cpus-per-trial", "1", "--device", "cpu"]
+        command += [
+            "--num-cpus",
+            str(workers),
+            "--concurrent",
+            str(workers),
+            "--cpus-per-trial",
+            "1",
+            "--device",
+            "cpu",
+        ]
         command += ["--trials", str(TRIALS[seconds]), "--set", f"epochs={EPOCHS}", "--grace-epochs", str(EPOCHS)]
         command += ["--seed", str(seed), "--quiet"]
         pace = {"BATCH_SECONDS": str(seconds / BATCHES_PER_EPOCH), "PYTHONPATH": str(tree)}
@@ -85,7 +97,7 @@ def measure(tree: Path, seconds: float, workers: int, seed: int) -> dict[str, An
     }
 
 
-def _trials(lines: list[dict[str, Any]]) -> list[tuple[float, float, float]]:
+def _trials(lines: Iterable[dict[str, Any]]) -> list[tuple[float, float, float]]:
     """(start, end, seconds of its epochs) of each, by their starts."""
     epochs: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for line in lines:
