@@ -16,6 +16,7 @@ __all__ = [
     "is_training",
     "read",
     "read_runs",
+    "read_tables",
     "select",
     "show",
     "winners_table",
@@ -33,6 +34,13 @@ def read(run: Path | str) -> RunData:
     from reports.run import read as read_run
 
     return read_run(run)
+
+
+def read_tables(run: Path | str) -> RunData:
+    """As `read`, for its tables alone: from the Parquet files of its report where that is of exactly the run as it is now."""
+    from reports.stored import read_current
+
+    return read_current(Path(run)) or read(run)
 
 
 def read_runs(folder: Path | str, table: str = "trials") -> pa.Table:
@@ -72,25 +80,21 @@ def show(run: Path | str, console: Console, top: int = 10) -> None:
     """Print a run with its `top` best trials; imports neither torch nor plotly nor pandas."""
     from reports.terminal import show as show_run
 
-    show_run(read(run), console, top)
+    show_run(read_tables(run), console, top)
 
 
 def select(run: Path | str, where: str | None = None, sort: str | None = None) -> list[dict[str, Any]]:
     """Rows of the table `trials`: those for which `where` holds (`optimizer.name == 'sgd'`), in the order of column `sort`."""
-    from reports import conditions
+    from reports.conditions import select as select_rows
 
-    table = read(run).trials
-    rows: list[dict[str, Any]] = table.to_pylist()
-    if where is not None:
-        rows = conditions.where(rows, table.column_names, where)
-    return rows if sort is None else conditions.sort(rows, table.column_names, sort)
+    return select_rows(read_tables(run).trials, where, sort)
 
 
 def winners_table(run: Path | str) -> list[dict[str, Any]]:
     """One dict per retrained config, winners by rank and the baseline last, keyed as the table `winners`."""
     from reports.winners import winners_table as rows
 
-    return rows(read(run))
+    return rows(read_tables(run))
 
 
 def __getattr__(name: str) -> Any:

@@ -6,10 +6,13 @@ import ast
 import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spaces.errors import InputError
 from spaces.problems import nearest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Row = dict[str, Any]
 
@@ -29,6 +32,14 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Is: operator.eq,
     ast.IsNot: operator.ne,
 }
+
+
+def select(table: pa.Table, condition: str | None, order: str | None) -> list[Row]:
+    """The rows of a table for which the condition holds, in the order of a column."""
+    rows: list[Row] = table.to_pylist()
+    if condition is not None:
+        rows = where(rows, table.column_names, condition)
+    return rows if order is None else sort(rows, table.column_names, order)
 
 
 def where(rows: Iterable[Row], columns: Sequence[str], condition: str) -> list[Row]:

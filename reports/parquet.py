@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from reports.run import RunData
 
 
-def write_tables(run: RunData, folder: Path) -> None:
-    """Write `NAME.parquet` for every table of `TABLES` into `folder`."""
+def write_tables(run: RunData, folder: Path, source: str = "") -> None:
+    """Write `NAME.parquet` for every table of `TABLES` into `folder`. `source`: the `stored.fingerprint` of the run's files."""
     import pyarrow.parquet as pq
 
     for name in TABLES:
-        write_whole(folder / f"{name}.parquet", partial(pq.write_table, run.table(name), compression="zstd"))
+        table = run.table(name)
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), "winnow.source": source})
+        write_whole(folder / f"{name}.parquet", partial(pq.write_table, table, compression="zstd"))
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

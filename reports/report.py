@@ -9,16 +9,18 @@ import yaml
 from reports.page import page
 from reports.parquet import write_tables, write_whole
 from reports.run import read
+from reports.stored import fingerprint
 from reports.winner import winner_config
 from spaces.errors import InputError
 
 
 def write(path: Path) -> Path:
     """Write the tables, the winner's config and the HTML file into `path`/report; each file appears whole or not at all."""
+    source = fingerprint(path)  # before reading: what is written meanwhile is then not taken for reported
     run = read(path)
     folder = path / "report"
     try:
-        write_tables(run, folder)
+        write_tables(run, folder, source)
         config = winner_config(run)
         if config is not None:
             text = yaml.safe_dump(config, sort_keys=False)

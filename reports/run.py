@@ -93,6 +93,9 @@ class RunData:
         """Trials that do not lie in the space as it is now."""
         if not any("space" in amendment["before"] for amendment in self.amendments):
             return frozenset()
+        if self.stored:
+            columns = self.trials.select(["trial", "in_space"]).to_pydict()
+            return frozenset(trial for trial, inside in zip(*columns.values(), strict=True) if not inside)
         now = len(self.spaces) - 1
         earlier = [trial for trial in self.study_trials if trial.user_attrs.get("space", 0) != now]
         return frozenset(trial.number for trial in earlier if not _holds(self.space, trial.user_attrs.get("config")))

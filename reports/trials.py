@@ -6,9 +6,11 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Any
+
+from reports.schemas import TABLES, Column
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -20,13 +22,25 @@ FAILED_STATUSES = ("diverged", "out_of_memory", "failed", "lost")
 _STATUS_OF_STATE = {"COMPLETE": "completed", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "running"}
 
 Row = dict[str, Any]
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def trial_rows(run: RunData) -> list[Row]:
-    """One row per trial, by number, without the parameter columns (a stored report has them too)."""
-    if run.stored:
-        return run.rows("trials")
-    return run.once("trial_rows", lambda: _trial_rows(run))
+    """One row per trial, by number, without the parameter columns."""
+    return run.once("trial_rows", lambda: _stored_trial_rows(run) if run.stored else _trial_rows(run))
+
+
+def _stored_trial_rows(run: RunData) -> list[Row]:
+    columns = {column.name: _values(run, column) for column in TABLES["trials"].columns}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _values(run: RunData, column: Column) -> list[Any]:
+    values = run.trials.column(column.name)
+    if column.kind != "time":
+        return list(values.to_pylist())
+    # Arrow imports pandas to make a datetime, which takes longer than all the rest of `winnow show`.
+    return [None if t is None else _EPOCH + timedelta(microseconds=t) for t in values.cast("int64").to_pylist()]
 
 
 def _trial_rows(run: RunData) -> list[Row]:
@@ -119,7 +133,10 @@ def epoch_columns(run: RunData) -> dict[str, list[Any]]:
 def epochs_of_trial(run: RunData, number: int) -> list[Row]:
     """The rows of `epochs` of one trial of the search, in order."""
     if run.stored:
-        return [row for row in run.rows("epochs") if row["trial"] == number and row["phase"] == "search"]
+        import pyarrow.compute as pc
+
+        of_trial: list[Row] = run.epochs.filter((pc.field("trial") == number) & (pc.field("phase") == "search")).to_pylist()
+        return of_trial
     columns = _columns(run, search_epochs(run).get(number, []))
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 

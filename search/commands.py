@@ -50,13 +50,15 @@ def _show(path: Path, console: Any, trial: int | None, sort: str | None, where: 
     if trial is not None:
         from reports.one_trial import show_trial
 
-        show_trial(reports.read(path), console, trial)
+        show_trial(reports.read_tables(path), console, trial)
     elif sort is None and where is None:
         reports.show(path, console, top)
     else:
+        from reports.conditions import select
         from reports.terminal import show as show_run
 
-        show_run(reports.read(path), console, top, reports.select(path, where, sort))
+        run = reports.read_tables(path)
+        show_run(run, console, top, select(run.trials, where, sort))
 
 
 def _show_json(path: Path, trial: int | None, sort: str | None, where: str | None) -> None:
@@ -65,7 +67,7 @@ def _show_json(path: Path, trial: int | None, sort: str | None, where: str | Non
     if trial is not None:
         from reports.one_trial import trial_facts
 
-        click.echo(json.dumps(trial_facts(reports.read(path), trial), default=_iso))
+        click.echo(json.dumps(trial_facts(reports.read_tables(path), trial), default=_iso))
         return
     for row in reports.select(path, where, sort):
         click.echo(json.dumps(row | {"config": row["config"] and json.loads(row["config"])}, default=_iso))
@@ -87,7 +89,7 @@ def compare(runs: tuple[str, ...], as_json: bool) -> int:
 
     if len(runs) < 2:
         raise InputError(f"compare: two runs or more are needed, but got {len(runs)}")
-    read = [reports.read(open_run(run).path) for run in runs]
+    read = [reports.read_tables(open_run(run).path) for run in runs]
     if not as_json:
         return DONE if show_comparison(read, _console()) else FAILED
     different = protocol_differences(read)

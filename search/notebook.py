@@ -75,7 +75,7 @@ def as_html(picture: RenderableType, width: int = 100) -> str:
 
 def run_html(path: Path) -> str:
     """The run in sentences, its winners as a table, and where its report is or would be."""
-    data = reports.read(path)
+    data = reports.read_tables(path)
     said = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(data))
     report = path / "report" / "report.html"
     where = (
@@ -83,7 +83,7 @@ def run_html(path: Path) -> str:
         if report.is_file()
         else "no report written yet: <code>.report</code>"
     )
-    return f"<h3>{escape(data.name)}</h3>{said}{_winners(reports.winners_table(path))}<p>{where}</p>"
+    return f"<h3>{escape(data.name)}</h3>{said}{_winners(winners_table(data))}<p>{where}</p>"
 
 
 def _winners(rows: list[dict[str, Any]]) -> str:

@@ -26,7 +26,7 @@ class Run:
 
     def table(self, name: str = "trials") -> pd.DataFrame:
         """A table of docs/reports.md, read from the run as it is now."""
-        frame: pd.DataFrame = reports.read(self.path).table(name).to_pandas()
+        frame: pd.DataFrame = reports.read_tables(self.path).table(name).to_pandas()
         return frame
 
     @property

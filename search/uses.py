@@ -72,17 +72,18 @@ def show(
     run: Run | str | Path, *, trial: int | None = None, where: str | None = None, sort: str | None = None, top: int = 10
 ) -> None:
     """Print a run, the trials for which `where` holds, or all about one trial, as `winnow show` does."""
+    from reports.conditions import select
     from reports.one_trial import show_trial
     from reports.terminal import show as show_run
 
-    data = reports.read(open_run(Path(run)).path)
+    data = reports.read_tables(open_run(Path(run)).path)
     console = _console()
     if trial is not None:
         show_trial(data, console, trial)
     elif where is None and sort is None:
         show_run(data, console, top)
     else:
-        show_run(data, console, top, reports.select(data.path, where, sort))
+        show_run(data, console, top, select(data.trials, where, sort))
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def compare(*runs: Run | str | Path) -> Comparison:
 
     if len(runs) < 2:
         raise InputError(f"compare: two runs or more are needed, but got {len(runs)}")
-    read = [reports.read(open_run(Path(run)).path) for run in runs]
+    read = [reports.read_tables(open_run(Path(run)).path) for run in runs]
     return Comparison(pd.DataFrame(comparison(read)), protocol_differences(read))
 
 
