@@ -12,10 +12,11 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution, json_to_distribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from reports.thinning import drawn
@@ -23,8 +24,7 @@ from reports.trials import FAILED_STATUSES, trial_rows
 from spaces.space import AtLeast
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
+    from reports.journal import Trial
     from reports.run import RunData
     from spaces.space import Parameter
 
@@ -53,7 +53,7 @@ def _targets(run: RunData) -> dict[int, float]:
     return {row["trial"]: row["objective"] for row in rows if row["objective"] is not None}
 
 
-def _importances(trials: Sequence[FrozenTrial], targets: dict[int, float]) -> dict[str, float]:
+def _importances(trials: Sequence[Trial], targets: dict[int, float]) -> dict[str, float]:
     active: dict[str, list[int]] = defaultdict(list)
     for i, trial in enumerate(trials):
         for name in trial.params:
@@ -69,13 +69,13 @@ def _importances(trials: Sequence[FrozenTrial], targets: dict[int, float]) -> di
     return found
 
 
-def _fanova(trials: Sequence[FrozenTrial], targets: dict[int, float]) -> dict[str, float]:
+def _fanova(trials: Sequence[Trial], targets: dict[int, float]) -> dict[str, float]:
     """Each parameter's own share of the variance among `trials`, in [0, 1]; what is left to 1 is interaction."""
     names = sorted({name for trial in trials for name in trial.params})
     values = [targets[trial.number] for trial in trials]
     if max(values) == min(values):
         return dict.fromkeys(names, 0.0)
-    inputs = {name: _input([trial.distributions.get(name) for trial in trials]) for name in names}
+    inputs = {name: _input([_domain(trial, name) for trial in trials]) for name in names}
     domains = {name: domain for name, (domain, _) in inputs.items()}
     with _quiet():
         study = optuna.create_study()
@@ -84,6 +84,16 @@ def _fanova(trials: Sequence[FrozenTrial], targets: dict[int, float]) -> dict[st
             study.add_trial(optuna.trial.create_trial(params=params, distributions=domains, value=value))
         evaluator = FanovaImportanceEvaluator(n_trees=32, max_depth=MAX_DEPTH, seed=0)
         return get_param_importances(study, evaluator=evaluator, params=names, normalize=False)
+
+
+def _domain(trial: Trial, name: str) -> BaseDistribution | None:
+    text = trial.distributions.get(name)
+    return None if text is None else _parsed(text)
+
+
+@cache
+def _parsed(text: str) -> BaseDistribution:
+    return json_to_distribution(text)
 
 
 def _input(given: Sequence[BaseDistribution | None]) -> tuple[BaseDistribution, Callable[[Any], Any]]:
@@ -119,7 +129,7 @@ def _quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def _row(run: RunData, parameter: Parameter, trials: Sequence[FrozenTrial], found: dict[str, float]) -> dict[str, Any]:
+def _row(run: RunData, parameter: Parameter, trials: Sequence[Trial], found: dict[str, float]) -> dict[str, Any]:
     num_trials = sum(parameter.study_name in trial.params for trial in trials)
     importance = found.get(parameter.study_name)
     return {

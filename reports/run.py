@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import yaml
 
+from reports.lines import parsed
 from reports.schemas import RUN_VERSION
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from optuna.trial import FrozenTrial
-
+    from reports.journal import Trial
     from spaces.space import Space
 
+T = TypeVar("T")
 EPOCH_KEYS = ("phase", "trial", "seed", "epoch")
 RETRAIN_KEYS = ("trial", "seed", "baseline", "status")
 
@@ -34,7 +35,7 @@ class RunData:
 
     path: Path
     study: dict[str, Any]
-    study_trials: Sequence[FrozenTrial] = field(repr=False)
+    study_trials: Sequence[Trial] = field(repr=False)
     epoch_lines: Sequence[dict[str, Any]] = field(repr=False)
     retrain_lines: Sequence[dict[str, Any]] = field(repr=False)
     notes: tuple[str, ...]
@@ -112,14 +113,14 @@ class RunData:
         """The same as one dict per row, made once: only read from it."""
         return self.once(name, lambda: self.table(name).to_pylist())
 
-    def once(self, name: str, make: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-        """Rows that several parts of a report read: made at the first call, and only read from."""
-        if name not in self._rows:
-            self._rows[name] = make()
-        return self._rows[name]
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What several parts of a report read: made at the first call, and only read from."""
+        if name not in self._once:
+            self._once[name] = make()
+        return cast(T, self._once[name])
 
     @cached_property
-    def _rows(self) -> dict[str, list[dict[str, Any]]]:
+    def _once(self) -> dict[str, Any]:
         return {}
 
     @property
@@ -157,7 +158,7 @@ def read(path: Path | str) -> RunData:
         study=study,
         study_trials=trials,
         epoch_lines=_first_of_each(epochs, EPOCH_KEYS),
-        retrain_lines=_first_of_each(retrains, ("rank", *RETRAIN_KEYS[:3])),
+        retrain_lines=_first_of_each([{"rank": None, **line} for line in retrains], ("rank", *RETRAIN_KEYS[:3])),
         notes=(*journal_notes, *epoch_notes, *retrain_notes),
     )
 
@@ -208,11 +209,11 @@ def read_lines(path: Path, keys: Sequence[str]) -> tuple[list[dict[str, Any]], l
         return [], []
     lines = path.read_bytes().splitlines()
     rows, damaged = [], []
-    for number, line in enumerate(lines, start=1):
-        row = _json_object(line)
-        if row is not None and all(key in row for key in keys):
+    wanted = set(keys)
+    for number, row in enumerate(parsed(lines), start=1):
+        if isinstance(row, dict) and wanted <= row.keys():
             rows.append(row)
-        elif line.strip():
+        elif lines[number - 1].strip():
             damaged.append(number)
     if damaged == [len(lines)]:
         return rows, [f"the last line of {path.name} is torn and was left out"]
@@ -222,17 +223,10 @@ def read_lines(path: Path, keys: Sequence[str]) -> tuple[list[dict[str, Any]], l
     return rows, []
 
 
-def _json_object(line: bytes) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) else None
-
-
 def _first_of_each(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[dict[str, Any]]:
     """A resumed training may repeat an epoch that had no checkpoint; what was decided on, the first line, counts."""
     first: dict[tuple[Any, ...], dict[str, Any]] = {}
+    which = itemgetter(*keys)
     for row in rows:
-        first.setdefault(tuple(row.get(key) for key in keys), row)
+        first.setdefault(which(row), row)
     return list(first.values())

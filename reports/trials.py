@@ -7,14 +7,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from reports.schemas import TABLES, Column
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
+    from reports.journal import Trial
     from reports.run import RunData
 
 STATUSES = ("completed", "stopped", "diverged", "out_of_memory", "failed", "lost", "running", "skipped")
@@ -50,6 +50,10 @@ def _trial_rows(run: RunData) -> list[Row]:
 
 def search_epochs(run: RunData) -> dict[int, list[Row]]:
     """The epochs of each trial of the search, in order."""
+    return run.once("search_epochs", lambda: _search_epochs(run))
+
+
+def _search_epochs(run: RunData) -> dict[int, list[Row]]:
     by_trial: dict[int, list[Row]] = defaultdict(list)
     for line in run.epoch_lines:
         if line["phase"] == "search":
@@ -57,7 +61,7 @@ def search_epochs(run: RunData) -> dict[int, list[Row]]:
     return {number: sorted(lines, key=lambda line: line["epoch"]) for number, lines in by_trial.items()}
 
 
-def _trial_row(run: RunData, trial: FrozenTrial, epochs: list[Row]) -> Row:
+def _trial_row(run: RunData, trial: Trial, epochs: list[Row]) -> Row:
     attributes = trial.user_attrs
     last = epochs[-1] if epochs else {}
     best_epoch, best = _best(trial, run.maximize)
@@ -95,18 +99,18 @@ def _trial_row(run: RunData, trial: FrozenTrial, epochs: list[Row]) -> Row:
 _METRICS = ("validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
 
 
-def status_of(trial: FrozenTrial) -> str:
+def status_of(trial: Trial) -> str:
     """The status that the search recorded, else the one that the study's state amounts to."""
     return str(trial.user_attrs.get("status") or _STATUS_OF_STATE.get(trial.state.name, "running"))
 
 
-def _objective(trial: FrozenTrial) -> float | None:
+def _objective(trial: Trial) -> float | None:
     told = finite(trial.values[0]) if trial.values else None
     values = _finite_values(trial)
     return told if told is not None or not values else values[max(values)]
 
 
-def _best(trial: FrozenTrial, maximize: bool) -> tuple[int | None, float | None]:
+def _best(trial: Trial, maximize: bool) -> tuple[int | None, float | None]:
     values = _finite_values(trial)
     if not values:
         return None, None
@@ -114,7 +118,7 @@ def _best(trial: FrozenTrial, maximize: bool) -> tuple[int | None, float | None]
     return min(epoch for epoch, value in values.items() if value == best), best
 
 
-def _finite_values(trial: FrozenTrial) -> dict[int, float]:
+def _finite_values(trial: Trial) -> dict[int, float]:
     return {epoch: value for epoch, value in trial.intermediate_values.items() if math.isfinite(value)}
 
 
@@ -126,8 +130,8 @@ _EPOCH_OTHERS = ("phase", "trial", "seed", "epoch", "rung", "decision", "node", 
 
 def epoch_columns(run: RunData) -> dict[str, list[Any]]:
     """The columns of `epochs`, one entry per finished epoch: search, audit, retrain, then by trial, seed and epoch."""
-    lines = sorted(run.epoch_lines, key=lambda line: (_PHASES.index(line["phase"]), *(line[k] for k in _EPOCH_ORDER)))
-    return _columns(run, lines)
+    lines = sorted(run.epoch_lines, key=itemgetter(*_EPOCH_ORDER))
+    return _columns(run, sorted(lines, key=lambda line: _PHASES.index(line["phase"])))
 
 
 def epochs_of_trial(run: RunData, number: int) -> list[Row]:
@@ -186,6 +190,8 @@ def _total(lines: Iterable[Row], key: str) -> float:
 
 def finite(value: Any) -> float | None:
     """The number as a float; None where it is none, or not finite."""
+    if type(value) is float:  # nearly always, and asked millions of times
+        return value if math.isfinite(value) else None
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     return None

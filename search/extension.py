@@ -24,7 +24,7 @@ from spaces.nodes import Fixed
 from spaces.space import Space
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
+    from reports.journal import Trial
 
 # What decides which images are trained and judged on. Where they lie may differ: the fingerprint tells whether they are the same.
 IMAGES = ("name", "validation", "stratified", "limit", "image_size", "channels")
@@ -136,7 +136,7 @@ def _check_same_images(old: Space, new: Space) -> None:
 
 
 def _consequences(
-    space: Space, trials: Sequence[FrozenTrial], found: Sequence[Difference], settings: Settings
+    space: Space, trials: Sequence[Trial], found: Sequence[Difference], settings: Settings
 ) -> tuple[int, list[str]]:
     """How many trials will be run further, and what the change means in words."""
     from search.history import express, to_run_further
@@ -192,7 +192,7 @@ def _heading(command: str | None) -> dict[str, Any]:
     return {"time": now, "command": provenance.command_line() or command}
 
 
-def _trials_of(folder: RunFolder) -> list[FrozenTrial]:
+def _trials_of(folder: RunFolder) -> list[Trial]:
     """As the journal has them; only read."""
     from reports.journal import read_trials
 

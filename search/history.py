@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -26,6 +26,9 @@ from spaces.probe import KnownTrial
 from spaces.space import Space
 
 OUTSIDE = "outside the space since it was changed"
+
+if TYPE_CHECKING:
+    from reports.journal import Trial
 
 Params = tuple[dict[str, Any], dict[str, BaseDistribution]]
 
@@ -81,7 +84,7 @@ class History:
 
 
 def to_run_further(
-    space: Space, outside: Sequence[FrozenTrial], direction: Direction
+    space: Space, outside: Sequence[FrozenTrial | Trial], direction: Direction
 ) -> list[tuple[str, dict[str, Any]]]:
     """(source, config) of trials that lie outside only because trainings have become longer, the best first.
 

@@ -23,7 +23,7 @@ from search.study import Assignment
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
+    from reports.journal import Trial
 
     from search.operations import Source
 
@@ -88,7 +88,7 @@ def rerun(folder: RunFolder, number: int, source: Source | None, device: str | N
     )
 
 
-def _trial(folder: RunFolder, number: int) -> FrozenTrial:
+def _trial(folder: RunFolder, number: int) -> Trial:
     from reports.journal import read_trials
 
     trials = {trial.number: trial for trial in read_trials(folder.journal)[0]}
@@ -110,7 +110,7 @@ def _recorded(folder: RunFolder, number: int) -> list[Row]:
 def _train_again(
     folder: RunFolder,
     study: Row,
-    trial: FrozenTrial,
+    trial: Trial,
     epochs: int,
     source: Source | None,
     device: str,
@@ -166,7 +166,7 @@ def _largest(differences: list[Divergence]) -> dict[str, float]:
     return largest
 
 
-def _starts(study: Row, trial: FrozenTrial) -> list[Row]:
+def _starts(study: Row, trial: Trial) -> list[Row]:
     """What was recorded of the starts of the search during which the trial was trained: study.yaml itself, or amendments."""
     records = [{**study, "time": study["created"]}, *(study.get("amendments") or [])]
     times = [datetime.fromisoformat(record["time"]).timestamp() for record in records]

@@ -17,8 +17,7 @@ from spaces.errors import InputError
 from spaces.space import Space
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
+    from reports.journal import Trial
     from reports.run import RunData
 
 
@@ -73,7 +72,7 @@ def _check_same_protocol(old_run: str, old: RunData, new: RunData) -> None:
         raise InputError(f"--warm-start {old_run}: its trials were measured otherwise and do not compare: {words}")
 
 
-def _line(trial: FrozenTrial) -> dict[str, Any]:
+def _line(trial: Trial) -> dict[str, Any]:
     return {
         "trial": trial.number,
         "state": trial.state.name,
