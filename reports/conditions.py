@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from reports import plain
 from spaces.errors import InputError
 from spaces.problems import nearest
 
@@ -36,7 +37,7 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 def select(table: pa.Table, condition: str | None, order: str | None) -> list[Row]:
     """The rows of a table for which the condition holds, in the order of a column."""
-    rows: list[Row] = table.to_pylist()
+    rows = plain.rows(table)
     if condition is not None:
         rows = where(rows, table.column_names, condition)
     return rows if order is None else sort(rows, table.column_names, order)

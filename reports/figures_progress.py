@@ -8,8 +8,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
+import pyarrow.compute as pc
 
-from reports import words
+from reports import plain, words
 from reports.figures import BLUE, GREY, Figure, base_layout, hover_format, value_axis
 from reports.thinning import MAX_EPOCHS, drawn
 
@@ -60,17 +61,16 @@ _CAPTIONS = {
 
 
 def _best_info(run: RunData) -> _BestInfo:
-    rows = [row for row in run.rows("epochs") if row["phase"] == "search" and row["time"] is not None]
-    rows = sorted((row for row in rows if row[run.objective] is not None), key=lambda row: (row["time"], row["trial"]))
-    if not rows:
+    known = (pc.field("phase") == "search") & pc.field("time").is_valid() & pc.field(run.objective).is_valid()
+    epochs = run.epochs.filter(known).sort_by([("time", "ascending"), ("trial", "ascending")])
+    if not len(epochs):
         return _BestInfo([], [], "CPU", [], [], [], [])
-    start = _start(run, rows[0]["time"])
-    device = "GPU" if any(row["gpus"] for row in rows) else "CPU"
-    held = [row[f"{device.lower()}s"] for row in rows]
-    seconds = [row["wall_seconds"] for row in rows]
+    rows = plain.lists(epochs.select(["trial", "time", run.objective, "wall_seconds", "gpus", "cpus"]))
+    start = _start(run, rows["time"][0])
+    device = "GPU" if any(rows["gpus"]) else "CPU"
+    held, seconds, values = rows[f"{device.lower()}s"], rows["wall_seconds"], rows[run.objective]
     spent = [] if None in held or None in seconds else [a * b for a, b in zip(held, seconds, strict=True)]
-    values = [row[run.objective] for row in rows]
-    inside = [row["trial"] not in run.outside for row in rows]
+    inside = [trial not in run.outside for trial in rows["trial"]]
     counted = iter(
         accumulate((v for v, counts in zip(values, inside, strict=True) if counts), max if run.maximize else min)
     )
@@ -78,18 +78,18 @@ def _best_info(run: RunData) -> _BestInfo:
     for counts in inside:
         best.append(next(counted) if counts else best[-1] if best else None)
     return _BestInfo(
-        seconds=[(row["time"] - start).total_seconds() for row in rows],
+        seconds=[(time - start).total_seconds() for time in rows["time"]],
         device_seconds=list(accumulate(spent)),
         device=device,
         values=values,
         best=best,
-        trials=[row["trial"] for row in rows],
+        trials=rows["trial"],
         inside=inside,
     )
 
 
 def _start(run: RunData, first_epoch_end: datetime) -> datetime:
-    started = [moment for moment in run.trials.column("started").to_pylist() if moment is not None]
+    started = [row["started"] for row in run.rows("trials") if row["started"] is not None]
     return min([*started, first_epoch_end])
 
 

@@ -46,14 +46,15 @@ def learning_curves(run: RunData) -> list[Figure]:
 
 
 def _curves_info(run: RunData) -> _CurvesInfo:
-    status = dict(zip(run.trials.column("trial").to_pylist(), run.trials.column("status").to_pylist(), strict=True))
+    status = {row["trial"]: row["status"] for row in run.rows("trials")}
     found: dict[str, dict[int, tuple[list[int], list[float]]]] = defaultdict(dict)
-    for row in run.rows("epochs"):
-        if row["phase"] == "search" and row[run.objective] is not None and row["trial"] in status:
-            group = OUTSIDE if row["trial"] in run.outside else status[row["trial"]]
-            epochs, values = found[group].setdefault(row["trial"], ([], []))
-            epochs.append(row["epoch"])
-            values.append(row[run.objective])
+    columns = run.columns("epochs", ("phase", "trial", "epoch", run.objective)).values()
+    for phase, trial, epoch, value in zip(*columns, strict=True):
+        if phase == "search" and value is not None and trial in status:
+            group = OUTSIDE if trial in run.outside else status[trial]
+            epochs, values = found[group].setdefault(trial, ([], []))
+            epochs.append(epoch)
+            values.append(value)
     last = {trial: values[-1] for curves in found.values() for trial, (_, values) in curves.items()}
     trials = sorted(last)
     best = best_positions([last[trial] for trial in trials], run.maximize, NUM_BEST)
@@ -130,7 +131,7 @@ def _budget_info(run: RunData) -> _BudgetInfo:
     ends = [row["epoch"] for row in rungs]
     starts = [1, *(end + 1 for end in ends)]
     names = [f"epoch {a}" if a == b else f"epochs {a} to {b}" for a, b in zip(starts, ends, strict=False)]
-    trials = run.trials.select(["num_epochs", "status"]).to_pylist()
+    trials = run.rows("trials")
     epochs: dict[str, list[int]] = {}
     for status in STATUSES:
         done = [row["num_epochs"] for row in trials if row["status"] == status]

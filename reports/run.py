@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import yaml
 
+from reports import plain
 from reports.lines import parsed
 from reports.schemas import RUN_VERSION
 from spaces.errors import InputError
@@ -111,7 +112,11 @@ class RunData:
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The same as one dict per row, made once: only read from it."""
-        return self.once(name, lambda: self.table(name).to_pylist())
+        return self.once(name, lambda: plain.rows(self.table(name)))
+
+    def columns(self, name: str, columns: Sequence[str]) -> dict[str, list[Any]]:
+        """Some columns of the table as lists."""
+        return plain.lists(self.table(name).select(columns))
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What several parts of a report read: made at the first call, and only read from."""

@@ -41,7 +41,7 @@ class Section:
 
 def overview(run: RunData) -> Section:
     """The run in words, and how the trials ended."""
-    counts = words.status_counts(run.trials.select(["status"]).to_pylist())
+    counts = words.status_counts(run.rows("trials"))
     tiles = "".join(
         f'<li style="--tile:{STATUS_COLORS[status]}"><b>{number}</b><span>{words.STATUS_WORDS[status]}</span></li>'
         for status, number in counts.items()
@@ -62,14 +62,14 @@ def overview(run: RunData) -> Section:
 def _headline(run: RunData) -> str:
     """The one figure that a reader came for: the winner's test accuracy, or else the best objective."""
     first = next(
-        (row for row in run.winners.to_pylist() if row["rank"] == 1 and row["test_accuracy"] is not None), None
+        (row for row in run.rows("winners") if row["rank"] == 1 and row["test_accuracy"] is not None), None
     )
     if first is not None:
         low, high = first["test_accuracy_low"], first["test_accuracy_high"]
         about = f"test accuracy of the winner, mean of {words.plural(first['num_seeds'], 'seed')}"
         about += f", 95 % interval {100 * low:.2f} to {100 * high:.2f}" if low is not None else ""
         return f'<p class="headline"><b>{words.percent(first["test_accuracy"])}</b><span>{escape(about)}</span></p>'
-    ranked = best_first(run, run.trials.to_pylist())
+    ranked = best_first(run, run.rows("trials"))
     if not ranked:
         return ""
     value = words.objective_text(run, ranked[0]["objective"])
@@ -79,7 +79,7 @@ def _headline(run: RunData) -> str:
 
 def winners(run: RunData) -> Section:
     """Winners beside the baseline."""
-    rows = run.winners.to_pylist()
+    rows = run.rows("winners")
     if not rows:
         text = paragraph("No winner was retrained yet. This trains the best of them afresh and tests them once:")
         return Section("winners", "Winners", text + code(f"winnow retrain {run.path}", "command"))
@@ -145,7 +145,7 @@ def _group(css_class: str, figures: Sequence[Figure], title: str = "", caption: 
 
 
 def _trials(run: RunData) -> str:
-    ranked = best_first(run, run.trials.to_pylist())
+    ranked = best_first(run, run.rows("trials"))
     lines = [
         [
             str(row["trial"]),
@@ -212,12 +212,12 @@ def failures(run: RunData) -> Section:
     rows = run.table("failures").to_pylist()
     classes = [
         [words.STATUS_WORDS.get(name, name), str(num), meaning, action]
-        for name, num, meaning, action in class_rows(run.trials.to_pylist())
+        for name, num, meaning, action in class_rows(run.rows("trials"))
     ]
     table = table_html(["class", "trials", "what it is", "what was done"], classes, numeric=(1,), wide=(2, 3))
     if not rows:
         well = paragraph("Every training ended well.")
-        if not any(num for _, num, _, _ in class_rows(run.trials.to_pylist())):
+        if not any(num for _, num, _, _ in class_rows(run.rows("trials"))):
             table = details("What would count as a failure, and what is done about it", table)
         return Section("failures", "Failures", well + table)
     lines = [

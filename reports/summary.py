@@ -20,8 +20,8 @@ Row = dict[str, Any]
 
 def sentences(run: RunData) -> list[str]:
     """The summary, plain text, one fact after another."""
-    trials = run.trials.to_pylist()
-    winners = run.winners.to_pylist()
+    trials = run.rows("trials")
+    winners = run.rows("winners")
     found = [_search_sentence(run, trials), _best_sentence(run, trials), *_winner_sentences(run, winners)]
     audited = audit_sentence(run, run.table("audit").to_pylist())
     facts = (*found, _cost_sentence(run, trials), _retrain_cost(run), audited)
@@ -106,8 +106,9 @@ def _cost_sentence(run: RunData, trials: list[Row]) -> str:
 
 def _device_hours(run: RunData) -> str:
     """` (1.30 GPU-hours)`; empty where no GPU was held, or that was not recorded."""
-    rows = [row for row in run.rows("epochs") if row["phase"] == "search"]
-    hours = math.fsum((row["gpus"] or 0.0) * (row["wall_seconds"] or 0.0) for row in rows) / 3600
+    columns = run.columns("epochs", ("phase", "gpus", "wall_seconds")).values()
+    held = ((gpus or 0.0) * (seconds or 0.0) for phase, gpus, seconds in zip(*columns, strict=True) if phase == "search")
+    hours = math.fsum(held) / 3600
     return f" ({hours:.2f} GPU-hours)" if hours else ""
 
 

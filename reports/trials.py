@@ -6,12 +6,13 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from operator import itemgetter
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from reports.schemas import TABLES, Column
+from reports import plain
+from reports.schemas import TABLES
 
 if TYPE_CHECKING:
     from reports.journal import Trial
@@ -22,7 +23,6 @@ FAILED_STATUSES = ("diverged", "out_of_memory", "failed", "lost")
 _STATUS_OF_STATE = {"COMPLETE": "completed", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "running"}
 
 Row = dict[str, Any]
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def trial_rows(run: RunData) -> list[Row]:
@@ -31,16 +31,7 @@ def trial_rows(run: RunData) -> list[Row]:
 
 
 def _stored_trial_rows(run: RunData) -> list[Row]:
-    columns = {column.name: _values(run, column) for column in TABLES["trials"].columns}
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-def _values(run: RunData, column: Column) -> list[Any]:
-    values = run.trials.column(column.name)
-    if column.kind != "time":
-        return list(values.to_pylist())
-    # Arrow imports pandas to make a datetime, which takes longer than all the rest of `winnow show`.
-    return [None if t is None else _EPOCH + timedelta(microseconds=t) for t in values.cast("int64").to_pylist()]
+    return plain.rows(run.trials.select([column.name for column in TABLES["trials"].columns]))
 
 
 def _trial_rows(run: RunData) -> list[Row]:
@@ -139,8 +130,7 @@ def epochs_of_trial(run: RunData, number: int) -> list[Row]:
     if run.stored:
         import pyarrow.compute as pc
 
-        of_trial: list[Row] = run.epochs.filter((pc.field("trial") == number) & (pc.field("phase") == "search")).to_pylist()
-        return of_trial
+        return plain.rows(run.epochs.filter((pc.field("trial") == number) & (pc.field("phase") == "search")))
     columns = _columns(run, search_epochs(run).get(number, []))
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 def winner_config(run: RunData) -> dict[str, Any] | None:
     """The config of the first winner; before any retrain of the best trial; None where no trial has an objective."""
-    for row in run.winners.to_pylist():
+    for row in run.rows("winners"):
         if row["rank"] == 1:
             return json.loads(row["config"])
-    ranked = best_first(run, run.trials.to_pylist())
+    ranked = best_first(run, run.rows("trials"))
     return json.loads(ranked[0]["config"]) if ranked and ranked[0]["config"] else None
 
 

@@ -1,0 +1,33 @@
+"""Arrow tables as plain Python.
+
+As `to_pylist` gives them, which imports pandas for the first time it meets: that takes longer than all the rest of `winnow show`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def rows(table: pa.Table) -> list[dict[str, Any]]:
+    """One dict per row."""
+    columns = lists(table)
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def lists(table: pa.Table) -> dict[str, list[Any]]:
+    """One list per column: of very many rows a tenth of the time and the memory."""
+    return {name: _values(table.column(name)) for name in table.column_names}
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    import pyarrow as pa
+
+    if column.type != pa.timestamp("us", tz="UTC"):
+        return list(column.to_pylist())
+    return [None if t is None else _EPOCH + timedelta(microseconds=t) for t in column.cast("int64").to_pylist()]
