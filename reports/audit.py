@@ -96,7 +96,8 @@ def audit_epochs(run: RunData) -> dict[int, list[Row]]:
 def audit_ends(run: RunData) -> dict[int, float | None]:
     """Trial -> the objective that it reached in the end, of the audited trials that finished; None: it diverged."""
     if run.stored:
-        return {row["trial"]: row["audit_objective"] for row in trial_rows(run) if row["audit_objective"] is not None}
+        ends = zip(*run.columns("trials", ("trial", "audit_objective")).values(), strict=True)
+        return {trial: end for trial, end in ends if end is not None}
     return _ends(run, search_epochs(run))[1]
 
 

@@ -11,9 +11,8 @@ import plotly.graph_objects as go
 from reports import words
 from reports.figures import (
     GREEN,
-    STATUS_COLORS,
-    STATUS_SYMBOLS,
     Figure,
+    add_trials,
     base_layout,
     focus,
     hover_format,
@@ -88,23 +87,8 @@ def _draw_cost(run: RunData, info: _CostInfo, x_title: str) -> go.Figure:
     front = {"x": [info.cost[i] for i in info.front], "y": [info.objective[i] for i in info.front]}
     line = {"color": GREEN, "width": 2, "shape": "hv"}
     figure.add_scatter(**front, mode="lines", line=line, name="Pareto front", hoverinfo="skip")
-    for status in dict.fromkeys(info.statuses):
-        chosen = [i for i, other in enumerate(info.statuses) if other == status]
-        color = STATUS_COLORS[status]
-        figure.add_scatter(
-            x=[info.cost[i] for i in chosen],
-            y=[info.objective[i] for i in chosen],
-            customdata=[info.trials[i] for i in chosen],
-            mode="markers",
-            marker={
-                "color": color,
-                "symbol": STATUS_SYMBOLS[status],
-                "size": 9,
-                "line": {"width": 1.5, "color": color},
-            },
-            name=words.STATUS_WORDS[status],
-            hovertemplate=f"trial %{{customdata}}: %{{y{hover_format(run.objective)}}} at %{{x:.3s}}<extra></extra>",
-        )
+    hover = f"trial %{{customdata}}: %{{y{hover_format(run.objective)}}} at %{{x:.3s}}<extra></extra>"
+    add_trials(figure, info.cost, info.objective, info.trials, info.statuses, hovertemplate=hover)
     figure.update_xaxes(number_axis(info.cost, is_log=True), type="log")
     figure.update_yaxes(value_axis(run.objective) | focus(info.objective, run.maximize))
     return figure

@@ -15,9 +15,8 @@ from reports.figures import (
     GREY,
     MAX_OWN_TICKS,
     ORANGE,
-    STATUS_COLORS,
-    STATUS_SYMBOLS,
     Figure,
+    add_trials,
     base_layout,
     faded,
     focus,
@@ -275,19 +274,8 @@ def _slice_info(run: RunData, path: str) -> _SliceInfo:
 def _draw_slice(run: RunData, info: _SliceInfo) -> go.Figure:
     layout = base_layout("", "", height=230, showlegend=False, margin={"l": 8, "r": 8, "t": 8, "b": 8})
     figure = go.Figure(layout=layout)
-    figure.add_scatter(
-        x=info.x,
-        y=info.y,
-        customdata=info.trials,
-        mode="markers",
-        marker={
-            "color": [STATUS_COLORS[status] for status in info.statuses],
-            "symbol": [STATUS_SYMBOLS[status] for status in info.statuses],
-            "size": 8,
-            "line": {"width": 1.5, "color": [STATUS_COLORS[status] for status in info.statuses]},
-        },
-        hovertemplate=f"trial %{{customdata}}<br>%{{x}}: %{{y{hover_format(run.objective)}}}<extra></extra>",
-    )
+    hover = f"trial %{{customdata}}<br>%{{x}}: %{{y{hover_format(run.objective)}}}<extra></extra>"
+    add_trials(figure, info.x, info.y, info.trials, info.statuses, hovertemplate=hover)
     if info.is_category:
         order = {"categoryorder": "array", "categoryarray": _options(run, info.path)}
         figure.update_xaxes(type="category", **order, autotickangles=[0, 45, 90], tickfont_size=11)

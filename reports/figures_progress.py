@@ -46,8 +46,17 @@ def best_so_far(run: RunData) -> list[Figure]:
     }
     if info.device_seconds:
         axes[f"{info.device}-hours"] = _scaled(info.device_seconds, f"{info.device}-")
+    # The line has a corner where the best changes; of very many dots every k-th is drawn.
+    last = len(info.best) - 1
+    corners = [i for i, value in enumerate(info.best) if i in (0, last) or value != info.best[i - 1]]
+    shown = drawn(len(info.best), MAX_EPOCHS, corners)
     return [
-        Figure(f"best-by-{name.lower()}", f"Against {name}", _CAPTIONS.get(name, ""), _draw_best(run, info, x, title))
+        Figure(
+            f"best-by-{name.lower()}",
+            f"Against {name}",
+            _CAPTIONS.get(name, ""),
+            _draw_best(run, info, shown, x, title),
+        )
         for name, (x, title) in axes.items()
     ]
 
@@ -100,12 +109,9 @@ def _scaled(seconds: list[float], prefix: str = "") -> tuple[list[float], str]:
     return [value / scale for value in seconds], f"{prefix}{unit}"
 
 
-def _draw_best(run: RunData, info: _BestInfo, x: list[float], x_title: str) -> go.Figure:
+def _draw_best(run: RunData, info: _BestInfo, shown: list[int], x: list[float], x_title: str) -> go.Figure:
     form = hover_format(run.objective)
     figure = go.Figure(layout=base_layout(x_title, words.objective_name(run), height=320))
-    # The line has a corner where the best changes; of very many dots every k-th is drawn.
-    corners = [i for i, value in enumerate(info.best) if i in (0, len(info.best) - 1) or value != info.best[i - 1]]
-    shown = drawn(len(x), MAX_EPOCHS, corners)
     hover = f"trial %{{customdata}}: %{{y{form}}}<extra></extra>"
     name = "an epoch" if len(shown) == len(x) else f"an epoch ({len(shown):,} of {len(x):,} drawn)"
     for counts, label, symbol in ((True, name, "circle"), (False, "outside the space of now", "circle-open")):

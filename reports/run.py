@@ -18,6 +18,7 @@ from spaces.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
     from reports.journal import Trial
     from spaces.space import Space
 

@@ -61,9 +61,7 @@ def overview(run: RunData) -> Section:
 
 def _headline(run: RunData) -> str:
     """The one figure that a reader came for: the winner's test accuracy, or else the best objective."""
-    first = next(
-        (row for row in run.rows("winners") if row["rank"] == 1 and row["test_accuracy"] is not None), None
-    )
+    first = next((row for row in run.rows("winners") if row["rank"] == 1 and row["test_accuracy"] is not None), None)
     if first is not None:
         low, high = first["test_accuracy_low"], first["test_accuracy_high"]
         about = f"test accuracy of the winner, mean of {words.plural(first['num_seeds'], 'seed')}"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SOURCES = ("study.yaml", "study.journal", "epochs.jsonl", "retrain.jsonl")
 """What the tables are made from; predictions never change after their line in retrain.jsonl."""
+WORTHWHILE_BYTES = 5_000_000
+"""The files of a smaller run are read sooner than Arrow is imported."""
 
 ADDED: dict[int, dict[str, dict[str, Any]]] = {
     2: {
@@ -39,10 +41,12 @@ def fingerprint(path: Path) -> str:
 
 def read_current(path: Path) -> RunData | None:
     """The run in folder `path` from its report, without a replay; None where that is not whole, or not of the files that are there now."""
+    files = [path / "report" / f"{name}.parquet" for name in TABLES]
+    if sum(_sizes(path).values()) < WORTHWHILE_BYTES or not all(file.is_file() for file in files):
+        return None
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    files = [path / "report" / f"{name}.parquet" for name in TABLES]
     try:
         found = [pq.read_metadata(file).metadata or {} for file in files]
         versions = {metadata.get(b"winnow.schema_version") for metadata in found}

@@ -107,7 +107,9 @@ def _cost_sentence(run: RunData, trials: list[Row]) -> str:
 def _device_hours(run: RunData) -> str:
     """` (1.30 GPU-hours)`; empty where no GPU was held, or that was not recorded."""
     columns = run.columns("epochs", ("phase", "gpus", "wall_seconds")).values()
-    held = ((gpus or 0.0) * (seconds or 0.0) for phase, gpus, seconds in zip(*columns, strict=True) if phase == "search")
+    held = (
+        (gpus or 0.0) * (seconds or 0.0) for phase, gpus, seconds in zip(*columns, strict=True) if phase == "search"
+    )
     hours = math.fsum(held) / 3600
     return f" ({hours:.2f} GPU-hours)" if hours else ""
 

@@ -26,12 +26,13 @@ Row = dict[str, Any]
 
 
 def trial_rows(run: RunData) -> list[Row]:
-    """One row per trial, by number, without the parameter columns."""
+    """One row per trial, by number, without the parameter columns and the end of an audit."""
     return run.once("trial_rows", lambda: _stored_trial_rows(run) if run.stored else _trial_rows(run))
 
 
 def _stored_trial_rows(run: RunData) -> list[Row]:
-    return plain.rows(run.trials.select([column.name for column in TABLES["trials"].columns]))
+    own = [column.name for column in TABLES["trials"].columns if column.name != "audit_objective"]
+    return plain.rows(run.trials.select(own))
 
 
 def _trial_rows(run: RunData) -> list[Row]:
@@ -136,12 +137,13 @@ def epochs_of_trial(run: RunData, number: int) -> list[Row]:
 
 
 def _columns(run: RunData, lines: Sequence[Row]) -> dict[str, list[Any]]:
-    return {
+    made = {
         "run": [run.name] * len(lines),
         **{key: [line.get(key) for line in lines] for key in _EPOCH_OTHERS},
         **{key: [finite(line.get(key)) for line in lines] for key in _EPOCH_NUMBERS},
         "time": [time_of(line.get("time")) for line in lines],
     }
+    return {column.name: made[column.name] for column in TABLES["epochs"].columns}
 
 
 def rung_rows(run: RunData) -> list[Row]:

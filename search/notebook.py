@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 import reports
 from reports import words
 from reports.summary import sentences
+from reports.winners import winners_table
 from search.live import LiveView
 from search.study import Event
 

@@ -24,7 +24,6 @@ from spaces.errors import InputError
 
 if TYPE_CHECKING:
     from reports.journal import Trial
-
     from search.operations import Source
 
 COMPARED = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr")

@@ -135,8 +135,14 @@ def assert_as_optuna_reads_it(journal: Path) -> None:
 
 
 def of_ours(trial: Trial) -> dict[str, Any]:
-    times = [moment and moment.astimezone().replace(tzinfo=None) for moment in (trial.datetime_start, trial.datetime_complete)]
-    distributions = {name: distribution_to_json(optuna.distributions.json_to_distribution(text)) for name, text in trial.distributions.items()}
+    times = [
+        moment and moment.astimezone().replace(tzinfo=None)
+        for moment in (trial.datetime_start, trial.datetime_complete)
+    ]
+    distributions = {
+        name: distribution_to_json(optuna.distributions.json_to_distribution(text))
+        for name, text in trial.distributions.items()
+    }
     return {**facts(trial), "times": times, "distributions": distributions}
 
 
