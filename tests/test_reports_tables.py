@@ -9,14 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import reports
 from reports.docs import DOCS_FILE, markdown
-from reports.journal import read_trials
 from reports.parquet import write_tables
 from reports.schemas import KINDS, RUN_VERSION, SCHEMA_VERSION, TABLES, arrow_schema
 from spaces.errors import InputError
@@ -183,15 +181,6 @@ def test_a_damaged_journal_is_read_up_to_the_damage(tmp_path: Path) -> None:
     run = reports.read(folder)
     assert len(run.study_trials) == 8
     assert run.notes == (f"study.journal is damaged at line 10: the {len(lines) - 10} lines after it were left out",)
-
-
-def test_the_journal_is_read_as_optuna_reads_it(run_folder: Path) -> None:
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    storage = JournalStorage(JournalFileBackend(str(run_folder / "study.journal")))
-    study = optuna.load_study(study_name="winnow", storage=storage)
-    assert read_trials(run_folder / "study.journal") == (study.trials, [])
 
 
 def test_a_run_without_a_journal_is_noted(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.trial import FrozenTrial, create_trial
+from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 from rich.console import Console
 from scipy import stats
 
 import reports
 from reports import importance, summary, words
+from reports.journal import State, Trial
 from reports.schemas import TABLES
 from reports.winners import difference_interval, mean_interval, t_975
 from tests.make_run import make_run
@@ -80,7 +80,7 @@ def test_winners_stand_beside_the_baseline(tmp_path: Path) -> None:
 # --- importance ------------------------------------------------------------------------------------------------------
 
 
-def _trials(n: int = 80) -> tuple[list[FrozenTrial], dict[int, float]]:
+def _trials(n: int = 80) -> tuple[list[Trial], dict[int, float]]:
     """`lr` exists in one branch only and there decides all; `noise` is in every trial and decides nothing."""
     generator = random.Random(0)
     trials, targets = [], {}
@@ -92,9 +92,8 @@ def _trials(n: int = 80) -> tuple[list[FrozenTrial], dict[int, float]]:
             params["optimizer.sgd.lr"] = 10 ** generator.uniform(-4, 0)
             distributions["optimizer.sgd.lr"] = FloatDistribution(1e-4, 1.0, log=True)
         value = -abs(math.log10(params["optimizer.sgd.lr"]) + 2) if sgd else -1.0
-        trial = create_trial(params=params, distributions=distributions, value=value)
-        trial.number = number
-        trials.append(trial)
+        domains = {name: distribution_to_json(domain) for name, domain in distributions.items()}
+        trials.append(Trial(number, State.COMPLETE, [value], params, domains, {}, {}, None, None))
         targets[number] = value
     return trials, targets
 
