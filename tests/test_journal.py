@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from pathlib import Path
@@ -109,6 +110,28 @@ def test_whatever_is_written_is_read_as_optuna_reads_it(first, steps, tmp_path_f
         except (KeyError, ValueError, AssertionError, optuna.exceptions.OptunaError):
             continue
     assert_as_optuna_reads_it(journal)
+
+
+def test_entries_that_one_process_alone_would_not_write(tmp_path):
+    """Two that start the same trial at once; entries of no meaning to a trial, or for trials and studies that are not there."""
+    journal = make_run(tmp_path / "run", stage="searching") / "study.journal"
+    running = next(trial.number for trial in read_trials(journal)[0] if trial.state == State.RUNNING)
+    again = {"datetime_start": "2026-01-02T03:04:05.000006+00:00"}
+    entries = [
+        {"op_code": 6, "trial_id": running, "state": 0, "values": None, **again},
+        {"op_code": 6, "trial_id": 99, "state": 0, "values": None, **again},
+        {"op_code": 0, "study_name": STUDY_NAME, "directions": [2]},
+        {"op_code": 4, "study_id": 7, **again},
+        {"op_code": 2, "study_id": 0, "user_attr": {"a": 1}},
+        {"op_code": 3, "study_id": 0, "system_attr": {"a": 1}},
+        {"op_code": 9, "trial_id": running, "system_attr": {"a": 1}},
+        {"op_code": 7, "trial_id": running, "step": 9, "intermediate_value": 0.5},
+        {"op_code": 10},
+    ]
+    with journal.open("a") as file:
+        file.writelines(json.dumps({"worker_id": "another", **entry}) + "\n" for entry in entries)
+    assert_as_optuna_reads_it(journal)
+    assert read_trials(journal)[0][running].intermediate_values[9] == 0.5
 
 
 @pytest.mark.parametrize("stage", ["first_epoch", "searching", "retrained"])
