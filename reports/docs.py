@@ -19,7 +19,9 @@ This page is made from `reports/schemas.py` by `python -m reports.docs`.
 - one Parquet file per table below: {", ".join(f"`{name}`" for name in TABLES)}.
 
 Every table has all of its columns in every run, also where it has no rows. The file metadata holds `winnow.schema_version` (now
-{SCHEMA_VERSION}), `winnow.table`, `winnow.run`, and as JSON `winnow.space` and `winnow.provenance` (settings, data fingerprint, versions, hardware).
+{SCHEMA_VERSION}), `winnow.table`, `winnow.run`, as JSON `winnow.space` and `winnow.provenance` (settings, data fingerprint, versions, hardware), and
+`winnow.source`: sizes and SHA-256 of the files of the run that the tables were made from. Of a long run `winnow show` reads the tables instead of
+the run as long as these files are still the same, byte for byte.
 A parameter of the space is a column named by its config path, such as `optimizer.lr`, typed by its domain, and null where the
 parameter was not active in that trial.
 

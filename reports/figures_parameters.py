@@ -25,7 +25,7 @@ from reports.figures import (
     short_number,
     value_axis,
 )
-from reports.thinning import MAX_TRIALS, best_positions, drawn, note
+from reports.thinning import MAX_FITTED, MAX_TRIALS, best_positions, drawn, note
 from reports.trials import FAILED_STATUSES
 
 if TYPE_CHECKING:
@@ -61,6 +61,9 @@ def importance(run: RunData) -> list[Figure]:
         f"Share of the variance of the {words.objective_name(run)} that each parameter explains by itself (fANOVA), "
         f"among the trials in which it existed; n is their number. Pale bars stand on fewer than {FEW_TRIALS} trials."
     )
+    num = len(scored_trials(run))
+    if (fitted := len(drawn(num, MAX_FITTED))) < num:
+        caption += f" Fitted to {fitted:,} of {num:,} trials, evenly spaced."
     if info.left_out:
         caption += f" {words.plural(info.left_out, 'parameter')} had too few trials for a figure."
     return [Figure("importance", "Which parameters mattered", caption, _draw_importance(info))]

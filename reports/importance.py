@@ -26,7 +26,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from reports.thinning import drawn
+from reports.thinning import MAX_FITTED, drawn
 from reports.trials import FAILED_STATUSES, trial_rows
 from spaces.space import AtLeast
 
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 MIN_TRIALS = 8
 """Fewer say nothing: a forest fits them by heart."""
-MAX_TRIALS = 500
-"""Of a longer search evenly spaced ones are taken: the forests take time with the number of trials, and more of them change little."""
 MAX_DEPTH = 6
 """Of the trees. Deeper ones follow the noise of single trials, and unbounded ones take half a minute for 400 trials."""
 INACTIVE = "not active"
@@ -48,7 +46,7 @@ def importance_rows(run: RunData) -> list[dict[str, Any]]:
     """One row per parameter of the space, the most important first, those without a figure last."""
     targets = _targets(run)
     trials = [trial for trial in run.study_trials if trial.number in targets]
-    trials = [trials[i] for i in drawn(len(trials), MAX_TRIALS)]
+    trials = [trials[i] for i in drawn(len(trials), MAX_FITTED)]
     found = _importances(trials, targets)
     rows = [_row(run, parameter, trials, found) for parameter in run.space.parameters()]
     return sorted(rows, key=lambda row: (-(row["importance"] if row["importance"] is not None else -1.0), row["path"]))

@@ -6,6 +6,8 @@ from collections.abc import Collection
 
 MAX_TRIALS = 1000
 """Drawn as dots or lines across the parameters."""
+MAX_FITTED = 500
+"""Trials that fANOVA is fitted to: its forests take time with their number, and more of them change little."""
 MAX_CURVES = 300
 MAX_EPOCHS = 3000
 """Dots in the figures of progress."""

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import reports
+from reports import figures_parameters, importance
 from reports.thinning import best_positions, drawn, note
+from tests.make_run import make_run
 
 
 def test_few_are_all_drawn_and_nothing_is_said():
@@ -18,3 +21,15 @@ def test_of_many_the_chosen_and_evenly_spaced_others_in_order():
     assert note(len(positions), 10_000, "the 100 best").startswith(
         f" Drawn are {len(positions):,} of 10,000: the 100 best"
     )
+
+
+def test_the_importance_figure_says_how_many_trials_it_stands_on(tmp_path, monkeypatch):
+    run = reports.read(make_run(tmp_path / "run", trials=40))
+    num = len(figures_parameters.scored_trials(run))
+    assert "Fitted to" not in figures_parameters.importance(run)[0].caption
+    for module in (importance, figures_parameters):
+        monkeypatch.setattr(module, "MAX_FITTED", 20)
+    run = reports.read(run.path)
+    fitted = max(row["num_trials"] for row in run.rows("importance"))
+    assert 0 < fitted <= 20
+    assert f"Fitted to {fitted} of {num} trials" in figures_parameters.importance(run)[0].caption
