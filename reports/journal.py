@@ -1,7 +1,7 @@
 """Reads the trials of `study.journal`, without a lock, without writing to it and without Optuna.
 
 Optuna's own replay parses every distribution of every parameter of every trial and copies a trial at each of its entries. This one gives
-the same, which tests hold, in a fifth of the time. What an entry means: `optuna/storages/journal/_storage.py`.
+the same, which tests hold, in a third to a half of the time. What an entry means: `optuna/storages/journal/_storage.py`.
 """
 
 from __future__ import annotations

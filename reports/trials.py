@@ -137,7 +137,7 @@ def epochs_of_trial(run: RunData, number: int) -> list[Row]:
 
 
 def _columns(run: RunData, lines: Sequence[Row]) -> dict[str, list[Any]]:
-    made = {
+    made: dict[str, list[Any]] = {
         "run": [run.name] * len(lines),
         **{key: [line.get(key) for line in lines] for key in _EPOCH_OTHERS},
         **{key: [finite(line.get(key)) for line in lines] for key in _EPOCH_NUMBERS},
