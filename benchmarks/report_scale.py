@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -35,7 +36,10 @@ def main() -> None:
     make_run.RUNGS = []  # every trial trains all its epochs
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary, "long")
-        make_run.make_run(folder, trials=options.trials)
+        # In a process of its own: a child starts with the peak memory of the one that starts it.
+        making = multiprocessing.Process(target=make_run.make_run, args=(folder,), kwargs={"trials": options.trials})
+        making.start()
+        making.join()
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": f"{temporary}/compiled"}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         rounds = [one_round(folder, environment) for _ in range(options.runs + 1)]
