@@ -55,21 +55,23 @@ def measure(
     seconds: float = 1.0,
     wait: Callable[[], None] = lambda: None,
 ) -> Measured:
-    """Train for about `seconds` after two epochs of warming up; `wait` is called in between, to begin with others."""
+    """Train for about `seconds` after a few epochs of warming up; `wait` is called in between, to begin with others."""
     copies = config.data.extra.copies if config.data.extra else 0
     config = _harmless(config)
     memory = _Memory(device)
     whole = DeviceData.build(data, config.data, device, seed)
-    first_seconds = next(train(config, _cut(whole, config.batch_size, 1), device, seed)).wall_seconds
+    single = train(config, _cut(whole, config.batch_size, 1), device, seed)
+    first_seconds = next(single).wall_seconds
     started = time.time()
-    if first_seconds > SLOW * seconds:  # a step of the largest networks takes half a minute on a CPU: one has to do
+    if device.type == "cpu" and first_seconds > SLOW * seconds:  # a step of the largest networks takes half a minute on a CPU: one has to do
         num_images = min(config.batch_size, len(whole.train))
         rate = num_images / first_seconds
         wait()
         return Measured(
             config.model_dump(mode="json"), rate, (len(whole.train) + copies) / rate, memory.peak_mb(), started
         )
-    num_batches = max(1, min(MAX_BATCHES, int(seconds / max(first_seconds, 1e-3))))
+    # A second step, since the first of a process also loads libraries: seconds of it on a GPU, which say nothing of a step.
+    num_batches = max(1, min(MAX_BATCHES, int(seconds / max(next(single).wall_seconds, 1e-3))))
     part = _cut(whole, config.batch_size, num_batches)
     training = train(config, part, device, seed)
     next(training)

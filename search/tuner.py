@@ -232,6 +232,10 @@ class LedgerScheduler(OfThisProcess, FIFOScheduler):
         self.ledger = ledger
         self.brakes = brakes
 
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """None: Tune then starts what waits, in its order. Stock FIFO looks through all trials that there ever were, at every event."""
+        return None
+
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         going_on = False
         with self.brakes.on_write_errors():

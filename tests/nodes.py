@@ -26,10 +26,11 @@ ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "60"
 class Nodes:
     """A head, and workers that come and go. Ends what it started, and nothing else."""
 
-    def __init__(self, python: Path | None = None, network: Network | None = None) -> None:
-        """With a `network` every node has an address of its own, and sees its own files in `folder`."""
+    def __init__(self, python: Path | None = None, network: Network | None = None, **environment: str) -> None:
+        """`environment` is that of all nodes. With a `network` every node has an address of its own, and sees its own files in `folder`."""
         self.folder = Path(tempfile.mkdtemp(prefix="wn"))  # Ray's sockets lie in it, and their paths must be short
         self.network = network
+        self.environment = environment
         self.members: dict[str, int] = {}
         self.python = python or Path(sys.executable)
         self.port = free_port()
@@ -50,7 +51,7 @@ class Nodes:
             self.members[name] = self.network.join()
         return self.network.address(self.members[name])
 
-    def head(self, *, cpus: int, gpus: int = 0, **environment: str) -> None:
+    def head(self, *, cpus: int, gpus: int = 0) -> None:
         self._start(
             "head",
             self.python,
@@ -63,7 +64,6 @@ class Nodes:
             ),
             cpus,
             gpus,
-            **environment,
         )
         self.wait()
 
@@ -105,7 +105,7 @@ class Nodes:
                 *where,
             ],
             cwd=self.folder,  # nothing of Winnow lies there
-            env={**kept, **ENVIRONMENT, **environment},
+            env={**kept, **ENVIRONMENT, **self.environment, **environment},
             stdout=(self.folder / f"{name}.out").open("wb"),
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -115,7 +115,7 @@ class Nodes:
 def bare_python(folder: Path, versions: dict[str, str] | None = None) -> Path:
     """A Python with every installed package except Winnow, as a node's image would have it.
 
-    `versions` lets a package claim another version.
+    `versions` lets a package claim another version, or `python` itself.
     """
     venv.create(folder, with_pip=False, symlinks=True)
     target = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
@@ -123,7 +123,10 @@ def bare_python(folder: Path, versions: dict[str, str] | None = None) -> Path:
         if "winnow" in entry.name.lower() or entry.suffix == ".pth" or entry.name == "__pycache__":
             continue
         (target / entry.name).symlink_to(entry)
-    for package, version in (versions or {}).items():
+    versions = dict(versions or {})
+    if python := versions.pop("python", None):
+        (target / "claim.pth").write_text(f"import platform; platform.python_version = lambda: {python!r}\n")
+    for package, version in versions.items():
         (found,) = target.glob(f"{package}-*.dist-info")
         metadata = (found / "METADATA").read_text()
         found.unlink()

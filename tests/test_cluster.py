@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from search.folder import read_json_lines
+from search.provenance import versions
+from tests.conftest import REPOSITORY
 from tests.nodes import ENVIRONMENT, Nodes, bare_python, free_port
 from tests.test_storage import install_shelf
 
@@ -86,7 +88,8 @@ class Desk:
                 *(sys.executable, "-m", "search", *arguments, "--address", address or self.nodes.address),
             ],
             cwd=self.folder,
-            env={**os.environ, **ENVIRONMENT, "SHELF": str(self.folder), "WITNESS": str(self.folder), **environment},
+            env={**os.environ, **ENVIRONMENT, "SHELF": str(self.folder), "WITNESS": str(self.folder), **environment}
+            | {"PYTHONPATH": f"{REPOSITORY}:{environment.get('PYTHONPATH', '')}"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -117,13 +120,12 @@ def python(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def nodes(python, tmp_path_factory) -> Iterator[Nodes]:
-    started = Nodes(python)
-    shared = {"WITNESS": str(tmp_path_factory.mktemp("desk")), "SHELF": str(tmp_path_factory.mktemp("shelf"))}
+    desk, shelf = (str(tmp_path_factory.mktemp(name)) for name in ("desk", "shelf"))
+    started = Nodes(python, WITNESS=desk, SHELF=shelf)
     try:
-        started.head(cpus=1, **shared)
+        started.head(cpus=1)
         for name, gpus in (("one", 1), ("two", 2), ("three", 1)):
-            started.worker(name, cpus=gpus, gpus=gpus, **shared)
-        started.shared = shared  # type: ignore[attr-defined]
+            started.worker(name, cpus=gpus, gpus=gpus)
         yield started
     finally:
         started.stop()
@@ -131,7 +133,7 @@ def nodes(python, tmp_path_factory) -> Iterator[Nodes]:
 
 @pytest.fixture
 def desk(nodes) -> Desk:
-    folder = Path(nodes.shared["WITNESS"])
+    folder = Path(nodes.environment["WITNESS"])
     (folder / "notes.jsonl").unlink(missing_ok=True)
     return Desk(folder, nodes)
 
@@ -145,13 +147,13 @@ def test_a_search_over_all_nodes_while_one_goes_and_one_comes(desk, nodes):
     _wait(lambda: len({(note["node"], *note["gpus"]) for note in desk.notes()}) == 4, process)
     _wait(lambda: len(list(read_json_lines(run / "epochs.jsonl"))) > 60, process)
     nodes.remove("one")
-    nodes.worker("four", cpus=1, gpus=1, **nodes.shared)
+    nodes.worker("four", cpus=1, gpus=1)
     assert process.poll() is None
     try:
         output, errors = process.communicate(timeout=400)
     finally:
         nodes.remove("four")
-        nodes.worker("one", cpus=1, gpus=1, **nodes.shared)
+        nodes.worker("one", cpus=1, gpus=1)
     assert process.returncode == 0, output + errors
     notes = desk.notes()
     # Every declared GPU of the three nodes and of the one that came; a GPU taken twice would have failed a trial.
@@ -174,14 +176,12 @@ def test_a_search_over_all_nodes_while_one_goes_and_one_comes(desk, nodes):
 @pytest.mark.timeout(400)
 def test_workers_write_into_the_storage(desk, nodes, python):
     """A storage that only the fsspec package of the nodes and of this desk knows."""
-    (site,) = python.parents[1].glob("lib/python*/site-packages")
-    path = {"PYTHONPATH": str(_only_shelf(desk.folder, site)), "SHELF": nodes.shared["SHELF"]}
     code, errors = desk.winnow(
         *("run", "space.yaml", *ON_DECLARED_GPUS, "--trials", "4", "--name", "stored", "--storage", "shelf://runs"),
-        **path,
+        **_with_shelf(desk, python),
     )
     assert code == 0, errors
-    run, shelf = desk.folder / "runs" / "stored", Path(nodes.shared["SHELF"])
+    run, shelf = desk.folder / "runs" / "stored", Path(nodes.environment["SHELF"])
     _check_results(run, num_trials=4)
     stored = sorted(path.name for path in shelf.rglob("*.*") if path.is_file())
     fetched = sorted(path.name for folder in ("checkpoints", "predictions") for path in (run / folder).iterdir())
@@ -191,17 +191,47 @@ def test_workers_write_into_the_storage(desk, nodes, python):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_what_nodes_lack_is_told_before_anything_starts(desk, nodes, tmp_path):
-    other = bare_python(tmp_path / "other", versions={"optuna": "4.9.0"})
+def test_what_nodes_lack_is_told_before_anything_starts(desk, nodes, python, tmp_path):
+    """A node of other versions, and one that reads the storage but cannot write there: each with all that is wrong with it."""
+    claims = {"python": "3.10.9", "optuna": "4.9.0"}
+    other = bare_python(tmp_path / "other", versions=claims)
+    install_shelf(*(tmp_path / "other").glob("lib/python*/site-packages"))
     nodes.worker("odd", cpus=1, python=other)
+    nodes.worker("sealed", cpus=1, SEALED="1")
     try:
-        code, errors = desk.winnow("search", "space.yaml", *ON_DECLARED_GPUS, "--name", "odd")
+        code, errors = desk.winnow(
+            *("search", "space.yaml", *ON_DECLARED_GPUS, "--name", "odd", "--storage", "shelf://runs"),
+            **_with_shelf(desk, python),
+        )
     finally:
         nodes.remove("odd")
+        nodes.remove("sealed")
     assert code == 2
-    assert "1 of 5 nodes cannot run trials; nothing was started" in errors
-    assert "optuna is 4.9.0, but the driver has" in errors
+    assert "2 of 6 nodes cannot run trials; nothing was started" in errors
+    told = [line.partition("): ") for line in errors.splitlines() if line.startswith("  node ")]
+    (sealed,) = (node for node, _, problem in told if "cannot write shelf://runs (PermissionError: " in problem)
+    odd = {node: [problem for of, _, problem in told if of == node] for node, _, _ in told if node != sealed}
+    assert list(odd.values()) == [
+        [f"{name} is {claimed}, but the driver has {versions()[name]}" for name, claimed in claims.items()]
+    ]
+    assert "Traceback" not in errors
     assert not (desk.folder / "runs" / "odd").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_driver_with_another_python_than_the_cluster(desk, tmp_path):
+    """Ray wants the same patch version everywhere."""
+    other = "import sys, collections; "
+    other += "V = collections.namedtuple('V', 'major minor micro releaselevel serial'); "
+    other += "sys.version_info = V(*sys.version_info[:2], 99, 'final', 0)"
+    (tmp_path / "sitecustomize.py").write_text(other)
+    code, errors = desk.winnow("search", "space.yaml", "--name", "other", PYTHONPATH=str(tmp_path))
+    assert code == 2
+    assert "cannot join the cluster: Version mismatch: The cluster was started with: Ray:" in errors
+    assert ".99" in errors
+    assert "Traceback" not in errors
+    assert not (desk.folder / "runs" / "other").exists()
 
 
 @pytest.mark.slow
@@ -258,14 +288,15 @@ def _busiest(notes: list[dict]) -> str:
     return max(gpus, key=lambda node: len(gpus[node]))
 
 
-def _only_shelf(folder: Path, site: Path) -> Path:
-    """What the nodes' packages have beyond those of this process."""
-    own = folder / "site"
+def _with_shelf(desk: Desk, python: Path) -> dict[str, str]:
+    """The environment of a desk that knows what the nodes' packages have beyond those of this process."""
+    (site,) = python.parents[1].glob("lib/python*/site-packages")
+    own = desk.folder / "site"
     own.mkdir(exist_ok=True)
     for found in site.glob("shelf*"):
         if not (own / found.name).exists():
             (own / found.name).symlink_to(found)
-    return own
+    return {"PYTHONPATH": str(own), "SHELF": desk.nodes.environment["SHELF"]}
 
 
 def _wait(condition, process: subprocess.Popen[str], seconds: float = 240) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from search.cli import cli
@@ -75,6 +76,7 @@ def test_a_trial_gets_no_more_cpus_than_a_node_has():
 
 
 def test_the_ray_job_agrees_with_its_own_words():
+    """What the autoscaler reads in the manifest is what the command is told; and that is a plan for all of it."""
     job = yaml.safe_load((REPOSITORY / "docs/cluster/rayjob.yaml").read_text())
     spec = job["spec"]
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
@@ -92,10 +94,28 @@ def test_the_ray_job_agrees_with_its_own_words():
         for container in template["spec"]["containers"]
     ]
     assert {container["image"] for container in containers} == {containers[0]["image"]}
-    limits = containers[1]["resources"]["limits"]
-    assert int(options["--num-gpus"]) == group["maxReplicas"] * int(limits["nvidia.com/gpu"])
-    head_cpus, worker_cpus = (int(container["resources"]["requests"]["cpu"]) for container in containers)
-    assert int(options["--num-cpus"]) == head_cpus + group["maxReplicas"] * worker_cpus
+    read = _derive_autoscaling_config_from_ray_cr(
+        {"metadata": {"name": "winnow", "namespace": "x"}, "spec": cluster_spec}
+    )
+    head, worker = (read["available_node_types"][name] for name in ("headgroup", "gpu"))
+    assert (head["resources"]["GPU"], worker["resources"]["GPU"]) == (0, 1)
+    assert (worker["min_workers"], worker["max_workers"]) == (0, 8)
+    asked = {key: int(options[f"--num-{key.lower()}s"]) for key in ("CPU", "GPU")}
+    assert asked == {key: head["resources"][key] + 8 * worker["resources"][key] for key in asked}
+    ray = SimpleNamespace(
+        nodes=lambda: [{"Alive": True, "Resources": {"CPU": float(head["resources"]["CPU"])}}],
+        cluster_resources=lambda: {"CPU": float(head["resources"]["CPU"])},
+        util=OnlyTheHead.util,
+    )
+    devices = Devices(
+        num_cpus=asked["CPU"],
+        num_gpus=asked["GPU"],
+        cpus_per_trial=int(options["--cpus-per-trial"]),
+        gpus_per_trial=float(options["--gpus-per-trial"]),
+    )
+    plan, grows = plan_on_cluster(ray, devices, int(options["--trials"]), "elsewhere:6379")
+    assert grows
+    assert (plan.concurrent, plan.gpus_per_trial) == (8, 1.0)
 
 
 def test_the_slurm_file_is_a_shell_script():

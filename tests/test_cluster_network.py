@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from search.folder import read_json_lines
+from tests.conftest import REPOSITORY
 from tests.network import Network
 from tests.nodes import Nodes
 from tests.test_cluster import ON_DECLARED_GPUS, Desk, _check_results
@@ -50,11 +56,11 @@ def test_members_reach_each_other_and_have_files_of_their_own(network, tmp_path)
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_search_over_nodes_with_addresses_of_their_own(network, tmp_path):
-    nodes, shared = Nodes(network=network), {"WITNESS": str(tmp_path)}
+    nodes = Nodes(network=network, WITNESS=str(tmp_path))
     try:
-        nodes.head(cpus=1, **shared)
+        nodes.head(cpus=1)
         for name, gpus in (("one", 1), ("two", 2), ("three", 1)):
-            nodes.worker(name, cpus=gpus, gpus=gpus, **shared)
+            nodes.worker(name, cpus=gpus, gpus=gpus)
         desk = Desk(tmp_path, nodes)
         slowly = ("--set", "epochs=40", "--grace-epochs", "40", "--set", "model.pace=0.02", "--trials", "8")
         code, errors = desk.winnow("run", "space.yaml", *ON_DECLARED_GPUS, "--name", "apart", *slowly)
@@ -67,3 +73,59 @@ def test_a_search_over_nodes_with_addresses_of_their_own(network, tmp_path):
     assert {address for address, _ in gpus} == set(workers)
     assert len(gpus) == 4  # every declared GPU; one that was taken twice would have failed a trial
     _check_results(tmp_path / "runs" / "apart", num_trials=8)
+
+
+SCONTROL = "#!/bin/sh\nprintf '%s\\n' {members}\n"
+GETENT = "#!/bin/sh\necho {head} STREAM\n"
+# `ray symmetric-run` ends every Ray that it sees, so each member has processes of its own as well; and its own name.
+SRUN = """#!/bin/bash
+while [[ $1 == --* ]]; do shift; done
+started=()
+for member in {members}; do
+    ip netns exec $member unshare --uts --pid --fork --mount-proc --kill-child \
+        sh -c 'echo "$0" > /proc/sys/kernel/hostname && exec "$@"' $member "$@" &
+    started+=($!)
+done
+code=0
+for process in "${{started[@]}}"; do wait $process || code=$?; done
+exit $code
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_slurm_file_on_two_nodes(network, tmp_path):
+    """The file as it is; only Slurm's own commands are stood in for. The second time it goes on with the run."""
+    first, second = network.join(), network.join()
+    members = " ".join(network.members[member - 1] for member in (first, second))
+    commands, rays = tmp_path / "bin", tempfile.mkdtemp(prefix="wn")  # paths of Ray's sockets must be short
+    commands.mkdir()
+    for name, script in (("scontrol", SCONTROL), ("getent", GETENT), ("srun", SRUN)):
+        (commands / name).write_text(script.format(members=members, head=network.address(first)))
+        (commands / name).chmod(0o755)
+    Desk(tmp_path, Nodes())
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "SLURM_"))},
+        "PATH": f"{commands}:{os.environ['PATH']}",
+        "PYTHONPATH": str(REPOSITORY),
+        "RAY_TMPDIR": rays,
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "node[1-2]",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_PER_TASK": "1",
+        "WINNOW": str(Path(sys.executable).parent),
+        "NAME": "first",
+        "BUDGET": "10m",
+    }
+    sbatch = ["bash", str(REPOSITORY / "docs/cluster/slurm.sbatch"), "space.yaml", "--trials", "4"]
+    try:
+        for _ in ("begins", "goes on"):
+            done = subprocess.run(sbatch, cwd=tmp_path, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "search complete" in done.stdout
+    finally:
+        shutil.rmtree(rays, ignore_errors=True)
+    run = tmp_path / "runs" / "first"
+    assert {line["node"] for line in read_json_lines(run / "epochs.jsonl")} == set(members.split())
+    _check_results(run, num_trials=4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -121,6 +122,26 @@ def test_a_probe_agrees_with_the_training_it_stands_for(digits):
     assert real / 4 < found.epoch_seconds < 4 * real
     assert found.memory_mb > 50
     assert found.images_per_second > 0
+
+
+def test_a_slow_first_step_does_not_shrink_what_is_measured(digits, monkeypatch):
+    """On a GPU it loads libraries: the epochs that are timed still hold as many batches as a usual step allows."""
+    from search import probe
+
+    space, data = digits
+    sizes = []
+
+    def slow_at_first(config, part, device, seed):
+        for result in train(config, part, device, seed):
+            sizes.append(part.num_train)
+            yield replace(result, wall_seconds=0.5 if len(sizes) == 1 else 0.001)
+
+    train = probe.train
+    monkeypatch.setattr(probe, "train", slow_at_first)
+    config = sample_configs(space, data, 3, 0)[0]
+    measure(config, data, torch.device("cpu"), seconds=0.3)
+    assert sizes[:2] == [config.batch_size] * 2
+    assert min(sizes[2:]) >= min(probe.MAX_BATCHES * config.batch_size, 1000)
 
 
 def test_a_learning_rate_that_would_diverge_is_measured_all_the_same(digits):

@@ -14,7 +14,8 @@ from search.training.checkpoint import CorruptCheckpoint, load, save
 from spaces.errors import InputError
 from tests.conftest import REPOSITORY
 
-# An fsspec file system that another package brings: `shelf://host/path` lies under the folder that SHELF names.
+# An fsspec file system that another package brings: `shelf://host/path` lies under the folder that SHELF names; where SEALED
+# is set nothing can be written.
 SHELF = """
 import os
 from fsspec.implementations.dirfs import DirFileSystem
@@ -24,6 +25,10 @@ class Shelf(DirFileSystem):
     protocol = "shelf"
     def __init__(self, **options):
         super().__init__(os.environ["SHELF"], LocalFileSystem())
+    def open(self, path, mode="rb", **options):
+        if "w" in mode and "SEALED" in os.environ:
+            raise PermissionError(13, "Permission denied", path)
+        return super().open(path, mode, **options)
     @classmethod
     def _strip_protocol(cls, path):
         return path.removeprefix("shelf://").rstrip("/")
