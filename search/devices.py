@@ -31,6 +31,8 @@ class Devices:
     def __post_init__(self) -> None:
         if self.trials_per_gpu is not None and self.gpus_per_trial is not None:
             raise InputError("--trials-per-gpu and --gpus-per-trial say the same thing twice; give one of them")
+        if self.gpus_per_trial:
+            _check_divides(self.gpus_per_trial)
 
     def check_one_gpu(self, command: str) -> None:
         """For commands whose trainings know no ranks."""
@@ -157,7 +159,9 @@ def _on_gpus(
     if open_yet and (recorded or 0) > 1 and any(gpus >= (recorded or 0) for _, gpus in have.nodes):
         return _several_gpus_each(have, replace(devices, gpus_per_trial=recorded), num_trials)
     if devices.gpus_per_trial is not None:
-        at_once = _trials_per_gpu(devices.gpus_per_trial)
+        if not devices.gpus_per_trial:
+            raise InputError("--gpus-per-trial 0: must be above 0 on GPUs; or use --device cpu")
+        at_once = round(1 / devices.gpus_per_trial)
     elif isinstance(devices.trials_per_gpu, int):
         at_once = devices.trials_per_gpu
     elif isinstance(devices.concurrent, int):
@@ -202,11 +206,9 @@ def _on_gpus(
 
 def _several_gpus_each(have: Inventory, devices: Devices, num_trials: int) -> Plan:
     """Each trial on so many GPUs of one node (search/training/ranks.py)."""
-    asked = devices.gpus_per_trial or 0.0
-    said, of_nodes = f"--gpus-per-trial {asked:g}", [int(gpus) for _, gpus in have.nodes if gpus]
-    if asked != int(asked):
-        raise InputError(f"{said}: above 1 it must be a whole number of GPUs")
-    ranks, most = int(asked), max(of_nodes)
+    ranks = int(devices.gpus_per_trial or 0)
+    said, of_nodes = f"--gpus-per-trial {ranks}", [int(gpus) for _, gpus in have.nodes if gpus]
+    most = max(of_nodes)
     if ranks > have.num_gpus:
         raise InputError(f"{said}: there are {have.num_gpus} GPUs, and there will be no more")
     if ranks > most:
@@ -239,18 +241,17 @@ def fraction_of(at_once: int) -> float:
     return math.floor(10_000 / at_once) / 10_000
 
 
-def _trials_per_gpu(fraction: float) -> int:
-    """Of a `--gpus-per-trial` up to 1; InputError where it does not divide."""
-    if fraction <= 0:
-        raise InputError(f"--gpus-per-trial {fraction:g}: must be above 0 on GPUs; or use --device cpu")
-    parts = 1 / fraction
-    if abs(parts - round(parts)) > 0.05:
+def _check_divides(asked: float) -> None:
+    """InputError for a `--gpus-per-trial` that is neither a whole number nor one divided by one."""
+    if asked > 1 and asked != int(asked):
+        raise InputError(f"--gpus-per-trial {asked:g}: above 1 it must be a whole number of GPUs")
+    parts = 1 / asked
+    if asked < 1 and abs(parts - round(parts)) > 0.05:
         below = math.floor(parts)
         raise InputError(
-            f"--gpus-per-trial {fraction:g} does not divide a GPU: {below} trials would leave {1 - below * fraction:.2g} of it unused; "
+            f"--gpus-per-trial {asked:g} does not divide a GPU: {below} trials would leave {1 - below * asked:.2g} of it unused; "
             f"use {1 / below:.4g} ({below} on a GPU) or {fraction_of(below + 1):g} ({below + 1})"
         )
-    return round(parts)
 
 
 def _choose_device(devices: Devices, have: Inventory) -> str:
