@@ -63,7 +63,8 @@ def measure(
     single = train(config, _cut(whole, config.batch_size, 1), device, seed)
     first_seconds = next(single).wall_seconds
     started = time.time()
-    if device.type == "cpu" and first_seconds > SLOW * seconds:  # a step of the largest networks takes half a minute on a CPU: one has to do
+    # On a CPU a step of the largest networks takes half a minute: one has to do.
+    if device.type == "cpu" and first_seconds > SLOW * seconds:
         num_images = min(config.batch_size, len(whole.train))
         rate = num_images / first_seconds
         wait()
