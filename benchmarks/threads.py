@@ -20,7 +20,7 @@ from search.provenance import available_cpus, hardware, versions
 from search.session import ray_session
 from spaces import catalog
 
-RESULTS = Path("benchmarks/results")
+RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def main() -> None:
