@@ -113,7 +113,7 @@ def python(tmp_path_factory) -> Path:
     found = bare_python(folder)
     (site,) = folder.glob("lib/python*/site-packages")
     install_shelf(site)
-    missing = subprocess.run([str(found), "-c", "import search"], cwd=folder, capture_output=True, text=True)
+    missing = subprocess.run([str(found), "-I", "-c", "import search"], cwd=folder, capture_output=True, text=True)
     assert "No module named 'search'" in missing.stderr
     return found
 

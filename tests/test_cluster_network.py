@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import STDOUT
 
 import pytest
 
@@ -100,6 +103,7 @@ def test_the_slurm_file_on_two_nodes(network, tmp_path):
     members = " ".join(network.members[member - 1] for member in (first, second))
     commands, rays = tmp_path / "bin", tempfile.mkdtemp(prefix="wn")  # paths of Ray's sockets must be short
     commands.mkdir()
+    log = tmp_path / "slurm.out"
     for name, script in (("scontrol", SCONTROL), ("getent", GETENT), ("srun", SRUN)):
         (commands / name).write_text(script.format(members=members, head=network.address(first)))
         (commands / name).chmod(0o755)
@@ -118,14 +122,18 @@ def test_the_slurm_file_on_two_nodes(network, tmp_path):
         "NAME": "first",
         "BUDGET": "10m",
     }
-    sbatch = ["bash", str(REPOSITORY / "docs/cluster/slurm.sbatch"), "space.yaml", "--trials", "4"]
+    sbatch = ["bash", str(REPOSITORY / "docs/cluster/slurm.sbatch"), "space.yaml", "--trials", "2"]
     try:
         for _ in ("begins", "goes on"):
-            done = subprocess.run(sbatch, cwd=tmp_path, env=environment, capture_output=True, text=True)
-            assert done.returncode == 0, done.stdout + done.stderr
-            assert "search complete" in done.stdout
+            job = subprocess.Popen(
+                sbatch, cwd=tmp_path, env=environment, stdout=log.open("wb"), stderr=STDOUT, start_new_session=True
+            )
+            assert job.wait() == 0, log.read_text()
+            assert "search complete" in log.read_text()
     finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
         shutil.rmtree(rays, ignore_errors=True)
     run = tmp_path / "runs" / "first"
     assert {line["node"] for line in read_json_lines(run / "epochs.jsonl")} == set(members.split())
-    _check_results(run, num_trials=4)
+    _check_results(run, num_trials=2)
