@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from search.provenance import hardware
+from search.session import put_once
 from spaces.schema import Config
 from spaces.space import Space
 
@@ -84,7 +85,7 @@ def measure_packing(
     on_gpu = device == "cuda"
     say(f"measuring how many trials at once {'a GPU' if on_gpu else 'the CPUs'} should train")
     typical, largest = _typical(space, data, sample_configs(space, data, 9, seed)), largest_config(space, data)
-    shared = ray.put(data)
+    shared = put_once(ray, data.fingerprint, data)
     group = ray.util.placement_group([{"CPU": cpus, **({"GPU": 1} if on_gpu else {})}])
     try:
         if not group.wait(PATIENCE_SECONDS):

@@ -87,6 +87,8 @@ def ray_session(
         raise InputError(
             f"Ray did not start on this machine, which may be too busy now; nothing is lost, try again ({error})"
         ) from error
+    global _sent
+    _sent = {}
     if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)
     try:
@@ -121,6 +123,17 @@ def ray_kept() -> Iterator[None]:
 
 
 _kept = False
+_sent: dict[str, Any] | None = None
+"""What was put into a Ray that was started here, by fingerprint; None in a Ray of others, which may outlive what is put there."""
+
+
+def put_once(ray: Any, fingerprint: str, images: Any) -> Any:
+    """A reference to the images in Ray's object store: search and retraining ask for the same, and a node is to hold one copy."""
+    if _sent is None:
+        return ray.put(images)
+    if fingerprint not in _sent:
+        _sent[fingerprint] = ray.put(images)
+    return _sent[fingerprint]
 
 
 def import_meanwhile(module: str) -> None:
@@ -134,6 +147,8 @@ def is_running() -> bool:
 
 
 def _shut_down(ray: Any) -> None:
+    global _sent
+    _sent = None
     ray.shutdown()
     dismiss()
 

@@ -31,7 +31,7 @@ def workers(
 
     `place` is where workers will write; `measure` (given Ray) and `recorded` are as in `plan_resources`. InputError for a node that cannot run trials, before any trial.
     """
-    from search.session import import_meanwhile, is_running, ray_session
+    from search.session import import_meanwhile, is_running, put_once, ray_session
     from search.worker import SharedData
 
     if address is None:
@@ -42,7 +42,7 @@ def workers(
     if address is None:
         with ray_session(devices.num_cpus, devices.num_gpus) as ray:
             plan = plan_resources(ray, devices, num_trials, measure and measure(ray), recorded)
-            yield ray, plan, [SharedData(ray.put(images)) for images in data]
+            yield ray, plan, [SharedData(put_once(ray, images.fingerprint, images)) for images in data]
         return
     from search.cluster import grown, plan_on_cluster
     from search.preflight import check_nodes
@@ -51,7 +51,7 @@ def workers(
     with ray_session(address=address, runtime_env=runtime_env(spaces)) as ray:
         # First without measuring: nothing is tried on nodes that nobody has looked at.
         plan, grows = plan_on_cluster(ray, devices, num_trials, address, None, recorded)
-        shared = [SharedData(ray.put(images)) for images in data]
+        shared = [SharedData(put_once(ray, images.fingerprint, images)) for images in data]
         view.step("looking at every node of the cluster")
         sent = [(one.reference, images.fingerprint) for one, images in zip(shared, data, strict=True)]
         num_nodes = check_nodes(ray, sent, place, plan.device)

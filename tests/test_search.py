@@ -24,6 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from benchmarks.processes import seconds_until_gone, workers
 from search.cli import main
 from search.folder import read_json_lines
+from search.session import put_once
 from search.tuner import LedgerScheduler
 from tests.conftest import REPOSITORY
 
@@ -141,6 +142,13 @@ def test_a_whole_run(shared_ray, space, capsys):
     assert winnow("retrain", "whole") == 0
     assert (run / "retrain.jsonl").read_bytes() == before
     assert winnow("show", "whole") == 0
+
+
+def test_images_are_in_a_ray_of_ours_once(shared_ray):
+    """Search, measuring and retraining ask for the same ones, so a node holds one copy of them."""
+    first, again, other = (put_once(shared_ray, key, [key]) for key in ("a", "a", "b"))
+    assert first == again != other
+    assert shared_ray.get([first, other]) == [["a"], ["b"]]
 
 
 def test_ended_trials_are_not_looked_through_at_every_event():
