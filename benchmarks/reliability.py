@@ -36,7 +36,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "reliability.json"
 NUM_KILLS = 20
 SLOW_BATCH = 0.5  # seconds
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+CLOCK_SHIFT = REPOSITORY / "benchmarks" / "clock_shift.c"
 
 
 @dataclass
@@ -289,20 +289,16 @@ def moved(search: Search, before: list[Epoch], notes: dict[str, object], draw: r
 
 
 def clock_jumps(search: Search, before: list[Epoch], notes: dict[str, object], draw: random.Random) -> tuple[int, bool]:
-    """The wall clock of all processes of the search goes an hour back, then two days forward (libfaketime)."""
-    clock = search.folder / "clock"
-    clock.write_text("+0")
-    search.environment = {
-        "LD_PRELOAD": str(FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+    """The wall clock that the search's Python processes read goes an hour back, then two days forward."""
+    shim, shift = search.folder / "clock_shift.so", search.folder / "shift"
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", shim, CLOCK_SHIFT, "-ldl"], check=True)
+    shift.write_text("0")
+    search.environment = {"LD_PRELOAD": str(shim), "CLOCK_SHIFT_FILE": str(shift)}
     driver, jumps = _within_an_epoch(search, draw, 4), 0
-    for shift in ("-3600", "+172800"):
+    for seconds in ("-3600", "172800"):
         if not jumps or search.wait_for_epochs(4):
             before += search.seen()
-            clock.write_text(shift)
+            shift.write_text(seconds)
             jumps += 1
     return jumps, search.exit_code(driver) == 0
 

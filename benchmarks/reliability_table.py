@@ -22,7 +22,7 @@ WORDS = {
     "sigterm_all": "SIGTERM to the driver, Ray's servers and workers, as Slurm signals a step",
     "disk_full": "disk full (a tmpfs runs full, ENOSPC), then made larger",
     "moved": "killed, run folder moved, resumed there",
-    "clock_jumps": "wall clock 1 h back, then 2 days forward (libfaketime)",
+    "clock_jumps": "wall clock 1 h back, then 2 days forward",
     "torn_lines": "killed, and every file that grows ends within a line",
 }
 
