@@ -87,7 +87,7 @@ from search.operations import Source, load_data
 from search.session import ray_session
 from search.settings import settings_for
 from search.tuner import Resources, run_search
-from search.worker import Job
+from search.worker import Job, SharedData
 from spaces import catalog
 
 Path("space.yaml").write_text(SPACE)
@@ -95,10 +95,10 @@ space = catalog.load("space.yaml", ["epochs=3"])
 settings = settings_for(space, trials=4)
 folder = create(Path(), "r", "r", {"schema_version": 1, "space": space.tree, "settings": settings.to_dict(), "data": {}})
 data = load_data(space, Source(Path("data")))
-with ray_session(num_cpus=2, num_gpus=1):
+with ray_session(num_cpus=2, num_gpus=1) as ray:
     ledger = Ledger(folder, space, settings, data.image_shape)
     job = Job(checkpoints=str(folder.checkpoints.resolve()), device="cpu", threads=1, seed=0)
-    run_search(ledger, data, job, Resources(cpus=1, gpus=0.5), 2, print)
+    run_search(ledger, SharedData(ray.put(data)), job, Resources(cpus=1, gpus=0.5), 2, print)
 """
 
 
