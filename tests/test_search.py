@@ -274,6 +274,7 @@ def test_ctrl_c_keeps_everything_and_says_how_to_go_on(space):
         assert not trial.intermediate_values or (run / "checkpoints" / f"trial-{trial.number:05d}.pt").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_in_order_and_can_be_mended(run, capsys):
     """A limit on the size of files stands in for the full disk: the write fails with an OSError just the same."""
     study = yaml.safe_load((run / "study.yaml").read_text())
@@ -309,6 +310,7 @@ def test_other_data_is_refused(run, capsys):
     assert "not the one this run began with" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_lost_worker_is_replaced(shared_ray, space):
     """A worker that is killed: its trial goes on from its checkpoint in a new one, and the search does not notice."""
     import threading
