@@ -78,7 +78,7 @@ def test_no_npz(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_cifar_that_is_not_there(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"{name} is not in .*--download, or say where it is with --data-dir"):
-        load(Data(name=name), tmp_path)  # type: ignore[arg-type]
+        load(Data(name=name), tmp_path)
 
 
 def test_cifar_is_found_as_parquet_in_the_data_folder(tmp_path: Path) -> None:

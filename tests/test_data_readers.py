@@ -22,7 +22,7 @@ from tests.layouts import NAMES, parquet_set, pictures, png, read, write_shard
 
 
 def test_the_registry_holds_what_the_schema_names() -> None:
-    assert set(DATASETS) == set(Data.model_fields["name"].annotation.__args__)  # type: ignore[union-attr]
+    assert set(DATASETS) == set(Data.model_fields["name"].annotation.__args__)
 
 
 # --- digits -------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def runs(tmp_path_factory) -> Path:
     """Three runs, one of which was searched but not retrained."""
     folder = tmp_path_factory.mktemp("several") / "runs"
     for seed, stage in enumerate(("retrained", "retrained", "searched")):
-        path = make_run(folder / f"run-{seed}", stage=stage, trials=20, seed=seed)  # type: ignore[arg-type]
+        path = make_run(folder / f"run-{seed}", stage=stage, trials=20, seed=seed)
         write_tables(reports.read(path), path / "report")
     return folder
 

@@ -95,7 +95,7 @@ def test_a_report_that_is_not_whole(run, tmp_path):
 def dataset(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("several")
     for seed, stage in enumerate(("retrained", "searched")):
-        make_run(folder / "runs" / f"run-{seed}", stage=stage, trials=12, seed=seed)  # type: ignore[arg-type]
+        make_run(folder / "runs" / f"run-{seed}", stage=stage, trials=12, seed=seed)
     reports.write_dataset(folder / "runs", folder / "all")
     return folder
 

@@ -175,7 +175,7 @@ def test_show_has_counts_winners_and_places(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stage", ["empty", "first_epoch", "searching"])
 def test_show_of_a_run_that_was_cut_short(tmp_path: Path, stage: str) -> None:
-    text = _shown(make_run(tmp_path / "run", stage))  # type: ignore[arg-type]
+    text = _shown(make_run(tmp_path / "run", stage))
     assert {"empty": "0 trials", "first_epoch": "2 unfinished", "searching": "of 24 asked for"}[stage] in text
 
 

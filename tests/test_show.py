@@ -282,7 +282,7 @@ def test_a_plain_line_says_how_far_a_trial_came():
 def live_view(width: int) -> LiveView:
     """After the events of four trials: one runs, one starts, one was completed, one diverged."""
     view = LiveView(Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None))
-    view.watch(_Ledger())  # type: ignore[arg-type]
+    view.watch(_Ledger())
     for number in range(4):
         view.on_event(Event("started", number, CONFIG))
     for epoch, value in enumerate([0.5, 0.7, float("nan")], start=1):

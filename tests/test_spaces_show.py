@@ -27,7 +27,7 @@ def test_everything_shipped_can_be_shown(name: str) -> None:
     console = Console(file=io.StringIO(), width=160)
     space = catalog.load(name)
     console.print(show.render(space))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = console.file.getvalue()
     assert dict(catalog.listing())[name] in text
     for row in show.rows(space):
         assert row.name in text

@@ -115,7 +115,7 @@ def test_the_order_of_suggestions_is_that_of_the_file() -> None:
         epochs={"int": [2, 8]},
     )
     recorder = Recorder()
-    space.suggest(recorder)  # type: ignore[arg-type]
+    space.suggest(recorder)
     assert recorder.names == ["epochs", "batch_size", "model.depth", "model.hidden.0", "model.hidden.1"]
     assert recorder.names == [p.study_name for p in space.parameters()]
     assert space.max_epochs == 8
@@ -167,7 +167,7 @@ def enumerate_configs(space: Space) -> list[str]:
     found, prefix = [], []
     for _ in count():
         trial = Enumeration(prefix)
-        found.append(json.dumps(space.suggest(trial)))  # type: ignore[arg-type]
+        found.append(json.dumps(space.suggest(trial)))
         while trial.taken and trial.taken[-1][0] + 1 == trial.taken[-1][1]:
             trial.taken.pop()
         if not trial.taken:
