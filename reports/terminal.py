@@ -41,7 +41,7 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
         title = "Trials" if len(ranked) <= top else f"Best {top} of {len(ranked)} trials"
         console.print(_trial_table(run, ranked[:top], title))
     for row in [row for row in rows if row["status"] in FAILED_STATUSES][:top]:
-        reason = escape(_first_line(row["error"]))
+        reason = escape(_last_line(row["error"]))
         console.print(f"[red]{words.STATUS_WORDS[row['status']]}[/red] trial {row['trial']}: {reason}")
     winners = winners_table(run, intervals_of_gain=False)
     if winners:
@@ -138,5 +138,5 @@ def _print_places(run: RunData, console: Console) -> None:
         console.print(escape(line), soft_wrap=True, highlight=False)
 
 
-def _first_line(text: str | None) -> str:
-    return text.strip().splitlines()[0] if text and text.strip() else "no message was recorded"
+def _last_line(text: str | None) -> str:
+    return text.strip().splitlines()[-1] if text and text.strip() else "no message was recorded"

@@ -135,8 +135,10 @@ class Ledger:
             return not self.winding_down and self._audit.go_on(number)
         return going_on and not self.winding_down
 
-    def lose(self, number: int) -> bool:
-        """The worker or the node of a trial is gone; True if the trial goes on from its checkpoint, not charged for it."""
+    def lose(self, number: int, cause: str = "") -> bool:
+        """The worker or the node of a trial is gone; True if the trial goes on from its checkpoint, not charged for it.
+
+        `cause` is the worker's traceback, where it left one."""
         trial = self._open.get(number)
         if trial is None:
             self._audit.lose_worker(number)
@@ -147,7 +149,8 @@ class Ledger:
             self._readopted.append(replace(trial.assignment, recorded=trial.epoch))
             return True
         times = LOSSES_WITHOUT_PROGRESS + 1
-        self._end(trial, "lost", error=f"its worker died {times} times in a row with no epoch finished in between")
+        died = f"its worker died {times} times in a row with no epoch finished in between"
+        self._end(trial, "lost", error=f"{died}:\n{cause}" if cause else died)
         return False
 
     def note_size(self, number: int, num_parameters: int, multiply_adds: int) -> None:

@@ -102,7 +102,7 @@ def retrain_one(
     curve: list[dict[str, Any]] = []
     try:
         figures = _train_and_test(data, candidate, seed, job, predictions, curve)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_rank_lost(error):  # Ray runs the training again
             raise
         status = "out_of_memory" if is_out_of_memory(error) else "failed"

@@ -15,11 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
+from ray.exceptions import RayTaskError
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
@@ -160,6 +162,14 @@ class Brakes(OfThisProcess, tune.Stopper, tune.Callback):
         if not self.ledger.winding_down:
             self.running.add(trial.trial_id)
 
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Tune retries only trials that were running, so it retries none: the ledger starts them again."""
+        number, cause = _number(trial), _raised_by_worker(trial)
+        with self.on_write_errors():
+            if self.ledger.lose(number, cause):
+                why = f" ({cause.splitlines()[-1]})" if cause else ""
+                self.say(f"trial {number}: its worker was lost{why}; it goes on from its checkpoint on another one")
+
     @contextmanager
     def on_signals(self) -> Iterator[None]:
         """Ctrl-C and SIGTERM (as Slurm sends it): once, let the running epochs end; twice, now."""
@@ -205,14 +215,7 @@ class StudySearcher(OfThisProcess, Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self.brakes.running.discard(trial_id)
-        number = self.numbers.pop(trial_id, None)
-        if error and number is not None:
-            # Tune retries only trials that were running, so it retries none: the ledger starts them again.
-            with self.brakes.on_write_errors():
-                if self.ledger.lose(number):
-                    self.brakes.say(
-                        f"trial {number}: its worker was lost; it goes on from its checkpoint on another one"
-                    )
+        self.numbers.pop(trial_id, None)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study is in its journal."""
@@ -239,7 +242,7 @@ class LedgerScheduler(OfThisProcess, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         going_on = False
         with self.brakes.on_write_errors():
-            number = json.loads(trial.config["assignment"])["number"]
+            number = _number(trial)
             if "num_parameters" in result:
                 self.ledger.note_size(number, result["num_parameters"], result["multiply_adds"])
             going_on = self.ledger.record(number, {key: result[key] for key in REPORTED if key in result})
@@ -261,4 +264,17 @@ class NoReporter(tune.ProgressReporter):
 
 def _trial_name(trial: Trial) -> str:
     # A paused trial comes back under its own number as another trial of Tune's.
-    return f"trial-{json.loads(trial.config['assignment'])['number']}-{trial.trial_id}"
+    return f"trial-{_number(trial)}-{trial.trial_id}"
+
+
+def _number(trial: Trial) -> int:
+    """Of the trial in the study."""
+    return int(json.loads(trial.config["assignment"])["number"])
+
+
+def _raised_by_worker(trial: Trial) -> str:
+    """The traceback of what the worker died of; empty if it went without a word, as when it is killed."""
+    if trial.pickled_error_file is None:
+        return ""
+    error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    return str(error).strip() if isinstance(error, RayTaskError) else ""

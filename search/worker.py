@@ -95,7 +95,7 @@ def trial_reports(assignment: dict[str, Any], data: ImageData, job: Job) -> Iter
         return
     except CannotWrite as error:
         status, text = CANNOT_WRITE, str(error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a model that calls sys.exit() would take the worker along
         if is_rank_lost(error):
             raise
         status = "out_of_memory" if is_out_of_memory(error) else "failed"
@@ -112,13 +112,13 @@ class CannotWrite(Exception):
     """A checkpoint cannot be written, as on a full disk: nothing that the trial can help."""
 
 
-def is_rank_lost(error: Exception) -> bool:
+def is_rank_lost(error: BaseException) -> bool:
     from search.training.ranks import RankLost
 
     return isinstance(error, RankLost)
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Of a device or of the machine; torch has no class of its own for the second, nor for CUDA's libraries."""
     import torch
 

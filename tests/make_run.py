@@ -33,7 +33,7 @@ STATES = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "runni
 ERRORS = {
     "diverged": "loss became nan in epoch {epoch}",
     "out_of_memory": "CUDA out of memory: tried to allocate 512 MiB",
-    "failed": "RuntimeError: <b>worker</b> died & was not replaced\n  in loop.py",
+    "failed": "Traceback (most recent call last):\n  in loop.py\nRuntimeError: <b>worker</b> died & was not replaced",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -42,6 +43,13 @@ def test_a_bug_is_its_own_class(tmp_path, monkeypatch):
     (report,) = trial_reports(assignment(), tiny_data(), job(tmp_path))
     assert report["status"] == "failed"
     assert report["error"].endswith("KeyError: 'no such thing'\n")
+
+
+def test_a_model_that_exits_is_a_bug_and_does_not_take_the_worker_along(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: sys.exit("no licence"))
+    (report,) = trial_reports(assignment(), tiny_data(), job(tmp_path))
+    assert report["status"] == "failed"
+    assert report["error"].endswith("SystemExit: no licence\n")
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_no_trial(tmp_path):

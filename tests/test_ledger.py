@@ -337,11 +337,12 @@ def test_a_trial_that_kills_its_workers_ends(tmp_path, space):
     starts = Counter()
     while (assignment := ledger.ask()) is not None:
         starts[assignment.number] += 1
-        ledger.lose(assignment.number)
+        ledger.lose(assignment.number, "Traceback ...\nModuleNotFoundError: No module named 'mine'")
     # Four starts each; the third such trial makes it a cause that all have in common.
     assert starts == {0: 4, 1: 4, 2: 4}
     assert [trial.user_attrs["status"] for trial in study_of(folder).trials] == ["lost"] * 3
     assert "4 times in a row" in ledger.bug
+    assert ledger.bug.endswith("No module named 'mine'")
 
 
 def test_a_second_try_in_pieces_survives_a_crash(tmp_path, space):

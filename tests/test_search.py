@@ -311,6 +311,22 @@ def test_other_data_is_refused(run, capsys):
 
 
 @pytest.mark.slow
+def test_what_a_worker_died_of_is_told(shared_ray, space, monkeypatch, capsys):
+    """An error outside a trial's own training, as on a node that joined with a broken set-up."""
+
+    def broken(config, data, job):
+        raise ModuleNotFoundError("No module named 'mine'")
+
+    monkeypatch.setattr("search.tuner.run_trial", broken)
+    assert winnow("search", "quick.yaml", "--trials", "1", "--name", "r") == 0
+    said = "".join(capsys.readouterr())
+    assert "its worker was lost (ModuleNotFoundError: No module named 'mine'); it goes on" in said
+    (trial,) = study_of(Path("runs/r")).trials
+    assert trial.user_attrs["status"] == "lost"
+    assert trial.user_attrs["error"].splitlines()[-1] == "ModuleNotFoundError: No module named 'mine'"
+
+
+@pytest.mark.slow
 def test_a_lost_worker_is_replaced(shared_ray, space):
     """A worker that is killed: its trial goes on from its checkpoint in a new one, and the search does not notice."""
     import threading

@@ -33,7 +33,7 @@ def main(descriptor: int, index: int, count: int, port: int, kind: str, threads:
         _obey(connection, rank, device_of(rank, kind))
     except EOFError:  # rank 0 has closed its end
         return
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         words = "out_of_memory" if is_out_of_memory(error) else "failed"
         connection.send_bytes(pickle.dumps((words, f"{type(error).__name__}: {error}")))
 
