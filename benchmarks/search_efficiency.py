@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from importlib.metadata import version
@@ -118,7 +119,7 @@ def write_summary(bench: LcBench, runs_file: Path, options: argparse.Namespace) 
     halves = {which: summarise(runs, names, half(bench.tasks, which)) for which in ("test", "dev", "all")}
     packages = {name: version(name) for name in ("optuna", "ray", "numpy", "scipy", "onnxruntime")}
     provenance = {
-        "command": "python -m benchmarks.search_efficiency " + " ".join(sys.argv[1:]),
+        "command": "python -m benchmarks.search_efficiency " + shlex.join(sys.argv[1:]),
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "versions": {"python": platform.python_version(), **packages},
@@ -126,10 +127,10 @@ def write_summary(bench: LcBench, runs_file: Path, options: argparse.Namespace) 
         "budgets": BUDGETS,
         "workers": 4,
     }
-    stem = RESULTS / f"search_efficiency{noise_suffix(options.noise)}"
-    stem.with_suffix(".json").write_text(json.dumps({**provenance, "halves": halves}, indent=1) + "\n")
-    stem.with_suffix(".md").write_text(render(provenance, halves))
-    print(stem.with_suffix(".md").read_text())
+    stem = f"search_efficiency{noise_suffix(options.noise)}"
+    (RESULTS / f"{stem}.json").write_text(json.dumps({**provenance, "halves": halves}, indent=1) + "\n")
+    (RESULTS / f"{stem}.md").write_text(render(provenance, halves))
+    print((RESULTS / f"{stem}.md").read_text())
 
 
 def summarise(runs: list[dict[str, Any]], names: list[str], tasks: list[str]) -> dict[str, Any]:
