@@ -26,7 +26,7 @@ from search.gaussian import GaussianProcess, best_and_some_others, log_expected_
 NUM_FIRST_TRIALS = 8  # spread over the space
 NUM_SPREAD = 10  # random points of which each of the first trials is the one farthest from the others
 NUM_ELITES = 5  # trials around which new points are looked for
-LARGEST_POSTERIOR = 500  # observations; keeps a suggestion under half a second in a long search
+LARGEST_POSTERIOR = 300  # observations: what a suggestion costs grows with their square
 REFINEMENTS = (0.05, 0.02, 0.01)  # how far points are moved in the last steps of the search for the best new one
 
 Array = np.ndarray

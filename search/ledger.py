@@ -25,7 +25,8 @@ from search.failures import LOSSES_WITHOUT_PROGRESS, MICRO_BATCHES, Failures
 from search.folder import JsonLines, RunFolder, read_json_lines
 from search.history import OUTSIDE, History, to_run_further
 from search.pausing import Pausing
-from search.quota import beyond_quota
+from search.quota import Quota
+from search.recent import recent
 from search.rules import make_rule
 from search.seeds import derive_seed
 from search.settings import Settings
@@ -62,6 +63,7 @@ class Ledger:
         self._paused: set[int] = set()
         self._suggester = Suggester(space, settings, image_shape, [*self.asha.rungs, settings.max_epochs])
         self._failures = Failures()
+        self._quota = Quota(folder, settings.checkpoint_quota)
         self._audit = Audit(folder, settings, lambda line: self._lines.append(line), listener)
         self._storage, self._study, self._study_id = open_study(folder, settings.direction)
         self._history = History(folder, space)
@@ -82,7 +84,7 @@ class Ledger:
         if (audited := self._audit.ask()) is not None:
             return audited
         if self._may_start:
-            suggestion = self._suggester.next(self._history.for_sampler(self._study), sampler, self._num_trials)
+            suggestion = self._suggester.next(self._shown(), sampler, self._num_trials)
             if suggestion is not None:
                 return self._start(self._create(suggestion))
             self.exhausted = True
@@ -206,9 +208,8 @@ class Ledger:
 
         if not isinstance(sampler, ForecastSampler) or (self._may_start and self._suggester.given):
             return None
-        among = None if self._may_start else rule.worth_finishing(self._paused)
-        shown = self._history.for_sampler(self._study)
-        number = sampler.resume(shown, self._paused, among=among, may_start=self._may_start)
+        among = None if self._may_start else rule.worth_finishing(self._paused, self._num_missing)
+        number = sampler.resume(self._shown(), self._paused, among=among, may_start=self._may_start)
         if number is not None:
             self._paused.discard(number)
             trial = self._open[number]
@@ -218,6 +219,16 @@ class Ledger:
                 self._end(self._open[paused], "stopped")
             self._paused.clear()
         return None
+
+    @property
+    def _num_missing(self) -> int:
+        """So many more must be completed for there to be as many winners as are asked for, if all that run now are."""
+        running = len(self._open) - len(self._paused)
+        return max(0, self.settings.retrain.top - self.counts.get("completed", 0) - running)
+
+    def _shown(self) -> optuna.Study:
+        """What the sampler looks at."""
+        return recent(self._history.for_sampler(self._study), self.settings.sampler)
 
     def _create(self, suggestion: Suggestion) -> Assignment:
         config, source = suggestion.config, suggestion.source
@@ -285,7 +296,7 @@ class Ledger:
 
     def _keep_quota(self) -> None:
         if isinstance(self.asha, Pausing):
-            for number in beyond_quota(self.folder, self._paused, self.asha, self.settings.checkpoint_quota):
+            for number in self._quota.beyond(self._paused, self.asha):
                 self._paused.discard(number)
                 self._end(self._open[number], "stopped")
 

@@ -7,6 +7,7 @@ halving would promote are finished, so that a search ends.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Collection
 
 from search.asha import Asha
@@ -19,16 +20,25 @@ class Pausing(Asha):
         self.record(trial, epoch, value)
         return math.isfinite(value) and epoch not in self._values
 
-    def share_better(self, trial: int) -> float:
-        """Of the trials that reached the last rung that this one reached, the share that is better there; 1 if it reached none."""
-        for rung in reversed(self.rungs):
-            if (value := self._values[rung].get(trial)) is not None:
-                others = self._values[rung].values()
-                return sum(1 for other in others if self.is_better(other, value)) / len(others)
-        return 1.0
+    def shares_better(self, trials: Collection[int]) -> dict[int, float]:
+        """Of the trials at the last rung that each has reached, the share that is better there; 1 if it reached none."""
+        sign = -1 if self.direction == "maximize" else 1
+        best_first = {rung: sorted(sign * value for value in values.values()) for rung, values in self._values.items()}
+        shares = {}
+        for trial in trials:
+            rung = next((rung for rung in reversed(self.rungs) if trial in self._values[rung]), None)
+            if rung is None:
+                shares[trial] = 1.0
+            else:
+                values = best_first[rung]
+                shares[trial] = bisect_left(values, sign * self._values[rung][trial]) / len(values)
+        return shares
 
-    def worth_finishing(self, paused: Collection[int]) -> set[int]:
-        """Those of the paused trials that are among the best 1/`reduction_factor` at the last rung they reached."""
+    def worth_finishing(self, paused: Collection[int], at_least: int = 0) -> set[int]:
+        """Those of the paused trials that are among the best 1/`reduction_factor` at the last rung they reached.
+
+        If these are fewer than `at_least`, those that stand best at theirs as well.
+        """
         worth: set[int] = set()
         for rung, values in self._values.items():
             allowed = max(1, int(len(values) / self.reduction_factor))
@@ -38,4 +48,7 @@ class Pausing(Asha):
                 num_better = sum(1 for other in values.values() if self.is_better(other, values[trial]))
                 if num_better < allowed:
                     worth.add(trial)
+        if len(worth) < at_least:
+            shares = self.shares_better(set(paused) - worth)
+            worth |= set(sorted(shares, key=lambda trial: (shares[trial], trial))[: at_least - len(worth)])
         return worth

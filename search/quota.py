@@ -1,4 +1,4 @@
-"""A bound on what checkpoints take on disk. Only paused trials wait with one, so only a search that pauses trials can reach it.
+"""A bound on what waits: checkpoints of paused trials on disk, and trials for the forecast to choose from.
 
 Trials that run are never touched: there are as many of them as workers.
 """
@@ -11,17 +11,32 @@ from search import storage
 from search.folder import RunFolder
 from search.pausing import Pausing
 
+MOST_PAUSED = 200  # the forecast goes through all of them for every free worker
 
-def beyond_quota(folder: RunFolder, paused: Collection[int], rule: Pausing, quota_gb: float) -> list[int]:
-    """The paused trials that must end for the others' checkpoints to fit, those first that stand worst at their last rung.
 
-    A trial that is ended so counts as stopped at its rung: its values stay with the sampler, and only its training cannot go on.
-    """
-    sizes = {number: storage.size(folder.checkpoint(number)) for number in paused}
-    total, ended = sum(sizes.values()), []
-    for number in sorted(sizes, key=lambda number: (-rule.share_better(number), number)):
-        if total <= quota_gb * 1e9:
-            break
-        ended.append(number)
-        total -= sizes[number]
-    return ended
+class Quota:
+    """Of one run. Its checkpoints are measured once each: in an object store that is a request."""
+
+    def __init__(self, folder: RunFolder, gigabytes: float) -> None:
+        self._folder = folder
+        self._bytes = gigabytes * 1e9
+        self._sizes: dict[int, int] = {}
+
+    def beyond(self, paused: Collection[int], rule: Pausing) -> list[int]:
+        """The paused trials that must end for the others to fit, those first that stand worst at their last rung.
+
+        A trial that is ended so counts as stopped at its rung: its values stay with the sampler, and only its training cannot go on.
+        """
+        known = self._sizes
+        self._sizes = {n: known[n] if n in known else storage.size(self._folder.checkpoint(n)) for n in paused}
+        total, left = sum(self._sizes.values()), len(self._sizes)
+        if total <= self._bytes and left <= MOST_PAUSED:
+            return []
+        ended, shares = [], rule.shares_better(paused)
+        for number in sorted(shares, key=lambda number: (-shares[number], number)):
+            if total <= self._bytes and left <= MOST_PAUSED:
+                break
+            ended.append(number)
+            total -= self._sizes[number]
+            left -= 1
+        return ended

@@ -1,7 +1,7 @@
 """The part of a long study that a sampler reads: suggestions then cost the same at 10,000 trials as at 500.
 
 TPE sets its best trials (at most 25) against all others, of which it counts old ones less; it goes through all of them once for every
-parameter. Here it gets every trial that can be among its best, and the newest of the others.
+parameter. Here it gets every trial that can be among its best, and the newest of the others. Nothing that has not ended is left out.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any, cast
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-BOUNDED = ("tpe", "gp")
-MAX_TRIALS = 500
+MAX_TRIALS = {"tpe": 500, "gp": 500, "forecast": 300}
 NUM_BEST = 50  # TPE's best are 25; the rest keeps the line between good and bad where it was
 
 
-def recent(study: optuna.Study, sampler: str, max_trials: int = MAX_TRIALS, num_best: int = NUM_BEST) -> optuna.Study:
+def recent(study: optuna.Study, sampler: str, max_trials: int | None = None, num_best: int = NUM_BEST) -> optuna.Study:
     """What the sampler of this name is to be given: `study`, or of a long one a part."""
     trials = study.get_trials(deepcopy=False)
-    if sampler not in BOUNDED or len(trials) <= max_trials:
+    max_trials = max_trials or MAX_TRIALS.get(sampler, len(trials))
+    if sampler not in MAX_TRIALS or len(trials) <= max_trials:
         return study
     return cast(optuna.Study, _Part(study, bounded(trials, study.direction, max_trials, num_best)))
 
@@ -48,7 +48,7 @@ class _Part:
 def bounded(
     trials: list[FrozenTrial], direction: optuna.study.StudyDirection, max_trials: int, num_best: int
 ) -> list[FrozenTrial]:
-    """At most `max_trials`: the `num_best` best as TPE ranks them, and the newest others."""
+    """At most `max_trials` that have ended, the `num_best` best as TPE ranks them and the newest others; and all that have not."""
     sign = -1 if direction == optuna.study.StudyDirection.MAXIMIZE else 1
 
     def rank(trial: FrozenTrial) -> tuple[float, ...]:
@@ -60,6 +60,8 @@ def bounded(
             return (1, -epoch, math.inf if math.isnan(value) else sign * value)
         return (2, 0, 0)
 
-    best = sorted(trials, key=rank)[:num_best]
-    kept = {trial.number: trial for trial in (*best, *trials[-(max_trials - num_best) :])}
+    ended = [trial for trial in trials if trial.state.is_finished()]
+    best = sorted(ended, key=rank)[:num_best]
+    open_ones = [trial for trial in trials if not trial.state.is_finished()]
+    kept = {trial.number: trial for trial in (*best, *ended[-(max_trials - num_best) :], *open_ones)}
     return [kept[number] for number in sorted(kept)]

@@ -11,7 +11,6 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from search.draft import Draft
-from search.recent import recent
 from search.samplers import make_sampler
 from search.settings import Settings
 from spaces.identity import identity
@@ -75,7 +74,6 @@ class Suggester:
             left = int(self._space.size()) * self._settings.repeats - self._num_drafts
             yield from (Draft(study, sampler, number) for _ in range(left))
             return
-        study = recent(study, self._settings.sampler)
         for attempt in range(MAX_DRAFTS):
             if attempt == MAX_DRAFTS // 2:
                 sampler = self.sampler(number, "random")

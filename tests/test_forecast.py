@@ -188,6 +188,16 @@ def test_a_search_that_may_start_no_more_trials_finishes_some_and_ends() -> None
     assert sorted(epochs.values()) == [1] * 8 + [3] * 3 + [9]
 
 
+def test_as_many_are_finished_as_winners_are_wanted() -> None:
+    """Of twelve at the first rung four would be promoted; with five wanted, the next best comes along."""
+    rule = Pausing(1, 3.0, 9, "maximize")
+    for trial in range(12):
+        rule.judge(trial, 1, trial / 12)
+    assert rule.worth_finishing(range(12)) == {8, 9, 10, 11}
+    assert rule.worth_finishing(range(12), at_least=5) == {7, 8, 9, 10, 11}
+    assert rule.worth_finishing([3, 5], at_least=1) == {5}
+
+
 def test_a_value_that_is_not_finite_is_no_pause() -> None:
     rule = Pausing(1, 3.0, 9, "maximize")
     assert not rule.judge(0, 2, math.nan)

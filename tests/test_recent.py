@@ -59,3 +59,14 @@ def test_tpe_suggests_from_the_part_what_it_would_from_a_study_of_just_these_tri
         for source in (recent(study, "tpe", 100, 50), short)
     ]
     assert given[0] == given[1]
+
+
+def test_what_has_not_ended_is_never_left_out():
+    study = study_of(300)
+    for _ in range(60):
+        study.ask()
+    for number in range(100):
+        study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values={1: number / 1000}))
+    part = bounded(study.get_trials(deepcopy=False), study.direction, max_trials=100, num_best=50)
+    assert sum(trial.state == TrialState.RUNNING for trial in part) == 60
+    assert sum(trial.state.is_finished() for trial in part) <= 100
