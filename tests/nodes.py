@@ -76,8 +76,7 @@ class Nodes:
     def remove(self, name: str) -> None:
         """As a machine goes: no goodbye."""
         process = self.processes.pop(name)
-        for child in [*_descendants(process.pid), process.pid]:
-            _kill(child)
+        end_with_children(process.pid)
         process.wait()
 
     def wait(self, seconds: float = 90) -> None:
@@ -143,6 +142,12 @@ def free_port() -> int:
         return int(chosen.getsockname()[1])
 
 
+def end_with_children(pid: int) -> None:
+    for found in [*_descendants(pid), pid]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(found, signal.SIGKILL)
+
+
 def _descendants(pid: int) -> list[int]:
     """Children first found last, from /proc."""
     found: list[int] = []
@@ -150,8 +155,3 @@ def _descendants(pid: int) -> list[int]:
         for child in task.read_text().split():
             found += [*_descendants(int(child)), int(child)]
     return found
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,8 @@ import torch
 
 from benchmarks.by_hand import PADDING, by_hand, flipped_and_cropped
 from tests.conftest import REPOSITORY
+from tests.doc_blocks import blocks, command_of
+from tests.served_cifar import write_parquet
 from tests.tiny import CPU, tiny_config, tiny_data
 
 OFFLINE = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
@@ -46,9 +49,8 @@ def test_the_loop_by_hand_learns():
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_script_on_a_cpu(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--no-ray"]
     done = subprocess.run(
-        [*command, "--output", str(tmp_path)], cwd=REPOSITORY, env=OFFLINE, capture_output=True, text=True
+        [*_line("--no-ray"), "--output", str(tmp_path)], cwd=REPOSITORY, env=OFFLINE, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.iterdir()
@@ -68,11 +70,13 @@ def test_the_script_on_a_cpu(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_with_a_whole_run(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--only", "winnow_run"]
+    data = str(write_parquet(tmp_path / "cifar10", "cifar10", per_class=60))
+    command = [data if word == "data/cifar10" else word for word in _line("--data")]
     done = subprocess.run(
         [*command, "--output", str(tmp_path)], cwd=REPOSITORY, env=OFFLINE, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    assert "600 training images, CIFAR-10" in done.stdout
     run = json.loads((tmp_path / "gpu-cpu-quick.json").read_text())["winnow_run"]
     assert run["exit_code"] == 0
     assert run["trials"] == 2
@@ -86,3 +90,11 @@ def test_without_a_gpu_it_says_so():
     )
     assert done.returncode == 1
     assert "--device cuda: torch sees no GPU here" in done.stderr
+
+
+def _line(option: str) -> list[str]:
+    """The line of the docs with that option, made quick."""
+    lines = [line for block in blocks("docs/cluster.md", "What a GPU gives") for line in block.text.splitlines()]
+    (words,) = [shlex.split(command_of(line)) for line in lines if option in line]
+    assert words[0] == "python"
+    return [sys.executable, *words[1:], "--device", "cpu", "--quick"]

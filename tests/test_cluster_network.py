@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from subprocess import STDOUT
 
 import pytest
 
 from search.folder import read_json_lines
 from tests.conftest import REPOSITORY
+from tests.doc_blocks import Reader, blocks
 from tests.network import Network
 from tests.nodes import Nodes
+from tests.served_cifar import served_cifar
 from tests.test_cluster import ON_DECLARED_GPUS, Desk, _check_results
+from tests.test_docs_followed import TINY
 
 HELLO = "import socket; print(socket.create_connection(('{}', 7777), timeout=5).getsockname()[0])"
 LISTEN = "import socket; s = socket.create_server(('{}', 7777)); print('ready', flush=True); s.accept(); s.accept()"
@@ -78,11 +77,10 @@ def test_a_search_over_nodes_with_addresses_of_their_own(network, tmp_path):
     _check_results(tmp_path / "runs" / "apart", num_trials=8)
 
 
-SCONTROL = "#!/bin/sh\nprintf '%s\\n' {members}\n"
-GETENT = "#!/bin/sh\necho {head} STREAM\n"
+SCONTROL = "printf '%s\\n' {members}\n"
+GETENT = "echo {head} STREAM\n"
 # `ray symmetric-run` ends every Ray that it sees, so each member has processes of its own as well; and its own name.
-SRUN = """#!/bin/bash
-while [[ $1 == --* ]]; do shift; done
+SRUN = """while [[ $1 == --* ]]; do shift; done
 started=()
 for member in {members}; do
     ip netns exec $member unshare --uts --pid --fork --mount-proc --kill-child \
@@ -95,46 +93,42 @@ exit $code
 """
 
 
+# What Slurm tells the job, which it runs in the folder where it was submitted.
+SBATCH = """export SLURM_SUBMIT_DIR=$PWD SLURM_JOB_ID=7 SLURM_JOB_NODELIST='node[1-2]' SLURM_JOB_NUM_NODES=2 SLURM_CPUS_PER_TASK=1
+exec bash "$@"
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_slurm_file_on_two_nodes(network, tmp_path):
-    """The file as it is; only Slurm's own commands are stood in for. The second time it goes on with the run."""
+def test_the_slurm_file_on_two_nodes(network, tmp_path, monkeypatch):
+    """The line of the docs and the file as they are; only Slurm's own commands are stood in for. The second time it goes on with the run."""
     first, second = network.join(), network.join()
     members = " ".join(network.members[member - 1] for member in (first, second))
-    commands, rays = tmp_path / "bin", tempfile.mkdtemp(prefix="wn")  # paths of Ray's sockets must be short
-    commands.mkdir()
-    log = tmp_path / "slurm.out"
-    for name, script in (("scontrol", SCONTROL), ("getent", GETENT), ("srun", SRUN)):
-        (commands / name).write_text(script.format(members=members, head=network.address(first)))
-        (commands / name).chmod(0o755)
-    Desk(tmp_path, Nodes())
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "SLURM_"))},
-        "PATH": f"{commands}:{os.environ['PATH']}",
-        "PYTHONPATH": str(REPOSITORY),
-        "RAY_TMPDIR": rays,
-        "SLURM_SUBMIT_DIR": str(tmp_path),
-        "SLURM_JOB_ID": "7",
-        "SLURM_JOB_NODELIST": "node[1-2]",
-        "SLURM_JOB_NUM_NODES": "2",
-        "SLURM_CPUS_PER_TASK": "1",
-        "WINNOW": str(Path(sys.executable).parent),
-        "NAME": "first",
-        "BUDGET": "10m",
-    }
-    sbatch = ["bash", str(REPOSITORY / "docs/cluster/slurm.sbatch"), "space.yaml", "--trials", "2"]
+    for name in [name for name in os.environ if name.startswith(("RAY_", "SLURM_"))]:
+        monkeypatch.delenv(name)
+    rays = tempfile.mkdtemp(prefix="wn")  # paths of Ray's sockets must be short
+    monkeypatch.setenv("RAY_TMPDIR", rays)
+    monkeypatch.setenv("WINNOW", str(tmp_path / "bin"))
+    with served_cifar(tmp_path / "served") as served:
+        reader = Reader(
+            tmp_path / "reader",
+            places={"/shared": str(tmp_path / "shared"), "docs/cluster/": f"{REPOSITORY}/docs/cluster/"},
+            cheap={"run": f"{TINY} --set epochs=4 --trials 2 --top 1 --seeds 1"},
+            preamble=served.preamble,
+        )
+        reader.folder.mkdir()
+        reader.shell("winnow prepare cifar100 --data-dir /shared/data")
+    for name, script in (("scontrol", SCONTROL), ("getent", GETENT), ("srun", SRUN), ("sbatch", SBATCH)):
+        reader.stand_in(name, script.format(members=members, head=network.address(first)))
+    (block,) = blocks("docs/cluster.md", "Slurm")
     try:
-        for _ in ("begins", "goes on"):
-            job = subprocess.Popen(
-                sbatch, cwd=tmp_path, env=environment, stdout=log.open("wb"), stderr=STDOUT, start_new_session=True
-            )
-            assert job.wait() == 0, log.read_text()
-            assert "search complete" in log.read_text()
+        for times in (1, 2):
+            reader.follow(block)
+            assert reader.output.count("search complete") == times
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(job.pid, signal.SIGKILL)
         shutil.rmtree(rays, ignore_errors=True)
-    run = tmp_path / "runs" / "first"
+    run = reader.folder / "runs" / "first"
     searched = [line for line in read_json_lines(run / "epochs.jsonl") if line["phase"] == "search"]
     assert {line["node"] for line in searched} == set(members.split())
     _check_results(run, num_trials=2)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from search.cli import main
+from tests.conftest import REPOSITORY
+from tests.doc_blocks import blocks
 
 WINNOW = Path(sys.executable).with_name("winnow")
 
@@ -86,15 +88,16 @@ def test_fish_completes(runs):
     assert _in_shell("fish", _source("fish") + "\ncomplete -C 'winnow show fi'", runs)[:2] == ["finer", "first"]
 
 
-def test_zsh_takes_the_script(runs):
+def test_zsh_takes_the_line(runs):
     # compdef needs compinit; that zsh then asks as click expects is held by the test of the answers.
-    script = "autoload -Uz compinit; compinit -D\n" + _source("zsh") + "\necho $_comps[winnow]"
+    (line,) = [
+        line for block in blocks("docs/daily-use.md") for line in block.text.splitlines() if "zsh_source" in line
+    ]
+    script = f"autoload -Uz compinit; compinit -D\n{line}\necho $_comps[winnow]"
     assert _in_shell("zsh", script, runs) == ["_winnow_completion"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_commands_of_the_docs_print_a_script(shell):
-    from tests.conftest import REPOSITORY
-
     assert f"_WINNOW_COMPLETE={shell}_source winnow" in (REPOSITORY / "docs" / "daily-use.md").read_text()
     assert "winnow" in _source(shell)

@@ -15,8 +15,8 @@ from search.cli import cli
 from spaces import catalog, schema
 from spaces.json_schema import described, section
 from tests.conftest import REPOSITORY
-from tests.doc_blocks import PAGES, blocks, commands
-from tests.test_docs_followed import BY_ANOTHER_TEST, FOLLOWED, NOT_RUN, PAGES_NOT_RUN
+from tests.doc_blocks import PAGES, blocks, command_of, commands
+from tests.test_docs_followed import BY_ANOTHER_TEST, BY_LINE, BY_SECTION, FOLLOWED
 
 LINES = [(str(block), line) for block in blocks() if block.language == "sh" for line in commands(block.text)]
 IN_TEXT = [
@@ -26,9 +26,7 @@ IN_TEXT = [
     for found in re.findall(r"`(winnow [^`\n]+)`", re.sub(r"^```.*?^```", "", path.read_text(), flags=re.S | re.M))
 ]
 # A page whose patch brings a new key is followed in a patched copy.
-SPACES = [
-    b for b in blocks() if b.language == "yaml" and b.page not in PAGES_NOT_RUN and FOLLOWED.get(b.page) != "copy"
-]
+SPACES = [b for b in blocks() if b.language == "yaml" and FOLLOWED.get(b.page) != "copy"]
 HEADING = re.compile(r"^#+ (.*)$", re.M)
 
 
@@ -65,22 +63,31 @@ def test_python_compiles(block):
     compile(block.text, str(block), "exec")
 
 
-def test_every_block_is_run_or_excused():
-    with_blocks = {block.page for block in blocks() if block.language != "text"}
-    placed = {*FOLLOWED, *BY_ANOTHER_TEST, *PAGES_NOT_RUN}
-    assert with_blocks <= placed, "new pages: put them into test_docs_followed.py"
-    assert placed <= with_blocks, "no such page, or no block in it any more"
-    for reason in [*NOT_RUN.values(), *PAGES_NOT_RUN.values(), *BY_ANOTHER_TEST.values()]:
-        assert reason
-        assert all((REPOSITORY / "tests" / name).is_file() for name in re.findall(r"\w+\.py", reason)), reason
-    for page, line in NOT_RUN:
-        found = [each for block in blocks(page) for each in block.text.splitlines() if _command_of(each) == line]
+def test_every_block_is_run():
+    there = {(block.page, block.section) for block in blocks() if block.language != "text"}
+    whole = {*FOLLOWED, *BY_ANOTHER_TEST}
+    assert {(page, section) for page, section in there if page not in whole} <= {*BY_SECTION}, (
+        "a new page or section: put it into test_docs_followed.py"
+    )
+    assert {*BY_SECTION} <= there, "no such section, or no block in it any more"
+    assert whole <= {page for page, _ in there}, "no such page, or no block in it any more"
+    for file in BY_ANOTHER_TEST.values():
+        assert (REPOSITORY / "tests" / file).is_file()
+    for (page, heading), test in BY_SECTION.items():
+        assert heading in _source(test), f"{test} does not ask for the section {heading!r} of {page}"
+    for (page, line), test in BY_LINE.items():
+        assert _source(test)
+        found = [each for block in blocks(page) for each in block.text.splitlines() if command_of(each) == line]
         assert len(found) == 1, f"{page}: {len(found)} lines say {line!r}"
 
 
-def _command_of(line: str) -> str:
-    """Without the comment that is set apart by two blanks."""
-    return line.split("  ")[0].strip()
+def _source(tests: str) -> str:
+    """The file of `file.py::test`, or of `file.py::test, test`, in which they must be."""
+    file, _, names = tests.partition("::")
+    source = (REPOSITORY / "tests" / file).read_text()
+    for name in names.split(", "):
+        assert f"\ndef {name}(" in source, tests
+    return source
 
 
 @pytest.mark.parametrize("page", PAGES)

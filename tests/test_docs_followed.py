@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Set
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
@@ -15,54 +17,39 @@ from sklearn.datasets import load_sample_images
 import reports
 from reports.parquet import write_tables
 from tests.conftest import REPOSITORY
-from tests.doc_blocks import Reader, blocks
+from tests.doc_blocks import Block, Reader, blocks, index_is_reached
 from tests.make_run import make_run
+from tests.served_cifar import Served, served_cifar, write_parquet
 
-# Pages whose blocks run: with a made run (quick), or with real ones.
+# Pages whose blocks run here: with a made run (quick), or with real ones.
 FOLLOWED = {
     "docs/reports.md": "made",
     "docs/how-to/reading-reports.md": "made",
     "README.md": "real",
     "docs/daily-use.md": "real",
+    "docs/reference-results.md": "real",
     "docs/tutorial.md": "alone",
     "docs/how-to/own-model.md": "alone",
     "docs/how-to/own-hyper-parameter.md": "copy",
     "docs/how-to/resume.md": "alone",
 }
+# Sections whose blocks need something of their own, and the tests that run them.
+BY_SECTION = {
+    ("README.md", "In a minute"): "test_docs_followed.py::test_make_demo",
+    ("docs/cluster.md", "Data"): "test_docs_cluster.py::test_nodes_started_by_hand",
+    ("docs/cluster.md", "Nodes started by hand"): "test_docs_cluster.py::test_nodes_started_by_hand",
+    ("docs/cluster.md", "AWS, with Ray's launcher"): "test_docs_cluster.py::test_the_launcher_takes_the_lines",
+    ("docs/cluster.md", "Slurm"): "test_cluster_network.py::test_the_slurm_file_on_two_nodes",
+    ("docs/cluster.md", "As a Ray job, detached"): "test_docs_cluster.py::test_a_ray_job",
+    ("docs/cluster.md", "What a GPU gives"): "test_benchmark_gpu.py::test_the_script_on_a_cpu, test_with_a_whole_run",
+}
 BY_ANOTHER_TEST = {"docs/queries.md": "test_queries.py"}
-PAGES_NOT_RUN = {
-    "docs/cluster.md": "needs several machines; test_cluster_file.py holds its files, other tests start nodes on this one",
-    "docs/reference-results.md": "trainings of hours on CIFAR; test_bench.py runs the commands on digits",
-}
-NOT_RUN = {
-    ("README.md", "make demo"): "sets up an environment of its own",
-    ("README.md", "winnow run cifar100-cnn --download --trials 100 --time-budget 8h --concurrent 4 --name first"): (
-        "downloads CIFAR-100 and trains for hours"
-    ),
-    ("docs/daily-use.md", "winnow plan cifar10-cnn --trials 100"): "needs CIFAR-10; test_plan.py plans digits",
-    ("docs/daily-use.md", "winnow plan cifar10-cnn --json"): "needs CIFAR-10; test_plan.py plans digits",
-    ("docs/daily-use.md", "winnow search cifar10-cnn --audit 0.1"): "needs CIFAR-10; test_audit.py audits digits",
-    (
-        "docs/daily-use.md",
-        "winnow resume mine --set optimizer.name=adam",
-    ): "ends with 2, as it says; held in test_extend.py",
-    ("docs/daily-use.md", "winnow extend mine --space wider.yaml --trials 50 --accept-space-change"): (
-        "a space of the reader's; held in test_extend.py"
-    ),
-    (
-        "docs/daily-use.md",
-        "winnow search new.yaml --warm-start mine",
-    ): "a space of the reader's; held in test_extend.py",
-    ("docs/daily-use.md", "pip install 'winnow-search[export]'"): "installs",
-    ("docs/daily-use.md", "tensorboard --logdir runs/logged/tensorboard"): "a server",
-    ("docs/daily-use.md", "pip install optuna-dashboard"): "installs",
-    ("docs/daily-use.md", "optuna-dashboard runs/mine/study.journal"): "a server, from a package of its own",
-    ("docs/daily-use.md", 'eval "$(_WINNOW_COMPLETE=zsh_source winnow)"'): "needs zsh",
-    ("docs/daily-use.md", "_WINNOW_COMPLETE=fish_source winnow > ~/.config/fish/completions/winnow.fish"): "needs fish",
-}
-
+ZSH = 'eval "$(_WINNOW_COMPLETE=zsh_source winnow)"'
+BY_LINE = {("docs/daily-use.md", ZSH): "test_completion.py::test_zsh_takes_the_line"}  # where zsh is installed
 
 MORE = "--trials 1 --time-budget 30s"
+# For spaces of CIFAR: one network, as small as one can be.
+TINY = '--set "model={name: cnn, stages: [{filters: 4, pool: max}, {filters: 4, pool: max}], features: avg}" --set epochs=1'
 
 
 @pytest.fixture(scope="module")
@@ -88,32 +75,96 @@ def test_a_page_about_reports(page, made_runs, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_readme(real_run, tmp_path):
-    few = "--set epochs=1 --set data.limit=100 --trials 2"
-    reader = _with_runs(
-        tmp_path, real_run, ("first", "second"), {"search": few, "run": f"{few} --top 1 --seeds 1", "extend": MORE}
-    )
+def test_readme(served, tmp_path):
+    few = f"{TINY} --trials 2"
+    cheap = {
+        "search": few,
+        "run cifar100-cnn": f"{TINY} --trials 18 --top 1 --seeds 1",
+        "run": f"{few} --top 1 --seeds 1",
+        "extend": MORE,
+    }
+    reader = _with_photos(tmp_path, cheap, served)
     _images(reader.folder / "my-images" / "train", size=70)
-    skipped = set()
-    cifar = Path(os.environ.get("WINNOW_TEST_DATA", REPOSITORY.parent / "shared" / "data")) / "cifar10"
-    if cifar.is_dir():
-        (reader.folder / "path" / "to").mkdir(parents=True)
-        (reader.folder / "path" / "to" / "cifar10").symlink_to(cifar)
-    else:
-        skipped = {
-            line for block in blocks("README.md") for line in block.text.splitlines() if "path/to/cifar10" in line
-        }
-    _follow("README.md", reader, skipped)
+    write_parquet(reader.folder / "path" / "to" / "cifar10", "cifar10")
+    for block in _here("README.md"):
+        if block.section == "Use the winner":
+            _copy_run(reader.folder / "runs" / "first", "second")
+        reader.follow(block)
+    assert served.requests.count("/cifar100.tar.gz") == 1
     assert "Retrained, tested once" in reader.output
     assert "search complete" in reader.output
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_daily_use(real_run, tmp_path):
-    reader = _with_runs(tmp_path, real_run, ("mine", "other"), {"extend": MORE})
-    _follow("docs/daily-use.md", reader)
+def test_daily_use(real_run, served, tmp_path):
+    cheap = {
+        "plan": "--set model.stages.filters=4",
+        "search cifar10-cnn": f"{TINY} --trials 6",
+        "search new.yaml": MORE,
+        "extend": MORE,
+    }
+    reader = _with_photos(tmp_path, cheap, served)
+    for name in ("mine", "other"):
+        _copy_run(real_run, name, reader.folder / "runs")
+    # The run has trainings of 100 epochs by then; dropout of 0.6 was the most that it tried.
+    digits = (REPOSITORY / "spaces" / "catalog" / "digits.yaml").read_text()
+    wider = digits.replace("epochs: 18", "epochs: 100").replace(
+        "dropout: {float: [0.0, 0.6]}", "dropout: {float: [0.0, 0.8]}"
+    )
+    for name in ("wider.yaml", "new.yaml"):
+        (reader.folder / name).write_text(wider)
+    installs = [block for block in _here("docs/daily-use.md") if "pip install" in block.text]
+    for block in _here("docs/daily-use.md"):
+        if block not in installs or index_is_reached():
+            reader.follow(block, skipped={ZSH})
     assert "the two cannot be told apart" in " ".join(reader.output.split())
+    assert (tmp_path / ".config" / "fish" / "completions" / "winnow.fish").stat().st_size > 0
+    if not index_is_reached():
+        pytest.skip(f"no package index is reached, so not run: {installs}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_reference_results(served, tmp_path):
+    small = "--set data.limit=200 --set epochs=1"
+    cheap = {
+        "bench-recipes": f"{small} --set model.head=[8] --seeds 1",
+        "train recipes/cifar100-a1": f"{small} --set model.head=[8]",
+        "train": small,
+    }
+    reader = _with_photos(tmp_path, cheap, served)
+    reader.places = {"PATH/": f"{tmp_path}/"}
+    write_parquet(tmp_path / "cifar100", "cifar100")
+    for block in _here("docs/reference-results.md"):
+        reader.follow(block)
+    runs = reader.folder / "runs"
+    assert len((runs / "bench-recipes" / "results.jsonl").read_text().splitlines()) == 10
+    assert (runs / "bench-recipes" / "cifar100-a1-s0" / "report.html").is_file()
+    assert (runs / "whole" / "weights.pt").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_make_demo(tmp_path):
+    """In a fresh clone, with nothing but a Python."""
+    if not index_is_reached():
+        pytest.skip("no package index is reached, and `make demo` installs")
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", REPOSITORY, clone], check=True)
+    (block,) = blocks("README.md", "In a minute")
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    python = Path(sys.executable).resolve().parent  # not that of an environment
+    done = subprocess.run(
+        ["bash", "-ec", block.text],
+        cwd=clone,
+        env=kept | {"PATH": f"{python}{os.pathsep}{kept['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "Retrained, tested once" in done.stdout
+    assert (clone / "runs" / "digits" / "report" / "report.html").stat().st_size > 1_000_000
 
 
 @pytest.mark.slow
@@ -126,7 +177,8 @@ def test_a_page_that_stands_alone(page, tmp_path):
         reader.source = tmp_path / "source"
         for package in ("spaces", "models", "search", "reports", "docs"):
             shutil.copytree(REPOSITORY / package, reader.source / package)
-    _follow(page, reader)
+    for block in _here(page):
+        reader.follow(block)
     assert "Retrained, tested once" in reader.output
     CHECKS.get(page, lambda reader: None)(reader)
 
@@ -155,10 +207,9 @@ CHECKS: dict[str, Callable[[Reader], None]] = {
 }
 
 
-def _follow(page: str, reader: Reader, also_skipped: Set[str] = frozenset()) -> None:
-    skipped = also_skipped | {line for name, line in NOT_RUN if name == page}
-    for block in blocks(page):
-        reader.follow(block, skipped)
+def _here(page: str) -> list[Block]:
+    """Without the sections that other tests run."""
+    return [block for block in blocks(page) if (page, block.section) not in BY_SECTION]
 
 
 def _folder(tmp_path: Path) -> Path:
@@ -175,17 +226,26 @@ def real_run(tmp_path_factory) -> Path:
     return reader.folder / "runs" / "run"
 
 
-def _with_runs(tmp_path: Path, run: Path, names: tuple[str, ...], cheap: dict[str, str]) -> Reader:
-    """A folder with that run under several names, and some images."""
-    reader = Reader(_folder(tmp_path), cheap=cheap)
-    for name in names:
-        copy = shutil.copytree(run, reader.folder / "runs" / name)
-        study = (copy / "study.yaml").read_text()
-        (copy / "study.yaml").write_text(study.replace("\nname: run\n", f"\nname: {name}\n"))
-        reports.write(copy)
+@pytest.fixture(scope="module")
+def served(tmp_path_factory) -> Iterator[Served]:
+    with served_cifar(tmp_path_factory.mktemp("served")) as found:
+        yield found
+
+
+def _with_photos(tmp_path: Path, cheap: dict[str, str], served: Served) -> Reader:
+    """A reader who has some images, and for whom CIFAR is small."""
+    reader = Reader(_folder(tmp_path), cheap=cheap, preamble=served.preamble)
     _images(reader.folder / "more-photos", size=8)
     shutil.copy(next((reader.folder / "more-photos").rglob("*.png")), reader.folder / "photo.jpg")
     return reader
+
+
+def _copy_run(run: Path, name: str, runs: Path | None = None) -> None:
+    """The same run under another name."""
+    copy = shutil.copytree(run, (runs or run.parent) / name)
+    study = (copy / "study.yaml").read_text()
+    (copy / "study.yaml").write_text(study.replace(f"\nname: {run.name}\n", f"\nname: {name}\n"))
+    reports.write(copy)
 
 
 def _images(folder: Path, size: int) -> None:

@@ -6,10 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +13,7 @@ import pytest
 
 from search.cli import main
 from tests.conftest import REPOSITORY
+from tests.served_cifar import served_cifar
 from tests.tiny import write_npz
 
 
@@ -61,53 +58,17 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
 @pytest.mark.slow
 def test_processes_that_ask_at_once_download_once(tmp_path):
     """Three commands, one server: the archive is fetched once. Only the archive's address and checksums are put in its place."""
-    served, requests = tmp_path / "served", []
-    served.mkdir()
-    write_cifar_archive(served)
-
-    class Counting(SimpleHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.headers["Method"] != "HEAD":  # so torchvision asks for redirects first
-                requests.append(self.path)
-            super().do_GET()
-
-        def log_message(self, *arguments: object) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Counting, directory=str(served)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    code = f"""
-import torchvision.datasets as sets
-sets.CIFAR10.url = "http://127.0.0.1:{server.server_port}/cifar.tar.gz"
-sets.CIFAR10.tgz_md5 = None
-sets.CIFAR10.train_list = [("data_batch_1", None)]
-sets.CIFAR10.test_list = [("test_batch", None)]
-sets.CIFAR10.meta = {{**sets.CIFAR10.meta, "md5": None}}
-from search.cli import main
-main(["prepare", "cifar10", "--data-dir", "data"])
-"""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "no_proxy": "127.0.0.1"}
-    started = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    said = [process.communicate(timeout=120)[0] for process in started]
-    server.shutdown()
+    with served_cifar(tmp_path / "served") as served:
+        code = f'{served.preamble}\nfrom search.cli import main\nmain(["prepare", "cifar10", "--data-dir", "data"])'
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "no_proxy": "127.0.0.1"}
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+            )
+            for _ in range(3)
+        ]
+        said = [process.communicate(timeout=120)[0] for process in started]
     assert [process.returncode for process in started] == [0, 0, 0], said
-    assert requests == ["/cifar.tar.gz"]
+    assert served.requests == ["/cifar10.tar.gz"]
     assert len({text.partition(",  ")[0].split("fingerprint ")[1][:16] for text in said}) == 1
     assert len(json.loads((tmp_path / "data" / "prepared.json").read_text())) == 1
-
-
-def write_cifar_archive(folder: Path) -> None:
-    """Ten images a part, in the layout of the original."""
-    import pickle
-
-    inside = folder / "cifar-10-batches-py"
-    inside.mkdir()
-    batch = {"data": np.zeros((10, 3072), dtype=np.uint8), "labels": list(range(10))}
-    for name in ("data_batch_1", "test_batch"):
-        (inside / name).write_bytes(pickle.dumps(batch))
-    (inside / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"class{k}" for k in range(10)]}))
-    with tarfile.open(folder / "cifar.tar.gz", "w:gz") as archive:
-        archive.add(inside, arcname=inside.name)
