@@ -165,11 +165,11 @@ class Reader:
     def _run(self, command: list[str], shown: str) -> None:
         process = self._start(command)
         try:
-            said, errors = process.communicate()
+            said, _ = process.communicate()
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             raise
-        assert process.returncode == 0, f"{shown}\n{said[-2000:]}\n{errors[-2000:]}"
+        assert process.returncode == 0, f"{shown}\n{said[-4000:]}"
         self.output += said
 
     def _serve(self, line: str) -> None:
@@ -191,7 +191,7 @@ class Reader:
             cwd=self.folder,
             env=self.environment(),
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
