@@ -55,8 +55,10 @@ def served_cifar(folder: Path, per_class: int = 8) -> Iterator[Served]:
 
     class Counting(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.headers["Method"] != "HEAD":  # so torchvision asks for redirects first
-                served.requests.append(self.path)
+            if self.headers["Method"] == "HEAD":  # so torchvision asks for redirects first
+                self.do_HEAD()
+                return
+            served.requests.append(self.path)
             super().do_GET()
 
         def log_message(self, *arguments: object) -> None:

@@ -47,7 +47,7 @@ BY_ANOTHER_TEST = {"docs/queries.md": "test_queries.py"}
 ZSH = 'eval "$(_WINNOW_COMPLETE=zsh_source winnow)"'
 BY_LINE = {("docs/daily-use.md", ZSH): "test_completion.py::test_zsh_takes_the_line"}  # where zsh is installed
 
-MORE = "--trials 1 --time-budget 30s"
+MORE = "--trials 1 --time-budget 20s"
 # For spaces of CIFAR: one network, as small as one can be.
 TINY = '--set "model={name: cnn, stages: [{filters: 4, pool: max}, {filters: 4, pool: max}], features: avg}" --set epochs=1'
 
@@ -79,7 +79,7 @@ def test_readme(served, tmp_path):
     few = f"{TINY} --trials 2"
     cheap = {
         "search": few,
-        "run cifar100-cnn": f"{TINY} --trials 18 --top 1 --seeds 1",
+        "run cifar100-cnn": f"{TINY} --trials 18 --top 1 --seeds 1 --concurrent 2",
         "run": f"{few} --top 1 --seeds 1",
         "extend": MORE,
     }
@@ -100,6 +100,7 @@ def test_readme(served, tmp_path):
 def test_daily_use(real_run, served, tmp_path):
     cheap = {
         "plan": "--set model.stages.filters=4",
+        "run digits": "--set epochs=2 --trials 4 --top 1 --seeds 1",
         "search cifar10-cnn": f"{TINY} --trials 6",
         "search new.yaml": MORE,
         "extend": MORE,
@@ -136,9 +137,11 @@ def test_reference_results(served, tmp_path):
     reader = _with_photos(tmp_path, cheap, served)
     reader.places = {"PATH/": f"{tmp_path}/"}
     write_parquet(tmp_path / "cifar100", "cifar100")
-    for block in _here("docs/reference-results.md"):
-        reader.follow(block)
     runs = reader.folder / "runs"
+    for block in _here("docs/reference-results.md"):
+        if block.section == "Results":
+            shutil.rmtree(runs / "bench-recipes" / "cifar100-a1-s0")  # the page tells how this very folder was made
+        reader.follow(block)
     assert len((runs / "bench-recipes" / "results.jsonl").read_text().splitlines()) == 10
     assert (runs / "bench-recipes" / "cifar100-a1-s0" / "report.html").is_file()
     assert (runs / "whole" / "weights.pt").is_file()
@@ -155,13 +158,17 @@ def test_make_demo(tmp_path):
     (block,) = blocks("README.md", "In a minute")
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     python = Path(sys.executable).resolve().parent  # not that of an environment
-    done = subprocess.run(
-        ["bash", "-ec", block.text],
-        cwd=clone,
-        env=kept | {"PATH": f"{python}{os.pathsep}{kept['PATH']}"},
-        capture_output=True,
-        text=True,
-    )
+    for _ in range(2):
+        done = subprocess.run(
+            ["bash", "-ec", block.text],
+            cwd=clone,
+            env=kept | {"PATH": f"{python}{os.pathsep}{kept['PATH']}"},
+            capture_output=True,
+            text=True,
+        )
+        # At the first start Ray's servers are compiled within the 15 s that Ray gives them; the message says what to do.
+        if "nothing is lost, try again" not in done.stderr:
+            break
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "Retrained, tested once" in done.stdout
     assert (clone / "runs" / "digits" / "report" / "report.html").stat().st_size > 1_000_000
