@@ -6,7 +6,6 @@ import json
 import math
 import random
 from collections import Counter
-from pathlib import Path
 
 import optuna
 import pytest
@@ -356,47 +355,3 @@ def test_a_second_try_in_pieces_survives_a_crash(tmp_path, space):
     again.record(0, {"status": "out_of_memory", "error": "CUDA out of memory"})
     assert again.finished
     assert study_of(folder).trials[0].user_attrs["status"] == "out_of_memory"
-
-
-def test_no_more_wait_than_the_forecast_can_go_through(tmp_path, space, monkeypatch):
-    """And a search that pauses still ends with as many completed trials as winners are wanted."""
-    monkeypatch.setattr("search.quota.MOST_PAUSED", 4)
-    settings = settings_for(space, trials=14, sampler="forecast", top=3)
-    folder = make_folder(tmp_path, space, settings)
-    ledger, most = Ledger(folder, space, settings, SHAPE), 0
-    while (assignment := ledger.ask()) is not None:
-        for epoch in range(assignment.recorded + 1, 10):
-            if not ledger.record(assignment.number, report(assignment, epoch)):
-                break
-        most = max(most, len(ledger.paused_trials))
-    assert most == 4
-    assert ledger.finished
-    statuses = Counter(trial.user_attrs["status"] for trial in study_of(folder).trials)
-    assert statuses["completed"] >= 3
-    assert statuses.total() == 14
-
-
-def test_the_quota_ends_the_worst_paused_trials(tmp_path, space):
-    """Every paused trial has a checkpoint of 1 MB and 3.5 MB are allowed: never more than three wait."""
-    settings = settings_for(space, trials=12, sampler="forecast", checkpoint_quota=0.0035)
-    folder = make_folder(tmp_path, space, settings)
-    ledger = Ledger(folder, space, settings, SHAPE)
-    most, ended_by_quota = 0, []
-    while (assignment := ledger.ask()) is not None:
-        for epoch in range(assignment.recorded + 1, 10):
-            Path(folder.checkpoint(assignment.number)).write_bytes(bytes(1_000_000))
-            before = ledger.paused_trials
-            if not ledger.record(assignment.number, report(assignment, epoch)):
-                break
-        values = ledger.asha.shares_better(before | {assignment.number})
-        gone = set(values) - ledger.paused_trials - {assignment.number}
-        ended_by_quota += gone
-        assert all(values[lost] >= values[kept] for lost in gone for kept in ledger.paused_trials)
-        most = max(most, len(list(folder.checkpoints.iterdir())))
-    assert most == 3
-    assert ended_by_quota
-    trials = study_of(folder).trials
-    assert {trials[number].user_attrs["status"] for number in ended_by_quota} == {"stopped"}
-    assert all(trials[number].intermediate_values for number in ended_by_quota)
-    assert len(trials) == 12
-    assert not list(folder.checkpoints.iterdir())
