@@ -59,17 +59,11 @@ def ray_session(
     if not address:
         watch()
         if not NVIDIA.exists():
-            os.environ.update(WARM)
+            for name, value in WARM.items():
+                os.environ.setdefault(name, value)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address=address or "local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            configure_logging=False,
-            **resources,
-        )
+        _init(ray, address, resources)
     except SystemExit as error:  # Ray takes SIGTERM for itself, and leaves in its own way
         raise KeyboardInterrupt from error
     except (
@@ -83,7 +77,6 @@ def ray_session(
     except Exception as error:
         if type(error) is not Exception:
             raise
-        # A bare one: Ray gives its own servers 30 s to start, which cannot be changed (Ray 2.60).
         raise InputError(
             f"Ray did not start on this machine, which may be too busy now; nothing is lost, try again ({error})"
         ) from error
@@ -96,6 +89,24 @@ def ray_session(
     finally:
         if not _kept:
             _shut_down(ray)
+
+
+def _init(ray: Any, address: str | None, resources: dict[str, Any]) -> None:
+    """Twice where Ray's own servers do not start in its 30 s (Ray 2.60), as in a new environment on a busy machine: its files are read then."""
+    for is_last in (address is not None, True):
+        try:
+            ray.init(
+                address=address or "local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                configure_logging=False,
+                **resources,
+            )
+            return
+        except Exception as error:
+            if is_last or type(error) is not Exception:  # theirs is a bare one
+                raise
 
 
 def _of_this_machine(num_cpus: int | None, num_gpus: int | None) -> dict[str, int | None]:

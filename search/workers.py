@@ -55,7 +55,7 @@ def workers(
         view.step("looking at every node of the cluster")
         sent = [(one.reference, images.fingerprint) for one, images in zip(shared, data, strict=True)]
         num_nodes = check_nodes(ray, sent, place, plan.device)
-        view.step(f"{num_nodes} nodes are ready")
+        view.step("1 node is ready" if num_nodes == 1 else f"{num_nodes} nodes are ready")
         if measure is not None:
             plan, grows = plan_on_cluster(ray, devices, num_trials, address, measure(ray), recorded)
         with grown(grows, plan):

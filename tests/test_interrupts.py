@@ -66,6 +66,23 @@ def test_a_ray_that_does_not_start(monkeypatch, raised, expected, words):
         raise AssertionError("started")
 
 
+def test_a_ray_that_was_too_slow_is_started_again(monkeypatch):
+    """As in a new environment on a busy machine, where all of Ray's files are read for the first time."""
+    starts = []
+
+    def init(**options: object) -> None:
+        starts.append(options)
+        if len(starts) == 1:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr("search.session.watch", lambda: None)
+    with ray_session(num_cpus=1):
+        assert starts[0] == starts[1]
+    assert len(starts) == 2
+
+
 def test_ray_gives_sigterm_back(monkeypatch):
     """`ray.init` puts a handler of its own in the place of ours."""
 
