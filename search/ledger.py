@@ -140,7 +140,8 @@ class Ledger:
     def lose(self, number: int, cause: str = "") -> bool:
         """The worker or the node of a trial is gone; True if the trial goes on from its checkpoint, not charged for it.
 
-        `cause` is the worker's traceback, where it left one."""
+        `cause` is the worker's traceback, where it left one.
+        """
         trial = self._open.get(number)
         if trial is None:
             self._audit.lose_worker(number)
