@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from search.folder import JsonLines, RunFolder, read_json_lines
 from search.operations import Source, check_models, load_data
 from search.progress import View
 from search.tasks import run_tasks
+from search.worker import failure
 from search.workers import resolved, workers
 from spaces import catalog
 from spaces.check import check
@@ -106,10 +106,9 @@ def bench_one(data: ImageData, training: Training, folder: str, device: str, thr
         state = _checkpoint(Path(folder), training.config.epochs)
         final = fit_and_test(training, data, torch.device(device), Path(folder), state)
         assert final is not None  # `_checkpoint` gives no state of a complete training
-    except torch.OutOfMemoryError as error:
-        return {"status": "out_of_memory", "error": str(error)}
-    except Exception:  # a lost worker costs seconds, and the other trainings go on
-        return {"status": "failed", "error": traceback.format_exc(limit=-8)}
+    except (Exception, SystemExit) as error:  # a lost worker costs seconds, and the other trainings go on
+        status, text = failure(error)
+        return {"status": status, "error": text}
     return final
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from search.folder import JsonLines, RunFolder, read_json_lines, write_text
 from search.seeds import derive_seed
 from search.settings import Settings
 from search.tasks import run_tasks
-from search.worker import Job, SharedData, device_name, epoch_figures, is_out_of_memory, is_rank_lost
+from search.worker import Job, SharedData, device_name, epoch_figures, failure, is_rank_lost
 from spaces.errors import InputError
 from spaces.space import Space
 
@@ -105,8 +104,8 @@ def retrain_one(
     except (Exception, SystemExit) as error:
         if is_rank_lost(error):  # Ray runs the training again
             raise
-        status = "out_of_memory" if is_out_of_memory(error) else "failed"
-        figures = {"status": status, "error": traceback.format_exc(limit=-8)}
+        status, text = failure(error)
+        figures = {"status": status, "error": text}
     wall_seconds = round(time.monotonic() - started, 3)
     return {**line, **figures, "wall_seconds": wall_seconds, "time": round(time.time(), 3)}, curve
 

@@ -98,10 +98,7 @@ def trial_reports(assignment: dict[str, Any], data: ImageData, job: Job) -> Iter
     except (Exception, SystemExit) as error:  # a model that calls sys.exit() would take the worker along
         if is_rank_lost(error):
             raise
-        status = "out_of_memory" if is_out_of_memory(error) else "failed"
-        text = str(error) or type(error).__name__
-        if status == "failed":
-            text = traceback.format_exc(limit=-8)
+        status, text = failure(error)
     # Only here, with the exception, are the frames gone that hold the tensors of the training.
     if status == "out_of_memory":
         release_memory()
@@ -110,6 +107,13 @@ def trial_reports(assignment: dict[str, Any], data: ImageData, job: Job) -> Iter
 
 class CannotWrite(Exception):
     """A checkpoint cannot be written, as on a full disk: nothing that the trial can help."""
+
+
+def failure(error: BaseException) -> tuple[str, str]:
+    """The status of a training that ended with `error`, and what to say of it."""
+    if is_out_of_memory(error):
+        return "out_of_memory", str(error) or type(error).__name__
+    return "failed", "".join(traceback.format_exception(error, limit=-8))
 
 
 def is_rank_lost(error: BaseException) -> bool:
