@@ -19,9 +19,10 @@ NUM_BEST = 50  # TPE's best are 25; the rest keeps the line between good and bad
 
 def recent(study: optuna.Study, sampler: str, max_trials: int | None = None, num_best: int = NUM_BEST) -> optuna.Study:
     """What the sampler of this name is to be given: `study`, or of a long one a part."""
-    trials = study.get_trials(deepcopy=False)
-    max_trials = max_trials or MAX_TRIALS.get(sampler, len(trials))
-    if sampler not in MAX_TRIALS or len(trials) <= max_trials:
+    if sampler not in MAX_TRIALS:
+        return study
+    trials, max_trials = study.get_trials(deepcopy=False), max_trials or MAX_TRIALS[sampler]
+    if len(trials) <= max_trials:
         return study
     return cast(optuna.Study, _Part(study, bounded(trials, study.direction, max_trials, num_best)))
 

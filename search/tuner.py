@@ -164,8 +164,8 @@ class Brakes(OfThisProcess, tune.Stopper, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tune retries only trials that were running, so it retries none: the ledger starts them again."""
-        number, cause = _number(trial), _raised_by_worker(trial)
         with self.on_write_errors():
+            number, cause = _number(trial), _raised_by_worker(trial)
             if self.ledger.lose(number, cause):
                 why = f" ({cause.splitlines()[-1]})" if cause else ""
                 self.say(f"trial {number}: its worker was lost{why}; it goes on from its checkpoint on another one")
