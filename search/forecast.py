@@ -1,10 +1,11 @@
 """A sampler that forecasts where every training would end, and spends each worker's time where that pays most.
 
 One Gaussian process over (hyper-parameters, logarithm of the epoch) is fitted to the objective at the rungs of all trials.
-Whenever a worker is free, the config with the highest expected improvement at the last epoch per epoch that is still to be trained
-is chosen, be it a paused trial (`resume`) or a new one (`sample_relative`); it trains up to its next rung and is paused there.
+Whenever a worker is free, the config with the highest expected improvement at the last epoch, divided by the cost of the epochs
+that are still to be trained (`search.epoch_cost`), is chosen, be it a paused trial (`resume`) or a new one (`sample_relative`); it
+trains up to its next rung and is paused there. The first trials are random, and promoted as asynchronous successive halving does.
 After Swersky et al., "Freeze-Thaw Bayesian Optimization" (2014), and Wistuba et al., "Supervising the Multi-Fidelity Race
-of Hyperparameter Configurations" (2022), with a plain product kernel.
+of Hyperparameter Configurations" (2022), with a plain product kernel; improvement by cost after Snoek et al. (2012).
 """
 
 from __future__ import annotations
@@ -19,15 +20,19 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import ThreadpoolController
 
+from search.epoch_cost import EpochCost
 from search.features import Features
 from search.gaussian import GaussianProcess, best_and_some_others, log_expected_improvement
 
-NUM_FIRST_TRIALS = 8  # spread over the space
-NUM_SPREAD = 10  # random points of which each of the first trials is the one farthest from the others
+NUM_FIRST_TRIALS = 8  # at random
 NUM_ELITES = 5  # trials around which new points are looked for
 LARGEST_POSTERIOR = 300  # observations: what a suggestion costs grows with their square
 REFINEMENTS = (0.05, 0.02, 0.01)  # how far points are moved in the last steps of the search for the best new one
+
+BLAS = ThreadpoolController()
+"""Held to one thread: on some hundred rows more of them wait for the cores that trainings use (4 times as long on 2 cores)."""
 
 Array = np.ndarray
 
@@ -56,16 +61,30 @@ class ForecastSampler(BaseSampler):
         self._paused = frozenset(paused)
         candidates = self._paused if among is None else frozenset(among)
         trials = study.get_trials(deepcopy=False)
-        first = may_start and len(trials) < NUM_FIRST_TRIALS
-        if first or not candidates or not any(trial.intermediate_values for trial in trials):
+        if not candidates or not any(trial.intermediate_values for trial in trials):
             return None
+        if may_start and len(trials) < NUM_FIRST_TRIALS:
+            return self._promoted(trials, candidates, study.direction)
         forecast = self._forecast_of(study, trials)
         if not may_start:
             return forecast.best_paused(candidates)[0]
         if self._best_new is None:
-            self._best_new = forecast.best_new(self._rng)
+            self._best_new = self._look_for_new(forecast)
         number, score = forecast.best_paused(candidates)
         return number if score >= self._best_new[1] else None
+
+    def _promoted(
+        self, trials: Sequence[FrozenTrial], candidates: Collection[int], direction: StudyDirection
+    ) -> int | None:
+        """While there is little to forecast from: the best candidate of the best third at a rung, the last rungs first."""
+        sign = -1 if direction == StudyDirection.MAXIMIZE else 1
+        for rung in reversed(self._rungs[:-1]):
+            there = [trial for trial in trials if rung in trial.intermediate_values]
+            best = sorted(there, key=lambda trial: sign * trial.intermediate_values[rung])[: len(there) // 3]
+            for trial in best:
+                if trial.number in candidates and max(trial.intermediate_values) == rung:
+                    return trial.number
+        return None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {}
@@ -76,9 +95,9 @@ class ForecastSampler(BaseSampler):
         """Values for all parameters that trials have had so far, whichever of them the new trial will ask for."""
         trials = study.get_trials(deepcopy=False)
         if len(trials) < NUM_FIRST_TRIALS or not any(t.intermediate_values for t in trials):
-            return self._far_from(trials)
+            return {}  # drawn at random: `sample_independent`
         forecast = self._forecast_of(study, trials)
-        point = (self._best_new or forecast.best_new(self._rng))[0]
+        point = (self._best_new or self._look_for_new(forecast))[0]
         self._best_new = None  # asked again, as after a repeated config, another one is looked for
         return forecast.features.params(point)
 
@@ -87,22 +106,16 @@ class ForecastSampler(BaseSampler):
     ) -> Any:
         return Features.draw(param_distribution, self._rng)
 
-    def _far_from(self, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
-        """The farthest from all trials among a few random points (Mitchell's best candidate)."""
-        if not trials:
-            return {}
-        features = Features(trials)
-        if not features.names:
-            return {}
-        candidates = features.spread(NUM_SPREAD, self._rng)
-        apart = features.columns(candidates)[:, None] - features.columns(features.points)[None]
-        return features.params(candidates[(apart**2).sum(axis=2).min(axis=1).argmax()])
-
     def _forecast_of(self, study: Study, trials: Sequence[FrozenTrial]) -> Forecast:
         if self._forecast is None or len(self._forecast.trials) != len(trials):
             sign = -1.0 if study.direction == StudyDirection.MINIMIZE else 1.0
-            self._forecast = Forecast(trials, self._paused, sign, self._rungs, self._rng)
+            with BLAS.limit(limits=1, user_api="blas"):
+                self._forecast = Forecast(trials, self._paused, sign, self._rungs, self._rng)
         return self._forecast
+
+    def _look_for_new(self, forecast: Forecast) -> tuple[Array, float]:
+        with BLAS.limit(limits=1, user_api="blas"):
+            return forecast.best_new(self._rng)
 
 
 class Forecast:
@@ -132,12 +145,14 @@ class Forecast:
         self._believe_running(inputs, targets, paused)
         self.mean, self.deviation = self._process.predict(self._at_end(self._columns))
         self.best = self.mean.max()
+        multiply_adds = [trial.user_attrs.get("multiply_adds", math.nan) for trial in trials]
+        self.cost = EpochCost(self._columns, np.array(multiply_adds, float))
 
     def best_paused(self, paused: Collection[int]) -> tuple[int, float]:
         rows = [i for i, trial in enumerate(self.trials) if trial.number in paused]
         still_to_train = np.array([self.max_epochs - max(self.trials[i].intermediate_values, default=0) for i in rows])
         gain = log_expected_improvement(self.mean[rows], self.deviation[rows], self.best)
-        scores = gain - np.log(still_to_train / self.max_epochs)
+        scores = gain - np.log(still_to_train / self.max_epochs) - self.cost.of_trials[rows]
         return self.trials[rows[scores.argmax()]].number, float(scores.max())
 
     def best_new(self, rng: np.random.Generator) -> tuple[Array, float]:
@@ -158,8 +173,9 @@ class Forecast:
         return points[scores.argmax()], float(scores.max())
 
     def _score(self, points: Array) -> Array:
-        mean, deviation = self._process.predict(self._at_end(self.features.columns(points)))
-        return log_expected_improvement(mean, deviation, self.best)
+        columns = self.features.columns(points)
+        mean, deviation = self._process.predict(self._at_end(columns))
+        return log_expected_improvement(mean, deviation, self.best) - self.cost.of(columns)
 
     def _observations(self, sign: float) -> tuple[list[int], list[int], list[float]]:
         """(row of the trial, epoch, value) at each rung and at the last epoch of each trial; a failed one gets the worst value."""

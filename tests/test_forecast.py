@@ -138,10 +138,11 @@ def test_suggestions_move_towards_good_values(direction: str) -> None:
     assert abs(np.median(found) - 0.7) < 0.1
 
 
-def test_the_first_trials_are_spread_and_need_no_values() -> None:
+def test_the_first_trials_are_random_and_need_no_values() -> None:
     study = _study([({"x": 0.5, "log": 1e-3}, {})])
-    drafts = [_draft(study, ForecastSampler(seed, RUNGS)) for seed in range(20)]
-    assert np.mean([abs(params["x"] - 0.5) for params in drafts]) > 0.28  # 0.25 for uniform ones
+    drafts = [_draft(study, ForecastSampler(seed, RUNGS)) for seed in range(40)]
+    assert 0.15 < np.mean([abs(params["x"] - 0.5) for params in drafts]) < 0.35  # 0.25 for uniform ones
+    assert min(params["log"] for params in drafts) < 1e-4 < 1e-2 < max(params["log"] for params in drafts)
 
 
 def test_of_the_paused_trials_the_promising_one_is_resumed() -> None:
@@ -153,9 +154,20 @@ def test_of_the_paused_trials_the_promising_one_is_resumed() -> None:
     assert ForecastSampler(0, RUNGS).resume(study, []) is None
 
 
-def test_nothing_is_resumed_before_the_first_trials_have_started() -> None:
-    study = _study([({"x": 0.5, "log": 1e-3}, {3: 0.5})] * (NUM_FIRST_TRIALS - 1), state=TrialState.RUNNING)
-    assert ForecastSampler(0, RUNGS).resume(study, [0]) is None
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_before_there_is_much_to_forecast_from_the_best_third_of_a_rung_goes_on(direction: str) -> None:
+    values = [0.5, 0.1, 0.9, 0.7, 0.3, 0.6, 0.2][: NUM_FIRST_TRIALS - 1]
+    best_first = sorted(range(len(values)), key=lambda i: values[i], reverse=direction == "maximize")
+    study = _study([({"x": 0.5, "log": 1e-3}, {3: value}) for value in values], direction, TrialState.RUNNING)
+    sampler = ForecastSampler(0, RUNGS)
+    assert sampler.resume(study, range(7)) == best_first[0]
+    assert sampler.resume(study, best_first[1:]) == best_first[1]
+    assert sampler.resume(study, best_first[2:]) is None
+
+
+def test_two_trials_at_a_rung_are_too_few_for_one_of_them_to_go_on() -> None:
+    study = _study([({"x": 0.5, "log": 1e-3}, {3: 0.5})] * 2, state=TrialState.RUNNING)
+    assert ForecastSampler(0, RUNGS).resume(study, [0, 1]) is None
 
 
 def test_failed_trials_count_as_the_worst() -> None:

@@ -1,6 +1,6 @@
 """The same search four times: Winnow with either sampler, the public Ray Tune + PyTorch and Optuna + PyTorch wirings; equal wall-clock.
 
-    python -m benchmarks.peers [--seconds 300] [--runs 3] [--rows 8000] [--data ../shared/data/cifar10]
+    python -m benchmarks.peers [--seconds 300] [--runs 3] [--rows 8000] [--data ../shared/data/cifar10] [--only NAME ...]
 
 Space: `cifar10-cnn`, 8 epochs at most; 8,000 training and 2,000 validation rows. Each contender is started as a command and ended after
 `--seconds`, its start-up included; they take turns, each run in another order. Trial-epochs per minute and the best validation accuracy at
@@ -39,13 +39,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rows", type=int, default=8000)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10"))
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     options = parser.parse_args()
+    names = tuple(options.only)
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_npz(folder / "data.npz", options)
         for number in range(options.runs):
-            for name in NAMES[number % len(NAMES) :] + NAMES[: number % len(NAMES)]:
+            for name in names[number % len(names) :] + names[: number % len(names)]:
                 load = os.getloadavg()[0]
                 results = run(name, number, folder / f"{name}-{number}", folder / "data.npz", options)
                 runs.append({"contender": name, "run": number, "load": load, **figures(results, options.seconds)})
@@ -138,7 +140,7 @@ def figures(results: list[tuple[float, float]], seconds: float) -> dict[str, Any
 def print_table(runs: list[dict[str, Any]], seconds: float) -> None:
     heads = " | ".join(f"best at {mark * seconds:.0f} s" for mark in MARKS)
     print(f"| | trial-epochs per minute | {heads} | n |\n|---|---|{'---|' * len(MARKS)}---|")
-    for name in NAMES:
+    for name in dict.fromkeys(run["contender"] for run in runs):
         of_name = [run for run in runs if run["contender"] == name]
         cells = [spread([run["epochs_per_minute"] for run in of_name], ".1f")]
         cells += [spread([run["best_at"][str(mark)] for run in of_name], ".3f") for mark in MARKS]

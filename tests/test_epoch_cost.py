@@ -1,0 +1,76 @@
+"""What an epoch of a config is taken to cost, and what the forecast makes of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState, create_trial
+
+from search.epoch_cost import EpochCost
+from search.forecast import NUM_FIRST_TRIALS, ForecastSampler
+
+RUNGS = [3, 9, 27, 50]
+RANDOM = np.random.default_rng(0)
+
+
+def test_nothing_known_costs_nothing() -> None:
+    cost = EpochCost(RANDOM.random((4, 3)), np.full(4, np.nan))
+    assert not cost.of_trials.any()
+    assert not cost.of(RANDOM.random((5, 3))).any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_what_multiplies_is_learned_and_known_costs_are_kept(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    columns, slopes = rng.random((60, 4)), rng.normal(0, 2, 4)
+    logs = columns @ slopes
+    multiply_adds = np.where(rng.random(60) < 0.7, np.exp(logs + 15), np.nan)
+    known = np.isfinite(multiply_adds)
+    cost = EpochCost(columns, multiply_adds)
+    assert cost.of_trials[known] == pytest.approx(logs[known] - logs[known].mean())
+    assert np.abs(cost.of_trials[~known] - (logs[~known] - logs[known].mean())).max() < 0.25 * np.ptp(logs)
+
+
+def test_no_new_point_costs_more_or_less_than_a_trial_did() -> None:
+    columns = np.linspace(0.3, 0.7, 10)[:, None]
+    cost = EpochCost(columns, np.exp(20 * columns[:, 0]))
+    assert cost.of(np.array([[-3.0], [4.0]])) == pytest.approx([cost.of_trials.min(), cost.of_trials.max()])
+
+
+def _study(multiply_adds: list[float]) -> optuna.Study:
+    """Trials that all did the same, one for each cost, along x."""
+    study = optuna.create_study(direction="maximize")
+    for number, cost in enumerate(multiply_adds):
+        study.add_trial(
+            create_trial(
+                params={"x": (number + 0.5) / len(multiply_adds)},
+                distributions={"x": FloatDistribution(0.0, 1.0)},
+                intermediate_values={3: 0.5},
+                user_attrs={"multiply_adds": cost},
+                state=TrialState.RUNNING,
+            )
+        )
+    return study
+
+
+@pytest.mark.parametrize("cheap", [0, 7])
+def test_of_equals_the_cheaper_one_goes_on(cheap: int) -> None:
+    costs = [1e9] * NUM_FIRST_TRIALS
+    costs[cheap] = 1e6
+    sampler = ForecastSampler(0, RUNGS)
+    assert sampler.resume(_study(costs), range(NUM_FIRST_TRIALS), may_start=False) == cheap
+
+
+def test_where_nothing_else_speaks_for_it_new_configs_are_cheap_ones() -> None:
+    study = _study([10 ** (6 + 3 * k / 11) for k in range(12)])
+    found = []
+    for seed in range(9):
+        sampler = ForecastSampler(seed, RUNGS)
+        sampler.resume(study, range(12))
+        found.append(sampler.sample_relative(study, study.trials[0], {})["x"])
+    assert np.median(found) < 0.35
