@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import sys
 from dataclasses import asdict
@@ -30,6 +32,7 @@ print(torch.compile(lambda x: 2 * x, backend="eager")(torch.ones(1)).item(), "sy
 """
 
 
+@pytest.mark.slow
 def test_an_epoch_needs_neither_compiler_nor_optuna_and_compiling_still_works(tmp_path):
     unwanted = "UNWANTED = {'sympy', 'optuna', 'sklearn', 'torchvision', 'pandas'}\n"
     ran = subprocess.run(
