@@ -16,7 +16,10 @@ from search.settings import Settings
 from spaces.identity import identity
 from spaces.space import Space
 
-MAX_DRAFTS = 200  # the second half of them random; then the space is taken to hold nothing new
+SAMPLER_DRAFTS = (
+    20  # where a sampler insists on what cannot be built, more of them only cost time; the others are random
+)
+MAX_DRAFTS = 200  # then the space is taken to hold nothing new
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Suggester:
             yield from (Draft(study, sampler, number) for _ in range(left))
             return
         for attempt in range(MAX_DRAFTS):
-            if attempt == MAX_DRAFTS // 2:
+            if attempt == SAMPLER_DRAFTS:
                 sampler = self.sampler(number, "random")
             yield Draft(study, sampler, number)
 

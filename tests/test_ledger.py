@@ -20,6 +20,7 @@ from search.ledger import Ledger
 from search.samplers import SAMPLERS
 from search.settings import Settings, settings_for
 from search.study import Assignment
+from search.suggest import MAX_DRAFTS, SAMPLER_DRAFTS, Suggester
 from spaces import catalog
 from spaces.space import Space
 
@@ -259,6 +260,20 @@ def test_infeasible_suggestions_leave_no_trace(tmp_path):
     configs = [t.user_attrs["config"] for t in study_of(folder).trials]
     assert len(configs) == 25
     assert not any(space.infeasible(config, SHAPE) for config in configs)
+
+
+def test_a_sampler_that_insists_on_what_cannot_be_built_is_left_soon(tmp_path, space, monkeypatch):
+    settings = settings_for(space, sampler="tpe")
+    asked = []
+
+    def draft(study, sampler, number):
+        asked.append(type(sampler).__name__)
+
+    monkeypatch.setattr("search.suggest.Draft", draft)
+    monkeypatch.setattr(Suggester, "_config_of", lambda self, draft: None)
+    suggester = Suggester(space, settings, SHAPE, [1])
+    assert suggester.next(optuna.create_study(), suggester.sampler(0), 0) is None
+    assert asked == ["TPESampler"] * SAMPLER_DRAFTS + ["RandomSampler"] * (MAX_DRAFTS - SAMPLER_DRAFTS)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
