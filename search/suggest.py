@@ -16,9 +16,8 @@ from search.settings import Settings
 from spaces.identity import identity
 from spaces.space import Space
 
-SAMPLER_DRAFTS = (
-    20  # where a sampler insists on what cannot be built, more of them only cost time; the others are random
-)
+SAMPLER_DRAFTS = 20
+"""Of a sampler that insists on what cannot be built, more only cost time. The drafts after these are random."""
 MAX_DRAFTS = 200  # then the space is taken to hold nothing new
 
 
