@@ -33,7 +33,7 @@ def test_what_multiplies_is_learned_and_known_costs_are_kept(seed: int) -> None:
     known = np.isfinite(multiply_adds)
     cost = EpochCost(columns, multiply_adds)
     assert cost.of_trials[known] == pytest.approx(logs[known] - logs[known].mean())
-    assert np.abs(cost.of_trials[~known] - (logs[~known] - logs[known].mean())).max() < 0.25 * np.ptp(logs)
+    assert np.corrcoef(cost.of_trials[~known], logs[~known])[0, 1] > 0.9
 
 
 def test_no_new_point_costs_more_or_less_than_a_trial_did() -> None:
@@ -66,11 +66,13 @@ def test_of_equals_the_cheaper_one_goes_on(cheap: int) -> None:
     assert sampler.resume(_study(costs), range(NUM_FIRST_TRIALS), may_start=False) == cheap
 
 
-def test_where_nothing_else_speaks_for_it_new_configs_are_cheap_ones() -> None:
-    study = _study([10 ** (6 + 3 * k / 11) for k in range(12)])
+@pytest.mark.parametrize("ascending", [True, False])
+def test_where_nothing_else_speaks_for_it_new_configs_are_cheap_ones(ascending: bool) -> None:
+    costs = [10 ** (6 + 3 * k / 11) for k in range(12)]
+    study = _study(costs if ascending else costs[::-1])
     found = []
     for seed in range(9):
         sampler = ForecastSampler(seed, RUNGS)
         sampler.resume(study, range(12))
         found.append(sampler.sample_relative(study, study.trials[0], {})["x"])
-    assert np.median(found) < 0.35
+    assert np.median(found) < 0.3 if ascending else np.median(found) > 0.7
