@@ -101,7 +101,7 @@ class WinnowForecast:
     def ask(self) -> tuple[int, Params]:
         number = self.num_trials
         sampler = ForecastSampler(derive_seed(self.seed, number), RUNGS)
-        resumed = sampler.resume(self.study, self.paused)
+        resumed = sampler.resume(self.study, self.paused, self.rule)
         if resumed is not None:
             self.paused.discard(resumed)
             return resumed, {}

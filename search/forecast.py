@@ -25,6 +25,7 @@ from threadpoolctl import ThreadpoolController
 from search.epoch_cost import EpochCost
 from search.features import Features
 from search.gaussian import GaussianProcess, best_and_some_others, log_expected_improvement
+from search.pausing import Pausing
 
 NUM_FIRST_TRIALS = 8  # at random
 NUM_ELITES = 5  # trials around which new points are looked for
@@ -51,12 +52,18 @@ class ForecastSampler(BaseSampler):
         self._best_new: tuple[Array, float] | None = None
 
     def resume(
-        self, study: Study, paused: Collection[int], *, among: Collection[int] | None = None, may_start: bool = True
+        self,
+        study: Study,
+        paused: Collection[int],
+        rule: Pausing,
+        *,
+        among: Collection[int] | None = None,
+        may_start: bool = True,
     ) -> int | None:
         """The paused trial that promises most, None if there is none or a new one promises more.
 
-        `paused` are all that are paused, `among` those that may be resumed (default: all). Without `may_start` no new one is
-        thought of. Call it before `sample_relative`, which otherwise takes the paused trials for running ones.
+        `paused` are all that are paused, `among` those that may be resumed (default: all). While there is little to forecast
+        from, `rule` says who goes on. Without `may_start` no new one is thought of. Call it before `sample_relative`, which otherwise takes the paused trials for running ones.
         """
         self._paused = frozenset(paused)
         candidates = self._paused if among is None else frozenset(among)
@@ -64,7 +71,7 @@ class ForecastSampler(BaseSampler):
         if not candidates or not any(trial.intermediate_values for trial in trials):
             return None
         if may_start and len(trials) < NUM_FIRST_TRIALS:
-            return self._promoted(trials, candidates, study.direction)
+            return rule.promoted(candidates)
         forecast = self._forecast_of(study, trials)
         if not may_start:
             return forecast.best_paused(candidates)[0]
@@ -72,19 +79,6 @@ class ForecastSampler(BaseSampler):
             self._best_new = self._look_for_new(forecast)
         number, score = forecast.best_paused(candidates)
         return number if score >= self._best_new[1] else None
-
-    def _promoted(
-        self, trials: Sequence[FrozenTrial], candidates: Collection[int], direction: StudyDirection
-    ) -> int | None:
-        """While there is little to forecast from: the best candidate of the best third at a rung, the last rungs first."""
-        sign = -1 if direction == StudyDirection.MAXIMIZE else 1
-        for rung in reversed(self._rungs[:-1]):
-            there = [trial for trial in trials if rung in trial.intermediate_values]
-            best = sorted(there, key=lambda trial: sign * trial.intermediate_values[rung])[: len(there) // 3]
-            for trial in best:
-                if trial.number in candidates and max(trial.intermediate_values) == rung:
-                    return trial.number
-        return None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {}

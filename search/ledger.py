@@ -210,7 +210,7 @@ class Ledger:
         if not isinstance(sampler, ForecastSampler) or (self._may_start and self._suggester.given):
             return None
         among = None if self._may_start else rule.worth_finishing(self._paused, self._num_missing)
-        number = sampler.resume(self._shown(), self._paused, among=among, may_start=self._may_start)
+        number = sampler.resume(self._shown(), self._paused, rule, among=among, may_start=self._may_start)
         if number is not None:
             self._paused.discard(number)
             trial = self._open[number]

@@ -20,19 +20,14 @@ class Pausing(Asha):
         self.record(trial, epoch, value)
         return math.isfinite(value) and epoch not in self._values
 
-    def shares_better(self, trials: Collection[int]) -> dict[int, float]:
-        """Of the trials at the last rung that each has reached, the share that is better there; 1 if it reached none."""
-        sign = -1 if self.direction == "maximize" else 1
-        best_first = {rung: sorted(sign * value for value in values.values()) for rung, values in self._values.items()}
-        shares = {}
-        for trial in trials:
-            rung = next((rung for rung in reversed(self.rungs) if trial in self._values[rung]), None)
-            if rung is None:
-                shares[trial] = 1.0
-            else:
-                values = best_first[rung]
-                shares[trial] = bisect_left(values, sign * self._values[rung][trial]) / len(values)
-        return shares
+    def promoted(self, paused: Collection[int]) -> int | None:
+        """The one that asynchronous successive halving would promote: the best of the best 1/`reduction_factor`, last rungs first."""
+        for rung in reversed(self.rungs):
+            standings = self._standings(rung, paused)
+            best = min(standings, key=lambda trial: (standings[trial], trial), default=None)
+            if best is not None and standings[best] < int(len(self._values[rung]) / self.reduction_factor):
+                return best
+        return None
 
     def worth_finishing(self, paused: Collection[int], at_least: int = 0) -> set[int]:
         """Those of the paused trials that are among the best 1/`reduction_factor` at the last rung they reached.
@@ -42,13 +37,27 @@ class Pausing(Asha):
         worth: set[int] = set()
         for rung, values in self._values.items():
             allowed = max(1, int(len(values) / self.reduction_factor))
-            for trial in set(paused) & values.keys():
-                if any(trial in self._values[later] for later in self.rungs if later > rung):
-                    continue
-                num_better = sum(1 for other in values.values() if self.is_better(other, values[trial]))
-                if num_better < allowed:
-                    worth.add(trial)
+            worth |= {trial for trial, num_better in self._standings(rung, paused).items() if num_better < allowed}
         if len(worth) < at_least:
             shares = self.shares_better(set(paused) - worth)
             worth |= set(sorted(shares, key=lambda trial: (shares[trial], trial))[: at_least - len(worth)])
         return worth
+
+    def shares_better(self, trials: Collection[int]) -> dict[int, float]:
+        """Of the trials at the last rung that each has reached, the share that is better there; 1 if it reached none."""
+        shares = dict.fromkeys(trials, 1.0)
+        for rung, values in self._values.items():
+            shares |= {trial: better / len(values) for trial, better in self._standings(rung, trials).items()}
+        return shares
+
+    def _standings(self, rung: int, trials: Collection[int]) -> dict[int, int]:
+        """How many at the rung are better, for each of the trials whose last rung it is."""
+        values = self._values[rung]
+        sign = -1 if self.direction == "maximize" else 1
+        best_first = sorted(sign * value for value in values.values())
+        later = [self._values[other] for other in self.rungs if other > rung]
+        return {
+            trial: bisect_left(best_first, sign * values[trial])
+            for trial in trials
+            if trial in values and not any(trial in passed for passed in later)
+        }

@@ -12,8 +12,10 @@ from optuna.trial import TrialState, create_trial
 
 from search.epoch_cost import EpochCost
 from search.forecast import NUM_FIRST_TRIALS, ForecastSampler
+from search.pausing import Pausing
 
 RUNGS = [3, 9, 27, 50]
+RULE = Pausing(3, 3.0, 50, "maximize")
 RANDOM = np.random.default_rng(0)
 
 
@@ -63,7 +65,7 @@ def test_of_equals_the_cheaper_one_goes_on(cheap: int) -> None:
     costs = [1e9] * NUM_FIRST_TRIALS
     costs[cheap] = 1e6
     sampler = ForecastSampler(0, RUNGS)
-    assert sampler.resume(_study(costs), range(NUM_FIRST_TRIALS), may_start=False) == cheap
+    assert sampler.resume(_study(costs), range(NUM_FIRST_TRIALS), RULE, may_start=False) == cheap
 
 
 @pytest.mark.parametrize("ascending", [True, False])
@@ -73,6 +75,6 @@ def test_where_nothing_else_speaks_for_it_new_configs_are_cheap_ones(ascending: 
     found = []
     for seed in range(9):
         sampler = ForecastSampler(seed, RUNGS)
-        sampler.resume(study, range(12))
+        sampler.resume(study, range(12), RULE)
         found.append(sampler.sample_relative(study, study.trials[0], {})["x"])
     assert np.median(found) < 0.3 if ascending else np.median(found) > 0.7

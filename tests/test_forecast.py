@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -22,6 +22,7 @@ from search.gaussian import GaussianProcess, log_expected_improvement
 from search.pausing import Pausing
 
 RUNGS = [3, 9, 27, 50]
+RULE = Pausing(3, 3.0, 50, "maximize")
 
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "float": FloatDistribution(-1.0, 3.0),
@@ -148,26 +149,47 @@ def test_the_first_trials_are_random_and_need_no_values() -> None:
 def test_of_the_paused_trials_the_promising_one_is_resumed() -> None:
     rows = [({"x": x, "log": 1e-3}, {3: 0.5 - (x - 0.5) ** 2}) for x in np.linspace(0, 1, 11)]
     study = _study(rows, state=TrialState.RUNNING)
-    resumed = ForecastSampler(0, RUNGS).resume(study, range(11), may_start=False)
+    resumed = ForecastSampler(0, RUNGS).resume(study, range(11), RULE, may_start=False)
     assert resumed in (4, 5, 6)
-    assert ForecastSampler(0, RUNGS).resume(study, range(11), among=[0, 1], may_start=False) in (0, 1)
-    assert ForecastSampler(0, RUNGS).resume(study, []) is None
+    assert ForecastSampler(0, RUNGS).resume(study, range(11), RULE, among=[0, 1], may_start=False) in (0, 1)
+    assert ForecastSampler(0, RUNGS).resume(study, [], RULE) is None
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
-def test_before_there_is_much_to_forecast_from_the_best_third_of_a_rung_goes_on(direction: str) -> None:
+def test_before_there_is_much_to_forecast_from_the_best_of_a_rung_go_on(
+    direction: Literal["maximize", "minimize"],
+) -> None:
     values = [0.5, 0.1, 0.9, 0.7, 0.3, 0.6, 0.2][: NUM_FIRST_TRIALS - 1]
     best_first = sorted(range(len(values)), key=lambda i: values[i], reverse=direction == "maximize")
     study = _study([({"x": 0.5, "log": 1e-3}, {3: value}) for value in values], direction, TrialState.RUNNING)
+    rule = Pausing(3, 3.0, 50, direction)
+    for trial, value in enumerate(values):
+        rule.judge(trial, 3, value)
     sampler = ForecastSampler(0, RUNGS)
-    assert sampler.resume(study, range(7)) == best_first[0]
-    assert sampler.resume(study, best_first[1:]) == best_first[1]
-    assert sampler.resume(study, best_first[2:]) is None
+    assert sampler.resume(study, range(7), rule) == best_first[0]
+    assert sampler.resume(study, best_first[1:], rule) == best_first[1]
+    assert sampler.resume(study, best_first[2:], rule) is None
 
 
-def test_two_trials_at_a_rung_are_too_few_for_one_of_them_to_go_on() -> None:
-    study = _study([({"x": 0.5, "log": 1e-3}, {3: 0.5})] * 2, state=TrialState.RUNNING)
-    assert ForecastSampler(0, RUNGS).resume(study, [0, 1]) is None
+def test_who_is_promoted_follows_the_reduction_factor_and_the_last_rungs_first() -> None:
+    for factor, promoted in [(2.0, [5, 4, 3]), (3.0, [5, 4]), (4.0, [5])]:
+        rule = Pausing(1, factor, 50, "maximize")
+        for trial in range(6):
+            rule.judge(trial, 1, trial / 6)
+        paused = set(range(6))
+        seen = []
+        while (trial := rule.promoted(paused)) is not None:
+            seen.append(trial)
+            paused.discard(trial)
+        assert seen == promoted
+    rule = Pausing(1, 2.0, 50, "maximize")
+    for trial in range(6):
+        rule.judge(trial, 1, trial / 6)
+    for trial in (2, 3):
+        rule.judge(trial, 2, trial / 6)
+    assert rule.promoted(range(6)) == 3  # at the second rung, although 5 is better at the first
+    assert rule.promoted({0, 1, 2, 4, 5}) == 5
+    assert rule.promoted({0, 1, 2}) is None
 
 
 def test_failed_trials_count_as_the_worst() -> None:
