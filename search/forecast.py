@@ -22,7 +22,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import ThreadpoolController
 
-from search.epoch_cost import EpochCost
+from search.epoch_cost import EpochCost, work_per_image
 from search.features import Features
 from search.gaussian import GaussianProcess, best_and_some_others, log_expected_improvement
 from search.pausing import Pausing
@@ -139,8 +139,7 @@ class Forecast:
         self._believe_running(inputs, targets, paused)
         self.mean, self.deviation = self._process.predict(self._at_end(self._columns))
         self.best = self.mean.max()
-        multiply_adds = [trial.user_attrs.get("multiply_adds", math.nan) for trial in trials]
-        self.cost = EpochCost(self._columns, np.array(multiply_adds, float))
+        self.cost = EpochCost(self._columns, np.array([work_per_image(trial.user_attrs) for trial in trials]))
 
     def best_paused(self, paused: Collection[int]) -> tuple[int, float]:
         rows = [i for i, trial in enumerate(self.trials) if trial.number in paused]

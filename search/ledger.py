@@ -156,12 +156,10 @@ class Ledger:
         self._end(trial, "lost", error=f"{died}:\n{cause}" if cause else died)
         return False
 
-    def note_size(self, number: int, num_parameters: int, multiply_adds: int) -> None:
-        """What the worker found on building the network."""
+    def note_size(self, number: int, num_parameters: int, multiply_adds: int, device: str) -> None:
+        """What the worker found on building the network, and where it trains."""
         if number in self._open:
-            trial_id = self._trial_id(number)
-            self._storage.set_trial_user_attr(trial_id, "num_parameters", num_parameters)
-            self._storage.set_trial_user_attr(trial_id, "multiply_adds", multiply_adds)
+            self._write_attrs(number, num_parameters=num_parameters, multiply_adds=multiply_adds, device=device)
             self.asha.note_cost(number, multiply_adds)
 
     def close(self) -> None:

@@ -244,7 +244,7 @@ class LedgerScheduler(OfThisProcess, FIFOScheduler):
         with self.brakes.on_write_errors():
             number = _number(trial)
             if "num_parameters" in result:
-                self.ledger.note_size(number, result["num_parameters"], result["multiply_adds"])
+                self.ledger.note_size(number, result["num_parameters"], result["multiply_adds"], result["device"])
             going_on = self.ledger.record(number, {key: result[key] for key in REPORTED if key in result})
         return self.CONTINUE if going_on else self.STOP
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from search.epoch_cost import EpochCost
+from search.epoch_cost import CPU, EpochCost, work_per_image
 from search.forecast import NUM_FIRST_TRIALS, ForecastSampler
 from search.pausing import Pausing
 
@@ -31,9 +31,9 @@ def test_what_multiplies_is_learned_and_known_costs_are_kept(seed: int) -> None:
     rng = np.random.default_rng(seed)
     columns, slopes = rng.random((60, 4)), rng.normal(0, 2, 4)
     logs = columns @ slopes
-    multiply_adds = np.where(rng.random(60) < 0.7, np.exp(logs + 15), np.nan)
-    known = np.isfinite(multiply_adds)
-    cost = EpochCost(columns, multiply_adds)
+    work = np.where(rng.random(60) < 0.7, np.exp(logs + 15), np.nan)
+    known = np.isfinite(work)
+    cost = EpochCost(columns, work)
     assert cost.of_trials[known] == pytest.approx(logs[known] - logs[known].mean())
     assert np.corrcoef(cost.of_trials[~known], logs[~known])[0, 1] > 0.9
 
@@ -42,6 +42,15 @@ def test_no_new_point_costs_more_or_less_than_a_trial_did() -> None:
     columns = np.linspace(0.3, 0.7, 10)[:, None]
     cost = EpochCost(columns, np.exp(20 * columns[:, 0]))
     assert cost.of(np.array([[-3.0], [4.0]])) == pytest.approx([cost.of_trials.min(), cost.of_trials.max()])
+
+
+def test_small_networks_cost_their_steps() -> None:
+    small, smaller = ({"multiply_adds": size, "config": {"batch_size": 64}} for size in (2e4, 1e3))
+    assert work_per_image(small) / work_per_image(smaller) < 1.1
+    many_steps = {**small, "config": {"batch_size": 8}}
+    assert work_per_image(many_steps) - work_per_image(small) == pytest.approx(CPU.per_step * (1 / 8 - 1 / 64))
+    assert work_per_image({**small, "device": "NVIDIA H200"}) > 10 * work_per_image({**small, "device": "cpu"})
+    assert np.isnan(work_per_image({"config": {"batch_size": 8}}))
 
 
 def _study(multiply_adds: list[float]) -> optuna.Study:
@@ -53,7 +62,7 @@ def _study(multiply_adds: list[float]) -> optuna.Study:
                 params={"x": (number + 0.5) / len(multiply_adds)},
                 distributions={"x": FloatDistribution(0.0, 1.0)},
                 intermediate_values={3: 0.5},
-                user_attrs={"multiply_adds": cost},
+                user_attrs={"multiply_adds": cost, "config": {"batch_size": 64}},
                 state=TrialState.RUNNING,
             )
         )
