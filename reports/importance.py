@@ -8,23 +8,17 @@ left out, what they cause would be laid to the others.
 from __future__ import annotations
 
 import math
-import warnings
 from collections import defaultdict
-from collections.abc import Callable, Container, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from optuna import Study
+import numpy as np
 from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
     json_to_distribution,
 )
-from optuna.exceptions import ExperimentalWarning
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.importance._fanova._fanova import _Fanova
 
 from reports.thinning import MAX_FITTED, drawn
 from reports.trials import FAILED_STATUSES, trial_rows
@@ -40,6 +34,8 @@ MIN_TRIALS = 8
 MAX_DEPTH = 6
 """Of the trees. Deeper ones follow the noise of single trials, and unbounded ones take half a minute for 400 trials."""
 INACTIVE = "not active"
+
+Array = np.ndarray
 
 
 def importance_rows(run: RunData) -> list[dict[str, Any]]:
@@ -69,71 +65,50 @@ def _importances(trials: Sequence[Trial], targets: dict[int, float]) -> dict[str
     found: dict[str, float] = {}
     for indices, names in groups.items():
         if len(indices) >= MIN_TRIALS:
-            importances = _fanova([trials[i] for i in indices], targets)
-            found |= {name: float(importances[name]) for name in names}
+            found |= _fanova([trials[k] for k in indices], names, targets)
     return found
 
 
-def _fanova(trials: Sequence[Trial], targets: dict[int, float]) -> dict[str, float]:
-    """Each parameter's own share of the variance among `trials`, in [0, 1]; what is left to 1 is interaction."""
-    names = sorted({name for trial in trials for name in trial.params})
-    values = [targets[trial.number] for trial in trials]
-    if max(values) == min(values):
-        return dict.fromkeys(names, 0.0)
-    inputs = {name: _input([_domain(trial, name) for trial in trials]) for name in names}
-    domains = {name: domain for name, (domain, _) in inputs.items()}
-    given = []
-    for trial, value in zip(trials, values, strict=True):
-        params = {name: inputs[name][1](trial.params.get(name, INACTIVE)) for name in names}
-        given.append(create_trial(params=params, distributions=domains, value=value))
-    evaluator = FanovaImportanceEvaluator(n_trees=32, max_depth=MAX_DEPTH, seed=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # of `normalize`, since 3.0
-        study = cast(Study, _Completed(given))
-        return get_param_importances(study, evaluator=evaluator, params=names, normalize=False)
+def _fanova(trials: Sequence[Trial], names: Sequence[str], targets: dict[int, float]) -> dict[str, float]:
+    """The share of each of `names` alone in the variance among `trials`, in [0, 1]; what is left to 1 is interaction."""
+    values = np.array([targets[trial.number] for trial in trials])
+    inputs = {name: _input(trials, name) for name in sorted({name for trial in trials for name in trial.params})}
+    inputs = {name: (columns, bounds) for name, (columns, bounds) in inputs.items() if np.ptp(columns)}
+    found = dict.fromkeys(names, 0.0)
+    if np.ptp(values) and inputs:
+        # Optuna's evaluator would judge all inputs, at some milliseconds each, and take a study apart to have them.
+        forest = _Fanova(n_trees=32, max_depth=MAX_DEPTH, min_samples_split=2, min_samples_leaf=1, seed=0)
+        bounds = np.concatenate([bounds for _, bounds in inputs.values()])
+        ends = np.cumsum([len(bounds) for _, bounds in inputs.values()])
+        places = np.split(np.arange(len(bounds)), ends[:-1])
+        forest.fit(np.hstack([columns for columns, _ in inputs.values()]), values, bounds, places)
+        found |= {name: forest.get_importance(k)[0] for k, name in enumerate(inputs) if name in found}
+    return found
 
 
-class _Completed:
-    """What fANOVA asks of a study. A real one would copy each trial, which takes half as long as the forests."""
-
-    def __init__(self, trials: list[FrozenTrial]) -> None:
-        self._trials = trials
-
-    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
-        return self._trials
-
-    def _is_multi_objective(self) -> bool:
-        return False
-
-
-def _domain(trial: Trial, name: str) -> BaseDistribution | None:
-    text = trial.distributions.get(name)
-    return None if text is None else _parsed(text)
-
-
-@cache
-def _parsed(text: str) -> BaseDistribution:
-    return json_to_distribution(text)
-
-
-def _input(given: Sequence[BaseDistribution | None]) -> tuple[BaseDistribution, Callable[[Any], Any]]:
-    """The domain of one input of the forest, and how a value enters it.
+def _input(trials: Sequence[Trial], name: str) -> tuple[Array, Array]:
+    """(columns [trials, columns], bounds [columns, 2]) of one input of the forest.
 
     A logarithmic domain enters by its logarithm: fANOVA averages uniformly over a domain, and on a learning rate as such
     the smallest decade would weigh next to nothing. Trials without the parameter share a stretch below the domain, as long
     as they are many; an option of its own where it is categorical.
     """
-    known = [domain for domain in given if domain is not None]
-    numeric = [domain for domain in known if isinstance(domain, FloatDistribution | IntDistribution)]
-    if len(numeric) < len(known):
-        choices = [choice for domain in known for choice in getattr(domain, "choices", ())]
-        options = [repr(choice) for choice in choices] + [repr(INACTIVE)] * (len(known) < len(given))
-        return CategoricalDistribution(list(dict.fromkeys(options))), repr
+    values = [trial.params.get(name, INACTIVE) for trial in trials]
+    texts = {trial.distributions[name] for trial in trials if name in trial.distributions}
+    domains = [json_to_distribution(text) for text in texts]
+    numeric = [domain for domain in domains if isinstance(domain, FloatDistribution | IntDistribution)]
+    if len(numeric) < len(domains):
+        choices = [choice for domain in domains for choice in getattr(domain, "choices", ())]
+        options = sorted({repr(value) for value in [*choices, *values]})
+        where = {option: place for place, option in enumerate(options)}
+        return np.eye(len(options))[[where[repr(value)] for value in values]], np.tile([0.0, 1.0], (len(options), 1))
     half = 0.5 if any(isinstance(domain, IntDistribution) for domain in numeric) else 0.0
     scale = math.log if any(domain.log for domain in numeric) else float
     low, high = scale(min(d.low for d in numeric) - half), scale(max(d.high for d in numeric) + half)
-    below = (high - low) * (len(given) - len(known)) / len(known)
-    return FloatDistribution(low - below, high), lambda value: low - below / 2 if value is INACTIVE else scale(value)
+    num_inactive = sum(value is INACTIVE for value in values)
+    below = (high - low) * num_inactive / (len(values) - num_inactive)
+    column = [low - below / 2 if value is INACTIVE else scale(value) for value in values]
+    return np.array(column)[:, None], np.array([[low - below, high]])
 
 
 def _row(run: RunData, parameter: Parameter, trials: Sequence[Trial], found: dict[str, float]) -> dict[str, Any]:

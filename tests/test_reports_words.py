@@ -117,6 +117,27 @@ def test_importance_of_the_same_trials_is_the_same_and_quiet(caplog: pytest.LogC
     assert set(importance._importances(trials, dict.fromkeys(targets, 1.0)).values()) == {0.0}
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_importance_is_that_of_optuna_where_all_parameters_are_in_all_trials() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(
+        lambda trial: (
+            trial.suggest_float("x", 0, 1) ** 2
+            + trial.suggest_float("y", -2, 3)
+            + {"a": 0, "b": 1, "c": 3}[trial.suggest_categorical("z", ["a", "b", "c"])]
+        ),
+        n_trials=60,
+    )
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=32, max_depth=importance.MAX_DEPTH, seed=0)
+    theirs = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
+    trials = []
+    for frozen in study.trials:
+        domains = {name: distribution_to_json(domain) for name, domain in frozen.distributions.items()}
+        trials.append(Trial(frozen.number, State.COMPLETE, frozen.values, frozen.params, domains, {}, {}, None, None))
+    ours = importance._importances(trials, {trial.number: trial.value for trial in study.trials})
+    assert ours == pytest.approx(theirs)
+
+
 def test_importance_table_has_each_parameter_of_the_space(tmp_path: Path) -> None:
     run = reports.read(make_run(tmp_path / "run", "searched", trials=40))
     rows = run.table("importance").to_pylist()
