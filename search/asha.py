@@ -45,6 +45,9 @@ class Asha:
     def note_cost(self, trial: int, multiply_adds: float) -> None:
         """What a trial's network costs; here all costs compete together."""
 
+    def note_start(self, trial: int) -> None:
+        """The config is one to start from (`start_from`); here that makes no difference."""
+
     def rivals(self, trial: int, epoch: int) -> Iterable[float]:
         """The values at the rung that a trial there is compared with, its own among them."""
         return self._values[epoch].values()

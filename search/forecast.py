@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from itertools import pairwise
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -171,16 +173,20 @@ class Forecast:
         return log_expected_improvement(mean, deviation, self.best) - self.cost.of(columns)
 
     def _observations(self, sign: float) -> tuple[list[int], list[int], list[float]]:
-        """(row of the trial, epoch, value) at each rung and at the last epoch of each trial; a failed one gets the worst value."""
+        """(row of the trial, epoch, value less what the epochs alone brought) at each rung and at the last epoch of each trial.
+
+        A failed trial gets the worst value.
+        """
         rows: list[int] = []
         epochs: list[int] = []
         values: list[float] = []
+        gained = self._gained(sign)
         for row, trial in enumerate(self.trials):
             reached = max(trial.intermediate_values, default=0)
             for epoch in sorted({rung for rung in self.rungs if rung in trial.intermediate_values} | {reached} - {0}):
                 rows.append(row)
                 epochs.append(epoch)
-                values.append(sign * trial.intermediate_values[epoch])
+                values.append(sign * trial.intermediate_values[epoch] - np.interp(epoch, self.rungs, gained))
         worst = min(values)
         for row, trial in enumerate(self.trials):
             if trial.state == TrialState.FAIL:
@@ -188,6 +194,18 @@ class Forecast:
                 epochs.append(self.max_epochs)
                 values.append(worst)
         return rows, epochs, values
+
+    def _gained(self, sign: float) -> list[float]:
+        """At each rung, what trials have gained since the first one on average; nothing is taken for granted that none has reached."""
+        gained = [0.0]
+        for before, after in pairwise(self.rungs):
+            both = [
+                trial.intermediate_values
+                for trial in self.trials
+                if {before, after} <= trial.intermediate_values.keys()
+            ]
+            gained.append(gained[-1] + (sign * mean(v[after] - v[before] for v in both) if both else 0.0))
+        return gained
 
     def _believe_running(self, inputs: Array, targets: Array, paused: Collection[int]) -> None:
         """A trial that runs is taken to end as forecast, so that several workers do not look at the same place."""

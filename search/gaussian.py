@@ -68,7 +68,7 @@ def fit_kernel(distances: Array, targets: Array) -> tuple[Array, float, float]:
     """`distances` [d, n, n], squared, one slice per parameter -> (log length scales [d], amplitude, noise variance)."""
     d, n = distances.shape[:2]
     flat = distances.reshape(d, n * n)
-    mean = np.array([math.log(0.5) + 0.5 * math.log(max(d, 8) / 8)] * d + [0.0, math.log(1e-3)])
+    mean = np.array([math.log(0.5) + 0.5 * math.log(max(d, 8) / 8)] * d + [0.0, math.log(1e-2)])
     spread = np.array([1.0] * d + [1.0, 2.0])
 
     def loss(theta: Array) -> tuple[float, Array]:

@@ -31,7 +31,7 @@ from search.rules import make_rule
 from search.seeds import derive_seed
 from search.settings import Settings
 from search.study import ENDED_STATES, Assignment, Event, OpenTrial, ending, epoch_line, open_study
-from search.suggest import Suggester, Suggestion
+from search.suggest import START_FROM, Suggester, Suggestion
 from search.worker import CANNOT_WRITE
 from spaces.space import Space
 
@@ -240,6 +240,8 @@ class Ledger:
         number = self._storage.get_trial_number_from_id(trial_id)
         self._num_trials = number + 1
         self._suggester.note(config, suggestion.num_drafts)
+        if source.startswith(START_FROM):
+            self.asha.note_start(number)
         assignment = Assignment(number, self._seed_of(number), config, source=source)
         self._open[number] = OpenTrial(assignment)
         return assignment
@@ -327,6 +329,8 @@ class Ledger:
             attrs, inside = frozen.user_attrs, self._history.is_inside(frozen)
             if (multiply_adds := attrs.get("multiply_adds")) is not None:
                 self.asha.note_cost(frozen.number, multiply_adds)
+            if attrs["source"].startswith(START_FROM):
+                self.asha.note_start(frozen.number)
             for epoch, value in frozen.intermediate_values.items() if inside else ():
                 self.asha.record(frozen.number, epoch, value)
             not_before(attrs.get("ended", attrs["started"]))
@@ -338,7 +342,7 @@ class Ledger:
             self._adopt(frozen)
             if not inside:
                 self._end(self._open[frozen.number], "stopped", reason=OUTSIDE)
-        named = [(f"start_from:{name}", raw) for name, raw in self.space.start_from_named()]
+        named = [(START_FROM + name, raw) for name, raw in self.space.start_from_named()]
         outside = [frozen for frozen in trials if not self._history.is_inside(frozen)]
         further = to_run_further(self.space, outside, self.settings.direction)
         tried = {frozen.user_attrs["source"] for frozen in trials}
@@ -363,6 +367,7 @@ class Ledger:
 
     def _settle(self) -> None:
         """Take over what `epochs.jsonl` knows of open trials and the study does not: the driver died between the two writes."""
+        decisions: dict[int, str] = {}
         for line in read_json_lines(self.folder.epochs):
             not_before(line.get("time", 0.0))
             trial = self._open.get(line.get("trial", -1))
@@ -372,11 +377,13 @@ class Ledger:
             if value is not None and epoch == trial.epoch + 1:
                 self.asha.record(number, epoch, value)
                 self._set_value(trial, epoch, value)
+            decisions[number] = line["decision"]
             if line["decision"] == "stop" and epoch >= trial.epoch:
                 self._end(trial, ending(line), weights_epoch=line.get("weights_epoch"))
         waiting = [self._open[assignment.number] for assignment in self._readopted if assignment.number in self._open]
-        pausing = isinstance(self.asha, Pausing)
-        self._paused = {t.assignment.number for t in waiting if pausing and t.epoch in self.asha.rungs}
+        if isinstance(self.asha, Pausing):
+            numbers = (trial.assignment.number for trial in waiting)
+            self._paused = {number for number in numbers if decisions.get(number) == "pause"}
         self._readopted = deque(
             replace(trial.assignment, recorded=trial.epoch)
             for trial in waiting

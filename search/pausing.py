@@ -10,15 +10,26 @@ import math
 from bisect import bisect_left
 from collections.abc import Collection
 
-from search.asha import Asha
+from search.asha import Asha, Direction
 
 
 class Pausing(Asha):
-    """`judge` is False at each rung: pause. (A value that is not finite ends the trial, as with ASHA.)"""
+    """`judge` is False at each rung: pause. (A value that is not finite ends the trial, as with ASHA.)
+
+    Configs to start from are trained to their end: what is known to be good is the measure of the others, and after an epoch nothing
+    tells it from them.
+    """
+
+    def __init__(self, grace_epochs: int, reduction_factor: float, max_epochs: int, direction: Direction) -> None:
+        super().__init__(grace_epochs, reduction_factor, max_epochs, direction)
+        self._start: set[int] = set()
+
+    def note_start(self, trial: int) -> None:
+        self._start.add(trial)
 
     def judge(self, trial: int, epoch: int, value: float) -> bool:
         self.record(trial, epoch, value)
-        return math.isfinite(value) and epoch not in self._values
+        return math.isfinite(value) and (epoch not in self._values or trial in self._start)
 
     def promoted(self, paused: Collection[int]) -> int | None:
         """The one that asynchronous successive halving would promote: the best of the best 1/`reduction_factor`, last rungs first."""

@@ -18,6 +18,7 @@ from spaces.space import Space
 
 SAMPLER_DRAFTS = 20
 """Of a sampler that insists on what cannot be built, more only cost time. The drafts after these are random."""
+START_FROM = "start_from:"  # the source of a config that the space starts from; its name follows
 MAX_DRAFTS = 200  # then the space is taken to hold nothing new
 
 

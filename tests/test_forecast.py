@@ -17,7 +17,7 @@ from scipy.optimize import check_grad
 from search import gaussian
 from search.draft import Draft
 from search.features import Features
-from search.forecast import NUM_FIRST_TRIALS, ForecastSampler
+from search.forecast import NUM_FIRST_TRIALS, Forecast, ForecastSampler
 from search.gaussian import GaussianProcess, log_expected_improvement
 from search.pausing import Pausing
 
@@ -190,6 +190,36 @@ def test_who_is_promoted_follows_the_reduction_factor_and_the_last_rungs_first()
     assert rule.promoted(range(6)) == 3  # at the second rung, although 5 is better at the first
     assert rule.promoted({0, 1, 2, 4, 5}) == 5
     assert rule.promoted({0, 1, 2}) is None
+
+
+def test_what_epochs_bring_is_no_merit_of_a_config() -> None:
+    """All gain 0.4 in training; one that has reached the end is then no better than the others at their first rung."""
+    rows = [({"x": x, "log": 1e-3}, {3: 0.2 + 0.1 * x}) for x in np.linspace(0, 1, 9)]
+    rows[0] = ({"x": 0.0, "log": 1e-3}, {3: 0.2, 9: 0.4, 27: 0.5, 50: 0.6})
+    study = _study(rows, state=TrialState.RUNNING)
+    trials = study.get_trials(deepcopy=False)
+    forecast = Forecast(trials, range(9), 1.0, RUNGS, np.random.default_rng(0))
+    assert forecast._gained(1.0) == pytest.approx([0.0, 0.2, 0.3, 0.4])
+    assert forecast.mean[0] < forecast.mean[4] < forecast.mean[8]
+    assert ForecastSampler(0, RUNGS).resume(study, range(1, 9), RULE, may_start=False) in (7, 8)
+
+
+def test_a_gain_is_that_of_trials_that_have_reached_both_rungs() -> None:
+    study = _study([({"x": 0.1 * k}, {3: 0.1 * k, **({9: 0.1 * k + 0.3} if k > 3 else {})}) for k in range(8)])
+    trials = study.get_trials(deepcopy=False)
+    for sign in (1.0, -1.0):
+        forecast = Forecast(trials, (), sign, RUNGS, np.random.default_rng(0))
+        assert forecast._gained(sign) == pytest.approx([0.0, sign * 0.3, sign * 0.3, sign * 0.3])
+
+
+def test_a_config_to_start_from_is_trained_to_its_end() -> None:
+    rule = Pausing(1, 3.0, 9, "maximize")
+    rule.note_start(1)
+    assert not rule.judge(0, 1, 0.9)
+    assert all(rule.judge(1, epoch, 0.5) for epoch in range(1, 10))
+    assert rule.shares_better([1]) == {1: 0.0}  # alone at the second rung
+    rule.note_start(2)
+    assert not rule.judge(2, 1, math.nan)
 
 
 def test_failed_trials_count_as_the_worst() -> None:

@@ -322,6 +322,18 @@ def test_paused_trials_are_resumed_or_ended(tmp_path, space):
     assert decisions["pause"] == len(starts) - states["COMPLETE"]
 
 
+def test_a_config_to_start_from_is_not_paused_and_goes_on_after_a_crash(tmp_path, space):
+    settings = settings_for(space, trials=10, sampler="forecast", grace_epochs=1)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    given, suggested = ledger.ask(), ledger.ask()
+    assert (given.source, suggested.source) == ("start_from:recipes/digits-baseline", "sampler")
+    assert ledger.record(given.number, report(given, 1, 0.5))
+    assert not ledger.record(suggested.number, report(suggested, 1, 0.9))
+    again = Ledger(folder, space, settings, SHAPE)
+    assert [again.ask().number for _ in range(2)] == [given.number, 2]
+
+
 def test_losses_with_progress_are_not_charged(tmp_path, space):
     """A spot instance goes after every epoch, nine times: the trial completes. A resume still knows how often."""
     settings = settings_for(space, trials=1)
