@@ -38,11 +38,6 @@ class Capacity:
     grows: bool
     """Whether it may have more than it has now."""
 
-    @property
-    def gpus_of_a_node(self) -> float:
-        """Of the node that has the most: a trial cannot span nodes."""
-        return max((has.get("GPU", 0.0) for _, has in self.kinds), default=0.0)
-
 
 @cache  # `winnow run` asks before the search and again before the retraining
 def resolve(address: str) -> str:
@@ -81,10 +76,10 @@ def plan_on_cluster(
     """
     has = capacity(ray, devices, address)
     gpus = devices.gpus_per_trial or 0.0
-    if gpus > has.gpus_of_a_node:
+    if gpus > has.gpus:
         raise InputError(
-            f"--gpus-per-trial {gpus:g}: no node has more than {has.gpus_of_a_node:g} GPUs"
-            + (", not even one that the autoscaler may start" if has.grows else _HOW_TO_GROW)
+            f"--gpus-per-trial {gpus:g}: the cluster has {has.gpus:g} GPUs"
+            + (" with all that the autoscaler may start" if has.grows else _HOW_TO_GROW)
         )
     if devices.device == "cuda" and not has.gpus:
         raise InputError(f"--device cuda: the cluster has no GPU{_HOW_TO_GROW}")
@@ -126,8 +121,7 @@ def grown(grows: bool, plan: Plan) -> Iterator[None]:
         return
     from ray.autoscaler.sdk import request_resources
 
-    bundle = {key.upper(): amount for key, amount in plan.per_trial.items() if amount}
-    request_resources(bundles=[bundle] * plan.concurrent)
+    request_resources(bundles=plan.bundles)
     try:
         yield
     finally:

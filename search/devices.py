@@ -11,6 +11,7 @@ from search.allocation import Inventory, gpus_here, inventory
 from search.packing import Packing
 from spaces.errors import InputError
 
+ERRAND_CPUS = 0.0001  # of the process that passes on what ranks report; the least that Ray counts
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Measure = Callable[[str, float], Packing]
 """(device, CPUs of one GPU or of one node) -> how many trials at once train there fastest."""
@@ -65,7 +66,23 @@ class Plan:
 
     @property
     def per_trial(self) -> dict[str, float]:
+        """What Ray sets aside for the worker of a trial; where ranks train it, next to nothing."""
+        if self.ranks > 1:
+            return {"cpu": ERRAND_CPUS, "gpu": 0.0}
         return {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
+
+    @property
+    def per_rank(self) -> dict[str, float]:
+        """With room beside the ranks of any node for the workers of all trials."""
+        cpus = self.cpus_per_trial / self.ranks - self.concurrent * ERRAND_CPUS
+        return {"CPU": max(0.0, math.floor(cpus * 10_000 + 1e-6) / 10_000), "GPU": self.gpus_per_trial / self.ranks}
+
+    @property
+    def bundles(self) -> list[dict[str, float]]:
+        """What all trials at once need, each of it on one node."""
+        if self.ranks > 1:
+            return [self.per_rank] * (self.ranks * self.concurrent)
+        return [{key.upper(): amount for key, amount in self.per_trial.items() if amount}] * self.concurrent
 
 
 def plan_resources(
@@ -156,7 +173,7 @@ def _on_gpus(
     if (devices.gpus_per_trial or 0) > 1:
         return _several_gpus_each(have, devices, num_trials)
     open_yet = devices.gpus_per_trial is None and devices.trials_per_gpu is None
-    if open_yet and (recorded or 0) > 1 and any(gpus >= (recorded or 0) for _, gpus in have.nodes):
+    if open_yet and 1 < (recorded or 0) <= num_gpus:
         return _several_gpus_each(have, replace(devices, gpus_per_trial=recorded), num_trials)
     if devices.gpus_per_trial is not None:
         if not devices.gpus_per_trial:
@@ -205,34 +222,31 @@ def _on_gpus(
 
 
 def _several_gpus_each(have: Inventory, devices: Devices, num_trials: int) -> Plan:
-    """Each trial on so many GPUs of one node (search/training/ranks.py)."""
-    ranks = int(devices.gpus_per_trial or 0)
-    said, of_nodes = f"--gpus-per-trial {ranks}", [int(gpus) for _, gpus in have.nodes if gpus]
-    most = max(of_nodes)
-    if ranks > have.num_gpus:
-        raise InputError(f"{said}: there are {have.num_gpus} GPUs, and there will be no more")
-    if ranks > most:
-        raise InputError(f"{said}: a trial lives on one node, and none has more than {most} GPUs")
-    for gpus in of_nodes:
-        if gpus > ranks and gpus % ranks:
-            fitting = [str(n) for n in range(2, gpus + 1) if gpus % n == 0]
-            raise InputError(
-                f"{said} does not divide the {gpus} GPUs of a node: {gpus % ranks} would stand idle; use {' or '.join(fitting)}"
-            )
-    places = sum(gpus // ranks for gpus in of_nodes)
-    concurrent = devices.concurrent if isinstance(devices.concurrent, int) else max(1, min(places, num_trials))
-    if concurrent > places:
+    """Each trial on so many GPUs, of one node where they fit (search/groups.py)."""
+    ranks, num_gpus = int(devices.gpus_per_trial or 0), have.num_gpus
+    said = f"--gpus-per-trial {ranks}"
+    if ranks > num_gpus:
+        raise InputError(f"{said}: there are {num_gpus} GPUs, and there will be no more")
+    places, idle = divmod(num_gpus, ranks)
+    chosen = devices.concurrent if isinstance(devices.concurrent, int) else None
+    if idle and chosen is None:
+        fitting = [str(n) for n in range(2, num_gpus + 1) if num_gpus % n == 0]
         raise InputError(
-            f"--concurrent {concurrent}: {have.num_gpus} GPUs, {ranks} for each trial, hold {places} at once"
+            f"{said} does not divide the {num_gpus} GPUs: {idle} would stand idle; use {' or '.join(fitting)}, or say so with "
+            f"--concurrent {places}"
         )
+    concurrent = chosen or max(1, min(places, num_trials))
+    if concurrent > places:
+        raise InputError(f"--concurrent {concurrent}: {num_gpus} GPUs, {ranks} for each trial, hold {places} at once")
     all_cpus = have.cpus_per_gpu * ranks
     cpus = float(devices.cpus_per_trial or int(all_cpus) or all_cpus)
     if cpus > all_cpus + 1e-9:
         raise InputError(f"--cpus-per-trial {cpus:g}: beside {ranks} GPUs there are {all_cpus:g} CPUs")
     threads = max(1, int(cpus))
-    words = (
-        f"{concurrent} trial{'s' * (concurrent > 1)} at once, each on {ranks} of {have.num_gpus} GPUs and {cpus:g} CPUs"
-    )
+    words = f"{concurrent} trial{'s' * (concurrent > 1)} at once, each on {ranks} of {num_gpus} GPUs and {cpus:g} CPUs"
+    spanning = concurrent - sum(int(gpus) // ranks for _, gpus in have.nodes)
+    if spanning > 0:
+        words += f"; {'each' if spanning == concurrent else spanning} spans several nodes"
     return Plan("cuda", concurrent, cpus, float(ranks), threads, words, ranks=ranks)
 
 

@@ -184,9 +184,7 @@ def retrain(
                     record = {"result": result, "curve": curve}
                     tell_trackers(Event("retrained", candidate.trial, candidate.config, record, result["status"]))
 
-                return run_retraining(
-                    ray, folder, candidates, settings, shared, job, plan.per_trial, view.progress, tell
-                )
+                return run_retraining(ray, folder, candidates, settings, shared, job, plan, view.progress, tell)
 
 
 def check_models(space: Space, data: ImageData) -> None:
@@ -238,7 +236,7 @@ def _run(
         view.watch(ledger)
         view.step(plan.explanation)
         try:
-            resources = Resources(plan.cpus_per_trial, plan.gpus_per_trial)
+            resources = Resources(plan.per_trial["cpu"], plan.per_trial["gpu"])
             outcome = run_search(ledger, data, _job(folder, plan, settings), resources, plan.concurrent, view.message)
             if ledger.exhausted:
                 view.step(f"the space holds no further config: all {ledger.num_asked} trials that there are were tried")
@@ -257,7 +255,6 @@ def _job(folder: RunFolder, plan: Plan, settings: Settings) -> Any:
         seed=settings.seed,
         cpus=plan.cpus_per_trial,
         gpus=plan.gpus_per_trial,
-        ranks=plan.ranks,
     )
 
 

@@ -10,6 +10,7 @@ import math
 import platform
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,8 @@ from spaces.errors import InputError
 if TYPE_CHECKING:
     from reports.journal import Trial
     from search.operations import Source
+    from search.training.data import ImageData
+    from search.worker import SharedData
 
 COMPARED = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr")
 
@@ -133,13 +136,34 @@ def _train_again(
         config=attrs["config"],
         micro_batches=attrs.get("micro_batches", 1),
     )
-    with tempfile.TemporaryDirectory(prefix="winnow-rerun-") as checkpoints:
-        for report in trial_reports(asdict(assignment), data, Job(checkpoints, device, threads, seed, ranks=ranks)):
+    with (
+        tempfile.TemporaryDirectory(prefix="winnow-rerun-") as checkpoints,
+        _on_ranks(data, ranks, device, threads) as images,
+    ):
+        for report in trial_reports(asdict(assignment), images, Job(checkpoints, device, threads, seed)):
             if "status" in report:
                 raise InputError(f"trial {trial.number} ended as {report['status']} this time:\n{report['error']}")
             yield report
             if report["epoch"] >= epochs:
                 return
+
+
+@contextmanager
+def _on_ranks(data: ImageData, ranks: int, device: str, threads: int) -> Iterator[ImageData | SharedData]:
+    """The images for this process alone; or for ranks, in a Ray that is started for them."""
+    if ranks == 1:
+        yield data
+        return
+    from search.session import ray_session
+    from search.worker import SharedData
+
+    # On the CPU they get as many declared GPUs.
+    with ray_session(num_gpus=ranks if device == "cpu" else None, warm=False) as ray:
+        from search.groups import Crew, groups
+
+        crew = Crew(ranks, device, max(1, threads // ranks), {"GPU": 1.0, "CPU": 0.0})
+        with groups(crew, 1) as lent:
+            yield SharedData(ray.put(data), lent)
 
 
 def _differences(recorded: list[Row], trained: list[Row]) -> Iterator[Divergence]:

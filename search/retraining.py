@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,15 @@ from search import storage
 from search.folder import JsonLines, RunFolder, read_json_lines, write_text
 from search.seeds import derive_seed
 from search.settings import Settings
-from search.tasks import run_tasks
-from search.worker import Job, SharedData, device_name, epoch_figures, failure, is_rank_lost
+from search.tasks import RankLost, run_tasks
+from search.worker import Job, SharedData, device_name, epoch_figures, failure, prepare, train_on
 from spaces.errors import InputError
 from spaces.space import Space
 
 if TYPE_CHECKING:
+    from search.devices import Plan
     from search.training.data import ImageData
+    from search.training.ranks import Team
 
 BASELINE = -1  # the trial number of a baseline that was no trial of the search
 
@@ -51,7 +53,7 @@ def retrain(
     settings: Settings,
     data: SharedData,
     job: Job,
-    resources: dict[str, float],
+    plan: Plan,
     listener: Callable[[str], None],
     tell: Callable[[Candidate, dict[str, Any], list[dict[str, Any]]], None],
 ) -> int:
@@ -62,13 +64,13 @@ def retrain(
     done = {(line["trial"], line["seed"]) for line in read_json_lines(folder.retrained)}
     seeds = [derive_seed(settings.seed, 2, k) for k in range(settings.retrain.seeds)]
     todo = [(c, seed) for seed in seeds for c in candidates if (c.trial, seed) not in done]
-    items = [
-        ((c, seed), (data.reference, c, seed, job, storage.join(folder.shared, "predictions"))) for c, seed in todo
-    ]
+    items = [((c, seed), (data, c, seed, job, storage.join(folder.shared, "predictions"))) for c, seed in todo]
     lines, epochs = JsonLines(folder.retrained), JsonLines(folder.epochs)
     num_done = 0
     try:
-        with closing(run_tasks(ray, retrain_one, items, resources)) as ended:
+        with closing(
+            run_tasks(ray, retrain_one, items, plan.per_trial, plan.concurrent if plan.ranks > 1 else None)
+        ) as ended:
             for (candidate, seed), (result, curve) in ended:
                 for record in curve:
                     epochs.append(record)
@@ -84,7 +86,7 @@ def retrain(
 
 
 def retrain_one(
-    data: ImageData, candidate: Candidate, seed: int, job: Job, predictions: str
+    data: ImageData | SharedData, candidate: Candidate, seed: int, job: Job, predictions: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """One training and its one look at the test images: the line for `retrain.jsonl`, and the epochs."""
     line = {
@@ -99,15 +101,21 @@ def retrain_one(
     }
     started = time.monotonic()
     curve: list[dict[str, Any]] = []
+    stem = f"baseline-s{seed}" if candidate.rank is None else f"t{candidate.trial}-s{seed}"
+    arguments = {"candidate": candidate, "seed": seed, "job": job, "predictions": predictions, "stem": stem}
+    figures: dict[str, Any] = {}
     try:
-        figures = _train_and_test(data, candidate, seed, job, predictions, curve)
+        for said in train_on(data, stem, _train_and_test, **arguments):
+            if "status" in said:
+                figures = said
+            else:
+                curve.append(said)
+    except RankLost:  # Ray runs the training again
+        raise
     except (Exception, SystemExit) as error:
-        if is_rank_lost(error):  # Ray runs the training again
-            raise
         status, text = failure(error)
-        figures = {"status": status, "error": text}
-    wall_seconds = round(time.monotonic() - started, 3)
-    return {**line, **figures, "wall_seconds": wall_seconds, "time": round(time.time(), 3)}, curve
+        figures = {"status": status, "error": text, "wall_seconds": round(time.monotonic() - started, 3)}
+    return {**line, **figures, "time": round(time.time(), 3)}, curve
 
 
 def _fetch(folder: RunFolder, result: dict[str, Any]) -> None:
@@ -194,49 +202,50 @@ def _completed_trials(
 
 
 def _train_and_test(
-    data: ImageData, candidate: Candidate, seed: int, job: Job, predictions: str, curve: list[dict[str, Any]]
-) -> dict[str, Any]:
+    data: ImageData, team: Team | None, candidate: Candidate, seed: int, job: Job, predictions: str, stem: str
+) -> Generator[dict[str, Any], None, None]:
+    """An epoch's record each; last, what a line of `retrain.jsonl` says of the end."""
     from search.no_compiler import postpone_compiler
 
     postpone_compiler()
-    import torch
-
     from models import summarize
     from search.test_set import test_once
     from search.training.checkpoint import save
     from search.training.loop import train
     from search.training.pipeline import DeviceData
-    from search.training.ranks import Task, team_of
+    from search.training.ranks import Task
     from spaces.schema import Config
 
-    torch.set_num_threads(job.threads_of_a_rank)
-    device = torch.device(job.device)
+    started = time.monotonic()
+    device = prepare(job, team)
     config = Config.model_validate(candidate.config)
     on_device = DeviceData.build(data, config.data, device, job.seed, use="retrain")
-    team, pieces = team_of(job.ranks, device, job.threads_of_a_rank), candidate.micro_batches
+    pieces = candidate.micro_batches
     if team is not None:
-        team.begin(data, Task(config, job.seed, "retrain", seed, None, pieces))
+        team.begin(Task(config, job.seed, "retrain", seed, None, pieces))
     result = None
     for result in train(config, on_device, device, seed, micro_batches=pieces, team=team):
-        curve.append(
-            {
-                "phase": "retrain",
-                "trial": candidate.trial,
-                "seed": seed,
-                **epoch_figures(result),
-                "rung": None,
-                "decision": None,
-                "time": round(time.time(), 3),
-                "node": None,
-                "device": device_name(device),
-                **job.held,
-            }
-        )
+        yield {
+            "phase": "retrain",
+            "trial": candidate.trial,
+            "seed": seed,
+            **epoch_figures(result),
+            "rung": None,
+            "decision": None,
+            "time": round(time.time(), 3),
+            "node": None,
+            "device": device_name(device),
+            **job.held,
+        }
     assert result is not None  # epochs >= 1
     if result.diverged:
-        return {"status": "diverged", "epochs": result.epoch}
+        yield {
+            "status": "diverged",
+            "epochs": result.epoch,
+            "wall_seconds": round(time.monotonic() - started, 3),
+        }
+        return
     weights = result.weights()
-    stem = f"baseline-s{seed}" if candidate.rank is None else f"t{candidate.trial}-s{seed}"
     test = test_once(config, weights, on_device, data, storage.join(predictions, f"{stem}.npz"))
     weights_name = f"winner-{stem}.pt"
     normalization = {"mean": list(on_device.mean), "std": list(on_device.std)}
@@ -245,7 +254,7 @@ def _train_and_test(
         {"weights": weights, "config": candidate.config, "normalization": normalization},
     )
     summary = summarize(config.model, data.image_shape, data.num_classes)
-    return {
+    yield {
         "status": "completed",
         **test,
         "train_loss": result.train_loss,
@@ -257,6 +266,7 @@ def _train_and_test(
         "device": device_name(device),
         "predictions": f"predictions/{stem}.npz",
         "weights": f"checkpoints/{weights_name}",
+        "wall_seconds": round(time.monotonic() - started, 3),
     }
 
 

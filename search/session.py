@@ -45,8 +45,11 @@ def ray_session(
     num_gpus: int | None = None,
     address: str | None = None,
     runtime_env: dict[str, Any] | None = None,
+    warm: bool = True,
 ) -> Iterator[Any]:
     """The `ray` module, initialised. A Ray that runs in this process already (notebooks, tests) is used and left running.
+
+    `warm`: with processes that have imported what trials need; a group of ranks has others, which would import it in vain.
 
     InputError if no cluster answers at `address`, or it runs other versions of Ray or Python than this process.
     """
@@ -58,7 +61,7 @@ def ray_session(
     resources = {"runtime_env": runtime_env} if address else _of_this_machine(num_cpus, num_gpus)
     if not address:
         watch()
-        if not NVIDIA.exists():
+        if warm and not NVIDIA.exists():
             for name, value in WARM.items():
                 os.environ.setdefault(name, value)
     on_sigterm = signal.getsignal(signal.SIGTERM)

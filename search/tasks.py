@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
+
+
+class RankLost(Exception):
+    """One of the processes that train a network together was lost: the whole training is, and goes on from its checkpoint elsewhere."""
 
 
 def run_tasks(
@@ -13,19 +18,24 @@ def run_tasks(
     function: Callable[..., Any],
     items: Sequence[tuple[Item, tuple[Any, ...]]],
     resources: dict[str, float],
+    at_once: int | None = None,
 ) -> Generator[tuple[Item, Any], None, None]:
     """(item, `function(*arguments)`) of every (item, arguments), in the order in which they end.
 
-    A task whose node is lost runs again, up to three times, as does one that lost a rank. What still runs when the generator is closed is cancelled.
+    `at_once` bounds their number where resources do not. A task whose node is lost runs again, up to three times, as does one
+    that lost a rank. What still runs when the generator is closed is cancelled.
     """
-    from search.training.ranks import RankLost
-
     task = ray.remote(max_retries=3, retry_exceptions=[RankLost], num_cpus=resources["cpu"], num_gpus=resources["gpu"])(
         function
     )
-    waiting = {task.remote(*arguments): item for item, arguments in items}
+    todo = iter(items)
+    waiting: dict[Any, Item] = {}
     try:
-        while waiting:
+        while True:
+            for item, arguments in islice(todo, None if at_once is None else at_once - len(waiting)):
+                waiting[task.remote(*arguments)] = item
+            if not waiting:
+                return
             ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
             for reference in ready:
                 yield waiting.pop(reference), ray.get(reference)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import cloudpickle, tune
@@ -28,7 +28,10 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from search.ledger import Ledger
-from search.worker import EPOCH_FIGURES, Job, SharedData, run_trial
+from search.worker import EPOCH_FIGURES, Job, SharedData, run_trial, trial_name
+
+if TYPE_CHECKING:
+    from search.groups import Groups
 
 HARD_STOP_SECONDS = 60.0  # after the time budget, for epochs that do not end
 
@@ -68,7 +71,7 @@ def run_search(
     `say` gets a line for each worker that is lost. A failure to write (a full disk) ends the search and is raised again once
     Tune has let go of the workers.
     """
-    brakes = Brakes(ledger, say)
+    brakes = Brakes(ledger, say, data.groups)
     storage = tempfile.mkdtemp(prefix="winnow-tune-")  # what Tune insists on writing; of no use to anyone
     # By default one trial at a time may wait for its worker, so hundreds of workers would be started one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
@@ -129,9 +132,10 @@ class OfThisProcess:
 class Brakes(OfThisProcess, tune.Stopper, tune.Callback):
     """Brings a search to a halt. First the running epochs may end; `stop_all` is for when none runs, or no one can wait."""
 
-    def __init__(self, ledger: Ledger, say: Callable[[str], None]) -> None:
+    def __init__(self, ledger: Ledger, say: Callable[[str], None], groups: Groups | None = None) -> None:
         self.ledger = ledger
         self.say = say
+        self.groups = groups
         self.started = time.monotonic()
         self.num_signals = 0
         self.out_of_time = False
@@ -166,6 +170,8 @@ class Brakes(OfThisProcess, tune.Stopper, tune.Callback):
         """Tune retries only trials that were running, so it retries none: the ledger starts them again."""
         with self.on_write_errors():
             number, cause = _number(trial), _raised_by_worker(trial)
+            if self.groups is not None:
+                self.groups.recall(trial_name(number))
             if self.ledger.lose(number, cause):
                 why = f" ({cause.splitlines()[-1]})" if cause else ""
                 self.say(f"trial {number}: its worker was lost{why}; it goes on from its checkpoint on another one")

@@ -9,17 +9,21 @@ import gc
 import json
 import platform
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from search.folder import checkpoint_name
 from search.storage import join
+from search.tasks import RankLost
 
 if TYPE_CHECKING:
     import torch
 
+    from search.groups import Groups
     from search.training.data import ImageData
+    from search.training.ranks import Team
 
 
 EPOCH_FIGURES = (
@@ -55,12 +59,6 @@ class Job:
     cpus: float | None = None
     gpus: float | None = None
     """What Ray sets aside for one trial; for the record."""
-    ranks: int = 1
-    """Processes that train one network together, with a GPU each."""
-
-    @property
-    def threads_of_a_rank(self) -> int:
-        return max(1, self.threads // self.ranks)
 
     @property
     def held(self) -> dict[str, float | None]:
@@ -73,31 +71,54 @@ class SharedData:
 
     reference: Any
     """ray.ObjectRef of an ImageData."""
+    groups: Groups | None = None
+    """What trains on them, where a training has several GPUs; None: the worker itself."""
+
+
+Training = Callable[..., Generator[Any, None, None]]
+"""`training(images, team, **arguments)` yields what it has to say, an epoch's figures each; `team` is None in a process alone."""
+
+
+def train_on(
+    data: ImageData | SharedData, who: str, training: Training, **arguments: Any
+) -> Generator[Any, None, None]:
+    """What the training yields: in this process, or on a group of ranks. `who` is a name for it."""
+    if not isinstance(data, SharedData):
+        return training(data, None, **arguments)
+    if data.groups is not None:
+        return data.groups.run(who, training, data.reference, **arguments)
+    import ray
+
+    return training(ray.get(data.reference), None, **arguments)
 
 
 def run_trial(config: dict[str, Any], data: SharedData, job: Job) -> None:
     """The Tune trainable. `config["assignment"]` is an `Assignment` as JSON (one flat key keeps Tune's bookkeeping small)."""
-    import ray
     from ray import tune
 
-    assignment = json.loads(config["assignment"])
-    for report in trial_reports(assignment, ray.get(data.reference), job):
-        tune.report(report)
+    with closing(trial_reports(json.loads(config["assignment"]), data, job)) as reports:
+        for report in reports:
+            tune.report(report)
 
 
-def trial_reports(assignment: dict[str, Any], data: ImageData, job: Job) -> Iterator[dict[str, Any]]:
+def trial_name(number: int) -> str:
+    """By which a trial borrows its group of ranks."""
+    return f"trial {number}"
+
+
+def trial_reports(
+    assignment: dict[str, Any], data: ImageData | SharedData, job: Job
+) -> Generator[dict[str, Any], None, None]:
     """An epoch's figures each; last, if something went wrong, `{"status", "error"}`. RankLost is raised: the worker is lost.
 
     Epochs that the checkpoint has and the study has not (the driver died in between) are reported again, not trained again.
     """
     try:
-        yield from _epochs(assignment, data, job)
+        yield from train_on(data, trial_name(assignment["number"]), _epochs, assignment=assignment, job=job)
         return
-    except CannotWrite as error:
-        status, text = CANNOT_WRITE, str(error)
+    except RankLost:
+        raise
     except (Exception, SystemExit) as error:  # a model that calls sys.exit() would take the worker along
-        if is_rank_lost(error):
-            raise
         status, text = failure(error)
     # Only here, with the exception, are the frames gone that hold the tensors of the training.
     if status == "out_of_memory":
@@ -109,17 +130,24 @@ class CannotWrite(Exception):
     """A checkpoint cannot be written, as on a full disk: nothing that the trial can help."""
 
 
+class Failed(Exception):
+    """What went wrong with a training in another process: its status, and what to say of it."""
+
+    def __init__(self, status: str, text: str) -> None:
+        super().__init__(status, text)
+        self.status = status
+        self.text = text
+
+
 def failure(error: BaseException) -> tuple[str, str]:
     """The status of a training that ended with `error`, and what to say of it."""
+    if isinstance(error, Failed):
+        return error.status, error.text
+    if isinstance(error, CannotWrite):
+        return CANNOT_WRITE, str(error)
     if is_out_of_memory(error):
         return "out_of_memory", str(error) or type(error).__name__
     return "failed", "".join(traceback.format_exception(error, limit=-8))
-
-
-def is_rank_lost(error: BaseException) -> bool:
-    from search.training.ranks import RankLost
-
-    return isinstance(error, RankLost)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -143,21 +171,20 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _epochs(assignment: dict[str, Any], data: ImageData, job: Job) -> Iterator[dict[str, Any]]:
+def _epochs(
+    data: ImageData, team: Team | None, assignment: dict[str, Any], job: Job
+) -> Generator[dict[str, Any], None, None]:
     from search.no_compiler import postpone_compiler
 
     postpone_compiler()
-    import torch
-
     from models import summarize
     from search.training.checkpoint import CorruptCheckpoint, load, save
     from search.training.loop import train
     from search.training.pipeline import DeviceData
-    from search.training.ranks import Task, team_of
+    from search.training.ranks import Task
     from spaces.schema import Config
 
-    torch.set_num_threads(job.threads_of_a_rank)
-    device = torch.device(job.device)
+    device = prepare(job, team)
     config = Config.model_validate(assignment["config"])
     path = join(job.checkpoints, checkpoint_name(assignment["number"]))
     try:
@@ -177,9 +204,8 @@ def _epochs(assignment: dict[str, Any], data: ImageData, job: Job) -> Iterator[d
         return
     on_device = DeviceData.build(data, config.data, device, job.seed)
     pieces, seed = assignment["micro_batches"], assignment["seed"]
-    team = team_of(job.ranks, device, job.threads_of_a_rank)
     if team is not None:
-        team.begin(data, Task(config, job.seed, "search", seed, state, pieces))
+        team.begin(Task(config, job.seed, "search", seed, state, pieces))
     for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=pieces, team=team):
         report = {**epoch_figures(result), "node": platform.node(), "device": device_name(device), **job.held}
         history.append(report)
@@ -190,6 +216,16 @@ def _epochs(assignment: dict[str, Any], data: ImageData, job: Job) -> Iterator[d
             raise CannotWrite(f"{error.strerror or error}: {path}") from error
         yield {**report, **size}
         size = {}
+
+
+def prepare(job: Job, team: Team | None) -> torch.device:
+    """The device of a training in this process; a rank of a team has its own, and its threads already."""
+    import torch
+
+    if team is not None:
+        return team.device
+    torch.set_num_threads(job.threads)
+    return torch.device(job.device)
 
 
 def epoch_figures(result: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from search.devices import Devices, Measure, Plan, plan_resources
@@ -11,6 +11,7 @@ from search.progress import View
 from spaces.space import Space
 
 if TYPE_CHECKING:
+    from search.groups import Groups
     from search.training.data import ImageData
     from search.worker import SharedData
 
@@ -40,9 +41,11 @@ def workers(
         view.step("starting Ray" if address is None else f"joining the cluster at {address}")
     import_meanwhile("search.tuner")
     if address is None:
-        with ray_session(devices.num_cpus, devices.num_gpus) as ray:
+        several = (devices.gpus_per_trial or recorded or 0) > 1
+        with ray_session(devices.num_cpus, devices.num_gpus, warm=not several) as ray:
             plan = plan_resources(ray, devices, num_trials, measure and measure(ray), recorded)
-            yield ray, plan, [SharedData(put_once(ray, images.fingerprint, images)) for images in data]
+            with _groups(plan) as groups:
+                yield ray, plan, [SharedData(put_once(ray, images.fingerprint, images), groups) for images in data]
         return
     from search.cluster import grown, plan_on_cluster
     from search.preflight import check_nodes
@@ -51,15 +54,24 @@ def workers(
     with ray_session(address=address, runtime_env=runtime_env(spaces)) as ray:
         # First without measuring: nothing is tried on nodes that nobody has looked at.
         plan, grows = plan_on_cluster(ray, devices, num_trials, address, None, recorded)
-        shared = [SharedData(put_once(ray, images.fingerprint, images)) for images in data]
+        references = [put_once(ray, images.fingerprint, images) for images in data]
         view.step("looking at every node of the cluster")
-        sent = [(one.reference, images.fingerprint) for one, images in zip(shared, data, strict=True)]
+        sent = [(reference, images.fingerprint) for reference, images in zip(references, data, strict=True)]
         num_nodes = check_nodes(ray, sent, place, plan.device)
         view.step("1 node is ready" if num_nodes == 1 else f"{num_nodes} nodes are ready")
         if measure is not None:
             plan, grows = plan_on_cluster(ray, devices, num_trials, address, measure(ray), recorded)
-        with grown(grows, plan):
-            yield ray, plan, shared
+        with grown(grows, plan), _groups(plan) as groups:
+            yield ray, plan, [SharedData(reference, groups) for reference in references]
+
+
+def _groups(plan: Plan) -> AbstractContextManager[Groups | None]:
+    """What trains where a trial has several GPUs; otherwise its worker does."""
+    if plan.ranks == 1:
+        return nullcontext()
+    from search.groups import Crew, groups
+
+    return groups(Crew.of(plan), plan.concurrent)
 
 
 def resolved(address: str | None) -> str | None:
