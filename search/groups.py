@@ -230,7 +230,9 @@ def start(crew: Crew, name: str, storage: str, office: Any) -> str:
         train_loop_config={"office": office, "group": name, "device": crew.device, "threads": crew.threads},
         # A rank waits for the others at most so long, also at its start: on a busy machine imports take minutes.
         torch_config=TorchConfig(backend="nccl" if crew.device == "cuda" else "gloo", timeout_s=600),
-        scaling_config=ScalingConfig(num_workers=crew.ranks, use_gpu=True, resources_per_worker=crew.resources),
+        scaling_config=ScalingConfig(
+            num_workers=crew.ranks, use_gpu="GPU" in crew.resources, resources_per_worker=crew.resources
+        ),
         run_config=RunConfig(name=name, storage_path=storage, failure_config=FailureConfig(max_failures=0)),
     )
     try:

@@ -157,12 +157,11 @@ def _on_ranks(data: ImageData, ranks: int, device: str, threads: int) -> Iterato
     from search.session import ray_session
     from search.worker import SharedData
 
-    # On the CPU they get as many declared GPUs.
-    with ray_session(num_gpus=ranks if device == "cpu" else None, warm=False) as ray:
+    with ray_session(warm=False) as ray:
         from search.groups import Crew, groups
 
-        crew = Crew(ranks, device, max(1, threads // ranks), {"GPU": 1.0, "CPU": 0.0})
-        with groups(crew, 1) as lent:
+        resources = {"GPU": 1.0} if device == "cuda" else {"CPU": 0.1}  # nothing else runs there
+        with groups(Crew(ranks, device, max(1, threads // ranks), resources), 1) as lent:
             yield SharedData(ray.put(data), lent)
 
 

@@ -143,15 +143,15 @@ def free_port() -> int:
 
 
 def end_with_children(pid: int) -> None:
-    for found in [*_descendants(pid), pid]:
+    for found in [*descendants(pid), pid]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(found, signal.SIGKILL)
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """Children first found last, from /proc."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in task.read_text().split():
-            found += [*_descendants(int(child)), int(child)]
+            found += [*descendants(int(child)), int(child)]
     return found

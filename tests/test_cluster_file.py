@@ -46,15 +46,17 @@ def test_workers_scale_from_none_and_are_spot():
 
 
 def test_what_its_workers_may_become_is_known_before_they_are_there(monkeypatch, tmp_path):
-    """The head reads the launcher's file: no GPU now, and yet a plan for eight. More than a node will have is refused."""
+    """The head reads the launcher's file: no GPU now, and yet a plan for eight. A trial may span nodes; more than there will be is refused."""
     bootstrap = tmp_path / "ray_bootstrap_config.yaml"
     bootstrap.write_text((REPOSITORY / "cluster.yaml").read_text())
     monkeypatch.setattr("search.cluster.BOOTSTRAP", bootstrap)
     plan, grows = plan_on_cluster(OnlyTheHead, Devices(device="cuda", gpus_per_trial=0.5), 200, "10.0.0.5:6379")
     assert grows
     assert (plan.concurrent, plan.gpus_per_trial, plan.cpus_per_trial) == (16, 0.5, 2)
-    with pytest.raises(InputError, match="not even one that the autoscaler may start"):
-        plan_on_cluster(OnlyTheHead, Devices(device="cuda", gpus_per_trial=2), 200, "10.0.0.5:6379")
+    two, _ = plan_on_cluster(OnlyTheHead, Devices(device="cuda", gpus_per_trial=2), 200, "10.0.0.5:6379")
+    assert (two.concurrent, two.explanation.rpartition("; ")[2]) == (4, "each spans several nodes")
+    with pytest.raises(InputError, match="the cluster has 8 GPUs with all that the autoscaler may start"):
+        plan_on_cluster(OnlyTheHead, Devices(device="cuda", gpus_per_trial=9), 200, "10.0.0.5:6379")
     with pytest.raises(
         InputError, match="the cluster has no GPU; if an autoscaler may start nodes, say with --num-gpus"
     ):

@@ -121,6 +121,9 @@ def test_on_gpus(gpus, trials, asked, measured, concurrent, at_once):
         (machine(32, 4), {"gpus_per_trial": 4}, 1, 32),
         (machine(32, 4), {"gpus_per_trial": 2, "concurrent": 1, "cpus_per_trial": 6}, 1, 6),
         (Inventory(((8, 2), (16, 4), (4, 0)), 6), {"gpus_per_trial": 2}, 3, 8),
+        (Inventory(((1, 1), (1, 1)), 2), {"gpus_per_trial": 2}, 1, 2),  # over both nodes
+        (Inventory(((8, 3), (8, 3), (2, 1)), 7), {"gpus_per_trial": 2, "concurrent": 3}, 3, 4),
+        (machine(1, 4), {"gpus_per_trial": 2}, 2, 0.5),
     ],
 )
 def test_several_gpus_for_each_trial(have, asked, concurrent, cpus):
@@ -128,6 +131,25 @@ def test_several_gpus_for_each_trial(have, asked, concurrent, cpus):
     assert (found.device, found.concurrent, found.cpus_per_trial) == ("cuda", concurrent, cpus)
     assert found.gpus_per_trial == found.ranks == asked["gpus_per_trial"]
     assert plan(have, num_gpus=have.num_gpus, **{**asked, "device": "cpu"}).device == "cpu"  # declared ones
+    # Beside the ranks, which hold the GPUs, there is room on any node for the workers of all trials, which hold none.
+    assert found.bundles == [found.per_rank] * (found.ranks * concurrent)
+    assert found.per_rank["GPU"] == 1
+    assert found.per_trial["gpu"] == 0
+    beside = min(node_cpus - gpus * found.per_rank["CPU"] for node_cpus, gpus in have.nodes)
+    assert beside >= concurrent * found.per_trial["cpu"] - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "words"),
+    [
+        (((8, 4), (8, 4)), {"gpus_per_trial": 4}, "2 trials at once, each on 4 of 8 GPUs and 8 CPUs"),
+        (((8, 3), (8, 3)), {"gpus_per_trial": 2}, "3 trials at once, each on 2 of 6 GPUs and 5 CPUs; 1 spans several nodes"),
+        (((8, 1), (8, 1)), {"gpus_per_trial": 2}, "1 trial at once, each on 2 of 2 GPUs and 16 CPUs; each spans several nodes"),
+        (((8, 3), (8, 3)), {"gpus_per_trial": 2, "concurrent": 2}, "2 trials at once, each on 2 of 6 GPUs and 5 CPUs"),
+    ],
+)  # fmt: skip
+def test_a_trial_that_spans_nodes_is_said(nodes, asked, words):
+    assert plan(Inventory(nodes, 0), **asked).explanation == words
 
 
 def test_what_an_earlier_start_measured_is_used_again():
@@ -157,8 +179,8 @@ def test_more_trials_than_cpus_share_them():
     [
         (machine(8, 2), {"gpus_per_trial": 4.0}, "there are 2 GPUs, and there will be no more"),
         (machine(8, 4), {"gpus_per_trial": 1.5}, "above 1 it must be a whole number"),
-        (machine(8, 4), {"gpus_per_trial": 3.0}, "does not divide the 4 GPUs of a node: 1 would stand idle; use 2 or 4"),
-        (Inventory(((8, 2), (8, 2)), 4), {"gpus_per_trial": 4.0}, "a trial lives on one node, and none has more than 2 GPUs"),
+        (machine(8, 4), {"gpus_per_trial": 3.0}, "does not divide the 4 GPUs: 1 would stand idle; use 2 or 4, or say so with --concurrent 1"),
+        (Inventory(((8, 2), (8, 2)), 4), {"gpus_per_trial": 5.0}, "there are 4 GPUs, and there will be no more"),
         (machine(8, 4), {"gpus_per_trial": 2.0, "concurrent": 3}, "4 GPUs, 2 for each trial, hold 2 at once"),
         (machine(8, 4), {"gpus_per_trial": 2.0, "cpus_per_trial": 5}, "beside 2 GPUs there are 4 CPUs"),
         (machine(8, 2), {"gpus_per_trial": 0.3}, r"does not divide a GPU: 3 trials .*use 0.3333 \(3 on a GPU\) or 0.25 \(4\)"),
