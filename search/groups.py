@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Generator, Iterator
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.tasks import RankLost
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from search.devices import Plan
     from search.training.ranks import Rank
 
-CLOSE_SECONDS = 15.0  # for groups that are just being started; others end at once
+CLOSE_SECONDS = 3.0  # groups that are just being started end later, by themselves
 OF_TRAIN = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # 2 s else, until a lost process is noticed
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less; every epoch has its checkpoint
@@ -86,26 +87,27 @@ class Groups:
 
     def recall(self, who: str) -> None:
         """Its borrower is dead. Nothing happens if it had no group."""
-        ray.get(self.office.recall.remote(who))
+        with suppress(RayError):  # while all ends, the office may have ended before
+            ray.get(self.office.recall.remote(who))
 
 
 @contextmanager
 def groups(crew: Crew, count: int) -> Iterator[Groups]:
     """So many groups; being started when this is entered, ended with their processes when it is left."""
-    with tempfile.TemporaryDirectory(prefix="winnow-train-", ignore_cleanup_errors=True) as storage:
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        actor: Any = ray.remote(Office)
-        office = actor.options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here).remote(
-            crew, count, storage
-        )
-        for _ in range(count):
-            office.keep.remote()
-        try:
-            yield Groups(office)
-        finally:
-            with suppress(GetTimeoutError, RayError):
-                ray.get(office.close.remote(), timeout=CLOSE_SECONDS)
-            ray.kill(office)  # and Ray ends what it has started
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(Office)
+    office = actor.options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here).remote(crew, count)
+    for _ in range(count):
+        office.keep.remote()
+    try:
+        yield Groups(office)
+    finally:
+        _leaving.append(office)
+        ray.wait([office.close.remote()], timeout=CLOSE_SECONDS)
+
+
+_leaving: list[Any] = []
+"""Offices that close. Ray would end an actor that nobody knows any more, and Ray Train would leave behind what a group being started holds."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,12 @@ class Office:
     of before reaches it.
     """
 
-    def __init__(self, crew: Crew, count: int, storage: str) -> None:
+    def __init__(self, crew: Crew, count: int) -> None:
         os.environ.update(OF_TRAIN)
         self.crew = crew
-        self.storage = storage  # what Ray Train insists on writing; of no use to anyone
+        self.storage = tempfile.mkdtemp(
+            prefix="winnow-train-"
+        )  # what Ray Train insists on writing; of no use to anyone
         self.threads = ThreadPoolExecutor(count)
         self.closed = False
         self.placements: dict[str, Any] = {}  # of the groups that are there
@@ -160,6 +164,8 @@ class Office:
         others = [task for task in self.keepers if task is not None]
         if others:
             await asyncio.wait(others)
+        shutil.rmtree(self.storage, ignore_errors=True)
+        ray.actor.exit_actor()
 
     # --- for borrowers ----------------------------------------------------------------------------------------------------
 
@@ -241,7 +247,7 @@ def start(crew: Crew, name: str, storage: str, office: Any) -> str:
         # A rank that lost contact has raised RankLost; the ones that did not are those it lost.
         failures = {rank: str(failure) for rank, failure in error.worker_failures.items()}
         dead = sorted(rank for rank, text in failures.items() if RankLost.__name__ not in text) or sorted(failures)
-        return f"of {crew.ranks} ranks, {' and '.join(map(str, dead))} was lost"
+        return f"{' and '.join(f'rank {rank}' for rank in dead)} of {crew.ranks} lost"
     except (TrainingFailedError, RayError) as error:
         return f"its group of ranks ended: {error}"
     return "its group of ranks ended"
@@ -299,7 +305,7 @@ def lead(post: Post, rank: Rank, device: torch.device) -> None:
             for index in range(1, rank.count):
                 post.call("tell", index, packed)
 
-        team, failed = Team(rank, device, tell), None
+        team = Team(rank, device, tell)
         try:
             with closing(order.training(ray.get(order.data), team, **order.arguments)) as values:
                 for value in values:

@@ -5,12 +5,13 @@ The figures of one process up to rounding, exact resume, a rank that is killed.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from search.folder import RunFolder, read_json_lines
 from search.groups import Crew, Groups, groups
 from search.rerunning import rerun
+from search.session import ray_session
 from search.tasks import RankLost
 from search.training.loop import train
 from search.training.pipeline import DeviceData
@@ -39,15 +41,22 @@ PLAIN: dict[str, Any] = {  # neither batch norm nor dropout: then the shared-out
 
 
 @pytest.fixture(scope="module")
-def lent(shared_ray) -> Iterator[dict[int, Groups]]:
+def ray() -> Iterator[Any]:
+    """That of the other tests, if it runs; one whose processes have nothing to import beforehand starts groups sooner."""
+    with ray_session(num_cpus=2, num_gpus=0, warm=False) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def lent(ray) -> Iterator[dict[int, Groups]]:
     """A group of two and one of three ranks; started anew by whom it serves where a test kills them."""
     with groups(Crew(2, "cpu", 1, {"CPU": 0.1}), 1) as two, groups(Crew(3, "cpu", 1, {"CPU": 0.1}), 1) as three:
         yield {2: two, 3: three}
 
 
 @pytest.fixture(scope="module")
-def run(shared_ray, lent):
-    images = shared_ray.put(tiny_data())
+def run(ray, lent):
+    images = ray.put(tiny_data())
 
     def run(config: Config, ranks: int, state: Any = None, **more: Any) -> tuple[Any, ...]:
         """(figures, states after each epoch, final weights)"""
@@ -144,9 +153,9 @@ def test_a_diverged_training_ends_on_all_ranks(run):
     assert run(tiny_config(**PLAIN, epochs=1), 2)[0][0]["epoch"] == 1  # the ranks train on
 
 
-def test_a_training_that_is_dropped_leaves_the_group_to_the_next(run, lent, shared_ray):
+def test_a_training_that_is_dropped_leaves_the_group_to_the_next(ray, lent):
     """As when a trial is stopped: what the dropped one would have said next is nobody's."""
-    data = SharedData(shared_ray.put(tiny_data()), lent[2])
+    data = SharedData(ray.put(tiny_data()), lent[2])
     with closing(train_on(data, "stopped", epochs, config=tiny_config(epochs=50), state=None)) as stopped:
         first, _, _, pid = next(stopped)
     second = list(train_on(data, "next", epochs, config=tiny_config(epochs=2), state=None))
@@ -174,25 +183,30 @@ def test_a_rank_that_runs_out_of_memory_is_no_rank_that_is_lost(run):
     assert told.value.status == "out_of_memory"
 
 
-def test_a_killed_rank_is_a_lost_training_and_the_next_one_has_a_new_group(shared_ray):
-    others = ranks_of(os.getpid())
-    with groups(Crew(2, "cpu", 1, {"CPU": 0.1}), 1) as fresh:
-        data = SharedData(shared_ray.put(tiny_data()), fresh)
-        for index in (1, 0):
-            training = train_on(data, "killed", epochs, config=tiny_config(epochs=500), state=None)
-            rank_0 = next(training)[3]
-            (rank_1,) = ranks_of(os.getpid()) - others - {rank_0}
-            os.kill((rank_0, rank_1)[index], signal.SIGKILL)
-            with pytest.raises(RankLost, match=f"of 2 ranks, {index} was lost"):
-                list(training)
-            _wait_until_gone({rank_0, rank_1})
-        last = list(train_on(data, "next", epochs, config=tiny_config(epochs=1), state=None))
-        assert [said[0]["epoch"] for said in last] == [1]
-    _wait_until_gone(ranks_of(os.getpid()) - others)
+def noted(image_shape: Any, num_classes: int, folder: str) -> torch.nn.Module:
+    """A network that says in which process each rank builds it."""
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else "alone"
+    Path(folder, str(rank)).write_text(str(os.getpid()))
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(math.prod(image_shape), num_classes))
 
 
-def test_who_borrows_again_is_not_kept_waiting_by_its_dead_predecessor(lent, shared_ray):
-    data = SharedData(shared_ray.put(tiny_data()), lent[2])
+def test_a_killed_rank_is_a_lost_training_and_the_next_one_has_a_new_group(ray, lent, tmp_path):
+    data = SharedData(ray.put(tiny_data()), lent[2])
+    model = {"name": "tests.test_training_ranks:noted", "folder": str(tmp_path)}
+    for index in (1, 0):
+        training = train_on(data, "killed", epochs, config=tiny_config(epochs=500, model=model), state=None)
+        next(training)
+        pids = [int((tmp_path / str(rank)).read_text()) for rank in range(2)]
+        os.kill(pids[index], signal.SIGKILL)
+        with pytest.raises(RankLost, match=f"rank {index} .*lost$"):
+            list(training)
+        _wait_until_gone(pids)
+    last = list(train_on(data, "next", epochs, config=tiny_config(epochs=1), state=None))
+    assert [said[0]["epoch"] for said in last] == [1]
+
+
+def test_who_borrows_again_is_not_kept_waiting_by_its_dead_predecessor(ray, lent):
+    data = SharedData(ray.put(tiny_data()), lent[2])
     dead = train_on(data, "trial 5", epochs, config=tiny_config(epochs=500), state=None)
     pid = next(dead)[3]
     again = list(train_on(data, "trial 5", epochs, config=tiny_config(epochs=1), state=None))
@@ -247,7 +261,7 @@ def test_a_search_whose_trials_have_two_ranks_each_and_one_of_them_is_killed(tmp
     assert all(rerun(folder, trial, None, None, None).equal for trial in range(2))
 
 
-def _wait_until_gone(pids: set[int]) -> None:
+def _wait_until_gone(pids: Iterable[int]) -> None:
     deadline = time.monotonic() + 30
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < deadline, pids
