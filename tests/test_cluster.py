@@ -173,6 +173,26 @@ def test_a_search_over_all_nodes_while_one_goes_and_one_comes(desk, nodes):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_trials_with_two_gpus_each_of_one_node_or_of_two(desk, nodes):
+    """Nodes with one, two and one GPU for two trials at once: one trial has the node with two, the other spans the two others."""
+    code, errors = desk.winnow(
+        *("run", "space.yaml", "--device", "cpu", "--gpus-per-trial", "2", "--trials", "4", "--name", "spanning")
+    )
+    assert code == 0, errors
+    _check_results(desk.folder / "runs" / "spanning", num_trials=4)
+    gpus_of = defaultdict(set)  # of each process that trained
+    for note in desk.notes():
+        gpus_of[note["pid"]].update((note["node"], gpu) for gpu in note["gpus"])
+    assert {len(gpus) for gpus in gpus_of.values()} == {1}
+    assert (
+        len(set.union(*gpus_of.values())) == 4
+    )  # every declared GPU; one that was taken twice would have failed a trial
+    node_of = {pid: node for pid, gpus in gpus_of.items() for node, _ in gpus}
+    assert len(set(node_of.values())) == 3
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_workers_write_into_the_storage(desk, nodes, python):
     """A storage that only the fsspec package of the nodes and of this desk knows."""
