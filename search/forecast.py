@@ -1,9 +1,11 @@
 """A sampler that forecasts where every training would end, and spends each worker's time where that pays most.
 
-One Gaussian process over (hyper-parameters, logarithm of the epoch) is fitted to the objective at the rungs of all trials.
+One Gaussian process over (hyper-parameters, logarithm of the epoch) is fitted to the objective at the rungs of all trials, less what
+epochs alone bring: a trial after its first rung is then no worse than one at its end for having been trained less.
 Whenever a worker is free, the config with the highest expected improvement at the last epoch, divided by the cost of the epochs
 that are still to be trained (`search.epoch_cost`), is chosen, be it a paused trial (`resume`) or a new one (`sample_relative`); it
-trains up to its next rung and is paused there. The first trials are random, and promoted as asynchronous successive halving does.
+trains up to its next rung and is paused there. The first trials are random, and promoted as asynchronous successive halving does;
+configs to start from are trained to their end (`search.pausing`).
 After Swersky et al., "Freeze-Thaw Bayesian Optimization" (2014), and Wistuba et al., "Supervising the Multi-Fidelity Race
 of Hyperparameter Configurations" (2022), with a plain product kernel; improvement by cost after Snoek et al. (2012).
 """

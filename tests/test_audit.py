@@ -80,7 +80,7 @@ def test_crashes_lose_no_audit(tmp_path_factory, space, sampler, crashes):
 
 
 def test_the_checkpoint_is_kept_until_the_audit_ends(tmp_path, space):
-    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1)
+    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1, sampler="tpe")
     folder = make_folder(tmp_path, space, settings)
     ledger = Ledger(folder, space, settings, SHAPE)
     good, bad = ledger.ask(), ledger.ask()
@@ -103,7 +103,7 @@ def test_the_checkpoint_is_kept_until_the_audit_ends(tmp_path, space):
 
 
 def test_an_audit_whose_worker_is_lost_goes_on_from_its_checkpoint(tmp_path, space):
-    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1)
+    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1, sampler="tpe")
     folder = make_folder(tmp_path, space, settings)
     ledger = Ledger(folder, space, settings, SHAPE)
     good, bad = ledger.ask(), ledger.ask()
@@ -116,7 +116,7 @@ def test_an_audit_whose_worker_is_lost_goes_on_from_its_checkpoint(tmp_path, spa
 
 
 def test_an_audit_that_fails_is_tried_again_at_the_next_start(tmp_path, space):
-    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1)
+    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1, sampler="tpe")
     folder = make_folder(tmp_path, space, settings)
     ledger = Ledger(folder, space, settings, SHAPE)
     good, bad = ledger.ask(), ledger.ask()
