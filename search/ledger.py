@@ -23,6 +23,7 @@ from search.audit import Audit
 from search.clock import not_before, now
 from search.failures import LOSSES_WITHOUT_PROGRESS, MICRO_BATCHES, Failures
 from search.folder import JsonLines, RunFolder, read_json_lines
+from search.forecast import ForecastSampler
 from search.history import OUTSIDE, History, to_run_further
 from search.pausing import Pausing
 from search.quota import Quota
@@ -203,8 +204,6 @@ class Ledger:
 
     def _resume_paused(self, sampler: BaseSampler, rule: Pausing) -> Assignment | None:
         """The paused trial that the forecast prefers to any other, old or new. With nothing left to start or to finish, all end."""
-        from search.forecast import ForecastSampler  # SciPy, which other samplers do without
-
         if not isinstance(sampler, ForecastSampler) or (self._may_start and self._suggester.given):
             return None
         among = None if self._may_start else rule.worth_finishing(self._paused, self._num_missing)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
+from search.forecast import ForecastSampler
 from search.gp import GpSampler
 from search.points import GridSampler, QmcSampler
 from search.seeds import derive_seed
@@ -50,8 +51,6 @@ def make_sampler(
 
 
 def _forecast(moment: Moment) -> BaseSampler:
-    from search.forecast import ForecastSampler  # SciPy, which the others do without
-
     return ForecastSampler(moment.own_seed, moment.rungs)
 
 

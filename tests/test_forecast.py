@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from typing import Any, Literal
 
 import numpy as np
@@ -16,8 +18,9 @@ from scipy.optimize import check_grad
 
 from search import gaussian
 from search.draft import Draft
+from search.expectation import Forecast
 from search.features import Features
-from search.forecast import NUM_FIRST_TRIALS, Forecast, ForecastSampler
+from search.forecast import NUM_FIRST_TRIALS, ForecastSampler
 from search.gaussian import GaussianProcess, log_expected_improvement
 from search.pausing import Pausing
 
@@ -220,6 +223,13 @@ def test_a_config_to_start_from_is_trained_to_its_end() -> None:
     assert rule.shares_better([1]) == {1: 0.0}  # alone at the second rung
     rule.note_start(2)
     assert not rule.judge(2, 1, math.nan)
+
+
+def test_a_search_begins_without_scipy() -> None:
+    """It takes a third of a second to import, and the first trials are random."""
+    code = "import sys, search.ledger; print('scipy' in sys.modules, 'sklearn' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
 
 
 def test_failed_trials_count_as_the_worst() -> None:
