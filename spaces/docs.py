@@ -47,7 +47,7 @@ Beside these a space may have the sections `search`, `retrain` and `reference` (
 
 | key | meaning |
 |---|---|
-| `start_from` | recipes to try first: a list of names or files, or a mapping `{name: config}` |
+| `start_from` | recipes to try first, which the sampler `forecast` trains to their end: a list of names or files, or a mapping `{name: config}` |
 | `baseline` | the recipe that winners are held against; default: the first of `start_from` |
 """
 _SECTIONS: dict[str, type[BaseModel]] = {
