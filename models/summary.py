@@ -70,10 +70,7 @@ def _blank(model: Model, image_shape: tuple[int, int, int], num_classes: int) ->
     if not isinstance(model, Transfer) or isinstance(model.backbone, TrainedBackbone):
         with _Unfilled():
             return build(model, image_shape, num_classes)
-    try:
-        with torch.device("meta"):
-            return build(model, image_shape, num_classes)
-    except NotImplementedError:  # torchvision's RegNet computes its widths with tensors
+    with _Hollow():
         return build(model, image_shape, num_classes).to("meta")
 
 
@@ -86,6 +83,15 @@ class _Unfilled(TorchFunctionMode):
         if func in RANDOM_FILLS:
             return (*args, *(kwargs or {}).values())[0]
         return func(*args, **(kwargs or {}))
+
+
+class _Hollow(TorchFunctionMode):
+    """Weights on the meta device. Other tensors are real ones until then: torchvision's RegNet computes its widths with them."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return func(*args, **{**(kwargs or {}), "device": "meta"} if func is torch.empty else kwargs or {})
 
 
 def _run(network: nn.Module, images: Tensor, where: str) -> tuple[list[LayerSummary], object, int]:
