@@ -46,7 +46,9 @@ def test_trainings_do_not_disturb_each_other_nor_the_caller() -> None:
 def test_batches_in_pieces_give_the_same_updates(micro_batches: int) -> None:
     """Up to rounding, without batch norm and dropout; 50 is more pieces than a batch has images."""
     config = tiny_config(
-        model={"name": "cnn", "stages": [{"filters": 4}], "head": [8]}, optimizer={"name": "sgd", "lr": 0.1}
+        model={"name": "cnn", "stages": [{"filters": 4}], "head": [8]},
+        optimizer={"name": "sgd", "lr": 0.1},
+        precision="float32",
     )
     *_, whole = train(config, build(config), CPU, 0)
     *_, pieces = train(config, build(config), CPU, 0, micro_batches=micro_batches)
@@ -238,6 +240,18 @@ def test_bfloat16_is_refused_where_it_is_emulated(monkeypatch: pytest.MonkeyPatc
         next(train(config, build(config), CPU, 0))
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
     assert math.isfinite(next(train(config, build(config), CPU, 0)).train_loss)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_bfloat16_where_a_cpu_computes_it_but_not_of_grouped_convolutions(
+    monkeypatch: pytest.MonkeyPatch, groups: int
+) -> None:
+    network = torch.nn.Conv2d(2, 2, 3, groups=groups)
+    for in_hardware in (True, False):
+        monkeypatch.setattr(precision, "has_bfloat16", lambda device, answer=in_hardware: answer)
+        with precision.autocast("auto", CPU, network):
+            computed = network(torch.zeros(1, 2, 3, 3)).dtype
+        assert computed == (torch.bfloat16 if in_hardware and groups == 1 else torch.float32)
 
 
 def test_augmentation_leaves_weights_and_order_as_they_were() -> None:

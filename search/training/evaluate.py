@@ -52,7 +52,7 @@ def predict(
     model.eval()
     outputs: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []
-    with torch.inference_mode(), autocast(config.precision, device):
+    with torch.inference_mode(), autocast(config.precision, device, model):
         for images, truth in data.chunks(part, images_at_once, image_format(model)):
             outputs.extend(model(batch).float() for batch in images.split(images_at_once))
             labels.append(truth)

@@ -222,6 +222,7 @@ class Training:
         if not steps_per_epoch:
             raise InputError("data: a single training image cannot be batch-normalised; use more images")
         step, total_steps = (self.epoch - 1) * steps_per_epoch, config.epochs * steps_per_epoch
+        mixed_precision = autocast(config.precision, self.device, self.model)
         losses, sizes, right = [], [], []
         model.train()
         for images, labels in self.data.train_chunks(batch_size, order, draws, image_format(model)):
@@ -240,7 +241,7 @@ class Training:
                 for part, part_truth in zip(
                     batch.tensor_split(num_pieces), truth.tensor_split(num_pieces), strict=True
                 ):
-                    with autocast(config.precision, self.device):
+                    with mixed_precision:
                         logits = model(part)
                         loss = loss_function(logits.float(), part_truth)
                     # The mean over the ranks is then the mean over the images of the batch.
