@@ -25,7 +25,7 @@ from optuna.trial import TrialState, create_trial
 from search.draft import Draft
 from search.provenance import hardware, versions
 from search.recent import recent
-from search.samplers import make_sampler
+from search.samplers import SAMPLERS, Moment
 from spaces import catalog
 
 SIZES = (500, 1000, 2000, 5000)
@@ -58,7 +58,7 @@ def cost(size: int, repeats: int) -> dict[str, list[float]]:
     taken: dict[str, list[float]] = {"whole": [], "bounded": []}
     for repeat in range(repeats):
         for name in taken:
-            sampler = make_sampler("tpe", repeat, size, [18])
+            sampler = SAMPLERS["tpe"](Moment(repeat, size, [18]))
             started = time.process_time()
             space.suggest(Draft(study if name == "whole" else recent(study, "tpe"), sampler, size))
             taken[name].append(1000 * (time.process_time() - started))
@@ -70,7 +70,7 @@ def made_up_study(size: int) -> optuna.Study:
     study, space = optuna.create_study(direction="maximize"), catalog.load("digits")
     rng = np.random.default_rng(0)
     for number in range(size):
-        draft = Draft(study, make_sampler("random", 0, number, [18]), number)
+        draft = Draft(study, SAMPLERS["random"](Moment(0, number, [18])), number)
         space.suggest(draft)
         value, last = float(rng.random()), int(rng.choice([1, 3, 9, 18], p=[0.66, 0.22, 0.08, 0.04]))
         study.add_trial(
@@ -92,7 +92,7 @@ def best_of_search(seed: int, bound: int | None) -> float:
     optimum = np.random.default_rng([seed, 7]).random(6)
     for number in range(NUM_TRIALS):
         source = study if bound is None else recent(study, "tpe", bound, NUM_BEST)
-        draft = Draft(source, make_sampler("tpe", seed, number, [1]), number)
+        draft = Draft(source, SAMPLERS["tpe"](Moment(seed, number, [1])), number)
         point = [draft.suggest_float(name, 0, 1) for name in domains]
         study.add_trial(
             create_trial(

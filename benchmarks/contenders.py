@@ -22,7 +22,7 @@ from search.asha import Asha, default_grace_epochs, rung_epochs
 from search.draft import Draft
 from search.forecast import ForecastSampler
 from search.pausing import Pausing
-from search.samplers import make_sampler
+from search.samplers import SAMPLERS, Moment
 from search.seeds import derive_seed
 from spaces.space import Space
 
@@ -71,9 +71,7 @@ class Winnow:
         return number, draft.params
 
     def _make_sampler(self, number: int) -> BaseSampler:
-        if self.sampler == "forecast":
-            return ForecastSampler(derive_seed(self.seed, number), RUNGS)
-        return make_sampler(self.sampler, self.seed, number, RUNGS, _NAMES, num_drafts=number)
+        return SAMPLERS[self.sampler](Moment(self.seed, number, RUNGS, _NAMES, num_drafts=number))
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         self.storage.set_trial_intermediate_value(

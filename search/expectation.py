@@ -37,6 +37,7 @@ class Forecast:
         paused: Collection[int],
         sign: float,
         rungs: Sequence[int],
+        weigh_cost: bool,
         rng: np.random.Generator,
     ) -> None:
         self.trials = trials
@@ -55,7 +56,8 @@ class Forecast:
         self._believe_running(inputs, targets, paused)
         self.mean, self.deviation = self._process.predict(self._at_end(self._columns))
         self.best = self.mean.max()
-        self.cost = EpochCost(self._columns, np.array([work_per_image(trial.user_attrs) for trial in trials]))
+        work = [work_per_image(trial.user_attrs) if weigh_cost else math.nan for trial in trials]
+        self.cost = EpochCost(self._columns, np.array(work))
 
     def best_paused(self, paused: Collection[int]) -> tuple[int, float]:
         rows = [i for i, trial in enumerate(self.trials) if trial.number in paused]

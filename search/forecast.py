@@ -2,9 +2,9 @@
 
 One Gaussian process over (hyper-parameters, logarithm of the epoch) is fitted to the objective at the rungs of all trials, less what
 epochs alone bring: a trial after its first rung is then no worse than one at its end for having been trained less.
-Whenever a worker is free, the config with the highest expected improvement at the last epoch, divided by the cost of the epochs
-that are still to be trained (`search.epoch_cost`), is chosen, be it a paused trial (`resume`) or a new one (`sample_relative`); it
-trains up to its next rung and is paused there. The first trials are random, and promoted as asynchronous successive halving does;
+Whenever a worker is free, the config with the highest expected improvement at the last epoch, divided by the epochs that are still to
+be trained, is chosen, be it a paused trial (`resume`) or a new one (`sample_relative`); it trains up to its next rung and is paused
+there. Where the search has a time budget, an epoch counts by what it costs (`search.epoch_cost`). The first trials are random, and promoted as asynchronous successive halving does;
 configs to start from are trained to their end (`search.pausing`).
 After Swersky et al., "Freeze-Thaw Bayesian Optimization" (2014), and Wistuba et al., "Supervising the Multi-Fidelity Race
 of Hyperparameter Configurations" (2022), with a plain product kernel; improvement by cost after Snoek et al. (2012).
@@ -34,14 +34,16 @@ Array = np.ndarray
 
 
 class ForecastSampler(BaseSampler):
-    """`rungs` are the epochs at which trials are compared, the last epoch of a training at the end.
+    """`rungs` are the epochs at which trials are compared, the last epoch of a training at the end; `weigh_cost`: a cheap epoch
+    counts less than a dear one.
 
     A sampler serves one moment: the study must not change in between calls.
     """
 
-    def __init__(self, seed: int, rungs: Sequence[int]) -> None:
+    def __init__(self, seed: int, rungs: Sequence[int], weigh_cost: bool = False) -> None:
         self._rng = np.random.default_rng(seed)
         self._rungs = list(rungs)
+        self._weigh_cost = weigh_cost
         self._paused: frozenset[int] = frozenset()
         self._forecast: Forecast | None = None
         self._best_new: tuple[Array, float] | None = None
@@ -101,7 +103,7 @@ class ForecastSampler(BaseSampler):
         if self._forecast is None or len(self._forecast.trials) != len(trials):
             sign = -1.0 if study.direction == StudyDirection.MINIMIZE else 1.0
             with BLAS.limit(limits=1, user_api="blas"):
-                self._forecast = Forecast(trials, self._paused, sign, self._rungs, self._rng)
+                self._forecast = Forecast(trials, self._paused, sign, self._rungs, self._weigh_cost, self._rng)
         return self._forecast
 
     def _look_for_new(self, forecast: Forecast) -> tuple[Array, float]:

@@ -27,6 +27,8 @@ class Moment:
     space: Space | None = None
     num_drafts: int = 0
     """Points of a sequence or grid that earlier trials used up, rejected ones included."""
+    weigh_cost: bool = False
+    """Whether what an epoch costs matters, since it is time that the search runs out of."""
 
     @property
     def own_seed(self) -> int:
@@ -38,20 +40,8 @@ class Moment:
         return derive_seed(self.seed, 3, 0)
 
 
-def make_sampler(
-    name: str, seed: int, number: int, rungs: Sequence[int], space: Space | None = None, num_drafts: int = 0
-) -> BaseSampler:
-    """The sampler that suggests trial `number`; `rungs` are the epochs at which trials are compared, the last epoch included.
-
-    A fresh one for each trial: what it suggests is then a function of seed, number and the study alone, so that a resumed
-    search goes on as the undisturbed one would have (one sampler seeded once would repeat its first draws instead).
-    `qmc` and `grid` need the space, and walk on from the point `num_drafts`.
-    """
-    return SAMPLERS[name](Moment(seed, number, rungs, space, num_drafts))
-
-
 def _forecast(moment: Moment) -> BaseSampler:
-    return ForecastSampler(moment.own_seed, moment.rungs)
+    return ForecastSampler(moment.own_seed, moment.rungs, moment.weigh_cost)
 
 
 def _tpe(moment: Moment) -> BaseSampler:
@@ -85,3 +75,6 @@ SAMPLERS: dict[str, Callable[[Moment], BaseSampler]] = {
     "qmc": _qmc,
     "grid": _grid,
 }
+"""A fresh one is made for each trial: what it suggests is then a function of seed, number and the study alone, so that a resumed
+search goes on as the undisturbed one would have (one sampler seeded once would repeat its first draws instead). `qmc` and `grid`
+need the space, and walk on from the point `num_drafts`."""

@@ -11,7 +11,7 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from search.draft import Draft
-from search.samplers import make_sampler
+from search.samplers import SAMPLERS, Moment
 from search.settings import Settings
 from spaces.identity import identity
 from spaces.space import Space
@@ -57,7 +57,15 @@ class Suggester:
     def sampler(self, number: int, name: str | None = None) -> BaseSampler:
         """The one that suggests trial `number`."""
         settings = self._settings
-        return make_sampler(name or settings.sampler, settings.seed, number, self._rungs, self._space, self._num_drafts)
+        moment = Moment(
+            seed=settings.seed,
+            number=number,
+            rungs=self._rungs,
+            space=self._space,
+            num_drafts=self._num_drafts,
+            weigh_cost=settings.time_budget_seconds is not None,
+        )
+        return SAMPLERS[name or settings.sampler](moment)
 
     def next(self, study: optuna.Study, sampler: BaseSampler, number: int) -> Suggestion | None:
         """None if neither is left: a given config that has not run, and one that the sampler finds."""

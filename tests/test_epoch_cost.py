@@ -13,6 +13,9 @@ from optuna.trial import TrialState, create_trial
 from search.epoch_cost import CPU, EpochCost, work_per_image
 from search.forecast import NUM_FIRST_TRIALS, ForecastSampler
 from search.pausing import Pausing
+from search.settings import settings_for
+from search.suggest import Suggester
+from spaces import catalog
 
 RUNGS = [3, 9, 27, 50]
 RULE = Pausing(3, 3.0, 50, "maximize")
@@ -73,8 +76,20 @@ def _study(multiply_adds: list[float]) -> optuna.Study:
 def test_of_equals_the_cheaper_one_goes_on(cheap: int) -> None:
     costs = [1e9] * NUM_FIRST_TRIALS
     costs[cheap] = 1e6
-    sampler = ForecastSampler(0, RUNGS)
+    sampler = ForecastSampler(0, RUNGS, weigh_cost=True)
     assert sampler.resume(_study(costs), range(NUM_FIRST_TRIALS), RULE, may_start=False) == cheap
+
+
+@pytest.mark.parametrize("time_budget", ["1h", None])
+def test_cost_is_of_account_in_a_search_with_a_time_budget_only(time_budget: str | None) -> None:
+    space = catalog.load("digits")
+    suggester = Suggester(space, settings_for(space, sampler="forecast", time_budget=time_budget), (1, 8, 8), RUNGS)
+    chosen = set()
+    for costs in ([1e9, 1e6], [1e6, 1e9]):
+        sampler = suggester.sampler(2)
+        assert isinstance(sampler, ForecastSampler)
+        chosen.add(sampler.resume(_study(costs), range(2), RULE, may_start=False))
+    assert len(chosen) == (2 if time_budget else 1)
 
 
 @pytest.mark.parametrize("ascending", [True, False])
@@ -83,7 +98,7 @@ def test_where_nothing_else_speaks_for_it_new_configs_are_cheap_ones(ascending: 
     study = _study(costs if ascending else costs[::-1])
     found = []
     for seed in range(9):
-        sampler = ForecastSampler(seed, RUNGS)
+        sampler = ForecastSampler(seed, RUNGS, weigh_cost=True)
         sampler.resume(study, range(12), RULE)
         found.append(sampler.sample_relative(study, study.trials[0], {})["x"])
     assert np.median(found) < 0.3 if ascending else np.median(found) > 0.7

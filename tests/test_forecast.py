@@ -201,7 +201,7 @@ def test_what_epochs_bring_is_no_merit_of_a_config() -> None:
     rows[0] = ({"x": 0.0, "log": 1e-3}, {3: 0.2, 9: 0.4, 27: 0.5, 50: 0.6})
     study = _study(rows, state=TrialState.RUNNING)
     trials = study.get_trials(deepcopy=False)
-    forecast = Forecast(trials, range(9), 1.0, RUNGS, np.random.default_rng(0))
+    forecast = Forecast(trials, range(9), 1.0, RUNGS, False, np.random.default_rng(0))
     assert forecast._gained(1.0) == pytest.approx([0.0, 0.2, 0.3, 0.4])
     assert forecast.mean[0] < forecast.mean[4] < forecast.mean[8]
     assert ForecastSampler(0, RUNGS).resume(study, range(1, 9), RULE, may_start=False) in (7, 8)
@@ -211,7 +211,7 @@ def test_a_gain_is_that_of_trials_that_have_reached_both_rungs() -> None:
     study = _study([({"x": 0.1 * k}, {3: 0.1 * k, **({9: 0.1 * k + 0.3} if k > 3 else {})}) for k in range(8)])
     trials = study.get_trials(deepcopy=False)
     for sign in (1.0, -1.0):
-        forecast = Forecast(trials, (), sign, RUNGS, np.random.default_rng(0))
+        forecast = Forecast(trials, (), sign, RUNGS, False, np.random.default_rng(0))
         assert forecast._gained(sign) == pytest.approx([0.0, sign * 0.3, sign * 0.3, sign * 0.3])
 
 
