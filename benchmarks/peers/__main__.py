@@ -88,6 +88,8 @@ def run(name: str, seed: int, folder: Path, data: Path, options: argparse.Namesp
             str(folder),
             "--trials",
             "100000",
+            "--time-budget",
+            f"{options.seconds:g}s",
             "--sampler",
             SAMPLERS[name],
             "--seed",
