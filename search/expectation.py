@@ -20,6 +20,7 @@ from search.gaussian import GaussianProcess, best_and_some_others, log_expected_
 
 NUM_ELITES = 5  # trials around which new points are looked for
 LARGEST_POSTERIOR = 300  # observations: what a suggestion costs grows with their square
+MOST_RUNNING = 100  # trials: of more, those that promise most, since what is looked for lies near them
 REFINEMENTS = (0.05, 0.02, 0.01)  # how far points are moved in the last steps of the search for the best new one
 
 BLAS = ThreadpoolController()
@@ -131,6 +132,8 @@ class Forecast:
         if running:
             ends = self._at_end(self._columns[running])
             expected = self._process.predict(ends)[0]
+            promising = np.argsort(-expected, kind="stable")[:MOST_RUNNING]
+            ends, expected = ends[promising], expected[promising]
             self._process.condition(np.concatenate([inputs, ends]), np.concatenate([targets, expected]))
 
     def _at_end(self, columns: Array) -> Array:
