@@ -274,7 +274,7 @@ class Config(Strict):
     weights: Literal["last", "lowest_validation_loss", "highest_validation_accuracy"] = "last"
     """The epoch whose weights are kept and tested."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto`: bfloat16 where the device is fast at it, else float32."""
+    """`auto`: bfloat16 where the device computes it in hardware (a CPU: AVX512-BF16 or AMX, and no grouped convolutions), else float32."""
 
 
 class SearchSettings(Strict):
