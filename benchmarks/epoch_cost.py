@@ -51,7 +51,7 @@ def main() -> None:
 
 def measured(name: str, overrides: tuple[str, ...], device: torch.device, num_configs: int) -> list[dict[str, Any]]:
     space = catalog.load(name, overrides)
-    data = load_data(space, Source(Path()))
+    data = load_data(space, Source(Path("data")))
     rows = []
     for config in sample_configs(space, data, num_configs, seed=1):
         epoch = measure(config, data, device, seconds=0.5)

@@ -134,7 +134,7 @@ class Benchmark:
             "optimizer": {"name": "adam", "lr": 0.001},
         }
         space = Space.from_tree(tree, source="benchmarks.gpu")
-        return space.example(), load_data(space, Source(Path()))
+        return space.example(), load_data(space, Source(Path("data")))
 
     # --- one training ---------------------------------------------------------------------------------------------------
 
@@ -250,7 +250,7 @@ def write_images(path: Path, folder: Path | None, num: int) -> str:
         space = Space.from_tree(
             {**tree, "epochs": 1, "batch_size": 1, "optimizer": {"name": "adam", "lr": 0.1}}, source="x"
         )
-        data = load_data(space, Source(Path()))
+        data = load_data(space, Source(Path("data")))
         train, test = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
     else:
         rng = np.random.default_rng(0)

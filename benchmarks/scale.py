@@ -190,9 +190,9 @@ def study_of(space: Any, settings: Any) -> dict[str, Any]:
     from search.devices import Plan
     from search.operations import Source, _study, describe_data, load_data
 
-    data = describe_data(load_data(space, Source(Path())), space, settings.seed)
+    data = describe_data(load_data(space, Source(Path("data"))), space, settings.seed)
     plan = Plan("cpu", 512, 1.0, 0.0, 1, "simulated")
-    return {**_study(space, settings, data, Source(Path()), plan, None), "name": "scale"}
+    return {**_study(space, settings, data, Source(Path("data")), plan, None), "name": "scale"}
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def prepare(case: str, options: argparse.Namespace) -> tuple[Config, ImageData]:
         "optimizer": {"name": "adam", "lr": 0.001},
     }
     space = Space.from_tree(tree, source="benchmarks.throughput")
-    return space.example(), load_data(space, Source(Path()))
+    return space.example(), load_data(space, Source(Path("data")))
 
 
 def usual(

@@ -61,7 +61,7 @@ def main() -> None:
 def write_npz(path: Path, options: argparse.Namespace) -> None:
     """For the peers: the first 80 % of the rows to train, the rest to validate."""
     space = load_space((f"data.path={options.data}", "data.name=parquet", f"data.limit={rows_read(options)}"))
-    data = load_data(space, Source(Path()))
+    data = load_data(space, Source(Path("data")))
     names = ("train_images", "train_labels", "validation_images", "validation_labels")
     parts = (data.train_images, data.train_labels)
     arrays = [part[: options.rows] for part in parts] + [part[options.rows :] for part in parts]
