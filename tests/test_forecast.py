@@ -18,7 +18,7 @@ from scipy.optimize import check_grad
 
 from search import gaussian
 from search.draft import Draft
-from search.expectation import Forecast
+from search.expectation import MOST_RUNNING, Forecast
 from search.features import Features
 from search.forecast import NUM_FIRST_TRIALS, ForecastSampler
 from search.gaussian import GaussianProcess, log_expected_improvement
@@ -230,6 +230,17 @@ def test_a_search_begins_without_scipy() -> None:
     code = "import sys, search.ledger; print('scipy' in sys.modules, 'sklearn' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_of_many_running_trials_those_that_promise_most_are_believed() -> None:
+    study = _study([({"x": x, "log": 1e-3}, {50: x}) for x in np.linspace(0, 1, 9)])
+    for x in np.linspace(0, 1, MOST_RUNNING + 20):
+        study.add_trial(_trial({"x": float(x), "log": 1e-3}))
+    forecast = Forecast(study.get_trials(deepcopy=False), (), 1.0, RUNGS, False, np.random.default_rng(0))
+    believed = forecast._process.inputs[9:, 0]
+    assert len(believed) == MOST_RUNNING
+    assert believed.min() > 0.1
+    assert believed.max() > 0.95
 
 
 def test_failed_trials_count_as_the_worst() -> None:
