@@ -120,7 +120,7 @@ search_options = _together(
     click.option(
         "--sampler",
         type=click.Choice(["forecast", "tpe", "gp", "random", "qmc", "grid"]),
-        help="Who suggests configs.  [default: the space's, or tpe]",
+        help="Who suggests configs.  [default: the space's, or forecast]",
     ),
     click.option(
         "--grace-epochs", type=click.IntRange(min=1), help="First rung of ASHA.  [default: a sixteenth of the epochs]"

@@ -46,7 +46,7 @@ class Settings:
     trials: int | None
     max_epochs: int
     objective: Objective = "validation_accuracy"
-    sampler: str = "tpe"
+    sampler: str = "forecast"
     grace_epochs: int = 1
     reduction_factor: float = 3.0
     repeats: int = 1

@@ -284,7 +284,7 @@ class SearchSettings(Strict):
     """How many trials run."""
     objective: Literal["validation_accuracy", "validation_loss"] = "validation_accuracy"
     """What trials are judged by, on the validation images."""
-    sampler: Literal["forecast", "tpe", "gp", "random", "qmc", "grid"] = "tpe"
+    sampler: Literal["forecast", "tpe", "gp", "random", "qmc", "grid"] = "forecast"
     """What suggests the configs."""
     grace_epochs: Count | None = None
     """First rung; null: a sixteenth of the epochs, at least 1."""

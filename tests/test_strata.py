@@ -43,6 +43,6 @@ def test_which_rule():
     space = catalog.load("digits")
     assert type(make_rule(settings_for(space, sampler="tpe"))) is Asha
     assert type(make_rule(settings_for(space, sampler="tpe", strata=3))) is Stratified
-    assert type(make_rule(settings_for(space, sampler="forecast"))) is Pausing
+    assert type(make_rule(settings_for(space))) is Pausing
     with pytest.raises(InputError, match="--strata 3: the sampler forecast pauses"):
-        settings_for(space, strata=3, sampler="forecast")
+        settings_for(space, strata=3)

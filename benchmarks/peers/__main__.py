@@ -28,7 +28,7 @@ from search.operations import Source, load_data
 from search.provenance import hardware, versions
 
 MARKS = (0.25, 0.5, 0.75, 1.0)  # of the time
-SAMPLERS = {"winnow": "tpe", "winnow_forecast": "forecast"}
+SAMPLERS = {"winnow": "forecast", "winnow_tpe": "tpe"}
 NAMES = (*SAMPLERS, "ray_tune", "optuna_torch")
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
