@@ -132,6 +132,10 @@ def parallel_coordinates(run: RunData) -> list[Figure]:
 
 def scored_trials(run: RunData) -> list[dict[str, Any]]:
     """Rows of `trials` that have an objective and did not fail."""
+    return run.once("scored_trials", lambda: _scored_trials(run))
+
+
+def _scored_trials(run: RunData) -> list[dict[str, Any]]:
     rows = [row for row in run.rows("trials") if row["in_space"]]
     return [row for row in rows if row["objective"] is not None and row["status"] not in FAILED_STATUSES]
 
@@ -150,8 +154,9 @@ def _paths_by_importance(run: RunData) -> list[str]:
     rows = scored_trials(run)
     table = run.table("importance").to_pylist()
     known = dict.fromkeys(row["path"] for row in table if row["importance"] is not None)
-    others = {row["path"]: sum(trial[row["path"]] is not None for trial in rows) for row in table}
-    paths = [*known, *sorted(others.keys() - known.keys(), key=lambda path: (-others[path], path))]
+    others = {row["path"] for row in table} - known.keys()
+    num_had = {path: sum(row[path] is not None for row in rows) for path in others}
+    paths = [*known, *sorted(others, key=lambda path: (-num_had[path], path))]
     return [path for path in paths if len({row[path] for row in rows}) > 1]
 
 

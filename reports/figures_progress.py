@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -71,11 +70,15 @@ _CAPTIONS = {
 
 def _best_info(run: RunData) -> _BestInfo:
     known = (pc.field("phase") == "search") & pc.field("time").is_valid() & pc.field(run.objective).is_valid()
-    epochs = run.epochs.filter(known).sort_by([("time", "ascending"), ("trial", "ascending")])
+    epochs = run.epochs.select(["phase", "trial", "time", run.objective, "wall_seconds", "gpus", "cpus"]).filter(known)
     if not len(epochs):
         return _BestInfo([], [], "CPU", [], [], [], [])
-    rows = plain.lists(epochs.select(["trial", "time", run.objective, "wall_seconds", "gpus", "cpus"]))
-    start = _start(run, rows["time"][0])
+    epochs = epochs.drop_columns("phase").sort_by([("time", "ascending"), ("trial", "ascending")])
+    moments = (
+        epochs["time"].cast("int64").to_pylist()
+    )  # in microseconds: a date for each would take longer than all the rest
+    start = _start(run, moments[0])
+    rows = plain.lists(epochs.drop_columns("time"))
     device = "GPU" if any(rows["gpus"]) else "CPU"
     held, seconds, values = rows[f"{device.lower()}s"], rows["wall_seconds"], rows[run.objective]
     spent = [] if None in held or None in seconds else [a * b for a, b in zip(held, seconds, strict=True)]
@@ -87,7 +90,7 @@ def _best_info(run: RunData) -> _BestInfo:
     for counts in inside:
         best.append(next(counted) if counts else best[-1] if best else None)
     return _BestInfo(
-        seconds=[(time - start).total_seconds() for time in rows["time"]],
+        seconds=[(moment - start) / 1e6 for moment in moments],
         device_seconds=list(accumulate(spent)),
         device=device,
         values=values,
@@ -97,9 +100,9 @@ def _best_info(run: RunData) -> _BestInfo:
     )
 
 
-def _start(run: RunData, first_epoch_end: datetime) -> datetime:
-    started = [row["started"] for row in run.rows("trials") if row["started"] is not None]
-    return min([*started, first_epoch_end])
+def _start(run: RunData, first_epoch_end: int) -> int:
+    started = pc.min(run.trials["started"]).cast("int64").as_py()
+    return first_epoch_end if started is None else min(started, first_epoch_end)
 
 
 def _scaled(seconds: list[float], prefix: str = "") -> tuple[list[float], str]:

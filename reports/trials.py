@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from operator import itemgetter
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -114,36 +113,19 @@ def _finite_values(trial: Trial) -> dict[int, float]:
     return {epoch: value for epoch, value in trial.intermediate_values.items() if math.isfinite(value)}
 
 
-_PHASES = ("search", "audit", "retrain")
-_EPOCH_ORDER = ("trial", "seed", "epoch")
-_EPOCH_NUMBERS = (*_METRICS, "lr", "wall_seconds", "images_per_second", "cpus", "gpus")
-_EPOCH_OTHERS = ("phase", "trial", "seed", "epoch", "rung", "decision", "node", "device")
-
-
-def epoch_columns(run: RunData) -> dict[str, list[Any]]:
-    """The columns of `epochs`, one entry per finished epoch: search, audit, retrain, then by trial, seed and epoch."""
-    lines = sorted(run.epoch_lines, key=itemgetter(*_EPOCH_ORDER))
-    return _columns(run, sorted(lines, key=lambda line: _PHASES.index(line["phase"])))
-
-
 def epochs_of_trial(run: RunData, number: int) -> list[Row]:
     """The rows of `epochs` of one trial of the search, in order."""
     if run.stored:
         import pyarrow.compute as pc
 
         return plain.rows(run.epochs.filter((pc.field("trial") == number) & (pc.field("phase") == "search")))
-    columns = _columns(run, search_epochs(run).get(number, []))
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return [_epoch_row(run, line) for line in search_epochs(run).get(number, [])]
 
 
-def _columns(run: RunData, lines: Sequence[Row]) -> dict[str, list[Any]]:
-    made: dict[str, list[Any]] = {
-        "run": [run.name] * len(lines),
-        **{key: [line.get(key) for line in lines] for key in _EPOCH_OTHERS},
-        **{key: [finite(line.get(key)) for line in lines] for key in _EPOCH_NUMBERS},
-        "time": [time_of(line.get("time")) for line in lines],
-    }
-    return {column.name: made[column.name] for column in TABLES["epochs"].columns}
+def _epoch_row(run: RunData, line: Row) -> Row:
+    as_kind: dict[str, Callable[[Any], Any]] = {"float": finite, "time": time_of}
+    row = {c.name: as_kind.get(c.kind, lambda value: value)(line.get(c.name)) for c in TABLES["epochs"].columns}
+    return row | {"run": run.name}
 
 
 def rung_rows(run: RunData) -> list[Row]:

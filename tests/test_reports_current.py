@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from reports.schemas import TABLES
 from search.cli import main
 from search.folder import RunFolder
 from search.ledger import Ledger
+from spaces.errors import InputError
 from tests.make_run import make_run
 from tests.test_history import CHANGED, SHAPE, change, searched
 
@@ -50,6 +52,20 @@ def is_current(folder: Path) -> bool:
         assert (current.notes, current.study, current.outside) == (read.notes, read.study, read.outside)
     assert reports.read_tables(folder).trials.equals(read.trials)
     return current is not None
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(run, tmp_path, enabled):
+    before = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        reports.write(run)
+        assert gc.isenabled() == enabled
+        with pytest.raises(InputError):
+            reports.read(tmp_path / "nothing")
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_a_report_stands_for_its_run(run):

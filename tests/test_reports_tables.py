@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,12 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import reports
+from reports import plain
 from reports.docs import DOCS_FILE, markdown
 from reports.parquet import write_tables
 from reports.schemas import KINDS, RUN_VERSION, SCHEMA_VERSION, TABLES, arrow_schema
+from reports.trials import epochs_of_trial
 from spaces.errors import InputError
 from spaces.schema import Config
-from tests.make_run import NUM_TEST, RUNGS, Stage, make_run
+from tests.make_run import NUM_TEST, RUNGS, START, Stage, make_run
 
 STAGES: tuple[Stage, ...] = ("empty", "first_epoch", "searching", "searched", "retrained")
 
@@ -159,6 +164,27 @@ def test_the_schema_holds_at_every_stage(tmp_path: Path, stage: Stage) -> None:
         for column in schema.columns:
             if column.null is None:
                 assert run.table(name).column(column.name).null_count == 0, (name, column.name)
+
+
+def test_the_table_of_epochs_holds_the_rows_of_each_trial(run: reports.RunData) -> None:
+    """Arrow makes the table, Python the rows of one trial: of numbers that are none, of what is missing, of times between two microseconds."""
+    random_number = random.Random(0).random
+    times = [START + 1000 * random_number() if k % 2 else START + k / 256 for k in range(800)]
+    numbers = itertools.cycle([0.1, 1, math.nan, math.inf, -math.inf, None])
+    lines = [
+        {"phase": phase, "trial": trial, "seed": seed, "epoch": epoch, "time": times.pop(), "lr": next(numbers)}
+        | ({} if epoch == 3 else {"node": "a", "rung": epoch, "unknown": 0})
+        for phase, trial, seed, epoch in itertools.product(("retrain", "search"), range(9), (1, 0), range(20, 0, -1))
+    ]
+    lines += [{**line, "phase": "audit", "epoch": line["epoch"] + 20, "time": None} for line in lines[::7]]
+    made = replace(run, epoch_lines=lines, made={})
+    rows = plain.rows(made.epochs)
+    for trial in range(9):
+        of_trial = sorted(epochs_of_trial(made, trial), key=lambda row: row["seed"])
+        assert [row for row in rows if (row["phase"], row["trial"]) == ("search", trial)] == of_trial
+    places = [(("search", "audit", "retrain").index(r["phase"]), r["trial"], r["seed"], r["epoch"]) for r in rows]
+    assert places == sorted(places)
+    assert len(places) == len(lines)
 
 
 def test_torn_last_lines_are_left_out_and_noted(tmp_path: Path) -> None:
