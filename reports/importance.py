@@ -98,10 +98,11 @@ def _input(trials: Sequence[Trial], name: str) -> tuple[Array, Array]:
     domains = [json_to_distribution(text) for text in texts]
     numeric = [domain for domain in domains if isinstance(domain, FloatDistribution | IntDistribution)]
     if len(numeric) < len(domains):
-        choices = [choice for domain in domains for choice in getattr(domain, "choices", ())]
-        options = sorted({repr(value) for value in [*choices, *values]})
+        chosen = [repr(value) for value in values]
+        choices = [repr(choice) for domain in domains for choice in getattr(domain, "choices", ())]
+        options = sorted({*choices, *chosen})
         where = {option: place for place, option in enumerate(options)}
-        return np.eye(len(options))[[where[repr(value)] for value in values]], np.tile([0.0, 1.0], (len(options), 1))
+        return np.eye(len(options))[[where[option] for option in chosen]], np.tile([0.0, 1.0], (len(options), 1))
     half = 0.5 if any(isinstance(domain, IntDistribution) for domain in numeric) else 0.0
     scale = math.log if any(domain.log for domain in numeric) else float
     low, high = scale(min(d.low for d in numeric) - half), scale(max(d.high for d in numeric) + half)
