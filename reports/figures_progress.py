@@ -74,9 +74,8 @@ def _best_info(run: RunData) -> _BestInfo:
     if not len(epochs):
         return _BestInfo([], [], "CPU", [], [], [], [])
     epochs = epochs.drop_columns("phase").sort_by([("time", "ascending"), ("trial", "ascending")])
-    moments = (
-        epochs["time"].cast("int64").to_pylist()
-    )  # in microseconds: a date for each would take longer than all the rest
+    # Microseconds: a date for each would take longer than all the rest.
+    moments = epochs["time"].cast("int64").to_pylist()
     start = _start(run, moments[0])
     rows = plain.lists(epochs.drop_columns("time"))
     device = "GPU" if any(rows["gpus"]) else "CPU"
