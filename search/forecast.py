@@ -4,8 +4,8 @@ One Gaussian process over (hyper-parameters, logarithm of the epoch) is fitted t
 epochs alone bring: a trial after its first rung is then no worse than one at its end for having been trained less.
 Whenever a worker is free, the config with the highest expected improvement at the last epoch, divided by the epochs that are still to
 be trained, is chosen, be it a paused trial (`resume`) or a new one (`sample_relative`); it trains up to its next rung and is paused
-there. Where the search has a time budget, an epoch counts by what it costs (`search.epoch_cost`). The first trials are random, and promoted as asynchronous successive halving does;
-configs to start from are trained to their end (`search.pausing`).
+there. Where the search has a time budget, an epoch counts by what it costs (`search.epoch_cost`). The first trials are random, and
+promoted as asynchronous successive halving does; configs to start from are trained to their end (`search.pausing`).
 After Swersky et al., "Freeze-Thaw Bayesian Optimization" (2014), and Wistuba et al., "Supervising the Multi-Fidelity Race
 of Hyperparameter Configurations" (2022), with a plain product kernel; improvement by cost after Snoek et al. (2012).
 """
@@ -60,7 +60,8 @@ class ForecastSampler(BaseSampler):
         """The paused trial that promises most, None if there is none or a new one promises more.
 
         `paused` are all that are paused, `among` those that may be resumed (default: all). While there is little to forecast
-        from, `rule` says who goes on. Without `may_start` no new one is thought of. Call it before `sample_relative`, which otherwise takes the paused trials for running ones.
+        from, `rule` says who goes on. Without `may_start` no new one is thought of. Call it before `sample_relative`, which otherwise
+        takes the paused trials for running ones.
         """
         self._paused = frozenset(paused)
         candidates = self._paused if among is None else frozenset(among)
