@@ -36,9 +36,9 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 docs: $(READY)
-	$(BIN)/python -m spaces.docs
-	$(BIN)/python -m search.docs
-	$(BIN)/python -m reports.docs
+	$(BIN)/python -m docs.generate.spaces
+	$(BIN)/python -m docs.generate.commands
+	$(BIN)/python -m docs.generate.reports
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --no-annotate --extra dev --extra export pyproject.toml --output-file requirements.lock

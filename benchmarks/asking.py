@@ -1,4 +1,4 @@
-"""What a suggestion costs in a long study, with all of it and with the part that `search.recent` keeps; and whether it suggests as well.
+"""What a suggestion costs in a long study, with all of it and with the part that `search.samplers.history_window` keeps; and whether it suggests as well.
 
     python -m benchmarks.asking [--repeats 5] [--searches 20]
 
@@ -23,11 +23,11 @@ import optuna
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-import search.expectation  # noqa: F401  SciPy's import is not part of what is measured
-from search.draft import Draft
-from search.provenance import hardware, versions
-from search.recent import recent
-from search.samplers import SAMPLERS, Moment
+import search.samplers.forecast_model  # noqa: F401  SciPy's import is not part of what is measured
+from search.samplers.draft import Draft
+from search.samplers.history_window import recent
+from search.samplers.registry import SAMPLERS, Moment
+from search.storage.provenance import hardware, versions
 from spaces import catalog
 
 SIZES = (500, 1000, 2000, 5000)

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from models import build
-from search.training.data import ImageData, split
+from search.data.image_data import ImageData, split
 from search.training.precision import has_bfloat16
 from spaces.schema import Config
 

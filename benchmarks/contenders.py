@@ -18,12 +18,13 @@ from optuna.pruners import HyperbandPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
-from search.asha import Asha, default_grace_epochs, rung_epochs
-from search.draft import Draft
-from search.forecast import ForecastSampler
-from search.pausing import Pausing
-from search.samplers import SAMPLERS, Moment
+from search.samplers.draft import Draft
+from search.samplers.forecast import ForecastSampler
+from search.samplers.registry import SAMPLERS, Moment
+from search.schedulers.asha import Asha
+from search.schedulers.pausing import Pausing
 from search.seeds import derive_seed
+from search.settings import default_grace_epochs, rung_epochs
 from spaces.space import Space
 
 Params = dict[str, Any]
@@ -49,7 +50,7 @@ _NAMES = cast(Space, _Names())
 
 
 class Winnow:
-    """What `search.ledger.Ledger` does with the sampler, the study and ASHA, without its folder."""
+    """What `search.study.ledger.Ledger` does with the sampler, the study and ASHA, without its folder."""
 
     def __init__(
         self, seed: int, sampler: str, reduction_factor: float | None = 3.0, grace_epochs: int | None = None

@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from search.folder import RunFolder, read_json_lines
-from search.provenance import hardware, versions
+from search.storage.provenance import hardware, versions
+from search.storage.run_folder import RunFolder, read_json_lines
 
 NUM_HELP = 7
 

@@ -1,4 +1,4 @@
-"""What an epoch costs beside the multiply-adds of its network: the constants of search/epoch_cost.py.
+"""What an epoch costs beside the multiply-adds of its network: the constants of search/samplers/epoch_cost.py.
 
     python -m benchmarks.epoch_cost [--device cpu] [--configs 36] [--data ../shared/data/cifar10]
 
@@ -20,10 +20,10 @@ import torch
 from scipy.optimize import nnls
 
 from models import summarize
-from search.largest import sample_configs
-from search.operations import Source, load_data
-from search.probe import measure
-from search.provenance import hardware, versions
+from search.data.source import Source, load_data
+from search.resources.largest_config import sample_configs
+from search.storage.provenance import hardware, versions
+from search.training.speed_probe import measure
 from spaces import catalog
 
 RESULTS = Path(__file__).resolve().parent / "results"

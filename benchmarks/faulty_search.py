@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.faulty import BATCH_SIZE, SPACE
 from benchmarks.peers.stock_search import NUM_TRAIN
 from benchmarks.processes import start
-from search.folder import read_json_lines
+from search.storage.run_folder import read_json_lines
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE = 300.0  # seconds, for anything awaited: on a loaded machine a start takes a minute

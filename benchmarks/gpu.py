@@ -9,7 +9,7 @@
    Adam, cudnn.benchmark), and Winnow's. Each is timed from the read images to its last epoch's validation accuracy, after one
    epoch that is not counted.
 2. 1, 2, 4 and 8 trainings at once, each in a process of its own: images per second together, memory of a training, memory of the device.
-   "chosen" is what `--trials-per-gpu auto` makes of such figures (search/packing.py).
+   "chosen" is what `--trials-per-gpu auto` makes of such figures (search/ray_backend/measure_packing.py).
 3. `winnow run cifar10-cnn` with everything left to Winnow, `--trials-per-gpu auto` included.
 
 CIFAR-10 is read from `--data` (Parquet); without it images of the same shape are made up, which train as fast but mean nothing. Prints
@@ -38,12 +38,13 @@ import torch
 
 from benchmarks.by_hand import by_hand, torch_defaults
 from benchmarks.throughput import ours, usual
-from search.operations import Source, load_data
-from search.packing import CONTEXT_MB, LEVELS, Level, choose, memory_of
-from search.probe import measure
-from search.provenance import available_cpus, hardware, versions
-from search.training.data import ImageData
-from search.worker import device_name
+from search.data.image_data import ImageData
+from search.data.source import Source, load_data
+from search.ray_backend.measure_packing import memory_of
+from search.ray_backend.worker import device_name
+from search.resources.packing import CONTEXT_MB, LEVELS, Level, choose
+from search.storage.provenance import available_cpus, hardware, versions
+from search.training.speed_probe import measure
 from spaces.schema import Config
 from spaces.space import Space
 

@@ -26,8 +26,8 @@ from typing import Any
 
 from benchmarks.faulty import BATCH_SIZE, SPACE
 from benchmarks.peers.stock_search import NUM_TRAIN
-from search.folder import read_json_lines
-from search.provenance import hardware, versions
+from search.storage.provenance import hardware, versions
+from search.storage.run_folder import read_json_lines
 
 HERE = Path(__file__).resolve().parent
 BATCHES_PER_EPOCH = math.ceil(NUM_TRAIN / BATCH_SIZE)

@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from search.folder import read_json_lines
-from search.provenance import hardware, versions
+from search.storage.provenance import hardware, versions
+from search.storage.run_folder import read_json_lines
 
 RESULTS = Path(__file__).resolve().parent / "results" / "plan.json"
 

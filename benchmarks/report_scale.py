@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from search.provenance import hardware, versions
+from search.storage.provenance import hardware, versions
 from tests import make_run
 
 

@@ -22,14 +22,14 @@ from typing import Any
 
 import torch
 
-from search.folder import JsonLines, create, read_json_lines
-from search.ledger import Ledger
-from search.operations import Source, load_data
-from search.provenance import hardware, versions
+from search.data.image_data import ImageData
+from search.data.source import Source, load_data
+from search.ray_backend.worker import Job, trial_reports
 from search.settings import settings_for
-from search.study import Assignment
-from search.training.data import ImageData
-from search.worker import Job, trial_reports
+from search.storage.provenance import hardware, versions
+from search.storage.run_folder import JsonLines, create, read_json_lines
+from search.study.ledger import Ledger
+from search.study.trials import Assignment
 from spaces import catalog
 from spaces.space import Space
 

@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from search.provenance import hardware, versions
+from search.storage.provenance import hardware, versions
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT_SECONDS = 300

@@ -24,14 +24,14 @@ from statistics import mean, median, stdev
 import torch
 
 from models import summarize
-from search.asha import Asha
-from search.folder import JsonLines, read_json_lines
-from search.largest import sample_configs
-from search.operations import Source, load_data
-from search.provenance import hardware, versions
-from search.strata import Stratified
+from search.data.source import Source, load_data
+from search.resources.largest_config import sample_configs
+from search.schedulers.asha import Asha
+from search.schedulers.stratified import Stratified
+from search.storage.provenance import hardware, versions
+from search.storage.run_folder import JsonLines, read_json_lines
+from search.training.device_data import DeviceData
 from search.training.loop import train
-from search.training.pipeline import DeviceData
 from spaces import catalog
 
 CURVES = Path("benchmarks/results/stratified.jsonl")

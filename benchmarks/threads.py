@@ -2,7 +2,7 @@
 
     python -m benchmarks.threads [--space digits] [--set ...] [--repeats 3]
 
-Measures with what `--concurrent auto` measures with (search/packing.py), several times, and writes benchmarks/results/threads.md
+Measures with what `--concurrent auto` measures with (search/ray_backend/measure_packing.py), several times, and writes benchmarks/results/threads.md
 and the raw figures beside it. Run it on an idle machine: the load is written down.
 """
 
@@ -14,10 +14,10 @@ import os
 from pathlib import Path
 from statistics import median
 
-from search.operations import Source, load_data
-from search.packing import measure_packing
-from search.provenance import available_cpus, hardware, versions
-from search.session import ray_session
+from search.data.source import Source, load_data
+from search.ray_backend.measure_packing import measure_packing
+from search.ray_backend.session import ray_session
+from search.storage.provenance import available_cpus, hardware, versions
 from spaces import catalog
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -25,12 +25,12 @@ import numpy as np
 import torch
 
 from benchmarks.peers import common
-from search.operations import Source, load_data
-from search.provenance import hardware, versions
+from search.data.image_data import ImageData, split
+from search.data.source import Source, load_data
+from search.storage.provenance import hardware, versions
 from search.training.checkpoint import save
-from search.training.data import ImageData, split
+from search.training.device_data import DeviceData
 from search.training.loop import train
-from search.training.pipeline import DeviceData
 from spaces import catalog
 from spaces.schema import Config
 from spaces.space import Space

@@ -11,10 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from search.api import SearchFailed, extend, load_space, report, resume, retrain, run, search
-    from search.devices import Devices
-    from search.runs import Run, load_run
-    from search.uses import (
+    from search.api.run import Run, load_run
+    from search.api.searching import SearchFailed, extend, load_space, report, resume, retrain, run, search
+    from search.api.using import (
         Comparison,
         bench_recipes,
         compare,
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
         spaces,
         train,
     )
-    from search.winner import Winner, load_winner
+    from search.resources.plan import Devices
+    from search.winners.winner import Winner, load_winner
 
 __all__ = [
     "Comparison",
@@ -58,10 +58,10 @@ __all__ = [
 
 # No module of this package may bear the name of a function: its import would take the function's place.
 _NAMES = {
-    "search.api": ("SearchFailed", "extend", "load_space", "report", "resume", "retrain", "run", "search"),
-    "search.runs": ("Run", "load_run"),
-    "search.devices": ("Devices",),
-    "search.uses": (
+    "search.api.searching": ("SearchFailed", "extend", "load_space", "report", "resume", "retrain", "run", "search"),
+    "search.api.run": ("Run", "load_run"),
+    "search.resources.plan": ("Devices",),
+    "search.api.using": (
         "Comparison",
         "bench_recipes",
         "compare",
@@ -74,7 +74,7 @@ _NAMES = {
         "spaces",
         "train",
     ),
-    "search.winner": ("Winner", "load_winner"),
+    "search.winners.winner": ("Winner", "load_winner"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -6,11 +6,11 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from search.asha import Direction, default_grace_epochs, rung_epochs
 from spaces.errors import InputError
 from spaces.grid import check_grid
 from spaces.space import Space
 
+Direction = Literal["maximize", "minimize"]
 Objective = Literal["validation_accuracy", "validation_loss"]
 SETTINGS = (
     "trials",
@@ -139,3 +139,19 @@ def parse_duration(text: str | float | None) -> float | None:
     if seconds <= 0:
         raise InputError(f"time budget: must be above 0, but got {text!r}")
     return seconds
+
+
+def rung_epochs(grace_epochs: int, reduction_factor: float, max_epochs: int) -> list[int]:
+    """The epochs at which trials are compared, all below `max_epochs`."""
+    rungs: list[int] = []
+    level = float(grace_epochs)
+    while round(level) < max_epochs:
+        if not rungs or round(level) > rungs[-1]:
+            rungs.append(round(level))
+        level *= reduction_factor
+    return rungs
+
+
+def default_grace_epochs(max_epochs: int) -> int:
+    """A sixteenth of the training: at Ray's default of 1 epoch, TPE with ASHA was worse than random search (DESIGN, section 4)."""
+    return max(1, max_epochs // 16)

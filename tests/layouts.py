@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from search.training.data import ImageData, load
+from search.data.image_data import ImageData, load
 from spaces.schema import Data
 
 NAMES = ["cat", "dog", "owl"]

@@ -14,10 +14,10 @@ import ray
 
 import reports
 import search
-from search.api import RunOptions, SearchOptions
-from search.as_command import as_command
-from search.cli import cli
-from search.devices import Devices
+from search.api.command_line import as_command
+from search.api.searching import RunOptions, SearchOptions
+from search.cli.main import cli
+from search.resources.plan import Devices
 from search.settings import settings_for
 from spaces.errors import InputError
 from tests.make_run import make_run

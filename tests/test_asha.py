@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.asha import Asha, default_grace_epochs, rung_epochs
+from search.schedulers.asha import Asha
+from search.settings import default_grace_epochs, rung_epochs
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from reports.recipes import COLUMNS, as_markdown, recipe_rows
-from search.bench import choose
-from search.cli import cli
-from search.session import ray_kept
+from reports.tables.reference import COLUMNS, as_markdown, recipe_rows
+from search.cli.main import cli
+from search.operations.reproduction import choose
+from search.ray_backend.session import ray_kept
 from spaces import catalog
 from spaces.errors import InputError
 from tests.cifar import write_some

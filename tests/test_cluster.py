@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from search.folder import read_json_lines
-from search.provenance import versions
+from search.storage.provenance import versions
+from search.storage.run_folder import read_json_lines
 from tests.conftest import REPOSITORY
 from tests.nodes import ENVIRONMENT, Nodes, bare_python, free_port
 from tests.test_storage import install_shelf
@@ -47,7 +47,7 @@ def note(ray):
     for gpu in ray.get_gpu_ids() if not held else ():
         held.append(open(f"{folder}/{node}-{gpu}.lock", "w"))
         fcntl.flock(held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
-    from search.training.data import ImageData
+    from search.data.image_data import ImageData
     (data,) = [found for found in gc.get_objects() if isinstance(found, ImageData)]
     address = data.train_images.ctypes.data
     for line in open("/proc/self/maps"):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from search.folder import read_json_lines
+from search.storage.run_folder import read_json_lines
 from tests.conftest import REPOSITORY
 from tests.doc_blocks import Reader, blocks
 from tests.network import Network

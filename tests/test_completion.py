@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from search.cli import main
+from search.cli.main import main
 from tests.conftest import REPOSITORY
 from tests.doc_blocks import blocks
 

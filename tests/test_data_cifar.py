@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.training.data import load, split
+from search.data.image_data import load, split
+from search.training.device_data import PUBLISHED_STATISTICS, DeviceData
 from search.training.loop import train
-from search.training.pipeline import PUBLISHED_STATISTICS, DeviceData
 from spaces.schema import Data
 from tests.conftest import cifar_dir
 from tests.tiny import CPU, tiny_config

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.training import encoded
-from search.training.data import load
-from search.training.decode import Encoded
+from search.data import decoded_parts as encoded
+from search.data.decode import Encoded
+from search.data.image_data import load
 from spaces.errors import InputError
 from spaces.schema import Data
 from tests.layouts import parquet_set, pictures, read

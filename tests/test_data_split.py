@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.training.data import hold_out, split
+from search.data.image_data import hold_out, split
 from spaces.errors import InputError
 from tests.tiny import tiny_data
 

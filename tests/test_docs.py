@@ -8,10 +8,10 @@ import shlex
 import click
 import pytest
 
-import spaces.docs
-from reports import docs as reports_docs
-from search import docs as search_docs
-from search.cli import cli
+import docs.generate.spaces
+from docs.generate import commands as search_docs
+from docs.generate import reports as reports_docs
+from search.cli.main import cli
 from spaces import catalog, schema
 from spaces.json_schema import described, section
 from tests.conftest import REPOSITORY
@@ -122,7 +122,7 @@ def _anchor(heading: str) -> str:
     ("page", "made"),
     [
         ("docs/reports.md", reports_docs.markdown),
-        ("docs/reference/spaces.md", spaces.docs.markdown),
+        ("docs/reference/spaces.md", docs.generate.spaces.markdown),
         ("docs/reference/commands.md", search_docs.commands_markdown),
         ("docs/reference/python.md", search_docs.python_markdown),
     ],

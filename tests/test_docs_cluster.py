@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from search.folder import read_json_lines
+from search.storage.run_folder import read_json_lines
 from tests.doc_blocks import Reader, blocks, command_of, index_is_reached
 from tests.nodes import ENVIRONMENT, STORE_BYTES, end_with_children, free_port
 from tests.served_cifar import Served, served_cifar
@@ -39,7 +39,7 @@ import shlex, sys
 import click, yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli as ray
-from search.cli import cli as winnow
+from search.cli.main import cli as winnow
 
 def parse(group, words):
     return group.commands[words[0]].make_context(words[0], words[1:]).params

@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 import reports
-from reports.parquet import write_tables
+from reports.tables.parquet import write_tables
 from tests.conftest import REPOSITORY
 from tests.doc_blocks import Block, Reader, blocks, index_is_reached
 from tests.make_run import make_run

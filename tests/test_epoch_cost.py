@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from search.epoch_cost import CPU, EpochCost, work_per_image
-from search.forecast import NUM_FIRST_TRIALS, ForecastSampler
-from search.pausing import Pausing
+from search.samplers.epoch_cost import CPU, EpochCost, work_per_image
+from search.samplers.forecast import NUM_FIRST_TRIALS, ForecastSampler
+from search.samplers.suggester import Suggester
+from search.schedulers.pausing import Pausing
 from search.settings import settings_for
-from search.suggest import Suggester
 from spaces import catalog
 
 RUNGS = [3, 9, 27, 50]

@@ -16,11 +16,11 @@ from PIL import Image
 
 import search
 from models import MODELS, build
-from search.cli import main
-from search.exporting import _write_programs, export
-from search.folder import open_run, read_json_lines
+from search.cli.main import main
+from search.storage.run_folder import open_run, read_json_lines
 from search.training.checkpoint import save
-from search.winner import Pixels, Winner, load_export
+from search.winners.exporting import _write_programs, export
+from search.winners.winner import Pixels, Winner, load_export
 from spaces import catalog
 from spaces.errors import InputError
 from spaces.schema import Config

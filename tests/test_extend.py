@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import reports
-from search.cli import main
+from search.cli.main import main
 from tests.test_search import QUICK, lines_of, study_of
 
 FIGURES = ("trial", "epoch", "seed", "train_loss", "validation_loss", "validation_accuracy", "rung", "decision")

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from reports.failures import CLASSES, class_rows
-from reports.trials import FAILED_STATUSES
-from search import clock
-from search.ledger import Ledger
+from reports.tables.trials import FAILED_STATUSES
+from reports.text.failure_classes import CLASSES, class_rows
+from search.ray_backend.worker import Job, trial_reports
 from search.settings import settings_for
-from search.study import ENDED_STATES, Assignment
-from search.worker import CANNOT_WRITE, Job, trial_reports
+from search.storage import clock
+from search.study.ledger import Ledger
+from search.study.trials import ENDED_STATES, Assignment
+from search.training.errors import CANNOT_WRITE
 from spaces import catalog
 from tests.test_ledger import SHAPE, make_folder, outcome, run_to_the_end
 from tests.tiny import tiny_config, tiny_data
@@ -100,7 +101,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
     run_to_the_end(ledger)
     assert outcome(jumpy) == outcome(steady)
     import reports
-    from search.folder import read_json_lines
+    from search.storage.run_folder import read_json_lines
 
     times = [line["time"] for line in read_json_lines(jumpy.epochs)]
     assert times == sorted(times)
@@ -145,7 +146,7 @@ def test_a_run_folder_stays_small(tmp_path):
 def test_alone_on_the_gpu_in_the_second_try():
     import json
 
-    from search.tuner import Resources
+    from search.ray_backend.tune import Resources
 
     first = Assignment(0, 1, {})
     second = replace(first, micro_batches=4)

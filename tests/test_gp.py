@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from search.ledger import Ledger
 from search.settings import settings_for
+from search.study.ledger import Ledger
 from spaces.space import Space
 from tests.test_ledger import SHAPE, make_folder, outcome, report, study_of
 

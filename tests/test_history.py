@@ -9,13 +9,14 @@ import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 import reports
-from reports import figures_progress, figures_search
-from reports.audit import audit_rows
-from search.extension import Wishes, amend
-from search.folder import RunFolder
-from search.history import OUTSIDE, History
-from search.ledger import Ledger
+from reports.figures import learning_curves as figures_search
+from reports.figures import progress as figures_progress
+from reports.tables.audit import audit_rows
 from search.settings import settings_for
+from search.storage.run_folder import RunFolder
+from search.study.amendments import Wishes, amend
+from search.study.ledger import Ledger
+from search.study.space_changes import OUTSIDE, History
 from spaces.space import Space
 from tests.test_ledger import make_folder, report, run_to_the_end, study_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from search.cli import cli
+from search.cli.main import cli
 from spaces.errors import InputError
 from tests.cifar import write_tree
 

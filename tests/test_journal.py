@@ -18,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from reports.journal import STUDY_NAME, State, Trial, read_trials
+from reports.reading.journal import STUDY_NAME, State, Trial, read_trials
 from tests.make_run import make_run
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

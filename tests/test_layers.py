@@ -43,7 +43,7 @@ def imported_by(file) -> set[str]:
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["spaces"], ["spaces", "digits"]], ids=" ".join)
 def test_quick_commands_import_nothing_heavy(arguments):
     code = (
-        "import sys\nfrom search.cli import main\n"
+        "import sys\nfrom search.cli.main import main\n"
         f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    code = end.code\n"
         "heavy = {'torch', 'torchvision', 'ray', 'optuna', 'pandas', 'plotly'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else code)"

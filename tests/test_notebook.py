@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.text import Text
 
-from search.notebook import as_html
+from search.views.notebook import as_html
 from tests.conftest import REPOSITORY
 from tests.test_api import TINY
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from search.largest import largest_config
-from search.operations import Source, load_data
-from search.packing import USABLE, measure_packing
-from search.probe import measure
-from search.session import ray_session
+from search.data.source import Source, load_data
+from search.ray_backend.measure_packing import measure_packing
+from search.ray_backend.session import ray_session
+from search.resources.largest_config import largest_config
+from search.resources.packing import USABLE
+from search.training.speed_probe import measure
 from spaces import catalog
 from tests.conftest import REPOSITORY
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
-from search.folder import create
-from search.ledger import Ledger
 from search.settings import settings_for
+from search.storage.run_folder import create
+from search.study.ledger import Ledger
 from spaces import catalog
 from spaces.errors import SpaceError
 from spaces.grid import check_grid, point

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 import reports
-from reports.parquet import write_tables
-from reports.several import _mixed, _with_text
+from reports.reading.many_runs import _mixed, _with_text
+from reports.tables.parquet import write_tables
 from spaces.errors import InputError
 from tests.conftest import REPOSITORY
 from tests.make_run import make_run

@@ -13,10 +13,10 @@ from torch import nn
 
 import models
 from models import summarize
-from search.training.data import load
+from search.data.image_data import load
+from search.training.device_data import DeviceData
 from search.training.loop import train
 from search.training.losses import build_loss
-from search.training.pipeline import DeviceData
 from spaces import catalog
 from spaces.schema import Config, Reference, Transfer
 from spaces.space import Space

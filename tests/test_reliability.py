@@ -83,13 +83,13 @@ SHARED_GPU = """
 from pathlib import Path
 
 from benchmarks.faulty import SPACE
-from search.folder import create
-from search.ledger import Ledger
-from search.operations import Source, load_data
-from search.session import ray_session
+from search.storage.run_folder import create
+from search.study.ledger import Ledger
+from search.data.source import Source, load_data
+from search.ray_backend.session import ray_session
 from search.settings import settings_for
-from search.tuner import Resources, run_search
-from search.worker import Job, SharedData
+from search.ray_backend.tune import Resources, run_search
+from search.ray_backend.worker import Job, SharedData
 from spaces import catalog
 
 Path("space.yaml").write_text(SPACE)

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import reports
-from reports.audit import audit_rows, audit_sentence
-from reports.run import RunData
-from search.ledger import Ledger
+from reports.reading.run import RunData
+from reports.tables.audit import audit_rows, audit_sentence
 from search.settings import settings_for
+from search.study.ledger import Ledger
 from spaces import catalog
 from tests.make_run import make_run
 from tests.test_ledger import SHAPE, make_folder, report

@@ -13,19 +13,17 @@ import numpy as np
 import pytest
 
 import reports
-from reports import (
-    figures_cost,
-    figures_parameters,
-    figures_progress,
-    figures_search,
-    figures_winners,
-    gallery,
-    summary,
-)
-from reports.figures import DARK_PAGE, LIGHT_PAGE, STATUS_COLORS, STATUS_SYMBOLS
-from reports.page import page
-from reports.sections import sections_of
-from reports.trials import STATUSES
+from reports.figures import cost as figures_cost
+from reports.figures import learning_curves as figures_search
+from reports.figures import parameters as figures_parameters
+from reports.figures import progress as figures_progress
+from reports.figures import winners as figures_winners
+from reports.figures.style import DARK_PAGE, LIGHT_PAGE, STATUS_COLORS, STATUS_SYMBOLS
+from reports.html import gallery
+from reports.html.page import page
+from reports.html.sections import sections_of
+from reports.tables.trials import STATUSES
+from reports.text import summary
 from tests.make_run import NUM_TEST, RUNGS, Stage, make_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)

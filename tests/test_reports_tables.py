@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import reports
-from reports import plain
-from reports.docs import DOCS_FILE, markdown
-from reports.parquet import write_tables
+from docs.generate.reports import DOCS_FILE, markdown
+from reports import rows as plain
 from reports.schemas import KINDS, RUN_VERSION, SCHEMA_VERSION, TABLES, arrow_schema
-from reports.trials import epochs_of_trial
+from reports.tables.parquet import write_tables
+from reports.tables.trials import epochs_of_trial
 from spaces.errors import InputError
 from spaces.schema import Config
 from tests.make_run import NUM_TEST, RUNGS, START, Stage, make_run
@@ -250,7 +250,7 @@ def test_an_unknown_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_docs_are_made_from_the_schemas() -> None:
-    assert DOCS_FILE.read_text(encoding="utf-8") == markdown(), "run: python -m reports.docs"
+    assert DOCS_FILE.read_text(encoding="utf-8") == markdown(), "run: python -m docs.generate.reports"
 
 
 def test_examples_of_the_docs_run(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ import torch
 import yaml
 
 import reports
-from reports.figures_training import MAX_BATCHES_DRAWN, batch_losses, curves
-from reports.training import best_epochs, best_epochs_text, outcome, read_training
-from search.cli import cli
+from reports.figures.training import MAX_BATCHES_DRAWN, batch_losses, curves
+from reports.html.training_page import best_epochs, best_epochs_text, outcome, read_training
+from search.cli.main import cli
 from search.training.checkpoint import load
 from spaces.errors import InputError
 

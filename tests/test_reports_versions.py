@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import reports
-from reports.parquet import write_tables
+from reports.reading.stored import ADDED, read_table
 from reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
-from reports.stored import ADDED, read_table
+from reports.tables.parquet import write_tables
 from spaces.errors import InputError
 from tests.conftest import REPOSITORY
 from tests.make_run import make_run
@@ -51,7 +51,7 @@ def test_version_1_is_read_with_the_columns_of_today(name):
     assert written.schema.metadata[b"winnow.schema_version"] == b"1"
     table = reports.read(VERSION_1).table(name)
     own = [column.name for column in TABLES[name].columns]
-    assert table.column_names[: len(own)] == own, "a new column needs its line in reports/stored.py, ADDED"
+    assert table.column_names[: len(own)] == own, "a new column needs its line in reports/reading/stored.py, ADDED"
     assert table.schema.field(own[-1]).type == arrow_schema(name, {}, {}).field(own[-1]).type
     assert table.select(written.column_names).to_pylist() == written.to_pylist()
     added = {column: value for columns in ADDED.values() for column, value in columns.get(name, {}).items()}

@@ -19,10 +19,12 @@ from rich.console import Console
 from scipy import stats
 
 import reports
-from reports import importance, summary, words
-from reports.journal import State, Trial
+from reports.reading.journal import State, Trial
 from reports.schemas import TABLES
-from reports.winners import difference_interval, mean_interval, t_975
+from reports.tables import importance
+from reports.tables.retraining import difference_interval, mean_interval, t_975
+from reports.text import summary
+from reports.text import wording as words
 from tests.make_run import make_run
 
 accuracies = st.lists(st.floats(0.5, 1.0), min_size=2, max_size=8).filter(

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 import reports
-from reports.winner import training_command
-from search.cli import cli, main
-from search.recipe import Training, fit_and_test
-from search.retraining import Candidate, retrain_one
+from reports.text.winner_recipe import training_command
+from search.cli.main import cli, main
+from search.operations.training import Training, fit_and_test
+from search.ray_backend.worker import Job
 from search.training.checkpoint import load
-from search.worker import Job
+from search.winners.retraining import Candidate, retrain_one
 from tests.conftest import REPOSITORY
 from tests.make_run import make_run
 from tests.test_api import TINY

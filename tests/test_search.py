@@ -22,11 +22,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from benchmarks.processes import seconds_until_gone, workers
-from search import session
-from search.cli import main
-from search.folder import read_json_lines
-from search.session import put_once
-from search.tuner import LedgerScheduler
+from search.cli.main import main
+from search.ray_backend import session
+from search.ray_backend.session import put_once
+from search.ray_backend.tune import LedgerScheduler
+from search.storage.run_folder import read_json_lines
 from tests.conftest import REPOSITORY
 
 QUICK = """
@@ -317,7 +317,7 @@ def test_what_a_worker_died_of_is_told(shared_ray, space, monkeypatch, capsys):
     def broken(config, data, job):
         raise ModuleNotFoundError("No module named 'mine'")
 
-    monkeypatch.setattr("search.tuner.run_trial", broken)
+    monkeypatch.setattr("search.ray_backend.tune.run_trial", broken)
     assert winnow("search", "quick.yaml", "--trials", "1", "--name", "r") == 0
     said = "".join(capsys.readouterr())
     assert "its worker was lost (ModuleNotFoundError: No module named 'mine'); it goes on" in said

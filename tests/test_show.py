@@ -13,17 +13,19 @@ from filelock import FileLock
 from rich.console import Console
 
 import reports
-from reports import compare, conditions, words
-from reports.winners import accuracy_difference, accuracy_interval
-from search.asha import Asha
-from search.cli import main
-from search.folder import RunFolder
-from search.follow import follow, in_use
-from search.live import LiveView, usage_line
-from search.progress import JsonView, PlainView, View, make_view
+from reports.tables import filters as conditions
+from reports.tables.retraining import accuracy_difference, accuracy_interval
+from reports.text import compare
+from reports.text import wording as words
+from search.cli.main import main
+from search.schedulers.asha import Asha
 from search.settings import Settings
-from search.study import Event
-from search.usage import GpuUse, Use, cpu_times, gpus, memory_mb
+from search.storage.run_folder import RunFolder
+from search.study.trials import Event
+from search.views.follow import follow, in_use
+from search.views.live import LiveView, usage_line
+from search.views.plain import JsonView, PlainView, View, make_view
+from search.views.system_usage import GpuUse, Use, cpu_times, gpus, memory_mb
 from spaces.errors import InputError
 from tests.make_run import make_run
 

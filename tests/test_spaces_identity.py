@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from search.training.device_data import DeviceData
 from search.training.loop import train
-from search.training.pipeline import DeviceData
 from spaces.identity import identity, normal_form
 from spaces.schema import Config
 from tests.tiny import CPU, figures, tiny_data

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from search import storage
+from search.storage import remote as storage
 from search.training.checkpoint import CorruptCheckpoint, load, save
 from spaces.errors import InputError
 from tests.conftest import REPOSITORY

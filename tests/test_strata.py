@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from search.asha import Asha
-from search.pausing import Pausing
-from search.rules import make_rule
+from search.schedulers.asha import Asha
+from search.schedulers.pausing import Pausing
+from search.schedulers.registry import make_rule
+from search.schedulers.stratified import MIN_STRATUM, Stratified
 from search.settings import settings_for
-from search.strata import MIN_STRATUM, Stratified
 from spaces import catalog
 from spaces.errors import InputError
 

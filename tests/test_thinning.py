@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import reports
-from reports import figures_parameters, importance
-from reports.thinning import best_positions, drawn, note
+from reports.figures import parameters as figures_parameters
+from reports.subsample import best_positions, drawn, note
+from reports.tables import importance
 from tests.make_run import make_run
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import reports
-from search import trackers
-from search.cli import main
-from search.folder import JsonLines, RunFolder, create
-from search.ledger import Ledger
+from search.cli.main import main
 from search.settings import Settings, settings_for
-from search.study import Event
+from search.storage.run_folder import JsonLines, RunFolder, create
+from search.study.ledger import Ledger
+from search.study.trials import Event
+from search.trackers import following as trackers
 from spaces import catalog
 from spaces.errors import InputError
 from spaces.space import Space

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from search.training.device_data import DeviceData
 from search.training.loop import train
-from search.training.pipeline import DeviceData
 from tests.tiny import figures, same_tensors, tiny_config, tiny_data
 
 pytestmark = [

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from search.training import precision
+from search.training.device_data import DeviceData
 from search.training.evaluate import evaluate
 from search.training.loop import train
-from search.training.pipeline import DeviceData
 from spaces.errors import InputError
 from spaces.schema import Config
 from tests.tiny import CPU, figures, same_tensors, tiny_config, tiny_data

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from search.training import pipeline
-from search.training.data import ImageData
-from search.training.pipeline import DeviceData
+from search.data.image_data import ImageData
+from search.training import device_data as pipeline
+from search.training.device_data import DeviceData
 from spaces.errors import InputError
 from spaces.schema import Data
 from tests.tiny import CPU, tiny_data

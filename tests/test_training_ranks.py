@@ -19,15 +19,15 @@ from typing import Any
 import pytest
 import torch
 
-from search.folder import RunFolder, read_json_lines
-from search.groups import Crew, Groups, groups
-from search.rerunning import rerun
-from search.session import ray_session
-from search.tasks import RankLost
+from search.operations.rerunning import rerun
+from search.ray_backend.rank_groups import Crew, Groups, groups
+from search.ray_backend.session import ray_session
+from search.ray_backend.worker import SharedData, train_on
+from search.storage.run_folder import RunFolder, read_json_lines
+from search.training.device_data import DeviceData
+from search.training.errors import Failed, RankLost
 from search.training.loop import train
-from search.training.pipeline import DeviceData
 from search.training.ranks import Task, Team
-from search.worker import Failed, SharedData, train_on
 from spaces.schema import Config
 from tests.conftest import REPOSITORY
 from tests.nodes import descendants

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from search.training.checkpoint import load, save
+from search.training.device_data import DeviceData
 from search.training.loop import train
 from search.training.optimizers import OPTIMIZERS
-from search.training.pipeline import DeviceData
 from search.training.schedules import SCHEDULES
 from spaces.schema import Config
 from tests.tiny import CPU, figures, same_tensors, tiny_config, tiny_data

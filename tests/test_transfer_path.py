@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from search.cli import cli
+from search.cli.main import cli
 from search.training.checkpoint import load
 from spaces.errors import InputError
 from tests.cifar import write_some

@@ -11,9 +11,9 @@ SCRIPT = """
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from search.operations import Source, load_data
-from search.study import Assignment
-from search.worker import Job, trial_reports
+from search.data.source import Source, load_data
+from search.study.trials import Assignment
+from search.ray_backend.worker import Job, trial_reports
 from spaces import catalog
 
 space = catalog.load("digits")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from search.training.data import ImageData
+from search.data.image_data import ImageData
 from search.training.loop import EpochResult
 from spaces.schema import Config
 

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.space import load_space
-from search.operations import Source, load_data
-from search.provenance import hardware, versions
+from search.data.source import Source, load_data
+from search.storage.provenance import hardware, versions
 
 MARKS = (0.25, 0.5, 0.75, 1.0)  # of the time
 SAMPLERS = {"winnow": "forecast", "winnow_tpe": "tpe"}

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import models
+from search.training.device_data import DeviceData, Labelled
 from search.training.losses import build_evaluation_loss
-from search.training.pipeline import DeviceData, Labelled
 from search.training.precision import autocast, image_format
 from spaces import schema
 

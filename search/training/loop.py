@@ -14,14 +14,14 @@ from torch import nn
 
 import models
 from search.seeds import derive_seed
+from search.training.device_data import DeviceData
+from search.training.early_stopping import EarlyStop, KeptWeights
 from search.training.evaluate import EVALUATION_BATCH, predict, score
 from search.training.losses import build_loss
 from search.training.optimizers import build_optimizer
-from search.training.pipeline import DeviceData
 from search.training.precision import autocast, image_format, prepare_device
 from search.training.ranks import Rank, Team
 from search.training.schedules import Plateau, lr_factor
-from search.training.selection import EarlyStop, KeptWeights
 from spaces import schema
 from spaces.errors import InputError
 

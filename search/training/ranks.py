@@ -1,7 +1,7 @@
 """One training on several devices: every batch shared out among as many processes (ranks), gradients averaged.
 
 Rank 0 evaluates, decides, checkpoints and reports, as when it trains alone; the others train their part of the epochs that it tells
-them to, and answer nothing. How the processes come about and talk is not known here (`search/groups.py`). The batch is that of the
+them to, and answer nothing. How the processes come about and talk is not known here (`search/ray_backend/rank_groups.py`). The batch is that of the
 config, whatever the number of ranks. Batch norm takes the statistics of a rank's part, as `DistributedDataParallel` does by default,
 and keeps the running ones of rank 0; without batch norm and dropout the updates are those of one device up to rounding. A
 checkpoint holds nothing of the ranks, so a training may go on with another number of them.
@@ -18,7 +18,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from search.tasks import RankLost
+from search.training.errors import RankLost
 from spaces.schema import Config
 
 

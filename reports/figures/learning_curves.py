@@ -1,0 +1,163 @@
+"""Figures of the search: learning curves with rungs, where the epochs went."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+
+from reports.figures.style import (
+    GREY,
+    STATUS_COLORS,
+    STATUS_SYMBOLS,
+    Figure,
+    base_layout,
+    focus,
+    hover_format,
+    value_axis,
+)
+from reports.subsample import MAX_CURVES, best_positions, drawn, note
+from reports.tables.trials import STATUSES
+from reports.text import wording as words
+
+if TYPE_CHECKING:
+    from reports.reading.run import RunData
+
+NUM_BEST = 50
+"""Curves that are drawn however many there are."""
+OUTSIDE = "outside the space of now"
+
+
+@dataclass(frozen=True)
+class _CurvesInfo:
+    """The learning curve of each trial that finished an epoch, by status; and where trials were judged."""
+
+    curves: dict[str, dict[int, tuple[list[int], list[float]]]]
+    """{status: {trial: (epochs, values)}}, statuses in the order of `STATUSES`, then `OUTSIDE` whatever the status."""
+    rungs: list[int]
+    num_trials: int
+    """Those that are not drawn included."""
+
+
+def learning_curves(run: RunData) -> list[Figure]:
+    """The objective of every trial by epoch; vertical lines are rungs, a cross is where a trial was stopped."""
+    info = _curves_info(run)
+    if not info.curves:
+        return []
+    caption = (
+        "One line per trial. Dotted lines are the rungs at which trials are judged; a cross marks where one was stopped. "
+        "Where the worst values would press the others together, the axis leaves them out: a button shows all. "
+        "Click a name in the legend to hide or show its trials."
+    ) + note(sum(map(len, info.curves.values())), info.num_trials, f"the {NUM_BEST} best trials")
+    return [Figure("learning-curves", "Learning curves", caption, _draw_curves(run, info))]
+
+
+def _curves_info(run: RunData) -> _CurvesInfo:
+    status = {row["trial"]: row["status"] for row in run.rows("trials")}
+    found: dict[str, dict[int, tuple[list[int], list[float]]]] = defaultdict(dict)
+    columns = run.columns("epochs", ("phase", "trial", "epoch", run.objective)).values()
+    for phase, trial, epoch, value in zip(*columns, strict=True):
+        if phase == "search" and value is not None and trial in status:
+            group = OUTSIDE if trial in run.outside else status[trial]
+            epochs, values = found[group].setdefault(trial, ([], []))
+            epochs.append(epoch)
+            values.append(value)
+    last = {trial: values[-1] for curves in found.values() for trial, (_, values) in curves.items()}
+    trials = sorted(last)
+    best = best_positions([last[trial] for trial in trials], run.maximize, NUM_BEST)
+    kept = {trials[i] for i in drawn(len(trials), MAX_CURVES, best)}
+    groups = [name for name in (*STATUSES, OUTSIDE) if name in found]
+    thinned = {name: {t: curve for t, curve in found[name].items() if t in kept} for name in groups}
+    return _CurvesInfo({name: curves for name, curves in thinned.items() if curves}, run.rungs, len(trials))
+
+
+def _draw_curves(run: RunData, info: _CurvesInfo) -> go.Figure:
+    figure = go.Figure(layout=base_layout("epoch", words.objective_name(run), height=460))
+    for status, curves in reversed(info.curves.items()):
+        x: list[int | None] = []
+        y: list[float | None] = []
+        trials: list[int | None] = []
+        symbols: list[str] = []
+        for trial, (epochs, values) in curves.items():
+            # One trace per status, with gaps: a thousand traces would take the browser seconds.
+            x += [*epochs, None]
+            y += [*values, None]
+            trials += [trial] * (len(epochs) + 1)
+            symbols += ["circle"] * (len(epochs) - 1) + [STATUS_SYMBOLS.get(status, "circle"), "circle"]
+        sizes = [9 if symbol != "circle" else 4 for symbol in symbols]
+        color = STATUS_COLORS.get(status, GREY)
+        figure.add_scatter(
+            x=x,
+            y=y,
+            customdata=trials,
+            mode="lines+markers",
+            line={
+                "color": color,
+                "width": 1.5 if status == "completed" else 1,
+                "dash": "dot" if status == OUTSIDE else "solid",
+            },
+            marker={"symbol": symbols, "size": sizes, "color": color, "line": {"color": color, "width": 2}},
+            opacity=0.9 if status == "completed" else 0.7,
+            name=f"{words.STATUS_WORDS.get(status, status)} ({len(curves)})",
+            hovertemplate=f"trial %{{customdata}}, epoch %{{x}}: %{{y{hover_format(run.objective)}}}<extra></extra>",
+        )
+    for rung in info.rungs:
+        figure.add_vline(x=rung, line={"dash": "dot", "width": 1, "color": GREY})
+    figure.update_layout(legend_traceorder="reversed")
+    values = [value for curves in info.curves.values() for _, line in curves.values() for value in line]
+    figure.update_yaxes(value_axis(run.objective) | focus(values, run.maximize))
+    figure.update_xaxes(rangemode="tozero")
+    return figure
+
+
+@dataclass(frozen=True)
+class _BudgetInfo:
+    """Epochs trained between the rungs, by how the trial ended."""
+
+    stretches: list[str]
+    """`epochs 1 to 3`, ..."""
+    num_reached: list[int]
+    """Trials that finished the stretch."""
+    epochs: dict[str, list[int]]
+    """{status: epochs trained in each stretch}."""
+
+
+def budget(run: RunData) -> list[Figure]:
+    """Where the epochs went: to which stretch of the training, and to trials that ended how."""
+    info = _budget_info(run)
+    if not info.epochs:
+        return []
+    caption = (
+        "Epochs trained in each stretch between two rungs, by how the trial ended; above: trials that got through."
+    )
+    return [Figure("budget", "Where the epochs went", caption, _draw_budget(info))]
+
+
+def _budget_info(run: RunData) -> _BudgetInfo:
+    rungs = run.table("rungs").to_pylist()
+    ends = [row["epoch"] for row in rungs]
+    starts = [1, *(end + 1 for end in ends)]
+    names = [f"epoch {a}" if a == b else f"epochs {a} to {b}" for a, b in zip(starts, ends, strict=False)]
+    trials = run.rows("trials")
+    epochs: dict[str, list[int]] = {}
+    for status in STATUSES:
+        done = [row["num_epochs"] for row in trials if row["status"] == status]
+        spent = [sum(max(0, min(n, b) - a + 1) for n in done) for a, b in zip(starts, ends, strict=False)]
+        if sum(spent):
+            epochs[status] = spent
+    return _BudgetInfo(names, [row["num_reached"] for row in rungs], epochs)
+
+
+def _draw_budget(info: _BudgetInfo) -> go.Figure:
+    figure = go.Figure(layout=base_layout("", "epochs trained", height=340, barmode="stack"))
+    figure.update_layout(legend_traceorder="normal")
+    for status, epochs in info.epochs.items():
+        name = words.STATUS_WORDS[status]
+        hover = f"{name}: %{{y}} epochs in %{{x}}<extra></extra>"
+        figure.add_bar(x=info.stretches, y=epochs, name=name, marker_color=STATUS_COLORS[status], hovertemplate=hover)
+    totals = [sum(column) for column in zip(*info.epochs.values(), strict=True)]
+    for stretch, total, reached in zip(info.stretches, totals, info.num_reached, strict=True):
+        figure.add_annotation(x=stretch, y=total, text=words.plural(reached, "trial"), showarrow=False, yshift=10)
+    return figure

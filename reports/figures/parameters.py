@@ -1,0 +1,293 @@
+"""Figures of the space: importance, parallel coordinates, slices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import plotly.graph_objects as go
+
+from reports.figures.style import (
+    BLUE,
+    GREY,
+    MAX_OWN_TICKS,
+    ORANGE,
+    Figure,
+    add_trials,
+    base_layout,
+    faded,
+    focus,
+    hover_format,
+    number_axis,
+    short_number,
+    value_axis,
+)
+from reports.subsample import MAX_FITTED, MAX_TRIALS, best_positions, drawn, note
+from reports.tables.trials import FAILED_STATUSES
+from reports.text import wording as words
+
+if TYPE_CHECKING:
+    from reports.reading.run import RunData
+
+MAX_AXES = 8
+"""Parallel coordinates with more axes cannot be read; the most important ones are shown."""
+MAX_SLICES = 12
+NUM_BEST = 100
+"""Trials that are drawn however many there are."""
+FEW_TRIALS = 20
+"""An importance that stands on fewer is rough."""
+
+
+@dataclass(frozen=True)
+class _ImportanceInfo:
+    """Parameters with a figure, the most important first."""
+
+    labels: list[str]
+    importances: list[float]
+    num_trials: list[int]
+    conditions: list[str]
+    left_out: int
+    """Parameters with too few trials."""
+
+
+def importance(run: RunData) -> list[Figure]:
+    """Bars of fANOVA importance, with the number of trials behind each."""
+    info = _importance_info(run)
+    if not info.labels:
+        return []
+    caption = (
+        f"Share of the variance of the {words.objective_name(run)} that each parameter explains by itself (fANOVA), "
+        f"among the trials in which it existed; n is their number. Pale bars stand on fewer than {FEW_TRIALS} trials."
+    )
+    num = len(scored_trials(run))
+    if (fitted := len(drawn(num, MAX_FITTED))) < num:
+        caption += f" Fitted to {fitted:,} of {num:,} trials, evenly spaced."
+    if info.left_out:
+        caption += f" {words.plural(info.left_out, 'parameter')} had too few trials for a figure."
+    return [Figure("importance", "Which parameters mattered", caption, _draw_importance(info))]
+
+
+def _importance_info(run: RunData) -> _ImportanceInfo:
+    rows = run.table("importance").to_pylist()
+    known = [row for row in rows if row["importance"] is not None]
+    return _ImportanceInfo(
+        labels=[row["parameter"] for row in known],
+        importances=[row["importance"] for row in known],
+        num_trials=[row["num_trials"] for row in known],
+        conditions=[f"where {row['condition']}" if row["condition"] else "in every trial" for row in known],
+        left_out=len(rows) - len(known),
+    )
+
+
+def _draw_importance(info: _ImportanceInfo) -> go.Figure:
+    labels = list(reversed(info.labels))
+    layout = base_layout("share", "", height=90 + 24 * len(labels))
+    figure = go.Figure(layout=layout)
+    figure.add_bar(
+        x=list(reversed(info.importances)),
+        y=labels,
+        orientation="h",
+        marker={
+            "color": [faded(BLUE, 0.45) if n < FEW_TRIALS else BLUE for n in reversed(info.num_trials)],
+            "line": {"color": BLUE, "width": 1.5},
+        },
+        text=[f"n={n}" for n in reversed(info.num_trials)],
+        textposition="outside",
+        cliponaxis=False,
+        customdata=list(reversed(info.conditions)),
+        hovertemplate="%{y}: %{x:.1%}<br>%{customdata}<extra></extra>",
+    )
+    figure.update_xaxes(tickformat=".0%", range=[0, 1.35 * max(info.importances) or 1], nticks=5, tickangle=0)
+    figure.update_yaxes(tickfont_size=11)
+    return figure
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One parameter over the trials: positions on the axis, and what its ticks say. None: not active."""
+
+    path: str
+    positions: list[float | None]
+    ticks: dict[float, str]
+    """Tick texts by position; empty where the axis is a plain number."""
+    is_log: bool
+
+
+def parallel_coordinates(run: RunData) -> list[Figure]:
+    """The most important parameters and the objective, one line per trial; drag along an axis to select."""
+    scored = scored_trials(run)
+    if len(scored) < 2:
+        return []
+    rows = drawn_trials(run, scored)
+    axes = [_axis(run, path, rows) for path in _paths_by_importance(run)[:MAX_AXES]]
+    caption = (
+        "One line per trial that did not fail, coloured by rank (orange is best, grey is worst); drag along an axis to keep only the trials in a range. "
+        f"Shown are the {len(axes)} most important parameters; a line at the bottom (-) is a trial without that parameter."
+    ) + note(len(rows), len(scored), f"the {NUM_BEST} best trials")
+    plot = _draw_parallel(run, axes, rows)
+    return [Figure("parallel", "Parallel coordinates", caption, plot, min_width=110 * (len(axes) + 1))]
+
+
+def scored_trials(run: RunData) -> list[dict[str, Any]]:
+    """Rows of `trials` that have an objective and did not fail."""
+    return run.once("scored_trials", lambda: _scored_trials(run))
+
+
+def _scored_trials(run: RunData) -> list[dict[str, Any]]:
+    rows = [row for row in run.rows("trials") if row["in_space"]]
+    return [row for row in rows if row["objective"] is not None and row["status"] not in FAILED_STATUSES]
+
+
+def drawn_trials(run: RunData, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of many trials the best and evenly spaced others."""
+    best = best_positions([row["objective"] for row in rows], run.maximize, NUM_BEST)
+    return [rows[i] for i in drawn(len(rows), MAX_TRIALS, best)]
+
+
+def _paths_by_importance(run: RunData) -> list[str]:
+    """Parameter columns that differ between trials, the most important first, then those that most trials had.
+
+    A column of several branches, such as `optimizer.lr`, may have many trials, and each branch too few for an importance.
+    """
+    rows = scored_trials(run)
+    table = run.table("importance").to_pylist()
+    known = dict.fromkeys(row["path"] for row in table if row["importance"] is not None)
+    others = {row["path"] for row in table} - known.keys()
+    num_had = {path: sum(row[path] is not None for row in rows) for path in others}
+    paths = [*known, *sorted(others, key=lambda path: (-num_had[path], path))]
+    return [path for path in paths if len({row[path] for row in rows}) > 1]
+
+
+def _axis(run: RunData, path: str, rows: Sequence[dict[str, Any]]) -> _Axis:
+    values = [row[path] for row in rows]
+    is_log = path in _log_paths(run)
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values if value is not None):
+        return _Axis(path, [_position(value, is_log) for value in values], {}, is_log)
+    used = {_label(value) for value in values if value is not None}
+    names = [name for name in _options(run, path) if name in used]
+    place = {name: float(i) for i, name in enumerate(names)}
+    positions = [None if value is None else place[_label(value)] for value in values]
+    return _Axis(path, positions, {i: name for name, i in place.items()}, False)
+
+
+def _options(run: RunData, path: str) -> list[str]:
+    """The options at a path in the order of the space, all branches together."""
+    domains = [parameter.domain for parameter in run.space.parameters() if parameter.path == path]
+    return list(dict.fromkeys(_label(domain.encode(option)) for domain in domains for option in domain.ends()))
+
+
+def _log_paths(run: RunData) -> set[str]:
+    """Columns whose domain is logarithmic in each branch."""
+    logs: dict[str, bool] = {}
+    for parameter in run.space.parameters():
+        logs[parameter.path] = logs.get(parameter.path, True) and bool(parameter.domain.is_log)
+    return {path for path, is_log in logs.items() if is_log}
+
+
+def _position(value: float | None, is_log: bool) -> float | None:
+    return value if value is None or not is_log else math.log10(value)
+
+
+def _label(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _draw_parallel(run: RunData, axes: Sequence[_Axis], rows: Sequence[dict[str, Any]]) -> go.Figure:
+    objective = [row["objective"] for row in rows]
+    dimensions = [_dimension(axis) for axis in axes]
+    form = value_axis(run.objective)["tickformat"]
+    dimensions.append({"label": words.objective_name(run), "values": objective, "tickformat": form})
+    order = sorted(range(len(rows)), key=lambda i: objective[i], reverse=not run.maximize)
+    rank = {row: place / (len(rows) - 1) for place, row in enumerate(order)}
+    colors = [rank[i] for i in range(len(rows))]
+    line = {"color": colors, "colorscale": [[0, GREY], [0.6, BLUE], [1, ORANGE]], "showscale": False}
+    figure = go.Figure(layout={"template": "none", "height": 440, "margin": {"l": 70, "r": 70, "t": 70, "b": 24}})
+    figure.add_parcoords(dimensions=dimensions, line=line, labelangle=-18, labelside="top")
+    return figure
+
+
+def _dimension(axis: _Axis) -> dict[str, Any]:
+    known = [position for position in axis.positions if position is not None]
+    low, high = min(known), max(known)
+    below = low - 0.12 * ((high - low) or 1.0)
+    ticks = dict(axis.ticks) or _ticks(known, axis.is_log)
+    if len(known) < len(axis.positions):
+        ticks = {below: "-", **ticks}
+        low = below
+    return {
+        "label": axis.path,
+        "values": [below if position is None else position for position in axis.positions],
+        "range": [low, high if high > low else low + 1.0],
+        "tickvals": list(ticks),
+        "ticktext": list(ticks.values()),
+    }
+
+
+def _ticks(positions: Sequence[float], is_log: bool) -> dict[float, str]:
+    """The values themselves where they are few, else five evenly spaced."""
+    places = sorted(set(positions))
+    if len(places) > MAX_OWN_TICKS:
+        low, high = places[0], places[-1]
+        places = [low + (high - low) * i / (MAX_OWN_TICKS - 1) for i in range(MAX_OWN_TICKS)]
+    return {place: short_number(10**place if is_log else place) for place in places}
+
+
+@dataclass(frozen=True)
+class _SliceInfo:
+    """One parameter against the objective."""
+
+    path: str
+    x: list[Any]
+    y: list[float]
+    trials: list[int]
+    statuses: list[str]
+    is_log: bool
+    is_category: bool
+    num_trials: int
+    """Those that are not drawn included."""
+
+
+def slices(run: RunData) -> tuple[list[Figure], int]:
+    """The objective against each of the most important parameters, and how many others there are.
+
+    A logarithmic domain has a logarithmic axis.
+    """
+    figures = []
+    paths = _paths_by_importance(run)
+    for path in paths[:MAX_SLICES]:
+        info = _slice_info(run, path)
+        caption = words.plural(info.num_trials, "trial") + note(len(info.y), info.num_trials, f"the {NUM_BEST} best")
+        figures.append(Figure(f"slice-{path.replace('.', '-')}", path, caption, _draw_slice(run, info)))
+    return figures, len(paths) - len(figures)
+
+
+def _slice_info(run: RunData, path: str) -> _SliceInfo:
+    active = [row for row in scored_trials(run) if row[path] is not None]
+    rows = drawn_trials(run, active)
+    is_category = any(isinstance(row[path], bool | str) for row in rows)
+    return _SliceInfo(
+        path=path,
+        x=[_label(row[path]) if is_category else row[path] for row in rows],
+        y=[row["objective"] for row in rows],
+        trials=[row["trial"] for row in rows],
+        statuses=[row["status"] for row in rows],
+        is_log=path in _log_paths(run),
+        is_category=is_category,
+        num_trials=len(active),
+    )
+
+
+def _draw_slice(run: RunData, info: _SliceInfo) -> go.Figure:
+    layout = base_layout("", "", height=230, showlegend=False, margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    figure = go.Figure(layout=layout)
+    hover = f"trial %{{customdata}}<br>%{{x}}: %{{y{hover_format(run.objective)}}}<extra></extra>"
+    add_trials(figure, info.x, info.y, info.trials, info.statuses, hovertemplate=hover)
+    if info.is_category:
+        order = {"categoryorder": "array", "categoryarray": _options(run, info.path)}
+        figure.update_xaxes(type="category", **order, autotickangles=[0, 45, 90], tickfont_size=11)
+    else:
+        figure.update_xaxes(number_axis(info.x, info.is_log, room=3), tickangle=0, tickfont_size=11)
+    figure.update_yaxes(value_axis(run.objective) | focus(info.y, run.maximize))
+    return figure

@@ -1,0 +1,145 @@
+"""What all figures share: colours that read on light and on dark, one marker per status, and the frame of a figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from reports.text import wording as words
+
+# Middle tones: each at least 3:1 against both page backgrounds (WCAG 2.2, 1.4.11; held by a test).
+BLUE, ORANGE, GREEN, RED = "#3b82d6", "#cf6f12", "#2f9e6b", "#e0524a"
+PURPLE, GREY, PINK, TEAL = "#9b6bd6", "#848b94", "#d65a9b", "#1f97a3"
+MAX_OWN_TICKS = 5
+LIGHT_PAGE, DARK_PAGE = "#ffffff", "#15181d"
+
+STATUS_COLORS: dict[str, str] = {
+    "completed": BLUE,
+    "stopped": GREY,
+    "diverged": RED,
+    "out_of_memory": ORANGE,
+    "failed": PINK,
+    "lost": PURPLE,
+    "running": GREEN,
+    "skipped": GREY,
+}
+# Colour is never the only sign.
+STATUS_SYMBOLS: dict[str, str] = {
+    "completed": "circle",
+    "stopped": "x-thin-open",
+    "diverged": "triangle-down",
+    "out_of_memory": "square",
+    "failed": "cross",
+    "lost": "diamond-open",
+    "running": "circle-open",
+    "skipped": "line-ew-open",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the report. `caption` says what it shows and how to read it; `min_width` in pixels lets it scroll."""
+
+    id: str
+    title: str
+    caption: str
+    plot: go.Figure
+    min_width: int = 0
+
+
+def base_layout(x: str, y: str, height: int = 380, **more: Any) -> dict[str, Any]:
+    """Titles and room; the page adds the colours of its theme."""
+    return {
+        "template": "none",
+        "height": height,
+        "margin": {"l": 8, "r": 12, "t": 34, "b": 8},
+        "xaxis": {"title": {"text": x, "standoff": 8}, "automargin": True},
+        "yaxis": {"title": {"text": y, "standoff": 8}, "automargin": True},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"},
+        "hovermode": "closest",
+        "dragmode": "zoom",
+        **more,
+    }
+
+
+def add_trials(
+    figure: go.Figure, x: Sequence[Any], y: Sequence[float], trials: Sequence[int], statuses: Sequence[str], **more: Any
+) -> None:
+    """A dot per trial. One trace per status: a colour for each dot takes plotly ten times as long to check."""
+    for status in dict.fromkeys(statuses):
+        chosen = [i for i, other in enumerate(statuses) if other == status]
+        color = STATUS_COLORS[status]
+        figure.add_scatter(
+            x=[x[i] for i in chosen],
+            y=[y[i] for i in chosen],
+            customdata=[trials[i] for i in chosen],
+            mode="markers",
+            marker={
+                "color": color,
+                "symbol": STATUS_SYMBOLS[status],
+                "size": 9,
+                "line": {"width": 1.5, "color": color},
+            },
+            name=words.STATUS_WORDS[status],
+            **more,
+        )
+
+
+def value_axis(objective: str) -> dict[str, Any]:
+    """Tick format of an axis that holds the objective."""
+    return {"tickformat": ".2~%" if objective.endswith("accuracy") else ".3g"}
+
+
+def focus(values: Sequence[float], maximize: bool, share: float = 0.15) -> dict[str, Any]:
+    """An axis that leaves out the worst `share` of the values where they would press the others together; a double click shows all."""
+    ordered = sorted(values, reverse=maximize)
+    best, kept, worst = ordered[0], ordered[int((1 - share) * (len(ordered) - 1))], ordered[-1]
+    if abs(best - kept) > 0.5 * abs(best - worst) or best == kept:
+        return {}
+    room = 0.06 * abs(best - kept)
+    return {"range": [min(best, kept) - room, max(best, kept) + room], "autorange": False}
+
+
+def number_axis(values: Sequence[float], is_log: bool, room: int = 9) -> dict[str, Any]:
+    """Ticks of an axis of plain numbers: the values themselves where they are few, else on a logarithmic one up to `room`."""
+    distinct = sorted(set(values))
+    if len(distinct) <= MAX_OWN_TICKS:
+        ticks = distinct
+    elif is_log:
+        ticks = _decade_ticks(distinct[0], distinct[-1], room)
+    else:
+        return {"type": "linear"}
+    return {"type": "log" if is_log else "linear", "tickvals": ticks, "ticktext": [short_number(v) for v in ticks]}
+
+
+def _decade_ticks(low: float, high: float, room: int) -> list[float]:
+    """The densest of steps 1-2-5, 1-3 and 1 for which there is room; at least the ends of a range without any of these."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        places = [step * 10.0**decade for decade in decades for step in steps]
+        ticks = [place for place in places if low * 0.9 <= place <= high * 1.1]
+        if len(ticks) <= room:
+            break
+    return ticks[:: -(-len(ticks) // room) or 1] or [low, high]
+
+
+def short_number(value: float) -> str:
+    """0.003, 20, 1.5k, 2M."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def faded(color: str, opacity: float) -> str:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def hover_format(objective: str) -> str:
+    return ":.2%" if objective.endswith("accuracy") else ":.4g"

@@ -1,0 +1,70 @@
+"""Figures of one training: its curves, and the loss from batch to batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import plotly.graph_objects as go
+
+from reports.figures.style import BLUE, GREY, ORANGE, Figure, base_layout
+
+MAX_BATCHES_DRAWN = 3000
+Epochs = Sequence[dict[str, Any]]
+
+
+def curves(epochs: Epochs) -> list[Figure]:
+    """Loss and accuracy on the training and the validation images against the epoch."""
+    about = "Training figures are means over the epoch, while the weights were moving, dropout and augmentation at work; validation is measured after it."
+    return [
+        Figure("curve-loss", "Loss", about, _curve(epochs, "loss", ".4~g")),
+        Figure("curve-accuracy", "Accuracy", about, _curve(epochs, "accuracy", ".2~%")),
+    ]
+
+
+def batch_losses(epochs: Epochs) -> list[Figure]:
+    """The training loss of every batch, with its median over each epoch; empty where the losses were not kept."""
+    if not any(line.get("batch_losses") for line in epochs):
+        return []
+    x, y = _thinned(epochs)
+    figure = go.Figure(layout=base_layout("epoch", "training loss of a batch"))
+    figure.add_scatter(x=x, y=y, mode="lines", line={"color": GREY, "width": 1}, name="one batch", hoverinfo="x+y")
+    middles = [(line["epoch"] - 0.5, median(line["batch_losses"])) for line in epochs if line.get("batch_losses")]
+    figure.add_scatter(
+        x=[epoch for epoch, _ in middles],
+        y=[loss for _, loss in middles],
+        mode="lines+markers",
+        line={"color": BLUE, "width": 2},
+        name="median of the epoch",
+    )
+    caption = "From batch to batch within the epochs: epoch 1 runs from 0 to 1. Zoom in to see single batches."
+    return [Figure("batch-losses", "Loss within the epochs", caption, figure)]
+
+
+def _curve(epochs: Epochs, what: str, tick_format: str) -> go.Figure:
+    figure = go.Figure(layout=base_layout("epoch", what))
+    for part, color, dash in (("train", BLUE, "dot"), ("validation", ORANGE, "solid")):
+        known = [line for line in epochs if line[f"{part}_{what}"] is not None]
+        figure.add_scatter(
+            x=[line["epoch"] for line in known],
+            y=[line[f"{part}_{what}"] for line in known],
+            mode="lines+markers",
+            line={"color": color, "dash": dash},
+            marker={"size": 5},
+            name=part,
+        )
+    figure.update_yaxes(tickformat=tick_format)
+    return figure
+
+
+def _thinned(epochs: Epochs) -> tuple[list[float], list[float]]:
+    """(place in epochs, loss) of the batches; where they are very many, of every k-th."""
+    points = [
+        (line["epoch"] - 1 + (i + 0.5) / len(losses), loss)
+        for line in epochs
+        if (losses := line.get("batch_losses"))
+        for i, loss in enumerate(losses)
+    ]
+    kept = points[:: -(-len(points) // MAX_BATCHES_DRAWN)]
+    return [round(x, 5) for x, _ in kept], [round(y, 5) for _, y in kept]

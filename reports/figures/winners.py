@@ -1,0 +1,205 @@
+"""Figures of the retrained winners: intervals, confusion matrix, accuracy per class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from reports.figures.style import BLUE, ORANGE, PURPLE, RED, Figure, base_layout, faded
+
+if TYPE_CHECKING:
+    from reports.reading.run import RunData
+
+MAX_WRITTEN_CLASSES = 12
+"""Up to so many classes, each cell of the confusion matrix holds its number."""
+
+
+@dataclass(frozen=True)
+class _WinnersInfo:
+    """Each retrained config: mean, interval, the single seeds, and what the search had promised."""
+
+    labels: list[str]
+    means: list[float]
+    below: list[float]
+    """mean - lower end; 0 where there is no interval."""
+    above: list[float]
+    seeds: list[list[float]]
+    search: list[float | None]
+
+
+def winners(run: RunData) -> list[Figure]:
+    """Test accuracy of the winners and the baseline: mean, 95 % interval, each seed, and the accuracy in the search."""
+    info = _winners_info(run)
+    if not info.labels:
+        return []
+    caption = (
+        "Dot and bar: mean test accuracy and its 95 % interval over the seeds (ticks). "
+        "Open diamond: validation accuracy in the search; its distance from the dot is the search-to-retrain gap."
+    )
+    return [Figure("winners", "Winners on the test images", caption, _draw_winners(info))]
+
+
+def _winners_info(run: RunData) -> _WinnersInfo:
+    rows = [row for row in run.winners.to_pylist() if row["test_accuracy"] is not None]
+    retrains = run.table("retrains").to_pylist()
+    return _WinnersInfo(
+        labels=[winner_label(row) for row in rows],
+        means=[row["test_accuracy"] for row in rows],
+        below=[row["test_accuracy"] - (row["test_accuracy_low"] or row["test_accuracy"]) for row in rows],
+        above=[(row["test_accuracy_high"] or row["test_accuracy"]) - row["test_accuracy"] for row in rows],
+        seeds=[
+            [r["test_accuracy"] for r in retrains if _same(r, row) and r["test_accuracy"] is not None] for row in rows
+        ],
+        search=[row["search_accuracy"] for row in rows],
+    )
+
+
+def winner_label(row: dict[str, Any]) -> str:
+    """`1 (trial 12)`, or `baseline`."""
+    return "baseline" if row["baseline"] else f"{row['rank']} (trial {row['trial']})"
+
+
+def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return all(a[key] == b[key] for key in ("baseline", "rank", "trial"))
+
+
+def _draw_winners(info: _WinnersInfo) -> go.Figure:
+    layout = base_layout("test accuracy", "", height=110 + 44 * len(info.labels))
+    figure = go.Figure(layout=layout)
+    error = {"type": "data", "array": info.above, "arrayminus": info.below, "thickness": 2.5, "width": 7, "color": BLUE}
+    figure.add_scatter(
+        x=info.means,
+        y=info.labels,
+        error_x=error,
+        mode="markers",
+        marker={"color": BLUE, "size": 11},
+        name="mean, 95 % interval",
+        hovertemplate="%{x:.2%}<extra>mean</extra>",
+    )
+    seeds = [(value, label) for label, values in zip(info.labels, info.seeds, strict=True) for value in values]
+    tick = {"color": PURPLE, "size": 15, "symbol": "line-ns-open", "line": {"width": 2}}
+    _add_dots(figure, seeds, "one seed", tick)
+    search = [(value, label) for label, value in zip(info.labels, info.search, strict=True) if value is not None]
+    diamond = {"color": ORANGE, "size": 10, "symbol": "diamond-open", "line": {"width": 2}}
+    _add_dots(figure, search, "validation, in the search", diamond)
+    figure.update_xaxes(tickformat=".2~%")
+    figure.update_yaxes(categoryorder="array", categoryarray=list(reversed(info.labels)))
+    return figure
+
+
+def _add_dots(figure: go.Figure, points: list[tuple[float, str]], name: str, marker: dict[str, Any]) -> None:
+    x, y = [value for value, _ in points], [label for _, label in points]
+    figure.add_scatter(
+        x=x, y=y, mode="markers", marker=marker, name=name, hovertemplate=f"%{{x:.2%}}<extra>{name}</extra>"
+    )
+
+
+@dataclass(frozen=True)
+class _ConfusionInfo:
+    """Test images by true (row) and predicted (column) class, all seeds of the first winner together."""
+
+    classes: list[str]
+    counts: np.ndarray  # int64 [classes, classes]
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Of the true class's images; float64 [classes, classes]; a class without images has zeros."""
+        return self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
+
+
+def confusion(run: RunData) -> list[Figure]:
+    """Confusion matrix and per-class accuracy of the first winner, over all its seeds."""
+    info = _confusion_info(run)
+    seeds = next((row["num_seeds"] for row in run.rows("winners") if row["rank"] == 1), 1)
+    return _confusion_figures(info, f" The winner's {seeds} seeds are counted together." if seeds > 1 else "")
+
+
+def confusion_of(true: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> list[Figure]:
+    """The same of any predictions, int64 [n] each."""
+    return _confusion_figures(_count(true, predicted, class_names))
+
+
+def _confusion_figures(info: _ConfusionInfo, about: str = "") -> list[Figure]:
+    if not info.counts.sum():
+        return []
+    caption = (
+        "Rows: true class, columns: predicted, as a share of the row. Blue is right, orange is wrong, scaled by itself."
+        + about
+    )
+    pairs = _worst_pairs(info)
+    if pairs:
+        caption += f" Most often confused: {', '.join(pairs)}."
+    classes = "Share of the test images of each class that were recognised, the hardest class at the top."
+    return [
+        Figure("confusion", "What it confuses", caption, _draw_confusion(info)),
+        Figure("per-class", "Accuracy by class", classes, _draw_per_class(info)),
+    ]
+
+
+def _confusion_info(run: RunData) -> _ConfusionInfo:
+    chosen = run.predictions.column("rank").to_numpy(zero_copy_only=False) == 1
+    true, predicted = (run.predictions.column(name).to_numpy()[chosen] for name in ("true", "predicted"))
+    return _count(true, predicted, run.class_names)
+
+
+def _count(true: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> _ConfusionInfo:
+    n = max(len(class_names), int(max(true.max(), predicted.max())) + 1 if len(true) else 0)
+    counts = np.zeros((n, n), dtype=np.int64)
+    np.add.at(counts, (true, predicted), 1)
+    names = [*class_names, *(str(i) for i in range(len(class_names), n))]
+    return _ConfusionInfo(names, counts)
+
+
+def _worst_pairs(info: _ConfusionInfo, top: int = 3) -> list[str]:
+    wrong = info.counts * (1 - np.eye(len(info.classes), dtype=np.int64))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:top]
+    found = [divmod(int(place), len(info.classes)) for place in order if wrong.flat[place] > 0]
+    return [f"{info.classes[a]} taken for {info.classes[b]} ({info.shares[a, b]:.1%})" for a, b in found]
+
+
+def _draw_confusion(info: _ConfusionInfo) -> go.Figure:
+    n = len(info.classes)
+    diagonal = np.eye(n, dtype=bool)
+    layout = base_layout("predicted", "true", height=min(720, max(340, 120 + 34 * n)))
+    figure = go.Figure(layout=layout)
+    for keep, color in ((diagonal, BLUE), (~diagonal & (info.counts > 0), ORANGE)):
+        figure.add_heatmap(
+            z=np.where(keep, info.shares, np.nan).tolist(),
+            x=info.classes,
+            y=info.classes,
+            text=np.where(keep, info.counts.astype(str), "").tolist(),
+            texttemplate="%{text}" if n <= MAX_WRITTEN_CLASSES else None,
+            colorscale=[[0, faded(color, 0.1)], [1, faded(color, 0.75)]],
+            zmin=0,
+            zmax=1 if color == BLUE else None,
+            showscale=False,
+            xgap=1,
+            ygap=1,
+            hovertemplate="%{y} taken for %{x}: %{text} images, %{z:.1%}<extra></extra>",
+            hoverongaps=False,
+        )
+    figure.update_xaxes(type="category", showgrid=False, constrain="domain", showticklabels=n <= 40)
+    figure.update_yaxes(type="category", showgrid=False, autorange="reversed", showticklabels=n <= 40)
+    return figure
+
+
+def _draw_per_class(info: _ConfusionInfo) -> go.Figure:
+    accuracy = np.diag(info.shares)
+    order = np.argsort(-accuracy, kind="stable")
+    n = len(order)
+    figure = go.Figure(layout=base_layout("accuracy", "", height=90 + (24 if n <= 30 else 14) * n))
+    figure.add_scatter(
+        x=accuracy[order].tolist(),
+        y=[info.classes[i] for i in order],
+        customdata=info.counts.sum(axis=1)[order].tolist(),
+        mode="markers",
+        marker={"color": [RED if accuracy[i] < 0.5 else BLUE for i in order], "size": 9},
+        hovertemplate="%{y}: %{x:.1%} of %{customdata}<extra></extra>",
+    )
+    figure.update_xaxes(tickformat=".2~%")
+    figure.update_yaxes(type="category", tickfont_size=11 if n <= 30 else 9, dtick=1)
+    return figure

@@ -1,0 +1,198 @@
+"""Reads the trials of `study.journal`, without a lock, without writing to it and without Optuna.
+
+Optuna's own replay parses every distribution of every parameter of every trial and copies a trial at each of its entries. This one gives
+the same, which tests hold, in a third to a half of the time. What an entry means: `optuna/storages/journal/_storage.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from reports.reading.json_lines import parsed
+
+STUDY_NAME = "winnow"
+
+Entry = dict[str, Any]
+
+
+class State(IntEnum):
+    """Optuna's `TrialState`: the same names and numbers."""
+
+    RUNNING, COMPLETE, PRUNED, FAIL, WAITING = range(5)
+
+    def is_finished(self) -> bool:
+        return self not in (State.RUNNING, State.WAITING)
+
+
+@dataclass(slots=True)
+class Trial:
+    """What Optuna's `FrozenTrial` says by the same names; but domains are JSON, and times in UTC."""
+
+    number: int
+    state: State
+    values: list[float] | None
+    params: dict[str, Any]
+    distributions: dict[str, str]
+    user_attrs: dict[str, Any]
+    intermediate_values: dict[int, float]
+    datetime_start: datetime | None
+    datetime_complete: datetime | None
+
+    @property
+    def value(self) -> float | None:
+        return self.values[0] if self.values else None
+
+
+def read_trials(path: Path) -> tuple[list[Trial], list[str]]:
+    """All trials that were asked for, by number, and notes on what could not be read. No file: no trials."""
+    if not path.is_file():
+        return [], [f"{path.name} is missing: there are no trials to report"]
+    lines = path.read_bytes().splitlines(keepends=True)
+    replay = _Replay()
+    notes = []
+    for number, entry in enumerate(parsed(lines), start=1):
+        if not (isinstance(entry, dict) and "op_code" in entry and lines[number - 1].endswith(b"\n")):
+            # What follows it refers to trials by their count, so cannot be used.
+            rest = len(lines) - number
+            torn = f"the last line of {path.name} is torn and was left out"
+            damaged = f"{path.name} is damaged at line {number}: the {rest} lines after it were left out"
+            notes.append(damaged if rest else torn)
+            break
+        replay.apply(entry)
+    trials = replay.trials_of(STUDY_NAME)
+    if trials is None:
+        return [], [*notes, f"{path.name} holds no study named {STUDY_NAME} yet"]
+    # A trial that waits in the queue has no config yet.
+    return [trial for trial in trials if trial.state != State.WAITING], notes
+
+
+@dataclass
+class _Replay:
+    """The studies and trials that the entries so far amount to."""
+
+    names: dict[int, str] = field(default_factory=dict)
+    """Of the studies that are there, by id."""
+    num_studies: int = 0
+    of_study: dict[int, list[Trial]] = field(default_factory=dict)
+    trials: list[Trial] = field(default_factory=list)
+    """Of all studies, by id."""
+    study_of: list[int] = field(default_factory=list)
+    """The study of each trial, by the trial's id."""
+
+    def trials_of(self, name: str) -> list[Trial] | None:
+        return next((self.of_study[study] for study, known in self.names.items() if known == name), None)
+
+    def apply(self, entry: Entry) -> None:
+        """Entries that say nothing of a trial or of a study's being there change nothing here."""
+        if (apply := _APPLY.get(entry["op_code"])) is not None:
+            apply(self, entry)
+        elif (change := _CHANGE.get(entry["op_code"])) is not None and entry["trial_id"] < len(self.trials):
+            trial = self.trials[entry["trial_id"]]
+            if not trial.state.is_finished():
+                change(trial, entry)
+
+    def create_study(self, entry: Entry) -> None:
+        if entry["study_name"] not in self.names.values():
+            self.names[self.num_studies] = entry["study_name"]
+            self.of_study[self.num_studies] = []
+            self.num_studies += 1
+
+    def delete_study(self, entry: Entry) -> None:
+        self.names.pop(entry["study_id"], None)
+
+    def create_trial(self, entry: Entry) -> None:
+        study = entry["study_id"]
+        if study not in self.names:
+            return
+        distributions = {name: sys.intern(text) for name, text in entry.get("distributions", {}).items()}
+        value = entry.get("value")
+        trial = Trial(
+            number=len(self.of_study[study]),
+            state=State(entry.get("state", State.RUNNING)),
+            values=entry.get("values") if value is None else [value],
+            params={name: _external(distributions[name])(value) for name, value in entry.get("params", {}).items()},
+            distributions=distributions,
+            user_attrs=entry.get("user_attrs", {}),
+            intermediate_values={int(step): value for step, value in entry.get("intermediate_values", {}).items()},
+            datetime_start=_time(entry["datetime_start"]),
+            datetime_complete=_time(entry.get("datetime_complete")),
+        )
+        self.of_study[study].append(trial)
+        self.trials.append(trial)
+        self.study_of.append(study)
+
+    def set_param(self, entry: Entry) -> None:
+        """Winnow creates its trials with all their parameters; another who writes to the study may not."""
+        if entry["trial_id"] >= len(self.trials) or self.trials[entry["trial_id"]].state.is_finished():
+            return
+        name, distribution = entry["param_name"], entry["distribution"]
+        siblings = self.of_study[self.study_of[entry["trial_id"]]]
+        known = next((trial.distributions[name] for trial in siblings if name in trial.params), distribution)
+        if _compatible(known, distribution):
+            trial = self.trials[entry["trial_id"]]
+            trial.params[name] = _external(distribution)(entry["param_value_internal"])
+            trial.distributions[name] = distribution
+
+
+def _set_state(trial: Trial, entry: Entry) -> None:
+    state = State(entry["state"])
+    if state == trial.state == State.RUNNING:
+        return
+    trial.state = state
+    if state == State.RUNNING:
+        trial.datetime_start = _time(entry["datetime_start"])
+    if state.is_finished():
+        trial.datetime_complete = _time(entry["datetime_complete"])
+    if entry["values"] is not None:
+        trial.values = entry["values"]
+
+
+def _set_intermediate_value(trial: Trial, entry: Entry) -> None:
+    trial.intermediate_values[entry["step"]] = entry["intermediate_value"]
+
+
+def _set_user_attr(trial: Trial, entry: Entry) -> None:
+    trial.user_attrs.update(entry["user_attr"])
+
+
+_APPLY: dict[int, Callable[[_Replay, Entry], None]] = {
+    0: _Replay.create_study,
+    1: _Replay.delete_study,
+    4: _Replay.create_trial,
+    5: _Replay.set_param,
+}
+_CHANGE: dict[int, Callable[[Trial, Entry], None]] = {6: _set_state, 7: _set_intermediate_value, 8: _set_user_attr}
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+@cache
+def _external(distribution: str) -> Callable[[float], Any]:
+    """From the number by which the journal knows a value of this domain to the value. A study has few domains."""
+    given = json.loads(distribution)
+    if given["name"] == "CategoricalDistribution":
+        choices: Sequence[Any] = given["attributes"]["choices"]
+        return lambda index: choices[int(index)]
+    return int if given["name"] == "IntDistribution" else lambda value: value
+
+
+@cache
+def _compatible(known: str, new: str) -> bool:
+    """What Optuna asks of two domains of one name."""
+    from optuna.distributions import check_distribution_compatibility, json_to_distribution
+
+    try:
+        check_distribution_compatibility(json_to_distribution(known), json_to_distribution(new))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,287 @@
+"""The Arrow tables of a run: rows as plain dicts, typed by the schema and never by the first row."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
+from reports.tables.audit import audit_ends, audit_rows
+from reports.tables.importance import importance_rows
+from reports.tables.retraining import identity, retrain_groups, retrain_rows, winners_table
+from reports.tables.trials import FAILED_STATUSES, rung_rows, time_of, trial_rows
+from spaces.domains import ArrowKind
+from spaces.errors import SpaceError
+from spaces.nodes import columns
+
+if TYPE_CHECKING:
+    from reports.reading.run import RunData
+    from spaces.space import Space
+
+Row = dict[str, Any]
+
+
+def table(run: RunData, name: str) -> pa.Table:
+    """The table `name` of `run`, with exactly the columns of its schema, also where it has no rows."""
+    parameters = _columns(run) if TABLES[name].parameters else {}
+    schema = arrow_schema(name, parameters, _metadata(run, name))
+    made = ROWS[name](run)
+    if isinstance(made, pa.Table):
+        return made.select(schema.names).cast(schema).replace_schema_metadata(schema.metadata)
+    rows = pa.array(made, pa.struct(schema))  # in a third of the time of Table.from_pylist
+    return pa.Table.from_struct_array(rows).replace_schema_metadata(schema.metadata)
+
+
+def _columns(run: RunData) -> dict[str, ArrowKind]:
+    """Of the space as it is now, and of all that it was before."""
+    return columns([parameter for space in reversed(run.spaces) for parameter in space.parameters()])
+
+
+def _metadata(run: RunData, name: str) -> dict[str, Any]:
+    provenance = {key: value for key, value in run.study.items() if key != "space"}
+    return {
+        "winnow.schema_version": SCHEMA_VERSION,
+        "winnow.table": name,
+        "winnow.run": run.name,
+        "winnow.provenance": json.dumps(provenance, default=str),
+        "winnow.space": json.dumps(run.study["space"], default=str),
+        "winnow.notes": json.dumps(run.notes),
+    }
+
+
+def _trials(run: RunData) -> list[Row]:
+    rows = [dict(row) for row in trial_rows(run)]
+    audited, kinds = audit_ends(run), _columns(run)
+    trials = {trial.number: trial for trial in run.study_trials}
+    for row in rows:
+        trial = trials[row["trial"]]
+        row["audit_objective"] = audited.get(row["trial"])
+        space = run.spaces[min(trial.user_attrs.get("space", 0), len(run.spaces) - 1)]
+        row.update(parameter_values(space, trial.user_attrs.get("config"), trial.params, kinds))
+    return rows
+
+
+def _epochs(run: RunData) -> pa.Table:
+    """One row per finished epoch: search, audit, retrain, then by trial, seed and epoch.
+
+    Made by Arrow from the lines as they are: rows as `trials.epochs_of_trial` makes them would take seven times as long.
+    """
+    schema = arrow_schema("epochs", {}, {})
+    read = [field.with_type(pa.float64()) if field.name == "time" else field for field in schema]
+    lines = pa.array(run.epoch_lines, pa.struct(read))
+    order = {"phase": pc.index_in(lines.field("phase"), pa.array(["search", "audit", "retrain"]))}
+    order |= {key: lines.field(key) for key in ("trial", "seed", "epoch")}
+    lines = lines.take(pc.sort_indices(pa.table(order), [(key, "ascending") for key in order]))
+    columns = {field.name: _as_kind(lines.field(field.name), field.type) for field in schema}
+    return pa.table(columns | {"run": pa.repeat(run.name, len(lines))})
+
+
+def _as_kind(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Null for a float that is not finite; Unix seconds as a time, rounded as `trials.time_of` does."""
+    if pa.types.is_floating(kind):
+        return pc.if_else(pc.is_finite(values), values, None)
+    if not pa.types.is_timestamp(kind):
+        return values
+    whole = pc.floor(values)
+    micros = pc.round(pc.multiply(pc.subtract(values, whole), 1e6), round_mode="half_to_even")
+    return pc.add(pc.multiply(whole, 1e6), micros).cast(pa.int64()).cast(kind)
+
+
+def _winners(run: RunData) -> list[Row]:
+    rows = winners_table(run)
+    for row in rows:
+        config = json.loads(row["config"])
+        row.update(config_values(run.space, config, _columns(run)))
+    return rows
+
+
+def config_values(space: Space, config: dict[str, Any], kinds: Mapping[str, ArrowKind]) -> Row:
+    """The parameter columns of a config; the space's own are null for a baseline outside it."""
+    try:
+        study_params = space.encode(config)
+    except SpaceError:
+        study_params = {}
+    return parameter_values(space, config, study_params, kinds)
+
+
+def parameter_values(space: Space, config: Any, study_params: Mapping[str, Any], kinds: Mapping[str, ArrowKind]) -> Row:
+    """The values of the parameter columns `kinds`: null where the parameter was not active in these study parameters of `space`.
+
+    What another space of the run searches and this one fixes has the value that it is fixed to.
+    """
+    own = {parameter.path for parameter in space.parameters()}
+    fixed = {path: _at(config, path) for path in kinds if path not in own}
+    values: Row = {
+        path: None if isinstance(fixed.get(path), list | dict) else _typed(fixed.get(path), kind)
+        for path, kind in kinds.items()
+    }
+    for parameter in space.parameters():
+        if parameter.study_name in study_params:
+            found = _at(config, parameter.path)
+            # A count that the config leaves to a list, and an option that stands for a list, are known by the study.
+            if found is None or isinstance(found, list | dict):
+                found = study_params[parameter.study_name]
+            values[parameter.path] = _typed(found, kinds[parameter.path])
+    return values
+
+
+def _at(config: Any, path: str) -> Any:
+    for key in path.split("."):
+        if isinstance(config, list):
+            config = config[int(key)] if key.isdigit() and int(key) < len(config) else None
+        elif isinstance(config, dict):
+            config = config.get(key)
+        else:
+            return None
+    return config
+
+
+def _typed(value: Any, kind: str) -> Any:
+    if value is None:
+        return None
+    if kind == "string" and not isinstance(value, str):
+        return json.dumps(value, separators=(",", ":"))
+    return float(value) if kind == "float" else value
+
+
+def _failures(run: RunData) -> list[Row]:
+    rows = []
+    last: dict[tuple[Any, ...], Row] = {}
+    for line in run.epoch_lines:
+        key = (line["phase"], line["trial"], line["seed"])
+        if key not in last or line["epoch"] > last[key]["epoch"]:
+            last[key] = line
+    of_trial = {trial: epoch for (phase, trial, _), epoch in last.items() if phase == "search"}
+    for row in trial_rows(run):
+        if row["status"] in FAILED_STATUSES:
+            rows.append(_failure(run, "search", row, of_trial.get(row["trial"], {}), row["ended"]))
+    for line in run.retrain_lines:
+        if line["status"] != "completed":
+            key = ("retrain", line["trial"], line["seed"])
+            named = line | {"trial": identity(line)["trial"]}
+            rows.append(_failure(run, "retrain", named, last.get(key, {}), time_of(line.get("time"))))
+    return rows
+
+
+def _failure(run: RunData, phase: str, row: Row, last: Row, time: Any) -> Row:
+    return {
+        "run": run.name,
+        "phase": phase,
+        "trial": row["trial"],
+        "seed": row.get("seed", last.get("seed")),
+        "status": row["status"],
+        "epoch": last.get("epoch", 0),
+        "error": row.get("error"),
+        "time": time,
+        "node": last.get("node"),
+        "device": last.get("device"),
+    }
+
+
+def _environment(run: RunData) -> list[Row]:
+    study = run.study
+    facts: list[tuple[str, str, Any]] = [
+        ("run", key, study.get(key)) for key in ("name", "created", "command", "winnow_version", "git_revision")
+    ]
+    for section in ("settings", "data", "versions", "hardware"):
+        facts += [(section, key, value) for key, value in (study.get(section) or {}).items()]
+    for place, amendment in enumerate(run.amendments, start=1):
+        facts += [(f"amendment {place}", key, value) for key, value in _amendment_facts(amendment).items()]
+    if warm := study.get("warm_start"):
+        facts += [("warm_start", key, value) for key, value in warm.items()]
+    return [{"run": run.name, "section": s, "key": str(key), "value": _as_text(value)} for s, key, value in facts]
+
+
+def _amendment_facts(amendment: Row) -> Row:
+    before = {f"{key} before": value for key, value in (amendment["before"].get("settings") or {}).items()}
+    return {key: amendment.get(key) for key in ("time", "command", "git_revision", "changes")} | before
+
+
+def _as_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _predictions(run: RunData) -> pa.Table:
+    """One block of columns per prediction file; a file that is missing or torn (the run was cut) gives none."""
+    schema = arrow_schema("predictions", {}, {})
+    blocks = [schema.empty_table()]
+    for lines in retrain_groups(run):
+        for line in lines:
+            arrays = read_predictions(run, line)
+            if arrays is not None:
+                blocks.append(_prediction_block(run, line, arrays, schema))
+    return pa.concat_tables(blocks)
+
+
+def read_predictions(run: RunData, line: Row) -> dict[str, np.ndarray] | None:
+    """The arrays that a retrain line refers to: index, true, predicted [n], gallery_images [m, H, W, C] and the rest."""
+    return load_predictions(run.path / line["predictions"]) if line.get("predictions") else None
+
+
+def load_predictions(path: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of a prediction file; None where it is missing or torn."""
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _prediction_block(run: RunData, line: Row, arrays: dict[str, np.ndarray], schema: pa.Schema) -> pa.Table:
+    n = len(arrays["index"])
+    constants = {"run": run.name, **identity(line), "seed": line["seed"]}
+    columns = {key: pa.array([value] * n, schema.field(key).type) for key, value in constants.items()}
+    true, predicted = arrays["true"], arrays["predicted"]
+    columns |= {key: pa.array(arrays[key]) for key in ("index", "true", "predicted", "confidence", "probability_true")}
+    columns |= {"true_class": _names(run, true), "predicted_class": _names(run, predicted)}
+    columns["correct"] = pa.array(true == predicted)
+    images = encoded_gallery(arrays)
+    columns["image"] = pa.array([images.get(index) for index in arrays["index"].tolist()], pa.binary())
+    return pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
+
+
+def encoded_gallery(arrays: Mapping[str, np.ndarray]) -> dict[int, bytes]:
+    """The images that were kept of a prediction file, as PNG, by their number in the test set."""
+    if "gallery_images" not in arrays:
+        return {}
+    return {
+        int(index): _png(image)
+        for index, image in zip(arrays["gallery_index"].tolist(), arrays["gallery_images"], strict=True)
+    }
+
+
+def _png(image: np.ndarray) -> bytes:
+    """uint8 [H, W, C] with one channel or three."""
+    from PIL import Image
+
+    buffer = BytesIO()
+    pixels = image[:, :, 0] if image.shape[2] == 1 else image
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _names(run: RunData, classes: np.ndarray) -> pa.Array:
+    names = run.class_names
+    return pa.array([names[i] if i < len(names) else str(i) for i in classes.tolist()], pa.string())
+
+
+ROWS: dict[str, Callable[..., Any]] = {
+    "trials": _trials,
+    "epochs": _epochs,
+    "rungs": rung_rows,
+    "audit": audit_rows,
+    "winners": _winners,
+    "retrains": retrain_rows,
+    "predictions": _predictions,
+    "importance": importance_rows,
+    "failures": _failures,
+    "environment": _environment,
+}

@@ -1,0 +1,138 @@
+"""Rows chosen by a condition, and put in order. A condition is compared, never executed."""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from reports import rows as plain
+from spaces.errors import InputError
+from spaces.problems import nearest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = dict[str, Any]
+
+GRAMMAR = "comparisons (==, !=, <, <=, >, >=, in, not in) of columns and values, joined by and, or, not"
+_TOKEN = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|(?<![\w.])[A-Za-z_][\w.]*""")
+_WORDS = {"and": "and", "or": "or", "not": "not", "in": "in", "is": "is"}
+_CONSTANTS = {"none": "None", "null": "None", "true": "True", "false": "False"}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.In: lambda value, options: value in options,
+    ast.NotIn: lambda value, options: value not in options,
+    ast.Is: operator.eq,
+    ast.IsNot: operator.ne,
+}
+
+
+def select(table: pa.Table, condition: str | None, order: str | None) -> list[Row]:
+    """The rows of a table for which the condition holds, in the order of a column."""
+    rows = plain.rows(table)
+    if condition is not None:
+        rows = where(rows, table.column_names, condition)
+    return rows if order is None else sort(rows, table.column_names, order)
+
+
+def where(rows: Iterable[Row], columns: Sequence[str], condition: str) -> list[Row]:
+    """The rows for which a condition such as `optimizer.name == 'sgd' and optimizer.lr > 0.01` holds.
+
+    A comparison with a null is false, but for `== null` and `!= null`. InputError names what cannot be understood.
+    """
+    text, names = _with_plain_names(condition, columns)
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise InputError(f"--where {condition!r}: not understood; needed are {GRAMMAR}") from error
+    try:
+        return [row for row in rows if _holds(tree, row, names)]
+    except _Refused as error:
+        raise InputError(f"--where {condition!r}: {error}; allowed are {GRAMMAR}") from error
+    except TypeError as error:
+        raise InputError(f"--where {condition!r}: text and numbers cannot be compared ({error})") from error
+
+
+def sort(rows: Iterable[Row], columns: Sequence[str], column: str) -> list[Row]:
+    """Ascending by a column, descending with a minus before its name; nulls last. InputError for an unknown column."""
+    name = column.removeprefix("-")
+    _check_column(name, columns, "--sort")
+    rows = list(rows)
+    known = [row for row in rows if row[name] is not None]
+    unknown = [row for row in rows if row[name] is None]
+    return [*sorted(known, key=lambda row: row[name], reverse=column != name), *unknown]
+
+
+class _Refused(Exception):
+    """Something that is no part of the grammar."""
+
+
+def _with_plain_names(condition: str, columns: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """The condition with each column (their names hold dots and numbers) as a Python name, and what those stand for."""
+    names: dict[str, str] = {}
+
+    def plain(match: re.Match[str]) -> str:
+        token = match.group()
+        if token[0] in "'\"":
+            return token
+        if token in _WORDS:
+            return token
+        if token.lower() in _CONSTANTS:
+            return _CONSTANTS[token.lower()]
+        column = token.strip("`")
+        _check_column(column, columns, "--where")
+        names[f"column_{len(names)}"] = column
+        return f"column_{len(names) - 1}"
+
+    return _TOKEN.sub(plain, condition), names
+
+
+def _check_column(name: str, columns: Sequence[str], option: str) -> None:
+    if name not in columns:
+        hint = nearest(name, columns) or f"; there are {', '.join(columns)}"
+        raise InputError(f"{option}: no column {name!r}{hint} (a text value needs quotes)")
+
+
+def _holds(node: ast.expr, row: Row, names: dict[str, str]) -> bool:
+    if isinstance(node, ast.BoolOp):
+        combine = all if isinstance(node.op, ast.And) else any
+        return combine(_holds(value, row, names) for value in node.values)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return not _holds(node.operand, row, names)
+    if isinstance(node, ast.Compare):
+        values = [_value(part, row, names) for part in (node.left, *node.comparators)]
+        pairs = zip(node.ops, values, values[1:], strict=False)
+        return all(_compare(op, left, right) for op, left, right in pairs)
+    value = _value(node, row, names)
+    if not isinstance(value, bool | None):
+        raise _Refused(f"{value!r} is neither true nor false")
+    return bool(value)
+
+
+def _compare(op: ast.cmpop, left: Any, right: Any) -> bool:
+    equality = isinstance(op, ast.Eq | ast.NotEq | ast.Is | ast.IsNot)
+    if left is None or (right is None and not equality):
+        return equality and _COMPARISONS[type(op)](left, right) if right is None else False
+    return _COMPARISONS[type(op)](left, right)
+
+
+def _value(node: ast.expr, row: Row, names: dict[str, str]) -> Any:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float | bool | None):
+        return node.value
+    if isinstance(node, ast.Name) and node.id in names:
+        return row[names[node.id]]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        value = _value(node.operand, row, names)
+        if isinstance(value, int | float):
+            return -value
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_value(item, row, names) for item in node.elts]
+    raise _Refused(f"{ast.unparse(node)} is no column and no value")

@@ -1,0 +1,135 @@
+"""How much each parameter mattered: fANOVA (Hutter et al., 2014), over the trials in which the parameter was active.
+
+Optuna's fANOVA wants every parameter in every trial. So parameters that exist in the same trials share a forest, fitted
+to these trials alone. Parameters that only some of them have are inputs too, with a place of their own for "not active":
+left out, what they cause would be laid to the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.distributions import (
+    FloatDistribution,
+    IntDistribution,
+    json_to_distribution,
+)
+from optuna.importance._fanova._fanova import _Fanova
+
+from reports.subsample import MAX_FITTED, drawn
+from reports.tables.trials import FAILED_STATUSES, trial_rows
+from spaces.space import AtLeast
+
+if TYPE_CHECKING:
+    from reports.reading.journal import Trial
+    from reports.reading.run import RunData
+    from spaces.space import Parameter
+
+MIN_TRIALS = 8
+"""Fewer say nothing: a forest fits them by heart."""
+MAX_DEPTH = 6
+"""Of the trees. Deeper ones follow the noise of single trials, and unbounded ones take half a minute for 400 trials."""
+INACTIVE = "not active"
+
+Array = np.ndarray
+
+
+def importance_rows(run: RunData) -> list[dict[str, Any]]:
+    """One row per parameter of the space, the most important first, those without a figure last."""
+    targets = _targets(run)
+    trials = [trial for trial in run.study_trials if trial.number in targets]
+    trials = [trials[i] for i in drawn(len(trials), MAX_FITTED)]
+    found = _importances(trials, targets)
+    rows = [_row(run, parameter, trials, found) for parameter in run.space.parameters()]
+    return sorted(rows, key=lambda row: (-(row["importance"] if row["importance"] is not None else -1.0), row["path"]))
+
+
+def _targets(run: RunData) -> dict[int, float]:
+    """The last objective of each trial that did not fail. A stopped trial counts: that it was worse is what it tells."""
+    rows = [row for row in trial_rows(run) if row["status"] not in FAILED_STATUSES and row["in_space"]]
+    return {row["trial"]: row["objective"] for row in rows if row["objective"] is not None}
+
+
+def _importances(trials: Sequence[Trial], targets: dict[int, float]) -> dict[str, float]:
+    active: dict[str, list[int]] = defaultdict(list)
+    for i, trial in enumerate(trials):
+        for name in trial.params:
+            active[name].append(i)
+    groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    for name, where in active.items():
+        groups[tuple(where)].append(name)
+    found: dict[str, float] = {}
+    for indices, names in groups.items():
+        if len(indices) >= MIN_TRIALS:
+            found |= _fanova([trials[k] for k in indices], names, targets)
+    return found
+
+
+def _fanova(trials: Sequence[Trial], names: Sequence[str], targets: dict[int, float]) -> dict[str, float]:
+    """The share of each of `names` alone in the variance among `trials`, in [0, 1]; what is left to 1 is interaction."""
+    values = np.array([targets[trial.number] for trial in trials])
+    inputs = {name: _input(trials, name) for name in sorted({name for trial in trials for name in trial.params})}
+    inputs = {name: (columns, bounds) for name, (columns, bounds) in inputs.items() if np.ptp(columns)}
+    found = dict.fromkeys(names, 0.0)
+    if np.ptp(values) and inputs:
+        # Optuna's evaluator would judge all inputs, at some milliseconds each, and take a study apart to have them.
+        forest = _Fanova(n_trees=32, max_depth=MAX_DEPTH, min_samples_split=2, min_samples_leaf=1, seed=0)
+        bounds = np.concatenate([bounds for _, bounds in inputs.values()])
+        ends = np.cumsum([len(bounds) for _, bounds in inputs.values()])
+        places = np.split(np.arange(len(bounds)), ends[:-1])
+        forest.fit(np.hstack([columns for columns, _ in inputs.values()]), values, bounds, places)
+        found |= {name: forest.get_importance(k)[0] for k, name in enumerate(inputs) if name in found}
+    return found
+
+
+def _input(trials: Sequence[Trial], name: str) -> tuple[Array, Array]:
+    """(columns [trials, columns], bounds [columns, 2]) of one input of the forest.
+
+    A logarithmic domain enters by its logarithm: fANOVA averages uniformly over a domain, and on a learning rate as such
+    the smallest decade would weigh next to nothing. Trials without the parameter share a stretch below the domain, as long
+    as they are many; an option of its own where it is categorical.
+    """
+    values = [trial.params.get(name, INACTIVE) for trial in trials]
+    texts = {trial.distributions[name] for trial in trials if name in trial.distributions}
+    domains = [json_to_distribution(text) for text in texts]
+    numeric = [domain for domain in domains if isinstance(domain, FloatDistribution | IntDistribution)]
+    if len(numeric) < len(domains):
+        chosen = [repr(value) for value in values]
+        choices = [repr(choice) for domain in domains for choice in getattr(domain, "choices", ())]
+        options = sorted({*choices, *chosen})
+        where = {option: place for place, option in enumerate(options)}
+        return np.eye(len(options))[[where[option] for option in chosen]], np.tile([0.0, 1.0], (len(options), 1))
+    half = 0.5 if any(isinstance(domain, IntDistribution) for domain in numeric) else 0.0
+    scale = math.log if any(domain.log for domain in numeric) else float
+    low, high = scale(min(d.low for d in numeric) - half), scale(max(d.high for d in numeric) + half)
+    num_inactive = sum(value is INACTIVE for value in values)
+    below = (high - low) * num_inactive / (len(values) - num_inactive)
+    column = [low - below / 2 if value is INACTIVE else scale(value) for value in values]
+    return np.array(column)[:, None], np.array([[low - below, high]])
+
+
+def _row(run: RunData, parameter: Parameter, trials: Sequence[Trial], found: dict[str, float]) -> dict[str, Any]:
+    num_trials = sum(parameter.study_name in trial.params for trial in trials)
+    importance = found.get(parameter.study_name)
+    return {
+        "run": run.name,
+        "parameter": parameter.study_name,
+        "path": parameter.path,
+        "condition": condition_text(parameter),
+        "num_trials": num_trials,
+        "importance": importance,
+        "note": None if importance is not None else f"{num_trials} trials, at least {MIN_TRIALS} are needed",
+    }
+
+
+def condition_text(parameter: Parameter) -> str | None:
+    """When the parameter exists, as `optimizer = sgd and model.depth >= 3`; None: always."""
+    parts = [
+        f"{name} >= {value.count}" if isinstance(value, AtLeast) else f"{name} = {value}"
+        for name, value in parameter.conditions
+    ]
+    return " and ".join(parts) or None

@@ -1,0 +1,35 @@
+"""Writes the tables of a run as Parquet files, each whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reports.schemas import TABLES
+
+if TYPE_CHECKING:
+    from reports.reading.run import RunData
+
+
+def write_tables(run: RunData, folder: Path, source: str = "") -> None:
+    """Write `NAME.parquet` for every table of `TABLES` into `folder`. `source`: the `stored.fingerprint` of the run's files."""
+    import pyarrow.parquet as pq
+
+    for name in TABLES:
+        table = run.table(name)
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), "winnow.source": source})
+        write_whole(folder / f"{name}.parquet", partial(pq.write_table, table, compression="zstd"))
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, then put it in place: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

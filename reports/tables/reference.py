@@ -1,0 +1,202 @@
+"""The published experiments beside ours: one row for each shipped recipe that states a published figure, run or not."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from reports.tables.parquet import write_whole
+from reports.tables.retraining import accuracy_interval
+from reports.text.wording import count
+from spaces import catalog
+from spaces.probe import KnownTrial
+from spaces.space import Space
+
+RESULTS = "results.jsonl"
+
+PROTOCOL = (
+    "The published reports choose the epoch on the test images, or say nothing of it; here the epoch is chosen on the "
+    "validation images and the test images are read once, so a published figure may be a little flattered. Accuracies in "
+    "percent, ours as the mean over n seeds with its 95 % interval (Student's t; none for one seed); difference: ours "
+    "less published. Minutes and images/s are of one training."
+)
+
+_PARTS = re.compile(r"(\D*)(\d*)")
+
+# Columns of recipes.parquet: name and Arrow type.
+COLUMNS: dict[str, str] = {
+    "row": "string",
+    "recipe": "string",
+    "status": "string",
+    "split": "string",
+    "published": "float64",
+    "ours": "float64",
+    "ours_low": "float64",
+    "ours_high": "float64",
+    "num_seeds": "int64",
+    "difference": "float64",
+    "epochs": "float64",
+    "weights_epoch": "float64",
+    "minutes": "float64",
+    "images_per_second": "float64",
+    "num_parameters": "int64",
+    "hardware": "string",
+    "changed": "string",
+    "note": "string",
+}
+"""`split`: the images that the accuracies are of. `epochs` and `weights_epoch` are means over the seeds. `changed`: what
+was trained otherwise than the recipe says."""
+
+
+def write_table(folder: Path) -> Path:
+    """Write `recipes.md` and `recipes.parquet` of the results in `folder`; returns the first."""
+    rows = recipe_rows(_results(folder / RESULTS))
+    markdown = folder / "recipes.md"
+    write_whole(markdown, lambda part: part.write_text(as_markdown(rows), encoding="utf-8"))
+    write_whole(folder / "recipes.parquet", partial(_write_parquet, rows))
+    return markdown
+
+
+def recipe_rows(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A dict keyed as COLUMNS for every recipe with a published figure, in the order of the published rows."""
+    spaces = [space for name in catalog.recipe_names() if (space := catalog.load(name)).reference]
+    rows = [_row(space, [line for line in results if line["recipe"] == space.name]) for space in spaces]
+    return sorted(rows, key=lambda row: [(text, int("0" + number)) for text, number in _PARTS.findall(row["row"])])
+
+
+def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """One table; under it what the recipes that differ from the published ones differ in."""
+    heads = ("row", "recipe", "published", "ours", "n", "difference", "epochs", "minutes", "images/s", "parameters")
+    lines = [f"| {' | '.join((*heads, 'hardware'))} |", "|" + "---|" * (len(heads) + 1)]
+    lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
+    return "\n".join(["# Reference experiments", "", PROTOCOL, "", *lines, ""])
+
+
+def _results(path: Path) -> list[dict[str, Any]]:
+    """The last line of each recipe and seed: a training that failed may have been run again."""
+    from reports.reading.run import read_lines
+
+    last: dict[tuple[str, int], dict[str, Any]] = {}
+    for line in read_lines(path, ("recipe", "seed", "status"))[0]:
+        last[line["recipe"], line["seed"]] = line
+    return list(last.values())
+
+
+def _row(space: Space, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    reference = space.reference
+    assert reference is not None
+    done = [line for line in lines if line["status"] == "completed"]
+    values = [line[f"{reference.split}_accuracy"] for line in done]
+    mean, low, high = (None if value is None else 100 * value for value in accuracy_interval(values))
+    return {
+        "row": reference.row,
+        "recipe": space.name,
+        "status": _status(lines),
+        "split": reference.split,
+        "published": reference.accuracy,
+        "ours": mean,
+        "ours_low": low,
+        "ours_high": high,
+        "num_seeds": len(done),
+        "difference": None if mean is None else mean - reference.accuracy,
+        "epochs": _mean(done, "epochs"),
+        "weights_epoch": _mean(done, "weights_epoch"),
+        "minutes": None if not done else fmean(line["wall_seconds"] for line in done) / 60,
+        "images_per_second": _mean(done, "images_per_second"),
+        "num_parameters": done[0]["num_parameters"] if done else reference.parameters,
+        "hardware": ", ".join(dict.fromkeys(map(_hardware, done))) or None,
+        "changed": ", ".join(dict.fromkeys(text for line in done for text in _changes(space, line["config"]))) or None,
+        "note": reference.note or None,
+    }
+
+
+def _status(lines: Sequence[dict[str, Any]]) -> str:
+    """`not run`, or how the seeds ended."""
+    statuses = [line["status"] for line in lines]
+    others = [f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses) if status != "completed"]
+    return ", ".join((["completed"] if "completed" in statuses else []) + others) or "not run"
+
+
+def _mean(lines: Sequence[dict[str, Any]], key: str) -> float | None:
+    return fmean(line[key] for line in lines) if lines else None
+
+
+def _hardware(line: dict[str, Any]) -> str:
+    if line["device"] != "cpu":
+        return str(line["device"])
+    threads = line["threads"]
+    return f"{line['hardware']['processor']}, {threads} thread{'s' * (threads > 1)}"
+
+
+def _changes(space: Space, config: dict[str, Any]) -> list[str]:
+    """`epochs=2 (50)` for each key that differs from the recipe; where the same images lie is no difference."""
+    own = space.config(space.suggest(KnownTrial({}))).model_dump(mode="json")
+    ours, theirs = _flat(config), _flat(own)
+    keys = [key for key in dict.fromkeys([*theirs, *ours]) if key not in ("data.name", "data.path")]
+    return [
+        f"{key}={json.dumps(ours.get(key))} (not {json.dumps(theirs.get(key))})"
+        for key in keys
+        if ours.get(key) != theirs.get(key)
+    ]
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        return {path: value}
+    return {key: leaf for name, item in items for key, leaf in _flat(item, f"{path}.{name}".lstrip(".")).items()}
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    kind = "" if row["split"] == "test" else f" {row['split']}"
+    published = f"{row['published']:g}{kind}" + (f" ({row['note']})" if row["note"] else "")
+    if not row["num_seeds"]:
+        return [
+            row["row"],
+            row["recipe"],
+            published,
+            row["status"],
+            "",
+            "",
+            "",
+            "",
+            "",
+            count(row["num_parameters"]),
+            "",
+        ]
+    ours = f"{row['ours']:.2f}"
+    if row["ours_low"] is not None:
+        ours += f" ± {row['ours_high'] - row['ours']:.2f}"
+    if row["status"] != "completed":
+        ours += f" ({row['status'].removeprefix('completed, ')})"
+    if row["changed"]:
+        ours += f"; changed: {row['changed']}"
+    return [
+        row["row"],
+        row["recipe"],
+        published,
+        ours,
+        str(row["num_seeds"]),
+        f"{row['difference']:+.2f}",
+        f"{row['weights_epoch']:g} of {row['epochs']:g}",
+        f"{row['minutes']:.1f}",
+        f"{row['images_per_second']:.0f}",
+        count(row["num_parameters"]),
+        row["hardware"],
+    ]
+
+
+def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [pa.field(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()],
+        metadata={"winnow.table": "recipes", "winnow.protocol": PROTOCOL},
+    )
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd")

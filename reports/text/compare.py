@@ -1,0 +1,169 @@
+"""Several runs side by side: differences with intervals where the protocol is the same, else what keeps them apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from reports.tables.retraining import accuracies, accuracy_difference, retrain_rows, winners_table
+from reports.tables.trials import trial_rows
+from reports.text import wording as words
+from reports.text.terminal import best_first
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from reports.reading.run import RunData
+
+Row = dict[str, Any]
+
+
+def _data(key: str) -> Callable[[RunData], Any]:
+    return lambda run: (run.study.get("data") or {}).get(key)
+
+
+def _space_data(key: str, default: Any) -> Callable[[RunData], Any]:
+    def read(run: RunData) -> Any:
+        data = run.study["space"].get("data")
+        return data.get(key, default) if isinstance(data, dict) else default
+
+    return read
+
+
+# What must be equal before two winners' test accuracies may be held against each other. Space, sampler and budget may differ:
+# they are what one compares.
+PROTOCOL: dict[str, Callable[[RunData], Any]] = {
+    "data set": _data("name"),
+    "data fingerprint": _data("fingerprint"),
+    "image shape": _data("image_shape"),
+    "classes": _data("num_classes"),
+    "training images": _data("num_train"),
+    "validation images": _data("num_validation"),
+    "test images": _data("num_test"),
+    "validation split": _space_data("validation", 0.2),
+    "stratified": _space_data("stratified", True),
+    "epochs": lambda run: run.settings.get("max_epochs"),
+    "objective": lambda run: run.objective,
+}
+
+
+def protocol_differences(runs: Sequence[RunData]) -> list[Row]:
+    """One dict per key of PROTOCOL that is not the same in all runs: `key` and `values`, in the order of the runs."""
+    found = []
+    for key, read in PROTOCOL.items():
+        values = [read(run) for run in runs]
+        if any(value != values[0] for value in values):
+            found.append({"key": key, "values": values})
+    return found
+
+
+def comparison(runs: Sequence[RunData]) -> list[Row]:
+    """One dict per run; `difference` with its 95 % interval (Welch) is of the first winner's test accuracy to the first run's."""
+    reference: list[float] = []
+    rows = []
+    for place, run in enumerate(runs):
+        trials = trial_rows(run)
+        ranked = best_first(run, trials)
+        winner = next((row for row in winners_table(run) if row["rank"] == 1), {})
+        values = accuracies([line for line in retrain_rows(run) if line["rank"] == 1])
+        if place == 0:
+            reference = values
+        difference, low, high = (None,) * 3 if place == 0 else accuracy_difference(values, reference)
+        rows.append(
+            {
+                "run": run.name,
+                "trials": len(trials),
+                "epochs": sum(row["num_epochs"] for row in trials),
+                "train_seconds": sum(row["train_seconds"] for row in trials),
+                "seed": run.settings.get("seed"),
+                "best_objective": ranked[0]["objective"] if ranked else None,
+                **{
+                    key: winner.get(key)
+                    for key in ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "num_seeds")
+                },
+                "difference": difference,
+                "difference_low": low,
+                "difference_high": high,
+                "winner": words.describe(json.loads(winner["config"])) if winner else None,
+            }
+        )
+    return rows
+
+
+def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
+    """Print it; False where the runs cannot be compared."""
+    different = protocol_differences(runs)
+    if different:
+        console.print(
+            "These runs cannot be compared: their winners were not trained and tested under the same protocol."
+        )
+        console.print(_protocol_table(runs, different))
+        return False
+    rows = comparison(runs)
+    console.print(_search_table(runs[0], rows))
+    console.print(_winner_table(rows))
+    if len({row["seed"] for row in rows}) > 1:
+        console.print(
+            "The seeds differ, so the searches saw other validation splits: compare the test figures, not the best values."
+        )
+    for row in rows[1:]:
+        console.print(escape(_verdict(row, rows[0])), highlight=False)
+    return True
+
+
+def _protocol_table(runs: Sequence[RunData], different: list[Row]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("", *(run.name for run in runs)):
+        table.add_column(escape(name), overflow="fold")
+    for row in different:
+        table.add_row(row["key"], *(escape(str(value)) for value in row["values"]))
+    return table
+
+
+def _search_table(run: RunData, rows: list[Row]) -> Table:
+    table = Table(
+        title=f"Search, by {words.objective_name(run)}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    for name in ("run", "trials", "epochs", "training", "seed", "best"):
+        table.add_column(name, justify="left" if name == "run" else "right")
+    for row in rows:
+        costs = (str(row["trials"]), str(row["epochs"]), words.duration(row["train_seconds"]), str(row["seed"]))
+        table.add_row(escape(row["run"]), *costs, words.objective_text(run, row["best_objective"]))
+    return table
+
+
+def _winner_table(rows: list[Row]) -> Table:
+    table = Table(
+        title="Winners, retrained and tested once",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        expand=True,
+    )
+    table.add_column("run", min_width=max(len(row["run"]) for row in rows))
+    table.add_column("test accuracy (95 %)", justify="right", min_width=26)
+    table.add_column("seeds", justify="right", min_width=5)
+    table.add_column("config", no_wrap=True, overflow="ellipsis", ratio=1)
+    for row in rows:
+        interval = words.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"])
+        table.add_row(
+            escape(row["run"]), interval, str(row["num_seeds"] or 0), escape(row["winner"] or "not retrained yet")
+        )
+    return table
+
+
+def _verdict(row: Row, first: Row) -> str:
+    if row["difference"] is None:
+        missing = [each["run"] for each in (first, row) if each["test_accuracy"] is None]
+        return f"{row['run']} - {first['run']}: no difference is known, as no winner of {' and '.join(dict.fromkeys(missing))} was tested"
+    text = f"{row['run']} - {first['run']}: {words.points(row['difference'])} of test accuracy"
+    if row["difference_low"] is None:
+        return f"{text}; one seed gives no interval"
+    low, high = row["difference_low"], row["difference_high"]
+    verdict = ": the two cannot be told apart" if low <= 0 <= high else ""
+    return f"{text} (95 % interval {100 * low:+.2f} to {100 * high:+.2f}){verdict}"

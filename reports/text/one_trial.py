@@ -1,0 +1,92 @@
+"""Everything about one trial, in the terminal or as a plain dict."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from reports.tables.audit import audit_ends
+from reports.tables.retraining import retrain_rows
+from reports.tables.trials import epochs_of_trial, trial_rows
+from reports.text import wording as words
+from spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from reports.reading.run import RunData
+
+Row = dict[str, Any]
+FACTS = (
+    "status",
+    "source",
+    "reason",
+    "objective",
+    "best_objective",
+    "best_epoch",
+    "num_epochs",
+    "rung",
+    "audit_objective",
+    "started",
+    "ended",
+)
+COSTS = ("train_seconds", "images_per_second", "num_parameters")
+
+
+def trial_facts(run: RunData, number: int) -> Row:
+    """The row of `trials` with the config as a dict, its `epochs` of the search and its `retrains`. InputError for no such trial."""
+    rows = {row["trial"]: row for row in trial_rows(run)}
+    if number not in rows:
+        there = f"there are 0 to {max(rows)}" if rows else "there is none yet"
+        raise InputError(f"--trial {number}: no such trial in {run.path}; {there}")
+    row = rows[number] | {"audit_objective": audit_ends(run).get(number)}
+    epochs = epochs_of_trial(run, number)
+    retrains = [line for line in retrain_rows(run) if line["trial"] == number]
+    return row | {"config": row["config"] and json.loads(row["config"]), "epochs": epochs, "retrains": retrains}
+
+
+def show_trial(run: RunData, console: Console, number: int) -> None:
+    """Print what `trial_facts` holds."""
+    facts = trial_facts(run, number)
+    console.print(f"[bold]trial {number}[/bold] of {escape(run.name)}")
+    for key in (*FACTS, *COSTS):
+        if facts[key] is not None:
+            console.print(f"{key:<18}{escape(_text(facts[key]))}", highlight=False)
+    if facts["error"]:
+        console.print(f"[red]error[/red]\n{escape(facts['error'].strip())}", highlight=False)
+    if facts["epochs"]:
+        console.print(_epoch_table(facts["epochs"]))
+    for line in facts["retrains"]:
+        result = words.percent(line["test_accuracy"]) if line["status"] == "completed" else line["status"]
+        console.print(f"retrained, seed {line['seed']}: test accuracy {result}", highlight=False)
+    if facts["config"]:
+        console.print("\n[bold]config[/bold]")
+        console.print(escape(yaml.safe_dump(facts["config"], sort_keys=False)), highlight=False, end="")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:%Y-%m-%d %H:%M:%S} UTC" if hasattr(value, "year") else str(value)
+
+
+def _epoch_table(epochs: list[Row]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("epoch", "loss", "accuracy", "val loss", "val acc", "lr", "s", "rung"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in epochs:
+        judged = "" if row["rung"] is None else f"{row['rung']} {'stop' if row['decision'] == 'stop' else 'go'}"
+        losses = (words.number(row["train_loss"]), words.percent(row["train_accuracy"]))
+        checked = (words.number(row["validation_loss"]), words.percent(row["validation_accuracy"]))
+        pace = (_short(row["lr"]), _short(row["wall_seconds"]))
+        table.add_row(str(row["epoch"]), *losses, *checked, *pace, judged)
+    return table
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}"

@@ -1,0 +1,142 @@
+"""The run in the terminal: what was searched, how the trials ended, the best of them, the winners, where everything lies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from reports.tables.retraining import winners_table
+from reports.tables.trials import FAILED_STATUSES, trial_rows
+from reports.text import wording as words
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from reports.reading.run import RunData
+
+Row = dict[str, Any]
+STATUS_STYLES = {"completed": "green", "stopped": "yellow", "running": "cyan", "skipped": "dim"}
+
+
+def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | None = None) -> None:
+    """Print the run, with its `top` best trials. Reads no Arrow and no space, so that it answers at once.
+
+    `chosen`: these trials in this order instead of the best; then the table is all that is printed beside the heading.
+    """
+    rows = trial_rows(run)
+    console.print(f"[bold]{escape(run.name)}[/bold]  {escape(words.searched_text(run))}")
+    console.print(_state_line(run, rows))
+    for note in run.notes:
+        console.print(f"[yellow]note:[/yellow] {escape(note)}")
+    if chosen is not None:
+        _print_chosen(run, console, chosen, top)
+        return
+    ranked = best_first(run, rows)
+    if ranked:
+        title = "Trials" if len(ranked) <= top else f"Best {top} of {len(ranked)} trials"
+        console.print(_trial_table(run, ranked[:top], title))
+    for row in [row for row in rows if row["status"] in FAILED_STATUSES][:top]:
+        reason = escape(_last_line(row["error"]))
+        console.print(f"[red]{words.STATUS_WORDS[row['status']]}[/red] trial {row['trial']}: {reason}")
+    winners = winners_table(run, intervals_of_gain=False)
+    if winners:
+        console.print(_winner_table(winners))
+    elif ranked:
+        console.print("No winner was retrained yet, so no test accuracy is known.")
+    _print_places(run, console)
+
+
+def _print_chosen(run: RunData, console: Console, chosen: Sequence[Row], top: int) -> None:
+    if not chosen:
+        console.print("No trial is so.")
+        return
+    title = words.plural(len(chosen), "trial")
+    console.print(_trial_table(run, chosen[:top], title if len(chosen) <= top else f"First {top} of {title}"))
+
+
+def _state_line(run: RunData, rows: list[Row]) -> str:
+    asked = run.settings.get("trials")
+    of = f" of {asked} asked for" if asked and len(rows) < asked else ""
+    seconds = sum(row["train_seconds"] for row in rows)
+    epochs = sum(row["num_epochs"] for row in rows)
+    text = words.counts_text(words.status_counts(rows))
+    if run.outside:
+        text += f", {len(run.outside)} of them outside the space as it is now"
+    return f"{text}{of}; {words.plural(epochs, 'epoch')} in {words.duration(seconds)} of training"
+
+
+def best_first(run: RunData, rows: list[Row]) -> list[Row]:
+    """Trials with an objective: completed before the others, then by objective. A stopped trial's value is of fewer epochs.
+
+    Those outside the space, as they are after it was changed, compete with none.
+    """
+    inside = [row for row in rows if row["in_space"]]
+    known = [row for row in inside if row["objective"] is not None and row["status"] not in FAILED_STATUSES]
+    sign = -1 if run.maximize else 1
+    return sorted(known, key=lambda row: (row["status"] != "completed", sign * row["objective"], row["trial"]))
+
+
+def _trial_table(run: RunData, rows: Sequence[Row], title: str) -> Table:
+    """One line per trial: what does not fit the width is cut, `winnow show RUN --trial N` has it all."""
+    title = f"{title}, by {words.objective_name(run)}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+    table.add_column("trial", justify="right", min_width=5)
+    table.add_column("status", min_width=max((len(words.STATUS_WORDS[row["status"]]) for row in rows), default=0))
+    table.add_column("value", justify="right", min_width=8)
+    table.add_column("epochs", justify="right", min_width=6)
+    table.add_column("config", no_wrap=True, overflow="ellipsis", ratio=1)
+    for row in rows:
+        style = STATUS_STYLES.get(row["status"], "red")
+        table.add_row(
+            str(row["trial"]),
+            f"[{style}]{words.STATUS_WORDS[row['status']]}[/{style}]",
+            words.objective_text(run, row["objective"]),
+            str(row["num_epochs"]),
+            escape(words.describe(json.loads(row["config"])) if row["config"] else str(row["reason"] or "-")),
+        )
+    return table
+
+
+def _winner_table(rows: list[Row]) -> Table:
+    table = Table(
+        title="Retrained, tested once",
+        caption="gain: above the baseline; gap: search - test; both in percentage points",
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for name in ("rank", "trial", "test accuracy (95 %)", "seeds", "gain", "gap", "weights"):
+        table.add_column(name, justify="left" if name == "rank" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            "baseline" if row["baseline"] else str(row["rank"]),
+            "-" if row["trial"] is None else str(row["trial"]),
+            words.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"]),
+            f"{row['num_seeds']}" + (f" (+{row['num_failed']} failed)" if row["num_failed"] else ""),
+            _signed(row["gain"]),
+            _signed(row["gap"]),
+            words.count(row["num_parameters"]),
+        )
+    return table
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:+.2f}"
+
+
+def _print_places(run: RunData, console: Console) -> None:
+    report = run.path / "report" / "report.html"
+    command = f"winnow report {run.path}"
+    places = f"report   {report}" if report.is_file() else f"report   not written yet: {command}"
+    for line in (places, f"tables   {report.parent}/*.parquet", f"study    {run.path / 'study.journal'}"):
+        console.print(escape(line), soft_wrap=True, highlight=False)
+
+
+def _last_line(text: str | None) -> str:
+    return text.strip().splitlines()[-1] if text and text.strip() else "no message was recorded"

@@ -1,0 +1,147 @@
+"""Numbers and facts of a run in words, shared by the terminal and the HTML report."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from reports.tables.trials import STATUSES
+
+if TYPE_CHECKING:
+    from reports.reading.run import RunData
+
+STATUS_WORDS: dict[str, str] = {
+    "completed": "completed",
+    "stopped": "stopped early",
+    "diverged": "diverged",
+    "out_of_memory": "out of memory",
+    "failed": "failed",
+    "lost": "worker lost",
+    "running": "unfinished",
+    "skipped": "skipped",
+}
+
+
+def status_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Trials per status, in the order of `STATUSES`; the first five are there even where they are 0."""
+    counts = Counter(row["status"] for row in rows)
+    always = STATUSES[:5]
+    return {status: counts[status] for status in STATUSES if counts[status] or status in always}
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """`24 trials: 5 completed, 18 stopped early, 1 diverged`."""
+    parts = [f"{count} {STATUS_WORDS[status]}" for status, count in counts.items() if count]
+    total = plural(sum(counts.values()), "trial")
+    return f"{total}: {', '.join(parts)}" if parts else total
+
+
+def searched_text(run: RunData) -> str:
+    """What was searched, in one line."""
+    data, settings = run.study.get("data") or {}, run.settings
+    shape = " x ".join(str(n) for n in data.get("image_shape") or [])
+    images = f"{count(data['num_train'])} training images" if data.get("num_train") is not None else ""
+    classes = f"{data['num_classes']} classes" if data.get("num_classes") is not None else ""
+    facts = ", ".join(fact for fact in (images, shape, classes) if fact)
+    rungs = listed([str(rung) for rung in run.rungs])
+    about = f"{data.get('name', 'unknown data')} ({facts})" if facts else str(data.get("name", "unknown data"))
+    early = f", judged after {rungs}" if rungs else ""
+    sampler = settings.get("sampler", "unknown")
+    return f"{about}; {sampler} sampler, up to {plural(settings.get('max_epochs', '?'), 'epoch')}{early}"
+
+
+def listed(items: Sequence[str]) -> str:
+    """`1, 3 and 9`."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
+def objective_text(run: RunData, value: float | None) -> str:
+    """The objective's value as it is usually read: an accuracy in percent, a loss as a number."""
+    return percent(value) if run.objective == "validation_accuracy" else number(value)
+
+
+def objective_name(run: RunData) -> str:
+    return run.objective.replace("_", " ")
+
+
+def interval_text(mean: float | None, low: float | None, high: float | None) -> str:
+    """`97.41 % (96.90 to 97.92)`."""
+    if low is None or high is None:
+        return percent(mean)
+    return f"{percent(mean)} ({100 * low:.2f} to {100 * high:.2f})"
+
+
+def points(value: float | None) -> str:
+    """A difference of accuracies in percentage points, with its sign."""
+    return "-" if value is None else f"{100 * value:+.2f}\u00a0points"
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}\u00a0%"
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def count(value: int | None) -> str:
+    """12,345; 1.23 million from a million on."""
+    if value is None:
+        return "-"
+    return f"{value / 1e6:.2f} million" if value >= 1_000_000 else f"{value:,}"
+
+
+def plural(n: int | str, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def duration(seconds: float | None) -> str:
+    """`8.3 s`, `4 min 05 s`, `2 h 13 min`."""
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f}\u00a0s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}\u00a0min {rest:02d}\u00a0s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}\u00a0h {minutes:02d}\u00a0min"
+
+
+def parameters_text(params: Mapping[str, Any]) -> str:
+    """Study parameters on one line, by the last part of their name where that is unique; repeats are joined by commas.
+
+    `model.stages.0.filters=16 model.stages.1.filters=32 optimizer=sgd optimizer.sgd.lr=0.1` is shown as
+    `filters=16,32 optimizer=sgd lr=0.1`.
+    """
+    folded: dict[str, list[str]] = {}
+    for name, value in params.items():
+        text = f"{value:.3g}" if isinstance(value, float) else str(value)
+        folded.setdefault(re.sub(r"\.\d+(?=\.|$)", "", name), []).append(text)
+    last = Counter(name.rpartition(".")[2] for name in folded)
+    parts = []
+    for name, values in folded.items():
+        short = name.rpartition(".")[2]
+        parts.append(f"{short if last[short] == 1 else name}={','.join(values)}")
+    return " ".join(parts)
+
+
+def describe(config: Mapping[str, Any]) -> str:
+    """A config in a few words for one line of a table, what matters most first: the end may be cut."""
+    model, optimizer = config["model"], config["optimizer"]
+    parts = [model["name"]]
+    if "stages" in model:
+        parts.append("-".join(str(stage.get("filters", "?")) for stage in model["stages"]))
+    if model.get("hidden"):
+        parts.append("-".join(map(str, model["hidden"])))
+    parts.append(f"{optimizer['name']} {optimizer['lr']:.2g}")
+    parts.append(config["schedule"]["name"])
+    parts.append(f"batch {config['batch_size']}")
+    if model.get("dropout"):
+        parts.append(f"dropout {model['dropout']:.2g}")
+    parts += [str(model[key]) for key in ("activation", "norm") if model.get(key) not in (None, "none")]
+    if model.get("head"):
+        parts.append(f"head {'-'.join(map(str, model['head']))}")
+    return " ".join(parts)

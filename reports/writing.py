@@ -1,0 +1,32 @@
+"""Writes the whole report of a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from reports.html.page import page
+from reports.reading.run import read
+from reports.reading.stored import fingerprint
+from reports.tables.parquet import write_tables, write_whole
+from reports.text.winner_recipe import winner_config
+from spaces.errors import InputError
+
+
+def write(path: Path) -> Path:
+    """Write the tables, the winner's config and the HTML file into `path`/report; each file appears whole or not at all."""
+    source = fingerprint(path)  # before reading: what is written meanwhile is then not taken for reported
+    run = read(path)
+    folder = path / "report"
+    try:
+        write_tables(run, folder, source)
+        config = winner_config(run)
+        if config is not None:
+            text = yaml.safe_dump(config, sort_keys=False)
+            write_whole(folder / "winner.yaml", lambda part: part.write_text(text, encoding="utf-8"))
+        html = folder / "report.html"
+        write_whole(html, lambda part: part.write_text(page(run), encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{folder}: the report cannot be written: {error.strerror or error}") from error
+    return html

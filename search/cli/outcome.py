@@ -1,0 +1,72 @@
+"""How a command ends, for a person or as JSON: what came of the search, the winners, where everything lies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from search.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from search.ray_backend.tune import Outcome
+
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+
+
+def tell_outcome(folder: RunFolder, outcome: Outcome, as_json: bool = False) -> int:
+    """Say how the search ended; the exit code. Leaves the command after a second signal: who is in haste waits for no report."""
+    if as_json:
+        _emit("outcome", _outcome_facts(folder, outcome))
+    elif outcome.bug:
+        click.echo(
+            f"{outcome.bug}\nThe last trials all ended with this error, so the search was stopped. Once it is mended: "
+            f"winnow resume {folder.path}",
+            err=True,
+        )
+    elif outcome.interrupted:
+        click.echo(
+            f"interrupted after {outcome.wall_seconds:.0f} s; nothing is lost. Go on with: winnow resume {folder.path}",
+            err=True,
+        )
+    else:
+        why = "time budget used up" if outcome.out_of_time else "search complete"
+        click.echo(f"{why} after {outcome.wall_seconds:.0f} s")
+    code = FAILED if outcome.bug else INTERRUPTED if outcome.interrupted else DONE
+    if outcome.at_once:
+        raise SystemExit(code)
+    return code
+
+
+def tell_end(folder: RunFolder, options: dict[str, Any], next_command: str | None = None) -> None:
+    """The table of winners, where everything lies, and what to type next; with --quiet only where the report is."""
+    import reports
+
+    file = folder.report / "report.html"
+    if options["as_json"]:
+        _emit("report", {"run": folder.name, "report": str(file), "winners": reports.winners_table(folder.path)})
+    elif options["quiet"]:
+        click.echo(file)
+    else:
+        reports.show(folder.path, Console(highlight=False))
+        click.echo(f"next     {next_command or f'winnow show {folder.path}'}")
+
+
+def _outcome_facts(folder: RunFolder, outcome: Outcome) -> dict[str, Any]:
+    ended = {"failed": outcome.bug, "interrupted": outcome.interrupted, "out_of_time": outcome.out_of_time}
+    status = next((name for name, it_is in ended.items() if it_is), "complete")
+    return {
+        "run": folder.name,
+        "path": str(folder.path),
+        "status": status,
+        "wall_seconds": round(outcome.wall_seconds, 3),
+        "error": outcome.bug,
+        "resume": None if status == "complete" else f"winnow resume {folder.path}",
+    }
+
+
+def _emit(kind: str, facts: dict[str, Any]) -> None:
+    from search.views.plain import JsonView
+
+    JsonView(Console()).emit(kind, **facts)

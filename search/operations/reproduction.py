@@ -1,0 +1,249 @@
+"""`winnow bench-recipes`: the published experiments, trained as their recipes say, beside their published figures.
+
+Each recipe with each seed is one training in a folder of its own, the same that `winnow train --output` writes: fitted on
+the training split, its epoch chosen on the validation split, tested once. What has a line in `results.jsonl` is not run
+again; a training that was cut short goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from reports import write_training
+from reports.tables.reference import RESULTS, write_table
+from search.data.source import Source, load_data
+from search.operations.searching import check_models
+from search.ray_backend.backend import resolved, workers
+from search.ray_backend.tasks import run_tasks
+from search.resources.plan import Devices, Plan
+from search.storage.run_folder import JsonLines, RunFolder, read_json_lines
+from search.training.errors import failure
+from search.views.plain import View
+from spaces import catalog
+from spaces.check import check
+from spaces.errors import InputError
+from spaces.space import Space
+
+if TYPE_CHECKING:
+    from search.data.image_data import ImageData
+    from search.operations.training import Training
+    from search.ray_backend.worker import SharedData
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A training, where it writes, and the key of its images."""
+
+    recipe: str
+    training: Training
+    folder: Path
+    data: str
+
+
+def bench_recipes(
+    patterns: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    seeds: int,
+    output: Path,
+    source: Source,
+    devices: Devices,
+    view: View,
+    address: str | None = None,
+) -> tuple[Path, int]:
+    """Train what has no result yet and write the table; (the table, how many trainings failed).
+
+    InputError for everything that can be refused before the first training.
+    """
+    devices.check_one_gpu("winnow bench-recipes")
+    recipes = {name: catalog.load(name, overrides) for name in choose(patterns)}
+    address = resolved(address)
+    _make_folder(output)
+    with RunFolder(output).locked():
+        todo = _todo(recipes, seeds, output)
+        data = _read_data(recipes, {job.recipe: job.data for job in todo}, source, view)
+        num_failed = 0
+        if todo:
+            spaces, place = list(recipes.values()), str(output.resolve())
+            with workers(view.step, devices, address, spaces, len(todo), list(data.values()), place) as (
+                ray,
+                plan,
+                stored,
+            ):
+                view.message(f"{len(todo)} trainings, {plan.explanation}; each writes its epochs into {output}/")
+                shared = dict(zip(data, stored, strict=True))
+                num_failed = _run(ray, todo, shared, plan, output, view.message)
+        return write_table(output), num_failed
+
+
+def choose(patterns: Sequence[str]) -> list[str]:
+    """`recipes/NAME` of the shipped recipes that match: names, or patterns such as `cifar100-a*`; those with a published figure."""
+    names = {name.removeprefix("recipes/"): name for name in catalog.recipe_names() if catalog.load(name).reference}
+    chosen: dict[str, str] = {}
+    for pattern in patterns:
+        wanted = pattern.removeprefix("recipes/")
+        found = [name for name in names if fnmatchcase(name, wanted)]
+        if not found:
+            raise InputError(
+                f"{pattern}: no recipe with a published figure has this name; there are: {', '.join(names)}"
+            )
+        chosen |= {name: names[name] for name in found}
+    return list(chosen.values())
+
+
+def bench_one(data: ImageData, training: Training, folder: str, device: str, threads: int) -> dict[str, Any]:
+    """In a worker: one training, or the rest of it; the figures of `result.json`, or what went wrong."""
+    import torch
+
+    from search.operations.training import fit_and_test
+
+    torch.set_num_threads(threads)
+    try:
+        state = _checkpoint(Path(folder), training.config.epochs)
+        final = fit_and_test(training, data, torch.device(device), Path(folder), state)
+        assert final is not None  # `_checkpoint` gives no state of a complete training
+    except (Exception, SystemExit) as error:  # a lost worker costs seconds, and the other trainings go on
+        status, text = failure(error)
+        return {"status": status, "error": text}
+    return final
+
+
+def _make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot write there ({error.strerror})") from error
+
+
+def _todo(recipes: dict[str, Space], seeds: int, output: Path) -> list[_Job]:
+    """All seeds of all recipes that have no result yet, the first seed of every recipe first."""
+    from search.operations.training import Training, require_recipe
+
+    done = {(line["recipe"], line["seed"]) for line in read_json_lines(output / RESULTS) if _counts(line)}
+    jobs: list[_Job] = []
+    finished_before: list[dict[str, Any]] = []
+    for seed in range(seeds):
+        for name, space in recipes.items():
+            require_recipe(space)
+            config = space.example()
+            folder = output / f"{space.name}-s{seed}"
+            _refuse_other_config(folder, config.model_dump(mode="json"))
+            if (space.name, seed) in done:
+                continue
+            loaded = config.data.model_dump_json(exclude={"normalize", "augment", "extra", "stratified"})
+            job = _Job(name, Training(space.name, config, seed), folder, loaded)
+            finished = _finished(folder)
+            if finished is None:
+                jobs.append(job)
+            else:  # the driver was killed before it wrote the line, or `winnow train` made the folder
+                finished_before.append(_line(job, finished))
+    if finished_before:
+        lines = JsonLines(output / RESULTS)
+        for line in finished_before:
+            lines.append(line)
+        lines.close()
+    return jobs
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    file = folder / "result.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def _line(job: _Job, result: dict[str, Any]) -> dict[str, Any]:
+    """For results.jsonl."""
+    training = job.training
+    about = {"recipe": training.name, "seed": training.seed, "config": training.config.model_dump(mode="json")}
+    return {**about, **result, "time": round(time.time(), 3)}
+
+
+def _counts(line: dict[str, Any]) -> bool:
+    """A training that ended: one that failed is run again."""
+    return line.get("status") in ("completed", "diverged")
+
+
+def _refuse_other_config(folder: Path, config: dict[str, Any]) -> None:
+    file = folder / "config.yaml"
+    if file.exists() and yaml.safe_load(file.read_text(encoding="utf-8")) != config:
+        raise InputError(
+            f"{folder}: holds a training of another config (see its config.yaml); choose another --output, "
+            "or give the same --set as before"
+        )
+
+
+def _read_data(recipes: dict[str, Space], wanted: dict[str, str], source: Source, view: View) -> dict[str, ImageData]:
+    """Each data set once, by its key; every recipe is checked against its images, and all problems are told at once."""
+    data: dict[str, ImageData] = {}
+    problems = []
+    for name, key in wanted.items():
+        try:
+            if key not in data:
+                view.step(f"reading the images of {name}")
+                data[key] = load_data(recipes[name], source)
+            check(recipes[name], data[key].image_shape)
+            check_models(recipes[name], data[key])
+        except InputError as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise InputError("\n".join(dict.fromkeys(problems)))
+    return data
+
+
+def _run(
+    ray: Any,
+    jobs: Sequence[_Job],
+    data: dict[str, SharedData],
+    plan: Plan,
+    output: Path,
+    listener: Callable[[str], None],
+) -> int:
+    items = [
+        (job, (data[job.data].reference, job.training, str(job.folder.resolve()), plan.device, plan.threads))
+        for job in jobs
+    ]
+    lines = JsonLines(output / RESULTS)
+    num_failed = 0
+    try:
+        with closing(run_tasks(ray, bench_one, items, plan.per_trial)) as ended:
+            for number, (job, result) in enumerate(ended, start=1):
+                lines.append(_line(job, result))
+                if _counts(result):
+                    write_training(job.folder)
+                num_failed += not _counts(result)
+                listener(
+                    f"{job.training.name}, seed {job.training.seed}: {_outcome(result)}  [{number} of {len(jobs)}]"
+                )
+                write_table(output)
+    finally:
+        lines.close()
+    return num_failed
+
+
+def _outcome(result: dict[str, Any]) -> str:
+    if result["status"] != "completed":
+        last_line = result.get("error", "").strip().splitlines()[-1:]
+        return result["status"] + (f": {last_line[0]}" if last_line else "")
+    return (
+        f"test accuracy {result['test_accuracy']:.4f} with the weights of epoch {result['weights_epoch']} "
+        f"of {result['epochs']}, {result['wall_seconds'] / 60:.1f} min"
+    )
+
+
+def _checkpoint(folder: Path, epochs: int) -> dict[str, Any] | None:
+    """Where a training was cut short; None to begin anew (also where it was complete, but not yet tested)."""
+    from search.training.checkpoint import CorruptCheckpoint, load
+
+    try:
+        state = load(folder / "checkpoint.pt")
+    except (FileNotFoundError, CorruptCheckpoint):
+        return None
+    return None if state["stopped"] or state["epoch"] >= epochs else state

@@ -1,0 +1,231 @@
+"""`winnow rerun RUN --trial N`: train a trial of a run again, through the code of the workers, and compare it epoch by epoch.
+
+The same seed gives the same figures to the last bit on the same hardware, device, number of threads and versions (tested). Where
+the figures part, what is not as it was is listed: a run records all of it.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.resources.inventory import gpus_here
+from search.seeds import derive_seed
+from search.storage import provenance
+from search.storage.run_folder import RunFolder, read_json_lines
+from search.study.trials import Assignment
+from spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from reports.reading.journal import Trial
+    from search.data.image_data import ImageData
+    from search.data.source import Source
+    from search.ray_backend.worker import SharedData
+
+COMPARED = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first figure that is not what it was."""
+
+    epoch: int
+    figure: str
+    recorded: float | None
+    now: float | None
+
+    @property
+    def size(self) -> float | None:
+        """now - recorded, where both are numbers."""
+        return None if self.recorded is None or self.now is None else self.now - self.recorded
+
+
+@dataclass(frozen=True)
+class Rerun:
+    trial: int
+    epochs: int
+    """That were compared."""
+    first: Divergence | None
+    """None: all figures are equal, bit for bit."""
+    largest: dict[str, float]
+    """Of each figure, the largest absolute difference over the epochs."""
+    changed: tuple[str, ...]
+    """What is not as the run recorded it, in words."""
+
+    @property
+    def equal(self) -> bool:
+        return self.first is None
+
+
+def rerun(folder: RunFolder, number: int, source: Source | None, device: str | None, threads: int | None) -> Rerun:
+    """Train trial `number` again for as many epochs as it had. Writes nothing into the run. InputError if there is nothing to compare."""
+    study = folder.read_study()
+    trial, recorded = _trial(folder, number), _recorded(folder, number)
+    if not recorded:
+        status = trial.user_attrs.get("status", "running")
+        raise InputError(
+            f"{folder.path}: trial {number} ({status}) has no finished epoch, so there is nothing to compare"
+        )
+    starts = _starts(study, trial)
+    device = device or starts[0]["devices"]["device"]
+    threads = threads or starts[0]["devices"]["threads"]
+    ranks = _ranks(starts[0], device)
+    trained = list(_train_again(folder, study, trial, len(recorded), source, device, threads, ranks))
+    differences = list(_differences(recorded, trained))
+    return Rerun(
+        trial=number,
+        epochs=min(len(recorded), len(trained)),
+        first=differences[0] if differences else None,
+        largest=_largest(differences),
+        changed=tuple(dict.fromkeys(_changed(starts, recorded, device, threads, ranks))),
+    )
+
+
+def _trial(folder: RunFolder, number: int) -> Trial:
+    from reports.reading.journal import read_trials
+
+    trials = {trial.number: trial for trial in read_trials(folder.journal)[0]}
+    if number not in trials:
+        there_are = f"has the trials 0 to {max(trials)}" if trials else "has no trial yet"
+        raise InputError(f"--trial {number}: {folder.path} {there_are}")
+    return trials[number]
+
+
+def _recorded(folder: RunFolder, number: int) -> list[Row]:
+    """The lines of its epochs; an epoch that is there twice counts as it was first."""
+    lines: dict[int, Row] = {}
+    for line in read_json_lines(folder.epochs):
+        if line.get("phase") == "search" and line.get("trial") == number:
+            lines.setdefault(line["epoch"], line)
+    return [lines[epoch] for epoch in sorted(lines)]
+
+
+def _train_again(
+    folder: RunFolder,
+    study: Row,
+    trial: Trial,
+    epochs: int,
+    source: Source | None,
+    device: str,
+    threads: int,
+    ranks: int,
+) -> Iterator[Row]:
+    from search.data.source import Source, load_data
+    from search.ray_backend.worker import Job, trial_reports
+    from search.storage.run_folder import space_of
+
+    data = load_data(space_of(folder), source or Source(Path(study["data_dir"])))
+    if data.fingerprint != study["data"]["fingerprint"]:
+        raise InputError(
+            f"{folder.path}: the data set is not the one this run was made with (fingerprint {data.fingerprint}, was "
+            f"{study['data']['fingerprint']}); point --data-dir to the original"
+        )
+    seed = study["settings"]["seed"]
+    attrs = trial.user_attrs
+    assignment = Assignment(
+        number=trial.number,
+        seed=derive_seed(seed, 1, trial.number),
+        config=attrs["config"],
+        micro_batches=attrs.get("micro_batches", 1),
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="winnow-rerun-") as checkpoints,
+        _on_ranks(data, ranks, device, threads) as images,
+    ):
+        for report in trial_reports(asdict(assignment), images, Job(checkpoints, device, threads, seed)):
+            if "status" in report:
+                raise InputError(f"trial {trial.number} ended as {report['status']} this time:\n{report['error']}")
+            yield report
+            if report["epoch"] >= epochs:
+                return
+
+
+@contextmanager
+def _on_ranks(data: ImageData, ranks: int, device: str, threads: int) -> Iterator[ImageData | SharedData]:
+    """The images for this process alone; or for ranks, in a Ray that is started for them."""
+    if ranks == 1:
+        yield data
+        return
+    from search.ray_backend.session import ray_session
+    from search.ray_backend.worker import SharedData
+
+    with ray_session(warm=False) as ray:
+        from search.ray_backend.rank_groups import Crew, groups
+
+        resources = {"GPU": 1.0} if device == "cuda" else {"CPU": 0.1}  # nothing else runs there
+        with groups(Crew(ranks, device, max(1, threads // ranks), resources), 1) as lent:
+            yield SharedData(ray.put(data), lent)
+
+
+def _differences(recorded: list[Row], trained: list[Row]) -> Iterator[Divergence]:
+    for before, now in zip(recorded, trained, strict=False):
+        for figure in COMPARED:
+            left, right = _number(before.get(figure)), _number(now.get(figure))
+            if left != right:
+                yield Divergence(before["epoch"], figure, left, right)
+    if len(trained) < len(recorded):  # this time it ended earlier
+        yield Divergence(len(trained) + 1, "epochs", float(len(recorded)), float(len(trained)))
+
+
+def _number(value: Any) -> float | None:
+    """As epochs.jsonl has it: what is not finite is null."""
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _largest(differences: list[Divergence]) -> dict[str, float]:
+    largest: dict[str, float] = {}
+    for found in differences:
+        if found.size is not None:
+            largest[found.figure] = max(largest.get(found.figure, 0.0), abs(found.size))
+    return largest
+
+
+def _starts(study: Row, trial: Trial) -> list[Row]:
+    """What was recorded of the starts of the search during which the trial was trained: study.yaml itself, or amendments."""
+    records = [{**study, "time": study["created"]}, *(study.get("amendments") or [])]
+    times = [datetime.fromisoformat(record["time"]).timestamp() for record in records]
+    began = trial.user_attrs["started"]
+    ended = trial.user_attrs.get("ended", math.inf)
+    first = max((i for i, time in enumerate(times) if time <= began), default=0)
+    return [record for i, record in enumerate(records) if i == first or (i > first and times[i] <= ended)]
+
+
+def _ranks(start: Row, device: str) -> int:
+    """The processes that a trial had, each with a GPU; one, where there are not so many GPUs here."""
+    ranks = int(start["devices"].get("ranks", 1))
+    return ranks if device == "cpu" or ranks <= gpus_here() else 1
+
+
+def _changed(starts: list[Row], recorded: list[Row], device: str, threads: int, ranks: int) -> Iterator[str]:
+    """Where this is not the place, or not the code, that the trial was trained by."""
+    origin = provenance.origin()
+    for start in starts:
+        facts = [
+            ("device", start["devices"]["device"], device),
+            ("threads", start["devices"]["threads"], threads),
+            ("GPUs of a trial", start["devices"].get("ranks", 1), ranks),
+            *_facts(start.get("versions") or {}, origin["versions"]),
+            *_facts(start.get("hardware") or {}, origin["hardware"]),
+            ("winnow", start.get("winnow_version"), origin["winnow_version"]),
+            ("git revision", start.get("git_revision"), origin["git_revision"]),
+        ]
+        yield from (f"{name}: {before} then, {now} now" for name, before, now in facts if before != now)
+    nodes = sorted({str(line["node"]) for line in recorded if line.get("node")})
+    if nodes and nodes != [platform.node()]:
+        yield f"machine: {', '.join(nodes)} then, {platform.node()} now"
+    on = sorted({str(line["device"]) for line in recorded if line.get("device")})
+    if len(on) > 1:
+        yield f"the trial moved between devices while it ran: {', '.join(on)}"
+
+
+def _facts(before: Row, now: Row) -> list[tuple[str, Any, Any]]:
+    return [(key, before[key], now.get(key)) for key in before if key in now]

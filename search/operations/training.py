@@ -1,0 +1,256 @@
+"""One recipe, trained on its training split, selected on its validation split, tested once: `winnow train`, without Ray.
+
+`fit_and_test` is also what `winnow bench-recipes` runs in its workers. A folder that it writes holds config.yaml,
+epochs.jsonl (one line per epoch, with the loss of every batch), checkpoint.pt, weights.pt, predictions.npz, result.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from rich.console import Console
+
+from models import summarize
+from search.data.image_data import ImageData
+from search.data.source import Source, load_data
+from search.operations.searching import check_models
+from search.ray_backend.worker import device_name, epoch_figures
+from search.resources.plan import DeviceName
+from search.storage.provenance import available_cpus, hardware, versions
+from search.storage.run_folder import JsonLines, read_json_lines, write_text
+from search.training.checkpoint import load, save
+from search.training.device_data import DeviceData
+from search.training.final_test import test_once
+from search.training.loop import train
+from spaces.check import check
+from spaces.errors import InputError
+from spaces.schema import Config
+from spaces.space import Space
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained, and from which seed: it decides the split, the weights and the order."""
+
+    name: str
+    config: Config
+    seed: int
+    use: Literal["search", "retrain"] = "search"
+    """As in `DeviceData.build`: `retrain` fits the validation images too, and nothing selects."""
+    micro_batches: int = 1
+
+
+def train_recipe(
+    space: Space,
+    *,
+    seed: int,
+    output: Path | None,
+    resume: bool,
+    device: DeviceName,
+    threads: int | None,
+    source: Source,
+    console: Console,
+    fit_validation: bool = False,
+    micro_batches: int = 1,
+) -> dict[str, Any]:
+    """Train on the training split, select on the validation split, test once at the end; the final figures.
+
+    With `fit_validation` both splits are trained on and nothing selects, as when a winner is retrained: the same config,
+    seed, threads and `micro_batches` then give the same network to the last bit. With `output`, weights, curves, config and
+    figures are written there, and a checkpoint after every epoch.
+    """
+    require_recipe(space)
+    state = _prepare(output, resume, fit_validation)
+    data = load_data(space, source)
+    check(space, data.image_shape)
+    check_models(space, data)
+    use: Literal["search", "retrain"] = "retrain" if fit_validation else "search"
+    training = Training(space.name, space.example(), seed, use, micro_batches)
+    on = torch.device(choose_torch_device(device))
+    summary = summarize(training.config.model, data.image_shape, data.num_classes)
+    epochs = training.config.epochs
+    console.print(
+        f"{space.name} on {device_name(on)}: {summary.num_parameters:,} parameters, "
+        f"{summary.multiply_adds:,} multiply-adds per image, {epochs} epochs, seed {seed}"
+    )
+    with _torch_threads(threads or available_cpus()):
+        final = fit_and_test(training, data, on, output, state, lambda figures: console.print(_line(figures, epochs)))
+    if final is None:
+        raise InputError(f"{output}: this training is complete; there is nothing to go on with")
+    if final["status"] == "diverged":
+        console.print(f"diverged in epoch {final['epochs']}: the loss is no longer finite")
+        return final
+    console.print(
+        f"test accuracy {final['test_accuracy']:.4f}, test loss {final['test_loss']:.4f} "
+        f"(weights of epoch {final['weights_epoch']}; the test set was looked at once)"
+    )
+    if output:
+        from reports import write_training
+
+        console.print(f"weights, curves and figures: {output}\nreport: {write_training(output)}")
+    return final
+
+
+def fit_and_test(
+    training: Training,
+    data: ImageData,
+    on: torch.device,
+    output: Path | None,
+    state: dict[str, Any] | None = None,
+    listener: Callable[[dict[str, Any]], None] = lambda figures: None,
+) -> dict[str, Any] | None:
+    """The final figures, which also go into `output`/result.json; None where `state` is that of a complete training.
+
+    `listener` is given the figures of every epoch. Where the training diverged the test set stays closed.
+    """
+    config, seed = training.config, training.seed
+    on_device = DeviceData.build(data, config.data, on, seed, training.use)
+    lines = _open_lines(output, config, keep=state is not None)
+    epochs = [figures for figures in _recorded(output) if figures["epoch"] <= state["epoch"]] if state else []
+    result = None
+    for result in train(config, on_device, on, seed, checkpoint=state, micro_batches=training.micro_batches):
+        figures = epoch_figures(result)
+        epochs.append(figures)
+        listener(figures)
+        if lines and output:
+            lines.append({"phase": "train", "seed": seed, **figures, "batch_losses": result.batch_losses.tolist()})
+            save(output / "checkpoint.pt", {**result.state(), "use": training.use})
+    if result is None:
+        return None
+    summary = summarize(config.model, data.image_shape, data.num_classes)
+    final: dict[str, Any] = {
+        "name": training.name,
+        "status": "diverged" if result.diverged else "completed",
+        "epochs": result.epoch,
+        "stopped_early": result.epoch < config.epochs and not result.diverged,
+        "seed": seed,
+        "fit_validation": training.use == "retrain",
+        "micro_batches": training.micro_batches,
+        "wall_seconds": round(sum(figures["wall_seconds"] for figures in epochs), 3),
+        "images_per_second": round(_middle([figures["images_per_second"] for figures in epochs]), 1),
+        "num_parameters": summary.num_parameters,
+        "multiply_adds": summary.multiply_adds,
+        "device": device_name(on),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "hardware": hardware(),
+        "data": {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "image_shape": list(data.image_shape),
+            "class_names": list(data.class_names),
+            "num_train": len(on_device.train),
+            "num_validation": len(on_device.validation) if on_device.validation else 0,
+            "num_test": len(data.test_labels),
+            "notes": list(data.notes),
+        },
+    }
+    if not result.diverged:
+        weights = result.weights()
+        chosen = next(figures for figures in reversed(epochs) if figures["epoch"] == result.weights_epoch)
+        kept = {key: chosen[key] for key in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")}
+        test = test_once(config, weights, on_device, data, output / "predictions.npz" if output else None)
+        final |= {"weights_epoch": result.weights_epoch, **kept, **test}
+        if output:
+            save(output / "weights.pt", {"weights": weights, "config": config.model_dump(mode="json")})
+    if output:
+        write_text(output / "result.json", json.dumps(final, indent=2))
+    return final
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """So many threads, and afterwards as many as the caller (a notebook, say) had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def require_recipe(space: Space) -> None:
+    """InputError where something is left open."""
+    if not space.is_recipe:
+        open_keys = ", ".join(parameter.path for parameter in space.parameters()[:5])
+        raise InputError(
+            f"{space.source}: not a recipe, since these are left open: {open_keys}, ...; "
+            "fix them with --set, or search them with: winnow run"
+        )
+
+
+def choose_torch_device(asked: DeviceName) -> str:
+    if asked == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no GPU here; use --device cpu, or check CUDA_VISIBLE_DEVICES")
+    return asked
+
+
+def _prepare(output: Path | None, resume: bool, fit_validation: bool) -> dict[str, Any] | None:
+    """The checkpoint to go on from; refuses to write over an earlier training."""
+    if output is None:
+        if resume:
+            raise InputError("--resume needs --output, the folder that holds the checkpoint")
+        return None
+    checkpoint = output / "checkpoint.pt"
+    if resume:
+        if not checkpoint.exists():
+            raise InputError(f"{checkpoint}: no checkpoint to go on from")
+        state = load(checkpoint)
+        if (state.get("use") == "retrain") != fit_validation:
+            other = "leave out --fit-validation" if fit_validation else "give --fit-validation too"
+            raise InputError(f"{checkpoint}: this training began otherwise; to go on with it, {other}")
+        return state
+    if checkpoint.exists():
+        raise InputError(f"{output}: holds a training already; go on with it: --resume; or choose another --output")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot write there ({error.strerror})") from error
+    return None
+
+
+def _open_lines(output: Path | None, config: Config, keep: bool) -> JsonLines | None:
+    """The file of epochs, begun anew unless the training goes on."""
+    if output is None:
+        return None
+    output.mkdir(parents=True, exist_ok=True)
+    if not keep:
+        (output / "epochs.jsonl").unlink(missing_ok=True)
+    write_text(output / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    return JsonLines(output / "epochs.jsonl")
+
+
+def _recorded(output: Path | None) -> list[dict[str, Any]]:
+    """The epochs written so far, the first line of each."""
+    lines = read_json_lines(output / "epochs.jsonl") if output else []
+    first: dict[int, dict[str, Any]] = {}
+    for line in lines:
+        first.setdefault(line["epoch"], line)
+    return list(first.values())
+
+
+def _middle(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def _line(figures: dict[str, Any], epochs: int) -> str:
+    if figures["diverged"]:
+        return f"epoch {figures['epoch']:>3}/{epochs}  diverged"
+    parts = [
+        f"{part} loss {figures[f'{part}_loss']:.4f} acc {figures[f'{part}_accuracy']:.4f}"
+        for part in ("train", "validation")
+        if figures[f"{part}_loss"] is not None
+    ]
+    speed = f"lr {figures['lr']:.2g}  {figures['images_per_second']:.0f} images/s"
+    return "  ".join([f"epoch {figures['epoch']:>3}/{epochs}", *parts, speed])

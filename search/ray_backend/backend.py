@@ -1,0 +1,82 @@
+"""What trials run on: this machine's own Ray, or a cluster whose nodes were looked at first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from search.resources.plan import Devices, Measure, Plan, plan_resources
+from spaces.space import Space
+
+if TYPE_CHECKING:
+    from search.data.image_data import ImageData
+    from search.ray_backend.rank_groups import Groups
+    from search.ray_backend.worker import SharedData
+
+
+@contextmanager
+def workers(
+    say: Callable[[str], None],
+    devices: Devices,
+    address: str | None,
+    spaces: Sequence[Space],
+    num_trials: int,
+    data: Sequence[ImageData],
+    place: str,
+    measure: Callable[[Any], Measure] | None = None,
+    recorded: float | None = None,
+) -> Iterator[tuple[Any, Plan, list[SharedData]]]:
+    """Ray, what each trial gets of it, and the images in it, in the order of `data`.
+
+    `place` is where workers will write; `measure` (given Ray) and `recorded` are as in `plan_resources`. InputError for a node that cannot run trials, before any trial.
+    """
+    from search.ray_backend.session import import_meanwhile, is_running, put_once, ray_session
+    from search.ray_backend.worker import SharedData
+
+    if address is None:
+        devices.check_here()
+    if not is_running():
+        say("starting Ray" if address is None else f"joining the cluster at {address}")
+    import_meanwhile("search.ray_backend.tune")
+    if address is None:
+        several = (devices.gpus_per_trial or recorded or 0) > 1
+        with ray_session(devices.num_cpus, devices.num_gpus, warm=not several) as ray:
+            plan = plan_resources(ray, devices, num_trials, measure and measure(ray), recorded)
+            with _groups(plan) as groups:
+                yield ray, plan, [SharedData(put_once(ray, images.fingerprint, images), groups) for images in data]
+        return
+    from search.ray_backend.cluster import grown, plan_on_cluster
+    from search.ray_backend.preflight import check_nodes
+    from search.ray_backend.runtime_env import runtime_env
+
+    with ray_session(address=address, runtime_env=runtime_env(spaces)) as ray:
+        # First without measuring: nothing is tried on nodes that nobody has looked at.
+        plan, grows = plan_on_cluster(ray, devices, num_trials, address, None, recorded)
+        references = [put_once(ray, images.fingerprint, images) for images in data]
+        say("looking at every node of the cluster")
+        sent = [(reference, images.fingerprint) for reference, images in zip(references, data, strict=True)]
+        num_nodes = check_nodes(ray, sent, place, plan.device)
+        say("1 node is ready" if num_nodes == 1 else f"{num_nodes} nodes are ready")
+        if measure is not None:
+            plan, grows = plan_on_cluster(ray, devices, num_trials, address, measure(ray), recorded)
+        with grown(grows, plan), _groups(plan) as groups:
+            yield ray, plan, [SharedData(reference, groups) for reference in references]
+
+
+def _groups(plan: Plan) -> AbstractContextManager[Groups | None]:
+    """What trains where a trial has several GPUs; otherwise its worker does."""
+    if plan.ranks == 1:
+        return nullcontext()
+    from search.ray_backend.rank_groups import Crew, groups
+
+    return groups(Crew.of(plan), plan.concurrent)
+
+
+def resolved(address: str | None) -> str | None:
+    """`host:port`, asked for first of all: a wrong address is told before data is read."""
+    if address is None:
+        return None
+    from search.ray_backend.cluster import resolve
+
+    return resolve(address)

@@ -1,0 +1,179 @@
+"""A Ray cluster that runs already: whether one answers at an address, and what it has or may grow to."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search.resources.inventory import Inventory
+from search.resources.plan import Devices, Measure, Plan, share_out
+from spaces.errors import InputError
+
+ANSWER_SECONDS = 5.0
+
+
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves the launcher's file on the head
+
+
+Kind = tuple[int, dict[str, float]]
+"""(How many nodes, resources of each.)"""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What the cluster has, or may grow to where an autoscaler starts nodes."""
+
+    kinds: list[Kind]
+    cpus: float
+    gpus: float
+    grows: bool
+    """Whether it may have more than it has now."""
+
+
+@cache  # `winnow run` asks before the search and again before the retraining
+def resolve(address: str) -> str:
+    """`host:port` of the cluster at `--address`. InputError, within seconds, if none answers: Ray itself would wait for minutes."""
+    if address.startswith("ray://"):
+        raise InputError(
+            f"--address {address}: Ray Client is not supported; run winnow on a node of the cluster (--address auto), or submit "
+            "it as a Ray job (docs/cluster.md)"
+        )
+    found = _found() if address == "auto" else address
+    if found is None:
+        raise InputError(
+            "--address auto: no Ray runs on this machine; start one with `ray start --head`, or give its host:port"
+        )
+    said = f"--address {address}" + (f" ({found})" if found != address else "")
+    host, colon, port = found.rpartition(":")
+    if not (colon and host and port.isdigit() and 0 < int(port) < 65536):
+        raise InputError(f"--address {address}: give auto, or host:port such as 10.0.0.5:6379")
+    problem = _no_answer(host.strip("[]"), int(port))
+    if problem is not None:
+        raise InputError(f"{said}: no Ray cluster answers there ({problem})")
+    return found
+
+
+def plan_on_cluster(
+    ray: Any,
+    devices: Devices,
+    num_trials: int,
+    address: str,
+    measure: Measure | None = None,
+    recorded: float | None = None,
+) -> tuple[Plan, bool]:
+    """The plan for what the cluster has or may grow to, and whether it has to grow for it.
+
+    `--device cpu --gpus-per-trial 1` keeps a GPU for each trial and trains on the CPU: placement can be tried without any GPU.
+    """
+    has = capacity(ray, devices, address)
+    gpus = devices.gpus_per_trial or 0.0
+    if gpus > has.gpus:
+        raise InputError(
+            f"--gpus-per-trial {gpus:g}: the cluster has {has.gpus:g} GPUs"
+            + (" with all that the autoscaler may start" if has.grows else _HOW_TO_GROW)
+        )
+    if devices.device == "cuda" and not has.gpus:
+        raise InputError(f"--device cuda: the cluster has no GPU{_HOW_TO_GROW}")
+    nodes = tuple((of.get("CPU", 0.0), of.get("GPU", 0.0)) for count, of in has.kinds for _ in range(count))
+    have = Inventory(nodes, int(ray.cluster_resources().get("GPU", 0)))
+    if not (devices.device == "cpu" and gpus):
+        return share_out(have, devices, num_trials, measure, recorded), has.grows
+    plan = share_out(have, replace(devices, device="cuda"), num_trials)
+    return replace(plan, device="cpu"), has.grows
+
+
+_HOW_TO_GROW = "; if an autoscaler may start nodes, say with --num-gpus and --num-cpus how many there may be in all"
+
+
+def capacity(ray: Any, devices: Devices, address: str) -> Capacity:
+    """Now; or what may come, by the file of `ray up` on this machine, or by `--num-gpus` and `--num-cpus`."""
+    now: list[Kind] = [(1, node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    on_head = address.rpartition(":")[0] == ray.util.get_node_ip_address()
+    kinds = _launcher_kinds() if on_head else []
+    if _sum(kinds, "GPU") < _sum(now, "GPU") or _sum(kinds, "CPU") < _sum(now, "CPU"):
+        kinds = now
+    asked = {"CPU": devices.num_cpus, "GPU": devices.num_gpus}
+    missing = {key: max(0.0, (amount or 0.0) - _sum(kinds, key)) for key, amount in asked.items()}
+    if any(missing.values()):
+        kinds = [*kinds, (1, missing)]  # how it will be spread over nodes is not known
+    cpus, gpus = (_sum(kinds, key) if asked[key] is None else float(asked[key] or 0) for key in ("CPU", "GPU"))
+    return Capacity(kinds, cpus, gpus, grows=cpus > _sum(now, "CPU") or gpus > _sum(now, "GPU"))
+
+
+def _sum(kinds: list[Kind], key: str) -> float:
+    return sum(count * has.get(key, 0.0) for count, has in kinds)
+
+
+@contextmanager
+def grown(grows: bool, plan: Plan) -> Iterator[None]:
+    """The autoscaler asked for room for all concurrent trials at once: Tune by itself waits with one trial at a time."""
+    if not grows:
+        yield
+        return
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=plan.bundles)
+    try:
+        yield
+    finally:
+        request_resources(bundles=[])
+
+
+def _found() -> str | None:
+    """As `ray.init("auto")` finds it: by RAY_ADDRESS, which a Ray job has, or by the Ray that runs on this machine."""
+    # Ray has no public way to ask for the address without connecting, and connecting to a dead one takes 40 s and more.
+    from ray._private.services import canonicalize_bootstrap_address
+
+    try:
+        found = canonicalize_bootstrap_address("auto")
+    except (ConnectionError, ValueError):
+        return None
+    return None if found is None else str(found)
+
+
+def _no_answer(host: str, port: int) -> str | None:
+    """Why no Ray head node answers here; None if one does."""
+    try:
+        socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    # In a process of its own: Ray's client waits 40 s for a foreign server, and fills the terminal meanwhile.
+    ask = [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "health-check",
+        "--skip-version-check",
+        "--address",
+        f"{host}:{port}",
+    ]
+    try:
+        answer = subprocess.run(ask, capture_output=True, text=True, timeout=4 * ANSWER_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"something listens there, but gives no answer of Ray's within {4 * ANSWER_SECONDS:.0f} s"
+    if answer.returncode == 0 or "Authentication" in answer.stderr:  # what is wrong with the token, `ray.init` says
+        return None
+    return "something listens there, but it is no head node of Ray"
+
+
+def _launcher_kinds() -> list[Kind]:
+    """Every node type in the file of `ray up`, as many as there may be; none where there is no such file."""
+    try:
+        config = yaml.safe_load(BOOTSTRAP.expanduser().read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return []
+    workers = config.get("max_workers", 0)
+    head = config.get("head_node_type")
+    return [
+        (1 if name == head else min(workers, kind.get("max_workers", workers)), kind.get("resources") or {})
+        for name, kind in (config.get("available_node_types") or {}).items()
+    ]

@@ -1,0 +1,158 @@
+"""How many trials at once train the most images per second: measured for a few seconds, then chosen.
+
+On a GPU the trials share its memory, which nothing in Ray checks, so the space's largest model is stepped once at its largest
+batch first. On a CPU the trials share the cores: two trials with one thread, or one with two? There the memory of that model is
+estimated, since a step of it may take half a minute.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from search.ray_backend.session import put_once
+from search.resources.packing import CONTEXT_MB, LEVELS, USABLE, Level, Packing, choose
+from search.storage.provenance import hardware
+from spaces.schema import Config
+from spaces.space import Space
+
+if TYPE_CHECKING:
+    from search.data.image_data import ImageData
+    from search.training.speed_probe import Measured
+
+SECONDS = 3.0  # of each level
+PATIENCE_SECONDS = 300.0
+
+
+def measure_packing(
+    ray: Any, space: Space, data: ImageData, device: str, cpus: float, seed: int, say: Callable[[str], None]
+) -> Packing:
+    """Measure on one GPU with `cpus` CPUs beside it, or on `cpus` CPUs of one node, through Ray, and choose."""
+    from search.resources.largest_config import estimated_mb, largest_config, sample_configs
+
+    on_gpu = device == "cuda"
+    say(f"measuring how many trials at once {'a GPU' if on_gpu else 'the CPUs'} should train")
+    typical, largest = _typical(space, data, sample_configs(space, data, 9, seed)), largest_config(space, data)
+    shared = put_once(ray, data.fingerprint, data)
+    group = ray.util.placement_group([{"CPU": cpus, **({"GPU": 1} if on_gpu else {})}])
+    try:
+        if not group.wait(PATIENCE_SECONDS):
+            level = Level(1, None, 0.0, "no node was free to measure on")
+            return choose([level], None)
+        place = Place(ray, group, shared, device, cpus, seed)
+        memory_mb = place.memory_mb()
+        largest_mb = estimated_mb(largest, data) + CONTEXT_MB
+        if on_gpu:
+            found = place.together(largest, 1, seconds=0.0)
+            if isinstance(found, str):
+                return choose([Level(1, None, 0.0, f"the largest model did not train alone: {found}")], memory_mb)
+            largest_mb = found[0].memory_mb + CONTEXT_MB
+        levels = [_level(place, typical, n, largest_mb, memory_mb) for n in LEVELS if n <= max(1, cpus)]
+    finally:
+        ray.util.remove_placement_group(group)
+    return choose(levels, memory_mb, estimated=not on_gpu)
+
+
+def _typical(space: Space, data: ImageData, configs: Sequence[Config]) -> Config:
+    """The one of the middle by multiply-adds."""
+    from models import summarize
+
+    costs = [summarize(config.model, data.image_shape, data.num_classes).multiply_adds for config in configs]
+    order = sorted(range(len(configs)), key=costs.__getitem__)
+    return configs[order[len(order) // 2]] if configs else space.example()
+
+
+def _level(place: Place, config: Config, at_once: int, largest_mb: float, memory_mb: float) -> Level:
+    needed = at_once * largest_mb
+    if needed > USABLE * memory_mb:
+        return Level(at_once, None, needed, f"would need {needed:,.0f} MB")
+    found = place.together(config, at_once, SECONDS)
+    if isinstance(found, str):
+        return Level(at_once, None, needed, found)
+    return Level(at_once, sum(one.images_per_second for one in found), needed)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One GPU with its CPUs, or the CPUs of one node, held by a placement group."""
+
+    ray: Any
+    group: Any
+    data: Any
+    device: str
+    cpus: float
+    seed: int
+
+    def together(self, config: Config, at_once: int, seconds: float) -> list[Measured] | str:
+        """The same config in so many processes at the same time; why it could not be measured, where it could not."""
+        from search.resources.packing import fraction_of
+
+        gate = self._remote(_Gate, 0, 0).remote(at_once)
+        threads = max(1, int(self.cpus // at_once))
+        task = self._remote(measure_when_open, self.cpus / at_once, fraction_of(at_once))
+        waiting = [
+            task.remote(self.data, config, self.device, threads, self.seed, seconds, gate) for _ in range(at_once)
+        ]
+        try:
+            found: list[Measured] = self.ray.get(waiting, timeout=PATIENCE_SECONDS)
+        except (self.ray.exceptions.RayError, TimeoutError) as error:
+            # Only those that still run: a task that is cancelled while its answer arrives aborts the driver (Ray 2.60).
+            _, running = self.ray.wait(waiting, num_returns=at_once, timeout=0)
+            for reference in running:
+                self.ray.cancel(reference, force=True)
+            return str(error).strip().splitlines()[-1]
+        finally:
+            self.ray.kill(gate)
+        return found
+
+    def memory_mb(self) -> float:
+        return float(self.ray.get(self._remote(memory_of, 0, 0.01).remote(self.device)))
+
+    def _remote(self, what: Any, cpus: float, gpus: float) -> Any:
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        strategy = PlacementGroupSchedulingStrategy(self.group)
+        gpus = gpus if self.device == "cuda" else 0
+        return self.ray.remote(num_cpus=cpus, num_gpus=gpus, scheduling_strategy=strategy)(what)
+
+
+class _Gate:
+    """Opens when all have arrived: what is measured is all of them at once."""
+
+    def __init__(self, num: int) -> None:
+        self.missing = num
+
+    def arrive(self) -> None:
+        self.missing -= 1
+
+    def is_open(self) -> bool:
+        return self.missing <= 0
+
+
+def measure_when_open(
+    data: ImageData, config: Config, device: str, threads: int, seed: int, seconds: float, gate: Any
+) -> Measured:
+    """In a Ray worker: warm up, wait for the others, measure."""
+    import ray
+    import torch
+
+    from search.training.speed_probe import measure
+
+    def wait() -> None:
+        ray.get(gate.arrive.remote())
+        while not ray.get(gate.is_open.remote()):
+            time.sleep(0.01)
+
+    torch.set_num_threads(threads)
+    return measure(config, data, torch.device(device), seed, seconds, wait)
+
+
+def memory_of(device: str) -> float:
+    """MB of the GPU, or of this machine."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory / 2**20
+    return float(hardware()["memory_mb"])

@@ -1,0 +1,160 @@
+"""Before the first trial on a cluster: does every node have what a trial needs? All that is wrong is told at once, node by node."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from search.storage import remote as storage
+from search.storage.provenance import versions
+from spaces.errors import InputError
+
+PATIENCE_SECONDS = 120.0  # for a node to fetch code and data and to answer
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What a node is held against. `probe` names files in `shared`, the place that workers write to."""
+
+    versions: dict[str, str]
+    shared: str
+    probe: str
+    device: str
+
+
+def check_nodes(ray: Any, data: Sequence[tuple[Any, str]], shared: str, device: str) -> int:
+    """How many nodes were looked at. `data`: (reference in the object store, fingerprint) of images; every node then holds them.
+
+    InputError with every problem of every node.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+    demands = Demands(versions(), shared, f".preflight-{uuid4().hex[:8]}", device)
+    storage.write(storage.join(shared, demands.probe), demands.probe.encode())
+    remote = ray.remote(num_cpus=0, max_retries=0)(examine)
+    asked = {
+        remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(
+            list(data), demands, node_id, node["Resources"].get("GPU", 0.0)
+        ): node_id
+        for node_id, node in nodes.items()
+    }
+    try:
+        ready, silent = ray.wait(list(asked), num_returns=len(asked), timeout=PATIENCE_SECONDS)
+        found = {asked[reference]: _answer(ray, reference) for reference in ready}
+        for reference in silent:
+            ray.cancel(reference, force=True)
+            found[asked[reference]] = [f"no answer within {PATIENCE_SECONDS:.0f} s"]
+        for node_id, problems in found.items():
+            if not problems and not _wrote(demands, node_id):
+                problems.append(_not_shared(shared))
+    finally:
+        for name in ("", *(f"-{node_id}" for node_id in nodes)):
+            storage.delete(storage.join(shared, demands.probe + name))
+    lines = [f"  {_label(nodes[node_id])}: {problem}" for node_id in nodes for problem in found[node_id]]
+    if lines:
+        num_bad = len({node_id for node_id in nodes if found[node_id]})
+        raise InputError(f"{num_bad} of {len(nodes)} nodes cannot run trials; nothing was started\n" + "\n".join(lines))
+    return len(nodes)
+
+
+def examine(data: list[tuple[Any, str]], demands: Demands, node_id: str, num_gpus: float) -> list[str]:
+    """On the node: what is wrong there. Where packages are missing, what needs them is not tried."""
+    problems = [*_versions_problems(demands.versions), *_storage_problems(demands, node_id)]
+    if problems:
+        return problems
+    problems = [problem for reference, fingerprint in data for problem in _data_problems(reference, fingerprint)]
+    return [*problems, *_gpu_problems(num_gpus if demands.device == "cuda" else 0)]
+
+
+def _versions_problems(wanted: dict[str, str]) -> list[str]:
+    """Python counts up to its minor version, and what follows a + (the CUDA build of torch) does not count."""
+    have = versions()
+    return [
+        f"{name} is {'not installed' if have[name] == 'unknown' else have[name]}, but the driver has {version}"
+        for name, version in wanted.items()
+        if _comparable(name, have[name]) != _comparable(name, version)
+    ]
+
+
+def _comparable(name: str, version: str) -> str:
+    public = version.partition("+")[0]
+    return ".".join(public.split(".")[:2]) if name == "python" else public
+
+
+def _storage_problems(demands: Demands, node_id: str) -> list[str]:
+    own = storage.join(demands.shared, f"{demands.probe}-{node_id}")
+    try:
+        if storage.read(storage.join(demands.shared, demands.probe)) != demands.probe.encode():
+            return [f"reads something else in {demands.shared} than the driver wrote"]
+    except FileNotFoundError:
+        return [_not_shared(demands.shared)]
+    except Exception as error:  # every fsspec package has errors of its own
+        return [f"cannot read {demands.shared} ({type(error).__name__}: {error})"]
+    try:
+        storage.write(own, node_id.encode())
+    except Exception as error:
+        return [f"cannot write {demands.shared} ({type(error).__name__}: {error})"]
+    return []
+
+
+def _wrote(demands: Demands, node_id: str) -> bool:
+    """On the driver: whether what the node wrote is here."""
+    try:
+        return storage.read(storage.join(demands.shared, f"{demands.probe}-{node_id}")) == node_id.encode()
+    except FileNotFoundError:
+        return False
+
+
+def _not_shared(shared: str) -> str:
+    return (
+        f"does not see the files of {shared} that the driver sees; give --storage a place that every node reaches "
+        "(s3://bucket/runs, or a folder that all nodes mount), or put --runs-dir there"
+    )
+
+
+def _data_problems(reference: Any, wanted: str) -> list[str]:
+    """The images are fetched here, and stay in the node's object store for its workers."""
+    import ray
+
+    from search.data.image_data import fingerprint
+
+    try:
+        arrived = fingerprint(ray.get(reference))
+    except ray.exceptions.RayError as error:
+        return [f"cannot fetch the images ({_last_line(error)})"]
+    return [] if arrived == wanted else [f"the images that arrived have the fingerprint {arrived}, not {wanted}"]
+
+
+def _gpu_problems(num_gpus: float) -> list[str]:
+    """The GPUs that the node declares, counted by torch."""
+    import torch
+
+    seen = torch.cuda.device_count()
+    if seen >= num_gpus:
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [
+        f"Ray declares {num_gpus:g} GPUs there, but torch {torch.__version__} sees {seen}"
+        + (f" (CUDA_VISIBLE_DEVICES={visible})" if visible is not None else "")
+    ]
+
+
+def _answer(ray: Any, reference: Any) -> list[str]:
+    try:
+        return list(ray.get(reference))
+    except ray.exceptions.RayError as error:  # its environment could not be made, it died, it cannot import
+        return [f"could not run the check ({_last_line(error)})"]
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def _label(node: dict[str, Any]) -> str:
+    """One host may run several nodes."""
+    return f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}, {node['NodeID'][:8]})"

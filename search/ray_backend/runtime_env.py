@@ -1,0 +1,50 @@
+"""The code on its way to the nodes of a cluster: Winnow's own packages, and the module of a user's own model."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+from search.ray_backend.session import QUIET
+from spaces.errors import InputError
+from spaces.space import Space
+
+PACKAGES = ("search", "models", "reports", "spaces")
+CUSTOM_MODEL = re.compile(r"([A-Za-z_]\w*)(\.\w+)*:[A-Za-z_]\w*")  # package.module:function
+
+
+def runtime_env(spaces: Iterable[Space]) -> dict[str, Any]:
+    """For `ray.init`: workers import this very code, whatever is installed on their nodes. InputError for a module that cannot travel."""
+    users = {module for space in spaces for module in _user_modules(space.tree, in_model=False)}
+    modules = [_path_of(module) for module in (*PACKAGES, *sorted(users))]
+    return {"py_modules": modules, "excludes": ["**/__pycache__"], "env_vars": dict(QUIET)}
+
+
+def _user_modules(tree: Any, in_model: bool) -> Iterator[str]:
+    """The top-level module of every `model: {name: "package.module:function"}`, baseline included."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            if in_model:
+                yield from _user_modules(key, in_model)
+            yield from _user_modules(value, in_model or key == "model")
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _user_modules(value, in_model)
+    elif in_model and isinstance(tree, str) and (match := CUSTOM_MODEL.fullmatch(tree)):
+        yield match[1]
+
+
+def _path_of(module: str) -> str:
+    """A package's folder, or the .py file of a single module."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # where a user's own model is looked for too
+    spec = find_spec(module)
+    if spec is not None and spec.submodule_search_locations:
+        return str(next(iter(spec.submodule_search_locations)))
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise InputError(f"module {module}: neither a package nor a .py file here, so it cannot be sent to the cluster")
+    return spec.origin

@@ -1,0 +1,181 @@
+"""Ray, started quietly and always shut down."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from search.ray_backend.watchdog import dismiss, watch
+from search.resources.inventory import allocated_cpus, allocated_gpus
+from spaces.errors import InputError
+
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the default loggers triple the driver's share of the time
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leave CUDA_VISIBLE_DEVICES alone in workers without a GPU
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours lets the running epochs end
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a report of a failure has no metric
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the study is the truth; Tune's own snapshot is never read
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a config mean the same in a worker
+}
+
+
+WARM = {
+    "RAY_preload_python_modules": "search.ray_backend.preload",
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",  # else they go while the first trial takes its share of the CPUs
+}
+"""A Ray of our own starts a process for each CPU at once; they import what trials need while the driver still reads and plans."""
+NVIDIA = Path("/proc/driver/nvidia")  # there CPUs are many and trials few: most processes would import for nothing
+
+
+@contextmanager
+def ray_session(
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    address: str | None = None,
+    runtime_env: dict[str, Any] | None = None,
+    warm: bool = True,
+) -> Iterator[Any]:
+    """The `ray` module, initialised. A Ray that runs in this process already (notebooks, tests) is used and left running.
+
+    `warm`: with processes that have imported what trials need; a group of ranks has others, which would import it in vain.
+
+    InputError if no cluster answers at `address`, or it runs other versions of Ray or Python than this process.
+    """
+    ray = _import_ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    # The bounds of an autoscaler are ours to keep (search/ray_backend/cluster.py); Ray refuses them for a cluster that runs.
+    resources = {"runtime_env": runtime_env} if address else _of_this_machine(num_cpus, num_gpus)
+    if not address:
+        watch()
+        if warm and not NVIDIA.exists():
+            for name, value in WARM.items():
+                os.environ.setdefault(name, value)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        _init(ray, address, resources)
+    except SystemExit as error:  # Ray takes SIGTERM for itself, and leaves in its own way
+        raise KeyboardInterrupt from error
+    except (
+        ConnectionError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # also other versions, or a clash with a job's environment
+        if address is None:
+            raise
+        raise InputError(f"--address {address}: cannot join the cluster: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise InputError(
+            f"Ray did not start on this machine, which may be too busy now; nothing is lost, try again ({error})"
+        ) from error
+    global _sent
+    _sent = {}
+    if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        yield ray
+    finally:
+        if not _kept:
+            _shut_down(ray)
+
+
+def _init(ray: Any, address: str | None, resources: dict[str, Any]) -> None:
+    """Twice where Ray's own servers do not start in its 30 s (Ray 2.60), as in a new environment on a busy machine: its files are read then."""
+    for is_last in (address is not None, True):
+        try:
+            ray.init(
+                address=address or "local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                configure_logging=False,
+                **resources,
+            )
+            return
+        except Exception as error:
+            if is_last or type(error) is not Exception:  # theirs is a bare one
+                raise
+
+
+def _of_this_machine(num_cpus: int | None, num_gpus: int | None) -> dict[str, int | None]:
+    """What was asked for, else what Slurm or the affinity mask leaves; None: all that Ray finds."""
+    visible, allocated = allocated_gpus()
+    if visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    return {"num_cpus": num_cpus or allocated_cpus(), "num_gpus": allocated if num_gpus is None else num_gpus}
+
+
+@contextmanager
+def ray_kept() -> Iterator[None]:
+    """Several operations in one Ray: the first one starts it, the end of this block shuts it down."""
+    global _kept
+    ray = _import_ray()
+    if ray.is_initialized():
+        yield
+        return
+    _kept = True
+    try:
+        yield
+    finally:
+        _kept = False
+        _shut_down(ray)
+
+
+_kept = False
+_sent: dict[str, Any] | None = None
+"""What was put into a Ray that was started here, by fingerprint; None in a Ray of others, which may outlive what is put there."""
+
+
+def put_once(ray: Any, fingerprint: str, images: Any) -> Any:
+    """A reference to the images in Ray's object store: search and retraining ask for the same, and a node is to hold one copy."""
+    if _sent is None:
+        return ray.put(images)
+    if fingerprint not in _sent:
+        _sent[fingerprint] = ray.put(images)
+    return _sent[fingerprint]
+
+
+def import_meanwhile(module: str) -> None:
+    """Import in a thread of its own. Ray's start is waiting for other processes, and Tune takes 2 s of CPU to import."""
+    threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
+
+
+def is_running() -> bool:
+    """Whether this process has a Ray; does not import it."""
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
+
+
+def _shut_down(ray: Any) -> None:
+    global _sent
+    _sent = None
+    ray.shutdown()
+    dismiss()
+
+
+def _import_ray() -> Any:
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
+    # In a notebook Ray asks for ipywidgets, which our view does not need.
+    logging.getLogger("ray.widgets.util").setLevel(logging.CRITICAL)
+    import ray
+
+    # What goes wrong is said in our own words; Ray's and Tune's loggers would tear the progress view apart.
+    for name in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return ray

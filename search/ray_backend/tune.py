@@ -1,0 +1,286 @@
+"""Ray Tune's side of the search: a searcher and a scheduler that only pass on what the ledger says.
+
+Every start is a fresh `Tuner.fit()`; Tune's own snapshots are never restored. A trial in Tune carries the number of the
+study's trial, and the trainable finds its own checkpoint by that number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import cloudpickle, tune
+from ray.exceptions import RayTaskError
+from ray.tune.execution import class_cache
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from search.ray_backend.worker import EPOCH_FIGURES, Job, SharedData, run_trial, trial_name
+from search.study.ledger import Ledger
+
+if TYPE_CHECKING:
+    from search.ray_backend.rank_groups import Groups
+
+HARD_STOP_SECONDS = 60.0  # after the time budget, for epochs that do not end
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Of one trial."""
+
+    cpus: float
+    gpus: float
+
+    def of_trial(self, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """A trial that ran out of memory on a shared GPU has the next one to itself."""
+        alone = 0 < self.gpus < 1 and json.loads(config["assignment"])["micro_batches"] > 1
+        return tune.PlacementGroupFactory([{"CPU": self.cpus, "GPU": 1 if alone else self.gpus}])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`interrupted` by a signal, `at_once` by a second one; `out_of_time` by the budget; ended by a `bug` (its traceback).
+
+    None of them: it is complete.
+    """
+
+    interrupted: bool
+    out_of_time: bool
+    bug: str | None
+    wall_seconds: float
+    at_once: bool = False
+
+
+def run_search(
+    ledger: Ledger, data: SharedData, job: Job, resources: Resources, concurrent: int, say: Callable[[str], None]
+) -> Outcome:
+    """Run trials, `concurrent` at once, until the ledger has no more, the time budget is over, or a signal asks to stop.
+
+    `say` gets a line for each worker that is lost. A failure to write (a full disk) ends the search and is raised again once
+    Tune has let go of the workers.
+    """
+    brakes = Brakes(ledger, say, data.groups)
+    storage = tempfile.mkdtemp(prefix="winnow-tune-")  # what Tune insists on writing; of no use to anyone
+    # By default one trial at a time may wait for its worker, so hundreds of workers would be started one after the other.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
+    trainable = tune.with_resources(tune.with_parameters(run_trial, data=data, job=job), resources.of_trial)
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            num_samples=-1,
+            search_alg=StudySearcher(ledger, brakes, concurrent),
+            scheduler=LedgerScheduler(ledger, brakes),
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name="search",
+            storage_path=storage,
+            stop=brakes,
+            callbacks=[brakes],
+            verbose=0,
+            progress_reporter=NoReporter(),
+        ),
+    )
+    try:
+        with brakes.on_signals(), in_waiting_processes():
+            tuner.fit()
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+    if brakes.error is not None:
+        raise brakes.error
+    wall_seconds = time.monotonic() - brakes.started
+    return Outcome(brakes.num_signals > 0, brakes.out_of_time, ledger.bug, wall_seconds, brakes.num_signals > 1)
+
+
+@contextmanager
+def in_waiting_processes() -> Iterator[None]:
+    """Let trials have the processes that wait in a Ray of this machine (`search.ray_backend.preload`).
+
+    Tune gives its workers environment variables (Ray 2.60), and Ray starts other processes for whoever brings some. Here they
+    inherit them from the driver; on a cluster, whose jobs bring an environment anyway, Tune's are needed.
+    """
+    theirs = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
+    if not ray.get_runtime_context().runtime_env:
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
+    try:
+        yield
+    finally:
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = theirs
+
+
+class OfThisProcess:
+    """Holds open files, so it is left out of the snapshot that Tune pickles and nobody reads."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return (OfThisProcess, ())
+
+
+class Brakes(OfThisProcess, tune.Stopper, tune.Callback):
+    """Brings a search to a halt. First the running epochs may end; `stop_all` is for when none runs, or no one can wait."""
+
+    def __init__(self, ledger: Ledger, say: Callable[[str], None], groups: Groups | None = None) -> None:
+        self.ledger = ledger
+        self.say = say
+        self.groups = groups
+        self.started = time.monotonic()
+        self.num_signals = 0
+        self.out_of_time = False
+        self.error: OSError | None = None
+        self.running: set[str] = set()  # Tune's ids; those whose epoch is waited for before a halt
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        budget = self.ledger.settings.time_budget_seconds
+        elapsed = time.monotonic() - self.started
+        if budget is not None and elapsed > budget:
+            self.out_of_time = True
+            self.ledger.winding_down = True
+        if self.num_signals:
+            self.ledger.winding_down = True
+        too_late = budget is not None and elapsed > budget + HARD_STOP_SECONDS
+        return (
+            self.num_signals > 1
+            or self.error is not None
+            or too_late
+            or (self.ledger.winding_down and not self.running)
+        )
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        # One that Tune starts after the brakes were pulled has done nothing yet, so nobody waits for it.
+        if not self.ledger.winding_down:
+            self.running.add(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Tune retries only trials that were running, so it retries none: the ledger starts them again."""
+        with self.on_write_errors():
+            number, cause = _number(trial), _raised_by_worker(trial)
+            if self.groups is not None:
+                self.groups.recall(trial_name(number))
+            if self.ledger.lose(number, cause):
+                why = f" ({cause.splitlines()[-1]})" if cause else ""
+                self.say(f"trial {number}: its worker was lost{why}; it goes on from its checkpoint on another one")
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM (as Slurm sends it): once, let the running epochs end; twice, now."""
+
+        def count(signum: int, frame: FrameType | None) -> None:
+            self.num_signals += 1
+            self.ledger.winding_down = True
+
+        before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def on_write_errors(self) -> Iterator[None]:
+        """An error raised inside Tune's loop would leave workers behind; keep it and brake instead."""
+        try:
+            yield
+        except OSError as error:
+            self.error = error
+            self.ledger.winding_down = True
+
+
+class StudySearcher(OfThisProcess, Searcher):
+    """Suggests what the ledger asks the study for, as soon as a trial may start and no sooner: the study then knows more."""
+
+    def __init__(self, ledger: Ledger, brakes: Brakes, concurrent: int) -> None:
+        super().__init__(metric=ledger.settings.objective, mode=ledger.settings.direction[:3])
+        self.ledger = ledger
+        self.brakes = brakes
+        self.concurrent = concurrent
+        self.numbers: dict[str, int] = {}  # Tune's trial id -> number in the study, of those that have not ended
+
+    def suggest(self, trial_id: str) -> Any:
+        with self.brakes.on_write_errors():
+            assignment = self.ledger.ask() if len(self.numbers) < self.concurrent else None
+            if assignment is not None:
+                self.numbers[trial_id] = assignment.number
+                return {"assignment": json.dumps(asdict(assignment))}
+        return Searcher.FINISHED if self.ledger.finished else None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self.brakes.running.discard(trial_id)
+        self.numbers.pop(trial_id, None)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the study is in its journal."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore: every start is a fresh one."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StudySearcher:
+        return self
+
+
+class LedgerScheduler(OfThisProcess, FIFOScheduler):
+    """Passes every report to the ledger and its verdict back to Tune."""
+
+    def __init__(self, ledger: Ledger, brakes: Brakes) -> None:
+        super().__init__()
+        self.ledger = ledger
+        self.brakes = brakes
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """None: Tune then starts what waits, in its order. Stock FIFO looks through all trials that there ever were, at every event."""
+        return None
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        going_on = False
+        with self.brakes.on_write_errors():
+            number = _number(trial)
+            if "num_parameters" in result:
+                self.ledger.note_size(number, result["num_parameters"], result["multiply_adds"], result["device"])
+            going_on = self.ledger.record(number, {key: result[key] for key in REPORTED if key in result})
+        return self.CONTINUE if going_on else self.STOP
+
+
+REPORTED = ("status", "error", *EPOCH_FIGURES, "node", "device", "cpus", "gpus")
+
+
+class NoReporter(tune.ProgressReporter):
+    """In a notebook Tune's own, even with verbose=0, clears the output of the cell: it would wipe out our view."""
+
+    def should_report(self, trials: list[Trial], done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: list[Trial], done: bool, *sys_info: Any) -> None:
+        """Nothing; what there is to see the view shows."""
+
+
+def _trial_name(trial: Trial) -> str:
+    # A paused trial comes back under its own number as another trial of Tune's.
+    return f"trial-{_number(trial)}-{trial.trial_id}"
+
+
+def _number(trial: Trial) -> int:
+    """Of the trial in the study."""
+    return int(json.loads(trial.config["assignment"])["number"])
+
+
+def _raised_by_worker(trial: Trial) -> str:
+    """The traceback of what the worker died of; empty if it went without a word, as when it is killed."""
+    if trial.pickled_error_file is None:
+        return ""
+    error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    return str(error).strip() if isinstance(error, RayTaskError) else ""

@@ -1,0 +1,125 @@
+"""The config of a space that needs the most memory to train, found by counting; and a random sample of its configs."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from models import summarize
+from models.summary import Summary
+from search.training.speed_probe import estimate_memory_mb
+from spaces import nodes
+from spaces.domains import Choice, Int
+from spaces.errors import InputError
+from spaces.probe import ProbeTrial
+from spaces.schema import Config
+from spaces.space import Space
+
+if TYPE_CHECKING:
+    from search.data.image_data import ImageData
+
+NUM_STARTS = 4
+MAX_DRAWS = 200
+MAX_ROUNDS = 3
+
+
+def sample_configs(space: Space, data: ImageData, num: int, seed: int) -> list[Config]:
+    """`num` random configs that can be built (fewer where the space holds fewer), drawn as random search would."""
+    rng = random.Random(seed)
+    found: dict[str, Config] = {}
+    for _ in range(MAX_DRAWS):
+        raw = nodes.draw(space.root, ProbeTrial({}, rng.choice, rng))
+        if not space.infeasible(raw, data.image_shape):
+            found.setdefault(repr(raw), space.config(raw))
+        if len(found) == num:
+            break
+    return list(found.values())
+
+
+def largest_config(space: Space, data: ImageData) -> Config:
+    """The config with the largest `estimate_memory_mb`, by ascent along one parameter at a time from the best of some starts.
+
+    Every option of a choice and both ends of a range of whole numbers are tried; the best is not certain to be found.
+    """
+    search = _Ascent(space, data)
+    rng = random.Random(0)
+    starts = [ProbeTrial({}, _most)]
+    starts += [
+        ProbeTrial({}, lambda values: _most(values) if rng.random() < 0.5 else rng.choice(values), rng)
+    ] * NUM_STARTS
+    for trial in starts:
+        search.try_out(trial)
+    if search.best is None:
+        return space.example()
+    for _ in range(MAX_ROUNDS):
+        if not search.improve():
+            break
+    return search.best
+
+
+def estimated_mb(config: Config, data: ImageData) -> float:
+    """`estimate_memory_mb` of one config on these images."""
+    return _estimate(config, summarize(config.model, data.image_shape, data.num_classes))
+
+
+def _estimate(config: Config, summary: Summary) -> float:
+    outputs = sum(math.prod(layer.output_shape) for layer in summary.layers)
+    return estimate_memory_mb(config, summary.num_parameters, outputs)
+
+
+class _Ascent:
+    def __init__(self, space: Space, data: ImageData) -> None:
+        self.space = space
+        self.data = data
+        self.best: Config | None = None
+        self.best_mb = -math.inf
+        self._forced: dict[str, Any] = {}
+        self._known: dict[str, Summary | None] = {}
+
+    def try_out(self, trial: ProbeTrial) -> bool:
+        """True if this is the largest so far."""
+        raw = nodes.draw(self.space.root, trial)
+        if self.space.infeasible(raw, self.data.image_shape):
+            return False
+        config = self.space.config(raw)
+        summary = self._summary(config)
+        if summary is None:
+            return False
+        if (mb := _estimate(config, summary)) <= self.best_mb:
+            return False
+        self.best, self.best_mb, self._forced = config, mb, dict(self.space.encode(raw))
+        return True
+
+    def improve(self) -> bool:
+        """One round along every parameter; True if it found a larger config."""
+        found = False
+        for parameter in self.space.parameters():
+            values: Sequence[Any] = []
+            if isinstance(parameter.domain, Choice):
+                values = parameter.domain.stored
+            elif isinstance(parameter.domain, Int):
+                values = parameter.domain.ends()
+            for value in values:
+                if self._forced.get(parameter.study_name, value) != value:
+                    found |= self.try_out(ProbeTrial({**self._forced, parameter.study_name: value}, _most))
+        return found
+
+    def _summary(self, config: Config) -> Summary | None:
+        key = repr(config.model)
+        if key not in self._known:
+            try:
+                self._known[key] = summarize(config.model, self.data.image_shape, self.data.num_classes)
+            except InputError:
+                self._known[key] = None
+        return self._known[key]
+
+
+def _most(values: Sequence[Any]) -> Any:
+    """The largest number; of names the one that shrinks an image least, else the last."""
+    if isinstance(values, range):
+        return values[-1]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return max(values)
+    return "none" if "none" in values else values[-1]

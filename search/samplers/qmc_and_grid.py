@@ -1,0 +1,85 @@
+"""Samplers that do not look at results: the points of a low-discrepancy sequence, or all points of a grid in a seeded order.
+
+Optuna's own do not fit a space with branches that is searched by drafts: its QMCSampler takes the parameters of the first
+trial for all there are and draws the others at random, and counts its points in the study with every draft; its GridSampler
+wants a full product. Here point number k is a function of the space and the seed alone.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from search.samplers.encoding import value_at
+from spaces.grid import point
+from spaces.space import Space
+
+
+class QmcSampler(BaseSampler):
+    """Sobol points, scrambled once for the whole search (Owen, 1998; scipy's engine), from point `index` on.
+
+    Every parameter that the space can have, in any branch, has a coordinate of its own; one that a config does not have is
+    passed over. Each projection of a Sobol sequence is one again, so the points of a branch are spread evenly too.
+    """
+
+    def __init__(self, space: Space, seed: int, index: int) -> None:
+        from scipy.stats import qmc  # slow to import
+
+        names = [parameter.study_name for parameter in space.parameters()]
+        self._coordinates = {name: i for i, name in enumerate(names)}
+        self._engine = qmc.Sobol(max(1, len(names)), scramble=True, rng=seed)
+        if index:  # the engine cannot go on by nothing
+            self._engine.fast_forward(index)
+        self._point: np.ndarray = np.empty(0)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Steps to the next point."""
+        self._point = self._engine.random(1)[0]
+        return {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        if not len(self._point):  # for what a given config leaves open
+            self.sample_relative(study, trial, {})
+        return value_at(param_distribution, float(self._point[self._coordinates[param_name]]))
+
+
+class GridSampler(BaseSampler):
+    """All points of a finite space, each once and in a seeded order, from number `index` of that order on; then from the front."""
+
+    def __init__(self, space: Space, seed: int, index: int) -> None:
+        self._space = space
+        self._order = _order(int(space.size()), seed)
+        self._index = index
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        found = point(self._space.root, int(self._order[self._index % len(self._order)]))
+        self._index += 1
+        return found
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        raise KeyError(f"{param_name}: not in the grid")
+
+
+@lru_cache(maxsize=4)
+def _order(size: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(size)

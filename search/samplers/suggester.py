@@ -1,0 +1,101 @@
+"""What to try next: configs that were given first, then the sampler's; none that cannot be built, none once too often."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+
+from search.samplers.draft import Draft
+from search.samplers.registry import SAMPLERS, Moment
+from search.settings import Settings
+from spaces.identity import identity
+from spaces.space import Space
+
+SAMPLER_DRAFTS = 20
+"""Of a sampler that insists on what cannot be built, more only cost time. The drafts after these are random."""
+START_FROM = "start_from:"  # the source of a config that the space starts from; its name follows
+MAX_DRAFTS = 200  # then the space is taken to hold nothing new
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A draft that may become a trial; `num_drafts` of the sampler it took to find it, 0 for a config that was given."""
+
+    draft: Draft
+    config: dict[str, Any]
+    source: str
+    num_drafts: int
+
+
+class Suggester:
+    """Remembers what ran. `given` configs (source, raw config) are tried first, whatever the sampler thinks of them."""
+
+    def __init__(self, space: Space, settings: Settings, image_shape: tuple[int, int, int], rungs: list[int]) -> None:
+        self.given: deque[tuple[str, dict[str, Any]]] = deque()
+        self._space = space
+        self._settings = settings
+        self._image_shape = image_shape
+        self._rungs = rungs
+        self._num_runs: Counter[str] = Counter()  # of a config's identity
+        self._known: set[str] = set()  # identities that the sampler must not suggest
+        self._num_drafts = 0
+
+    def note(self, config: dict[str, Any], num_drafts: int) -> None:
+        """This config has become a trial."""
+        self._num_runs[identity(config, self._image_shape)] += 1
+        self._num_drafts += num_drafts
+
+    def note_known(self, config: dict[str, Any]) -> None:
+        """Another run has tried this config, so the sampler's suggesting it would be of no use here."""
+        self._known.add(identity(config, self._image_shape))
+
+    def sampler(self, number: int, name: str | None = None) -> BaseSampler:
+        """The one that suggests trial `number`."""
+        settings = self._settings
+        moment = Moment(
+            seed=settings.seed,
+            number=number,
+            rungs=self._rungs,
+            space=self._space,
+            num_drafts=self._num_drafts,
+            weigh_cost=settings.time_budget_seconds is not None,
+        )
+        return SAMPLERS[name or settings.sampler](moment)
+
+    def next(self, study: optuna.Study, sampler: BaseSampler, number: int) -> Suggestion | None:
+        """None if neither is left: a given config that has not run, and one that the sampler finds."""
+        while self.given:
+            source, raw = self.given.popleft()
+            draft = Draft(study, sampler, number, known=self._space.encode(raw))
+            if (config := self._config_of(draft)) is not None and self._may_run(config):
+                return Suggestion(draft, config, source, 0)
+        for num_drafts, draft in enumerate(self._drafts(study, sampler, number), start=1):
+            config = self._config_of(draft)
+            if config is not None and self._may_run(config) and identity(config, self._image_shape) not in self._known:
+                return Suggestion(draft, config, "sampler", num_drafts)
+        return None
+
+    def _drafts(self, study: optuna.Study, sampler: BaseSampler, number: int) -> Iterator[Draft]:
+        if self._settings.sampler == "grid":
+            left = int(self._space.size()) * self._settings.repeats - self._num_drafts
+            yield from (Draft(study, sampler, number) for _ in range(left))
+            return
+        for attempt in range(MAX_DRAFTS):
+            if attempt == SAMPLER_DRAFTS:
+                sampler = self.sampler(number, "random")
+            yield Draft(study, sampler, number)
+
+    def _config_of(self, draft: Draft) -> dict[str, Any] | None:
+        """The complete config, or None if it cannot be built."""
+        raw = self._space.suggest(draft)
+        if self._space.infeasible(raw, self._image_shape):
+            return None
+        return self._space.config(raw).model_dump(mode="json")
+
+    def _may_run(self, config: dict[str, Any]) -> bool:
+        return self._num_runs[identity(config, self._image_shape)] < self._settings.repeats

@@ -1,0 +1,62 @@
+"""Asynchronous successive halving (Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020), stop-only.
+
+A trial that reaches a rung goes on if it is among the best 1/`reduction_factor` of all trials that have reached that rung
+so far. The table of rungs is the whole state, and it can be rebuilt from the study at any time, so nothing here is saved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from search.settings import Direction, rung_epochs
+
+
+class Asha:
+    """Judges one objective value at a time; knows nothing of Ray or Optuna.
+
+    `grace_epochs` >= 1 is the first rung, `reduction_factor` > 1 the ratio between rungs, `max_epochs` the longest training.
+    """
+
+    def __init__(self, grace_epochs: int, reduction_factor: float, max_epochs: int, direction: Direction) -> None:
+        self.reduction_factor = reduction_factor
+        self.direction = direction
+        self.rungs = rung_epochs(grace_epochs, reduction_factor, max_epochs)
+        self._values: dict[int, dict[int, float]] = {rung: {} for rung in self.rungs}  # rung -> trial -> value
+
+    def record(self, trial: int, epoch: int, value: float) -> None:
+        """Enter a value that was judged before (used when the rungs are rebuilt from a study)."""
+        if epoch in self._values and math.isfinite(value):
+            self._values[epoch][trial] = value
+
+    def judge(self, trial: int, epoch: int, value: float) -> bool:
+        """Enter a value; True if the trial may go on. A value that is not finite never may."""
+        if not math.isfinite(value):
+            return False
+        if epoch not in self._values:
+            return True
+        self.record(trial, epoch, value)
+        rivals = list(self.rivals(trial, epoch))
+        num_better = sum(1 for other in rivals if self.is_better(other, value))
+        # At least one may always go on, and ties go on together: on small validation sets equal accuracies are common.
+        return num_better < max(1, int(len(rivals) / self.reduction_factor))
+
+    def note_cost(self, trial: int, multiply_adds: float) -> None:
+        """What a trial's network costs; here all costs compete together."""
+
+    def note_start(self, trial: int) -> None:
+        """The config is one to start from (`start_from`); here that makes no difference."""
+
+    def rivals(self, trial: int, epoch: int) -> Iterable[float]:
+        """The values at the rung that a trial there is compared with, its own among them."""
+        return self._values[epoch].values()
+
+    def rung_index(self, epoch: int) -> int | None:
+        return self.rungs.index(epoch) if epoch in self._values else None
+
+    def table(self) -> dict[int, dict[int, float]]:
+        """A copy: rung (epochs) -> trial -> value."""
+        return {rung: dict(values) for rung, values in self._values.items()}
+
+    def is_better(self, a: float, b: float) -> bool:
+        return a > b if self.direction == "maximize" else a < b

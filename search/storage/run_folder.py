@@ -1,0 +1,251 @@
+"""A run is a folder: where everything lies in it, how it is made, locked and repaired."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reports.reading.run import read_study
+from search.storage import remote as storage
+from spaces.errors import InputError
+from spaces.space import Space
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def study(self) -> Path:
+        return self.path / "study.yaml"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "study.journal"
+
+    @property
+    def epochs(self) -> Path:
+        return self.path / "epochs.jsonl"
+
+    @property
+    def warm_start(self) -> Path:
+        """Trials of another run that the sampler knows from the start."""
+        return self.path / "warm_start.jsonl"
+
+    @property
+    def retrained(self) -> Path:
+        return self.path / "retrain.jsonl"
+
+    @property
+    def retrained_earlier(self) -> Path:
+        """Lines of `retrain.jsonl` whose configs compete no more since the run was changed."""
+        return self.path / "retrain.earlier.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @cached_property
+    def shared(self) -> str:
+        """Where workers write: this folder, or the place in `--storage` that `study.yaml` names."""
+        given = self.read_study().get("storage") if self.study.exists() else None
+        return given or str(self.path.resolve())
+
+    def checkpoint(self, trial: int) -> str:
+        """A path or URI: what its worker writes, and the ledger deletes when the trial ends."""
+        return storage.join(self.shared, "checkpoints", checkpoint_name(trial))
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report"
+
+    def read_study(self) -> dict[str, Any]:
+        return read_study(self.path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One driver per run. The lock is the operating system's, so it ends with the process, however that ends."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(
+                f"{self.path}: another winnow process is working on this run; wait for it, or stop it"
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot write here ({error.strerror}); a run needs a writable folder"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def checkpoint_name(trial: int) -> str:
+    return f"trial-{trial:05d}.pt"
+
+
+def create(
+    parent: Path, name: str | None, default_name: str, study: dict[str, Any], warm_start: Iterable[str] = ()
+) -> RunFolder:
+    """Make a new run folder with its `study.yaml` and the lines of its warm start.
+
+    A name that was asked for and exists is refused, a default one counts up.
+    """
+    check_new(parent, name)
+    while True:
+        path = parent / (name or _free_name(parent, default_name))
+        try:
+            _make(path, study, warm_start)
+            return RunFolder(path)
+        except OSError as error:
+            if name is None and path.exists():
+                continue  # another search took the name in this moment
+            raise InputError(
+                f"{path}: cannot write the run folder ({error.strerror or error}); choose another place with --runs-dir"
+            ) from error
+
+
+def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str]) -> None:
+    """Whole or not at all: a driver killed here leaves no folder that can neither be made nor resumed, or would resume cold."""
+    folder = RunFolder(path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}"))
+    try:
+        folder.checkpoints.mkdir(parents=True)
+        folder.predictions.mkdir()
+        if lines := "".join(f"{line}\n" for line in warm_start):
+            write_text(folder.warm_start, lines)
+        write_text(folder.study, yaml.safe_dump({**study, "name": path.name}, sort_keys=False, allow_unicode=True))
+        folder.path.rename(path)
+    except OSError:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+
+
+def check_new(parent: Path, name: str | None) -> None:
+    """Before anything is launched: a name that was asked for must be new, and its place writable."""
+    place = next(folder for folder in (parent, *parent.resolve().parents) if folder.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise InputError(f"{place}: cannot write a run folder here; choose another place with --runs-dir")
+    if name is not None and (path := parent / name).exists():
+        raise InputError(
+            f"{path}: this run folder exists already. Go on with it: winnow resume {path}; or choose another --name"
+        )
+
+
+def open_run(path: str | Path) -> RunFolder:
+    """An existing run, by its path or by its name under `runs/`."""
+    for candidate in (Path(path), Path("runs") / path):
+        if (candidate / "study.yaml").is_file():
+            return RunFolder(candidate)
+    known = sorted(p.parent.name for p in Path("runs").glob("*/study.yaml"))
+    raise InputError(
+        f"{path}: no run here (a run is a folder with a study.yaml). "
+        + (f"Runs under runs/: {', '.join(known)}" if known else "There is no run under runs/ yet")
+    )
+
+
+class JsonLines:
+    """An append-only file of JSON objects. A torn last line, as a crash leaves it, is closed off and skipped by readers.
+
+    A line is on the disk when `append` returns: after a power cut the study, written next, never knows more than the lines do.
+    """
+
+    def __init__(self, path: Path) -> None:
+        torn = path.exists() and path.stat().st_size > 0 and _last_byte(path) != b"\n"
+        self._file = path.open("a", encoding="utf-8")
+        if torn:
+            self._file.write("\n")
+
+    def append(self, record: dict[str, Any]) -> None:
+        self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Every whole record; lines that are not JSON objects (torn by a crash) are passed over."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(record, dict):
+                yield record
+
+
+def repair_journal(path: Path) -> bool:
+    """Cut a torn last line off Optuna's journal; True if there was one.
+
+    Optuna tolerates a torn line only while nothing follows it. A whole line that is not JSON is damage that a crash does
+    not leave, so it is not guessed at: InputError.
+    """
+    if not path.exists():
+        return False
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            json.loads(line)
+        except ValueError:
+            raise InputError(
+                f"{path}, line {number}: not JSON, so the study cannot be read further. The lines before it are whole: "
+                f"keep a copy, then cut the file there (head -n {number - 1})"
+            ) from None
+    if len(whole) == len(content):
+        return False
+    with path.open("r+b") as journal:
+        journal.truncate(len(whole))
+    return True
+
+
+def write_text(path: Path, text: str) -> None:
+    """All or nothing: a reader never sees half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _free_name(parent: Path, name: str) -> str:
+    """`digits`, then `digits-2`, `digits-3`, ..."""
+    candidate, count = name, 1
+    while (parent / candidate).exists():
+        count += 1
+        candidate = f"{name}-{count}"
+    return candidate
+
+
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1)
+
+
+def space_of(folder: RunFolder) -> Space:
+    return Space.from_tree(folder.read_study()["space"], source=str(folder.study))

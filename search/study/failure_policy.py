@@ -1,0 +1,41 @@
+"""What can go wrong with a trial, and what is done about it: the table in docs/reliability.md says the same in words.
+
+`diverged` and `failed` end the trial. `out_of_memory` is tried once more, alone on its GPU and with smaller pieces of a batch in
+memory at a time. A lost worker or node is not charged to the trial, as long as it gets ahead: only losses with no epoch in
+between are counted, so a spot instance may go as often as it likes, and a trial that kills its worker itself ends as `lost`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from search.study.trials import OpenTrial
+
+IDENTICAL_FAILURES = 3  # then it is a bug, and the rest of the budget would only show it again
+LOSSES_WITHOUT_PROGRESS = 3  # of its worker, that a trial survives in a row
+MICRO_BATCHES = 4  # of a batch, in the second try of a trial that ran out of memory
+
+
+class Failures:
+    """Counts what must not be repeated for ever. Starts at zero with every start of the search."""
+
+    def __init__(self) -> None:
+        self.bug: str | None = None
+        """The traceback (or what the workers' deaths have in common) that too many trials ended with."""
+        self._trials: Counter[str] = Counter()  # last line of the error -> trials
+        self._losses: dict[int, tuple[int, int]] = {}  # trial -> (epoch at the last loss, losses at this epoch)
+
+    def lost(self, trial: OpenTrial) -> bool:
+        """Count a loss of the trial's worker; True if it may go on from its checkpoint."""
+        number, epoch = trial.assignment.number, trial.epoch
+        before, losses = self._losses.get(number, (epoch, 0))
+        losses = losses + 1 if before == epoch else 1
+        self._losses[number] = (epoch, losses)
+        return losses <= LOSSES_WITHOUT_PROGRESS
+
+    def ended(self, error: str) -> None:
+        """Note the error that a trial ended with."""
+        last_line = error.strip().splitlines()[-1]
+        self._trials[last_line] += 1
+        if self._trials[last_line] >= IDENTICAL_FAILURES:
+            self.bug = error

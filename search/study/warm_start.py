@@ -1,0 +1,82 @@
+"""`--warm-start OLD_RUN`: what another run found out, for the sampler of this one.
+
+The trials are copied into the new run, so that it can be resumed wherever the old one is then, and whatever becomes of it. They
+are no trials of this run: not counted, not in its rungs, not among its results, and their configs are not run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from search.storage.run_folder import open_run
+from search.study.space_changes import express
+from spaces.errors import InputError
+from spaces.space import Space
+
+if TYPE_CHECKING:
+    from reports.reading.journal import Trial
+    from reports.reading.run import RunData
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Lines for `warm_start.jsonl`, and what `study.yaml` says of them."""
+
+    lines: tuple[str, ...]
+    facts: dict[str, Any]
+
+
+def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
+    """The ended trials of `old_run` that lie in `space`, for a run whose study.yaml will be `study`.
+
+    InputError where they were measured otherwise (data, split, epochs, objective), or where none lies in the space.
+    """
+    import reports
+    from reports.reading.run import RunData
+
+    path = open_run(old_run).path
+    old = reports.read(path)
+    new = RunData(path=path, study=study, study_trials=[], epoch_lines=[], retrain_lines=[], notes=())
+    _check_same_protocol(old_run, old, new)
+    ended = [trial for trial in old.study_trials if trial.state.is_finished() and "config" in trial.user_attrs]
+    inside = [trial for trial in ended if express(space, trial.user_attrs["config"]) is not None]
+    if not inside:
+        raise InputError(
+            f"--warm-start {old_run}: none of its {len(ended)} ended trials lies in this space, so they would say nothing of it"
+        )
+    lines = tuple(json.dumps(_line(trial), separators=(",", ":")) for trial in inside)
+    facts = {
+        "run": old.name,
+        "path": str(path.resolve()),
+        "created": old.study.get("created"),
+        "data_fingerprint": old.study["data"]["fingerprint"],
+        "trials_ended": len(ended),
+        "trials_taken_over": len(inside),
+        "fingerprint": hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16],
+    }
+    return WarmStart(lines, facts)
+
+
+def _check_same_protocol(old_run: str, old: RunData, new: RunData) -> None:
+    from reports.text.compare import protocol_differences
+
+    found = [(row["key"], *row["values"]) for row in protocol_differences([old, new])]
+    if old.settings.get("seed") != new.settings.get("seed"):
+        # The seed of a search decides its validation split.
+        found.append(("seed, and so the validation images", old.settings.get("seed"), new.settings.get("seed")))
+    if found:
+        words = "; ".join(f"{key}: {before} there, {now} here" for key, before, now in found)
+        raise InputError(f"--warm-start {old_run}: its trials were measured otherwise and do not compare: {words}")
+
+
+def _line(trial: Trial) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        "state": trial.state.name,
+        "value": trial.value,
+        "values": trial.intermediate_values,
+        "config": trial.user_attrs["config"],
+    }

@@ -1,0 +1,224 @@
+"""The images on the device: held there as uint8 for the life of the process, normalised and augmented there in batches."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+
+from search.data.image_data import ImageData, split
+from search.training.augment import augment, check_augmentations
+from spaces import schema
+from spaces.errors import InputError
+
+# A chunk of batches is gathered, augmented and normalised at once: few calls per step on small images, bounded memory on
+# large ones.
+CHUNK_FLOATS = 8 * 1024 * 1024
+
+PUBLISHED_STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "digits": ((0.3053,), (0.3760,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images uint8 [N, H, W, C] and labels int64 [N] on the device, of which `index` int64 [n] is in use."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    index: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @cached_property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """(mean, standard deviation) of each channel of the images in use, of pixels scaled to [0, 1]; exact."""
+        num_channels = self.images.shape[3]
+        counts = torch.zeros(num_channels, 256, dtype=torch.int64)
+        for index in self.index.split(8192):
+            pixels = self.images.index_select(0, index).view(-1, num_channels)
+            for channel in range(num_channels):
+                counts[channel] += torch.bincount(pixels[:, channel], minlength=256).cpu()
+        share = counts.double() / counts.sum(1, keepdim=True)
+        value = torch.arange(256, dtype=torch.float64) / 255
+        mean = share @ value
+        std = ((share * (value - mean[:, None]) ** 2).sum(1)).sqrt()
+        return tuple(mean.tolist()), tuple(std.tolist())
+
+
+@dataclass(frozen=True)
+class DeviceData:
+    """Everything one training reads. Made by `DeviceData.build`; trials of one process share the tensors."""
+
+    train: Labelled
+    validation: Labelled | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Of the normalisation, per channel, of pixels scaled to [0, 1]; a network needs them to be used elsewhere."""
+    settings: schema.Data
+    num_classes: int
+
+    @staticmethod
+    def build(
+        data: ImageData,
+        settings: schema.Data,
+        device: torch.device,
+        seed: int,
+        use: Literal["search", "retrain"] = "search",
+    ) -> DeviceData:
+        """`search`: the training split fits, the validation split selects. `retrain`: both fit, nothing selects.
+
+        `seed` decides the split. InputError where normalisation or augmentation do not fit the images.
+        """
+        check_augmentations(settings.augment, data.image_shape, "data.augment")
+        if settings.extra is not None:
+            check_augmentations(settings.extra.augment, data.image_shape, "data.extra.augment")
+        train, validation = _parts(data, settings, device, seed, use)
+        mean, std = _normalization(settings, data, train)
+        return DeviceData(train, validation, mean, std, settings, data.num_classes)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        height, width, channels = self.train.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def num_train(self) -> int:
+        """Images in one epoch, extra copies included."""
+        return len(self.train) + (self.settings.extra.copies if self.settings.extra else 0)
+
+    def train_chunks(
+        self, batch_size: int, order: torch.Generator, draws: torch.Generator, memory_format: torch.memory_format
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """One epoch in random order: (images float32 [k, C, H, W], labels [k]), k whole batches but in the last chunk.
+
+        `order` is a generator of the CPU (the order is then the same on every device), `draws` one of the device.
+        """
+        part, device = self.train, self.train.images.device
+        permutation = torch.randperm(self.num_train, generator=order)
+        extra_source = self._extra_sources(order)
+        position = torch.cat([torch.arange(len(part)), extra_source])[permutation].to(device, non_blocking=True)
+        is_extra = (permutation >= len(part)).to(device, non_blocking=True)
+        size = _chunk_size(self.image_shape, batch_size)
+        for where, extra in zip(position.split(size), is_extra.split(size), strict=True):
+            index = part.index.index_select(0, where)
+            images = _pixels(part.images, index)
+            yield (
+                self._normalize(self._augment(images, extra, draws), memory_format),
+                part.labels.index_select(0, index),
+            )
+
+    def chunks(
+        self, part: Labelled, batch_size: int, memory_format: torch.memory_format
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The images of `part` in their order, normalised, not augmented; shapes as in `train_chunks`."""
+        for index in part.index.split(_chunk_size(self.image_shape, batch_size)):
+            yield self._normalize(_pixels(part.images, index), memory_format), part.labels.index_select(0, index)
+
+    def place(self, images: np.ndarray, labels: np.ndarray) -> Labelled:
+        """Other images (of the test set, say) on the same device."""
+        return _place(images, labels, np.arange(len(labels)), self.train.images.device)
+
+    def _extra_sources(self, order: torch.Generator) -> torch.Tensor:
+        """Which training images are copied this epoch: each once before any is copied twice."""
+        copies, num = (self.settings.extra.copies if self.settings.extra else 0), len(self.train)
+        rounds = [torch.randperm(num, generator=order) for _ in range(-(-copies // num))]
+        return torch.cat(rounds)[:copies] if rounds else torch.empty(0, dtype=torch.int64)
+
+    def _augment(self, images: torch.Tensor, is_extra: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+        originals = augment(images, self.settings.augment, draws)
+        if self.settings.extra is None:
+            return originals
+        # Both are computed for all images: picking the copies out would make the host wait for the device.
+        copies = augment(images, self.settings.extra.augment, draws)
+        return torch.where(is_extra.view(-1, 1, 1, 1), copies, originals)
+
+    def _normalize(self, images: torch.Tensor, memory_format: torch.memory_format) -> torch.Tensor:
+        scale, shift = self._scale_and_shift
+        return torch.addcmul(shift, images, scale).contiguous(memory_format=memory_format)
+
+    @cached_property
+    def _scale_and_shift(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """[1, C, 1, 1] each: pixels in [0, 255] times the one plus the other."""
+        mean, std = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        device = self.train.images.device
+        return (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
+
+
+# The tensors that this process placed last, and what they are of. One entry: a worker trains on one data set.
+_placed: dict[tuple[object, ...], tuple[Labelled, Labelled | None]] = {}
+
+
+def _parts(
+    data: ImageData, settings: schema.Data, device: torch.device, seed: int, use: str
+) -> tuple[Labelled, Labelled | None]:
+    key = (data.fingerprint, settings.validation, settings.stratified, seed, use, str(device))
+    if key not in _placed:
+        _placed.clear()
+        _placed[key] = _place_parts(data, settings, device, seed, use)
+    return _placed[key]
+
+
+def _place_parts(
+    data: ImageData, settings: schema.Data, device: torch.device, seed: int, use: str
+) -> tuple[Labelled, Labelled | None]:
+    given = data.validation_images if settings.validation == "given" else None
+    if use == "retrain":
+        images, labels = data.train_images, data.train_labels
+        if given is not None and data.validation_labels is not None:
+            images = np.concatenate([images, given])
+            labels = np.concatenate([labels, data.validation_labels])
+        return _place(images, labels, np.arange(len(labels)), device), None
+    parts = split(data, settings.validation, settings.stratified, seed)
+    train = _place(data.train_images, data.train_labels, parts.train_index, device)
+    if given is not None and data.validation_labels is not None:
+        return train, _place(given, data.validation_labels, parts.validation_index, device)
+    index = torch.from_numpy(parts.validation_index).to(device)
+    return train, Labelled(train.images, train.labels, index)
+
+
+def _place(images: np.ndarray, labels: np.ndarray, index: np.ndarray, device: torch.device) -> Labelled:
+    with warnings.catch_warnings():
+        # On the CPU the tensors are views of arrays that Ray shares read-only between workers; they are never written.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        arrays = [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in (images, labels, index)]
+    return Labelled(*arrays)
+
+
+def _normalization(
+    settings: schema.Data, data: ImageData, train: Labelled
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    num_channels = data.image_shape[0]
+    if settings.normalize == "none":
+        return (0.0,) * num_channels, (1.0,) * num_channels
+    if settings.normalize == "computed":
+        mean, std = train.statistics
+        # A channel that never changes carries nothing; it must not divide by zero.
+        return mean, tuple(value or 1.0 for value in std)
+    if isinstance(settings.normalize, schema.Normalization):
+        mean, std = tuple(settings.normalize.mean), tuple(settings.normalize.std)
+    else:
+        mean, std = PUBLISHED_STATISTICS[settings.name]
+    if len(mean) != num_channels:
+        raise InputError(
+            f"data.normalize: statistics of {len(mean)} channels, but the images of {data.name} have {num_channels}"
+        )
+    return mean, std
+
+
+def _pixels(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """float32 [n, C, H, W] in [0, 255]; channels_last in memory, since the images are stored so."""
+    return images.index_select(0, index).permute(0, 3, 1, 2).to(torch.float32)
+
+
+def _chunk_size(image_shape: tuple[int, int, int], batch_size: int) -> int:
+    """Images per chunk: whole batches, one at least."""
+    return batch_size * max(1, CHUNK_FLOATS // (batch_size * int(np.prod(image_shape))))

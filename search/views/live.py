@@ -1,0 +1,258 @@
+"""The live view of a search in a terminal: how far it is, the best so far, the rungs, what runs now, what failed, how busy it all is."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from reports.text.wording import describe
+from search.study.ledger import Ledger
+from search.study.trials import Event
+from search.views.plain import View
+from search.views.system_usage import GpuUse, Use, Watch
+
+SPARKS = "▁▂▃▄▅▆▇█"
+STYLES = {
+    "completed": "green",
+    "stopped": "yellow",
+    "diverged": "red",
+    "out_of_memory": "red",
+    "failed": "red",
+    "lost": "red",
+    "running": "cyan",
+    "paused": "magenta",
+    "auditing": "blue",
+    "starting": "dim",
+}
+MAX_RUNNING, MAX_FAILURES = 12, 3
+BAR = 24  # columns
+FEWEST_ENDED = 3  # before a guess of the time left
+
+
+@dataclass
+class _Running:
+    """One trial as the view knows it: `epoch` is its last, `values` are those that this start has seen."""
+
+    config: dict[str, Any]
+    epoch: int = 0
+    values: list[float] = field(default_factory=list)
+
+
+class LiveView(View):
+    """Redraws a few times a second."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._trials: dict[int, _Running] = {}  # running ones, in the order of their start
+        self._paused: dict[int, _Running] = {}
+        self._audits: set[int] = set()  # of the running ones, those that were stopped and are let finish
+        self._incumbent: dict[str, Any] | None = None
+        self._failures: list[Text] = []
+        self._ended_before = 0
+        self._step = ""
+        self._watch = Watch()
+        self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        self._watch.start()
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watch.stop()
+        self._live.__exit__(kind, error, trace)
+
+    def watch(self, ledger: Ledger) -> None:
+        super().watch(ledger)
+        self.started = time.monotonic()  # the time budget counts from here, too
+        self._ended_before = ledger.num_ended
+
+    def on_event(self, event: Event) -> None:
+        number = event.number
+        if event.kind == "started":
+            self._trials[number] = self._paused.pop(number, _Running(event.config))
+        elif event.kind == "auditing":
+            self._trials[number] = _Running(event.config)
+            self._audits.add(number)
+        elif event.kind == "audited":
+            self._trials.pop(number, None)
+            self._audits.discard(number)
+        elif event.kind == "epoch" and number in self._trials:
+            self._trials[number].epoch = event.record["epoch"]
+            if event.value is not None and math.isfinite(event.value):
+                self._trials[number].values.append(event.value)
+        elif event.kind == "paused":
+            self._paused[number] = self._trials.pop(number)
+        elif event.kind == "ended":
+            self._trials.pop(number, None)
+            self._paused.pop(number, None)
+            self._note_end(event)
+
+    def _note_end(self, event: Event) -> None:
+        if self.ledger is not None and self.ledger.best is not None and self.ledger.best[0] == event.number:
+            self._incumbent = event.config
+        if event.status in ("diverged", "out_of_memory", "failed", "lost"):
+            lines = event.record.get("error", "").strip().splitlines()
+            reason = f": {lines[-1]}" if lines else ""
+            told = Text(f"trial {event.number} {_words(event.status)}{reason}", style="red", no_wrap=True)
+            self._failures = [*self._failures, told][-MAX_FAILURES:]
+
+    def step(self, text: str) -> None:
+        self._step = text
+
+    def progress(self, text: str) -> None:
+        self.message(text)
+
+    def render(self) -> RenderableType:
+        parts: list[RenderableType] = []
+        if self.ledger is not None:
+            parts = [
+                *self._progress(self.ledger),
+                self._counts(self.ledger),
+                self._best(self.ledger),
+                Text(),
+                self._rungs(self.ledger),
+                Text(),
+                self._running(),
+                *self._failures,
+            ]
+        foot = Text(f"{self._step}  " if self._step else "", style="dim", no_wrap=True, overflow="ellipsis")
+        if self.ledger is None:
+            foot.append(clock(time.monotonic() - self.started))
+        parts += [foot, *usage_line(self._watch.latest)]
+        title = "winnow" if self.ledger is None else f"winnow {self.ledger.folder.name}"
+        return Panel(Group(*parts), title=title, title_align="left", border_style="dim")
+
+    def _progress(self, ledger: Ledger) -> list[RenderableType]:
+        """A bar of the trials, and one of the time where there is a budget of it."""
+        settings, elapsed = ledger.settings, time.monotonic() - self.started
+        grid = Table.grid(padding=(0, 1))
+        left = self._seconds_left(ledger, elapsed)
+        guess = f", about {clock(left)} left" if left else ""
+        ended = f"{ledger.num_ended} of {settings.trials}" if settings.trials else str(ledger.num_ended)
+        bar = _bar(ledger.num_ended, settings.trials) if settings.trials else Text()
+        grid.add_row(Text("trials", style="dim"), bar, f"{ended} trials, {clock(elapsed)}{guess}")
+        if (budget := settings.time_budget_seconds) is not None:
+            time_left = "stopping" if elapsed > budget else f"{clock(budget - elapsed)} of {clock(budget)} left"
+            grid.add_row(Text("time", style="dim"), _bar(elapsed, budget), time_left)
+        return [grid]
+
+    def _seconds_left(self, ledger: Ledger, elapsed: float) -> float | None:
+        """As if the trials to come took as long as those that this start has ended; never beyond the budget."""
+        ended = ledger.num_ended - self._ended_before
+        if ended < FEWEST_ENDED or ledger.settings.trials is None:
+            return None
+        left = elapsed / ended * (ledger.settings.trials - ledger.num_ended)
+        budget = ledger.settings.time_budget_seconds
+        return left if budget is None else max(0.0, min(left, budget - elapsed))
+
+    def _counts(self, ledger: Ledger) -> Text:
+        running = self._trials.keys() & set(ledger.started_trials)
+        now = {"running": len(running), "paused": len(self._paused), "auditing": len(self._audits)}
+        now["starting"] = len(self._trials) - len(running) - len(self._audits)
+        text = Text(no_wrap=True, overflow="ellipsis")
+        for status, count in (ledger.counts | now).items():
+            if count:
+                text.append(f"{count} {_words(status)}  ", style=STYLES[status])
+        return text
+
+    def _best(self, ledger: Ledger) -> Text:
+        if ledger.best is None:
+            return Text("best  no trial completed yet", style="dim")
+        number, value = ledger.best
+        about = f": {describe(self._incumbent)}" if self._incumbent else " of an earlier start"
+        return Text.assemble(
+            ("best  ", "bold"),
+            (f"{value:.4f}", "bold green"),
+            f" {_words(ledger.settings.objective)}, trial {number}",
+            (about, "dim"),
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+
+    def _rungs(self, ledger: Ledger) -> RenderableType:
+        """How many trials got how far: a bar per rung, and one for the whole training."""
+        reached = {rung: len(values) for rung, values in ledger.asha.table().items()}
+        reached[ledger.settings.max_epochs] = ledger.counts.get("completed", 0)
+        best = max if ledger.settings.direction == "maximize" else min
+        grid = Table.grid(padding=(0, 1))
+        for rung, count in reached.items():
+            values = ledger.asha.table().get(rung, {}).values()
+            known = f", best {best(values):.4f}" if values else ""
+            last = " (the whole training)" if rung == ledger.settings.max_epochs else ""
+            label = Text(f"epoch {rung}", style="dim", justify="right")
+            grid.add_row(label, _bar(count, max(1, *reached.values())), f"{count} reached{last or known}")
+        return grid
+
+    def _running(self) -> RenderableType:
+        grid = Table.grid(padding=(0, 1), expand=True)
+        for justify in ("left", "right", "left", "right"):
+            grid.add_column(justify=justify, no_wrap=True)
+        grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        for number, trial in list(self._trials.items())[:MAX_RUNNING]:
+            curve = Text(sparkline(trial.values), style="cyan") if trial.values else Text("waiting", style="dim")
+            last = f"{trial.values[-1]:.4f}" if trial.values else "-"
+            epochs = f"{trial.epoch}/{trial.config['epochs']}"
+            grid.add_row(f"trial {number}", epochs, curve, last, Text(describe(trial.config), style="dim"))
+        if len(self._trials) > MAX_RUNNING:
+            grid.add_row("", "", "", "", f"and {len(self._trials) - MAX_RUNNING} more")
+        return grid
+
+
+def _bar(done: float, total: float) -> Text:
+    """Full and empty blocks, so that it reads without colours too."""
+    full = min(BAR, round(BAR * done / total)) if total else 0
+    full = max(full, 1) if done else 0
+    return Text.assemble(("█" * full, "cyan"), ("░" * (BAR - full), "dim"))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def usage_line(use: Use) -> list[Text]:
+    """`CPU 93 %   memory 5.1 of 23 GB   GPU 0 87 %, 10 of 80 GB`, of this machine; no line where nothing is known."""
+    parts = []
+    if use.cpu is not None:
+        parts.append(f"CPU {use.cpu:.0%}")
+    if use.used_mb is not None and use.total_mb is not None:
+        parts.append(f"memory {_gigabytes(use.used_mb, use.total_mb)}")
+    parts += [f"GPU {gpu.index} {_gpu_text(gpu)}" for gpu in use.gpus]
+    return [Text("   ".join(parts), style="dim", overflow="ellipsis")] if parts else []
+
+
+def _gpu_text(gpu: GpuUse) -> str:
+    busy = "" if gpu.busy is None else f"{gpu.busy:.0%}, "
+    return busy + _gigabytes(gpu.used_mb, gpu.total_mb)
+
+
+def _gigabytes(used: float, total: float) -> str:
+    return f"{used / 1024:.1f} of {total / 1024:.0f} GB"
+
+
+def sparkline(values: list[float], width: int = 20) -> str:
+    """The last `width` values as block characters, scaled between their minimum and maximum."""
+    recent = values[-width:]
+    if not recent:
+        return ""
+    low, high = min(recent), max(recent)
+    scale = (len(SPARKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(SPARKS[round((value - low) * scale)] for value in recent)
+
+
+def clock(seconds: float) -> str:
+    """`0:09`, `12:34`, `2:03:04`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,112 @@
+"""What a notebook shows: the live view as HTML in the cell's output, and a run as a summary with its winners."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from html import escape
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, RenderableType
+
+import reports
+from reports.tables.retraining import winners_table
+from reports.text import wording as words
+from reports.text.summary import sentences
+from search.study.trials import Event
+from search.views.live import LiveView
+
+SECONDS_BETWEEN_DRAWINGS = 0.25
+PAGE = "<pre style=\"font-family:Menlo,'DejaVu Sans Mono',consolas,monospace;line-height:1.25;background:none\">{code}</pre>"
+
+
+class NotebookView(LiveView):
+    """The picture of the terminal, drawn again in place as epochs end. Needs no ipywidgets."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._display: Any = None
+        self._drawn = 0.0
+
+    def __enter__(self) -> Self:
+        from IPython.display import HTML, display
+
+        self._watch.start()
+        self._display = display(HTML(self._html()), display_id=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watch.stop()
+        self._draw()
+
+    def on_event(self, event: Event) -> None:
+        super().on_event(event)
+        if time.monotonic() - self._drawn >= SECONDS_BETWEEN_DRAWINGS:
+            self._draw()
+
+    def step(self, text: str) -> None:
+        super().step(text)
+        self._draw()
+
+    def progress(self, text: str) -> None:
+        self.step(text)
+
+    def _draw(self) -> None:
+        from IPython.display import HTML
+
+        self._drawn = time.monotonic()
+        if self._display is not None:
+            self._display.update(HTML(self._html()))
+
+    def _html(self) -> str:
+        return as_html(self.render())
+
+
+def as_html(picture: RenderableType, width: int = 100) -> str:
+    """What rich would print, `width` characters wide, as HTML without a style sheet."""
+    paper = Console(record=True, width=width, file=io.StringIO(), force_jupyter=False, highlight=False)
+    paper.print(picture)
+    return paper.export_html(inline_styles=True, code_format=PAGE)
+
+
+def run_html(path: Path) -> str:
+    """The run in sentences, its winners as a table, and where its report is or would be."""
+    data = reports.read_tables(path)
+    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(data))
+    report = path / "report" / "report.html"
+    where = (
+        f"report: <code>{escape(str(report))}</code>"
+        if report.is_file()
+        else "no report written yet: <code>.report</code>"
+    )
+    return f"<h3>{escape(data.name)}</h3>{said}{_winners(winners_table(data))}<p>{where}</p>"
+
+
+def _winners(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    names = ("", "trial", "test accuracy (95 %)", "gain over the baseline", "parameters", "config")
+    return f"<table><thead>{_row('th', names)}</thead><tbody>{''.join(map(_winner, rows))}</tbody></table>"
+
+
+def _winner(row: dict[str, Any]) -> str:
+    accuracy = words.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"])
+    cells = (
+        "baseline" if row["baseline"] else f"winner {row['rank']}",
+        "" if row["trial"] is None else str(row["trial"]),
+        accuracy,
+        "" if row["gain"] is None else words.points(row["gain"]),
+        f"{row['num_parameters']:,}",
+        words.describe(json.loads(row["config"])),
+    )
+    return _row("td", cells)
+
+
+def _row(tag: str, cells: tuple[str, ...]) -> str:
+    drawn = (f'<{tag} style="text-align:left">{escape(cell)}</{tag}>' for cell in cells)
+    return f"<tr>{''.join(drawn)}</tr>"

@@ -1,0 +1,177 @@
+"""A winner as a folder that works elsewhere: recipe, weights, torch.export program, ONNX, and a card that says how good it is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from search.optional import require
+from search.storage.provenance import versions
+from search.storage.run_folder import RunFolder, write_text
+from search.winners.model_card import Checks, model_card
+from search.winners.winner import EXPORT_VERSION, Winner, load_winner
+from spaces.errors import InputError
+
+NUM_CHECKED = 5  # random images
+TOLERANCE = 1e-3
+"""Largest difference of a logit from the eager network's, as a share of the largest logit (at least 1)."""
+
+
+def export(folder: RunFolder, rank: int = 1, output: Path | None = None, weights_only: bool = False) -> Path:
+    """Write winner `rank` of a run into `output` (default: RUN/winner-RANK), whole or not at all; returns the folder.
+
+    Program and ONNX take pixels in [0, 1] and normalise them; both are held against the eager network before anything is
+    kept. InputError where the folder exists, a package is missing, or the network cannot be exported.
+    """
+    output = output or folder.path / f"winner-{rank}"
+    if output.exists():
+        raise InputError(f"--output {output}: exists already; choose another folder, or remove it")
+    safetensors = require("safetensors.torch", "winnow export")
+    if not weights_only:
+        for name in ("onnx", "onnxscript"):
+            require(name, "winnow export (without --weights-only)")
+    winner = load_winner(folder.path, rank)
+    with _whole(output) as part:
+        weights = {name: tensor.contiguous().clone() for name, tensor in winner.network.model.state_dict().items()}
+        # Not save_file, whose file only its owner can read.
+        (part / "weights.safetensors").write_bytes(safetensors.save(weights))
+        recipe = yaml.safe_dump(winner.config.model_dump(mode="json"), sort_keys=False)
+        write_text(part / "config.yaml", f"# {_title(winner)}\n{recipe}")
+        write_text(part / "model.json", json.dumps(_about(winner), indent=2))
+        checks = None if weights_only else _write_programs(winner, part)
+        write_text(part / "README.md", model_card(folder, winner, output.name, checks))
+    return output
+
+
+def _title(winner: Winner) -> str:
+    origin = winner.origin
+    return f"Winner {origin['rank']} of the run {origin['run']} (trial {origin['trial']}, weights of seed {origin['seed']})"
+
+
+def _about(winner: Winner) -> dict[str, Any]:
+    return {
+        "export_version": EXPORT_VERSION,
+        "origin": winner.origin,
+        "class_names": list(winner.class_names),
+        "image_shape": list(winner.image_shape),
+        "normalization": {
+            "of": "pixels scaled to [0, 1], per channel; model.pt2 and model.onnx do it themselves",
+            "mean": winner.network.mean.flatten().tolist(),
+            "std": winner.network.std.flatten().tolist(),
+        },
+        "versions": versions(),
+    }
+
+
+def _write_programs(winner: Winner, folder: Path) -> Checks:
+    """model.pt2 and model.onnx for batches of any size, and how far their logits are from the eager network's."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(NUM_CHECKED, *winner.image_shape, generator=generator)
+    with torch.inference_mode():
+        expected = winner.network(images).numpy()
+    with _quiet():
+        try:
+            program = _program(winner, images, any_batch=True)
+            torch.export.save(program, folder / "model.pt2")
+            any_batch = _write_onnx(program, winner, images, folder / "model.onnx")
+        except Exception as error:  # torch.export and ONNX raise many kinds; a user's network may do anything
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise InputError(
+                f"{_title(winner)}: this network cannot be exported as a program ({reason}); "
+                "weights and recipe alone: winnow export ... --weights-only"
+            ) from error
+        with torch.inference_mode():
+            from_program = torch.export.load(folder / "model.pt2").module()(images).numpy()
+    return Checks(
+        program=_difference("model.pt2", from_program, expected),
+        onnx=_onnx_difference(folder / "model.onnx", images.numpy(), expected, any_batch),
+        onnx_any_batch=any_batch,
+        num_images=len(images),
+    )
+
+
+def _program(winner: Winner, images: torch.Tensor, any_batch: bool) -> Any:
+    shapes = {"images": {0: torch.export.Dim("batch", min=1)}} if any_batch else None
+    return torch.export.export(winner.network, (images if any_batch else images[:1],), dynamic_shapes=shapes)
+
+
+def _write_onnx(program: Any, winner: Winner, images: torch.Tensor, file: Path) -> bool:
+    """Whether it takes batches of any size: a convolution whose kernels depend on the image has as many groups as images,
+    and ONNX wants that number beforehand. Then it takes one image at a time."""
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], "dynamo": True, "verbose": False}
+    any_batch = True
+    try:
+        written = torch.onnx.export(program, **names)
+    except torch.onnx.OnnxExporterError:
+        any_batch = False
+        written = torch.onnx.export(_program(winner, images, any_batch), **names)
+    assert written is not None  # it is for dynamo=True
+    written.save(file, external_data=False)
+    return any_batch
+
+
+def _onnx_difference(file: Path, images: np.ndarray, expected: np.ndarray, any_batch: bool) -> float | None:
+    """None where onnxruntime is not installed."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    batches = [images] if any_batch else np.split(images, len(images))
+    logits = np.concatenate([np.asarray(session.run(["logits"], {"images": batch})[0]) for batch in batches])
+    return _difference(file.name, logits, expected)
+
+
+def _difference(name: str, given: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference of a logit; InputError where it is more than rounding."""
+    difference = float(np.abs(given - expected).max())
+    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise InputError(
+            f"{name} does not give what the network gives (a logit differs by {difference:.3g}), so nothing was exported; "
+            "weights and recipe alone: winnow export ... --weights-only"
+        )
+    return difference
+
+
+@contextmanager
+def _whole(output: Path) -> Iterator[Path]:
+    """A folder beside `output` that takes its place once it is complete, and is removed if it never is."""
+    part = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        part.mkdir(parents=True)
+        yield part
+        os.rename(part, output)
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch's exporters print their progress and warn about their own internals."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,160 @@
+"""The model card of an exported winner: what it is, how good it honestly is, how to use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import reports
+from reports.text import wording as words
+from reports.text.winner_recipe import training_command
+from search.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from search.winners.winner import Winner
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Largest difference of a logit from the eager network's; `onnx` None where onnxruntime was not there to check."""
+
+    program: float
+    onnx: float | None
+    onnx_any_batch: bool
+    num_images: int
+
+
+def model_card(folder: RunFolder, winner: Winner, title: str, checks: Checks | None) -> str:
+    """Markdown; every figure is of the retraining, on the test images that it opened once."""
+    run = reports.read(folder.path)
+    rows = reports.winners_table(folder.path)
+    row = next(row for row in rows if row["rank"] == winner.origin["rank"])
+    baseline = next((row for row in rows if row["baseline"]), None)
+    seed_line = next(
+        line
+        for line in run.retrain_lines
+        if line["rank"] == winner.origin["rank"] and line["seed"] == winner.origin["seed"]
+    )
+    return "\n".join(
+        [
+            f"# {title}",
+            "",
+            _what(winner, run.study),
+            "",
+            "## How good it is",
+            "",
+            *_figures(winner, row, baseline, seed_line, run.study),
+            "",
+            "## Files",
+            "",
+            *_files(checks, training_command(run, "config.yaml", winner.origin["rank"])),
+            "",
+            "## Use",
+            "",
+            *_usage(winner, checks),
+            "",
+        ]
+    )
+
+
+def _what(winner: Winner, study: dict[str, Any]) -> str:
+    channels, height, width = winner.image_shape
+    origin, data = winner.origin, study["data"]
+    classes = ", ".join(winner.class_names[:20]) + (", ..." if len(winner.class_names) > 20 else "")
+    return (
+        f"A {winner.config.model.name} network for images of {width} x {height} pixels and {words.plural(channels, 'channel')}, "
+        f"{len(winner.class_names)} classes ({classes}). It is winner {origin['rank']} (trial {origin['trial']}) of the Winnow "
+        f"run `{origin['run']}` of {str(study.get('created'))[:10]}, trained on all training and validation images of "
+        f"`{data['name']}` (fingerprint {data['fingerprint']})."
+    )
+
+
+def _figures(
+    winner: Winner,
+    row: dict[str, Any],
+    baseline: dict[str, Any] | None,
+    seed_line: dict[str, Any],
+    study: dict[str, Any],
+) -> list[str]:
+    mean = words.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"])
+    lines = [
+        f"- Test accuracy of this recipe: **{mean}**, the mean of {words.plural(row['num_seeds'], 'training')} with fresh seeds "
+        "and its 95 % interval." + (f" {row['num_failed']} more did not complete." if row["num_failed"] else ""),
+        f"- Test accuracy of these weights: {words.percent(seed_line['test_accuracy'])} (seed {winner.origin['seed']}; the "
+        "seed with the lowest number was taken, not the best, so that the test images selected nothing).",
+        f"- The test set: {study['data']['num_test']} images, opened by retraining only; the search chose on validation images.",
+    ]
+    if row["search_accuracy"] is not None:
+        lines.append(
+            f"- The search had seen {words.percent(row['search_accuracy'])} on its validation images: search - test is "
+            f"{words.points(row['gap'])}. The best of many trials tends to look better than it is."
+        )
+    if baseline is not None and row["gain"] is not None:
+        interval = (
+            ""
+            if row["gain_low"] is None
+            else f" (95 % interval {100 * row['gain_low']:+.2f} to {100 * row['gain_high']:+.2f})"
+        )
+        lines.append(
+            f"- The baseline recipe under the same protocol: {words.percent(baseline['test_accuracy'])}; this one differs by "
+            f"{words.points(row['gain'])}{interval}."
+        )
+    for note in study["data"].get("notes") or []:
+        lines.append(f"- {note}")
+    lines.append(
+        "- Nothing is known of images from elsewhere: other cameras, crops or classes than those of the data set."
+    )
+    return lines
+
+
+def _files(checks: Checks | None, again: str | None) -> list[str]:
+    """`again`: the command that gives these weights once more."""
+    lines = [
+        "- `config.yaml`: the recipe. `winnow train config.yaml` trains it on the training images; `start_from: [config.yaml]` begins a search with it.",
+        "- `weights.safetensors`: the weights, for images that were normalised as `model.json` says.",
+        "- `model.json`: class names in the order of the outputs, image shape, normalisation, origin, versions.",
+    ]
+    if again is not None:
+        lines.append(
+            f"- The same training once more, to the same weights where hardware and versions are the same: `{again}`"
+        )
+    if checks is not None:
+        onnx = (
+            f"differs by at most {checks.onnx:.1e}"
+            if checks.onnx is not None
+            else "not checked: onnxruntime was missing"
+        )
+        lines += [
+            f"- `model.pt2`: a torch.export program (logits differ from the network's by at most {checks.program:.1e} on "
+            f"{checks.num_images} random images).",
+            f"- `model.onnx`: the same as ONNX ({onnx})"
+            + ("." if checks.onnx_any_batch else ", for one image at a time."),
+        ]
+    return lines
+
+
+def _usage(winner: Winner, checks: Checks | None) -> list[str]:
+    channels, height, width = winner.image_shape
+    lines = ["```sh", "winnow predict . image.png", "```"]
+    if checks is not None:
+        lines += [
+            "",
+            f"Both programs take `images`, float32 [N, {channels}, {height}, {width}] with pixels in [0, 1], normalise them and "
+            "give `logits`:",
+            "",
+            "```python",
+            "import torch",
+            "",
+            'network = torch.export.load("model.pt2").module()',
+            f"logits = network(torch.rand(1, {channels}, {height}, {width}))",
+            "```",
+            "",
+            "```python",
+            "import numpy as np",
+            "import onnxruntime",
+            "",
+            'session = onnxruntime.InferenceSession("model.onnx")',
+            f'(logits,) = session.run(["logits"], {{"images": np.zeros((1, {channels}, {height}, {width}), np.float32)}})',
+            "```",
+        ]
+    return lines

@@ -1,0 +1,261 @@
+"""Honest winners: the best configs and the baseline, trained again on train + validation with fresh seeds, tested once.
+
+The search chose these configs on validation images; the test images are opened here and nowhere else, and every line of
+`retrain.jsonl` says when. What a line exists for is not run again, so an interrupted retraining goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from search.ray_backend.tasks import run_tasks
+from search.ray_backend.worker import Job, SharedData, device_name, epoch_figures, prepare, train_on
+from search.seeds import derive_seed
+from search.settings import Settings
+from search.storage import remote as storage
+from search.storage.run_folder import JsonLines, RunFolder, read_json_lines, write_text
+from search.training.errors import RankLost, failure
+from spaces.errors import InputError
+from spaces.space import Space
+
+if TYPE_CHECKING:
+    from search.data.image_data import ImageData
+    from search.resources.plan import Plan
+    from search.training.ranks import Team
+
+BASELINE = -1  # the trial number of a baseline that was no trial of the search
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """`rank` 1 is the best of the search; None is the baseline. `search_value` is the objective in the search."""
+
+    rank: int | None
+    trial: int
+    config: dict[str, Any]
+    search_value: float | None
+    micro_batches: int = 1
+    """As the search had to train it."""
+
+    @property
+    def label(self) -> str:
+        return "baseline" if self.rank is None else f"winner {self.rank} (trial {self.trial})"
+
+
+def retrain(
+    ray: Any,
+    folder: RunFolder,
+    candidates: list[Candidate],
+    settings: Settings,
+    data: SharedData,
+    job: Job,
+    plan: Plan,
+    listener: Callable[[str], None],
+    tell: Callable[[Candidate, dict[str, Any], list[dict[str, Any]]], None],
+) -> int:
+    """Train every candidate with every seed that has no line yet; the number of trainings done. In parallel, as Ray tasks.
+
+    `listener` is given words, `tell` what `retrain_one` returned, once it is written.
+    """
+    done = {(line["trial"], line["seed"]) for line in read_json_lines(folder.retrained)}
+    seeds = [derive_seed(settings.seed, 2, k) for k in range(settings.retrain.seeds)]
+    todo = [(c, seed) for seed in seeds for c in candidates if (c.trial, seed) not in done]
+    items = [((c, seed), (data, c, seed, job, storage.join(folder.shared, "predictions"))) for c, seed in todo]
+    lines, epochs = JsonLines(folder.retrained), JsonLines(folder.epochs)
+    num_done = 0
+    try:
+        with closing(
+            run_tasks(ray, retrain_one, items, plan.per_trial, plan.concurrent if plan.ranks > 1 else None)
+        ) as ended:
+            for (candidate, seed), (result, curve) in ended:
+                for record in curve:
+                    epochs.append(record)
+                _fetch(folder, result)
+                lines.append(result)
+                num_done += 1
+                tell(candidate, result, curve)
+                listener(f"{candidate.label}, seed {seed}: {_outcome(result)}  [{num_done} of {len(todo)}]")
+    finally:
+        lines.close()
+        epochs.close()
+    return num_done
+
+
+def retrain_one(
+    data: ImageData | SharedData, candidate: Candidate, seed: int, job: Job, predictions: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """One training and its one look at the test images: the line for `retrain.jsonl`, and the epochs."""
+    line = {
+        "rank": candidate.rank,
+        "trial": candidate.trial,
+        "seed": seed,
+        "baseline": candidate.rank is None,
+        "config": candidate.config,
+        "search_value": candidate.search_value,
+        "threads": job.threads,
+        "micro_batches": candidate.micro_batches,
+    }
+    started = time.monotonic()
+    curve: list[dict[str, Any]] = []
+    stem = f"baseline-s{seed}" if candidate.rank is None else f"t{candidate.trial}-s{seed}"
+    arguments = {"candidate": candidate, "seed": seed, "job": job, "predictions": predictions, "stem": stem}
+    figures: dict[str, Any] = {}
+    try:
+        for said in train_on(data, stem, _train_and_test, **arguments):
+            if "status" in said:
+                figures = said
+            else:
+                curve.append(said)
+    except RankLost:  # Ray runs the training again
+        raise
+    except (Exception, SystemExit) as error:
+        status, text = failure(error)
+        figures = {"status": status, "error": text, "wall_seconds": round(time.monotonic() - started, 3)}
+    return {**line, **figures, "time": round(time.time(), 3)}, curve
+
+
+def _fetch(folder: RunFolder, result: dict[str, Any]) -> None:
+    """Weights and predictions of a finished training from the storage into the run folder, where report and export look."""
+    if folder.shared == str(folder.path.resolve()):
+        return
+    for name in (result.get("weights"), result.get("predictions")):
+        if name is not None:
+            storage.write(str(folder.path / name), storage.read(storage.join(folder.shared, name)))
+
+
+def choose_candidates(
+    folder: RunFolder, space: Space, settings: Settings, baseline: dict[str, Any] | None
+) -> list[Candidate]:
+    """The best completed trials by the objective, and the baseline, which is what winners are held against and so never one.
+
+    Trials outside the space, as they are after it was changed, are passed over.
+
+    InputError if no trial was completed.
+    """
+    from search.study.space_changes import completed_trials
+
+    completed = completed_trials(folder, space, settings)
+    ranked = [
+        Candidate(rank, number, config, value, micro_batches)
+        for rank, (number, config, value, micro_batches) in enumerate(
+            [trial for trial in completed if trial[1] != baseline], start=1
+        )
+    ]
+    best = ranked[: settings.retrain.top]
+    if not best:
+        raise InputError(
+            f"{folder.path}: no trial was completed, so there is nothing to retrain; go on with: winnow resume {folder.path}"
+        )
+    if baseline is None:
+        _update_lines(folder, ranked)
+        return best
+    as_trial = next((trial for trial in completed if trial[1] == baseline), (BASELINE, baseline, None, 1))
+    beaten = Candidate(None, as_trial[0], baseline, as_trial[2], as_trial[3])
+    _update_lines(folder, [*ranked, beaten])
+    return [*best, beaten]
+
+
+def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
+    """After a run was extended: what was retrained gets the rank that it has now, and what competes no more is put aside.
+
+    It is not thrown away, since each line is a look at the test images.
+    """
+    places = {candidate.trial: candidate for candidate in now}
+    lines = list(read_json_lines(folder.retrained))
+    kept, gone = [], []
+    for line in lines:
+        candidate = places.get(line["trial"])
+        if candidate is None or candidate.config != line["config"]:
+            gone.append(line)
+        else:
+            kept.append({**line, "rank": candidate.rank, "baseline": candidate.rank is None})
+    if kept == lines:
+        return
+    aside = JsonLines(folder.retrained_earlier)
+    for line in gone:
+        aside.append(line)
+    aside.close()
+    write_text(folder.retrained, "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in kept))
+
+
+def _train_and_test(
+    data: ImageData, team: Team | None, candidate: Candidate, seed: int, job: Job, predictions: str, stem: str
+) -> Generator[dict[str, Any], None, None]:
+    """An epoch's record each; last, what a line of `retrain.jsonl` says of the end."""
+    from search.ray_backend.no_compiler import postpone_compiler
+
+    postpone_compiler()
+    from models import summarize
+    from search.training.checkpoint import save
+    from search.training.device_data import DeviceData
+    from search.training.final_test import test_once
+    from search.training.loop import train
+    from search.training.ranks import Task
+    from spaces.schema import Config
+
+    started = time.monotonic()
+    device = prepare(job, team)
+    config = Config.model_validate(candidate.config)
+    on_device = DeviceData.build(data, config.data, device, job.seed, use="retrain")
+    pieces = candidate.micro_batches
+    if team is not None:
+        team.begin(Task(config, job.seed, "retrain", seed, None, pieces))
+    result = None
+    for result in train(config, on_device, device, seed, micro_batches=pieces, team=team):
+        yield {
+            "phase": "retrain",
+            "trial": candidate.trial,
+            "seed": seed,
+            **epoch_figures(result),
+            "rung": None,
+            "decision": None,
+            "time": round(time.time(), 3),
+            "node": None,
+            "device": device_name(device),
+            **job.held,
+        }
+    assert result is not None  # epochs >= 1
+    if result.diverged:
+        yield {
+            "status": "diverged",
+            "epochs": result.epoch,
+            "wall_seconds": round(time.monotonic() - started, 3),
+        }
+        return
+    weights = result.weights()
+    test = test_once(config, weights, on_device, data, storage.join(predictions, f"{stem}.npz"))
+    weights_name = f"winner-{stem}.pt"
+    normalization = {"mean": list(on_device.mean), "std": list(on_device.std)}
+    save(
+        storage.join(job.checkpoints, weights_name),
+        {"weights": weights, "config": candidate.config, "normalization": normalization},
+    )
+    summary = summarize(config.model, data.image_shape, data.num_classes)
+    yield {
+        "status": "completed",
+        **test,
+        "train_loss": result.train_loss,
+        "train_accuracy": result.train_accuracy,
+        "epochs": result.epoch,
+        "num_parameters": summary.num_parameters,
+        "multiply_adds": summary.multiply_adds,
+        "images_per_second": result.images_per_second,
+        "device": device_name(device),
+        "predictions": f"predictions/{stem}.npz",
+        "weights": f"checkpoints/{weights_name}",
+        "wall_seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def _outcome(result: dict[str, Any]) -> str:
+    if result["status"] == "completed":
+        return (
+            f"test accuracy {result['test_accuracy']:.4f} ({result['epochs']} epochs, {result['wall_seconds']:.0f} s)"
+        )
+    last_line = result.get("error", "").strip().splitlines()[-1:]
+    return result["status"] + (f": {last_line[0]}" if last_line else "")

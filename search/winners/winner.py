@@ -1,0 +1,186 @@
+"""A winner as a network that can be used: from a run, or from a folder that `winnow export` wrote."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from pydantic import ValidationError
+from torch import nn
+
+import models
+from search.optional import require
+from search.storage.run_folder import RunFolder, open_run, read_json_lines
+from search.training.checkpoint import CorruptCheckpoint, load
+from spaces.errors import InputError
+from spaces.schema import Config
+
+EXPORT_VERSION = 1
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Winner:
+    """One retrained network with all that is needed to use it."""
+
+    network: Pixels
+    config: Config
+    class_names: tuple[str, ...]
+    origin: dict[str, Any] = field(repr=False)
+    """`run`, `rank`, `trial` and `seed` of the training, and `data_fingerprint`."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)"""
+        return self.network.image_shape
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities float32 [N, K] of images uint8 [N, H, W, C] as they were trained on. InputError for other shapes."""
+        channels, height, width = self.image_shape
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, channels):
+            raise InputError(
+                f"images must be uint8 [N, {height}, {width}, {channels}], but got {images.dtype} {list(images.shape)}"
+            )
+        device = self.network.mean.device
+        outputs = [torch.empty(0, len(self.class_names))]
+        with torch.inference_mode():
+            for batch in torch.from_numpy(np.require(images, requirements=["C", "W"])).split(BATCH):
+                pixels = batch.to(device).permute(0, 3, 1, 2).float() / 255
+                outputs.append(self.network(pixels).float().softmax(1).cpu())
+        return torch.cat(outputs).numpy()
+
+
+class Pixels(nn.Module):
+    """Images float32 [N, C, H, W] with pixels in [0, 1] -> logits [N, K]: normalises, then asks `model`."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self, model: nn.Module, image_shape: tuple[int, int, int], mean: list[float], std: list[float]
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.image_shape = image_shape
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.model((images - self.mean) / self.std)
+
+
+def load_winner(run: str | Path, rank: int = 1) -> Winner:
+    """The retrained winner number `rank` of a run, on the CPU, ready to predict.
+
+    Of its seeds the lowest number counts: to take the one that did best on the test images would be to select on them.
+    """
+    folder = open_run(run)
+    study, line = folder.read_study(), _retrained_line(folder, rank)
+    file = folder.path / line["weights"]
+    try:
+        stored = load(file)
+    except (OSError, CorruptCheckpoint) as error:
+        raise InputError(f"{file}: the weights of winner {rank} cannot be read ({error})") from error
+    config = Config.model_validate(line["config"])
+    normalization = stored.get("normalization") or _computed_again(folder, config)
+    origin = {
+        "run": study.get("name") or folder.name,
+        "rank": rank,
+        "trial": line["trial"],
+        "seed": line["seed"],
+        "data_fingerprint": study["data"]["fingerprint"],
+    }
+    shape = tuple(study["data"]["image_shape"])
+    return _assemble(config, stored["weights"], shape, tuple(study["data"]["class_names"]), normalization, origin)
+
+
+def load_export(folder: str | Path) -> Winner:
+    """What `winnow export` wrote. InputError where the folder is none, or something in it is missing or damaged."""
+    folder = Path(folder)
+    about = _read_about(folder)
+    try:
+        config = Config.model_validate(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+        weights = read_safetensors(folder / "weights.safetensors")
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise InputError(f"{folder}: not a whole export ({' '.join(str(error).split())})") from error
+    names, shape = tuple(about["class_names"]), tuple(about["image_shape"])
+    return _assemble(config, weights, shape, names, about["normalization"], about["origin"])
+
+
+def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    load_file = require("safetensors.torch", "winnow predict").load_file
+    try:
+        return load_file(path)
+    except require("safetensors", "winnow predict").SafetensorError as error:
+        raise InputError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def _retrained_line(folder: RunFolder, rank: int) -> dict[str, Any]:
+    lines = [line for line in read_json_lines(folder.retrained) if line.get("rank") is not None]
+    if not lines:
+        raise InputError(f"{folder.path}: no winner was retrained yet; first: winnow retrain {folder.path}")
+    ranks = sorted({line["rank"] for line in lines})
+    if rank not in ranks:
+        raise InputError(f"--winner {rank}: {folder.path} has the winners {', '.join(map(str, ranks))}")
+    whole = [line for line in lines if line["rank"] == rank and line["status"] == "completed" and line.get("weights")]
+    if not whole:
+        raise InputError(f"{folder.path}: no retraining of winner {rank} was completed, so there are no weights of it")
+    return min(whole, key=lambda line: line["seed"])
+
+
+def _computed_again(folder: RunFolder, config: Config) -> dict[str, Any]:
+    """Channel statistics as retraining used them, for weights that were stored without."""
+    from search.data.source import Source, load_data
+    from search.storage.run_folder import space_of
+    from search.training.device_data import DeviceData
+
+    study = folder.read_study()
+    data = load_data(space_of(folder), Source(Path(study.get("data_dir", "data"))))
+    if data.fingerprint != study["data"]["fingerprint"]:
+        raise InputError(
+            f"{folder.path}: the normalisation was not stored, and the data set is no longer the one of the run"
+        )
+    built = DeviceData.build(data, config.data, torch.device("cpu"), seed=0, use="retrain")
+    return {"mean": list(built.mean), "std": list(built.std)}
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    file = folder / "model.json"
+    if not file.is_file():
+        raise InputError(f"{folder}: no exported winner here (no model.json); write one: winnow export RUN --winner 1")
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file}: not readable as JSON ({error})") from error
+    version = about.get("export_version") if isinstance(about, dict) else None
+    if not isinstance(version, int):
+        raise InputError(f"{file}: not written by winnow export (no export_version in it)")
+    if version > EXPORT_VERSION:
+        raise InputError(f"{file}: export_version {version}, but this Winnow reads up to {EXPORT_VERSION}; upgrade it")
+    return about
+
+
+def _assemble(
+    config: Config,
+    weights: dict[str, torch.Tensor],
+    image_shape: tuple[int, ...],
+    class_names: tuple[str, ...],
+    normalization: dict[str, Any],
+    origin: dict[str, Any],
+) -> Winner:
+    channels, height, width = image_shape
+    with torch.random.fork_rng(devices=[]):  # the initial weights are drawn in vain
+        model = models.build(config.model, (channels, height, width), len(class_names))
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(
+            f"the weights do not fit the network of the config ({' '.join(str(error).split())})"
+        ) from error
+    network = Pixels(model, (channels, height, width), normalization["mean"], normalization["std"])
+    return Winner(network.eval(), config, class_names, origin)
