@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from models.weights import load_into, read_file, state_dict
-from spaces import yaml12
 from spaces.errors import InputError
+from spaces.grammar import yaml12
 from spaces.schema import Model, TrainedBackbone, Transfer
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors")

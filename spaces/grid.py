@@ -6,10 +6,10 @@ import math
 from itertools import product
 from typing import Any
 
-from spaces.domains import Choice, Domain, Float, Int, Log, Stored
 from spaces.errors import SpaceError
-from spaces.nodes import Branches, Fixed, Group, Node, Open, Repeat, Series, counts_of, join, size
-from spaces.problems import show_value
+from spaces.grammar.domains import Choice, Domain, Float, Int, Log, Stored
+from spaces.grammar.nodes import Branches, Fixed, Group, Node, Open, Repeat, Series, counts_of, join, size
+from spaces.grammar.problems import show_value
 from spaces.space import Space
 
 MAX_POINTS = 1_000_000  # the seeded order of all of them is kept in memory

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from spaces.errors import SpaceError
-from spaces.problems import KeyPath, show_path
+from spaces.grammar.problems import KeyPath, show_path
 
 if TYPE_CHECKING:
     from spaces.schema import Cnn, Config, Mixture, Mlp, Residual, Stage

@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from spaces import nodes, parse
-from spaces.domains import ArrowKind, Stored, Trial
 from spaces.errors import SpaceError
-from spaces.nodes import AtLeast, Group, Open, Parameter
-from spaces.problems import Marks, Problem, refuse
+from spaces.grammar import nodes, parse
+from spaces.grammar.domains import ArrowKind, Stored, Trial
+from spaces.grammar.nodes import AtLeast, Group, Open, Parameter
+from spaces.grammar.problems import Marks, Problem, refuse
 from spaces.shapes import ImageShape, ShapeError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Space:
 
     def encode(self, config: dict[str, Any]) -> dict[str, Stored]:
         """Study parameters that suggest this config, raw or complete; SpaceError with the path where it is outside."""
-        from spaces.encode import encode
+        from spaces.encoding import encode
 
         return encode(self.root, config)
 
@@ -121,7 +121,7 @@ class Space:
 
     def example(self) -> Config:
         """Some valid config. What the space fixes, such as what `data` loads, is the same in all of them."""
-        from spaces.probe import completions
+        from spaces.stub_trials import completions
 
         for trial in completions({}, num_random=200):
             config, problems = validate(nodes.draw(self.root, trial))
@@ -158,8 +158,8 @@ def validate(raw: dict[str, Any], image_shape: ImageShape | None = None) -> tupl
     from pydantic import ValidationError
 
     from spaces.schema import Config
+    from spaces.schema.messages import translate
     from spaces.shapes import check_shapes
-    from spaces.translate import translate
 
     try:
         config = Config.model_validate(raw)

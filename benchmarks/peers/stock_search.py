@@ -1,4 +1,4 @@
-"""Peer of `benchmarks.reliability`: stock Ray Tune over the same network, wired and restored as its documentation says.
+"""Peer of `benchmarks.reliability.reliability`: stock Ray Tune over the same network, wired and restored as its documentation says.
 
 `OptunaSearch` + `ASHAScheduler`, a checkpoint with every report, `FailureConfig(max_failures=3)`, `Tuner.restore` where there is
 something to restore.
@@ -20,7 +20,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from benchmarks.faulty import BATCH_SIZE, EPOCHS, TRIALS, build
+from benchmarks.reliability.faulty import BATCH_SIZE, EPOCHS, TRIALS, build
 
 NUM_TRAIN, NUM_VALIDATION = 1150, 287  # as Winnow splits digits
 

@@ -171,7 +171,7 @@ def read(path: Path | str) -> RunData:
 
 def _holds(space: Space, config: dict[str, Any] | None) -> bool:
     """Wherever the data lies: its place may have changed with the machine."""
-    from spaces.encode import localized
+    from spaces.encoding import localized
     from spaces.errors import SpaceError
 
     try:

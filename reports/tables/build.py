@@ -18,9 +18,9 @@ from reports.tables.audit import audit_ends, audit_rows
 from reports.tables.importance import importance_rows
 from reports.tables.retraining import identity, retrain_groups, retrain_rows, winners_table
 from reports.tables.trials import FAILED_STATUSES, rung_rows, time_of, trial_rows
-from spaces.domains import ArrowKind
 from spaces.errors import SpaceError
-from spaces.nodes import columns
+from spaces.grammar.domains import ArrowKind
+from spaces.grammar.nodes import columns
 
 if TYPE_CHECKING:
     from reports.reading.run import RunData

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports import rows as plain
 from spaces.errors import InputError
-from spaces.problems import nearest
+from spaces.grammar.problems import nearest
 
 if TYPE_CHECKING:
     import pyarrow as pa

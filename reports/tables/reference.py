@@ -14,8 +14,8 @@ from reports.tables.parquet import write_whole
 from reports.tables.retraining import accuracy_interval
 from reports.text.wording import count
 from spaces import catalog
-from spaces.probe import KnownTrial
 from spaces.space import Space
+from spaces.stub_trials import KnownTrial
 
 RESULTS = "results.jsonl"
 

@@ -24,7 +24,7 @@ from search.study.amendments import Wishes
 from search.views.plain import View, make_view
 from spaces import catalog
 from spaces.errors import InputError
-from spaces.problems import nearest
+from spaces.grammar.problems import nearest
 from spaces.schema import RetrainSettings, SearchSettings
 from spaces.space import Space
 

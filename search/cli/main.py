@@ -248,7 +248,7 @@ def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> 
     if json_schema:
         import json
 
-        from spaces.json_schema import json_schema as schema
+        from spaces.schema.json_schema import json_schema as schema
 
         click.echo(json.dumps(schema(), indent=2))
     elif space is None:
@@ -260,7 +260,7 @@ def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> 
         click.echo("\nOne of them: winnow spaces NAME. Search one: winnow run NAME")
     else:
         from spaces import catalog
-        from spaces.show import render
+        from spaces.describe import render
 
         _console().print(render(catalog.load(space, overrides)))
     return DONE

@@ -220,7 +220,7 @@ def probe(
     from search.resources.inventory import allocated_cpus
     from search.resources.largest_config import largest_config, sample_configs
     from search.resources.plan import plan_resources
-    from spaces.check import check
+    from spaces.validation import check
 
     data = load_data(space, source)
     check(space, data.image_shape)

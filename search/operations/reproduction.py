@@ -29,9 +29,9 @@ from search.storage.run_folder import JsonLines, RunFolder, read_json_lines
 from search.training.errors import failure
 from search.views.plain import View
 from spaces import catalog
-from spaces.check import check
 from spaces.errors import InputError
 from spaces.space import Space
+from spaces.validation import check
 
 if TYPE_CHECKING:
     from search.data.image_data import ImageData

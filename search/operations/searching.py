@@ -23,12 +23,12 @@ from search.storage.run_folder import RunFolder, check_new, create, space_of
 from search.study.amendments import Wishes, amend, write_start
 from search.trackers.following import check_installed, following
 from search.views.plain import View
-from spaces.check import check
 from spaces.errors import InputError
-from spaces.nodes import draw
-from spaces.probe import completions
+from spaces.grammar.nodes import draw
 from spaces.schema import Custom, Transfer
 from spaces.space import Space
+from spaces.stub_trials import completions
+from spaces.validation import check
 
 if TYPE_CHECKING:
     from search.data.image_data import ImageData

@@ -29,10 +29,10 @@ from search.training.checkpoint import load, save
 from search.training.device_data import DeviceData
 from search.training.final_test import test_once
 from search.training.loop import train
-from spaces.check import check
 from spaces.errors import InputError
 from spaces.schema import Config
 from spaces.space import Space
+from spaces.validation import check
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from models import summarize
 from models.summary import Summary
 from search.training.speed_probe import estimate_memory_mb
-from spaces import nodes
-from spaces.domains import Choice, Int
 from spaces.errors import InputError
-from spaces.probe import ProbeTrial
+from spaces.grammar import nodes
+from spaces.grammar.domains import Choice, Int
 from spaces.schema import Config
 from spaces.space import Space
+from spaces.stub_trials import ProbeTrial
 
 if TYPE_CHECKING:
     from search.data.image_data import ImageData

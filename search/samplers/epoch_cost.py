@@ -25,7 +25,9 @@ class Overhead:
     per_step: float
 
 
-CPU = Overhead(per_image=5e5, per_step=2e7)  # 72 configs of two spaces, one thread, bfloat16: benchmarks/epoch_cost.py
+CPU = Overhead(
+    per_image=5e5, per_step=2e7
+)  # 72 configs of two spaces, one thread, bfloat16: benchmarks/speed/epoch_cost.py
 GPU = Overhead(per_image=5e5, per_step=1.5e10)  # not measured: 3 ms of kernel launches a step, 30 TFLOP/s within them
 
 

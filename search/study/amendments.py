@@ -17,10 +17,10 @@ from search.settings import Settings, parse_duration
 from search.storage import provenance
 from search.storage.run_folder import RunFolder, write_text
 from spaces import catalog
-from spaces.difference import Difference, differences
+from spaces.diff import Difference, differences
 from spaces.errors import InputError
+from spaces.grammar.nodes import Fixed
 from spaces.grid import check_grid
-from spaces.nodes import Fixed
 from spaces.space import Space
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.settings import Direction
 from search.storage.run_folder import RunFolder, read_json_lines
 from search.study.trials import STUDY_NAME
-from spaces.encode import localized
+from spaces.encoding import localized
 from spaces.errors import SpaceError
-from spaces.probe import KnownTrial
 from spaces.space import Space
+from spaces.stub_trials import KnownTrial
 
 OUTSIDE = "outside the space since it was changed"
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from search.optional import require
 from search.storage.run_folder import RunFolder
 from spaces.errors import InputError
-from spaces.problems import nearest
+from spaces.grammar.problems import nearest
 from spaces.space import Space
 
 if TYPE_CHECKING:

@@ -1,0 +1,348 @@
+"""What a GPU gives: one trial against other loops, several trials on it at once, and a whole `winnow run` through Ray.
+
+    python -m benchmarks.speed.gpu                          # a CUDA device, under 8 minutes
+    python -m benchmarks.speed.gpu --no-ray                 # where Ray and Optuna are not installed
+    python -m benchmarks.speed.gpu --device cpu --quick     # the same on a CPU in two minutes: shows that it runs, measures nothing
+
+1. Training images per second of three networks in four loops, by turns: a plain DataLoader without and with worker processes
+   (`benchmarks.peers.common.train`), a loop written by hand for this one purpose (images on the device, channels_last, bfloat16, fused
+   Adam, cudnn.benchmark), and Winnow's. Each is timed from the read images to its last epoch's validation accuracy, after one
+   epoch that is not counted.
+2. 1, 2, 4 and 8 trainings at once, each in a process of its own: images per second together, memory of a training, memory of the device.
+   "chosen" is what `--trials-per-gpu auto` makes of such figures (search/ray_backend/measure_packing.py).
+3. `winnow run cifar10-cnn` with everything left to Winnow, `--trials-per-gpu auto` included.
+
+CIFAR-10 is read from `--data` (Parquet); without it images of the same shape are made up, which train as fast but mean nothing. Prints
+Markdown and writes benchmarks/results/gpu-<device>.json after each part, so that an interrupted run keeps what it has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.speed.by_hand import by_hand, torch_defaults
+from benchmarks.speed.throughput import ours, usual
+from search.data.image_data import ImageData
+from search.data.source import Source, load_data
+from search.ray_backend.measure_packing import memory_of
+from search.ray_backend.worker import device_name
+from search.resources.packing import CONTEXT_MB, LEVELS, Level, choose
+from search.storage.provenance import available_cpus, hardware, versions
+from search.training.speed_probe import measure
+from spaces.schema import Config
+from spaces.space import Space
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PARTS = ("loops", "packing", "winnow_run")
+STAGES = {"small": (32, 64, 128), "middle": (64, 128, 256, 256), "large": (64, 128, 256, 512)}
+BATCH_SIZE = 256
+NUM_IMAGES = 20_000  # more would only make the DataLoader's epochs longer
+PATIENCE_SECONDS = 120.0  # for processes that train at once
+Loop = Callable[[Config, ImageData, int, torch.device], tuple[float, float, int]]
+"""(seconds, validation accuracy at the end, training images of an epoch)"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--data", type=Path, help="folder of CIFAR-10 in Parquet")
+    parser.add_argument(
+        "--quick", action="store_true", help="few images, small networks, two at once: only to see it run"
+    )
+    parser.add_argument("--no-ray", action="store_true", help="without the third part")
+    parser.add_argument("--only", choices=PARTS, help="one part alone")
+    parser.add_argument("--minutes", type=float, default=7.5, help="the third part gets what the others leave of it")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    asked = parser.parse_args()
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("--device cuda: torch sees no GPU here; --device cpu --quick shows that the script runs")
+    missing = [name for name in ("ray", "optuna") if find_spec(name) is None]
+    if missing and not asked.no_ray:
+        sys.exit(f"{' and '.join(missing)} not installed here: give --no-ray, or install them")
+    deadline = time.monotonic() + 60 * asked.minutes
+    with tempfile.TemporaryDirectory(prefix="winnow-gpu-") as folder:
+        Benchmark(asked, Path(folder), deadline).run()
+
+
+class Benchmark:
+    def __init__(self, asked: argparse.Namespace, folder: Path, deadline: float) -> None:
+        self.asked = asked
+        self.folder = folder
+        self.deadline = deadline
+        self.device = torch.device(asked.device)
+        self.images = write_images(folder / "images.npz", asked.data, 600 if asked.quick else NUM_IMAGES)
+        self.seconds = 0.2 if asked.quick else 2.0  # of one timed training, about
+        self.repeats = 1 if asked.quick else 3
+        self.threads = 1 if asked.quick else available_cpus()
+        torch.set_num_threads(self.threads)
+        self.raw: dict[str, Any] = {
+            "options": {"device": asked.device, "quick": asked.quick},
+            "images": self.images,
+            "device": device_name(self.device),
+            "hardware": hardware(),
+            "versions": versions(),
+            "load": os.getloadavg(),
+        }
+
+    def run(self) -> None:
+        began = time.monotonic()
+        print(f"{self.raw['device']}, torch {torch.__version__}, {available_cpus()} CPUs; {self.images}", flush=True)
+        if self.asked.quick:
+            print("**--quick: this shows that the script runs; the figures mean nothing**")
+        left_out = {name for name in PARTS if self.asked.only not in (None, name)}
+        for name in PARTS:
+            if name in left_out or (name == "winnow_run" and self.asked.no_ray):
+                continue
+            self.raw[name] = getattr(self, name)()
+            self.raw["minutes"] = round((time.monotonic() - began) / 60, 2)
+            stem = f"gpu-{self.asked.device}" + ("-quick" if self.asked.quick else "")
+            (self.asked.output / f"{stem}.json").write_text(json.dumps(self.raw, indent=2) + "\n")
+        print(f"\n{self.raw['minutes']} minutes in all")
+
+    def config(self, size: str, epochs: int = 1) -> tuple[Config, ImageData]:
+        """A network of plain convolutions; the large one is a ResNet-18 for small images."""
+        filters = [max(4, width // 16) if self.asked.quick else width for width in STAGES[size]]
+        if size == "large":
+            blocks = 1 if self.asked.quick else 2
+            stages = [
+                {"blocks": blocks, "filters": width, "stride": 2 if place else 1} for place, width in enumerate(filters)
+            ]
+            model: dict[str, Any] = {"name": "residual", "stem": filters[0], "stages": stages}
+        else:
+            model = {"name": "cnn", "stages": [{"filters": width, "pool": "max"} for width in filters], "norm": "batch"}
+        data = {"name": "npz", "path": str(self.folder / "images.npz"), "validation": 0.1, "augment": "flip_crop"}
+        tree = {
+            "data": {**data, "normalize": "computed"},
+            "epochs": epochs,
+            "batch_size": BATCH_SIZE,
+            "model": model,
+            "optimizer": {"name": "adam", "lr": 0.001},
+        }
+        space = Space.from_tree(tree, source="benchmarks.speed.gpu")
+        return space.example(), load_data(space, Source(Path("data")))
+
+    # --- one training ---------------------------------------------------------------------------------------------------
+
+    def loops(self) -> list[dict[str, Any]]:
+        num_workers = max(1, min(8, available_cpus() - 1))
+        loops: dict[str, Loop] = {
+            "DataLoader": usual,
+            f"DataLoader, {num_workers} workers": partial(usual, num_workers=num_workers),
+            "by hand": by_hand,
+            "Winnow": ours,
+        }
+        found = []
+        print(f"\nOne training, batches of {BATCH_SIZE}: images/s, median (range) of {self.repeats}\n")
+        print(f"| network | {' | '.join(loops)} | Winnow / by hand |\n|---|{'---|' * (len(loops) + 1)}")
+        for size in STAGES:
+            config, data = self.config(size)
+            rates: dict[str, list[float]] = {name: [] for name in loops}
+            accuracies: dict[str, float] = {}
+            epochs = {name: self._epochs(loop, config, data) for name, loop in loops.items()}
+            for seed in range(self.repeats):
+                for name, loop in loops.items():
+                    longer = config.model_copy(update={"epochs": epochs[name]})
+                    with torch_defaults():
+                        seconds, accuracies[name], num_images = loop(longer, data, seed, self.device)
+                    rates[name].append(num_images * epochs[name] / seconds)
+            found.append({"network": size, "images_per_second": rates, "epochs": epochs, "accuracy": accuracies})
+            ratio = statistics.median(a / b for a, b in zip(rates["Winnow"], rates["by hand"], strict=True))
+            print(f"| {size} | {' | '.join(map(spread, rates.values()))} | {ratio:.2f} |", flush=True)
+        return found
+
+    def _epochs(self, loop: Loop, config: Config, data: ImageData) -> int:
+        """How many take about `self.seconds`, after one that is not counted (it loads libraries and chooses algorithms)."""
+        with torch_defaults():
+            seconds, _, _ = loop(config, data, 0, self.device)
+            if seconds < self.seconds:
+                seconds, _, _ = loop(config, data, 0, self.device)
+        return max(1, min(50, round(self.seconds / seconds)))
+
+    # --- several at once ------------------------------------------------------------------------------------------------
+
+    def packing(self) -> list[dict[str, Any]]:
+        found = []
+        memory_mb = memory_of(self.asked.device)
+        print(f"\nTrainings at once, a process each; the device has {memory_mb:,.0f} MB\n")
+        print("| network | at once | images/s together | against one | MB of a training | MB of the device |")
+        print("|---|---|---|---|---|---|")
+        for size in ("small", "large"):
+            config, data = self.config(size)
+            levels, rows = [], []
+            for at_once in LEVELS[:2] if self.asked.quick else LEVELS:
+                threads, seconds = max(1, self.threads // at_once), 0.2 if self.asked.quick else 2.5
+                row = together(config, data, at_once, self.device, seconds, threads)
+                rows.append({"network": size, "at_once": at_once, **row})
+                rate = row["images_per_second"]
+                needed = at_once * (rows[0]["memory_mb"] + CONTEXT_MB)
+                levels.append(Level(at_once, rate or None, needed, row["error"]))
+                against = rate / rows[0]["images_per_second"] if rows[0]["images_per_second"] else 0.0
+                print(
+                    f"| {size} | {at_once} | {rate:,.0f} {row['error']} | {against:.2f} | {row['memory_mb']:,.0f} | "
+                    f"{row['device_mb']:,.0f} |",
+                    flush=True,
+                )
+            print(f"| {size} | chosen: {choose(levels, memory_mb).at_once} | | | | |", flush=True)
+            found += rows
+        return found
+
+    # --- everything -----------------------------------------------------------------------------------------------------
+
+    def winnow_run(self) -> dict[str, Any]:
+        left = self.deadline - time.monotonic()
+        if left < 90 and not self.asked.quick:
+            print(f"\nwinnow run cifar10-cnn: left out, only {left:.0f} s are left of --minutes")
+            return {"left_out": "no time"}
+        size = (
+            ["--trials", "2", "--set", "epochs=1", "--set", "model.stages.filters=16", "--concurrent", "2"]
+            if self.asked.quick
+            else ["--trials", "24", "--set", "epochs=9", "--time-budget", f"{0.3 * left:.0f}s"]
+        )
+        command = [sys.executable, "-m", "search", "run", "cifar10-cnn", "--device", self.asked.device, *size]
+        command += ["--set", "data.name=npz", "--set", f"data.path={self.folder / 'images.npz'}"]
+        command += [
+            "--top",
+            "1",
+            "--seeds",
+            "1" if self.asked.quick else "2",
+            "--runs-dir",
+            str(self.folder),
+            "--name",
+            "run",
+        ]
+        began = time.monotonic()
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=600 if self.asked.quick else left)
+        except subprocess.TimeoutExpired:
+            print(f"\nwinnow run cifar10-cnn: not done within the {left:.0f} s that were left of --minutes")
+            return {"left_out": "not done in time", "seconds": left}
+        seconds = time.monotonic() - began
+        said = [line for line in done.stderr.splitlines() if "at once" in line]
+        print(f"\n`winnow run cifar10-cnn {' '.join(size)}`: exit code {done.returncode} after {seconds:.0f} s")
+        print("\n".join(said))
+        if done.returncode:
+            print(done.stderr[-3000:])
+            return {"exit_code": done.returncode, "seconds": seconds, "stderr": done.stderr[-3000:]}
+        figures = run_figures(self.folder / "run")
+        print("\n".join(f"- {name.replace('_', ' ')}: {value}" for name, value in figures.items()), flush=True)
+        return {"exit_code": 0, "seconds": seconds, "options": size, "said": said, **figures}
+
+
+def write_images(path: Path, folder: Path | None, num: int) -> str:
+    """An .npz of CIFAR-10's first `num` training images and a fifth as many test images, or of made-up ones; in words, which."""
+    if folder is not None:
+        tree = {"data": {"name": "parquet", "path": str(folder), "limit": num}, "model": {"name": "mlp", "hidden": []}}
+        space = Space.from_tree(
+            {**tree, "epochs": 1, "batch_size": 1, "optimizer": {"name": "adam", "lr": 0.1}}, source="x"
+        )
+        data = load_data(space, Source(Path("data")))
+        train, test = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
+    else:
+        rng = np.random.default_rng(0)
+        classes = rng.integers(60, 196, (10, 32, 32, 3))  # each class has a picture, under much noise
+        labels = rng.integers(0, 10, num + num // 5)
+        noise = rng.integers(-60, 60, (len(labels), 32, 32, 3), dtype=np.int16)
+        images = (classes[labels] // 4 + 96 + noise).clip(0, 255).astype(np.uint8)
+        train, test = (images[:num], labels[:num]), (images[num:], labels[num:])
+    test = (test[0][: num // 5], test[1][: num // 5])
+    np.savez(path, train_images=train[0], train_labels=train[1], test_images=test[0], test_labels=test[1])
+    return f"{len(train[1]):,} training images, {'CIFAR-10' if folder else 'made up'}"
+
+
+def together(
+    config: Config, data: ImageData, at_once: int, device: torch.device, seconds: float, threads: int
+) -> dict[str, Any]:
+    """So many processes train `config` at the same time, with what `winnow` measures with."""
+    context = torch.multiprocessing.get_context("spawn")
+    gate, answers = context.Barrier(at_once), context.Queue()
+    processes = [
+        context.Process(target=train_beside_others, args=(config, data, device, seconds, threads, gate, answers))
+        for _ in range(at_once)
+    ]
+    for process in processes:
+        process.start()
+    found: list[dict[str, Any]] = []
+    error = ""
+    try:
+        while len(found) < at_once:
+            found.append(answers.get(timeout=PATIENCE_SECONDS))
+    except queue.Empty:
+        error = f"(only {len(found)} of {at_once} answered)"
+    for process in processes:
+        process.join(timeout=10 if not error else 0)
+        process.kill()
+    errors = [one["error"] for one in found if "error" in one]
+    error = error or "; ".join(errors[:1])
+    return {
+        "images_per_second": 0.0 if error else sum(one["images_per_second"] for one in found),
+        "memory_mb": max((one["memory_mb"] for one in found if "error" not in one), default=0.0),
+        "device_mb": max((one["device_mb"] for one in found if "error" not in one), default=0.0),
+        "error": error,
+    }
+
+
+def train_beside_others(
+    config: Config, data: ImageData, device: torch.device, seconds: float, threads: int, gate: Any, answers: Any
+) -> None:
+    torch.set_num_threads(threads)
+    try:
+        found = measure(config, data, device, 0, seconds, gate.wait)
+        gate.wait()  # the memory of the device is that of all of them
+        device_mb = 0.0
+        if device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(device)
+            device_mb = (total - free) / 2**20
+        gate.wait()
+    except RuntimeError as error:  # out of memory; or BrokenBarrierError, since another one was
+        gate.abort()
+        answers.put({"error": str(error).splitlines()[0] if str(error) else "another of them failed"})
+        return
+    answers.put({"images_per_second": found.images_per_second, "memory_mb": found.memory_mb, "device_mb": device_mb})
+
+
+def run_figures(run: Path) -> dict[str, Any]:
+    """Of a finished run, from its records."""
+    import yaml
+
+    epochs = [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]
+    retrained = [json.loads(line) for line in (run / "retrain.jsonl").read_text().splitlines()]
+    searched = [line for line in epochs if line["phase"] == "search"]
+    devices = yaml.safe_load((run / "study.yaml").read_text())["devices"]
+    span = max(line["time"] for line in searched) - min(line["time"] - line["wall_seconds"] for line in searched)
+    best = max((line for line in searched if line["validation_accuracy"]), key=lambda line: line["validation_accuracy"])
+    tested = [line["test_accuracy"] for line in retrained if line["status"] == "completed" and not line["baseline"]]
+    return {
+        "trials_at_once": devices["concurrent"],
+        "trials": len({line["trial"] for line in searched}),
+        "epochs": len(searched),
+        "seconds_first_to_last_epoch": round(span, 1),
+        "share_of_the_workers_time_in_epochs": round(
+            sum(line["wall_seconds"] for line in searched) / span / devices["concurrent"], 3
+        ),
+        "best_validation_accuracy": round(best["validation_accuracy"], 4),
+        "test_accuracies_of_the_winner": [round(value, 4) for value in tested],
+    }
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+
+
+if __name__ == "__main__":
+    main()

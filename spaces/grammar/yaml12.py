@@ -1,0 +1,135 @@
+"""YAML as its version 1.2 reads scalars (core schema), with the line of every key and item, and no duplicate keys.
+
+PyYAML follows YAML 1.1: there `1e-4` is text, `no` is false and `010` is eight. Here they are a number, text and ten.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from spaces.errors import SpaceError
+from spaces.grammar.problems import KeyPath
+
+MAX_NODES = 100_000  # aliases can blow a small file up
+
+
+@dataclass(frozen=True)
+class Document:
+    """Plain values, and for every key and item of them (by key path) the line it stands on, counted from 1."""
+
+    tree: Any
+    lines: dict[KeyPath, int]
+
+
+def load(text: str, source: str, is_file: bool = True) -> Document:
+    """Read one YAML document; `source` names it in messages, with the line if it is a file. Raises SpaceError."""
+    try:
+        root = yaml.compose(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{source}:{mark.line + 1}" if mark and is_file else source
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        raise SpaceError(f"{place}: not readable as YAML: {problem}") from error
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        raise SpaceError(f"{source}: not readable as YAML: {str(error).splitlines()[0]}") from error
+    except RecursionError as error:
+        raise SpaceError(f"{source}: not readable as YAML: nested too deeply") from error
+    builder = _Builder(source, is_file)
+    return Document(builder.build(root, ()), builder.lines)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's parser with YAML 1.2's implicit types in place of its own."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+
+_TAG = "tag:yaml.org,2002:"
+
+# In this order: what is no integer may still be a float. `first` lists the characters it may begin with, as PyYAML asks.
+_IMPLICIT_TYPES = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+}
+
+for _name, (_pattern, _first) in _IMPLICIT_TYPES.items():
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), _first)
+
+
+def _read_int(text: str) -> int:
+    return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+
+def _read_float(text: str) -> float:
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_SCALARS: dict[str, Callable[[str], Any]] = {
+    "null": lambda text: None,
+    "bool": lambda text: text.lower() == "true",
+    "int": _read_int,
+    "float": _read_float,
+    "str": str,
+}
+
+
+class _Builder:
+    def __init__(self, source: str, is_file: bool) -> None:
+        self.source = source
+        self.is_file = is_file
+        self.lines: dict[KeyPath, int] = {}
+        self._num_nodes = 0
+        self._open: list[yaml.Node] = []
+
+    def build(self, node: yaml.Node | None, path: KeyPath) -> Any:
+        if node is None:
+            raise SpaceError(f"{self.source}: the file is empty")
+        self._num_nodes += 1
+        if self._num_nodes > MAX_NODES or node in self._open:
+            raise self._error(node, "aliases that repeat themselves without end")
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        self._open.append(node)
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self._build_mapping(node, path)
+            if isinstance(node, yaml.SequenceNode):
+                return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+            return self._build_scalar(node)
+        finally:
+            self._open.pop()
+
+    def _build_mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = self._build_scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else key_node.value
+            if not isinstance(key, str):
+                raise self._error(key_node, f"a key must be text, but got {key_node.value}; put it in quotes")
+            if key in result:
+                first = self.lines[(*path, key)]
+                raise self._error(key_node, f"the key `{key}` stands twice; the first is on line {first}")
+            self.lines[(*path, key)] = key_node.start_mark.line + 1
+            result[key] = self.build(value_node, (*path, key))
+        return result
+
+    def _build_scalar(self, node: yaml.Node) -> Any:
+        kind = node.tag.removeprefix(_TAG)
+        if kind not in _SCALARS:
+            raise self._error(node, f"the tag {node.tag!r} is not known here")
+        try:
+            return _SCALARS[kind](node.value)
+        except ValueError as error:
+            raise self._error(node, f"{node.value!r} is no {kind}") from error
+
+    def _error(self, node: yaml.Node, message: str) -> SpaceError:
+        place = f"{self.source}:{node.start_mark.line + 1}" if self.is_file else self.source
+        return SpaceError(f"{place}: not readable as YAML: {message}")

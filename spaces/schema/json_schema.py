@@ -1,0 +1,207 @@
+"""The JSON schema of spaces and recipes, for editors: the typed schema with a domain allowed wherever a value may stand."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+from typing import Any
+
+from pydantic import BaseModel
+
+from spaces import schema
+from spaces.grammar.parse import DATA_KEYS_THAT_MAY_BE_OPEN
+from spaces.schema import data as data_schema
+from spaces.schema import model as model_schema
+
+Json = dict[str, Any]
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+REFERENCE = "#/$defs/"
+IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+
+
+def json_schema() -> Json:
+    """For a whole file: config keys, and `search`, `retrain`, `start_from`, `baseline`, `reference`."""
+    whole, definitions = described()
+    _allow_short_names(whole, definitions)
+    families = {
+        name: _families(definition, definitions) for name, definition in {**definitions, "Config": whole}.items()
+    }
+    for name, definition in {**definitions, "Config": whole}.items():
+        _open_properties(name, definition, families[name], definitions)
+    return {
+        "$schema": DIALECT,
+        "title": "A Winnow space or recipe",
+        "type": "object",
+        "properties": {**whole["properties"], **_sections()},
+        "required": whole["required"],
+        "additionalProperties": False,
+        "$defs": {**definitions, **_without_names(definitions), **_domains()},
+    }
+
+
+def described() -> tuple[Json, Json]:
+    """The schema of a config in which nothing is open, and its definitions; the text under a field is its description."""
+    whole = schema.Config.model_json_schema(ref_template=REFERENCE + "{model}")
+    definitions = whole.pop("$defs")
+    texts = _texts_of_fields()
+    for name, definition in {**definitions, "Config": whole}.items():
+        _describe(definition, getattr(schema, name), texts)
+    return whole, definitions
+
+
+def section(model: type[BaseModel]) -> Json:
+    """The schema of a section that is beside the config, such as `search`, with its descriptions."""
+    definition = model.model_json_schema()
+    _describe(definition, model, _texts_of_fields())
+    return definition
+
+
+def _describe(definition: Json, model: type, texts: dict[str, dict[str, str]]) -> None:
+    for base in reversed(model.__mro__):
+        for field, text in texts.get(base.__name__, {}).items():
+            if field in definition.get("properties", {}):
+                definition["properties"][field]["description"] = text
+
+
+def _texts_of_fields() -> dict[str, dict[str, str]]:
+    """The string under each field, by class and field."""
+    texts: dict[str, dict[str, str]] = {}
+    modules = (schema, data_schema, model_schema)
+    for definition in (node for module in modules for node in ast.parse(inspect.getsource(module)).body):
+        if not isinstance(definition, ast.ClassDef):
+            continue
+        for field, below in zip(definition.body, definition.body[1:], strict=False):
+            text = _text_of(below)
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and text is not None:
+                texts.setdefault(definition.name, {})[field.target.id] = text
+    return texts
+
+
+def _text_of(node: ast.stmt) -> str | None:
+    match node:
+        case ast.Expr(value=ast.Constant(value=str() as text)):
+            return text
+    return None
+
+
+def _allow_short_names(config: Json, definitions: Json) -> None:
+    """`schedule: cosine` stands for `{name: cosine}`, `augment: flip_crop` for a preset."""
+    for key in ("schedule", "loss"):
+        union = config["properties"][key]
+        names = [*_family(_members(union), definitions)]
+        union["anyOf"] = [*union.pop("oneOf"), {"enum": names}]
+    data = definitions["Data"]
+    config["properties"]["data"] = {"anyOf": [config["properties"]["data"], data["properties"]["name"]]}
+    for owner in (data, definitions["ExtraCopies"]):
+        augment = owner["properties"]["augment"]
+        steps = [*_family(_members(augment["items"]), definitions)]
+        augment["items"] = {"anyOf": [*augment["items"]["oneOf"], {"enum": steps}]}
+        owner["properties"]["augment"] = {"anyOf": [augment, {"enum": [*schema.AUGMENTATION_PRESETS, *steps]}]}
+
+
+def _families(definition: Json, definitions: Json) -> dict[str, dict[str, str]]:
+    """For each property that is one of several named mappings: its names, and the definition of each."""
+    return {
+        key: _family(members, definitions)
+        for key, value in definition.get("properties", {}).items()
+        if len(members := _members(value)) > 1
+    }
+
+
+def _members(value: Json) -> list[str]:
+    """The definitions that a property may refer to."""
+    options = value.get("oneOf") or value.get("anyOf") or []
+    return [option["$ref"].removeprefix(REFERENCE) for option in options if "$ref" in option]
+
+
+def _family(members: list[str], definitions: Json) -> dict[str, str]:
+    """A model without a name of its own (it has an import path) goes under `custom`."""
+    return {definitions[member]["properties"]["name"].get("const", "custom"): member for member in members}
+
+
+def _open_properties(name: str, definition: Json, families: dict[str, dict[str, str]], definitions: Json) -> None:
+    """Let a domain stand for each value, but for names and for what decides which data are loaded."""
+    for key, value in definition.get("properties", {}).items():
+        value.pop("discriminator", None)
+        is_fixed = key == "name" or (name == "Data" and key not in DATA_KEYS_THAT_MAY_BE_OPEN)
+        if is_fixed or (name == "Config" and key == "data"):
+            continue
+        if value.get("type") == "array":
+            value["items"] = {"anyOf": [value["items"], {"$ref": REFERENCE + "Domain"}]}
+        about = {word: value.pop(word) for word in ("description", "default", "title") if word in value}
+        options = value.get("oneOf") or value.get("anyOf") or [value]
+        domains = [{"$ref": REFERENCE + "Domain"}]
+        if key in families:
+            domains = [_choice_of_families(families[key]), {"$ref": REFERENCE + "Range"}]
+        definition["properties"][key] = {**about, "anyOf": [*options, *domains]}
+
+
+def _choice_of_families(family: dict[str, str]) -> Json:
+    settings = {name: {"$ref": f"{REFERENCE}{model}Settings"} for name, model in family.items()}
+    custom = {IMPORT_PATH: settings.pop("custom")} if "custom" in settings else {}
+    by_name = {
+        "type": "object",
+        "properties": settings,
+        "patternProperties": custom,
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+    return {
+        "type": "object",
+        "properties": {"choice": {"anyOf": [by_name, {"type": "array", "minItems": 1}]}},
+        "required": ["choice"],
+        "additionalProperties": False,
+    }
+
+
+def _without_names(definitions: Json) -> Json:
+    """The settings of each named mapping as they stand in a choice of sub-spaces, where the key is the name."""
+    found = {}
+    for name, definition in definitions.items():
+        if "name" not in definition.get("properties", {}):
+            continue
+        settings = copy.deepcopy(definition)
+        del settings["properties"]["name"]
+        settings["required"] = [key for key in settings.get("required", []) if key != "name"]
+        found[f"{name}Settings"] = settings
+    return found
+
+
+def _sections() -> Json:
+    recipes = {"type": "object", "additionalProperties": {"type": "object"}}
+    names = {"type": "array", "items": {"type": "string"}}
+    sections: tuple[type[BaseModel], ...] = (schema.SearchSettings, schema.RetrainSettings, schema.Reference)
+    search, retrain, reference = map(section, sections)
+    return {
+        "search": search,
+        "retrain": retrain,
+        "reference": reference,
+        "start_from": {"anyOf": [names, recipes], "description": "Recipes to try first."},
+        "baseline": {
+            "anyOf": [{"type": "string"}, recipes],
+            "description": "The recipe that winners are held against.",
+        },
+    }
+
+
+def _domains() -> Json:
+    bounds = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    whole_bounds = {**bounds, "items": {"type": "integer"}}
+    sub_spaces = {"type": "object", "additionalProperties": {"type": "object"}, "minProperties": 1}
+    options = {"anyOf": [{"type": "array", "minItems": 1}, sub_spaces]}
+    count = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
+    number = {"type": "number", "exclusiveMinimum": 0}
+    ranges = [
+        _domain({"int": whole_bounds, "step": {"type": "integer", "minimum": 1}}, ["int"]),
+        _domain({"float": bounds, "step": number}, ["float"]),
+        _domain({"log": bounds, "step": {"type": "number", "exclusiveMinimum": 1}}, ["log"]),
+        _domain({"repeat": count, "of": {}}, ["repeat", "of"]),
+    ]
+    choice = _domain({"choice": options}, ["choice"])
+    return {"Range": {"anyOf": ranges}, "Domain": {"anyOf": [choice, {"$ref": REFERENCE + "Range"}]}}
+
+
+def _domain(properties: Json, required: list[str]) -> Json:
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}

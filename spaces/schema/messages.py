@@ -1,0 +1,198 @@
+"""What pydantic says of a config, in our words: key path, what was given, what is allowed, the nearest right spelling."""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from spaces.grammar.parse import DOMAIN_KEYS, SECTIONS
+from spaces.grammar.problems import KeyPath, Problem, nearest, show_list, show_value
+
+
+def translate(error: ValidationError, given: Any, model: type[BaseModel]) -> list[Problem]:
+    """Problems with key paths of the config `given`, which `model` refused; one per key."""
+    found: dict[tuple[KeyPath, bool], list[str]] = {}
+    for detail in error.errors(include_url=False):
+        path = _real_path(detail, given)
+        words = found.setdefault((path, detail["type"] == "value_error"), [])
+        message = _message(detail, path, given, model)
+        if message not in words:
+            words.append(message)
+    return [Problem(path, _merge(words, _value_at(given, path)), joint) for (path, joint), words in found.items()]
+
+
+def _real_path(detail: Any, given: Any) -> KeyPath:
+    """The location without what pydantic puts in for the members of a union."""
+    path: KeyPath = ()
+    value = given
+    location = detail["loc"]
+    for position, part in enumerate(location):
+        is_last = position == len(location) - 1
+        is_item = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if is_item or (isinstance(value, dict) and part in value):
+            value = value[part]
+        elif not (is_last and detail["type"] == "missing"):
+            continue
+        path = (*path, part)
+    if detail["type"] == "union_tag_invalid" and isinstance(value, dict):
+        path = (*path, "name")
+    return path
+
+
+def _merge(messages: list[str], value: Any) -> str:
+    """A union refuses once per member: `must be a number above 0 or given, but got ...`."""
+    needs = [message.removeprefix("must be ") for message in messages if message.startswith("must be ")]
+    others = [message for message in messages if not message.startswith("must be ")]
+    if others or not needs:
+        return "; ".join(others)
+    words = [word for need in needs for word in re.findall(r"[\w.]+", need)]
+    wants_list = any(need.startswith("a list") for need in needs)
+    hint = nearest(value, words) if isinstance(value, str) else "" if wants_list else _domain_hint(value)
+    return f"must be {' or '.join(needs)}, but got {show_value(value)}{hint}"
+
+
+def _domain_hint(value: Any) -> str:
+    """A list is never taken for a range, and a misspelt domain never for one: say how it is written."""
+    if isinstance(value, list):
+        return f"; to search over it write {{choice: {show_value(value)}}}, or a range as {{float: [low, high]}}"
+    if isinstance(value, dict):
+        close = next((hint for key in value if (hint := nearest(key, DOMAIN_KEYS))), "")
+        return f"; a domain is one of {show_list(DOMAIN_KEYS)}{close}"
+    return ""
+
+
+def _message(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:
+    """`must be ...` where it can be joined with the needs of other members of a union, else a whole message."""
+    kind = detail["type"]
+    context = detail.get("ctx", {})
+    if kind in _NEEDS:
+        return "must be " + _NEEDS[kind](context)
+    if kind in _WHOLE:
+        return _WHOLE[kind](detail, path, given, model)
+    message = detail["msg"].removeprefix("Value error, ")
+    return (
+        message
+        if kind == "value_error"
+        else f"{message[:1].lower()}{message[1:]}, but got {show_value(detail['input'])}"
+    )
+
+
+_NEEDS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "int_type": lambda context: "a whole number",
+    "int_from_float": lambda context: "a whole number",
+    "float_type": lambda context: "a number",
+    "finite_number": lambda context: "a finite number",
+    "bool_type": lambda context: "true or false",
+    "string_type": lambda context: "text",
+    "list_type": lambda context: "a list",
+    "dict_type": lambda context: "a mapping",
+    "model_type": lambda context: "a mapping",
+    "model_attributes_type": lambda context: "a mapping",
+    "none_required": lambda context: "null",
+    "greater_than": lambda context: f"above {context['gt']:g}",
+    "greater_than_equal": lambda context: f"at least {context['ge']:g}",
+    "less_than": lambda context: f"below {context['lt']:g}",
+    "less_than_equal": lambda context: f"at most {context['le']:g}",
+    "too_short": lambda context: f"a list of at least {context['min_length']}",
+    "literal_error": lambda context: _one_of(_quoted(context["expected"])),
+    "string_pattern_mismatch": lambda context: "package.module:function",
+}
+
+
+def _one_of(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"one of {show_list(words)}"
+
+
+def _quoted(text: str) -> list[str]:
+    """The words of pydantic's `'a', 'b' or 'c'`."""
+    return [quoted or bare for quoted, bare in re.findall(r"'([^']*)'|(\d[\d.]*)", text)]
+
+
+def _unknown_key(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:
+    owner = model_at(model, given, path[:-1])
+    known = [*owner.model_fields] if owner else []
+    if len(path) == 1 and "epochs" in known:  # the top of a space
+        known += SECTIONS
+    return f"unknown key {path[-1]!r}; allowed: {show_list(known)}{nearest(path[-1], known)}"
+
+
+def _missing_key(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:
+    return "is missing; it must be given"
+
+
+def _unknown_name(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:
+    tags = _quoted(detail["ctx"]["expected_tags"])
+    shown = ["package.module:function" if tag == "custom" else tag for tag in tags]
+    name = detail["ctx"]["tag"]
+    return f"unknown name {name!r}; allowed: {show_list(shown)}{nearest(name, tags)}"
+
+
+def _no_name(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:
+    value = _value_at(given, path)
+    if not isinstance(value, dict):
+        return f"must be a mapping with a `name`, but got {show_value(value)}"
+    hint = "; a choice of sub-spaces is written {choice: {" + f"{next(iter(value), 'a')}: {{...}}" + "}}"
+    return f"needs a `name`, but got {show_value(value)}{hint}"
+
+
+_WHOLE: dict[str, Callable[[Any, KeyPath, Any, type[BaseModel]], str]] = {
+    "extra_forbidden": _unknown_key,
+    "missing": _missing_key,
+    "union_tag_invalid": _unknown_name,
+    "union_tag_not_found": _no_name,
+}
+
+
+# --- the schema at a place -------------------------------------------------------------------------------------------
+
+
+def model_at(model: type[BaseModel], given: Any, path: KeyPath) -> type[BaseModel] | None:
+    """The part of the schema that is responsible for the mapping at `path` of a config."""
+    if not path:
+        return model
+    field = model.model_fields.get(str(path[0]))
+    value = _value_at(given, path[:1])
+    rest = path[1:]
+    if field is None:
+        return None
+    while rest and isinstance(value, list):
+        value, rest = _value_at(value, rest[:1]), rest[1:]
+    found = _responsible(models_in(field.annotation), value)
+    return model_at(found, value, rest) if found else None
+
+
+def _responsible(candidates: list[type[BaseModel]], value: Any) -> type[BaseModel] | None:
+    name = value.get("name") if isinstance(value, dict) else None
+    for candidate in candidates:
+        names = names_of(candidate)
+        if not names or name in names:
+            return candidate
+    return None
+
+
+def names_of(model: type[BaseModel]) -> tuple[Any, ...]:
+    """What `name` may be in it; nothing where the name does not tell models apart."""
+    field = model.model_fields.get("name")
+    return get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """All models of a field's type, looking through unions, lists and annotations."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Annotated, list, Union, types.UnionType):
+        return [model for inner in get_args(annotation) for model in models_in(inner)]
+    return []
+
+
+def _value_at(given: Any, path: KeyPath) -> Any:
+    for part in path:
+        try:
+            given = given[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return given

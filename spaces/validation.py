@@ -1,0 +1,158 @@
+"""Whether all of a space can be trained: both ends of every range and every option, before anything is launched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from spaces.encoding import value_at
+from spaces.grammar.domains import Log
+from spaces.grammar.nodes import AtLeast, Parameter, draw, locate
+from spaces.grammar.problems import KeyPath, Problem, refuse, show_path, show_value
+from spaces.schema import Reference, RetrainSettings, SearchSettings
+from spaces.schema.messages import translate
+from spaces.shapes import ImageShape
+from spaces.space import Space, validate
+from spaces.stub_trials import completions
+
+NUM_RANDOM_COMPLETIONS = 200
+
+SECTION_MODELS: dict[str, type[BaseModel]] = {
+    "search": SearchSettings,
+    "retrain": RetrainSettings,
+    "reference": Reference,
+}
+
+
+def check(space: Space, image_shape: ImageShape | None = None) -> None:
+    """Raises SpaceError with everything that is wrong; without an image shape sizes are not looked at.
+
+    Combinations that cannot be built are fine as long as every option and every end of a range has some that can.
+    """
+    found = [*_section_problems(space), *_value_problems(space)]
+    if not found:
+        found = list(_combination_problems(space, image_shape))
+    refuse(found, space.marks)
+
+
+def _section_problems(space: Space) -> Iterator[Problem]:
+    for key, model in SECTION_MODELS.items():
+        given = space.tree.get(key)
+        if given is None and key == "reference":
+            continue
+        try:
+            model.model_validate({} if given is None else given)
+        except ValidationError as error:
+            for problem in translate(error, given, model):
+                yield Problem((key, *problem.path), problem.message)
+
+
+# --- values by themselves -------------------------------------------------------------------------------------------
+
+
+def _value_problems(space: Space) -> Iterator[Problem]:
+    """What no combination with other values can mend."""
+    yield from _lasting_problems(space, {})
+    for parameter in space.parameters():
+        for end in parameter.domain.ends():
+            yield from _lasting_problems(space, _forced(parameter, end))
+        if isinstance(parameter.domain, Log):
+            yield from _whole_number_problems(space, parameter)
+
+
+def _lasting_problems(space: Space, forced: dict[str, Any]) -> Iterator[Problem]:
+    raw = draw(space.root, next(completions(forced, 0)))
+    for problem in validate(raw)[1]:
+        if not problem.of_combination or not _holds_a_parameter(space, problem.path):
+            yield space.located(problem, raw)
+
+
+def _holds_a_parameter(space: Space, path: KeyPath) -> bool:
+    inside = ".".join(str(part) for part in path)
+    return any(f"{parameter.path}.".startswith(f"{inside}.") for parameter in space.parameters()) or not path
+
+
+def _whole_number_problems(space: Space, parameter: Parameter) -> Iterator[Problem]:
+    """`{log: [1, 10]}` draws whole numbers, which is a trap where the schema takes real ones."""
+    domain = parameter.domain
+    if domain.arrow_kind != "int" or getattr(domain, "step", None) is not None:
+        return
+    raw = draw(space.root, next(completions(_forced(parameter, domain.ends()[0]), 0)))
+    config, _ = validate(raw)
+    path = _config_path(parameter)
+    if config is not None and isinstance(value_at(config.model_dump(), path), float):
+        low, high = domain.ends()
+        message = f"[{low}, {high}] draws whole numbers only; write [{low:.1f}, {high:.1f}] for real ones"
+        yield Problem((*locate(space.root, raw, path), "log"), message)
+
+
+# --- values together ------------------------------------------------------------------------------------------------
+
+
+def _combination_problems(space: Space, image_shape: ImageShape | None) -> Iterator[Problem]:
+    """Options and ends that go with nothing else in the space."""
+    failure = _seek(space, {}, image_shape)
+    if failure is not None:
+        found = space.located(failure.problem, failure.raw)
+        more = "" if space.is_recipe else f" ({_tried(failure)}, none can be built)"
+        yield Problem(found.path, found.message + more)
+        return
+    failed: list[tuple[str, Any]] = []
+    places: set[KeyPath] = set()
+    for parameter in space.parameters():
+        if any(_rests_on(condition, failed) for condition in parameter.conditions):
+            continue
+        for end in parameter.domain.ends():
+            failure = _seek(space, _forced(parameter, end), image_shape)
+            if failure is None:
+                continue
+            failed.append((parameter.study_name, end))
+            place = locate(space.root, failure.raw, _config_path(parameter))
+            if place not in places:  # once for all the items of a repeat
+                places.add(place)
+                reason = f"{show_path(failure.problem.path)}: {failure.problem.message}"
+                yield Problem(place, f"{show_value(end)} goes with nothing else here ({_tried(failure)}): {reason}")
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """No config could be built: what is wrong with the first one that was tried, and how many were."""
+
+    problem: Problem
+    raw: dict[str, Any]
+    num_tried: int
+
+
+def _seek(space: Space, forced: dict[str, Any], image_shape: ImageShape | None) -> _Failure | None:
+    """None if some config with the forced values can be built."""
+    tried: list[dict[str, Any]] = []
+    first: Problem | None = None
+    for trial in completions(forced, 0 if space.is_recipe else NUM_RANDOM_COMPLETIONS):
+        raw = draw(space.root, trial)
+        problems = validate(raw, image_shape)[1]
+        if not problems:
+            return None
+        first = first or problems[0]
+        if raw not in tried:
+            tried.append(raw)
+    return None if first is None else _Failure(first, tried[0], len(tried))
+
+
+def _tried(failure: _Failure) -> str:
+    return f"{failure.num_tried} combination{'s' if failure.num_tried > 1 else ''} tried"
+
+
+def _rests_on(condition: tuple[str, Any], failed: list[tuple[str, Any]]) -> bool:
+    name, value = condition
+    return any(name == other and (isinstance(value, AtLeast) or value == end) for other, end in failed)
+
+
+def _forced(parameter: Parameter, end: Any) -> dict[str, Any]:
+    return {**dict(parameter.conditions), parameter.study_name: parameter.domain.encode(end)}
+
+
+def _config_path(parameter: Parameter) -> KeyPath:
+    return tuple(int(part) if part.isdigit() else part for part in parameter.path.split("."))

@@ -1,0 +1,142 @@
+"""Reports read back from their Parquet files: of this version, an older one, a newer one, damaged; several runs as one data set."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+import reports
+from reports.reading.stored import ADDED, read_table
+from reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
+from reports.tables.parquet import write_tables
+from spaces.errors import InputError
+from tests.conftest import REPOSITORY
+from tests.helpers.make_run import make_run
+
+VERSION_1 = REPOSITORY / "tests" / "reports" / "report_v1"
+"""Written by the Winnow that had version 1 (commit a1049fa) from a run of tests/helpers/make_run.py with 12 trials and 30 test images."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> reports.RunData:
+    folder = make_run(tmp_path_factory.mktemp("runs") / "one")
+    write_tables(reports.read(folder), folder / "report")
+    return reports.read(folder)
+
+
+def test_a_report_alone_gives_the_tables_of_its_run(run):
+    alone = reports.read(run.path / "report")
+    for name in TABLES:
+        assert alone.table(name).equals(run.table(name)), name
+    assert (alone.name, alone.path, alone.settings, alone.space.tree) == (
+        run.name,
+        run.path,
+        run.settings,
+        run.space.tree,
+    )
+    assert reports.winners_table(run.path / "report")[0]["test_accuracy"] == run.rows("winners")[0]["test_accuracy"]
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in VERSION_1.glob("*.parquet")))
+def test_version_1_is_read_with_the_columns_of_today(name):
+    written = pq.read_table(VERSION_1 / f"{name}.parquet")
+    assert written.schema.metadata[b"winnow.schema_version"] == b"1"
+    table = reports.read(VERSION_1).table(name)
+    own = [column.name for column in TABLES[name].columns]
+    assert table.column_names[: len(own)] == own, "a new column needs its line in reports/reading/stored.py, ADDED"
+    assert table.schema.field(own[-1]).type == arrow_schema(name, {}, {}).field(own[-1]).type
+    assert table.select(written.column_names).to_pylist() == written.to_pylist()
+    added = {column: value for columns in ADDED.values() for column, value in columns.get(name, {}).items()}
+    assert set(table.column_names) - set(written.column_names) == set(added)
+    for column, value in added.items():
+        assert table.column(column).to_pylist() == [value] * len(table)
+
+
+def test_a_newer_version_is_refused(run, tmp_path):
+    folder = tmp_path / "report"
+    shutil.copytree(run.path / "report", folder)
+    table = pq.read_table(folder / "winners.parquet")
+    newer = table.replace_schema_metadata({**table.schema.metadata, b"winnow.schema_version": b"7"})
+    pq.write_table(newer, folder / "winners.parquet")
+    with pytest.raises(
+        InputError, match=rf"winners\.parquet: the tables have schema_version 7, .* up to {SCHEMA_VERSION}; upgrade"
+    ):
+        reports.read(folder)
+
+
+def test_a_report_that_is_not_whole(run, tmp_path):
+    folder = tmp_path / "report"
+    shutil.copytree(run.path / "report", folder)
+    (folder / "predictions.parquet").unlink()
+    found = reports.read(folder)
+    assert len(found.predictions) == 0
+    assert [note for note in found.notes if note.startswith("predictions.parquet is missing")]
+    whole = (folder / "epochs.parquet").read_bytes()
+    (folder / "epochs.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"epochs\.parquet: cannot be read as Parquet"):
+        reports.read(folder)
+    pq.write_table(pa.table({"a": [1]}), folder / "epochs.parquet")
+    with pytest.raises(InputError, match="is no table of a Winnow report"):
+        reports.read(folder)
+    pq.write_table(run.epochs.drop_columns(["gpus"]), folder / "epochs.parquet")
+    with pytest.raises(InputError, match="has no column gpus"):
+        read_table(folder / "epochs.parquet")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("several")
+    for seed, stage in enumerate(("retrained", "searched")):
+        make_run(folder / "runs" / f"run-{seed}", stage=stage, trials=12, seed=seed)
+    reports.write_dataset(folder / "runs", folder / "all")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["trials", "epochs", "winners", "environment"])
+def test_four_readers_agree_on_the_partitioned_data_set(name, dataset):
+    expected = reports.read_runs(dataset / "runs", name).to_pandas()
+    files = f"{dataset}/all/{name}/**/*.parquet"
+    partitioning = ds.partitioning(pa.schema([("run", pa.string())]), flavor="hive")
+    read = {
+        "pandas": pd.read_parquet(dataset / "all" / name),
+        "polars": pl.read_parquet(files, hive_partitioning=True).to_pandas(),
+        "duckdb": duckdb.sql(f"from read_parquet('{files}', hive_partitioning = true)").df(),
+        "pyarrow": ds.dataset(dataset / "all" / name, partitioning=partitioning).to_table().to_pandas(),
+    }
+    assert set(expected["run"]) >= {"run-0"}
+    for reader, frame in read.items():
+        frame["run"] = frame["run"].astype(str)
+        frame = _comparable(frame, list(expected.columns))
+        pd.testing.assert_frame_equal(frame, _comparable(expected, list(expected.columns)), obj=reader)
+
+
+def _comparable(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Readers differ in how a null is held and in the unit of a time, not in what there is."""
+    found = frame[columns].copy()
+    for column in found.columns:
+        if isinstance(found[column].dtype, pd.DatetimeTZDtype):
+            found[column] = found[column].dt.tz_convert("UTC").dt.as_unit("us").astype("int64", errors="ignore")
+        elif found[column].dtype.kind in "iuf":
+            found[column] = found[column].astype(float)
+        found[column] = found[column].astype(object).where(found[column].notna(), None)
+    return found.sort_values(["run"], kind="stable").reset_index(drop=True)
+
+
+def test_a_run_is_replaced_in_the_data_set_and_reports_alone_count(dataset, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(VERSION_1, runs / "old" / "report")
+    make_run(runs / "run-0", "searched", trials=6)
+    shutil.copytree(dataset / "all", tmp_path / "all")
+    reports.write_dataset(runs, tmp_path / "all")
+    counts = duckdb.sql(
+        f"select run, count(*) from '{tmp_path}/all/trials/**/*.parquet' group by 1 order by 1"
+    ).fetchall()
+    assert counts == [("old", 12), ("run-0", 6), ("run-1", 12)]

@@ -1,0 +1,230 @@
+"""Intervals, importance, words and the terminal view."""
+
+from __future__ import annotations
+
+import io
+import math
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
+from rich.console import Console
+from scipy import stats
+
+import reports
+from reports.reading.journal import State, Trial
+from reports.schemas import TABLES
+from reports.tables import importance
+from reports.tables.retraining import difference_interval, mean_interval, t_975
+from reports.text import summary
+from reports.text import wording as words
+from tests.helpers.make_run import make_run
+
+accuracies = st.lists(st.floats(0.5, 1.0), min_size=2, max_size=8).filter(
+    lambda values: max(values) - min(values) > 1e-3
+)
+
+
+# --- intervals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 10, 30, 31, 200, 1.5, 7.25])
+def test_t_quantiles_are_scipys(freedom: float) -> None:
+    assert t_975(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-6)
+
+
+@given(accuracies)
+def test_interval_of_a_mean_is_students(values: list[float]) -> None:
+    mean, low, high = mean_interval(values)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert mean == pytest.approx(sum(values) / len(values))
+    assert (low, high) == (pytest.approx(expected.low, rel=1e-5), pytest.approx(expected.high, rel=1e-5))
+
+
+@given(accuracies, accuracies)
+def test_interval_of_a_difference_is_welchs(a: list[float], b: list[float]) -> None:
+    expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    _, low, high = difference_interval(a, b)
+    assert (low, high) == (pytest.approx(expected.low, abs=1e-5), pytest.approx(expected.high, abs=1e-5))
+
+
+def test_one_seed_has_no_interval() -> None:
+    assert mean_interval([]) == (None, None, None)
+    assert mean_interval([0.9]) == (0.9, None, None)
+    assert difference_interval([0.9], [0.8, 0.9])[1:] == (None, None)
+    assert difference_interval([0.9, 0.9], [0.8, 0.8]) == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_winners_stand_beside_the_baseline(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    rows = reports.winners_table(folder)
+    assert [(row["rank"], row["baseline"], row["num_seeds"], row["num_failed"]) for row in rows] == [
+        (1, False, 3, 0), (2, False, 3, 0), (3, False, 2, 1), (None, True, 3, 0)
+    ]  # fmt: skip
+    baseline = rows[-1]
+    assert baseline["trial"] is None
+    assert baseline["gain"] is None
+    for row in rows[:-1]:
+        assert row["gain"] == pytest.approx(row["test_accuracy"] - baseline["test_accuracy"])
+        assert row["gap"] == pytest.approx(row["search_accuracy"] - row["test_accuracy"])
+        assert row["gain_low"] < row["gain"] < row["gain_high"]
+    columns = {column.name for column in TABLES["winners"].columns}
+    assert set(rows[0]) == columns
+
+
+# --- importance ------------------------------------------------------------------------------------------------------
+
+
+def _trials(n: int = 80) -> tuple[list[Trial], dict[int, float]]:
+    """`lr` exists in one branch only and there decides all; `noise` is in every trial and decides nothing."""
+    generator = random.Random(0)
+    trials, targets = [], {}
+    for number in range(n):
+        sgd = number % 2 == 0
+        params: dict[str, Any] = {"optimizer": "sgd" if sgd else "adam", "noise": generator.random()}
+        distributions = {"optimizer": CategoricalDistribution(["sgd", "adam"]), "noise": FloatDistribution(0, 1)}
+        if sgd:
+            params["optimizer.sgd.lr"] = 10 ** generator.uniform(-4, 0)
+            distributions["optimizer.sgd.lr"] = FloatDistribution(1e-4, 1.0, log=True)
+        value = -abs(math.log10(params["optimizer.sgd.lr"]) + 2) if sgd else -1.0
+        domains = {name: distribution_to_json(domain) for name, domain in distributions.items()}
+        trials.append(Trial(number, State.COMPLETE, [value], params, domains, {}, {}, None, None))
+        targets[number] = value
+    return trials, targets
+
+
+def test_importance_of_a_conditional_parameter_is_over_its_own_trials() -> None:
+    trials, targets = _trials()
+    found = importance._importances(trials, targets)
+    assert found["optimizer.sgd.lr"] > 0.9
+    assert found["noise"] < 0.2
+    few = importance._importances(trials[: 2 * importance.MIN_TRIALS - 2], targets)
+    assert "optimizer.sgd.lr" not in few
+    assert "noise" in few
+
+
+def test_importance_of_the_same_trials_is_the_same_and_quiet(caplog: pytest.LogCaptureFixture) -> None:
+    trials, targets = _trials(20)
+    before = optuna.logging.get_verbosity()
+    assert importance._importances(trials, targets) == importance._importances(trials, targets)
+    assert optuna.logging.get_verbosity() == before
+    assert not caplog.records
+    assert set(importance._importances(trials, dict.fromkeys(targets, 1.0)).values()) == {0.0}
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_importance_is_that_of_optuna_where_all_parameters_are_in_all_trials() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(
+        lambda trial: (
+            trial.suggest_float("x", 0, 1) ** 2
+            + trial.suggest_float("y", -2, 3)
+            + {"a": 0, "b": 1, "c": 3}[trial.suggest_categorical("z", ["a", "b", "c"])]
+        ),
+        n_trials=60,
+    )
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=32, max_depth=importance.MAX_DEPTH, seed=0)
+    theirs = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
+    trials = []
+    for frozen in study.trials:
+        domains = {name: distribution_to_json(domain) for name, domain in frozen.distributions.items()}
+        trials.append(Trial(frozen.number, State.COMPLETE, frozen.values, frozen.params, domains, {}, {}, None, None))
+    ours = importance._importances(trials, {trial.number: trial.value for trial in study.trials})
+    assert ours == pytest.approx(theirs)
+
+
+def test_importance_table_has_each_parameter_of_the_space(tmp_path: Path) -> None:
+    run = reports.read(make_run(tmp_path / "run", "searched", trials=40))
+    rows = run.table("importance").to_pylist()
+    assert sorted(row["parameter"] for row in rows) == sorted(p.study_name for p in run.space.parameters())
+    by_name = {row["parameter"]: row for row in rows}
+    assert by_name["optimizer.sgd.lr"]["condition"] == "optimizer = sgd"
+    assert by_name["model.stages.2.pool"]["condition"] == "model.depth >= 3"
+    assert by_name["batch_size"]["condition"] is None
+    assert all((row["importance"] is None) == (row["num_trials"] < importance.MIN_TRIALS) for row in rows)
+    assert all((row["importance"] is None) == (row["note"] is not None) for row in rows)
+
+
+# --- words and the terminal --------------------------------------------------------------------------------------------
+
+
+def test_parameters_are_short_where_that_is_clear() -> None:
+    params = {
+        "model.stages.0.filters": 16,
+        "model.stages.1.filters": 32,
+        "optimizer": "sgd",
+        "optimizer.sgd.lr": 0.12345,
+    }
+    assert words.parameters_text(params) == "filters=16,32 optimizer=sgd lr=0.123"
+    assert words.parameters_text({"a.dropout": 0.1, "b.dropout": 0.2}) == "a.dropout=0.1 b.dropout=0.2"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "-"), (8.34, "8.3 s"), (59.9, "59.9 s"), (245, "4 min 05 s"), (7980, "2 h 13 min")]
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert words.duration(seconds).replace("\u00a0", " ") == text
+
+
+def _shown(folder: Path, width: int = 140) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    reports.show(folder, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().replace("\u00a0", " ")
+
+
+def test_show_has_counts_winners_and_places(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", torn=True)
+    text = _shown(folder)
+    assert "24 trials: 4 completed, 16 stopped early, 1 diverged, 1 out of memory, 1 failed, 1 skipped" in text
+    first = reports.winners_table(folder)[0]
+    low, high = 100 * first["test_accuracy_low"], 100 * first["test_accuracy_high"]
+    assert f"{100 * first['test_accuracy']:.2f} % ({low:.2f} to {high:.2f})" in text
+    assert "baseline" in text
+    assert "CUDA out of memory" in text
+    assert "[b]" not in text
+    assert "<b>worker</b> died & was not replaced" in text
+    assert f"winnow report {folder}" in text
+    assert "epochs.jsonl is torn" in text
+    reports.show(folder, Console(file=io.StringIO()))  # A second call: the function is not hidden by a module.
+
+
+@pytest.mark.parametrize("stage", ["empty", "first_epoch", "searching"])
+def test_show_of_a_run_that_was_cut_short(tmp_path: Path, stage: str) -> None:
+    text = _shown(make_run(tmp_path / "run", stage))
+    assert {"empty": "0 trials", "first_epoch": "2 unfinished", "searching": "of 24 asked for"}[stage] in text
+
+
+def test_show_waits_for_no_heavy_import(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    heavy = "{'torch', 'ray', 'plotly', 'pandas', 'pyarrow', 'scipy', 'sklearn', 'pydantic'}"
+    code = f"import sys, reports; from rich.console import Console; reports.show({str(folder)!r}, Console()); print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_advice_names_the_end_of_a_range(tmp_path: Path) -> None:
+    run = reports.read(make_run(tmp_path / "run", "searched"))
+    ended = {"status": "completed", "in_space": True, "model.dropout": 0.59}
+    trials = [{**ended, "objective": 0.9 + i / 100, "trial": i} for i in range(8)]
+    found = summary._advice_on_edges(run, trials)
+    assert found == ["model.dropout: 4 of the best 4 trials lie at the highest end (0.6): widen the range there."]
+
+
+def test_advice_on_a_branch_counts_the_trials_of_that_branch(tmp_path: Path) -> None:
+    """The learning rates of all optimizers are one column, their ranges are not one."""
+    run = reports.read(make_run(tmp_path / "run", "searched"))
+    lowest_of_sgd = {"status": "completed", "in_space": True, "optimizer.lr": 3.1e-3, "optimizer.name": "sgd"}
+    trials = [{**lowest_of_sgd, "objective": 0.9, "trial": i} for i in range(8)]
+    assert summary._advice_on_edges(run, trials) == [
+        "optimizer.sgd.lr: 4 of the best 4 trials lie at the lowest end (0.003): widen the range there."
+    ]
+    of_adam = [{**trial, "optimizer.name": "adam"} for trial in trials]
+    assert summary._advice_on_edges(run, of_adam) == []

@@ -1,0 +1,209 @@
+"""`winnow bench-recipes` through the command line, on real images: what it runs, skips, refuses and writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from reports.tables.reference import COLUMNS, as_markdown, recipe_rows
+from search.cli.main import cli
+from search.operations.reproduction import choose
+from search.ray_backend.session import ray_kept
+from spaces import catalog
+from spaces.errors import InputError
+from tests.helpers.cifar import write_some
+
+QUICK = ["--set", "epochs=2", "--set", "model.head=[8]", "--set", "data.name=npz"]
+
+
+def bench(*arguments: str) -> int:
+    return int(cli.main(args=["bench-recipes", *arguments, "--quiet", "--num-cpus", "2"], standalone_mode=False))
+
+
+def results(output: Path) -> dict[str, float]:
+    """Test accuracy by recipe."""
+    lines = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
+    return {line["recipe"]: line["test_accuracy"] for line in lines}
+
+
+def result(recipe: str, seed: int, accuracy: float, **more: Any) -> dict[str, Any]:
+    config = catalog.load(f"recipes/{recipe}").example().model_dump(mode="json")
+    line = {"recipe": recipe, "seed": seed, "status": "completed", "config": config, "test_accuracy": accuracy}
+    line |= {"validation_accuracy": accuracy + 0.01, "epochs": 50, "weights_epoch": 12, "wall_seconds": 120.0}
+    line |= {"images_per_second": 1000.0, "num_parameters": 5, "device": "cpu", "threads": 1}
+    return {**line, "hardware": {"processor": "Some CPU"}, **more}
+
+
+def row(rows: list[dict[str, Any]], recipe: str) -> dict[str, Any]:
+    return next(row for row in rows if row["recipe"] == recipe)
+
+
+# --- the table ----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_were_not_run_say_so() -> None:
+    rows = recipe_rows([])
+    published = [name.removeprefix("recipes/") for name in catalog.recipe_names() if catalog.load(name).reference]
+    assert sorted(row["recipe"] for row in rows) == sorted(published)
+    order = [row["row"] for row in rows]
+    assert order[:11] == [*(f"A{number}" for number in range(1, 11)), "B1"]
+    assert order[order.index("E2") :] == ["E2", "E3a", "E3b", "E3c", "E4a", "E4b", "E4c", "E5a", "E5b", "E6", "E7"]
+    assert {row["status"] for row in rows} == {"not run"}
+    assert as_markdown(rows).count("| not run |") == len(rows)
+    assert "choose the epoch on the test images" in as_markdown(rows)
+
+
+def test_means_intervals_and_differences() -> None:
+    accuracies = [0.42, 0.44, 0.46]
+    rows = recipe_rows([result("cifar100-a1", seed, value) for seed, value in enumerate(accuracies)])
+    a1 = row(rows, "cifar100-a1")
+    assert a1["ours"] == pytest.approx(44.0)
+    assert a1["difference"] == pytest.approx(44.0 - 43.68)
+    half = 4.302653 * 2.0 / 3**0.5  # t(0.975, 2) * s / sqrt(3)
+    assert (a1["ours_low"], a1["ours_high"]) == (pytest.approx(44 - half, abs=1e-4), pytest.approx(44 + half, abs=1e-4))
+    assert (a1["num_seeds"], a1["minutes"], a1["hardware"]) == (3, 2.0, "Some CPU, 1 thread")
+    assert a1["changed"] is None
+    assert f"| 44.00 ± {half:.2f} | 3 | +0.32 | 12 of 50 | 2.0 | 1000 |" in as_markdown(rows)
+
+
+def test_one_seed_has_no_interval_and_failures_are_named() -> None:
+    rows = recipe_rows([result("cifar100-a2", 0, 0.5), {"recipe": "cifar100-a2", "seed": 1, "status": "diverged"}])
+    a2 = row(rows, "cifar100-a2")
+    assert (a2["ours"], a2["ours_low"], a2["num_seeds"]) == (pytest.approx(50.0), None, 1)
+    assert a2["status"] == "completed, 1 diverged"
+    assert "50.00 (1 diverged)" in as_markdown(rows)
+
+
+def test_a_validation_figure_is_held_against_validation() -> None:
+    step = row(recipe_rows([result("cifar100-d-ablation-1", 0, 0.22)]), "cifar100-d-ablation-1")
+    assert (step["split"], step["difference"]) == ("validation", pytest.approx(0.0))
+
+
+def test_what_was_changed_is_named() -> None:
+    line = result("cifar100-a1", 0, 0.5)
+    line["config"] = {**line["config"], "epochs": 2, "data": {**line["config"]["data"], "name": "npz", "path": "x"}}
+    assert row(recipe_rows([line]), "cifar100-a1")["changed"] == "epochs=2 (not 50)"
+
+
+# --- the command ----------------------------------------------------------------------------------------------------------
+
+
+def test_patterns_choose_recipes() -> None:
+    assert choose(["cifar100-e4*", "recipes/cifar10-c1", "cifar10-c?"]) == [
+        "recipes/cifar100-e4a", "recipes/cifar100-e4b", "recipes/cifar100-e4c", "recipes/cifar10-c1", "recipes/cifar10-c2",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"cifar100-z9: no recipe with a published figure .* cifar100-a1"):
+        choose(["cifar100-z9"])
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    """One Ray for all commands: starting it takes longest."""
+    with ray_kept():
+        yield
+
+
+@pytest.mark.data
+@pytest.mark.usefixtures("ray")
+@pytest.mark.slow
+def test_runs_skips_goes_on_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = write_some(tmp_path / "cifar100.npz", "cifar100", 2)
+    output = tmp_path / "bench"
+    arguments = ["cifar100-a1", "cifar100-a3", *QUICK, "--set", f"data.path={images}", "--output", str(output)]
+    assert bench(*arguments) == 0
+    lines = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
+    assert {(line["recipe"], line["seed"], line["status"]) for line in lines} == {
+        ("cifar100-a1", 0, "completed"),
+        ("cifar100-a3", 0, "completed"),
+    }
+    table = pq.read_table(output / "recipes.parquet")
+    assert table.column_names == list(COLUMNS)
+    a1 = row(table.to_pylist(), "cifar100-a1")
+    assert a1["ours"] == pytest.approx(100 * next(r["test_accuracy"] for r in lines if r["recipe"] == "cifar100-a1"))
+    assert a1["changed"] == "epochs=2 (not 50), model.head.0=8 (not 1024), model.head.1=null (not 512)"
+    assert row(table.to_pylist(), "cifar100-a2")["status"] == "not run"
+    assert {p.name for p in (output / "cifar100-a1-s0").iterdir()} >= {
+        *("epochs.jsonl", "predictions.npz", "result.json", "report.html", "best_epochs.md")
+    }
+
+    before = (output / "results.jsonl").read_text()
+    assert bench(*arguments) == 0, "everything is done: nothing is trained, the data is not even read"
+    assert (output / "results.jsonl").read_text() == before
+
+    lost = [json.loads(line)["recipe"] for line in before.splitlines()][1]
+    (output / "results.jsonl").write_text(before.splitlines()[0] + "\n")
+    assert bench(*arguments) == 0, "the line was lost, the training was not: it is read back"
+    assert (output / f"{lost}-s0" / "result.json").stat().st_mtime < (output / "results.jsonl").stat().st_mtime
+    figures = {line["recipe"]: line["test_accuracy"] for line in lines}
+    assert results(output) == figures
+
+    with pytest.raises(InputError, match="another config"):
+        bench(*arguments, "--set", "optimizer.lr=0.5")
+    capsys.readouterr()
+
+
+@pytest.mark.data
+def test_bad_input_is_refused_before_any_training(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        bench("cinic10-b1", "--set", f"data.path={tmp_path / 'nowhere'}", "--output", str(tmp_path / "bench"))
+    assert "nowhere is no folder" in str(error.value)
+    assert not (tmp_path / "bench" / "results.jsonl").exists()
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray")
+def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    images = write_some(tmp_path / "cifar100.npz", "cifar100", 20)
+    changes = ["--set", f"data.path={images}", *QUICK, "--set", "epochs=6"]
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    arguments = ["bench-recipes", "cifar100-a1", *changes, "--quiet", "--num-cpus", "2", "--output", str(killed)]
+    driver = subprocess.Popen([sys.executable, "-m", "search", *arguments], start_new_session=True)
+    epochs = killed / "cifar100-a1-s0" / "epochs.jsonl"
+    wait_for_lines(epochs, 2, driver)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    assert not (killed / "results.jsonl").exists() or not results(killed), "killed before the training had ended"
+    num_kept = len(figures(epochs))
+    wait_until_quiet(epochs)
+
+    for output in (killed, undisturbed):
+        assert bench("cifar100-a1", *changes, "--output", str(output)) == 0
+    lines = figures(epochs)
+    assert [line["epoch"] for line in lines] == list(range(1, 7)), "each epoch once"
+    assert num_kept >= 2
+    expected = figures(undisturbed / "cifar100-a1-s0" / "epochs.jsonl")
+    assert [line["batch_losses"] for line in lines] == [line["batch_losses"] for line in expected]
+    assert results(killed) == results(undisturbed)
+
+
+def figures(epochs: Path) -> list[dict[str, Any]]:
+    """The complete lines of a file of epochs."""
+    return [json.loads(line) for line in epochs.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def wait_for_lines(epochs: Path, number: int, driver: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not epochs.exists() or len(figures(epochs)) < number:
+        assert driver.poll() is None, "the driver ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def wait_until_quiet(epochs: Path) -> None:
+    """The killed driver's worker may end its epoch before it notices that its raylet is gone."""
+    size, since = -1, time.monotonic()
+    while time.monotonic() - since < 3:
+        if epochs.stat().st_size != size:
+            size, since = epochs.stat().st_size, time.monotonic()
+        time.sleep(0.1)

@@ -1,0 +1,134 @@
+"""Nodes on addresses of their own, in network namespaces: the search goes over a network, as between machines."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from search.storage.run_folder import read_json_lines
+from tests.conftest import REPOSITORY
+from tests.docs.test_docs_followed import TINY
+from tests.helpers.doc_blocks import Reader, blocks
+from tests.helpers.network import Network
+from tests.helpers.nodes import Nodes
+from tests.helpers.served_cifar import served_cifar
+from tests.search.ray_backend.test_cluster import ON_DECLARED_GPUS, Desk, _check_results
+
+HELLO = "import socket; print(socket.create_connection(('{}', 7777), timeout=5).getsockname()[0])"
+LISTEN = "import socket; s = socket.create_server(('{}', 7777)); print('ready', flush=True); s.accept(); s.accept()"
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Network]:
+    if (missing := Network.missing()) is not None:
+        pytest.skip(missing)
+    made = Network()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.mark.slow
+def test_members_reach_each_other_and_have_files_of_their_own(network, tmp_path):
+    one, two = network.join(), network.join()
+    python = (sys.executable, "-c")
+    listening = subprocess.Popen(
+        [*network.inside(one, tmp_path), *python, LISTEN.format(network.address(one))], stdout=subprocess.PIPE
+    )
+    assert listening.stdout is not None
+    listening.stdout.readline()
+    hello = HELLO.format(network.address(one))
+    said = subprocess.run([*network.inside(two, tmp_path), *python, hello], capture_output=True, text=True)
+    assert said.stdout.strip() == network.address(two)
+    here = subprocess.run(["ip", "addr"], capture_output=True, text=True, check=True).stdout
+    assert network.address(one) not in here  # the network is no part of this machine's own
+    listening.kill()
+    listening.wait()
+    subprocess.run([*network.inside(one, tmp_path), "touch", str(tmp_path / "mine")], check=True)
+    assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_search_over_nodes_with_addresses_of_their_own(network, tmp_path):
+    nodes = Nodes(network=network, WITNESS=str(tmp_path))
+    try:
+        nodes.head(cpus=1)
+        for name, gpus in (("one", 1), ("two", 2), ("three", 1)):
+            nodes.worker(name, cpus=gpus, gpus=gpus)
+        desk = Desk(tmp_path, nodes)
+        slowly = ("--set", "epochs=40", "--grace-epochs", "40", "--set", "model.pace=0.02", "--trials", "8")
+        code, errors = desk.winnow("run", "space.yaml", *ON_DECLARED_GPUS, "--name", "apart", *slowly)
+        assert code == 0, errors
+    finally:
+        nodes.stop()
+    notes = desk.notes()
+    gpus = {(note["address"], *note["gpus"]) for note in notes}
+    workers = [network.address(nodes.members[name]) for name in ("one", "two", "three")]
+    assert {address for address, _ in gpus} == set(workers)
+    assert len(gpus) == 4  # every declared GPU; one that was taken twice would have failed a trial
+    _check_results(tmp_path / "runs" / "apart", num_trials=8)
+
+
+SCONTROL = "printf '%s\\n' {members}\n"
+GETENT = "echo {head} STREAM\n"
+# `ray symmetric-run` ends every Ray that it sees, so each member has processes of its own as well; and its own name.
+SRUN = """while [[ $1 == --* ]]; do shift; done
+started=()
+for member in {members}; do
+    ip netns exec $member unshare --uts --pid --fork --mount-proc --kill-child \
+        sh -c 'echo "$0" > /proc/sys/kernel/hostname && exec "$@"' $member "$@" &
+    started+=($!)
+done
+code=0
+for process in "${{started[@]}}"; do wait $process || code=$?; done
+exit $code
+"""
+
+
+# What Slurm tells the job, which it runs in the folder where it was submitted.
+SBATCH = """export SLURM_SUBMIT_DIR=$PWD SLURM_JOB_ID=7 SLURM_JOB_NODELIST='node[1-2]' SLURM_JOB_NUM_NODES=2 SLURM_CPUS_PER_TASK=1
+exec bash "$@"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_slurm_file_on_two_nodes(network, tmp_path, monkeypatch):
+    """The line of the docs and the file as they are; only Slurm's own commands are stood in for. The second time it goes on with the run."""
+    first, second = network.join(), network.join()
+    members = " ".join(network.members[member - 1] for member in (first, second))
+    for name in [name for name in os.environ if name.startswith(("RAY_", "SLURM_"))]:
+        monkeypatch.delenv(name)
+    rays = tempfile.mkdtemp(prefix="wn")  # paths of Ray's sockets must be short
+    monkeypatch.setenv("RAY_TMPDIR", rays)
+    monkeypatch.setenv("WINNOW", str(tmp_path / "bin"))
+    with served_cifar(tmp_path / "served") as served:
+        reader = Reader(
+            tmp_path / "reader",
+            places={"/shared": str(tmp_path / "shared"), "docs/cluster/": f"{REPOSITORY}/docs/cluster/"},
+            cheap={"run": f"{TINY} --set epochs=4 --trials 2 --top 1 --seeds 1"},
+            preamble=served.preamble,
+        )
+        reader.folder.mkdir()
+        reader.shell("winnow prepare cifar100 --data-dir /shared/data")
+    for name, script in (("scontrol", SCONTROL), ("getent", GETENT), ("srun", SRUN), ("sbatch", SBATCH)):
+        reader.stand_in(name, script.format(members=members, head=network.address(first)))
+    (block,) = blocks("docs/cluster.md", "Slurm")
+    try:
+        for times in (1, 2):
+            reader.follow(block)
+            assert reader.output.count("search complete") == times
+    finally:
+        shutil.rmtree(rays, ignore_errors=True)
+    run = reader.folder / "runs" / "first"
+    searched = [line for line in read_json_lines(run / "epochs.jsonl") if line["phase"] == "search"]
+    assert {line["node"] for line in searched} == set(members.split())
+    _check_results(run, num_trials=2)

@@ -1,0 +1,156 @@
+"""Classes of failure where they arise, in the worker: really out of memory, really unable to write. And the clock of a run."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from reports.tables.trials import FAILED_STATUSES
+from reports.text.failure_classes import CLASSES, class_rows
+from search.ray_backend.worker import Job, trial_reports
+from search.settings import settings_for
+from search.storage import clock
+from search.study.ledger import Ledger
+from search.study.trials import ENDED_STATES, Assignment
+from search.training.errors import CANNOT_WRITE
+from spaces import catalog
+from tests.helpers.tiny import tiny_config, tiny_data
+from tests.search.study.test_ledger import SHAPE, make_folder, outcome, run_to_the_end
+
+
+def job(folder: Path) -> Job:
+    return Job(checkpoints=str(folder), device="cpu", threads=1, seed=0)
+
+
+def assignment(**changes: object) -> dict:
+    return asdict(Assignment(0, 1, tiny_config(**changes).model_dump(mode="json")))
+
+
+def test_out_of_memory_is_its_own_class(tmp_path):
+    """A layer of terabytes: torch's allocator really fails (with a plain RuntimeError on a CPU)."""
+    huge = assignment(model={"name": "mlp", "hidden": [10**10]})
+    (report,) = trial_reports(huge, tiny_data(), job(tmp_path))
+    assert report["status"] == "out_of_memory", report
+    assert "allocate memory" in report["error"]
+
+
+def test_a_bug_is_its_own_class(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: {}["no such thing"])
+    (report,) = trial_reports(assignment(), tiny_data(), job(tmp_path))
+    assert report["status"] == "failed"
+    assert report["error"].endswith("KeyError: 'no such thing'\n")
+
+
+def test_a_model_that_exits_is_a_bug_and_does_not_take_the_worker_along(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: sys.exit("no licence"))
+    (report,) = trial_reports(assignment(), tiny_data(), job(tmp_path))
+    assert report["status"] == "failed"
+    assert report["error"].endswith("SystemExit: no licence\n")
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_no_trial(tmp_path):
+    space = catalog.load("digits", ["epochs=9"])
+    settings = settings_for(space, trials=1)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    first = ledger.ask()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        (report,) = trial_reports(assignment(), tiny_data(), job(folder.checkpoints))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert report["status"] == CANNOT_WRITE
+    with pytest.raises(OSError, match=r"File too large.*trial-00000\.pt"):
+        ledger.record(first.number, report)
+    assert ledger.open_trials == [0]
+    assert not list(folder.checkpoints.iterdir())
+
+
+def test_every_class_has_a_status_and_words():
+    assert set(FAILED_STATUSES) == ENDED_STATES.keys() - {"completed", "stopped"}
+    assert set(FAILED_STATUSES) <= CLASSES.keys()
+    trials = [
+        {"status": "diverged", "worker_losses": 1, "micro_batches": 1},
+        {"status": "completed", "worker_losses": 2, "micro_batches": 4},
+        {"status": "lost", "worker_losses": 4, "micro_batches": 1},
+    ]
+    counts = {name: count for name, count, _, _ in class_rows(trials)}
+    assert counts == {"diverged": 1, "out_of_memory": 0, "failed": 0, "lost": 1, "recovered": 2, "in pieces": 1}
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
+    """Forward and back while a search runs, and back between two starts: same trials, times that never go back."""
+    space = catalog.load("digits", ["epochs=9"])
+    settings = settings_for(space, trials=6, seed=3)
+    steady = make_folder(tmp_path / "steady", space, settings)
+    run_to_the_end(Ledger(steady, space, settings, SHAPE))
+    jumpy = make_folder(tmp_path / "jumpy", space, settings)
+    jumps = iter([5e9, 1e9, 2e9, 1.0] * 1000)
+    monkeypatch.setattr("time.time", lambda: next(jumps))
+    monkeypatch.setattr(clock, "_OFFSET", clock._OFFSET + 7200)
+    run_to_the_end(Ledger(jumpy, space, settings, SHAPE), crash_after=9)
+    monkeypatch.setattr(clock, "_OFFSET", clock._OFFSET - 9000)  # the next start reads a clock that went back
+    monkeypatch.setattr(clock, "_earliest", 0.0)
+    ledger = Ledger(jumpy, space, settings, SHAPE)
+    run_to_the_end(ledger)
+    assert outcome(jumpy) == outcome(steady)
+    import reports
+    from search.storage.run_folder import read_json_lines
+
+    times = [line["time"] for line in read_json_lines(jumpy.epochs)]
+    assert times == sorted(times)
+    trials = reports.read(jumpy.path).table("trials").to_pylist()
+    assert all(trial["wall_seconds"] >= 0 for trial in trials)
+
+
+def test_a_run_folder_stays_small(tmp_path):
+    """docs/reliability.md states it: at most 6 kB a trial and 0.8 kB an epoch, checkpoints of ended trials gone."""
+    space = catalog.load("digits", ["epochs=9"])
+    settings = settings_for(space, trials=60)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    figures = {
+        "train_loss": 0.123456789012,
+        "train_accuracy": 0.912345678901,
+        "lr": 0.00123456789,
+        "wall_seconds": 1.23456,
+    }
+    figures |= {
+        "images_per_second": 12345.678901,
+        "node": "a-rather-long-host-name-0001",
+        "device": "NVIDIA H100 80GB HBM3",
+    }
+    while (assigned := ledger.ask()) is not None:
+        ledger.note_size(assigned.number, 123456, 1234567, "cpu")
+        for epoch in range(1, 10):
+            value = {
+                "validation_accuracy": 0.9 + epoch / 1000,
+                "validation_loss": 0.3,
+                "diverged": False,
+                "last": epoch == 9,
+            }
+            if not ledger.record(assigned.number, {"epoch": epoch, **figures, **value, "weights_epoch": epoch}):
+                break
+    num_epochs = len(folder.epochs.read_text().splitlines())
+    size = sum(file.stat().st_size for file in folder.path.rglob("*") if file.is_file())
+    print(size, num_epochs)
+    assert size < 60 * 6_000 + num_epochs * 800
+
+
+def test_alone_on_the_gpu_in_the_second_try():
+    import json
+
+    from search.ray_backend.tune import Resources
+
+    first = Assignment(0, 1, {})
+    second = replace(first, micro_batches=4)
+    quarter = Resources(cpus=1, gpus=0.25)
+    bundles = [quarter.of_trial({"assignment": json.dumps(asdict(a))}).bundles for a in (first, second)]
+    assert bundles == [[{"CPU": 1, "GPU": 0.25}], [{"CPU": 1, "GPU": 1}]]
+    assert Resources(cpus=2, gpus=0).of_trial({"assignment": json.dumps(asdict(second))}).bundles == [{"CPU": 2}]

@@ -1,0 +1,230 @@
+"""`--log`: what TensorBoard and MLflow hold after a search that was cut short and resumed, through their own libraries."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+import reports
+from search.cli.main import main
+from search.settings import Settings, settings_for
+from search.storage.run_folder import JsonLines, RunFolder, create
+from search.study.ledger import Ledger
+from search.study.trials import Event
+from search.trackers import following as trackers
+from spaces import catalog
+from spaces.errors import InputError
+from spaces.space import Space
+from tests.search.study.test_ledger import SHAPE, run_to_the_end
+
+needs_tensorboard = pytest.mark.skipif(
+    not importlib.util.find_spec("tensorboard"), reason="tensorboard is not installed"
+)
+needs_mlflow = pytest.mark.skipif(not importlib.util.find_spec("mlflow"), reason="mlflow is not installed")
+
+
+@pytest.fixture(scope="module")
+def space() -> Space:
+    return catalog.load("digits", ["epochs=6"])
+
+
+def start(folder: RunFolder, space: Space, settings: Settings, name: str, crash_after: int | None = None) -> list[str]:
+    """One start of a search that logs to `name`; what it said."""
+    said: list[str] = []
+    with trackers.following([name], folder, space, said.append) as listener:
+        run_to_the_end(Ledger(folder, space, settings, SHAPE, listener), crash_after)
+    return said
+
+
+def new_run(folder: Path, space: Space, settings: Settings) -> RunFolder:
+    data = {"name": "digits", "class_names": []}
+    study = {
+        "schema_version": 1,
+        "space": space.tree,
+        "settings": settings.to_dict(),
+        "created": "2026-11-21",
+        "data": data,
+    }
+    return create(folder, "it's mine", "run", study)
+
+
+def expected_curves(folder: RunFolder) -> dict[int, list[tuple[int, float]]]:
+    curves: dict[int, list[tuple[int, float]]] = {}
+    for line in reports.read(folder.path).epoch_lines:
+        curves.setdefault(line["trial"], []).append((line["epoch"], line["validation_accuracy"]))
+    return curves
+
+
+@needs_tensorboard
+def test_tensorboard_holds_every_epoch_once(tmp_path, space):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = settings_for(space, trials=6)
+    folder = new_run(tmp_path, space, settings)
+    assert start(folder, space, settings, "tensorboard", crash_after=9) == []
+    assert start(folder, space, settings, "tensorboard") == []
+    rows = {row["trial"]: row for row in reports.read(folder.path).rows("trials")}
+    assert len(rows) == 6
+    for trial, curve in expected_curves(folder).items():
+        events = EventAccumulator(str(folder.path / "tensorboard" / f"trial-{trial:05d}"))
+        events.Reload()
+        logged = [(point.step, point.value) for point in events.Scalars("validation_accuracy")]
+        assert logged == [(epoch, pytest.approx(value)) for epoch, value in curve]
+        hparams = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+        assert b"optimizer.lr" in hparams
+        if rows[trial]["status"] == "completed":
+            assert events.Scalars("objective")[0].value == pytest.approx(rows[trial]["objective"])
+
+
+@pytest.fixture
+def mlflow_store(tmp_path, monkeypatch) -> str:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return uri
+
+
+@needs_mlflow
+def test_mlflow_holds_every_epoch_once(tmp_path, space, mlflow_store):
+    import mlflow
+
+    settings = settings_for(space, trials=6)
+    folder = new_run(tmp_path, space, settings)
+    assert start(folder, space, settings, "mlflow", crash_after=9) == []
+    client = mlflow.MlflowClient(mlflow_store)
+    experiment = client.get_experiment_by_name("winnow/it's mine")
+    assert experiment is not None
+    before = {run.info.run_id for run in client.search_runs([experiment.experiment_id])}
+    assert start(folder, space, settings, "mlflow") == []
+    runs = {_number(run.info.run_name): run for run in client.search_runs([experiment.experiment_id])}
+    assert before <= {run.info.run_id for run in runs.values()}, "a resume goes on with the runs that are there"
+    rows = {row["trial"]: row for row in reports.read(folder.path).rows("trials")}
+    assert runs.keys() == rows.keys()
+    endings = {"completed": "FINISHED", "stopped": "KILLED"}
+    for trial, curve in expected_curves(folder).items():
+        run = runs[trial]
+        logged = [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "validation_accuracy")]
+        assert sorted(logged) == [(epoch, pytest.approx(value)) for epoch, value in curve]
+        assert float(run.data.params["optimizer.lr"]) == rows[trial]["optimizer.lr"]
+        assert ("optimizer.momentum" in run.data.params) == (rows[trial]["optimizer.name"] == "sgd")
+        assert run.info.status == endings[rows[trial]["status"]]
+
+
+@needs_mlflow
+def test_a_tracker_that_fails_does_not_end_the_search(tmp_path, space, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    settings = settings_for(space, trials=3)
+    folder = new_run(tmp_path, space, settings)
+    monkeypatch.setattr(trackers.MLflow, "epoch", _disk_full)
+    said = start(folder, space, settings, "mlflow")
+    assert len(said) == 1
+    assert said[0] == "--log mlflow: cannot write (no space left); Winnow goes on without it"
+    assert len(reports.read(folder.path).rows("trials")) == 3
+
+
+def retrained(folder: RunFolder, trial: int, seed: int, accuracy: float | None) -> Event:
+    """What retraining writes and tells of one training of two epochs."""
+    config = next(json.loads(row["config"]) for row in reports.read(folder.path).rows("trials"))
+    about = {"phase": "retrain", "trial": trial, "seed": seed, "validation_accuracy": None, "time": 1.8e9}
+    curve = [{**about, "epoch": epoch, "train_loss": 1 / epoch} for epoch in (1, 2)]
+    status = "diverged" if accuracy is None else "completed"
+    result = {"rank": None if trial < 0 else 1, "trial": trial, "seed": seed, "baseline": trial < 0, "config": config}
+    result |= {"status": status} | ({} if accuracy is None else {"test_accuracy": accuracy, "test_loss": 0.1})
+    for path, lines in ((folder.epochs, curve), (folder.retrained, [result])):
+        file = JsonLines(path)
+        for line in lines:
+            file.append(line)
+        file.close()
+    return Event("retrained", trial, config, {"result": result, "curve": curve}, status)
+
+
+def retrain_in_two_starts(folder: RunFolder, space: Space, name: str) -> None:
+    """Two retrainings, and after a kill a third one."""
+    for events in ([(1, 7, 0.9), (-1, 7, 0.8)], [(1, 8, None)]):
+        with trackers.following([name], folder, space, pytest.fail) as listener:
+            for trial, seed, accuracy in events:
+                listener(retrained(folder, trial, seed, accuracy))
+
+
+@needs_tensorboard
+def test_tensorboard_holds_every_retraining_once(tmp_path, space):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = settings_for(space, trials=2)
+    folder = new_run(tmp_path, space, settings)
+    assert start(folder, space, settings, "tensorboard") == []
+    retrain_in_two_starts(folder, space, "tensorboard")
+    found = {path.name for path in (folder.path / "tensorboard").iterdir()}
+    assert found == {*("trial-00000", "trial-00001", "retrain-00001-s7", "retrain-00001-s8", "retrain-baseline-s7")}
+    for name, accuracy in (("retrain-00001-s7", 0.9), ("retrain-00001-s8", None), ("retrain-baseline-s7", 0.8)):
+        events = EventAccumulator(str(folder.path / "tensorboard" / name))
+        events.Reload()
+        assert [(point.step, point.value) for point in events.Scalars("train_loss")] == [(1, 1.0), (2, 0.5)]
+        assert ("test_accuracy" in events.Tags()["scalars"]) == (accuracy is not None)
+        if accuracy is not None:
+            assert [point.value for point in events.Scalars("test_accuracy")] == [pytest.approx(accuracy)]
+
+
+@needs_mlflow
+def test_mlflow_holds_every_retraining_once(tmp_path, space, mlflow_store):
+    import mlflow
+
+    settings = settings_for(space, trials=2)
+    folder = new_run(tmp_path, space, settings)
+    assert start(folder, space, settings, "mlflow") == []
+    retrain_in_two_starts(folder, space, "mlflow")
+    client = mlflow.MlflowClient(mlflow_store)
+    experiment = client.get_experiment_by_name("winnow/it's mine")
+    assert experiment is not None
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert len(client.search_runs([experiment.experiment_id])) == len(runs) == 5
+    endings = {"retrain-00001-s7": "FINISHED", "retrain-00001-s8": "FAILED", "retrain-baseline-s7": "FINISHED"}
+    for name, ending in endings.items():
+        assert runs[name].info.status == ending
+        logged = client.get_metric_history(runs[name].info.run_id, "train_loss")
+        assert sorted((m.step, m.value) for m in logged) == [(1, 1.0), (2, 0.5)]
+    assert runs["retrain-baseline-s7"].data.metrics["test_accuracy"] == 0.8
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix("trial-"))
+
+
+def _disk_full(*_: object) -> None:
+    raise OSError("no space left")
+
+
+def test_a_bug_in_a_tracker_is_not_lost_in_its_thread(tmp_path, space, monkeypatch):
+    class Broken(trackers.TensorBoard):
+        def __init__(self) -> None:
+            self.errors = (OSError,)
+
+        def start(self, name: str, params: trackers.Record) -> None:
+            raise ZeroDivisionError
+
+        def close(self) -> None:
+            """Nothing was opened."""
+
+    monkeypatch.setitem(trackers.TRACKERS, "broken", lambda folder, study: Broken())
+    settings = settings_for(space, trials=1)
+    with pytest.raises(ZeroDivisionError):
+        start(new_run(tmp_path, space, settings), space, settings, "broken")
+
+
+def test_figures_leave_out_what_is_not_finite():
+    assert trackers.figures({"epoch": 1, "train_loss": None, "lr": 0.1, "rung": 0}) == {"lr": 0.1}
+    assert not math.isnan(trackers.figures({"train_loss": 1})["train_loss"])
+
+
+def test_a_missing_package_is_named_before_anything_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)
+    with pytest.raises(SystemExit) as end:
+        main(["search", "digits", "--log", "tensorboard", "--runs-dir", str(tmp_path / "runs")])
+    assert end.value.code == 2
+    assert "pip install 'winnow-search[tensorboard]'" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    with pytest.raises(InputError, match="no tracker 'mlfow'; did you mean mlflow"):
+        trackers.check_installed(["mlfow"])

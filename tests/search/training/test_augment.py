@@ -1,0 +1,131 @@
+"""Augmentations: what holds for each of the registry, and what each one does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from search.training.augment import AUGMENTATIONS, augment, check_augmentations
+from spaces import schema
+from spaces.errors import InputError
+from tests.helpers.tiny import schema_names
+
+DEFAULTS: dict[str, Any] = {
+    member.model_fields["name"].default: member()
+    for member in (
+        schema.Flip,
+        schema.Crop,
+        schema.ResizeCrop,
+        schema.Brightness,
+        schema.Zoom,
+        schema.Cutout,
+    )
+}
+
+
+def photos(num: int = 16, channels: int = 3, height: int = 32, width: int = 32) -> torch.Tensor:
+    """Smooth, non-constant images in channels_last memory, as the pipeline gives them."""
+    grid = torch.linspace(10, 200, height)[:, None] + torch.linspace(0, 40, width)
+    images = grid + torch.arange(num * channels).view(num, channels, 1, 1) * 0.2
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_registry_holds_what_the_schema_names() -> None:
+    assert set(AUGMENTATIONS) == schema_names(schema.Augmentation) == set(DEFAULTS)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 8, 12)])
+def test_each_keeps_shape_and_range_and_draws_from_its_generator(name: str, shape: tuple[int, int, int]) -> None:
+    images, settings = photos(16, *shape), [DEFAULTS[name]]
+    before = images.clone()
+    first, again, other = (augment(images, settings, seeded(seed)) for seed in (0, 0, 1))
+    assert first.shape == images.shape
+    assert first.dtype == torch.float32
+    assert float(first.min()) >= 0
+    assert float(first.max()) <= 255
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(images, before)  # views of the data set must not be written to
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_each_image_gets_its_own_draw(name: str) -> None:
+    same = photos(1).expand(32, -1, -1, -1)
+    results = augment(same, [DEFAULTS[name]], seeded())
+    assert len({tuple(image.flatten().tolist()) for image in results}) > 1
+
+
+def test_flip() -> None:
+    images = photos()
+    assert torch.equal(augment(images, [schema.Flip(p=1.0)], seeded()), images.flip(3))
+    assert torch.equal(augment(images, [schema.Flip(p=0.0)], seeded()), images)
+    flipped = augment(photos(2000, 1, 4, 4), [schema.Flip()], seeded()) != photos(2000, 1, 4, 4)
+    share = float(flipped.flatten(1).any(1).float().mean())
+    assert abs(share - 0.5) < 0.07  # six sigma
+
+
+def test_crop_gives_windows_of_the_padded_image() -> None:
+    images = photos(64, 3, 6, 5)
+    padded = torch.nn.functional.pad(images, (2, 2, 2, 2))
+    seen = set()
+    for image, source in zip(augment(images, [schema.Crop(padding=2)], seeded()), padded, strict=True):
+        places = [(y, x) for y in range(5) for x in range(5) if torch.equal(source[:, y : y + 6, x : x + 5], image)]
+        assert len(places) == 1
+        seen.update(places)
+    assert {y for y, _ in seen} == {x for _, x in seen} == set(range(5))
+
+
+def test_resize_crop() -> None:
+    images = photos(8, 3, 8, 8)
+    assert torch.allclose(augment(images, [schema.ResizeCrop(size=8)], seeded()), images)
+    larger = torch.nn.functional.interpolate(images, size=(10, 10), mode="bilinear", align_corners=False)
+    for image, source in zip(augment(images, [schema.ResizeCrop(size=10)], seeded()), larger, strict=True):
+        assert any(torch.equal(source[:, y : y + 8, x : x + 8], image) for y in range(3) for x in range(3))
+    with pytest.raises(InputError, match=r"data.augment.0.size: resize_crop needs at least .* 8 pixels, but got 7"):
+        check_augmentations([schema.ResizeCrop(size=7)], (3, 8, 8), "data.augment")
+
+
+def test_brightness() -> None:
+    images = photos()
+    doubled = augment(images, [schema.Brightness(low=2.0, high=2.0)], seeded())
+    assert torch.equal(doubled, (images * 2).clamp(max=255))
+    ratio = (augment(images, [schema.Brightness(low=0.3, high=0.7)], seeded()) / images).flatten(1)
+    assert torch.allclose(ratio.min(1).values, ratio.max(1).values)
+    assert 0.3 <= float(ratio.min()) <= float(ratio.max()) <= 0.7
+
+
+def test_zoom_keeps_the_centre() -> None:
+    images = photos(4, 1, 32, 32)
+    assert torch.allclose(augment(images, [schema.Zoom(low=1.0, high=1.0)], seeded()), images, atol=1e-3)
+    zoomed = augment(images, [schema.Zoom(low=2.0, high=2.0)], seeded())
+    # On a linear ramp the enlarged half runs half as steep around the same centre.
+    assert torch.allclose(zoomed.mean((2, 3)), images.mean((2, 3)), rtol=1e-3)
+    slope = (zoomed[..., 20, 16] - zoomed[..., 10, 16]) / (images[..., 20, 16] - images[..., 10, 16])
+    assert torch.allclose(slope, torch.tensor(0.5), atol=1e-3)
+
+
+def test_cutout_erases_one_square() -> None:
+    images = photos(200, 3, 16, 12)
+    erased = augment(images, [schema.Cutout(size=5)], seeded()) == 0
+    assert torch.equal(erased.any(1), erased.all(1))
+    rows, columns = erased[:, 0].any(2).sum(1), erased[:, 0].any(1).sum(1)
+    assert torch.equal(erased[:, 0].sum((1, 2)), rows * columns)
+    assert set(rows.tolist()) == set(columns.tolist()) == {3, 4, 5}
+
+
+def test_steps_are_done_in_order() -> None:
+    images = photos()
+    bright, cut = schema.Brightness(low=3.0, high=3.0), schema.Cutout(size=8)
+    for steps in ([bright, cut], [cut, bright]):
+        generator = seeded()
+        expected = images
+        for step in steps:
+            expected = augment(expected, [step], generator)
+        assert torch.equal(augment(images, steps, seeded()), expected)

@@ -1,0 +1,190 @@
+"""A winner in a folder of its own gives what the retrained network gave, whatever reads it; bad input is named."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import search
+from models import MODELS, build
+from search.cli.main import main
+from search.storage.run_folder import open_run, read_json_lines
+from search.training.checkpoint import save
+from search.winners.exporting import _write_programs, export
+from search.winners.winner import Pixels, Winner, load_export
+from spaces import catalog
+from spaces.errors import InputError
+from spaces.schema import Config
+from tests.conftest import REPOSITORY
+from tests.helpers.make_run import make_run
+from tests.helpers.tiny import tiny_config
+from tests.models.test_registries import FAMILIES
+
+torch.set_num_threads(1)
+NORMALIZATION = {"mean": [0.3], "std": [0.4]}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A made-up run whose first winner has real weights, others for every seed."""
+    folder = make_run(tmp_path_factory.mktemp("runs") / "made")
+    for line in read_json_lines(folder / "retrain.jsonl"):
+        if line["rank"] == 1:
+            torch.manual_seed(line["seed"])
+            weights = build(Config.model_validate(line["config"]).model, (1, 8, 8), 10).state_dict()
+            save(folder / line["weights"], {"weights": weights, "normalization": NORMALIZATION})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run) -> Path:
+    pytest.importorskip("safetensors", reason="the extra `export` is not installed")
+    return export(open_run(run), output=run.parent / "out", weights_only=True)
+
+
+def images(count: int, channels: int = 1, size: int = 8) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, size, size, channels), dtype=np.uint8)
+
+
+def test_load_winner_is_the_lowest_seed_and_normalises(run):
+    winner = search.load_winner(run)
+    assert winner.origin["seed"] == 101
+    torch.manual_seed(101)
+    network = build(winner.config.model, (1, 8, 8), 10).eval()
+    pixels = torch.from_numpy(images(3)).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        expected = network((pixels - 0.3) / 0.4).softmax(1).numpy()
+    np.testing.assert_allclose(winner.predict(images(3)), expected, rtol=1e-5)
+    assert winner.predict(images(0)).shape == (0, 10)
+    with pytest.raises(InputError, match=r"uint8 \[N, 8, 8, 1\], but got uint8 \[2, 8, 8, 3\]"):
+        winner.predict(images(2, channels=3))
+
+
+def test_a_folder_of_weights_is_the_same_network(run, exported):
+    ours, theirs = search.load_winner(run), load_export(exported)
+    np.testing.assert_array_equal(ours.predict(images(4)), theirs.predict(images(4)))
+    assert theirs.class_names == tuple("0123456789")
+    recipe = catalog.load(exported / "config.yaml")
+    assert recipe.is_recipe
+    assert recipe.example() == ours.config
+    assert len({file.stat().st_mode for file in exported.iterdir()}) == 1, "who may read one may read all"
+    card = (exported / "README.md").read_text()
+    assert "the mean of 3 trainings" in card
+    assert "seed 101" in card
+    assert "95 % interval" in card
+    assert "model.onnx" not in card
+
+
+def test_a_winner_starts_the_next_search(exported, tmp_path):
+    tree = "data: digits\nepochs: 20\nbatch_size: {int: [8, 512]}\nmodel: {name: mlp, hidden: [8]}\noptimizer: {name: adam, lr: 0.01}\n"
+    (tmp_path / "next.yaml").write_text(tree + f"baseline: {exported / 'config.yaml'}\n")
+    baseline = catalog.load(tmp_path / "next.yaml").baseline
+    assert baseline is not None
+    assert Config.model_validate(baseline).model == load_export(exported).config.model
+    same = {**catalog.load("digits").tree, "start_from": [str(exported / "config.yaml")]}
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(same))
+    again = catalog.load(tmp_path / "again.yaml")
+    ((name, start),) = again.start_from_named()
+    assert "config" in name
+    assert again.encode(start)["optimizer"] == load_export(exported).config.optimizer.name
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_programs_give_what_the_network_gives(family, tmp_path):
+    pytest.importorskip("onnx", reason="the extra `export` is not installed")
+    pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    config = tiny_config(model=FAMILIES[family])
+    shape = (3, 16, 16)
+    torch.manual_seed(0)
+    network = Pixels(build(config.model, shape, 4), shape, [0.5] * 3, [0.2] * 3).eval()
+    origin = {"run": "r", "rank": 1, "trial": 0, "seed": 0, "data_fingerprint": "f"}
+    winner = Winner(network, config, tuple("abcd"), origin)
+    checks = _write_programs(winner, tmp_path)
+    assert checks.onnx is not None
+    assert checks.onnx_any_batch == (family != "mixture")
+    for count in (1, 9):  # another batch size than the one it was traced with
+        expected = winner.predict(images(count, 3, 16))
+        batch = torch.from_numpy(images(count, 3, 16)).permute(0, 3, 1, 2).float() / 255
+        program = torch.export.load(tmp_path / "model.pt2").module()
+        with torch.inference_mode():
+            np.testing.assert_allclose(program(batch).softmax(1).numpy(), expected, atol=1e-4)
+        session = runtime.InferenceSession(str(tmp_path / "model.onnx"))
+        parts = [batch] if checks.onnx_any_batch else batch.split(1)
+        logits = np.concatenate([session.run(["logits"], {"images": part.numpy()})[0] for part in parts])
+        np.testing.assert_allclose(torch.from_numpy(logits).softmax(1).numpy(), expected, atol=1e-4)
+
+
+def winnow(*arguments: Any) -> int:
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    return int(end.value.code or 0)
+
+
+def test_predict_reads_files_as_training_did(run, exported, tmp_path, capsys):
+    array = images(1)[0, :, :, 0]
+    Image.fromarray(array).save(tmp_path / "grey.png")
+    Image.fromarray(np.stack([array] * 3, axis=2)).resize((30, 30)).save(tmp_path / "large.png")
+    (tmp_path / "text.png").write_text("no image")
+    assert winnow("predict", exported, tmp_path / "grey.png", tmp_path / "large.png", "--json") == 0
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    expected = search.load_winner(run).predict(images(1))[0]
+    np.testing.assert_allclose(list(first["probabilities"].values()), expected, rtol=1e-5)
+    assert first["class"] == str(expected.argmax())
+    assert (first["resized_from"], second["resized_from"]) == (None, [30, 30])
+    # What can be read is answered; what cannot is named, and the exit code says so.
+    assert winnow("predict", exported, tmp_path, tmp_path / "absent.png") == 2
+    captured = capsys.readouterr()
+    assert [line.split()[0] for line in captured.out.splitlines()] == [
+        str(tmp_path / n) for n in ("grey.png", "large.png")
+    ]
+    assert f"{tmp_path / 'text.png'}: not a readable image" in captured.err
+    assert f"{tmp_path / 'absent.png'}: no such file" in captured.err
+
+
+def test_bad_input_is_named(run, exported, tmp_path, capsys, monkeypatch):
+    def refused(*arguments: Any) -> str:
+        assert winnow(*arguments) == 2
+        return capsys.readouterr().err
+
+    assert "has the winners 1, 2, 3" in refused("export", run, "--winner", "7")
+    assert "exists already" in refused("export", run, "--output", exported)
+    assert "no run here" in refused("export", tmp_path)
+    assert "the weights of winner 2 cannot be read" in refused("export", run, "--winner", "2", "--weights-only")
+    assert not (run / "winner-2").exists()
+    searched = make_run(tmp_path / "searched", stage="searched")
+    assert f"winnow retrain {searched}" in refused("export", searched)
+    assert "no exported winner here" in refused("predict", tmp_path, "x.png")
+    (tmp_path / "newer").mkdir()
+    (tmp_path / "newer" / "model.json").write_text('{"export_version": 99}')
+    assert "export_version 99" in refused("predict", tmp_path / "newer", "x.png")
+    (tmp_path / "empty").mkdir()
+    assert "a folder without image files" in refused("predict", exported, tmp_path / "empty")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    message = refused("export", run)
+    assert "onnxscript" in message
+    assert "winnow-search[export]" in message
+
+
+def test_a_torn_weights_file_is_named(exported, tmp_path):
+    for file in exported.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    whole = (tmp_path / "weights.safetensors").read_bytes()
+    (tmp_path / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        load_export(tmp_path)
+
+
+def test_importing_search_costs_nothing():
+    code = "import search, sys; print(sorted({'torch', 'ray', 'pandas', 'pyarrow', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
