@@ -1,6 +1,6 @@
 """From a model config to a network: `build`, `summarize`, `check_buildable`, `parameter_groups`, and the families in `MODELS`."""
 
-from models.build import MODELS, build, parameter_groups
-from models.summary import LayerSummary, Summary, check_buildable, summarize
+from winnow.models.build import MODELS, build, parameter_groups
+from winnow.models.summary import LayerSummary, Summary, check_buildable, summarize
 
 __all__ = ["MODELS", "LayerSummary", "Summary", "build", "check_buildable", "parameter_groups", "summarize"]

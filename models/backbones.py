@@ -13,10 +13,10 @@ import torchvision
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from models.weights import load_into, read_file, state_dict
-from spaces.errors import InputError
-from spaces.grammar import yaml12
-from spaces.schema import Model, TrainedBackbone, Transfer
+from winnow.models.weights import load_into, read_file, state_dict
+from winnow.spaces.errors import InputError
+from winnow.spaces.grammar import yaml12
+from winnow.spaces.schema import Model, TrainedBackbone, Transfer
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors")
 

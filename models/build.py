@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import nn
 
-from models.cnn import cnn
-from models.custom import custom
-from models.mixture import mixture
-from models.mlp import mlp
-from models.residual import residual
-from spaces.schema import Custom, Model, Transfer
+from winnow.models.cnn import cnn
+from winnow.models.custom import custom
+from winnow.models.mixture import mixture
+from winnow.models.mlp import mlp
+from winnow.models.residual import residual
+from winnow.spaces.schema import Custom, Model, Transfer
 
 
 def build(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
@@ -33,7 +33,9 @@ def parameter_groups(network: nn.Module, lr: float) -> list[dict[str, Any]]:
 
 
 def _transfer(model: Transfer, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    from models.transfer import transfer  # torchvision takes as long to import as torch; only this family needs it
+    from winnow.models.transfer import (
+        transfer,  # torchvision takes as long to import as torch; only this family needs it
+    )
 
     return transfer(model, image_shape, num_classes, build)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, sequence
-from spaces.schema import Cnn, Stage
-from spaces.shapes import trace
+from winnow.models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, sequence
+from winnow.spaces.schema import Cnn, Stage
+from winnow.spaces.shapes import trace
 
 
 def cnn(model: Cnn, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:

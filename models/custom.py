@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import nn
 
-from spaces.errors import InputError
-from spaces.schema import Custom
+from winnow.spaces.errors import InputError
+from winnow.spaces.schema import Custom
 
 
 def custom(model: Custom, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:

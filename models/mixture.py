@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, sequence
-from spaces.schema import Mixture
-from spaces.shapes import trace
+from winnow.models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, sequence
+from winnow.spaces.schema import Mixture
+from winnow.spaces.shapes import trace
 
 # Logits [N, K] to mixing weights [N, K].
 MIXINGS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -6,8 +6,8 @@ import math
 
 from torch import nn
 
-from models.layers import head, initialize, sequence
-from spaces.schema import Mlp
+from winnow.models.layers import head, initialize, sequence
+from winnow.spaces.schema import Mlp
 
 
 def mlp(model: Mlp, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, sequence
-from spaces.schema import Residual, ResidualStage
-from spaces.shapes import trace
+from winnow.models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, sequence
+from winnow.spaces.schema import Residual, ResidualStage
+from winnow.spaces.shapes import trace
 
 
 def residual(model: Residual, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:

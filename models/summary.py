@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.build import build
-from spaces.errors import InputError
-from spaces.schema import Custom, Model, TrainedBackbone, Transfer
-from spaces.shapes import trace
+from winnow.models.build import build
+from winnow.spaces.errors import InputError
+from winnow.spaces.schema import Custom, Model, TrainedBackbone, Transfer
+from winnow.spaces.shapes import trace
 
 BATCH = 2  # a batch norm in training mode refuses one vector
 RANDOM_FILLS = (Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_)

@@ -8,10 +8,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.backbones import torchvision_backbone, trained_backbone
-from models.layers import head
-from spaces.errors import InputError
-from spaces.schema import Model, TrainedBackbone, Transfer
+from winnow.models.backbones import torchvision_backbone, trained_backbone
+from winnow.models.layers import head
+from winnow.spaces.errors import InputError
+from winnow.spaces.schema import Model, TrainedBackbone, Transfer
 
 
 def transfer(

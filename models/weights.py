@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces.errors import InputError
+from winnow.spaces.errors import InputError
 
 # Where files of this and other tools keep the state dict; Winnow's own winners use the first.
 CONTAINERS = ("weights", "state_dict", "model_state_dict", "model")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
 
-    from reports.reading.run import RunData
+    from winnow.reports.reading.run import RunData
 
 __all__ = [
     "RunData",
@@ -47,28 +47,28 @@ def read(run: Path | str) -> RunData:
 
     `reports.read("runs/first").trials` is an Arrow table, `.trials.to_pandas()` a data frame. InputError where there is no run.
     """
-    from reports.reading.run import read as read_run
+    from winnow.reports.reading.run import read as read_run
 
     return read_run(run)
 
 
 def read_tables(run: Path | str) -> RunData:
     """As `read`, for its tables alone: from the Parquet files of its report where that is of exactly the run as it is now."""
-    from reports.reading.stored import read_current
+    from winnow.reports.reading.stored import read_current
 
     return read_current(Path(run)) or read(run)
 
 
 def read_runs(folder: Path | str, table: str = "trials") -> pa.Table:
     """A table of all runs under `folder` (`runs/`) as one, told apart by the column `run`."""
-    from reports.reading.many_runs import read_runs as read_all
+    from winnow.reports.reading.many_runs import read_runs as read_all
 
     return read_all(Path(folder), table)
 
 
 def write_dataset(folder: Path | str, output: Path | str) -> None:
     """All runs under `folder` as one data set, partitioned by `run`: `output`/trials/run=NAME/*.parquet, and so on."""
-    from reports.reading.many_runs import write_dataset as write_all
+    from winnow.reports.reading.many_runs import write_dataset as write_all
 
     write_all(Path(folder), Path(output))
 
@@ -76,7 +76,7 @@ def write_dataset(folder: Path | str, output: Path | str) -> None:
 @_without_collector()
 def write(run: Path | str) -> Path:
     """Write `report/*.parquet`, `report/winner.yaml` and `report/report.html` into a run folder; returns the HTML file."""
-    from reports.writing import write as write_report
+    from winnow.reports.writing import write as write_report
 
     return write_report(Path(run))
 
@@ -88,35 +88,35 @@ def is_training(folder: Path | str) -> bool:
 
 def write_training(folder: Path | str) -> Path:
     """Write report.html, epochs.parquet and best_epochs.md of a single training into its folder; returns the HTML file."""
-    from reports.html.training_page import write_training as write_one
+    from winnow.reports.html.training_page import write_training as write_one
 
     return write_one(Path(folder))
 
 
 def show(run: Path | str, console: Console, top: int = 10) -> None:
     """Print a run with its `top` best trials; imports neither torch nor plotly nor pandas."""
-    from reports.text.terminal import show as show_run
+    from winnow.reports.text.terminal import show as show_run
 
     show_run(read_tables(run), console, top)
 
 
 def select(run: Path | str, where: str | None = None, sort: str | None = None) -> list[dict[str, Any]]:
     """Rows of the table `trials`: those for which `where` holds (`optimizer.name == 'sgd'`), in the order of column `sort`."""
-    from reports.tables.filters import select as select_rows
+    from winnow.reports.tables.filters import select as select_rows
 
     return select_rows(read_tables(run).trials, where, sort)
 
 
 def winners_table(run: Path | str) -> list[dict[str, Any]]:
     """One dict per retrained config, winners by rank and the baseline last, keyed as the table `winners`."""
-    from reports.tables.retraining import winners_table as rows
+    from winnow.reports.tables.retraining import winners_table as rows
 
     return rows(read_tables(run))
 
 
 def __getattr__(name: str) -> Any:
     if name == "RunData":
-        from reports.reading.run import RunData
+        from winnow.reports.reading.run import RunData
 
         return RunData
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

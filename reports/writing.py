@@ -6,12 +6,12 @@ from pathlib import Path
 
 import yaml
 
-from reports.html.page import page
-from reports.reading.run import read
-from reports.reading.stored import fingerprint
-from reports.tables.parquet import write_tables, write_whole
-from reports.text.winner_recipe import winner_config
-from spaces.errors import InputError
+from winnow.reports.html.page import page
+from winnow.reports.reading.run import read
+from winnow.reports.reading.stored import fingerprint
+from winnow.reports.tables.parquet import write_tables, write_whole
+from winnow.reports.text.winner_recipe import winner_config
+from winnow.spaces.errors import InputError
 
 
 def write(path: Path) -> Path:

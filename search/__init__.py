@@ -11,9 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from search.api.run import Run, load_run
-    from search.api.searching import SearchFailed, extend, load_space, report, resume, retrain, run, search
-    from search.api.using import (
+    from winnow.search.api.run import Run, load_run
+    from winnow.search.api.searching import SearchFailed, extend, load_space, report, resume, retrain, run, search
+    from winnow.search.api.using import (
         Comparison,
         bench_recipes,
         compare,
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
         spaces,
         train,
     )
-    from search.resources.plan import Devices
-    from search.winners.winner import Winner, load_winner
+    from winnow.search.resources.plan import Devices
+    from winnow.search.winners.winner import Winner, load_winner
 
 __all__ = [
     "Comparison",
@@ -58,10 +58,19 @@ __all__ = [
 
 # No module of this package may bear the name of a function: its import would take the function's place.
 _NAMES = {
-    "search.api.searching": ("SearchFailed", "extend", "load_space", "report", "resume", "retrain", "run", "search"),
-    "search.api.run": ("Run", "load_run"),
-    "search.resources.plan": ("Devices",),
-    "search.api.using": (
+    "winnow.search.api.searching": (
+        "SearchFailed",
+        "extend",
+        "load_space",
+        "report",
+        "resume",
+        "retrain",
+        "run",
+        "search",
+    ),
+    "winnow.search.api.run": ("Run", "load_run"),
+    "winnow.search.resources.plan": ("Devices",),
+    "winnow.search.api.using": (
         "Comparison",
         "bench_recipes",
         "compare",
@@ -74,7 +83,7 @@ _NAMES = {
         "spaces",
         "train",
     ),
-    "search.winners.winner": ("Winner", "load_winner"),
+    "winnow.search.winners.winner": ("Winner", "load_winner"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from spaces.errors import InputError
+from winnow.spaces.errors import InputError
 
 
 def require(module: str, command: str, extra: str = "export") -> Any:

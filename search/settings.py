@@ -6,9 +6,9 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from spaces.errors import InputError
-from spaces.grid import check_grid
-from spaces.space import Space
+from winnow.spaces.errors import InputError
+from winnow.spaces.grid import check_grid
+from winnow.spaces.space import Space
 
 Direction = Literal["maximize", "minimize"]
 Objective = Literal["validation_accuracy", "validation_loss"]
@@ -21,7 +21,6 @@ SETTINGS = (
     "repeats",
     "checkpoint_quota",
     "audit",
-    "strata",
     "seed",
     "time_budget",
     "top",
@@ -53,7 +52,6 @@ class Settings:
     checkpoint_quota: float = 20.0
     """GB that the checkpoints of paused trials may take."""
     audit: float = 0.0
-    strata: int = 1
     seed: int = 0
     time_budget_seconds: float | None = None
     retrain: Retraining = field(default_factory=Retraining)
@@ -73,7 +71,11 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Settings:
-        derived = ("direction", "rungs", "retrain")
+        derived = ("direction", "rungs", "retrain", "strata")
+        if values.get("strata", 1) > 1:
+            raise InputError(
+                "this run was searched with --strata, which this version no longer has: it cannot be continued"
+            )
         retrain = Retraining(**values.get("retrain", {}))
         return cls(**{key: value for key, value in values.items() if key not in derived}, retrain=retrain)
 
@@ -89,7 +91,6 @@ def settings_for(
     repeats: int | None = None,
     checkpoint_quota: float | None = None,
     audit: float | None = None,
-    strata: int | None = None,
     seed: int = 0,
     time_budget: str | float | None = None,
     top: int | None = None,
@@ -100,12 +101,6 @@ def settings_for(
     if grace_epochs is not None and grace_epochs > space.max_epochs:
         raise InputError(
             f"--grace-epochs: at most the {space.max_epochs} epochs of the training, but got {grace_epochs}"
-        )
-    strata = strata or of_space.strata
-    if strata > 1 and (sampler or of_space.sampler) == "forecast":
-        raise InputError(
-            f"--strata {strata}: the sampler forecast pauses every trial at a rung and compares none, so there is nothing to "
-            "stratify; use another --sampler, or leave --strata out"
         )
     grace = grace_epochs or of_space.grace_epochs or default_grace_epochs(space.max_epochs)
     if (sampler or of_space.sampler) == "grid":
@@ -120,7 +115,6 @@ def settings_for(
         repeats=repeats or of_space.repeats,
         checkpoint_quota=checkpoint_quota or of_space.checkpoint_quota,
         audit=of_space.audit if audit is None else audit,
-        strata=strata,
         seed=seed,
         time_budget_seconds=parse_duration(time_budget),
         retrain=Retraining(top=top or space.retrain.top, seeds=seeds or space.retrain.seeds),

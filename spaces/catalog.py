@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spaces.errors import SpaceError
-from spaces.grammar import overrides as setting
-from spaces.grammar import yaml12
-from spaces.grammar.problems import KeyPath, Marks, Problem, nearest, refuse, show_list, show_value
-from spaces.shapes import known_image_shape
-from spaces.space import Space
-from spaces.stub_trials import KnownTrial
+from winnow.spaces.errors import SpaceError
+from winnow.spaces.grammar import overrides as setting
+from winnow.spaces.grammar import yaml12
+from winnow.spaces.grammar.problems import KeyPath, Marks, Problem, nearest, refuse, show_list, show_value
+from winnow.spaces.shapes import known_image_shape
+from winnow.spaces.space import Space
+from winnow.spaces.stub_trials import KnownTrial
 
 PACKAGE = Path(__file__).parent
 SUFFIXES = (".yaml", ".yml")
@@ -24,7 +24,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Space:
     """A catalog space (`digits`), a recipe (`recipes/cifar100-a3`) or a YAML file, with overrides `path=value`.
 
     Raises SpaceError with everything that is wrong with it. Sizes are checked where the image shape can be known without
-    reading the data; otherwise call `spaces.validation.check` with the shape once it is.
+    reading the data; otherwise call `winnow.spaces.validation.check` with the shape once it is.
     """
     path, source = _find(str(name_or_path))
     document = _read(path, source)
@@ -109,7 +109,7 @@ def _read(path: Path, source: str) -> yaml12.Document:
 
 
 def _check(space: Space) -> None:
-    from spaces.validation import check
+    from winnow.spaces.validation import check
 
     check(space, known_image_shape(space.tree.get("data")))
 
@@ -185,7 +185,7 @@ def _read_recipe(name: str, folder: Path) -> dict[str, Any]:
 
 def _fit(recipe: dict[str, Any], space: Space, must_be_inside: bool) -> tuple[dict[str, Any], str | None]:
     """The recipe under the protocol of the space, and why it does not fit, if so."""
-    from spaces.start_points import under_protocol
+    from winnow.spaces.start_points import under_protocol
 
     raw = under_protocol(recipe, space.root)
     reason = space.infeasible(raw, known_image_shape(raw.get("data")))

@@ -11,15 +11,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from spaces.catalog import listing
-from spaces.grammar.domains import Choice, Domain
-from spaces.grammar.nodes import AtLeast, Node, Parameter, Repeat, Series
-from spaces.grammar.nodes import Fixed as FixedNode
-from spaces.grammar.nodes import Group as GroupNode
-from spaces.grammar.problems import show_value
-from spaces.shapes import known_image_shape
-from spaces.space import Space
-from spaces.stub_trials import ProbeTrial
+from winnow.spaces.catalog import listing
+from winnow.spaces.grammar.domains import Choice, Domain
+from winnow.spaces.grammar.nodes import AtLeast, Node, Parameter, Repeat, Series
+from winnow.spaces.grammar.nodes import Fixed as FixedNode
+from winnow.spaces.grammar.nodes import Group as GroupNode
+from winnow.spaces.grammar.problems import show_value
+from winnow.spaces.shapes import known_image_shape
+from winnow.spaces.space import Space
+from winnow.spaces.stub_trials import ProbeTrial
 
 NUM_SAMPLES = 1000
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from spaces.grammar.domains import Choice, Domain, same
-from spaces.grammar.nodes import Branches, Fixed, Group, Node, Open, Repeat, Series
-from spaces.grammar.problems import show_list, show_value
-from spaces.space import Space
+from winnow.spaces.grammar.domains import Choice, Domain, same
+from winnow.spaces.grammar.nodes import Branches, Fixed, Group, Node, Open, Repeat, Series
+from winnow.spaces.grammar.problems import show_list, show_value
+from winnow.spaces.space import Space
 
 Kind = Literal["added", "removed", "widened", "narrowed", "changed"]
 

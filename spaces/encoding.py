@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from spaces.errors import SpaceError
-from spaces.grammar.domains import Choice, Domain, Stored, same
-from spaces.grammar.nodes import Branches, Group, Node, Open, Repeat, Series, draw, join
-from spaces.grammar.problems import KeyPath, nearest, show_list, show_path, show_value
-from spaces.stub_trials import KnownTrial
+from winnow.spaces.errors import SpaceError
+from winnow.spaces.grammar.domains import Choice, Domain, Stored, same
+from winnow.spaces.grammar.nodes import Branches, Group, Node, Open, Repeat, Series, draw, join
+from winnow.spaces.grammar.problems import KeyPath, nearest, show_list, show_path, show_value
+from winnow.spaces.stub_trials import KnownTrial
 
 
 def encode(root: Group, config: dict[str, Any]) -> dict[str, Stored]:
@@ -46,7 +46,7 @@ def localized(config: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
 
 def complete_config(config: dict[str, Any]) -> dict[str, Any]:
     """With all defaults filled in, so that two spellings of one training are equal."""
-    from spaces.schema import Config
+    from winnow.spaces.schema import Config
 
     return Config.model_validate(config).model_dump(mode="json")
 

@@ -6,11 +6,11 @@ import math
 from itertools import product
 from typing import Any
 
-from spaces.errors import SpaceError
-from spaces.grammar.domains import Choice, Domain, Float, Int, Log, Stored
-from spaces.grammar.nodes import Branches, Fixed, Group, Node, Open, Repeat, Series, counts_of, join, size
-from spaces.grammar.problems import show_value
-from spaces.space import Space
+from winnow.spaces.errors import SpaceError
+from winnow.spaces.grammar.domains import Choice, Domain, Float, Int, Log, Stored
+from winnow.spaces.grammar.nodes import Branches, Fixed, Group, Node, Open, Repeat, Series, counts_of, join, size
+from winnow.spaces.grammar.problems import show_value
+from winnow.spaces.space import Space
 
 MAX_POINTS = 1_000_000  # the seeded order of all of them is kept in memory
 

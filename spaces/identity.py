@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from spaces.shapes import ImageShape
+from winnow.spaces.shapes import ImageShape
 
 Section = dict[str, Any]
 
@@ -104,8 +104,8 @@ def _pools(stages: list[Section]) -> None:
 
 def _last_map_is_a_pixel(model: Section, image_shape: ImageShape) -> bool:
     """Whether flattening and averaging the last feature map are one and the same."""
-    from spaces.schema import Cnn, Residual
-    from spaces.shapes import trace
+    from winnow.spaces.schema import Cnn, Residual
+    from winnow.spaces.shapes import trace
 
     family = Cnn if model["name"] == "cnn" else Residual
     shapes = dict(trace(family.model_validate(model), image_shape, 1))

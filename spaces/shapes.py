@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from spaces.errors import SpaceError
-from spaces.grammar.problems import KeyPath, show_path
+from winnow.spaces.errors import SpaceError
+from winnow.spaces.grammar.problems import KeyPath, show_path
 
 if TYPE_CHECKING:
-    from spaces.schema import Cnn, Config, Mixture, Mlp, Residual, Stage
+    from winnow.spaces.schema import Cnn, Config, Mixture, Mlp, Residual, Stage
 
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""

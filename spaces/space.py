@@ -9,15 +9,15 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from spaces.errors import SpaceError
-from spaces.grammar import nodes, parse
-from spaces.grammar.domains import ArrowKind, Stored, Trial
-from spaces.grammar.nodes import AtLeast, Group, Open, Parameter
-from spaces.grammar.problems import Marks, Problem, refuse
-from spaces.shapes import ImageShape, ShapeError
+from winnow.spaces.errors import SpaceError
+from winnow.spaces.grammar import nodes, parse
+from winnow.spaces.grammar.domains import ArrowKind, Stored, Trial
+from winnow.spaces.grammar.nodes import AtLeast, Group, Open, Parameter
+from winnow.spaces.grammar.problems import Marks, Problem, refuse
+from winnow.spaces.shapes import ImageShape, ShapeError
 
 if TYPE_CHECKING:
-    from spaces.schema import Config, Reference, RetrainSettings, SearchSettings
+    from winnow.spaces.schema import Config, Reference, RetrainSettings, SearchSettings
 
 __all__ = ["AtLeast", "Parameter", "Space"]
 
@@ -51,7 +51,7 @@ class Space:
 
     def encode(self, config: dict[str, Any]) -> dict[str, Stored]:
         """Study parameters that suggest this config, raw or complete; SpaceError with the path where it is outside."""
-        from spaces.encoding import encode
+        from winnow.spaces.encoding import encode
 
         return encode(self.root, config)
 
@@ -83,20 +83,20 @@ class Space:
 
     @property
     def settings(self) -> SearchSettings:
-        from spaces.schema import SearchSettings
+        from winnow.spaces.schema import SearchSettings
 
         return SearchSettings(**self.tree.get("search") or {})
 
     @property
     def retrain(self) -> RetrainSettings:
-        from spaces.schema import RetrainSettings
+        from winnow.spaces.schema import RetrainSettings
 
         return RetrainSettings(**self.tree.get("retrain") or {})
 
     @property
     def reference(self) -> Reference | None:
         """The published experiment that a recipe states, if it states one."""
-        from spaces.schema import Reference
+        from winnow.spaces.schema import Reference
 
         given = self.tree.get("reference")
         return None if given is None else Reference(**given)
@@ -121,7 +121,7 @@ class Space:
 
     def example(self) -> Config:
         """Some valid config. What the space fixes, such as what `data` loads, is the same in all of them."""
-        from spaces.stub_trials import completions
+        from winnow.spaces.stub_trials import completions
 
         for trial in completions({}, num_random=200):
             config, problems = validate(nodes.draw(self.root, trial))
@@ -157,9 +157,9 @@ def validate(raw: dict[str, Any], image_shape: ImageShape | None = None) -> tupl
     """The config, or why there is none; problems have key paths of the config."""
     from pydantic import ValidationError
 
-    from spaces.schema import Config
-    from spaces.schema.messages import translate
-    from spaces.shapes import check_shapes
+    from winnow.spaces.schema import Config
+    from winnow.spaces.schema.messages import translate
+    from winnow.spaces.shapes import check_shapes
 
     try:
         config = Config.model_validate(raw)

@@ -6,9 +6,9 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
-from spaces.grammar.nodes import Fixed, Group, Node, draw
-from spaces.grammar.parse import is_open
-from spaces.stub_trials import KnownTrial
+from winnow.spaces.grammar.nodes import Fixed, Group, Node, draw
+from winnow.spaces.grammar.parse import is_open
+from winnow.spaces.stub_trials import KnownTrial
 
 # How a training is measured rather than what is trained: here the space's word counts, so that results compare.
 PROTOCOL_KEYS = ("epochs", "early_stopping", "weights", "precision")

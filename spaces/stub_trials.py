@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from spaces.grammar.nodes import AtLeast
+from winnow.spaces.grammar.nodes import AtLeast
 
 
 class KnownTrial:

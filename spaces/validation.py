@@ -8,15 +8,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from spaces.encoding import value_at
-from spaces.grammar.domains import Log
-from spaces.grammar.nodes import AtLeast, Parameter, draw, locate
-from spaces.grammar.problems import KeyPath, Problem, refuse, show_path, show_value
-from spaces.schema import Reference, RetrainSettings, SearchSettings
-from spaces.schema.messages import translate
-from spaces.shapes import ImageShape
-from spaces.space import Space, validate
-from spaces.stub_trials import completions
+from winnow.spaces.encoding import value_at
+from winnow.spaces.grammar.domains import Log
+from winnow.spaces.grammar.nodes import AtLeast, Parameter, draw, locate
+from winnow.spaces.grammar.problems import KeyPath, Problem, refuse, show_path, show_value
+from winnow.spaces.schema import Reference, RetrainSettings, SearchSettings
+from winnow.spaces.schema.messages import translate
+from winnow.spaces.shapes import ImageShape
+from winnow.spaces.space import Space, validate
+from winnow.spaces.stub_trials import completions
 
 NUM_RANDOM_COMPLETIONS = 200
 

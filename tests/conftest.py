@@ -25,7 +25,7 @@ def cifar_dir(name: str) -> Path:
 @pytest.fixture(scope="session")
 def shared_ray():
     """One Ray with two CPUs for all tests that search in this process."""
-    from search.ray_backend.session import ray_session
+    from winnow.search.ray_backend.session import ray_session
 
     with ray_session(num_cpus=2, num_gpus=0) as ray:
         yield ray

@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import RESULTS
 from benchmarks.peers.space import load_space
-from search.data.source import Source, load_data
-from search.storage.provenance import hardware, versions
+from winnow.search.data.source import Source, load_data
+from winnow.search.storage.provenance import hardware, versions
 
 MARKS = (0.25, 0.5, 0.75, 1.0)  # of the time
 SAMPLERS = {"winnow": "forecast", "winnow_tpe": "tpe"}
 NAMES = (*SAMPLERS, "ray_tune", "optuna_torch")
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def main() -> None:

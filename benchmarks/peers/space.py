@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spaces import catalog
-from spaces.space import Space
+from winnow.spaces import catalog
+from winnow.spaces.space import Space
 
 OVERRIDES = ("epochs=8",)
 

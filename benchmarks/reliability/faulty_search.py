@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks import REPOSITORY
 from benchmarks.peers.stock_search import NUM_TRAIN
 from benchmarks.reliability.faulty import BATCH_SIZE, SPACE
 from benchmarks.reliability.processes import start
-from search.storage.run_folder import read_json_lines
+from winnow.search.storage.run_folder import read_json_lines
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE = 300.0  # seconds, for anything awaited: on a loaded machine a start takes a minute
 NUM_STARTS = 6
 BAD_INPUT = 2  # an exit code: a driver that cannot even start would look like one that a fault has hurt
@@ -118,7 +118,7 @@ class Search(ABC):
 
 class Ours(Search):
     def command(self) -> list[str]:
-        winnow = [sys.executable, "-m", "search"]
+        winnow = [sys.executable, "-m", "winnow"]
         where = ["--address", self.address] if self.address else ["--num-cpus", str(self.concurrent)]
         where += ["--concurrent", str(self.concurrent), "--cpus-per-trial", "1", "--device", "cpu", "--quiet"]
         if (self.run / "study.yaml").exists():

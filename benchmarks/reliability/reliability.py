@@ -28,15 +28,15 @@ from typing import Any
 
 from filelock import FileLock
 
+from benchmarks import REPOSITORY, RESULTS
 from benchmarks.reliability.faulty import TRIALS
 from benchmarks.reliability.faulty_search import BATCHES_PER_EPOCH, CONTENDERS, NUM_STARTS, Epoch, Ours, Search
 from benchmarks.reliability.processes import members, seconds_until_gone, workers
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-RESULTS = REPOSITORY / "benchmarks" / "results" / "reliability.json"
+RESULT = RESULTS / "reliability.json"
 NUM_KILLS = 20
 SLOW_BATCH = 0.5  # seconds
-CLOCK_SHIFT = REPOSITORY / "benchmarks" / "clock_shift.c"
+CLOCK_SHIFT = REPOSITORY / "benchmarks" / "reliability" / "clock_shift.c"
 
 
 @dataclass
@@ -97,7 +97,7 @@ def kills(search: Search, before: list[Epoch], notes: dict[str, object], draw: r
     is gone on with where `Unfinished` left it.
     """
     search.environment = {"BATCH_SECONDS": str(SLOW_BATCH)}
-    progress = search.storage.run_folder / "kills.json"
+    progress = search.folder / "kills.json"
     done: dict[str, Any] = json.loads(progress.read_text()) if progress.exists() else {"kills": 0, "epochs": []}
     moments = [draw.random() for _ in range(NUM_KILLS)]
     while done["kills"] < _num_kills:
@@ -131,7 +131,7 @@ def kills_of_one_worker(
     search.concurrent = 1
     result = kills(search, before, notes, draw)
     if isinstance(search, Ours) and result[1]:
-        undisturbed = Ours(search.storage.run_folder / "undisturbed", concurrent=1)
+        undisturbed = Ours(search.folder / "undisturbed", concurrent=1)
         shutil.rmtree(undisturbed.folder, ignore_errors=True)
         notes["equal_to_undisturbed"] = undisturbed.finish() and undisturbed.outcome() == search.outcome()
     return result
@@ -255,7 +255,7 @@ def node_removed(
 
 def disk_full(search: Search, before: list[Epoch], notes: dict[str, object], draw: random.Random) -> tuple[int, bool]:
     """The run lies in a small tmpfs that runs full (ENOSPC); then it is made larger."""
-    disk = search.storage.run_folder / "disk"
+    disk = search.folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], check=True)
     search.name = "disk/r"
@@ -268,7 +268,7 @@ def disk_full(search: Search, before: list[Epoch], notes: dict[str, object], dra
         before += search.seen()
         subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
         finished = search.finish()
-        shutil.copytree(search.run, search.storage.run_folder / "r", ignore_dangling_symlinks=True)
+        shutil.copytree(search.run, search.folder / "r", ignore_dangling_symlinks=True)
         search.name = "r"
         return 1, finished
     finally:
@@ -282,15 +282,15 @@ def moved(search: Search, before: list[Epoch], notes: dict[str, object], draw: r
     driver.wait()
     seconds_until_gone(driver.pid)
     before += search.seen()
-    (search.storage.run_folder / "elsewhere").mkdir()
-    search.run.rename(search.storage.run_folder / "elsewhere" / "moved")
+    (search.folder / "elsewhere").mkdir()
+    search.run.rename(search.folder / "elsewhere" / "moved")
     search.name = "elsewhere/moved"
     return 1, search.finish()
 
 
 def clock_jumps(search: Search, before: list[Epoch], notes: dict[str, object], draw: random.Random) -> tuple[int, bool]:
     """The wall clock that the search's Python processes read goes an hour back, then two days forward."""
-    shim, shift = search.storage.run_folder / "clock_shift.so", search.storage.run_folder / "shift"
+    shim, shift = search.folder / "clock_shift.so", search.folder / "shift"
     subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", shim, CLOCK_SHIFT, "-ldl"], check=True)
     shift.write_text("0")
     search.environment = {"LD_PRELOAD": str(shim), "CLOCK_SHIFT_FILE": str(shift)}
@@ -377,8 +377,8 @@ def _store(loss: dict[str, object]) -> None:
     with FileLock(
         Path(tempfile.gettempdir(), "winnow-reliability.lock")
     ):  # ours and stock may be measured side by side
-        known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-        RESULTS.write_text("[\n" + ",\n".join(json.dumps(each) for each in [*known, loss]) + "\n]\n")
+        known = json.loads(RESULT.read_text()) if RESULT.exists() else []
+        RESULT.write_text("[\n" + ",\n".join(json.dumps(each) for each in [*known, loss]) + "\n]\n")
 
 
 if __name__ == "__main__":

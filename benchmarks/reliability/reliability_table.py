@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from benchmarks import REPOSITORY, RESULTS
+
 BEGIN, END = "<!-- measured -->\n", "<!-- end of what was measured -->\n"
 
 WORDS = {
@@ -55,7 +55,7 @@ def _cells(group: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    losses = json.loads((REPOSITORY / "benchmarks" / "results" / "reliability.json").read_text())
+    losses = json.loads((RESULTS / "reliability.json").read_text())
     page = REPOSITORY / "docs" / "reliability.md"
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)

@@ -1,4 +1,4 @@
-"""What a suggestion costs in a long study, with all of it and with the part that `search.samplers.history_window` keeps; and whether it suggests as well.
+"""What a suggestion costs in a long study, with all of it and with the part that `winnow.search.samplers.history_window` keeps; and whether it suggests as well.
 
     python -m benchmarks.scale.asking [--repeats 5] [--searches 20]
 
@@ -15,7 +15,6 @@ import json
 import os
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,13 @@ import optuna
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-import search.samplers.forecast_model  # noqa: F401  SciPy's import is not part of what is measured
-from search.samplers.draft import Draft
-from search.samplers.history_window import recent
-from search.samplers.registry import SAMPLERS, Moment
-from search.storage.provenance import hardware, versions
-from spaces import catalog
+import winnow.search.samplers.forecast_model  # noqa: F401  SciPy's import is not part of what is measured
+from benchmarks import RESULTS
+from winnow.search.samplers.draft import Draft
+from winnow.search.samplers.history_window import recent
+from winnow.search.samplers.registry import SAMPLERS, Moment
+from winnow.search.storage.provenance import hardware, versions
+from winnow.spaces import catalog
 
 SIZES = (500, 1000, 2000, 5000)
 RUNGS = [1, 3, 9, 18]
@@ -52,7 +52,7 @@ def main() -> None:
         f"\nbounded less whole, best of {NUM_TRIALS}: {statistics.mean(differences):+.4f} +- {1.96 * error:.4f} (n = {len(pairs)})"
     )
     raw = {"costs_ms": costs, "pairs": pairs, "load": os.getloadavg(), "hardware": hardware(), "versions": versions()}
-    path = Path(__file__).resolve().parent / "results" / "asking.json"
+    path = RESULTS / "asking.json"
     path.write_text(json.dumps(raw, indent=2) + "\n")
 
 

@@ -23,8 +23,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from search.storage.provenance import hardware, versions
+from benchmarks import RESULTS
 from tests.helpers import make_run
+from winnow.search.storage.provenance import hardware, versions
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def main() -> None:
         print(f"| winnow {name} | {' | '.join(cells)} | {len(of_name)} |")
     print("\nMB: " + ", ".join(f"{name} {size}" for name, size in sizes.items()))
     raw = {"trials": options.trials, "rows": rows, "sizes_mb": sizes, "hardware": hardware(), "versions": versions()}
-    path = Path(__file__).resolve().parent / "results" / "report_scale.json"
+    path = RESULTS / "report_scale.json"
     path.write_text(json.dumps(raw, indent=2) + "\n")
 
 
@@ -64,7 +65,7 @@ def one_round(folder: Path, environment: dict[str, str]) -> list[dict[str, Any]]
 
 def measure(command: str, folder: Path, environment: dict[str, str]) -> dict[str, Any]:
     load, started = os.getloadavg()[0], time.perf_counter()
-    line = [sys.executable, "-m", "search", command, str(folder)]
+    line = [sys.executable, "-m", "winnow", command, str(folder)]
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

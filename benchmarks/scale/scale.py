@@ -2,7 +2,7 @@
 
     python -m benchmarks.scale.scale [--trials 10000] [--slots 512] [--space digits] [--sampler tpe]
 
-Real: `search.ray_backend.tune.run_search` with Tune's controller, the searcher and the scheduler that it calls, the ledger, ASHA, Optuna with its
+Real: `winnow.search.ray_backend.tune.run_search` with Tune's controller, the searcher and the scheduler that it calls, the ledger, ASHA, Optuna with its
 journal, epochs.jsonl, the replay at a resume, the tables and the HTML report. Simulated: workers and trainings (`benchmarks/scale/simulated_actors.py`:
 synthetic curves and epoch times, in simulated time). Costs are CPU seconds of this process, so other programs on the machine hardly
 change them; each row is the mean since the row before. Prints Markdown and writes benchmarks/results/scale-<sampler>-<trials>.json.
@@ -29,18 +29,18 @@ from unittest.mock import patch
 import yaml
 from ray.tune.execution import tune_controller
 
-import reports
+from benchmarks import RESULTS
 from benchmarks.scale.simulated_actors import SimulatedActors
-from search.ray_backend.session import ray_session
-from search.ray_backend.tune import LedgerScheduler, Resources, StudySearcher, run_search
-from search.ray_backend.worker import Job, SharedData
-from search.settings import settings_for
-from search.storage.provenance import hardware, versions
-from search.storage.run_folder import RunFolder
-from search.study.ledger import Ledger
-from spaces import catalog
+from winnow import reports
+from winnow.search.ray_backend.session import ray_session
+from winnow.search.ray_backend.tune import LedgerScheduler, Resources, StudySearcher, run_search
+from winnow.search.ray_backend.worker import Job, SharedData
+from winnow.search.settings import settings_for
+from winnow.search.storage.provenance import hardware, versions
+from winnow.search.storage.run_folder import RunFolder
+from winnow.search.study.ledger import Ledger
+from winnow.spaces import catalog
 
-RESULTS = Path(__file__).resolve().parent / "results"
 MARKS = (50, 500, 1000, 2000, 5000, 10000)  # trials at which costs are noted
 
 
@@ -187,9 +187,9 @@ def made_up_report(num_epochs: int, assignment: dict[str, Any], epoch: int, seco
 
 def study_of(space: Any, settings: Any) -> dict[str, Any]:
     """The study.yaml of a real run, of data and devices that are not there."""
-    from search.data.source import Source, describe_data, load_data
-    from search.operations.searching import _study
-    from search.resources.plan import Plan
+    from winnow.search.data.source import Source, describe_data, load_data
+    from winnow.search.operations.searching import _study
+    from winnow.search.resources.plan import Plan
 
     data = describe_data(load_data(space, Source(Path("data"))), space, settings.seed)
     plan = Plan("cpu", 512, 1.0, 0.0, 1, "simulated")

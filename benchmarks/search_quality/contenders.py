@@ -18,14 +18,14 @@ from optuna.pruners import HyperbandPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
-from search.samplers.draft import Draft
-from search.samplers.forecast import ForecastSampler
-from search.samplers.registry import SAMPLERS, Moment
-from search.schedulers.asha import Asha
-from search.schedulers.pausing import Pausing
-from search.seeds import derive_seed
-from search.settings import default_grace_epochs, rung_epochs
-from spaces.space import Space
+from winnow.search.samplers.draft import Draft
+from winnow.search.samplers.forecast import ForecastSampler
+from winnow.search.samplers.registry import SAMPLERS, Moment
+from winnow.search.schedulers.asha import Asha
+from winnow.search.schedulers.pausing import Pausing
+from winnow.search.seeds import derive_seed
+from winnow.search.settings import default_grace_epochs, rung_epochs
+from winnow.spaces.space import Space
 
 Params = dict[str, Any]
 
@@ -50,7 +50,7 @@ _NAMES = cast(Space, _Names())
 
 
 class Winnow:
-    """What `search.study.ledger.Ledger` does with the sampler, the study and ASHA, without its folder."""
+    """What `winnow.search.study.ledger.Ledger` does with the sampler, the study and ASHA, without its folder."""
 
     def __init__(
         self, seed: int, sampler: str, reduction_factor: float | None = 3.0, grace_epochs: int | None = None

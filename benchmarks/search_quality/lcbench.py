@@ -11,6 +11,8 @@ import numpy as np
 import onnxruntime
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
+from benchmarks import REPOSITORY
+
 EPOCHS = 50
 
 SPACE: dict[str, BaseDistribution] = {
@@ -97,5 +99,5 @@ def batches(points: np.ndarray, size: int = 1000) -> list[np.ndarray]:
 
 def default_folder() -> Path:
     """WINNOW_LCBENCH, or `shared/benchmarks/lcbench` beside the repository."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "benchmarks" / "lcbench"
+    beside = REPOSITORY.parent / "shared" / "benchmarks" / "lcbench"
     return Path(os.environ.get("WINNOW_LCBENCH", beside))

@@ -22,20 +22,20 @@ from typing import Any
 
 import torch
 
-from search.data.image_data import ImageData
-from search.data.source import Source, load_data
-from search.ray_backend.worker import Job, trial_reports
-from search.settings import settings_for
-from search.storage.provenance import hardware, versions
-from search.storage.run_folder import JsonLines, create, read_json_lines
-from search.study.ledger import Ledger
-from search.study.trials import Assignment
-from spaces import catalog
-from spaces.space import Space
+from benchmarks import RESULTS
+from winnow.search.data.image_data import ImageData
+from winnow.search.data.source import Source, load_data
+from winnow.search.ray_backend.worker import Job, trial_reports
+from winnow.search.settings import settings_for
+from winnow.search.storage.provenance import hardware, versions
+from winnow.search.storage.run_folder import JsonLines, create, read_json_lines
+from winnow.search.study.ledger import Ledger
+from winnow.search.study.trials import Assignment
+from winnow.spaces import catalog
+from winnow.spaces.space import Space
 
 BUDGETS = (5, 10, 20)
 NUM_WORKERS = 4
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
 @dataclass

@@ -22,19 +22,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import RESULTS
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: small matrices, and other things run on this machine
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+import numpy as np
+from scipy.stats import rankdata
 
-import numpy as np  # noqa: E402
-from contenders import CONTENDERS, REFERENCE  # noqa: E402
-from lcbench import LcBench, default_folder  # noqa: E402
-from scipy.stats import rankdata  # noqa: E402
-from simulation import simulate  # noqa: E402
+from benchmarks.search_quality.contenders import CONTENDERS, REFERENCE
+from benchmarks.search_quality.lcbench import LcBench, default_folder
+from benchmarks.search_quality.simulation import simulate
 
 BUDGETS = (5, 10, 20)
-RESULTS = HERE / "results"
 
 
 def main() -> None:

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 import torch
 from torch.nn import functional
 
-from models import build
-from search.data.image_data import ImageData, split
-from search.training.precision import has_bfloat16
-from spaces.schema import Config
+from winnow.models import build
+from winnow.search.data.image_data import ImageData, split
+from winnow.search.training.precision import has_bfloat16
+from winnow.spaces.schema import Config
 
 PADDING = 4
 

@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from search.storage.provenance import hardware, versions
-from search.storage.run_folder import RunFolder, read_json_lines
+from winnow.search.storage.provenance import hardware, versions
+from winnow.search.storage.run_folder import RunFolder, read_json_lines
 
 NUM_HELP = 7
 
@@ -63,7 +63,7 @@ def search_figures(seed: int) -> dict[str, float]:
 
 
 def winnow(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "search", *arguments], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "winnow", *arguments], check=True, capture_output=True)
 
 
 def timed(action: Callable[[], None]) -> float:

@@ -19,14 +19,13 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from models import summarize
-from search.data.source import Source, load_data
-from search.resources.largest_config import sample_configs
-from search.storage.provenance import hardware, versions
-from search.training.speed_probe import measure
-from spaces import catalog
-
-RESULTS = Path(__file__).resolve().parent / "results"
+from benchmarks import RESULTS
+from winnow.models import summarize
+from winnow.search.data.source import Source, load_data
+from winnow.search.resources.largest_config import sample_configs
+from winnow.search.storage.provenance import hardware, versions
+from winnow.search.training.speed_probe import measure
+from winnow.spaces import catalog
 
 
 def main() -> None:

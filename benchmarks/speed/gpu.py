@@ -36,19 +36,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import RESULTS
 from benchmarks.speed.by_hand import by_hand, torch_defaults
 from benchmarks.speed.throughput import ours, usual
-from search.data.image_data import ImageData
-from search.data.source import Source, load_data
-from search.ray_backend.measure_packing import memory_of
-from search.ray_backend.worker import device_name
-from search.resources.packing import CONTEXT_MB, LEVELS, Level, choose
-from search.storage.provenance import available_cpus, hardware, versions
-from search.training.speed_probe import measure
-from spaces.schema import Config
-from spaces.space import Space
+from winnow.search.data.image_data import ImageData
+from winnow.search.data.source import Source, load_data
+from winnow.search.ray_backend.measure_packing import memory_of
+from winnow.search.ray_backend.worker import device_name
+from winnow.search.resources.packing import CONTEXT_MB, LEVELS, Level, choose
+from winnow.search.storage.provenance import available_cpus, hardware, versions
+from winnow.search.training.speed_probe import measure
+from winnow.spaces.schema import Config
+from winnow.spaces.space import Space
 
-RESULTS = Path(__file__).resolve().parent / "results"
 PARTS = ("loops", "packing", "winnow_run")
 STAGES = {"small": (32, 64, 128), "middle": (64, 128, 256, 256), "large": (64, 128, 256, 512)}
 BATCH_SIZE = 256
@@ -214,7 +214,7 @@ class Benchmark:
             if self.asked.quick
             else ["--trials", "24", "--set", "epochs=9", "--time-budget", f"{0.3 * left:.0f}s"]
         )
-        command = [sys.executable, "-m", "search", "run", "cifar10-cnn", "--device", self.asked.device, *size]
+        command = [sys.executable, "-m", "winnow", "run", "cifar10-cnn", "--device", self.asked.device, *size]
         command += ["--set", "data.name=npz", "--set", f"data.path={self.folder / 'images.npz'}"]
         command += [
             "--top",

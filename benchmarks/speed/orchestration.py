@@ -24,12 +24,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import REPOSITORY, RESULTS
 from benchmarks.peers.stock_search import NUM_TRAIN
 from benchmarks.reliability.faulty import BATCH_SIZE, SPACE
-from search.storage.provenance import hardware, versions
-from search.storage.run_folder import read_json_lines
+from winnow.search.storage.provenance import hardware, versions
+from winnow.search.storage.run_folder import read_json_lines
 
-HERE = Path(__file__).resolve().parent
 BATCHES_PER_EPOCH = math.ceil(NUM_TRAIN / BATCH_SIZE)
 EPOCHS = 5
 TRIALS = {0.1: 60, 1.0: 16, 10.0: 4}
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--against", type=Path, help="another checkout")
     options = parser.parse_args()
-    trees = {"this": HERE.parent} | ({"other": options.against.resolve()} if options.against else {})
+    trees = {"this": REPOSITORY} | ({"other": options.against.resolve()} if options.against else {})
     rows: list[dict[str, Any]] = []
     print(
         "| code | epoch, s | trials | workers | not training | between trials, ms | load |\n|---|---|---|---|---|---|---|"
@@ -59,7 +59,7 @@ def main() -> None:
                     flush=True,
                 )
     raw = {"epochs": EPOCHS, "rows": rows, "hardware": hardware(), "versions": versions()}
-    (HERE / "results" / "orchestration.json").write_text(json.dumps(raw, indent=2) + "\n")
+    (RESULTS / "orchestration.json").write_text(json.dumps(raw, indent=2) + "\n")
 
 
 def measure(tree: Path, seconds: float, workers: int, seed: int) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def measure(tree: Path, seconds: float, workers: int, seed: int) -> dict[str, An
     with tempfile.TemporaryDirectory() as temporary:
         space = Path(temporary, "space.yaml")
         space.write_text(SPACE)
-        command = [sys.executable, "-m", "search", "search", str(space), "--name", "r", "--runs-dir", temporary]
+        command = [sys.executable, "-m", "winnow", "search", str(space), "--name", "r", "--runs-dir", temporary]
         command += [
             "--num-cpus",
             str(workers),

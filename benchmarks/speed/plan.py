@@ -19,10 +19,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from search.storage.provenance import hardware, versions
-from search.storage.run_folder import read_json_lines
+from benchmarks import RESULTS
+from winnow.search.storage.provenance import hardware, versions
+from winnow.search.storage.run_folder import read_json_lines
 
-RESULTS = Path(__file__).resolve().parent / "results" / "plan.json"
+RESULT = RESULTS / "plan.json"
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
         found.append(plan_and_search([*what, "--seed", str(seed)]))
         print(json.dumps(found[-1]), file=sys.stderr, flush=True)
     raw = {"command": what, "searches": found, "hardware": hardware(), "versions": versions()}
-    RESULTS.write_text(json.dumps(raw, indent=2) + "\n")
+    RESULT.write_text(json.dumps(raw, indent=2) + "\n")
     print("| search | foretold, s (range) | took, s | ratio | epochs foretold (range) | epochs | ratio |")
     print("|---|---|---|---|---|---|---|")
     for seed, one in enumerate(found):
@@ -78,7 +79,7 @@ def plan_and_search(what: list[str]) -> dict[str, Any]:
 
 
 def winnow(*arguments: str) -> str:
-    command = [sys.executable, "-m", "search", *arguments]
+    command = [sys.executable, "-m", "winnow", *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 

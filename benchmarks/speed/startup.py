@@ -20,9 +20,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from search.storage.provenance import hardware, versions
+from benchmarks import REPOSITORY, RESULTS
+from winnow.search.storage.provenance import hardware, versions
 
-HERE = Path(__file__).resolve().parent
 TIMEOUT_SECONDS = 300
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--against", type=Path, help="another checkout")
     options = parser.parse_args()
-    trees = {"this": HERE.parent} | ({"other": options.against.resolve()} if options.against else {})
+    trees = {"this": REPOSITORY} | ({"other": options.against.resolve()} if options.against else {})
     runs: list[dict[str, object]] = []
     for seed in range(options.runs):
         for name, tree in trees.items():
@@ -44,7 +44,7 @@ def main() -> None:
             f"| {name} | {' | '.join(spread([r[key] for r in of_tree]) for key in ('seconds', 'cpu_seconds', 'load'))} | {len(of_tree)} |"
         )
     raw = {"command": "winnow run digits", "runs": runs, "hardware": hardware(), "versions": versions()}
-    (HERE / "results" / "startup.json").write_text(json.dumps(raw, indent=2) + "\n")
+    (RESULTS / "startup.json").write_text(json.dumps(raw, indent=2) + "\n")
 
 
 def first_result(tree: Path, seed: int) -> dict[str, float]:

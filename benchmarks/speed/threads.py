@@ -14,13 +14,12 @@ import os
 from pathlib import Path
 from statistics import median
 
-from search.data.source import Source, load_data
-from search.ray_backend.measure_packing import measure_packing
-from search.ray_backend.session import ray_session
-from search.storage.provenance import available_cpus, hardware, versions
-from spaces import catalog
-
-RESULTS = Path(__file__).resolve().parent / "results"
+from benchmarks import RESULTS
+from winnow.search.data.source import Source, load_data
+from winnow.search.ray_backend.measure_packing import measure_packing
+from winnow.search.ray_backend.session import ray_session
+from winnow.search.storage.provenance import available_cpus, hardware, versions
+from winnow.spaces import catalog
 
 
 def main() -> None:

@@ -24,16 +24,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import RESULTS
 from benchmarks.peers import common
-from search.data.image_data import ImageData, split
-from search.data.source import Source, load_data
-from search.storage.provenance import hardware, versions
-from search.training.checkpoint import save
-from search.training.device_data import DeviceData
-from search.training.loop import train
-from spaces import catalog
-from spaces.schema import Config
-from spaces.space import Space
+from winnow.search.data.image_data import ImageData, split
+from winnow.search.data.source import Source, load_data
+from winnow.search.storage.provenance import hardware, versions
+from winnow.search.training.checkpoint import save
+from winnow.search.training.device_data import DeviceData
+from winnow.search.training.loop import train
+from winnow.spaces import catalog
+from winnow.spaces.schema import Config
+from winnow.spaces.space import Space
 
 RESIDUAL = {
     "name": "residual",
@@ -81,7 +82,7 @@ def main() -> None:
     for case in options.cases:
         print(row(case, [run for run in runs if run["case"] == case]))
     raw = {"options": vars(options), "runs": runs, "hardware": hardware(), "versions": versions()}
-    path = Path(__file__).resolve().parent / "results" / f"throughput-{options.device}.json"
+    path = RESULTS / f"throughput-{options.device}.json"
     path.write_text(json.dumps(raw, indent=2) + "\n")
 
 

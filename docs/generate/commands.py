@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-import search
-from search.api.searching import RunOptions, SearchOptions
-from search.cli.main import cli
+from winnow import search
+from winnow.search.api.searching import RunOptions, SearchOptions
+from winnow.search.cli.main import cli
 
 FOLDER = Path(__file__).resolve().parents[1] / "reference"
 
@@ -24,7 +24,7 @@ _STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Paramet
 _PYTHON = """# Python
 
 This page is made from signatures and docstrings by `python -m docs.generate.commands`. Each command is a function of the same name. Bad input raises
-`spaces.errors.InputError` with the message that the command would print. `import search` loads neither torch nor Ray.
+`winnow.spaces.errors.InputError` with the message that the command would print. `import search` loads neither torch nor Ray.
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reports.schemas import KINDS, SCHEMA_VERSION, TABLES, Column, TableSchema
+from winnow.reports.schemas import KINDS, SCHEMA_VERSION, TABLES, Column, TableSchema
 
 DOCS_FILE = Path(__file__).resolve().parents[1] / "reports.md"
 
@@ -42,7 +42,7 @@ print(trials.sort_values("objective", ascending=False).head())
 `reports.read` takes a run (and reads it as it is now, written report or not) or a report folder alone:
 
 ```python
-import reports
+from winnow import reports
 
 run = reports.read("runs/first")
 run.trials  # an Arrow table; run.epochs, run.winners, run.predictions, run.table("failures")
@@ -56,7 +56,7 @@ its version and ours. Of a run that was cut short anywhere it gives what is whol
 Several runs are one data set, told apart by the column `run`:
 
 ```python
-import reports
+from winnow import reports
 
 reports.read_runs("runs", "winners").to_pandas()  # an Arrow table of all of them
 reports.write_dataset("runs", "all-runs")  # all-runs/trials/run=first/part-0.parquet, and so on for every table

@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from spaces import schema
-from spaces.schema.json_schema import REFERENCE, described, section
+from winnow.spaces import schema
+from winnow.spaces.schema.json_schema import REFERENCE, described, section
 
 DOCS_FILE = Path(__file__).resolve().parents[1] / "reference" / "spaces.md"
 Json = dict[str, Any]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from reports.figures.parameters import scored_trials
-from reports.figures.style import (
+from winnow.reports.figures.parameters import scored_trials
+from winnow.reports.figures.style import (
     GREEN,
     Figure,
     add_trials,
@@ -19,11 +19,11 @@ from reports.figures.style import (
     number_axis,
     value_axis,
 )
-from reports.subsample import MAX_TRIALS, drawn, note
-from reports.text import wording as words
+from winnow.reports.subsample import MAX_TRIALS, drawn, note
+from winnow.reports.text import wording as words
 
 if TYPE_CHECKING:
-    from reports.reading.run import RunData
+    from winnow.reports.reading.run import RunData
 
 
 @dataclass(frozen=True)

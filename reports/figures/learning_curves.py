@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
-from reports.figures.style import (
+from winnow.reports.figures.style import (
     GREY,
     STATUS_COLORS,
     STATUS_SYMBOLS,
@@ -18,12 +18,12 @@ from reports.figures.style import (
     hover_format,
     value_axis,
 )
-from reports.subsample import MAX_CURVES, best_positions, drawn, note
-from reports.tables.trials import STATUSES
-from reports.text import wording as words
+from winnow.reports.subsample import MAX_CURVES, best_positions, drawn, note
+from winnow.reports.tables.trials import STATUSES
+from winnow.reports.text import wording as words
 
 if TYPE_CHECKING:
-    from reports.reading.run import RunData
+    from winnow.reports.reading.run import RunData
 
 NUM_BEST = 50
 """Curves that are drawn however many there are."""

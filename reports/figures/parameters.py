@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from reports.figures.style import (
+from winnow.reports.figures.style import (
     BLUE,
     GREY,
     MAX_OWN_TICKS,
@@ -24,12 +24,12 @@ from reports.figures.style import (
     short_number,
     value_axis,
 )
-from reports.subsample import MAX_FITTED, MAX_TRIALS, best_positions, drawn, note
-from reports.tables.trials import FAILED_STATUSES
-from reports.text import wording as words
+from winnow.reports.subsample import MAX_FITTED, MAX_TRIALS, best_positions, drawn, note
+from winnow.reports.tables.trials import FAILED_STATUSES
+from winnow.reports.text import wording as words
 
 if TYPE_CHECKING:
-    from reports.reading.run import RunData
+    from winnow.reports.reading.run import RunData
 
 MAX_AXES = 8
 """Parallel coordinates with more axes cannot be read; the most important ones are shown."""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 import pyarrow.compute as pc
 
-from reports import rows as plain
-from reports.figures.style import BLUE, GREY, Figure, base_layout, hover_format, value_axis
-from reports.subsample import MAX_EPOCHS, drawn
-from reports.text import wording as words
+from winnow.reports import rows as plain
+from winnow.reports.figures.style import BLUE, GREY, Figure, base_layout, hover_format, value_axis
+from winnow.reports.subsample import MAX_EPOCHS, drawn
+from winnow.reports.text import wording as words
 
 if TYPE_CHECKING:
-    from reports.reading.run import RunData
+    from winnow.reports.reading.run import RunData
 
 
 @dataclass(frozen=True)

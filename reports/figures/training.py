@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from reports.figures.style import BLUE, GREY, ORANGE, Figure, base_layout
+from winnow.reports.figures.style import BLUE, GREY, ORANGE, Figure, base_layout
 
 MAX_BATCHES_DRAWN = 3000
 Epochs = Sequence[dict[str, Any]]

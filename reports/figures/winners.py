@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from reports.figures.style import BLUE, ORANGE, PURPLE, RED, Figure, base_layout, faded
+from winnow.reports.figures.style import BLUE, ORANGE, PURPLE, RED, Figure, base_layout, faded
 
 if TYPE_CHECKING:
-    from reports.reading.run import RunData
+    from winnow.reports.reading.run import RunData
 
 MAX_WRITTEN_CLASSES = 12
 """Up to so many classes, each cell of the confusion matrix holds its number."""

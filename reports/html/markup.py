@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from reports.figures.style import Figure
+from winnow.reports.figures.style import Figure
 
 
 def paragraph(text: str, css_class: str = "") -> str:

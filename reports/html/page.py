@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from plotly.offline import get_plotlyjs
 
-from reports.html.sections import Section, sections_of
+from winnow.reports.html.sections import Section, sections_of
 
 if TYPE_CHECKING:
-    from reports.reading.run import RunData
+    from winnow.reports.reading.run import RunData
 
 
 def page(run: RunData) -> str:
@@ -40,7 +40,7 @@ def document(title: str, made: str, sections: Sequence[Section], footer: str) ->
 
 
 def _resource(name: str) -> str:
-    return resources.files("reports.html").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("winnow.reports.html").joinpath(name).read_text(encoding="utf-8")
 
 
 def _made(run: RunData) -> str:

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from reports.figures import cost as figures_cost
-from reports.figures import learning_curves as figures_search
-from reports.figures import parameters as figures_parameters
-from reports.figures import progress as figures_progress
-from reports.figures import winners as figures_winners
-from reports.figures.style import STATUS_COLORS, Figure
-from reports.html.gallery import gallery
-from reports.html.markup import bullets, code, details, figure_html, paragraph, table_html
-from reports.schemas import TABLES
-from reports.tables.audit import audit_html
-from reports.text import summary
-from reports.text import wording as words
-from reports.text.failure_classes import class_rows
-from reports.text.terminal import best_first
-from reports.text.winner_recipe import training_command, winner_config
+from winnow.reports.figures import cost as figures_cost
+from winnow.reports.figures import learning_curves as figures_search
+from winnow.reports.figures import parameters as figures_parameters
+from winnow.reports.figures import progress as figures_progress
+from winnow.reports.figures import winners as figures_winners
+from winnow.reports.figures.style import STATUS_COLORS, Figure
+from winnow.reports.html.gallery import gallery
+from winnow.reports.html.markup import bullets, code, details, figure_html, paragraph, table_html
+from winnow.reports.schemas import TABLES
+from winnow.reports.tables.audit import audit_html
+from winnow.reports.text import summary
+from winnow.reports.text import wording as words
+from winnow.reports.text.failure_classes import class_rows
+from winnow.reports.text.terminal import best_first
+from winnow.reports.text.winner_recipe import training_command, winner_config
 
 if TYPE_CHECKING:
-    from reports.reading.run import RunData
+    from winnow.reports.reading.run import RunData
 
 MAX_TRIALS = 15
 """Rows of the table of trials; the rest is in trials.parquet."""

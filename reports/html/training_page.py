@@ -12,18 +12,18 @@ from typing import Any
 
 import yaml
 
-from reports.figures import training as figures_training
-from reports.figures.winners import confusion_of
-from reports.html.gallery import gallery_of
-from reports.html.markup import code, details, figure_html, paragraph, table_html
-from reports.html.page import document
-from reports.html.sections import Section
-from reports.reading.run import read_lines
-from reports.tables.build import load_predictions
-from reports.tables.parquet import write_whole
-from reports.text import wording as words
-from reports.text.winner_recipe import training_words
-from spaces.errors import InputError
+from winnow.reports.figures import training as figures_training
+from winnow.reports.figures.winners import confusion_of
+from winnow.reports.html.gallery import gallery_of
+from winnow.reports.html.markup import code, details, figure_html, paragraph, table_html
+from winnow.reports.html.page import document
+from winnow.reports.html.sections import Section
+from winnow.reports.reading.run import read_lines
+from winnow.reports.tables.build import load_predictions
+from winnow.reports.tables.parquet import write_whole
+from winnow.reports.text import wording as words
+from winnow.reports.text.winner_recipe import training_words
+from winnow.spaces.errors import InputError
 
 FIGURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 

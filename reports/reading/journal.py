@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from reports.reading.json_lines import parsed
+from winnow.reports.reading.json_lines import parsed
 
 STUDY_NAME = "winnow"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from reports.reading.run import RunData, read
-from reports.schemas import TABLES
-from spaces.errors import InputError
+from winnow.reports.reading.run import RunData, read
+from winnow.reports.schemas import TABLES
+from winnow.spaces.errors import InputError
 
 
 def read_runs(folder: Path, table: str) -> pa.Table:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import yaml
 
-from reports import rows as plain
-from reports.reading.json_lines import parsed
-from reports.schemas import RUN_VERSION
-from spaces.errors import InputError
+from winnow.reports import rows as plain
+from winnow.reports.reading.json_lines import parsed
+from winnow.reports.schemas import RUN_VERSION
+from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from reports.reading.journal import Trial
-    from spaces.space import Space
+    from winnow.reports.reading.journal import Trial
+    from winnow.spaces.space import Space
 
 T = TypeVar("T")
 EPOCH_KEYS = ("phase", "trial", "seed", "epoch")
@@ -74,19 +74,19 @@ class RunData:
 
     @cached_property
     def space(self) -> Space:
-        from spaces.space import Space
+        from winnow.spaces.space import Space
 
         return Space.from_tree(self.study["space"], str(self.path / "study.yaml"))
 
     @property
     def amendments(self) -> list[dict[str, Any]]:
-        """What was changed since the run began, in order; see `search.study.amendments`."""
+        """What was changed since the run began, in order; see `winnow.search.study.amendments`."""
         return list(self.study.get("amendments") or [])
 
     @cached_property
     def spaces(self) -> list[Space]:
         """All that the run has had, in order; the last one is that of now. A trial's attribute `space` is a place here."""
-        from spaces.space import Space
+        from winnow.spaces.space import Space
 
         trees = [amendment["before"]["space"] for amendment in self.amendments if "space" in amendment["before"]]
         return [*(Space.from_tree(tree, str(self.path / "study.yaml")) for tree in trees), self.space]
@@ -104,9 +104,9 @@ class RunData:
         return frozenset(trial.number for trial in earlier if not _holds(self.space, trial.user_attrs.get("config")))
 
     def table(self, name: str) -> pa.Table:
-        """The table of that name (a key of `reports.schemas.TABLES`) as Arrow."""
+        """The table of that name (a key of `winnow.reports.schemas.TABLES`) as Arrow."""
         if name not in self.made:
-            from reports.tables.build import table
+            from winnow.reports.tables.build import table
 
             self.made[name] = table(self, name)
         return self.made[name]
@@ -150,11 +150,11 @@ def read(path: Path | str) -> RunData:
     """Read the run in folder `path`, or a report folder alone. Torn last lines are left out and noted; InputError for neither."""
     path = Path(path)
     if (path / "trials.parquet").is_file() and not (path / "study.yaml").is_file():
-        from reports.reading.stored import read_report
+        from winnow.reports.reading.stored import read_report
 
         return read_report(path)
     study = read_study(path)
-    from reports.reading.journal import read_trials
+    from winnow.reports.reading.journal import read_trials
 
     trials, journal_notes = read_trials(path / "study.journal")
     epochs, epoch_notes = read_lines(path / "epochs.jsonl", EPOCH_KEYS)
@@ -171,8 +171,8 @@ def read(path: Path | str) -> RunData:
 
 def _holds(space: Space, config: dict[str, Any] | None) -> bool:
     """Wherever the data lies: its place may have changed with the machine."""
-    from spaces.encoding import localized
-    from spaces.errors import SpaceError
+    from winnow.spaces.encoding import localized
+    from winnow.spaces.errors import SpaceError
 
     try:
         space.encode(localized(config or {}, space.tree))

@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.reading.run import RunData
-from reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
-from spaces.errors import InputError
-from spaces.space import Space
+from winnow.reports.reading.run import RunData
+from winnow.reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
+from winnow.spaces.errors import InputError
+from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
     import pyarrow as pa

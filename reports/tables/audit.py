@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from reports.html.markup import paragraph, table_html
-from reports.tables.trials import finite, search_epochs, status_of, trial_rows
-from reports.text import wording as words
+from winnow.reports.html.markup import paragraph, table_html
+from winnow.reports.tables.trials import finite, search_epochs, status_of, trial_rows
+from winnow.reports.text import wording as words
 
 if TYPE_CHECKING:
-    from reports.reading.run import RunData
+    from winnow.reports.reading.run import RunData
 
 Row = dict[str, Any]
 

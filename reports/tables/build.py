@@ -13,18 +13,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
-from reports.tables.audit import audit_ends, audit_rows
-from reports.tables.importance import importance_rows
-from reports.tables.retraining import identity, retrain_groups, retrain_rows, winners_table
-from reports.tables.trials import FAILED_STATUSES, rung_rows, time_of, trial_rows
-from spaces.errors import SpaceError
-from spaces.grammar.domains import ArrowKind
-from spaces.grammar.nodes import columns
+from winnow.reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
+from winnow.reports.tables.audit import audit_ends, audit_rows
+from winnow.reports.tables.importance import importance_rows
+from winnow.reports.tables.retraining import identity, retrain_groups, retrain_rows, winners_table
+from winnow.reports.tables.trials import FAILED_STATUSES, rung_rows, time_of, trial_rows
+from winnow.spaces.errors import SpaceError
+from winnow.spaces.grammar.domains import ArrowKind
+from winnow.spaces.grammar.nodes import columns
 
 if TYPE_CHECKING:
-    from reports.reading.run import RunData
-    from spaces.space import Space
+    from winnow.reports.reading.run import RunData
+    from winnow.spaces.space import Space
 
 Row = dict[str, Any]
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reports import rows as plain
-from spaces.errors import InputError
-from spaces.grammar.problems import nearest
+from winnow.reports import rows as plain
+from winnow.spaces.errors import InputError
+from winnow.spaces.grammar.problems import nearest
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -20,14 +20,14 @@ from optuna.distributions import (
 )
 from optuna.importance._fanova._fanova import _Fanova
 
-from reports.subsample import MAX_FITTED, drawn
-from reports.tables.trials import FAILED_STATUSES, trial_rows
-from spaces.space import AtLeast
+from winnow.reports.subsample import MAX_FITTED, drawn
+from winnow.reports.tables.trials import FAILED_STATUSES, trial_rows
+from winnow.spaces.space import AtLeast
 
 if TYPE_CHECKING:
-    from reports.reading.journal import Trial
-    from reports.reading.run import RunData
-    from spaces.space import Parameter
+    from winnow.reports.reading.journal import Trial
+    from winnow.reports.reading.run import RunData
+    from winnow.spaces.space import Parameter
 
 MIN_TRIALS = 8
 """Fewer say nothing: a forest fits them by heart."""

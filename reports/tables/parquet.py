@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports.schemas import TABLES
+from winnow.reports.schemas import TABLES
 
 if TYPE_CHECKING:
-    from reports.reading.run import RunData
+    from winnow.reports.reading.run import RunData
 
 
 def write_tables(run: RunData, folder: Path, source: str = "") -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from reports.tables.parquet import write_whole
-from reports.tables.retraining import accuracy_interval
-from reports.text.wording import count
-from spaces import catalog
-from spaces.space import Space
-from spaces.stub_trials import KnownTrial
+from winnow.reports.tables.parquet import write_whole
+from winnow.reports.tables.retraining import accuracy_interval
+from winnow.reports.text.wording import count
+from winnow.spaces import catalog
+from winnow.spaces.space import Space
+from winnow.spaces.stub_trials import KnownTrial
 
 RESULTS = "results.jsonl"
 
@@ -79,7 +79,7 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 def _results(path: Path) -> list[dict[str, Any]]:
     """The last line of each recipe and seed: a training that failed may have been run again."""
-    from reports.reading.run import read_lines
+    from winnow.reports.reading.run import read_lines
 
     last: dict[tuple[str, int], dict[str, Any]] = {}
     for line in read_lines(path, ("recipe", "seed", "status"))[0]:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from reports.tables.trials import finite, time_of, trial_rows
+from winnow.reports.tables.trials import finite, time_of, trial_rows
 
 if TYPE_CHECKING:
-    from reports.reading.run import RunData
+    from winnow.reports.reading.run import RunData
 
 Row = dict[str, Any]
 

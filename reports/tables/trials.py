@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from reports import rows as plain
-from reports.schemas import TABLES
+from winnow.reports import rows as plain
+from winnow.reports.schemas import TABLES
 
 if TYPE_CHECKING:
-    from reports.reading.journal import Trial
-    from reports.reading.run import RunData
+    from winnow.reports.reading.journal import Trial
+    from winnow.reports.reading.run import RunData
 
 STATUSES = ("completed", "stopped", "diverged", "out_of_memory", "failed", "lost", "running", "skipped")
 FAILED_STATUSES = ("diverged", "out_of_memory", "failed", "lost")

@@ -10,15 +10,15 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from reports.tables.retraining import accuracies, accuracy_difference, retrain_rows, winners_table
-from reports.tables.trials import trial_rows
-from reports.text import wording as words
-from reports.text.terminal import best_first
+from winnow.reports.tables.retraining import accuracies, accuracy_difference, retrain_rows, winners_table
+from winnow.reports.tables.trials import trial_rows
+from winnow.reports.text import wording as words
+from winnow.reports.text.terminal import best_first
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from reports.reading.run import RunData
+    from winnow.reports.reading.run import RunData
 
 Row = dict[str, Any]
 

@@ -10,16 +10,16 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from reports.tables.audit import audit_ends
-from reports.tables.retraining import retrain_rows
-from reports.tables.trials import epochs_of_trial, trial_rows
-from reports.text import wording as words
-from spaces.errors import InputError
+from winnow.reports.tables.audit import audit_ends
+from winnow.reports.tables.retraining import retrain_rows
+from winnow.reports.tables.trials import epochs_of_trial, trial_rows
+from winnow.reports.text import wording as words
+from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from reports.reading.run import RunData
+    from winnow.reports.reading.run import RunData
 
 Row = dict[str, Any]
 FACTS = (

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from reports.tables.audit import audit_sentence
-from reports.tables.trials import FAILED_STATUSES
-from reports.text import wording as words
-from reports.text.terminal import best_first
-from spaces.space import AtLeast
+from winnow.reports.tables.audit import audit_sentence
+from winnow.reports.tables.trials import FAILED_STATUSES
+from winnow.reports.text import wording as words
+from winnow.reports.text.terminal import best_first
+from winnow.spaces.space import AtLeast
 
 if TYPE_CHECKING:
-    from reports.reading.run import RunData
-    from spaces.space import Parameter
+    from winnow.reports.reading.run import RunData
+    from winnow.spaces.space import Parameter
 
 Row = dict[str, Any]
 

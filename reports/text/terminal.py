@@ -10,14 +10,14 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from reports.tables.retraining import winners_table
-from reports.tables.trials import FAILED_STATUSES, trial_rows
-from reports.text import wording as words
+from winnow.reports.tables.retraining import winners_table
+from winnow.reports.tables.trials import FAILED_STATUSES, trial_rows
+from winnow.reports.text import wording as words
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from reports.reading.run import RunData
+    from winnow.reports.reading.run import RunData
 
 Row = dict[str, Any]
 STATUS_STYLES = {"completed": "green", "stopped": "yellow", "running": "cyan", "skipped": "dim"}

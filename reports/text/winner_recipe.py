@@ -7,10 +7,10 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.text.terminal import best_first
+from winnow.reports.text.terminal import best_first
 
 if TYPE_CHECKING:
-    from reports.reading.run import RunData
+    from winnow.reports.reading.run import RunData
 
 
 def winner_config(run: RunData) -> dict[str, Any] | None:

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reports.tables.trials import STATUSES
+from winnow.reports.tables.trials import STATUSES
 
 if TYPE_CHECKING:
-    from reports.reading.run import RunData
+    from winnow.reports.reading.run import RunData
 
 STATUS_WORDS: dict[str, str] = {
     "completed": "completed",

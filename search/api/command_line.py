@@ -9,8 +9,8 @@ from dataclasses import asdict
 from os import PathLike, fspath
 from typing import Any
 
-from spaces.errors import InputError
-from spaces.space import Space
+from winnow.spaces.errors import InputError
+from winnow.spaces.space import Space
 
 Overrides = Sequence[str] | Mapping[str, Any]
 """`["epochs=6", "optimizer.lr=0.01"]` as after `--set`, or `{"epochs": 6, "optimizer.lr": 0.01}`."""

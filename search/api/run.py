@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import reports
-from search.storage.run_folder import open_run
+from winnow import reports
+from winnow.search.storage.run_folder import open_run
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from search.winners.winner import Winner
+    from winnow.search.winners.winner import Winner
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Run:
 
     def winner(self, rank: int = 1) -> Winner:
         """A retrained network, ready to predict."""
-        from search.winners.winner import load_winner
+        from winnow.search.winners.winner import load_winner
 
         return load_winner(self.path, rank)
 
     def _repr_html_(self) -> str:
-        from search.views.notebook import run_html
+        from winnow.search.views.notebook import run_html
 
         return run_html(self.path)
 

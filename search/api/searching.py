@@ -1,4 +1,4 @@
-"""Winnow from Python: search, retrain and report as functions, for scripts and notebooks. `search.api.using` has the others."""
+"""Winnow from Python: search, retrain and report as functions, for scripts and notebooks. `winnow.search.api.using` has the others."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_type_hint
 
 from pydantic import ValidationError
 
-import reports
-from search.api.command_line import Overrides, as_command, as_texts
-from search.api.run import Run
-from search.data.source import Source
-from search.operations import searching as operations
-from search.ray_backend.session import ray_kept
-from search.resources.plan import Devices
-from search.settings import Settings, settings_for
-from search.storage.run_folder import RunFolder, open_run
-from search.study.amendments import Wishes
-from search.views.plain import View, make_view
-from spaces import catalog
-from spaces.errors import InputError
-from spaces.grammar.problems import nearest
-from spaces.schema import RetrainSettings, SearchSettings
-from spaces.space import Space
+from winnow import reports
+from winnow.search.api.command_line import Overrides, as_command, as_texts
+from winnow.search.api.run import Run
+from winnow.search.data.source import Source
+from winnow.search.operations import searching as operations
+from winnow.search.ray_backend.session import ray_kept
+from winnow.search.resources.plan import Devices
+from winnow.search.settings import Settings, settings_for
+from winnow.search.storage.run_folder import RunFolder, open_run
+from winnow.search.study.amendments import Wishes
+from winnow.search.views.plain import View, make_view
+from winnow.spaces import catalog
+from winnow.spaces.errors import InputError
+from winnow.spaces.grammar.problems import nearest
+from winnow.spaces.schema import RetrainSettings, SearchSettings
+from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
-    from search.ray_backend.tune import Outcome
+    from winnow.search.ray_backend.tune import Outcome
 
 ALL_DEVICES = Devices()
 
@@ -46,7 +46,6 @@ class SearchOptions(TypedDict, total=False):
     reduction_factor: float
     checkpoint_quota: float
     audit: float
-    strata: int
     repeats: int
     seed: int
 

@@ -8,24 +8,24 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-import reports
-from search.api.command_line import Overrides, as_texts
-from search.api.run import Run
-from search.api.searching import ALL_DEVICES, SearchOptions, checked, load_space
-from search.resources.plan import DeviceName, Devices
-from search.settings import settings_for
-from search.storage.run_folder import open_run
-from spaces import catalog
-from spaces.errors import InputError
-from spaces.space import Space
+from winnow import reports
+from winnow.search.api.command_line import Overrides, as_texts
+from winnow.search.api.run import Run
+from winnow.search.api.searching import ALL_DEVICES, SearchOptions, checked, load_space
+from winnow.search.resources.plan import DeviceName, Devices
+from winnow.search.settings import settings_for
+from winnow.search.storage.run_folder import open_run
+from winnow.spaces import catalog
+from winnow.spaces.errors import InputError
+from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from search.data.prepare import Prepared
-    from search.operations.planning import SearchPlan
-    from search.operations.rerunning import Rerun
-    from search.winners.predicting import Prediction
+    from winnow.search.data.prepare import Prepared
+    from winnow.search.operations.planning import SearchPlan
+    from winnow.search.operations.rerunning import Rerun
+    from winnow.search.winners.predicting import Prediction
 
 
 def spaces() -> dict[str, str]:
@@ -37,7 +37,7 @@ def prepare(
     dataset: str | Path, overrides: Overrides = (), *, data_dir: Path | str = "data", offline: bool = False
 ) -> Prepared:
     """Download, convert and check a data set (or that of a space) once per machine, as `winnow prepare` does."""
-    from search.data.prepare import prepare as prepare_data
+    from winnow.search.data.prepare import prepare as prepare_data
 
     return prepare_data(str(dataset), as_texts(overrides), Path(data_dir), offline)
 
@@ -54,9 +54,9 @@ def plan(
     **options: Unpack[SearchOptions],
 ) -> SearchPlan:
     """What a search will do, without running it, as `winnow plan` does; `probe`: train for seconds to estimate time and memory."""
-    from search.data.source import Source
-    from search.operations.planning import plan_search
-    from search.operations.planning import probe as measure
+    from winnow.search.data.source import Source
+    from winnow.search.operations.planning import plan_search
+    from winnow.search.operations.planning import probe as measure
 
     loaded = load_space(space, overrides)
     settings = settings_for(loaded, **checked("plan", dict(options), SearchOptions))
@@ -72,9 +72,9 @@ def show(
     run: Run | str | Path, *, trial: int | None = None, where: str | None = None, sort: str | None = None, top: int = 10
 ) -> None:
     """Print a run, the trials for which `where` holds, or all about one trial, as `winnow show` does."""
-    from reports.tables.filters import select
-    from reports.text.one_trial import show_trial
-    from reports.text.terminal import show as show_run
+    from winnow.reports.tables.filters import select
+    from winnow.reports.text.one_trial import show_trial
+    from winnow.reports.text.terminal import show as show_run
 
     data = reports.read_tables(open_run(Path(run)).path)
     console = _console()
@@ -114,7 +114,7 @@ def compare(*runs: Run | str | Path) -> Comparison:
     """Hold the winners of two or more runs against the first one's, as `winnow compare` does."""
     import pandas as pd
 
-    from reports.text.compare import comparison, protocol_differences
+    from winnow.reports.text.compare import comparison, protocol_differences
 
     if len(runs) < 2:
         raise InputError(f"compare: two runs or more are needed, but got {len(runs)}")
@@ -141,8 +141,8 @@ def train(
 
     `fit_validation`: train on the validation images too, as when a winner is retrained.
     """
-    from search.data.source import Source
-    from search.operations.training import train_recipe
+    from winnow.search.data.source import Source
+    from winnow.search.operations.training import train_recipe
 
     return train_recipe(
         load_space(recipe, overrides),
@@ -168,8 +168,8 @@ def rerun(
     download: bool = False,
 ) -> Rerun:
     """Train a trial again and compare it epoch by epoch with what was recorded, as `winnow rerun` does."""
-    from search.data.source import Source
-    from search.operations.rerunning import rerun as train_again
+    from winnow.search.data.source import Source
+    from winnow.search.operations.rerunning import rerun as train_again
 
     source = None if data_dir is None else Source(Path(data_dir), download)
     return train_again(open_run(Path(run)), trial, source, device, threads)
@@ -179,7 +179,7 @@ def export(
     run: Run | str | Path, winner: int = 1, output: Path | str | None = None, *, weights_only: bool = False
 ) -> Path:
     """Write a winner as a folder to use elsewhere, as `winnow export` does; the folder."""
-    from search.winners.exporting import export as write
+    from winnow.search.winners.exporting import export as write
 
     return write(open_run(Path(run)), winner, None if output is None else Path(output), weights_only)
 
@@ -189,7 +189,7 @@ def predict(folder: str | Path, images: str | Path | Sequence[str | Path]) -> li
 
     A file that is no image has a `Prediction` with an `error`. For arrays: `load_winner(run).predict(images)`.
     """
-    from search.winners.predicting import predict as predict_files
+    from winnow.search.winners.predicting import predict as predict_files
 
     files = [images] if isinstance(images, str | Path) else images
     return predict_files(Path(folder), [Path(file) for file in files])
@@ -211,9 +211,9 @@ def bench_recipes(
 
     What failed stands in the table, and is tried again by the next call.
     """
-    from search.data.source import Source
-    from search.operations.reproduction import bench_recipes as bench
-    from search.views.plain import make_view
+    from winnow.search.data.source import Source
+    from winnow.search.operations.reproduction import bench_recipes as bench
+    from winnow.search.views.plain import make_view
 
     source = Source(Path(data_dir), download)
     with make_view(_console(), quiet) as view:

@@ -1,4 +1,4 @@
-"""The command line: parses, calls `search.operations.searching` and `reports`, prints. Heavy imports wait until a command needs them.
+"""The command line: parses, calls `winnow.search.operations.searching` and `reports`, prints. Heavy imports wait until a command needs them.
 
 Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted (state kept).
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from search.cli.options import (
+from winnow.search.cli.options import (
     change_options,
     complete_run,
     complete_space,
@@ -27,16 +27,16 @@ from search.cli.options import (
     search_options,
     space_options,
 )
-from search.cli.plan_command import plan
-from search.cli.run_commands import COMMANDS
-from search.cli.signals import sigterm_like_ctrl_c
+from winnow.search.cli.plan_command import plan
+from winnow.search.cli.run_commands import COMMANDS
+from winnow.search.cli.signals import sigterm_like_ctrl_c
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The `winnow` command; exits the process."""
-    from spaces.errors import InputError
+    from winnow.spaces.errors import InputError
 
     try:
         with sigterm_like_ctrl_c():
@@ -76,8 +76,8 @@ def cli() -> None:
 @json_option
 def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Search, then retrain the winners, then report."""
-    from search.cli.outcome import tell_end
-    from search.ray_backend.session import ray_kept
+    from winnow.search.cli.outcome import tell_end
+    from winnow.search.ray_backend.session import ray_kept
 
     with ray_kept():
         folder, code = _search(space, overrides, options)
@@ -99,7 +99,7 @@ def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 @json_option
 def search(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Search a space in a new run folder."""
-    from search.cli.outcome import tell_end
+    from winnow.search.cli.outcome import tell_end
 
     folder, code = _search(space, overrides, options)
     _report(folder)
@@ -145,8 +145,8 @@ def extend(run: str, **options: Any) -> int:
 @json_option
 def retrain(run: str, **options: Any) -> int:
     """Train the best configs again on train + validation with fresh seeds, and test each once."""
-    from search.cli.outcome import tell_end
-    from search.storage.run_folder import open_run
+    from winnow.search.cli.outcome import tell_end
+    from winnow.search.storage.run_folder import open_run
 
     folder = open_run(run)
     _retrain(folder, options)
@@ -159,8 +159,8 @@ def retrain(run: str, **options: Any) -> int:
 @click.argument("run", shell_complete=complete_run)
 def report(run: str) -> int:
     """Write the tables and the HTML report of a run, or of a `train --output` folder; at any time, also while it goes on."""
-    import reports
-    from search.storage.run_folder import open_run
+    from winnow import reports
+    from winnow.search.storage.run_folder import open_run
 
     click.echo(reports.write_training(run) if reports.is_training(run) else _report(open_run(run)))
     return DONE
@@ -188,8 +188,8 @@ def report(run: str) -> int:
 @data_options
 def train(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Train one recipe (a space with nothing left open), without Ray, and test it once."""
-    from search.operations.training import train_recipe
-    from spaces import catalog
+    from winnow.search.operations.training import train_recipe
+    from winnow.spaces import catalog
 
     source = _source(options, default=Path("data"))
     assert source is not None
@@ -220,7 +220,7 @@ def bench_recipes(recipes: tuple[str, ...], overrides: tuple[str, ...], **option
 
     What has a result in --output is not run again, and what was cut short goes on.
     """
-    from search.operations.reproduction import bench_recipes as bench
+    from winnow.search.operations.reproduction import bench_recipes as bench
 
     source = _source(options, default=Path("data"))
     assert source is not None
@@ -248,19 +248,19 @@ def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> 
     if json_schema:
         import json
 
-        from spaces.schema.json_schema import json_schema as schema
+        from winnow.spaces.schema.json_schema import json_schema as schema
 
         click.echo(json.dumps(schema(), indent=2))
     elif space is None:
-        from spaces import catalog
+        from winnow.spaces import catalog
 
         width = max(len(name) for name, _ in catalog.listing())
         for name, description in catalog.listing():
             click.echo(f"{name:<{width}}  {description}")
         click.echo("\nOne of them: winnow spaces NAME. Search one: winnow run NAME")
     else:
-        from spaces import catalog
-        from spaces.describe import render
+        from winnow.spaces import catalog
+        from winnow.spaces.describe import render
 
         _console().print(render(catalog.load(space, overrides)))
     return DONE
@@ -274,13 +274,13 @@ for _command in (plan, *COMMANDS):
 
 
 def _search(space_name: str, overrides: tuple[str, ...], options: dict[str, Any]) -> tuple[Any, int]:
-    from spaces import catalog
+    from winnow.spaces import catalog
 
     space = catalog.load(space_name, overrides)
     for note in space.notes:
         click.echo(f"note: {note}", err=True)
-    from search.operations import searching as operations
-    from search.settings import SETTINGS, settings_for
+    from winnow.search.operations import searching as operations
+    from winnow.search.settings import SETTINGS, settings_for
 
     settings = settings_for(space, **{key: options[key] for key in SETTINGS if key in options})
     source = _source(options, default=Path("data"))
@@ -299,15 +299,15 @@ def _search(space_name: str, overrides: tuple[str, ...], options: dict[str, Any]
             warm_start=options["warm_start"],
             log=options["log"],
         )
-    from search.cli.outcome import tell_outcome
+    from winnow.search.cli.outcome import tell_outcome
 
     return folder, tell_outcome(folder, outcome, options["as_json"])
 
 
 def _go_on(run: str, wishes: Any, time_budget: str | None, options: dict[str, Any]) -> int:
-    from search.cli.outcome import tell_end, tell_outcome
-    from search.operations import searching as operations
-    from search.storage.run_folder import open_run
+    from winnow.search.cli.outcome import tell_end, tell_outcome
+    from winnow.search.operations import searching as operations
+    from winnow.search.storage.run_folder import open_run
 
     folder = open_run(run)
     with _view(options) as view:
@@ -329,7 +329,7 @@ def _go_on(run: str, wishes: Any, time_budget: str | None, options: dict[str, An
 
 
 def _wishes(options: dict[str, Any]) -> Any:
-    from search.study.amendments import Wishes
+    from winnow.search.study.amendments import Wishes
 
     return Wishes(
         trials=options.get("trials"),
@@ -342,7 +342,7 @@ def _wishes(options: dict[str, Any]) -> Any:
 
 
 def _retrain(folder: Any, options: dict[str, Any]) -> None:
-    from search.operations import searching as operations
+    from winnow.search.operations import searching as operations
 
     with _view(options) as view:
         operations.retrain(
@@ -357,7 +357,7 @@ def _retrain(folder: Any, options: dict[str, Any]) -> None:
 
 
 def _report(folder: Any) -> Path:
-    import reports
+    from winnow import reports
 
     return reports.write(folder.path)
 
@@ -365,21 +365,21 @@ def _report(folder: Any) -> Path:
 def _devices(options: dict[str, Any]) -> Any:
     from dataclasses import fields
 
-    from search.resources.plan import Devices
+    from winnow.search.resources.plan import Devices
 
     return Devices(**{field.name: options[field.name] for field in fields(Devices)})
 
 
 def _source(options: dict[str, Any], default: Path | None) -> Any:
     """Where the data lies; None: where the run says."""
-    from search.data.source import Source
+    from winnow.search.data.source import Source
 
     data_dir = options["data_dir"] or default
     return None if data_dir is None else Source(data_dir, options["download"])
 
 
 def _view(options: dict[str, Any]) -> Any:
-    from search.views.plain import make_view
+    from winnow.search.views.plain import make_view
 
     return make_view(_console(), options["quiet"], options.get("as_json", False))
 

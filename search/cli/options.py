@@ -38,7 +38,7 @@ def _together(*options: Option) -> Option:
 
 def complete_space(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """For the shell: names of the catalog, and YAML files."""
-    from spaces import catalog
+    from winnow.spaces import catalog
 
     found = [CompletionItem(name, help=about) for name, about in catalog.listing() if name.startswith(incomplete)]
     # First: click's script for bash forgets what came before an item of this type.
@@ -149,11 +149,6 @@ search_options = _together(
         type=click.FloatRange(min=0, max=1),
         metavar="SHARE",
         help="Let this share of the stopped trials finish, to see how often a stop was wrong.  [default: 0]",
-    ),
-    click.option(
-        "--strata",
-        type=click.IntRange(min=1),
-        help="Compare trials at a rung only with those of similar cost, in so many groups.  [default: 1]",
     ),
     click.option(
         "--seed",

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from search.storage.run_folder import RunFolder
+from winnow.search.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from search.ray_backend.tune import Outcome
+    from winnow.search.ray_backend.tune import Outcome
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -41,7 +41,7 @@ def tell_outcome(folder: RunFolder, outcome: Outcome, as_json: bool = False) -> 
 
 def tell_end(folder: RunFolder, options: dict[str, Any], next_command: str | None = None) -> None:
     """The table of winners, where everything lies, and what to type next; with --quiet only where the report is."""
-    import reports
+    from winnow import reports
 
     file = folder.report / "report.html"
     if options["as_json"]:
@@ -67,6 +67,6 @@ def _outcome_facts(folder: RunFolder, outcome: Outcome) -> dict[str, Any]:
 
 
 def _emit(kind: str, facts: dict[str, Any]) -> None:
-    from search.views.plain import JsonView
+    from winnow.search.views.plain import JsonView
 
     JsonView(Console()).emit(kind, **facts)

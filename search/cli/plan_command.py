@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from search.cli.options import data_options, device_options, search_options, space_options
+from winnow.search.cli.options import data_options, device_options, search_options, space_options
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from search.operations.planning import Estimate, SearchPlan
-    from search.settings import Settings
-    from spaces.space import Space
+    from winnow.search.operations.planning import Estimate, SearchPlan
+    from winnow.search.settings import Settings
+    from winnow.spaces.space import Space
 
 
 @click.command()
@@ -31,11 +31,11 @@ def plan(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 
     from rich.console import Console
 
-    from search.data.source import Source
-    from search.operations.planning import plan_search, probe
-    from search.resources.plan import Devices
-    from search.settings import SETTINGS, settings_for
-    from spaces import catalog
+    from winnow.search.data.source import Source
+    from winnow.search.operations.planning import plan_search, probe
+    from winnow.search.resources.plan import Devices
+    from winnow.search.settings import SETTINGS, settings_for
+    from winnow.spaces import catalog
 
     loaded = catalog.load(space, overrides)
     settings = settings_for(loaded, **{key: options[key] for key in SETTINGS if key in options})
@@ -83,7 +83,7 @@ def _print(console: Console, space: Space, settings: Settings, planned: SearchPl
 
 
 def _print_estimate(console: Console, found: Estimate) -> None:
-    from reports.text.wording import duration
+    from winnow.reports.text.wording import duration
 
     low, high = duration(found.seconds_low), duration(found.seconds_high)
     console.print(

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from search.cli.options import complete_run, data_options, json_option
+from winnow.search.cli.options import complete_run, data_options, json_option
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -28,13 +28,13 @@ def show(
     run: str, trial: int | None, follow: bool, sort: str | None, where: str | None, top: int, as_json: bool
 ) -> int:
     """A run in the terminal: what was searched, how far it is, the best trials, the winners."""
-    from search.storage.run_folder import open_run
+    from winnow.search.storage.run_folder import open_run
 
     path = open_run(run).path
     if follow and (as_json or trial is not None):
         raise click.UsageError("--follow shows the run as a whole; leave out --json and --trial")
     if follow:
-        from search.views.follow import follow as follow_run
+        from winnow.search.views.follow import follow as follow_run
 
         follow_run(path, _console(), lambda console: _show(path, console, None, sort, where, top))
     elif as_json:
@@ -45,27 +45,27 @@ def show(
 
 
 def _show(path: Path, console: Any, trial: int | None, sort: str | None, where: str | None, top: int) -> None:
-    import reports
+    from winnow import reports
 
     if trial is not None:
-        from reports.text.one_trial import show_trial
+        from winnow.reports.text.one_trial import show_trial
 
         show_trial(reports.read_tables(path), console, trial)
     elif sort is None and where is None:
         reports.show(path, console, top)
     else:
-        from reports.tables.filters import select
-        from reports.text.terminal import show as show_run
+        from winnow.reports.tables.filters import select
+        from winnow.reports.text.terminal import show as show_run
 
         run = reports.read_tables(path)
         show_run(run, console, top, select(run.trials, where, sort))
 
 
 def _show_json(path: Path, trial: int | None, sort: str | None, where: str | None) -> None:
-    import reports
+    from winnow import reports
 
     if trial is not None:
-        from reports.text.one_trial import trial_facts
+        from winnow.reports.text.one_trial import trial_facts
 
         click.echo(json.dumps(trial_facts(reports.read_tables(path), trial), default=_iso))
         return
@@ -82,10 +82,10 @@ def _iso(value: Any) -> str:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def compare(runs: tuple[str, ...], as_json: bool) -> int:
     """Hold the winners of RUNS against the first one's: the differences with intervals, or why they cannot be compared."""
-    import reports
-    from reports.text.compare import comparison, protocol_differences, show_comparison
-    from search.storage.run_folder import open_run
-    from spaces.errors import InputError
+    from winnow import reports
+    from winnow.reports.text.compare import comparison, protocol_differences, show_comparison
+    from winnow.search.storage.run_folder import open_run
+    from winnow.spaces.errors import InputError
 
     if len(runs) < 2:
         raise InputError(f"compare: two runs or more are needed, but got {len(runs)}")
@@ -105,11 +105,11 @@ def compare(runs: tuple[str, ...], as_json: bool) -> int:
 @click.option("--weights-only", is_flag=True, help="No torch.export program and no ONNX.")
 def export(run: str, winner: int, output: Path | None, weights_only: bool) -> int:
     """Write a winner as a folder to use elsewhere: recipe, weights, programs, model card."""
-    from search.storage.run_folder import open_run
+    from winnow.search.storage.run_folder import open_run
 
     opened = open_run(run)
     opened.read_study()  # what can be refused is refused before torch is imported
-    from search.winners.exporting import export as write
+    from winnow.search.winners.exporting import export as write
 
     folder = write(opened, winner, output, weights_only)
     for file in sorted(folder.iterdir()):
@@ -124,7 +124,7 @@ def export(run: str, winner: int, output: Path | None, weights_only: bool) -> in
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per image, with the probability of every class.")
 def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> int:
     """Name the class of each of IMAGES (files, or folders of them) with an exported winner."""
-    from search.winners.predicting import predict as predict_files
+    from winnow.search.winners.predicting import predict as predict_files
 
     found = predict_files(folder, images)
     width = max(len(prediction.file) for prediction in found)
@@ -174,9 +174,9 @@ def rerun(
 
     Ends with 0 where every figure is equal bit for bit, with 1 where not: then the first difference, and what is not as it was.
     """
-    from search.data.source import Source
-    from search.operations.rerunning import rerun as train_again
-    from search.storage.run_folder import open_run
+    from winnow.search.data.source import Source
+    from winnow.search.operations.rerunning import rerun as train_again
+    from winnow.search.storage.run_folder import open_run
 
     source = None if data_dir is None else Source(data_dir, download)
     found = train_again(open_run(run), trial, source, device, threads)
@@ -216,7 +216,7 @@ def _console() -> Any:
 @click.option("--offline", is_flag=True, help="Download nothing; only convert and check what is there.")
 def prepare(dataset: str, overrides: tuple[str, ...], data_dir: Path, offline: bool) -> int:
     """Download, convert and check DATASET (digits, cifar10, cifar100, or that of a space), once per machine."""
-    from search.data.prepare import prepare as prepare_data
+    from winnow.search.data.prepare import prepare as prepare_data
 
     found = prepare_data(dataset, overrides, data_dir, offline)
     data = found.data

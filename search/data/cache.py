@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from search.data.arrays import Arrays
+from winnow.search.data.arrays import Arrays
 
 FORMAT = 1
 """Raise it when a reader or decoder gives other arrays for the same files."""

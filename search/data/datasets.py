@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from search.data.arrays import Arrays
-from search.data.decode import convert
-from search.data.image_folder import read_image_folder
-from search.data.parquet import read_parquet
-from spaces import schema
-from spaces.errors import InputError
+from winnow.search.data.arrays import Arrays
+from winnow.search.data.decode import convert
+from winnow.search.data.image_folder import read_image_folder
+from winnow.search.data.parquet import read_parquet
+from winnow.spaces import schema
+from winnow.spaces.errors import InputError
 
 NPZ_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 

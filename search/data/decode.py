@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from spaces.errors import InputError
+from winnow.spaces.errors import InputError
 
 GREY_MODES = ("1", "L", "LA")
 WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "F")

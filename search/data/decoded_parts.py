@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from search.data.arrays import Arrays
-from search.data.cache import cached
-from search.data.decode import Encoded, decode, num_channels
-from spaces import schema
+from winnow.search.data.arrays import Arrays
+from winnow.search.data.cache import cached
+from winnow.search.data.decode import Encoded, decode, num_channels
+from winnow.spaces import schema
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from search.data.arrays import Arrays
-from search.data.datasets import DATASETS
-from spaces import schema
-from spaces.errors import InputError
+from winnow.search.data.arrays import Arrays
+from winnow.search.data.datasets import DATASETS
+from winnow.spaces import schema
+from winnow.spaces.errors import InputError
 
 HELD_OUT_TEST = 0.2
 HELD_OUT_SEED = 0

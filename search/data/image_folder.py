@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from search.data.arrays import Arrays
-from search.data.decode import Encoded
-from search.data.decoded_parts import Part, decode_parts
-from spaces import schema
-from spaces.errors import InputError
+from winnow.search.data.arrays import Arrays
+from winnow.search.data.decode import Encoded
+from winnow.search.data.decoded_parts import Part, decode_parts
+from winnow.spaces import schema
+from winnow.spaces.errors import InputError
 
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")

@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from search.data.arrays import Arrays
-from search.data.decode import Encoded
-from search.data.decoded_parts import Part, decode_parts
-from spaces import schema
-from spaces.errors import InputError
+from winnow.search.data.arrays import Arrays
+from winnow.search.data.decode import Encoded
+from winnow.search.data.decoded_parts import Part, decode_parts
+from winnow.spaces import schema
+from winnow.spaces.errors import InputError
 
 SPLIT_NAMES = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
 IMAGE_COLUMNS = ("image", "img")

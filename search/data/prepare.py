@@ -9,10 +9,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from search.data.image_data import ImageData, load
-from search.storage.run_folder import write_text
-from spaces import catalog, schema
-from spaces.errors import InputError
+from winnow.search.data.image_data import ImageData, load
+from winnow.search.storage.run_folder import write_text
+from winnow.spaces import catalog, schema
+from winnow.spaces.errors import InputError
 
 RECORD = "prepared.json"  # in the data folder: what was prepared -> its fingerprint
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spaces.space import Space
+from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
-    from search.data.image_data import ImageData
+    from winnow.search.data.image_data import ImageData
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Source:
 
 def load_data(space: Space, source: Source) -> ImageData:
     """The images of a space. What decides which images are read is fixed in a space, so any config of it will do."""
-    from search.data.image_data import load
+    from winnow.search.data.image_data import load
 
     return load(space.example().data, source.data_dir, source.download)
 
 
 def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
-    from search.data.image_data import split
+    from winnow.search.data.image_data import split
 
     config = space.example().data
     parts = split(data, config.validation, config.stratified, seed)

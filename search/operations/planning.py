@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
-from search.schedulers.asha import Asha
-from search.settings import Settings, rung_epochs
+from winnow.search.schedulers.asha import Asha
+from winnow.search.settings import Settings, rung_epochs
 
 if TYPE_CHECKING:
-    from search.data.source import Source
-    from search.resources.plan import Devices
-    from search.training.speed_probe import Measured
-    from spaces.space import Space
+    from winnow.search.data.source import Source
+    from winnow.search.resources.plan import Devices
+    from winnow.search.training.speed_probe import Measured
+    from winnow.spaces.space import Space
 
 SIMULATED_TRIALS = 500  # a larger search is simulated with so many, and scaled
 NUM_SIMULATIONS = 40
@@ -87,8 +87,6 @@ def plan_search(settings: Settings) -> SearchPlan:
             "the sampler forecast decides which paused trial goes on: the figures are those of successive halving, "
             "which it may leave either way"
         )
-    if settings.strata > 1:
-        notes.append(f"with {settings.strata} strata somewhat more trials go on, since the best of each does")
     if settings.audit:
         notes.append("the epochs of the audit are among the epochs")
     notes.append(
@@ -212,15 +210,15 @@ def probe(
     say: Callable[[str], None],
 ) -> Estimate:
     """The largest config alone, then random ones, as many at once as the search would run, in real workers."""
-    from search.data.source import load_data
-    from search.operations.planning import estimate
-    from search.operations.searching import packing_of
-    from search.ray_backend.session import ray_session
-    from search.ray_backend.tasks import run_tasks
-    from search.resources.inventory import allocated_cpus
-    from search.resources.largest_config import largest_config, sample_configs
-    from search.resources.plan import plan_resources
-    from spaces.validation import check
+    from winnow.search.data.source import load_data
+    from winnow.search.operations.planning import estimate
+    from winnow.search.operations.searching import packing_of
+    from winnow.search.ray_backend.session import ray_session
+    from winnow.search.ray_backend.tasks import run_tasks
+    from winnow.search.resources.inventory import allocated_cpus
+    from winnow.search.resources.largest_config import largest_config, sample_configs
+    from winnow.search.resources.plan import plan_resources
+    from winnow.spaces.validation import check
 
     data = load_data(space, source)
     check(space, data.image_shape)
@@ -251,7 +249,7 @@ def probe_one(data: Any, config: Any, device: str, threads: int, seed: int, seco
     """In a Ray worker."""
     import torch
 
-    from search.training.speed_probe import measure
+    from winnow.search.training.speed_probe import measure
 
     torch.set_num_threads(threads)
     return measure(config, data, torch.device(device), seed, seconds)

@@ -18,25 +18,25 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from reports import write_training
-from reports.tables.reference import RESULTS, write_table
-from search.data.source import Source, load_data
-from search.operations.searching import check_models
-from search.ray_backend.backend import resolved, workers
-from search.ray_backend.tasks import run_tasks
-from search.resources.plan import Devices, Plan
-from search.storage.run_folder import JsonLines, RunFolder, read_json_lines
-from search.training.errors import failure
-from search.views.plain import View
-from spaces import catalog
-from spaces.errors import InputError
-from spaces.space import Space
-from spaces.validation import check
+from winnow.reports import write_training
+from winnow.reports.tables.reference import RESULTS, write_table
+from winnow.search.data.source import Source, load_data
+from winnow.search.operations.searching import check_models
+from winnow.search.ray_backend.backend import resolved, workers
+from winnow.search.ray_backend.tasks import run_tasks
+from winnow.search.resources.plan import Devices, Plan
+from winnow.search.storage.run_folder import JsonLines, RunFolder, read_json_lines
+from winnow.search.training.errors import failure
+from winnow.search.views.plain import View
+from winnow.spaces import catalog
+from winnow.spaces.errors import InputError
+from winnow.spaces.space import Space
+from winnow.spaces.validation import check
 
 if TYPE_CHECKING:
-    from search.data.image_data import ImageData
-    from search.operations.training import Training
-    from search.ray_backend.worker import SharedData
+    from winnow.search.data.image_data import ImageData
+    from winnow.search.operations.training import Training
+    from winnow.search.ray_backend.worker import SharedData
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def bench_one(data: ImageData, training: Training, folder: str, device: str, thr
     """In a worker: one training, or the rest of it; the figures of `result.json`, or what went wrong."""
     import torch
 
-    from search.operations.training import fit_and_test
+    from winnow.search.operations.training import fit_and_test
 
     torch.set_num_threads(threads)
     try:
@@ -126,7 +126,7 @@ def _make_folder(output: Path) -> None:
 
 def _todo(recipes: dict[str, Space], seeds: int, output: Path) -> list[_Job]:
     """All seeds of all recipes that have no result yet, the first seed of every recipe first."""
-    from search.operations.training import Training, require_recipe
+    from winnow.search.operations.training import Training, require_recipe
 
     done = {(line["recipe"], line["seed"]) for line in read_json_lines(output / RESULTS) if _counts(line)}
     jobs: list[_Job] = []
@@ -240,7 +240,7 @@ def _outcome(result: dict[str, Any]) -> str:
 
 def _checkpoint(folder: Path, epochs: int) -> dict[str, Any] | None:
     """Where a training was cut short; None to begin anew (also where it was complete, but not yet tested)."""
-    from search.training.checkpoint import CorruptCheckpoint, load
+    from winnow.search.training.checkpoint import CorruptCheckpoint, load
 
     try:
         state = load(folder / "checkpoint.pt")

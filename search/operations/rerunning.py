@@ -16,18 +16,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.resources.inventory import gpus_here
-from search.seeds import derive_seed
-from search.storage import provenance
-from search.storage.run_folder import RunFolder, read_json_lines
-from search.study.trials import Assignment
-from spaces.errors import InputError
+from winnow.search.resources.inventory import gpus_here
+from winnow.search.seeds import derive_seed
+from winnow.search.storage import provenance
+from winnow.search.storage.run_folder import RunFolder, read_json_lines
+from winnow.search.study.trials import Assignment
+from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
-    from reports.reading.journal import Trial
-    from search.data.image_data import ImageData
-    from search.data.source import Source
-    from search.ray_backend.worker import SharedData
+    from winnow.reports.reading.journal import Trial
+    from winnow.search.data.image_data import ImageData
+    from winnow.search.data.source import Source
+    from winnow.search.ray_backend.worker import SharedData
 
 COMPARED = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr")
 
@@ -91,7 +91,7 @@ def rerun(folder: RunFolder, number: int, source: Source | None, device: str | N
 
 
 def _trial(folder: RunFolder, number: int) -> Trial:
-    from reports.reading.journal import read_trials
+    from winnow.reports.reading.journal import read_trials
 
     trials = {trial.number: trial for trial in read_trials(folder.journal)[0]}
     if number not in trials:
@@ -119,9 +119,9 @@ def _train_again(
     threads: int,
     ranks: int,
 ) -> Iterator[Row]:
-    from search.data.source import Source, load_data
-    from search.ray_backend.worker import Job, trial_reports
-    from search.storage.run_folder import space_of
+    from winnow.search.data.source import Source, load_data
+    from winnow.search.ray_backend.worker import Job, trial_reports
+    from winnow.search.storage.run_folder import space_of
 
     data = load_data(space_of(folder), source or Source(Path(study["data_dir"])))
     if data.fingerprint != study["data"]["fingerprint"]:
@@ -155,11 +155,11 @@ def _on_ranks(data: ImageData, ranks: int, device: str, threads: int) -> Iterato
     if ranks == 1:
         yield data
         return
-    from search.ray_backend.session import ray_session
-    from search.ray_backend.worker import SharedData
+    from winnow.search.ray_backend.session import ray_session
+    from winnow.search.ray_backend.worker import SharedData
 
     with ray_session(warm=False) as ray:
-        from search.ray_backend.rank_groups import Crew, groups
+        from winnow.search.ray_backend.rank_groups import Crew, groups
 
         resources = {"GPU": 1.0} if device == "cuda" else {"CPU": 0.1}  # nothing else runs there
         with groups(Crew(ranks, device, max(1, threads // ranks), resources), 1) as lent:

@@ -11,32 +11,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from reports.schemas import RUN_VERSION
-from reports.text.wording import plural
-from search.data.source import Source, describe_data, load_data
-from search.ray_backend.backend import resolved, workers
-from search.resources.plan import Devices, Measure, Plan
-from search.settings import Settings, parse_duration
-from search.storage import provenance
-from search.storage.remote import check_usable, join
-from search.storage.run_folder import RunFolder, check_new, create, space_of
-from search.study.amendments import Wishes, amend, write_start
-from search.trackers.following import check_installed, following
-from search.views.plain import View
-from spaces.errors import InputError
-from spaces.grammar.nodes import draw
-from spaces.schema import Custom, Transfer
-from spaces.space import Space
-from spaces.stub_trials import completions
-from spaces.validation import check
+from winnow.reports.schemas import RUN_VERSION
+from winnow.reports.text.wording import plural
+from winnow.search.data.source import Source, describe_data, load_data
+from winnow.search.ray_backend.backend import resolved, workers
+from winnow.search.resources.plan import Devices, Measure, Plan
+from winnow.search.settings import Settings, parse_duration
+from winnow.search.storage import provenance
+from winnow.search.storage.remote import check_usable, join
+from winnow.search.storage.run_folder import RunFolder, check_new, create, space_of
+from winnow.search.study.amendments import Wishes, amend, write_start
+from winnow.search.trackers.following import check_installed, following
+from winnow.search.views.plain import View
+from winnow.spaces.errors import InputError
+from winnow.spaces.grammar.nodes import draw
+from winnow.spaces.schema import Custom, Transfer
+from winnow.spaces.space import Space
+from winnow.spaces.stub_trials import completions
+from winnow.spaces.validation import check
 
 if TYPE_CHECKING:
-    from search.data.image_data import ImageData
-    from search.ray_backend.tune import Outcome
-    from search.ray_backend.worker import SharedData
-    from search.resources.packing import Packing
-    from search.study.trials import Event
-    from search.study.warm_start import WarmStart
+    from winnow.search.data.image_data import ImageData
+    from winnow.search.ray_backend.tune import Outcome
+    from winnow.search.ray_backend.worker import SharedData
+    from winnow.search.resources.packing import Packing
+    from winnow.search.study.trials import Event
+    from winnow.search.study.warm_start import WarmStart
 
 
 NO_WISHES = Wishes()
@@ -62,7 +62,7 @@ def search(
 
     `storage` is a path or URI that every node reaches: workers then write there instead of into the run folder.
     `warm_start` is another run, whose trials the sampler knows from the start; `log` names trackers
-    (`search.trackers.following.TRACKERS`) that are written to as well. `command` would do the same, where no command line began it.
+    (`winnow.search.trackers.following.TRACKERS`) that are written to as well. `command` would do the same, where no command line began it.
     """
     check_new(runs_dir, name)
     check_installed(log)
@@ -149,9 +149,9 @@ def retrain(
     address: str | None = None,
 ) -> int:
     """Train the best configs and the baseline with fresh seeds on train + validation, and test each once."""
-    from search.study.trials import Event
-    from search.winners.retraining import Candidate, choose_candidates
-    from search.winners.retraining import retrain as run_retraining
+    from winnow.search.study.trials import Event
+    from winnow.search.winners.retraining import Candidate, choose_candidates
+    from winnow.search.winners.retraining import retrain as run_retraining
 
     study = folder.read_study()
     log = study.get("log", ())
@@ -193,7 +193,7 @@ def check_models(space: Space, data: ImageData) -> None:
             continue
         model = space.config(raw).model
         if isinstance(model, Custom | Transfer) and repr(model) not in built:
-            from models import check_buildable
+            from winnow.models import check_buildable
 
             built.add(repr(model))
             check_buildable(model, data.image_shape, data.num_classes)
@@ -209,8 +209,8 @@ def _run(
     view: View,
     log: Sequence[str] = (),
 ) -> Outcome:
-    from search.ray_backend.tune import Resources, run_search
-    from search.study.ledger import Ledger
+    from winnow.search.ray_backend.tune import Resources, run_search
+    from winnow.search.study.ledger import Ledger
 
     with _write_errors(folder), following(log, folder, space, view.message) as tell_trackers:
 
@@ -232,7 +232,7 @@ def _run(
 
 
 def _job(folder: RunFolder, plan: Plan, settings: Settings) -> Any:
-    from search.ray_backend.worker import Job
+    from winnow.search.ray_backend.worker import Job
 
     return Job(
         checkpoints=join(folder.shared, "checkpoints"),
@@ -248,7 +248,7 @@ def packing_of(ray: Any, space: Space, data: ImageData, seed: int, say: Callable
     """The measurement that `auto` asks for, of this space; nothing is imported or run before it is called."""
 
     def measure(device: str, cpus: float) -> Packing:
-        from search.ray_backend.measure_packing import measure_packing
+        from winnow.search.ray_backend.measure_packing import measure_packing
 
         return measure_packing(ray, space, data, device, cpus, seed, say)
 
@@ -261,7 +261,7 @@ def gpus_per_trial(study: dict[str, Any]) -> float | None:
 
 
 def _warm_start(old_run: str, space: Space, settings: Settings, data: dict[str, Any], view: View) -> WarmStart:
-    from search.study.warm_start import warm_start
+    from winnow.search.study.warm_start import warm_start
 
     warm = warm_start(old_run, space, {"space": space.tree, "settings": settings.to_dict(), "data": data})
     facts = warm.facts

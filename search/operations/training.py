@@ -17,22 +17,22 @@ import torch
 import yaml
 from rich.console import Console
 
-from models import summarize
-from search.data.image_data import ImageData
-from search.data.source import Source, load_data
-from search.operations.searching import check_models
-from search.ray_backend.worker import device_name, epoch_figures
-from search.resources.plan import DeviceName
-from search.storage.provenance import available_cpus, hardware, versions
-from search.storage.run_folder import JsonLines, read_json_lines, write_text
-from search.training.checkpoint import load, save
-from search.training.device_data import DeviceData
-from search.training.final_test import test_once
-from search.training.loop import train
-from spaces.errors import InputError
-from spaces.schema import Config
-from spaces.space import Space
-from spaces.validation import check
+from winnow.models import summarize
+from winnow.search.data.image_data import ImageData
+from winnow.search.data.source import Source, load_data
+from winnow.search.operations.searching import check_models
+from winnow.search.ray_backend.worker import device_name, epoch_figures
+from winnow.search.resources.plan import DeviceName
+from winnow.search.storage.provenance import available_cpus, hardware, versions
+from winnow.search.storage.run_folder import JsonLines, read_json_lines, write_text
+from winnow.search.training.checkpoint import load, save
+from winnow.search.training.device_data import DeviceData
+from winnow.search.training.final_test import test_once
+from winnow.search.training.loop import train
+from winnow.spaces.errors import InputError
+from winnow.spaces.schema import Config
+from winnow.spaces.space import Space
+from winnow.spaces.validation import check
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def train_recipe(
         f"(weights of epoch {final['weights_epoch']}; the test set was looked at once)"
     )
     if output:
-        from reports import write_training
+        from winnow.reports import write_training
 
         console.print(f"weights, curves and figures: {output}\nreport: {write_training(output)}")
     return final

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from search.resources.plan import Devices, Measure, Plan, plan_resources
-from spaces.space import Space
+from winnow.search.resources.plan import Devices, Measure, Plan, plan_resources
+from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
-    from search.data.image_data import ImageData
-    from search.ray_backend.rank_groups import Groups
-    from search.ray_backend.worker import SharedData
+    from winnow.search.data.image_data import ImageData
+    from winnow.search.ray_backend.rank_groups import Groups
+    from winnow.search.ray_backend.worker import SharedData
 
 
 @contextmanager
@@ -31,14 +31,14 @@ def workers(
 
     `place` is where workers will write; `measure` (given Ray) and `recorded` are as in `plan_resources`. InputError for a node that cannot run trials, before any trial.
     """
-    from search.ray_backend.session import import_meanwhile, is_running, put_once, ray_session
-    from search.ray_backend.worker import SharedData
+    from winnow.search.ray_backend.session import import_meanwhile, is_running, put_once, ray_session
+    from winnow.search.ray_backend.worker import SharedData
 
     if address is None:
         devices.check_here()
     if not is_running():
         say("starting Ray" if address is None else f"joining the cluster at {address}")
-    import_meanwhile("search.ray_backend.tune")
+    import_meanwhile("winnow.search.ray_backend.tune")
     if address is None:
         several = (devices.gpus_per_trial or recorded or 0) > 1
         with ray_session(devices.num_cpus, devices.num_gpus, warm=not several) as ray:
@@ -46,11 +46,13 @@ def workers(
             with _groups(plan) as groups:
                 yield ray, plan, [SharedData(put_once(ray, images.fingerprint, images), groups) for images in data]
         return
-    from search.ray_backend.cluster import grown, plan_on_cluster
-    from search.ray_backend.preflight import check_nodes
-    from search.ray_backend.runtime_env import runtime_env
+    from winnow.search.ray_backend.cluster import grown, plan_on_cluster
+    from winnow.search.ray_backend.preflight import check_nodes
+    from winnow.search.ray_backend.runtime_env import runtime_env
 
-    with ray_session(address=address, runtime_env=runtime_env(spaces)) as ray:
+    with ExitStack() as stack:
+        with runtime_env(spaces) as shipped:  # sent while Ray connects, and not needed afterwards
+            ray = stack.enter_context(ray_session(address=address, runtime_env=shipped))
         # First without measuring: nothing is tried on nodes that nobody has looked at.
         plan, grows = plan_on_cluster(ray, devices, num_trials, address, None, recorded)
         references = [put_once(ray, images.fingerprint, images) for images in data]
@@ -68,7 +70,7 @@ def _groups(plan: Plan) -> AbstractContextManager[Groups | None]:
     """What trains where a trial has several GPUs; otherwise its worker does."""
     if plan.ranks == 1:
         return nullcontext()
-    from search.ray_backend.rank_groups import Crew, groups
+    from winnow.search.ray_backend.rank_groups import Crew, groups
 
     return groups(Crew.of(plan), plan.concurrent)
 
@@ -77,6 +79,6 @@ def resolved(address: str | None) -> str | None:
     """`host:port`, asked for first of all: a wrong address is told before data is read."""
     if address is None:
         return None
-    from search.ray_backend.cluster import resolve
+    from winnow.search.ray_backend.cluster import resolve
 
     return resolve(address)

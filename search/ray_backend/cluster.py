@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from search.resources.inventory import Inventory
-from search.resources.plan import Devices, Measure, Plan, share_out
-from spaces.errors import InputError
+from winnow.search.resources.inventory import Inventory
+from winnow.search.resources.plan import Devices, Measure, Plan, share_out
+from winnow.spaces.errors import InputError
 
 ANSWER_SECONDS = 5.0
 

@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from search.ray_backend.session import put_once
-from search.resources.packing import CONTEXT_MB, LEVELS, USABLE, Level, Packing, choose
-from search.storage.provenance import hardware
-from spaces.schema import Config
-from spaces.space import Space
+from winnow.search.ray_backend.session import put_once
+from winnow.search.resources.packing import CONTEXT_MB, LEVELS, USABLE, Level, Packing, choose
+from winnow.search.storage.provenance import hardware
+from winnow.spaces.schema import Config
+from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
-    from search.data.image_data import ImageData
-    from search.training.speed_probe import Measured
+    from winnow.search.data.image_data import ImageData
+    from winnow.search.training.speed_probe import Measured
 
 SECONDS = 3.0  # of each level
 PATIENCE_SECONDS = 300.0
@@ -30,7 +30,7 @@ def measure_packing(
     ray: Any, space: Space, data: ImageData, device: str, cpus: float, seed: int, say: Callable[[str], None]
 ) -> Packing:
     """Measure on one GPU with `cpus` CPUs beside it, or on `cpus` CPUs of one node, through Ray, and choose."""
-    from search.resources.largest_config import estimated_mb, largest_config, sample_configs
+    from winnow.search.resources.largest_config import estimated_mb, largest_config, sample_configs
 
     on_gpu = device == "cuda"
     say(f"measuring how many trials at once {'a GPU' if on_gpu else 'the CPUs'} should train")
@@ -57,7 +57,7 @@ def measure_packing(
 
 def _typical(space: Space, data: ImageData, configs: Sequence[Config]) -> Config:
     """The one of the middle by multiply-adds."""
-    from models import summarize
+    from winnow.models import summarize
 
     costs = [summarize(config.model, data.image_shape, data.num_classes).multiply_adds for config in configs]
     order = sorted(range(len(configs)), key=costs.__getitem__)
@@ -87,7 +87,7 @@ class Place:
 
     def together(self, config: Config, at_once: int, seconds: float) -> list[Measured] | str:
         """The same config in so many processes at the same time; why it could not be measured, where it could not."""
-        from search.resources.packing import fraction_of
+        from winnow.search.resources.packing import fraction_of
 
         gate = self._remote(_Gate, 0, 0).remote(at_once)
         threads = max(1, int(self.cpus // at_once))
@@ -138,7 +138,7 @@ def measure_when_open(
     import ray
     import torch
 
-    from search.training.speed_probe import measure
+    from winnow.search.training.speed_probe import measure
 
     def wait() -> None:
         ray.get(gate.arrive.remote())

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from search.storage import remote as storage
-from search.storage.provenance import versions
-from spaces.errors import InputError
+from winnow.search.storage import remote as storage
+from winnow.search.storage.provenance import versions
+from winnow.spaces.errors import InputError
 
 PATIENCE_SECONDS = 120.0  # for a node to fetch code and data and to answer
 
@@ -120,7 +120,7 @@ def _data_problems(reference: Any, wanted: str) -> list[str]:
     """The images are fetched here, and stay in the node's object store for its workers."""
     import ray
 
-    from search.data.image_data import fingerprint
+    from winnow.search.data.image_data import fingerprint
 
     try:
         arrived = fingerprint(ray.get(reference))

@@ -24,14 +24,14 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.ray_backend.worker import Training
-from search.training.errors import Failed, RankLost, failure, release_memory
+from winnow.search.ray_backend.worker import Training
+from winnow.search.training.errors import Failed, RankLost, failure, release_memory
 
 if TYPE_CHECKING:
     import torch
 
-    from search.resources.plan import Plan
-    from search.training.ranks import Rank
+    from winnow.search.resources.plan import Plan
+    from winnow.search.training.ranks import Rank
 
 CLOSE_SECONDS = 3.0  # groups that are just being started end later, by themselves
 OF_TRAIN = {
@@ -262,7 +262,7 @@ def serve(config: dict[str, Any]) -> None:
     from ray import train
     from ray.train.torch import get_device
 
-    from search.training.ranks import Rank
+    from winnow.search.training.ranks import Rank
 
     torch.set_num_threads(config["threads"])
     context = train.get_context()
@@ -294,7 +294,7 @@ class Post:
 
 def lead(post: Post, rank: Rank, device: torch.device) -> None:
     """Rank 0: carry out one order after the other. An order is dropped where another one comes instead of the word to go on."""
-    from search.training.ranks import Task, Team
+    from winnow.search.training.ranks import Task, Team
 
     message = post.take()
     while True:
@@ -329,9 +329,9 @@ def lead(post: Post, rank: Rank, device: torch.device) -> None:
 
 def follow(post: Post, rank: Rank, device: torch.device) -> None:
     """The other ranks: their part of the epochs that rank 0 tells them to train."""
-    from search.training import loop
-    from search.training.device_data import DeviceData
-    from search.training.ranks import Task, contact
+    from winnow.search.training import loop
+    from winnow.search.training.device_data import DeviceData
+    from winnow.search.training.ranks import Task, contact
 
     training: loop.Training | None = None
     try:

@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from search.ray_backend.session import QUIET
-from spaces.errors import InputError
-from spaces.space import Space
+from winnow.search.ray_backend.session import QUIET
+from winnow.spaces.errors import InputError
+from winnow.spaces.space import Space
 
 PACKAGES = ("search", "models", "reports", "spaces")
 CUSTOM_MODEL = re.compile(r"([A-Za-z_]\w*)(\.\w+)*:[A-Za-z_]\w*")  # package.module:function
 
 
-def runtime_env(spaces: Iterable[Space]) -> dict[str, Any]:
-    """For `ray.init`: workers import this very code, whatever is installed on their nodes. InputError for a module that cannot travel."""
-    users = {module for space in spaces for module in _user_modules(space.tree, in_model=False)}
-    modules = [_path_of(module) for module in (*PACKAGES, *sorted(users))]
-    return {"py_modules": modules, "excludes": ["**/__pycache__"], "env_vars": dict(QUIET)}
+@contextmanager
+def runtime_env(spaces: Iterable[Space]) -> Iterator[dict[str, Any]]:
+    """Yield the `runtime_env` for `ray.init`: workers import this very code, whatever is installed on their nodes.
+
+    Ray uploads it while it connects; afterwards the block may end. Raises InputError for a module that cannot be sent.
+    """
+    users = sorted({module for space in spaces for module in _user_modules(space.tree, in_model=False)})
+    with tempfile.TemporaryDirectory(prefix="winnow-code-") as folder:
+        modules = [str(_own_code(Path(folder))), *map(_path_of, users)]
+        yield {"py_modules": modules, "excludes": ["**/__pycache__"], "env_vars": dict(QUIET)}
+
+
+def _own_code(folder: Path) -> Path:
+    """Copy the package `winnow` into one folder: in a checkout its parts lie beside it, and Ray sends a folder as it is."""
+    winnow = folder / "winnow"
+    for name in PACKAGES:
+        shutil.copytree(_path_of(f"winnow.{name}"), winnow / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in Path(_path_of("winnow")).glob("*.py"):
+        shutil.copy(file, winnow)
+    return winnow
 
 
 def _user_modules(tree: Any, in_model: bool) -> Iterator[str]:

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from search.ray_backend.watchdog import dismiss, watch
-from search.resources.inventory import allocated_cpus, allocated_gpus
-from spaces.errors import InputError
+from winnow.search.ray_backend.watchdog import dismiss, watch
+from winnow.search.resources.inventory import allocated_cpus, allocated_gpus
+from winnow.spaces.errors import InputError
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -32,7 +32,7 @@ QUIET = {
 
 
 WARM = {
-    "RAY_preload_python_modules": "search.ray_backend.preload",
+    "RAY_preload_python_modules": "winnow.search.ray_backend.preload",
     "RAY_idle_worker_killing_time_threshold_ms": "60000",  # else they go while the first trial takes its share of the CPUs
 }
 """A Ray of our own starts a process for each CPU at once; they import what trials need while the driver still reads and plans."""

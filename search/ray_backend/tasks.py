@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from search.training.errors import RankLost
+from winnow.search.training.errors import RankLost
 
 Item = TypeVar("Item")
 

@@ -27,11 +27,11 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from search.ray_backend.worker import EPOCH_FIGURES, Job, SharedData, run_trial, trial_name
-from search.study.ledger import Ledger
+from winnow.search.ray_backend.worker import EPOCH_FIGURES, Job, SharedData, run_trial, trial_name
+from winnow.search.study.ledger import Ledger
 
 if TYPE_CHECKING:
-    from search.ray_backend.rank_groups import Groups
+    from winnow.search.ray_backend.rank_groups import Groups
 
 HARD_STOP_SECONDS = 60.0  # after the time budget, for epochs that do not end
 
@@ -108,7 +108,7 @@ def run_search(
 
 @contextmanager
 def in_waiting_processes() -> Iterator[None]:
-    """Let trials have the processes that wait in a Ray of this machine (`search.ray_backend.preload`).
+    """Let trials have the processes that wait in a Ray of this machine (`winnow.search.ray_backend.preload`).
 
     Tune gives its workers environment variables (Ray 2.60), and Ray starts other processes for whoever brings some. Here they
     inherit them from the driver; on a cluster, whose jobs bring an environment anyway, Tune's are needed.

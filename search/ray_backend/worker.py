@@ -12,16 +12,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from search.storage.remote import join
-from search.storage.run_folder import checkpoint_name
-from search.training.errors import CannotWrite, RankLost, failure, release_memory
+from winnow.search.storage.remote import join
+from winnow.search.storage.run_folder import checkpoint_name
+from winnow.search.training.errors import CannotWrite, RankLost, failure, release_memory
 
 if TYPE_CHECKING:
     import torch
 
-    from search.data.image_data import ImageData
-    from search.ray_backend.rank_groups import Groups
-    from search.training.ranks import Team
+    from winnow.search.data.image_data import ImageData
+    from winnow.search.ray_backend.rank_groups import Groups
+    from winnow.search.training.ranks import Team
 
 
 EPOCH_FIGURES = (
@@ -122,15 +122,15 @@ def trial_reports(
 def _epochs(
     data: ImageData, team: Team | None, assignment: dict[str, Any], job: Job
 ) -> Generator[dict[str, Any], None, None]:
-    from search.ray_backend.no_compiler import postpone_compiler
+    from winnow.search.ray_backend.no_compiler import postpone_compiler
 
     postpone_compiler()
-    from models import summarize
-    from search.training.checkpoint import CorruptCheckpoint, load, save
-    from search.training.device_data import DeviceData
-    from search.training.loop import train
-    from search.training.ranks import Task
-    from spaces.schema import Config
+    from winnow.models import summarize
+    from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
+    from winnow.search.training.device_data import DeviceData
+    from winnow.search.training.loop import train
+    from winnow.search.training.ranks import Task
+    from winnow.spaces.schema import Config
 
     device = prepare(job, team)
     config = Config.model_validate(assignment["config"])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from search.storage.provenance import available_cpus
+from winnow.search.storage.provenance import available_cpus
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,18 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from models import summarize
-from models.summary import Summary
-from search.training.speed_probe import estimate_memory_mb
-from spaces.errors import InputError
-from spaces.grammar import nodes
-from spaces.grammar.domains import Choice, Int
-from spaces.schema import Config
-from spaces.space import Space
-from spaces.stub_trials import ProbeTrial
+from winnow.models import summarize
+from winnow.models.summary import Summary
+from winnow.search.training.speed_probe import estimate_memory_mb
+from winnow.spaces.errors import InputError
+from winnow.spaces.grammar import nodes
+from winnow.spaces.grammar.domains import Choice, Int
+from winnow.spaces.schema import Config
+from winnow.spaces.space import Space
+from winnow.spaces.stub_trials import ProbeTrial
 
 if TYPE_CHECKING:
-    from search.data.image_data import ImageData
+    from winnow.search.data.image_data import ImageData
 
 NUM_STARTS = 4
 MAX_DRAWS = 200

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from search.resources.inventory import Inventory, gpus_here, inventory
-from search.resources.packing import Packing, fraction_of
-from spaces.errors import InputError
+from winnow.search.resources.inventory import Inventory, gpus_here, inventory
+from winnow.search.resources.packing import Packing, fraction_of
+from winnow.spaces.errors import InputError
 
 ERRAND_CPUS = 0.0001  # of the process that passes on what ranks report; the least that Ray counts
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]

@@ -1,6 +1,6 @@
 """What an epoch of a config costs: what its network computes, which each trial tells when it starts; of a new config, a forecast.
 
-Its logarithm is close to linear in the columns of `search.samplers.encoding`: depth, width, the image's size and the kind of network multiply.
+Its logarithm is close to linear in the columns of `winnow.search.samplers.encoding`: depth, width, the image's size and the kind of network multiply.
 Not the seconds that it took, so that a search stays a function of its seed and of what its trials gave.
 """
 

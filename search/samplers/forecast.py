@@ -4,8 +4,8 @@ One Gaussian process over (hyper-parameters, logarithm of the epoch) is fitted t
 epochs alone bring: a trial after its first rung is then no worse than one at its end for having been trained less.
 Whenever a worker is free, the config with the highest expected improvement at the last epoch, divided by the epochs that are still to
 be trained, is chosen, be it a paused trial (`resume`) or a new one (`sample_relative`); it trains up to its next rung and is paused
-there. Where the search has a time budget, an epoch counts by what it costs (`search.samplers.epoch_cost`). The first trials are random, and
-promoted as asynchronous successive halving does; configs to start from are trained to their end (`search.schedulers.pausing`).
+there. Where the search has a time budget, an epoch counts by what it costs (`winnow.search.samplers.epoch_cost`). The first trials are random, and
+promoted as asynchronous successive halving does; configs to start from are trained to their end (`winnow.search.schedulers.pausing`).
 After Swersky et al., "Freeze-Thaw Bayesian Optimization" (2014), and Wistuba et al., "Supervising the Multi-Fidelity Race
 of Hyperparameter Configurations" (2022), with a plain product kernel; improvement by cost after Snoek et al. (2012).
 """
@@ -22,11 +22,11 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from search.samplers.encoding import Features
-from search.schedulers.pausing import Pausing
+from winnow.search.samplers.encoding import Features
+from winnow.search.schedulers.pausing import Pausing
 
 if TYPE_CHECKING:
-    from search.samplers.forecast_model import Forecast
+    from winnow.search.samplers.forecast_model import Forecast
 
 NUM_FIRST_TRIALS = 8  # at random
 
@@ -99,7 +99,7 @@ class ForecastSampler(BaseSampler):
         return Features.draw(param_distribution, self._rng)
 
     def _forecast_of(self, study: Study, trials: Sequence[FrozenTrial]) -> Forecast:
-        from search.samplers.forecast_model import BLAS, Forecast
+        from winnow.search.samplers.forecast_model import BLAS, Forecast
 
         if self._forecast is None or len(self._forecast.trials) != len(trials):
             sign = -1.0 if study.direction == StudyDirection.MINIMIZE else 1.0
@@ -108,7 +108,7 @@ class ForecastSampler(BaseSampler):
         return self._forecast
 
     def _look_for_new(self, forecast: Forecast) -> tuple[Array, float]:
-        from search.samplers.forecast_model import BLAS
+        from winnow.search.samplers.forecast_model import BLAS
 
         with BLAS.limit(limits=1, user_api="blas"):
             return forecast.best_new(self._rng)

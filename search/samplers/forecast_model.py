@@ -1,4 +1,4 @@
-"""What is expected of every training at its last epoch: the Gaussian process behind `search.samplers.forecast`, and the search for the best new config.
+"""What is expected of every training at its last epoch: the Gaussian process behind `winnow.search.samplers.forecast`, and the search for the best new config.
 
 A module of its own because SciPy takes a third of a second to import, and the first trials of a search do without.
 """
@@ -14,9 +14,9 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import ThreadpoolController
 
-from search.samplers.encoding import Features
-from search.samplers.epoch_cost import EpochCost, work_per_image
-from search.samplers.gaussian_process import GaussianProcess, best_and_some_others, log_expected_improvement
+from winnow.search.samplers.encoding import Features
+from winnow.search.samplers.epoch_cost import EpochCost, work_per_image
+from winnow.search.samplers.gaussian_process import GaussianProcess, best_and_some_others, log_expected_improvement
 
 NUM_ELITES = 5  # trials around which new points are looked for
 LARGEST_POSTERIOR = 300  # observations: what a suggestion costs grows with their square

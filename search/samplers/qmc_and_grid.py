@@ -16,9 +16,9 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from search.samplers.encoding import value_at
-from spaces.grid import point
-from spaces.space import Space
+from winnow.search.samplers.encoding import value_at
+from winnow.spaces.grid import point
+from winnow.spaces.space import Space
 
 
 class QmcSampler(BaseSampler):

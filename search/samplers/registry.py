@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
-from search.samplers.forecast import ForecastSampler
-from search.samplers.gp import GpSampler
-from search.samplers.qmc_and_grid import GridSampler, QmcSampler
-from search.seeds import derive_seed
-from spaces.space import Space
+from winnow.search.samplers.forecast import ForecastSampler
+from winnow.search.samplers.gp import GpSampler
+from winnow.search.samplers.qmc_and_grid import GridSampler, QmcSampler
+from winnow.search.seeds import derive_seed
+from winnow.spaces.space import Space
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler
 
-from search.samplers.draft import Draft
-from search.samplers.registry import SAMPLERS, Moment
-from search.settings import Settings
-from spaces.identity import identity
-from spaces.space import Space
+from winnow.search.samplers.draft import Draft
+from winnow.search.samplers.registry import SAMPLERS, Moment
+from winnow.search.settings import Settings
+from winnow.spaces.identity import identity
+from winnow.spaces.space import Space
 
 SAMPLER_DRAFTS = 20
 """Of a sampler that insists on what cannot be built, more only cost time. The drafts after these are random."""

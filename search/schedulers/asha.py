@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from search.settings import Direction, rung_epochs
+from winnow.search.settings import Direction, rung_epochs
 
 
 class Asha:

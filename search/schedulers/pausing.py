@@ -1,6 +1,6 @@
 """Pausing instead of stopping: at every rung a trial hands its worker back, and may be resumed from its checkpoint later.
 
-Who is resumed is for the sampler's forecast to say (`search.samplers.forecast`). Once no new trials may start, only those that successive
+Who is resumed is for the sampler's forecast to say (`winnow.search.samplers.forecast`). Once no new trials may start, only those that successive
 halving would promote are finished, so that a search ends.
 """
 
@@ -10,8 +10,8 @@ import math
 from bisect import bisect_left
 from collections.abc import Collection
 
-from search.schedulers.asha import Asha
-from search.settings import Direction
+from winnow.search.schedulers.asha import Asha
+from winnow.search.settings import Direction
 
 
 class Pausing(Asha):

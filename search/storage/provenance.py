@@ -66,7 +66,7 @@ def command_line() -> str | None:
     script = Path(sys.argv[0])
     if script.name in ("", "-", "-c") or "ipykernel" in script.name:
         return None
-    is_command = script.stem == "winnow" or script.parts[-2:] == ("search", "__main__.py")
+    is_command = script.stem == "winnow" or script.parts[-2:] == ("winnow", "__main__.py")
     return " ".join(
         [*(["winnow"] if is_command else ["python", shlex.quote(str(script))]), *map(shlex.quote, sys.argv[1:])]
     )

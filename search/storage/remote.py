@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from spaces.errors import InputError
+from winnow.spaces.errors import InputError
 
 OBJECT_STORES = ("s3", "gcs", "gs", "abfs", "az")
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
-from reports.reading.run import read_study
-from search.storage import remote as storage
-from spaces.errors import InputError
-from spaces.space import Space
+from winnow.reports.reading.run import read_study
+from winnow.search.storage import remote as storage
+from winnow.spaces.errors import InputError
+from winnow.spaces.space import Space
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from search.settings import Settings, parse_duration
-from search.storage import provenance
-from search.storage.run_folder import RunFolder, write_text
-from spaces import catalog
-from spaces.diff import Difference, differences
-from spaces.errors import InputError
-from spaces.grammar.nodes import Fixed
-from spaces.grid import check_grid
-from spaces.space import Space
+from winnow.search.settings import Settings, parse_duration
+from winnow.search.storage import provenance
+from winnow.search.storage.run_folder import RunFolder, write_text
+from winnow.spaces import catalog
+from winnow.spaces.diff import Difference, differences
+from winnow.spaces.errors import InputError
+from winnow.spaces.grammar.nodes import Fixed
+from winnow.spaces.grid import check_grid
+from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
-    from reports.reading.journal import Trial
+    from winnow.reports.reading.journal import Trial
 
 # What decides which images are trained and judged on. Where they lie may differ: the fingerprint tells whether they are the same.
 IMAGES = ("name", "validation", "stratified", "limit", "image_size", "channels")
@@ -139,7 +139,7 @@ def _consequences(
     space: Space, trials: Sequence[Trial], found: Sequence[Difference], settings: Settings
 ) -> tuple[int, list[str]]:
     """How many trials will be run further, and what the change means in words."""
-    from search.study.space_changes import express, to_run_further
+    from winnow.search.study.space_changes import express, to_run_further
 
     inside = [trial for trial in trials if express(space, trial.user_attrs["config"]) is not None]
     further = to_run_further(space, [trial for trial in trials if trial not in inside], settings.direction)
@@ -194,6 +194,6 @@ def _heading(command: str | None) -> dict[str, Any]:
 
 def _trials_of(folder: RunFolder) -> list[Trial]:
     """As the journal has them; only read."""
-    from reports.reading.journal import read_trials
+    from winnow.reports.reading.journal import read_trials
 
     return [trial for trial in read_trials(folder.journal)[0] if "config" in trial.user_attrs]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from search.schedulers.pausing import Pausing
-from search.storage import remote as storage
-from search.storage.run_folder import RunFolder
+from winnow.search.schedulers.pausing import Pausing
+from winnow.search.storage import remote as storage
+from winnow.search.storage.run_folder import RunFolder
 
 MOST_PAUSED = 200  # the forecast goes through all of them for every free worker
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from search.study.trials import OpenTrial
+from winnow.search.study.trials import OpenTrial
 
 IDENTICAL_FAILURES = 3  # then it is a bug, and the rest of the budget would only show it again
 LOSSES_WITHOUT_PROGRESS = 3  # of its worker, that a trial survives in a row

@@ -18,23 +18,23 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from search.samplers.forecast import ForecastSampler
-from search.samplers.history_window import recent
-from search.samplers.suggester import START_FROM, Suggester, Suggestion
-from search.schedulers.pausing import Pausing
-from search.schedulers.registry import make_rule
-from search.seeds import derive_seed
-from search.settings import Settings
-from search.status import CANNOT_WRITE
-from search.storage import remote as storage
-from search.storage.clock import not_before, now
-from search.storage.run_folder import JsonLines, RunFolder, read_json_lines
-from search.study.checkpoint_quota import Quota
-from search.study.failure_policy import LOSSES_WITHOUT_PROGRESS, MICRO_BATCHES, Failures
-from search.study.space_changes import OUTSIDE, History, to_run_further
-from search.study.stop_audit import Audit
-from search.study.trials import ENDED_STATES, Assignment, Event, OpenTrial, ending, epoch_line, open_study
-from spaces.space import Space
+from winnow.search.samplers.forecast import ForecastSampler
+from winnow.search.samplers.history_window import recent
+from winnow.search.samplers.suggester import START_FROM, Suggester, Suggestion
+from winnow.search.schedulers.pausing import Pausing
+from winnow.search.schedulers.registry import make_rule
+from winnow.search.seeds import derive_seed
+from winnow.search.settings import Settings
+from winnow.search.status import CANNOT_WRITE
+from winnow.search.storage import remote as storage
+from winnow.search.storage.clock import not_before, now
+from winnow.search.storage.run_folder import JsonLines, RunFolder, read_json_lines
+from winnow.search.study.checkpoint_quota import Quota
+from winnow.search.study.failure_policy import LOSSES_WITHOUT_PROGRESS, MICRO_BATCHES, Failures
+from winnow.search.study.space_changes import OUTSIDE, History, to_run_further
+from winnow.search.study.stop_audit import Audit
+from winnow.search.study.trials import ENDED_STATES, Assignment, Event, OpenTrial, ending, epoch_line, open_study
+from winnow.spaces.space import Space
 
 
 class Ledger:

@@ -17,19 +17,19 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.settings import Direction
-from search.storage.run_folder import RunFolder, read_json_lines
-from search.study.trials import STUDY_NAME
-from spaces.encoding import localized
-from spaces.errors import SpaceError
-from spaces.space import Space
-from spaces.stub_trials import KnownTrial
+from winnow.search.settings import Direction
+from winnow.search.storage.run_folder import RunFolder, read_json_lines
+from winnow.search.study.trials import STUDY_NAME
+from winnow.spaces.encoding import localized
+from winnow.spaces.errors import SpaceError
+from winnow.spaces.space import Space
+from winnow.spaces.stub_trials import KnownTrial
 
 OUTSIDE = "outside the space since it was changed"
 
 if TYPE_CHECKING:
-    from reports.reading.journal import Trial
-    from search.settings import Settings
+    from winnow.reports.reading.journal import Trial
+    from winnow.search.settings import Settings
 
 Params = tuple[dict[str, Any], dict[str, BaseDistribution]]
 
@@ -176,7 +176,7 @@ def completed_trials(
     folder: RunFolder, space: Space, settings: Settings
 ) -> list[tuple[int, dict[str, Any], float, int]]:
     """(number, config, objective, micro-batches), the best first."""
-    from search.study.trials import open_study
+    from winnow.search.study.trials import open_study
 
     _, study, _ = open_study(folder, settings.direction)
     history = History(folder, space)

@@ -15,11 +15,11 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from search.seeds import derive_seed
-from search.settings import Settings
-from search.storage import remote as storage
-from search.storage.run_folder import RunFolder, read_json_lines
-from search.study.trials import Assignment, Event, OpenTrial, epoch_line
+from winnow.search.seeds import derive_seed
+from winnow.search.settings import Settings
+from winnow.search.storage import remote as storage
+from winnow.search.storage.run_folder import RunFolder, read_json_lines
+from winnow.search.study.trials import Assignment, Event, OpenTrial, epoch_line
 
 LOSSES_ALLOWED = 3
 AUDIT = 3  # the stream of random numbers; 1 is that of the trials, 2 that of retraining

@@ -12,10 +12,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from search.settings import Direction
-from search.storage.clock import now
-from search.storage.run_folder import RunFolder, repair_journal
-from spaces.errors import InputError
+from winnow.search.settings import Direction
+from winnow.search.storage.clock import now
+from winnow.search.storage.run_folder import RunFolder, repair_journal
+from winnow.spaces.errors import InputError
 
 STUDY_NAME = "winnow"
 

@@ -11,14 +11,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from search.storage.run_folder import open_run
-from search.study.space_changes import express
-from spaces.errors import InputError
-from spaces.space import Space
+from winnow.search.storage.run_folder import open_run
+from winnow.search.study.space_changes import express
+from winnow.spaces.errors import InputError
+from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
-    from reports.reading.journal import Trial
-    from reports.reading.run import RunData
+    from winnow.reports.reading.journal import Trial
+    from winnow.reports.reading.run import RunData
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
 
     InputError where they were measured otherwise (data, split, epochs, objective), or where none lies in the space.
     """
-    import reports
-    from reports.reading.run import RunData
+    from winnow import reports
+    from winnow.reports.reading.run import RunData
 
     path = open_run(old_run).path
     old = reports.read(path)
@@ -61,7 +61,7 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
 
 
 def _check_same_protocol(old_run: str, old: RunData, new: RunData) -> None:
-    from reports.text.compare import protocol_differences
+    from winnow.reports.text.compare import protocol_differences
 
     found = [(row["key"], *row["values"]) for row in protocol_differences([old, new])]
     if old.settings.get("seed") != new.settings.get("seed"):

@@ -12,14 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from search.optional import require
-from search.storage.run_folder import RunFolder
-from spaces.errors import InputError
-from spaces.grammar.problems import nearest
-from spaces.space import Space
+from winnow.search.optional import require
+from winnow.search.storage.run_folder import RunFolder
+from winnow.spaces.errors import InputError
+from winnow.spaces.grammar.problems import nearest
+from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
-    from search.study.trials import Event
+    from winnow.search.study.trials import Event
 
 FIGURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr", "images_per_second")
 
@@ -211,7 +211,7 @@ def following(
 
 def _catch_up(tracker: Tracker, folder: RunFolder) -> None:
     """Pass on all that the folder holds."""
-    import reports
+    from winnow import reports
 
     run = reports.read(folder.path)
     columns = run.space.columns()
@@ -257,7 +257,7 @@ def _trial_name(number: int) -> str:
 
 
 def _params(space: Space, config: Record) -> Record:
-    from reports.tables.build import config_values
+    from winnow.reports.tables.build import config_values
 
     return _known(config_values(space, config, space.columns()))
 

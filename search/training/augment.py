@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.nn import functional
 
-from spaces import schema
-from spaces.errors import InputError
+from winnow.spaces import schema
+from winnow.spaces.errors import InputError
 
 
 def augment(images: torch.Tensor, steps: Sequence[schema.Augmentation], generator: torch.Generator) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from search.storage import remote as storage
+from winnow.search.storage import remote as storage
 
 
 class CorruptCheckpoint(Exception):

@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from search.data.image_data import ImageData, split
-from search.training.augment import augment, check_augmentations
-from spaces import schema
-from spaces.errors import InputError
+from winnow.search.data.image_data import ImageData, split
+from winnow.search.training.augment import augment, check_augmentations
+from winnow.spaces import schema
+from winnow.spaces.errors import InputError
 
 # A chunk of batches is gathered, augmented and normalised at once: few calls per step on small images, bounded memory on
 # large ones.

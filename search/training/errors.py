@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import traceback
 
-from search.status import CANNOT_WRITE
+from winnow.search.status import CANNOT_WRITE
 
 
 class RankLost(Exception):

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-import models
-from search.training.device_data import DeviceData, Labelled
-from search.training.losses import build_evaluation_loss
-from search.training.precision import autocast, image_format
-from spaces import schema
+from winnow import models
+from winnow.search.training.device_data import DeviceData, Labelled
+from winnow.search.training.losses import build_evaluation_loss
+from winnow.search.training.precision import autocast, image_format
+from winnow.spaces import schema
 
 EVALUATION_BATCH = 256
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from search.data.image_data import ImageData
-from search.storage import remote as storage
-from search.training.device_data import DeviceData
-from search.training.evaluate import evaluate
-from spaces.schema import Config
+from winnow.search.data.image_data import ImageData
+from winnow.search.storage import remote as storage
+from winnow.search.training.device_data import DeviceData
+from winnow.search.training.evaluate import evaluate
+from winnow.spaces.schema import Config
 
 NUM_MISTAKES_KEPT = 24  # images of the most confident mistakes, for the report's gallery
 

@@ -12,18 +12,18 @@ from typing import Any
 import torch
 from torch import nn
 
-import models
-from search.seeds import derive_seed
-from search.training.device_data import DeviceData
-from search.training.early_stopping import EarlyStop, KeptWeights
-from search.training.evaluate import EVALUATION_BATCH, predict, score
-from search.training.losses import build_loss
-from search.training.optimizers import build_optimizer
-from search.training.precision import autocast, image_format, prepare_device
-from search.training.ranks import Rank, Team
-from search.training.schedules import Plateau, lr_factor
-from spaces import schema
-from spaces.errors import InputError
+from winnow import models
+from winnow.search.seeds import derive_seed
+from winnow.search.training.device_data import DeviceData
+from winnow.search.training.early_stopping import EarlyStop, KeptWeights
+from winnow.search.training.evaluate import EVALUATION_BATCH, predict, score
+from winnow.search.training.losses import build_loss
+from winnow.search.training.optimizers import build_optimizer
+from winnow.search.training.precision import autocast, image_format, prepare_device
+from winnow.search.training.ranks import Rank, Team
+from winnow.search.training.schedules import Plateau, lr_factor
+from winnow.spaces import schema
+from winnow.spaces.errors import InputError
 
 # One stream of random numbers each, so that a change to one (another augmentation) leaves the others as they were.
 WEIGHTS, ORDER, AUGMENTATION, DROPOUT = range(4)

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch.nn import functional
 
-from spaces import schema
+from winnow.spaces import schema
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-import models
-from spaces import schema
+from winnow import models
+from winnow.spaces import schema
 
 FUSED_DEVICES = ("cpu", "cuda")
 

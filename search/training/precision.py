@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from spaces.errors import InputError
+from winnow.spaces.errors import InputError
 
 CPU_FLAGS_FOR_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 

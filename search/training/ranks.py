@@ -18,8 +18,8 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from search.training.errors import RankLost
-from spaces.schema import Config
+from winnow.search.training.errors import RankLost
+from winnow.spaces.schema import Config
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from spaces import schema
+from winnow.spaces import schema
 
 
 def lr_factor(settings: schema.Schedule, step: int, total_steps: int, steps_per_epoch: int) -> float:

@@ -1,6 +1,6 @@
 """A short measurement: how fast configs of a space train here, and with how much memory, without training one to its end.
 
-`winnow plan` estimates a search with it, and the packing of trials on a device (`search.ray_backend.measure_packing`) is chosen by it. It steps the
+`winnow plan` estimates a search with it, and the packing of trials on a device (`winnow.search.ray_backend.measure_packing`) is chosen by it. It steps the
 one training loop over a few batches of the real images; nothing of it is kept.
 """
 
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from search.training.device_data import DeviceData
-from search.training.loop import train
-from spaces import schema
+from winnow.search.training.device_data import DeviceData
+from winnow.search.training.loop import train
+from winnow.spaces import schema
 
 if TYPE_CHECKING:
-    from search.data.image_data import ImageData
-    from search.training.device_data import Labelled
+    from winnow.search.data.image_data import ImageData
+    from winnow.search.training.device_data import Labelled
 
 MANY_EPOCHS = 1_000_000
 MAX_BATCHES = 16  # of one measured epoch

@@ -14,11 +14,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from reports.text.wording import describe
-from search.study.ledger import Ledger
-from search.study.trials import Event
-from search.views.plain import View
-from search.views.system_usage import GpuUse, Use, Watch
+from winnow.reports.text.wording import describe
+from winnow.search.study.ledger import Ledger
+from winnow.search.study.trials import Event
+from winnow.search.views.plain import View
+from winnow.search.views.system_usage import GpuUse, Use, Watch
 
 SPARKS = "▁▂▃▄▅▆▇█"
 STYLES = {

@@ -12,12 +12,12 @@ from typing import Any, Self
 
 from rich.console import Console, RenderableType
 
-import reports
-from reports.tables.retraining import winners_table
-from reports.text import wording as words
-from reports.text.summary import sentences
-from search.study.trials import Event
-from search.views.live import LiveView
+from winnow import reports
+from winnow.reports.tables.retraining import winners_table
+from winnow.reports.text import wording as words
+from winnow.reports.text.summary import sentences
+from winnow.search.study.trials import Event
+from winnow.search.views.live import LiveView
 
 SECONDS_BETWEEN_DRAWINGS = 0.25
 PAGE = "<pre style=\"font-family:Menlo,'DejaVu Sans Mono',consolas,monospace;line-height:1.25;background:none\">{code}</pre>"

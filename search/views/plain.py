@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 
-from reports.text.wording import describe
+from winnow.reports.text.wording import describe
 
 if TYPE_CHECKING:
-    from search.study.ledger import Ledger
-    from search.study.trials import Event
+    from winnow.search.study.ledger import Ledger
+    from winnow.search.study.trials import Event
 
 
 def make_view(console: Console, quiet: bool, as_json: bool = False) -> View:
@@ -24,12 +24,12 @@ def make_view(console: Console, quiet: bool, as_json: bool = False) -> View:
     if quiet:
         return View(console)
     if console.is_jupyter:
-        from search.views.notebook import NotebookView
+        from winnow.search.views.notebook import NotebookView
 
         return NotebookView(console)
     if not console.is_terminal or console.is_dumb_terminal or in_ci():
         return PlainView(console)
-    from search.views.live import LiveView
+    from winnow.search.views.live import LiveView
 
     return LiveView(console)
 

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 import yaml
 
-from search.optional import require
-from search.storage.provenance import versions
-from search.storage.run_folder import RunFolder, write_text
-from search.winners.model_card import Checks, model_card
-from search.winners.winner import EXPORT_VERSION, Winner, load_winner
-from spaces.errors import InputError
+from winnow.search.optional import require
+from winnow.search.storage.provenance import versions
+from winnow.search.storage.run_folder import RunFolder, write_text
+from winnow.search.winners.model_card import Checks, model_card
+from winnow.search.winners.winner import EXPORT_VERSION, Winner, load_winner
+from winnow.spaces.errors import InputError
 
 NUM_CHECKED = 5  # random images
 TOLERANCE = 1e-3

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import reports
-from reports.text import wording as words
-from reports.text.winner_recipe import training_command
-from search.storage.run_folder import RunFolder
+from winnow import reports
+from winnow.reports.text import wording as words
+from winnow.reports.text.winner_recipe import training_command
+from winnow.search.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from search.winners.winner import Winner
+    from winnow.search.winners.winner import Winner
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from search.data.decode import Encoded, decode
-from search.data.image_folder import EXTENSIONS
-from search.winners.winner import Winner, load_export
-from spaces.errors import InputError
+from winnow.search.data.decode import Encoded, decode
+from winnow.search.data.image_folder import EXTENSIONS
+from winnow.search.winners.winner import Winner, load_export
+from winnow.spaces.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,20 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from search.ray_backend.tasks import run_tasks
-from search.ray_backend.worker import Job, SharedData, device_name, epoch_figures, prepare, train_on
-from search.seeds import derive_seed
-from search.settings import Settings
-from search.storage import remote as storage
-from search.storage.run_folder import JsonLines, RunFolder, read_json_lines, write_text
-from search.training.errors import RankLost, failure
-from spaces.errors import InputError
-from spaces.space import Space
+from winnow.search.ray_backend.tasks import run_tasks
+from winnow.search.ray_backend.worker import Job, SharedData, device_name, epoch_figures, prepare, train_on
+from winnow.search.seeds import derive_seed
+from winnow.search.settings import Settings
+from winnow.search.storage import remote as storage
+from winnow.search.storage.run_folder import JsonLines, RunFolder, read_json_lines, write_text
+from winnow.search.training.errors import RankLost, failure
+from winnow.spaces.errors import InputError
+from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
-    from search.data.image_data import ImageData
-    from search.resources.plan import Plan
-    from search.training.ranks import Team
+    from winnow.search.data.image_data import ImageData
+    from winnow.search.resources.plan import Plan
+    from winnow.search.training.ranks import Team
 
 BASELINE = -1  # the trial number of a baseline that was no trial of the search
 
@@ -137,7 +137,7 @@ def choose_candidates(
 
     InputError if no trial was completed.
     """
-    from search.study.space_changes import completed_trials
+    from winnow.search.study.space_changes import completed_trials
 
     completed = completed_trials(folder, space, settings)
     ranked = [
@@ -187,16 +187,16 @@ def _train_and_test(
     data: ImageData, team: Team | None, candidate: Candidate, seed: int, job: Job, predictions: str, stem: str
 ) -> Generator[dict[str, Any], None, None]:
     """An epoch's record each; last, what a line of `retrain.jsonl` says of the end."""
-    from search.ray_backend.no_compiler import postpone_compiler
+    from winnow.search.ray_backend.no_compiler import postpone_compiler
 
     postpone_compiler()
-    from models import summarize
-    from search.training.checkpoint import save
-    from search.training.device_data import DeviceData
-    from search.training.final_test import test_once
-    from search.training.loop import train
-    from search.training.ranks import Task
-    from spaces.schema import Config
+    from winnow.models import summarize
+    from winnow.search.training.checkpoint import save
+    from winnow.search.training.device_data import DeviceData
+    from winnow.search.training.final_test import test_once
+    from winnow.search.training.loop import train
+    from winnow.search.training.ranks import Task
+    from winnow.spaces.schema import Config
 
     started = time.monotonic()
     device = prepare(job, team)

@@ -13,12 +13,12 @@ import yaml
 from pydantic import ValidationError
 from torch import nn
 
-import models
-from search.optional import require
-from search.storage.run_folder import RunFolder, open_run, read_json_lines
-from search.training.checkpoint import CorruptCheckpoint, load
-from spaces.errors import InputError
-from spaces.schema import Config
+from winnow import models
+from winnow.search.optional import require
+from winnow.search.storage.run_folder import RunFolder, open_run, read_json_lines
+from winnow.search.training.checkpoint import CorruptCheckpoint, load
+from winnow.spaces.errors import InputError
+from winnow.spaces.schema import Config
 
 EXPORT_VERSION = 1
 BATCH = 256
@@ -135,9 +135,9 @@ def _retrained_line(folder: RunFolder, rank: int) -> dict[str, Any]:
 
 def _computed_again(folder: RunFolder, config: Config) -> dict[str, Any]:
     """Channel statistics as retraining used them, for weights that were stored without."""
-    from search.data.source import Source, load_data
-    from search.storage.run_folder import space_of
-    from search.training.device_data import DeviceData
+    from winnow.search.data.source import Source, load_data
+    from winnow.search.storage.run_folder import space_of
+    from winnow.search.training.device_data import DeviceData
 
     study = folder.read_study()
     data = load_data(space_of(folder), Source(Path(study.get("data_dir", "data"))))

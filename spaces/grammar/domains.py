@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
-from spaces.errors import SpaceError
+from winnow.spaces.errors import SpaceError
 
 ArrowKind = Literal["int", "float", "bool", "string"]
 Stored = None | bool | int | float | str

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from spaces.grammar.domains import ArrowKind, Choice, Domain, Int, Log, Trial
-from spaces.grammar.problems import KeyPath
+from winnow.spaces.grammar.domains import ArrowKind, Choice, Domain, Int, Log, Trial
+from winnow.spaces.grammar.problems import KeyPath
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from spaces.errors import SpaceError
-from spaces.grammar import yaml12
-from spaces.grammar.parse import DOMAIN_KEYS
-from spaces.grammar.problems import KeyPath, nearest, show_list, show_path, show_value
+from winnow.spaces.errors import SpaceError
+from winnow.spaces.grammar import yaml12
+from winnow.spaces.grammar.parse import DOMAIN_KEYS
+from winnow.spaces.grammar.problems import KeyPath, nearest, show_list, show_path, show_value
 
 Place = tuple[KeyPath, str]
 """A key path of the file, and the override that wrote there."""

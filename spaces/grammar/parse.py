@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from spaces.errors import SpaceError
-from spaces.grammar.domains import Choice, Domain, Float, Int, Log
-from spaces.grammar.nodes import Branches, Fixed, Group, Node, Open, Repeat, Series, counts_of
-from spaces.grammar.problems import KeyPath, Problem, nearest, show_list, show_value
+from winnow.spaces.errors import SpaceError
+from winnow.spaces.grammar.domains import Choice, Domain, Float, Int, Log
+from winnow.spaces.grammar.nodes import Branches, Fixed, Group, Node, Open, Repeat, Series, counts_of
+from winnow.spaces.grammar.problems import KeyPath, Problem, nearest, show_list, show_value
 
 # Each kind of domain, and the keys that may stand beside it.
 DOMAIN_KEYS: dict[str, tuple[str, ...]] = {

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from spaces.errors import SpaceError
+from winnow.spaces.errors import SpaceError
 
 KeyPath = tuple[str | int, ...]
 """Keys and item numbers from the root of a file (or of a config) down."""

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from spaces.errors import SpaceError
-from spaces.grammar.problems import KeyPath
+from winnow.spaces.errors import SpaceError
+from winnow.spaces.grammar.problems import KeyPath
 
 MAX_NODES = 100_000  # aliases can blow a small file up
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spaces.schema.config import Config, EarlyStopping
-from spaces.schema.data import (
+from winnow.spaces.schema.config import Config, EarlyStopping
+from winnow.spaces.schema.data import (
     AUGMENTATION_PRESETS,
     Augmentation,
     Augmentations,
@@ -17,8 +17,8 @@ from spaces.schema.data import (
     ResizeCrop,
     Zoom,
 )
-from spaces.schema.loss import CrossEntropy, Loss, Margin
-from spaces.schema.model import (
+from winnow.spaces.schema.loss import CrossEntropy, Loss, Margin
+from winnow.spaces.schema.model import (
     Activation,
     Cnn,
     Custom,
@@ -36,9 +36,18 @@ from spaces.schema.model import (
     Transfer,
     Widths,
 )
-from spaces.schema.optimizer import Adam, AdamW, Optimizer, RmsProp, Sgd
-from spaces.schema.schedule import Constant, Cosine, Exponential, MultiStep, OneCycle, Plateau, Schedule, StepDecay
-from spaces.schema.search import Reference, RetrainSettings, SearchSettings
+from winnow.spaces.schema.optimizer import Adam, AdamW, Optimizer, RmsProp, Sgd
+from winnow.spaces.schema.schedule import (
+    Constant,
+    Cosine,
+    Exponential,
+    MultiStep,
+    OneCycle,
+    Plateau,
+    Schedule,
+    StepDecay,
+)
+from winnow.spaces.schema.search import Reference, RetrainSettings, SearchSettings
 
 __all__ = [
     "AUGMENTATION_PRESETS",

@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
-from spaces.schema.data import Data
-from spaces.schema.fields import Count, Positive, Strict, bare_name
-from spaces.schema.loss import CrossEntropy, Loss
-from spaces.schema.model import Model
-from spaces.schema.optimizer import Optimizer
-from spaces.schema.schedule import Constant, Schedule
+from winnow.spaces.schema.data import Data
+from winnow.spaces.schema.fields import Count, Positive, Strict, bare_name
+from winnow.spaces.schema.loss import CrossEntropy, Loss
+from winnow.spaces.schema.model import Model
+from winnow.spaces.schema.optimizer import Optimizer
+from winnow.spaces.schema.schedule import Constant, Schedule
 
 
 class EarlyStopping(Strict):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, model_validator
 
-from spaces.schema.fields import Count, NonNegative, Positive, Strict, bare_name
+from winnow.spaces.schema.fields import Count, NonNegative, Positive, Strict, bare_name
 
 
 class Flip(Strict):

@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from spaces import schema
-from spaces.grammar.parse import DATA_KEYS_THAT_MAY_BE_OPEN
-from spaces.schema import data as data_schema
-from spaces.schema import model as model_schema
+from winnow.spaces import schema
+from winnow.spaces.grammar.parse import DATA_KEYS_THAT_MAY_BE_OPEN
+from winnow.spaces.schema import data as data_schema
+from winnow.spaces.schema import model as model_schema
 
 Json = dict[str, Any]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator
 
-from spaces.schema.fields import Fraction, Positive, Strict
+from winnow.spaces.schema.fields import Fraction, Positive, Strict
 
 
 class CrossEntropy(Strict):

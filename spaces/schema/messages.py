@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from spaces.grammar.parse import DOMAIN_KEYS, SECTIONS
-from spaces.grammar.problems import KeyPath, Problem, nearest, show_list, show_value
+from winnow.spaces.grammar.parse import DOMAIN_KEYS, SECTIONS
+from winnow.spaces.grammar.problems import KeyPath, Problem, nearest, show_list, show_value
 
 
 def translate(error: ValidationError, given: Any, model: type[BaseModel]) -> list[Problem]:

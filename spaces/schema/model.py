@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from spaces.schema.fields import Count, Fraction, Positive, Strict
+from winnow.spaces.schema.fields import Count, Fraction, Positive, Strict
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
 Initialization = Literal[

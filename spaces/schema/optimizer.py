@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, model_validator
 
-from spaces.schema.fields import Fraction, NonNegative, Positive, Strict
+from winnow.spaces.schema.fields import Fraction, NonNegative, Positive, Strict
 
 
 class Sgd(Strict):

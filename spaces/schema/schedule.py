@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, model_validator
 
-from spaces.schema.fields import Count, NonNegative, Strict
+from winnow.spaces.schema.fields import Count, NonNegative, Strict
 
 
 class _Schedule(Strict):

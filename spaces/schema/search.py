@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from spaces.schema.fields import Count, Strict
+from winnow.spaces.schema.fields import Count, Strict
 
 
 class SearchSettings(Strict):
@@ -28,8 +28,6 @@ class SearchSettings(Strict):
     """GB that the checkpoints of paused trials may take (`forecast` pauses trials); beyond it the worst of them are stopped."""
     audit: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Share of the stopped trials that is let finish, to see how often a stop was wrong."""
-    strata: Count = 1
-    """Compare a trial at a rung only with those of similar cost, in so many groups; 1: with all."""
 
 
 class RetrainSettings(Strict):

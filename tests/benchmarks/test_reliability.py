@@ -83,14 +83,14 @@ SHARED_GPU = """
 from pathlib import Path
 
 from benchmarks.reliability.faulty import SPACE
-from search.storage.run_folder import create
-from search.study.ledger import Ledger
-from search.data.source import Source, load_data
-from search.ray_backend.session import ray_session
-from search.settings import settings_for
-from search.ray_backend.tune import Resources, run_search
-from search.ray_backend.worker import Job, SharedData
-from spaces import catalog
+from winnow.search.storage.run_folder import create
+from winnow.search.study.ledger import Ledger
+from winnow.search.data.source import Source, load_data
+from winnow.search.ray_backend.session import ray_session
+from winnow.search.settings import settings_for
+from winnow.search.ray_backend.tune import Resources, run_search
+from winnow.search.ray_backend.worker import Job, SharedData
+from winnow.spaces import catalog
 
 Path("space.yaml").write_text(SPACE)
 space = catalog.load("space.yaml", ["epochs=3"])

@@ -11,12 +11,12 @@ import pytest
 import docs.generate.spaces
 from docs.generate import commands as search_docs
 from docs.generate import reports as reports_docs
-from search.cli.main import cli
-from spaces import catalog, schema
-from spaces.schema.json_schema import described, section
 from tests.conftest import REPOSITORY
 from tests.docs.test_docs_followed import BY_ANOTHER_TEST, BY_LINE, BY_SECTION, FOLLOWED
 from tests.helpers.doc_blocks import PAGES, blocks, command_of, commands
+from winnow.search.cli.main import cli
+from winnow.spaces import catalog, schema
+from winnow.spaces.schema.json_schema import described, section
 
 LINES = [(str(block), line) for block in blocks() if block.language == "sh" for line in commands(block.text)]
 IN_TEXT = [

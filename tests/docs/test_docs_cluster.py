@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from search.storage.run_folder import read_json_lines
 from tests.docs.test_docs_followed import TINY
 from tests.helpers.doc_blocks import Reader, blocks, command_of, index_is_reached
 from tests.helpers.nodes import ENVIRONMENT, STORE_BYTES, end_with_children, free_port
 from tests.helpers.served_cifar import Served, served_cifar
+from winnow.search.storage.run_folder import read_json_lines
 
 PAGE = "docs/cluster.md"
 # `ray start` with one CPU, small, in the foreground of a session that the test can end: `ray stop` would end every Ray of this machine.
@@ -39,7 +39,7 @@ import shlex, sys
 import click, yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli as ray
-from search.cli.main import cli as winnow
+from winnow.search.cli.main import cli as winnow
 
 def parse(group, words):
     return group.commands[words[0]].make_context(words[0], words[1:]).params

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-import reports
-from reports.tables.parquet import write_tables
 from tests.conftest import REPOSITORY
 from tests.helpers.doc_blocks import Block, Reader, blocks, index_is_reached
 from tests.helpers.make_run import make_run
 from tests.helpers.served_cifar import Served, served_cifar, write_parquet
+from winnow import reports
+from winnow.reports.tables.parquet import write_tables
 
 # Pages whose blocks run here: with a made run (quick), or with real ones.
 FOLLOWED = {

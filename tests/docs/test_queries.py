@@ -9,12 +9,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-import reports
-from reports.reading.many_runs import _mixed, _with_text
-from reports.tables.parquet import write_tables
-from spaces.errors import InputError
 from tests.conftest import REPOSITORY
 from tests.helpers.make_run import make_run
+from winnow import reports
+from winnow.reports.reading.many_runs import _mixed, _with_text
+from winnow.reports.tables.parquet import write_tables
+from winnow.spaces.errors import InputError
 
 TEXT = (REPOSITORY / "docs" / "queries.md").read_text(encoding="utf-8")
 QUERIES = {

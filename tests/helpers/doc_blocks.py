@@ -143,7 +143,7 @@ class Reader:
     def environment(self) -> dict[str, str]:
         winnow = self._commands() / "winnow.py"
         winnow.write_text(
-            f"{self.preamble}\nfrom search.cli.main import main\nif __name__ == '__main__':\n    main()\n"
+            f"{self.preamble}\nfrom winnow.search.cli.main import main\nif __name__ == '__main__':\n    main()\n"
         )
         added = "".join(f'"{name} "*) set -- "$@" {options};;\n' for name, options in self.cheap.items())
         self.stand_in("winnow", f'case "$* " in {added}esac\nexec "{self.python}" "{winnow}" "$@"\n')

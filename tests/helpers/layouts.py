@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from search.data.image_data import ImageData, load
-from spaces.schema import Data
+from winnow.search.data.image_data import ImageData, load
+from winnow.spaces.schema import Data
 
 NAMES = ["cat", "dog", "owl"]
 

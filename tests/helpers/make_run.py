@@ -21,8 +21,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from spaces import catalog
-from spaces.space import Space
+from winnow.spaces import catalog
+from winnow.spaces.space import Space
 
 Stage = Literal["empty", "first_epoch", "searching", "searched", "retrained"]
 START = 1_790_000_000.0

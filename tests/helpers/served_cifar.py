@@ -22,7 +22,7 @@ FILES = {"cifar10": ("data_batch_1", "test_batch", "batches.meta"), "cifar100": 
 KEYS = {"cifar10": ("labels", "label_names"), "cifar100": ("fine_labels", "fine_label_names")}
 # Nothing but the addresses and the checksums is put in its place, and that when the images are read: torchvision is slow to import.
 PREAMBLE = """
-from search.data.datasets import DATASETS
+from winnow.search.data.datasets import DATASETS
 
 def served(read, name, train, test):
     def reader(*arguments):

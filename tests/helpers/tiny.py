@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from search.data.image_data import ImageData
-from search.training.loop import EpochResult
-from spaces.schema import Config
+from winnow.search.data.image_data import ImageData
+from winnow.search.training.loop import EpochResult
+from winnow.spaces.schema import Config
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from models import summarize
-from spaces.schema import Model
+from winnow.models import summarize
+from winnow.spaces.schema import Model
 
 CIFAR = (3, 32, 32)
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import build, check_buildable, parameter_groups, summarize
-from spaces.errors import InputError
-from spaces.schema import Custom
+from winnow.models import build, check_buildable, parameter_groups, summarize
+from winnow.spaces.errors import InputError
+from winnow.spaces.schema import Custom
 
 SHAPE = (1, 8, 8)
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from models import build, parameter_groups
-from models.layers import conv
-from models.mixture import MIXINGS, MixedConv2d, mix_inputs, mix_kernels
-from models.residual import ResidualBlock
-from spaces.errors import InputError
-from spaces.schema import Model
+from winnow.models import build, parameter_groups
+from winnow.models.layers import conv
+from winnow.models.mixture import MIXINGS, MixedConv2d, mix_inputs, mix_kernels
+from winnow.models.residual import ResidualBlock
+from winnow.spaces.errors import InputError
+from winnow.spaces.schema import Model
 
 torch.set_num_threads(1)
 

@@ -9,11 +9,11 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from models import MODELS, build, summarize
-from models.layers import ACTIVATIONS, INITIALIZATIONS, NORMS, POOLS
-from models.mixture import MIXINGS
-from spaces import schema
-from spaces.shapes import trace
+from winnow.models import MODELS, build, summarize
+from winnow.models.layers import ACTIVATIONS, INITIALIZATIONS, NORMS, POOLS
+from winnow.models.mixture import MIXINGS
+from winnow.spaces import schema
+from winnow.spaces.shapes import trace
 
 IMAGES = (3, 16, 12)  # not square: height and width must not be mixed up
 CLASSES = 7
@@ -167,7 +167,7 @@ def output_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def module_name(family: str, layer: str) -> str:
-    """Where the network keeps a layer of `spaces.shapes.trace`."""
+    """Where the network keeps a layer of `winnow.spaces.shapes.trace`."""
     parts = layer.split(".")
     if layer == "classes":
         return "head.classes"

@@ -13,9 +13,9 @@ import torchvision
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from models import build, check_buildable, parameter_groups, summarize
-from spaces.errors import InputError
-from spaces.schema import Model
+from winnow.models import build, check_buildable, parameter_groups, summarize
+from winnow.spaces.errors import InputError
+from winnow.spaces.schema import Model
 
 torch.set_num_threads(1)
 

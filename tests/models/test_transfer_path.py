@@ -11,10 +11,10 @@ import torch
 import torchvision
 from torch import Tensor
 
-from search.cli.main import cli
-from search.training.checkpoint import load
-from spaces.errors import InputError
 from tests.helpers.cifar import write_some
+from winnow.search.cli.main import cli
+from winnow.search.training.checkpoint import load
+from winnow.spaces.errors import InputError
 
 pytestmark = pytest.mark.data
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-import reports
-from reports.reading.run import RunData
-from reports.tables.audit import audit_rows, audit_sentence
-from search.settings import settings_for
-from search.study.ledger import Ledger
-from spaces import catalog
 from tests.helpers.make_run import make_run
 from tests.search.study.test_ledger import SHAPE, make_folder, report
+from winnow import reports
+from winnow.reports.reading.run import RunData
+from winnow.reports.tables.audit import audit_rows, audit_sentence
+from winnow.search.settings import settings_for
+from winnow.search.study.ledger import Ledger
+from winnow.spaces import catalog
 
 
 @pytest.fixture(scope="module")

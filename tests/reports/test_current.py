@@ -14,16 +14,16 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-import reports
-from reports import writing as report
-from reports.reading import stored
-from reports.schemas import TABLES
-from search.cli.main import main
-from search.storage.run_folder import RunFolder
-from search.study.ledger import Ledger
-from spaces.errors import InputError
 from tests.helpers.make_run import make_run
 from tests.search.study.test_history import CHANGED, SHAPE, change, searched
+from winnow import reports
+from winnow.reports import writing as report
+from winnow.reports.reading import stored
+from winnow.reports.schemas import TABLES
+from winnow.search.cli.main import main
+from winnow.search.storage.run_folder import RunFolder
+from winnow.search.study.ledger import Ledger
+from winnow.spaces.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -196,9 +196,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
 
 def test_show_of_a_long_run_imports_no_more_than_arrow(reported):
     heavy = "{'torch', 'ray', 'plotly', 'pandas', 'optuna', 'scipy', 'sklearn'}"
-    code = (
-        "import sys, reports, reports.reading.stored as s; s.WORTHWHILE_BYTES = 0; from rich.console import Console\n"
-    )
+    code = "import sys; from winnow import reports; import winnow.reports.reading.stored as s; s.WORTHWHILE_BYTES = 0; from rich.console import Console\n"
     code += f"reports.show({str(reported)!r}, Console()); print(sorted(({heavy} | {{'pyarrow'}}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "['pyarrow']"

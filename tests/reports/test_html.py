@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-import reports
-from reports.figures import cost as figures_cost
-from reports.figures import learning_curves as figures_search
-from reports.figures import parameters as figures_parameters
-from reports.figures import progress as figures_progress
-from reports.figures import winners as figures_winners
-from reports.figures.style import DARK_PAGE, LIGHT_PAGE, STATUS_COLORS, STATUS_SYMBOLS
-from reports.html import gallery
-from reports.html.page import page
-from reports.html.sections import sections_of
-from reports.tables.trials import STATUSES
-from reports.text import summary
 from tests.helpers.make_run import NUM_TEST, RUNGS, Stage, make_run
+from winnow import reports
+from winnow.reports.figures import cost as figures_cost
+from winnow.reports.figures import learning_curves as figures_search
+from winnow.reports.figures import parameters as figures_parameters
+from winnow.reports.figures import progress as figures_progress
+from winnow.reports.figures import winners as figures_winners
+from winnow.reports.figures.style import DARK_PAGE, LIGHT_PAGE, STATUS_COLORS, STATUS_SYMBOLS
+from winnow.reports.html import gallery
+from winnow.reports.html.page import page
+from winnow.reports.html.sections import sections_of
+from winnow.reports.tables.trials import STATUSES
+from winnow.reports.text import summary
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")
@@ -239,7 +239,7 @@ def test_page_of_a_minimized_loss(losses: reports.RunData) -> None:
 
 
 def test_winner_config_is_a_recipe(run: reports.RunData, html_file: Path) -> None:
-    from spaces import catalog
+    from winnow.spaces import catalog
 
     recipe = catalog.load(str(html_file.with_name("winner.yaml")))
     assert recipe.is_recipe

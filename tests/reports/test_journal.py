@@ -18,8 +18,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from reports.reading.journal import STUDY_NAME, State, Trial, read_trials
 from tests.helpers.make_run import make_run
+from winnow.reports.reading.journal import STUDY_NAME, State, Trial, read_trials
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

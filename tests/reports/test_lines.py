@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.reading import json_lines as lines
-from reports.reading.run import EPOCH_KEYS, read_lines
+from winnow.reports.reading import json_lines as lines
+from winnow.reports.reading.run import EPOCH_KEYS, read_lines
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

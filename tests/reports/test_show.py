@@ -12,22 +12,22 @@ import yaml
 from filelock import FileLock
 from rich.console import Console
 
-import reports
-from reports.tables import filters as conditions
-from reports.tables.retraining import accuracy_difference, accuracy_interval
-from reports.text import compare
-from reports.text import wording as words
-from search.cli.main import main
-from search.schedulers.asha import Asha
-from search.settings import Settings
-from search.storage.run_folder import RunFolder
-from search.study.trials import Event
-from search.views.follow import follow, in_use
-from search.views.live import LiveView, usage_line
-from search.views.plain import JsonView, PlainView, View, make_view
-from search.views.system_usage import GpuUse, Use, cpu_times, gpus, memory_mb
-from spaces.errors import InputError
 from tests.helpers.make_run import make_run
+from winnow import reports
+from winnow.reports.tables import filters as conditions
+from winnow.reports.tables.retraining import accuracy_difference, accuracy_interval
+from winnow.reports.text import compare
+from winnow.reports.text import wording as words
+from winnow.search.cli.main import main
+from winnow.search.schedulers.asha import Asha
+from winnow.search.settings import Settings
+from winnow.search.storage.run_folder import RunFolder
+from winnow.search.study.trials import Event
+from winnow.search.views.follow import follow, in_use
+from winnow.search.views.live import LiveView, usage_line
+from winnow.search.views.plain import JsonView, PlainView, View, make_view
+from winnow.search.views.system_usage import GpuUse, Use, cpu_times, gpus, memory_mb
+from winnow.spaces.errors import InputError
 
 COLUMNS = ("trial", "optimizer.name", "model.stages.0.filters", "model.dropout", "flag")
 ROWS = [

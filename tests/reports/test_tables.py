@@ -16,15 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import reports
 from docs.generate.reports import DOCS_FILE, markdown
-from reports import rows as plain
-from reports.schemas import KINDS, RUN_VERSION, SCHEMA_VERSION, TABLES, arrow_schema
-from reports.tables.parquet import write_tables
-from reports.tables.trials import epochs_of_trial
-from spaces.errors import InputError
-from spaces.schema import Config
 from tests.helpers.make_run import NUM_TEST, RUNGS, START, Stage, make_run
+from winnow import reports
+from winnow.reports import rows as plain
+from winnow.reports.schemas import KINDS, RUN_VERSION, SCHEMA_VERSION, TABLES, arrow_schema
+from winnow.reports.tables.parquet import write_tables
+from winnow.reports.tables.trials import epochs_of_trial
+from winnow.spaces.errors import InputError
+from winnow.spaces.schema import Config
 
 STAGES: tuple[Stage, ...] = ("empty", "first_epoch", "searching", "searched", "retrained")
 

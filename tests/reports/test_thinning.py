@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import reports
-from reports.figures import parameters as figures_parameters
-from reports.subsample import best_positions, drawn, note
-from reports.tables import importance
 from tests.helpers.make_run import make_run
+from winnow import reports
+from winnow.reports.figures import parameters as figures_parameters
+from winnow.reports.subsample import best_positions, drawn, note
+from winnow.reports.tables import importance
 
 
 def test_few_are_all_drawn_and_nothing_is_said():

@@ -12,12 +12,12 @@ import pytest
 import torch
 import yaml
 
-import reports
-from reports.figures.training import MAX_BATCHES_DRAWN, batch_losses, curves
-from reports.html.training_page import best_epochs, best_epochs_text, outcome, read_training
-from search.cli.main import cli
-from search.training.checkpoint import load
-from spaces.errors import InputError
+from winnow import reports
+from winnow.reports.figures.training import MAX_BATCHES_DRAWN, batch_losses, curves
+from winnow.reports.html.training_page import best_epochs, best_epochs_text, outcome, read_training
+from winnow.search.cli.main import cli
+from winnow.search.training.checkpoint import load
+from winnow.spaces.errors import InputError
 
 TRAIN_LOSSES = [2.0, 1.0, 0.5, 0.4]
 VALIDATION_LOSSES = [1.8, 1.1, 1.2, 1.3]

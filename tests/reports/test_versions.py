@@ -13,13 +13,13 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-import reports
-from reports.reading.stored import ADDED, read_table
-from reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
-from reports.tables.parquet import write_tables
-from spaces.errors import InputError
 from tests.conftest import REPOSITORY
 from tests.helpers.make_run import make_run
+from winnow import reports
+from winnow.reports.reading.stored import ADDED, read_table
+from winnow.reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
+from winnow.reports.tables.parquet import write_tables
+from winnow.spaces.errors import InputError
 
 VERSION_1 = REPOSITORY / "tests" / "reports" / "report_v1"
 """Written by the Winnow that had version 1 (commit a1049fa) from a run of tests/helpers/make_run.py with 12 trials and 30 test images."""

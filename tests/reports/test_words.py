@@ -18,14 +18,14 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, dis
 from rich.console import Console
 from scipy import stats
 
-import reports
-from reports.reading.journal import State, Trial
-from reports.schemas import TABLES
-from reports.tables import importance
-from reports.tables.retraining import difference_interval, mean_interval, t_975
-from reports.text import summary
-from reports.text import wording as words
 from tests.helpers.make_run import make_run
+from winnow import reports
+from winnow.reports.reading.journal import State, Trial
+from winnow.reports.schemas import TABLES
+from winnow.reports.tables import importance
+from winnow.reports.tables.retraining import difference_interval, mean_interval, t_975
+from winnow.reports.text import summary
+from winnow.reports.text import wording as words
 
 accuracies = st.lists(st.floats(0.5, 1.0), min_size=2, max_size=8).filter(
     lambda values: max(values) - min(values) > 1e-3

@@ -13,11 +13,11 @@ import pytest
 import yaml
 from optuna.trial import FixedTrial
 
-from spaces import catalog
-from spaces.shapes import known_image_shape
-from spaces.space import Space
-from spaces.stub_trials import KnownTrial
-from spaces.validation import check
+from winnow.spaces import catalog
+from winnow.spaces.shapes import known_image_shape
+from winnow.spaces.space import Space
+from winnow.spaces.stub_trials import KnownTrial
+from winnow.spaces.validation import check
 
 ALL = [*catalog.names(), *catalog.recipe_names()]
 
@@ -219,7 +219,7 @@ def test_recipes_beside_the_file_and_points_written_out(tmp_path: Path) -> None:
 
 
 def test_the_list_of_spaces_needs_nothing_heavy() -> None:
-    code = "import sys, spaces.catalog as c; c.listing(); print(*sys.modules)"
+    code = "import sys, winnow.spaces.catalog as c; c.listing(); print(*sys.modules)"
     loaded = set(
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
@@ -228,7 +228,7 @@ def test_the_list_of_spaces_needs_nothing_heavy() -> None:
 
 def test_a_space_needs_no_torch_and_no_ray() -> None:
     code = (
-        "import sys, spaces.catalog as c, spaces.describe as s, spaces.schema.json_schema as j; "
+        "import sys, winnow.spaces.catalog as c, winnow.spaces.describe as s, winnow.spaces.schema.json_schema as j; "
         "s.render(c.load('digits')); j.json_schema(); print(*sys.modules)"
     )
     loaded = set(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from spaces import catalog
-from spaces.diff import differences
-from spaces.space import Space
+from winnow.spaces import catalog
+from winnow.spaces.diff import differences
+from winnow.spaces.space import Space
 
 BASE = catalog.load("digits")
 

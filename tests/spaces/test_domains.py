@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
-from spaces.errors import SpaceError
-from spaces.grammar.domains import Choice, Domain, Float, Int, Log
+from winnow.spaces.errors import SpaceError
+from winnow.spaces.grammar.domains import Choice, Domain, Float, Int, Log
 
 DOMAINS: list[Domain] = [
     Choice(("relu", "elu")),

@@ -13,9 +13,9 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from spaces import catalog
-from spaces.errors import SpaceError
-from spaces.grammar import yaml12
+from winnow.spaces import catalog
+from winnow.spaces.errors import SpaceError
+from winnow.spaces.grammar import yaml12
 
 TREES = {
     name: yaml12.load((catalog.PACKAGE / f"{folder}{name}.yaml").read_text(), name).tree

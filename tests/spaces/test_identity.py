@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.training.device_data import DeviceData
-from search.training.loop import train
-from spaces.identity import identity, normal_form
-from spaces.schema import Config
 from tests.helpers.tiny import CPU, figures, tiny_data
+from winnow.search.training.device_data import DeviceData
+from winnow.search.training.loop import train
+from winnow.spaces.identity import identity, normal_form
+from winnow.spaces.schema import Config
 
 SHAPE = (3, 8, 8)
 DATA = tiny_data(num_train=30, num_test=3)

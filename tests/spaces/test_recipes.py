@@ -11,17 +11,17 @@ import torchvision
 from PIL import Image
 from torch import nn
 
-import models
-from models import summarize
-from search.data.image_data import load
-from search.training.device_data import DeviceData
-from search.training.loop import train
-from search.training.losses import build_loss
-from spaces import catalog
-from spaces.schema import Config, Reference, Transfer
-from spaces.space import Space
 from tests.helpers.cifar import write_some, write_tree
 from tests.helpers.tiny import CPU
+from winnow import models
+from winnow.models import summarize
+from winnow.search.data.image_data import load
+from winnow.search.training.device_data import DeviceData
+from winnow.search.training.loop import train
+from winnow.search.training.losses import build_loss
+from winnow.spaces import catalog
+from winnow.spaces.schema import Config, Reference, Transfer
+from winnow.spaces.space import Space
 
 SHAPE = (3, 32, 32)
 NUM_CLASSES = {"cifar100": 100, "cifar10": 10, "cinic10": 10}

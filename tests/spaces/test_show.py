@@ -11,13 +11,13 @@ import pytest
 from pydantic import TypeAdapter
 from rich.console import Console
 
-from spaces import catalog
-from spaces import describe as show
-from spaces.grammar import yaml12
-from spaces.schema import Model
-from spaces.schema.json_schema import json_schema
-from spaces.shapes import KNOWN_IMAGE_SHAPES, ShapeError, known_image_shape, trace
-from spaces.space import Space
+from winnow.spaces import catalog
+from winnow.spaces import describe as show
+from winnow.spaces.grammar import yaml12
+from winnow.spaces.schema import Model
+from winnow.spaces.schema.json_schema import json_schema
+from winnow.spaces.shapes import KNOWN_IMAGE_SHAPES, ShapeError, known_image_shape, trace
+from winnow.spaces.space import Space
 
 ALL = [*catalog.names(), *catalog.recipe_names()]
 

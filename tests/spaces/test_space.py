@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
-from spaces.errors import SpaceError
-from spaces.space import AtLeast, Space
-from spaces.stub_trials import KnownTrial
+from winnow.spaces.errors import SpaceError
+from winnow.spaces.space import AtLeast, Space
+from winnow.spaces.stub_trials import KnownTrial
 
 BASE: dict[str, Any] = {
     "data": "digits",

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaces.errors import SpaceError
-from spaces.grammar.yaml12 import load
+from winnow.spaces.errors import SpaceError
+from winnow.spaces.grammar.yaml12 import load
 
 # The core schema's table (YAML 1.2.2, section 10.3.2), and what version 1.1 read otherwise.
 SCALARS = [

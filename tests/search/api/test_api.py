@@ -12,15 +12,14 @@ from typing import get_type_hints
 import pytest
 import ray
 
-import reports
-import search
-from search.api.command_line import as_command
-from search.api.searching import RunOptions, SearchOptions
-from search.cli.main import cli
-from search.resources.plan import Devices
-from search.settings import settings_for
-from spaces.errors import InputError
 from tests.helpers.make_run import make_run
+from winnow import reports, search
+from winnow.search.api.command_line import as_command
+from winnow.search.api.searching import RunOptions, SearchOptions
+from winnow.search.cli.main import cli
+from winnow.search.resources.plan import Devices
+from winnow.search.settings import settings_for
+from winnow.spaces.errors import InputError
 
 TINY = "data: digits\nepochs: 2\nbatch_size: 128\nmodel: {name: mlp, hidden: [8]}\noptimizer: {name: adam, lr: {log: [0.001, 0.1]}}\n"
 

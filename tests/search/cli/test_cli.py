@@ -11,7 +11,7 @@ import pytest
 import ray
 from PIL import Image
 
-from search.cli.main import main
+from winnow.search.cli.main import main
 
 TINY = "data: digits\nepochs: 2\nbatch_size: 64\nmodel: {name: mlp, hidden: [8]}\noptimizer: {name: adam, lr: {log: [0.001, 0.1]}}\n"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from search.cli.main import main
 from tests.conftest import REPOSITORY
 from tests.helpers.doc_blocks import blocks
+from winnow.search.cli.main import main
 
 WINNOW = Path(sys.executable).with_name("winnow")
 

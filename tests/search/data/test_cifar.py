@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.data.image_data import load, split
-from search.training.device_data import PUBLISHED_STATISTICS, DeviceData
-from search.training.loop import train
-from spaces.schema import Data
 from tests.conftest import cifar_dir
 from tests.helpers.tiny import CPU, tiny_config
+from winnow.search.data.image_data import load, split
+from winnow.search.training.device_data import PUBLISHED_STATISTICS, DeviceData
+from winnow.search.training.loop import train
+from winnow.spaces.schema import Data
 
 pytestmark = pytest.mark.data
 

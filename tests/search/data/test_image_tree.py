@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from search.cli.main import cli
-from spaces.errors import InputError
 from tests.helpers.cifar import write_tree
+from winnow.search.cli.main import cli
+from winnow.spaces.errors import InputError
 
 pytestmark = pytest.mark.data
 

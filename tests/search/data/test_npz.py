@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.data import decoded_parts as encoded
-from search.data.decode import Encoded
-from search.data.image_data import load
-from spaces.errors import InputError
-from spaces.schema import Data
 from tests.helpers.layouts import parquet_set, pictures, read
 from tests.helpers.tiny import write_npz
+from winnow.search.data import decoded_parts as encoded
+from winnow.search.data.decode import Encoded
+from winnow.search.data.image_data import load
+from winnow.spaces.errors import InputError
+from winnow.spaces.schema import Data
 
 # --- npz ----------------------------------------------------------------------------------------------------------
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.cli.main import main
 from tests.conftest import REPOSITORY
 from tests.helpers.served_cifar import served_cifar
 from tests.helpers.tiny import write_npz
+from winnow.search.cli.main import main
 
 
 def winnow(*arguments: str) -> int:
@@ -59,9 +59,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
 def test_processes_that_ask_at_once_download_once(tmp_path):
     """Three commands, one server: the archive is fetched once. Only the archive's address and checksums are put in its place."""
     with served_cifar(tmp_path / "served") as served:
-        code = (
-            f'{served.preamble}\nfrom search.cli.main import main\nmain(["prepare", "cifar10", "--data-dir", "data"])'
-        )
+        code = f'{served.preamble}\nfrom winnow.search.cli.main import main\nmain(["prepare", "cifar10", "--data-dir", "data"])'
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "no_proxy": "127.0.0.1"}
         started = [
             subprocess.Popen(

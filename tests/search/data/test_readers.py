@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from search.data.datasets import DATASETS
-from search.data.decode import Encoded, num_channels
-from search.data.image_data import load
-from spaces.errors import InputError
-from spaces.schema import Data
 from tests.helpers.layouts import NAMES, parquet_set, pictures, png, read, write_shard
+from winnow.search.data.datasets import DATASETS
+from winnow.search.data.decode import Encoded, num_channels
+from winnow.search.data.image_data import load
+from winnow.spaces.errors import InputError
+from winnow.spaces.schema import Data
 
 
 def test_the_registry_holds_what_the_schema_names() -> None:
@@ -244,7 +244,7 @@ def test_a_colour_image_late_among_grey_ones_is_named(tmp_path: Path, monkeypatc
     grey, colour = png(pictures(1, channels=1)[0]), png(pictures(1)[0])
     assert num_channels([Encoded("a", grey)]) == 1
     assert num_channels([Encoded("a", grey), Encoded("b", colour)]) == 3
-    monkeypatch.setattr("search.data.decode.NUM_LOOKED_AT", 2)
+    monkeypatch.setattr("winnow.search.data.decode.NUM_LOOKED_AT", 2)
     write_shard(tmp_path / "train.parquet", [grey, grey, colour], [0, 1, 2])
     with pytest.raises(InputError, match=r"row 2: a colour image among grey ones; set `data.channels`"):
         read(tmp_path, path=tmp_path / "train.parquet")

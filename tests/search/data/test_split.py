@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.data.image_data import hold_out, split
-from spaces.errors import InputError
 from tests.helpers.tiny import tiny_data
+from winnow.search.data.image_data import hold_out, split
+from winnow.spaces.errors import InputError
 
 
 @settings(deadline=None)

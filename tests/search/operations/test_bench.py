@@ -15,13 +15,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from reports.tables.reference import COLUMNS, as_markdown, recipe_rows
-from search.cli.main import cli
-from search.operations.reproduction import choose
-from search.ray_backend.session import ray_kept
-from spaces import catalog
-from spaces.errors import InputError
 from tests.helpers.cifar import write_some
+from winnow.reports.tables.reference import COLUMNS, as_markdown, recipe_rows
+from winnow.search.cli.main import cli
+from winnow.search.operations.reproduction import choose
+from winnow.search.ray_backend.session import ray_kept
+from winnow.spaces import catalog
+from winnow.spaces.errors import InputError
 
 QUICK = ["--set", "epochs=2", "--set", "model.head=[8]", "--set", "data.name=npz"]
 
@@ -168,7 +168,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     changes = ["--set", f"data.path={images}", *QUICK, "--set", "epochs=6"]
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     arguments = ["bench-recipes", "cifar100-a1", *changes, "--quiet", "--num-cpus", "2", "--output", str(killed)]
-    driver = subprocess.Popen([sys.executable, "-m", "search", *arguments], start_new_session=True)
+    driver = subprocess.Popen([sys.executable, "-m", "winnow", *arguments], start_new_session=True)
     epochs = killed / "cifar100-a1-s0" / "epochs.jsonl"
     wait_for_lines(epochs, 2, driver)
     os.killpg(driver.pid, signal.SIGKILL)

@@ -22,12 +22,12 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from benchmarks.reliability.processes import seconds_until_gone, workers
-from search.cli.main import main
-from search.ray_backend import session
-from search.ray_backend.session import put_once
-from search.ray_backend.tune import LedgerScheduler
-from search.storage.run_folder import read_json_lines
 from tests.conftest import REPOSITORY
+from winnow.search.cli.main import main
+from winnow.search.ray_backend import session
+from winnow.search.ray_backend.session import put_once
+from winnow.search.ray_backend.tune import LedgerScheduler
+from winnow.search.storage.run_folder import read_json_lines
 
 QUICK = """
 data: digits
@@ -70,7 +70,7 @@ def winnow(*arguments: str) -> int:
 
 
 def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "search", *arguments]
+    command = [sys.executable, "-m", "winnow", *arguments]
     return subprocess.Popen(
         command,
         cwd=folder,
@@ -317,7 +317,7 @@ def test_what_a_worker_died_of_is_told(shared_ray, space, monkeypatch, capsys):
     def broken(config, data, job):
         raise ModuleNotFoundError("No module named 'mine'")
 
-    monkeypatch.setattr("search.ray_backend.tune.run_trial", broken)
+    monkeypatch.setattr("winnow.search.ray_backend.tune.run_trial", broken)
     assert winnow("search", "quick.yaml", "--trials", "1", "--name", "r") == 0
     said = "".join(capsys.readouterr())
     assert "its worker was lost (ModuleNotFoundError: No module named 'mine'); it goes on" in said

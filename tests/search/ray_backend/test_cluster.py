@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from search.storage.provenance import versions
-from search.storage.run_folder import read_json_lines
 from tests.conftest import REPOSITORY
 from tests.helpers.nodes import ENVIRONMENT, Nodes, bare_python, free_port
 from tests.search.storage.test_storage import install_shelf
+from winnow.search.storage.provenance import versions
+from winnow.search.storage.run_folder import read_json_lines
 
 # The network of a user: it travels to the nodes, and there it notes on which node and GPU it trains and where its images lie.
 # The lock on a GPU is held by the worker until it ends; a second worker on the same GPU would fail its trial.
@@ -47,7 +47,7 @@ def note(ray):
     for gpu in ray.get_gpu_ids() if not held else ():
         held.append(open(f"{folder}/{node}-{gpu}.lock", "w"))
         fcntl.flock(held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
-    from search.data.image_data import ImageData
+    from winnow.search.data.image_data import ImageData
     (data,) = [found for found in gc.get_objects() if isinstance(found, ImageData)]
     address = data.train_images.ctypes.data
     for line in open("/proc/self/maps"):
@@ -85,7 +85,7 @@ class Desk:
         return subprocess.Popen(
             [
                 *(self.nodes.inside("head") if self.nodes.members else ()),
-                *(sys.executable, "-m", "search", *arguments, "--address", address or self.nodes.address),
+                *(sys.executable, "-m", "winnow", *arguments, "--address", address or self.nodes.address),
             ],
             cwd=self.folder,
             env={**os.environ, **ENVIRONMENT, "SHELF": str(self.folder), "WITNESS": str(self.folder), **environment}
@@ -292,7 +292,7 @@ def _check_results(run: Path, num_trials: int) -> None:
     assert len({(line["trial"], line["epoch"]) for line in lines}) == len(lines)
     assert {line["trial"] for line in lines} == set(range(num_trials))
     shown = subprocess.run(
-        [sys.executable, "-m", "search", "show", str(run), "--json"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "winnow", "show", str(run), "--json"], capture_output=True, text=True, check=True
     )
     statuses = [json.loads(line)["status"] for line in shown.stdout.splitlines()]
     assert len(statuses) == num_trials

@@ -12,11 +12,11 @@ import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from search.cli.main import cli
-from search.ray_backend.cluster import plan_on_cluster
-from search.resources.plan import Devices
-from spaces.errors import InputError
 from tests.conftest import REPOSITORY
+from winnow.search.cli.main import cli
+from winnow.search.ray_backend.cluster import plan_on_cluster
+from winnow.search.resources.plan import Devices
+from winnow.spaces.errors import InputError
 
 
 class OnlyTheHead:
@@ -49,7 +49,7 @@ def test_what_its_workers_may_become_is_known_before_they_are_there(monkeypatch,
     """The head reads the launcher's file: no GPU now, and yet a plan for eight. A trial may span nodes; more than there will be is refused."""
     bootstrap = tmp_path / "ray_bootstrap_config.yaml"
     bootstrap.write_text((REPOSITORY / "cluster.yaml").read_text())
-    monkeypatch.setattr("search.ray_backend.cluster.BOOTSTRAP", bootstrap)
+    monkeypatch.setattr("winnow.search.ray_backend.cluster.BOOTSTRAP", bootstrap)
     plan, grows = plan_on_cluster(OnlyTheHead, Devices(device="cuda", gpus_per_trial=0.5), 200, "10.0.0.5:6379")
     assert grows
     assert (plan.concurrent, plan.gpus_per_trial, plan.cpus_per_trial) == (16, 0.5, 2)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from search.storage.run_folder import read_json_lines
 from tests.conftest import REPOSITORY
 from tests.docs.test_docs_followed import TINY
 from tests.helpers.doc_blocks import Reader, blocks
@@ -19,6 +18,7 @@ from tests.helpers.network import Network
 from tests.helpers.nodes import Nodes
 from tests.helpers.served_cifar import served_cifar
 from tests.search.ray_backend.test_cluster import ON_DECLARED_GPUS, Desk, _check_results
+from winnow.search.storage.run_folder import read_json_lines
 
 HELLO = "import socket; print(socket.create_connection(('{}', 7777), timeout=5).getsockname()[0])"
 LISTEN = "import socket; s = socket.create_server(('{}', 7777)); print('ready', flush=True); s.accept(); s.accept()"

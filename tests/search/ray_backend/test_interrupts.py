@@ -10,12 +10,12 @@ import threading
 import pytest
 import ray
 
-from search.cli.outcome import tell_outcome
-from search.cli.signals import sigterm_like_ctrl_c
-from search.ray_backend.session import ray_session
-from search.ray_backend.tune import Outcome
-from search.storage.run_folder import RunFolder
-from spaces.errors import InputError
+from winnow.search.cli.outcome import tell_outcome
+from winnow.search.cli.signals import sigterm_like_ctrl_c
+from winnow.search.ray_backend.session import ray_session
+from winnow.search.ray_backend.tune import Outcome
+from winnow.search.storage.run_folder import RunFolder
+from winnow.spaces.errors import InputError
 
 
 def test_sigterm_is_an_interruption():
@@ -61,7 +61,7 @@ def test_a_ray_that_does_not_start(monkeypatch, raised, expected, words):
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr("search.ray_backend.session.watch", lambda: None)
+    monkeypatch.setattr("winnow.search.ray_backend.session.watch", lambda: None)
     with pytest.raises(expected, match=words), ray_session(num_cpus=1):
         raise AssertionError("started")
 
@@ -77,7 +77,7 @@ def test_a_ray_that_was_too_slow_is_started_again(monkeypatch):
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr("search.ray_backend.session.watch", lambda: None)
+    monkeypatch.setattr("winnow.search.ray_backend.session.watch", lambda: None)
     with ray_session(num_cpus=1):
         assert starts[0] == starts[1]
     assert len(starts) == 2
@@ -92,8 +92,10 @@ def test_ray_gives_sigterm_back(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setattr("search.ray_backend.session.watch", lambda: None)
-    monkeypatch.setattr("search.ray_backend.session.dismiss", lambda: None)  # it would end the Ray of the other tests
+    monkeypatch.setattr("winnow.search.ray_backend.session.watch", lambda: None)
+    monkeypatch.setattr(
+        "winnow.search.ray_backend.session.dismiss", lambda: None
+    )  # it would end the Ray of the other tests
     with pytest.raises(KeyboardInterrupt), sigterm_like_ctrl_c(), ray_session(num_cpus=1):
         signal.raise_signal(signal.SIGTERM)
 
@@ -104,7 +106,7 @@ def test_the_next_ray_of_a_process_is_left_alone(tmp_path):
     script = f"""
 import os, subprocess, time
 from pathlib import Path
-from search.ray_backend.watchdog import dismiss, watch
+from winnow.search.ray_backend.watchdog import dismiss, watch
 folder = Path({str(tmp_path)!r}) / f"session_now_{{os.getpid()}}"
 folder.mkdir()
 def server():

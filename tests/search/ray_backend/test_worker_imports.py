@@ -11,10 +11,10 @@ SCRIPT = """
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from search.data.source import Source, load_data
-from search.study.trials import Assignment
-from search.ray_backend.worker import Job, trial_reports
-from spaces import catalog
+from winnow.search.data.source import Source, load_data
+from winnow.search.study.trials import Assignment
+from winnow.search.ray_backend.worker import Job, trial_reports
+from winnow.spaces import catalog
 
 space = catalog.load("digits")
 data = load_data(space, Source(Path()))

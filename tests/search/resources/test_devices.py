@@ -8,11 +8,11 @@ from collections import Counter
 
 import pytest
 
-from search.resources.inventory import Inventory, allocated_cpus, allocated_gpus
-from search.resources.packing import Level, Packing, choose, fraction_of
-from search.resources.plan import Devices, Plan, share_out
-from spaces.errors import InputError
 from tests.conftest import REPOSITORY
+from winnow.search.resources.inventory import Inventory, allocated_cpus, allocated_gpus
+from winnow.search.resources.packing import Level, Packing, choose, fraction_of
+from winnow.search.resources.plan import Devices, Plan, share_out
+from winnow.spaces.errors import InputError
 
 
 def machine(cpus: float, gpus: float = 0) -> Inventory:
@@ -208,7 +208,7 @@ def test_the_same_twice_is_refused():
 
 
 def test_gpus_that_this_machine_does_not_have(monkeypatch):
-    monkeypatch.setattr("search.resources.plan.gpus_here", lambda: 1)
+    monkeypatch.setattr("winnow.search.resources.plan.gpus_here", lambda: 1)
     with pytest.raises(InputError, match="--num-gpus 2: this machine has 1"):
         Devices(num_gpus=2).check_here()
     Devices(num_gpus=1).check_here()
@@ -235,12 +235,12 @@ def test_slurms_gpus(environment, expected):
 
 
 def test_slurms_cpus(monkeypatch):
-    monkeypatch.setattr("search.resources.inventory.available_cpus", lambda: 8)
+    monkeypatch.setattr("winnow.search.resources.inventory.available_cpus", lambda: 8)
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     assert allocated_cpus({}) is None
     assert allocated_cpus({"SLURM_CPUS_PER_TASK": "4"}) == 4
     assert allocated_cpus({"SLURM_CPUS_PER_TASK": "16"}) is None
-    monkeypatch.setattr("search.resources.inventory.available_cpus", lambda: 3)  # an affinity mask
+    monkeypatch.setattr("winnow.search.resources.inventory.available_cpus", lambda: 3)  # an affinity mask
     assert allocated_cpus({}) == 3
 
 
@@ -248,8 +248,8 @@ def test_slurms_cpus(monkeypatch):
 
 SPREAD = """
 import sys, tempfile, time
-from search.ray_backend.session import ray_session
-from search.resources.plan import Devices, plan_resources
+from winnow.search.ray_backend.session import ray_session
+from winnow.search.resources.plan import Devices, plan_resources
 
 def trial(config):
     import os, ray, time

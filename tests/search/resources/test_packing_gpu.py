@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from search.data.source import Source, load_data
-from search.ray_backend.measure_packing import measure_packing
-from search.ray_backend.session import ray_session
-from search.resources.largest_config import largest_config
-from search.resources.packing import USABLE
-from search.training.speed_probe import measure
-from spaces import catalog
 from tests.conftest import REPOSITORY
+from winnow.search.data.source import Source, load_data
+from winnow.search.ray_backend.measure_packing import measure_packing
+from winnow.search.ray_backend.session import ray_session
+from winnow.search.resources.largest_config import largest_config
+from winnow.search.resources.packing import USABLE
+from winnow.search.training.speed_probe import measure
+from winnow.spaces import catalog
 
 pytestmark = pytest.mark.gpu
 

@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from search.data.source import Source, load_data
-from search.operations.planning import brackets, estimate, expected_rungs, plan_search
-from search.resources.largest_config import largest_config, sample_configs
-from search.schedulers.asha import Asha
-from search.settings import settings_for
-from search.training.speed_probe import Measured, estimate_memory_mb, measure
-from spaces import catalog
 from tests.conftest import REPOSITORY
+from winnow.search.data.source import Source, load_data
+from winnow.search.operations.planning import brackets, estimate, expected_rungs, plan_search
+from winnow.search.resources.largest_config import largest_config, sample_configs
+from winnow.search.schedulers.asha import Asha
+from winnow.search.settings import settings_for
+from winnow.search.training.speed_probe import Measured, estimate_memory_mb, measure
+from winnow.spaces import catalog
 
 
 def test_brackets_are_those_of_the_paper():
@@ -70,7 +70,7 @@ def test_an_audit_costs_epochs_and_is_counted():
 
 def test_no_probe_needs_no_torch_and_no_data():
     code = (
-        "import sys\nfrom search.cli.main import main\n"
+        "import sys\nfrom winnow.search.cli.main import main\n"
         "try:\n    main(['plan', 'cifar100-cnn', '--no-probe', '--json', '--trials', '30'])\nexcept SystemExit as end:\n    code = end.code\n"
         "heavy = {'torch', 'torchvision', 'ray', 'optuna', 'pandas', 'plotly'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else code)"
@@ -110,8 +110,8 @@ def test_sampled_configs_can_be_built_and_are_those_of_the_seed(digits):
 
 def test_a_probe_agrees_with_the_training_it_stands_for(digits):
     """The epoch that is foretold from a part of it, against real epochs of the same loop; the machine may be busy."""
-    from search.training.device_data import DeviceData
-    from search.training.loop import train
+    from winnow.search.training.device_data import DeviceData
+    from winnow.search.training.loop import train
 
     space, data = digits
     config = sample_configs(space, data, 3, 0)[0].model_copy(update={"epochs": 6})
@@ -126,7 +126,7 @@ def test_a_probe_agrees_with_the_training_it_stands_for(digits):
 
 def test_a_slow_first_step_does_not_shrink_what_is_measured(digits, monkeypatch):
     """On a GPU it loads libraries: the epochs that are timed still hold as many batches as a usual step allows."""
-    from search.training import speed_probe as probe
+    from winnow.search.training import speed_probe as probe
 
     space, data = digits
     sizes = []

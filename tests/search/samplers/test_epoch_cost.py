@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from search.samplers.epoch_cost import CPU, EpochCost, work_per_image
-from search.samplers.forecast import NUM_FIRST_TRIALS, ForecastSampler
-from search.samplers.suggester import Suggester
-from search.schedulers.pausing import Pausing
-from search.settings import settings_for
-from spaces import catalog
+from winnow.search.samplers.epoch_cost import CPU, EpochCost, work_per_image
+from winnow.search.samplers.forecast import NUM_FIRST_TRIALS, ForecastSampler
+from winnow.search.samplers.suggester import Suggester
+from winnow.search.schedulers.pausing import Pausing
+from winnow.search.settings import settings_for
+from winnow.spaces import catalog
 
 RUNGS = [3, 9, 27, 50]
 RULE = Pausing(3, 3.0, 50, "maximize")

@@ -16,13 +16,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.optimize import check_grad
 
-from search.samplers import gaussian_process as gaussian
-from search.samplers.draft import Draft
-from search.samplers.encoding import Features
-from search.samplers.forecast import NUM_FIRST_TRIALS, ForecastSampler
-from search.samplers.forecast_model import MOST_RUNNING, Forecast
-from search.samplers.gaussian_process import GaussianProcess, log_expected_improvement
-from search.schedulers.pausing import Pausing
+from winnow.search.samplers import gaussian_process as gaussian
+from winnow.search.samplers.draft import Draft
+from winnow.search.samplers.encoding import Features
+from winnow.search.samplers.forecast import NUM_FIRST_TRIALS, ForecastSampler
+from winnow.search.samplers.forecast_model import MOST_RUNNING, Forecast
+from winnow.search.samplers.gaussian_process import GaussianProcess, log_expected_improvement
+from winnow.search.schedulers.pausing import Pausing
 
 RUNGS = [3, 9, 27, 50]
 RULE = Pausing(3, 3.0, 50, "maximize")
@@ -227,7 +227,7 @@ def test_a_config_to_start_from_is_trained_to_its_end() -> None:
 
 def test_a_search_begins_without_scipy() -> None:
     """It takes a third of a second to import, and the first trials are random."""
-    code = "import sys, search.study.ledger; print('scipy' in sys.modules, 'sklearn' in sys.modules)"
+    code = "import sys, winnow.search.study.ledger; print('scipy' in sys.modules, 'sklearn' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 

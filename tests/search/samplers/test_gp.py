@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from search.settings import settings_for
-from search.study.ledger import Ledger
-from spaces.space import Space
 from tests.search.study.test_ledger import SHAPE, make_folder, outcome, report, study_of
+from winnow.search.settings import settings_for
+from winnow.search.study.ledger import Ledger
+from winnow.spaces.space import Space
 
 TREE = {
     "data": {"name": "digits"},

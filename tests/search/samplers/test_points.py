@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
-from search.settings import settings_for
-from search.storage.run_folder import create
-from search.study.ledger import Ledger
-from spaces import catalog
-from spaces.errors import SpaceError
-from spaces.grammar.nodes import draw
-from spaces.grid import check_grid, point
-from spaces.space import Space
-from spaces.stub_trials import KnownTrial
 from tests.search.study.test_ledger import STEPS, run_to_the_end, study_of
+from winnow.search.settings import settings_for
+from winnow.search.storage.run_folder import create
+from winnow.search.study.ledger import Ledger
+from winnow.spaces import catalog
+from winnow.spaces.errors import SpaceError
+from winnow.spaces.grammar.nodes import draw
+from winnow.spaces.grid import check_grid, point
+from winnow.spaces.space import Space
+from winnow.spaces.stub_trials import KnownTrial
 
 SHAPE = (1, 8, 8)
 PLAIN = {"data": "digits", "epochs": 1, "batch_size": 32, "model": {"name": "mlp", "hidden": [8]}}

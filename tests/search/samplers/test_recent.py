@@ -6,8 +6,8 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from search.samplers.history_window import bounded, recent
-from search.samplers.registry import SAMPLERS, Moment
+from winnow.search.samplers.history_window import bounded, recent
+from winnow.search.samplers.registry import SAMPLERS, Moment
 
 
 def study_of(num_trials: int, direction: str = "maximize") -> optuna.Study:

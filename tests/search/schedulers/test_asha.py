@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.schedulers.asha import Asha
-from search.settings import default_grace_epochs, rung_epochs
+from winnow.search.schedulers.asha import Asha
+from winnow.search.settings import default_grace_epochs, rung_epochs
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from search.storage.run_folder import JsonLines, RunFolder, create, open_run, read_json_lines, repair_journal
-from spaces.errors import InputError
 from tests.conftest import REPOSITORY
+from winnow.search.storage.run_folder import JsonLines, RunFolder, create, open_run, read_json_lines, repair_journal
+from winnow.spaces.errors import InputError
 
 STUDY = {"schema_version": 1, "space": {"epochs": 1}, "settings": {}, "data": {}}
 
@@ -39,7 +39,7 @@ def test_a_file_in_the_way_is_one_clear_message(tmp_path):
 KILLED_AT_RENAME = """
 import os, signal, sys
 from pathlib import Path
-from search.storage.run_folder import create
+from winnow.search.storage.run_folder import create
 
 rename = Path.rename
 Path.rename = lambda self, target: (rename(self, target) if {after} else None, os.kill(os.getpid(), signal.SIGKILL))
@@ -119,7 +119,7 @@ def test_one_driver_per_run_and_the_lock_dies_with_its_process(tmp_path):
         [
             sys.executable,
             "-c",
-            "import sys, time\nfrom pathlib import Path\nfrom search.storage.run_folder import RunFolder\n"
+            "import sys, time\nfrom pathlib import Path\nfrom winnow.search.storage.run_folder import RunFolder\n"
             "with RunFolder(Path(sys.argv[1])).locked():\n    print('locked', flush=True)\n    time.sleep(60)",
             str(folder.path),
         ],

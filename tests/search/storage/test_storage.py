@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from search.storage import remote as storage
-from search.training.checkpoint import CorruptCheckpoint, load, save
-from spaces.errors import InputError
 from tests.conftest import REPOSITORY
+from winnow.search.storage import remote as storage
+from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
+from winnow.spaces.errors import InputError
 
 # An fsspec file system that another package brings: `shelf://host/path` lies under the folder that SHELF names; where SEALED
 # is set nothing can be written.

@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from search.settings import Settings, settings_for
-from search.storage.run_folder import RunFolder, read_json_lines
-from search.study.ledger import Ledger
-from search.study.stop_audit import is_audited
-from spaces import catalog
-from spaces.space import Space
 from tests.search.study.test_ledger import SHAPE, make_folder, outcome, report, run_to_the_end, study_of
+from winnow.search.settings import Settings, settings_for
+from winnow.search.storage.run_folder import RunFolder, read_json_lines
+from winnow.search.study.ledger import Ledger
+from winnow.search.study.stop_audit import is_audited
+from winnow.spaces import catalog
+from winnow.spaces.space import Space
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-import reports
-from search.cli.main import main
 from tests.search.operations.test_search import QUICK, lines_of, study_of
+from winnow import reports
+from winnow.search.cli.main import main
 
 FIGURES = ("trial", "epoch", "seed", "train_loss", "validation_loss", "validation_accuracy", "rung", "decision")
 

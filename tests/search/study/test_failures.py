@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from reports.tables.trials import FAILED_STATUSES
-from reports.text.failure_classes import CLASSES, class_rows
-from search.ray_backend.worker import Job, trial_reports
-from search.settings import settings_for
-from search.storage import clock
-from search.study.ledger import Ledger
-from search.study.trials import ENDED_STATES, Assignment
-from search.training.errors import CANNOT_WRITE
-from spaces import catalog
 from tests.helpers.tiny import tiny_config, tiny_data
 from tests.search.study.test_ledger import SHAPE, make_folder, outcome, run_to_the_end
+from winnow.reports.tables.trials import FAILED_STATUSES
+from winnow.reports.text.failure_classes import CLASSES, class_rows
+from winnow.search.ray_backend.worker import Job, trial_reports
+from winnow.search.settings import settings_for
+from winnow.search.storage import clock
+from winnow.search.study.ledger import Ledger
+from winnow.search.study.trials import ENDED_STATES, Assignment
+from winnow.search.training.errors import CANNOT_WRITE
+from winnow.spaces import catalog
 
 
 def job(folder: Path) -> Job:
@@ -100,8 +100,8 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
     ledger = Ledger(jumpy, space, settings, SHAPE)
     run_to_the_end(ledger)
     assert outcome(jumpy) == outcome(steady)
-    import reports
-    from search.storage.run_folder import read_json_lines
+    from winnow import reports
+    from winnow.search.storage.run_folder import read_json_lines
 
     times = [line["time"] for line in read_json_lines(jumpy.epochs)]
     assert times == sorted(times)
@@ -146,7 +146,7 @@ def test_a_run_folder_stays_small(tmp_path):
 def test_alone_on_the_gpu_in_the_second_try():
     import json
 
-    from search.ray_backend.tune import Resources
+    from winnow.search.ray_backend.tune import Resources
 
     first = Assignment(0, 1, {})
     second = replace(first, micro_batches=4)

@@ -8,17 +8,17 @@ import pytest
 import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-import reports
-from reports.figures import learning_curves as figures_search
-from reports.figures import progress as figures_progress
-from reports.tables.audit import audit_rows
-from search.settings import settings_for
-from search.storage.run_folder import RunFolder
-from search.study.amendments import Wishes, amend
-from search.study.ledger import Ledger
-from search.study.space_changes import OUTSIDE, History
-from spaces.space import Space
 from tests.search.study.test_ledger import make_folder, report, run_to_the_end, study_of
+from winnow import reports
+from winnow.reports.figures import learning_curves as figures_search
+from winnow.reports.figures import progress as figures_progress
+from winnow.reports.tables.audit import audit_rows
+from winnow.search.settings import settings_for
+from winnow.search.storage.run_folder import RunFolder
+from winnow.search.study.amendments import Wishes, amend
+from winnow.search.study.ledger import Ledger
+from winnow.search.study.space_changes import OUTSIDE, History
+from winnow.spaces.space import Space
 
 SHAPE = (1, 8, 8)
 TREE = {

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from search.samplers.registry import SAMPLERS
-from search.samplers.suggester import MAX_DRAFTS, SAMPLER_DRAFTS, Suggester
-from search.settings import Settings, settings_for
-from search.storage.run_folder import RunFolder, create, read_json_lines
-from search.study.ledger import Ledger
-from search.study.trials import Assignment
-from spaces import catalog
-from spaces.space import Space
+from winnow.search.samplers.registry import SAMPLERS
+from winnow.search.samplers.suggester import MAX_DRAFTS, SAMPLER_DRAFTS, Suggester
+from winnow.search.settings import Settings, settings_for
+from winnow.search.storage.run_folder import RunFolder, create, read_json_lines
+from winnow.search.study.ledger import Ledger
+from winnow.search.study.trials import Assignment
+from winnow.spaces import catalog
+from winnow.spaces.space import Space
 
 SHAPE = (1, 8, 8)
 STEPS = (  # a grid instead of the continuous ranges of digits
@@ -269,7 +269,7 @@ def test_a_sampler_that_insists_on_what_cannot_be_built_is_left_soon(tmp_path, s
     def draft(study, sampler, number):
         asked.append(type(sampler).__name__)
 
-    monkeypatch.setattr("search.samplers.suggester.Draft", draft)
+    monkeypatch.setattr("winnow.search.samplers.suggester.Draft", draft)
     monkeypatch.setattr(Suggester, "_config_of", lambda self, draft: None)
     suggester = Suggester(space, settings, SHAPE, [1])
     assert suggester.next(optuna.create_study(), suggester.sampler(0), 0) is None

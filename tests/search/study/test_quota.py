@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from search.schedulers.registry import make_rule
-from search.settings import settings_for
-from search.study.checkpoint_quota import Quota
-from search.study.ledger import Ledger
-from spaces import catalog
-from spaces.space import Space
 from tests.search.study.test_ledger import SHAPE, make_folder, report, study_of
+from winnow.search.schedulers.registry import make_rule
+from winnow.search.settings import settings_for
+from winnow.search.study.checkpoint_quota import Quota
+from winnow.search.study.ledger import Ledger
+from winnow.spaces import catalog
+from winnow.spaces.space import Space
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def space() -> Space:
 
 def test_no_more_wait_than_the_forecast_can_go_through(tmp_path, space, monkeypatch):
     """And a search that pauses still ends with as many completed trials as winners are wanted."""
-    monkeypatch.setattr("search.study.checkpoint_quota.MOST_PAUSED", 4)
+    monkeypatch.setattr("winnow.search.study.checkpoint_quota.MOST_PAUSED", 4)
     settings = settings_for(space, trials=14, sampler="forecast", top=3)
     folder = make_folder(tmp_path, space, settings)
     ledger, most = Ledger(folder, space, settings, SHAPE), 0
@@ -68,7 +68,7 @@ def test_the_quota_ends_the_worst_paused_trials(tmp_path, space):
 def test_a_checkpoint_is_measured_once(tmp_path, space, monkeypatch):
     """In an object store that is a request each."""
     measured = []
-    monkeypatch.setattr("search.storage.remote.size", lambda path: measured.append(path) or 1_000_000)
+    monkeypatch.setattr("winnow.search.storage.remote.size", lambda path: measured.append(path) or 1_000_000)
     settings = settings_for(space, sampler="forecast")
     quota, rule = Quota(make_folder(tmp_path, space, settings), gigabytes=0.0025), make_rule(settings)
     for trial, value in enumerate((0.5, 0.9, 0.7)):

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-import reports
-from search.cli.main import main
-from search.settings import Settings, settings_for
-from search.storage.run_folder import JsonLines, RunFolder, create
-from search.study.ledger import Ledger
-from search.study.trials import Event
-from search.trackers import following as trackers
-from spaces import catalog
-from spaces.errors import InputError
-from spaces.space import Space
 from tests.search.study.test_ledger import SHAPE, run_to_the_end
+from winnow import reports
+from winnow.search.cli.main import main
+from winnow.search.settings import Settings, settings_for
+from winnow.search.storage.run_folder import JsonLines, RunFolder, create
+from winnow.search.study.ledger import Ledger
+from winnow.search.study.trials import Event
+from winnow.search.trackers import following as trackers
+from winnow.spaces import catalog
+from winnow.spaces.errors import InputError
+from winnow.spaces.space import Space
 
 needs_tensorboard = pytest.mark.skipif(
     not importlib.util.find_spec("tensorboard"), reason="tensorboard is not installed"

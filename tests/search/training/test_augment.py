@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from search.training.augment import AUGMENTATIONS, augment, check_augmentations
-from spaces import schema
-from spaces.errors import InputError
 from tests.helpers.tiny import schema_names
+from winnow.search.training.augment import AUGMENTATIONS, augment, check_augmentations
+from winnow.spaces import schema
+from winnow.spaces.errors import InputError
 
 DEFAULTS: dict[str, Any] = {
     member.model_fields["name"].default: member()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from search.training.checkpoint import CorruptCheckpoint, load, save
+from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
 
 STATE = {"epoch": 3, "model": {"w": torch.arange(64.0)}, "history": [{"epoch": 1, "last": False, "note": None}]}
 

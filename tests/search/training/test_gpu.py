@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from search.training.device_data import DeviceData
-from search.training.loop import train
 from tests.helpers.tiny import figures, same_tensors, tiny_config, tiny_data
+from winnow.search.training.device_data import DeviceData
+from winnow.search.training.loop import train
 
 pytestmark = [
     pytest.mark.gpu,

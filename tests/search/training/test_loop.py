@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from search.training import precision
-from search.training.device_data import DeviceData
-from search.training.evaluate import evaluate
-from search.training.loop import train
-from spaces.errors import InputError
-from spaces.schema import Config
 from tests.helpers.tiny import CPU, figures, same_tensors, tiny_config, tiny_data
+from winnow.search.training import precision
+from winnow.search.training.device_data import DeviceData
+from winnow.search.training.evaluate import evaluate
+from winnow.search.training.loop import train
+from winnow.spaces.errors import InputError
+from winnow.spaces.schema import Config
 
 UNSTABLE = {"name": "sgd", "lr": 5.0}  # the validation loss goes up and down
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from search.training.losses import LOSSES, build_evaluation_loss, build_loss
-from search.training.optimizers import OPTIMIZERS, build_optimizer
-from spaces import schema
 from tests.helpers.tiny import CPU, schema_names, tiny_config
+from winnow.search.training.losses import LOSSES, build_evaluation_loss, build_loss
+from winnow.search.training.optimizers import OPTIMIZERS, build_optimizer
+from winnow.spaces import schema
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "sgd": {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from search.data.image_data import ImageData
-from search.training import device_data as pipeline
-from search.training.device_data import DeviceData
-from spaces.errors import InputError
-from spaces.schema import Data
 from tests.helpers.tiny import CPU, tiny_data
+from winnow.search.data.image_data import ImageData
+from winnow.search.training import device_data as pipeline
+from winnow.search.training.device_data import DeviceData
+from winnow.spaces.errors import InputError
+from winnow.spaces.schema import Data
 
 
 def build(data: ImageData | None = None, seed: int = 0, **settings: Any) -> DeviceData:

@@ -19,19 +19,19 @@ from typing import Any
 import pytest
 import torch
 
-from search.operations.rerunning import rerun
-from search.ray_backend.rank_groups import Crew, Groups, groups
-from search.ray_backend.session import ray_session
-from search.ray_backend.worker import SharedData, train_on
-from search.storage.run_folder import RunFolder, read_json_lines
-from search.training.device_data import DeviceData
-from search.training.errors import Failed, RankLost
-from search.training.loop import train
-from search.training.ranks import Task, Team
-from spaces.schema import Config
 from tests.conftest import REPOSITORY
 from tests.helpers.nodes import descendants
 from tests.helpers.tiny import CPU, figures, same_tensors, tiny_config, tiny_data
+from winnow.search.operations.rerunning import rerun
+from winnow.search.ray_backend.rank_groups import Crew, Groups, groups
+from winnow.search.ray_backend.session import ray_session
+from winnow.search.ray_backend.worker import SharedData, train_on
+from winnow.search.storage.run_folder import RunFolder, read_json_lines
+from winnow.search.training.device_data import DeviceData
+from winnow.search.training.errors import Failed, RankLost
+from winnow.search.training.loop import train
+from winnow.search.training.ranks import Task, Team
+from winnow.spaces.schema import Config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PLAIN: dict[str, Any] = {  # neither batch norm nor dropout: then the shared-out batch gives the same update
@@ -230,7 +230,7 @@ def test_a_search_whose_trials_have_two_ranks_each_and_one_of_them_is_killed(tmp
     (tmp_path / "space.yaml").write_text(SPACE)
     folder = RunFolder(tmp_path / "runs" / "two")
     process = subprocess.Popen(
-        [sys.executable, "-m", "search", "run", "space.yaml", "--name", "two", *WITH_RANKS],
+        [sys.executable, "-m", "winnow", "run", "space.yaml", "--name", "two", *WITH_RANKS],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,

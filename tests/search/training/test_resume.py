@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from search.training.checkpoint import load, save
-from search.training.device_data import DeviceData
-from search.training.loop import train
-from search.training.optimizers import OPTIMIZERS
-from search.training.schedules import SCHEDULES
-from spaces.schema import Config
 from tests.helpers.tiny import CPU, figures, same_tensors, tiny_config, tiny_data
+from winnow.search.training.checkpoint import load, save
+from winnow.search.training.device_data import DeviceData
+from winnow.search.training.loop import train
+from winnow.search.training.optimizers import OPTIMIZERS
+from winnow.search.training.schedules import SCHEDULES
+from winnow.spaces.schema import Config
 
 ALL_AUGMENTATIONS = [
     "flip",

@@ -12,9 +12,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from search.training.schedules import SCHEDULES, Plateau, lr_factor
-from spaces import schema
 from tests.helpers.tiny import schema_names
+from winnow.search.training.schedules import SCHEDULES, Plateau, lr_factor
+from winnow.spaces import schema
 
 STEPS_PER_EPOCH, EPOCHS = 5, 8
 TOTAL = STEPS_PER_EPOCH * EPOCHS

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from rich.text import Text
 
-from search.views.notebook import as_html
 from tests.conftest import REPOSITORY
 from tests.search.api.test_api import TINY
+from winnow.search.views.notebook import as_html
 
 CELLS = [
     f"from pathlib import Path\nPath('tiny.yaml').write_text({TINY!r})\nimport search",

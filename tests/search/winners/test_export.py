@@ -14,20 +14,20 @@ import torch
 import yaml
 from PIL import Image
 
-import search
-from models import MODELS, build
-from search.cli.main import main
-from search.storage.run_folder import open_run, read_json_lines
-from search.training.checkpoint import save
-from search.winners.exporting import _write_programs, export
-from search.winners.winner import Pixels, Winner, load_export
-from spaces import catalog
-from spaces.errors import InputError
-from spaces.schema import Config
 from tests.conftest import REPOSITORY
 from tests.helpers.make_run import make_run
 from tests.helpers.tiny import tiny_config
 from tests.models.test_registries import FAMILIES
+from winnow import search
+from winnow.models import MODELS, build
+from winnow.search.cli.main import main
+from winnow.search.storage.run_folder import open_run, read_json_lines
+from winnow.search.training.checkpoint import save
+from winnow.search.winners.exporting import _write_programs, export
+from winnow.search.winners.winner import Pixels, Winner, load_export
+from winnow.spaces import catalog
+from winnow.spaces.errors import InputError
+from winnow.spaces.schema import Config
 
 torch.set_num_threads(1)
 NORMALIZATION = {"mean": [0.3], "std": [0.4]}

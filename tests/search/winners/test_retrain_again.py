@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-import reports
-from reports.text.winner_recipe import training_command
-from search.cli.main import cli, main
-from search.operations.training import Training, fit_and_test
-from search.ray_backend.worker import Job
-from search.training.checkpoint import load
-from search.winners.retraining import Candidate, retrain_one
 from tests.conftest import REPOSITORY
 from tests.helpers.make_run import make_run
 from tests.helpers.tiny import CPU, same_tensors, tiny_config, tiny_data
 from tests.search.api.test_api import TINY
+from winnow import reports
+from winnow.reports.text.winner_recipe import training_command
+from winnow.search.cli.main import cli, main
+from winnow.search.operations.training import Training, fit_and_test
+from winnow.search.ray_backend.worker import Job
+from winnow.search.training.checkpoint import load
+from winnow.search.winners.retraining import Candidate, retrain_one
 
 SPACE = """
 data: {name: digits, augment: {choice: [none, crop]}}
@@ -111,7 +111,7 @@ def test_the_command_of_a_report_gives_the_winner_again(tmp_path: Path) -> None:
 
 
 def _winnow(folder: Path, arguments: str) -> None:
-    command = [sys.executable, "-m", "search", *shlex.split(arguments)]
+    command = [sys.executable, "-m", "winnow", *shlex.split(arguments)]
     done = subprocess.run(
         command,
         cwd=folder,

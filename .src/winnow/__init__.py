@@ -1,0 +1,1 @@
+../../winnow/__init__.py

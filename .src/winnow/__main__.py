@@ -1,0 +1,1 @@
+../../winnow/__main__.py

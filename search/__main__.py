@@ -1,3 +1,0 @@
-from search.cli.main import main
-
-main()

@@ -1,0 +1,3 @@
+from winnow.search.cli.main import main
+
+main()
