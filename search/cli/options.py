@@ -61,15 +61,20 @@ def settings_options(model: str) -> tuple[click.Option, ...]:
 
 def _option_of(spec: OptionSpec) -> click.Option:
     owner = "the space's, or " if spec.in_space else ""
-    default = "" if spec.default is None else f"  [default: {owner}{spec.default}]"
+    default = "" if spec.default is None else f"  [default: {owner}{_shown(spec.default)}]"
     return click.Option([f"--{spec.name.replace('_', '-')}"], type=_type_of(spec), help=spec.text + default)
+
+
+def _shown(default: Any) -> str:
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def _type_of(spec: OptionSpec) -> click.ParamType:
     if spec.choices:
         return click.Choice(spec.choices)
     if spec.types == ("integer",):
-        return click.IntRange(min=spec.minimum, max=spec.maximum)
+        minimum, maximum = (None if bound is None else int(bound) for bound in (spec.minimum, spec.maximum))
+        return click.IntRange(min=minimum, max=maximum)
     if spec.types == ("number",):
         above = spec.above is not None
         return click.FloatRange(min=spec.above if above else spec.minimum, max=spec.maximum, min_open=above)

@@ -25,7 +25,7 @@ class SearchSettings(Strict):
     sampler: Literal["forecast", "tpe", "gp", "random", "qmc", "grid"] = "forecast"
     """Algorithm that suggests the configs."""
     grace_epochs: Count | None = None
-    """First rung, in epochs: no trial is stopped earlier. If not set, a sixteenth of the training, at least 1."""
+    """First rung, in epochs: no trial is stopped earlier. If not set, a sixteenth of the training."""
     reduction_factor: Annotated[float, Field(gt=1.0)] = 3.0
     """Ratio between the epochs of two rungs; about one trial in this many continues past each rung."""
     repeats: Count = 1

@@ -131,6 +131,11 @@ def test_generated_pages_are_as_generated(page, made):
     assert PAGES[page].read_text(encoding="utf-8") == made(), "make docs"
 
 
+def test_typed_options_are_those_of_the_schema():
+    """Editors and type checkers read this module; the functions themselves read the schema."""
+    assert search_docs.OPTION_TYPES.read_text(encoding="utf-8") == search_docs.option_types(), "make docs"
+
+
 def test_every_key_has_a_meaning():
     config, definitions = described()
     sections = {
