@@ -78,7 +78,9 @@ def _command(name: str, command: click.Command) -> str:
     context = click.Context(command, info_name=f"winnow {name}")
     usage = " ".join(command.collect_usage_pieces(context))
     lines = [f"\n## {name}\n", f"`winnow {name} {usage}`\n", inspect.cleandoc(command.help or "")]
-    options = [each for each in command.get_params(context) if isinstance(each, click.Option) and each.name != "help"]
+    options = [
+        each for each in command.get_params(context) if isinstance(each, click.Option) and "--help" not in each.opts
+    ]
     if options:
         lines += ["", "| option | value | meaning |", "|---|---|---|", *(_option(each, context) for each in options)]
     return "\n".join(lines) + "\n"

@@ -35,6 +35,9 @@ class Run:
         Args:
             name: `trials`, `epochs`, `winners`, `predictions` or another table of docs/reports.md.
 
+        Returns:
+            The table as a data frame.
+
         Raises:
             InputError: There is no such run or table.
         """
@@ -62,6 +65,9 @@ class Run:
         Args:
             rank: Rank of the winner, from 1.
 
+        Returns:
+            The network of the lowest seed number.
+
         Raises:
             InputError: There is no such winner.
         """
@@ -80,6 +86,9 @@ def load_run(path: str | PathLike[str]) -> Run:
 
     Args:
         path: Its path, its name under `runs/`, or a `Run`.
+
+    Returns:
+        The run.
 
     Raises:
         InputError: There is no such run.

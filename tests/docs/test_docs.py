@@ -46,7 +46,8 @@ def test_commands_in_the_text_exist(page, line):
         return
     command = cli.get_command(click.Context(cli), words[1])
     assert command is not None, words[1]
-    known = {"--help", "-h", *(name for option in command.params for name in option.opts)}
+    parameters = command.get_params(click.Context(command))
+    known = {"--help", "-h", *(name for option in parameters for name in option.opts)}
     given = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", line))
     assert given <= known
 
