@@ -1,4 +1,4 @@
-"""Where the trainings of a command run, and who watches them."""
+"""The execution of a command: its devices, its images, and the view that shows it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from winnow.search.resources.packing import Packing
 
 DATA_DIR = Path("data")
-"""Where CIFAR is stored unless `--data-dir` says otherwise."""
+"""Default folder of CIFAR."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Execution:
     view: View
     devices: Devices
     data_dir: Path | None = None
-    """Where CIFAR is stored; None: `data/` for a new run, the recorded folder for an existing one."""
+    """Folder of CIFAR; None: `data/` for a new run, the recorded folder for an existing one."""
     download: bool = False
     """Whether to download a data set that is not there."""
     address: str | None = None
@@ -84,7 +84,7 @@ def packing_of(ray: Any, space: Space, data: ImageData, seed: int, say: Callable
 
 
 def job_of(folder: RunFolder, plan: Plan, seed: int) -> Job:
-    """What every worker of a run is told."""
+    """The job that every worker of a run receives."""
     from winnow.search.ray_backend.worker import Job
 
     return Job(

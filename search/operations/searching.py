@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NewRun:
-    """Where a new run is written, and what it starts from."""
+    """Place of a new run, and the run that it starts from."""
 
     runs_dir: Path = Path("runs")
     name: str | None = None

@@ -42,7 +42,7 @@ class TrainingJob:
     config: Config
     seed: int
     use: Literal["search", "retrain"] = "search"
-    """As in `DeviceData.build`: `retrain` also fits the validation images, and keeps the weights of the last epoch."""
+    """The use of the splits, see `DeviceData.build`: `retrain` also fits the validation images, and keeps the weights of the last epoch."""
     micro_batches: int = 1
 
 
