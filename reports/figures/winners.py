@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from winnow.reports.figures.style import BLUE, ORANGE, PURPLE, RED, Figure, base_layout, faded
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 MAX_WRITTEN_CLASSES = 12
 """Up to so many classes, each cell of the confusion matrix holds its number."""

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from winnow.reports.tables.build import encoded_gallery
+from winnow.reports.reading.predictions import encoded_gallery
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 MAX_IMAGES = 24
 

@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 from winnow.reports.html.sections import Section, sections_of
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 
 def page(run: RunData) -> str:

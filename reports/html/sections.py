@@ -15,18 +15,18 @@ from winnow.reports.figures import parameters as figures_parameters
 from winnow.reports.figures import progress as figures_progress
 from winnow.reports.figures import winners as figures_winners
 from winnow.reports.figures.style import STATUS_COLORS, Figure
+from winnow.reports.html.audit import audit_html
 from winnow.reports.html.gallery import gallery
 from winnow.reports.html.markup import bullets, code, details, figure_html, paragraph, table_html
 from winnow.reports.schemas import TABLES
-from winnow.reports.tables.audit import audit_html
-from winnow.reports.text import summary
-from winnow.reports.text import wording as words
+from winnow.reports.statuses import STATUS_WORDS
+from winnow.reports.text import summary, wording
 from winnow.reports.text.failure_classes import class_rows
 from winnow.reports.text.terminal import best_first
 from winnow.reports.text.winner_recipe import training_command, winner_config
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 MAX_TRIALS = 15
 """Rows of the table of trials; the rest is in trials.parquet."""
@@ -47,9 +47,9 @@ class Section:
 
 def overview(run: RunData) -> Section:
     """The run in words, and how the trials ended."""
-    counts = words.status_counts(run.rows("trials"))
+    counts = wording.status_counts(run.rows("trials"))
     tiles = "".join(
-        f'<li style="--tile:{STATUS_COLORS[status]}"><b>{number}</b><span>{words.STATUS_WORDS[status]}</span></li>'
+        f'<li style="--tile:{STATUS_COLORS[status]}"><b>{number}</b><span>{STATUS_WORDS[status]}</span></li>'
         for status, number in counts.items()
     )
     notes = "".join(paragraph(note) for note in run.notes)
@@ -70,14 +70,14 @@ def _headline(run: RunData) -> str:
     first = next((row for row in run.rows("winners") if row["rank"] == 1 and row["test_accuracy"] is not None), None)
     if first is not None:
         low, high = first["test_accuracy_low"], first["test_accuracy_high"]
-        about = f"test accuracy of the winner, mean of {words.plural(first['num_seeds'], 'seed')}"
+        about = f"test accuracy of the winner, mean of {wording.plural(first['num_seeds'], 'seed')}"
         about += f", 95 % interval {100 * low:.2f} to {100 * high:.2f}" if low is not None else ""
-        return f'<p class="headline"><b>{words.percent(first["test_accuracy"])}</b><span>{escape(about)}</span></p>'
+        return f'<p class="headline"><b>{wording.percent(first["test_accuracy"])}</b><span>{escape(about)}</span></p>'
     ranked = best_first(run, run.rows("trials"))
     if not ranked:
         return ""
-    value = words.objective_text(run, ranked[0]["objective"])
-    about = f"best {words.objective_name(run)}, not yet retrained or tested"
+    value = wording.objective_text(run, ranked[0]["objective"])
+    about = f"best {wording.objective_name(run)}, not yet retrained or tested"
     return f'<p class="headline"><b>{value}</b><span>{escape(about)}</span></p>'
 
 
@@ -91,13 +91,13 @@ def winners(run: RunData) -> Section:
     lines = [
         [
             figures_winners.winner_label(row),
-            words.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"]),
+            wording.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"]),
             f"{row['num_seeds']}" + (f", {row['num_failed']} failed" if row["num_failed"] else ""),
-            words.points(row["gain"]) + _range(row["gain_low"], row["gain_high"]),
-            words.percent(row["search_accuracy"]),
-            words.points(row["gap"]),
-            words.count(row["num_parameters"]),
-            words.duration(row["wall_seconds"]),
+            wording.points(row["gain"]) + _range(row["gain_low"], row["gain_high"]),
+            wording.percent(row["search_accuracy"]),
+            wording.points(row["gap"]),
+            wording.count(row["num_parameters"]),
+            wording.duration(row["wall_seconds"]),
         ]
         for row in rows
     ]
@@ -121,7 +121,7 @@ def search(run: RunData) -> Section:
     if not progress and not rest:
         return Section("search", "Search", paragraph("No epoch has finished yet."))
     about = (
-        f"Each dot is one finished epoch of some trial; the line is the best {words.objective_name(run)} found up to then. "
+        f"Each dot is one finished epoch of some trial; the line is the best {wording.objective_name(run)} found up to then. "
         "The axis leaves out the first steps; the button shows all."
     )
     html = (
@@ -135,7 +135,7 @@ def _stops(run: RunData) -> str:
     stopped = sum(row["status"] == "stopped" for row in run.rows("trials"))
     if not stopped or len(run.table("audit")):
         return ""
-    about = f"Whether the {words.plural(stopped, 'stop')} cost a better trial is not known: a search with --audit 0.1 lets one in ten of the stopped trials finish, and says so."
+    about = f"Whether the {wording.plural(stopped, 'stop')} cost a better trial is not known: a search with --audit 0.1 lets one in ten of the stopped trials finish, and says so."
     return paragraph(about, "caption")
 
 
@@ -153,18 +153,18 @@ def _trials(run: RunData) -> str:
     lines = [
         [
             str(row["trial"]),
-            words.STATUS_WORDS[row["status"]],
-            words.objective_text(run, row["objective"]),
-            f"{words.objective_text(run, row['best_objective'])} at {row['best_epoch']}",
+            STATUS_WORDS[row["status"]],
+            wording.objective_text(run, row["objective"]),
+            f"{wording.objective_text(run, row['best_objective'])} at {row['best_epoch']}",
             str(row["num_epochs"]),
-            words.duration(row["train_seconds"]),
-            words.count(row["num_parameters"]),
+            wording.duration(row["train_seconds"]),
+            wording.count(row["num_parameters"]),
         ]
         for row in ranked[:MAX_TRIALS]
     ]
-    columns = ["trial", "status", words.objective_name(run), "best, at epoch", "epochs", "training", "weights"]
+    columns = ["trial", "status", wording.objective_name(run), "best, at epoch", "epochs", "training", "weights"]
     paths = run.space.columns()
-    params = [words.parameters_text(_active(row, paths)) for row in ranked[:MAX_TRIALS]]
+    params = [wording.parameters_text(_active(row, paths)) for row in ranked[:MAX_TRIALS]]
     title = "<h3>The best trials</h3>" if len(ranked) <= MAX_TRIALS else f"<h3>The best {MAX_TRIALS} trials</h3>"
     return f"<figure>{title}{table_html(columns, lines, numeric=(0, 2, 3, 4, 5, 6), below=params)}</figure>"
 
@@ -183,7 +183,7 @@ def parameters(run: RunData) -> Section:
         return Section("parameters", "Parameters", paragraph("Too few trials to say anything about parameters."))
     html = "".join(map(figure_html, top))
     if slices:
-        about = f"{words.objective_name(run).capitalize()} by parameter. Dots: completed; crosses: stopped early. "
+        about = f"{wording.objective_name(run).capitalize()} by parameter. Dots: completed; crosses: stopped early. "
         about += "Where the worst values would press the others together, they are below the axis: a button shows them."
         if left_out:
             about += f" Shown are {len(slices)} of {len(slices) + left_out} parameters, the most important first."
@@ -215,7 +215,7 @@ def failures(run: RunData) -> Section:
     """Every training that did not end well, with its error."""
     rows = run.table("failures").to_pylist()
     classes = [
-        [words.STATUS_WORDS.get(name, name), str(num), meaning, action]
+        [STATUS_WORDS.get(name, name), str(num), meaning, action]
         for name, num, meaning, action in class_rows(run.rows("trials"))
     ]
     table = table_html(["class", "trials", "what it is", "what was done"], classes, numeric=(1,), wide=(2, 3))
@@ -228,7 +228,7 @@ def failures(run: RunData) -> Section:
         [
             row["phase"],
             "baseline" if row["trial"] is None else str(row["trial"]),
-            words.STATUS_WORDS[row["status"]],
+            STATUS_WORDS[row["status"]],
             str(row["epoch"]),
             row["node"] or "-",
             (row["error"] or "no message was recorded").strip()[:400],

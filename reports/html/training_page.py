@@ -18,10 +18,10 @@ from winnow.reports.html.gallery import gallery_of
 from winnow.reports.html.markup import code, details, figure_html, paragraph, table_html
 from winnow.reports.html.page import document
 from winnow.reports.html.sections import Section
-from winnow.reports.reading.run import read_lines
-from winnow.reports.tables.build import load_predictions
+from winnow.reports.reading.json_lines import read_lines
+from winnow.reports.reading.predictions import load_predictions
 from winnow.reports.tables.parquet import write_whole
-from winnow.reports.text import wording as words
+from winnow.reports.text import wording
 from winnow.reports.text.winner_recipe import training_words
 from winnow.spaces.errors import InputError
 
@@ -128,14 +128,14 @@ def _summary(training: TrainingData) -> Section:
     parts = [paragraph(outcome(training), "lead")]
     if "test_accuracy" in result:
         seed = f"test accuracy, seed {result['seed']}, test images read once"
-        parts.insert(0, f'<p class="headline"><b>{words.percent(result["test_accuracy"])}</b><span>{seed}</span></p>')
+        parts.insert(0, f'<p class="headline"><b>{wording.percent(result["test_accuracy"])}</b><span>{seed}</span></p>')
     if result:
         facts = [
-            ["test accuracy", words.percent(result.get("test_accuracy"))],
-            ["test loss", words.number(result.get("test_loss"))],
-            ["parameters", words.count(result["num_parameters"])],
-            ["multiply-adds per image", words.count(result["multiply_adds"])],
-            ["wall time of the epochs", words.duration(result["wall_seconds"])],
+            ["test accuracy", wording.percent(result.get("test_accuracy"))],
+            ["test loss", wording.number(result.get("test_loss"))],
+            ["parameters", wording.count(result["num_parameters"])],
+            ["multiply-adds per image", wording.count(result["multiply_adds"])],
+            ["wall time of the epochs", wording.duration(result["wall_seconds"])],
             ["training images per second", f"{result['images_per_second']:,.0f}"],
             ["device", result["device"]],
         ]

@@ -20,13 +20,14 @@ from optuna.distributions import (
 )
 from optuna.importance._fanova._fanova import _Fanova
 
+from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.subsample import MAX_FITTED, drawn
-from winnow.reports.tables.trials import FAILED_STATUSES, trial_rows
+from winnow.reports.tables.trials import trial_rows
 from winnow.spaces.space import AtLeast
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunRecords
     from winnow.spaces.space import Parameter
 
 MIN_TRIALS = 8
@@ -38,7 +39,7 @@ INACTIVE = "not active"
 Array = np.ndarray
 
 
-def importance_rows(run: RunData) -> list[dict[str, Any]]:
+def importance_rows(run: RunRecords) -> list[dict[str, Any]]:
     """One row per parameter of the space, the most important first, those without a figure last."""
     targets = _targets(run)
     trials = [trial for trial in run.study_trials if trial.number in targets]
@@ -48,7 +49,7 @@ def importance_rows(run: RunData) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-(row["importance"] if row["importance"] is not None else -1.0), row["path"]))
 
 
-def _targets(run: RunData) -> dict[int, float]:
+def _targets(run: RunRecords) -> dict[int, float]:
     """The last objective of each trial that did not fail. A stopped trial counts: that it was worse is what it tells."""
     rows = [row for row in trial_rows(run) if row["status"] not in FAILED_STATUSES and row["in_space"]]
     return {row["trial"]: row["objective"] for row in rows if row["objective"] is not None}
@@ -112,7 +113,7 @@ def _input(trials: Sequence[Trial], name: str) -> tuple[Array, Array]:
     return np.array(column)[:, None], np.array([[low - below, high]])
 
 
-def _row(run: RunData, parameter: Parameter, trials: Sequence[Trial], found: dict[str, float]) -> dict[str, Any]:
+def _row(run: RunRecords, parameter: Parameter, trials: Sequence[Trial], found: dict[str, float]) -> dict[str, Any]:
     num_trials = sum(parameter.study_name in trial.params for trial in trials)
     importance = found.get(parameter.study_name)
     return {

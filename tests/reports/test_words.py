@@ -205,7 +205,7 @@ def test_show_of_a_run_that_was_cut_short(tmp_path: Path, stage: str) -> None:
 def test_show_waits_for_no_heavy_import(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     heavy = "{'torch', 'ray', 'plotly', 'pandas', 'pyarrow', 'scipy', 'sklearn', 'pydantic'}"
-    code = f"import sys, reports; from rich.console import Console; reports.show({str(folder)!r}, Console()); print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys; from winnow import reports; from rich.console import Console; reports.show({str(folder)!r}, Console()); print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
