@@ -27,6 +27,7 @@ from winnow.reports.figures.style import (
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.subsample import MAX_FITTED, MAX_TRIALS, best_positions, drawn, note
 from winnow.reports.text import wording
+from winnow.reports.visible import plotly_text
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -73,10 +74,10 @@ def _importance_info(run: RunData) -> _ImportanceInfo:
     rows = run.table("importance").to_pylist()
     known = [row for row in rows if row["importance"] is not None]
     return _ImportanceInfo(
-        labels=[row["parameter"] for row in known],
+        labels=[plotly_text(row["parameter"]) for row in known],
         importances=[row["importance"] for row in known],
         num_trials=[row["num_trials"] for row in known],
-        conditions=[f"where {row['condition']}" if row["condition"] else "in every trial" for row in known],
+        conditions=[plotly_text(f"if {row['condition']}") if row["condition"] else "in every trial" for row in known],
         left_out=len(rows) - len(known),
     )
 
@@ -191,7 +192,7 @@ def _position(value: float | None, is_log: bool) -> float | None:
 
 
 def _label(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else plotly_text(str(value))
 
 
 def _draw_parallel(run: RunData, axes: Sequence[_Axis], rows: Sequence[dict[str, Any]]) -> go.Figure:
@@ -217,7 +218,7 @@ def _dimension(axis: _Axis) -> dict[str, Any]:
         ticks = {below: "-", **ticks}
         low = below
     return {
-        "label": axis.path,
+        "label": plotly_text(axis.path),
         "values": [below if position is None else position for position in axis.positions],
         "range": [low, high if high > low else low + 1.0],
         "tickvals": list(ticks),

@@ -6,11 +6,13 @@ import json
 import re
 import shutil
 import subprocess
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from tests.helpers.make_run import NUM_TEST, RUNGS, Stage, make_run
 from winnow import reports
@@ -20,13 +22,14 @@ from winnow.reports.figures import parameters as figures_parameters
 from winnow.reports.figures import progress as figures_progress
 from winnow.reports.figures import winners as figures_winners
 from winnow.reports.figures.style import DARK_PAGE, LIGHT_PAGE, STATUS_COLORS, STATUS_SYMBOLS
-from winnow.reports.html import gallery
+from winnow.reports.html import gallery, sections
 from winnow.reports.html.page import page
 from winnow.reports.html.sections import sections_of
 from winnow.reports.reading.parquet_reader import FromParquet
 from winnow.reports.reading.run import read_records
 from winnow.reports.statuses import STATUSES
 from winnow.reports.text import summary
+from winnow.reports.visible import visible
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")
@@ -117,7 +120,7 @@ def test_the_learning_rate_has_a_slice_before_its_branches_have_an_importance(tm
     figures, left_out = figures_parameters.slices(run)
     assert len(figures) == figures_parameters.MAX_SLICES
     assert "optimizer.lr" in [figure.title for figure in figures]
-    assert f"Shown are {len(figures)} of {len(figures) + left_out} parameters" in page(run)
+    assert f"Shown are the {len(figures)} most important of {len(figures) + left_out} parameters" in page(run)
 
 
 def test_parallel_coordinates_put_what_is_not_active_below_the_axis(run: reports.RunData) -> None:
@@ -166,12 +169,12 @@ def test_confusion_counts_the_winners_predictions(run: reports.RunData) -> None:
 
 
 def test_gallery_shows_the_most_confident_mistakes(run: reports.RunData) -> None:
-    mistakes = gallery._mistakes(run)
+    mistakes = gallery.winner_mistakes(run)
     assert [m.confidence for m in mistakes] == sorted((m.confidence for m in mistakes), reverse=True)
     assert all(m.true != m.predicted and m.image.startswith(b"\x89PNG") for m in mistakes)
-    html = gallery.gallery(run)
+    html = sections.test_images(run).html
     assert html.count('src="data:image/png;base64,') == len(mistakes) > 3
-    assert all(f"{m.true} taken for {m.predicted}" in html for m in mistakes)
+    assert all(f"{m.true} predicted as {m.predicted}" in html for m in mistakes)
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
@@ -213,6 +216,50 @@ def test_text_of_a_run_cannot_become_markup(tmp_path: Path) -> None:
     assert "<script>alert(1)" not in text
     assert "<b>worker</b>" not in text
     assert "&lt;b&gt;worker&lt;/b&gt; died" in text
+
+
+ODD_NAMES = (
+    "<b>bold</b>",
+    "a & b",
+    "&lt;",
+    '"quo\'ted"',
+    "<br>",
+    "bell\x07",
+    "two\nlines",
+    "mark\u202eed",
+    "<script>",
+    "$x^2$",
+)
+SHOWN_NAMES = ("<b>bold</b>", "a & b", "&lt;", "\"quo'ted\"", "<br>", "bell\u2407", "two\u240alines", "mark\\u202eed", "<script>", "$x^2$")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> reports.RunData:
+    """A run whose classes have names that HTML or Plotly could take for something else."""
+    folder = make_run(tmp_path_factory.mktemp("runs") / "odd")
+    study = yaml.safe_load((folder / "study.yaml").read_text())
+    study["data"]["class_names"] = list(ODD_NAMES)
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    return reports.read(folder)
+
+
+def test_odd_class_names_are_shown_as_they_are(odd: reports.RunData) -> None:
+    figures = {figure.id: figure.plot for figure in figures_winners.confusion(odd)}
+    for names in (figures["confusion"].data[0].x, figures["confusion"].data[0].y):
+        assert tuple(map(unescape, names)) == SHOWN_NAMES
+        assert not any("<" in name for name in names)
+    assert sorted(map(unescape, figures["per-class"].data[0].y)) == sorted(SHOWN_NAMES)
+    html = str(sections.test_images(odd).html)
+    for name in {mistake.true for mistake in gallery.winner_mistakes(odd)}:
+        assert f"<p>{escape(visible(name), quote=False)} predicted as" in html.replace("&#34;", '"').replace(
+            "&#39;", "'"
+        )
+    assert "<b>bold" not in html
+    assert "<script>" not in html
+
+
+def test_hidden_characters_become_visible() -> None:
+    assert visible("a\tb\nc\x00\x1b[1m\x7f\x85\ud800é") == "a\tb\nc\u2400\u241b[1m\u2421\\u0085\\ud800é"
 
 
 @pytest.mark.parametrize("stage", ["empty", "first_epoch", "searching", "searched"])
@@ -308,6 +355,7 @@ window.addEventListener("load", () => setTimeout(() => {
       hidden: curves ? curves.data.filter((trace) => trace.visible === "legendonly").length : null,
       overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
       background: getComputedStyle(document.body).backgroundColor,
+      classes: [...document.querySelectorAll('[data-figure="per-class"] .ytick text')].map((e) => e.textContent),
       font: curves ? curves.layout.template.layout.font.color : null,
       requests: performance.getEntriesByType("resource").map((entry) => entry.name).filter((name) => !name.startsWith("data:")),
     };
@@ -359,3 +407,10 @@ def test_page_works_in_a_browser(html_file: Path, tmp_path: Path, theme: str, wi
     assert seen["overflow"] <= 0, "the page does not scroll sideways"
     colors = {"light": ("rgb(255, 255, 255)", "#1c2127"), "dark": ("rgb(21, 24, 29)", "#e4e7eb")}
     assert (seen["background"], seen["font"]) == colors[theme]
+
+
+@needs_chromium
+def test_a_browser_shows_odd_class_names_as_they_are(odd: reports.RunData, tmp_path: Path) -> None:
+    seen = _open(reports.write(odd.path), tmp_path, "--window-size=1200,16000")
+    assert seen["seen"] == []
+    assert sorted(seen["classes"]) == sorted(SHOWN_NAMES)
