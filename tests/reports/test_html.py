@@ -381,7 +381,7 @@ def _open(html_file: Path, tmp_path: Path, *options: str) -> dict[str, Any]:
     command = [
         str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
         "--enable-unsafe-swiftshader", "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}",
-        "--virtual-time-budget=20000", *options, "--dump-dom", probed.as_uri(),
+        "--virtual-time-budget=60000", *options, "--dump-dom", probed.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.DOTALL)
