@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RUN_VERSION = 1
 """Version of a run folder (study.yaml, study.journal and the .jsonl files)."""
 SCHEMA_VERSION = 2
-"""Version of the tables. `reports/reading/stored.py` reads older ones; a column that is added gets its line in its `ADDED`."""
+"""Version of the tables. `reports/reading/parquet_reader.py` reads older ones; a column that is added gets its line in its `ADDED`."""
 
 
 @dataclass(frozen=True)

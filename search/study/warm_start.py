@@ -18,7 +18,7 @@ from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunFacts
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
 
     InputError where they were measured otherwise (data, split, epochs, objective), or where none lies in the space.
     """
-    from winnow import reports
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.reading.run import read_records
+    from winnow.reports.run_data import RunFacts
 
     path = open_run(old_run).path
-    old = reports.read(path)
-    new = RunData(path=path, study=study, study_trials=[], epoch_lines=[], retrain_lines=[], notes=())
+    old = read_records(path)
+    new = RunFacts(path=path, study=study)
     _check_same_protocol(old_run, old, new)
     ended = [trial for trial in old.study_trials if trial.state.is_finished() and "config" in trial.user_attrs]
     inside = [trial for trial in ended if express(space, trial.user_attrs["config"]) is not None]
@@ -60,7 +60,7 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
     return WarmStart(lines, facts)
 
 
-def _check_same_protocol(old_run: str, old: RunData, new: RunData) -> None:
+def _check_same_protocol(old_run: str, old: RunFacts, new: RunFacts) -> None:
     from winnow.reports.text.compare import protocol_differences
 
     found = [(row["key"], *row["values"]) for row in protocol_differences([old, new])]
