@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from winnow.spaces.errors import InputError
@@ -19,19 +20,6 @@ CONTAINERS = ("weights", "state_dict", "model_state_dict", "model")
 # What wrappers put before every name.
 PREFIXES = ("module.", "_orig_mod.")
 
-SAFETENSORS_DTYPES: dict[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-
 
 def read_file(path: Path, key: str, device: torch.device) -> dict[str, Any]:
     """The content of a weight file, on `device` (on `meta`: names and shapes only). `key` is the config path, for messages."""
@@ -39,7 +27,7 @@ def read_file(path: Path, key: str, device: torch.device) -> dict[str, Any]:
         raise InputError(f"{key}: no such file: {path} (relative paths count from the working directory)")
     try:
         content = _read_safetensors(path, device) if path.suffix == ".safetensors" else _read_pickle(path, device)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"{key}: {path} is not readable as a state dict ({reason}); save one with torch.save(network.state_dict(), path)"
@@ -92,23 +80,8 @@ def _read_pickle(path: Path, device: torch.device) -> Any:
 
 
 def _read_safetensors(path: Path, device: torch.device) -> dict[str, Tensor]:
-    """8 bytes of header length, a JSON header with dtype, shape and byte range of each tensor, then the bytes."""
-    raw = path.read_bytes()
-    start = 8 + int.from_bytes(raw[:8], "little")
-    if not 8 < start <= len(raw):
-        raise ValueError("its header is cut off")
-    header = json.loads(raw[8:start])
-    header.pop("__metadata__", None)
-    body = bytearray(raw[start:])
-    tensors = {}
-    for name, entry in header.items():
-        first, last = entry["data_offsets"]
-        dtype = SAFETENSORS_DTYPES[entry["dtype"]]
-        if last > len(body):
-            raise ValueError("it is cut off")
-        flat = torch.frombuffer(body, dtype=dtype, count=(last - first) // dtype.itemsize, offset=first)
-        tensors[name] = flat.reshape(entry["shape"]).to(device)
-    return tensors
+    # The package has no `meta` device; on the CPU it maps the file into memory and copies nothing yet.
+    return {name: tensor.to(device) for name, tensor in load_file(path).items()}
 
 
 def _shape(tensor: Tensor) -> str:

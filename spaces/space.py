@@ -105,10 +105,6 @@ class Space:
         """(recipe name, raw config) of the known-good points to try first; `encode` accepts them."""
         return list(copy.deepcopy(self.tree.get("start_from") or {}).items())
 
-    @property
-    def start_from(self) -> list[dict[str, Any]]:
-        return [raw for _, raw in self.start_from_named()]
-
     def baseline_named(self) -> tuple[str, dict[str, Any]] | None:
         """The recipe that winners are held against: `baseline`, else the first of `start_from`."""
         named = self.tree.get("baseline") or {}
