@@ -333,7 +333,7 @@ def follow(post: Post, rank: Rank, device: torch.device) -> None:
     from winnow.search.training.device_data import DeviceData
     from winnow.search.training.ranks import Task, contact
 
-    training: loop.Training | None = None
+    training: loop.TrainingState | None = None
     try:
         while True:
             message = post.take()
@@ -346,7 +346,7 @@ def follow(post: Post, rank: Rank, device: torch.device) -> None:
                 images, task = ray.get(list(message))
                 assert isinstance(task, Task)
                 on_device = DeviceData.build(images, task.config.data, device, task.split_seed, task.use)
-                training = loop.Training.start(task.config, on_device, device, task.seed, rank, task.micro_batches)
+                training = loop.TrainingState.start(task.config, on_device, device, task.seed, rank, task.micro_batches)
                 if task.checkpoint is not None:
                     training.restore(task.checkpoint)
     except RankLost:

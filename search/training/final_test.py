@@ -17,7 +17,7 @@ from winnow.spaces.schema import Config
 NUM_MISTAKES_KEPT = 24  # images of the most confident mistakes, for the report's gallery
 
 
-def test_once(
+def evaluate_test_set(
     config: Config, weights: dict[str, torch.Tensor], on_device: DeviceData, data: ImageData, output: Path | str | None
 ) -> dict[str, float]:
     """`test_loss` and `test_accuracy` in [0, 1]; with `output` (a path or a URI), an .npz of every prediction (docs/reports.md)."""

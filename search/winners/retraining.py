@@ -193,7 +193,7 @@ def _train_and_test(
     from winnow.models import summarize
     from winnow.search.training.checkpoint import save
     from winnow.search.training.device_data import DeviceData
-    from winnow.search.training.final_test import test_once
+    from winnow.search.training.final_test import evaluate_test_set
     from winnow.search.training.loop import train
     from winnow.search.training.ranks import Task
     from winnow.spaces.schema import Config
@@ -228,7 +228,7 @@ def _train_and_test(
         }
         return
     weights = result.weights()
-    test = test_once(config, weights, on_device, data, storage.join(predictions, f"{stem}.npz"))
+    test = evaluate_test_set(config, weights, on_device, data, storage.join(predictions, f"{stem}.npz"))
     weights_name = f"winner-{stem}.pt"
     normalization = {"mean": list(on_device.mean), "std": list(on_device.std)}
     save(
