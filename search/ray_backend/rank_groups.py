@@ -30,7 +30,7 @@ from winnow.search.training.errors import Failed, RankLost, failure, release_mem
 if TYPE_CHECKING:
     import torch
 
-    from winnow.search.resources.plan import Plan
+    from winnow.search.resources.plan import ResourcePlan
     from winnow.search.training.ranks import Rank
 
 CLOSE_SECONDS = 3.0  # groups that are just being started end later, by themselves
@@ -54,7 +54,7 @@ class Crew:
     resources: dict[str, float]
 
     @staticmethod
-    def of(plan: Plan) -> Crew:
+    def of(plan: ResourcePlan) -> Crew:
         return Crew(plan.ranks, plan.device, max(1, plan.threads // plan.ranks), plan.per_rank)
 
 

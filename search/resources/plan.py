@@ -18,7 +18,7 @@ Measure = Callable[[str, float], Packing]
 
 
 @dataclass(frozen=True)
-class Devices:
+class DeviceOptions:
     """What the user asked for; None: choose. InputError where it contradicts itself."""
 
     device: DeviceName = "auto"
@@ -51,7 +51,7 @@ class Devices:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ResourcePlan:
     """The shares of one trial, and why. `concurrent`: at most so many at once."""
 
     device: str
@@ -86,8 +86,8 @@ class Plan:
 
 
 def plan_resources(
-    ray: Any, devices: Devices, num_trials: int, measure: Measure | None = None, recorded: float | None = None
-) -> Plan:
+    ray: Any, devices: DeviceOptions, num_trials: int, measure: Measure | None = None, recorded: float | None = None
+) -> ResourcePlan:
     """Share out what Ray has. InputError where more is asked for than there is now, or ever will be.
 
     `measure` is called where `auto` leaves the packing open; without it, a trial gets `recorded` GPUs (as in an earlier
@@ -97,8 +97,12 @@ def plan_resources(
 
 
 def share_out(
-    have: Inventory, devices: Devices, num_trials: int, measure: Measure | None = None, recorded: float | None = None
-) -> Plan:
+    have: Inventory,
+    devices: DeviceOptions,
+    num_trials: int,
+    measure: Measure | None = None,
+    recorded: float | None = None,
+) -> ResourcePlan:
     """The same for a known inventory.
 
     `--device cpu --num-gpus 4 --gpus-per-trial 2` keeps declared GPUs for each trial, which trains on the CPU: to try it without any.
@@ -121,7 +125,9 @@ def share_out(
 # --- without GPUs -----------------------------------------------------------------------------------------------------
 
 
-def _on_cpus(have: Inventory, device: str, devices: Devices, num_trials: int, measure: Measure | None) -> Plan:
+def _on_cpus(
+    have: Inventory, device: str, devices: DeviceOptions, num_trials: int, measure: Measure | None
+) -> ResourcePlan:
     num_cpus, most = int(have.num_cpus), int(max(have.cpus_of_nodes))
     if (devices.cpus_per_trial or 1) > most:
         raise InputError(f"--cpus-per-trial {devices.cpus_per_trial}: {_largest_node(have)}")
@@ -144,7 +150,7 @@ def _on_cpus(have: Inventory, device: str, devices: Devices, num_trials: int, me
     threads = max(1, int(cpus))
     words = f"{concurrent} trials at once on {device}, {threads} CPU{'s' * (threads > 1)} each{why}"
     # Ray bounds concurrency by resources alone, so a trial is given its share of all CPUs.
-    return Plan(device, concurrent, _share(have, concurrent), 0.0, threads, words)
+    return ResourcePlan(device, concurrent, _share(have, concurrent), 0.0, threads, words)
 
 
 def _places(have: Inventory, cpus: float) -> int:
@@ -167,8 +173,8 @@ def _largest_node(have: Inventory) -> str:
 
 
 def _on_gpus(
-    have: Inventory, devices: Devices, num_trials: int, measure: Measure | None, recorded: float | None
-) -> Plan:
+    have: Inventory, devices: DeviceOptions, num_trials: int, measure: Measure | None, recorded: float | None
+) -> ResourcePlan:
     num_gpus, cpus_per_gpu, why = have.num_gpus, have.cpus_per_gpu, ""
     if (devices.gpus_per_trial or 0) > 1:
         return _several_gpus_each(have, devices, num_trials)
@@ -218,10 +224,10 @@ def _on_gpus(
     words = f"{concurrent} trials at once on {num_gpus} GPU{'s' * (num_gpus > 1)}, {shared}, {threads} CPU{'s' * (threads > 1)} each{why}"
     if have.gpus_now < num_gpus:
         words += f"; {have.gpus_now} of the GPUs are there now, the cluster may grow to {num_gpus}"
-    return Plan("cuda", concurrent, cpus, fraction_of(at_once), threads, words, at_once)
+    return ResourcePlan("cuda", concurrent, cpus, fraction_of(at_once), threads, words, at_once)
 
 
-def _several_gpus_each(have: Inventory, devices: Devices, num_trials: int) -> Plan:
+def _several_gpus_each(have: Inventory, devices: DeviceOptions, num_trials: int) -> ResourcePlan:
     """Each trial on so many GPUs, of one node where they fit (search/ray_backend/rank_groups.py)."""
     ranks, num_gpus = int(devices.gpus_per_trial or 0), have.num_gpus
     said = f"--gpus-per-trial {ranks}"
@@ -247,7 +253,7 @@ def _several_gpus_each(have: Inventory, devices: Devices, num_trials: int) -> Pl
     spanning = concurrent - sum(int(gpus) // ranks for _, gpus in have.nodes)
     if spanning > 0:
         words += f"; {'each' if spanning == concurrent else spanning} spans several nodes"
-    return Plan("cuda", concurrent, cpus, float(ranks), threads, words, ranks=ranks)
+    return ResourcePlan("cuda", concurrent, cpus, float(ranks), threads, words, ranks=ranks)
 
 
 def _check_divides(asked: float) -> None:
@@ -263,7 +269,7 @@ def _check_divides(asked: float) -> None:
         )
 
 
-def _choose_device(devices: Devices, have: Inventory) -> str:
+def _choose_device(devices: DeviceOptions, have: Inventory) -> str:
     asked = devices.device
     if asked == "cuda" and not have.num_gpus:
         raise InputError("--device cuda: Ray sees no GPU here; use --device cpu, or check CUDA_VISIBLE_DEVICES")

@@ -25,7 +25,7 @@ from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
-    from winnow.search.resources.plan import Plan
+    from winnow.search.resources.plan import ResourcePlan
     from winnow.search.training.ranks import Team
 
 BASELINE = -1  # the trial number of a baseline that was no trial of the search
@@ -54,7 +54,7 @@ def retrain(
     settings: Settings,
     data: SharedData,
     job: Job,
-    plan: Plan,
+    plan: ResourcePlan,
     listener: Callable[[str], None],
     tell: Callable[[Candidate, dict[str, Any], list[dict[str, Any]]], None],
 ) -> int:
