@@ -1,4 +1,4 @@
-"""Weight files: a state dict in .pt, .pth or .safetensors, and whether it fits a network."""
+"""Weight files: reads a state dict from .pt, .pth or .safetensors and checks that it fits a network."""
 
 from __future__ import annotations
 
@@ -14,15 +14,24 @@ from torch import Tensor, nn
 
 from winnow.spaces.errors import InputError
 
-# Where files of this and other tools keep the state dict; Winnow's own winners use the first.
+# Keys under which files of Winnow (the first one) and other tools keep the state dict.
 CONTAINERS = ("weights", "state_dict", "model_state_dict", "model")
 
-# What wrappers put before every name.
+# Prefixes that wrappers add to every name.
 PREFIXES = ("module.", "_orig_mod.")
 
 
 def read_file(path: Path, key: str, device: torch.device) -> dict[str, Any]:
-    """The content of a weight file, on `device` (on `meta`: names and shapes only). `key` is the config path, for messages."""
+    """Read a weight file.
+
+    Args:
+        path: A .pt, .pth or .safetensors file.
+        key: The config path that names the file, for messages.
+        device: Where to put the tensors; `meta` reads names and shapes only.
+
+    Raises:
+        InputError: The file is missing, or is not readable as a state dict.
+    """
     if not path.is_file():
         raise InputError(f"{key}: no such file: {path} (relative paths count from the working directory)")
     try:
@@ -38,7 +47,7 @@ def read_file(path: Path, key: str, device: torch.device) -> dict[str, Any]:
 
 
 def state_dict(content: Mapping[str, Any], path: Path, key: str) -> dict[str, Tensor]:
-    """The tensors by name, out of the usual wrappers."""
+    """Return the tensors by name, without the usual containers and prefixes. `path` and `key` are for messages."""
     inner = next((content[name] for name in CONTAINERS if isinstance(content.get(name), dict)), content)
     tensors = {name: value for name, value in inner.items() if isinstance(value, Tensor)}
     if not tensors:
@@ -50,12 +59,23 @@ def state_dict(content: Mapping[str, Any], path: Path, key: str) -> dict[str, Te
 
 
 def load_into(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, key: str, kind: str) -> None:
-    """Copy the tensors in; raises InputError unless names and shapes agree. `kind` says in words what the network is."""
+    """Copy tensors into a network.
+
+    Args:
+        network: The network; on the `meta` device only names and shapes are checked.
+        tensors: The tensors by name.
+        path: The file that they are from, for messages.
+        key: The config path that names the file, for messages.
+        kind: Description of the network, for messages.
+
+    Raises:
+        InputError: Names or shapes do not agree.
+    """
     own = network.state_dict()
     missing = [name for name in own if name not in tensors and not name.endswith("num_batches_tracked")]
-    surplus = [name for name in tensors if name not in own]
-    other = [
-        f"{name} is {_shape(tensors[name])} there, {_shape(value)} here"
+    unknown = [name for name in tensors if name not in own]
+    unequal = [
+        f"{name} is {_shape(tensors[name])} in the file, {_shape(value)} in the network"
         for name, value in own.items()
         if name in tensors and tensors[name].shape != value.shape
     ]
@@ -63,8 +83,8 @@ def load_into(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, key
         f"{len(names)} of {total} tensors {what} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
         for names, total, what in (
             (missing, len(own), "are missing"),
-            (surplus, len(tensors), "are unknown to the network"),
-            (other, len(own), "have another shape"),
+            (unknown, len(tensors), "are unknown to the network"),
+            (unequal, len(own), "have a different shape"),
         )
         if names
     ]

@@ -221,7 +221,7 @@ def test_config_in_a_file_of_its_own(kind: str, whole: bool, tmp_path: Path) -> 
     (tmp_path / f"c.{kind}").write_text(json.dumps(tree))
     backbone = {"weights": str(tmp_path / "w.pt"), "config": str(tmp_path / f"c.{kind}")}
     assert transfer(backbone=backbone)(torch.zeros(2, *SHAPE)).shape == (2, 5)
-    with pytest.raises(InputError, match="brings no config; state `config`"):
+    with pytest.raises(InputError, match="contains no config; set `config`"):
         transfer(backbone={"weights": str(tmp_path / "w.pt")})
 
 
@@ -296,7 +296,7 @@ def test_winner_of_another_image_size_or_width(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     winner(path, CNN)
     message = refusal(backbone={"weights": str(path)}, resize=32)
-    assert "head.hidden.0.linear.weight is 8x96 there, 8x384 here" in message
+    assert "head.hidden.0.linear.weight is 8x96 in the file, 8x384 in the network" in message
     assert "`resize`" in message
 
 
@@ -304,7 +304,7 @@ def test_winner_with_a_config_that_is_not_fixed(tmp_path: Path) -> None:
     winner(tmp_path / "w.pt", CNN)
     (tmp_path / "c.yaml").write_text("model: {name: mlp, hidden: {choice: [[8], [9]]}}")
     message = refusal(backbone={"weights": str(tmp_path / "w.pt"), "config": str(tmp_path / "c.yaml")})
-    assert "c.yaml is no config with a fixed model: model.mlp.hidden" in message
+    assert "c.yaml is not a config with a fixed model: model.mlp.hidden" in message
     message = refusal(backbone={"weights": str(tmp_path / "w.pt"), "config": "gone.yaml"})
     assert "model.backbone.config: no such file: gone.yaml" in message
 
