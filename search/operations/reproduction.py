@@ -24,7 +24,7 @@ from winnow.search.data.source import Source, load_data
 from winnow.search.operations.searching import check_models
 from winnow.search.ray_backend.backend import resolved, workers
 from winnow.search.ray_backend.tasks import run_tasks
-from winnow.search.resources.plan import Devices, Plan
+from winnow.search.resources.plan import DeviceOptions, ResourcePlan
 from winnow.search.storage.run_folder import JsonLines, RunFolder, read_json_lines
 from winnow.search.training.errors import failure
 from winnow.search.views.plain import View
@@ -56,7 +56,7 @@ def bench_recipes(
     seeds: int,
     output: Path,
     source: Source,
-    devices: Devices,
+    devices: DeviceOptions,
     view: View,
     address: str | None = None,
 ) -> tuple[Path, int]:
@@ -202,7 +202,7 @@ def _run(
     ray: Any,
     jobs: Sequence[_Job],
     data: dict[str, SharedData],
-    plan: Plan,
+    plan: ResourcePlan,
     output: Path,
     listener: Callable[[str], None],
 ) -> int:

@@ -27,7 +27,7 @@ from winnow.search.storage.provenance import available_cpus, hardware, versions
 from winnow.search.storage.run_folder import JsonLines, read_json_lines, write_text
 from winnow.search.training.checkpoint import load, save
 from winnow.search.training.device_data import DeviceData
-from winnow.search.training.final_test import test_once
+from winnow.search.training.final_test import evaluate_test_set
 from winnow.search.training.loop import train
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
@@ -156,7 +156,7 @@ def fit_and_test(
         weights = result.weights()
         chosen = next(figures for figures in reversed(epochs) if figures["epoch"] == result.weights_epoch)
         kept = {key: chosen[key] for key in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")}
-        test = test_once(config, weights, on_device, data, output / "predictions.npz" if output else None)
+        test = evaluate_test_set(config, weights, on_device, data, output / "predictions.npz" if output else None)
         final |= {"weights_epoch": result.weights_epoch, **kept, **test}
         if output:
             save(output / "weights.pt", {"weights": weights, "config": config.model_dump(mode="json")})

@@ -1,4 +1,4 @@
-"""What a network says of images, and how often it is right."""
+"""Evaluation of a network: its outputs for images, loss and accuracy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVALUATION_BATCH = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss (without label smoothing), share of right answers, and softmax outputs float32 [N, K]."""
+    """Mean loss (without label smoothing), accuracy in [0, 1], and softmax outputs float32 [N, K]."""
 
     loss: float
     accuracy: float

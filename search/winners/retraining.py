@@ -25,7 +25,7 @@ from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
-    from winnow.search.resources.plan import Plan
+    from winnow.search.resources.plan import ResourcePlan
     from winnow.search.training.ranks import Team
 
 BASELINE = -1  # the trial number of a baseline that was no trial of the search
@@ -54,7 +54,7 @@ def retrain(
     settings: Settings,
     data: SharedData,
     job: Job,
-    plan: Plan,
+    plan: ResourcePlan,
     listener: Callable[[str], None],
     tell: Callable[[Candidate, dict[str, Any], list[dict[str, Any]]], None],
 ) -> int:
@@ -193,7 +193,7 @@ def _train_and_test(
     from winnow.models import summarize
     from winnow.search.training.checkpoint import save
     from winnow.search.training.device_data import DeviceData
-    from winnow.search.training.final_test import test_once
+    from winnow.search.training.final_test import evaluate_test_set
     from winnow.search.training.loop import train
     from winnow.search.training.ranks import Task
     from winnow.spaces.schema import Config
@@ -228,7 +228,7 @@ def _train_and_test(
         }
         return
     weights = result.weights()
-    test = test_once(config, weights, on_device, data, storage.join(predictions, f"{stem}.npz"))
+    test = evaluate_test_set(config, weights, on_device, data, storage.join(predictions, f"{stem}.npz"))
     weights_name = f"winner-{stem}.pt"
     normalization = {"mean": list(on_device.mean), "std": list(on_device.std)}
     save(

@@ -47,7 +47,6 @@ def run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(run) -> Path:
-    pytest.importorskip("safetensors", reason="the extra `export` is not installed")
     return export(open_run(run), output=run.parent / "out", weights_only=True)
 
 
