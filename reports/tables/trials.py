@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports import rows as plain
 from winnow.reports.schemas import TABLES
+from winnow.spaces.epoch_figures import QUALITY
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
@@ -72,7 +73,7 @@ def _trial_row(run: RunData, trial: Trial, epochs: list[Row]) -> Row:
         "best_epoch": best_epoch,
         "num_epochs": len(epochs),
         "rung": max((line["rung"] for line in epochs if line.get("rung") is not None), default=None),
-        **{key: finite(last.get(key)) for key in _METRICS},
+        **{figure.name: finite(last.get(figure.name)) for figure in QUALITY},
         "started": time_of(started),
         "ended": time_of(ended),
         "wall_seconds": ended - started if started and ended else None,
@@ -85,9 +86,6 @@ def _trial_row(run: RunData, trial: Trial, epochs: list[Row]) -> Row:
         "error": attributes.get("error"),
         "config": None if config is None else json.dumps(config),
     }
-
-
-_METRICS = ("validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
 
 
 def status_of(trial: Trial) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from winnow import models
-from winnow.search.seeds import derive_seed
+from winnow.search.seeds import Stream, derive_seed
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.early_stopping import EarlyStop, KeptWeights
 from winnow.search.training.evaluate import EVALUATION_BATCH, predict, score
@@ -23,10 +23,10 @@ from winnow.search.training.precision import autocast, image_format, prepare_dev
 from winnow.search.training.ranks import Rank, Team
 from winnow.search.training.schedules import Plateau, lr_factor
 from winnow.spaces import schema
+from winnow.spaces.epoch_figures import EPOCH_FIGURES, METRICS
 from winnow.spaces.errors import InputError
 
-# One stream of random numbers each, so that a change to one (another augmentation) leaves the others as they were.
-WEIGHTS, ORDER, AUGMENTATION, DROPOUT = range(4)
+NO_METRICS: dict[str, float | None] = dict.fromkeys(figure.name for figure in METRICS)
 
 
 def train(
@@ -76,7 +76,8 @@ class EpochResult:
     train_accuracy: float
     validation_loss: float | None
     """Without label smoothing; None in retrain use and where the training diverged."""
-    validation_accuracy: float | None
+    metrics: dict[str, float | None]
+    """What the validation images gave (`winnow.spaces.epoch_figures.METRICS`), by name; None like `validation_loss`."""
     lr: float
     """Of the first parameter group, at the last step."""
     wall_seconds: float
@@ -91,6 +92,14 @@ class EpochResult:
     batch_losses: torch.Tensor = field(repr=False)
     """float32 [steps] on the CPU: the training loss of each batch."""
     _training: Training = field(repr=False, compare=False)
+
+    @property
+    def validation_accuracy(self) -> float | None:
+        return self.metrics["validation_accuracy"]
+
+    def figures(self) -> dict[str, Any]:
+        """The plain values of all `EPOCH_FIGURES` by name; a value that is not finite stays as it is."""
+        return {f.name: self.metrics[f.name] if f.metric else getattr(self, f.name) for f in EPOCH_FIGURES}
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on exactly from here: CPU tensors and plain values."""
@@ -134,7 +143,7 @@ class Training:
         config: schema.Config, data: DeviceData, device: torch.device, seed: int, rank: Rank, micro_batches: int
     ) -> Training:
         prepare_device(device)
-        with _seeded(device, derive_seed(seed, WEIGHTS)):
+        with _seeded(device, derive_seed(Stream.WEIGHTS, seed)):
             model = models.build(config.model, data.image_shape, data.num_classes)
         model.to(device)
         model.to(memory_format=image_format(model))
@@ -163,26 +172,27 @@ class Training:
     def run_epoch(self) -> EpochResult:
         started = time.perf_counter()
         self.epoch += 1
-        with _seeded(self.device, derive_seed(self.seed, DROPOUT, self.epoch)):
+        with _seeded(self.device, derive_seed(Stream.DROPOUT, self.seed, self.epoch)):
             losses, train_loss, train_accuracy = self._fit()
             trained = time.perf_counter()
-            validation_loss, validation_accuracy = None, None
+            validation_loss, metrics = None, dict[str, float | None](NO_METRICS)
             if self.data.validation is not None and math.isfinite(train_loss):
                 images_at_once = EVALUATION_BATCH // self.micro_batches
                 logits, labels = predict(self.model, self.data, self.data.validation, self.config, images_at_once)
-                validation_loss, validation_accuracy = score(logits, labels, self.config)
+                validation_loss, scores = score(logits, labels, self.config)
+                metrics.update(scores)
         diverged = not math.isfinite(train_loss) or (validation_loss is not None and not math.isfinite(validation_loss))
         if diverged:
             self.stopped = True
-            validation_loss, validation_accuracy = None, None
+            validation_loss, metrics = None, dict(NO_METRICS)
         else:
-            self._observe(train_loss, validation_loss, validation_accuracy)
+            self._observe(train_loss, validation_loss, metrics["validation_accuracy"])
         return EpochResult(
             epoch=self.epoch,
             train_loss=train_loss,
             train_accuracy=train_accuracy,
             validation_loss=validation_loss,
-            validation_accuracy=validation_accuracy,
+            metrics=metrics,
             lr=self.optimizer.param_groups[0]["lr"],
             wall_seconds=time.perf_counter() - started,
             images_per_second=self.data.num_train / (trained - started),
@@ -199,7 +209,7 @@ class Training:
         if self.plateau is not None:
             self.plateau.scale = lr_scale
         # Dropout of its own: the same draws on every rank would drop the same units of different images.
-        with _seeded(self.device, derive_seed(self.seed, DROPOUT, self.epoch, self.rank.index)):
+        with _seeded(self.device, derive_seed(Stream.DROPOUT, self.seed, self.epoch, self.rank.index)):
             self._fit()
 
     def _fit(self) -> tuple[torch.Tensor, float, float]:
@@ -209,8 +219,8 @@ class Training:
         """
         config, model, optimizer, rank = self.config, self.parallel, self.optimizer, self.rank
         batch_size, loss_function = config.batch_size, build_loss(config.loss)
-        order = torch.Generator().manual_seed(derive_seed(self.seed, ORDER, self.epoch))
-        draws = torch.Generator(self.device).manual_seed(derive_seed(self.seed, AUGMENTATION, self.epoch))
+        order = torch.Generator().manual_seed(derive_seed(Stream.ORDER, self.seed, self.epoch))
+        draws = torch.Generator(self.device).manual_seed(derive_seed(Stream.AUGMENTATION, self.seed, self.epoch))
         # A single image cannot be batch-normalised, so no part of a batch has less than two.
         has_batch_norm = _has_batch_norm(model)
         least = 2 if has_batch_norm else 1
