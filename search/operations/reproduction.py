@@ -8,7 +8,6 @@ again; a training that was cut short goes on from its checkpoint.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,7 +24,9 @@ from winnow.search.operations.searching import check_models
 from winnow.search.ray_backend.backend import resolved, workers
 from winnow.search.ray_backend.tasks import run_tasks
 from winnow.search.resources.plan import DeviceOptions, ResourcePlan
-from winnow.search.storage.run_folder import JsonLines, RunFolder, read_json_lines
+from winnow.search.storage.clock import now
+from winnow.search.storage.json_lines import JsonLines, read_json_lines
+from winnow.search.storage.run_folder import RunFolder
 from winnow.search.training.errors import failure
 from winnow.search.views.plain import View
 from winnow.spaces import catalog
@@ -163,7 +164,7 @@ def _line(job: _Job, result: dict[str, Any]) -> dict[str, Any]:
     """For results.jsonl."""
     training = job.training
     about = {"recipe": training.name, "seed": training.seed, "config": training.config.model_dump(mode="json")}
-    return {**about, **result, "time": round(time.time(), 3)}
+    return {**about, **result, "time": now()}
 
 
 def _counts(line: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from winnow import models
-from winnow.search.seeds import derive_seed
+from winnow.search.seeds import Stream, derive_seed
 from winnow.search.training.batches import Batches, EpochSums, MicroBatch, has_batch_norm
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.early_stopping import BestWeights, EarlyStopping
@@ -24,9 +24,9 @@ from winnow.search.training.precision import autocast, image_format, prepare_dev
 from winnow.search.training.ranks import Rank, Team
 from winnow.search.training.schedules import Plateau, lr_factor
 from winnow.spaces import schema
+from winnow.spaces.epoch_figures import EPOCH_FIGURES, METRICS
 
-# One stream of random numbers each, so that a change to one (such as another augmentation) does not affect the others.
-WEIGHTS, ORDER, AUGMENTATION, DROPOUT = range(4)
+NO_METRICS: dict[str, float | None] = dict.fromkeys(figure.name for figure in METRICS)
 
 
 def train(
@@ -94,8 +94,8 @@ class EpochResult:
     """In [0, 1], measured as `train_loss`."""
     validation_loss: float | None
     """Without label smoothing; None in retraining and if the training diverged."""
-    validation_accuracy: float | None
-    """In [0, 1]; None as `validation_loss`."""
+    metrics: dict[str, float | None]
+    """The metrics of the validation images (`winnow.spaces.epoch_figures.METRICS`) by name; None as `validation_loss`."""
     lr: float
     """Learning rate of the first parameter group at the last step."""
     wall_seconds: float
@@ -110,6 +110,14 @@ class EpochResult:
     batch_losses: torch.Tensor = field(repr=False)
     """float32 [micro-batches] on the CPU: the training loss of each."""
     _training: TrainingState = field(repr=False, compare=False)
+
+    @property
+    def validation_accuracy(self) -> float | None:
+        return self.metrics["validation_accuracy"]
+
+    def figures(self) -> dict[str, Any]:
+        """The plain values of all `EPOCH_FIGURES` by name; a value that is not finite stays as it is."""
+        return {f.name: self.metrics[f.name] if f.metric else getattr(self, f.name) for f in EPOCH_FIGURES}
 
     def state(self) -> dict[str, Any]:
         """Return all that is needed to resume exactly from here: CPU tensors and plain values."""
@@ -154,7 +162,7 @@ class TrainingState:
     ) -> TrainingState:
         """Build the network, the optimizer and the rest, before the first epoch. The arguments are those of `train`."""
         prepare_device(device)
-        with _seeded(device, derive_seed(seed, WEIGHTS)):
+        with _seeded(device, derive_seed(Stream.WEIGHTS, seed)):
             model = models.build(config.model, data.image_shape, data.num_classes)
         model.to(device)
         model.to(memory_format=image_format(model))
@@ -185,26 +193,27 @@ class TrainingState:
         """Train and validate one epoch, alone or as rank 0."""
         started = time.perf_counter()
         self.epoch += 1
-        with _seeded(self.device, derive_seed(self.seed, DROPOUT, self.epoch)):
+        with _seeded(self.device, derive_seed(Stream.DROPOUT, self.seed, self.epoch)):
             losses, train_loss, train_accuracy = self._fit()
             trained = time.perf_counter()
-            validation_loss, validation_accuracy = None, None
+            validation_loss, metrics = None, dict[str, float | None](NO_METRICS)
             if self.data.validation is not None and math.isfinite(train_loss):
                 images_at_once = EVALUATION_BATCH // self.batches.micro_batches
                 logits, labels = predict(self.model, self.data, self.data.validation, self.config, images_at_once)
-                validation_loss, validation_accuracy = score(logits, labels, self.config)
+                validation_loss, scores = score(logits, labels, self.config)
+                metrics.update(scores)
         diverged = not math.isfinite(train_loss) or (validation_loss is not None and not math.isfinite(validation_loss))
         if diverged:
             self.stopped = True
-            validation_loss, validation_accuracy = None, None
+            validation_loss, metrics = None, dict(NO_METRICS)
         else:
-            self._observe(train_loss, validation_loss, validation_accuracy)
+            self._observe(train_loss, validation_loss, metrics["validation_accuracy"])
         return EpochResult(
             epoch=self.epoch,
             train_loss=train_loss,
             train_accuracy=train_accuracy,
             validation_loss=validation_loss,
-            validation_accuracy=validation_accuracy,
+            metrics=metrics,
             lr=self.optimizer.param_groups[0]["lr"],
             wall_seconds=time.perf_counter() - started,
             images_per_second=self.data.num_train / (trained - started),
@@ -221,7 +230,7 @@ class TrainingState:
         if self.plateau is not None:
             self.plateau.scale = lr_scale
         # Dropout of its own: the same draws on every rank would drop the same units of different images.
-        with _seeded(self.device, derive_seed(self.seed, DROPOUT, self.epoch, self.rank.index)):
+        with _seeded(self.device, derive_seed(Stream.DROPOUT, self.seed, self.epoch, self.rank.index)):
             self._fit()
 
     def _fit(self) -> tuple[torch.Tensor, float, float]:
@@ -229,8 +238,8 @@ class TrainingState:
 
         All ranks draw and augment whole batches in the same way, and each trains its part.
         """
-        order = torch.Generator().manual_seed(derive_seed(self.seed, ORDER, self.epoch))
-        draws = torch.Generator(self.device).manual_seed(derive_seed(self.seed, AUGMENTATION, self.epoch))
+        order = torch.Generator().manual_seed(derive_seed(Stream.ORDER, self.seed, self.epoch))
+        draws = torch.Generator(self.device).manual_seed(derive_seed(Stream.AUGMENTATION, self.seed, self.epoch))
         steps_per_epoch = self.batches.steps_per_epoch
         step, total_steps = (self.epoch - 1) * steps_per_epoch, self.config.epochs * steps_per_epoch
         loss_function = build_loss(self.config.loss)

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from winnow import models
-from winnow.search.storage.run_folder import RunFolder, open_run, read_json_lines
+from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.run_folder import RunFolder, open_run
 from winnow.search.training.checkpoint import CorruptCheckpoint, load
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
