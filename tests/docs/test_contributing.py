@@ -1,7 +1,8 @@
-"""CONTRIBUTING.md holds: each diff is applied to a copy of the source, and what it adds works there."""
+"""CONTRIBUTING.md holds: its diffs are applied to a copy of the source, and what they add works there."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -12,7 +13,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.helpers.doc_blocks import Reader, blocks
 
-# (page, section) -> Python that runs in the changed copy, in a folder with a made-up run `runs/demo`.
+# (page, section) -> Python that runs where all diffs were applied, in a folder with a made-up run.
 CHECKS = {
     ("docs/how-to/own-hyper-parameter.md", ""): """
         import torch
@@ -35,41 +36,67 @@ CHECKS = {
         assert sum(weights.numel() for weights in network.parameters()) == 640
         """,
     ("CONTRIBUTING.md", "A table column"): """
-        import pyarrow.parquet as pq
         from winnow import reports
-        from winnow.reports.tables.parquet import write_tables
 
-        write_tables(reports.read("runs/demo"), "report")
-        rows = pq.read_table("report/trials.parquet").to_pylist()
-        assert any(row["epochs_after_best"] for row in rows)
-        assert all(row["epochs_after_best"] == row["num_epochs"] - row["best_epoch"] for row in rows if row["best_epoch"])
+        rows = reports.read("demo").trials.to_pylist()
+        trained = [row for row in rows if row["best_epoch"] is not None]
+        assert any(row["epochs_after_best"] for row in trained)
+        assert all(row["epochs_after_best"] == row["num_epochs"] - row["best_epoch"] for row in trained)
         """,
     ("CONTRIBUTING.md", "A figure"): """
         from winnow import reports
         from winnow.reports.figures.cost import cost
 
-        figures = {figure.id: figure for figure in cost(reports.read("runs/demo"))}
+        figures = {figure.id: figure for figure in cost(reports.read("demo"))}
         assert len(figures["total"].plot.data) == len(figures["size"].plot.data) > 1
         """,
 }
+# One process for all checks, since most of the time is the import of torch.
+RUNNER = f"""
+import json, sys, traceback
+from pathlib import Path
+
+sys.path.append({str(REPOSITORY)!r})
+from tests.helpers.make_run import make_run
+
+make_run(Path("demo"))
+errors = []
+for check in json.load(sys.stdin):
+    try:
+        exec(check, {{}})
+        errors.append("")
+    except Exception:
+        errors.append(traceback.format_exc())
+print(json.dumps(errors))
+"""
 
 
-@pytest.mark.parametrize(("page", "section"), CHECKS, ids=lambda text: text.replace(" ", "_"))
-def test_a_shown_change_works(page: str, section: str, tmp_path: Path) -> None:
-    reader = Reader(tmp_path / "reader")
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str]:
+    """What went wrong in each check, empty if nothing did."""
+    reader = Reader(tmp_path_factory.mktemp("contributing") / "reader")
     reader.folder.mkdir()
     reader.copy_source()
-    (diff,) = [block for block in blocks(page, section) if block.language == "diff"]
-    run = [sys.executable, "-m", "tests.helpers.make_run", str(reader.folder / "runs" / "demo")]
-    subprocess.run(run, check=True, cwd=REPOSITORY)
-    check = [sys.executable, "-c", textwrap.dedent(CHECKS[page, section])]
-    before = subprocess.run(check, cwd=reader.folder, env=reader.environment(), capture_output=True, text=True)
-    assert before.returncode != 0, "the check would pass without the change"
-    reader.patch(diff)
-    done = subprocess.run(check, cwd=reader.folder, env=reader.environment(), capture_output=True, text=True)
+    for page, section in CHECKS:
+        for block in blocks(page, section):
+            if block.language == "diff":
+                reader.patch(block)
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER],
+        input=json.dumps([textwrap.dedent(check) for check in CHECKS.values()]),
+        cwd=reader.folder,
+        env=reader.environment(),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
+    return dict(zip(CHECKS, json.loads(done.stdout.splitlines()[-1]), strict=True))
+
+
+@pytest.mark.parametrize("shown", CHECKS, ids=lambda shown: shown[1] or Path(shown[0]).stem)
+def test_a_shown_change_works(shown: tuple[str, str], errors: dict[tuple[str, str], str]) -> None:
+    assert not errors[shown], errors[shown]
 
 
 def test_every_diff_is_checked() -> None:
-    shown = {(block.page, block.section) for block in blocks() if block.language == "diff"}
-    assert shown == CHECKS.keys()
+    assert CHECKS.keys() == {(block.page, block.section) for block in blocks() if block.language == "diff"}
