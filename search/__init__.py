@@ -28,12 +28,12 @@ if TYPE_CHECKING:
         train,
     )
     from winnow.search.operations.viewing import Comparison
-    from winnow.search.resources.plan import Devices
+    from winnow.search.resources.plan import DeviceOptions
     from winnow.search.winners.winner import Winner, load_winner
 
 __all__ = [
     "Comparison",
-    "Devices",
+    "DeviceOptions",
     "Run",
     "SearchFailed",
     "Winner",
@@ -76,7 +76,7 @@ _NAMES = {
         "train",
     ),
     "winnow.search.operations.viewing": ("Comparison",),
-    "winnow.search.resources.plan": ("Devices",),
+    "winnow.search.resources.plan": ("DeviceOptions",),
     "winnow.search.winners.winner": ("Winner", "load_winner"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}

@@ -168,8 +168,8 @@ def _parameter(parameter: inspect.Parameter) -> str:
     if parameter.default is inspect.Parameter.empty:
         return shown
     default = parameter.default
-    if default == search.Devices():
-        return f"{shown} = Devices()"
+    if default == search.DeviceOptions():
+        return f"{shown} = DeviceOptions()"
     return f"{shown} = {str(default)!r}" if isinstance(default, Path) else f"{shown} = {default!r}"
 
 

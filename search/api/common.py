@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from rich.console import Console
 
 from winnow.search.operations.execution import Execution
-from winnow.search.resources.plan import Devices
+from winnow.search.resources.plan import DeviceOptions
 from winnow.search.views.choose import make_view
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
@@ -23,7 +23,7 @@ Overrides: TypeAlias = Sequence[str] | Mapping[str, Any]
 Place: TypeAlias = str | PathLike[str]
 """A path; of a run also its name under `runs/`, or a `Run`."""
 
-ALL_DEVICES = Devices()
+ALL_DEVICES = DeviceOptions()
 
 
 class SearchFailed(RuntimeError):
@@ -63,7 +63,7 @@ def as_texts(overrides: Overrides) -> list[str]:
 
 @contextmanager
 def execution(
-    devices: Devices,
+    devices: DeviceOptions,
     data_dir: Place | None = None,
     download: bool = False,
     address: str | None = None,

@@ -18,7 +18,7 @@ from winnow.search.operations.execution import Execution
 from winnow.search.operations.searching import NewRun
 from winnow.search.operations.viewing import report
 from winnow.search.ray_backend.session import ray_kept
-from winnow.search.resources.plan import Devices
+from winnow.search.resources.plan import DeviceOptions
 from winnow.search.settings import Settings, settings_for
 from winnow.search.storage.run_folder import RunFolder, open_run
 from winnow.search.study.amendments import Wishes
@@ -38,7 +38,7 @@ def run(
     runs_dir: Place = "runs",
     data_dir: Place | None = None,
     download: bool = False,
-    devices: Devices = ALL_DEVICES,
+    devices: DeviceOptions = ALL_DEVICES,
     address: str | None = None,
     storage: str | None = None,
     quiet: bool = False,
@@ -90,7 +90,7 @@ def search(
     runs_dir: Place = "runs",
     data_dir: Place | None = None,
     download: bool = False,
-    devices: Devices = ALL_DEVICES,
+    devices: DeviceOptions = ALL_DEVICES,
     address: str | None = None,
     storage: str | None = None,
     quiet: bool = False,
@@ -141,7 +141,7 @@ def resume(
     accept_space_change: bool = False,
     data_dir: Place | None = None,
     download: bool = False,
-    devices: Devices = ALL_DEVICES,
+    devices: DeviceOptions = ALL_DEVICES,
     address: str | None = None,
     quiet: bool = False,
     log: Sequence[str] = (),
@@ -186,7 +186,7 @@ def extend(
     accept_space_change: bool = False,
     data_dir: Place | None = None,
     download: bool = False,
-    devices: Devices = ALL_DEVICES,
+    devices: DeviceOptions = ALL_DEVICES,
     address: str | None = None,
     quiet: bool = False,
     log: Sequence[str] = (),
@@ -242,7 +242,7 @@ def retrain(
     seeds: int | None = None,
     data_dir: Place | None = None,
     download: bool = False,
-    devices: Devices = ALL_DEVICES,
+    devices: DeviceOptions = ALL_DEVICES,
     address: str | None = None,
     quiet: bool = False,
 ) -> Run:
@@ -277,7 +277,7 @@ def plan(
     probe: bool = True,
     data_dir: Place | None = None,
     download: bool = False,
-    devices: Devices = ALL_DEVICES,
+    devices: DeviceOptions = ALL_DEVICES,
     address: str | None = None,
     **options: Unpack[SearchOptions],
 ) -> SearchForecast:

@@ -11,7 +11,7 @@ from winnow.search.data.source import Source
 from winnow.search.operations import viewing
 from winnow.search.operations.execution import DATA_DIR
 from winnow.search.operations.viewing import Comparison
-from winnow.search.resources.plan import DeviceName, Devices
+from winnow.search.resources.plan import DeviceName, DeviceOptions
 from winnow.search.storage.run_folder import open_run
 from winnow.spaces import catalog
 from winnow.spaces.space import Space
@@ -230,7 +230,7 @@ def bench_recipes(
     output: Place = "runs/bench-recipes",
     data_dir: Place | None = None,
     download: bool = False,
-    devices: Devices = ALL_DEVICES,
+    devices: DeviceOptions = ALL_DEVICES,
     address: str | None = None,
     quiet: bool = False,
 ) -> Path:

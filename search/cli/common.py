@@ -60,13 +60,13 @@ def execution(options: Options) -> Iterator[Execution]:
     from dataclasses import fields
 
     from winnow.search.operations.execution import Execution
-    from winnow.search.resources.plan import Devices
+    from winnow.search.resources.plan import DeviceOptions
     from winnow.search.views.choose import make_view
 
     with make_view(console(), options["quiet"], options.get("as_json", False)) as view:
         yield Execution(
             view=view,
-            devices=Devices(**{field.name: options[field.name] for field in fields(Devices)}),
+            devices=DeviceOptions(**{field.name: options[field.name] for field in fields(DeviceOptions)}),
             data_dir=options["data_dir"],
             download=options["download"],
             address=options["address"],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.search.data.source import Source
 from winnow.search.ray_backend.backend import resolved, workers
-from winnow.search.resources.plan import Devices, Measure, Plan
+from winnow.search.resources.plan import DeviceOptions, Measure, ResourcePlan
 from winnow.search.storage.remote import join
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.views.view import View
@@ -31,7 +31,7 @@ class Execution:
     """The view, devices and images of one command, as the command line or Python code asked for them."""
 
     view: View
-    devices: Devices
+    devices: DeviceOptions
     data_dir: Path | None = None
     """Folder of CIFAR; None: `data/` for a new run, the recorded folder for an existing one."""
     download: bool = False
@@ -65,7 +65,7 @@ class Execution:
         *,
         measure: Callable[[Any], Measure] | None = None,
         recorded: float | None = None,
-    ) -> AbstractContextManager[tuple[Any, Plan, list[SharedData]]]:
+    ) -> AbstractContextManager[tuple[Any, ResourcePlan, list[SharedData]]]:
         """Start or join Ray; see `winnow.search.ray_backend.backend.workers`."""
         return workers(
             self.view.step, self.devices, self.address, spaces, num_trainings, data, storage, measure, recorded
@@ -83,7 +83,7 @@ def packing_of(ray: Any, space: Space, data: ImageData, seed: int, say: Callable
     return measure
 
 
-def job_of(folder: RunFolder, plan: Plan, seed: int) -> Job:
+def job_of(folder: RunFolder, plan: ResourcePlan, seed: int) -> Job:
     """The job that every worker of a run receives."""
     from winnow.search.ray_backend.worker import Job
 

@@ -31,7 +31,7 @@ def plan_search(
     Args:
         space: What would be searched.
         settings: How it would be searched.
-        execution: Devices and images to probe on; None: no probe, so no estimate of time and memory.
+        execution: DeviceOptions and images to probe on; None: no probe, so no estimate of time and memory.
         say: Called with progress messages of the probe.
 
     Raises:

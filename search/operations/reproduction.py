@@ -8,7 +8,6 @@ repeated; one that was interrupted continues from its checkpoint.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,8 +23,10 @@ from winnow.search.data.source import Source, load_data
 from winnow.search.operations.checks import check_space, require_recipe
 from winnow.search.operations.execution import Execution
 from winnow.search.ray_backend.tasks import run_tasks
-from winnow.search.resources.plan import Plan
-from winnow.search.storage.run_folder import JsonLines, RunFolder, read_json_lines
+from winnow.search.resources.plan import ResourcePlan
+from winnow.search.storage.clock import now
+from winnow.search.storage.json_lines import JsonLines, read_json_lines
+from winnow.search.storage.run_folder import RunFolder
 from winnow.search.training.errors import failure
 from winnow.search.views.view import View
 from winnow.spaces import catalog
@@ -165,7 +166,7 @@ def _line(job: _Job, result: dict[str, Any]) -> dict[str, Any]:
     """One line of results.jsonl."""
     training = job.training
     about = {"recipe": training.name, "seed": training.seed, "config": training.config.model_dump(mode="json")}
-    return {**about, **result, "time": round(time.time(), 3)}
+    return {**about, **result, "time": now()}
 
 
 def _counts(line: dict[str, Any]) -> bool:
@@ -203,7 +204,7 @@ def _run(
     ray: Any,
     jobs: Sequence[_Job],
     data: dict[str, SharedData],
-    plan: Plan,
+    plan: ResourcePlan,
     output: Path,
     listener: Callable[[str], None],
 ) -> int:

@@ -13,7 +13,7 @@ from winnow.reports.schemas import RUN_VERSION
 from winnow.search.data.source import Source, describe_data
 from winnow.search.operations.checks import check_space, load_checked, load_recorded
 from winnow.search.operations.execution import Execution, job_of, packing_of, recorded_gpus, write_errors
-from winnow.search.resources.plan import Plan
+from winnow.search.resources.plan import ResourcePlan
 from winnow.search.settings import Settings, parse_duration
 from winnow.search.storage import provenance
 from winnow.search.storage.remote import check_usable, join
@@ -127,7 +127,7 @@ def _run(
     settings: Settings,
     data: SharedData,
     image_shape: tuple[int, int, int],
-    plan: Plan,
+    plan: ResourcePlan,
     execution: Execution,
 ) -> Outcome:
     from winnow.search.ray_backend.tune import Resources, run_search
@@ -168,7 +168,7 @@ def _warm_start(
 
 
 def study_record(
-    space: Space, settings: Settings, data: dict[str, Any], source: Source, plan: Plan, command: str | None
+    space: Space, settings: Settings, data: dict[str, Any], source: Source, plan: ResourcePlan, command: str | None
 ) -> dict[str, Any]:
     """The content of `study.yaml` for a new run; `data` is what `describe_data` returns."""
     return {

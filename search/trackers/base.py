@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-FIGURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr", "images_per_second")
+from winnow.spaces.epoch_figures import EPOCH_FIGURES
+
+FIGURES = tuple(figure.name for figure in EPOCH_FIGURES if figure.drawn)
 
 Record = dict[str, Any]
 

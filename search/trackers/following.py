@@ -85,20 +85,21 @@ def following(
 def _catch_up(tracker: Tracker, folder: RunFolder) -> None:
     """Write everything that the folder has recorded."""
     from winnow import reports
+    from winnow.reports.reading.run import read_records
 
-    run = reports.read(folder.path)
+    run, records = reports.read(folder.path), read_records(folder.path)
     columns = run.space.columns()
     for trial in run.rows("trials"):
         name = _trial_name(trial["trial"])
         tracker.start(name, {path: trial[path] for path in columns if trial[path] is not None})
-        for line in run.epoch_lines:
+        for line in records.epoch_lines:
             if line["phase"] == "search" and line["trial"] == trial["trial"]:
                 tracker.epoch(name, line)
         if trial["status"] not in ("running", "skipped"):
             tracker.end(name, trial["status"], _known({"objective": trial["objective"]}))
-    for result in run.retrain_lines:
+    for result in records.retrain_lines:
         same = {key: result[key] for key in ("trial", "seed")} | {"phase": "retrain"}
-        curve = [line for line in run.epoch_lines if all(line[key] == value for key, value in same.items())]
+        curve = [line for line in records.epoch_lines if all(line[key] == value for key, value in same.items())]
         _retraining(tracker, run.space, result, curve)
 
 
