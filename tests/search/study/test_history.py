@@ -12,7 +12,6 @@ from tests.search.study.test_ledger import make_folder, report, run_to_the_end, 
 from winnow import reports
 from winnow.reports.figures import learning_curves as figures_search
 from winnow.reports.figures import progress as figures_progress
-from winnow.reports.tables.audit import audit_rows
 from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.amendments import Wishes, amend
@@ -175,5 +174,5 @@ def test_a_report_compares_within_the_space_of_now(tmp_path):
         not {trial for name, of_name in curves.items() if name != figures_search.OUTSIDE for trial in of_name} & earlier
     )
     stopped = [t for t in study_of(folder).trials if t.number >= 12 and t.user_attrs["status"] == "stopped"]
-    assert audit_rows(run)[-1]["num_stopped"] == len(stopped)
-    assert "outside the space of now" in reports.write(folder.path).read_text()
+    assert run.rows("audit")[-1]["num_stopped"] == len(stopped)
+    assert "outside the current space" in reports.write(folder.path).read_text()
