@@ -19,19 +19,19 @@ from winnow.reports.html.page import document
 from winnow.reports.html.templating import Section, Table, render
 from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.reading.predictions import load_predictions
+from winnow.reports.schemas import KINDS
 from winnow.reports.tables.parquet import write_whole
 from winnow.reports.text import wording
 from winnow.reports.text.winner_recipe import training_words
+from winnow.spaces.epoch_figures import EPOCH_FIGURES, QUALITY
 from winnow.spaces.errors import InputError
 
-FIGURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+FIGURES = tuple(figure.name for figure in QUALITY)
 
 # The rows of the best-epoch table: name, figure, and whether the lowest or the highest value is best.
-BEST: tuple[tuple[str, str, Any], ...] = (
-    ("lowest train loss", "train_loss", min),
-    ("highest train accuracy", "train_accuracy", max),
-    ("lowest validation loss", "validation_loss", min),
-    ("highest validation accuracy", "validation_accuracy", max),
+BEST: tuple[tuple[str, str, Any], ...] = tuple(
+    (f"{figure.better}est {figure.name.replace('_', ' ')}", figure.name, min if figure.better == "low" else max)
+    for figure in QUALITY
 )
 
 
@@ -87,8 +87,8 @@ def read_training(path: Path) -> TrainingData:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not the folder of a training (winnow train --output): {error}") from error
     first: dict[int, dict[str, Any]] = {}
-    for line in read_lines(path / "epochs.jsonl", ("epoch", *FIGURES))[0]:
-        first.setdefault(line["epoch"], line)
+    for line in read_lines(path / "epochs.jsonl", ("epoch",))[0]:
+        first.setdefault(line["epoch"], {**dict.fromkeys(FIGURES), **line})
     if not first:
         raise InputError(f"{path}: no epoch of this training has finished yet")
     return TrainingData(path, config, [first[epoch] for epoch in sorted(first)], final)
@@ -217,7 +217,7 @@ def _write_epochs(training: TrainingData, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = {"epoch": pa.int64(), **dict.fromkeys((*FIGURES, "lr", "wall_seconds", "images_per_second"), pa.float64())}
+    kinds = {figure.name: pa.type_for_alias(KINDS[figure.kind]) for figure in EPOCH_FIGURES if figure.column}
     kinds["batch_losses"] = pa.list_(pa.float64())
     rows = [{key: line.get(key) for key in kinds} for line in training.epochs]
     pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(kinds.items())), path, compression="zstd")

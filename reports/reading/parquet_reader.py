@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from winnow.reports import rows as plain
 from winnow.reports.run_data import Row, RunData
 from winnow.reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
+from winnow.spaces.epoch_figures import METRICS
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 
@@ -181,6 +182,9 @@ def _migrated(table: pa.Table, name: str, version: int, file: Path) -> pa.Table:
     for newer in range(version + 1, SCHEMA_VERSION + 1):
         for column, value in ADDED.get(newer, {}).get(name, {}).items():
             table = table.append_column(schema.field(column), pa.array([value] * len(table), schema.field(column).type))
+    for figure in METRICS:  # a metric that came later has no value in an older file
+        if figure.name in own and figure.name not in table.column_names:
+            table = table.append_column(schema.field(figure.name), pa.nulls(len(table), schema.field(figure.name).type))
     absent = [column for column in own if column not in table.column_names]
     if absent:
         raise InputError(f"{file}: has no column {', '.join(absent)}, which schema_version {version} has")

@@ -11,6 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports.schemas import TABLES
+from winnow.spaces.epoch_figures import QUALITY
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
@@ -86,7 +87,7 @@ def _trial_row(run: RunRecords, trial: Trial, epochs: list[Row], audit_objective
         "num_epochs": len(epochs),
         "rung": max((line["rung"] for line in epochs if line.get("rung") is not None), default=None),
         "audit_objective": audit_objective,
-        **{key: finite(last.get(key)) for key in _METRICS},
+        **{figure.name: finite(last.get(figure.name)) for figure in QUALITY},
         "started": time_of(started),
         "ended": time_of(ended),
         "wall_seconds": ended - started if started and ended else None,
@@ -99,9 +100,6 @@ def _trial_row(run: RunRecords, trial: Trial, epochs: list[Row], audit_objective
         "error": attributes.get("error"),
         "config": None if config is None else json.dumps(config),
     }
-
-
-_METRICS = ("validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
 
 
 def status_of(trial: Trial) -> str:

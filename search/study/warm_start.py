@@ -7,10 +7,10 @@ are no trials of this run: not counted, not in its rungs, not among its results,
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from winnow.search.storage.json_lines import json_line
 from winnow.search.storage.run_folder import open_run
 from winnow.search.study.space_changes import express
 from winnow.spaces.errors import InputError
@@ -47,7 +47,7 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
         raise InputError(
             f"--warm-start {old_run}: none of its {len(ended)} ended trials lies in this space, so they would say nothing of it"
         )
-    lines = tuple(json.dumps(_line(trial), separators=(",", ":")) for trial in inside)
+    lines = tuple(json_line(_line(trial)).rstrip("\n") for trial in inside)
     facts = {
         "run": old.name,
         "path": str(path.resolve()),

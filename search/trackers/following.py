@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from winnow.search.optional import require
 from winnow.search.storage.run_folder import RunFolder
+from winnow.spaces.epoch_figures import EPOCH_FIGURES
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.problems import nearest
 from winnow.spaces.space import Space
@@ -21,7 +22,7 @@ from winnow.spaces.space import Space
 if TYPE_CHECKING:
     from winnow.search.study.trials import Event
 
-FIGURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr", "images_per_second")
+FIGURES = tuple(figure.name for figure in EPOCH_FIGURES if figure.drawn)
 
 Record = dict[str, Any]
 

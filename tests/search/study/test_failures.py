@@ -101,7 +101,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
     run_to_the_end(ledger)
     assert outcome(jumpy) == outcome(steady)
     from winnow import reports
-    from winnow.search.storage.run_folder import read_json_lines
+    from winnow.search.storage.json_lines import read_json_lines
 
     times = [line["time"] for line in read_json_lines(jumpy.epochs)]
     assert times == sorted(times)

@@ -14,7 +14,8 @@ from winnow import reports
 from winnow.reports.reading.run import read_records
 from winnow.search.cli.main import main
 from winnow.search.settings import Settings, settings_for
-from winnow.search.storage.run_folder import JsonLines, RunFolder, create
+from winnow.search.storage.json_lines import JsonLines
+from winnow.search.storage.run_folder import RunFolder, create
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Event
 from winnow.search.trackers import following as trackers
