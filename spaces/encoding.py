@@ -47,9 +47,9 @@ def encode(root: Group, config: dict[str, Any]) -> dict[str, Stored]:
 
 def localized(config: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
     """Return the config with the location of the data taken from a space's tree. Runs move between machines; fingerprints identify data."""
-    here = tree["data"]
-    here = {"name": here} if isinstance(here, str) else here
-    return {**config, "data": {**config["data"], "name": here["name"], "path": here.get("path")}}
+    data = tree["data"]
+    data = {"name": data} if isinstance(data, str) else data
+    return {**config, "data": {**config["data"], "name": data["name"], "path": data.get("path")}}
 
 
 def complete_config(config: dict[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def _residual(model: Section, image_shape: ImageShape | None) -> None:
 
 
 def _layered(model: Section, image_shape: ImageShape | None) -> None:
-    """Normalize what convolution stages and the head after them have in common."""
+    """Normalize the keys that all families with convolution stages have in common."""
     _pools(model["stages"])
     if model["norm"] == "none":
         model["norm_place"] = "after_conv"

@@ -18,7 +18,7 @@ GRAMMAR_KEYS = ("choice", "of", "repeat", "int", "float", "log")
 
 @dataclass(frozen=True)
 class SourceMap:
-    """Where each key of a space comes from: a line of its file, or a `--set` (`overrides`, of which the last one counts)."""
+    """The origin of each key of a space: a line of its file, or a `--set` (`overrides`, of which the last one counts)."""
 
     source: str
     lines: dict[KeyPath, int] = field(default_factory=dict)
