@@ -13,14 +13,20 @@ from typing import TYPE_CHECKING, Any
 from winnow.reports import rows as plain
 from winnow.reports.schemas import TABLES
 from winnow.spaces.epoch_figures import QUALITY
+from winnow.spaces.trial_status import FAILURES, TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
     from winnow.reports.reading.run import RunData
 
-STATUSES = ("completed", "stopped", "diverged", "out_of_memory", "failed", "lost", "running", "skipped")
-FAILED_STATUSES = ("diverged", "out_of_memory", "failed", "lost")
-_STATUS_OF_STATE = {"COMPLETE": "completed", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "running"}
+STATUSES = tuple(status.value for status in TrialStatus)
+FAILED_STATUSES = tuple(status.value for status in FAILURES)
+_STATUS_OF_STATE = {
+    "COMPLETE": TrialStatus.COMPLETED,
+    "PRUNED": TrialStatus.STOPPED,
+    "FAIL": TrialStatus.FAILED,
+    "RUNNING": TrialStatus.RUNNING,
+}
 
 Row = dict[str, Any]
 
@@ -90,7 +96,7 @@ def _trial_row(run: RunData, trial: Trial, epochs: list[Row]) -> Row:
 
 def status_of(trial: Trial) -> str:
     """The status that the search recorded, else the one that the study's state amounts to."""
-    return str(trial.user_attrs.get("status") or _STATUS_OF_STATE.get(trial.state.name, "running"))
+    return str(trial.user_attrs.get("status") or _STATUS_OF_STATE.get(trial.state.name, TrialStatus.RUNNING))
 
 
 def _objective(trial: Trial) -> float | None:

@@ -32,6 +32,7 @@ from winnow.search.views.plain import View
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
+from winnow.spaces.trial_status import TrialStatus
 from winnow.spaces.validation import check
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def _line(job: _Job, result: dict[str, Any]) -> dict[str, Any]:
 
 def _counts(line: dict[str, Any]) -> bool:
     """A training that ended: one that failed is run again."""
-    return line.get("status") in ("completed", "diverged")
+    return line.get("status") in (TrialStatus.COMPLETED, TrialStatus.DIVERGED)
 
 
 def _refuse_other_config(folder: Path, config: dict[str, Any]) -> None:
@@ -230,7 +231,7 @@ def _run(
 
 
 def _outcome(result: dict[str, Any]) -> str:
-    if result["status"] != "completed":
+    if result["status"] != TrialStatus.COMPLETED:
         last_line = result.get("error", "").strip().splitlines()[-1:]
         return result["status"] + (f": {last_line[0]}" if last_line else "")
     return (

@@ -11,7 +11,7 @@ import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +142,7 @@ def _train_again(
         tempfile.TemporaryDirectory(prefix="winnow-rerun-") as checkpoints,
         _on_ranks(data, ranks, device, threads) as images,
     ):
-        for report in trial_reports(asdict(assignment), images, Job(checkpoints, device, threads, seed)):
+        for report in trial_reports(assignment, images, Job(checkpoints, device, threads, seed)):
             if "status" in report:
                 raise InputError(f"trial {trial.number} ended as {report['status']} this time:\n{report['error']}")
             yield report

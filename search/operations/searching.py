@@ -161,8 +161,7 @@ def retrain(
     settings = replace(settings, retrain=asked)
     address = resolved(address)
     with folder.locked():
-        baseline = space.config(space.baseline).model_dump(mode="json") if space.baseline else None
-        candidates = choose_candidates(folder, space, settings, baseline)
+        candidates = choose_candidates(folder, space, settings)
         data = load_data(space, source or Source(Path(study["data_dir"])))
         num_trainings, known = len(candidates) * settings.retrain.seeds, gpus_per_trial(study)
         place = folder.shared

@@ -6,7 +6,6 @@ study's trial, and the trainable finds its own checkpoint by that number.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -14,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from ray.tune.search import Searcher
 
 from winnow.search.ray_backend.worker import WHERE_TRAINED, Job, SharedData, run_trial, trial_name
 from winnow.search.study.ledger import Ledger
+from winnow.search.study.trials import Assignment
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Resources:
 
     def of_trial(self, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """A trial that ran out of memory on a shared GPU has the next one to itself."""
-        alone = 0 < self.gpus < 1 and json.loads(config["assignment"])["micro_batches"] > 1
+        alone = 0 < self.gpus < 1 and Assignment.from_json(config["assignment"]).micro_batches > 1
         return tune.PlacementGroupFactory([{"CPU": self.cpus, "GPU": 1 if alone else self.gpus}])
 
 
@@ -151,9 +151,9 @@ class Brakes(OfThisProcess, tune.Stopper, tune.Callback):
         elapsed = time.monotonic() - self.started
         if budget is not None and elapsed > budget:
             self.out_of_time = True
-            self.ledger.winding_down = True
+            self.ledger.wind_down()
         if self.num_signals:
-            self.ledger.winding_down = True
+            self.ledger.wind_down()
         too_late = budget is not None and elapsed > budget + HARD_STOP_SECONDS
         return (
             self.num_signals > 1
@@ -183,7 +183,7 @@ class Brakes(OfThisProcess, tune.Stopper, tune.Callback):
 
         def count(signum: int, frame: FrameType | None) -> None:
             self.num_signals += 1
-            self.ledger.winding_down = True
+            self.ledger.wind_down()
 
         before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -199,7 +199,7 @@ class Brakes(OfThisProcess, tune.Stopper, tune.Callback):
             yield
         except OSError as error:
             self.error = error
-            self.ledger.winding_down = True
+            self.ledger.wind_down()
 
 
 class StudySearcher(OfThisProcess, Searcher):
@@ -217,7 +217,7 @@ class StudySearcher(OfThisProcess, Searcher):
             assignment = self.ledger.ask() if len(self.numbers) < self.concurrent else None
             if assignment is not None:
                 self.numbers[trial_id] = assignment.number
-                return {"assignment": json.dumps(asdict(assignment))}
+                return {"assignment": assignment.to_json()}
         return Searcher.FINISHED if self.ledger.finished else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -276,8 +276,8 @@ def _trial_name(trial: Trial) -> str:
 
 
 def _number(trial: Trial) -> int:
-    """Of the trial in the study."""
-    return int(json.loads(trial.config["assignment"])["number"])
+    """The study's number of a Tune trial."""
+    return Assignment.from_json(trial.config["assignment"]).number
 
 
 def _raised_by_worker(trial: Trial) -> str:

@@ -14,15 +14,17 @@ from typing import Any, cast
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-MAX_TRIALS = {"tpe": 500, "gp": 500, "forecast": 300}
+from winnow.spaces.samplers import spec_of
+
 NUM_BEST = 50  # TPE's best are 25; the rest keeps the line between good and bad where it was
 
 
 def recent(study: optuna.Study, sampler: str, max_trials: int | None = None, num_best: int = NUM_BEST) -> optuna.Study:
     """What the sampler of this name is to be given: `study`, or of a long one a part."""
-    if sampler not in MAX_TRIALS:
+    bound = spec_of(sampler).max_trials
+    if bound is None:
         return study
-    trials, max_trials = study.get_trials(deepcopy=False), max_trials or MAX_TRIALS[sampler]
+    trials, max_trials = study.get_trials(deepcopy=False), max_trials or bound
     if len(trials) <= max_trials:
         return study
     return cast(optuna.Study, _Part(study, bounded(trials, study.direction, max_trials, num_best)))

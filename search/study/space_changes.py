@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Container, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from winnow.search.settings import Direction
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
-from winnow.search.study.trials import STUDY_NAME
+from winnow.search.study.record import STUDY_NAME, open_journal
 from winnow.spaces.encoding import localized
 from winnow.spaces.errors import SpaceError
 from winnow.spaces.space import Space
@@ -30,7 +30,6 @@ OUTSIDE = "outside the space since it was changed"
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
-    from winnow.search.settings import Settings
 
 Params = tuple[dict[str, Any], dict[str, BaseDistribution]]
 
@@ -44,14 +43,14 @@ class History:
         self.warm_configs: list[dict[str, Any]] = []
         self._space = space
         self._folder = folder
-        self._warm: list[FrozenTrial] = []
+        warm: list[tuple[dict[str, Any], Params]] = []
         self._params: dict[int, Params | None] = {}  # of own trials of an earlier space; None: outside
         for line in read_json_lines(folder.warm_start):
             self.warm_configs.append(line["config"])
             if (params := express(space, line["config"])) is not None:
-                self._warm.append(_warm_trial(line, params))
-        for index, trial in enumerate(self._warm):
-            trial.number = index - len(self._warm)  # before all trials of the run
+                warm.append((line, params))
+        # Their numbers are negative: before all trials of the run.
+        self._warm = [_warm_trial(index - len(warm), *found) for index, found in enumerate(warm)]
         self._shown: _ShownTrials | None = None
 
     def is_inside(self, trial: FrozenTrial) -> bool:
@@ -151,7 +150,7 @@ class _ShownTrials(JournalStorage):
     """The journal of the run as `History` shows it; only read from."""
 
     def __init__(self, folder: RunFolder, history: History) -> None:
-        super().__init__(JournalFileBackend(str(folder.journal)))
+        super().__init__(open_journal(folder))
         self._history = history
 
     def get_all_trials(
@@ -162,30 +161,17 @@ class _ShownTrials(JournalStorage):
         return copy.deepcopy(chosen) if deepcopy else chosen
 
 
-def _warm_trial(line: dict[str, Any], params: Params) -> FrozenTrial:
-    return create_trial(
+def _warm_trial(number: int, line: dict[str, Any], params: Params) -> FrozenTrial:
+    return FrozenTrial(
+        number=number,
         state=TrialState[line["state"]],
         value=line["value"],
+        datetime_start=datetime.now(),
+        datetime_complete=datetime.now(),
         params=params[0],
         distributions=params[1],
-        intermediate_values={int(epoch): value for epoch, value in line["values"].items()},
         user_attrs={"config": line["config"]},
+        system_attrs={},
+        intermediate_values={int(epoch): value for epoch, value in line["values"].items()},
+        trial_id=number,
     )
-
-
-def completed_trials(
-    folder: RunFolder, space: Space, settings: Settings
-) -> list[tuple[int, dict[str, Any], float, int]]:
-    """(number, config, objective, micro-batches), the best first."""
-    from winnow.search.study.trials import open_study
-
-    _, study, _ = open_study(folder, settings.direction)
-    history = History(folder, space)
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    found = [
-        (t.number, t.user_attrs["config"], t.value, t.user_attrs.get("micro_batches", 1))
-        for t in trials
-        if t.value is not None and history.is_inside(t)
-    ]
-    sign = -1 if settings.direction == "maximize" else 1
-    return sorted(found, key=lambda trial: (sign * trial[2], trial[0]))

@@ -19,7 +19,7 @@ from winnow.spaces import catalog
 space = catalog.load("digits")
 data = load_data(space, Source(Path()))
 config = space.example().model_dump(mode="json")
-assignment = asdict(Assignment(0, 1, config))
+assignment = Assignment(0, 1, config)
 for name in [name for name in sys.modules if name.partition(".")[0] in UNWANTED]:
     del sys.modules[name]  # what the driver needed for this
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from winnow.search.samplers.registry import SAMPLERS
 from winnow.search.samplers.suggester import MAX_DRAFTS, SAMPLER_DRAFTS, Suggester
 from winnow.search.settings import Settings, settings_for
 from winnow.search.storage.json_lines import read_json_lines
@@ -23,6 +22,7 @@ from winnow.search.storage.run_folder import RunFolder, create
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Assignment
 from winnow.spaces import catalog
+from winnow.spaces.samplers import SAMPLERS
 from winnow.spaces.space import Space
 
 SHAPE = (1, 8, 8)
@@ -91,7 +91,7 @@ def test_states_values_and_counts(tmp_path, space):
         epochs = sorted(trial.intermediate_values)
         assert epochs == list(range(1, len(epochs) + 1))
         assert (len(epochs) == 9) == (trial.user_attrs["status"] == "completed")
-        assert trial.state.name != "PRUNED" or epochs[-1] in ledger.asha.rungs
+        assert trial.state.name != "PRUNED" or epochs[-1] in ledger.scheduler.rungs
     best = max((t for t in ran if t.state.name == "COMPLETE"), key=lambda t: t.value)
     assert ledger.best == (best.number, best.value)
 
@@ -189,7 +189,7 @@ def test_death_between_the_two_writes(tmp_path, space, monkeypatch):
     def die(*arguments):
         raise Killed
 
-    monkeypatch.setattr(ledger, "_set_value", die)
+    monkeypatch.setattr(ledger._record, "write_value", die)
     with pytest.raises(Killed):
         ledger.record(first.number, report(first, 2, 0.91))
     with pytest.raises(Killed):
@@ -226,7 +226,7 @@ def test_winding_down_leaves_trials_open(tmp_path, space):
     ledger = Ledger(folder, space, settings, SHAPE)
     first, _ = ledger.ask(), ledger.ask()
     ledger.record(first.number, report(first, 1))
-    ledger.winding_down = True
+    ledger.wind_down()
     assert ledger.ask() is None
     assert not ledger.record(first.number, report(first, 2))
     ledger.close()
@@ -313,7 +313,7 @@ def test_paused_trials_are_resumed_or_ended(tmp_path, space):
         for epoch in range(assignment.recorded + 1, assignment.config["epochs"] + 1):
             if not ledger.record(assignment.number, report(assignment, epoch)):
                 break
-        assert epoch in [*ledger.asha.rungs, 9]
+        assert epoch in [*ledger.scheduler.rungs, 9]
     assert ledger.finished
     assert sorted(set(starts)) == list(range(10))
     assert len(starts) > 10  # some were resumed
