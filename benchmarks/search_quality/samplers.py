@@ -25,7 +25,8 @@ import torch
 from benchmarks import RESULTS
 from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import Source, load_data
-from winnow.search.ray_backend.worker import Job, trial_reports
+from winnow.search.ray_backend.shared_data import Job
+from winnow.search.ray_backend.worker import trial_reports
 from winnow.search.settings import settings_for
 from winnow.search.storage.json_lines import JsonLines, read_json_lines
 from winnow.search.storage.provenance import hardware, versions

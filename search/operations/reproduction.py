@@ -21,7 +21,7 @@ from winnow.reports import write_training
 from winnow.reports.tables.reference import RESULTS, write_table
 from winnow.search.data.source import Source, load_data
 from winnow.search.operations.searching import check_models
-from winnow.search.ray_backend.backend import resolved, workers
+from winnow.search.ray_backend.backend import backend, resolved
 from winnow.search.ray_backend.tasks import run_tasks
 from winnow.search.resources.plan import Devices, Plan
 from winnow.search.storage.clock import now
@@ -38,7 +38,7 @@ from winnow.spaces.validation import check
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
     from winnow.search.operations.training import Training
-    from winnow.search.ray_backend.worker import SharedData
+    from winnow.search.ray_backend.shared_data import SharedData
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def bench_recipes(
         num_failed = 0
         if todo:
             spaces, place = list(recipes.values()), str(output.resolve())
-            with workers(view.step, devices, address, spaces, len(todo), list(data.values()), place) as (
+            with backend(view.step, devices, address, spaces, len(todo), list(data.values()), place) as (
                 ray,
                 plan,
                 stored,

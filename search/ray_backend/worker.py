@@ -6,13 +6,13 @@ Errors are caught and reported as a status: an exception would destroy the worke
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
 from winnow.search.storage.remote import join
-from winnow.search.storage.run_folder import checkpoint_name
+from winnow.search.storage.run_folder import checkpoint_name, trial_name
 from winnow.search.study.trials import Assignment
 from winnow.search.training.errors import CannotWrite, RankLost, failure, release_memory
 from winnow.spaces.trial_status import TrialStatus
@@ -21,53 +21,10 @@ if TYPE_CHECKING:
     import torch
 
     from winnow.search.data.image_data import ImageData
-    from winnow.search.ray_backend.rank_groups import Groups
     from winnow.search.training.ranks import Team
 
 WHERE_TRAINED = ("node", "device", "cpus", "gpus")
 """The keys of `where_trained`."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all trials of a search share."""
-
-    checkpoints: str
-    """A path, or a URI of a storage that every node reaches."""
-    device: str
-    threads: int
-    seed: int
-    """Of the split."""
-    cpus: float | None = None
-    gpus: float | None = None
-    """What Ray sets aside for one trial; for the record."""
-
-
-@dataclass(frozen=True)
-class SharedData:
-    """The images in Ray's object store: one copy per node, which all its workers see without copying it."""
-
-    reference: Any
-    """ray.ObjectRef of an ImageData."""
-    groups: Groups | None = None
-    """What trains on them, where a training has several GPUs; None: the worker itself."""
-
-
-Training = Callable[..., Generator[Any, None, None]]
-"""`training(images, team, **arguments)` yields what it has to say, an epoch's figures each; `team` is None in a process alone."""
-
-
-def train_on(
-    data: ImageData | SharedData, who: str, training: Training, **arguments: Any
-) -> Generator[Any, None, None]:
-    """What the training yields: in this process, or on a group of ranks. `who` is a name for it."""
-    if not isinstance(data, SharedData):
-        return training(data, None, **arguments)
-    if data.groups is not None:
-        return data.groups.run(who, training, data.reference, **arguments)
-    import ray
-
-    return training(ray.get(data.reference), None, **arguments)
 
 
 def run_trial(config: dict[str, Any], data: SharedData, job: Job) -> None:
@@ -77,11 +34,6 @@ def run_trial(config: dict[str, Any], data: SharedData, job: Job) -> None:
     with closing(trial_reports(Assignment.from_json(config["assignment"]), data, job)) as reports:
         for report in reports:
             tune.report(report)
-
-
-def trial_name(number: int) -> str:
-    """By which a trial borrows its group of ranks."""
-    return f"trial {number}"
 
 
 def trial_reports(

@@ -5,14 +5,15 @@ from __future__ import annotations
 from winnow.search.schedulers.asha import Asha
 from winnow.search.schedulers.pausing import Pausing
 from winnow.search.settings import Settings
-from winnow.spaces.samplers import spec_of
 
 
-def make_scheduler(settings: Settings) -> Asha:
+def make_scheduler(settings: Settings, pauses: bool) -> Asha:
     """The scheduler of a search.
 
     Args:
-        settings: Their sampler decides: if it resumes paused trials, trials pause at the rungs, otherwise successive halving stops them.
+        settings: The rungs, and whether high or low values are good.
+        pauses: Whether trials pause at the rungs, because the sampler says who is resumed (`SamplerSpec.pauses`). Otherwise
+            successive halving stops them there.
     """
     halving = (settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
-    return Pausing(*halving) if spec_of(settings.sampler).pauses else Asha(*halving)
+    return Pausing(*halving) if pauses else Asha(*halving)

@@ -29,6 +29,7 @@ from winnow.search.study.record import ending, open_trial
 from winnow.search.study.space_changes import OUTSIDE, History, to_run_further
 from winnow.search.study.trial_book import TrialBook
 from winnow.search.study.trials import Assignment, Event, OpenTrial
+from winnow.spaces.samplers import spec_of
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
 
@@ -50,7 +51,7 @@ class Ledger(TrialBook):
         listener: Callable[[Event], None] = lambda event: None,
     ) -> None:
         super().__init__(folder, space, settings, listener)
-        self.scheduler = make_scheduler(settings)
+        self.scheduler = make_scheduler(settings, spec_of(settings.sampler).pauses)
         self.exhausted = False
         self._readopted: deque[Assignment] = deque()
         self._history = History(folder, space)

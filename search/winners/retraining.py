@@ -12,15 +12,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
 from winnow.search.ray_backend.tasks import run_tasks
-from winnow.search.ray_backend.worker import Job, SharedData, device_name, prepare, train_on, where_trained
+from winnow.search.ray_backend.worker import device_name, prepare, where_trained
 from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import Settings
 from winnow.search.storage import remote as storage
 from winnow.search.storage.clock import now
 from winnow.search.storage.json_lines import JsonLines, epoch_line, json_line, read_json_lines
 from winnow.search.storage.run_folder import RunFolder, write_text
-from winnow.search.study.winners import Completed, baseline_config, completed_trials
+from winnow.search.study.completed import Completed, completed_trials
+from winnow.search.study.winners import baseline_config
 from winnow.search.training.errors import RankLost, failure
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space

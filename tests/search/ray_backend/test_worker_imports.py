@@ -13,7 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from winnow.search.data.source import Source, load_data
 from winnow.search.study.trials import Assignment
-from winnow.search.ray_backend.worker import Job, trial_reports
+from winnow.search.ray_backend.shared_data import Job
+from winnow.search.ray_backend.worker import trial_reports
 from winnow.spaces import catalog
 
 space = catalog.load("digits")

@@ -14,7 +14,8 @@ from tests.helpers.tiny import tiny_config, tiny_data
 from tests.search.study.test_ledger import SHAPE, make_folder, outcome, run_to_the_end
 from winnow.reports.tables.trials import FAILED_STATUSES
 from winnow.reports.text.failure_classes import CLASSES, class_rows
-from winnow.search.ray_backend.worker import Job, trial_reports
+from winnow.search.ray_backend.shared_data import Job
+from winnow.search.ray_backend.worker import trial_reports
 from winnow.search.settings import settings_for
 from winnow.search.storage import clock
 from winnow.search.study.ledger import Ledger

@@ -70,7 +70,7 @@ def test_a_checkpoint_is_measured_once(tmp_path, space, monkeypatch):
     measured = []
     monkeypatch.setattr("winnow.search.storage.remote.size", lambda path: measured.append(path) or 1_000_000)
     settings = settings_for(space, sampler="forecast")
-    quota, rule = Quota(make_folder(tmp_path, space, settings), gigabytes=0.0025), make_scheduler(settings)
+    quota, rule = Quota(make_folder(tmp_path, space, settings), gigabytes=0.0025), make_scheduler(settings, pauses=True)
     for trial, value in enumerate((0.5, 0.9, 0.7)):
         rule.record(trial, rule.rungs[0], value)
     assert quota.beyond({0, 1}, rule) == []

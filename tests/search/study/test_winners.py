@@ -8,8 +8,8 @@ import yaml
 from tests.search.study.test_ledger import SHAPE, make_folder, report, run_to_the_end
 from winnow.search.settings import Settings, settings_for
 from winnow.search.storage.run_folder import RunFolder
+from winnow.search.study.completed import completed_trials
 from winnow.search.study.ledger import Ledger
-from winnow.search.study.winners import completed_trials
 from winnow.search.winners.retraining import BASELINE, choose_candidates
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
