@@ -53,11 +53,6 @@ class _LockOfTheRun(JournalFileOpenLock):
         pass
 
 
-def open_journal(folder: RunFolder) -> JournalFileBackend:
-    """The journal of a run, for `JournalStorage`. To be called under the lock of the run."""
-    return JournalFileBackend(str(folder.journal), lock_obj=_LockOfTheRun(str(folder.journal)))
-
-
 def open_study(folder: RunFolder, direction: Direction) -> tuple[JournalStorage, optuna.Study]:
     """The study of a run, made if there is none yet. To be called under the lock of the run.
 
@@ -67,7 +62,8 @@ def open_study(folder: RunFolder, direction: Direction) -> tuple[JournalStorage,
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     repair_journal(folder.journal)
     try:
-        storage = JournalStorage(open_journal(folder))
+        lock = _LockOfTheRun(str(folder.journal))
+        storage = JournalStorage(JournalFileBackend(str(folder.journal), lock_obj=lock))
         study = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True)
     except OSError as error:
         raise InputError(f"{folder.journal}: cannot be opened ({error.strerror or error})") from error

@@ -1,26 +1,25 @@
-"""Trials that the space of now did not suggest in this run: of earlier versions of a changed space, and of a run to start warm from.
+"""Trials that the current space did not suggest: those of earlier versions of a changed space, and those of a warm start.
 
-Those that lie in the space of now are shown to the sampler in its words, whatever space they were drawn from; the others are
-hidden from it, from ASHA's rungs and from the choice of the incumbent, since they would judge trials of a space that is not
-theirs. Trials of another run inform the sampler alone: in the rungs they might stop every trial of this run before its end.
+Trials that lie in the current space are shown to the sampler with its parameters, whatever space they were drawn from. The others
+are hidden from the sampler, from the rungs and from the choice of the incumbent. Trials of a warm start inform the sampler
+alone: in the rungs they might stop every trial of this run before its end.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from winnow.search.samplers.study_view import view_of
 from winnow.search.settings import Direction
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
-from winnow.search.study.record import STUDY_NAME, open_journal
 from winnow.spaces.encoding import localized
 from winnow.spaces.errors import SpaceError
 from winnow.spaces.space import Space
@@ -35,14 +34,13 @@ Params = tuple[dict[str, Any], dict[str, BaseDistribution]]
 
 
 class History:
-    """Of one run under the space that it has now."""
+    """The trials of one run, as seen from its current space."""
 
     def __init__(self, folder: RunFolder, space: Space) -> None:
         self.version = num_earlier_spaces(folder.read_study())
         """How often the space was changed; a trial's attribute `space` is this at the time it began."""
         self.warm_configs: list[dict[str, Any]] = []
         self._space = space
-        self._folder = folder
         warm: list[tuple[dict[str, Any], Params]] = []
         self._params: dict[int, Params | None] = {}  # of own trials of an earlier space; None: outside
         for line in read_json_lines(folder.warm_start):
@@ -51,23 +49,19 @@ class History:
                 warm.append((line, params))
         # Their numbers are negative: before all trials of the run.
         self._warm = [_warm_trial(index - len(warm), *found) for index, found in enumerate(warm)]
-        self._shown: _ShownTrials | None = None
 
     def is_inside(self, trial: FrozenTrial) -> bool:
-        """Whether a trial of the run lies in the space of now."""
+        """Whether a trial of the run lies in the current space."""
         return trial.user_attrs.get("space", 0) == self.version or self._expressed(trial) is not None
 
     def for_sampler(self, study: optuna.Study) -> optuna.Study:
-        """What the sampler is to look at: the study itself where there is nothing to hide or to add."""
+        """What the sampler looks at: the study itself if there is nothing to hide or to add."""
         if not self.version and not self._warm:
             return study
-        if self._shown is None:
-            self._shown = _ShownTrials(self._folder, self)
-        # A new one each time: a study remembers the trials it read until it is told something.
-        return optuna.load_study(study_name=STUDY_NAME, storage=self._shown)
+        return view_of(self.shown(study.get_trials(deepcopy=False)), study.direction)
 
     def shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """The warm trials, then those of the run that lie inside, with the parameters of the space of now."""
+        """The trials of the warm start, then those of the run that lie inside, with the parameters of the current space."""
         found = list(self._warm)
         for trial in trials:
             if trial.user_attrs.get("space", 0) == self.version:
@@ -144,21 +138,6 @@ class _Recorder(KnownTrial):
     def _record(self, name: str, distribution: BaseDistribution) -> Any:
         self.params[name], self.distributions[name] = self.values[name], distribution
         return self.values[name]
-
-
-class _ShownTrials(JournalStorage):
-    """The journal of the run as `History` shows it; only read from."""
-
-    def __init__(self, folder: RunFolder, history: History) -> None:
-        super().__init__(open_journal(folder))
-        self._history = history
-
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        trials = self._history.shown(super().get_all_trials(study_id, deepcopy=False))
-        chosen = [trial for trial in trials if states is None or trial.state in states]
-        return copy.deepcopy(chosen) if deepcopy else chosen
 
 
 def _warm_trial(number: int, line: dict[str, Any], params: Params) -> FrozenTrial:
