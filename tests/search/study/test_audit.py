@@ -65,7 +65,9 @@ def test_the_search_is_the_same_with_and_without(tmp_path, space, sampler):
     assert not list(with_audit.checkpoints.iterdir())
 
 
-@hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(crashes=st.lists(st.integers(0, 40), min_size=1, max_size=4))
 @pytest.mark.parametrize("sampler", ["tpe", "forecast"])
 def test_crashes_lose_no_audit(tmp_path_factory, space, sampler, crashes):

@@ -22,6 +22,7 @@ from winnow.search.storage.run_folder import RunFolder, create
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Assignment
 from winnow.spaces import catalog
+from winnow.spaces.errors import InputError
 from winnow.spaces.samplers import SAMPLERS
 from winnow.spaces.space import Space
 
@@ -156,7 +157,9 @@ def test_an_epoch_told_twice_counts_once(tmp_path, space):
     assert len(list(read_json_lines(folder.epochs))) == 1
 
 
-@hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(crashes=st.lists(st.integers(0, 30), min_size=1, max_size=4))
 @pytest.mark.parametrize("sampler", ["tpe", "forecast"])
 def test_crashes_change_nothing(tmp_path_factory, space, sampler, crashes):
@@ -201,6 +204,19 @@ def test_death_between_the_two_writes(tmp_path, space, monkeypatch):
     assert (trials[1].state.name, trials[1].intermediate_values) == ("PRUNED", {1: 0.1})
     readopted = again.ask()
     assert (readopted.number, readopted.recorded, readopted.seed) == (first.number, 2, first.seed)
+
+
+def test_a_run_of_an_earlier_version_is_not_continued_with_other_seeds(tmp_path, space):
+    """Its trials have no seed of their own, and would silently be trained, ordered and audited by other random numbers."""
+    settings = settings_for(space, trials=3)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    assert ledger.ask().seed == study_of(folder).trials[0].user_attrs["seed"]
+    ledger.close()
+    journal = folder.journal.read_text().splitlines(keepends=True)
+    folder.journal.write_text("".join(line.replace('"seed"', '"sown"') for line in journal))
+    with pytest.raises(InputError, match=r"an earlier version of Winnow began this run.*--warm-start"):
+        Ledger(folder, space, settings, SHAPE)
 
 
 def test_identical_configs_run_once(tmp_path):

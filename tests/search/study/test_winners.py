@@ -7,10 +7,11 @@ import yaml
 
 from tests.search.study.test_ledger import SHAPE, make_folder, report, run_to_the_end
 from winnow.search.settings import Settings, settings_for
+from winnow.search.storage.json_lines import JsonLines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.completed import completed_trials
 from winnow.search.study.ledger import Ledger
-from winnow.search.winners.retraining import BASELINE, choose_candidates
+from winnow.search.winners.retraining import BASELINE, choose_candidates, retrain
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
@@ -95,3 +96,12 @@ def test_a_baseline_that_was_no_trial_is_a_candidate_all_the_same(tmp_path):
         False,
         True,
     ]
+
+
+def test_a_retraining_of_an_earlier_version_is_not_mixed_with_new_seeds(tmp_path, space):
+    folder, settings = searched(tmp_path, space, trials=3)
+    lines = JsonLines(folder.retrained)
+    lines.append({"trial": 1, "seed": 12345, "rank": 1})
+    lines.close()
+    with pytest.raises(InputError, match=r"retrain\.jsonl: was written by an earlier version"):
+        retrain(None, folder, [], settings, None, None, None, print, print)
