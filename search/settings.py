@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.problems import nearest
 from winnow.spaces.grid import check_grid
+from winnow.spaces.samplers import spec_of
 from winnow.spaces.schema import RetrainSettings, SearchSettings
 from winnow.spaces.schema.fields import Count
 from winnow.spaces.space import Space
@@ -125,7 +126,7 @@ def settings_for(space: Space, **options: Any) -> Settings:
         raise InputError(f"--grace-epochs: at most the {space.max_epochs} epochs of the training, but got {grace}")
     searched = space.settings.model_dump() | {key: values[key] for key in SearchSettings.model_fields if key in values}
     retrain = space.retrain.model_dump() | {key: values[key] for key in RetrainSettings.model_fields if key in values}
-    if searched["sampler"] == "grid":
+    if spec_of(searched["sampler"]).finite:
         check_grid(space)
     grace = searched.pop("grace_epochs") or default_grace_epochs(space.max_epochs)
     return Settings(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from winnow.search.data.source import Source
-from winnow.search.ray_backend.backend import resolved, workers
+from winnow.search.ray_backend.backend import backend, resolved
 from winnow.search.resources.plan import DeviceOptions, Measure, ResourcePlan
 from winnow.search.storage.remote import join
 from winnow.search.storage.run_folder import RunFolder
@@ -19,7 +19,7 @@ from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
-    from winnow.search.ray_backend.worker import Job, SharedData
+    from winnow.search.ray_backend.shared_data import Job, SharedData
     from winnow.search.resources.packing import Packing
 
 DATA_DIR = Path("data")
@@ -66,8 +66,8 @@ class Execution:
         measure: Callable[[Any], Measure] | None = None,
         recorded: float | None = None,
     ) -> AbstractContextManager[tuple[Any, ResourcePlan, list[SharedData]]]:
-        """Start or join Ray; see `winnow.search.ray_backend.backend.workers`."""
-        return workers(
+        """Start or join Ray; see `winnow.search.ray_backend.backend.backend`."""
+        return backend(
             self.view.step, self.devices, self.address, spaces, num_trainings, data, storage, measure, recorded
         )
 
@@ -85,7 +85,7 @@ def packing_of(ray: Any, space: Space, data: ImageData, seed: int, say: Callable
 
 def job_of(folder: RunFolder, plan: ResourcePlan, seed: int) -> Job:
     """The job that every worker of a run receives."""
-    from winnow.search.ray_backend.worker import Job
+    from winnow.search.ray_backend.shared_data import Job
 
     return Job(
         checkpoints=join(folder.shared, "checkpoints"),

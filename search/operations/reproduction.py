@@ -32,11 +32,12 @@ from winnow.search.views.view import View
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
     from winnow.search.operations.training import TrainingJob
-    from winnow.search.ray_backend.worker import SharedData
+    from winnow.search.ray_backend.shared_data import SharedData
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def _line(job: _Job, result: dict[str, Any]) -> dict[str, Any]:
 
 def _counts(line: dict[str, Any]) -> bool:
     """Whether a training ended properly; a failed one is run again."""
-    return line.get("status") in ("completed", "diverged")
+    return line.get("status") in (TrialStatus.COMPLETED, TrialStatus.DIVERGED)
 
 
 def _refuse_other_config(folder: Path, config: dict[str, Any]) -> None:
@@ -231,7 +232,7 @@ def _run(
 
 
 def _outcome(result: dict[str, Any]) -> str:
-    if result["status"] != "completed":
+    if result["status"] != TrialStatus.COMPLETED:
         last_line = result.get("error", "").strip().splitlines()[-1:]
         return result["status"] + (f": {last_line[0]}" if last_line else "")
     return (

@@ -39,8 +39,7 @@ def retrain(folder: RunFolder, execution: Execution, *, top: int | None = None, 
     settings = settings.changed(retrain=settings.retrain.model_copy(update=options))
     execution, view = execution.connected(), execution.view
     with folder.locked():
-        baseline = space.config(space.baseline).model_dump(mode="json") if space.baseline else None
-        candidates = choose_candidates(folder, space, settings, baseline)
+        candidates = choose_candidates(folder, space, settings)
         data = load_recorded(folder, study, space, execution.recorded_source(study))
         num_trainings, gpus = len(candidates) * settings.retrain.seeds, recorded_gpus(study)
         with execution.workers([space], num_trainings, [data], folder.shared, recorded=gpus) as (ray, plan, [shared]):

@@ -23,8 +23,8 @@ from winnow.search.trackers.following import check_installed, following
 from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
+    from winnow.search.ray_backend.shared_data import SharedData
     from winnow.search.ray_backend.tune import Outcome
-    from winnow.search.ray_backend.worker import SharedData
     from winnow.search.study.trials import Event
     from winnow.search.study.warm_start import WarmStart
 

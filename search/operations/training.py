@@ -33,6 +33,7 @@ from winnow.search.training.loop import train
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
 from winnow.spaces.space import Space
+from winnow.spaces.trial_status import TrialStatus
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def train_recipe(
         )
     if final is None:
         raise InputError(f"{output}: this training is complete, so there is nothing to resume")
-    if final["status"] == "diverged":
+    if final["status"] == TrialStatus.DIVERGED:
         console.print(f"diverged in epoch {final['epochs']}: the loss is no longer finite")
         return final
     console.print(
@@ -152,7 +153,7 @@ def fit_and_test(
     summary = summarize(config.model, data.image_shape, data.num_classes)
     final: dict[str, Any] = {
         "name": training.name,
-        "status": "diverged" if result.diverged else "completed",
+        "status": TrialStatus.DIVERGED if result.diverged else TrialStatus.COMPLETED,
         "epochs": result.epoch,
         "stopped_early": result.epoch < config.epochs and not result.diverged,
         "seed": seed,

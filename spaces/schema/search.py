@@ -6,7 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from winnow.spaces.samplers import DEFAULT_SAMPLER, SAMPLERS, SamplerName
 from winnow.spaces.schema.fields import Count, Strict
+
+_SAMPLER_TEXT = "Algorithm that suggests the configs. " + " ".join(
+    f"{k}: {spec.summary}" for k, spec in SAMPLERS.items()
+)
 
 
 class SearchSettings(Strict):
@@ -22,8 +27,7 @@ class SearchSettings(Strict):
     """Number of trials to run."""
     objective: Literal["validation_accuracy", "validation_loss"] = "validation_accuracy"
     """Metric that ranks the trials, measured on the validation images."""
-    sampler: Literal["forecast", "tpe", "gp", "random", "qmc", "grid"] = "forecast"
-    """Algorithm that suggests the configs."""
+    sampler: Annotated[SamplerName, Field(description=_SAMPLER_TEXT)] = DEFAULT_SAMPLER
     grace_epochs: Count | None = None
     """First rung, in epochs: no trial is stopped earlier. If not set, a sixteenth of the training."""
     reduction_factor: Annotated[float, Field(gt=1.0)] = 3.0
