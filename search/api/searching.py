@@ -20,7 +20,7 @@ from winnow.search.ray_backend.session import ray_kept
 from winnow.search.resources.plan import Devices
 from winnow.search.settings import Settings, settings_for
 from winnow.search.storage.run_folder import RunFolder, open_run
-from winnow.search.study.amendments import Wishes
+from winnow.search.study.amendments import RunChanges
 from winnow.search.views.plain import View, make_view
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
@@ -251,13 +251,13 @@ def _search(
     return Run(folder.path)
 
 
-def _changes(space: str | Path | None, overrides: Overrides, accepted: bool) -> Wishes:
-    return Wishes(space=None if space is None else str(space), overrides=as_texts(overrides), accepted=accepted)
+def _changes(space: str | Path | None, overrides: Overrides, accepted: bool) -> RunChanges:
+    return RunChanges(space=None if space is None else str(space), overrides=as_texts(overrides), accepted=accepted)
 
 
 def _go_on(
     run: Run | str | Path,
-    wishes: Wishes,
+    wishes: RunChanges,
     time_budget: str | float | None,
     source: Source | None,
     devices: Devices,

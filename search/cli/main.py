@@ -329,9 +329,9 @@ def _go_on(run: str, wishes: Any, time_budget: str | None, options: dict[str, An
 
 
 def _wishes(options: dict[str, Any]) -> Any:
-    from winnow.search.study.amendments import Wishes
+    from winnow.search.study.amendments import RunChanges
 
-    return Wishes(
+    return RunChanges(
         trials=options.get("trials"),
         time_budget=options.get("time_budget"),
         max_epochs=options.get("max_epochs"),

@@ -20,7 +20,7 @@ from winnow.search.settings import Settings, parse_duration
 from winnow.search.storage import provenance
 from winnow.search.storage.remote import check_usable, join
 from winnow.search.storage.run_folder import RunFolder, check_new, create, space_of
-from winnow.search.study.amendments import Wishes, amend, write_start
+from winnow.search.study.amendments import RunChanges, amend, write_start
 from winnow.search.trackers.following import check_installed, following
 from winnow.search.views.plain import View
 from winnow.spaces.errors import InputError
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from winnow.search.study.warm_start import WarmStart
 
 
-NO_WISHES = Wishes()
+NO_WISHES = RunChanges()
 NUM_MODELS_BUILT = 20  # random configs whose custom or torchvision model is built before a search
 
 
@@ -94,7 +94,7 @@ def resume(
     view: View,
     source: Source | None = None,
     time_budget: str | float | None = None,
-    wishes: Wishes = NO_WISHES,
+    wishes: RunChanges = NO_WISHES,
     address: str | None = None,
     log: Sequence[str] = (),
 ) -> Outcome:
