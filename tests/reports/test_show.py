@@ -225,7 +225,7 @@ class _Ledger:
 
     settings = Settings(trials=5, max_epochs=3, time_budget_seconds=600.0)
     folder = RunFolder(Path("runs/mine"))
-    asha = Asha(1, 3.0, 3, "maximize")
+    scheduler = Asha(1, 3.0, 3, "maximize")
     counts = {"completed": 1, "diverged": 1}
     num_ended = 2
     best = (2, 0.75)

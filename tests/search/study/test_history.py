@@ -79,7 +79,7 @@ def test_every_sampler_goes_on_in_a_changed_space(tmp_path, sampler):
     history = History(folder, space)
     outside = {trial.number for trial in study_of(folder).trials if not history.is_inside(trial)}
     assert outside
-    assert not outside & {trial for values in ledger.asha.table().values() for trial in values}
+    assert not outside & {trial for values in ledger.scheduler.table().values() for trial in values}
     run_to_the_end(ledger)
     trials = study_of(folder).trials
     assert len(trials) == 20
@@ -104,7 +104,7 @@ def test_open_trials_outside_end_and_those_that_are_too_short_run_again(tmp_path
     ledger = Ledger(folder, space, settings, SHAPE)
     trials = study_of(folder).trials
     assert (trials[1].user_attrs["status"], trials[1].user_attrs["reason"]) == ("stopped", OUTSIDE)
-    assert not any(ledger.asha.table().values())
+    assert not any(ledger.scheduler.table().values())
     given = [ledger.ask() for _ in range(4)]
     assert [assignment.source for assignment in given] == ["further:0", "further:1", "sampler", "sampler"]
     assert given[1].config == {**second.config, "epochs": 8}
@@ -150,7 +150,7 @@ def test_warm_trials_come_first_and_are_not_tried_again(tmp_path):
     assert [trial.params for trial in shown[:12]] == [trial.params for trial in study_of(old).trials]
     assert first.number == 0
     assert first.config not in [line["config"] for line in lines]
-    assert not any(ledger.asha.table().values())
+    assert not any(ledger.scheduler.table().values())
     cold = Ledger(make_folder(tmp_path / "cold", space, settings), space, settings, SHAPE)
     assert cold.ask().config != first.config  # the old trials have told the sampler something
 
