@@ -7,7 +7,7 @@ time, command and versions, so that the original settings can be read back.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,7 @@ def amend(folder: RunFolder, study: dict[str, Any], space: Space, wishes: Wishes
     words: list[str] = []
     if found:
         _check_same_images(space, changed)
-        settings = replace(settings, max_epochs=changed.max_epochs)
+        settings = settings.changed(max_epochs=changed.max_epochs)
         num_further, words = _consequences(changed, trials, found, settings)
         if wishes.changes_space and not wishes.accepted:
             raise InputError("\n".join([*words, "Nothing was changed. To go on so: --accept-space-change"]))
@@ -98,7 +98,7 @@ def amend(folder: RunFolder, study: dict[str, Any], space: Space, wishes: Wishes
     if spec_of(settings.sampler).finite:
         check_grid(changed)
     if settings.grace_epochs > settings.max_epochs:
-        settings = replace(settings, grace_epochs=settings.max_epochs)
+        settings = settings.changed(grace_epochs=settings.max_epochs)
     return Amended(
         _amended_study(study, changed, settings, found, wishes.command), changed, settings, (*words, *changed.notes)
     )
@@ -163,13 +163,13 @@ def _consequences(
 def _extended(settings: Settings, wishes: Wishes, num_trials: int, num_further: int) -> Settings:
     """`--trials` counts on top of what was asked for; a time budget alone asks for as many as fit into it."""
     if wishes.time_budget is not None:
-        settings = replace(settings, time_budget_seconds=parse_duration(wishes.time_budget))
+        settings = settings.changed(time_budget_seconds=parse_duration(wishes.time_budget))
         if wishes.trials is None and wishes.max_epochs is None and not wishes.changes_space:
-            return replace(settings, trials=None)
+            return settings.changed(trials=None)
     more = (wishes.trials or 0) + num_further
     if not more:
         return settings
-    return replace(settings, trials=(num_trials if settings.trials is None else settings.trials) + more)
+    return settings.changed(trials=(num_trials if settings.trials is None else settings.trials) + more)
 
 
 def _amended_study(
