@@ -35,6 +35,17 @@ CHECKS = {
         assert network(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
         assert sum(weights.numel() for weights in network.parameters()) == 640
         """,
+    ("CONTRIBUTING.md", "A search option"): """
+        from click.testing import CliRunner
+        from winnow.search.cli.main import cli
+        from winnow.search.settings import settings_for
+        from winnow.spaces import catalog
+
+        space = catalog.load("digits")
+        assert settings_for(space).startup_trials == 10
+        assert settings_for(space, startup_trials=5).startup_trials == 5
+        assert "--startup-trials" in CliRunner().invoke(cli, ["search", "--help"]).output
+        """,
     ("CONTRIBUTING.md", "A sampler"): """
         from winnow.search.samplers.registry import SamplerContext, make_sampler
         from winnow.spaces.schema import SearchSettings
