@@ -21,7 +21,7 @@ from winnow.search.ray_backend.session import ray_kept
 from winnow.search.resources.plan import DeviceOptions
 from winnow.search.settings import Settings, settings_for
 from winnow.search.storage.run_folder import RunFolder, open_run
-from winnow.search.study.amendments import Wishes
+from winnow.search.study.amendments import RunChanges
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 
@@ -315,11 +315,11 @@ def _search(space: Space, settings: Settings, place: NewRun, here: Execution) ->
     return folder
 
 
-def _changes(space: str | Path | None, overrides: Overrides, accepted: bool) -> Wishes:
-    return Wishes(space=None if space is None else str(space), overrides=as_texts(overrides), accepted=accepted)
+def _changes(space: str | Path | None, overrides: Overrides, accepted: bool) -> RunChanges:
+    return RunChanges(space=None if space is None else str(space), overrides=as_texts(overrides), accepted=accepted)
 
 
-def _continue(run: Place, changes: Wishes, here: Execution, time_budget: str | float | None = None) -> Run:
+def _continue(run: Place, changes: RunChanges, here: Execution, time_budget: str | float | None = None) -> Run:
     folder = open_run(Path(run))
     _raise_unless_done(folder, searching.resume(folder, changes, here, time_budget))
     return _reported(folder)

@@ -23,7 +23,7 @@ from winnow.search.cli.options import (
 
 if TYPE_CHECKING:
     from winnow.search.storage.run_folder import RunFolder
-    from winnow.search.study.amendments import Wishes
+    from winnow.search.study.amendments import RunChanges
 
 
 @click.command(cls=SettingsCommand, settings="RunOptions")
@@ -125,7 +125,7 @@ def _search(space_name: str, overrides: tuple[str, ...], options: Options) -> tu
     return folder, print_outcome(folder, outcome, options["as_json"])
 
 
-def _continue(run: str, changes: Wishes, time_budget: str | None, options: Options) -> int:
+def _continue(run: str, changes: RunChanges, time_budget: str | None, options: Options) -> int:
     from winnow.search.cli.outcome import print_outcome
     from winnow.search.operations.searching import resume as resume_search
     from winnow.search.storage.run_folder import open_run
@@ -136,10 +136,10 @@ def _continue(run: str, changes: Wishes, time_budget: str | None, options: Optio
     return _finish(folder, print_outcome(folder, outcome, options["as_json"]), options)
 
 
-def _changes(options: Options) -> Wishes:
-    from winnow.search.study.amendments import Wishes
+def _changes(options: Options) -> RunChanges:
+    from winnow.search.study.amendments import RunChanges
 
-    return Wishes(
+    return RunChanges(
         trials=options.get("trials"),
         time_budget=options.get("time_budget"),
         max_epochs=options.get("max_epochs"),

@@ -18,7 +18,7 @@ from winnow.search.settings import Settings, parse_duration
 from winnow.search.storage import provenance
 from winnow.search.storage.remote import check_usable, join
 from winnow.search.storage.run_folder import RunFolder, check_new, create, space_of
-from winnow.search.study.amendments import Wishes, amend, write_start
+from winnow.search.study.amendments import RunChanges, amend, write_start
 from winnow.search.trackers.following import check_installed, following
 from winnow.spaces.space import Space
 
@@ -78,7 +78,9 @@ def search(space: Space, settings: Settings, place: NewRun, execution: Execution
             return folder, _run(folder, space, settings, shared, data.image_shape, plan, execution)
 
 
-def resume(folder: RunFolder, changes: Wishes, execution: Execution, time_budget: str | float | None = None) -> Outcome:
+def resume(
+    folder: RunFolder, changes: RunChanges, execution: Execution, time_budget: str | float | None = None
+) -> Outcome:
     """Continue a search: unfinished trials from their checkpoints, then new ones up to the number asked for.
 
     Args:
