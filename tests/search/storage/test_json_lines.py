@@ -8,7 +8,7 @@ import math
 import pytest
 
 from tests.helpers.tiny import CPU, tiny_config, tiny_data
-from winnow.search.operations.training import Training as TrainingJob
+from winnow.search.operations.training import TrainingJob
 from winnow.search.operations.training import fit_and_test
 from winnow.search.ray_backend.shared_data import Job
 from winnow.search.storage import clock
