@@ -124,11 +124,13 @@ def export(run: str, winner: int, output: Path | None, weights_only: bool) -> in
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per image, with the probability of every class.")
 def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> int:
     """Name the class of each of IMAGES (files, or folders of them) with an exported winner."""
-    from winnow.search.winners.predicting import predict as predict_files
+    from winnow.search.data.foreign import shown
+    from winnow.search.winners.predicting import expanded, predict_each
 
-    found = predict_files(folder, images)
-    width = max(len(prediction.file) for prediction in found)
-    for prediction in found:
+    files, num_errors = expanded(images), 0
+    width = max(len(shown(file)) for file in files)
+    for prediction in predict_each(folder, files):
+        num_errors += prediction.error is not None
         if as_json:
             click.echo(json.dumps(_as_json(prediction)))
         elif prediction.error:
@@ -138,7 +140,7 @@ def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> int:
             size = prediction.resized_from
             note = f"  (resized from {size[0]}x{size[1]})" if size else ""
             click.echo(f"{prediction.file:<{width}}  {probability:>8.2%}  {name}{note}")
-    return BAD_INPUT if any(prediction.error for prediction in found) else DONE
+    return BAD_INPUT if num_errors else DONE
 
 
 def _as_json(prediction: Any) -> dict[str, Any]:
@@ -214,18 +216,15 @@ def _console() -> Any:
     "--data-dir", type=click.Path(path_type=Path), envvar="WINNOW_DATA_DIR", default=Path("data"), show_default=True
 )
 @click.option("--offline", is_flag=True, help="Download nothing; only convert and check what is there.")
-def prepare(dataset: str, overrides: tuple[str, ...], data_dir: Path, offline: bool) -> int:
+@click.option("--accept-change", is_flag=True, help="The images have changed, and are to be used as they are now.")
+def prepare(dataset: str, overrides: tuple[str, ...], data_dir: Path, offline: bool, accept_change: bool) -> int:
     """Download, convert and check DATASET (digits, cifar10, cifar100, or that of a space), once per machine."""
     from winnow.search.data.prepare import prepare as prepare_data
 
-    found = prepare_data(dataset, overrides, data_dir, offline)
-    data = found.data
-    channels, height, width = data.image_shape
-    click.echo(
-        f"{data.name}: {len(data.train_labels):,} training and {len(data.test_labels):,} test images, "
-        f"{channels} x {height} x {width}, {data.num_classes} classes"
-    )
-    click.echo(f"fingerprint {data.fingerprint}" + (", as it was prepared before" if found.known else ""))
+    found = prepare_data(dataset, overrides, data_dir, offline, accept_change)
+    for line in found.lines:
+        click.echo(line)
+    click.echo(f"fingerprint {found.data.fingerprint}" + (", as it was prepared before" if found.known else ""))
     return DONE
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from winnow.search.data.image_data import ImageData, split
+from winnow.search.data.image_data import ImageData, split, uses_given
 from winnow.search.training.augment import augment, check_augmentations
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
@@ -170,7 +170,7 @@ def _parts(
 def _place_parts(
     data: ImageData, settings: schema.Data, device: torch.device, seed: int, use: str
 ) -> tuple[Labelled, Labelled | None]:
-    given = data.validation_images if settings.validation == "given" else None
+    given = data.validation_images if uses_given(data, settings.validation) else None
     if use == "retrain":
         images, labels = data.train_images, data.train_labels
         if given is not None and data.validation_labels is not None:
