@@ -36,7 +36,7 @@ def test_it_is_checked_against_what_it_was(tmp_path, monkeypatch, capsys):
     assert winnow(*command) == 0
     first = capsys.readouterr().out
     assert "npz: 10 train, 2 validation, 12 test images of 3 classes, 8x8 pixels (height x width), grey" in first
-    assert "11 images repeat an earlier one pixel by pixel" in first
+    assert "23 images repeat an earlier one pixel by pixel" in first
     assert "prepared before" not in first
     assert winnow(*command) == 0
     assert ", as it was prepared before" in capsys.readouterr().out
