@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
 
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 __all__ = [
     "RunData",
@@ -47,28 +47,28 @@ def read(run: Path | str) -> RunData:
 
     `reports.read("runs/first").trials` is an Arrow table, `.trials.to_pandas()` a data frame. InputError where there is no run.
     """
-    from winnow.reports.reading.run import read as read_run
+    from winnow.reports.open_run import read as read_run
 
     return read_run(run)
 
 
 def read_tables(run: Path | str) -> RunData:
     """As `read`, for its tables alone: from the Parquet files of its report where that is of exactly the run as it is now."""
-    from winnow.reports.reading.stored import read_current
+    from winnow.reports.reading.parquet_reader import read_current
 
     return read_current(Path(run)) or read(run)
 
 
 def read_runs(folder: Path | str, table: str = "trials") -> pa.Table:
     """A table of all runs under `folder` (`runs/`) as one, told apart by the column `run`."""
-    from winnow.reports.reading.many_runs import read_runs as read_all
+    from winnow.reports.many_runs import read_runs as read_all
 
     return read_all(Path(folder), table)
 
 
 def write_dataset(folder: Path | str, output: Path | str) -> None:
     """All runs under `folder` as one data set, partitioned by `run`: `output`/trials/run=NAME/*.parquet, and so on."""
-    from winnow.reports.reading.many_runs import write_dataset as write_all
+    from winnow.reports.many_runs import write_dataset as write_all
 
     write_all(Path(folder), Path(output))
 
@@ -109,14 +109,12 @@ def select(run: Path | str, where: str | None = None, sort: str | None = None) -
 
 def winners_table(run: Path | str) -> list[dict[str, Any]]:
     """One dict per retrained config, winners by rank and the baseline last, keyed as the table `winners`."""
-    from winnow.reports.tables.retraining import winners_table as rows
-
-    return rows(read_tables(run))
+    return read_tables(run).winner_rows()
 
 
 def __getattr__(name: str) -> Any:
     if name == "RunData":
-        from winnow.reports.reading.run import RunData
+        from winnow.reports.run_data import RunData
 
         return RunData
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from winnow.spaces.epoch_figures import EPOCH_FIGURES, QUALITY
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
 RUN_VERSION = 1
 """Version of a run folder (study.yaml, study.journal and the .jsonl files)."""
 SCHEMA_VERSION = 2
-"""Version of the tables. `reports/reading/stored.py` reads older ones; a column that is added gets its line in its `ADDED`."""
+"""Version of the tables. `reports/reading/parquet_reader.py` reads older ones; a column that is added gets its line in its `ADDED`."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,6 @@ _SEED = Column("seed", "int", "seed of this training")
 _NUM_PARAMETERS = Column("num_parameters", "int", "weights and biases of the network", "numbers", "not built yet")
 _NEVER_RAN = "no epoch finished"
 _UNFINISHED = "the training did not complete"
-_IN_RETRAIN = "retraining (validation images are trained on)"
 _UNTESTED = "no seed completed"
 _ALL_RUNGS = "all rungs together"
 _NO_COMPLETED = "no trial was completed"
@@ -93,10 +94,7 @@ TABLES: dict[str, TableSchema] = {
                 "the objective that a stopped trial reached when it was let finish",
                 null="not audited, not finished, or diverged",
             ),
-            Column("validation_accuracy", "float", "of the last epoch", "fraction", _NEVER_RAN),
-            Column("validation_loss", "float", "of the last epoch", null=_NEVER_RAN),
-            Column("train_accuracy", "float", "of the last epoch", "fraction", _NEVER_RAN),
-            Column("train_loss", "float", "of the last epoch", null=_NEVER_RAN),
+            *(Column(f.name, f.kind, "of the last epoch", f.unit, _NEVER_RAN) for f in reversed(QUALITY)),
             Column("started", "time", "when the first epoch began", null="not started"),
             Column("ended", "time", "when the trial ended", null="not ended"),
             Column("wall_seconds", "float", "from start to end, pauses included", "seconds", "not ended"),
@@ -118,14 +116,7 @@ TABLES: dict[str, TableSchema] = {
             Column("phase", "string", "search, audit (of a stopped trial, after its stop) or retrain"),
             Column("trial", "int", "number of the trial the config comes from; -1: a baseline that was no trial"),
             _SEED,
-            Column("epoch", "int", "1 is the first", "epochs"),
-            Column("train_loss", "float", "mean over the epoch", null="not finite"),
-            Column("train_accuracy", "float", "mean over the epoch", "fraction", "not finite"),
-            Column("validation_loss", "float", "after the epoch", null=_IN_RETRAIN),
-            Column("validation_accuracy", "float", "after the epoch", "fraction", _IN_RETRAIN),
-            Column("lr", "float", "learning rate at the end of the epoch", null="not recorded"),
-            Column("wall_seconds", "float", "time of the epoch, validation included", "seconds", "not recorded"),
-            Column("images_per_second", "float", "training images per second", "images/s", "not recorded"),
+            *(Column(f.name, f.kind, f.meaning, f.unit, f.null) for f in EPOCH_FIGURES if f.column),
             Column("rung", "int", "rung at which the epoch was judged, 0 is the first", null="no rung at this epoch"),
             Column("decision", "string", "continue, pause or stop", null="no rung at this epoch"),
             Column("time", "time", "when the epoch ended", null="not recorded"),

@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 
 from winnow.reports.html.page import page
-from winnow.reports.reading.run import read
-from winnow.reports.reading.stored import fingerprint
+from winnow.reports.open_run import read
+from winnow.reports.reading.parquet_reader import fingerprint
 from winnow.reports.tables.parquet import write_tables, write_whole
 from winnow.reports.text.winner_recipe import winner_config
 from winnow.spaces.errors import InputError

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
         spaces,
         train,
     )
-    from winnow.search.resources.plan import Devices
+    from winnow.search.resources.plan import DeviceOptions
     from winnow.search.winners.winner import Winner, load_winner
 
 __all__ = [
     "Comparison",
-    "Devices",
+    "DeviceOptions",
     "Run",
     "SearchFailed",
     "Winner",
@@ -69,7 +69,7 @@ _NAMES = {
         "search",
     ),
     "winnow.search.api.run": ("Run", "load_run"),
-    "winnow.search.resources.plan": ("Devices",),
+    "winnow.search.resources.plan": ("DeviceOptions",),
     "winnow.search.api.using": (
         "Comparison",
         "bench_recipes",

@@ -11,7 +11,7 @@ from typing import Any
 from winnow.spaces.errors import SpaceError
 from winnow.spaces.grammar import overrides as setting
 from winnow.spaces.grammar import yaml12
-from winnow.spaces.grammar.problems import KeyPath, Marks, Problem, nearest, refuse, show_list, show_value
+from winnow.spaces.grammar.problems import KeyPath, Problem, SourceMap, nearest, refuse, show_list, show_value
 from winnow.spaces.shapes import known_image_shape
 from winnow.spaces.space import Space
 from winnow.spaces.stub_trials import KnownTrial
@@ -40,8 +40,8 @@ def _made(
     tree: dict[str, Any], overrides: Sequence[str], source: str, lines: dict[KeyPath, int], folder: Path
 ) -> Space:
     tree, places = setting.apply(tree, overrides)
-    marks = Marks(source, lines, places)
-    space = Space.from_tree({key: value for key, value in tree.items() if key not in _POINTS}, source, marks)
+    source_map = SourceMap(source, lines, places)
+    space = Space.from_tree({key: value for key, value in tree.items() if key not in _POINTS}, source, source_map)
     _check(space)
     points, notes = _resolve_points(tree, space, folder, bool(overrides))
     return replace(space, tree={**space.tree, **points}, notes=notes)
@@ -140,7 +140,7 @@ def _resolve_points(
                 problems.append(Problem(where, f"{name}: {problem}"))
         if points:
             resolved[section] = points
-    refuse(problems, space.marks)
+    refuse(problems, space.source_map)
     return resolved, tuple(notes)
 
 
@@ -175,7 +175,7 @@ def _read_recipe(name: str, folder: Path) -> dict[str, Any]:
     path, source = _find(name, beside=folder)
     document = _read(path, source)
     tree = {key: value for key, value in document.tree.items() if key not in _POINTS}
-    recipe = Space.from_tree(tree, source, Marks(source, document.lines))
+    recipe = Space.from_tree(tree, source, SourceMap(source, document.lines))
     if not recipe.is_recipe:
         raise SpaceError(f"{name}: a recipe leaves nothing open, but {recipe.parameters()[0].path} is")
     raw = recipe.suggest(KnownTrial({}))

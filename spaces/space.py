@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.spaces.errors import SpaceError
 from winnow.spaces.grammar import nodes, parse
-from winnow.spaces.grammar.domains import ArrowKind, Stored, Trial
+from winnow.spaces.grammar.domains import ArrowKind, Stored, SuggestsValues
 from winnow.spaces.grammar.nodes import AtLeast, Group, Open, Parameter
-from winnow.spaces.grammar.problems import Marks, Problem, refuse
+from winnow.spaces.grammar.problems import Problem, SourceMap, refuse
 from winnow.spaces.shapes import ImageShape, ShapeError
 
 if TYPE_CHECKING:
@@ -31,21 +31,21 @@ class Space:
     tree: dict[str, Any]
     """Plain and complete: overrides applied, recipes written out; `from_tree` gives an equal space back."""
     root: Group = field(compare=False, repr=False)
-    marks: Marks = field(compare=False, repr=False)
+    source_map: SourceMap = field(compare=False, repr=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What the user should know, such as a start point that an override left outside the space."""
 
     @classmethod
-    def from_tree(cls, tree: Mapping[str, Any], source: str, marks: Marks | None = None) -> Space:
+    def from_tree(cls, tree: Mapping[str, Any], source: str, source_map: SourceMap | None = None) -> Space:
         """Parse a plain tree; raises SpaceError where a domain is written wrongly. Values are not checked (`check`)."""
-        marks = marks or Marks(source)
+        source_map = source_map or SourceMap(source)
         root, problems = parse.parse(tree)
-        refuse(problems, marks)
-        return cls(PurePath(source).stem, source, copy.deepcopy(dict(tree)), root, marks)
+        refuse(problems, source_map)
+        return cls(PurePath(source).stem, source, copy.deepcopy(dict(tree)), root, source_map)
 
     # --- what is searched -----------------------------------------------------------------------------------------------
 
-    def suggest(self, trial: Trial) -> dict[str, Any]:
+    def suggest(self, trial: SuggestsValues) -> dict[str, Any]:
         """A raw config; parameters are drawn in a fixed order."""
         return nodes.draw(self.root, trial)
 
@@ -105,10 +105,6 @@ class Space:
         """(recipe name, raw config) of the known-good points to try first; `encode` accepts them."""
         return list(copy.deepcopy(self.tree.get("start_from") or {}).items())
 
-    @property
-    def start_from(self) -> list[dict[str, Any]]:
-        return [raw for _, raw in self.start_from_named()]
-
     def baseline_named(self) -> tuple[str, dict[str, Any]] | None:
         """The recipe that winners are held against: `baseline`, else the first of `start_from`."""
         named = self.tree.get("baseline") or {}
@@ -127,7 +123,7 @@ class Space:
             config, problems = validate(nodes.draw(self.root, trial))
             if config is not None:
                 return config
-        refuse((self.located(problem, {}) for problem in problems), self.marks)
+        refuse((self.located(problem, {}) for problem in problems), self.source_map)
         raise SpaceError(f"{self.source}: no config of this space is valid")
 
     # --- whether a config is fine ---------------------------------------------------------------------------------------
@@ -137,7 +133,7 @@ class Space:
     ) -> Config:
         """The validated config; with an image shape (channels, height, width) sizes are checked too. Raises SpaceError."""
         config, problems = validate(raw, image_shape)
-        refuse((self.located(problem, raw) for problem in problems), self.marks)
+        refuse((self.located(problem, raw) for problem in problems), self.source_map)
         if config is None:
             raise SpaceError(f"{self.source}: not a config")
         return config
@@ -145,7 +141,7 @@ class Space:
     def infeasible(self, raw: dict[str, Any], image_shape: ImageShape | None) -> str | None:
         """Why a sampled combination cannot be built, or None. Well under a millisecond."""
         problems = validate(raw, image_shape)[1]
-        return problems[0].render(Marks("")).removeprefix(": ") if problems else None
+        return problems[0].render(SourceMap("")).removeprefix(": ") if problems else None
 
     def located(self, problem: Problem, raw: dict[str, Any]) -> Problem:
         """The same problem of the config `raw` with the key path in the file."""

@@ -35,7 +35,7 @@ def check(space: Space, image_shape: ImageShape | None = None) -> None:
     found = [*_section_problems(space), *_value_problems(space)]
     if not found:
         found = list(_combination_problems(space, image_shape))
-    refuse(found, space.marks)
+    refuse(found, space.source_map)
 
 
 def _section_problems(space: Space) -> Iterator[Problem]:

@@ -189,10 +189,10 @@ def study_of(space: Any, settings: Any) -> dict[str, Any]:
     """The study.yaml of a real run, of data and devices that are not there."""
     from winnow.search.data.source import Source, describe_data, load_data
     from winnow.search.operations.searching import _study
-    from winnow.search.resources.plan import Plan
+    from winnow.search.resources.plan import ResourcePlan
 
     data = describe_data(load_data(space, Source(Path("data"))), space, settings.seed)
-    plan = Plan("cpu", 512, 1.0, 0.0, 1, "simulated")
+    plan = ResourcePlan("cpu", 512, 1.0, 0.0, 1, "simulated")
     return {**_study(space, settings, data, Source(Path("data")), plan, None), "name": "scale"}
 
 

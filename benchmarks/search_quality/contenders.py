@@ -23,7 +23,7 @@ from winnow.search.samplers.forecast import ForecastSampler
 from winnow.search.samplers.registry import SAMPLERS, Moment
 from winnow.search.schedulers.asha import Asha
 from winnow.search.schedulers.pausing import Pausing
-from winnow.search.seeds import derive_seed
+from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import default_grace_epochs, rung_epochs
 from winnow.spaces.space import Space
 
@@ -99,7 +99,7 @@ class WinnowForecast:
 
     def ask(self) -> tuple[int, Params]:
         number = self.num_trials
-        sampler = ForecastSampler(derive_seed(self.seed, number), RUNGS)
+        sampler = ForecastSampler(derive_seed(Stream.SAMPLER, self.seed, number), RUNGS)
         resumed = sampler.resume(self.study, self.paused, self.rule)
         if resumed is not None:
             self.paused.discard(resumed)

@@ -27,8 +27,9 @@ from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import Source, load_data
 from winnow.search.ray_backend.worker import Job, trial_reports
 from winnow.search.settings import settings_for
+from winnow.search.storage.json_lines import JsonLines, read_json_lines
 from winnow.search.storage.provenance import hardware, versions
-from winnow.search.storage.run_folder import JsonLines, create, read_json_lines
+from winnow.search.storage.run_folder import create
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Assignment
 from winnow.spaces import catalog

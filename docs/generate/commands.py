@@ -98,7 +98,7 @@ def _parameter(parameter: inspect.Parameter) -> str:
     shown = f"{_STARS.get(parameter.kind, '')}{parameter.name}: {parameter.annotation}"
     if parameter.default is inspect.Parameter.empty:
         return shown
-    return f"{shown} = {'Devices()' if parameter.default == search.Devices() else repr(parameter.default)}"
+    return f"{shown} = {'DeviceOptions()' if parameter.default == search.DeviceOptions() else repr(parameter.default)}"
 
 
 if __name__ == "__main__":

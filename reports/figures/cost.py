@@ -20,10 +20,10 @@ from winnow.reports.figures.style import (
     value_axis,
 )
 from winnow.reports.subsample import MAX_TRIALS, drawn, note
-from winnow.reports.text import wording as words
+from winnow.reports.text import wording
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def cost(run: RunData) -> list[Figure]:
     sizes = _cost_info(run, lambda row: row["num_parameters"])
     times = _cost_info(run, lambda row: row["train_seconds"] / row["num_epochs"] if row["num_epochs"] else None)
     caption = "The line joins the trials that no smaller one beats."
-    name = words.objective_name(run).capitalize()
+    name = wording.objective_name(run).capitalize()
     figures = []
     if sizes.cost:
         plot = _draw_cost(run, sizes, "weights and biases of the network")
@@ -83,7 +83,7 @@ def _cost_info(run: RunData, cost_of: Callable[[dict[str, Any]], float | None]) 
 
 
 def _draw_cost(run: RunData, info: _CostInfo, x_title: str) -> go.Figure:
-    figure = go.Figure(layout=base_layout(x_title, words.objective_name(run), height=340))
+    figure = go.Figure(layout=base_layout(x_title, wording.objective_name(run), height=340))
     front = {"x": [info.cost[i] for i in info.front], "y": [info.objective[i] for i in info.front]}
     line = {"color": GREEN, "width": 2, "shape": "hv"}
     figure.add_scatter(**front, mode="lines", line=line, name="Pareto front", hoverinfo="skip")

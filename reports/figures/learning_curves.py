@@ -18,12 +18,12 @@ from winnow.reports.figures.style import (
     hover_format,
     value_axis,
 )
+from winnow.reports.statuses import STATUS_WORDS, STATUSES
 from winnow.reports.subsample import MAX_CURVES, best_positions, drawn, note
-from winnow.reports.tables.trials import STATUSES
-from winnow.reports.text import wording as words
+from winnow.reports.text import wording
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 NUM_BEST = 50
 """Curves that are drawn however many there are."""
@@ -74,7 +74,7 @@ def _curves_info(run: RunData) -> _CurvesInfo:
 
 
 def _draw_curves(run: RunData, info: _CurvesInfo) -> go.Figure:
-    figure = go.Figure(layout=base_layout("epoch", words.objective_name(run), height=460))
+    figure = go.Figure(layout=base_layout("epoch", wording.objective_name(run), height=460))
     for status, curves in reversed(info.curves.items()):
         x: list[int | None] = []
         y: list[float | None] = []
@@ -100,7 +100,7 @@ def _draw_curves(run: RunData, info: _CurvesInfo) -> go.Figure:
             },
             marker={"symbol": symbols, "size": sizes, "color": color, "line": {"color": color, "width": 2}},
             opacity=0.9 if status == "completed" else 0.7,
-            name=f"{words.STATUS_WORDS.get(status, status)} ({len(curves)})",
+            name=f"{STATUS_WORDS.get(status, status)} ({len(curves)})",
             hovertemplate=f"trial %{{customdata}}, epoch %{{x}}: %{{y{hover_format(run.objective)}}}<extra></extra>",
         )
     for rung in info.rungs:
@@ -154,10 +154,10 @@ def _draw_budget(info: _BudgetInfo) -> go.Figure:
     figure = go.Figure(layout=base_layout("", "epochs trained", height=340, barmode="stack"))
     figure.update_layout(legend_traceorder="normal")
     for status, epochs in info.epochs.items():
-        name = words.STATUS_WORDS[status]
+        name = STATUS_WORDS[status]
         hover = f"{name}: %{{y}} epochs in %{{x}}<extra></extra>"
         figure.add_bar(x=info.stretches, y=epochs, name=name, marker_color=STATUS_COLORS[status], hovertemplate=hover)
     totals = [sum(column) for column in zip(*info.epochs.values(), strict=True)]
     for stretch, total, reached in zip(info.stretches, totals, info.num_reached, strict=True):
-        figure.add_annotation(x=stretch, y=total, text=words.plural(reached, "trial"), showarrow=False, yshift=10)
+        figure.add_annotation(x=stretch, y=total, text=wording.plural(reached, "trial"), showarrow=False, yshift=10)
     return figure

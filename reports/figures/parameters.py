@@ -24,12 +24,13 @@ from winnow.reports.figures.style import (
     short_number,
     value_axis,
 )
+from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.subsample import MAX_FITTED, MAX_TRIALS, best_positions, drawn, note
-from winnow.reports.tables.trials import FAILED_STATUSES
-from winnow.reports.text import wording as words
+from winnow.reports.text import wording
+from winnow.reports.visible import plotly_text
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 MAX_AXES = 8
 """Parallel coordinates with more axes cannot be read; the most important ones are shown."""
@@ -58,14 +59,14 @@ def importance(run: RunData) -> list[Figure]:
     if not info.labels:
         return []
     caption = (
-        f"Share of the variance of the {words.objective_name(run)} that each parameter explains by itself (fANOVA), "
+        f"Share of the variance of the {wording.objective_name(run)} that each parameter explains by itself (fANOVA), "
         f"among the trials in which it existed; n is their number. Pale bars stand on fewer than {FEW_TRIALS} trials."
     )
     num = len(scored_trials(run))
     if (fitted := len(drawn(num, MAX_FITTED))) < num:
         caption += f" Fitted to {fitted:,} of {num:,} trials, evenly spaced."
     if info.left_out:
-        caption += f" {words.plural(info.left_out, 'parameter')} had too few trials for a figure."
+        caption += f" {wording.plural(info.left_out, 'parameter')} had too few trials for a figure."
     return [Figure("importance", "Which parameters mattered", caption, _draw_importance(info))]
 
 
@@ -73,10 +74,10 @@ def _importance_info(run: RunData) -> _ImportanceInfo:
     rows = run.table("importance").to_pylist()
     known = [row for row in rows if row["importance"] is not None]
     return _ImportanceInfo(
-        labels=[row["parameter"] for row in known],
+        labels=[plotly_text(row["parameter"]) for row in known],
         importances=[row["importance"] for row in known],
         num_trials=[row["num_trials"] for row in known],
-        conditions=[f"where {row['condition']}" if row["condition"] else "in every trial" for row in known],
+        conditions=[plotly_text(f"if {row['condition']}") if row["condition"] else "in every trial" for row in known],
         left_out=len(rows) - len(known),
     )
 
@@ -191,14 +192,14 @@ def _position(value: float | None, is_log: bool) -> float | None:
 
 
 def _label(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else plotly_text(str(value))
 
 
 def _draw_parallel(run: RunData, axes: Sequence[_Axis], rows: Sequence[dict[str, Any]]) -> go.Figure:
     objective = [row["objective"] for row in rows]
     dimensions = [_dimension(axis) for axis in axes]
     form = value_axis(run.objective)["tickformat"]
-    dimensions.append({"label": words.objective_name(run), "values": objective, "tickformat": form})
+    dimensions.append({"label": wording.objective_name(run), "values": objective, "tickformat": form})
     order = sorted(range(len(rows)), key=lambda i: objective[i], reverse=not run.maximize)
     rank = {row: place / (len(rows) - 1) for place, row in enumerate(order)}
     colors = [rank[i] for i in range(len(rows))]
@@ -217,7 +218,7 @@ def _dimension(axis: _Axis) -> dict[str, Any]:
         ticks = {below: "-", **ticks}
         low = below
     return {
-        "label": axis.path,
+        "label": plotly_text(axis.path),
         "values": [below if position is None else position for position in axis.positions],
         "range": [low, high if high > low else low + 1.0],
         "tickvals": list(ticks),
@@ -258,7 +259,7 @@ def slices(run: RunData) -> tuple[list[Figure], int]:
     paths = _paths_by_importance(run)
     for path in paths[:MAX_SLICES]:
         info = _slice_info(run, path)
-        caption = words.plural(info.num_trials, "trial") + note(len(info.y), info.num_trials, f"the {NUM_BEST} best")
+        caption = wording.plural(info.num_trials, "trial") + note(len(info.y), info.num_trials, f"the {NUM_BEST} best")
         figures.append(Figure(f"slice-{path.replace('.', '-')}", path, caption, _draw_slice(run, info)))
     return figures, len(paths) - len(figures)
 

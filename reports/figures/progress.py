@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from winnow.reports import rows as plain
 from winnow.reports.figures.style import BLUE, GREY, Figure, base_layout, hover_format, value_axis
 from winnow.reports.subsample import MAX_EPOCHS, drawn
-from winnow.reports.text import wording as words
+from winnow.reports.text import wording
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _scaled(seconds: list[float], prefix: str = "") -> tuple[list[float], str]:
 
 def _draw_best(run: RunData, info: _BestInfo, shown: list[int], x: list[float], x_title: str) -> go.Figure:
     form = hover_format(run.objective)
-    figure = go.Figure(layout=base_layout(x_title, words.objective_name(run), height=320))
+    figure = go.Figure(layout=base_layout(x_title, wording.objective_name(run), height=320))
     hover = f"trial %{{customdata}}: %{{y{form}}}<extra></extra>"
     name = "an epoch" if len(shown) == len(x) else f"an epoch ({len(shown):,} of {len(x):,} drawn)"
     for counts, label, symbol in ((True, name, "circle"), (False, "outside the space of now", "circle-open")):

@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from winnow.reports.text import wording as words
+from winnow.reports.statuses import STATUS_WORDS
 
 # Middle tones: each at least 3:1 against both page backgrounds (WCAG 2.2, 1.4.11; held by a test).
 BLUE, ORANGE, GREEN, RED = "#3b82d6", "#cf6f12", "#2f9e6b", "#e0524a"
@@ -84,7 +84,7 @@ def add_trials(
                 "size": 9,
                 "line": {"width": 1.5, "color": color},
             },
-            name=words.STATUS_WORDS[status],
+            name=STATUS_WORDS[status],
             **more,
         )
 

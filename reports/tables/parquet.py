@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from winnow.reports.schemas import TABLES
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 
 def write_tables(run: RunData, folder: Path, source: str = "") -> None:

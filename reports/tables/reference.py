@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.tables.parquet import write_whole
 from winnow.reports.tables.retraining import accuracy_interval
 from winnow.reports.text.wording import count
@@ -79,8 +80,6 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 def _results(path: Path) -> list[dict[str, Any]]:
     """The last line of each recipe and seed: a training that failed may have been run again."""
-    from winnow.reports.reading.run import read_lines
-
     last: dict[tuple[str, int], dict[str, Any]] = {}
     for line in read_lines(path, ("recipe", "seed", "status"))[0]:
         last[line["recipe"], line["seed"]] = line

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from winnow.reports.tables.audit import audit_sentence
-from winnow.reports.tables.trials import FAILED_STATUSES
-from winnow.reports.text import wording as words
+from winnow.reports.statuses import FAILED_STATUSES
+from winnow.reports.text import wording
+from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.terminal import best_first
 from winnow.spaces.space import AtLeast
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
     from winnow.spaces.space import Parameter
 
 Row = dict[str, Any]
@@ -23,15 +23,15 @@ def sentences(run: RunData) -> list[str]:
     trials = run.rows("trials")
     winners = run.rows("winners")
     found = [_search_sentence(run, trials), _best_sentence(run, trials), *_winner_sentences(run, winners)]
-    audited = audit_sentence(run, run.table("audit").to_pylist())
+    audited = audit_sentence(run)
     facts = (*found, _cost_sentence(run, trials), _retrain_cost(run), audited)
     return [sentence for sentence in facts if sentence]
 
 
 def _search_sentence(run: RunData, trials: list[Row]) -> str:
-    text = f"Searched {words.searched_text(run)}. {words.counts_text(words.status_counts(trials))}."
+    text = f"Searched {wording.searched_text(run)}. {wording.counts_text(wording.status_counts(trials))}."
     if run.outside:
-        text += f" {words.plural(len(run.outside), 'trial')} of an earlier space of the run lie outside that of now and compete with none."
+        text += f" {wording.plural(len(run.outside), 'trial')} of an earlier space of the run lie outside that of now and compete with none."
     asked = run.settings.get("trials")
     unfinished = sum(row["status"] == "running" for row in trials)
     if unfinished or (asked and len(trials) < asked):
@@ -45,8 +45,8 @@ def _best_sentence(run: RunData, trials: list[Row]) -> str:
         return "No trial has finished an epoch yet, so there is nothing to compare."
     best = ranked[0]
     of = "completed trial" if best["status"] == "completed" else "unfinished trial, as none completed yet,"
-    value = words.objective_text(run, best["objective"])
-    return f"The best {of} is trial {best['trial']} with a {words.objective_name(run)} of {value}."
+    value = wording.objective_text(run, best["objective"])
+    return f"The best {of} is trial {best['trial']} with a {wording.objective_name(run)} of {value}."
 
 
 def _winner_sentences(run: RunData, winners: list[Row]) -> list[str]:
@@ -56,7 +56,7 @@ def _winner_sentences(run: RunData, winners: list[Row]) -> list[str]:
     first = tested[0]
     text = _interval(first)
     text = (
-        f"Retrained on training and validation images with {words.plural(first['num_seeds'], 'fresh seed')}, the winner "
+        f"Retrained on training and validation images with {wording.plural(first['num_seeds'], 'fresh seed')}, the winner "
         f"(trial {first['trial']}) recognises {text} of the test images."
     )
     found = [text]
@@ -64,17 +64,17 @@ def _winner_sentences(run: RunData, winners: list[Row]) -> list[str]:
         found.append(_gain_sentence(first))
     if first["gap"] is not None:
         found.append(
-            f"The search had promised {words.percent(first['search_accuracy'])}, so the search-to-retrain gap is "
-            f"{words.points(first['gap'])}."
+            f"The search had promised {wording.percent(first['search_accuracy'])}, so the search-to-retrain gap is "
+            f"{wording.points(first['gap'])}."
         )
     return found
 
 
 def _interval(row: Row) -> str:
     if row["test_accuracy_low"] is None:
-        return f"{words.percent(row['test_accuracy'])} (one seed, so no interval)"
+        return f"{wording.percent(row['test_accuracy'])} (one seed, so no interval)"
     low, high = 100 * row["test_accuracy_low"], 100 * row["test_accuracy_high"]
-    return f"{words.percent(row['test_accuracy'])} (95 % interval {low:.2f} to {high:.2f})"
+    return f"{wording.percent(row['test_accuracy'])} (95 % interval {low:.2f} to {high:.2f})"
 
 
 def _gain_sentence(row: Row) -> str:
@@ -95,13 +95,15 @@ def _cost_sentence(run: RunData, trials: list[Row]) -> str:
         return ""
     times = [row[key] for row in trials for key in ("started", "ended") if row[key] is not None]
     wall = (max(times) - min(times)).total_seconds() if len(times) > 1 else None
-    text = f"The search trained {words.plural(epochs, 'epoch')}"
+    text = f"The search trained {wording.plural(epochs, 'epoch')}"
     ran = sum(row["status"] != "skipped" for row in trials)
     full = ran * int(run.settings.get("max_epochs") or 0)
     if full > epochs:
         text += f" ({100 * epochs / full:.0f} % of what {ran} full trainings take)"
-    seconds = words.duration(sum(row["train_seconds"] for row in trials))
-    return f"{text}: {seconds} of training{_device_hours(run)}" + (f" within {words.duration(wall)}." if wall else ".")
+    seconds = wording.duration(sum(row["train_seconds"] for row in trials))
+    return f"{text}: {seconds} of training{_device_hours(run)}" + (
+        f" within {wording.duration(wall)}." if wall else "."
+    )
 
 
 def _device_hours(run: RunData) -> str:
@@ -118,7 +120,9 @@ def _retrain_cost(run: RunData) -> str:
     seconds = [row["wall_seconds"] or 0.0 for row in run.rows("retrains")]
     if not seconds:
         return ""
-    return f"Retraining took {words.plural(len(seconds), 'training')} and {words.duration(math.fsum(seconds))} more."
+    return (
+        f"Retraining took {wording.plural(len(seconds), 'training')} and {wording.duration(math.fsum(seconds))} more."
+    )
 
 
 def advice(run: RunData) -> list[str]:
@@ -165,7 +169,7 @@ def _advice_on_winners(winners: list[Row]) -> list[str]:
         and tested[0]["search_accuracy"] > tested[0]["test_accuracy_high"]
     ):
         found.append(
-            f"The search promised more than the test images gave (gap {words.points(tested[0]['gap'])}, beyond the interval): "
+            f"The search promised more than the test images gave (gap {wording.points(tested[0]['gap'])}, beyond the interval): "
             "a larger validation share (data.validation) chooses more reliably."
         )
     if tested and tested[0]["gain_low"] is not None and tested[0]["gain_low"] <= 0 <= tested[0]["gain_high"]:
@@ -176,8 +180,8 @@ def _advice_on_winners(winners: list[Row]) -> list[str]:
         smallest = min(tested, key=lambda row: (row["num_parameters"] or math.inf, row["rank"]))
         if smallest is not tested[0] and smallest["test_accuracy_high"] >= tested[0]["test_accuracy_low"]:
             found.append(
-                f"The intervals of the winners overlap: number {smallest['rank']} has {words.count(smallest['num_parameters'])} "
-                f"weights against {words.count(tested[0]['num_parameters'])} and may serve as well."
+                f"The intervals of the winners overlap: number {smallest['rank']} has {wording.count(smallest['num_parameters'])} "
+                f"weights against {wording.count(tested[0]['num_parameters'])} and may serve as well."
             )
     return found
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from winnow.reports.text.terminal import best_first
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 
 def winner_config(run: RunData) -> dict[str, Any] | None:

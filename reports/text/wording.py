@@ -7,21 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from winnow.reports.tables.trials import STATUSES
+from winnow.reports.statuses import STATUS_WORDS, STATUSES
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
-
-STATUS_WORDS: dict[str, str] = {
-    "completed": "completed",
-    "stopped": "stopped early",
-    "diverged": "diverged",
-    "out_of_memory": "out of memory",
-    "failed": "failed",
-    "lost": "worker lost",
-    "running": "unfinished",
-    "skipped": "skipped",
-}
+    from winnow.reports.run_data import RunData
 
 
 def status_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:

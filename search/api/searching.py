@@ -17,7 +17,7 @@ from winnow.search.api.run import Run
 from winnow.search.data.source import Source
 from winnow.search.operations import searching as operations
 from winnow.search.ray_backend.session import ray_kept
-from winnow.search.resources.plan import Devices
+from winnow.search.resources.plan import DeviceOptions
 from winnow.search.settings import Settings, settings_for
 from winnow.search.storage.run_folder import RunFolder, open_run
 from winnow.search.study.amendments import Wishes
@@ -31,7 +31,7 @@ from winnow.spaces.space import Space
 if TYPE_CHECKING:
     from winnow.search.ray_backend.tune import Outcome
 
-ALL_DEVICES = Devices()
+ALL_DEVICES = DeviceOptions()
 
 
 class SearchOptions(TypedDict, total=False):
@@ -69,7 +69,7 @@ def run(
     runs_dir: Path | str = "runs",
     data_dir: Path | str = "data",
     download: bool = False,
-    devices: Devices = ALL_DEVICES,
+    devices: DeviceOptions = ALL_DEVICES,
     address: str | None = None,
     storage: str | None = None,
     quiet: bool = False,
@@ -102,7 +102,7 @@ def search(
     runs_dir: Path | str = "runs",
     data_dir: Path | str = "data",
     download: bool = False,
-    devices: Devices = ALL_DEVICES,
+    devices: DeviceOptions = ALL_DEVICES,
     address: str | None = None,
     storage: str | None = None,
     quiet: bool = False,
@@ -131,7 +131,7 @@ def resume(
     accept_space_change: bool = False,
     data_dir: Path | str | None = None,
     download: bool = False,
-    devices: Devices = ALL_DEVICES,
+    devices: DeviceOptions = ALL_DEVICES,
     address: str | None = None,
     quiet: bool = False,
     log: Sequence[str] = (),
@@ -153,7 +153,7 @@ def extend(
     accept_space_change: bool = False,
     data_dir: Path | str | None = None,
     download: bool = False,
-    devices: Devices = ALL_DEVICES,
+    devices: DeviceOptions = ALL_DEVICES,
     address: str | None = None,
     quiet: bool = False,
     log: Sequence[str] = (),
@@ -178,7 +178,7 @@ def retrain(
     seeds: int | None = None,
     data_dir: Path | str | None = None,
     download: bool = False,
-    devices: Devices = ALL_DEVICES,
+    devices: DeviceOptions = ALL_DEVICES,
     address: str | None = None,
     quiet: bool = False,
 ) -> Run:
@@ -224,7 +224,7 @@ def _search(
     runs_dir: Path,
     name: str | None,
     source: Source,
-    devices: Devices,
+    devices: DeviceOptions,
     address: str | None,
     storage: str | None,
     quiet: bool,
@@ -260,7 +260,7 @@ def _go_on(
     wishes: Wishes,
     time_budget: str | float | None,
     source: Source | None,
-    devices: Devices,
+    devices: DeviceOptions,
     address: str | None,
     quiet: bool,
     log: Sequence[str],

@@ -12,7 +12,7 @@ from winnow import reports
 from winnow.search.api.command_line import Overrides, as_texts
 from winnow.search.api.run import Run
 from winnow.search.api.searching import ALL_DEVICES, SearchOptions, checked, load_space
-from winnow.search.resources.plan import DeviceName, Devices
+from winnow.search.resources.plan import DeviceName, DeviceOptions
 from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import open_run
 from winnow.spaces import catalog
@@ -49,7 +49,7 @@ def plan(
     probe: bool = True,
     data_dir: Path | str = "data",
     download: bool = False,
-    devices: Devices = ALL_DEVICES,
+    devices: DeviceOptions = ALL_DEVICES,
     address: str | None = None,
     **options: Unpack[SearchOptions],
 ) -> SearchPlan:
@@ -203,7 +203,7 @@ def bench_recipes(
     output: Path | str = "runs/bench-recipes",
     data_dir: Path | str = "data",
     download: bool = False,
-    devices: Devices = ALL_DEVICES,
+    devices: DeviceOptions = ALL_DEVICES,
     address: str | None = None,
     quiet: bool = False,
 ) -> Path:

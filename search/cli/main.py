@@ -365,9 +365,9 @@ def _report(folder: Any) -> Path:
 def _devices(options: dict[str, Any]) -> Any:
     from dataclasses import fields
 
-    from winnow.search.resources.plan import Devices
+    from winnow.search.resources.plan import DeviceOptions
 
-    return Devices(**{field.name: options[field.name] for field in fields(Devices)})
+    return DeviceOptions(**{field.name: options[field.name] for field in fields(DeviceOptions)})
 
 
 def _source(options: dict[str, Any], default: Path | None) -> Any:

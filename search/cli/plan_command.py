@@ -33,7 +33,7 @@ def plan(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 
     from winnow.search.data.source import Source
     from winnow.search.operations.planning import plan_search, probe
-    from winnow.search.resources.plan import Devices
+    from winnow.search.resources.plan import DeviceOptions
     from winnow.search.settings import SETTINGS, settings_for
     from winnow.spaces import catalog
 
@@ -42,7 +42,7 @@ def plan(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     planned = plan_search(settings)
     if not options["no_probe"]:
         say = (lambda text: None) if options["quiet"] or options["as_json"] else click.echo
-        devices = Devices(**{field.name: options[field.name] for field in fields(Devices)})
+        devices = DeviceOptions(**{field.name: options[field.name] for field in fields(DeviceOptions)})
         source = Source(options["data_dir"] or Path("data"), options["download"])
         planned = replace(planned, estimate=probe(loaded, settings, planned, devices, source, options["address"], say))
     if options["as_json"]:

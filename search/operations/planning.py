@@ -15,7 +15,7 @@ from winnow.search.settings import Settings, rung_epochs
 
 if TYPE_CHECKING:
     from winnow.search.data.source import Source
-    from winnow.search.resources.plan import Devices
+    from winnow.search.resources.plan import DeviceOptions
     from winnow.search.training.speed_probe import Measured
     from winnow.spaces.space import Space
 
@@ -204,7 +204,7 @@ def probe(
     space: Space,
     settings: Settings,
     planned: SearchPlan,
-    devices: Devices,
+    devices: DeviceOptions,
     source: Source,
     address: str | None,
     say: Callable[[str], None],

@@ -8,7 +8,6 @@ again; a training that was cut short goes on from its checkpoint.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,8 +23,10 @@ from winnow.search.data.source import Source, load_data
 from winnow.search.operations.searching import check_models
 from winnow.search.ray_backend.backend import resolved, workers
 from winnow.search.ray_backend.tasks import run_tasks
-from winnow.search.resources.plan import Devices, Plan
-from winnow.search.storage.run_folder import JsonLines, RunFolder, read_json_lines
+from winnow.search.resources.plan import DeviceOptions, ResourcePlan
+from winnow.search.storage.clock import now
+from winnow.search.storage.json_lines import JsonLines, read_json_lines
+from winnow.search.storage.run_folder import RunFolder
 from winnow.search.training.errors import failure
 from winnow.search.views.plain import View
 from winnow.spaces import catalog
@@ -56,7 +57,7 @@ def bench_recipes(
     seeds: int,
     output: Path,
     source: Source,
-    devices: Devices,
+    devices: DeviceOptions,
     view: View,
     address: str | None = None,
 ) -> tuple[Path, int]:
@@ -163,7 +164,7 @@ def _line(job: _Job, result: dict[str, Any]) -> dict[str, Any]:
     """For results.jsonl."""
     training = job.training
     about = {"recipe": training.name, "seed": training.seed, "config": training.config.model_dump(mode="json")}
-    return {**about, **result, "time": round(time.time(), 3)}
+    return {**about, **result, "time": now()}
 
 
 def _counts(line: dict[str, Any]) -> bool:
@@ -202,7 +203,7 @@ def _run(
     ray: Any,
     jobs: Sequence[_Job],
     data: dict[str, SharedData],
-    plan: Plan,
+    plan: ResourcePlan,
     output: Path,
     listener: Callable[[str], None],
 ) -> int:

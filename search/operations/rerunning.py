@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from winnow.search.resources.inventory import gpus_here
-from winnow.search.seeds import derive_seed
 from winnow.search.storage import provenance
-from winnow.search.storage.run_folder import RunFolder, read_json_lines
+from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.trials import Assignment
+from winnow.spaces.epoch_figures import EPOCH_FIGURES
 from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from winnow.search.data.source import Source
     from winnow.search.ray_backend.worker import SharedData
 
-COMPARED = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr")
+COMPARED = tuple(figure.name for figure in EPOCH_FIGURES if figure.reproducible)
 
 Row = dict[str, Any]
 
@@ -79,7 +80,7 @@ def rerun(folder: RunFolder, number: int, source: Source | None, device: str | N
     device = device or starts[0]["devices"]["device"]
     threads = threads or starts[0]["devices"]["threads"]
     ranks = _ranks(starts[0], device)
-    trained = list(_train_again(folder, study, trial, len(recorded), source, device, threads, ranks))
+    trained = list(_train_again(folder, study, trial, recorded, source, device, threads, ranks))
     differences = list(_differences(recorded, trained))
     return Rerun(
         trial=number,
@@ -113,7 +114,7 @@ def _train_again(
     folder: RunFolder,
     study: Row,
     trial: Trial,
-    epochs: int,
+    recorded: list[Row],
     source: Source | None,
     device: str,
     threads: int,
@@ -133,7 +134,7 @@ def _train_again(
     attrs = trial.user_attrs
     assignment = Assignment(
         number=trial.number,
-        seed=derive_seed(seed, 1, trial.number),
+        seed=int(recorded[0]["seed"]),
         config=attrs["config"],
         micro_batches=attrs.get("micro_batches", 1),
     )
@@ -145,7 +146,7 @@ def _train_again(
             if "status" in report:
                 raise InputError(f"trial {trial.number} ended as {report['status']} this time:\n{report['error']}")
             yield report
-            if report["epoch"] >= epochs:
+            if report["epoch"] >= len(recorded):
                 return
 
 

@@ -15,7 +15,7 @@ from winnow.reports.schemas import RUN_VERSION
 from winnow.reports.text.wording import plural
 from winnow.search.data.source import Source, describe_data, load_data
 from winnow.search.ray_backend.backend import resolved, workers
-from winnow.search.resources.plan import Devices, Measure, Plan
+from winnow.search.resources.plan import DeviceOptions, Measure, ResourcePlan
 from winnow.search.settings import Settings, parse_duration
 from winnow.search.storage import provenance
 from winnow.search.storage.remote import check_usable, join
@@ -50,7 +50,7 @@ def search(
     runs_dir: Path,
     name: str | None,
     source: Source,
-    devices: Devices,
+    devices: DeviceOptions,
     view: View,
     address: str | None = None,
     storage: str | None = None,
@@ -90,7 +90,7 @@ def search(
 def resume(
     folder: RunFolder,
     *,
-    devices: Devices,
+    devices: DeviceOptions,
     view: View,
     source: Source | None = None,
     time_budget: str | float | None = None,
@@ -141,7 +141,7 @@ def resume(
 def retrain(
     folder: RunFolder,
     *,
-    devices: Devices,
+    devices: DeviceOptions,
     view: View,
     source: Source | None = None,
     top: int | None = None,
@@ -205,7 +205,7 @@ def _run(
     settings: Settings,
     data: SharedData,
     image_shape: tuple[int, int, int],
-    plan: Plan,
+    plan: ResourcePlan,
     view: View,
     log: Sequence[str] = (),
 ) -> Outcome:
@@ -231,7 +231,7 @@ def _run(
             ledger.close()
 
 
-def _job(folder: RunFolder, plan: Plan, settings: Settings) -> Any:
+def _job(folder: RunFolder, plan: ResourcePlan, settings: Settings) -> Any:
     from winnow.search.ray_backend.worker import Job
 
     return Job(
@@ -272,7 +272,7 @@ def _warm_start(old_run: str, space: Space, settings: Settings, data: dict[str, 
 
 
 def _study(
-    space: Space, settings: Settings, data: dict[str, Any], source: Source, plan: Plan, command: str | None
+    space: Space, settings: Settings, data: dict[str, Any], source: Source, plan: ResourcePlan, command: str | None
 ) -> dict[str, Any]:
     return {
         "schema_version": RUN_VERSION,

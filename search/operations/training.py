@@ -21,13 +21,14 @@ from winnow.models import summarize
 from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import Source, load_data
 from winnow.search.operations.searching import check_models
-from winnow.search.ray_backend.worker import device_name, epoch_figures
+from winnow.search.ray_backend.worker import device_name
 from winnow.search.resources.plan import DeviceName
+from winnow.search.storage.json_lines import JsonLines, epoch_line, finite_or_null, read_json_lines
 from winnow.search.storage.provenance import available_cpus, hardware, versions
-from winnow.search.storage.run_folder import JsonLines, read_json_lines, write_text
+from winnow.search.storage.run_folder import write_text
 from winnow.search.training.checkpoint import load, save
 from winnow.search.training.device_data import DeviceData
-from winnow.search.training.final_test import test_once
+from winnow.search.training.final_test import evaluate_test_set
 from winnow.search.training.loop import train
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
@@ -116,11 +117,11 @@ def fit_and_test(
     epochs = [figures for figures in _recorded(output) if figures["epoch"] <= state["epoch"]] if state else []
     result = None
     for result in train(config, on_device, on, seed, checkpoint=state, micro_batches=training.micro_batches):
-        figures = epoch_figures(result)
+        figures = result.figures()
         epochs.append(figures)
         listener(figures)
         if lines and output:
-            lines.append({"phase": "train", "seed": seed, **figures, "batch_losses": result.batch_losses.tolist()})
+            lines.append(epoch_line("train", seed, {**figures, "batch_losses": result.batch_losses.tolist()}))
             save(output / "checkpoint.pt", {**result.state(), "use": training.use})
     if result is None:
         return None
@@ -156,12 +157,12 @@ def fit_and_test(
         weights = result.weights()
         chosen = next(figures for figures in reversed(epochs) if figures["epoch"] == result.weights_epoch)
         kept = {key: chosen[key] for key in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")}
-        test = test_once(config, weights, on_device, data, output / "predictions.npz" if output else None)
+        test = evaluate_test_set(config, weights, on_device, data, output / "predictions.npz" if output else None)
         final |= {"weights_epoch": result.weights_epoch, **kept, **test}
         if output:
             save(output / "weights.pt", {"weights": weights, "config": config.model_dump(mode="json")})
     if output:
-        write_text(output / "result.json", json.dumps(final, indent=2))
+        write_text(output / "result.json", json.dumps(finite_or_null(final), indent=2, allow_nan=False))
     return final
 
 

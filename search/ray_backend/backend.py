@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from winnow.search.resources.plan import Devices, Measure, Plan, plan_resources
+from winnow.search.resources.plan import DeviceOptions, Measure, ResourcePlan, plan_resources
 from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @contextmanager
 def workers(
     say: Callable[[str], None],
-    devices: Devices,
+    devices: DeviceOptions,
     address: str | None,
     spaces: Sequence[Space],
     num_trials: int,
@@ -26,7 +26,7 @@ def workers(
     place: str,
     measure: Callable[[Any], Measure] | None = None,
     recorded: float | None = None,
-) -> Iterator[tuple[Any, Plan, list[SharedData]]]:
+) -> Iterator[tuple[Any, ResourcePlan, list[SharedData]]]:
     """Ray, what each trial gets of it, and the images in it, in the order of `data`.
 
     `place` is where workers will write; `measure` (given Ray) and `recorded` are as in `plan_resources`. InputError for a node that cannot run trials, before any trial.
@@ -66,7 +66,7 @@ def workers(
             yield ray, plan, [SharedData(reference, groups) for reference in references]
 
 
-def _groups(plan: Plan) -> AbstractContextManager[Groups | None]:
+def _groups(plan: ResourcePlan) -> AbstractContextManager[Groups | None]:
     """What trains where a trial has several GPUs; otherwise its worker does."""
     if plan.ranks == 1:
         return nullcontext()

@@ -30,7 +30,7 @@ from winnow.search.training.errors import Failed, RankLost, failure, release_mem
 if TYPE_CHECKING:
     import torch
 
-    from winnow.search.resources.plan import Plan
+    from winnow.search.resources.plan import ResourcePlan
     from winnow.search.training.ranks import Rank
 
 CLOSE_SECONDS = 3.0  # groups that are just being started end later, by themselves
@@ -54,7 +54,7 @@ class Crew:
     resources: dict[str, float]
 
     @staticmethod
-    def of(plan: Plan) -> Crew:
+    def of(plan: ResourcePlan) -> Crew:
         return Crew(plan.ranks, plan.device, max(1, plan.threads // plan.ranks), plan.per_rank)
 
 
@@ -333,7 +333,7 @@ def follow(post: Post, rank: Rank, device: torch.device) -> None:
     from winnow.search.training.device_data import DeviceData
     from winnow.search.training.ranks import Task, contact
 
-    training: loop.Training | None = None
+    training: loop.TrainingState | None = None
     try:
         while True:
             message = post.take()
@@ -346,7 +346,7 @@ def follow(post: Post, rank: Rank, device: torch.device) -> None:
                 images, task = ray.get(list(message))
                 assert isinstance(task, Task)
                 on_device = DeviceData.build(images, task.config.data, device, task.split_seed, task.use)
-                training = loop.Training.start(task.config, on_device, device, task.seed, rank, task.micro_batches)
+                training = loop.TrainingState.start(task.config, on_device, device, task.seed, rank, task.micro_batches)
                 if task.checkpoint is not None:
                     training.restore(task.checkpoint)
     except RankLost:

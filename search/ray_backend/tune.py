@@ -27,8 +27,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from winnow.search.ray_backend.worker import EPOCH_FIGURES, Job, SharedData, run_trial, trial_name
+from winnow.search.ray_backend.worker import WHERE_TRAINED, Job, SharedData, run_trial, trial_name
 from winnow.search.study.ledger import Ledger
+from winnow.spaces.epoch_figures import EPOCH_FIGURES
 
 if TYPE_CHECKING:
     from winnow.search.ray_backend.rank_groups import Groups
@@ -255,7 +256,8 @@ class LedgerScheduler(OfThisProcess, FIFOScheduler):
         return self.CONTINUE if going_on else self.STOP
 
 
-REPORTED = ("status", "error", *EPOCH_FIGURES, "node", "device", "cpus", "gpus")
+REPORTED = ("status", "error", *(figure.name for figure in EPOCH_FIGURES), *WHERE_TRAINED)
+"""What the ledger gets of a report; Tune adds keys of its own."""
 
 
 class NoReporter(tune.ProgressReporter):

@@ -23,20 +23,8 @@ if TYPE_CHECKING:
     from winnow.search.ray_backend.rank_groups import Groups
     from winnow.search.training.ranks import Team
 
-
-EPOCH_FIGURES = (
-    "epoch",
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-    "lr",
-    "wall_seconds",
-    "images_per_second",
-    "diverged",
-    "last",
-    "weights_epoch",
-)
+WHERE_TRAINED = ("node", "device", "cpus", "gpus")
+"""The keys of `where_trained`."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +40,6 @@ class Job:
     cpus: float | None = None
     gpus: float | None = None
     """What Ray sets aside for one trial; for the record."""
-
-    @property
-    def held(self) -> dict[str, float | None]:
-        return {"cpus": self.cpus, "gpus": self.gpus}
 
 
 @dataclass(frozen=True)
@@ -155,7 +139,7 @@ def _epochs(
     if team is not None:
         team.begin(Task(config, job.seed, "search", seed, state, pieces))
     for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=pieces, team=team):
-        report = {**epoch_figures(result), "node": platform.node(), "device": device_name(device), **job.held}
+        report = {**result.figures(), **where_trained(device, job)}
         history.append(report)
         # Before the report: an epoch that the study knows is never lost with the worker.
         try:
@@ -176,9 +160,9 @@ def prepare(job: Job, team: Team | None) -> torch.device:
     return torch.device(job.device)
 
 
-def epoch_figures(result: Any) -> dict[str, Any]:
-    """The JSON-able part of an EpochResult."""
-    return {name: getattr(result, name) for name in EPOCH_FIGURES}
+def where_trained(device: torch.device, job: Job) -> dict[str, Any]:
+    """Node, device and resources of a training, as they stand beside the figures of each epoch."""
+    return dict(zip(WHERE_TRAINED, (platform.node(), device_name(device), job.cpus, job.gpus), strict=True))
 
 
 def device_name(device: torch.device) -> str:

@@ -10,7 +10,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from winnow.search.samplers.forecast import ForecastSampler
 from winnow.search.samplers.gp import GpSampler
 from winnow.search.samplers.qmc_and_grid import GridSampler, QmcSampler
-from winnow.search.seeds import derive_seed
+from winnow.search.seeds import Stream, derive_seed
 from winnow.spaces.space import Space
 
 
@@ -32,12 +32,12 @@ class Moment:
 
     @property
     def own_seed(self) -> int:
-        return derive_seed(self.seed, self.number)
+        return derive_seed(Stream.SAMPLER, self.seed, self.number)
 
     @property
     def common_seed(self) -> int:
         """The same for all trials of a search."""
-        return derive_seed(self.seed, 3, 0)
+        return derive_seed(Stream.SEQUENCE, self.seed)
 
 
 def _forecast(moment: Moment) -> BaseSampler:

@@ -23,17 +23,18 @@ from winnow.search.samplers.history_window import recent
 from winnow.search.samplers.suggester import START_FROM, Suggester, Suggestion
 from winnow.search.schedulers.pausing import Pausing
 from winnow.search.schedulers.registry import make_rule
-from winnow.search.seeds import derive_seed
+from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import Settings
 from winnow.search.status import CANNOT_WRITE
 from winnow.search.storage import remote as storage
 from winnow.search.storage.clock import not_before, now
-from winnow.search.storage.run_folder import JsonLines, RunFolder, read_json_lines
+from winnow.search.storage.json_lines import JsonLines, epoch_line, read_json_lines
+from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.checkpoint_quota import Quota
 from winnow.search.study.failure_policy import LOSSES_WITHOUT_PROGRESS, MICRO_BATCHES, Failures
 from winnow.search.study.space_changes import OUTSIDE, History, to_run_further
 from winnow.search.study.stop_audit import Audit
-from winnow.search.study.trials import ENDED_STATES, Assignment, Event, OpenTrial, ending, epoch_line, open_study
+from winnow.search.study.trials import ENDED_STATES, Assignment, Event, OpenTrial, ending, open_study
 from winnow.spaces.space import Space
 
 
@@ -124,7 +125,14 @@ class Ledger:
         pausing = isinstance(self.asha, Pausing) and not (going_on or diverged or report["last"])
         decision = "continue" if going_on else "pause" if pausing else "stop"
         rung = self.asha.rung_index(epoch)
-        record = epoch_line("search", trial.assignment, {**report, "diverged": diverged}, rung, decision)
+        record = epoch_line(
+            "search",
+            trial.assignment.seed,
+            {**report, "diverged": diverged},
+            trial=number,
+            rung=rung,
+            decision=decision,
+        )
         self._lines.append(record)
         if not diverged:
             self._set_value(trial, epoch, value)
@@ -246,7 +254,7 @@ class Ledger:
         return assignment
 
     def _seed_of(self, number: int) -> int:
-        return derive_seed(self.settings.seed, 1, number)
+        return derive_seed(Stream.TRIAL, self.settings.seed, number)
 
     def _start(self, assignment: Assignment) -> Assignment:
         self._notify("started", self._open[assignment.number])

@@ -18,7 +18,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from winnow.search.settings import Direction
-from winnow.search.storage.run_folder import RunFolder, read_json_lines
+from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.trials import STUDY_NAME
 from winnow.spaces.encoding import localized
 from winnow.spaces.errors import SpaceError

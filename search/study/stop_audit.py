@@ -15,19 +15,19 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from winnow.search.seeds import derive_seed
+from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import Settings
 from winnow.search.storage import remote as storage
-from winnow.search.storage.run_folder import RunFolder, read_json_lines
-from winnow.search.study.trials import Assignment, Event, OpenTrial, epoch_line
+from winnow.search.storage.json_lines import epoch_line, read_json_lines
+from winnow.search.storage.run_folder import RunFolder
+from winnow.search.study.trials import Assignment, Event, OpenTrial
 
 LOSSES_ALLOWED = 3
-AUDIT = 3  # the stream of random numbers; 1 is that of the trials, 2 that of retraining
 
 
 def is_audited(share: float, seed: int, number: int) -> bool:
     """Whether trial `number` is finished even if it is stopped. Independent of everything that the trial gives."""
-    return derive_seed(seed, AUDIT, number) < share * 2**31
+    return derive_seed(Stream.AUDIT, seed, number) < share * 2**31
 
 
 class Audit:
@@ -90,7 +90,7 @@ class Audit:
         given = report.get(self.settings.objective)
         value = math.nan if given is None or report["diverged"] else float(given)
         diverged = not math.isfinite(value)
-        line = epoch_line("audit", trial.assignment, {**report, "diverged": diverged}, rung=None, decision=None)
+        line = epoch_line("audit", trial.assignment.seed, {**report, "diverged": diverged}, trial=number)
         self._write(line)
         trial.epoch = epoch
         self._notify("epoch", trial, record=line, value=value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from winnow.search.settings import Direction
-from winnow.search.storage.clock import now
 from winnow.search.storage.run_folder import RunFolder, repair_journal
 from winnow.spaces.errors import InputError
 
@@ -80,22 +78,8 @@ class Event:
     value: float | None = None
 
 
-def epoch_line(
-    phase: str, assignment: Assignment, report: dict[str, Any], rung: int | None, decision: str | None
-) -> dict[str, Any]:
-    """An epoch's figures as a line of `epochs.jsonl`."""
-    figures = {key: _finite_or_none(value) for key, value in report.items()}
-    about = {"phase": phase, "trial": assignment.number, "seed": assignment.seed}
-    return {**about, **figures, "rung": rung, "decision": decision, "time": now()}
-
-
 def ending(record: dict[str, Any]) -> str:
     """The status of a trial whose last epoch this is. A trial that ran its last epoch is completed, whatever ASHA says."""
     if record["diverged"]:
         return "diverged"
     return "completed" if record["last"] else "stopped"
-
-
-def _finite_or_none(value: Any) -> Any:
-    """JSON knows no NaN."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from winnow.search.optional import require
 from winnow.search.storage.run_folder import RunFolder
+from winnow.spaces.epoch_figures import EPOCH_FIGURES
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.problems import nearest
 from winnow.spaces.space import Space
@@ -21,7 +22,7 @@ from winnow.spaces.space import Space
 if TYPE_CHECKING:
     from winnow.search.study.trials import Event
 
-FIGURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr", "images_per_second")
+FIGURES = tuple(figure.name for figure in EPOCH_FIGURES if figure.drawn)
 
 Record = dict[str, Any]
 
@@ -212,20 +213,21 @@ def following(
 def _catch_up(tracker: Tracker, folder: RunFolder) -> None:
     """Pass on all that the folder holds."""
     from winnow import reports
+    from winnow.reports.reading.run import read_records
 
-    run = reports.read(folder.path)
+    run, records = reports.read(folder.path), read_records(folder.path)
     columns = run.space.columns()
     for trial in run.rows("trials"):
         name = _trial_name(trial["trial"])
         tracker.start(name, {path: trial[path] for path in columns if trial[path] is not None})
-        for line in run.epoch_lines:
+        for line in records.epoch_lines:
             if line["phase"] == "search" and line["trial"] == trial["trial"]:
                 tracker.epoch(name, line)
         if trial["status"] not in ("running", "skipped"):
             tracker.end(name, trial["status"], _known({"objective": trial["objective"]}))
-    for result in run.retrain_lines:
+    for result in records.retrain_lines:
         same = {key: result[key] for key in ("trial", "seed")} | {"phase": "retrain"}
-        curve = [line for line in run.epoch_lines if all(line[key] == value for key, value in same.items())]
+        curve = [line for line in records.epoch_lines if all(line[key] == value for key, value in same.items())]
         _retraining(tracker, run.space, result, curve)
 
 

@@ -13,7 +13,6 @@ from typing import Any, Self
 from rich.console import Console, RenderableType
 
 from winnow import reports
-from winnow.reports.tables.retraining import winners_table
 from winnow.reports.text import wording as words
 from winnow.reports.text.summary import sentences
 from winnow.search.study.trials import Event
@@ -84,7 +83,7 @@ def run_html(path: Path) -> str:
         if report.is_file()
         else "no report written yet: <code>.report</code>"
     )
-    return f"<h3>{escape(data.name)}</h3>{said}{_winners(winners_table(data))}<p>{where}</p>"
+    return f"<h3>{escape(data.name)}</h3>{said}{_winners(data.winner_rows())}<p>{where}</p>"
 
 
 def _winners(rows: list[dict[str, Any]]) -> str:

@@ -6,7 +6,6 @@ The search chose these configs on validation images; the test images are opened 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -14,18 +13,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow.search.ray_backend.tasks import run_tasks
-from winnow.search.ray_backend.worker import Job, SharedData, device_name, epoch_figures, prepare, train_on
-from winnow.search.seeds import derive_seed
+from winnow.search.ray_backend.worker import Job, SharedData, device_name, prepare, train_on, where_trained
+from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import Settings
 from winnow.search.storage import remote as storage
-from winnow.search.storage.run_folder import JsonLines, RunFolder, read_json_lines, write_text
+from winnow.search.storage.clock import now
+from winnow.search.storage.json_lines import JsonLines, epoch_line, json_line, read_json_lines
+from winnow.search.storage.run_folder import RunFolder, write_text
 from winnow.search.training.errors import RankLost, failure
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
-    from winnow.search.resources.plan import Plan
+    from winnow.search.resources.plan import ResourcePlan
     from winnow.search.training.ranks import Team
 
 BASELINE = -1  # the trial number of a baseline that was no trial of the search
@@ -54,7 +55,7 @@ def retrain(
     settings: Settings,
     data: SharedData,
     job: Job,
-    plan: Plan,
+    plan: ResourcePlan,
     listener: Callable[[str], None],
     tell: Callable[[Candidate, dict[str, Any], list[dict[str, Any]]], None],
 ) -> int:
@@ -63,7 +64,7 @@ def retrain(
     `listener` is given words, `tell` what `retrain_one` returned, once it is written.
     """
     done = {(line["trial"], line["seed"]) for line in read_json_lines(folder.retrained)}
-    seeds = [derive_seed(settings.seed, 2, k) for k in range(settings.retrain.seeds)]
+    seeds = [derive_seed(Stream.RETRAINING, settings.seed, k) for k in range(settings.retrain.seeds)]
     todo = [(c, seed) for seed in seeds for c in candidates if (c.trial, seed) not in done]
     items = [((c, seed), (data, c, seed, job, storage.join(folder.shared, "predictions"))) for c, seed in todo]
     lines, epochs = JsonLines(folder.retrained), JsonLines(folder.epochs)
@@ -116,7 +117,7 @@ def retrain_one(
     except (Exception, SystemExit) as error:
         status, text = failure(error)
         figures = {"status": status, "error": text, "wall_seconds": round(time.monotonic() - started, 3)}
-    return {**line, **figures, "time": round(time.time(), 3)}, curve
+    return {**line, **figures, "time": now()}, curve
 
 
 def _fetch(folder: RunFolder, result: dict[str, Any]) -> None:
@@ -180,7 +181,7 @@ def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
     for line in gone:
         aside.append(line)
     aside.close()
-    write_text(folder.retrained, "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in kept))
+    write_text(folder.retrained, "".join(map(json_line, kept)))
 
 
 def _train_and_test(
@@ -193,7 +194,7 @@ def _train_and_test(
     from winnow.models import summarize
     from winnow.search.training.checkpoint import save
     from winnow.search.training.device_data import DeviceData
-    from winnow.search.training.final_test import test_once
+    from winnow.search.training.final_test import evaluate_test_set
     from winnow.search.training.loop import train
     from winnow.search.training.ranks import Task
     from winnow.spaces.schema import Config
@@ -207,18 +208,8 @@ def _train_and_test(
         team.begin(Task(config, job.seed, "retrain", seed, None, pieces))
     result = None
     for result in train(config, on_device, device, seed, micro_batches=pieces, team=team):
-        yield {
-            "phase": "retrain",
-            "trial": candidate.trial,
-            "seed": seed,
-            **epoch_figures(result),
-            "rung": None,
-            "decision": None,
-            "time": round(time.time(), 3),
-            "node": None,
-            "device": device_name(device),
-            **job.held,
-        }
+        figures = {**result.figures(), **where_trained(device, job)}
+        yield epoch_line("retrain", seed, figures, trial=candidate.trial)
     assert result is not None  # epochs >= 1
     if result.diverged:
         yield {
@@ -228,7 +219,7 @@ def _train_and_test(
         }
         return
     weights = result.weights()
-    test = test_once(config, weights, on_device, data, storage.join(predictions, f"{stem}.npz"))
+    test = evaluate_test_set(config, weights, on_device, data, storage.join(predictions, f"{stem}.npz"))
     weights_name = f"winner-{stem}.pt"
     normalization = {"mean": list(on_device.mean), "std": list(on_device.std)}
     save(

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 import yaml
 from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from winnow import models
-from winnow.search.optional import require
-from winnow.search.storage.run_folder import RunFolder, open_run, read_json_lines
+from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.run_folder import RunFolder, open_run
 from winnow.search.training.checkpoint import CorruptCheckpoint, load
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
@@ -113,10 +115,9 @@ def load_export(folder: str | Path) -> Winner:
 
 
 def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    load_file = require("safetensors.torch", "winnow predict").load_file
     try:
         return load_file(path)
-    except require("safetensors", "winnow predict").SafetensorError as error:
+    except SafetensorError as error:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from error
 
 

@@ -20,7 +20,7 @@ Stored = None | bool | int | float | str
 MAX_GRID = 1000
 
 
-class Trial(Protocol):
+class SuggestsValues(Protocol):
     """The part of an Optuna trial that spaces use."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...
@@ -37,7 +37,7 @@ class Domain(ABC):
         return False
 
     @abstractmethod
-    def suggest(self, trial: Trial, name: str) -> Any:
+    def suggest(self, trial: SuggestsValues, name: str) -> Any:
         """One value, drawn by the trial under that name."""
 
     @abstractmethod
@@ -95,7 +95,7 @@ class Choice(Domain):
             return "int"
         return "float" if kinds and kinds <= {int, float} else "string"
 
-    def suggest(self, trial: Trial, name: str) -> Any:
+    def suggest(self, trial: SuggestsValues, name: str) -> Any:
         found = trial.suggest_categorical(name, self.stored)
         return copy.deepcopy(self.options[self.stored.index(found)])
 
@@ -139,7 +139,7 @@ class Int(Domain):
     def arrow_kind(self) -> ArrowKind:
         return "int"
 
-    def suggest(self, trial: Trial, name: str) -> int:
+    def suggest(self, trial: SuggestsValues, name: str) -> int:
         return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
 
     def ends(self) -> list[Any]:
@@ -180,7 +180,7 @@ class Float(Domain):
     def arrow_kind(self) -> ArrowKind:
         return "float"
 
-    def suggest(self, trial: Trial, name: str) -> float:
+    def suggest(self, trial: SuggestsValues, name: str) -> float:
         value = trial.suggest_float(name, self.low, self.high, step=self.step)
         return value if self.step is None else self._on_grid(value, self.step)
 
@@ -264,7 +264,7 @@ class Log(Domain):
     def arrow_kind(self) -> ArrowKind:
         return "int" if self._is_whole else "float"
 
-    def suggest(self, trial: Trial, name: str) -> Any:
+    def suggest(self, trial: SuggestsValues, name: str) -> Any:
         if self.grid:
             return trial.suggest_categorical(name, self.grid)
         if self._is_whole:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from winnow.spaces.grammar.domains import ArrowKind, Choice, Domain, Int, Log, Trial
+from winnow.spaces.grammar.domains import ArrowKind, Choice, Domain, Int, Log, SuggestsValues
 from winnow.spaces.grammar.problems import KeyPath
 
 
@@ -91,7 +91,7 @@ class Parameter:
 # --- a value for the whole ------------------------------------------------------------------------------------------
 
 
-def draw(node: Node, trial: Trial, study_name: str = "", siblings: dict[str, Any] | None = None) -> Any:
+def draw(node: Node, trial: SuggestsValues, study_name: str = "", siblings: dict[str, Any] | None = None) -> Any:
     """A plain value with nothing open, its parameters drawn from the trial in the order of the tree."""
     match node:
         case Fixed():

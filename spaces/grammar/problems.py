@@ -17,7 +17,7 @@ GRAMMAR_KEYS = ("choice", "of", "repeat", "int", "float", "log")
 
 
 @dataclass(frozen=True)
-class Marks:
+class SourceMap:
     """Where each key of a space came from: a line of its file, or a `--set` (`overrides`, the last one counts)."""
 
     source: str
@@ -51,15 +51,19 @@ class Problem:
     of_combination: bool = False
     """Each value is fine by itself; it is together that they are not."""
 
-    def render(self, marks: Marks) -> str:
+    def render(self, source_map: SourceMap) -> str:
         shown = show_path(self.path)
-        return f"{marks.place(self.path)}: {shown}: {self.message}" if shown else f"{marks.place(())}: {self.message}"
+        return (
+            f"{source_map.place(self.path)}: {shown}: {self.message}"
+            if shown
+            else f"{source_map.place(())}: {self.message}"
+        )
 
 
-def refuse(problems: Iterable[Problem], marks: Marks) -> None:
+def refuse(problems: Iterable[Problem], source_map: SourceMap) -> None:
     """Raise one SpaceError with all the problems, in the order of the file; return if there are none."""
-    ordered = sorted(dict.fromkeys(problems), key=lambda problem: marks.line(problem.path))
-    lines = list(dict.fromkeys(problem.render(marks) for problem in ordered))
+    ordered = sorted(dict.fromkeys(problems), key=lambda problem: source_map.line(problem.path))
+    lines = list(dict.fromkeys(problem.render(source_map) for problem in ordered))
     if lines:
         raise SpaceError("\n".join(lines))
 

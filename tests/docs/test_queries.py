@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.helpers.make_run import make_run
 from winnow import reports
-from winnow.reports.reading.many_runs import _mixed, _with_text
+from winnow.reports.many_runs import _mixed, _with_text
 from winnow.reports.tables.parquet import write_tables
 from winnow.spaces.errors import InputError
 

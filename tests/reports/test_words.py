@@ -140,6 +140,30 @@ def test_importance_is_that_of_optuna_where_all_parameters_are_in_all_trials() -
     assert ours == pytest.approx(theirs)
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_importance_is_that_of_the_public_evaluator_on_the_same_inputs() -> None:
+    """Holds Optuna's private `_Fanova` to its public evaluator, on inputs with logarithms and inactive parameters."""
+    trials, targets = _trials()
+    inputs = {name: importance._input(trials, name) for name in ("noise", "optimizer", "optimizer.sgd.lr")}
+    domains: dict[str, Any] = {
+        name: FloatDistribution(*map(float, bounds[0]))
+        if len(bounds) == 1
+        else CategoricalDistribution(range(len(bounds)))
+        for name, (_, bounds) in inputs.items()
+    }
+    study = optuna.create_study()
+    for i, trial in enumerate(trials):
+        params = {
+            name: float(columns[i, 0]) if columns.shape[1] == 1 else int(columns[i].argmax())
+            for name, (columns, _) in inputs.items()
+        }
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=domains, value=targets[trial.number]))
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=32, max_depth=importance.MAX_DEPTH, seed=0)
+    theirs = evaluator.evaluate(study)
+    ours = importance._fanova(trials, ["noise", "optimizer"], targets)
+    assert ours == pytest.approx({name: theirs[name] for name in ours}, abs=1e-12)
+
+
 def test_importance_table_has_each_parameter_of_the_space(tmp_path: Path) -> None:
     run = reports.read(make_run(tmp_path / "run", "searched", trials=40))
     rows = run.table("importance").to_pylist()
@@ -205,7 +229,7 @@ def test_show_of_a_run_that_was_cut_short(tmp_path: Path, stage: str) -> None:
 def test_show_waits_for_no_heavy_import(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     heavy = "{'torch', 'ray', 'plotly', 'pandas', 'pyarrow', 'scipy', 'sklearn', 'pydantic'}"
-    code = f"import sys, reports; from rich.console import Console; reports.show({str(folder)!r}, Console()); print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys; from winnow import reports; from rich.console import Console; reports.show({str(folder)!r}, Console()); print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 

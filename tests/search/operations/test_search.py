@@ -27,7 +27,7 @@ from winnow.search.cli.main import main
 from winnow.search.ray_backend import session
 from winnow.search.ray_backend.session import put_once
 from winnow.search.ray_backend.tune import LedgerScheduler
-from winnow.search.storage.run_folder import read_json_lines
+from winnow.search.storage.json_lines import read_json_lines
 
 QUICK = """
 data: digits

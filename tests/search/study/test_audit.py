@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.search.study.test_ledger import SHAPE, make_folder, outcome, report, run_to_the_end, study_of
 from winnow.search.settings import Settings, settings_for
-from winnow.search.storage.run_folder import RunFolder, read_json_lines
+from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.stop_audit import is_audited
 from winnow.spaces import catalog

@@ -12,7 +12,7 @@ import torch
 
 from tests.helpers.tiny import tiny_config, tiny_data
 from tests.search.study.test_ledger import SHAPE, make_folder, outcome, run_to_the_end
-from winnow.reports.tables.trials import FAILED_STATUSES
+from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.text.failure_classes import CLASSES, class_rows
 from winnow.search.ray_backend.worker import Job, trial_reports
 from winnow.search.settings import settings_for
@@ -101,7 +101,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
     run_to_the_end(ledger)
     assert outcome(jumpy) == outcome(steady)
     from winnow import reports
-    from winnow.search.storage.run_folder import read_json_lines
+    from winnow.search.storage.json_lines import read_json_lines
 
     times = [line["time"] for line in read_json_lines(jumpy.epochs)]
     assert times == sorted(times)

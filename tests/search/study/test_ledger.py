@@ -18,7 +18,8 @@ from optuna.storages.journal import JournalFileBackend
 from winnow.search.samplers.registry import SAMPLERS
 from winnow.search.samplers.suggester import MAX_DRAFTS, SAMPLER_DRAFTS, Suggester
 from winnow.search.settings import Settings, settings_for
-from winnow.search.storage.run_folder import RunFolder, create, read_json_lines
+from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.run_folder import RunFolder, create
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Assignment
 from winnow.spaces import catalog

@@ -11,9 +11,11 @@ import pytest
 
 from tests.search.study.test_ledger import SHAPE, run_to_the_end
 from winnow import reports
+from winnow.reports.reading.run import read_records
 from winnow.search.cli.main import main
 from winnow.search.settings import Settings, settings_for
-from winnow.search.storage.run_folder import JsonLines, RunFolder, create
+from winnow.search.storage.json_lines import JsonLines
+from winnow.search.storage.run_folder import RunFolder, create
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Event
 from winnow.search.trackers import following as trackers
@@ -54,7 +56,7 @@ def new_run(folder: Path, space: Space, settings: Settings) -> RunFolder:
 
 def expected_curves(folder: RunFolder) -> dict[int, list[tuple[int, float]]]:
     curves: dict[int, list[tuple[int, float]]] = {}
-    for line in reports.read(folder.path).epoch_lines:
+    for line in read_records(folder.path).epoch_lines:
         curves.setdefault(line["trial"], []).append((line["epoch"], line["validation_accuracy"]))
     return curves
 

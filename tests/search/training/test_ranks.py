@@ -26,7 +26,8 @@ from winnow.search.operations.rerunning import rerun
 from winnow.search.ray_backend.rank_groups import Crew, Groups, groups
 from winnow.search.ray_backend.session import ray_session
 from winnow.search.ray_backend.worker import SharedData, train_on
-from winnow.search.storage.run_folder import RunFolder, read_json_lines
+from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.run_folder import RunFolder
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.errors import Failed, RankLost
 from winnow.search.training.loop import train

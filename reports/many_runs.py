@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from winnow.reports.reading.run import RunData, read
+from winnow.reports.open_run import read
+from winnow.reports.run_data import RunData
 from winnow.reports.schemas import TABLES
 from winnow.spaces.errors import InputError
 
