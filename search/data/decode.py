@@ -92,8 +92,9 @@ def decode_one(item: Encoded, rules: Rules) -> Decoded:
         if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO is a photo with its preview
             traits |= Trait.FRAMES
         grey = image.mode in GREY_MODES
-        image.load()
-        if image.getexif().get(ORIENTATION, 1) in range(2, 9):
+        is_turned = _is_turned(image)
+        image.load()  # Pillow turns a TIFF upright itself here, and finds the EXIF data at the end of a PNG
+        if is_turned or _is_turned(image):
             image, traits = ImageOps.exif_transpose(image), traits | Trait.ROTATED
         if image.mode in WIDE_MODES:
             image, traits = _narrowed(image, item.where, rules.pixel_range), traits | Trait.WIDE
@@ -103,6 +104,10 @@ def decode_one(item: Encoded, rules: Rules) -> Decoded:
         width, height = image.size
         pixels = _fit(image, rules.size, rules.channels)
     return Decoded(pixels, _key(content), _key(pixels, str(pixels.shape)), height, width, grey, traits)
+
+
+def _is_turned(image: Image.Image) -> bool:
+    return image.getexif().get(ORIENTATION, 1) in range(2, 9)
 
 
 def decode(item: Encoded, rules: Rules) -> np.ndarray:

@@ -74,6 +74,8 @@ def search(
     check(space, data.image_shape)
     check_models(space, data)
     described = describe_data(data, space, settings.seed)
+    for line in described["summary"]["text"]:
+        view.step(line)
     warm = _warm_start(warm_start, space, settings, described, view) if warm_start else None
     place, num_trials = storage or str(runs_dir.resolve()), settings.num_trials
     measure = partial(packing_of, space=space, data=data, seed=settings.seed, say=view.step)
