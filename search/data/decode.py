@@ -110,11 +110,6 @@ def _is_turned(image: Image.Image) -> bool:
     return image.getexif().get(ORIENTATION, 1) in range(2, 9)
 
 
-def decode(item: Encoded, rules: Rules) -> np.ndarray:
-    """uint8 [H, W, C] of one image."""
-    return decode_one(item, rules).pixels
-
-
 def content_of(item: Encoded) -> bytes | np.ndarray:
     """The bytes of the file, or the pixels. A pipe is refused, since to open it would wait for ever."""
     if not isinstance(item.content, Path):
