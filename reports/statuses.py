@@ -1,17 +1,14 @@
-"""The statuses of trials in reports, in the order in which tables and legends show them."""
+"""How the statuses of trials read in reports; tables and legends show them in the order of `TrialStatus`."""
 
 from __future__ import annotations
 
-STATUS_WORDS: dict[str, str] = {
-    "completed": "completed",
-    "stopped": "stopped early",
-    "diverged": "diverged",
-    "out_of_memory": "out of memory",
-    "failed": "failed",
-    "lost": "worker lost",
-    "running": "unfinished",
-    "skipped": "skipped",
+from winnow.spaces.trial_status import FAILURES, TrialStatus
+
+STATUSES = tuple(status.value for status in TrialStatus)
+FAILED_STATUSES = tuple(status.value for status in FAILURES)
+STATUS_WORDS: dict[str, str] = {status: status.replace("_", " ") for status in STATUSES} | {
+    TrialStatus.STOPPED.value: "stopped early",
+    TrialStatus.LOST.value: "worker lost",
+    TrialStatus.RUNNING.value: "unfinished",
 }
 """Status -> how it reads in a sentence."""
-STATUSES = tuple(STATUS_WORDS)
-FAILED_STATUSES = ("diverged", "out_of_memory", "failed", "lost")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from winnow.spaces.errors import InputError
 from winnow.spaces.grid import check_grid
+from winnow.spaces.samplers import spec_of
 from winnow.spaces.space import Space
 
 Direction = Literal["maximize", "minimize"]
@@ -103,7 +104,7 @@ def settings_for(
             f"--grace-epochs: at most the {space.max_epochs} epochs of the training, but got {grace_epochs}"
         )
     grace = grace_epochs or of_space.grace_epochs or default_grace_epochs(space.max_epochs)
-    if (sampler or of_space.sampler) == "grid":
+    if spec_of(sampler or of_space.sampler).finite:
         check_grid(space)
     return Settings(
         trials=trials or of_space.trials,

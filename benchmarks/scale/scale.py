@@ -33,8 +33,8 @@ from benchmarks import RESULTS
 from benchmarks.scale.simulated_actors import SimulatedActors
 from winnow import reports
 from winnow.search.ray_backend.session import ray_session
+from winnow.search.ray_backend.shared_data import Job, SharedData
 from winnow.search.ray_backend.tune import LedgerScheduler, Resources, StudySearcher, run_search
-from winnow.search.ray_backend.worker import Job, SharedData
 from winnow.search.settings import settings_for
 from winnow.search.storage.provenance import hardware, versions
 from winnow.search.storage.run_folder import RunFolder

@@ -10,6 +10,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from winnow.spaces.samplers import SAMPLERS
+
 Option = Callable[[Any], Any]
 
 
@@ -119,7 +121,7 @@ search_options = _together(
     click.option("--objective", type=click.Choice(["validation_accuracy", "validation_loss"])),
     click.option(
         "--sampler",
-        type=click.Choice(["forecast", "tpe", "gp", "random", "qmc", "grid"]),
+        type=click.Choice(list(SAMPLERS)),
         help="Who suggests configs.  [default: the space's, or forecast]",
     ),
     click.option(

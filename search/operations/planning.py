@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from winnow.search.data.source import Source
     from winnow.search.resources.plan import DeviceOptions
     from winnow.search.training.speed_probe import Measured
-    from winnow.spaces.space import Space
+    from winnow.spaces.samplers import spec_of
+from winnow.spaces.space import Space
 
 SIMULATED_TRIALS = 500  # a larger search is simulated with so many, and scaled
 NUM_SIMULATIONS = 40
@@ -79,7 +80,7 @@ class SearchPlan:
 
 def plan_search(settings: Settings) -> SearchPlan:
     """Without a probe: what follows from the settings alone. Imports neither torch nor ray."""
-    pausing = settings.sampler == "forecast"
+    pausing = spec_of(settings.sampler).pauses
     rungs = expected_rungs(settings)
     notes = []
     if pausing:
@@ -114,7 +115,7 @@ def expected_rungs(settings: Settings) -> list[Rung]:
     ends = [*rung_epochs(settings.grace_epochs, settings.reduction_factor, settings.max_epochs), settings.max_epochs]
     num = min(settings.num_trials, SIMULATED_TRIALS)
     repeats = max(4, min(NUM_SIMULATIONS, 2_000_000 // num**2))
-    learning = 0.0 if settings.sampler in ("random", "qmc", "grid") else 0.5
+    learning = 0.5 if spec_of(settings.sampler).reads_results else 0.0
     worlds = [_World(agree=False), _World(agree=True, learning=learning, levels=10)]
     reached = [[_simulate(settings, num, world, random.Random(r)) for r in range(repeats)] for world in worlds]
     scale = settings.num_trials / num

@@ -21,7 +21,7 @@ from winnow.reports import write_training
 from winnow.reports.tables.reference import RESULTS, write_table
 from winnow.search.data.source import Source, load_data
 from winnow.search.operations.searching import check_models
-from winnow.search.ray_backend.backend import resolved, workers
+from winnow.search.ray_backend.backend import backend, resolved
 from winnow.search.ray_backend.tasks import run_tasks
 from winnow.search.resources.plan import DeviceOptions, ResourcePlan
 from winnow.search.storage.clock import now
@@ -32,12 +32,13 @@ from winnow.search.views.plain import View
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
+from winnow.spaces.trial_status import TrialStatus
 from winnow.spaces.validation import check
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
     from winnow.search.operations.training import Training
-    from winnow.search.ray_backend.worker import SharedData
+    from winnow.search.ray_backend.shared_data import SharedData
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def bench_recipes(
         num_failed = 0
         if todo:
             spaces, place = list(recipes.values()), str(output.resolve())
-            with workers(view.step, devices, address, spaces, len(todo), list(data.values()), place) as (
+            with backend(view.step, devices, address, spaces, len(todo), list(data.values()), place) as (
                 ray,
                 plan,
                 stored,
@@ -169,7 +170,7 @@ def _line(job: _Job, result: dict[str, Any]) -> dict[str, Any]:
 
 def _counts(line: dict[str, Any]) -> bool:
     """A training that ended: one that failed is run again."""
-    return line.get("status") in ("completed", "diverged")
+    return line.get("status") in (TrialStatus.COMPLETED, TrialStatus.DIVERGED)
 
 
 def _refuse_other_config(folder: Path, config: dict[str, Any]) -> None:
@@ -230,7 +231,7 @@ def _run(
 
 
 def _outcome(result: dict[str, Any]) -> str:
-    if result["status"] != "completed":
+    if result["status"] != TrialStatus.COMPLETED:
         last_line = result.get("error", "").strip().splitlines()[-1:]
         return result["status"] + (f": {last_line[0]}" if last_line else "")
     return (

@@ -11,7 +11,7 @@ import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
     from winnow.search.data.image_data import ImageData
     from winnow.search.data.source import Source
-    from winnow.search.ray_backend.worker import SharedData
+    from winnow.search.ray_backend.shared_data import SharedData
 
 COMPARED = tuple(figure.name for figure in EPOCH_FIGURES if figure.reproducible)
 
@@ -121,7 +121,8 @@ def _train_again(
     ranks: int,
 ) -> Iterator[Row]:
     from winnow.search.data.source import Source, load_data
-    from winnow.search.ray_backend.worker import Job, trial_reports
+    from winnow.search.ray_backend.shared_data import Job
+    from winnow.search.ray_backend.worker import trial_reports
     from winnow.search.storage.run_folder import space_of
 
     data = load_data(space_of(folder), source or Source(Path(study["data_dir"])))
@@ -142,7 +143,7 @@ def _train_again(
         tempfile.TemporaryDirectory(prefix="winnow-rerun-") as checkpoints,
         _on_ranks(data, ranks, device, threads) as images,
     ):
-        for report in trial_reports(asdict(assignment), images, Job(checkpoints, device, threads, seed)):
+        for report in trial_reports(assignment, images, Job(checkpoints, device, threads, seed)):
             if "status" in report:
                 raise InputError(f"trial {trial.number} ended as {report['status']} this time:\n{report['error']}")
             yield report
@@ -157,13 +158,13 @@ def _on_ranks(data: ImageData, ranks: int, device: str, threads: int) -> Iterato
         yield data
         return
     from winnow.search.ray_backend.session import ray_session
-    from winnow.search.ray_backend.worker import SharedData
+    from winnow.search.ray_backend.shared_data import SharedData
 
     with ray_session(warm=False) as ray:
-        from winnow.search.ray_backend.rank_groups import Crew, groups
+        from winnow.search.ray_backend.rank_groups import RankGroupSpec, rank_groups
 
         resources = {"GPU": 1.0} if device == "cuda" else {"CPU": 0.1}  # nothing else runs there
-        with groups(Crew(ranks, device, max(1, threads // ranks), resources), 1) as lent:
+        with rank_groups(RankGroupSpec(ranks, device, max(1, threads // ranks), resources), 1) as lent:
             yield SharedData(ray.put(data), lent)
 
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 from winnow.reports.schemas import RUN_VERSION
 from winnow.reports.text.wording import plural
 from winnow.search.data.source import Source, describe_data, load_data
-from winnow.search.ray_backend.backend import resolved, workers
+from winnow.search.ray_backend.backend import backend, resolved
 from winnow.search.resources.plan import DeviceOptions, Measure, ResourcePlan
 from winnow.search.settings import Settings, parse_duration
 from winnow.search.storage import provenance
@@ -32,8 +32,8 @@ from winnow.spaces.validation import check
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
+    from winnow.search.ray_backend.shared_data import SharedData
     from winnow.search.ray_backend.tune import Outcome
-    from winnow.search.ray_backend.worker import SharedData
     from winnow.search.resources.packing import Packing
     from winnow.search.study.trials import Event
     from winnow.search.study.warm_start import WarmStart
@@ -79,7 +79,7 @@ def search(
     warm = _warm_start(warm_start, space, settings, described, view) if warm_start else None
     place, num_trials = storage or str(runs_dir.resolve()), settings.num_trials
     measure = partial(packing_of, space=space, data=data, seed=settings.seed, say=view.step)
-    with workers(view.step, devices, address, [space], num_trials, [data], place, measure) as (_, plan, [shared]):
+    with backend(view.step, devices, address, [space], num_trials, [data], place, measure) as (_, plan, [shared]):
         study = _study(space, settings, described, source, plan, command) | {"log": list(log)}
         study["storage"] = storage and join(storage, f"{name or space.name}-{uuid4().hex[:8]}")
         if warm is not None:
@@ -130,7 +130,7 @@ def resume(
             check_models(space, data)
         num_trials, known = settings.num_trials, gpus_per_trial(study)
         place = folder.shared
-        with workers(view.step, devices, address, [space], num_trials, [data], place, recorded=known) as (
+        with backend(view.step, devices, address, [space], num_trials, [data], place, recorded=known) as (
             _,
             plan,
             [shared],
@@ -163,12 +163,11 @@ def retrain(
     settings = replace(settings, retrain=asked)
     address = resolved(address)
     with folder.locked():
-        baseline = space.config(space.baseline).model_dump(mode="json") if space.baseline else None
-        candidates = choose_candidates(folder, space, settings, baseline)
+        candidates = choose_candidates(folder, space, settings)
         data = load_data(space, source or Source(Path(study["data_dir"])))
         num_trainings, known = len(candidates) * settings.retrain.seeds, gpus_per_trial(study)
         place = folder.shared
-        with workers(view.step, devices, address, [space], num_trainings, [data], place, recorded=known) as (
+        with backend(view.step, devices, address, [space], num_trainings, [data], place, recorded=known) as (
             ray,
             plan,
             [shared],
@@ -234,7 +233,7 @@ def _run(
 
 
 def _job(folder: RunFolder, plan: ResourcePlan, settings: Settings) -> Any:
-    from winnow.search.ray_backend.worker import Job
+    from winnow.search.ray_backend.shared_data import Job
 
     return Job(
         checkpoints=join(folder.shared, "checkpoints"),

@@ -33,6 +33,7 @@ from winnow.search.training.loop import train
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
 from winnow.spaces.space import Space
+from winnow.spaces.trial_status import TrialStatus
 from winnow.spaces.validation import check
 
 
@@ -85,7 +86,7 @@ def train_recipe(
         final = fit_and_test(training, data, on, output, state, lambda figures: console.print(_line(figures, epochs)))
     if final is None:
         raise InputError(f"{output}: this training is complete; there is nothing to go on with")
-    if final["status"] == "diverged":
+    if final["status"] == TrialStatus.DIVERGED:
         console.print(f"diverged in epoch {final['epochs']}: the loss is no longer finite")
         return final
     console.print(
@@ -128,7 +129,7 @@ def fit_and_test(
     summary = summarize(config.model, data.image_shape, data.num_classes)
     final: dict[str, Any] = {
         "name": training.name,
-        "status": "diverged" if result.diverged else "completed",
+        "status": TrialStatus.DIVERGED if result.diverged else TrialStatus.COMPLETED,
         "epochs": result.epoch,
         "stopped_early": result.epoch < config.epochs and not result.diverged,
         "seed": seed,

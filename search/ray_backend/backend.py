@@ -11,12 +11,11 @@ from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
-    from winnow.search.ray_backend.rank_groups import Groups
-    from winnow.search.ray_backend.worker import SharedData
+    from winnow.search.ray_backend.shared_data import RankGroups, SharedData
 
 
 @contextmanager
-def workers(
+def backend(
     say: Callable[[str], None],
     devices: DeviceOptions,
     address: str | None,
@@ -32,7 +31,7 @@ def workers(
     `place` is where workers will write; `measure` (given Ray) and `recorded` are as in `plan_resources`. InputError for a node that cannot run trials, before any trial.
     """
     from winnow.search.ray_backend.session import import_meanwhile, is_running, put_once, ray_session
-    from winnow.search.ray_backend.worker import SharedData
+    from winnow.search.ray_backend.shared_data import SharedData
 
     if address is None:
         devices.check_here()
@@ -66,13 +65,13 @@ def workers(
             yield ray, plan, [SharedData(reference, groups) for reference in references]
 
 
-def _groups(plan: ResourcePlan) -> AbstractContextManager[Groups | None]:
+def _groups(plan: ResourcePlan) -> AbstractContextManager[RankGroups | None]:
     """What trains where a trial has several GPUs; otherwise its worker does."""
     if plan.ranks == 1:
         return nullcontext()
-    from winnow.search.ray_backend.rank_groups import Crew, groups
+    from winnow.search.ray_backend.rank_groups import RankGroupSpec, rank_groups
 
-    return groups(Crew.of(plan), plan.concurrent)
+    return rank_groups(RankGroupSpec.of(plan), plan.concurrent)
 
 
 def resolved(address: str | None) -> str | None:

@@ -11,9 +11,10 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from winnow.search.samplers.draft import Draft
-from winnow.search.samplers.registry import SAMPLERS, Moment
+from winnow.search.samplers.registry import SamplerContext, make_sampler
 from winnow.search.settings import Settings
 from winnow.spaces.identity import identity
+from winnow.spaces.samplers import spec_of
 from winnow.spaces.space import Space
 
 SAMPLER_DRAFTS = 20
@@ -33,10 +34,10 @@ class Suggestion:
 
 
 class Suggester:
-    """Remembers what ran. `given` configs (source, raw config) are tried first, whatever the sampler thinks of them."""
+    """Remembers what ran. `queued` configs (source, raw config) are tried first, whatever the sampler thinks of them."""
 
     def __init__(self, space: Space, settings: Settings, image_shape: tuple[int, int, int], rungs: list[int]) -> None:
-        self.given: deque[tuple[str, dict[str, Any]]] = deque()
+        self.queued: deque[tuple[str, dict[str, Any]]] = deque()
         self._space = space
         self._settings = settings
         self._image_shape = image_shape
@@ -57,7 +58,7 @@ class Suggester:
     def sampler(self, number: int, name: str | None = None) -> BaseSampler:
         """The one that suggests trial `number`."""
         settings = self._settings
-        moment = Moment(
+        context = SamplerContext(
             seed=settings.seed,
             number=number,
             rungs=self._rungs,
@@ -65,12 +66,12 @@ class Suggester:
             num_drafts=self._num_drafts,
             weigh_cost=settings.time_budget_seconds is not None,
         )
-        return SAMPLERS[name or settings.sampler](moment)
+        return make_sampler(name or settings.sampler, context)
 
     def next(self, study: optuna.Study, sampler: BaseSampler, number: int) -> Suggestion | None:
         """None if neither is left: a given config that has not run, and one that the sampler finds."""
-        while self.given:
-            source, raw = self.given.popleft()
+        while self.queued:
+            source, raw = self.queued.popleft()
             draft = Draft(study, sampler, number, known=self._space.encode(raw))
             if (config := self._config_of(draft)) is not None and self._may_run(config):
                 return Suggestion(draft, config, source, 0)
@@ -81,7 +82,7 @@ class Suggester:
         return None
 
     def _drafts(self, study: optuna.Study, sampler: BaseSampler, number: int) -> Iterator[Draft]:
-        if self._settings.sampler == "grid":
+        if spec_of(self._settings.sampler).finite:
             left = int(self._space.size()) * self._settings.repeats - self._num_drafts
             yield from (Draft(study, sampler, number) for _ in range(left))
             return

@@ -21,6 +21,7 @@ from winnow.spaces.diff import Difference, differences
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.nodes import Fixed
 from winnow.spaces.grid import check_grid
+from winnow.spaces.samplers import spec_of
 from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def amend(folder: RunFolder, study: dict[str, Any], space: Space, wishes: Wishes
         if wishes.changes_space and not wishes.accepted:
             raise InputError("\n".join([*words, "Nothing was changed. To go on so: --accept-space-change"]))
     settings = _extended(settings, wishes, len(trials), num_further if wishes.max_epochs else 0)
-    if settings.sampler == "grid":
+    if spec_of(settings.sampler).finite:
         check_grid(changed)
     if settings.grace_epochs > settings.max_epochs:
         settings = replace(settings, grace_epochs=settings.max_epochs)

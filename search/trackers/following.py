@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from winnow.search.optional import require
-from winnow.search.storage.run_folder import RunFolder
+from winnow.search.storage.run_folder import RunFolder, trial_name
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.problems import nearest
@@ -218,7 +218,7 @@ def _catch_up(tracker: Tracker, folder: RunFolder) -> None:
     run, records = reports.read(folder.path), read_records(folder.path)
     columns = run.space.columns()
     for trial in run.rows("trials"):
-        name = _trial_name(trial["trial"])
+        name = trial_name(trial["trial"])
         tracker.start(name, {path: trial[path] for path in columns if trial[path] is not None})
         for line in records.epoch_lines:
             if line["phase"] == "search" and line["trial"] == trial["trial"]:
@@ -232,7 +232,7 @@ def _catch_up(tracker: Tracker, folder: RunFolder) -> None:
 
 
 def _pass_on(event: Event, tracker: Tracker, space: Space) -> None:
-    name = _trial_name(event.number)
+    name = trial_name(event.number)
     if event.kind == "started":
         tracker.start(name, _params(space, event.config))
     elif event.kind == "epoch" and event.record["phase"] == "search":
@@ -252,10 +252,6 @@ def _retraining(tracker: Tracker, space: Space, result: Record, curve: Sequence[
     for record in curve:
         tracker.epoch(name, record)
     tracker.end(name, result["status"], _known({key: result.get(key) for key in ("test_accuracy", "test_loss")}))
-
-
-def _trial_name(number: int) -> str:
-    return f"trial-{number:05d}"
 
 
 def _params(space: Space, config: Record) -> Record:

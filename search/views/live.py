@@ -183,12 +183,12 @@ class LiveView(View):
 
     def _rungs(self, ledger: Ledger) -> RenderableType:
         """How many trials got how far: a bar per rung, and one for the whole training."""
-        reached = {rung: len(values) for rung, values in ledger.asha.table().items()}
+        reached = {rung: len(values) for rung, values in ledger.scheduler.table().items()}
         reached[ledger.settings.max_epochs] = ledger.counts.get("completed", 0)
         best = max if ledger.settings.direction == "maximize" else min
         grid = Table.grid(padding=(0, 1))
         for rung, count in reached.items():
-            values = ledger.asha.table().get(rung, {}).values()
+            values = ledger.scheduler.table().get(rung, {}).values()
             known = f", best {best(values):.4f}" if values else ""
             last = " (the whole training)" if rung == ledger.settings.max_epochs else ""
             label = Text(f"epoch {rung}", style="dim", justify="right")

@@ -12,17 +12,21 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
 from winnow.search.ray_backend.tasks import run_tasks
-from winnow.search.ray_backend.worker import Job, SharedData, device_name, prepare, train_on, where_trained
+from winnow.search.ray_backend.worker import device_name, prepare, where_trained
 from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import Settings
 from winnow.search.storage import remote as storage
 from winnow.search.storage.clock import now
 from winnow.search.storage.json_lines import JsonLines, epoch_line, json_line, read_json_lines
 from winnow.search.storage.run_folder import RunFolder, write_text
+from winnow.search.study.completed import Completed, completed_trials
+from winnow.search.study.winners import baseline_config
 from winnow.search.training.errors import RankLost, failure
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from winnow.search.training.ranks import Team
 
 BASELINE = -1  # the trial number of a baseline that was no trial of the search
+MAX_SEEDS = 1000  # that anyone retrains with
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ def retrain(
     `listener` is given words, `tell` what `retrain_one` returned, once it is written.
     """
     done = {(line["trial"], line["seed"]) for line in read_json_lines(folder.retrained)}
-    seeds = [derive_seed(Stream.RETRAINING, settings.seed, k) for k in range(settings.retrain.seeds)]
+    _check_seeds(folder, settings, {seed for _, seed in done})
+    seeds = [_seed(settings, index) for index in range(settings.retrain.seeds)]
     todo = [(c, seed) for seed in seeds for c in candidates if (c.trial, seed) not in done]
     items = [((c, seed), (data, c, seed, job, storage.join(folder.shared, "predictions"))) for c, seed in todo]
     lines, epochs = JsonLines(folder.retrained), JsonLines(folder.epochs)
@@ -85,6 +91,19 @@ def retrain(
         lines.close()
         epochs.close()
     return num_done
+
+
+def _seed(settings: Settings, index: int) -> int:
+    return derive_seed(Stream.RETRAINING, settings.seed, index)
+
+
+def _check_seeds(folder: RunFolder, settings: Settings, done: set[int]) -> None:
+    """InputError for lines of an earlier version of Winnow: with its seeds among them a config would count too many."""
+    if done - {_seed(settings, index) for index in range(MAX_SEEDS)}:
+        raise InputError(
+            f"{folder.retrained}: was written by an earlier version of Winnow, which derived other seeds; "
+            "to retrain with this version, move the file out of the run folder"
+        )
 
 
 def retrain_one(
@@ -129,36 +148,43 @@ def _fetch(folder: RunFolder, result: dict[str, Any]) -> None:
             storage.write(str(folder.path / name), storage.read(storage.join(folder.shared, name)))
 
 
-def choose_candidates(
-    folder: RunFolder, space: Space, settings: Settings, baseline: dict[str, Any] | None
-) -> list[Candidate]:
-    """The best completed trials by the objective, and the baseline, which is what winners are held against and so never one.
+def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> list[Candidate]:
+    """The best `settings.retrain.top` winners of the search, then the baseline if the space names one.
 
-    Trials outside the space, as they are after it was changed, are passed over.
+    What a winner is: `winnow.search.study.winners`. Lines of earlier retrainings get the ranks that hold now.
 
-    InputError if no trial was completed.
+    Raises:
+        InputError: The search has no winner.
     """
-    from winnow.search.study.space_changes import completed_trials
-
     completed = completed_trials(folder, space, settings)
-    ranked = [
-        Candidate(rank, number, config, value, micro_batches)
-        for rank, (number, config, value, micro_batches) in enumerate(
-            [trial for trial in completed if trial[1] != baseline], start=1
-        )
+    winners = [
+        Candidate(rank, trial.number, trial.config, trial.value, trial.micro_batches)
+        for rank, trial in enumerate(completed.winners, start=1)
     ]
-    best = ranked[: settings.retrain.top]
-    if not best:
-        raise InputError(
-            f"{folder.path}: no trial was completed, so there is nothing to retrain; go on with: winnow resume {folder.path}"
-        )
-    if baseline is None:
-        _update_lines(folder, ranked)
-        return best
-    as_trial = next((trial for trial in completed if trial[1] == baseline), (BASELINE, baseline, None, 1))
-    beaten = Candidate(None, as_trial[0], baseline, as_trial[2], as_trial[3])
-    _update_lines(folder, [*ranked, beaten])
-    return [*best, beaten]
+    if not winners:
+        raise InputError(_no_winner(folder, completed))
+    baseline = _baseline(space, completed)
+    _update_lines(folder, [*winners, *baseline])
+    return [*winners[: settings.retrain.top], *baseline]
+
+
+def _baseline(space: Space, completed: Completed) -> list[Candidate]:
+    """The baseline as a candidate, as the search trained it if it did."""
+    trial, config = completed.baseline, baseline_config(space)
+    if trial is not None:
+        return [Candidate(None, trial.number, trial.config, trial.value, trial.micro_batches)]
+    return [] if config is None else [Candidate(None, BASELINE, config, None)]
+
+
+def _no_winner(folder: RunFolder, completed: Completed) -> str:
+    """Why there is nothing to retrain, and the command that changes that."""
+    cause = "no trial was completed"
+    if completed.baseline is not None:
+        cause = f"only the baseline (trial {completed.baseline.number}) was completed, and winners are compared with it"
+    advice = f"winnow resume {folder.path}"
+    if not completed.num_open:
+        advice = f"winnow extend {folder.path} --trials 10"
+    return f"{folder.path}: {cause}, so there is nothing to retrain; continue the search: {advice}"
 
 
 def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
@@ -213,7 +239,7 @@ def _train_and_test(
     assert result is not None  # epochs >= 1
     if result.diverged:
         yield {
-            "status": "diverged",
+            "status": TrialStatus.DIVERGED,
             "epochs": result.epoch,
             "wall_seconds": round(time.monotonic() - started, 3),
         }
@@ -228,7 +254,7 @@ def _train_and_test(
     )
     summary = summarize(config.model, data.image_shape, data.num_classes)
     yield {
-        "status": "completed",
+        "status": TrialStatus.COMPLETED,
         **test,
         "train_loss": result.train_loss,
         "train_accuracy": result.train_accuracy,
@@ -244,7 +270,7 @@ def _train_and_test(
 
 
 def _outcome(result: dict[str, Any]) -> str:
-    if result["status"] == "completed":
+    if result["status"] == TrialStatus.COMPLETED:
         return (
             f"test accuracy {result['test_accuracy']:.4f} ({result['epochs']} epochs, {result['wall_seconds']:.0f} s)"
         )

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from winnow.spaces.samplers import DEFAULT_SAMPLER, SamplerName
 from winnow.spaces.schema.fields import Count, Strict
 
 
@@ -16,7 +17,7 @@ class SearchSettings(Strict):
     """How many trials run."""
     objective: Literal["validation_accuracy", "validation_loss"] = "validation_accuracy"
     """What trials are judged by, on the validation images."""
-    sampler: Literal["forecast", "tpe", "gp", "random", "qmc", "grid"] = "forecast"
+    sampler: SamplerName = DEFAULT_SAMPLER
     """What suggests the configs."""
     grace_epochs: Count | None = None
     """First rung; null: a sixteenth of the epochs, at least 1."""

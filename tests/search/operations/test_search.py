@@ -147,7 +147,9 @@ def test_a_whole_run(shared_ray, space, capsys):
 
 def test_images_are_in_a_ray_of_ours_once(shared_ray, monkeypatch):
     """Search, measuring and retraining ask for the same ones, so a node holds one copy of them."""
-    monkeypatch.setattr(session, "_sent", {})  # other tests start and end a stand-in for Ray, and what is sent with it
+    monkeypatch.setattr(
+        session._session, "sent", {}
+    )  # other tests start and end a stand-in for Ray, and what is sent with it
     first, again, other = (put_once(shared_ray, key, [key]) for key in ("a", "a", "b"))
     assert first == again != other
     assert shared_ray.get([first, other]) == [["a"], ["b"]]

@@ -12,7 +12,6 @@ from tests.search.study.test_ledger import make_folder, report, run_to_the_end, 
 from winnow import reports
 from winnow.reports.figures import learning_curves as figures_search
 from winnow.reports.figures import progress as figures_progress
-from winnow.reports.tables.audit import audit_rows
 from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.amendments import Wishes, amend
@@ -80,7 +79,7 @@ def test_every_sampler_goes_on_in_a_changed_space(tmp_path, sampler):
     history = History(folder, space)
     outside = {trial.number for trial in study_of(folder).trials if not history.is_inside(trial)}
     assert outside
-    assert not outside & {trial for values in ledger.asha.table().values() for trial in values}
+    assert not outside & {trial for values in ledger.scheduler.table().values() for trial in values}
     run_to_the_end(ledger)
     trials = study_of(folder).trials
     assert len(trials) == 20
@@ -105,7 +104,7 @@ def test_open_trials_outside_end_and_those_that_are_too_short_run_again(tmp_path
     ledger = Ledger(folder, space, settings, SHAPE)
     trials = study_of(folder).trials
     assert (trials[1].user_attrs["status"], trials[1].user_attrs["reason"]) == ("stopped", OUTSIDE)
-    assert not any(ledger.asha.table().values())
+    assert not any(ledger.scheduler.table().values())
     given = [ledger.ask() for _ in range(4)]
     assert [assignment.source for assignment in given] == ["further:0", "further:1", "sampler", "sampler"]
     assert given[1].config == {**second.config, "epochs": 8}
@@ -151,7 +150,7 @@ def test_warm_trials_come_first_and_are_not_tried_again(tmp_path):
     assert [trial.params for trial in shown[:12]] == [trial.params for trial in study_of(old).trials]
     assert first.number == 0
     assert first.config not in [line["config"] for line in lines]
-    assert not any(ledger.asha.table().values())
+    assert not any(ledger.scheduler.table().values())
     cold = Ledger(make_folder(tmp_path / "cold", space, settings), space, settings, SHAPE)
     assert cold.ask().config != first.config  # the old trials have told the sampler something
 
@@ -175,5 +174,5 @@ def test_a_report_compares_within_the_space_of_now(tmp_path):
         not {trial for name, of_name in curves.items() if name != figures_search.OUTSIDE for trial in of_name} & earlier
     )
     stopped = [t for t in study_of(folder).trials if t.number >= 12 and t.user_attrs["status"] == "stopped"]
-    assert audit_rows(run)[-1]["num_stopped"] == len(stopped)
-    assert "outside the space of now" in reports.write(folder.path).read_text()
+    assert run.rows("audit")[-1]["num_stopped"] == len(stopped)
+    assert "outside the current space" in reports.write(folder.path).read_text()

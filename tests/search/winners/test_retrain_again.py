@@ -20,7 +20,7 @@ from winnow import reports
 from winnow.reports.text.winner_recipe import training_command
 from winnow.search.cli.main import cli, main
 from winnow.search.operations.training import Training, fit_and_test
-from winnow.search.ray_backend.worker import Job
+from winnow.search.ray_backend.shared_data import Job
 from winnow.search.training.checkpoint import load
 from winnow.search.winners.retraining import Candidate, retrain_one
 
