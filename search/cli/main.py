@@ -262,7 +262,12 @@ def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> 
         from winnow.spaces import catalog
         from winnow.spaces.describe import render
 
-        _console().print(render(catalog.load(space, overrides)))
+        loaded = catalog.load(space, overrides)
+        if loaded.example().data.path is not None:
+            from winnow.search.data.source import Source, check_on_images
+
+            check_on_images(loaded, Source(Path("data")))
+        _console().print(render(loaded))
     return DONE
 
 

@@ -31,7 +31,7 @@ def plan(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 
     from rich.console import Console
 
-    from winnow.search.data.source import Source
+    from winnow.search.data.source import Source, check_on_images
     from winnow.search.operations.planning import plan_search, probe
     from winnow.search.resources.plan import DeviceOptions
     from winnow.search.settings import SETTINGS, settings_for
@@ -39,6 +39,7 @@ def plan(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 
     loaded = catalog.load(space, overrides)
     settings = settings_for(loaded, **{key: options[key] for key in SETTINGS if key in options})
+    check_on_images(loaded, Source(options["data_dir"] or Path("data"), options["download"]))
     planned = plan_search(settings)
     if not options["no_probe"]:
         say = (lambda text: None) if options["quiet"] or options["as_json"] else click.echo

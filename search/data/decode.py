@@ -84,6 +84,14 @@ def is_grey(item: Encoded) -> bool:
         return image.mode in GREY_MODES
 
 
+def size_of(item: Encoded) -> tuple[int, int]:
+    """(height, width) of the upright image, from its header. InputError where it cannot be read."""
+    with opened(item, content_of(item)) as image, foreign(item.where, "image"):
+        # Pillow states the size of a TIFF as it is upright.
+        is_on_its_side = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in range(5, 9)
+        return (image.width, image.height) if is_on_its_side else (image.height, image.width)
+
+
 def decode_one(item: Encoded, rules: Rules) -> Decoded:
     """Decode one image. InputError names it where it cannot be read."""
     content = content_of(item)

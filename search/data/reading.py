@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from winnow.search.data.arrays import RECORD, Arrays, SplitArrays
 from winnow.search.data.cache import cached, content_key
-from winnow.search.data.decode import Decoded, Rules, decode_one, in_threads, is_grey, many_pixels_allowed
+from winnow.search.data.decode import Decoded, Rules, decode_one, in_threads, is_grey, many_pixels_allowed, size_of
 from winnow.search.data.foreign import NUM_NAMED, named
 from winnow.search.data.hold_out import hold_out, sample
 from winnow.search.data.labels import number_labels
@@ -68,6 +69,19 @@ def read_arrays(listing: Listing, data: schema.Data, data_dir: Path) -> Arrays:
     }
     options |= {"source": listing.source_key, "groups": {split: _digest_of(values) for split, values in groups.items()}}
     return cached(data_dir / ".cache", content_key(listing.files, options), build)
+
+
+def first_shape(listing: Listing, data: schema.Data) -> tuple[int, int, int]:
+    """(channels, height, width) that the images will have, from their headers; where sizes differ, those of the first."""
+    train = listing.parts["train"]
+    first = list(range(min(NUM_LOOKED_AT, len(train.labels))))
+    channels = data.channels or _num_channels(train.items(first))
+    if data.size is not None:
+        return channels, *data.size
+    for item in train.items(first):
+        with suppress(InputError):
+            return channels, *size_of(item)
+    raise InputError(f"{data.path or data.name}: none of the first {len(first)} images can be read")
 
 
 def _digest_of(values: np.ndarray) -> str:

@@ -10,11 +10,12 @@ from winnow.search.data.arrays import Arrays, fingerprint_of
 from winnow.search.data.datasets import list_dataset
 from winnow.search.data.facts import facts_of
 from winnow.search.data.image_data import ImageData, split, uses_given
-from winnow.search.data.reading import read_arrays
+from winnow.search.data.reading import first_shape, read_arrays
 from winnow.search.data.summary import summarize
 from winnow.spaces import schema
 from winnow.spaces.schema.data import DEFAULT_VALIDATION
 from winnow.spaces.space import Space
+from winnow.spaces.validation import check
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,17 @@ def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData
 def load_data(space: Space, source: Source) -> ImageData:
     """The images of a space. What decides which images are read is fixed in a space, so any config of it will do."""
     return load(space.example().data, source.data_dir, source.download)
+
+
+def check_on_images(space: Space, source: Source) -> None:
+    """Check that the networks of a space fit its images, whose headers alone are read; nothing is downloaded.
+
+    Images that are not there are not looked at, since a space can be printed without them. Raises SpaceError where a network
+    does not fit, InputError where the images cannot be used.
+    """
+    data = space.example().data
+    if data.path is not None and Path(data.path).exists() and ":" not in data.name:
+        check(space, first_shape(list_dataset(data, source.data_dir, download=False), data))
 
 
 def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.search.schedulers.asha import Asha
 from winnow.search.settings import Settings, rung_epochs
+from winnow.spaces.samplers import spec_of
 
 if TYPE_CHECKING:
     from winnow.search.data.source import Source
     from winnow.search.resources.plan import DeviceOptions
     from winnow.search.training.speed_probe import Measured
-    from winnow.spaces.samplers import spec_of
-from winnow.spaces.space import Space
+    from winnow.spaces.space import Space
 
 SIMULATED_TRIALS = 500  # a larger search is simulated with so many, and scaled
 NUM_SIMULATIONS = 40
