@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +40,15 @@ class ImageData:
     facts: dict[str, Any] = field(default_factory=dict, repr=False)
     """What was read, from `facts.facts_of`: columns, sizes, repeated images."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Arrays in mapped files travel as the names of these files: to copy them would fill the memory."""
+        state = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: _Mapped.of(value) if isinstance(value, np.memmap) else value for name, value in state.items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value.opened() if isinstance(value, _Mapped) else value)
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width)"""
@@ -45,6 +58,27 @@ class ImageData:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """A whole .npy file."""
+
+    path: Path
+
+    @staticmethod
+    def of(array: np.memmap) -> _Mapped:
+        return _Mapped(Path(str(array.filename)))
+
+    def opened(self) -> np.ndarray:
+        try:
+            array: np.ndarray = np.load(self.path, mmap_mode="r")
+            return array
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.path}: the decoded images cannot be read on {platform.node()} ({error}); they are too many for the memory, "
+                "so every node must reach the folder of --data-dir under the same name"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -89,3 +123,23 @@ def split(data: ImageData, validation: float | Literal["given"] | None, stratifi
             "set data.stratified: true, hold out less, or add images"
         )
     return Split(train, held_out)
+
+
+def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Both arrays [N, ...] one after the other; in a file beside the first, where that is in one."""
+    if not isinstance(first, np.memmap):
+        return np.concatenate([first, second])
+    shape = (len(first) + len(second), *first.shape[1:])
+    path = Path(str(first.filename)).with_name("train_and_validation_images.npy")
+    if not path.exists():
+        if shutil.disk_usage(path.parent).free < first.nbytes + second.nbytes:
+            raise InputError(
+                f"{path.parent}: no room for a copy of the training and validation images; choose another --data-dir"
+            )
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.npy")
+        both = np.lib.format.open_memmap(temporary, "w+", dtype=first.dtype, shape=shape)
+        both[: len(first)], both[len(first) :] = first, second
+        both.flush()
+        os.replace(temporary, path)
+    array: np.ndarray = np.load(path, mmap_mode="r")
+    return array

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -51,16 +49,12 @@ def read_arrays(listing: Listing, data: schema.Data, data_dir: Path) -> Arrays:
     if data.limit is not None and "test" in numbers:
         rows["train"] = sample(numbers["train"], data.limit, LIMIT_SEED)
 
-    def build(scratch: Path) -> Arrays:
+    def build(scratch: Path | None) -> Arrays:
         read = _decoded(listing, numbers, groups, rows, data, scratch)
         return _finished(read, names, listing, data, notes, scratch)
 
     if listing.files is None:
-        scratch = data_dir / ".cache" / f".memory.{os.getpid()}"
-        try:
-            return build(scratch)
-        finally:  # arrays that were mapped from there stay usable until the process ends
-            shutil.rmtree(scratch, ignore_errors=True)
+        return build(None)
     options = data.model_dump(mode="json", exclude=NO_EFFECT)
     options |= {
         "parts": {split: _digest_of(values) for split, values in numbers.items()},
@@ -117,7 +111,7 @@ def _decoded(
     groups: Mapping[str, np.ndarray],
     rows: Mapping[str, np.ndarray],
     data: schema.Data,
-    scratch: Path,
+    scratch: Path | None,
 ) -> tuple[dict[str, SplitArrays], list[str]]:
     """All splits, and a sentence about what was left out. InputError counts the damaged images of all of them."""
     with many_pixels_allowed():
@@ -155,7 +149,7 @@ class _Reader:
         self._damaged: list[str] = []
         self._odd: list[str] = []
 
-    def read(self, items: Any, num: int, scratch: Path, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def read(self, items: Any, num: int, scratch: Path | None, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Images uint8 [n, H, W, C], their records, and which of the `num` items they are; n < num where some are damaged."""
         records = np.zeros(num, dtype=RECORD)
         kept: list[int] = []
@@ -219,7 +213,7 @@ def _finished(
     listing: Listing,
     data: schema.Data,
     notes: Sequence[str],
-    scratch: Path,
+    scratch: Path | None,
 ) -> Arrays:
     """Training images in an order that follows from their pixels, a test set in any case, the limit, and the last checks."""
     splits, left_out = read
@@ -261,7 +255,7 @@ def _at(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
     return None if values is None else values[rows]
 
 
-def _taken(part: SplitArrays, rows: np.ndarray, scratch: Path, name: str) -> SplitArrays:
+def _taken(part: SplitArrays, rows: np.ndarray, scratch: Path | None, name: str) -> SplitArrays:
     if len(rows) == len(part) and np.array_equal(rows, np.arange(len(part))):
         images = part.images
     else:

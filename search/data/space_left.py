@@ -36,10 +36,10 @@ def free_memory() -> int:
         return pages
 
 
-def allocate(shape: tuple[int, ...], folder: Path, name: str) -> np.ndarray:
-    """uint8 of this shape, in memory or in a new file of `folder`. InputError where it fits into neither."""
+def allocate(shape: tuple[int, ...], folder: Path | None, name: str) -> np.ndarray:
+    """uint8 of this shape, in memory or in a new file of `folder` (None: in memory). InputError where it fits into neither."""
     num_bytes = int(np.prod(shape, dtype=np.int64))
-    if fits_in_memory(num_bytes):
+    if folder is None or fits_in_memory(num_bytes):
         return np.empty(shape, dtype=np.uint8)
     try:
         folder.mkdir(parents=True, exist_ok=True)
