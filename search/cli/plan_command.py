@@ -39,8 +39,9 @@ def plan(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 
     loaded = catalog.load(space, overrides)
     settings = settings_for(loaded, **{key: options[key] for key in SETTINGS if key in options})
-    check_on_images(loaded, Source(options["data_dir"] or Path("data"), options["download"]))
+    images = check_on_images(loaded, Source(options["data_dir"] or Path("data"), options["download"]))
     planned = plan_search(settings)
+    planned = replace(planned, notes=[*planned.notes, *([images] if images else [])])
     if not options["no_probe"]:
         say = (lambda text: None) if options["quiet"] or options["as_json"] else click.echo
         devices = DeviceOptions(**{field.name: options[field.name] for field in fields(DeviceOptions)})

@@ -14,7 +14,7 @@ import stat
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntFlag
 from hashlib import blake2b
@@ -34,6 +34,7 @@ WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 GROUND = (255, 255, 255, 255)
 """What transparent images are laid on: white."""
+USUAL_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 ORIENTATION = 0x0112
 IMAGES_PER_TASK = 256
 
@@ -136,14 +137,21 @@ def opened(item: Encoded, content: bytes | np.ndarray) -> Iterator[Image.Image]:
         else:
             if not content:
                 raise InputError(f"{item.where}: not a readable image (the file is empty)")
-            try:
-                image = Image.open(io.BytesIO(content))
-            except Image.UnidentifiedImageError:
-                raise InputError(f"{item.where}: not a readable image (of no format that Pillow knows)") from None
+            image = _recognised(content, item.where)
         if not image.width or not image.height:
             raise InputError(f"{item.where}: not a readable image (it is {image.height}x{image.width} pixels)")
     with image:
         yield image
+
+
+def _recognised(content: bytes, where: str) -> Image.Image:
+    """The usual formats are tried first: to ask all of the forty takes as long as to decode a small image."""
+    with suppress(Image.UnidentifiedImageError):
+        return Image.open(io.BytesIO(content), formats=USUAL_FORMATS)
+    try:
+        return Image.open(io.BytesIO(content))
+    except Image.UnidentifiedImageError:
+        raise InputError(f"{where}: not a readable image (of no format that Pillow knows)") from None
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from winnow.search.data.listing import SPLITS, Listing, Part, file_items, refuse
 from winnow.search.data.parquet import list_parquet
 from winnow.search.data.path_table import TABLE_SUFFIXES, find_tables, list_tables
 from winnow.search.data.table_values import groups_of
-from winnow.search.data.walking import folders_in, images_in, is_image, left_out_note
+from winnow.search.data.walking import folders_in, holds_images, images_in, is_image, left_out_note
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
@@ -39,12 +39,12 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
     left_out: Counter[str] = Counter()
     folders = folders_in(path, left_out)
     splits = _split_folders(path, folders)
-    tables = find_tables(path)
     if "train" in splits:
         return _with_splits(path, splits, folders, data, left_out)
+    tables = find_tables(path)
     if splits:
         raise InputError(f"data.path: {path} holds no folder `train` (found: {named([f.name for f in folders], 5)})")
-    with_images = [folder for folder in folders if images_in(folder, Counter())]
+    with_images = [folder for folder in folders if holds_images(folder)]
     if tables and len(with_images) > 1:
         raise InputError(
             f"data.path: {path} holds {named([table.name for table in tables.values()])} and {len(with_images)} folders of "
@@ -106,8 +106,7 @@ def _with_splits(
 def _table_of(folder: Path) -> Path | None:
     """The table in a split's folder, where its images do not lie in class folders."""
     tables = find_tables(folder)
-    classes = [child for child in folders_in(folder, Counter()) if images_in(child, Counter())]
-    if "train" not in tables or len(classes) > 1:
+    if "train" not in tables or sum(holds_images(child) for child in folders_in(folder, Counter())) > 1:
         return None
     return tables["train"]
 
@@ -115,9 +114,8 @@ def _table_of(folder: Path) -> Path | None:
 def _of_classes(
     splits: dict[str, Path], path: Path, data: schema.Data, left_out: Counter[str], notes: Sequence[str]
 ) -> Listing:
-    class_names = _class_folders(splits["train"], left_out)
-    for folder in class_names.values():
-        if not images_in(folder, Counter()):
+    for folder in _class_folders(splits["train"], left_out).values():
+        if not holds_images(folder):
             raise InputError(f"{shown(folder)}: an empty class folder; no image is in it")
     parts, files = {}, []
     for split, folder in splits.items():
@@ -140,7 +138,7 @@ def _class_folders(folder: Path, left_out: Counter[str]) -> dict[str, Path]:
             raise InputError(f"{shown(folder)}: two folders are named {name}, in different Unicode forms; merge them")
         found[name] = child
     if not found:
-        hint = ": its images lie in no class folder" if images_in(folder, Counter()) else ""
+        hint = ": its images lie in no class folder" if holds_images(folder) else ""
         raise InputError(f"{shown(folder)}: holds no class folders{hint}; one folder of images per class is needed")
     return found
 

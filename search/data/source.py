@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from winnow.search.data.datasets import list_dataset
 from winnow.search.data.facts import facts_of
 from winnow.search.data.image_data import ImageData, split, uses_given
 from winnow.search.data.reading import first_shape, read_arrays
+from winnow.search.data.space_left import room_note
 from winnow.search.data.summary import summarize
 from winnow.spaces import schema
 from winnow.spaces.schema.data import DEFAULT_VALIDATION
@@ -52,15 +54,27 @@ def load_data(space: Space, source: Source) -> ImageData:
     return load(space.example().data, source.data_dir, source.download)
 
 
-def check_on_images(space: Space, source: Source) -> None:
+def check_on_images(space: Space, source: Source) -> str | None:
     """Check that the networks of a space fit its images, whose headers alone are read; nothing is downloaded.
 
-    Images that are not there are not looked at, since a space can be printed without them. Raises SpaceError where a network
-    does not fit, InputError where the images cannot be used.
+    Args:
+        space: A space; its images are looked at only if they lie at `data.path`, since a space can be printed without them.
+        source: Where decoded images are kept.
+
+    Returns:
+        How much memory or disk the decoded images take; None if they are not looked at.
+
+    Raises:
+        InputError: A network does not fit, the images cannot be used, or they fit neither into the memory nor on the disk.
     """
     data = space.example().data
-    if data.path is not None and Path(data.path).exists() and ":" not in data.name:
-        check(space, first_shape(list_dataset(data, source.data_dir, download=False), data))
+    if data.path is None or not Path(data.path).exists() or ":" in data.name:
+        return None
+    listing = list_dataset(data, source.data_dir, download=False)
+    shape = first_shape(listing, data)
+    check(space, shape)
+    num = sum(len(part.labels) for part in listing.parts.values())
+    return f"{num:,} images: {room_note(num * math.prod(shape), source.data_dir / '.cache')}"
 
 
 def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:

@@ -36,6 +36,26 @@ def free_memory() -> int:
         return pages
 
 
+def room_note(num_bytes: int, folder: Path) -> str:
+    """Where decoded images of this size will be, and how much room there is. InputError where there is none."""
+    size = size_text(num_bytes)
+    if fits_in_memory(num_bytes):
+        return f"{size} decoded, held in memory ({size_text(free_memory())} are free), and as much in {shown(folder)}"
+    # While they are sorted there are two copies; the first goes when the second is whole.
+    _require_disk(2 * num_bytes, folder)
+    return f"{size} decoded, mapped from files in {shown(folder)}, since {size_text(free_memory())} of memory are free"
+
+
+def _require_disk(num_bytes: int, folder: Path) -> None:
+    place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    if num_bytes > free:
+        raise InputError(
+            f"{shown(folder)}: the decoded images take {size_text(num_bytes)}, but {size_text(free)} are free on this disk; "
+            "choose another --data-dir, or a smaller data.image_size or data.limit"
+        )
+
+
 def allocate(shape: tuple[int, ...], folder: Path | None, name: str) -> np.ndarray:
     """uint8 of this shape, in memory or in a new file of `folder` (None: in memory). InputError where it fits into neither."""
     num_bytes = int(np.prod(shape, dtype=np.int64))
@@ -43,12 +63,7 @@ def allocate(shape: tuple[int, ...], folder: Path | None, name: str) -> np.ndarr
         return np.empty(shape, dtype=np.uint8)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-        if num_bytes > free:
-            raise InputError(
-                f"{shown(folder)}: the decoded images take {size_text(num_bytes)}, but {size_text(free)} are free on this disk; "
-                "choose another --data-dir, or a smaller data.image_size or data.limit"
-            )
+        _require_disk(num_bytes, folder)
         return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype=np.uint8, shape=shape)
     except OSError as error:
         raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -29,7 +29,10 @@ def images_in(folder: Path, left_out: Counter[str]) -> list[Path]:
 
     A folder that a link leads back to is entered once.
     """
-    images: list[Path] = []
+    return sorted(_walked(folder, left_out))
+
+
+def _walked(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
     entered: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -44,8 +47,12 @@ def images_in(folder: Path, left_out: Counter[str]) -> list[Path]:
             if reason:
                 left_out[reason] += 1
             else:
-                images.append(Path(place, name))
-    return sorted(images)
+                yield Path(place, name)
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether an image is in the folder or below; stops at the first."""
+    return next(_walked(folder, Counter()), None) is not None
 
 
 def folders_in(folder: Path, left_out: Counter[str]) -> list[Path]:

@@ -46,7 +46,8 @@ def test_pools_that_leave_nothing_are_refused_before_anything_runs(
 ) -> None:
     name, *options = command
     assert winnow(name, space_file(tmp_path, 5), *options) == 0
-    capsys.readouterr()
+    printed = capsys.readouterr().out
+    assert ("12 images: 36.9 kB decoded, held in memory" in " ".join(printed.split())) == (name == "plan")
     assert winnow(name, space_file(tmp_path, 6), *options) == 2
     assert "pooling 2x2 of a 1x1 feature map leaves nothing" in capsys.readouterr().err
     assert winnow(name, space_file(tmp_path, 6, image_size=[64, 64]), *options) == 0
