@@ -1,4 +1,4 @@
-"""How the statuses of trials read in reports; tables and legends show them in the order of `TrialStatus`."""
+"""The statuses of trials in reports, in the order in which tables and legends show them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from winnow.spaces.trial_status import FAILURES, TrialStatus
 
 STATUSES = tuple(status.value for status in TrialStatus)
 FAILED_STATUSES = tuple(status.value for status in FAILURES)
-STATUS_WORDS: dict[str, str] = {status: status.replace("_", " ") for status in STATUSES} | {
-    TrialStatus.STOPPED.value: "stopped early",
-    TrialStatus.LOST.value: "worker lost",
-    TrialStatus.RUNNING.value: "unfinished",
+STATUS_WORDS: dict[str, str] = dict(zip(STATUSES, STATUSES, strict=True)) | {
+    "stopped": "stopped early",
+    "out_of_memory": "out of memory",
+    "lost": "worker lost",
+    "running": "unfinished",
 }
 """Status -> how it reads in a sentence."""

@@ -56,20 +56,20 @@ def learning_curves(run: RunData) -> list[Figure]:
 
 def _curves_info(run: RunData) -> _CurvesInfo:
     status = {row["trial"]: row["status"] for row in run.rows("trials")}
-    found: dict[str, dict[int, tuple[list[int], list[float]]]] = defaultdict(dict)
+    by_group: dict[str, dict[int, tuple[list[int], list[float]]]] = defaultdict(dict)
     columns = run.columns("epochs", ("phase", "trial", "epoch", run.objective)).values()
     for phase, trial, epoch, value in zip(*columns, strict=True):
         if phase == "search" and value is not None and trial in status:
             group = OUTSIDE if trial in run.outside else status[trial]
-            epochs, values = found[group].setdefault(trial, ([], []))
+            epochs, values = by_group[group].setdefault(trial, ([], []))
             epochs.append(epoch)
             values.append(value)
-    last = {trial: values[-1] for curves in found.values() for trial, (_, values) in curves.items()}
+    last = {trial: values[-1] for curves in by_group.values() for trial, (_, values) in curves.items()}
     trials = sorted(last)
     best = best_positions([last[trial] for trial in trials], run.maximize, NUM_BEST)
     kept = {trials[i] for i in drawn(len(trials), MAX_CURVES, best)}
-    groups = [name for name in (*STATUSES, OUTSIDE) if name in found]
-    thinned = {name: {t: curve for t, curve in found[name].items() if t in kept} for name in groups}
+    groups = [name for name in (*STATUSES, OUTSIDE) if name in by_group]
+    thinned = {name: {t: curve for t, curve in by_group[name].items() if t in kept} for name in groups}
     return _CurvesInfo({name: curves for name, curves in thinned.items() if curves}, run.rungs, len(trials))
 
 

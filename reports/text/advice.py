@@ -41,8 +41,8 @@ def advice(run: RunData) -> list[str]:
 def _advice_on_the_end(run: RunData, trials: list[Row], winners: list[Row]) -> list[str]:
     """Advice for a search that was interrupted, was not retrained, or was still improving when it ended."""
     completed = [row for row in trials if row["status"] == "completed"]
-    asked = run.settings.get("trials") or 0
-    if len(trials) < asked or any(row["status"] == "running" for row in trials):
+    planned = run.settings.get("trials") or 0
+    if len(trials) < planned or any(row["status"] == "running" for row in trials):
         return [f"The search has not finished. If it is not running, resume it: `winnow resume {run.path}`"]
     if completed and not winners:
         return [f"Retrain the best trials to measure their test accuracy: `winnow retrain {run.path}`"]
@@ -61,35 +61,35 @@ def _advice_on_reuse(run: RunData) -> list[str]:
 
 def _advice_on_winners(winners: list[Row]) -> list[str]:
     tested = [row for row in winners if row["test_accuracy_low"] is not None and not row["baseline"]]
-    found = []
+    suggestions = []
     if (
         tested
         and tested[0]["search_accuracy"] is not None
         and tested[0]["search_accuracy"] > tested[0]["test_accuracy_high"]
     ):
-        found.append(
+        suggestions.append(
             f"The validation accuracy in the search lies above the interval of the test accuracy (gap {wording.points(tested[0]['gap'])}): "
             "a larger validation split (data.validation) makes the selection more reliable."
         )
     if tested and tested[0]["gain_low"] is not None and tested[0]["gain_low"] <= 0 <= tested[0]["gain_high"]:
-        found.append(
+        suggestions.append(
             "The interval of the gain contains 0: retrain with more seeds before preferring the winner to the baseline."
         )
     if len(tested) > 1 and tested[1]["test_accuracy_high"] >= tested[0]["test_accuracy_low"]:
         smallest = min(tested, key=lambda row: (row["num_parameters"] or math.inf, row["rank"]))
         if smallest is not tested[0] and smallest["test_accuracy_high"] >= tested[0]["test_accuracy_low"]:
-            found.append(
+            suggestions.append(
                 f"The intervals of the winners overlap: winner {smallest['rank']} has {wording.count(smallest['num_parameters'])} "
                 f"weights instead of {wording.count(tested[0]['num_parameters'])} and may be as good."
             )
-    return found
+    return suggestions
 
 
 def _advice_on_edges(run: RunData, trials: list[Row]) -> list[str]:
     """Advice for a numeric range if most of the best quarter of the trials lie close to one end and the schema allows more."""
     ranked = best_first(run, trials)
     best = ranked[: max(MIN_TRIALS, len(ranked) // 4)]
-    found = []
+    suggestions = []
     columns = {parameter.study_name: parameter.path for parameter in run.space.parameters()}
     for parameter in run.space.parameters():
         low, high = getattr(parameter.domain, "low", None), getattr(parameter.domain, "high", None)
@@ -99,11 +99,11 @@ def _advice_on_edges(run: RunData, trials: list[Row]) -> list[str]:
         for end, name in ((low, "lower"), (high, "upper")):
             near = sum(_distance(value, end, low, high, parameter.domain.is_log) <= NEAR for value in values)
             if near > len(values) / 2 and _can_widen(run.space, parameter, end, other=high if end == low else low):
-                found.append(
+                suggestions.append(
                     f"{parameter.study_name}: {near} of the best {len(values)} trials are close to the {name} end "
                     f"of the range ({end:g}): widen the range there."
                 )
-    return found
+    return suggestions
 
 
 def _can_widen(space: Space, parameter: Parameter, end: float, other: float) -> bool:

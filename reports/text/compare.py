@@ -60,12 +60,12 @@ def protocol_differences(runs: Sequence[RunFacts]) -> list[Row]:
     Returns:
         One dict for each key of PROTOCOL whose values differ: `key`, and `values` in the order of the runs.
     """
-    found = []
+    differences = []
     for key, read in PROTOCOL.items():
         values = [read(run) for run in runs]
         if any(value != values[0] for value in values):
-            found.append({"key": key, "values": values})
-    return found
+            differences.append({"key": key, "values": values})
+    return differences
 
 
 def comparison(runs: Sequence[RunData]) -> list[Row]:

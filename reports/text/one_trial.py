@@ -87,11 +87,11 @@ def _epoch_table(epochs: list[Row]) -> Table:
     for name in ("epoch", "loss", "accuracy", "val loss", "val acc", "lr", "s", "rung"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in epochs:
-        judged = "" if row["rung"] is None else f"{row['rung']} {'stop' if row['decision'] == 'stop' else 'go'}"
+        verdict = "" if row["rung"] is None else f"{row['rung']} {'stop' if row['decision'] == 'stop' else 'go'}"
         losses = (wording.number(row["train_loss"]), wording.percent(row["train_accuracy"]))
         checked = (wording.number(row["validation_loss"]), wording.percent(row["validation_accuracy"]))
         pace = (_short(row["lr"]), _short(row["wall_seconds"]))
-        table.add_row(str(row["epoch"]), *losses, *checked, *pace, judged)
+        table.add_row(str(row["epoch"]), *losses, *checked, *pace, verdict)
     return table
 
 

@@ -34,11 +34,11 @@ def _search_sentence(run: RunData, trials: list[Row]) -> str:
     if run.outside:
         verbs = ("lies", "is") if len(run.outside) == 1 else ("lie", "are")
         text += f" {wording.plural(len(run.outside), 'trial')} {verbs[0]} outside the current space and {verbs[1]} not ranked."
-    asked = run.settings.get("trials")
+    planned = run.settings.get("trials")
     unfinished = sum(row["status"] == "running" for row in trials)
-    if unfinished or (asked and len(trials) < asked):
+    if unfinished or (planned and len(trials) < planned):
         text += (
-            f" {asked} trials were asked for: the search is still running, or it was interrupted and can be resumed."
+            f" {planned} trials were asked for: the search is still running, or it was interrupted and can be resumed."
         )
     return text
 
@@ -58,18 +58,18 @@ def _winner_sentences(winners: list[Row]) -> list[str]:
     if not tested:
         return ["No winner was retrained yet, so there is no test accuracy."]
     first = tested[0]
-    found = [
+    facts = [
         f"Retrained on training and validation images with {wording.plural(first['num_seeds'], 'fresh seed')}, the winner "
         f"(trial {first['trial']}) reaches a test accuracy of {_interval(first)}."
     ]
     if first["gain"] is not None:
-        found.append(_gain_sentence(first))
+        facts.append(_gain_sentence(first))
     if first["gap"] is not None:
-        found.append(
+        facts.append(
             f"Its validation accuracy in the search was {wording.percent(first['search_accuracy'])}, so the "
             f"search-to-retrain gap is {wording.points(first['gap'])}."
         )
-    return found
+    return facts
 
 
 def _interval(row: Row) -> str:

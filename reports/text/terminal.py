@@ -63,8 +63,8 @@ def _print_chosen(run: RunData, console: Console, chosen: Sequence[Row], top: in
 
 
 def _state_line(run: RunData, rows: list[Row]) -> str:
-    asked = run.settings.get("trials")
-    of = f" of {asked} asked for" if asked and len(rows) < asked else ""
+    planned = run.settings.get("trials")
+    of = f" of {planned} asked for" if planned and len(rows) < planned else ""
     seconds = sum(row["train_seconds"] for row in rows)
     epochs = sum(row["num_epochs"] for row in rows)
     text = wording.counts_text(wording.status_counts(rows))

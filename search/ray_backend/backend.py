@@ -26,9 +26,24 @@ def backend(
     measure: Callable[[Any], Measure] | None = None,
     recorded: float | None = None,
 ) -> Iterator[tuple[Any, ResourcePlan, list[SharedData]]]:
-    """Ray, what each trial gets of it, and the images in it, in the order of `data`.
+    """Start Ray or join a cluster, and put the images there; left, the Ray that was started ends.
 
-    `place` is where workers will write; `measure` (given Ray) and `recorded` are as in `plan_resources`. InputError for a node that cannot run trials, before any trial.
+    Args:
+        say: Gets messages for the user.
+        devices: The user's options for resources.
+        address: `host:port` of a cluster; None: this machine.
+        spaces: What is trained; own code that they name is sent to the nodes.
+        num_trials: Trials at most.
+        data: Data sets.
+        place: Where workers will write.
+        measure: Given Ray, the measurement that `plan_resources` asks for.
+        recorded: GPUs per trial of an earlier start, as in `plan_resources`.
+
+    Yields:
+        The `ray` module, what each trial gets of it, and the images, in the order of `data`.
+
+    Raises:
+        InputError: A node cannot run trials; raised before any trial.
     """
     from winnow.search.ray_backend.session import import_meanwhile, is_running, put_once, ray_session
     from winnow.search.ray_backend.shared_data import SharedData
@@ -66,7 +81,7 @@ def backend(
 
 
 def _groups(plan: ResourcePlan) -> AbstractContextManager[RankGroups | None]:
-    """What trains where a trial has several GPUs; otherwise its worker does."""
+    """Groups of ranks if a trial has several GPUs; otherwise its worker trains, and there are none."""
     if plan.ranks == 1:
         return nullcontext()
     from winnow.search.ray_backend.rank_groups import RankGroupSpec, rank_groups

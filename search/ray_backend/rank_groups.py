@@ -153,9 +153,7 @@ class RankGroupPool:
     def __init__(self, spec: RankGroupSpec, count: int) -> None:
         os.environ.update(RAY_TRAIN_ENVIRONMENT)
         self.spec = spec
-        self.storage = tempfile.mkdtemp(
-            prefix="winnow-train-"
-        )  # what Ray Train insists on writing; of no use to anyone
+        self.storage = tempfile.mkdtemp(prefix="winnow-train-")  # Ray Train insists on writing here; nobody reads it
         self.threads = ThreadPoolExecutor(count)
         self.closed = False
         self.placements: dict[str, Any] = {}  # of the groups that are running

@@ -1,4 +1,4 @@
-"""Ray Tune's side of the search: a searcher and a scheduler that only pass on what the ledger says.
+"""The Ray Tune side of the search: a searcher and a scheduler that pass on the decisions of the ledger.
 
 Every start is a fresh `Tuner.fit()`; Tune's own snapshots are never restored. A trial in Tune carries the number of the
 study's trial, and the trainable finds its own checkpoint by that number.
@@ -53,9 +53,14 @@ class Resources:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`interrupted` by a signal, `at_once` by a second one; `out_of_time` by the budget; ended by a `bug` (its traceback).
+    """Why a search ended; with none of the causes it is complete.
 
-    None of them: it is complete.
+    Attributes:
+        interrupted: By a signal.
+        out_of_time: By the time budget.
+        bug: The traceback that too many trials ended with.
+        wall_seconds: Duration of this start.
+        at_once: By a second signal, so that running epochs did not end.
     """
 
     interrupted: bool
@@ -68,13 +73,21 @@ class Outcome:
 def run_search(
     ledger: Ledger, data: SharedData, job: Job, resources: Resources, concurrent: int, say: Callable[[str], None]
 ) -> Outcome:
-    """Run trials, `concurrent` at once, until the ledger has no more, the time budget is over, or a signal asks to stop.
+    """Run trials until the ledger has no more, the time budget is over, or a signal asks to stop.
 
-    `say` gets a line for each worker that is lost. A failure to write (a full disk) ends the search and is raised again once
-    Tune has let go of the workers.
+    Args:
+        ledger: Decides about the trials.
+        data: The images.
+        job: What all trials share.
+        resources: Ray resources of one trial.
+        concurrent: Trials at once.
+        say: Gets a line for each worker that is lost.
+
+    Raises:
+        OSError: Something cannot be written, as on a full disk; raised once Tune has released the workers.
     """
     stopping = StopController(ledger, say, data.groups)
-    storage = tempfile.mkdtemp(prefix="winnow-tune-")  # what Tune insists on writing; of no use to anyone
+    storage = tempfile.mkdtemp(prefix="winnow-tune-")  # Tune insists on writing here; nobody reads it
     # By default one trial at a time may wait for its worker, so hundreds of workers would be started one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     trainable = tune.with_resources(tune.with_parameters(run_trial, data=data, job=job), resources.of_trial)
@@ -198,7 +211,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
 
     @contextmanager
     def on_write_errors(self) -> Iterator[None]:
-        """An error raised inside Tune's loop would leave workers behind; keep it and brake instead."""
+        """Keep an error and wind down, because raised inside Tune's loop it would leave workers behind."""
         try:
             yield
         except OSError as error:
@@ -207,7 +220,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
 
 
 class StudySearcher(NotPickled, Searcher):
-    """Suggests what the ledger asks the study for, as soon as a trial may start and no sooner: the study then knows more."""
+    """Asks the ledger for a trial when a worker is free and no sooner, so that the study knows as much as possible."""
 
     def __init__(self, ledger: Ledger, stopping: StopController, concurrent: int) -> None:
         super().__init__(metric=ledger.settings.objective, mode=ledger.settings.direction[:3])

@@ -1,4 +1,4 @@
-"""What to try next: configs that were given first, then the sampler's; none that cannot be built, none once too often."""
+"""What to try next: queued configs first, then suggestions of the sampler; never one that cannot be built or has already run `repeats` times."""
 
 from __future__ import annotations
 
@@ -18,14 +18,22 @@ from winnow.spaces.samplers import spec_of
 from winnow.spaces.space import Space
 
 SAMPLER_DRAFTS = 20
-"""Of a sampler that insists on what cannot be built, more only cost time. The drafts after these are random."""
+"""After this many rejected suggestions the sampler is unlikely to find a config that can be built; random ones take over."""
 START_FROM = "start_from:"  # the source of a config that the space starts from; its name follows
-MAX_DRAFTS = 200  # then the space is taken to hold nothing new
+MAX_DRAFTS = 200
+"""After this many rejected suggestions the space is taken to hold nothing new."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A draft that may become a trial; `num_drafts` of the sampler it took to find it, 0 for a config that was given."""
+    """A config that becomes a trial.
+
+    Attributes:
+        draft: Its parameters.
+        config: The complete config.
+        source: `sampler`, or where a queued config comes from.
+        num_drafts: Suggestions of the sampler that it took, 0 for a queued config.
+    """
 
     draft: Draft
     config: dict[str, Any]
@@ -47,16 +55,16 @@ class Suggester:
         self._num_drafts = 0
 
     def note(self, config: dict[str, Any], num_drafts: int) -> None:
-        """This config has become a trial."""
+        """Count a config that has become a trial."""
         self._num_runs[identity(config, self._image_shape)] += 1
         self._num_drafts += num_drafts
 
     def note_known(self, config: dict[str, Any]) -> None:
-        """Another run has tried this config, so the sampler's suggesting it would be of no use here."""
+        """Reject this config when the sampler suggests it, because another run has tried it."""
         self._known.add(identity(config, self._image_shape))
 
     def sampler(self, number: int, name: str | None = None) -> BaseSampler:
-        """The one that suggests trial `number`."""
+        """The sampler that suggests trial `number`; `name` replaces that of the settings."""
         settings = self._settings
         context = SamplerContext(
             seed=settings.seed,
@@ -69,7 +77,7 @@ class Suggester:
         return make_sampler(name or settings.sampler, context)
 
     def next(self, study: optuna.Study, sampler: BaseSampler, number: int) -> Suggestion | None:
-        """None if neither is left: a given config that has not run, and one that the sampler finds."""
+        """The next config: a queued one that has not run, else one that the sampler finds; None if there is neither."""
         while self.queued:
             source, raw = self.queued.popleft()
             draft = Draft(study, sampler, number, known=self._space.encode(raw))

@@ -1,4 +1,4 @@
-"""The audit: a seeded share of the trials that were stopped is let finish, so that a report can say how often a stop was wrong.
+"""The audit: a seeded share of the stopped trials is trained to the end, so that a report can say how often a stop was wrong.
 
 For the study, the sampler, the rungs, the counts and the incumbent an audited trial stays what it is: stopped. The search
 is therefore the same, trial by trial, as without the audit. Its further epochs are lines of phase `audit` in

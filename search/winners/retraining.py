@@ -34,19 +34,26 @@ if TYPE_CHECKING:
     from winnow.search.training.ranks import Team
 
 BASELINE = -1  # the trial number of a baseline that was no trial of the search
-MAX_SEEDS = 1000  # that anyone retrains with
+MAX_SEEDS = 1000  # more than anyone retrains with
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """`rank` 1 is the best of the search; None is the baseline. `search_value` is the objective in the search."""
+    """A config to retrain.
+
+    Attributes:
+        rank: 1 is the best of the search; None is the baseline.
+        trial: Number of the trial that it comes from, `BASELINE` if it was none.
+        config: The complete config.
+        search_value: The objective in the search.
+        micro_batches: Pieces of a batch, as the search had to train it.
+    """
 
     rank: int | None
     trial: int
     config: dict[str, Any]
     search_value: float | None
     micro_batches: int = 1
-    """As the search had to train it."""
 
     @property
     def label(self) -> str:
@@ -64,12 +71,23 @@ def retrain(
     listener: Callable[[str], None],
     tell: Callable[[Candidate, dict[str, Any], list[dict[str, Any]]], None],
 ) -> int:
-    """Train every candidate with every seed that has no line yet; the number of trainings done. In parallel, as Ray tasks.
+    """Train every candidate with every seed that has no line in `retrain.jsonl` yet, in parallel as Ray tasks.
 
-    `listener` is given words, `tell` what `retrain_one` returned, once it is written.
+    Args:
+        ray: The initialised `ray` module.
+        folder: The run.
+        candidates: What `choose_candidates` chose.
+        settings: `retrain.seeds` is the number of seeds.
+        data: The images.
+        job: What all trainings share.
+        plan: What Ray sets aside for each training.
+        listener: Gets a line of text for each training that ended.
+        tell: Gets the candidate and what `retrain_one` returned, once that is written.
+
+    Returns:
+        The number of trainings done.
     """
     done = {(line["trial"], line["seed"]) for line in read_json_lines(folder.retrained)}
-    _check_seeds(folder, settings, {seed for _, seed in done})
     seeds = [_seed(settings, index) for index in range(settings.retrain.seeds)]
     todo = [(c, seed) for seed in seeds for c in candidates if (c.trial, seed) not in done]
     items = [((c, seed), (data, c, seed, job, storage.join(folder.shared, "predictions"))) for c, seed in todo]
@@ -97,8 +115,9 @@ def _seed(settings: Settings, index: int) -> int:
     return derive_seed(Stream.RETRAINING, settings.seed, index)
 
 
-def _check_seeds(folder: RunFolder, settings: Settings, done: set[int]) -> None:
-    """InputError for lines of an earlier version of Winnow: with its seeds among them a config would count too many."""
+def _check_seeds(folder: RunFolder, settings: Settings) -> None:
+    """InputError for lines of an earlier version of Winnow: with its seeds among them a config would have too many."""
+    done = {line["seed"] for line in read_json_lines(folder.retrained)}
     if done - {_seed(settings, index) for index in range(MAX_SEEDS)}:
         raise InputError(
             f"{folder.retrained}: was written by an earlier version of Winnow, which derived other seeds; "
@@ -109,7 +128,7 @@ def _check_seeds(folder: RunFolder, settings: Settings, done: set[int]) -> None:
 def retrain_one(
     data: ImageData | SharedData, candidate: Candidate, seed: int, job: Job, predictions: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """One training and its one look at the test images: the line for `retrain.jsonl`, and the epochs."""
+    """Train a candidate once and test it once; returns the line for `retrain.jsonl`, and those of the epochs."""
     line = {
         "rank": candidate.rank,
         "trial": candidate.trial,
@@ -126,11 +145,11 @@ def retrain_one(
     arguments = {"candidate": candidate, "seed": seed, "job": job, "predictions": predictions, "stem": stem}
     figures: dict[str, Any] = {}
     try:
-        for said in train_on(data, stem, _train_and_test, **arguments):
-            if "status" in said:
-                figures = said
+        for record in train_on(data, stem, _train_and_test, **arguments):
+            if "status" in record:
+                figures = record
             else:
-                curve.append(said)
+                curve.append(record)
     except RankLost:  # Ray runs the training again
         raise
     except (Exception, SystemExit) as error:
@@ -140,7 +159,7 @@ def retrain_one(
 
 
 def _fetch(folder: RunFolder, result: dict[str, Any]) -> None:
-    """Weights and predictions of a finished training from the storage into the run folder, where report and export look."""
+    """Copy weights and predictions of a finished training from the storage into the run folder, where report and export look."""
     if folder.shared == str(folder.path.resolve()):
         return
     for name in (result.get("weights"), result.get("predictions")):
@@ -154,7 +173,7 @@ def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> li
     What a winner is: `winnow.search.study.winners`. Lines of earlier retrainings get the ranks that hold now.
 
     Raises:
-        InputError: The search has no winner.
+        InputError: The search has no winner, or an earlier version of Winnow retrained some.
     """
     completed = completed_trials(folder, space, settings)
     winners = [
@@ -163,6 +182,7 @@ def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> li
     ]
     if not winners:
         raise InputError(_no_winner(folder, completed))
+    _check_seeds(folder, settings)
     baseline = _baseline(space, completed)
     _update_lines(folder, [*winners, *baseline])
     return [*winners[: settings.retrain.top], *baseline]
@@ -188,9 +208,9 @@ def _no_winner(folder: RunFolder, completed: Completed) -> str:
 
 
 def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
-    """After a run was extended: what was retrained gets the rank that it has now, and what competes no more is put aside.
+    """Give earlier lines the ranks that hold now, and move those of configs that no longer compete to another file.
 
-    It is not thrown away, since each line is a look at the test images.
+    They are not deleted, since each line is a look at the test images.
     """
     places = {candidate.trial: candidate for candidate in now}
     lines = list(read_json_lines(folder.retrained))
@@ -213,7 +233,7 @@ def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
 def _train_and_test(
     data: ImageData, team: Team | None, candidate: Candidate, seed: int, job: Job, predictions: str, stem: str
 ) -> Generator[dict[str, Any], None, None]:
-    """An epoch's record each; last, what a line of `retrain.jsonl` says of the end."""
+    """Yield the line of each epoch, and at the end what `retrain.jsonl` records of the training."""
     from winnow.search.ray_backend.no_compiler import postpone_compiler
 
     postpone_compiler()

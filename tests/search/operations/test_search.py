@@ -304,11 +304,12 @@ def test_a_damaged_journal_is_refused(run, capsys):
     assert "head -n" in message
 
 
-def test_other_data_is_refused(run, capsys):
+@pytest.mark.parametrize("command", ["resume", "retrain"])
+def test_other_data_is_refused(command, run, capsys):
     study = yaml.safe_load((run / "study.yaml").read_text())
     study["data"]["fingerprint"] = "0" * 16
     (run / "study.yaml").write_text(yaml.safe_dump(study))
-    assert winnow("resume", "r") == 2
+    assert winnow(command, "r") == 2
     assert "not the one this run began with" in capsys.readouterr().err
 
 

@@ -11,7 +11,7 @@ from winnow.search.storage.json_lines import JsonLines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.completed import completed_trials
 from winnow.search.study.ledger import Ledger
-from winnow.search.winners.retraining import BASELINE, choose_candidates, retrain
+from winnow.search.winners.retraining import BASELINE, choose_candidates
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
@@ -104,4 +104,4 @@ def test_a_retraining_of_an_earlier_version_is_not_mixed_with_new_seeds(tmp_path
     lines.append({"trial": 1, "seed": 12345, "rank": 1})
     lines.close()
     with pytest.raises(InputError, match=r"retrain\.jsonl: was written by an earlier version"):
-        retrain(None, folder, [], settings, None, None, None, print, print)
+        choose_candidates(folder, space, settings)
