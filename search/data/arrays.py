@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,11 @@ class Arrays:
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """What was left out, held out and sampled."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of all shapes, bytes and class names. It reads all images: 8 GB take some seconds."""
+        return fingerprint_of({name: (s.images, s.labels) for name, s in self.splits.items()}, self.class_names)
 
     @property
     def num_bytes(self) -> int:
