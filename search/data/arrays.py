@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 RECORD = np.dtype([("file_key", "u8"), ("pixel_key", "u8"), ("height", "i4"), ("width", "i4"), ("traits", "u1")])
-"""Of one image: keys that are equal for equal bytes and equal pixels, its size as it was, and its `decode.Trait`s."""
+"""The record of one image: keys that are equal for equal bytes and equal pixels, its size before resizing, its `decode.Trait`s."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Arrays:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of all shapes, bytes and class names. It reads all images: 8 GB take some seconds."""
+        """Hash of all shapes, bytes and class names. It reads all images: 8 GB take some seconds."""
         return fingerprint_of({name: (s.images, s.labels) for name, s in self.splits.items()}, self.class_names)
 
     @property

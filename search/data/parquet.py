@@ -123,9 +123,9 @@ def _kind(kind: pa.DataType) -> Kind:
     if pa.types.is_struct(kind):
         fields = {kind.field(i).name for i in range(kind.num_fields)}
         return Kind.IMAGE if "bytes" in fields else Kind.OTHER
-    for test, found in _KINDS:
+    for test, column_kind in _KINDS:
         if test(kind):
-            return found
+            return column_kind
     return Kind.OTHER
 
 

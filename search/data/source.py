@@ -94,9 +94,9 @@ def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
     }
 
 
-def validation_rule(config: schema.Data, seed: int, given: bool) -> str:
+def validation_rule(config: schema.Data, seed: int, is_given: bool) -> str:
     """How the validation split came about, in words."""
-    if given:
+    if is_given:
         return "the split that the data set brings" + (" (by default)" if config.validation is None else "")
     share = config.validation if isinstance(config.validation, float) else DEFAULT_VALIDATION
     kind = "whole groups" if config.groups else "stratified" if config.stratified else "at random"
