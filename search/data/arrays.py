@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 RECORD = np.dtype([("file_key", "u8"), ("pixel_key", "u8"), ("height", "i4"), ("width", "i4"), ("traits", "u1")])
-"""Of one image: keys that are equal for equal bytes and equal pixels, its size as it was, and its `decode.Trait`s."""
+"""The record of one image: keys that are equal for equal bytes and equal pixels, its size before resizing, its `decode.Trait`s."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Arrays:
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """What was left out, held out and sampled."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all shapes, bytes and class names. It reads all images: 8 GB take some seconds."""
+        return fingerprint_of({name: (s.images, s.labels) for name, s in self.splits.items()}, self.class_names)
 
     @property
     def num_bytes(self) -> int:

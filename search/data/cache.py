@@ -15,7 +15,7 @@ import numpy as np
 import PIL
 from filelock import FileLock
 
-from winnow.search.data.arrays import Arrays, SplitArrays, fingerprint_of
+from winnow.search.data.arrays import Arrays, SplitArrays
 from winnow.search.data.decode import in_threads
 from winnow.search.data.space_left import fits_in_memory
 
@@ -51,7 +51,7 @@ def cached(folder: Path, key: str, build: Callable[[Path], Arrays]) -> Arrays:
                 os.rename(scratch, path)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        return (_read(path) or arrays) if not fits_in_memory(arrays.num_bytes) else arrays
+        return (_read(path, is_new=True) or arrays) if not fits_in_memory(arrays.num_bytes) else arrays
 
 
 def content_key(files: Sequence[Path], options: dict[str, Any]) -> str:
@@ -89,8 +89,11 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _read(path: Path) -> Arrays | None:
-    """None if it is not there, or damaged: the fingerprint of what is read must be the one that was written."""
+def _read(path: Path, is_new: bool = False) -> Arrays | None:
+    """None if it is not there, or damaged: the fingerprint of what is read must be the one that was written.
+
+    `is_new`: this process has just written it, so it is not read again to be compared.
+    """
     try:
         about = json.loads((path / "about.json").read_text(encoding="utf-8"))
         mapped = None if fits_in_memory(about["num_bytes"]) else "r"
@@ -102,7 +105,9 @@ def _read(path: Path) -> Arrays | None:
             for split, kinds in about["splits"].items()
         }
         arrays = Arrays(splits, tuple(about["class_names"]), tuple(about["notes"]))
-        return arrays if about["fingerprint"] == _fingerprint(arrays) else None
+        if is_new:
+            arrays.__dict__["fingerprint"] = about["fingerprint"]  # as cached_property keeps it
+        return arrays if about["fingerprint"] == arrays.fingerprint else None
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
 
@@ -125,10 +130,6 @@ def _write(path: Path, arrays: Arrays) -> None:
         "num_bytes": arrays.num_bytes,
         "class_names": arrays.class_names,
         "notes": arrays.notes,
-        "fingerprint": _fingerprint(arrays),
+        "fingerprint": arrays.fingerprint,
     }
     (path / "about.json").write_text(json.dumps(about), encoding="utf-8")
-
-
-def _fingerprint(arrays: Arrays) -> str:
-    return fingerprint_of({name: (s.images, s.labels) for name, s in arrays.splits.items()}, arrays.class_names)

@@ -184,6 +184,6 @@ def _unusable(column: Column) -> str:
 
 
 def _listed(columns: Iterable[Column]) -> str:
-    found = list(columns)
-    text = ", ".join(f"{shown(column.name)}: {column.shown}" for column in found[:20])
-    return text + (", ..." if len(found) > 20 else "") if found else "no columns"
+    listed = list(columns)
+    text = ", ".join(f"{shown(column.name)}: {column.shown}" for column in listed[:20])
+    return text + (", ..." if len(listed) > 20 else "") if listed else "no columns"

@@ -43,8 +43,8 @@ def _digits(data: schema.Data, data_dir: Path, download: bool) -> Listing:
 def _cifar(name: str, data: schema.Data, data_dir: Path, download: bool) -> Listing:
     """Parquet shards in `data_dir/cifar10`, or else torchvision's files in `data_dir`."""
     if list((data_dir / name).glob("*.parquet")):
-        found = list_parquet(data_dir / name, data)
-        return Listing(found.parts, found.class_names, found.files, notes=found.notes, keep_order=True)
+        listing = list_parquet(data_dir / name, data)
+        return Listing(listing.parts, listing.class_names, listing.files, notes=listing.notes, keep_order=True)
     import torchvision
 
     kind = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[name]

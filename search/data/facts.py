@@ -61,18 +61,18 @@ def _repeated(arrays: Arrays) -> dict[str, int]:
     records = np.concatenate([part.records for part in arrays.splits.values()])
     names = list(arrays.splits)
     groups = _numbered(records["pixel_key"])
-    found = {
+    counts = {
         "equal_files": _surplus(_numbered(records["file_key"])),
         "equal_pixels": _surplus(groups),
         "under_two_labels": _num_mixed(groups, labels),
     }
     for k, name in enumerate(names):
-        found[f"within_{name}"] = _surplus(groups[split == k])
+        counts[f"within_{name}"] = _surplus(groups[split == k])
     for i, first in enumerate(names):
         for j in range(i + 1, len(names)):
             shared = np.isin(groups[split == j], groups[split == i])
-            found[f"of_{names[j]}_also_in_{first}"] = int(shared.sum())
-    return found
+            counts[f"of_{names[j]}_also_in_{first}"] = int(shared.sum())
+    return counts
 
 
 def _numbered(keys: np.ndarray) -> np.ndarray:

@@ -129,18 +129,18 @@ def _of_classes(
 
 def _class_folders(folder: Path, left_out: Counter[str]) -> dict[str, Path]:
     """{class: its folder}. Names are compared in Unicode's composed form, whatever form the file system has them in."""
-    found: dict[str, Path] = {}
+    classes: dict[str, Path] = {}
     folders = folders_in(folder, left_out)
     check_names([child.name for child in folders], shown(folder))
     for child in folders:
         name = unicodedata.normalize("NFC", child.name)
-        if name in found:
+        if name in classes:
             raise InputError(f"{shown(folder)}: two folders are named {name}, in different Unicode forms; merge them")
-        found[name] = child
-    if not found:
+        classes[name] = child
+    if not classes:
         hint = ": its images lie in no class folder" if holds_images(folder) else ""
         raise InputError(f"{shown(folder)}: holds no class folders{hint}; one folder of images per class is needed")
-    return found
+    return classes
 
 
 def _images_of(folder: Path, left_out: Counter[str]) -> tuple[list[Path], list[str]]:

@@ -64,9 +64,9 @@ def split_of(name: str) -> str | None:
 
 def text_array(values: Iterable[str]) -> np.ndarray:
     """An object array: numpy's own text arrays drop trailing null characters."""
-    found = list(values)
-    array = np.empty(len(found), dtype=object)
-    array[:] = found
+    texts = list(values)
+    array = np.empty(len(texts), dtype=object)
+    array[:] = texts
     return array
 
 

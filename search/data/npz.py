@@ -67,15 +67,15 @@ def _arrays(path: Path) -> Mapping[str, np.ndarray | _Objects]:
                 f"{path}: not a readable .npz file (it is a single array, an .npy file under another name)"
             )
         with stored:
-            found: dict[str, np.ndarray | _Objects] = {}
+            arrays: dict[str, np.ndarray | _Objects] = {}
             for name in stored.files:
                 try:
-                    found[name] = stored[name]
+                    arrays[name] = stored[name]
                 except ValueError as error:
                     if "allow_pickle" not in str(error):
                         raise
-                    found[name] = _Objects()
-            return found
+                    arrays[name] = _Objects()
+            return arrays
 
 
 def _is_npy(path: Path) -> bool:
@@ -110,10 +110,10 @@ def _part(values: Mapping[str, np.ndarray | _Objects], keys: tuple[str, str], da
         key = keys[0].replace("images", data.groups) if "images" in keys[0] else f"{data.groups}_{keys[0][2:]}"
         if key not in values:
             raise InputError(f"{path}: data.groups: no array `{key}` among {named(list(values), 10)}")
-        found = _plain(values, key, path)
-        if found.shape != (len(images),):
-            raise InputError(f"{path}: {key} must be [{len(images)}], one group per image, but is {list(found.shape)}")
-        groups = text_array(map(str, found.tolist()))
+        names = _plain(values, key, path)
+        if names.shape != (len(images),):
+            raise InputError(f"{path}: {key} must be [{len(images)}], one group per image, but is {list(names.shape)}")
+        groups = text_array(map(str, names.tolist()))
     return Part(labels, array_items(images, f"{path}: {keys[0]}"), groups)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -109,7 +110,11 @@ def _schema(file: Path) -> pa.Schema:
 
 
 def _columns(file: Path) -> list[Column]:
-    return [Column(field.name, _kind(field.type), str(field.type)) for field in _schema(file)]
+    columns = [Column(field.name, _kind(field.type), str(field.type)) for field in _schema(file)]
+    twice = [name for name, count in Counter(column.name for column in columns).items() if count > 1]
+    if twice:
+        raise InputError(f"{file}: a column name occurs twice: {named(twice)}")
+    return columns
 
 
 def _kind(kind: pa.DataType) -> Kind:
@@ -118,9 +123,9 @@ def _kind(kind: pa.DataType) -> Kind:
     if pa.types.is_struct(kind):
         fields = {kind.field(i).name for i in range(kind.num_fields)}
         return Kind.IMAGE if "bytes" in fields else Kind.OTHER
-    for test, found in _KINDS:
+    for test, column_kind in _KINDS:
         if test(kind):
-            return found
+            return column_kind
     return Kind.OTHER
 
 

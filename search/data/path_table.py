@@ -77,16 +77,16 @@ def list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: S
         for split, rows in _splits(table, name, len(read) == 1).items():
             parts[split], part_files = _part(table, rows, chosen, data)
             files += part_files
-    told = [f"{named([table.path.name for table in read.values()])}: {chosen.note}", *notes]
+    sentences = [f"{named([table.path.name for table in read.values()])}: {chosen.note}", *notes]
     if len(read) == 1 and SPLIT_COLUMN in first.columns:
-        told.append(f"splits from column `{SPLIT_COLUMN}`")
+        sentences.append(f"splits from column `{SPLIT_COLUMN}`")
     unlisted = _num_unlisted(root, files)
     if unlisted:
-        told.append(f"left out: {unlisted} images in {shown(root)} that the table does not list")
+        sentences.append(f"left out: {unlisted} images in {shown(root)} that the table does not list")
     if "train" not in parts:
         raise InputError(f"{shown(first.path)}: column `{SPLIT_COLUMN}`: no row is of the split train")
     names = chosen.labels if len(chosen.labels) > 1 else None
-    return Listing(parts, names, (*tables.values(), *files), notes=tuple(told))
+    return Listing(parts, names, (*tables.values(), *files), notes=tuple(sentences))
 
 
 def _read(path: Path) -> _Table:

@@ -131,7 +131,7 @@ def _decoded(
 
 
 def _num_channels(items: Any) -> int:
-    """3 if one of these images is in colour, else 1; damaged ones are found out later."""
+    """3 if one of these images is in colour, else 1; damaged ones show later."""
     for item in items:
         try:
             if not is_grey(item):
@@ -155,20 +155,26 @@ class _Reader:
         kept: list[int] = []
         images: np.ndarray | None = None
         first = ""
-        for row, (item, found) in enumerate(in_threads(self._try, iter(items))):
-            if isinstance(found, InputError):
-                self._damaged.append(str(found))
+        for row, (item, decoded) in enumerate(in_threads(self._try, iter(items))):
+            if isinstance(decoded, InputError):
+                self._damaged.append(str(decoded))
                 continue
             if images is None:
-                images, first = allocate((num, *found.pixels.shape), scratch, name), item.where
-            if found.pixels.shape != images.shape[1:]:
+                images, first = allocate((num, *decoded.pixels.shape), scratch, name), item.where
+            if decoded.pixels.shape != images.shape[1:]:
                 height, width = images.shape[1:3]
                 self._odd.append(
-                    f"{item.where}: the image is {found.height}x{found.width}, but {first} is {height}x{width}"
+                    f"{item.where}: the image is {decoded.height}x{decoded.width}, but {first} is {height}x{width}"
                 )
                 continue
-            images[len(kept)] = found.pixels
-            records[len(kept)] = (found.file_key, found.pixel_key, found.height, found.width, int(found.traits))
+            images[len(kept)] = decoded.pixels
+            records[len(kept)] = (
+                decoded.file_key,
+                decoded.pixel_key,
+                decoded.height,
+                decoded.width,
+                int(decoded.traits),
+            )
             kept.append(row)
         if images is None:
             images = np.empty((0, 1, 1, self._rules.channels), dtype=np.uint8)
@@ -176,12 +182,12 @@ class _Reader:
 
     def _try(self, item: Encoded) -> tuple[Encoded, Decoded | InputError]:
         try:
-            found = decode_one(item, self._rules)
+            decoded = decode_one(item, self._rules)
         except InputError as error:
             return item, error
-        if self._strict and self._rules.channels == 1 and not found.is_grey:
+        if self._strict and self._rules.channels == 1 and not decoded.is_grey:
             raise InputError(f"{item.where}: a colour image among grey ones; set `data.channels` to 1 or 3")
-        return item, found
+        return item, decoded
 
     def verdict(self, num: int, skip_damaged: bool) -> list[str]:
         """What to tell of the images that were left out; InputError where they may not be."""
@@ -217,7 +223,7 @@ def _finished(
 ) -> Arrays:
     """Training images in an order that follows from their pixels, a test set in any case, the limit, and the last checks."""
     splits, left_out = read
-    where, told = data.path or data.name, [*notes, *left_out]
+    where, sentences = data.path or data.name, [*notes, *left_out]
     train = splits["train"]
     if not len(train):
         raise InputError(f"{where}: no training image is left")
@@ -227,14 +233,14 @@ def _finished(
         kept, test = hold_out(train.labels[order], HELD_OUT_TEST, True, HELD_OUT_SEED, _at(train.groups, order))
         order, test_rows = order[kept], order[test]
         kind = "stratified" if train.groups is None else "grouped"
-        told.append(
+        sentences.append(
             f"{data.name} brings no test images: a fixed {kind} {HELD_OUT_TEST:.0%} ({len(test_rows)} images, the same for "
             "every seed) is held out as the test set"
         )
     if data.limit is not None and len(order) > data.limit:
         order = order[sample(train.labels[order], data.limit, LIMIT_SEED)]
     if data.limit is not None and data.limit < len(listing.parts["train"].labels):
-        told.append(f"data.limit: a stratified sample of {len(order):,} training images")
+        sentences.append(f"data.limit: a stratified sample of {len(order):,} training images")
     finished = {"train": _taken(train, order, scratch, "train_images")}
     if "validation" in splits:
         finished["validation"] = splits["validation"]
@@ -248,7 +254,7 @@ def _finished(
             f"{where}: no training image is left of {len(missing)} of {len(names)} classes: {named(missing, 5)}"
         )
     _check_shapes(finished, where)
-    return Arrays(finished, names, tuple(told))
+    return Arrays(finished, names, tuple(sentences))
 
 
 def _at(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:

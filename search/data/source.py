@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from winnow.search.data.arrays import Arrays, fingerprint_of
 from winnow.search.data.datasets import list_dataset
 from winnow.search.data.facts import facts_of
 from winnow.search.data.image_data import ImageData, split, uses_given
@@ -42,7 +41,7 @@ def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData
         test_images=test.images,
         test_labels=test.labels,
         class_names=arrays.class_names,
-        fingerprint=_fingerprint(arrays),
+        fingerprint=arrays.fingerprint,
         notes=arrays.notes,
         train_groups=train.groups,
         facts=facts_of(arrays, listing.notes),
@@ -95,14 +94,10 @@ def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
     }
 
 
-def validation_rule(config: schema.Data, seed: int, given: bool) -> str:
+def validation_rule(config: schema.Data, seed: int, is_given: bool) -> str:
     """How the validation split came about, in words."""
-    if given:
+    if is_given:
         return "the split that the data set brings" + (" (by default)" if config.validation is None else "")
     share = config.validation if isinstance(config.validation, float) else DEFAULT_VALIDATION
     kind = "whole groups" if config.groups else "stratified" if config.stratified else "at random"
     return f"{share:.0%} of the training images, {kind}, by seed {seed}"
-
-
-def _fingerprint(arrays: Arrays) -> str:
-    return fingerprint_of({name: (s.images, s.labels) for name, s in arrays.splits.items()}, arrays.class_names)

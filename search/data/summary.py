@@ -25,15 +25,15 @@ def summarize(data: ImageData, parts: Split, rule: str) -> dict[str, Any]:
     Returns:
         `text`, a list of sentences, and `splits`, {split: {images, by_class, ...}} with one entry per class in `by_class`.
     """
-    given = len(parts.train_index) == len(data.train_labels)
-    validation = data.validation_labels if given else data.train_labels[parts.validation_index]
+    is_given = len(parts.train_index) == len(data.train_labels)
+    validation = data.validation_labels if is_given else data.train_labels[parts.validation_index]
     labels = {"train": data.train_labels[parts.train_index], "validation": validation, "test": data.test_labels}
     facts = dict(data.facts)
     splits = {}
     for name, values in labels.items():
         assert values is not None  # a given split is there
         counts = np.bincount(values, minlength=data.num_classes)
-        of_files = facts.get("splits", {}).get(name if given or name != "validation" else "train", {})
+        of_files = facts.get("splits", {}).get(name if is_given or name != "validation" else "train", {})
         splits[name] = {"images": len(values), "by_class": counts.tolist(), "sizes": of_files.get("sizes")}
     channels, height, width = data.image_shape
     return {

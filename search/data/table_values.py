@@ -41,10 +41,10 @@ def one_hot_labels(columns: Sequence[np.ndarray], names: Sequence[str], where: s
 def groups_of(paths: Sequence[str], pattern: str) -> np.ndarray:
     """What the one group of the regular expression holds in each path; InputError names the first without it."""
     search = re.compile(pattern).search
-    found = [search(path) for path in paths]
-    missing = [path for path, match in zip(paths, found, strict=True) if match is None or match.group(1) is None]
+    matches = [search(path) for path in paths]
+    missing = [path for path, match in zip(paths, matches, strict=True) if match is None or match.group(1) is None]
     if missing:
         raise InputError(
             f"data.groups: {pattern!r} is not found in {len(missing)} of {len(paths)} paths, the first: {shown(missing[0])}"
         )
-    return text_array(match.group(1) for match in found if match is not None)
+    return text_array(match.group(1) for match in matches if match is not None)

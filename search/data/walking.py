@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from winnow.search.data.foreign import foreign, shown
+from winnow.spaces.errors import InputError
 
 SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
@@ -34,7 +35,7 @@ def images_in(folder: Path, left_out: Counter[str]) -> list[Path]:
 
 def _walked(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
     entered: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
         real = os.path.realpath(place)
         if real in entered:
             folders.clear()
@@ -48,6 +49,11 @@ def _walked(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
                 left_out[reason] += 1
             else:
                 yield Path(place, name)
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be listed would otherwise be passed over in silence."""
+    raise InputError(f"{shown(error.filename)}: this folder cannot be read ({error.strerror})") from error
 
 
 def holds_images(folder: Path) -> bool:

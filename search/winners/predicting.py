@@ -62,7 +62,7 @@ def predict_each(folder: Path, files: Sequence[Path]) -> Iterator[Prediction]:
 
 def expanded(files: Sequence[Path]) -> list[Path]:
     """The files, with the image files of a folder and of its sub-folders in the folder's place."""
-    return [file for given in files for file in (_of_folder(given) if given.is_dir() else [given])]
+    return [file for place in files for file in (_of_folder(place) if place.is_dir() else [place])]
 
 
 def _of_folder(folder: Path) -> list[Path]:
@@ -76,11 +76,11 @@ def _read(file: Path, rules: Rules) -> tuple[Prediction, np.ndarray | None]:
     """The pixels as training would have read them, in a prediction that waits for its probabilities."""
     name = shown(file)
     try:
-        found = decode_one(Encoded(name, file), rules)
+        decoded = decode_one(Encoded(name, file), rules)
     except InputError as error:
         return Prediction(name, {}, error=str(error)), None
-    size = (found.height, found.width)
-    return Prediction(name, {}, resized_from=None if size == rules.size else size), found.pixels
+    size = (decoded.height, decoded.width)
+    return Prediction(name, {}, resized_from=None if size == rules.size else size), decoded.pixels
 
 
 def _answered(winner: Winner, read: list[tuple[Prediction, np.ndarray | None]]) -> Iterator[Prediction]:

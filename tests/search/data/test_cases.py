@@ -268,6 +268,19 @@ def test_a_folder_with_the_name_of_an_image_and_links_in_a_circle(cats: Path, tm
     assert np.bincount(read(tmp_path, "image_folder").train_labels).tolist() == [6, 5]
 
 
+def test_a_folder_that_cannot_be_listed_is_named(cats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests may run as root, for whom every folder can be listed."""
+
+    def scandir(place: str) -> Any:
+        if Path(place) == cats:
+            raise PermissionError(13, "Permission denied", str(cats))
+        return original(place)
+
+    original = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert f"{cats}: this folder cannot be read (Permission denied)" in refusal(tmp_path)
+
+
 def test_repeated_images_are_counted(tmp_path: Path) -> None:
     root = tree(tmp_path / "set")
     shutil.copy(root / "train" / "cat" / "0.png", root / "train" / "cat" / "again.png")
@@ -456,6 +469,35 @@ def test_booleans_and_floats(tmp_path: Path) -> None:
     assert "row 0 is 0.5, but classes are whole numbers" in refusal(
         tmp_path, "parquet", tmp_path / "c", label_column="label"
     )
+
+
+def test_classes_as_pandas_polars_and_duckdb_write_them(tmp_path: Path) -> None:
+    """Enums and categoricals with a category that no image has, in other orders: always the same data set."""
+    duckdb, pandas, polars = (pytest.importorskip(name) for name in ("duckdb", "pandas", "polars"))
+    images, names = [png(image) for image in IMAGES[:30]], [NAMES[k] for k in LABELS]
+    table = duckdb.connect()
+    table.execute("create type animal as enum ('cat', 'bee', 'unused', 'ant')")
+    table.execute("create table t(image blob, label animal)")
+    table.executemany("insert into t values (?, ?)", list(zip(images, names, strict=True)))
+    table.execute(f"copy t to '{tmp_path / 'duckdb.parquet'}'")
+    frame = polars.DataFrame({"image": images, "label": names})
+    for kind in (polars.Enum(["cat", "bee", "unused", "ant"]), polars.Categorical, polars.String):
+        frame.with_columns(polars.col("label").cast(kind)).write_parquet(tmp_path / f"polars-{kind}.parquet"[:40])
+    labels = pandas.Categorical(names, ["unused", "cat", "bee", "ant"])
+    pandas.DataFrame({"image": images, "label": labels}).iloc[::-1].to_parquet(tmp_path / "pandas.parquet")
+    files = sorted(tmp_path.glob("*.parquet"))
+    assert len(files) >= 4
+    found = [read(tmp_path, path=file) for file in files]
+    assert all(truth(data, NAMES) for data in found)
+    assert {(data.class_names, data.fingerprint) for data in found} == {(tuple(NAMES), found[0].fingerprint)}
+
+
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays(
+        [column_of(slice(0, 3)), pa.array([0, 1, 2]), pa.array([2, 1, 0])], ["image", "label", "label"]
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert "a column name occurs twice: label" in refusal(tmp_path, "parquet", tmp_path / "a.parquet")
 
 
 def test_what_is_ambiguous_is_refused_by_name(tmp_path: Path) -> None:
