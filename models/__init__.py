@@ -1,4 +1,4 @@
-"""From a model config to a network: `build`, `summarize`, `check_buildable`, `parameter_groups`, and the families in `MODELS`."""
+"""Networks from model configs: `build`, `summarize`, `check_buildable`, `parameter_groups`, and the families in `MODELS`."""
 
 from winnow.models.build import MODELS, build, parameter_groups
 from winnow.models.summary import LayerSummary, Summary, check_buildable, summarize

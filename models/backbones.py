@@ -1,4 +1,4 @@
-"""Trained networks without their class layer: torchvision's classification models, and winners of earlier runs."""
+"""Backbones, which are trained networks without their class layer: classification models of torchvision, and earlier winners."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from winnow.spaces.schema import Model, TrainedBackbone, Transfer
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors")
 
-# What some of torchvision's models need besides their name, given the image's side in pixels.
+# Arguments that some models of torchvision need, given the side of the image in pixels.
 TORCHVISION_KEYS: dict[str, Callable[[int], dict[str, Any]]] = {
     "googlenet": lambda side: {"aux_logits": False, "init_weights": True},
     "inception": lambda side: {"aux_logits": False, "init_weights": True},
@@ -28,12 +28,12 @@ TORCHVISION_KEYS: dict[str, Callable[[int], dict[str, Any]]] = {
     "vit": lambda side: {"image_size": side},
 }
 
-# Auxiliary classifiers, which only training from scratch needs.
+# Auxiliary classifiers, needed only for training from scratch.
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 def torchvision_backbone(model: Transfer, side: int) -> tuple[nn.Module, int]:
-    """The network and the width of its features; takes images [N, 3, side, side]."""
+    """Return the network, which takes images [N, 3, side, side], and the width of its features."""
     assert isinstance(model.backbone, str)
     names = torchvision.models.list_models(module=torchvision.models)
     if model.backbone not in names:
@@ -41,7 +41,7 @@ def torchvision_backbone(model: Transfer, side: int) -> tuple[nn.Module, int]:
     keys = TORCHVISION_KEYS.get(re.split(r"[_\d]", model.backbone)[0], lambda side: {})(side)
     named_weights = model.weights != "none" and not _is_file(model.weights)
     if named_weights and "aux_logits" in keys:
-        keys["transform_input"] = True  # these weights expect pixels in [-1, 1] rather than by mean and std
+        keys["transform_input"] = True  # these weights expect pixels in [-1, 1] rather than normalized by mean and std
     try:
         network = torchvision.models.get_model(model.backbone, **keys)
     except (AssertionError, ValueError) as error:
@@ -60,18 +60,18 @@ def trained_backbone(
     image_shape: tuple[int, int, int],
     build: Callable[[Model, tuple[int, int, int], int], nn.Module],
 ) -> tuple[nn.Module, int]:
-    """A network that Winnow trained, and the width of its features: all but its class layer (and the norm after that)."""
+    """Return a network trained by Winnow, without its class layer and the norm after it, and the width of its features."""
     path = Path(backbone.weights)
     key = "model.backbone.weights"
     content = read_file(path, key, torch.device("cpu"))
     if backbone.config is None and "config" not in content:
         raise InputError(
-            f"{key}: {path} brings no config; state `config`, the recipe that the weights were trained with"
+            f"{key}: {path} contains no config; set `config` to the recipe that the weights were trained with"
         )
     stored = content.get("config") if backbone.config is None else _read_config(Path(backbone.config))
     model = _parse_model(stored, backbone.config or backbone.weights)
     if isinstance(model, Transfer):
-        model = model.model_copy(update={"weights": "none"})  # the file brings them
+        model = model.model_copy(update={"weights": "none"})  # they are in the file
     network = build(model, image_shape, 1)
     width, dropped = cut_classes(network, f"model.backbone: {model.name}")
     height_width = "x".join(map(str, image_shape))
@@ -81,12 +81,13 @@ def trained_backbone(
 
 
 def cut_classes(network: nn.Module, where: str) -> tuple[int, tuple[str, ...]]:
-    """Replace the class layer, and what follows it in its sequence, by identities.
+    """Replace the class layer, and the layers after it in its sequence, by identities.
 
-    Returns the width of the features and the names of what was replaced, each with a full stop behind.
+    Returns:
+        The width of the features, and the names of the replaced layers, each followed by a dot.
     """
     linear = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
-    # SqueezeNet classifies with a 1x1 convolution before its average pooling.
+    # The class layer of SqueezeNet is a 1x1 convolution before the average pooling.
     layers = linear or [name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)]
     if not layers:
         raise InputError(f"{where} has no linear layer to replace")
@@ -109,7 +110,7 @@ def _is_file(weights: str) -> bool:
 
 
 def _named_file(backbone: str, weights: str) -> Path:
-    """Where torch keeps torchvision's weights of that name once they were downloaded."""
+    """Path where torch stores downloaded weights of that name."""
     known = torchvision.models.get_model_weights(backbone)
     if weights not in known.__members__:
         near = _near(weights, list(known.__members__))
@@ -124,8 +125,8 @@ def _named_file(backbone: str, weights: str) -> Path:
     return path
 
 
-def _near(given: str, allowed: list[str]) -> str:
-    near = get_close_matches(given, allowed, n=3, cutoff=0.5)
+def _near(name: str, allowed: list[str]) -> str:
+    near = get_close_matches(name, allowed, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
@@ -134,7 +135,7 @@ def _device(network: nn.Module) -> torch.device:
 
 
 def _modern(name: str) -> str:
-    """torchvision's DenseNet files say `denselayer1.norm.1.weight` where the network says `denselayer1.norm1.weight`."""
+    """Rename `denselayer1.norm.1.weight` in DenseNet files of torchvision to the `denselayer1.norm1.weight` of the network."""
     return re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", name)
 
 
@@ -147,7 +148,7 @@ def _read_config(path: Path) -> Any:
         raise InputError(
             f"model.backbone.config: no such file: {path} (relative paths count from the working directory)"
         )
-    return yaml12.load(path.read_text(encoding="utf-8"), str(path)).tree  # JSON is YAML
+    return yaml12.load(path.read_text(encoding="utf-8"), str(path)).tree  # YAML includes JSON
 
 
 def _parse_model(config: Any, source: str) -> Model:
@@ -158,5 +159,5 @@ def _parse_model(config: Any, source: str) -> Model:
         first = error.errors()[0]
         place = ".".join(["model", *map(str, first["loc"])])
         raise InputError(
-            f"model.backbone: {source} is no config with a fixed model: {place}: {first['msg']}"
+            f"model.backbone: {source} is not a config with a fixed model: {place}: {first['msg']}"
         ) from error

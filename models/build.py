@@ -1,4 +1,4 @@
-"""A model config -> a network that maps images [N, C, H, W] (float) to logits [N, num_classes]."""
+"""Builds the network of a model config; it maps float images [N, C, H, W] to logits [N, num_classes]."""
 
 from __future__ import annotations
 
@@ -16,15 +16,32 @@ from winnow.spaces.schema import Custom, Model, Transfer
 
 
 def build(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Weights come from torch's global generator (seed it first). Raises InputError where the config does not fit the images."""
+    """Build the network of a model config. The initial weights are drawn from torch's global generator; seed it first.
+
+    Args:
+        model: The `model` section of a config.
+        image_shape: (channels, height, width) of the images.
+        num_classes: Number of logits.
+
+    Returns:
+        The network, on the CPU, in training mode.
+
+    Raises:
+        InputError: The config does not fit the images, or names weights that cannot be used.
+    """
     family = "custom" if isinstance(model, Custom) else model.name
     return MODELS[family](model, image_shape, num_classes)
 
 
 def parameter_groups(network: nn.Module, lr: float) -> list[dict[str, Any]]:
-    """What to give the optimizer: parameters that train, each group with its own `lr`; a schedule scales them all alike.
+    """Return the parameter groups for the optimizer: the parameters that train, each group with its own `lr`.
 
-    A network that wants more than one rate defines a method `parameter_groups(lr)` which returns such a list.
+    A network with more than one learning rate defines a method `parameter_groups(lr)` that returns such a list. A schedule
+    scales all of them alike.
+
+    Args:
+        network: The network.
+        lr: The optimizer's peak learning rate.
     """
     own = getattr(network, "parameter_groups", None)
     groups: list[dict[str, Any]] = own(lr) if own else [{"params": list(network.parameters()), "lr": lr}]

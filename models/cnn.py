@@ -1,4 +1,4 @@
-"""Convolution stages, then a fully connected head: LeNet (LeCun et al., 1998) and its descendants."""
+"""Convolutional networks: stages of convolutions, then a fully connected head, as in LeNet (LeCun et al., 1998)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from winnow.spaces.shapes import trace
 
 
 def cnn(model: Cnn, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Raises ShapeError where the stages leave nothing of the image."""
+    """Build the network. Raises ShapeError if the stages shrink the image to nothing."""
     shapes = dict(trace(model, image_shape, num_classes))
     widths = [image_shape[0], *(stage.filters for stage in model.stages)]
     stages = [_stage(model, stage, channels) for stage, channels in zip(model.stages, widths, strict=False)]
@@ -36,7 +36,7 @@ def _stage(model: Cnn, stage: Stage, in_channels: int) -> nn.Sequential:
     kernel = (stage.kernel, stage.padding, stage.stride)
     norms = {model.norm_place: norm_2d(model.norm, stage.filters)}
     return sequence(
-        # A bias that a norm follows would be taken away again.
+        # A norm that follows would remove the bias.
         conv=conv(in_channels, stage.filters, *kernel, bias=not norm_follows),
         norm=norms.get("after_conv"),
         activation=ACTIVATIONS[model.activation](),

@@ -1,4 +1,4 @@
-"""A user's own network, by import path; no fork needed."""
+"""Custom networks: a user's own function, by import path."""
 
 from __future__ import annotations
 
@@ -17,16 +17,24 @@ from winnow.spaces.schema import Custom
 
 
 def custom(model: Custom, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Call `package.module:function` with image_shape=(C, H, W), num_classes and the model's other keys.
+    """Build a custom network: call `package.module:function` with image_shape, num_classes and the other keys of the model.
 
-    The module may define `parameter_groups(lr)`, see `models.parameter_groups`. Raises InputError whatever goes wrong.
+    The network may define `parameter_groups(lr)`, see `models.parameter_groups`.
+
+    Args:
+        model: The `model` section of a config.
+        image_shape: (channels, height, width) of the images.
+        num_classes: Number of logits.
+
+    Raises:
+        InputError: The function cannot be imported, does not take these keys, raises, or returns no module.
     """
     keys: dict[str, Any] = {"image_shape": image_shape, "num_classes": num_classes, **(model.model_extra or {})}
     function = _load(model.name)
     _check_keys(model.name, function, keys)
     try:
         network = function(**keys)
-    except Exception as error:  # code of the user's: it may raise anything, and the message must say where
+    except Exception as error:  # user code may raise anything, and the message must say where
         raise InputError(f"model {model.name} raised {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise InputError(f"model {model.name} must return a torch.nn.Module, but returned {type(network).__name__}")
@@ -36,13 +44,13 @@ def custom(model: Custom, image_shape: tuple[int, int, int], num_classes: int) -
 def _load(name: str) -> Callable[..., Any]:
     module_name, _, function_name = name.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())  # an installed command does not look there, `python -m` does
+        sys.path.append(os.getcwd())  # an installed command does not search there, unlike `python -m`
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # code of the user's runs here
+    except Exception as error:  # user code runs here
         raise InputError(
             f"model {name}: importing {module_name} failed with {type(error).__name__}: {error}; "
-            "the package must be installed or lie in the working directory"
+            "the package must be installed or be in the working directory"
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -56,7 +64,7 @@ def _load(name: str) -> Callable[..., Any]:
 def _check_keys(name: str, function: Callable[..., Any], keys: dict[str, Any]) -> None:
     try:
         signature = inspect.signature(function)
-    except ValueError:  # some callables written in C have none
+    except ValueError:  # some callables written in C have no signature
         return
     try:
         signature.bind(**keys)

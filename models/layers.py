@@ -1,4 +1,4 @@
-"""The layers that families share, by their config names, and how their weights begin."""
+"""Layers that the model families share, by their config names, and the initialization of their weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POOLS: dict[str, Callable[[int], nn.Module] | None] = {
     "none": None,
 }
 
-# The first is for feature maps, the second for vectors.
+# (norm for feature maps, norm for vectors)
 NORMS: dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]] | None] = {
     "batch": (nn.BatchNorm2d, nn.BatchNorm1d),
     "none": None,
@@ -42,7 +42,7 @@ INITIALIZATIONS: dict[str, Callable[[Tensor], object] | None] = {
 
 
 def sequence(**layers: nn.Module | None) -> nn.Sequential:
-    """The layers in order under their names; None stands for no layer."""
+    """Return the named layers in order; None stands for no layer."""
     return nn.Sequential(OrderedDict((name, layer) for name, layer in layers.items() if layer is not None))
 
 
@@ -55,7 +55,7 @@ def conv(
     groups: int = 1,
     bias: bool = True,
 ) -> nn.Conv2d:
-    """A convolution; `same` padding gives ceil(size / stride), for even kernels too."""
+    """Return a convolution; with `same` padding its output size is ceil(size / stride), for even kernels too."""
     if padding == "same" and kernel % 2 == 0:
         return SameConv2d(in_channels, out_channels, kernel, stride, groups=groups, bias=bias)
     width = kernel // 2 if padding == "same" else padding
@@ -63,7 +63,7 @@ def conv(
 
 
 class SameConv2d(nn.Conv2d):
-    """An even kernel needs one pixel more on the right and below than on the left and above."""
+    """Convolution with `same` padding for an even kernel, which pads one pixel more on the right and below."""
 
     def forward(self, images: Tensor) -> Tensor:
         before = (self.kernel_size[0] - 1) // 2
@@ -72,26 +72,30 @@ class SameConv2d(nn.Conv2d):
 
 
 def pool(kind: str, size: int) -> nn.Module | None:
+    """Return a pooling layer, whose window and stride are `size` pixels per side; None for `none`."""
     build = POOLS[kind]
     return None if build is None else build(size)
 
 
 def norm_2d(kind: str, channels: int) -> nn.Module | None:
+    """Return a norm for feature maps [N, C, H, W]; None for `none`."""
     pair = NORMS[kind]
     return None if pair is None else pair[0](channels)
 
 
 def norm_1d(kind: str, width: int) -> nn.Module | None:
+    """Return a norm for vectors [N, width]; None for `none`."""
     pair = NORMS[kind]
     return None if pair is None else pair[1](width)
 
 
 def dropout(p: float) -> nn.Module | None:
+    """Return dropout with probability `p`; None for 0."""
     return nn.Dropout(p) if p > 0 else None
 
 
 def flatten(kind: str) -> nn.Module:
-    """Feature maps [N, C, H, W] to vectors: `flatten` keeps all values, `avg` one mean per channel."""
+    """Return a layer from feature maps [N, C, H, W] to vectors: `flatten` keeps all values, `avg` averages over positions."""
     return nn.Flatten() if kind == "flatten" else nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
@@ -105,10 +109,20 @@ def head(
     dropout_place: Literal["hidden", "last", "inputs"] = "hidden",
     logits_norm: str = "none",
 ) -> nn.Sequential:
-    """Vectors [N, in_features] to logits [N, num_classes]: linear, norm, activation per hidden width, then `classes`.
+    """Return a head from vectors [N, in_features] to logits [N, num_classes].
 
-    Dropout stands after every hidden layer, once before the class layer (`last`), or before every linear layer (`inputs`).
-    A layer that a norm follows has no bias: the norm would take it away again.
+    Each hidden layer is linear, norm, activation. A linear layer followed by a norm has no bias, which the norm would remove.
+
+    Args:
+        in_features: Width of the input.
+        widths: Widths of the hidden layers.
+        num_classes: Number of logits.
+        activation: Name of the activation of the hidden layers.
+        norm: Name of the norm of the hidden layers. Default: none.
+        dropout_rate: Dropout probability in [0, 1). Default: 0.
+        dropout_place: After every hidden layer (`hidden`, the default), once before the class layer (`last`), or before
+            every linear layer (`inputs`).
+        logits_norm: Name of the norm of the logits. Default: none.
     """
     hidden: list[nn.Module] = []
     for width in widths:
@@ -130,7 +144,7 @@ def head(
 
 
 def initialize(module: nn.Module, scheme: str) -> None:
-    """Draw the weights of all convolutions and linear layers anew, from torch's global generator; biases become zero."""
+    """Initialize all convolutions and linear layers: weights from torch's global generator, biases zero."""
     draw = INITIALIZATIONS[scheme]
     if draw is None:
         return

@@ -1,4 +1,4 @@
-"""Blocks of parallel convolutions mixed anew for every image (as in CondConv, Yang et al., 2019)."""
+"""Networks of blocks that mix parallel convolutions with weights for each image, as in CondConv (Yang et al., 2019)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from winnow.models.layers import ACTIVATIONS, conv, flatten, head, initialize, n
 from winnow.spaces.schema import Mixture
 from winnow.spaces.shapes import trace
 
-# Logits [N, K] to mixing weights [N, K].
+# From logits [N, K] to mixing weights [N, K].
 MIXINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax": lambda logits: logits.softmax(dim=1),
     "sigmoid": torch.sigmoid,
@@ -21,13 +21,13 @@ MIXINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda logits: logits,
 }
 
-# Feature maps from this size on are quicker with one mixed kernel per image, on the CPU (see `MixedConv2d`): 12x12, between
-# the 8x8 where it lost and the 16x16 where it won.
+# Positions of a feature map from which one mixed kernel per image is faster on the CPU (see `MixedConv2d`): 12x12, between
+# 8x8, where it is slower, and 16x16, where it is faster.
 KERNEL_MIXING_POSITIONS = 144
 
 
 def mixture(model: Mixture, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Raises ShapeError where the pools leave nothing of the image."""
+    """Build the network. Raises ShapeError if the pools shrink the image to nothing."""
     trace(model, image_shape, num_classes)
     widths = [image_shape[0], *(block.filters for block in model.blocks)]
     blocks = [
@@ -43,7 +43,7 @@ def mixture(model: Mixture, image_shape: tuple[int, int, int], num_classes: int)
 
 
 class MixtureBlock(nn.Module):
-    """Activation of the norm of (mixed convolution + shortcut); [N, in, H, W] to [N, out, H, W]."""
+    """Block from [N, in, H, W] to [N, out, H, W]: mixed convolution plus shortcut, then norm and activation."""
 
     def __init__(self, model: Mixture, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -59,15 +59,18 @@ class MixtureBlock(nn.Module):
 
 
 class MixedConv2d(nn.Module):
-    """sum_k a[n, k] * conv_k(x[n]) with a[n] = mixing(linear(mean of x[n] over its positions)), all 3x3, padding 1.
+    """Mixture of K 3x3 convolutions: sum_k a[n, k] * conv_k(x[n]) with a[n] = mixing(linear(mean of x[n] over its positions)).
 
-    Never K outputs: the sum moves into one convolution, in one of two ways. Mixing the *inputs* (a[n, k] * x[n] side by side,
-    the kernels side by side) is one dense convolution, without K feature maps of `out` channels to write, keep and add.
-    Mixing the *kernels* (one per image, as a grouped convolution) needs a K-th of the arithmetic of the convolution, but
-    N kernels in memory. Measured, K = 3, forward and backward, batch 64, float32 channels_last, 2 CPU cores, torch 2.15,
-    median of 7, ms (K outputs / inputs / kernels): 3-64 channels at 32x32 72 / 41 / 16; 64-64 at 16x16 59 / 56 / 27;
-    64-128 at 16x16 114 / 102 / 50; 128-128 at 8x8 50 / 48 / 80. So kernels on the CPU where maps are large, else inputs.
-    On a GPU always inputs: grouped convolutions miss the tensor-core kernels that the dense one gets (not measured by us).
+    The K outputs are never computed; the sum is one convolution, in one of two ways. Mixing the *inputs* (a[n, k] * x[n]
+    concatenated, and the kernels concatenated) is one dense convolution, without K feature maps of `out` channels to write,
+    store and add. Mixing the *kernels* (one per image, as a grouped convolution) needs 1/K of the arithmetic, but N kernels
+    in memory.
+
+    Measured with K = 3, forward and backward, batch 64, float32 channels_last, 2 CPU cores, torch 2.15, median of 7, in ms
+    (K outputs / inputs / kernels): 3-64 channels at 32x32 72 / 41 / 16; 64-64 at 16x16 59 / 56 / 27; 64-128 at 16x16
+    114 / 102 / 50; 128-128 at 8x8 50 / 48 / 80. Therefore kernels are mixed on the CPU if the maps are large, else inputs.
+    On a GPU inputs are always mixed: grouped convolutions cannot use the tensor-core kernels of the dense one (not measured
+    by us).
     """
 
     def __init__(self, in_channels: int, out_channels: int, num_convs: int, mixing: str) -> None:
@@ -86,14 +89,14 @@ class MixedConv2d(nn.Module):
 
 
 def mix_inputs(images: Tensor, shares: Tensor, kernels: Tensor) -> Tensor:
-    """images [N, in, H, W], shares [N, K], kernels [K, out, in, 3, 3] -> [N, out, H, W]."""
+    """Convolve images [N, in, H, W] with kernels [K, out, in, 3, 3] mixed by shares [N, K]; the result is [N, out, H, W]."""
     columns = shares.to(images.dtype)[:, :, None, None, None].unbind(1)
     scaled = torch.cat([images * column for column in columns], dim=1)  # [N, K * in, H, W]
     return F.conv2d(scaled, kernels.transpose(0, 1).flatten(1, 2), padding=1)
 
 
 def mix_kernels(images: Tensor, shares: Tensor, kernels: Tensor) -> Tensor:
-    """The same sum as `mix_inputs`, with a kernel of its own for each image."""
+    """Compute the same sum as `mix_inputs`, with one mixed kernel for each image."""
     num, channels, height, width = images.shape
     own = (shares @ kernels.flatten(1)).view(num * kernels.shape[1], channels, 3, 3)
     return F.conv2d(images.reshape(1, -1, height, width), own, padding=1, groups=num).view(num, -1, height, width)

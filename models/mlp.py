@@ -11,7 +11,7 @@ from winnow.spaces.schema import Mlp
 
 
 def mlp(model: Mlp, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Flatten, then for each hidden width: linear, norm, activation, dropout; then the class layer."""
+    """Build the network: flatten; linear, norm, activation and dropout for each hidden width; then the class layer."""
     layers = head(math.prod(image_shape), model.hidden, num_classes, model.activation, model.norm, model.dropout)
     network = sequence(features=nn.Flatten(), head=layers)
     initialize(network, model.init)

@@ -10,7 +10,7 @@ from winnow.spaces.shapes import trace
 
 
 def residual(model: Residual, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Raises ShapeError where the stages' pools leave nothing of the image."""
+    """Build the network. Raises ShapeError if the stages shrink the image to nothing."""
     shapes = dict(trace(model, image_shape, num_classes))
     widths = [model.stem, *(stage.filters for stage in model.stages)]
     stages = [_stage(model, stage, channels) for stage, channels in zip(model.stages, widths, strict=False)]
@@ -34,7 +34,7 @@ def residual(model: Residual, image_shape: tuple[int, int, int], num_classes: in
 
 
 class ResidualBlock(nn.Module):
-    """`scale * branch(x) + shortcut(x)`, or the branch alone where `skip` is off; [N, C, H, W]."""
+    """Residual block: `scale * branch(x) + shortcut(x)`, or the branch alone without `skip`; x is [N, C, H, W]."""
 
     def __init__(self, model: Residual, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def _stage(model: Residual, stage: ResidualStage, in_channels: int) -> nn.Sequen
 
 
 def _unit(model: Residual, in_channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    """3x3 convolution, activation, and the norm in its place."""
+    """3x3 convolution and activation, with the norm between or after them."""
     norm = norm_2d(model.norm, out_channels)
     activation = ACTIVATIONS[model.activation]()
     norm_follows = norm is not None and model.norm_place == "after_conv"

@@ -1,7 +1,7 @@
-"""What a network costs, layer by layer: it is built without initial values and run once.
+"""The cost of a network, layer by layer: the network is built without initial values and run once.
 
-torchvision's networks are built and run on torch's meta device, without their memory or their time. Its formulas take 1.5 s of
-CPU to import in every worker, so the others do without it.
+Networks of torchvision are built and run on torch's meta device, which takes neither their memory nor their time. The meta
+device needs 1.5 s of CPU time for imports in every worker, so other networks run on the CPU.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Custom, Model, TrainedBackbone, Transfer
 from winnow.spaces.shapes import trace
 
-BATCH = 2  # a batch norm in training mode refuses one vector
+BATCH = 2  # a batch norm in training mode refuses a single vector
 RANDOM_FILLS = (Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_)
 
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer in the order of the forward pass; `output_shape` is without the batch."""
+    """One layer, in the order of the forward pass. `output_shape` is without the batch dimension."""
 
     name: str
     kind: str
@@ -38,7 +38,7 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of the whole network, for one image; norms, activations and pools count no multiply-adds."""
+    """Counts of the whole network for one image. Norms, activations and pools count as zero multiply-adds."""
 
     num_parameters: int
     multiply_adds: int
@@ -46,21 +46,32 @@ class Summary:
 
 
 def summarize(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> Summary:
-    """Raises InputError if the network cannot be built for such images, or gives other than `num_classes` logits."""
-    trace(model, image_shape, num_classes)  # names the guilty stage
+    """Count the parameters and multiply-adds of a network.
+
+    Args:
+        model: The `model` section of a config.
+        image_shape: (channels, height, width) of the images.
+        num_classes: Number of logits.
+
+    Raises:
+        InputError: The network cannot be built for such images, or does not return `num_classes` logits.
+    """
+    trace(model, image_shape, num_classes)  # its message names the stage that does not fit
     with torch.random.fork_rng(devices=[]):
         network = _blank(model, image_shape, num_classes)
         device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
         images = torch.zeros(BATCH, *image_shape, device=device)
         layers, logits, flops = _run(network, images, f"model {model.name}")
-    given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if given != (BATCH, num_classes):
-        raise InputError(f"model {model.name}: must give logits of shape {(BATCH, num_classes)}, but gave {given}")
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (BATCH, num_classes):
+        raise InputError(
+            f"model {model.name}: must return logits of shape {(BATCH, num_classes)}, but returned {shape}"
+        )
     return Summary(sum(weight.numel() for weight in network.parameters()), flops // (2 * BATCH), layers)
 
 
 def check_buildable(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> None:
-    """Build the network and run one batch; raises InputError that says what does not fit."""
+    """Build the network and run one batch; raise InputError if something does not fit. Arguments as in `summarize`."""
     summarize(model, image_shape, num_classes)
 
 
@@ -75,7 +86,7 @@ def _blank(model: Model, image_shape: tuple[int, int, int], num_classes: int) ->
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves out random initial values: counts do not depend on them, and those of a large head take a second."""
+    """Mode that skips random initial values: counts do not depend on them, and those of a large head take a second."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -86,7 +97,7 @@ class _Unfilled(TorchFunctionMode):
 
 
 class _Hollow(TorchFunctionMode):
-    """Weights on the meta device. Other tensors are real ones until then: torchvision's RegNet computes its widths with them."""
+    """Mode that puts weights on the meta device. Other tensors stay real: torchvision's RegNet computes its widths with them."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -107,16 +118,16 @@ def _run(network: nn.Module, images: Tensor, where: str) -> tuple[list[LayerSumm
 
 
 class _Recorder:
-    """Forward hooks on every module; a row for each that is a leaf, has own parameters, or computes by itself.
+    """Records a row for each module that is a leaf, has parameters of its own, or computes by itself, with forward hooks.
 
-    Parameters of a layer that is never called (attention's projections) count for the module that uses them.
+    Parameters of a layer that is never called, such as the projections of attention, count for the module that uses them.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self.layers: list[LayerSummary] = []
         self.counter = FlopCounterMode(display=False)
         self._names = {module: name or "(whole)" for name, module in network.named_modules()}
-        self._open: list[list[int]] = []  # of the modules being run: flops at the start, flops of the children
+        self._open: list[list[int]] = []  # for each running module: flops at its start, flops of its children
         self._entered: list[str] = []
         self._counted: set[nn.Parameter] = set()
 
@@ -132,7 +143,7 @@ class _Recorder:
                 hook.remove()
 
     def innermost(self) -> str:
-        """The layer that was running when the forward pass broke off."""
+        """Name of the layer that was running when the forward pass failed."""
         return self._entered[-1] if self._entered else "(whole)"
 
     def _enter(self, module: nn.Module, inputs: object) -> None:

@@ -1,4 +1,4 @@
-"""Transfer learning: a trained backbone, frozen or trained further, under a new head."""
+"""Transfer learning: a trained backbone, frozen or fine-tuned, with a new head."""
 
 from __future__ import annotations
 
@@ -20,7 +20,17 @@ def transfer(
     num_classes: int,
     build: Callable[[Model, tuple[int, int, int], int], nn.Module],
 ) -> nn.Module:
-    """`build` makes the network of an earlier winner. Raises InputError for unknown names and files that do not fit."""
+    """Build a trained backbone with a new head.
+
+    Args:
+        model: The `model` section of a config.
+        image_shape: (channels, height, width) of the images.
+        num_classes: Number of logits.
+        build: Builds the network of an earlier winner; its arguments are those of `models.build`.
+
+    Raises:
+        InputError: A name is unknown, a file is missing or does not fit, or the backbone cannot take such images.
+    """
     channels, height, width = image_shape
     if model.resize is not None:
         height = width = model.resize
@@ -40,7 +50,7 @@ def transfer(
 
 
 class Transferred(nn.Module):
-    """Head of backbone. A frozen backbone gets no gradients and stays in evaluation mode, so its norms keep their statistics."""
+    """A backbone and a head. A frozen backbone gets no gradients and stays in evaluation mode, so its norms keep their statistics."""
 
     def __init__(
         self, inputs: nn.Module, backbone: nn.Module, head: nn.Module, frozen: bool, head_lr_factor: float
@@ -63,7 +73,7 @@ class Transferred(nn.Module):
         return self
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """For the optimizer: the backbone at `lr`, the head at `head_lr_factor` times that."""
+        """Return two parameter groups: the backbone at `lr`, the head at `head_lr_factor * lr`."""
         return [
             {"params": list(self.backbone.parameters()), "lr": lr},
             {"params": list(self.head.parameters()), "lr": lr * self.head_lr_factor},
@@ -71,7 +81,7 @@ class Transferred(nn.Module):
 
 
 class Inputs(nn.Module):
-    """Images as the backbone takes them: resized to `size` pixels a side, one channel repeated to three."""
+    """Fits images to the backbone: resizes them to `size` pixels per side, and repeats a single channel to three."""
 
     def __init__(self, size: int | None, expand: bool) -> None:
         super().__init__()

@@ -1,45 +1,42 @@
-"""Weight files: a state dict in .pt, .pth or .safetensors, and whether it fits a network."""
+"""Weight files: reads a state dict from .pt, .pth or .safetensors and checks that it fits a network."""
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from winnow.spaces.errors import InputError
 
-# Where files of this and other tools keep the state dict; Winnow's own winners use the first.
+# Keys under which files of Winnow (the first one) and other tools keep the state dict.
 CONTAINERS = ("weights", "state_dict", "model_state_dict", "model")
 
-# What wrappers put before every name.
+# Prefixes that wrappers add to every name.
 PREFIXES = ("module.", "_orig_mod.")
-
-SAFETENSORS_DTYPES: dict[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
 
 
 def read_file(path: Path, key: str, device: torch.device) -> dict[str, Any]:
-    """The content of a weight file, on `device` (on `meta`: names and shapes only). `key` is the config path, for messages."""
+    """Read a weight file.
+
+    Args:
+        path: A .pt, .pth or .safetensors file.
+        key: The config path that names the file, for messages.
+        device: Where to put the tensors; `meta` reads names and shapes only.
+
+    Raises:
+        InputError: The file is missing, or is not readable as a state dict.
+    """
     if not path.is_file():
         raise InputError(f"{key}: no such file: {path} (relative paths count from the working directory)")
     try:
         content = _read_safetensors(path, device) if path.suffix == ".safetensors" else _read_pickle(path, device)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"{key}: {path} is not readable as a state dict ({reason}); save one with torch.save(network.state_dict(), path)"
@@ -50,7 +47,7 @@ def read_file(path: Path, key: str, device: torch.device) -> dict[str, Any]:
 
 
 def state_dict(content: Mapping[str, Any], path: Path, key: str) -> dict[str, Tensor]:
-    """The tensors by name, out of the usual wrappers."""
+    """Return the tensors by name, without the usual containers and prefixes. `path` and `key` are for messages."""
     inner = next((content[name] for name in CONTAINERS if isinstance(content.get(name), dict)), content)
     tensors = {name: value for name, value in inner.items() if isinstance(value, Tensor)}
     if not tensors:
@@ -62,12 +59,23 @@ def state_dict(content: Mapping[str, Any], path: Path, key: str) -> dict[str, Te
 
 
 def load_into(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, key: str, kind: str) -> None:
-    """Copy the tensors in; raises InputError unless names and shapes agree. `kind` says in words what the network is."""
+    """Copy tensors into a network.
+
+    Args:
+        network: The network; on the `meta` device only names and shapes are checked.
+        tensors: The tensors by name.
+        path: The file that they are from, for messages.
+        key: The config path that names the file, for messages.
+        kind: Description of the network, for messages.
+
+    Raises:
+        InputError: Names or shapes do not agree.
+    """
     own = network.state_dict()
     missing = [name for name in own if name not in tensors and not name.endswith("num_batches_tracked")]
-    surplus = [name for name in tensors if name not in own]
-    other = [
-        f"{name} is {_shape(tensors[name])} there, {_shape(value)} here"
+    unknown = [name for name in tensors if name not in own]
+    unequal = [
+        f"{name} is {_shape(tensors[name])} in the file, {_shape(value)} in the network"
         for name, value in own.items()
         if name in tensors and tensors[name].shape != value.shape
     ]
@@ -75,8 +83,8 @@ def load_into(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, key
         f"{len(names)} of {total} tensors {what} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
         for names, total, what in (
             (missing, len(own), "are missing"),
-            (surplus, len(tensors), "are unknown to the network"),
-            (other, len(own), "have another shape"),
+            (unknown, len(tensors), "are unknown to the network"),
+            (unequal, len(own), "have a different shape"),
         )
         if names
     ]
@@ -92,23 +100,8 @@ def _read_pickle(path: Path, device: torch.device) -> Any:
 
 
 def _read_safetensors(path: Path, device: torch.device) -> dict[str, Tensor]:
-    """8 bytes of header length, a JSON header with dtype, shape and byte range of each tensor, then the bytes."""
-    raw = path.read_bytes()
-    start = 8 + int.from_bytes(raw[:8], "little")
-    if not 8 < start <= len(raw):
-        raise ValueError("its header is cut off")
-    header = json.loads(raw[8:start])
-    header.pop("__metadata__", None)
-    body = bytearray(raw[start:])
-    tensors = {}
-    for name, entry in header.items():
-        first, last = entry["data_offsets"]
-        dtype = SAFETENSORS_DTYPES[entry["dtype"]]
-        if last > len(body):
-            raise ValueError("it is cut off")
-        flat = torch.frombuffer(body, dtype=dtype, count=(last - first) // dtype.itemsize, offset=first)
-        tensors[name] = flat.reshape(entry["shape"]).to(device)
-    return tensors
+    # The package has no `meta` device; on the CPU it maps the file into memory and copies nothing yet.
+    return {name: tensor.to(device) for name, tensor in load_file(path).items()}
 
 
 def _shape(tensor: Tensor) -> str:

@@ -18,7 +18,7 @@ from benchmarks import REPOSITORY
 from benchmarks.peers.stock_search import NUM_TRAIN
 from benchmarks.reliability.faulty import BATCH_SIZE, SPACE
 from benchmarks.reliability.processes import start
-from winnow.search.storage.run_folder import read_json_lines
+from winnow.search.storage.json_lines import read_json_lines
 
 PATIENCE = 300.0  # seconds, for anything awaited: on a loaded machine a start takes a minute
 NUM_STARTS = 6

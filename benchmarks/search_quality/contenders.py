@@ -23,10 +23,10 @@ from winnow.search.samplers.draft import Draft
 from winnow.search.samplers.encoding import Features
 from winnow.search.samplers.forecast import ForecastSampler
 from winnow.search.samplers.history_window import recent
-from winnow.search.samplers.registry import SAMPLERS, Moment
+from winnow.search.samplers.registry import SamplerContext, make_sampler
 from winnow.search.schedulers.asha import Asha
 from winnow.search.schedulers.pausing import Pausing
-from winnow.search.seeds import derive_seed
+from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import default_grace_epochs, rung_epochs
 from winnow.search.study.checkpoint_quota import MOST_PAUSED
 from winnow.spaces.space import Space
@@ -67,8 +67,8 @@ class Stopping:
     def ask(self) -> tuple[int, Params]:
         number = self.num_trials
         space = cast(Space, _Names(self.task))
-        moment = Moment(self.seed, number, _rungs(self.task), space, num_drafts=number)
-        draft = Draft(self.study, SAMPLERS[self.sampler](moment), number)
+        context = SamplerContext(self.seed, number, _rungs(self.task), space, num_drafts=number)
+        draft = Draft(self.study, make_sampler(self.sampler, context), number)
         suggest_all(self.task.space, draft)
         self.storage.create_new_trial(self.study._study_id, template_trial=draft.to_trial({}))
         self.num_trials += 1
@@ -99,7 +99,7 @@ class Forecasting:
 
     def ask(self) -> tuple[int, Params]:
         number = self.num_trials
-        sampler = ForecastSampler(derive_seed(self.seed, number), _rungs(self.task))
+        sampler = ForecastSampler(derive_seed(Stream.SAMPLER, self.seed, number), _rungs(self.task))
         shown = recent(self.study, "forecast")
         resumed = sampler.resume(shown, self.paused, self.rule)
         if resumed is not None:

@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.provenance import hardware, versions
-from winnow.search.storage.run_folder import RunFolder, read_json_lines
+from winnow.search.storage.run_folder import RunFolder
 
 NUM_HELP = 7
 

@@ -27,8 +27,8 @@ from typing import Any
 from benchmarks import REPOSITORY, RESULTS
 from benchmarks.peers.stock_search import NUM_TRAIN
 from benchmarks.reliability.faulty import BATCH_SIZE, SPACE
+from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.provenance import hardware, versions
-from winnow.search.storage.run_folder import read_json_lines
 
 BATCHES_PER_EPOCH = math.ceil(NUM_TRAIN / BATCH_SIZE)
 EPOCHS = 5

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import RESULTS
+from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.provenance import hardware, versions
-from winnow.search.storage.run_folder import read_json_lines
 
 RESULT = RESULTS / "plan.json"
 

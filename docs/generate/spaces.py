@@ -1,4 +1,4 @@
-"""Makes docs/reference/spaces.md from the schema: `python -m docs.generate.spaces` writes it, a test holds the two equal."""
+"""Generator of docs/reference/spaces.md: `python -m docs.generate.spaces` writes it, and a test keeps page and schema equal."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ Json = dict[str, Any]
 
 _INTRODUCTION = """# Keys of a space
 
-This page is made from `spaces/schema.py` by `python -m docs.generate.spaces`. The same as a JSON schema, for editors: `winnow spaces --json-schema`.
+This page is generated from `spaces/schema/` by `python -m docs.generate.spaces`. `winnow spaces --json-schema` prints the same as a JSON schema, for
+editors.
 
-A recipe gives every key one value; a space leaves some open: wherever a value may stand, a [domain](#domains) may stand instead. Not open are
-names (choose among sub-spaces instead) and what decides which images are read. Unknown keys are refused. Durations are epochs, rates are fractions.
+A recipe gives every key one value. A space leaves some keys open: a [domain](#domains) may be used in place of any value. Names and the keys
+that select the images cannot be searched; to search over names, use a choice of sub-spaces. Unknown keys are refused. Durations are in epochs, rates
+are fractions.
 
 ## Domains
 
 | domain | draws |
 |---|---|
-| `{choice: [relu, elu]}` | one of the values; a value may be a list or a mapping |
-| `{choice: {adam: {...}, sgd: {...}}}` | one of the sub-spaces; only the chosen one's keys exist |
-| `{int: [2, 6]}`, `{int: [16, 64], step: 16}` | a whole number, both ends included |
-| `{float: [0.0, 0.5]}`, `{float: [0.0, 0.5], step: 0.1}` | a number |
-| `{log: [0.0001, 0.1]}`, `{log: [16, 256], step: 2}` | a number, uniformly on a logarithmic scale; with `step` each is so many times the one before |
-| `{repeat: depth, of: {...}}` | a list as long as `depth` says, each item drawn on its own |
+| `{choice: [relu, elu]}` | one of the values, which may be lists or mappings |
+| `{choice: {adam: {...}, sgd: {...}}}` | one of the sub-spaces; only the keys of the chosen one exist |
+| `{int: [2, 6]}`, `{int: [16, 64], step: 16}` | an integer in the range, both ends included |
+| `{float: [0.0, 0.5]}`, `{float: [0.0, 0.5], step: 0.1}` | a number in the range, both ends included |
+| `{log: [0.0001, 0.1]}`, `{log: [16, 256], step: 2}` | a number, uniform on a logarithmic scale; `step` is the ratio of neighbouring values |
+| `{repeat: depth, of: {...}}` | a list of `depth` items, each drawn independently |
 """
 
 _TITLES = {
@@ -40,15 +42,15 @@ _TITLES = {
     "Normalization": "`normalize` as a mapping",
     "ExtraCopies": "`extra`",
     "TrainedBackbone": "`backbone` as a mapping",
-    "Custom": "A model of your own",
+    "Custom": "A custom model",
 }
 _BESIDE = """
-Beside these a space may have the sections `search`, `retrain` and `reference` (below), and
+A space may also have the sections `search`, `retrain` and `reference` (below), and these keys:
 
 | key | meaning |
 |---|---|
-| `start_from` | recipes to try first, which the sampler `forecast` trains to their end: a list of names or files, or a mapping `{name: config}` |
-| `baseline` | the recipe that winners are held against; default: the first of `start_from` |
+| `start_from` | Known-good recipes, tried first; the sampler `forecast` trains them to the end. A list of names or files, or a mapping `{name: config}`. |
+| `baseline` | The recipe that winners are compared with; defaults to the first of `start_from`. |
 """
 _SECTIONS: dict[str, type[BaseModel]] = {
     "search": schema.SearchSettings,
@@ -58,7 +60,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 
 
 def markdown() -> str:
-    """The whole page: the keys of a config, then each class below them under the key that leads to it."""
+    """Return the whole page: the keys of a config, then each class under the key that leads to it."""
     config, definitions = described()
     parts = [_INTRODUCTION, "\n## Top level\n", _table("Config", config), _BESIDE]
     for key, value in config["properties"].items():
@@ -73,8 +75,8 @@ def markdown() -> str:
 
 
 def _reached(value: Any, definitions: Json) -> list[str]:
-    """Names of the definitions that a value may be made of, each before what it refers to itself."""
-    found: dict[str, None] = {}
+    """Names of the definitions that a value refers to, each before those that it refers to itself."""
+    names: dict[str, None] = {}
     open_parts = [value]
     while open_parts:
         part = open_parts.pop(0)
@@ -83,11 +85,11 @@ def _reached(value: Any, definitions: Json) -> list[str]:
         elif isinstance(part, dict):
             name = str(part.get("$ref", "")).removeprefix(REFERENCE)
             below = [each for key, each in part.items() if key != "discriminator"]
-            if name in definitions and name not in found:
-                found[name] = None
+            if name in definitions and name not in names:
+                names[name] = None
                 below.append(definitions[name]["properties"])
             open_parts[:0] = below
-    return list(found)
+    return list(names)
 
 
 def _table(class_name: str, definition: Json) -> str:
@@ -136,12 +138,12 @@ def _of_class(name: str) -> str:
 
 
 def _range(value: Json) -> str:
-    """The bounds as an inequality; of a list, those of its items."""
+    """The bounds as an inequality; for a list, the bounds of its items."""
     options = [value, *value.get("anyOf", []), *([value["items"]] if "items" in value else [])]
-    found = [text for text in map(_bounds, options) if text]
+    bounds = [text for text in map(_bounds, options) if text]
     if "minItems" in value:
-        found.append(f"at least {value['minItems']} item")
-    return ", ".join(found)
+        bounds.append(f"at least {value['minItems']} item")
+    return ", ".join(bounds)
 
 
 def _bounds(value: Json) -> str:

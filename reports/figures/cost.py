@@ -1,4 +1,4 @@
-"""Figures of what accuracy costs: size of the network and time of an epoch, with the Pareto front."""
+"""Draws the objective against cost: size of the network and time per epoch, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ from winnow.reports.figures.style import (
     value_axis,
 )
 from winnow.reports.subsample import MAX_TRIALS, drawn, note
-from winnow.reports.text import wording as words
+from winnow.reports.text import wording
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 
 @dataclass(frozen=True)
 class _CostInfo:
-    """Trials by what they cost and what they reached; the front are those that no cheaper trial beats."""
+    """Trials by cost and objective."""
 
     cost: list[float]
     objective: list[float]
     trials: list[int]
     statuses: list[str]
     front: list[int]
-    """Positions in the lists, cheapest first."""
+    """The Pareto front, trials that no cheaper trial beats: positions in the lists, cheapest first."""
     num_trials: int
-    """Those that are not drawn included."""
+    """Number of trials, including those not drawn."""
 
 
 def cost(run: RunData) -> list[Figure]:
     """The objective against the size of the network and against the time of an epoch, with the Pareto front."""
     sizes = _cost_info(run, lambda row: row["num_parameters"])
     times = _cost_info(run, lambda row: row["train_seconds"] / row["num_epochs"] if row["num_epochs"] else None)
-    caption = "The line joins the trials that no smaller one beats."
-    name = words.objective_name(run).capitalize()
+    caption = "The line joins the trials that no smaller trial beats."
+    name = wording.objective_name(run).capitalize()
     figures = []
     if sizes.cost:
         plot = _draw_cost(run, sizes, "weights and biases of the network")
         figures.append(Figure("size", f"{name} against size", caption + _note(sizes), plot))
     if times.cost:
         plot = _draw_cost(run, times, "seconds per epoch")
-        caption = "The line joins the trials that no faster one beats." + _note(times)
+        caption = "The line joins the trials that no faster trial beats." + _note(times)
         figures.append(Figure("speed", f"{name} against time", caption, plot))
     return figures
 
@@ -83,7 +83,7 @@ def _cost_info(run: RunData, cost_of: Callable[[dict[str, Any]], float | None]) 
 
 
 def _draw_cost(run: RunData, info: _CostInfo, x_title: str) -> go.Figure:
-    figure = go.Figure(layout=base_layout(x_title, words.objective_name(run), height=340))
+    figure = go.Figure(layout=base_layout(x_title, wording.objective_name(run), height=340))
     front = {"x": [info.cost[i] for i in info.front], "y": [info.objective[i] for i in info.front]}
     line = {"color": GREEN, "width": 2, "shape": "hv"}
     figure.add_scatter(**front, mode="lines", line=line, name="Pareto front", hoverinfo="skip")

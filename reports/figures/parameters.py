@@ -1,4 +1,4 @@
-"""Figures of the space: importance, parallel coordinates, slices."""
+"""Draws the effect of the parameters: importance, parallel coordinates, slices."""
 
 from __future__ import annotations
 
@@ -24,25 +24,26 @@ from winnow.reports.figures.style import (
     short_number,
     value_axis,
 )
+from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.subsample import MAX_FITTED, MAX_TRIALS, best_positions, drawn, note
-from winnow.reports.tables.trials import FAILED_STATUSES
-from winnow.reports.text import wording as words
+from winnow.reports.text import wording
+from winnow.reports.visible import plotly_text
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 MAX_AXES = 8
-"""Parallel coordinates with more axes cannot be read; the most important ones are shown."""
+"""Parallel coordinates with more axes are unreadable; the most important parameters are shown."""
 MAX_SLICES = 12
 NUM_BEST = 100
-"""Trials that are drawn however many there are."""
+"""The best trials are always drawn."""
 FEW_TRIALS = 20
-"""An importance that stands on fewer is rough."""
+"""With fewer trials an importance is a rough estimate."""
 
 
 @dataclass(frozen=True)
 class _ImportanceInfo:
-    """Parameters with a figure, the most important first."""
+    """The parameters with an importance, the most important first."""
 
     labels: list[str]
     importances: list[float]
@@ -53,19 +54,19 @@ class _ImportanceInfo:
 
 
 def importance(run: RunData) -> list[Figure]:
-    """Bars of fANOVA importance, with the number of trials behind each."""
+    """Bars of fANOVA importance, with the number of trials used for each."""
     info = _importance_info(run)
     if not info.labels:
         return []
     caption = (
-        f"Share of the variance of the {words.objective_name(run)} that each parameter explains by itself (fANOVA), "
-        f"among the trials in which it existed; n is their number. Pale bars stand on fewer than {FEW_TRIALS} trials."
+        f"Share of the variance of the {wording.objective_name(run)} that each parameter explains by itself (fANOVA), "
+        f"among the trials that have the parameter; n is their number. Pale bars are estimates from fewer than {FEW_TRIALS} trials."
     )
     num = len(scored_trials(run))
     if (fitted := len(drawn(num, MAX_FITTED))) < num:
         caption += f" Fitted to {fitted:,} of {num:,} trials, evenly spaced."
     if info.left_out:
-        caption += f" {words.plural(info.left_out, 'parameter')} had too few trials for a figure."
+        caption += f" {wording.plural(info.left_out, 'parameter')} had too few trials for an estimate."
     return [Figure("importance", "Which parameters mattered", caption, _draw_importance(info))]
 
 
@@ -73,10 +74,10 @@ def _importance_info(run: RunData) -> _ImportanceInfo:
     rows = run.table("importance").to_pylist()
     known = [row for row in rows if row["importance"] is not None]
     return _ImportanceInfo(
-        labels=[row["parameter"] for row in known],
+        labels=[plotly_text(row["parameter"]) for row in known],
         importances=[row["importance"] for row in known],
         num_trials=[row["num_trials"] for row in known],
-        conditions=[f"where {row['condition']}" if row["condition"] else "in every trial" for row in known],
+        conditions=[plotly_text(f"if {row['condition']}") if row["condition"] else "in every trial" for row in known],
         left_out=len(rows) - len(known),
     )
 
@@ -106,17 +107,17 @@ def _draw_importance(info: _ImportanceInfo) -> go.Figure:
 
 @dataclass(frozen=True)
 class _Axis:
-    """One parameter over the trials: positions on the axis, and what its ticks say. None: not active."""
+    """The axis of one parameter: the position of each trial (None if the parameter was not active) and the ticks."""
 
     path: str
     positions: list[float | None]
     ticks: dict[float, str]
-    """Tick texts by position; empty where the axis is a plain number."""
+    """Tick texts by position; empty for a numeric axis."""
     is_log: bool
 
 
 def parallel_coordinates(run: RunData) -> list[Figure]:
-    """The most important parameters and the objective, one line per trial; drag along an axis to select."""
+    """The most important parameters and the objective, one line per trial; dragging along an axis selects trials."""
     scored = scored_trials(run)
     if len(scored) < 2:
         return []
@@ -124,7 +125,7 @@ def parallel_coordinates(run: RunData) -> list[Figure]:
     axes = [_axis(run, path, rows) for path in _paths_by_importance(run)[:MAX_AXES]]
     caption = (
         "One line per trial that did not fail, coloured by rank (orange is best, grey is worst); drag along an axis to keep only the trials in a range. "
-        f"Shown are the {len(axes)} most important parameters; a line at the bottom (-) is a trial without that parameter."
+        f"Shown are the {len(axes)} most important parameters; lines at the bottom (-) are trials without that parameter."
     ) + note(len(rows), len(scored), f"the {NUM_BEST} best trials")
     plot = _draw_parallel(run, axes, rows)
     return [Figure("parallel", "Parallel coordinates", caption, plot, min_width=110 * (len(axes) + 1))]
@@ -141,15 +142,16 @@ def _scored_trials(run: RunData) -> list[dict[str, Any]]:
 
 
 def drawn_trials(run: RunData, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of many trials the best and evenly spaced others."""
+    """All trials, or the best and evenly spaced others if there are many."""
     best = best_positions([row["objective"] for row in rows], run.maximize, NUM_BEST)
     return [rows[i] for i in drawn(len(rows), MAX_TRIALS, best)]
 
 
 def _paths_by_importance(run: RunData) -> list[str]:
-    """Parameter columns that differ between trials, the most important first, then those that most trials had.
+    """The parameter columns that differ between trials: by importance, then by the number of trials that have them.
 
-    A column of several branches, such as `optimizer.lr`, may have many trials, and each branch too few for an importance.
+    A column shared by several branches, such as `optimizer.lr`, can have many trials although each branch has too few for
+    an importance.
     """
     rows = scored_trials(run)
     table = run.table("importance").to_pylist()
@@ -173,13 +175,13 @@ def _axis(run: RunData, path: str, rows: Sequence[dict[str, Any]]) -> _Axis:
 
 
 def _options(run: RunData, path: str) -> list[str]:
-    """The options at a path in the order of the space, all branches together."""
+    """The options of all branches at a path, in the order of the space."""
     domains = [parameter.domain for parameter in run.space.parameters() if parameter.path == path]
     return list(dict.fromkeys(_label(domain.encode(option)) for domain in domains for option in domain.ends()))
 
 
 def _log_paths(run: RunData) -> set[str]:
-    """Columns whose domain is logarithmic in each branch."""
+    """The columns whose domain is logarithmic in every branch."""
     logs: dict[str, bool] = {}
     for parameter in run.space.parameters():
         logs[parameter.path] = logs.get(parameter.path, True) and bool(parameter.domain.is_log)
@@ -191,14 +193,14 @@ def _position(value: float | None, is_log: bool) -> float | None:
 
 
 def _label(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else plotly_text(str(value))
 
 
 def _draw_parallel(run: RunData, axes: Sequence[_Axis], rows: Sequence[dict[str, Any]]) -> go.Figure:
     objective = [row["objective"] for row in rows]
     dimensions = [_dimension(axis) for axis in axes]
     form = value_axis(run.objective)["tickformat"]
-    dimensions.append({"label": words.objective_name(run), "values": objective, "tickformat": form})
+    dimensions.append({"label": wording.objective_name(run), "values": objective, "tickformat": form})
     order = sorted(range(len(rows)), key=lambda i: objective[i], reverse=not run.maximize)
     rank = {row: place / (len(rows) - 1) for place, row in enumerate(order)}
     colors = [rank[i] for i in range(len(rows))]
@@ -217,7 +219,7 @@ def _dimension(axis: _Axis) -> dict[str, Any]:
         ticks = {below: "-", **ticks}
         low = below
     return {
-        "label": axis.path,
+        "label": plotly_text(axis.path),
         "values": [below if position is None else position for position in axis.positions],
         "range": [low, high if high > low else low + 1.0],
         "tickvals": list(ticks),
@@ -226,7 +228,7 @@ def _dimension(axis: _Axis) -> dict[str, Any]:
 
 
 def _ticks(positions: Sequence[float], is_log: bool) -> dict[float, str]:
-    """The values themselves where they are few, else five evenly spaced."""
+    """The values themselves if they are few; otherwise five evenly spaced values."""
     places = sorted(set(positions))
     if len(places) > MAX_OWN_TICKS:
         low, high = places[0], places[-1]
@@ -246,19 +248,19 @@ class _SliceInfo:
     is_log: bool
     is_category: bool
     num_trials: int
-    """Those that are not drawn included."""
+    """Number of trials, including those not drawn."""
 
 
 def slices(run: RunData) -> tuple[list[Figure], int]:
-    """The objective against each of the most important parameters, and how many others there are.
+    """The objective against each of the most important parameters, and the number of parameters left out.
 
-    A logarithmic domain has a logarithmic axis.
+    Logarithmic domains have a logarithmic axis.
     """
     figures = []
     paths = _paths_by_importance(run)
     for path in paths[:MAX_SLICES]:
         info = _slice_info(run, path)
-        caption = words.plural(info.num_trials, "trial") + note(len(info.y), info.num_trials, f"the {NUM_BEST} best")
+        caption = wording.plural(info.num_trials, "trial") + note(len(info.y), info.num_trials, f"the {NUM_BEST} best")
         figures.append(Figure(f"slice-{path.replace('.', '-')}", path, caption, _draw_slice(run, info)))
     return figures, len(paths) - len(figures)
 

@@ -1,4 +1,4 @@
-"""Figures of the retrained winners: intervals, confusion matrix, accuracy per class."""
+"""Draws the retrained winners: intervals, confusion matrix, accuracy per class."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import numpy as np
 import plotly.graph_objects as go
 
 from winnow.reports.figures.style import BLUE, ORANGE, PURPLE, RED, Figure, base_layout, faded
+from winnow.reports.visible import plotly_text
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 MAX_WRITTEN_CLASSES = 12
-"""Up to so many classes, each cell of the confusion matrix holds its number."""
+"""With at most this many classes, each cell of the confusion matrix shows its number."""
 
 
 @dataclass(frozen=True)
 class _WinnersInfo:
-    """Each retrained config: mean, interval, the single seeds, and what the search had promised."""
+    """Each retrained config: mean, interval, the single seeds, and the validation accuracy in the search."""
 
     labels: list[str]
     means: list[float]
     below: list[float]
-    """mean - lower end; 0 where there is no interval."""
+    """mean - lower end; 0 if there is no interval."""
     above: list[float]
     seeds: list[list[float]]
     search: list[float | None]
@@ -107,7 +108,7 @@ class _ConfusionInfo:
 
     @property
     def shares(self) -> np.ndarray:
-        """Of the true class's images; float64 [classes, classes]; a class without images has zeros."""
+        """Shares of the true class's images, float64 [classes, classes]; zeros for a class without images."""
         return self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
 
 
@@ -115,11 +116,11 @@ def confusion(run: RunData) -> list[Figure]:
     """Confusion matrix and per-class accuracy of the first winner, over all its seeds."""
     info = _confusion_info(run)
     seeds = next((row["num_seeds"] for row in run.rows("winners") if row["rank"] == 1), 1)
-    return _confusion_figures(info, f" The winner's {seeds} seeds are counted together." if seeds > 1 else "")
+    return _confusion_figures(info, f" All {seeds} seeds of the winner are counted together." if seeds > 1 else "")
 
 
 def confusion_of(true: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> list[Figure]:
-    """The same of any predictions, int64 [n] each."""
+    """Confusion matrix and per-class accuracy of any predictions, int64 [n] each."""
     return _confusion_figures(_count(true, predicted, class_names))
 
 
@@ -127,13 +128,13 @@ def _confusion_figures(info: _ConfusionInfo, about: str = "") -> list[Figure]:
     if not info.counts.sum():
         return []
     caption = (
-        "Rows: true class, columns: predicted, as a share of the row. Blue is right, orange is wrong, scaled by itself."
+        "Rows: true class; columns: predicted class; values: share of the row. Blue is right; orange is wrong, on a colour scale of its own."
         + about
     )
     pairs = _worst_pairs(info)
     if pairs:
         caption += f" Most often confused: {', '.join(pairs)}."
-    classes = "Share of the test images of each class that were recognised, the hardest class at the top."
+    classes = "Share of the test images of each class that were classified correctly, the hardest class at the top."
     return [
         Figure("confusion", "What it confuses", caption, _draw_confusion(info)),
         Figure("per-class", "Accuracy by class", classes, _draw_per_class(info)),
@@ -157,20 +158,21 @@ def _count(true: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) 
 def _worst_pairs(info: _ConfusionInfo, top: int = 3) -> list[str]:
     wrong = info.counts * (1 - np.eye(len(info.classes), dtype=np.int64))
     order = np.argsort(-wrong, axis=None, kind="stable")[:top]
-    found = [divmod(int(place), len(info.classes)) for place in order if wrong.flat[place] > 0]
-    return [f"{info.classes[a]} taken for {info.classes[b]} ({info.shares[a, b]:.1%})" for a, b in found]
+    pairs = [divmod(int(place), len(info.classes)) for place in order if wrong.flat[place] > 0]
+    return [f"{info.classes[a]} predicted as {info.classes[b]} ({info.shares[a, b]:.1%})" for a, b in pairs]
 
 
 def _draw_confusion(info: _ConfusionInfo) -> go.Figure:
     n = len(info.classes)
+    names = [plotly_text(name) for name in info.classes]
     diagonal = np.eye(n, dtype=bool)
     layout = base_layout("predicted", "true", height=min(720, max(340, 120 + 34 * n)))
     figure = go.Figure(layout=layout)
     for keep, color in ((diagonal, BLUE), (~diagonal & (info.counts > 0), ORANGE)):
         figure.add_heatmap(
             z=np.where(keep, info.shares, np.nan).tolist(),
-            x=info.classes,
-            y=info.classes,
+            x=names,
+            y=names,
             text=np.where(keep, info.counts.astype(str), "").tolist(),
             texttemplate="%{text}" if n <= MAX_WRITTEN_CLASSES else None,
             colorscale=[[0, faded(color, 0.1)], [1, faded(color, 0.75)]],
@@ -179,7 +181,7 @@ def _draw_confusion(info: _ConfusionInfo) -> go.Figure:
             showscale=False,
             xgap=1,
             ygap=1,
-            hovertemplate="%{y} taken for %{x}: %{text} images, %{z:.1%}<extra></extra>",
+            hovertemplate="%{y} predicted as %{x}: %{text} images, %{z:.1%}<extra></extra>",
             hoverongaps=False,
         )
     figure.update_xaxes(type="category", showgrid=False, constrain="domain", showticklabels=n <= 40)
@@ -194,7 +196,7 @@ def _draw_per_class(info: _ConfusionInfo) -> go.Figure:
     figure = go.Figure(layout=base_layout("accuracy", "", height=90 + (24 if n <= 30 else 14) * n))
     figure.add_scatter(
         x=accuracy[order].tolist(),
-        y=[info.classes[i] for i in order],
+        y=[plotly_text(info.classes[i]) for i in order],
         customdata=info.counts.sum(axis=1)[order].tolist(),
         mode="markers",
         marker={"color": [RED if accuracy[i] < 0.5 else BLUE for i in order], "size": 9},

@@ -1,48 +1,46 @@
-"""The most confident mistakes of the winner, with their images as `data:` URIs."""
+"""Collects the most confident mistakes of a network, with their images as `data:` URIs."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from winnow.reports.tables.build import encoded_gallery
+from winnow.reports.reading.predictions import encoded_gallery
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 MAX_IMAGES = 24
 
 
 @dataclass(frozen=True)
-class _Mistake:
-    """One test image that the winner got wrong."""
+class Mistake:
+    """A test image that the network got wrong."""
 
     index: int
+    """Index in the test set."""
     true: str
+    """Name of the true class."""
     predicted: str
+    """Name of the predicted class."""
     confidence: float
+    """Probability of the predicted class, 0 to 1."""
     probability_true: float
+    """Probability of the true class, 0 to 1."""
     image: bytes
-    """PNG."""
+    """The image as PNG."""
+
+    @property
+    def uri(self) -> str:
+        return "data:image/png;base64," + base64.b64encode(self.image).decode()
 
 
-def gallery(run: RunData) -> str:
-    """The mistakes as an HTML list; empty where there are none."""
-    return "".join(f"<li>{_item(mistake)}</li>" for mistake in _mistakes(run))
-
-
-def gallery_of(arrays: dict[str, np.ndarray], class_names: Sequence[str]) -> str:
-    """The same of the arrays of any prediction file."""
-    return "".join(f"<li>{_item(mistake)}</li>" for mistake in _mistakes_of(arrays, class_names))
-
-
-def _mistakes(run: RunData) -> list[_Mistake]:
-    """Of the first seed of the first winner that has predictions; the most confident first."""
+def winner_mistakes(run: RunData) -> list[Mistake]:
+    """The mistakes of the first winner's first seed, the most confident first; empty if there are no predictions."""
     import pyarrow.compute as pc
 
     of_winner = run.predictions.filter(pc.field("rank") == 1)
@@ -51,15 +49,23 @@ def _mistakes(run: RunData) -> list[_Mistake]:
     first_seed = of_winner.column("seed")[0]
     kept = (pc.field("seed") == first_seed) & ~pc.field("correct") & pc.field("image").is_valid()
     return _most_confident(
-        _Mistake(row["index"], row["true_class"], row["predicted_class"], row["confidence"], row["probability_true"], row["image"])
+        Mistake(
+            index=row["index"],
+            true=row["true_class"],
+            predicted=row["predicted_class"],
+            confidence=row["confidence"],
+            probability_true=row["probability_true"],
+            image=row["image"],
+        )
         for row in of_winner.filter(kept).to_pylist()
-    )  # fmt: skip
+    )
 
 
-def _mistakes_of(arrays: dict[str, np.ndarray], class_names: Sequence[str]) -> list[_Mistake]:
+def mistakes_of(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]) -> list[Mistake]:
+    """The mistakes in the arrays of a prediction file, the most confident first."""
     images = encoded_gallery(arrays)
     return _most_confident(
-        _Mistake(
+        Mistake(
             index=int(index),
             true=_name(class_names, int(arrays["true"][row])),
             predicted=_name(class_names, int(arrays["predicted"][row])),
@@ -72,19 +78,9 @@ def _mistakes_of(arrays: dict[str, np.ndarray], class_names: Sequence[str]) -> l
     )
 
 
-def _most_confident(mistakes: Iterable[_Mistake]) -> list[_Mistake]:
+def _most_confident(mistakes: Iterable[Mistake]) -> list[Mistake]:
     return sorted(mistakes, key=lambda mistake: -mistake.confidence)[:MAX_IMAGES]
 
 
 def _name(class_names: Sequence[str], label: int) -> str:
     return class_names[label] if label < len(class_names) else str(label)
-
-
-def _item(mistake: _Mistake) -> str:
-    text = f"{mistake.true} taken for {mistake.predicted}"
-    uri = "data:image/png;base64," + base64.b64encode(mistake.image).decode()
-    return (
-        f'<img src="{uri}" alt="test image {mistake.index}: {escape(text, quote=True)}" loading="lazy">'
-        f"<p>{escape(text)}<br><small>sure by {mistake.confidence:.0%}, "
-        f"{mistake.probability_true:.0%} for {escape(mistake.true)}; image {mistake.index}</small></p>"
-    )

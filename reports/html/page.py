@@ -1,21 +1,21 @@
-"""The HTML report: one file, with plotly.js inlined once, that opens without a network."""
+"""Makes the HTML report: one file, with plotly.js inlined once, that opens without a network."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from html import escape
-from importlib import resources
-from string import Template
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from winnow.reports.html.sections import Section, sections_of
+from winnow.reports.html.sections import sections_of
+from winnow.reports.html.templating import Section, render
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 
 def page(run: RunData) -> str:
@@ -24,23 +24,30 @@ def page(run: RunData) -> str:
 
 
 def document(title: str, made: str, sections: Sequence[Section], footer: str) -> str:
-    """A whole HTML page of sections."""
+    """A whole HTML page.
+
+    Args:
+        title: Title and heading of the page.
+        made: When the run and the page were made, shown below the heading.
+        sections: The sections in order; the navigation bar links to each.
+        footer: Text at the end of the page.
+    """
     figures = {figure.id: json.loads(figure.plot.to_json()) for section in sections for figure in section.figures}
-    return Template(_resource("page.html")).substitute(
-        title=escape(title),
-        made=escape(made),
+    return render(
+        "page.html",
+        title=title,
+        made=made,
         css=_resource("page.css"),
-        nav="".join(f'<a href="#{section.id}">{escape(section.title)}</a>' for section in sections),
-        body="\n".join(map(_section_html, sections)),
-        footer=escape(footer),
+        sections=sections,
+        footer=footer,
         figures=_inline_json(figures),
-        plotly=get_plotlyjs(),
+        plotly=Markup(get_plotlyjs()),
         script=_resource("page.js"),
     )
 
 
-def _resource(name: str) -> str:
-    return resources.files("winnow.reports.html").joinpath(name).read_text(encoding="utf-8")
+def _resource(name: str) -> Markup:
+    return Markup((Path(__file__).parent / name).read_text(encoding="utf-8"))
 
 
 def _made(run: RunData) -> str:
@@ -48,17 +55,13 @@ def _made(run: RunData) -> str:
     return f"Run of {created[:16].replace('T', ' ')} UTC; this page was made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _section_html(section: Section) -> str:
-    return f'<section id="{section.id}"><h2>{escape(section.title)}</h2>{section.html}</section>'
-
-
 def _footer(run: RunData) -> str:
     version = run.study.get("winnow_version")
-    tested = [moment for moment in run.table("retrains").column("time").to_pylist() if moment is not None]
-    opened = f" The test images were first opened on {min(tested):%Y-%m-%d %H:%M} UTC, by retraining." if tested else ""
+    times = [time for time in run.table("retrains").column("time").to_pylist() if time is not None]
+    opened = f" The test images were first used on {min(times):%Y-%m-%d %H:%M} UTC, by retraining." if times else ""
     return f"Made by Winnow {version or ''}".rstrip() + f" from {run.path.resolve()}.{opened}"
 
 
-def _inline_json(value: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+def _inline_json(value: Any) -> Markup:
+    """JSON that cannot end the script element around it."""
+    return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))

@@ -1,10 +1,8 @@
-"""The sections of the HTML report, in order. A section is a function from a run to its HTML and figures."""
+"""Makes the sections of the HTML report, in order: each a function from a run to a section. Templates hold the HTML."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -14,99 +12,81 @@ from winnow.reports.figures import learning_curves as figures_search
 from winnow.reports.figures import parameters as figures_parameters
 from winnow.reports.figures import progress as figures_progress
 from winnow.reports.figures import winners as figures_winners
-from winnow.reports.figures.style import STATUS_COLORS, Figure
-from winnow.reports.html.gallery import gallery
-from winnow.reports.html.markup import bullets, code, details, figure_html, paragraph, table_html
+from winnow.reports.figures.style import STATUS_COLORS
+from winnow.reports.html.gallery import winner_mistakes
+from winnow.reports.html.templating import Section, Table, render
 from winnow.reports.schemas import TABLES
-from winnow.reports.tables.audit import audit_html
-from winnow.reports.text import summary
-from winnow.reports.text import wording as words
+from winnow.reports.statuses import STATUS_WORDS
+from winnow.reports.text import summary, wording
+from winnow.reports.text.advice import advice
+from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.failure_classes import class_rows
 from winnow.reports.text.terminal import best_first
 from winnow.reports.text.winner_recipe import training_command, winner_config
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 MAX_TRIALS = 15
-"""Rows of the table of trials; the rest is in trials.parquet."""
-
+"""Rows of the table of trials; trials.parquet has all."""
 MAX_FAILURES = 30
 MAX_PAIRED_CLASSES = 30
-"""More need the whole width for their confusion matrix."""
+"""With more classes the confusion matrix needs the whole width."""
 
-
-@dataclass(frozen=True)
-class Section:
-    id: str
-    title: str
-    html: str
-    """Without the heading."""
-    figures: Sequence[Figure] = ()
+Row = dict[str, Any]
 
 
 def overview(run: RunData) -> Section:
     """The run in words, and how the trials ended."""
-    counts = words.status_counts(run.rows("trials"))
-    tiles = "".join(
-        f'<li style="--tile:{STATUS_COLORS[status]}"><b>{number}</b><span>{words.STATUS_WORDS[status]}</span></li>'
-        for status, number in counts.items()
+    counts = wording.status_counts(run.rows("trials"))
+    html = render(
+        "summary.html",
+        notes=run.notes,
+        headline=_headline(run),
+        sentences=summary.sentences(run),
+        tiles=[
+            {"color": STATUS_COLORS[status], "count": count, "status": STATUS_WORDS[status]}
+            for status, count in counts.items()
+        ],
+        advice=advice(run),
     )
-    notes = "".join(paragraph(note) for note in run.notes)
-    parts = [
-        f'<div class="notes" role="note">{notes}</div>' if notes else "",
-        _headline(run),
-        *(paragraph(sentence, "lead" if i == 0 else "") for i, sentence in enumerate(summary.sentences(run))),
-        f'<ul class="tiles" aria-label="Trials by status">{tiles}</ul>',
-    ]
-    found = summary.advice(run)
-    if found:
-        parts.append("<h3>What to try next</h3>" + bullets(found))
-    return Section("summary", "Summary", "".join(parts))
+    return Section("summary", "Summary", html)
 
 
-def _headline(run: RunData) -> str:
-    """The one figure that a reader came for: the winner's test accuracy, or else the best objective."""
+def _headline(run: RunData) -> tuple[str, str] | None:
+    """The most important number and what it is: the winner's test accuracy, or else the best objective."""
     first = next((row for row in run.rows("winners") if row["rank"] == 1 and row["test_accuracy"] is not None), None)
     if first is not None:
         low, high = first["test_accuracy_low"], first["test_accuracy_high"]
-        about = f"test accuracy of the winner, mean of {words.plural(first['num_seeds'], 'seed')}"
+        about = f"test accuracy of the winner, mean of {wording.plural(first['num_seeds'], 'seed')}"
         about += f", 95 % interval {100 * low:.2f} to {100 * high:.2f}" if low is not None else ""
-        return f'<p class="headline"><b>{words.percent(first["test_accuracy"])}</b><span>{escape(about)}</span></p>'
+        return wording.percent(first["test_accuracy"]), about
     ranked = best_first(run, run.rows("trials"))
     if not ranked:
-        return ""
-    value = words.objective_text(run, ranked[0]["objective"])
-    about = f"best {words.objective_name(run)}, not yet retrained or tested"
-    return f'<p class="headline"><b>{value}</b><span>{escape(about)}</span></p>'
+        return None
+    value = wording.objective_text(run, ranked[0]["objective"])
+    return value, f"best {wording.objective_name(run)}, not yet retrained or tested"
 
 
 def winners(run: RunData) -> Section:
-    """Winners beside the baseline."""
-    rows = run.rows("winners")
-    if not rows:
-        text = paragraph("No winner was retrained yet. This trains the best of them afresh and tests them once:")
-        return Section("winners", "Winners", text + code(f"winnow retrain {run.path}", "command"))
-    columns = ["", "test accuracy", "seeds", "above baseline", "in the search", "gap", "weights", "time"]
+    """The winners beside the baseline."""
+    rows, figures = run.rows("winners"), figures_winners.winners(run)
+    columns = ("", "test accuracy", "seeds", "above baseline", "in the search", "gap", "weights", "time")
     lines = [
         [
             figures_winners.winner_label(row),
-            words.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"]),
+            wording.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"]),
             f"{row['num_seeds']}" + (f", {row['num_failed']} failed" if row["num_failed"] else ""),
-            words.points(row["gain"]) + _range(row["gain_low"], row["gain_high"]),
-            words.percent(row["search_accuracy"]),
-            words.points(row["gap"]),
-            words.count(row["num_parameters"]),
-            words.duration(row["wall_seconds"]),
+            wording.points(row["gain"]) + _range(row["gain_low"], row["gain_high"]),
+            wording.percent(row["search_accuracy"]),
+            wording.points(row["gap"]),
+            wording.count(row["num_parameters"]),
+            wording.duration(row["wall_seconds"]),
         ]
         for row in rows
     ]
-    about = (
-        "In brackets: 95 % intervals. Gap: validation accuracy in the search less test accuracy. Time: of one training."
-    )
-    figures = figures_winners.winners(run)
-    html = "".join(map(figure_html, figures)) + table_html(columns, lines, numeric=range(1, len(columns)))
-    html += paragraph(about, "caption")
+    table = Table(columns, lines, numeric=range(1, len(columns))) if rows else None
+    html = render("winners.html", command=f"winnow retrain {run.path}", figures=figures, table=table)
     return Section("winners", "Winners", html, figures)
 
 
@@ -115,159 +95,164 @@ def _range(low: float | None, high: float | None) -> str:
 
 
 def search(run: RunData) -> Section:
-    """How the search went: best so far, curves, budget, the best trials."""
+    """The course of the search: best so far, learning curves, budget, the best trials."""
     progress = figures_progress.best_so_far(run)
-    rest = [*figures_search.learning_curves(run), *figures_search.budget(run)]
-    if not progress and not rest:
-        return Section("search", "Search", paragraph("No epoch has finished yet."))
-    about = (
-        f"Each dot is one finished epoch of some trial; the line is the best {words.objective_name(run)} found up to then. "
-        "The axis leaves out the first steps; the button shows all."
+    curves = [*figures_search.learning_curves(run), *figures_search.budget(run)]
+    ranked = best_first(run, run.rows("trials"))
+    html = render(
+        "search.html",
+        progress=progress,
+        curves=curves,
+        objective=wording.objective_name(run),
+        unaudited_stops=_unaudited_stops(run),
+        title="The best trials" if len(ranked) <= MAX_TRIALS else f"The best {MAX_TRIALS} trials",
+        table=_trial_table(run, ranked[:MAX_TRIALS]),
     )
-    html = (
-        _group("triple", progress, "Best so far", about) + "".join(map(figure_html, rest)) + _stops(run) + _trials(run)
-    )
-    return Section("search", "Search", html, [*progress, *rest])
+    return Section("search", "Search", html, [*progress, *curves])
 
 
-def _stops(run: RunData) -> str:
-    """What would tell whether the stops were right, where nothing does."""
+def _unaudited_stops(run: RunData) -> str:
+    """A hint at the audit if the run stopped trials without one; else empty."""
     stopped = sum(row["status"] == "stopped" for row in run.rows("trials"))
     if not stopped or len(run.table("audit")):
         return ""
-    about = f"Whether the {words.plural(stopped, 'stop')} cost a better trial is not known: a search with --audit 0.1 lets one in ten of the stopped trials finish, and says so."
-    return paragraph(about, "caption")
+    return (
+        f"Whether the {wording.plural(stopped, 'stop')} cost a better trial is unknown. A search with --audit 0.1 trains "
+        "a tenth of the stopped trials to completion and reports how many stops were wrong."
+    )
 
 
-def _group(css_class: str, figures: Sequence[Figure], title: str = "", caption: str = "") -> str:
-    """Figures side by side, under a title of their own where they have one; empty where there are none."""
-    if not figures:
-        return ""
-    heading = f"<figure><h3>{escape(title)}</h3>{paragraph(caption, 'caption')}</figure>" if title else ""
-    level = 4 if title else 3
-    return f'{heading}<div class="{css_class}">{"".join(figure_html(figure, level) for figure in figures)}</div>'
-
-
-def _trials(run: RunData) -> str:
-    ranked = best_first(run, run.rows("trials"))
+def _trial_table(run: RunData, trials: list[Row]) -> Table:
     lines = [
         [
             str(row["trial"]),
-            words.STATUS_WORDS[row["status"]],
-            words.objective_text(run, row["objective"]),
-            f"{words.objective_text(run, row['best_objective'])} at {row['best_epoch']}",
+            STATUS_WORDS[row["status"]],
+            wording.objective_text(run, row["objective"]),
+            f"{wording.objective_text(run, row['best_objective'])} at {row['best_epoch']}",
             str(row["num_epochs"]),
-            words.duration(row["train_seconds"]),
-            words.count(row["num_parameters"]),
+            wording.duration(row["train_seconds"]),
+            wording.count(row["num_parameters"]),
         ]
-        for row in ranked[:MAX_TRIALS]
+        for row in trials
     ]
-    columns = ["trial", "status", words.objective_name(run), "best, at epoch", "epochs", "training", "weights"]
+    columns = ("trial", "status", wording.objective_name(run), "best, at epoch", "epochs", "training", "weights")
     paths = run.space.columns()
-    params = [words.parameters_text(_active(row, paths)) for row in ranked[:MAX_TRIALS]]
-    title = "<h3>The best trials</h3>" if len(ranked) <= MAX_TRIALS else f"<h3>The best {MAX_TRIALS} trials</h3>"
-    return f"<figure>{title}{table_html(columns, lines, numeric=(0, 2, 3, 4, 5, 6), below=params)}</figure>"
+    params = [wording.parameters_text(_active(row, paths)) for row in trials]
+    return Table(columns, lines, numeric=(0, 2, 3, 4, 5, 6), below=params)
 
 
-def _active(row: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
+def _active(row: Mapping[str, Any], paths: Iterable[str]) -> Row:
     """The parameters that the trial had, a branch by its own name: `optimizer`, not `optimizer.name`."""
     return {path.removesuffix(".name"): row[path] for path in paths if row[path] is not None}
 
 
 def parameters(run: RunData) -> Section:
-    """What the space taught: importance, parallel coordinates, slices, cost."""
+    """The effect of the parameters: importance, parallel coordinates, slices, cost."""
     top = [*figures_parameters.importance(run), *figures_parameters.parallel_coordinates(run)]
     slices, left_out = figures_parameters.slices(run)
     costs = figures_cost.cost(run)
-    if not (top or slices or costs):
-        return Section("parameters", "Parameters", paragraph("Too few trials to say anything about parameters."))
-    html = "".join(map(figure_html, top))
-    if slices:
-        about = f"{words.objective_name(run).capitalize()} by parameter. Dots: completed; crosses: stopped early. "
-        about += "Where the worst values would press the others together, they are below the axis: a button shows them."
-        if left_out:
-            about += f" Shown are {len(slices)} of {len(slices) + left_out} parameters, the most important first."
-        html += _group("slices", slices, "Slices", about)
-    return Section("parameters", "Parameters", html + _group("pair", costs), [*top, *slices, *costs])
+    about = f"{wording.objective_name(run).capitalize()} by parameter. Dots: completed; crosses: stopped early. "
+    about += "If outliers would compress the other values, the axis leaves out the worst; a button shows them."
+    if left_out:
+        about += f" Shown are the {len(slices)} most important of {len(slices) + left_out} parameters."
+    html = render("parameters.html", top=top, slices=slices, costs=costs, about_slices=about)
+    return Section("parameters", "Parameters", html, [*top, *slices, *costs])
 
 
 def audit(run: RunData) -> Section | None:
-    """How well the rungs foretell the end; None where no stopped trial was let finish."""
-    html = audit_html(run)
-    return Section("audit", "Audit of the stops", html) if html else None
+    """How well the rungs predict the final values; None if the run has no audit."""
+    rows = run.rows("audit")
+    if not rows:
+        return None
+    columns = (
+        *("rung", "stopped", "audited", "wrong stops", "missed the best"),
+        *("rho (n)", "tau (n)", "rho, all finished (n)"),
+    )
+    lines = [
+        [
+            "all" if row["rung"] is None else f"epoch {row['epoch']}",
+            str(row["num_stopped"]),
+            str(row["num_audited"]),
+            _wrong_rate(row),
+            wording.number(row["num_missed_best"]),
+            _correlation(row, "spearman", "sampled"),
+            _correlation(row, "kendall", "sampled"),
+            _correlation(row, "spearman", "finished"),
+        ]
+        for row in rows
+    ]
+    table = Table(columns, lines, numeric=range(1, len(columns)))
+    return Section("audit", "Audit of the stops", render("audit.html", sentence=audit_sentence(run), table=table))
+
+
+def _wrong_rate(row: Row) -> str:
+    if row["wrong_rate"] is None:
+        return "-"
+    low, high = (round(100 * row[key]) for key in ("wrong_low", "wrong_high"))
+    return f"{row['num_wrong']} of {row['num_audited']} ({low} to {high} %)"
+
+
+def _correlation(row: Row, kind: str, which: str) -> str:
+    value, num = row[f"{kind}_{which}"], row[f"num_{which}"]
+    return "-" if num is None else f"{'-' if value is None else format(value, '.2f')} ({num})"
 
 
 def test_images(run: RunData) -> Section:
-    """What the winner gets wrong."""
+    """The mistakes of the winner."""
     figures = figures_winners.confusion(run)
-    if not figures:
-        return Section("test-images", "Test images", paragraph("No predictions of a winner are there yet."))
-    mistakes = gallery(run)
-    html = _group("pair" if len(run.class_names) <= MAX_PAIRED_CLASSES else "", figures)
-    if mistakes:
-        about = "Test images that the winner, trained with its first seed, got wrong while most sure of itself: look here for wrong labels."
-        html += f"<figure><h3>Most confident mistakes</h3>{paragraph(about, 'caption')}</figure>"
-        html += f'<ul class="gallery">{mistakes}</ul>'
+    layout = "pair" if len(run.class_names) <= MAX_PAIRED_CLASSES else ""
+    html = render("test_images.html", figures=figures, layout=layout, mistakes=winner_mistakes(run) if figures else [])
     return Section("test-images", "Test images", html, figures)
 
 
 def failures(run: RunData) -> Section:
     """Every training that did not end well, with its error."""
-    rows = run.table("failures").to_pylist()
-    classes = [
-        [words.STATUS_WORDS.get(name, name), str(num), meaning, action]
-        for name, num, meaning, action in class_rows(run.rows("trials"))
-    ]
-    table = table_html(["class", "trials", "what it is", "what was done"], classes, numeric=(1,), wide=(2, 3))
-    if not rows:
-        well = paragraph("Every training ended well.")
-        if not any(num for _, num, _, _ in class_rows(run.rows("trials"))):
-            table = details("What would count as a failure, and what is done about it", table)
-        return Section("failures", "Failures", well + table)
+    rows, classes = run.rows("failures"), class_rows(run.rows("trials"))
+    class_lines = [[STATUS_WORDS.get(name, name), str(num), meaning, action] for name, num, meaning, action in classes]
     lines = [
         [
             row["phase"],
             "baseline" if row["trial"] is None else str(row["trial"]),
-            words.STATUS_WORDS[row["status"]],
+            STATUS_WORDS[row["status"]],
             str(row["epoch"]),
             row["node"] or "-",
             (row["error"] or "no message was recorded").strip()[:400],
         ]
         for row in rows[:MAX_FAILURES]
     ]
-    columns = ["phase", "trial", "status", "last epoch", "node", "error"]
-    more = paragraph(f"{len(rows) - MAX_FAILURES} more are in failures.parquet.") if len(rows) > MAX_FAILURES else ""
-    return Section("failures", "Failures", table + more + table_html(columns, lines, numeric=(1, 3), wide=(5,)))
+    columns = ("phase", "trial", "status", "last epoch", "node", "error")
+    html = render(
+        "failures.html",
+        any=bool(rows) or any(num for _, num, _, _ in classes),
+        classes=Table(("class", "trials", "meaning", "action"), class_lines, numeric=(1,), wide=(2, 3)),
+        failures=Table(columns, lines, numeric=(1, 3), wide=(5,)) if rows else None,
+        num_more=max(0, len(rows) - MAX_FAILURES),
+    )
+    return Section("failures", "Failures", html)
 
 
 def reproduce(run: RunData) -> Section:
-    """The exact config, the command that trains it again, where it ran, and how to read the tables."""
-    parts = []
-    config = winner_config(run)
-    if config is not None:
-        recipe = run.path / "report" / "winner.yaml"
-        again = training_command(run, recipe)
-        about = "The winner's whole config is in report/winner.yaml. "
-        if again is None:
-            about += "This trains it, on the training images:"
-        else:
-            about += "This trains it again as its first retraining was, on the training and validation images; with the same hardware and versions every figure comes out the same:"
-        parts.append(paragraph(about))
-        parts.append(code(again or f"winnow train {recipe}", "command"))
-        parts.append(details("winner.yaml", code(yaml.safe_dump(config, sort_keys=False))))
-    if run.study.get("command"):
-        parts.append(paragraph("The run was made by:") + code(str(run.study["command"]), "command"))
-    facts = [[r["section"], r["key"], r["value"] or "unknown"] for r in run.table("environment").to_pylist()]
-    parts.append(details("Settings, data, versions and hardware", table_html(["", "", ""], facts, wide=(2,))))
-    parts.append(details("The space", code(yaml.safe_dump(run.study["space"], sort_keys=False))))
-    tables = ", ".join(TABLES)
-    parts.append(paragraph(f"Every figure here can be made from the Parquet tables beside this file: {tables}."))
-    parts.append(code(f'import pandas as pd\ntrials = pd.read_parquet("{run.path / "report" / "trials.parquet"}")'))
-    return Section("reproduce", "Reproduce", "".join(parts))
+    """The exact config, the command that repeats its training, where it ran, and how to read the tables."""
+    config, recipe = winner_config(run), run.path / "report" / "winner.yaml"
+    again = training_command(run, recipe)
+    facts = [[row["section"], row["key"], row["value"] or "unknown"] for row in run.rows("environment")]
+    trials = run.path / "report" / "trials.parquet"
+    html = render(
+        "reproduce.html",
+        config=None if config is None else yaml.safe_dump(config, sort_keys=False),
+        same=again is not None,
+        train_command=again or f"winnow train {recipe}",
+        run_command=str(run.study.get("command") or ""),
+        facts=Table(("", "", ""), facts, wide=(2,)),
+        space=yaml.safe_dump(run.study["space"], sort_keys=False),
+        tables=", ".join(TABLES),
+        query=f'import pandas as pd\ntrials = pd.read_parquet("{trials}")',
+    )
+    return Section("reproduce", "Reproduce", html)
 
 
 def sections_of(run: RunData) -> list[Section]:
-    """Those that have something to say."""
+    """The sections that apply to the run, in order."""
     return [section for make in SECTIONS if (section := make(run)) is not None]
 
 

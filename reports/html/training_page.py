@@ -1,4 +1,4 @@
-"""The report of one training, as `winnow train --output` and `winnow bench-recipes` leave it in a folder."""
+"""Writes the report of one training into its folder, as `winnow train --output` and `winnow bench-recipes` leave it."""
 
 from __future__ import annotations
 
@@ -14,36 +14,37 @@ import yaml
 
 from winnow.reports.figures import training as figures_training
 from winnow.reports.figures.winners import confusion_of
-from winnow.reports.html.gallery import gallery_of
-from winnow.reports.html.markup import code, details, figure_html, paragraph, table_html
+from winnow.reports.html.gallery import mistakes_of
 from winnow.reports.html.page import document
-from winnow.reports.html.sections import Section
-from winnow.reports.reading.run import read_lines
-from winnow.reports.tables.build import load_predictions
+from winnow.reports.html.templating import Section, Table, render
+from winnow.reports.reading.json_lines import read_lines
+from winnow.reports.reading.predictions import load_predictions
+from winnow.reports.schemas import KINDS
 from winnow.reports.tables.parquet import write_whole
-from winnow.reports.text import wording as words
+from winnow.reports.text import wording
 from winnow.reports.text.winner_recipe import training_words
+from winnow.spaces.epoch_figures import EPOCH_FIGURES, QUALITY
 from winnow.spaces.errors import InputError
 
-FIGURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+FIGURES = tuple(figure.name for figure in QUALITY)
 
-# The rows of the best-epoch table: words, the figure, and whether the lowest or the highest is best.
-BEST: tuple[tuple[str, str, Any], ...] = (
-    ("lowest train loss", "train_loss", min),
-    ("highest train accuracy", "train_accuracy", max),
-    ("lowest validation loss", "validation_loss", min),
-    ("highest validation accuracy", "validation_accuracy", max),
+# The rows of the best-epoch table: name, figure, and whether the lowest or the highest value is best.
+BEST: tuple[tuple[str, str, Any], ...] = tuple(
+    (f"{figure.better}est {figure.name.replace('_', ' ')}", figure.name, min if figure.better == "low" else max)
+    for figure in QUALITY
 )
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """`epochs` are the lines of epochs.jsonl in order, each epoch once; `result` is empty while the training runs."""
+    """The contents of a training's folder."""
 
     path: Path
     config: dict[str, Any]
     epochs: Sequence[dict[str, Any]]
+    """The lines of epochs.jsonl in order, each epoch once."""
     result: dict[str, Any]
+    """The content of result.json; empty while the training runs."""
 
     @property
     def class_names(self) -> list[str]:
@@ -51,7 +52,17 @@ class TrainingData:
 
 
 def write_training(path: Path) -> Path:
-    """Write report.html, epochs.parquet and best_epochs.md, at any time. InputError where the folder is no training."""
+    """Write report.html, epochs.parquet and best_epochs.md into the folder of a training, also while it runs.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        The HTML file.
+
+    Raises:
+        InputError: The folder is not that of a training, no epoch has finished yet, or the files cannot be written.
+    """
     training = read_training(path)
     html = path / "report.html"
     try:
@@ -64,7 +75,11 @@ def write_training(path: Path) -> Path:
 
 
 def read_training(path: Path) -> TrainingData:
-    """Torn last lines are left out; InputError where the folder is no training, or no epoch is over yet."""
+    """Read the folder of a training; torn last lines are left out.
+
+    Raises:
+        InputError: The folder is not that of a training, or no epoch has finished yet.
+    """
     try:
         config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
         result = path / "result.json"
@@ -72,15 +87,19 @@ def read_training(path: Path) -> TrainingData:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not the folder of a training (winnow train --output): {error}") from error
     first: dict[int, dict[str, Any]] = {}
-    for line in read_lines(path / "epochs.jsonl", ("epoch", *FIGURES))[0]:
-        first.setdefault(line["epoch"], line)
+    for line in read_lines(path / "epochs.jsonl", ("epoch",))[0]:
+        first.setdefault(line["epoch"], {**dict.fromkeys(FIGURES), **line})
     if not first:
-        raise InputError(f"{path}: no epoch of this training is over yet")
+        raise InputError(f"{path}: no epoch of this training has finished yet")
     return TrainingData(path, config, [first[epoch] for epoch in sorted(first)], final)
 
 
 def best_epochs(training: TrainingData) -> list[dict[str, Any]]:
-    """Up to four rows {best, epoch, and all four figures}: of equals the first epoch, as when weights are kept."""
+    """The best epoch by each of four figures, with all four; the first among equals, as for the weights that are kept.
+
+    Returns:
+        Up to four rows with the keys `best` (a name), `epoch` and FIGURES.
+    """
     rows = []
     for name, key, best in BEST:
         known = [line for line in training.epochs if line[key] is not None and line[key] == line[key]]
@@ -98,22 +117,22 @@ def best_epochs_text(training: TrainingData) -> str:
 
 
 def outcome(training: TrainingData) -> str:
-    """Which epoch's weights were kept and why the training ended, in a sentence."""
-    result, asked, last = training.result, training.config["epochs"], training.epochs[-1]["epoch"]
+    """One sentence: the epoch whose weights were kept, and why the training ended."""
+    result, planned, last = training.result, training.config["epochs"], training.epochs[-1]["epoch"]
     rule = {
         "last": "of the last epoch",
         "lowest_validation_loss": "of the epoch with the lowest validation loss",
         "highest_validation_accuracy": "of the epoch with the highest validation accuracy",
     }["last" if result.get("fit_validation") else training.config["weights"]]
     if not result:
-        return f"{last} of {asked} epochs are over; the training is still running, or was cut short."
+        return f"{last} of {planned} epochs have finished; the training is still running or was interrupted."
     if result["status"] == "diverged":
-        return f"The loss was no longer finite in epoch {last}; the test images were not looked at."
+        return f"The loss became non-finite in epoch {last}; the test images were not used."
     patience = (training.config.get("early_stopping") or {}).get("patience")
-    end = f"all {asked} epochs were trained"
+    end = f"all {planned} epochs were trained"
     if result["stopped_early"]:
-        end = f"stopped early after epoch {last} of {asked}, as the validation loss had not improved for {patience} epochs"
-    return f"The weights {rule} were kept and tested, those of epoch {result['weights_epoch']}; {end}."
+        end = f"training stopped early after epoch {last} of {planned}, because the validation loss had not improved for {patience} epochs"
+    return f"The weights {rule} (epoch {result['weights_epoch']}) were kept and tested; {end}."
 
 
 def _page(training: TrainingData) -> str:
@@ -125,30 +144,30 @@ def _page(training: TrainingData) -> str:
 
 def _summary(training: TrainingData) -> Section:
     result = training.result
-    parts = [paragraph(outcome(training), "lead")]
+    headline = facts = None
     if "test_accuracy" in result:
-        seed = f"test accuracy, seed {result['seed']}, test images read once"
-        parts.insert(0, f'<p class="headline"><b>{words.percent(result["test_accuracy"])}</b><span>{seed}</span></p>')
+        about = f"test accuracy, seed {result['seed']}, test images used once"
+        headline = (wording.percent(result["test_accuracy"]), about)
     if result:
-        facts = [
-            ["test accuracy", words.percent(result.get("test_accuracy"))],
-            ["test loss", words.number(result.get("test_loss"))],
-            ["parameters", words.count(result["num_parameters"])],
-            ["multiply-adds per image", words.count(result["multiply_adds"])],
-            ["wall time of the epochs", words.duration(result["wall_seconds"])],
+        rows = [
+            ["test accuracy", wording.percent(result.get("test_accuracy"))],
+            ["test loss", wording.number(result.get("test_loss"))],
+            ["parameters", wording.count(result["num_parameters"])],
+            ["multiply-adds per image", wording.count(result["multiply_adds"])],
+            ["wall time of the epochs", wording.duration(result["wall_seconds"])],
             ["training images per second", f"{result['images_per_second']:,.0f}"],
             ["device", result["device"]],
         ]
-        parts.append(table_html(["", ""], facts, numeric=(1,)))
-    return Section("summary", "Summary", "".join(parts))
+        facts = Table(("", ""), rows, numeric=(1,))
+    html = render("training_summary.html", headline=headline, outcome=outcome(training), facts=facts)
+    return Section("summary", "Summary", html)
 
 
 def _epochs(training: TrainingData) -> Section:
     figures = [*figures_training.curves(training.epochs), *figures_training.batch_losses(training.epochs)]
     heads, rows = _best_epoch_cells(training)
-    table = table_html(heads, rows, numeric=range(1, len(heads)))
-    html = "".join(map(figure_html, figures)) + f"<figure><h3>Best epochs</h3>{table}</figure>"
-    return Section("epochs", "Epochs", html, figures)
+    table = Table(heads, rows, numeric=range(1, len(heads)))
+    return Section("epochs", "Epochs", render("training_epochs.html", figures=figures, table=table), figures)
 
 
 def _best_epoch_cells(training: TrainingData) -> tuple[list[str], list[list[str]]]:
@@ -161,19 +180,18 @@ def _best_epoch_cells(training: TrainingData) -> tuple[list[str], list[list[str]
 
 def _test_images(training: TrainingData) -> Section:
     arrays = load_predictions(training.path / "predictions.npz")
-    if arrays is None or "test_accuracy" not in training.result:
-        return Section("test-images", "Test images", paragraph("The test images were not looked at yet."))
-    figures = confusion_of(arrays["true"], arrays["predicted"], training.class_names)
-    html = "".join(map(figure_html, figures))
-    mistakes = gallery_of(arrays, training.class_names)
-    if mistakes:
-        html += f'<figure><h3>Most confident mistakes</h3></figure><ul class="gallery">{mistakes}</ul>'
+    tested = arrays is not None and "test_accuracy" in training.result
+    figures, mistakes = [], []
+    if arrays is not None and tested:
+        figures = confusion_of(arrays["true"], arrays["predicted"], training.class_names)
+        mistakes = mistakes_of(arrays, training.class_names)
+    html = render("training_test_images.html", tested=tested, figures=figures, mistakes=mistakes)
     return Section("test-images", "Test images", html, figures)
 
 
 def _reproduce(training: TrainingData) -> Section:
     recipe, result = training.path / "config.yaml", training.result
-    again = f"winnow train {recipe}"
+    again, facts = f"winnow train {recipe}", None
     if result:
         again = training_words(
             recipe,
@@ -183,27 +201,23 @@ def _reproduce(training: TrainingData) -> Section:
             micro_batches=result.get("micro_batches", 1),
             device=result.get("device"),
         )
-    parts = [
-        paragraph("This trains it again:"),
-        code(again, "command"),
-        details("config.yaml", code(yaml.safe_dump(training.config, sort_keys=False))),
-    ]
-    if training.result:
-        facts = [
+        rows = [
             [section, key, str(value)]
             for section in ("data", "versions", "hardware")
-            for key, value in training.result[section].items()
+            for key, value in result[section].items()
             if key != "class_names"
         ]
-        parts.append(details("Data, versions and hardware", table_html(["", "", ""], facts, wide=(2,))))
-    return Section("reproduce", "Reproduce", "".join(parts))
+        facts = Table(("", "", ""), rows, wide=(2,))
+    config = yaml.safe_dump(training.config, sort_keys=False)
+    html = render("training_reproduce.html", command=again, config=config, facts=facts)
+    return Section("reproduce", "Reproduce", html)
 
 
 def _write_epochs(training: TrainingData, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = {"epoch": pa.int64(), **dict.fromkeys((*FIGURES, "lr", "wall_seconds", "images_per_second"), pa.float64())}
+    kinds = {figure.name: pa.type_for_alias(KINDS[figure.kind]) for figure in EPOCH_FIGURES if figure.column}
     kinds["batch_losses"] = pa.list_(pa.float64())
     rows = [{key: line.get(key) for key in kinds} for line in training.epochs]
     pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(kinds.items())), path, compression="zstd")

@@ -1,36 +1,35 @@
-"""The Arrow tables of a run: rows as plain dicts, typed by the schema and never by the first row."""
+"""Makes the Arrow tables of a run. Types come from the schema, never from the first row."""
 
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Mapping
-from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from winnow.reports.reading.predictions import encoded_gallery, load_predictions
 from winnow.reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
-from winnow.reports.tables.audit import audit_ends, audit_rows
+from winnow.reports.statuses import FAILED_STATUSES
+from winnow.reports.tables.audit import audit_rows
 from winnow.reports.tables.importance import importance_rows
-from winnow.reports.tables.retraining import identity, retrain_groups, retrain_rows, winners_table
-from winnow.reports.tables.trials import FAILED_STATUSES, rung_rows, time_of, trial_rows
+from winnow.reports.tables.retraining import identity, retrain_groups, retrain_rows, winner_rows
+from winnow.reports.tables.trials import rung_rows, time_of, trial_rows
 from winnow.spaces.errors import SpaceError
 from winnow.spaces.grammar.domains import ArrowKind
 from winnow.spaces.grammar.nodes import columns
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunRecords
     from winnow.spaces.space import Space
 
 Row = dict[str, Any]
 
 
-def table(run: RunData, name: str) -> pa.Table:
-    """The table `name` of `run`, with exactly the columns of its schema, also where it has no rows."""
+def table(run: RunRecords, name: str) -> pa.Table:
+    """Make the table `name` of a run with exactly the columns of its schema, also if it has no rows."""
     parameters = _columns(run) if TABLES[name].parameters else {}
     schema = arrow_schema(name, parameters, _metadata(run, name))
     made = ROWS[name](run)
@@ -40,12 +39,12 @@ def table(run: RunData, name: str) -> pa.Table:
     return pa.Table.from_struct_array(rows).replace_schema_metadata(schema.metadata)
 
 
-def _columns(run: RunData) -> dict[str, ArrowKind]:
-    """Of the space as it is now, and of all that it was before."""
+def _columns(run: RunRecords) -> dict[str, ArrowKind]:
+    """The parameter columns of the current space and of all earlier ones."""
     return columns([parameter for space in reversed(run.spaces) for parameter in space.parameters()])
 
 
-def _metadata(run: RunData, name: str) -> dict[str, Any]:
+def _metadata(run: RunRecords, name: str) -> dict[str, Any]:
     provenance = {key: value for key, value in run.study.items() if key != "space"}
     return {
         "winnow.schema_version": SCHEMA_VERSION,
@@ -57,22 +56,21 @@ def _metadata(run: RunData, name: str) -> dict[str, Any]:
     }
 
 
-def _trials(run: RunData) -> list[Row]:
+def _trials(run: RunRecords) -> list[Row]:
     rows = [dict(row) for row in trial_rows(run)]
-    audited, kinds = audit_ends(run), _columns(run)
+    kinds = _columns(run)
     trials = {trial.number: trial for trial in run.study_trials}
     for row in rows:
         trial = trials[row["trial"]]
-        row["audit_objective"] = audited.get(row["trial"])
         space = run.spaces[min(trial.user_attrs.get("space", 0), len(run.spaces) - 1)]
         row.update(parameter_values(space, trial.user_attrs.get("config"), trial.params, kinds))
     return rows
 
 
-def _epochs(run: RunData) -> pa.Table:
-    """One row per finished epoch: search, audit, retrain, then by trial, seed and epoch.
+def _epochs(run: RunRecords) -> pa.Table:
+    """One row per finished epoch, ordered by phase (search, audit, retrain), trial, seed and epoch.
 
-    Made by Arrow from the lines as they are: rows as `trials.epochs_of_trial` makes them would take seven times as long.
+    Arrow makes them from the lines directly; making rows as `trials.epochs_of_trial` does takes seven times as long.
     """
     schema = arrow_schema("epochs", {}, {})
     read = [field.with_type(pa.float64()) if field.name == "time" else field for field in schema]
@@ -85,7 +83,7 @@ def _epochs(run: RunData) -> pa.Table:
 
 
 def _as_kind(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Null for a float that is not finite; Unix seconds as a time, rounded as `trials.time_of` does."""
+    """Convert a column: non-finite floats become null, Unix seconds become times, rounded as by `trials.time_of`."""
     if pa.types.is_floating(kind):
         return pc.if_else(pc.is_finite(values), values, None)
     if not pa.types.is_timestamp(kind):
@@ -95,8 +93,8 @@ def _as_kind(values: pa.Array, kind: pa.DataType) -> pa.Array:
     return pc.add(pc.multiply(whole, 1e6), micros).cast(pa.int64()).cast(kind)
 
 
-def _winners(run: RunData) -> list[Row]:
-    rows = winners_table(run)
+def _winners(run: RunRecords) -> list[Row]:
+    rows = winner_rows(run)
     for row in rows:
         config = json.loads(row["config"])
         row.update(config_values(run.space, config, _columns(run)))
@@ -104,7 +102,7 @@ def _winners(run: RunData) -> list[Row]:
 
 
 def config_values(space: Space, config: dict[str, Any], kinds: Mapping[str, ArrowKind]) -> Row:
-    """The parameter columns of a config; the space's own are null for a baseline outside it."""
+    """The values of the parameter columns for a config; the space's own are null for a baseline outside the space."""
     try:
         study_params = space.encode(config)
     except SpaceError:
@@ -113,9 +111,17 @@ def config_values(space: Space, config: dict[str, Any], kinds: Mapping[str, Arro
 
 
 def parameter_values(space: Space, config: Any, study_params: Mapping[str, Any], kinds: Mapping[str, ArrowKind]) -> Row:
-    """The values of the parameter columns `kinds`: null where the parameter was not active in these study parameters of `space`.
+    """The values of the parameter columns for a config.
 
-    What another space of the run searches and this one fixes has the value that it is fixed to.
+    Args:
+        space: The space in which the config was drawn.
+        config: The config, complete.
+        study_params: Its parameters in the study. Parameters that are not among them were not active.
+        kinds: The parameter columns of the run, path -> type.
+
+    Returns:
+        Path -> value, None for inactive parameters. A parameter that this space fixes but another space of the run
+        searches has its fixed value.
     """
     own = {parameter.path for parameter in space.parameters()}
     fixed = {path: _at(config, path) for path in kinds if path not in own}
@@ -125,11 +131,11 @@ def parameter_values(space: Space, config: Any, study_params: Mapping[str, Any],
     }
     for parameter in space.parameters():
         if parameter.study_name in study_params:
-            found = _at(config, parameter.path)
-            # A count that the config leaves to a list, and an option that stands for a list, are known by the study.
-            if found is None or isinstance(found, list | dict):
-                found = study_params[parameter.study_name]
-            values[parameter.path] = _typed(found, kinds[parameter.path])
+            value = _at(config, parameter.path)
+            # The config has no value for a count that follows from a list, and a list for an option that names one.
+            if value is None or isinstance(value, list | dict):
+                value = study_params[parameter.study_name]
+            values[parameter.path] = _typed(value, kinds[parameter.path])
     return values
 
 
@@ -152,7 +158,7 @@ def _typed(value: Any, kind: str) -> Any:
     return float(value) if kind == "float" else value
 
 
-def _failures(run: RunData) -> list[Row]:
+def _failures(run: RunRecords) -> list[Row]:
     rows = []
     last: dict[tuple[Any, ...], Row] = {}
     for line in run.epoch_lines:
@@ -171,7 +177,7 @@ def _failures(run: RunData) -> list[Row]:
     return rows
 
 
-def _failure(run: RunData, phase: str, row: Row, last: Row, time: Any) -> Row:
+def _failure(run: RunRecords, phase: str, row: Row, last: Row, time: Any) -> Row:
     return {
         "run": run.name,
         "phase": phase,
@@ -186,7 +192,7 @@ def _failure(run: RunData, phase: str, row: Row, last: Row, time: Any) -> Row:
     }
 
 
-def _environment(run: RunData) -> list[Row]:
+def _environment(run: RunRecords) -> list[Row]:
     study = run.study
     facts: list[tuple[str, str, Any]] = [
         ("run", key, study.get(key)) for key in ("name", "created", "command", "winnow_version", "git_revision")
@@ -209,33 +215,19 @@ def _as_text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _predictions(run: RunData) -> pa.Table:
-    """One block of columns per prediction file; a file that is missing or torn (the run was cut) gives none."""
+def _predictions(run: RunRecords) -> pa.Table:
+    """The rows of all prediction files; a missing or torn file (the run was interrupted) has none."""
     schema = arrow_schema("predictions", {}, {})
     blocks = [schema.empty_table()]
     for lines in retrain_groups(run):
         for line in lines:
-            arrays = read_predictions(run, line)
+            arrays = load_predictions(run.path / line["predictions"]) if line.get("predictions") else None
             if arrays is not None:
                 blocks.append(_prediction_block(run, line, arrays, schema))
     return pa.concat_tables(blocks)
 
 
-def read_predictions(run: RunData, line: Row) -> dict[str, np.ndarray] | None:
-    """The arrays that a retrain line refers to: index, true, predicted [n], gallery_images [m, H, W, C] and the rest."""
-    return load_predictions(run.path / line["predictions"]) if line.get("predictions") else None
-
-
-def load_predictions(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of a prediction file; None where it is missing or torn."""
-    try:
-        with np.load(path) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return None
-
-
-def _prediction_block(run: RunData, line: Row, arrays: dict[str, np.ndarray], schema: pa.Schema) -> pa.Table:
+def _prediction_block(run: RunRecords, line: Row, arrays: dict[str, np.ndarray], schema: pa.Schema) -> pa.Table:
     n = len(arrays["index"])
     constants = {"run": run.name, **identity(line), "seed": line["seed"]}
     columns = {key: pa.array([value] * n, schema.field(key).type) for key, value in constants.items()}
@@ -248,27 +240,7 @@ def _prediction_block(run: RunData, line: Row, arrays: dict[str, np.ndarray], sc
     return pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
 
 
-def encoded_gallery(arrays: Mapping[str, np.ndarray]) -> dict[int, bytes]:
-    """The images that were kept of a prediction file, as PNG, by their number in the test set."""
-    if "gallery_images" not in arrays:
-        return {}
-    return {
-        int(index): _png(image)
-        for index, image in zip(arrays["gallery_index"].tolist(), arrays["gallery_images"], strict=True)
-    }
-
-
-def _png(image: np.ndarray) -> bytes:
-    """uint8 [H, W, C] with one channel or three."""
-    from PIL import Image
-
-    buffer = BytesIO()
-    pixels = image[:, :, 0] if image.shape[2] == 1 else image
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def _names(run: RunData, classes: np.ndarray) -> pa.Array:
+def _names(run: RunRecords, classes: np.ndarray) -> pa.Array:
     names = run.class_names
     return pa.array([names[i] if i < len(names) else str(i) for i in classes.tolist()], pa.string())
 

@@ -1,4 +1,4 @@
-"""What retraining found: mean and 95 % interval over the seeds of each config, beside the baseline, and the gap to the search."""
+"""Makes the rows of retraining: mean and 95 % interval over the seeds of each config, gain over the baseline, gap to the search."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from winnow.reports.tables.trials import finite, time_of, trial_rows
 
 if TYPE_CHECKING:
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunRecords
 
 Row = dict[str, Any]
 
-# Student's t at 0.975 for 1, 2, ... 30 degrees of freedom: `winnow show` need not wait for scipy to print an interval.
+# Student's t at 0.975 for 1, 2, ... 30 degrees of freedom. `scipy.special.stdtrit` gives the same, but importing it takes
+# as long as all the rest of `winnow show`.
 # fmt: off
 _T_975 = (
     12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157, 2.228139,
@@ -26,34 +27,32 @@ _T_975 = (
 # fmt: on
 
 
-def winners_table(run: RunData, intervals_of_gain: bool = True) -> list[Row]:
-    """One row per retrained config, winners by rank and the baseline last, without the parameter columns.
+def winner_rows(run: RunRecords, intervals_of_gain: bool = True) -> list[Row]:
+    """One row per retrained config without the parameter columns: winners by rank, the baseline last.
 
-    Without `intervals_of_gain`, gain_low and gain_high stay None and scipy is not imported.
+    Without `intervals_of_gain`, gain_low and gain_high stay None and SciPy is not imported.
     """
-    if run.stored:
-        return run.rows("winners")
     groups = retrain_groups(run)
-    found = {row["trial"]: row for row in trial_rows(run)} if groups else {}
+    trials = {row["trial"]: row for row in trial_rows(run)} if groups else {}
     baseline = next((accuracies(lines) for lines in groups if lines[0]["baseline"]), [])
     rows = []
     for lines in groups:
-        row = _winner_row(run, lines, found.get(lines[0]["trial"]))
+        row = _winner_row(run, lines, trials.get(lines[0]["trial"]))
         others = [] if row["baseline"] else baseline
         gain, low, high = accuracy_difference(accuracies(lines), others, intervals_of_gain)
         rows.append(row | {"gain": gain, "gain_low": low, "gain_high": high})
     return rows
 
 
-def retrain_groups(run: RunData) -> list[list[Row]]:
-    """The retrain lines of each config, winners by rank and the baseline last; seeds ascend."""
+def retrain_groups(run: RunRecords) -> list[list[Row]]:
+    """The retrain lines of each config: winners by rank, the baseline last; seeds ascending."""
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for line in sorted(run.retrain_lines, key=lambda line: line["seed"]):
         groups[bool(line["baseline"]), line.get("rank") or 0, line["trial"]].append(line)
     return [lines for _, lines in sorted(groups.items())]
 
 
-def _winner_row(run: RunData, lines: list[Row], trial: Row | None) -> Row:
+def _winner_row(run: RunRecords, lines: list[Row], trial: Row | None) -> Row:
     first = lines[0]
     values = accuracies(lines)
     mean, low, high = accuracy_interval(values)
@@ -83,14 +82,12 @@ def _mean(lines: list[Row], key: str) -> float | None:
     return fmean(known) if known else None
 
 
-def retrain_rows(run: RunData) -> list[Row]:
-    """One row per retrained config and seed, in the order of `winners_table`."""
-    if run.stored:
-        return run.rows("retrains")
+def retrain_rows(run: RunRecords) -> list[Row]:
+    """One row per retrained config and seed, in the order of `winner_rows`."""
     return [_retrain_row(run, line) for lines in retrain_groups(run) for line in lines]
 
 
-def _retrain_row(run: RunData, line: Row) -> Row:
+def _retrain_row(run: RunRecords, line: Row) -> Row:
     numbers = ("test_accuracy", "test_loss", "train_accuracy", "train_loss", "wall_seconds")
     return {
         "run": run.name,
@@ -109,7 +106,7 @@ def _retrain_row(run: RunData, line: Row) -> Row:
 
 
 def identity(line: Row) -> Row:
-    """Which config a retrain line is about: its rank, its trial (None where it was no trial) and whether it is the baseline."""
+    """Identify the config of a retrain line: its rank, its trial (None if it was no trial), and whether it is the baseline."""
     trial = line["trial"]
     return {
         "rank": line.get("rank"),
@@ -125,7 +122,7 @@ def accuracies(lines: Sequence[Row]) -> list[float]:
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
-    """Mean and 95 % interval of the mean (Student's t); no interval for a single value, nothing for none."""
+    """Mean and 95 % interval of the mean (Student's t): (mean, low, high); no interval for one value, all None for none."""
     if not values:
         return None, None, None
     mean = fmean(values)
@@ -136,7 +133,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None, 
 
 
 def accuracy_interval(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
-    """`mean_interval` of accuracies, cut to [0, 1]: Student's t knows no bounds, an accuracy does."""
+    """`mean_interval` of accuracies, clipped to [0, 1]."""
     mean, low, high = mean_interval(values)
     return mean, None if low is None else max(0.0, low), None if high is None else min(1.0, high)
 
@@ -144,7 +141,7 @@ def accuracy_interval(values: Sequence[float]) -> tuple[float | None, float | No
 def difference_interval(
     a: Sequence[float], b: Sequence[float], interval: bool = True
 ) -> tuple[float | None, float | None, float | None]:
-    """mean(a) - mean(b) and, where asked for, its 95 % interval with unequal variances (Welch, 1947)."""
+    """mean(a) - mean(b) and, if `interval`, its 95 % interval with unequal variances (Welch, 1947)."""
     if not a or not b:
         return None, None, None
     difference = fmean(a) - fmean(b)
@@ -161,7 +158,7 @@ def difference_interval(
 def accuracy_difference(
     a: Sequence[float], b: Sequence[float], interval: bool = True
 ) -> tuple[float | None, float | None, float | None]:
-    """`difference_interval` of accuracies, cut to what is possible: [-1, 1]."""
+    """`difference_interval` of accuracies, clipped to [-1, 1]."""
     difference, low, high = difference_interval(a, b, interval)
     return difference, None if low is None else max(-1.0, low), None if high is None else min(1.0, high)
 

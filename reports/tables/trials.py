@@ -1,4 +1,4 @@
-"""Rows of the search: trials, epochs, rungs. Plain Python, so that `winnow show` needs neither Arrow nor the space."""
+"""Makes the rows of the search: trials, epochs, rungs. Plain Python, so `winnow show` needs neither Arrow nor the space."""
 
 from __future__ import annotations
 
@@ -10,49 +10,69 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from winnow.reports import rows as plain
 from winnow.reports.schemas import TABLES
+from winnow.spaces.epoch_figures import QUALITY
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunRecords
 
-STATUSES = ("completed", "stopped", "diverged", "out_of_memory", "failed", "lost", "running", "skipped")
-FAILED_STATUSES = ("diverged", "out_of_memory", "failed", "lost")
-_STATUS_OF_STATE = {"COMPLETE": "completed", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "running"}
+_STATUS_OF_STATE = {
+    "COMPLETE": TrialStatus.COMPLETED,
+    "PRUNED": TrialStatus.STOPPED,
+    "FAIL": TrialStatus.FAILED,
+    "RUNNING": TrialStatus.RUNNING,
+}
 
 Row = dict[str, Any]
 
 
-def trial_rows(run: RunData) -> list[Row]:
-    """One row per trial, by number, without the parameter columns and the end of an audit."""
-    return run.once("trial_rows", lambda: _stored_trial_rows(run) if run.stored else _trial_rows(run))
+def trial_rows(run: RunRecords) -> list[Row]:
+    """One row per trial, by number, without the parameter columns."""
+    return run.once("trial_rows", lambda: _trial_rows(run))
 
 
-def _stored_trial_rows(run: RunData) -> list[Row]:
-    own = [column.name for column in TABLES["trials"].columns if column.name != "audit_objective"]
-    return plain.rows(run.trials.select(own))
+def _trial_rows(run: RunRecords) -> list[Row]:
+    by_trial, audited = search_epochs(run), audit_ends(run)
+    return [
+        _trial_row(run, trial, by_trial.get(trial.number, []), audited.get(trial.number)) for trial in run.study_trials
+    ]
 
 
-def _trial_rows(run: RunData) -> list[Row]:
-    by_trial = search_epochs(run)
-    return [_trial_row(run, trial, by_trial.get(trial.number, [])) for trial in run.study_trials]
+def search_epochs(run: RunRecords) -> dict[int, list[Row]]:
+    """The lines of each trial's search phase by trial number, in the order of epochs."""
+    return run.once("search_epochs", lambda: _epochs_of_phase(run, "search"))
 
 
-def search_epochs(run: RunData) -> dict[int, list[Row]]:
-    """The epochs of each trial of the search, in order."""
-    return run.once("search_epochs", lambda: _search_epochs(run))
-
-
-def _search_epochs(run: RunData) -> dict[int, list[Row]]:
+def _epochs_of_phase(run: RunRecords, phase: str) -> dict[int, list[Row]]:
     by_trial: dict[int, list[Row]] = defaultdict(list)
     for line in run.epoch_lines:
-        if line["phase"] == "search":
+        if line["phase"] == phase:
             by_trial[line["trial"]].append(line)
     return {number: sorted(lines, key=lambda line: line["epoch"]) for number, lines in by_trial.items()}
 
 
-def _trial_row(run: RunData, trial: Trial, epochs: list[Row]) -> Row:
+def audit_ends(run: RunRecords) -> dict[int, float | None]:
+    """The final objective of each audited trial that finished, by trial number; None if it diverged after its stop."""
+    return run.once("audit_ends", lambda: _audit_ends(run))
+
+
+def _audit_ends(run: RunRecords) -> dict[int, float | None]:
+    searched = search_epochs(run)
+    ends: dict[int, float | None] = {}
+    for trial, lines in _epochs_of_phase(run, "audit").items():
+        last = lines[-1]
+        if last.get("diverged"):
+            ends[trial] = None
+        elif last.get("last"):
+            # The objective belongs to the epoch whose weights were kept, which may lie before the stop.
+            by_epoch = {line["epoch"]: line for line in [*searched.get(trial, []), *lines]}
+            ends[trial] = finite(by_epoch[last["weights_epoch"]].get(run.objective))
+    return ends
+
+
+def _trial_row(run: RunRecords, trial: Trial, epochs: list[Row], audit_objective: float | None) -> Row:
     attributes = trial.user_attrs
     last = epochs[-1] if epochs else {}
     best_epoch, best = _best(trial, run.maximize)
@@ -72,7 +92,8 @@ def _trial_row(run: RunData, trial: Trial, epochs: list[Row]) -> Row:
         "best_epoch": best_epoch,
         "num_epochs": len(epochs),
         "rung": max((line["rung"] for line in epochs if line.get("rung") is not None), default=None),
-        **{key: finite(last.get(key)) for key in _METRICS},
+        "audit_objective": audit_objective,
+        **{figure.name: finite(last.get(figure.name)) for figure in reversed(QUALITY)},
         "started": time_of(started),
         "ended": time_of(ended),
         "wall_seconds": ended - started if started and ended else None,
@@ -87,18 +108,15 @@ def _trial_row(run: RunData, trial: Trial, epochs: list[Row]) -> Row:
     }
 
 
-_METRICS = ("validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
-
-
 def status_of(trial: Trial) -> str:
-    """The status that the search recorded, else the one that the study's state amounts to."""
-    return str(trial.user_attrs.get("status") or _STATUS_OF_STATE.get(trial.state.name, "running"))
+    """The status recorded by the search; if there is none, the status that corresponds to the state in the study."""
+    return str(trial.user_attrs.get("status") or _STATUS_OF_STATE.get(trial.state.name, TrialStatus.RUNNING))
 
 
 def _objective(trial: Trial) -> float | None:
-    told = finite(trial.values[0]) if trial.values else None
+    recorded = finite(trial.values[0]) if trial.values else None
     values = _finite_values(trial)
-    return told if told is not None or not values else values[max(values)]
+    return recorded if recorded is not None or not values else values[max(values)]
 
 
 def _best(trial: Trial, maximize: bool) -> tuple[int | None, float | None]:
@@ -113,22 +131,18 @@ def _finite_values(trial: Trial) -> dict[int, float]:
     return {epoch: value for epoch, value in trial.intermediate_values.items() if math.isfinite(value)}
 
 
-def epochs_of_trial(run: RunData, number: int) -> list[Row]:
-    """The rows of `epochs` of one trial of the search, in order."""
-    if run.stored:
-        import pyarrow.compute as pc
-
-        return plain.rows(run.epochs.filter((pc.field("trial") == number) & (pc.field("phase") == "search")))
+def epochs_of_trial(run: RunRecords, number: int) -> list[Row]:
+    """The rows of `epochs` of one trial's search phase, in order."""
     return [_epoch_row(run, line) for line in search_epochs(run).get(number, [])]
 
 
-def _epoch_row(run: RunData, line: Row) -> Row:
+def _epoch_row(run: RunRecords, line: Row) -> Row:
     as_kind: dict[str, Callable[[Any], Any]] = {"float": finite, "time": time_of}
     row = {c.name: as_kind.get(c.kind, lambda value: value)(line.get(c.name)) for c in TABLES["epochs"].columns}
     return row | {"run": run.name}
 
 
-def rung_rows(run: RunData) -> list[Row]:
+def rung_rows(run: RunRecords) -> list[Row]:
     """One row per rung, and one for the full training (`max_epochs`), whose `num_stopped` is 0."""
     ends = [*run.rungs]
     max_epochs = run.settings.get("max_epochs")
@@ -163,8 +177,8 @@ def _total(lines: Iterable[Row], key: str) -> float:
 
 
 def finite(value: Any) -> float | None:
-    """The number as a float; None where it is none, or not finite."""
-    if type(value) is float:  # nearly always, and asked millions of times
+    """Return `value` as a float; None if it is not a number or not finite."""
+    if type(value) is float:  # nearly always, and called millions of times
         return value if math.isfinite(value) else None
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
@@ -172,7 +186,7 @@ def finite(value: Any) -> float | None:
 
 
 def time_of(seconds: float | None) -> datetime | None:
-    """Unix seconds as a time in UTC."""
+    """Convert Unix seconds to a time in UTC."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 

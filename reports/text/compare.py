@@ -1,4 +1,4 @@
-"""Several runs side by side: differences with intervals where the protocol is the same, else what keeps them apart."""
+"""Compares runs: differences with intervals if their protocols are the same, otherwise the differences of the protocols."""
 
 from __future__ import annotations
 
@@ -10,34 +10,33 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from winnow.reports.tables.retraining import accuracies, accuracy_difference, retrain_rows, winners_table
-from winnow.reports.tables.trials import trial_rows
-from winnow.reports.text import wording as words
+from winnow.reports.tables.retraining import accuracies, accuracy_difference
+from winnow.reports.text import wording
 from winnow.reports.text.terminal import best_first
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData, RunFacts
 
 Row = dict[str, Any]
 
 
-def _data(key: str) -> Callable[[RunData], Any]:
+def _data(key: str) -> Callable[[RunFacts], Any]:
     return lambda run: (run.study.get("data") or {}).get(key)
 
 
-def _space_data(key: str, default: Any) -> Callable[[RunData], Any]:
-    def read(run: RunData) -> Any:
+def _space_data(key: str, default: Any) -> Callable[[RunFacts], Any]:
+    def read(run: RunFacts) -> Any:
         data = run.study["space"].get("data")
         return data.get(key, default) if isinstance(data, dict) else default
 
     return read
 
 
-# What must be equal before two winners' test accuracies may be held against each other. Space, sampler and budget may differ:
-# they are what one compares.
-PROTOCOL: dict[str, Callable[[RunData], Any]] = {
+# What must be equal before the test accuracies of two winners can be compared. Space, sampler and budget may differ: they are
+# the subject of the comparison.
+PROTOCOL: dict[str, Callable[[RunFacts], Any]] = {
     "data set": _data("name"),
     "data fingerprint": _data("fingerprint"),
     "image shape": _data("image_shape"),
@@ -52,25 +51,40 @@ PROTOCOL: dict[str, Callable[[RunData], Any]] = {
 }
 
 
-def protocol_differences(runs: Sequence[RunData]) -> list[Row]:
-    """One dict per key of PROTOCOL that is not the same in all runs: `key` and `values`, in the order of the runs."""
-    found = []
+def protocol_differences(runs: Sequence[RunFacts]) -> list[Row]:
+    """The differences between the protocols of runs.
+
+    Args:
+        runs: The runs, at least one.
+
+    Returns:
+        One dict for each key of PROTOCOL whose values differ: `key`, and `values` in the order of the runs.
+    """
+    differences = []
     for key, read in PROTOCOL.items():
         values = [read(run) for run in runs]
         if any(value != values[0] for value in values):
-            found.append({"key": key, "values": values})
-    return found
+            differences.append({"key": key, "values": values})
+    return differences
 
 
 def comparison(runs: Sequence[RunData]) -> list[Row]:
-    """One dict per run; `difference` with its 95 % interval (Welch) is of the first winner's test accuracy to the first run's."""
+    """Compare the first winners of runs.
+
+    Args:
+        runs: The runs. The first one is the reference.
+
+    Returns:
+        One dict per run. `difference` is its winner's test accuracy minus the reference's, as a fraction; `difference_low`
+        and `difference_high` are the ends of its 95 % interval (Welch). All three are None for the reference.
+    """
     reference: list[float] = []
     rows = []
     for place, run in enumerate(runs):
-        trials = trial_rows(run)
+        trials = run.trial_rows()
         ranked = best_first(run, trials)
-        winner = next((row for row in winners_table(run) if row["rank"] == 1), {})
-        values = accuracies([line for line in retrain_rows(run) if line["rank"] == 1])
+        winner = next((row for row in run.winner_rows() if row["rank"] == 1), {})
+        values = accuracies([line for line in run.retrain_rows() if line["rank"] == 1])
         if place == 0:
             reference = values
         difference, low, high = (None,) * 3 if place == 0 else accuracy_difference(values, reference)
@@ -89,14 +103,14 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
                 "difference": difference,
                 "difference_low": low,
                 "difference_high": high,
-                "winner": words.describe(json.loads(winner["config"])) if winner else None,
+                "winner": wording.describe(json.loads(winner["config"])) if winner else None,
             }
         )
     return rows
 
 
 def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
-    """Print it; False where the runs cannot be compared."""
+    """Print the comparison of runs; return whether they can be compared."""
     different = protocol_differences(runs)
     if different:
         console.print(
@@ -109,7 +123,7 @@ def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
     console.print(_winner_table(rows))
     if len({row["seed"] for row in rows}) > 1:
         console.print(
-            "The seeds differ, so the searches saw other validation splits: compare the test figures, not the best values."
+            "The seeds differ, so the searches used different validation splits: compare the test accuracies, not the best values."
         )
     for row in rows[1:]:
         console.print(escape(_verdict(row, rows[0])), highlight=False)
@@ -127,13 +141,13 @@ def _protocol_table(runs: Sequence[RunData], different: list[Row]) -> Table:
 
 def _search_table(run: RunData, rows: list[Row]) -> Table:
     table = Table(
-        title=f"Search, by {words.objective_name(run)}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+        title=f"Search, by {wording.objective_name(run)}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
     )
     for name in ("run", "trials", "epochs", "training", "seed", "best"):
         table.add_column(name, justify="left" if name == "run" else "right")
     for row in rows:
-        costs = (str(row["trials"]), str(row["epochs"]), words.duration(row["train_seconds"]), str(row["seed"]))
-        table.add_row(escape(row["run"]), *costs, words.objective_text(run, row["best_objective"]))
+        costs = (str(row["trials"]), str(row["epochs"]), wording.duration(row["train_seconds"]), str(row["seed"]))
+        table.add_row(escape(row["run"]), *costs, wording.objective_text(run, row["best_objective"]))
     return table
 
 
@@ -150,7 +164,7 @@ def _winner_table(rows: list[Row]) -> Table:
     table.add_column("seeds", justify="right", min_width=5)
     table.add_column("config", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
-        interval = words.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"])
+        interval = wording.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"])
         table.add_row(
             escape(row["run"]), interval, str(row["num_seeds"] or 0), escape(row["winner"] or "not retrained yet")
         )
@@ -160,8 +174,8 @@ def _winner_table(rows: list[Row]) -> Table:
 def _verdict(row: Row, first: Row) -> str:
     if row["difference"] is None:
         missing = [each["run"] for each in (first, row) if each["test_accuracy"] is None]
-        return f"{row['run']} - {first['run']}: no difference is known, as no winner of {' and '.join(dict.fromkeys(missing))} was tested"
-    text = f"{row['run']} - {first['run']}: {words.points(row['difference'])} of test accuracy"
+        return f"{row['run']} - {first['run']}: the difference is unknown, because no winner of {' and '.join(dict.fromkeys(missing))} was tested"
+    text = f"{row['run']} - {first['run']}: {wording.points(row['difference'])} of test accuracy"
     if row["difference_low"] is None:
         return f"{text}; one seed gives no interval"
     low, high = row["difference_low"], row["difference_high"]

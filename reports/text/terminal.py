@@ -1,4 +1,4 @@
-"""The run in the terminal: what was searched, how the trials ended, the best of them, the winners, where everything lies."""
+"""Prints a run in the terminal: what was searched, the statuses of the trials, the best trials, the winners, the files."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from winnow.reports.tables.retraining import winners_table
-from winnow.reports.tables.trials import FAILED_STATUSES, trial_rows
-from winnow.reports.text import wording as words
+from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS
+from winnow.reports.text import wording
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunData
 
 Row = dict[str, Any]
 STATUS_STYLES = {"completed": "green", "stopped": "yellow", "running": "cyan", "skipped": "dim"}
 
 
 def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | None = None) -> None:
-    """Print the run, with its `top` best trials. Reads no Arrow and no space, so that it answers at once.
+    """Print the run with its best trials. Needs neither Arrow nor the space of a run folder, so it answers at once.
 
-    `chosen`: these trials in this order instead of the best; then the table is all that is printed beside the heading.
+    Args:
+        run: The run.
+        console: Where to print.
+        top: Maximum number of trials to print.
+        chosen: Trials to print in this order instead of the best ones. Then nothing else is printed below the heading.
     """
-    rows = trial_rows(run)
-    console.print(f"[bold]{escape(run.name)}[/bold]  {escape(words.searched_text(run))}")
+    rows = run.trial_rows()
+    console.print(f"[bold]{escape(run.name)}[/bold]  {escape(wording.searched_text(run))}")
     console.print(_state_line(run, rows))
     for note in run.notes:
         console.print(f"[yellow]note:[/yellow] {escape(note)}")
@@ -42,8 +45,8 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
         console.print(_trial_table(run, ranked[:top], title))
     for row in [row for row in rows if row["status"] in FAILED_STATUSES][:top]:
         reason = escape(_last_line(row["error"]))
-        console.print(f"[red]{words.STATUS_WORDS[row['status']]}[/red] trial {row['trial']}: {reason}")
-    winners = winners_table(run, intervals_of_gain=False)
+        console.print(f"[red]{STATUS_WORDS[row['status']]}[/red] trial {row['trial']}: {reason}")
+    winners = run.winner_rows(intervals_of_gain=False)
     if winners:
         console.print(_winner_table(winners))
     elif ranked:
@@ -53,27 +56,28 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
 
 def _print_chosen(run: RunData, console: Console, chosen: Sequence[Row], top: int) -> None:
     if not chosen:
-        console.print("No trial is so.")
+        console.print("No trial matches.")
         return
-    title = words.plural(len(chosen), "trial")
+    title = wording.plural(len(chosen), "trial")
     console.print(_trial_table(run, chosen[:top], title if len(chosen) <= top else f"First {top} of {title}"))
 
 
 def _state_line(run: RunData, rows: list[Row]) -> str:
-    asked = run.settings.get("trials")
-    of = f" of {asked} asked for" if asked and len(rows) < asked else ""
+    planned = run.settings.get("trials")
+    of = f" of {planned} asked for" if planned and len(rows) < planned else ""
     seconds = sum(row["train_seconds"] for row in rows)
     epochs = sum(row["num_epochs"] for row in rows)
-    text = words.counts_text(words.status_counts(rows))
+    text = wording.counts_text(wording.status_counts(rows))
     if run.outside:
-        text += f", {len(run.outside)} of them outside the space as it is now"
-    return f"{text}{of}; {words.plural(epochs, 'epoch')} in {words.duration(seconds)} of training"
+        text += f", {len(run.outside)} of them outside the current space"
+    return f"{text}{of}; {wording.plural(epochs, 'epoch')} in {wording.duration(seconds)} of training"
 
 
 def best_first(run: RunData, rows: list[Row]) -> list[Row]:
-    """Trials with an objective: completed before the others, then by objective. A stopped trial's value is of fewer epochs.
+    """Rank the trials that have an objective and did not fail: completed trials first, then by objective.
 
-    Those outside the space, as they are after it was changed, compete with none.
+    Completed trials come first because the value of a stopped trial is that of fewer epochs. Trials outside the current space
+    are left out.
     """
     inside = [row for row in rows if row["in_space"]]
     known = [row for row in inside if row["objective"] is not None and row["status"] not in FAILED_STATUSES]
@@ -82,11 +86,11 @@ def best_first(run: RunData, rows: list[Row]) -> list[Row]:
 
 
 def _trial_table(run: RunData, rows: Sequence[Row], title: str) -> Table:
-    """One line per trial: what does not fit the width is cut, `winnow show RUN --trial N` has it all."""
-    title = f"{title}, by {words.objective_name(run)}"
+    """One line per trial, cut to the width; `winnow show RUN --trial N` prints everything."""
+    title = f"{title}, by {wording.objective_name(run)}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
     table.add_column("trial", justify="right", min_width=5)
-    table.add_column("status", min_width=max((len(words.STATUS_WORDS[row["status"]]) for row in rows), default=0))
+    table.add_column("status", min_width=max((len(STATUS_WORDS[row["status"]]) for row in rows), default=0))
     table.add_column("value", justify="right", min_width=8)
     table.add_column("epochs", justify="right", min_width=6)
     table.add_column("config", no_wrap=True, overflow="ellipsis", ratio=1)
@@ -94,10 +98,10 @@ def _trial_table(run: RunData, rows: Sequence[Row], title: str) -> Table:
         style = STATUS_STYLES.get(row["status"], "red")
         table.add_row(
             str(row["trial"]),
-            f"[{style}]{words.STATUS_WORDS[row['status']]}[/{style}]",
-            words.objective_text(run, row["objective"]),
+            f"[{style}]{STATUS_WORDS[row['status']]}[/{style}]",
+            wording.objective_text(run, row["objective"]),
             str(row["num_epochs"]),
-            escape(words.describe(json.loads(row["config"])) if row["config"] else str(row["reason"] or "-")),
+            escape(wording.describe(json.loads(row["config"])) if row["config"] else str(row["reason"] or "-")),
         )
     return table
 
@@ -117,11 +121,11 @@ def _winner_table(rows: list[Row]) -> Table:
         table.add_row(
             "baseline" if row["baseline"] else str(row["rank"]),
             "-" if row["trial"] is None else str(row["trial"]),
-            words.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"]),
+            wording.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"]),
             f"{row['num_seeds']}" + (f" (+{row['num_failed']} failed)" if row["num_failed"] else ""),
             _signed(row["gain"]),
             _signed(row["gap"]),
-            words.count(row["num_parameters"]),
+            wording.count(row["num_parameters"]),
         )
     return table
 

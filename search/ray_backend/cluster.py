@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from winnow.search.resources.inventory import Inventory
-from winnow.search.resources.plan import Devices, Measure, Plan, share_out
+from winnow.search.resources.plan import DeviceOptions, Measure, ResourcePlan, share_out
 from winnow.spaces.errors import InputError
 
 ANSWER_SECONDS = 5.0
@@ -64,12 +64,12 @@ def resolve(address: str) -> str:
 
 def plan_on_cluster(
     ray: Any,
-    devices: Devices,
+    devices: DeviceOptions,
     num_trials: int,
     address: str,
     measure: Measure | None = None,
     recorded: float | None = None,
-) -> tuple[Plan, bool]:
+) -> tuple[ResourcePlan, bool]:
     """The plan for what the cluster has or may grow to, and whether it has to grow for it.
 
     `--device cpu --gpus-per-trial 1` keeps a GPU for each trial and trains on the CPU: placement can be tried without any GPU.
@@ -94,7 +94,7 @@ def plan_on_cluster(
 _HOW_TO_GROW = "; if an autoscaler may start nodes, say with --num-gpus and --num-cpus how many there may be in all"
 
 
-def capacity(ray: Any, devices: Devices, address: str) -> Capacity:
+def capacity(ray: Any, devices: DeviceOptions, address: str) -> Capacity:
     """Now; or what may come, by the file of `ray up` on this machine, or by `--num-gpus` and `--num-cpus`."""
     now: list[Kind] = [(1, node["Resources"]) for node in ray.nodes() if node["Alive"]]
     on_head = address.rpartition(":")[0] == ray.util.get_node_ip_address()
@@ -114,7 +114,7 @@ def _sum(kinds: list[Kind], key: str) -> float:
 
 
 @contextmanager
-def grown(grows: bool, plan: Plan) -> Iterator[None]:
+def grown(grows: bool, plan: ResourcePlan) -> Iterator[None]:
     """The autoscaler asked for room for all concurrent trials at once: Tune by itself waits with one trial at a time."""
     if not grows:
         yield

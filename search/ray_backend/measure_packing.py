@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow.search.ray_backend.session import put_once
-from winnow.search.resources.packing import CONTEXT_MB, LEVELS, USABLE, Level, Packing, choose
+from winnow.search.resources.packing import CONTEXT_MB, LEVELS, USABLE, Level, Packing, choose, fraction_of
 from winnow.search.storage.provenance import hardware
 from winnow.spaces.schema import Config
 from winnow.spaces.space import Space
@@ -41,15 +41,17 @@ def measure_packing(
         if not group.wait(PATIENCE_SECONDS):
             level = Level(1, None, 0.0, "no node was free to measure on")
             return choose([level], None)
-        place = Place(ray, group, shared, device, cpus, seed)
-        memory_mb = place.memory_mb()
+        device_held = MeasuredDevice(ray, group, shared, device, cpus, seed)
+        memory_mb = device_held.memory_mb()
         largest_mb = estimated_mb(largest, data) + CONTEXT_MB
         if on_gpu:
-            found = place.together(largest, 1, seconds=0.0)
-            if isinstance(found, str):
-                return choose([Level(1, None, 0.0, f"the largest model did not train alone: {found}")], memory_mb)
-            largest_mb = found[0].memory_mb + CONTEXT_MB
-        levels = [_level(place, typical, n, largest_mb, memory_mb) for n in LEVELS if n <= max(1, cpus)]
+            try:
+                (alone,) = device_held.measure(largest, 1, seconds=0.0)
+            except NotMeasured as error:
+                level = Level(1, None, 0.0, f"the largest model did not train alone: {error}")
+                return choose([level], memory_mb)
+            largest_mb = alone.memory_mb + CONTEXT_MB
+        levels = [_level(device_held, typical, n, largest_mb, memory_mb) for n in LEVELS if n <= max(1, cpus)]
     finally:
         ray.util.remove_placement_group(group)
     return choose(levels, memory_mb, estimated=not on_gpu)
@@ -64,18 +66,23 @@ def _typical(space: Space, data: ImageData, configs: Sequence[Config]) -> Config
     return configs[order[len(order) // 2]] if configs else space.example()
 
 
-def _level(place: Place, config: Config, at_once: int, largest_mb: float, memory_mb: float) -> Level:
+def _level(device: MeasuredDevice, config: Config, at_once: int, largest_mb: float, memory_mb: float) -> Level:
     needed = at_once * largest_mb
     if needed > USABLE * memory_mb:
         return Level(at_once, None, needed, f"would need {needed:,.0f} MB")
-    found = place.together(config, at_once, SECONDS)
-    if isinstance(found, str):
-        return Level(at_once, None, needed, found)
-    return Level(at_once, sum(one.images_per_second for one in found), needed)
+    try:
+        results = device.measure(config, at_once, SECONDS)
+    except NotMeasured as error:
+        return Level(at_once, None, needed, str(error))
+    return Level(at_once, sum(result.images_per_second for result in results), needed)
+
+
+class NotMeasured(Exception):
+    """Trials that could not be measured; the message is the reason."""
 
 
 @dataclass(frozen=True)
-class Place:
+class MeasuredDevice:
     """One GPU with its CPUs, or the CPUs of one node, held by a placement group."""
 
     ray: Any
@@ -85,10 +92,8 @@ class Place:
     cpus: float
     seed: int
 
-    def together(self, config: Config, at_once: int, seconds: float) -> list[Measured] | str:
-        """The same config in so many processes at the same time; why it could not be measured, where it could not."""
-        from winnow.search.resources.packing import fraction_of
-
+    def measure(self, config: Config, at_once: int, seconds: float) -> list[Measured]:
+        """Measure `at_once` processes that train the same config at the same time; NotMeasured if one of them fails."""
         gate = self._remote(_Gate, 0, 0).remote(at_once)
         threads = max(1, int(self.cpus // at_once))
         task = self._remote(measure_when_open, self.cpus / at_once, fraction_of(at_once))
@@ -96,16 +101,16 @@ class Place:
             task.remote(self.data, config, self.device, threads, self.seed, seconds, gate) for _ in range(at_once)
         ]
         try:
-            found: list[Measured] = self.ray.get(waiting, timeout=PATIENCE_SECONDS)
+            results: list[Measured] = self.ray.get(waiting, timeout=PATIENCE_SECONDS)
         except (self.ray.exceptions.RayError, TimeoutError) as error:
             # Only those that still run: a task that is cancelled while its answer arrives aborts the driver (Ray 2.60).
             _, running = self.ray.wait(waiting, num_returns=at_once, timeout=0)
             for reference in running:
                 self.ray.cancel(reference, force=True)
-            return str(error).strip().splitlines()[-1]
+            raise NotMeasured(str(error).strip().splitlines()[-1]) from error
         finally:
             self.ray.kill(gate)
-        return found
+        return results
 
     def memory_mb(self) -> float:
         return float(self.ray.get(self._remote(memory_of, 0, 0.01).remote(self.device)))

@@ -1,4 +1,4 @@
-"""What there is to share out: the nodes of Ray, and on this machine no more than Slurm or a container allows."""
+"""The resources there are: those of Ray's nodes, and on this machine only what Slurm or a container allows."""
 
 from __future__ import annotations
 
@@ -12,56 +12,64 @@ from winnow.search.storage.provenance import available_cpus
 
 @dataclass(frozen=True)
 class Inventory:
-    """(CPUs, GPUs) of each living node, and the GPUs that are there now where the nodes are those of a grown cluster."""
+    """CPUs and GPUs, by node."""
 
     nodes: tuple[tuple[float, float], ...]
+    """(CPUs, GPUs) of each node; of a cluster that may grow, those that it may grow to."""
     gpus_now: int
+    """GPUs of the nodes that are up."""
 
     @property
     def cpus_of_nodes(self) -> list[float]:
+        """CPUs of each node that has a whole one."""
         return [cpus for cpus, _ in self.nodes if cpus >= 1] or [1.0]
 
     @property
     def num_cpus(self) -> float:
+        """CPUs of all nodes."""
         return sum(cpus for cpus, _ in self.nodes)
 
     @property
     def num_gpus(self) -> int:
+        """GPUs of all nodes."""
         return int(sum(gpus for _, gpus in self.nodes))
 
     @property
     def cpus_per_gpu(self) -> float:
-        """CPUs beside each GPU, of the node that has the fewest; a head without GPUs does not count."""
+        """CPUs for each GPU on the node that has the fewest; nodes without GPUs do not count."""
         return min((cpus / gpus for cpus, gpus in self.nodes if gpus), default=1.0)
 
 
-def inventory(ray: Any) -> Inventory:
-    """What Ray has. Where its total is not that of the living nodes (a cluster that may grow), as one node of that total."""
+def read_inventory(ray: Any) -> Inventory:
+    """Return the inventory of a running Ray. If its total exceeds that of the living nodes, that total counts as one node."""
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    nodes = tuple((float(found.get("CPU", 0)), float(found.get("GPU", 0))) for found in resources)
-    now, has = tuple(map(sum, zip(*nodes, strict=True))), ray.cluster_resources()
-    total = (float(has.get("CPU", 0)), float(has.get("GPU", 0)))
+    nodes = tuple((float(node.get("CPU", 0)), float(node.get("GPU", 0))) for node in resources)
+    now, declared = tuple(map(sum, zip(*nodes, strict=True))), ray.cluster_resources()
+    total = (float(declared.get("CPU", 0)), float(declared.get("GPU", 0)))
     return Inventory(nodes if total == now else (total,), int(now[1]))
 
 
 def allocated_cpus(environment: Mapping[str, str] = os.environ) -> int | None:
-    """CPUs for a Ray started here, where Slurm's task or an affinity mask leaves less than the machine has; None: as Ray finds."""
+    """Return the CPUs of a Ray started here if Slurm or an affinity mask allows fewer than the machine has, else None."""
     of_task, available = environment.get("SLURM_CPUS_PER_TASK", ""), available_cpus()
     allowed = min(available, int(of_task)) if of_task.isdigit() else available
     return max(1, allowed) if allowed < (os.cpu_count() or 1) else None
 
 
 def allocated_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str | None, int | None]:
-    """(`CUDA_VISIBLE_DEVICES` to set, number of GPUs for a Ray started here); None: as it is, all that are visible.
+    """Return the GPUs that Slurm allows a Ray started here.
 
-    Slurm usually sets CUDA_VISIBLE_DEVICES itself. Where it only says which GPUs the job has, those are used; where a job
-    was given none, so are none.
+    Slurm usually sets CUDA_VISIBLE_DEVICES itself. If it only says which GPUs the job has, those are used; if the job was
+    given none, none is used.
+
+    Returns:
+        The value to give `CUDA_VISIBLE_DEVICES` (None: leave it as it is), and the number of GPUs (None: all visible ones).
     """
     if "CUDA_VISIBLE_DEVICES" in environment:
         return None, None
     for variable in ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS"):
-        if given := environment.get(variable):
-            return given, len(given.split(","))
+        if indices := environment.get(variable):
+            return indices, len(indices.split(","))
     for variable in ("SLURM_GPUS_ON_NODE", "SLURM_GPUS"):
         number = environment.get(variable, "").rpartition(":")[2]  # `4`, or with its type `a100:4`
         if number.isdigit():
@@ -70,7 +78,7 @@ def allocated_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str | N
 
 
 def gpus_here() -> int:
-    """GPUs that torch can use in this process."""
+    """Return the number of GPUs that torch can use in this process."""
     import torch
 
     return torch.cuda.device_count()

@@ -1,4 +1,4 @@
-"""The config of a space that needs the most memory to train, found by counting; and a random sample of its configs."""
+"""The config of a space that needs the most memory to train, by counting; and random samples of its configs."""
 
 from __future__ import annotations
 
@@ -26,22 +26,32 @@ MAX_ROUNDS = 3
 
 
 def sample_configs(space: Space, data: ImageData, num: int, seed: int) -> list[Config]:
-    """`num` random configs that can be built (fewer where the space holds fewer), drawn as random search would."""
+    """Draw random configs of a space that can be built.
+
+    Args:
+        space: The space.
+        data: The images, whose shape decides what can be built.
+        num: Number of different configs.
+        seed: Seed of the draws.
+
+    Returns:
+        `num` configs, or fewer if the space has fewer.
+    """
     rng = random.Random(seed)
-    found: dict[str, Config] = {}
+    configs: dict[str, Config] = {}
     for _ in range(MAX_DRAWS):
         raw = nodes.draw(space.root, ProbeTrial({}, rng.choice, rng))
         if not space.infeasible(raw, data.image_shape):
-            found.setdefault(repr(raw), space.config(raw))
-        if len(found) == num:
+            configs.setdefault(repr(raw), space.config(raw))
+        if len(configs) == num:
             break
-    return list(found.values())
+    return list(configs.values())
 
 
 def largest_config(space: Space, data: ImageData) -> Config:
-    """The config with the largest `estimate_memory_mb`, by ascent along one parameter at a time from the best of some starts.
+    """Find a config with a very large `estimate_memory_mb`, by coordinate ascent from the best of several starts.
 
-    Every option of a choice and both ends of a range of whole numbers are tried; the best is not certain to be found.
+    Each round tries every option of each choice and both ends of each integer range. The result need not be the maximum.
     """
     search = _Ascent(space, data)
     rng = random.Random(0)
@@ -60,7 +70,7 @@ def largest_config(space: Space, data: ImageData) -> Config:
 
 
 def estimated_mb(config: Config, data: ImageData) -> float:
-    """`estimate_memory_mb` of one config on these images."""
+    """Return `estimate_memory_mb` of one config on these images, in MB."""
     return _estimate(config, summarize(config.model, data.image_shape, data.num_classes))
 
 
@@ -79,7 +89,7 @@ class _Ascent:
         self._known: dict[str, Summary | None] = {}
 
     def try_out(self, trial: ProbeTrial) -> bool:
-        """True if this is the largest so far."""
+        """Draw a config from the trial; return whether it is the largest so far."""
         raw = nodes.draw(self.space.root, trial)
         if self.space.infeasible(raw, self.data.image_shape):
             return False
@@ -93,8 +103,8 @@ class _Ascent:
         return True
 
     def improve(self) -> bool:
-        """One round along every parameter; True if it found a larger config."""
-        found = False
+        """Try one round over every parameter; return whether it found a larger config."""
+        improved = False
         for parameter in self.space.parameters():
             values: Sequence[Any] = []
             if isinstance(parameter.domain, Choice):
@@ -103,8 +113,8 @@ class _Ascent:
                 values = parameter.domain.ends()
             for value in values:
                 if self._forced.get(parameter.study_name, value) != value:
-                    found |= self.try_out(ProbeTrial({**self._forced, parameter.study_name: value}, _most))
-        return found
+                    improved |= self.try_out(ProbeTrial({**self._forced, parameter.study_name: value}, _most))
+        return improved
 
     def _summary(self, config: Config) -> Summary | None:
         key = repr(config.model)
@@ -117,7 +127,7 @@ class _Ascent:
 
 
 def _most(values: Sequence[Any]) -> Any:
-    """The largest number; of names the one that shrinks an image least, else the last."""
+    """The largest number; among names, the one that shrinks an image least, else the last."""
     if isinstance(values, range):
         return values[-1]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):

@@ -1,4 +1,4 @@
-"""How many trainings share a device: what was measured, and the choice."""
+"""Chooses how many trainings share a device, from measurements."""
 
 from __future__ import annotations
 
@@ -7,41 +7,53 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LEVELS = (1, 2, 4, 8)
+"""Numbers of trials at once that are measured."""
 
+CONTEXT_MB = 600.0
+"""Memory of a process beside its tensors: CUDA's context and libraries on a GPU, Python, Ray and torch elsewhere."""
 
-CONTEXT_MB = (
-    600.0  # of a process beside its tensors: CUDA's context and libraries on a GPU, Python, Ray and torch elsewhere
-)
+USABLE = 0.92
+"""Fraction of a GPU's memory, or of a machine's, that trials may use."""
 
-
-USABLE = 0.92  # of a GPU's memory, or of a machine's
-
-
-WORTH = 1.02  # a smaller gain in throughput is noise, and fewer trials at once let the sampler learn sooner
+WORTH = 1.02
+"""Least gain in throughput that counts: less is noise, and the sampler learns sooner with fewer trials at once."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """`at_once` trials on one GPU, or on the CPUs of one node; None and a reason where that was not measured."""
+    """One measurement: several trials at once on one GPU, or on the CPUs of one node."""
 
     at_once: int
+    """Trials at once."""
     images_per_second: float | None
+    """Throughput of all trials together; None if it was not measured."""
     memory_mb: float
-    """Of the space's largest model, `at_once` times."""
+    """Memory that the space's largest model needs `at_once` times."""
     reason: str = ""
+    """The reason if it was not measured."""
 
 
 @dataclass(frozen=True)
 class Packing:
-    """What was measured, and `at_once`, what follows from it."""
+    """The choice of how many trials share a device."""
 
     at_once: int
+    """Trials at once."""
     levels: tuple[Level, ...]
     explanation: str
 
 
 def choose(levels: Sequence[Level], memory_mb: float | None, estimated: bool = False) -> Packing:
-    """The level with the most images per second that fits into `memory_mb` (None: memory is no limit); the first if none was measured."""
+    """Choose the level with the highest throughput that fits into memory, or the first if none was measured.
+
+    Args:
+        levels: What was measured, fewest trials first.
+        memory_mb: Memory of the device; None: no limit.
+        estimated: Whether the memory of the largest model was estimated rather than measured; only the explanation says so.
+
+    Returns:
+        The choice and its explanation.
+    """
     measured = [level for level in levels if level.images_per_second is not None]
     fitting = [level for level in measured if memory_mb is None or level.memory_mb <= USABLE * memory_mb]
     best = next(iter(fitting), levels[0])
@@ -66,5 +78,5 @@ def _explain(levels: Sequence[Level], best: Level, memory_mb: float | None, esti
 
 
 def fraction_of(at_once: int) -> float:
-    """A GPU's part for each of so many trials; Ray counts in ten-thousandths, and rounded up they would not fit."""
+    """Return the fraction of a GPU for each of `at_once` trials, rounded down to the ten-thousandths in which Ray counts."""
     return math.floor(10_000 / at_once) / 10_000

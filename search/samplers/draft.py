@@ -8,12 +8,16 @@ see docs/decisions.md). A draft asks the sampler without touching the study; onl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
+
+RANDOM = "random"
+"""The user attribute of trials whose config the sampler drew at random, although it might have chosen one."""
 
 
 class Draft:
@@ -47,8 +51,12 @@ class Draft:
         return self._suggest(name, FloatDistribution(low, high, log=log, step=step))
 
     def to_trial(self, user_attrs: dict[str, Any]) -> FrozenTrial:
+        """The trial, with these attributes and those that the sampler gave it."""
         return create_trial(
-            state=TrialState.RUNNING, params=self.params, distributions=self.distributions, user_attrs=user_attrs
+            state=TrialState.RUNNING,
+            params=self.params,
+            distributions=self.distributions,
+            user_attrs={**self._trial.user_attrs, **user_attrs},
         )
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
@@ -64,9 +72,20 @@ class Draft:
 
 
 def _unborn(number: int) -> FrozenTrial:
-    trial = create_trial(state=TrialState.RUNNING)
-    trial.number = number
-    return trial
+    """Stands for the trial before there is one: samplers ask for its number and its time."""
+    return FrozenTrial(
+        number=number,
+        state=TrialState.RUNNING,
+        value=None,
+        datetime_start=datetime.now(),
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+        trial_id=-1,
+    )
 
 
 def _only_value(distribution: BaseDistribution) -> float:

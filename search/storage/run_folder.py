@@ -102,8 +102,14 @@ class RunFolder:
             lock.release()
 
 
-def checkpoint_name(trial: int) -> str:
-    return f"trial-{trial:05d}.pt"
+def trial_name(number: int) -> str:
+    """The name of a trial wherever one is needed: `trial-00007`."""
+    return f"trial-{number:05d}"
+
+
+def checkpoint_name(number: int) -> str:
+    """The name of a trial's checkpoint: `trial-00007.pt`."""
+    return f"{trial_name(number)}.pt"
 
 
 def create(
@@ -165,41 +171,6 @@ def open_run(path: str | Path) -> RunFolder:
     )
 
 
-class JsonLines:
-    """An append-only file of JSON objects. A torn last line, as a crash leaves it, is closed off and skipped by readers.
-
-    A line is on the disk when `append` returns: after a power cut the study, written next, never knows more than the lines do.
-    """
-
-    def __init__(self, path: Path) -> None:
-        torn = path.exists() and path.stat().st_size > 0 and _last_byte(path) != b"\n"
-        self._file = path.open("a", encoding="utf-8")
-        if torn:
-            self._file.write("\n")
-
-    def append(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Every whole record; lines that are not JSON objects (torn by a crash) are passed over."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(record, dict):
-                yield record
-
-
 def repair_journal(path: Path) -> bool:
     """Cut a torn last line off Optuna's journal; True if there was one.
 
@@ -239,12 +210,6 @@ def _free_name(parent: Path, name: str) -> str:
         count += 1
         candidate = f"{name}-{count}"
     return candidate
-
-
-def _last_byte(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1)
 
 
 def space_of(folder: RunFolder) -> Space:

@@ -1,16 +1,16 @@
-"""`--warm-start OLD_RUN`: what another run found out, for the sampler of this one.
+"""`--warm-start OLD_RUN`: the trials of another run, for the sampler of this one.
 
-The trials are copied into the new run, so that it can be resumed wherever the old one is then, and whatever becomes of it. They
-are no trials of this run: not counted, not in its rungs, not among its results, and their configs are not run again.
+The trials are copied into the new run, so that the old one may be moved or deleted. They are not trials of the new run: they are
+not counted, not in its rungs and not among its results, and their configs are not run again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from winnow.search.storage.json_lines import json_line
 from winnow.search.storage.run_folder import open_run
 from winnow.search.study.space_changes import express
 from winnow.spaces.errors import InputError
@@ -18,7 +18,7 @@ from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.run_data import RunFacts
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
 
     InputError where they were measured otherwise (data, split, epochs, objective), or where none lies in the space.
     """
-    from winnow import reports
-    from winnow.reports.reading.run import RunData
+    from winnow.reports.reading.run import read_records
+    from winnow.reports.run_data import RunFacts
 
     path = open_run(old_run).path
-    old = reports.read(path)
-    new = RunData(path=path, study=study, study_trials=[], epoch_lines=[], retrain_lines=[], notes=())
+    old = read_records(path)
+    new = RunFacts(path=path, study=study)
     _check_same_protocol(old_run, old, new)
     ended = [trial for trial in old.study_trials if trial.state.is_finished() and "config" in trial.user_attrs]
     inside = [trial for trial in ended if express(space, trial.user_attrs["config"]) is not None]
@@ -47,7 +47,7 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
         raise InputError(
             f"--warm-start {old_run}: none of its {len(ended)} ended trials lies in this space, so they would say nothing of it"
         )
-    lines = tuple(json.dumps(_line(trial), separators=(",", ":")) for trial in inside)
+    lines = tuple(json_line(_line(trial)).rstrip("\n") for trial in inside)
     facts = {
         "run": old.name,
         "path": str(path.resolve()),
@@ -60,7 +60,7 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
     return WarmStart(lines, facts)
 
 
-def _check_same_protocol(old_run: str, old: RunData, new: RunData) -> None:
+def _check_same_protocol(old_run: str, old: RunFacts, new: RunFacts) -> None:
     from winnow.reports.text.compare import protocol_differences
 
     found = [(row["key"], *row["values"]) for row in protocol_differences([old, new])]

@@ -1,7 +1,7 @@
 """Augmentations by name, batched on the device.
 
-Each takes float32 images [N, C, H, W] with pixels in [0, 255], its settings and a generator of the images' device, and
-gives images of the same shape and range. None waits for the device.
+Each takes float32 images [N, C, H, W] with pixels in [0, 255], its settings and a generator on the same device. It returns
+images of the same shape and range. None waits for the device.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from winnow.spaces.errors import InputError
 
 
 def augment(images: torch.Tensor, steps: Sequence[schema.Augmentation], generator: torch.Generator) -> torch.Tensor:
-    """All `steps` in order; every image gets its own draws."""
+    """Apply all `steps` in order to images [N, C, H, W]; every image gets its own random draws."""
     for settings in steps:
         images = AUGMENTATIONS[settings.name](images, settings, generator)
     return images
 
 
 def check_augmentations(steps: Sequence[schema.Augmentation], image_shape: tuple[int, int, int], where: str) -> None:
-    """InputError where a step does not fit images of this shape."""
+    """Raise InputError if a step does not fit images of shape (C, H, W); `where` is the key path of the steps."""
     for i, settings in enumerate(steps):
         if isinstance(settings, schema.ResizeCrop) and settings.size < max(image_shape[1:]):
             raise InputError(
@@ -61,7 +61,7 @@ def _zoom(images: torch.Tensor, settings: schema.Zoom, generator: torch.Generato
 
 
 def _cutout(images: torch.Tensor, settings: schema.Cutout, generator: torch.Generator) -> torch.Tensor:
-    """The centre is anywhere in the image, so that part of the square may lie outside, as in the paper."""
+    """Erase a square. Its centre is anywhere in the image, so part of it may lie outside, as in the paper."""
     height, width = images.shape[2:]
     top = _integers(images, height, generator) - settings.size // 2
     left = _integers(images, width, generator) - settings.size // 2
@@ -72,7 +72,7 @@ def _cutout(images: torch.Tensor, settings: schema.Cutout, generator: torch.Gene
 
 
 def _random_window(images: torch.Tensor, height: int, width: int, generator: torch.Generator) -> torch.Tensor:
-    """A window [height, width] at a random place of each image [N, C, H, W]."""
+    """Cut a window [height, width] at a random position out of each image [N, C, H, W]."""
     num, channels, full_height, full_width = images.shape
     top = _integers(images, full_height - height + 1, generator)
     left = _integers(images, full_width - width + 1, generator)
@@ -85,18 +85,18 @@ def _random_window(images: torch.Tensor, height: int, width: int, generator: tor
 
 
 def _within(positions: torch.Tensor, start: torch.Tensor, size: int) -> torch.Tensor:
-    """[N, len(positions)]: which positions lie in [start, start + size)."""
+    """Mask [N, len(positions)] of the positions in [start, start + size)."""
     offset = positions[None, :] - start[:, None]
     return (offset >= 0) & (offset < size)
 
 
 def _uniform(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """[N] from [0, 1)."""
+    """Uniform draws [N] from [0, 1)."""
     return torch.rand(len(images), generator=generator, device=images.device)
 
 
 def _integers(images: torch.Tensor, high: int, generator: torch.Generator) -> torch.Tensor:
-    """[N] from 0 .. high - 1."""
+    """Uniform draws [N] from 0 to high - 1."""
     return torch.randint(high, (len(images),), generator=generator, device=images.device)
 
 

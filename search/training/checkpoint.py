@@ -17,14 +17,27 @@ class CorruptCheckpoint(Exception):
 
 
 def save(where: Path | str, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings and containers of them) to a path or a URI. OSError if it cannot be written."""
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        where: Path or URI of the file.
+        state: Tensors, numbers, strings and containers of them.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     storage.write(str(where), buffer.getbuffer())
 
 
 def load(where: Path | str) -> dict[str, Any]:
-    """What `save` wrote, on the CPU. CorruptCheckpoint for a torn or foreign file, FileNotFoundError for none."""
+    """Read what `save` wrote, with all tensors on the CPU.
+
+    Raises:
+        CorruptCheckpoint: The file is torn, or is not a checkpoint.
+        FileNotFoundError: There is no such file.
+    """
     try:
         state = torch.load(io.BytesIO(storage.read(str(where))), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:

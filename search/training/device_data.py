@@ -1,4 +1,4 @@
-"""The images on the device: held there as uint8 for the life of the process, normalised and augmented there in batches."""
+"""Images on the device: kept there as uint8 for the life of the process, normalized and augmented there in batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PUBLISHED_STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images uint8 [N, H, W, C] and labels int64 [N] on the device, of which `index` int64 [n] is in use."""
+    """Images uint8 [N, H, W, C] and labels int64 [N] on the device; `index` int64 [n] selects those in use."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -40,7 +40,7 @@ class Labelled:
 
     @cached_property
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """(mean, standard deviation) of each channel of the images in use, of pixels scaled to [0, 1]; exact."""
+        """Exact (mean, standard deviation) of each channel over the images in use, with pixels scaled to [0, 1]."""
         num_channels = self.images.shape[3]
         counts = torch.zeros(num_channels, 256, dtype=torch.int64)
         for index in self.index.split(8192):
@@ -56,13 +56,13 @@ class Labelled:
 
 @dataclass(frozen=True)
 class DeviceData:
-    """Everything one training reads. Made by `DeviceData.build`; trials of one process share the tensors."""
+    """The data of one training. Made by `DeviceData.build`; trials of one process share the tensors."""
 
     train: Labelled
     validation: Labelled | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    """Of the normalisation, per channel, of pixels scaled to [0, 1]; a network needs them to be used elsewhere."""
+    """Mean and standard deviation of the normalization, per channel, for pixels in [0, 1]. To use the network elsewhere, normalize with them."""
     settings: schema.Data
     num_classes: int
 
@@ -74,9 +74,18 @@ class DeviceData:
         seed: int,
         use: Literal["search", "retrain"] = "search",
     ) -> DeviceData:
-        """`search`: the training split fits, the validation split selects. `retrain`: both fit, nothing selects.
+        """Put a data set on a device.
 
-        `seed` decides the split. InputError where normalisation or augmentation do not fit the images.
+        Args:
+            data: The data set.
+            settings: The `data` section of the config.
+            device: The device to train on.
+            seed: Seed of the split.
+            use: `search`: train on the training split, select on the validation split. `retrain`: train on both, without
+                validation. Default: `search`.
+
+        Raises:
+            InputError: Normalization or augmentation does not fit the images.
         """
         check_augmentations(settings.augment, data.image_shape, "data.augment")
         if settings.extra is not None:
@@ -87,20 +96,28 @@ class DeviceData:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
         height, width, channels = self.train.images.shape[1:]
         return channels, height, width
 
     @property
     def num_train(self) -> int:
-        """Images in one epoch, extra copies included."""
+        """Number of training images in one epoch, extra copies included."""
         return len(self.train) + (self.settings.extra.copies if self.settings.extra else 0)
 
     def train_chunks(
         self, batch_size: int, order: torch.Generator, draws: torch.Generator, memory_format: torch.memory_format
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """One epoch in random order: (images float32 [k, C, H, W], labels [k]), k whole batches but in the last chunk.
+        """Yield the images of one epoch in random order, augmented and normalized.
 
-        `order` is a generator of the CPU (the order is then the same on every device), `draws` one of the device.
+        Args:
+            batch_size: Images per batch.
+            order: Generator of the order, on the CPU, so that the order is the same on every device.
+            draws: Generator of the augmentation, on the device.
+            memory_format: Memory format of the images.
+
+        Yields:
+            (images float32 [k, C, H, W], labels int64 [k]). A chunk holds whole batches, except the last one.
         """
         part, device = self.train, self.train.images.device
         permutation = torch.randperm(self.num_train, generator=order)
@@ -119,16 +136,16 @@ class DeviceData:
     def chunks(
         self, part: Labelled, batch_size: int, memory_format: torch.memory_format
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The images of `part` in their order, normalised, not augmented; shapes as in `train_chunks`."""
+        """Yield the images of `part` in order, normalized but not augmented; shapes as in `train_chunks`."""
         for index in part.index.split(_chunk_size(self.image_shape, batch_size)):
             yield self._normalize(_pixels(part.images, index), memory_format), part.labels.index_select(0, index)
 
     def place(self, images: np.ndarray, labels: np.ndarray) -> Labelled:
-        """Other images (of the test set, say) on the same device."""
+        """Put other images, such as those of the test set, on the same device: uint8 [N, H, W, C] and labels [N]."""
         return _place(images, labels, np.arange(len(labels)), self.train.images.device)
 
     def _extra_sources(self, order: torch.Generator) -> torch.Tensor:
-        """Which training images are copied this epoch: each once before any is copied twice."""
+        """Indices of the training images that are copied in this epoch: each once before any is copied twice."""
         copies, num = (self.settings.extra.copies if self.settings.extra else 0), len(self.train)
         rounds = [torch.randperm(num, generator=order) for _ in range(-(-copies // num))]
         return torch.cat(rounds)[:copies] if rounds else torch.empty(0, dtype=torch.int64)
@@ -137,7 +154,7 @@ class DeviceData:
         originals = augment(images, self.settings.augment, draws)
         if self.settings.extra is None:
             return originals
-        # Both are computed for all images: picking the copies out would make the host wait for the device.
+        # Both are computed for all images, because selecting the copies would make the host wait for the device.
         copies = augment(images, self.settings.extra.augment, draws)
         return torch.where(is_extra.view(-1, 1, 1, 1), copies, originals)
 
@@ -147,13 +164,13 @@ class DeviceData:
 
     @cached_property
     def _scale_and_shift(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """[1, C, 1, 1] each: pixels in [0, 255] times the one plus the other."""
+        """Scale and shift [1, C, 1, 1] of the normalization, for pixels in [0, 255]."""
         mean, std = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (self.mean, self.std))
         device = self.train.images.device
         return (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
 
 
-# The tensors that this process placed last, and what they are of. One entry: a worker trains on one data set.
+# The tensors that this process placed last, by what they were made from. One entry: a worker trains on one data set.
 _placed: dict[tuple[object, ...], tuple[Labelled, Labelled | None]] = {}
 
 
@@ -187,7 +204,7 @@ def _place_parts(
 
 def _place(images: np.ndarray, labels: np.ndarray, index: np.ndarray, device: torch.device) -> Labelled:
     with warnings.catch_warnings():
-        # On the CPU the tensors are views of arrays that Ray shares read-only between workers; they are never written.
+        # On the CPU the tensors are views of arrays that Ray shares read-only between workers; nothing writes to them.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         arrays = [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in (images, labels, index)]
     return Labelled(*arrays)
@@ -201,7 +218,7 @@ def _normalization(
         return (0.0,) * num_channels, (1.0,) * num_channels
     if settings.normalize == "computed":
         mean, std = train.statistics
-        # A channel that never changes carries nothing; it must not divide by zero.
+        # A constant channel has a standard deviation of zero, by which nothing can be divided.
         return mean, tuple(value or 1.0 for value in std)
     if isinstance(settings.normalize, schema.Normalization):
         mean, std = tuple(settings.normalize.mean), tuple(settings.normalize.std)
@@ -215,10 +232,10 @@ def _normalization(
 
 
 def _pixels(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """float32 [n, C, H, W] in [0, 255]; channels_last in memory, since the images are stored so."""
+    """Images float32 [n, C, H, W] in [0, 255]; channels_last in memory, because they are stored so."""
     return images.index_select(0, index).permute(0, 3, 1, 2).to(torch.float32)
 
 
 def _chunk_size(image_shape: tuple[int, int, int], batch_size: int) -> int:
-    """Images per chunk: whole batches, one at least."""
+    """Number of images in a chunk: at least one batch, and whole batches."""
     return batch_size * max(1, CHUNK_FLOATS // (batch_size * int(np.prod(image_shape))))

@@ -1,4 +1,4 @@
-"""What the validation split decides during a training: which epoch's weights are kept, and when to stop early."""
+"""The decisions of the validation split during a training: which weights are kept, and when to stop early."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import nn
 
 
 @dataclass
-class KeptWeights:
-    """CPU copies of the weights of the best epoch so far by `rule` (a value of `config.weights`); for `last`, none."""
+class BestWeights:
+    """CPU copies of the weights of the best epoch so far by `rule`, a value of `config.weights`; none for `last`."""
 
     rule: str
     best: float = math.inf
     epoch: int = 0
-    """0: none kept yet."""
+    """The epoch that the weights are from; 0: none yet."""
     weights: dict[str, torch.Tensor] | None = None
 
     def observe(self, epoch: int, validation_loss: float, validation_accuracy: float, model: nn.Module) -> None:
-        """Of equals the first is kept."""
+        """Copy the model's weights if this epoch is the best so far; the first of equal epochs is kept."""
         if self.rule == "last":
             return
         value = validation_loss if self.rule == "lowest_validation_loss" else -validation_accuracy
@@ -30,14 +30,15 @@ class KeptWeights:
 
 
 @dataclass
-class EarlyStop:
-    """Says stop once the loss has not been lower than its lowest for `patience` epochs."""
+class EarlyStopping:
+    """Counts the epochs since the lowest validation loss."""
 
     patience: int
     best: float = math.inf
     num_bad: int = 0
 
     def observe(self, loss: float) -> bool:
+        """Record the validation loss of an epoch; return whether the last `patience` epochs brought no new lowest one."""
         if loss < self.best:
             self.best, self.num_bad = loss, 0
         else:

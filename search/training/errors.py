@@ -1,4 +1,4 @@
-"""What can go wrong with a training, and the status that it then has. Imports no torch before it is needed."""
+"""The errors of a training, and the status of a trial that ended with one. Torch is imported only when it is needed."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import gc
 import traceback
 
 from winnow.search.status import CANNOT_WRITE
+from winnow.spaces.trial_status import TrialStatus
 
 
 class RankLost(Exception):
-    """One of the processes that train a network together was lost: the whole training is, and goes on from its checkpoint elsewhere."""
+    """A rank was lost, so the training as a whole failed; it resumes elsewhere from its checkpoint."""
 
 
 class CannotWrite(Exception):
-    """A checkpoint cannot be written, as on a full disk: nothing that the trial can help."""
+    """A checkpoint cannot be written, for example because the disk is full; the trial is not to blame."""
 
 
 class Failed(Exception):
-    """What went wrong with a training in another process: its status, and what to say of it."""
+    """An error of a training in another process: the status of the trial, and the message."""
 
     def __init__(self, status: str, text: str) -> None:
         super().__init__(status, text)
@@ -26,18 +27,18 @@ class Failed(Exception):
 
 
 def failure(error: BaseException) -> tuple[str, str]:
-    """The status of a training that ended with `error`, and what to say of it."""
+    """Return the status of a training that ended with `error`, and the message."""
     if isinstance(error, Failed):
         return error.status, error.text
     if isinstance(error, CannotWrite):
         return CANNOT_WRITE, str(error)
     if is_out_of_memory(error):
-        return "out_of_memory", str(error) or type(error).__name__
-    return "failed", "".join(traceback.format_exception(error, limit=-8))
+        return TrialStatus.OUT_OF_MEMORY, str(error) or type(error).__name__
+    return TrialStatus.FAILED, "".join(traceback.format_exception(error, limit=-8))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Of a device or of the machine; torch has no class of its own for the second, nor for CUDA's libraries."""
+    """Whether a device or the machine is out of memory. Torch has no class for the machine, nor for CUDA's libraries."""
     import torch
 
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -49,7 +50,7 @@ OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_S
 
 
 def release_memory() -> None:
-    """So that the next training, here or in another process on the same GPU, finds it."""
+    """Release cached memory for the next training, here or in another process on the same GPU."""
     import torch
 
     gc.collect()

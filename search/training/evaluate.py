@@ -1,8 +1,7 @@
-"""What a network says of images, and how often it is right."""
+"""Evaluation of a network: its outputs for images, loss and accuracy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import nn
 from winnow import models
 from winnow.search.training.device_data import DeviceData, Labelled
 from winnow.search.training.losses import build_evaluation_loss
+from winnow.search.training.metrics import all_metrics
 from winnow.search.training.precision import autocast, image_format
 from winnow.spaces import schema
 
@@ -20,7 +20,7 @@ EVALUATION_BATCH = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss (without label smoothing), share of right answers, and softmax outputs float32 [N, K]."""
+    """Mean loss (without label smoothing), accuracy in [0, 1], and softmax outputs float32 [N, K]."""
 
     loss: float
     accuracy: float
@@ -40,8 +40,8 @@ def evaluate(
     model.to(memory_format=image_format(model))
     model.load_state_dict(weights)
     logits, truth = predict(model, data, data.place(images, labels), config)
-    loss, accuracy = score(logits, truth, config)
-    return Evaluation(loss, accuracy, logits.softmax(1).cpu().numpy())
+    loss, metrics = score(logits, truth, config)
+    return Evaluation(loss, metrics["validation_accuracy"], logits.softmax(1).cpu().numpy())
 
 
 def predict(
@@ -59,10 +59,18 @@ def predict(
     return torch.cat(outputs), torch.cat(labels)
 
 
-def score(logits: torch.Tensor, labels: torch.Tensor, config: schema.Config) -> tuple[float, float]:
-    """(mean loss, accuracy) of logits [N, K]; waits for the device once."""
+def score(logits: torch.Tensor, labels: torch.Tensor, config: schema.Config) -> tuple[float, dict[str, float]]:
+    """Mean loss and metrics of a network's answers; waits for the device once.
+
+    Args:
+        logits: float32 [N, K].
+        labels: int64 [N].
+        config: What the network was trained by; its loss is the one that is measured, without label smoothing.
+
+    Returns:
+        The loss, and every metric of `winnow.spaces.epoch_figures.METRICS` by name.
+    """
     loss = build_evaluation_loss(config.loss)(logits, labels)
-    accuracy = (logits.argmax(1) == labels).double().mean()
-    both: Iterable[float] = torch.stack([loss.double(), accuracy]).tolist()
-    loss_value, accuracy_value = both
-    return loss_value, accuracy_value
+    metrics = all_metrics(logits, labels)
+    loss_value, *values = torch.stack([loss.double(), *metrics.values()]).tolist()
+    return loss_value, dict(zip(metrics, values, strict=True))

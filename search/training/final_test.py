@@ -1,4 +1,4 @@
-"""The one look at the test images: figures, and what the report shows of it."""
+"""The final evaluation on the test images: figures, and the predictions for the report."""
 
 from __future__ import annotations
 
@@ -14,13 +14,24 @@ from winnow.search.training.device_data import DeviceData
 from winnow.search.training.evaluate import evaluate
 from winnow.spaces.schema import Config
 
-NUM_MISTAKES_KEPT = 24  # images of the most confident mistakes, for the report's gallery
+NUM_MISTAKES_KEPT = 24  # images of the most confident mistakes, for the gallery in the report
 
 
-def test_once(
+def evaluate_test_set(
     config: Config, weights: dict[str, torch.Tensor], on_device: DeviceData, data: ImageData, output: Path | str | None
 ) -> dict[str, float]:
-    """`test_loss` and `test_accuracy` in [0, 1]; with `output` (a path or a URI), an .npz of every prediction (docs/reports.md)."""
+    """Evaluate the final weights on the test images.
+
+    Args:
+        config: The training that the weights are from.
+        weights: The state dict to evaluate.
+        on_device: The images that the training used; their normalization and device are used here.
+        data: The data set, whose test images are evaluated.
+        output: Path or URI of an .npz file to write with every prediction (docs/reports.md); None: none is written.
+
+    Returns:
+        `test_loss`, and `test_accuracy` in [0, 1].
+    """
     evaluation = evaluate(config, weights, on_device, data.test_images, data.test_labels)
     if output is not None:
         storage.write(str(output), _packed(evaluation.probabilities, data))

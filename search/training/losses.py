@@ -1,4 +1,4 @@
-"""Losses by name: settings from the config -> a function of logits [N, K] and labels [N], the mean over N."""
+"""Losses by name: from the settings of a config to a function of logits [N, K] and labels [N] that returns the mean over N."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def build_loss(settings: schema.Loss) -> LossFunction:
-    """The loss that is minimised."""
+    """Return the training loss."""
     return LOSSES[settings.name](settings)
 
 
 def build_evaluation_loss(settings: schema.Loss) -> LossFunction:
-    """The same loss without label smoothing, so that validation losses compare between degrees of smoothing."""
+    """Return the same loss without label smoothing, so that validation losses can be compared between degrees of smoothing."""
     if isinstance(settings, schema.CrossEntropy):
         settings = schema.CrossEntropy()
     return build_loss(settings)

@@ -1,4 +1,4 @@
-"""Optimizers by name: settings from the config -> a torch optimizer over a network's parameters."""
+"""Optimizers by name: from the settings of a config to a torch optimizer over a network's parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FUSED_DEVICES = ("cpu", "cuda")
 
 
 def build_optimizer(settings: schema.Optimizer, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    """The optimizer of all trainable parameters, weight decay on all of them, as torch does by default."""
+    """Return the optimizer of all trainable parameters; weight decay applies to all of them, as by default in torch."""
     groups = models.parameter_groups(model, settings.lr)
     return OPTIMIZERS[settings.name](groups, settings, device.type in FUSED_DEVICES)
 

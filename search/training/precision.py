@@ -1,4 +1,4 @@
-"""Number and memory formats by device."""
+"""Number and memory formats for a device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CPU_FLAGS_FOR_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 
 
 def prepare_device(device: torch.device) -> None:
-    """Process-wide settings: TensorFloat-32 where the GPU has it, and the same result for the same seed."""
+    """Set up the process: TensorFloat-32 if the GPU supports it, and deterministic algorithms."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
@@ -24,10 +24,19 @@ def prepare_device(device: torch.device) -> None:
 
 
 def autocast(precision: str, device: torch.device, model: nn.Module) -> AbstractContextManager[object]:
-    """`auto` is bfloat16 on a device that computes it in hardware, and float32 elsewhere: in software it is 50 times slower.
+    """Return the context in which a network computes.
 
-    On a CPU, grouped and depthwise convolutions stay in float32, and with them the whole network: in bfloat16 they take twice
-    the time, where other networks take half of it. InputError where bfloat16 is asked for and the device has none.
+    `auto` is bfloat16 on a device that supports it in hardware, else float32: bfloat16 in software is 50 times slower. On a
+    CPU, a network with grouped or depthwise convolutions stays in float32, because these take twice as long in bfloat16,
+    while other networks take half as long.
+
+    Args:
+        precision: A value of `config.precision`.
+        device: The device to train on.
+        model: The network.
+
+    Raises:
+        InputError: `precision` is bfloat16, and the device does not support it in hardware.
     """
     if precision == "float32" or (precision == "auto" and device.type == "cpu" and _has_grouped_convolutions(model)):
         return nullcontext()
@@ -42,6 +51,7 @@ def autocast(precision: str, device: torch.device, model: nn.Module) -> Abstract
 
 @cache
 def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device supports bfloat16 in hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     cpuinfo = Path("/proc/cpuinfo")
@@ -49,7 +59,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def image_format(model: nn.Module) -> torch.memory_format:
-    """channels_last for a network with convolutions; a network without flattens first and would have to copy."""
+    """Return channels_last for a network with convolutions. A network without flattens first and would have to copy."""
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
     return torch.channels_last if convolutional else torch.contiguous_format
 

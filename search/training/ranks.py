@@ -1,10 +1,12 @@
-"""One training on several devices: every batch shared out among as many processes (ranks), gradients averaged.
+"""One training on several devices: each batch is split among processes (ranks), and the gradients are averaged.
 
-Rank 0 evaluates, decides, checkpoints and reports, as when it trains alone; the others train their part of the epochs that it tells
-them to, and answer nothing. How the processes come about and talk is not known here (`search/ray_backend/rank_groups.py`). The batch is that of the
-config, whatever the number of ranks. Batch norm takes the statistics of a rank's part, as `DistributedDataParallel` does by default,
-and keeps the running ones of rank 0; without batch norm and dropout the updates are those of one device up to rounding. A
-checkpoint holds nothing of the ranks, so a training may go on with another number of them.
+Rank 0 validates, decides, checkpoints and reports, as when it trains alone. The others train their part of each epoch when
+rank 0 tells them to, and report nothing. `search/ray_backend/rank_groups.py` starts the processes and carries the messages.
+
+The batch size is that of the config, whatever the number of ranks. Batch norm uses the statistics of a rank's part, as
+`DistributedDataParallel` does by default, and keeps the running statistics of rank 0. Without batch norm and dropout the
+updates equal those of one device up to rounding. A checkpoint does not depend on the number of ranks, so a training may
+resume with another number of them.
 """
 
 from __future__ import annotations
@@ -24,13 +26,13 @@ from winnow.spaces.schema import Config
 
 @dataclass(frozen=True)
 class Rank:
-    """The place of this process among those that train one network."""
+    """The index of this process among the `count` that train one network together."""
 
     index: int = 0
     count: int = 1
 
     def parallel(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """The model as it is to be called in training: gradients are then the mean over the ranks."""
+        """Return the model as it must be called in training, so that gradients are averaged over the ranks."""
         if self.count == 1:
             return model
         # Looking for unused parameters also keeps the buckets of the first step for good, so that a resumed training adds up
@@ -39,11 +41,11 @@ class Rank:
         return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
 
     def shares(self, num_images: int, least: int) -> bool:
-        """Whether a batch is shared out; one with fewer than `least` images for each rank is trained whole by every rank."""
+        """Whether a batch is split among the ranks. Every rank trains a whole batch that has fewer than `least` images per rank."""
         return self.count > 1 and num_images // self.count >= least
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Over all ranks, in place."""
+        """Sum values over all ranks, in place."""
         if self.count > 1:
             distributed.all_reduce(values)
         return values
@@ -51,7 +53,7 @@ class Rank:
 
 @dataclass(frozen=True)
 class Task:
-    """What a rank needs for one training beside the images."""
+    """The request to train one config, as sent to every rank."""
 
     config: Config
     split_seed: int
@@ -62,26 +64,26 @@ class Task:
 
 
 class Team:
-    """Rank 0's hold on the others. `tell` takes to all of them a training that begins, or the `lr_scale` of an epoch."""
+    """The other ranks, as seen by rank 0. `tell` sends all of them a new training, or the `lr_scale` of the next epoch."""
 
     def __init__(self, rank: Rank, device: torch.device, tell: Callable[[Task | float], None]) -> None:
         self.rank = rank
         self.device = device
         self.broken = False
-        """After an error amid an epoch: the others may wait for rank 0 for ever."""
+        """Whether an epoch ended with an error, after which the other ranks may wait for rank 0 for ever."""
         self._tell = tell
 
     def begin(self, task: Task) -> None:
-        """A new training on every rank; the one of before, if it has not ended, is dropped."""
+        """Begin a training on every rank. An earlier one that has not ended is dropped."""
         self._tell(task)
 
     def epoch(self, lr_scale: float) -> None:
-        """Let every rank train an epoch; rank 0 does its own part next. `lr_scale`: what rank 0 decided on the plateau."""
+        """Let the other ranks train an epoch; rank 0 trains its own part next. `lr_scale` is the factor of a plateau schedule."""
         self._tell(lr_scale)
 
     @contextmanager
     def supervised(self) -> Iterator[None]:
-        """What all ranks do together."""
+        """Guard what all ranks do together: after an error the team is `broken`. Raises RankLost."""
         try:
             with contact(self.rank):
                 yield
@@ -92,11 +94,11 @@ class Team:
 
 @contextmanager
 def contact(rank: Rank) -> Iterator[None]:
-    """RankLost where the others do not answer: the cause is theirs, and they tell it, or are dead."""
+    """Raise RankLost if another rank does not respond; the cause lies there, and that rank reports it unless it is dead."""
     try:
         yield
     except RuntimeError as error:
         # gloo has no class of its own.
         if isinstance(error, distributed.DistError) or "gloo" in str(error):
-            raise RankLost(f"rank {rank.index} of {rank.count} lost contact to the others: {error}") from error
+            raise RankLost(f"rank {rank.index} of {rank.count} lost contact with the others: {error}") from error
         raise

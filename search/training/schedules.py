@@ -1,6 +1,6 @@
-"""Learning-rate schedules by name: pure functions of the step, giving the factor by which the optimizer's lr is multiplied.
+"""Learning-rate schedules by name: pure functions of the step that return the factor of the peak learning rate.
 
-`plateau` alone has a state, since it looks at the losses; the loop keeps its `Plateau` and multiplies by its factor.
+Only `plateau` has a state, because it depends on the losses: the loop keeps a `Plateau` and also multiplies by its `scale`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,15 @@ from winnow.spaces import schema
 
 
 def lr_factor(settings: schema.Schedule, step: int, total_steps: int, steps_per_epoch: int) -> float:
-    """The factor at `step` (0-based) of `total_steps`, warm-up included.
+    """Return the factor of the peak learning rate at a step, warm-up included.
 
-    Warm-up rises linearly from 0 and reaches 1 with its last step; cosine covers the steps that are left after it.
+    The warm-up rises linearly from 0 and reaches 1 with its last step. Cosine covers the steps after the warm-up.
+
+    Args:
+        settings: The `schedule` section of a config.
+        step: The optimizer step, counted from 0.
+        total_steps: Optimizer steps of the whole training.
+        steps_per_epoch: Optimizer steps of one epoch.
     """
     warmup_steps = round(getattr(settings, "warmup", 0.0) * steps_per_epoch)
     rise = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
@@ -27,7 +33,7 @@ def lr_factor(settings: schema.Schedule, step: int, total_steps: int, steps_per_
 
 @dataclass
 class Plateau:
-    """Counts epochs without a new lowest loss; more than `patience` of them multiply `scale` by `factor`."""
+    """Counts epochs without a new lowest loss; after more than `patience` of them, multiplies `scale` by `factor`."""
 
     factor: float
     patience: int
@@ -36,6 +42,7 @@ class Plateau:
     scale: float = 1.0
 
     def observe(self, loss: float) -> None:
+        """Record the loss of an epoch."""
         if loss < self.best:
             self.best, self.num_bad = loss, 0
             return
@@ -73,7 +80,7 @@ def _one_cycle(settings: schema.OneCycle, step: int, total_steps: int, steps_per
 
 
 def _half_cosine(start: float, end: float, share: float) -> float:
-    """From `start` at share 0 to `end` at share 1."""
+    """Value of the half cosine from `start` at share 0 to `end` at share 1."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 

@@ -1,7 +1,7 @@
-"""A short measurement: how fast configs of a space train here, and with how much memory, without training one to its end.
+"""Short measurements of how fast a config trains here, and with how much memory.
 
-`winnow plan` estimates a search with it, and the packing of trials on a device (`winnow.search.ray_backend.measure_packing`) is chosen by it. It steps the
-one training loop over a few batches of the real images; nothing of it is kept.
+`winnow plan` estimates a search with them, and `winnow.search.ray_backend.measure_packing` chooses how many trials share a
+device. They run the training loop on a few batches of the real images and keep nothing.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
     from winnow.search.training.device_data import Labelled
 
 MANY_EPOCHS = 1_000_000
-MAX_BATCHES = 16  # of one measured epoch
+MAX_BATCHES = 16  # in one measured epoch
 SLOW = 3.0
 HARMLESS_LR = 1e-9  # a step takes as long at any rate, and none of these trainings may diverge
-OPTIMIZER_STATES = {"sgd": 1, "adagrad": 1, "adadelta": 2}  # copies of the weights; 2 where it is not said
+OPTIMIZER_STATES = {"sgd": 1}  # buffers per weight; 2 for the others
 FIXED_MB = 150.0  # a chunk of images being augmented, and work space
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One config as it trained for a few seconds."""
+    """The speed and memory of one config, measured for a few seconds."""
 
     config: dict[str, Any]
     images_per_second: float
-    """Of training, validation not included."""
+    """Training images per second, validation not included."""
     epoch_seconds: float
-    """A whole epoch of the whole training split with its validation, scaled up from the images that were trained on."""
+    """Duration of a whole epoch with its validation, extrapolated from the images that were trained on."""
     memory_mb: float
-    """The most that was in use: on a GPU by torch, on a CPU by the whole process, images and libraries included."""
+    """Peak memory: of torch on a GPU; on a CPU of the whole process, images and libraries included."""
     started: float
-    """Unix seconds when the first step was done: the process, its imports and the network are ready."""
+    """Unix time in seconds at the end of the first epoch, when the process, its imports and the network are ready."""
 
 
 def measure(
@@ -55,7 +55,16 @@ def measure(
     seconds: float = 1.0,
     wait: Callable[[], None] = lambda: None,
 ) -> Measured:
-    """Train for about `seconds` after a few epochs of warming up; `wait` is called in between, to begin with others."""
+    """Measure how fast a config trains.
+
+    Args:
+        config: The config.
+        data: The images.
+        device: Where to train.
+        seed: Seed of the training. Default: 0.
+        seconds: Duration of the measurement after the warm-up. Default: 1.
+        wait: Called between warm-up and measurement, so that several processes can begin together.
+    """
     copies = config.data.extra.copies if config.data.extra else 0
     config = _harmless(config)
     memory = _Memory(device)
@@ -63,7 +72,7 @@ def measure(
     single = train(config, _cut(whole, config.batch_size, 1), device, seed)
     first_seconds = next(single).wall_seconds
     started = time.time()
-    # On a CPU a step of the largest networks takes half a minute: one has to do.
+    # On a CPU a step of the largest networks takes half a minute, so one must suffice.
     if device.type == "cpu" and first_seconds > SLOW * seconds:
         num_images = min(config.batch_size, len(whole.train))
         rate = num_images / first_seconds
@@ -71,7 +80,7 @@ def measure(
         return Measured(
             config.model_dump(mode="json"), rate, (len(whole.train) + copies) / rate, memory.peak_mb(), started
         )
-    # A second step, since the first of a process also loads libraries: seconds of it on a GPU, which say nothing of a step.
+    # A second epoch, because the first of a process also loads libraries, which takes seconds on a GPU.
     num_batches = max(1, min(MAX_BATCHES, int(seconds / max(next(single).wall_seconds, 1e-3))))
     part = _cut(whole, config.batch_size, num_batches)
     training = train(config, part, device, seed)
@@ -92,9 +101,15 @@ def measure(
 
 
 def estimate_memory_mb(config: schema.Config, num_parameters: int, outputs_per_image: int) -> float:
-    """Of training on a GPU, from counts: weights, gradients, optimizer state, the layers' outputs of one batch and their gradients.
+    """Estimate the GPU memory of a training, in MB, from parameter and activation counts.
 
-    An estimate and no bound: the choice of algorithms and the caching of memory are not in it.
+    Counted are weights, gradients, optimizer state, and the layers' outputs for one batch with their gradients. This is not
+    a bound: the choice of algorithms and the caching of memory are left out.
+
+    Args:
+        config: The config.
+        num_parameters: Parameters of its network.
+        outputs_per_image: Numbers that the layers output for one image.
     """
     states = OPTIMIZER_STATES.get(config.optimizer.name, 2)
     numbers = num_parameters * (2 + states) + 2 * config.batch_size * outputs_per_image
@@ -102,7 +117,7 @@ def estimate_memory_mb(config: schema.Config, num_parameters: int, outputs_per_i
 
 
 def _harmless(config: schema.Config) -> schema.Config:
-    """The same work per step, without anything that could end it: no divergence, no early stop, no copies of few images."""
+    """Return a config with the same work per step but nothing that could end it: no divergence, early stopping or extra copies."""
     return config.model_copy(
         update={
             "epochs": MANY_EPOCHS,
@@ -115,7 +130,7 @@ def _harmless(config: schema.Config) -> schema.Config:
 
 
 def _cut(whole: DeviceData, batch_size: int, num_batches: int) -> DeviceData:
-    """The first images of both splits, as many as so many batches hold."""
+    """Return the first `num_batches` batches of both splits."""
 
     def first(part: Labelled) -> Labelled:
         return replace(part, index=part.index[: max(2, num_batches * batch_size)])
@@ -124,7 +139,7 @@ def _cut(whole: DeviceData, batch_size: int, num_batches: int) -> DeviceData:
 
 
 class _Memory:
-    """The peak from now on: of torch's allocator on a GPU, of the process elsewhere."""
+    """Peak memory since this object was made: of torch's allocator on a GPU, of the process elsewhere."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -141,7 +156,7 @@ class _Memory:
 
 
 def reset_peak() -> None:
-    """Let the kernel count the peak anew, where it can (Linux); else the peak is that since the process began."""
+    """Reset the kernel's count of the peak, on Linux; elsewhere the peak is that since the process began."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -149,7 +164,7 @@ def reset_peak() -> None:
 
 
 def process_peak_mb() -> float:
-    """Peak resident memory of this process."""
+    """Return the peak resident memory of this process, in MB."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024

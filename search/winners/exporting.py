@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from safetensors.torch import save
 
 from winnow.search.optional import require
 from winnow.search.storage.provenance import versions
@@ -38,7 +39,6 @@ def export(folder: RunFolder, rank: int = 1, output: Path | None = None, weights
     output = output or folder.path / f"winner-{rank}"
     if output.exists():
         raise InputError(f"--output {output}: exists already; choose another folder, or remove it")
-    safetensors = require("safetensors.torch", "winnow export")
     if not weights_only:
         for name in ("onnx", "onnxscript"):
             require(name, "winnow export (without --weights-only)")
@@ -46,7 +46,7 @@ def export(folder: RunFolder, rank: int = 1, output: Path | None = None, weights
     with _whole(output) as part:
         weights = {name: tensor.contiguous().clone() for name, tensor in winner.network.model.state_dict().items()}
         # Not save_file, whose file only its owner can read.
-        (part / "weights.safetensors").write_bytes(safetensors.save(weights))
+        (part / "weights.safetensors").write_bytes(save(weights))
         recipe = yaml.safe_dump(winner.config.model_dump(mode="json"), sort_keys=False)
         write_text(part / "config.yaml", f"# {_title(winner)}\n{recipe}")
         write_text(part / "model.json", json.dumps(_about(winner), indent=2))

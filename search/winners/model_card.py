@@ -32,7 +32,7 @@ def model_card(folder: RunFolder, winner: Winner, title: str, checks: Checks | N
     baseline = next((row for row in rows if row["baseline"]), None)
     seed_line = next(
         line
-        for line in run.retrain_lines
+        for line in run.retrain_rows()
         if line["rank"] == winner.origin["rank"] and line["seed"] == winner.origin["seed"]
     )
     return "\n".join(

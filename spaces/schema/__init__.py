@@ -1,4 +1,4 @@
-"""The typed schema of one training and one search: every key, its range and its default."""
+"""The typed schema of one training and one search: every key with its range, default and description."""
 
 from __future__ import annotations
 

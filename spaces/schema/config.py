@@ -1,7 +1,7 @@
-"""One fully fixed training: every key a recipe may state.
+"""The config of one training: every key that a recipe may state.
 
-A `Config` is what a space becomes when nothing is left open. It knows no torch: names here are the keys of the
-registries in `models/` and `search/training/`, and a test holds the two equal. All durations are epochs, all rates are
+A space in which nothing is left open is a `Config`. The module does not import torch: the names here are the keys of the
+registries in `models/` and `search/training/`, and a test keeps the two equal. All durations are in epochs, all rates are
 fractions. Unknown keys are refused.
 """
 
@@ -20,33 +20,34 @@ from winnow.spaces.schema.schedule import Constant, Schedule
 
 
 class EarlyStopping(Strict):
-    """End the training when the validation loss has not improved for `patience` epochs."""
+    """Early stopping on the validation loss. Retraining has no validation split and ignores it."""
 
     patience: Count
+    """Epochs without a new lowest validation loss after which the training ends."""
 
 
 class Config(Strict):
-    """Everything about one training."""
+    """The complete config of one training."""
 
     data: Annotated[Data, BeforeValidator(bare_name)]
-    """Which images; a bare name stands for `{name: NAME}`."""
+    """The data set; a bare name is short for `{name: NAME}`."""
     epochs: Count
-    """Passes over the training images."""
+    """Number of passes over the training images."""
     batch_size: Count
-    """Training images per step."""
+    """Training images per optimizer step, over all GPUs of a trial."""
     model: Model
-    """The network."""
+    """The network architecture."""
     optimizer: Optimizer
-    """How the weights are changed."""
+    """The optimizer and its settings."""
     schedule: Annotated[Schedule, BeforeValidator(bare_name)] = Constant()
-    """How the learning rate goes over the training; a bare name stands for `{name: NAME}`."""
+    """Learning-rate schedule; a bare name is short for `{name: NAME}`."""
     loss: Annotated[Loss, BeforeValidator(bare_name)] = CrossEntropy()
-    """What is minimised; a bare name stands for `{name: NAME}`."""
+    """Training loss; a bare name is short for `{name: NAME}`."""
     gradient_clip: Positive | None = None
-    """Largest global L2 norm of the gradient."""
+    """Maximum global L2 norm of the gradient; larger gradients are scaled down. null: no clipping."""
     early_stopping: EarlyStopping | None = None
-    """End a training that no longer improves; null: train all epochs."""
+    """Early stopping; null: train all epochs."""
     weights: Literal["last", "lowest_validation_loss", "highest_validation_accuracy"] = "last"
-    """The epoch whose weights are kept and tested."""
+    """The epoch whose weights are kept and evaluated. Retraining has no validation split and keeps the last."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto`: bfloat16 where the device computes it in hardware (a CPU: AVX512-BF16 or AMX, and no grouped convolutions), else float32."""
+    """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), else float32."""

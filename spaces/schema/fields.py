@@ -1,4 +1,4 @@
-"""Number types and the strict base class that all of the schema is made of."""
+"""Number types and the strict base class of the schema."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Strict(BaseModel):
-    """Frozen, refuses unknown keys, and does not turn strings into numbers (an int where a float may stand is fine)."""
+    """Base class: frozen, refuses unknown keys and does not convert strings to numbers. An int is accepted as a float."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def bare_name(value: Any) -> Any:
-    """`loss: margin` is short for `loss: {name: margin}`."""
+    """Expand a bare name: `loss: margin` is short for `loss: {name: margin}`."""
     return {"name": value} if isinstance(value, str) else value

@@ -1,18 +1,18 @@
-"""The JSON schema of spaces and recipes, for editors: the typed schema with a domain allowed wherever a value may stand."""
+"""The JSON schema of spaces and recipes, for editors: the typed schema with a domain allowed in place of any value."""
 
 from __future__ import annotations
 
 import ast
 import copy
 import inspect
+import sys
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
 
 from winnow.spaces import schema
 from winnow.spaces.grammar.parse import DATA_KEYS_THAT_MAY_BE_OPEN
-from winnow.spaces.schema import data as data_schema
-from winnow.spaces.schema import model as model_schema
 
 Json = dict[str, Any]
 
@@ -22,7 +22,7 @@ IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 
 def json_schema() -> Json:
-    """For a whole file: config keys, and `search`, `retrain`, `start_from`, `baseline`, `reference`."""
+    """Return the JSON schema of a whole file: the config keys, and `search`, `retrain`, `start_from`, `baseline`, `reference`."""
     whole, definitions = described()
     _allow_short_names(whole, definitions)
     families = {
@@ -42,34 +42,38 @@ def json_schema() -> Json:
 
 
 def described() -> tuple[Json, Json]:
-    """The schema of a config in which nothing is open, and its definitions; the text under a field is its description."""
+    """Return the JSON schema of a config in which nothing is open, and its definitions.
+
+    The string below a field in the source is its description.
+    """
     whole = schema.Config.model_json_schema(ref_template=REFERENCE + "{model}")
     definitions = whole.pop("$defs")
-    texts = _texts_of_fields()
     for name, definition in {**definitions, "Config": whole}.items():
-        _describe(definition, getattr(schema, name), texts)
+        _describe(definition, getattr(schema, name))
     return whole, definitions
 
 
 def section(model: type[BaseModel]) -> Json:
-    """The schema of a section that is beside the config, such as `search`, with its descriptions."""
+    """Return the JSON schema of a section beside the config, such as `search`, with its descriptions."""
     definition = model.model_json_schema()
-    _describe(definition, model, _texts_of_fields())
+    _describe(definition, model)
     return definition
 
 
-def _describe(definition: Json, model: type, texts: dict[str, dict[str, str]]) -> None:
+def _describe(definition: Json, model: type) -> None:
     for base in reversed(model.__mro__):
-        for field, text in texts.get(base.__name__, {}).items():
+        for field, text in _texts_of_fields(base.__module__).get(base.__name__, {}).items():
             if field in definition.get("properties", {}):
                 definition["properties"][field]["description"] = text
 
 
-def _texts_of_fields() -> dict[str, dict[str, str]]:
-    """The string under each field, by class and field."""
+@cache
+def _texts_of_fields(module: str) -> dict[str, dict[str, str]]:
+    """The string below each field of a schema module, by class and field."""
+    if not module.startswith(schema.__name__):
+        return {}
     texts: dict[str, dict[str, str]] = {}
-    modules = (schema, data_schema, model_schema)
-    for definition in (node for module in modules for node in ast.parse(inspect.getsource(module)).body):
+    for definition in ast.parse(inspect.getsource(sys.modules[module])).body:
         if not isinstance(definition, ast.ClassDef):
             continue
         for field, below in zip(definition.body, definition.body[1:], strict=False):
@@ -87,7 +91,7 @@ def _text_of(node: ast.stmt) -> str | None:
 
 
 def _allow_short_names(config: Json, definitions: Json) -> None:
-    """`schedule: cosine` stands for `{name: cosine}`, `augment: flip_crop` for a preset."""
+    """Allow `schedule: cosine` for `{name: cosine}`, and `augment: flip_crop` for a preset."""
     for key in ("schedule", "loss"):
         union = config["properties"][key]
         names = [*_family(_members(union), definitions)]
@@ -102,7 +106,7 @@ def _allow_short_names(config: Json, definitions: Json) -> None:
 
 
 def _families(definition: Json, definitions: Json) -> dict[str, dict[str, str]]:
-    """For each property that is one of several named mappings: its names, and the definition of each."""
+    """The properties that are one of several named mappings: the definition of each name."""
     return {
         key: _family(members, definitions)
         for key, value in definition.get("properties", {}).items()
@@ -117,12 +121,12 @@ def _members(value: Json) -> list[str]:
 
 
 def _family(members: list[str], definitions: Json) -> dict[str, str]:
-    """A model without a name of its own (it has an import path) goes under `custom`."""
+    """The definition of each name. A model named by an import path goes under `custom`."""
     return {definitions[member]["properties"]["name"].get("const", "custom"): member for member in members}
 
 
 def _open_properties(name: str, definition: Json, families: dict[str, dict[str, str]], definitions: Json) -> None:
-    """Let a domain stand for each value, but for names and for what decides which data are loaded."""
+    """Allow a domain in place of each value, except names and the keys that decide which data are loaded."""
     for key, value in definition.get("properties", {}).items():
         value.pop("discriminator", None)
         is_fixed = key == "name" or (name == "Data" and key not in DATA_KEYS_THAT_MAY_BE_OPEN)
@@ -157,16 +161,16 @@ def _choice_of_families(family: dict[str, str]) -> Json:
 
 
 def _without_names(definitions: Json) -> Json:
-    """The settings of each named mapping as they stand in a choice of sub-spaces, where the key is the name."""
-    found = {}
+    """The settings of each named mapping as written in a choice of sub-spaces, where the key is the name."""
+    by_name = {}
     for name, definition in definitions.items():
         if "name" not in definition.get("properties", {}):
             continue
         settings = copy.deepcopy(definition)
         del settings["properties"]["name"]
         settings["required"] = [key for key in settings.get("required", []) if key != "name"]
-        found[f"{name}Settings"] = settings
-    return found
+        by_name[f"{name}Settings"] = settings
+    return by_name
 
 
 def _sections() -> Json:
@@ -178,10 +182,10 @@ def _sections() -> Json:
         "search": search,
         "retrain": retrain,
         "reference": reference,
-        "start_from": {"anyOf": [names, recipes], "description": "Recipes to try first."},
+        "start_from": {"anyOf": [names, recipes], "description": "Known-good recipes, tried first."},
         "baseline": {
             "anyOf": [{"type": "string"}, recipes],
-            "description": "The recipe that winners are held against.",
+            "description": "The recipe that winners are compared with.",
         },
     }
 

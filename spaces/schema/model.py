@@ -1,4 +1,4 @@
-"""The `model` section: one class for each family, discriminated on `name`."""
+"""The `model` section: one class for each model family, discriminated on `name`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ Widths = list[Count]
 
 
 class _Layered(Strict):
-    """`depth` counts the list `_layers`. It is filled in where it is left out: two spellings of one network are one config."""
+    """Base class of the families whose `depth` is the length of a list, named by `_layers`.
+
+    A missing `depth` is filled in, so that two spellings of one network are one config.
+    """
 
     _layers: ClassVar[str]
 
     @model_validator(mode="before")
     @classmethod
-    def _depth_stated(cls, given: Any) -> Any:
-        layers = given.get(cls._layers) if isinstance(given, dict) else None
-        if isinstance(layers, list) and given.get("depth") is None:
-            return {**given, "depth": len(layers)}
-        return given
+    def _depth_stated(cls, values: Any) -> Any:
+        layers = values.get(cls._layers) if isinstance(values, dict) else None
+        if isinstance(layers, list) and values.get("depth") is None:
+            return {**values, "depth": len(layers)}
+        return values
 
     @model_validator(mode="after")
     def _depth_agrees(self: Any) -> Any:
@@ -39,123 +42,127 @@ class _Layered(Strict):
 
 
 class Mlp(_Layered):
-    """Flatten, then for each hidden width: linear, norm, activation, dropout; then the class layer."""
+    """Multi-layer perceptron: flatten; linear, norm, activation and dropout for each hidden width; then the class layer."""
 
     _layers: ClassVar[str] = "hidden"
     name: Literal["mlp"]
     depth: Annotated[int, Field(ge=0)] | None = None
-    """Number of hidden layers; filled in from the list where it is left out, and must agree with it."""
+    """Number of hidden layers; defaults to the length of the list, and must equal it."""
     hidden: Widths
-    """Widths of the hidden layers, first to last."""
+    """Units in each hidden layer, first to last."""
     activation: Activation = "relu"
-    """After every hidden layer."""
+    """Activation after every hidden layer."""
     norm: Norm = "none"
-    """Batch norm after every hidden layer, or none."""
+    """Normalization after every hidden layer."""
     dropout: Fraction = 0.0
-    """Probability, after every hidden layer."""
+    """Dropout probability after every hidden layer."""
     init: Initialization = "default"
-    """How the weights begin; `default`: as PyTorch does."""
+    """Weight initialization; `default` is PyTorch's own."""
 
 
 class Stage(Strict):
-    """One convolution with what follows it. `same` padding keeps the size; pooling is `pool_size` x `pool_size`, stride the same."""
+    """One convolution stage: convolution, norm, activation, pooling."""
 
     filters: Count
-    """Output channels."""
+    """Number of output channels."""
     kernel: Count = 3
-    """Pixels a side."""
+    """Kernel size, in pixels per side."""
     padding: Annotated[int, Field(ge=0)] | Literal["same"] = "same"
-    """Zeros added at each side."""
+    """Zero padding on each side, in pixels; `same` keeps the image size (divided by the stride, rounded up)."""
     stride: Count = 1
-    """Of the convolution."""
+    """Stride of the convolution."""
     pool: Pool = "max"
-    """What follows the activation."""
+    """Pooling after the activation."""
     pool_size: Annotated[int, Field(ge=2)] = 2
+    """Size and stride of the pooling window, in pixels per side."""
 
 
 class Cnn(_Layered):
-    """A stack of convolution stages, then a fully connected head."""
+    """Convolutional network: a stack of convolution stages, then a fully connected head."""
 
     _layers: ClassVar[str] = "stages"
     name: Literal["cnn"]
     depth: Annotated[int, Field(ge=0)] | None = None
-    """Number of stages; filled in from the list where it is left out, and must agree with it."""
+    """Number of stages; defaults to the length of the list, and must equal it."""
     stages: Annotated[list[Stage], Field(min_length=1)]
-    """First to last."""
+    """The convolution stages, first to last."""
     activation: Activation = "relu"
-    """After every convolution and every hidden layer of the head."""
+    """Activation after every convolution and every hidden layer of the head."""
     norm: Norm = "none"
-    """Batch norm in every stage, or none."""
+    """Normalization in every stage."""
     norm_place: Literal["after_conv", "after_activation", "after_pool"] = "after_conv"
-    """Where in a stage."""
+    """Position of the norm within a stage."""
     stage_dropout: Fraction = 0.0
-    """Channel-wise dropout after every stage."""
+    """Probability of channel-wise dropout after every stage."""
     features: Literal["flatten", "avg"] = "flatten"
-    """How the last feature map reaches the head: flattened, or averaged over its positions."""
+    """Input of the head: the last feature map flattened, or its global average (`avg`)."""
     head: Widths = []
-    """Hidden widths of the head; the class layer is added."""
+    """Units in each hidden layer of the head; the class layer is added."""
     head_norm: Norm = "none"
-    """Batch norm after every hidden layer of the head, or none."""
+    """Normalization after every hidden layer of the head."""
     dropout: Fraction = 0.0
-    """Probability, in the head."""
+    """Dropout probability in the head."""
     dropout_place: Literal["hidden", "last"] = "hidden"
-    """`hidden`: after every hidden layer of the head; `last`: once, before the class layer."""
+    """Position of the dropout: after every hidden layer of the head (`hidden`), or once, before the class layer (`last`)."""
     init: Initialization = "default"
-    """How the weights begin; `default`: as PyTorch does."""
+    """Weight initialization; `default` is PyTorch's own."""
 
 
 class ResidualStage(Strict):
-    """`blocks` residual blocks of `filters` channels; `stride` is the first block's, pooling follows the last block."""
+    """One stage of residual blocks, all of the same width."""
 
     blocks: Count
+    """Number of residual blocks."""
     filters: Count
+    """Number of output channels of each block."""
     stride: Count = 1
+    """Stride of the first block."""
     pool: Pool = "none"
-    """What follows the last block."""
+    """Pooling after the last block."""
     pool_size: Annotated[int, Field(ge=2)] = 2
-    """Pixels a side, and the stride."""
+    """Size and stride of the pooling window, in pixels per side."""
 
 
 class Residual(_Layered):
-    """A 3x3 stem, stages of residual blocks (two 3x3 convolutions each), then a fully connected head.
+    """Residual network: a 3x3 stem, stages of residual blocks (two 3x3 convolutions each), then a fully connected head.
 
-    A block gives `scale * branch + input`; where width or size change, the input goes through a 1x1 convolution and the norm.
+    A block computes `scale * branch + input`. If the width or the size changes, the shortcut is a 1x1 convolution and the norm.
     """
 
     _layers: ClassVar[str] = "stages"
     name: Literal["residual"]
     depth: Annotated[int, Field(ge=0)] | None = None
-    """Number of stages; filled in from the list where it is left out, and must agree with it."""
+    """Number of stages; defaults to the length of the list, and must equal it."""
     stem: Count = 64
-    """Filters of the first convolution."""
+    """Number of output channels of the first convolution."""
     stages: Annotated[list[ResidualStage], Field(min_length=1)]
-    """First to last."""
+    """The stages, first to last."""
     skip: bool = True
-    """False: the same convolutions without the residual connection."""
+    """Use residual connections; false: the same convolutions without them."""
     scale: Positive = 1.0
-    """Of the branch, before the input is added."""
+    """Factor of the branch before the shortcut is added."""
     groups: Count = 1
-    """Groups of the blocks' 3x3 convolutions; every width must be a multiple of it."""
+    """Number of groups of the blocks' 3x3 convolutions; every width must be a multiple of it."""
     activation: Activation = "relu"
-    """After every convolution and every hidden layer of the head."""
+    """Activation after every convolution and every hidden layer of the head."""
     norm: Norm = "batch"
-    """Batch norm after every convolution, or none."""
+    """Normalization after every convolution."""
     norm_place: Literal["after_conv", "after_activation"] = "after_conv"
-    """Before or after the activation."""
+    """Position of the norm: before the activation (`after_conv`) or after it."""
     features: Literal["flatten", "avg"] = "avg"
-    """How the last feature map reaches the head: flattened, or averaged over its positions."""
+    """Input of the head: the last feature map flattened, or its global average (`avg`)."""
     head: Widths = []
-    """Hidden widths of the head; the class layer is added."""
+    """Units in each hidden layer of the head; the class layer is added."""
     head_norm: Norm = "none"
-    """Batch norm after every hidden layer of the head, or none."""
+    """Normalization after every hidden layer of the head."""
     logits_norm: Norm = "none"
-    """Norm of the class layer's outputs."""
+    """Normalization of the class layer's outputs."""
     dropout: Fraction = 0.0
-    """Probability, in the head."""
+    """Dropout probability in the head."""
     dropout_place: Literal["hidden", "last"] = "hidden"
-    """`hidden`: after every hidden layer of the head; `last`: once, before the class layer."""
+    """Position of the dropout: after every hidden layer of the head (`hidden`), or once, before the class layer (`last`)."""
     init: Initialization = "default"
-    """How the weights begin; `default`: as PyTorch does."""
+    """Weight initialization; `default` is PyTorch's own."""
 
     @model_validator(mode="after")
     def _groups_divide(self) -> Residual:
@@ -168,73 +175,75 @@ class Residual(_Layered):
 
 
 class MixtureBlock(Strict):
-    """`filters` output channels, then pooling."""
+    """One block of parallel convolutions, then pooling."""
 
     filters: Count
+    """Number of output channels."""
     pool: Pool = "max"
-    """What follows the block."""
+    """Pooling after the block."""
     pool_size: Annotated[int, Field(ge=2)] = 2
-    """Pixels a side, and the stride."""
+    """Size and stride of the pooling window, in pixels per side."""
 
 
 class Mixture(_Layered):
-    """Blocks whose 3x3 convolution is a mixture of `convs` parallel ones, weighted anew for every image.
+    """Network of blocks that mix `convs` parallel 3x3 convolutions with weights computed for each image (CondConv, Yang et al., 2019).
 
-    The weights come from the block's averaged input through a linear layer and `mixing`. The sum, plus the input (through
-    a 1x1 convolution and the norm where widths differ), is normed and activated. The head takes the averaged last map.
+    A linear layer and `mixing` compute the weights from the global average of the block's input. The weighted sum plus the
+    shortcut (a 1x1 convolution and the norm if the width changes) is normalized and activated. The head takes the global
+    average of the last feature map.
     """
 
     _layers: ClassVar[str] = "blocks"
     name: Literal["mixture"]
     depth: Annotated[int, Field(ge=0)] | None = None
-    """Number of blocks; filled in from the list where it is left out, and must agree with it."""
+    """Number of blocks; defaults to the length of the list, and must equal it."""
     blocks: Annotated[list[MixtureBlock], Field(min_length=1)]
-    """First to last."""
+    """The blocks, first to last."""
     convs: Count = 3
-    """Parallel convolutions in each block."""
+    """Number of parallel convolutions in each block."""
     mixing: Literal["softmax", "sigmoid", "relu", "tanh", "none"] = "softmax"
-    """What makes weights of the linear layer's outputs."""
+    """Function that turns the linear layer's outputs into mixing weights."""
     activation: Activation = "relu"
-    """After every block and every hidden layer of the head."""
+    """Activation after every block and every hidden layer of the head."""
     norm: Norm = "batch"
-    """Batch norm in every block, or none."""
+    """Normalization in every block."""
     head: Widths = []
-    """Hidden widths of the head; the class layer is added."""
+    """Units in each hidden layer of the head; the class layer is added."""
     dropout: Fraction = 0.0
-    """Before every linear layer of the head."""
+    """Dropout probability before every linear layer of the head."""
     init: Initialization = "kaiming_normal"
-    """How the weights begin; `default`: as PyTorch does."""
+    """Weight initialization; `default` is PyTorch's own."""
 
 
 class TrainedBackbone(Strict):
-    """A network that Winnow trained: the winner's weight file and, where that does not bring it, the recipe or config."""
+    """A network trained by Winnow: its weight file and, if that file has no config, the recipe or config."""
 
     weights: str
-    """A .pt, .pth or .safetensors file."""
+    """Weight file: .pt, .pth or .safetensors."""
     config: str | None = None
-    """YAML or JSON file with the network's config; null: the one stored in the weight file."""
+    """YAML or JSON file with the network's config; null: the config stored in the weight file."""
 
 
 class Transfer(Strict):
-    """A trained backbone without its class layer, then a new head."""
+    """Transfer learning: a trained backbone without its class layer, then a new head."""
 
     name: Literal["transfer"]
     backbone: str | TrainedBackbone
-    """A torchvision classification model's name, or an earlier winner."""
+    """Name of a torchvision classification model, or an earlier winner."""
     weights: str = "none"
-    """`none`, torchvision's name (`IMAGENET1K_V1`; never downloaded), or a .pt, .pth or .safetensors file of a state dict."""
+    """Weights of a torchvision backbone: `none`, a torchvision name such as `IMAGENET1K_V1` (never downloaded), or a .pt, .pth or .safetensors file with a state dict."""
     frozen: bool = False
-    """Train only the new head; the backbone stays in evaluation mode."""
+    """Freeze the backbone and train only the new head; the backbone stays in evaluation mode."""
     resize: Annotated[int, Field(ge=4)] | None = None
-    """Resize the images to this many pixels a side, on the device."""
+    """Side of the backbone's input, in pixels; images are resized on the device. null: no resizing."""
     head: Widths = []
-    """Hidden widths of the head; the class layer is added."""
+    """Units in each hidden layer of the head; the class layer is added."""
     activation: Activation = "relu"
-    """After every hidden layer of the head."""
+    """Activation after every hidden layer of the head."""
     dropout: Fraction = 0.0
-    """Before every linear layer of the head."""
+    """Dropout probability before every linear layer of the head."""
     head_lr_factor: Positive = 1.0
-    """The head's learning rate is this times the optimizer's."""
+    """Learning rate of the head as a multiple of the optimizer's."""
 
     @model_validator(mode="after")
     def _weights_once(self) -> Transfer:
@@ -244,11 +253,11 @@ class Transfer(Strict):
 
 
 class Custom(BaseModel):
-    """A user's own model: `package.module:function`, called as `function(image_shape, num_classes, **other_keys)`."""
+    """A custom model: `package.module:function`, called as `function(image_shape, num_classes, **other_keys)`."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-    """The import path; the module is installed, or lies in the working directory."""
+    """Import path of the function; the module is installed or lies in the working directory."""
 
 
 def _model_tag(value: Any) -> str | None:

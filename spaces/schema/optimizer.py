@@ -9,16 +9,22 @@ from pydantic import Discriminator, model_validator
 from winnow.spaces.schema.fields import Fraction, NonNegative, Positive, Strict
 
 
-class Sgd(Strict):
-    name: Literal["sgd"]
+class _Optimizer(Strict):
+    name: str
     lr: Positive
-    """Largest learning rate; the schedule makes it smaller."""
+    """Peak learning rate; scaled by the schedule."""
+
+
+class Sgd(_Optimizer):
+    """Stochastic gradient descent."""
+
+    name: Literal["sgd"]
     momentum: Fraction = 0.0
-    """Share of the last step that is added to the next."""
+    """Momentum coefficient."""
     nesterov: bool = False
-    """Nesterov's momentum: the gradient of where the momentum leads."""
+    """Use Nesterov momentum; needs a momentum above 0."""
     weight_decay: NonNegative = 0.0
-    """L2: this times the weights is added to the gradient."""
+    """L2 penalty coefficient: this times the weights is added to the gradient."""
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Sgd:
@@ -27,42 +33,43 @@ class Sgd(Strict):
         return self
 
 
-class _AdamKeys(Strict):
-    name: str
-    lr: Positive
-    """Largest learning rate; the schedule makes it smaller."""
+class _Adam(_Optimizer):
     beta1: Fraction = 0.9
-    """Decay of the mean of the gradients."""
+    """Decay rate of the running mean of the gradients."""
     beta2: Fraction = 0.999
-    """Decay of the mean of their squares."""
+    """Decay rate of the running mean of the squared gradients."""
     eps: Positive = 1e-8
-    """Added to the denominator."""
-    weight_decay: NonNegative = 0.0
-    """Added to the gradient (L2), as in torch.optim.Adam; decoupled in `adamw`."""
+    """Term added to the denominator for numerical stability."""
 
 
-class Adam(_AdamKeys):
+class Adam(_Adam):
+    """Adam (Kingma & Ba, 2015)."""
+
     name: Literal["adam"]
+    weight_decay: NonNegative = 0.0
+    """L2 penalty coefficient: this times the weights is added to the gradient, as in torch.optim.Adam."""
 
 
-class AdamW(_AdamKeys):
+class AdamW(_Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019)."""
+
     name: Literal["adamw"]
     weight_decay: NonNegative = 0.01
-    """Decoupled: lr times this times the weights is taken off them (Loshchilov & Hutter, 2019)."""
+    """Decoupled weight decay: each step subtracts lr times this times the weights."""
 
 
-class RmsProp(Strict):
+class RmsProp(_Optimizer):
+    """RMSprop (Tieleman & Hinton, 2012)."""
+
     name: Literal["rmsprop"]
-    lr: Positive
-    """Largest learning rate; the schedule makes it smaller."""
     alpha: Fraction = 0.99
-    """Decay of the mean of the squared gradients."""
+    """Decay rate of the running mean of the squared gradients."""
     eps: Positive = 1e-8
-    """Added to the denominator."""
+    """Term added to the denominator for numerical stability."""
     momentum: Fraction = 0.0
-    """Share of the last step that is added to the next."""
+    """Momentum coefficient."""
     weight_decay: NonNegative = 0.0
-    """L2: this times the weights is added to the gradient."""
+    """L2 penalty coefficient: this times the weights is added to the gradient."""
 
 
 Optimizer = Annotated[Sgd | Adam | AdamW | RmsProp, Discriminator("name")]

@@ -8,30 +8,39 @@ from pydantic import Discriminator, Field, model_validator
 
 from winnow.spaces.schema.fields import Count, NonNegative, Strict
 
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Decay = Annotated[float, Field(gt=0.0, le=1.0)]
+
 
 class _Schedule(Strict):
     warmup: NonNegative = 0.0
-    """Epochs over which the learning rate first rises linearly from 0."""
+    """Epochs of linear warm-up from 0 to the peak learning rate; may be a fraction."""
 
 
 class Constant(_Schedule):
+    """Constant learning rate, apart from the warm-up."""
+
     name: Literal["constant"] = "constant"
 
 
 class StepDecay(_Schedule):
-    """Times `gamma` every `every` epochs."""
+    """Step decay: multiply the learning rate by `gamma` every `every` epochs."""
 
     name: Literal["step"]
     every: Count
-    gamma: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    """Epochs between two decays."""
+    gamma: Decay = 0.1
+    """Factor of each decay."""
 
 
 class MultiStep(_Schedule):
-    """Times `gamma` after each of the epochs in `milestones`."""
+    """Multi-step decay: multiply the learning rate by `gamma` after each of the epochs in `milestones`."""
 
     name: Literal["multistep"]
     milestones: Annotated[list[Count], Field(min_length=1)]
-    gamma: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    """Epochs after which the learning rate decays, ascending."""
+    gamma: Decay = 0.1
+    """Factor of each decay."""
 
     @model_validator(mode="after")
     def _ascending(self) -> MultiStep:
@@ -41,34 +50,44 @@ class MultiStep(_Schedule):
 
 
 class Exponential(_Schedule):
-    """Times `gamma` every epoch."""
+    """Exponential decay: multiply the learning rate by `gamma` every epoch."""
 
     name: Literal["exponential"]
-    gamma: Annotated[float, Field(gt=0.0, le=1.0)]
+    gamma: Decay
+    """Factor of each epoch."""
 
 
 class Cosine(_Schedule):
-    """From lr to `final` * lr along half a cosine over the whole training (Loshchilov & Hutter, 2017)."""
+    """Cosine decay from lr to `final` * lr over the epochs after the warm-up, without restarts (Loshchilov & Hutter, 2017)."""
 
     name: Literal["cosine"]
-    final: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    final: Share = 0.0
+    """Final learning rate as a fraction of the peak."""
 
 
 class OneCycle(Strict):
-    """Up from `initial` * lr to lr until `peak` (a share of the training), then down to `final` * lr (Smith & Topin, 2018)."""
+    """One-cycle policy: rise from `initial` * lr to lr, then decay to `final` * lr, both along a cosine (Smith & Topin, 2018)."""
 
     name: Literal["one_cycle"]
     peak: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
-    initial: Annotated[float, Field(ge=0.0, le=1.0)] = 0.04
-    final: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0001
+    """Fraction of the training at which the learning rate peaks."""
+    initial: Share = 0.04
+    """Initial learning rate as a fraction of the peak."""
+    final: Share = 0.0001
+    """Final learning rate as a fraction of the peak."""
 
 
 class Plateau(_Schedule):
-    """Times `factor` when the validation loss has not improved for more than `patience` epochs."""
+    """Reduce on plateau: multiply the learning rate by `factor` once the validation loss stops improving.
+
+    Retraining has no validation split and uses the training loss.
+    """
 
     name: Literal["plateau"]
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Factor of each reduction."""
     patience: Annotated[int, Field(ge=0)] = 5
+    """Epochs without improvement to allow before the learning rate is reduced."""
 
 
 Schedule = Annotated[

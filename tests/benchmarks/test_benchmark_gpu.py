@@ -94,7 +94,7 @@ def test_without_a_gpu_it_says_so():
 
 def _line(option: str) -> list[str]:
     """The line of the docs with that option, made quick."""
-    (block,) = blocks("docs/cluster.md", "What a GPU gives")
+    (block,) = blocks("docs/measurements.md", "What a GPU gives")
     with_data, without_ray = block.text.splitlines()
     words = shlex.split(command_of({"--data": with_data, "--no-ray": without_ray}[option]))
     assert words[0] == "python"

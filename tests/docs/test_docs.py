@@ -13,7 +13,7 @@ from docs.generate import commands as search_docs
 from docs.generate import reports as reports_docs
 from tests.conftest import REPOSITORY
 from tests.docs.test_docs_followed import BY_ANOTHER_TEST, BY_LINE, BY_SECTION, FOLLOWED
-from tests.helpers.doc_blocks import PAGES, blocks, command_of, commands
+from tests.helpers.doc_blocks import NOT_FOLLOWED, PAGES, blocks, command_of, commands
 from winnow.search.cli.main import cli
 from winnow.spaces import catalog, schema
 from winnow.spaces.schema.json_schema import described, section
@@ -22,7 +22,7 @@ LINES = [(str(block), line) for block in blocks() if block.language == "sh" for 
 IN_TEXT = [
     (page, found)
     for page, path in PAGES.items()
-    if "decisions" not in page  # a log: commands of their day
+    if page != "docs/history.md"  # a diary: commands of their day
     for found in re.findall(r"`(winnow [^`\n]+)`", re.sub(r"^```.*?^```", "", path.read_text(), flags=re.S | re.M))
 ]
 # A page whose patch brings a new key is followed in a patched copy.
@@ -46,7 +46,8 @@ def test_commands_in_the_text_exist(page, line):
         return
     command = cli.get_command(click.Context(cli), words[1])
     assert command is not None, words[1]
-    known = {"--help", "-h", *(name for option in command.params for name in option.opts)}
+    parameters = command.get_params(click.Context(command))
+    known = {"--help", "-h", *(name for option in parameters for name in option.opts)}
     given = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", line))
     assert given <= known
 
@@ -64,7 +65,7 @@ def test_python_compiles(block):
 
 
 def test_every_block_is_run():
-    there = {(block.page, block.section) for block in blocks() if block.language != "text"}
+    there = {(block.page, block.section) for block in blocks() if block.language not in NOT_FOLLOWED}
     whole = {*FOLLOWED, *BY_ANOTHER_TEST}
     assert {(page, section) for page, section in there if page not in whole} <= {*BY_SECTION}, (
         "a new page or section: put it into test_docs_followed.py"
@@ -129,6 +130,56 @@ def _anchor(heading: str) -> str:
 )
 def test_generated_pages_are_as_generated(page, made):
     assert PAGES[page].read_text(encoding="utf-8") == made(), "make docs"
+
+
+def test_typed_options_are_those_of_the_schema():
+    """Editors and type checkers read this module; the functions themselves read the schema."""
+    assert search_docs.OPTION_TYPES.read_text(encoding="utf-8") == search_docs.option_types(), "make docs"
+
+
+GENERATED = ("docs/reports.md", "docs/reference/spaces.md", "docs/reference/commands.md", "docs/reference/python.md")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in GENERATED])
+def test_lines_are_short(page):
+    text = re.sub(r"^```.*?^```", "", PAGES[page].read_text(encoding="utf-8"), flags=re.S | re.M)
+    long = [line for line in text.splitlines() if len(line) > 160 and not line.startswith("|")]
+    assert not long
+
+
+def test_readme_is_short():
+    assert len(PAGES["README.md"].read_text(encoding="utf-8").splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/history.md"])  # a diary: files of their day
+def test_files_and_benchmarks_exist(page):
+    text = re.sub(r"^```.*?^```", "", PAGES[page].read_text(encoding="utf-8"), flags=re.S | re.M)
+    folders = "spaces|models|search|reports|tests|benchmarks|docs"
+    for file in re.findall(rf"`((?:{folders})/[\w./-]+\.\w+)`", text):
+        missing = file == "benchmarks/results/gpu-cuda.json"  # written by whoever has a GPU
+        assert missing or (REPOSITORY / file).exists(), file
+    for file in re.findall(r"`R/([\w./-]+)`", text):  # measurements.md says what R/ and B. stand for
+        assert (REPOSITORY / "benchmarks" / "results" / file).exists(), file
+    for module in re.findall(r"(?:python -m benchmarks|`B)\.([\w.]+)", text):
+        path = REPOSITORY.joinpath("benchmarks", *module.split("."))
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+def test_each_decision_has_a_status_and_is_in_the_index():
+    folder = REPOSITORY / "docs" / "decisions"
+    records = sorted(folder.glob("[0-9]*.md"))
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    assert [record.name[:4] for record in records] == [f"{n:04d}" for n in range(1, len(records) + 1)]
+    for record in records:
+        text = record.read_text(encoding="utf-8")
+        title, status = re.match(r"# (.+)\n\nStatus: (.+)\.\n\n## Context\n", text).groups()
+        assert re.findall(r"^## (.+)$", text, re.M) == ["Context", "Decision", "Evidence"], record.name
+        kind, date = re.match(r"(accepted|superseded by \[\d{4}\]\(.+\)).*?(\d{4}-\d\d-\d\d)", status).groups()
+        row = next(line for line in index.splitlines() if line.startswith(f"| [{record.name[:4]}]({record.name}) |"))
+        assert title.startswith(f"{record.name[:4]}: ")
+        assert {title[6:], kind.split()[0], date} == {
+            each for each in (title[6:], kind.split()[0], date) if each in row
+        }
 
 
 def test_every_key_has_a_meaning():

@@ -14,7 +14,7 @@ from tests.docs.test_docs_followed import TINY
 from tests.helpers.doc_blocks import Reader, blocks, command_of, index_is_reached
 from tests.helpers.nodes import ENVIRONMENT, STORE_BYTES, end_with_children, free_port
 from tests.helpers.served_cifar import Served, served_cifar
-from winnow.search.storage.run_folder import read_json_lines
+from winnow.search.storage.json_lines import read_json_lines
 
 PAGE = "docs/cluster.md"
 # `ray start` with one CPU, small, in the foreground of a session that the test can end: `ray stop` would end every Ray of this machine.

@@ -21,12 +21,19 @@ from tests.helpers.served_cifar import Served, served_cifar, write_parquet
 from winnow import reports
 from winnow.reports.tables.parquet import write_tables
 
-# Pages whose blocks run here: with a made run (quick), or with real ones.
+# Pages whose blocks run here: with a made run (quick), or with real ones. Those of `daily` are followed one after the other, in one folder.
 FOLLOWED = {
     "docs/reports.md": "made",
     "docs/how-to/reading-reports.md": "made",
     "README.md": "real",
-    "docs/daily-use.md": "real",
+    "docs/how-to/plan.md": "daily",
+    "docs/how-to/audit-stops.md": "daily",
+    "docs/how-to/watch.md": "daily",
+    "docs/how-to/extend.md": "daily",
+    "docs/how-to/reproduce.md": "daily",
+    "docs/how-to/use-a-winner.md": "daily",
+    "docs/how-to/trackers.md": "daily",
+    "docs/how-to/shell-completion.md": "daily",
     "docs/reference-results.md": "real",
     "docs/tutorial.md": "alone",
     "docs/how-to/own-model.md": "alone",
@@ -35,17 +42,22 @@ FOLLOWED = {
 }
 # Sections whose blocks need something of their own, and the tests that run them.
 BY_SECTION = {
-    ("README.md", "In a minute"): "test_docs_followed.py::test_make_demo",
-    ("docs/cluster.md", "Data"): "test_docs_cluster.py::test_nodes_started_by_hand",
-    ("docs/cluster.md", "Nodes started by hand"): "test_docs_cluster.py::test_nodes_started_by_hand",
-    ("docs/cluster.md", "AWS, with Ray's launcher"): "test_docs_cluster.py::test_the_launcher_takes_the_lines",
-    ("docs/cluster.md", "Slurm"): "test_cluster_network.py::test_the_slurm_file_on_two_nodes",
-    ("docs/cluster.md", "As a Ray job, detached"): "test_docs_cluster.py::test_a_ray_job",
-    ("docs/cluster.md", "What a GPU gives"): "test_benchmark_gpu.py::test_the_script_on_a_cpu, test_with_a_whole_run",
+    ("README.md", "In a minute"): "docs/test_docs_followed.py::test_make_demo",
+    ("docs/cluster.md", "Data"): "docs/test_docs_cluster.py::test_nodes_started_by_hand",
+    ("docs/cluster.md", "Nodes started by hand"): "docs/test_docs_cluster.py::test_nodes_started_by_hand",
+    ("docs/cluster.md", "AWS, with Ray's launcher"): "docs/test_docs_cluster.py::test_the_launcher_takes_the_lines",
+    ("docs/cluster.md", "Slurm"): "search/ray_backend/test_cluster_network.py::test_the_slurm_file_on_two_nodes",
+    ("docs/cluster.md", "As a Ray job, detached"): "docs/test_docs_cluster.py::test_a_ray_job",
+    (
+        "docs/measurements.md",
+        "What a GPU gives",
+    ): "benchmarks/test_benchmark_gpu.py::test_the_script_on_a_cpu, test_with_a_whole_run",
 }
-BY_ANOTHER_TEST = {"docs/queries.md": "test_queries.py"}
+BY_ANOTHER_TEST = {"docs/queries.md": "docs/test_queries.py", "CONTRIBUTING.md": "docs/test_contributing.py"}
 ZSH = 'eval "$(_WINNOW_COMPLETE=zsh_source winnow)"'
-BY_LINE = {("docs/daily-use.md", ZSH): "test_completion.py::test_zsh_takes_the_line"}  # where zsh is installed
+BY_LINE = {
+    ("docs/how-to/shell-completion.md", ZSH): "search/cli/test_completion.py::test_zsh_takes_the_line"
+}  # where zsh is installed
 
 MORE = "--trials 1 --time-budget 20s"
 # For spaces of CIFAR: one network, as small as one can be.
@@ -78,17 +90,12 @@ def test_a_page_about_reports(page, made_runs, monkeypatch):
 def test_readme(served, tmp_path):
     few = f"{TINY} --trials 2"
     cheap = {
-        "search": few,
         "run cifar100-cnn": f"{TINY} --trials 18 --top 1 --seeds 1 --concurrent 2",
         "run": f"{few} --top 1 --seeds 1",
         "extend": MORE,
     }
     reader = _with_photos(tmp_path, cheap, served)
-    _images(reader.folder / "my-images" / "train", size=70)
-    write_parquet(reader.folder / "path" / "to" / "cifar10", "cifar10")
     for block in _here("README.md"):
-        if block.section == "Use the winner":
-            _copy_run(reader.folder / "runs" / "first", "second")
         reader.follow(block)
     assert served.requests.count("/cifar100.tar.gz") == 1
     assert "Retrained, tested once" in reader.output
@@ -115,8 +122,9 @@ def test_daily_use(real_run, served, tmp_path):
     )
     for name in ("wider.yaml", "new.yaml"):
         (reader.folder / name).write_text(wider)
-    installs = [block for block in _here("docs/daily-use.md") if "pip install" in block.text]
-    for block in _here("docs/daily-use.md"):
+    steps = [block for page, how in FOLLOWED.items() if how == "daily" for block in _here(page)]
+    installs = [block for block in steps if "pip install" in block.text]
+    for block in steps:
         if block not in installs or index_is_reached():
             reader.follow(block, skipped={ZSH})
     assert "the two cannot be told apart" in " ".join(reader.output.split())
@@ -181,9 +189,7 @@ def test_a_page_that_stands_alone(page, tmp_path):
     pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
     reader = Reader(_folder(tmp_path))
     if FOLLOWED[page] == "copy":
-        reader.source = tmp_path / "source"
-        for package in ("spaces", "models", "search", "reports", "docs"):
-            shutil.copytree(REPOSITORY / package, reader.source / package)
+        reader.copy_source()
     for block in _here(page):
         reader.follow(block)
     assert "Retrained, tested once" in reader.output

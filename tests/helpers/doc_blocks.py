@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,12 +25,20 @@ from tests.helpers.nodes import free_port
 
 DOCS = REPOSITORY / "docs"
 PAGES = {
-    page.relative_to(REPOSITORY).as_posix(): page for page in [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
+    page.relative_to(REPOSITORY).as_posix(): page
+    for page in [
+        *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+        *sorted(DOCS.rglob("*.md")),
+    ]
 }
+NOT_FOLLOWED = ("text", "mermaid")
+"""Languages of blocks that nobody runs."""
 FENCE = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```", re.S | re.M)
 SECTION = re.compile(r"^##+ (.*)$", re.M)
 EXIT_CODE = re.compile(r"\(exit code (\d+)\)")
 SERVERS = ("tensorboard ", "optuna-dashboard ")
+NO_REPOSITORY = os.environ | {"GIT_CEILING_DIRECTORIES": tempfile.gettempdir()}
+"""In a folder within a repository, `git apply` would leave out files that the repository does not track."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ class Reader:
 
     folder: Path
     source: Path = REPOSITORY
-    """Where `import search` finds it; a patch is applied to a copy."""
+    """The checkout that `import winnow` finds; a patch is applied to a copy, see `copy_source`."""
     cheap: dict[str, str] = field(default_factory=dict)
     """Options added to a command (`search`, `run digits`; the first that fits), so that an example for a GPU ends here."""
     places: dict[str, str] = field(default_factory=dict)
@@ -101,11 +110,10 @@ class Reader:
             query = f"import duckdb\nprint(duckdb.sql({block.text.rstrip().rstrip(';')!r}).df())"
             self._run([sys.executable, "-c", query], str(block))
         elif block.language == "diff":
-            # The line numbers of a hunk are left out in the docs: git needs them, its own search does the rest.
-            self._patch(block)
+            self.patch(block)
         elif block.language == "sh":
             self.shell("\n".join(line for line in block.text.splitlines() if command_of(line) not in skipped))
-        elif block.language != "text":
+        elif block.language not in NOT_FOLLOWED:
             raise AssertionError(f"{block}: no reader knows {block.language}")
 
     def shell(self, text: str) -> None:
@@ -141,7 +149,7 @@ class Reader:
         file.chmod(0o755)
 
     def environment(self) -> dict[str, str]:
-        winnow = self._commands() / "winnow.py"
+        winnow = self._commands() / "run_winnow.py"  # not winnow.py, which `import winnow` would find
         winnow.write_text(
             f"{self.preamble}\nfrom winnow.search.cli.main import main\nif __name__ == '__main__':\n    main()\n"
         )
@@ -152,7 +160,7 @@ class Reader:
         first = (self._commands(), self.python.parent, Path(sys.executable).parent)
         return os.environ | {
             "PATH": os.pathsep.join([*map(str, first), os.environ["PATH"]]),
-            "PYTHONPATH": str(self.source),
+            "PYTHONPATH": f"{self.source / '.src'}{os.pathsep}{self.source}",
             "HOME": str(self.folder.parent),
             "PIP_CONFIG_FILE": os.environ.get("PIP_CONFIG_FILE", str(Path.home() / ".config" / "pip" / "pip.conf")),
             "COLUMNS": "100",
@@ -198,17 +206,20 @@ class Reader:
             start_new_session=True,
         )
 
-    def _patch(self, block: Block) -> None:
-        """Each hunk's old lines are replaced by its new ones; they must be there exactly once."""
+    def copy_source(self) -> None:
+        """Give this reader a checkout of its own, which patches may change."""
+        self.source = self.folder.parent / "source"
+        for package in (".src", "winnow", "spaces", "models", "search", "reports", "docs"):
+            unwanted = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(REPOSITORY / package, self.source / package, symlinks=True, ignore=unwanted)
+
+    def patch(self, block: Block) -> None:
+        """Apply a diff as a reader would, with `git apply`."""
         assert self.source != REPOSITORY, f"{block}: a patch is applied to a copy only"
-        for part in re.split(r"^--- a/", block.text, flags=re.M)[1:]:
-            file = self.source / part.splitlines()[0]
-            for hunk in re.split(r"^@@.*\n", part, flags=re.M)[1:]:
-                old = "".join(line[1:] + "\n" for line in hunk.splitlines() if line[0] in " -")
-                new = "".join(line[1:] + "\n" for line in hunk.splitlines() if line[0] in " +")
-                text = file.read_text(encoding="utf-8")
-                assert text.count(old) == 1, f"{block}: does not apply to {file.name}:\n{old}"
-                file.write_text(text.replace(old, new), encoding="utf-8")
+        done = subprocess.run(
+            ["git", "apply", "-"], cwd=self.source, input=block.text, text=True, capture_output=True, env=NO_REPOSITORY
+        )
+        assert done.returncode == 0, f"{block} does not apply:\n{done.stderr}"
 
 
 @cache

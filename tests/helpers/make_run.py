@@ -122,7 +122,7 @@ def _study(space: Space, name: str, trials: int, seed: int, objective: str) -> d
 def _simulate(space: Space, trials: int, seed: int, stage: Stage) -> list[_Trial]:
     """Two workers take trials in turn; at each rung a trial goes on if it is in the best third of those seen there."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    for config in space.start_from:
+    for _, config in space.start_from_named():
         study.enqueue_trial(space.encode(config))
     ran = {"first_epoch": 2, "searching": trials // 2}.get(stage, trials)
     generator = random.Random(seed)

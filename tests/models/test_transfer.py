@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 import torchvision
 from pydantic import TypeAdapter, ValidationError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from winnow.models import build, check_buildable, parameter_groups, summarize
@@ -31,19 +31,6 @@ def parse(**raw: Any) -> Model:
 
 def transfer(**raw: Any) -> nn.Module:
     return build(parse(name="transfer", **raw), SHAPE, 5)
-
-
-def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    body = b""
-    kinds = {torch.float32: "F32", torch.int64: "I64"}
-    for name, tensor in tensors.items():
-        raw = tensor.contiguous().numpy().tobytes()
-        ends = [len(body), len(body) + len(raw)]
-        header[name] = {"dtype": kinds[tensor.dtype], "shape": list(tensor.shape), "data_offsets": ends}
-        body += raw
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
 
 
 # --- torchvision ----------------------------------------------------------------------------------------------------
@@ -124,7 +111,7 @@ def weights(
     if request.param == "pt":
         return str(next(folder.iterdir()))
     if request.param == "safetensors":
-        write_safetensors(tmp_path / "w.safetensors", network.state_dict())
+        save_file(network.state_dict(), tmp_path / "w.safetensors")
         return str(tmp_path / "w.safetensors")
     kept = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     wrapped = {f"module.{name}": value for name, value in kept.items()}  # as old files of DataParallel are
@@ -234,7 +221,7 @@ def test_config_in_a_file_of_its_own(kind: str, whole: bool, tmp_path: Path) -> 
     (tmp_path / f"c.{kind}").write_text(json.dumps(tree))
     backbone = {"weights": str(tmp_path / "w.pt"), "config": str(tmp_path / f"c.{kind}")}
     assert transfer(backbone=backbone)(torch.zeros(2, *SHAPE)).shape == (2, 5)
-    with pytest.raises(InputError, match="brings no config; state `config`"):
+    with pytest.raises(InputError, match="contains no config; set `config`"):
         transfer(backbone={"weights": str(tmp_path / "w.pt")})
 
 
@@ -282,9 +269,9 @@ def test_unreadable_file(content: bytes, suffix: str, tmp_path: Path) -> None:
 
 def test_cut_off_safetensors(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
-    write_safetensors(path, {"a": torch.zeros(9)})
+    save_file({"a": torch.zeros(9)}, path)
     path.write_bytes(path.read_bytes()[:-4])
-    assert "it is cut off" in refusal(backbone="resnet18", weights=str(path))
+    assert "not readable as a state dict" in refusal(backbone="resnet18", weights=str(path))
 
 
 def test_file_with_more_than_tensors(tmp_path: Path) -> None:
@@ -309,7 +296,7 @@ def test_winner_of_another_image_size_or_width(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     winner(path, CNN)
     message = refusal(backbone={"weights": str(path)}, resize=32)
-    assert "head.hidden.0.linear.weight is 8x96 there, 8x384 here" in message
+    assert "head.hidden.0.linear.weight is 8x96 in the file, 8x384 in the network" in message
     assert "`resize`" in message
 
 
@@ -317,7 +304,7 @@ def test_winner_with_a_config_that_is_not_fixed(tmp_path: Path) -> None:
     winner(tmp_path / "w.pt", CNN)
     (tmp_path / "c.yaml").write_text("model: {name: mlp, hidden: {choice: [[8], [9]]}}")
     message = refusal(backbone={"weights": str(tmp_path / "w.pt"), "config": str(tmp_path / "c.yaml")})
-    assert "c.yaml is no config with a fixed model: model.mlp.hidden" in message
+    assert "c.yaml is not a config with a fixed model: model.mlp.hidden" in message
     message = refusal(backbone={"weights": str(tmp_path / "w.pt"), "config": "gone.yaml"})
     assert "model.backbone.config: no such file: gone.yaml" in message
 

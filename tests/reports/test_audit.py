@@ -11,8 +11,8 @@ import pytest
 from tests.helpers.make_run import make_run
 from tests.search.study.test_ledger import SHAPE, make_folder, report
 from winnow import reports
-from winnow.reports.reading.run import RunData
-from winnow.reports.tables.audit import audit_rows, audit_sentence
+from winnow.reports.run_data import RunData
+from winnow.reports.text.audit import audit_sentence
 from winnow.search.settings import settings_for
 from winnow.search.study.ledger import Ledger
 from winnow.spaces import catalog
@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunData:
     plans += [(0.40, 0.88, False), (0.3, 0.95, False), (0.2, 0.2, False), (0.1, None, False)]
     assignments = [ledger.ask() for _ in plans]
     # What is stopped is not the matter here, so the verdicts are given.
-    ledger.asha.judge = lambda trial, epoch, value: plans[trial][2]
+    ledger.scheduler.judge = lambda trial, epoch, value: plans[trial][2]
     for (start, end, _), assignment in zip(plans, assignments, strict=True):
         assert assignment is not None
         for epoch in range(1, 10):
@@ -42,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunData:
 
 
 def test_the_table_by_hand(run: RunData) -> None:
-    first, second, total = audit_rows(run)
+    first, second, total = run.rows("audit")
     assert (first["epoch"], second["epoch"], total["epoch"]) == (1, 3, None)
     expected = {"num_stopped": 4, "num_audited": 4, "num_wrong": 2, "num_missed_best": 1, "wrong_rate": 0.5}
     for row in (first, total):
@@ -56,7 +56,7 @@ def test_the_table_by_hand(run: RunData) -> None:
     assert first["spearman_sampled"] == pytest.approx(1 - 6 * (1 + 4 + 4 + 1 + 16 + 0) / 210)
     assert first["kendall_sampled"] == pytest.approx((9 - 6) / 15)
     assert second["num_sampled"] == 3  # the trials stopped before never were judged there
-    assert "let 4 of 4 stopped trials finish" in (text := audit_sentence(run, audit_rows(run)))
+    assert "trained 4 of 4 stopped trials to completion" in (text := audit_sentence(run))
     assert "2 of these 4 stops were wrong" in text
     assert "1 missed the best" in text
 

@@ -18,7 +18,8 @@ from tests.helpers.make_run import make_run
 from tests.search.study.test_history import CHANGED, SHAPE, change, searched
 from winnow import reports
 from winnow.reports import writing as report
-from winnow.reports.reading import stored
+from winnow.reports.reading import parquet_reader
+from winnow.reports.reading.run import read_records
 from winnow.reports.schemas import TABLES
 from winnow.search.cli.main import main
 from winnow.search.storage.run_folder import RunFolder
@@ -28,7 +29,7 @@ from winnow.spaces.errors import InputError
 
 @pytest.fixture(autouse=True)
 def _every_run_is_worthwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "WORTHWHILE_BYTES", 0)
+    monkeypatch.setattr(parquet_reader, "WORTHWHILE_BYTES", 0)
     monkeypatch.setenv("COLUMNS", "120")
 
 
@@ -46,7 +47,7 @@ def run(reported: Path, tmp_path: Path) -> Path:
 
 def is_current(folder: Path) -> bool:
     """Also that the answer is right either way."""
-    current = stored.read_current(folder)
+    current = parquet_reader.read_current(folder)
     read = reports.read(folder)
     if current is not None:
         assert all(current.table(name).equals(read.table(name)) for name in TABLES)
@@ -75,7 +76,7 @@ def test_a_report_stands_for_its_run(run):
     assert not is_current(run)
 
 
-@pytest.mark.parametrize("name", stored.SOURCES)
+@pytest.mark.parametrize("name", parquet_reader.SOURCES)
 def test_any_other_byte_in_a_file_of_the_run_makes_it_stale(run, name):
     """Of the same size and time too."""
     file = run / name
@@ -93,7 +94,7 @@ def test_any_other_byte_in_a_file_of_the_run_makes_it_stale(run, name):
     file.unlink()
     if name != "study.yaml":
         assert not is_current(run)
-    assert stored.read_current(run) is None
+    assert parquet_reader.read_current(run) is None
 
 
 def test_a_run_that_was_resumed_after_its_report_is_replayed(tmp_path):
@@ -101,7 +102,7 @@ def test_a_run_that_was_resumed_after_its_report_is_replayed(tmp_path):
     reports.write(folder)
     assert is_current(folder)
     before = len(reports.read_tables(folder).trials)
-    for name in stored.SOURCES:  # as the resumed search leaves it; the report is still that of before
+    for name in parquet_reader.SOURCES:  # as the resumed search leaves it; the report is still that of before
         (folder / name).unlink(missing_ok=True)
     make_run(folder, stage="retrained")
     assert not is_current(folder)
@@ -117,7 +118,7 @@ def test_what_is_written_while_the_report_is_made_is_not_taken_for_reported(tmp_
     def read_and_go_on(path: Path) -> reports.RunData:
         found = reports.read(path)
         with (path / "epochs.jsonl").open("a") as file:
-            file.write(json.dumps({**found.epoch_lines[-1], "epoch": 6}) + "\n")
+            file.write(json.dumps({**read_records(path).epoch_lines[-1], "epoch": 6}) + "\n")
         return found
 
     monkeypatch.setattr(report, "read", read_and_go_on)
@@ -164,7 +165,7 @@ def test_it_looks_the_same_from_the_report_as_from_the_run(kind, tmp_path, capsy
     assert is_current(folder)
     pictures: list[list[str]] = []
     for bytes_needed in (10**9, 0):
-        monkeypatch.setattr(stored, "WORTHWHILE_BYTES", bytes_needed)
+        monkeypatch.setattr(parquet_reader, "WORTHWHILE_BYTES", bytes_needed)
         pictures.append([printed(capsys, "show", folder, *options) for options in COMMANDS])
         pictures[-1].append(printed(capsys, "compare", folder, folder))
         if bytes_needed == 0:
@@ -196,7 +197,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
 
 def test_show_of_a_long_run_imports_no_more_than_arrow(reported):
     heavy = "{'torch', 'ray', 'plotly', 'pandas', 'optuna', 'scipy', 'sklearn'}"
-    code = "import sys; from winnow import reports; import winnow.reports.reading.stored as s; s.WORTHWHILE_BYTES = 0; from rich.console import Console\n"
+    code = "import sys; from winnow import reports; import winnow.reports.reading.parquet_reader as s; s.WORTHWHILE_BYTES = 0; from rich.console import Console\n"
     code += f"reports.show({str(reported)!r}, Console()); print(sorted(({heavy} | {{'pyarrow'}}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "['pyarrow']"

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._storage import JournalOperation
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tests.helpers.make_run import make_run
-from winnow.reports.reading.journal import STUDY_NAME, State, Trial, read_trials
+from winnow.reports.reading.journal import _KNOWN, STUDY_NAME, State, Trial, read_trials
+from winnow.spaces.errors import InputError
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -137,6 +139,21 @@ def test_entries_that_one_process_alone_would_not_write(tmp_path):
 @pytest.mark.parametrize("stage", ["first_epoch", "searching", "retrained"])
 def test_a_run_is_read_as_optuna_reads_it(stage, tmp_path):
     assert_as_optuna_reads_it(make_run(tmp_path / "run", stage=stage) / "study.journal")
+
+
+def test_an_unknown_operation_is_refused(tmp_path):
+    journal = make_run(tmp_path / "run", stage="searching") / "study.journal"
+    num_lines = len(journal.read_bytes().splitlines())
+    with journal.open("a") as file:
+        file.write('{"op_code": 11, "worker_id": "newer"}\n')
+    message = rf"study\.journal:{num_lines + 1}: unknown operation code 11; this Winnow knows 0 to 10"
+    with pytest.raises(InputError, match=message):
+        read_trials(journal)
+
+
+def test_the_operations_are_those_of_optuna():
+    """A new Optuna with further operations fails here before it fails in a user's run."""
+    assert {operation.value for operation in JournalOperation} == _KNOWN
 
 
 def test_the_states_are_those_of_optuna():

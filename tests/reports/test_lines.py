@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from winnow.reports.reading import json_lines as lines
-from winnow.reports.reading.run import EPOCH_KEYS, read_lines
+from winnow.reports.reading.json_lines import read_lines
+from winnow.reports.reading.run import EPOCH_KEYS
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -20,9 +20,10 @@ from docs.generate.reports import DOCS_FILE, markdown
 from tests.helpers.make_run import NUM_TEST, RUNGS, START, Stage, make_run
 from winnow import reports
 from winnow.reports import rows as plain
+from winnow.reports.reading.run import read_records
 from winnow.reports.schemas import KINDS, RUN_VERSION, SCHEMA_VERSION, TABLES, arrow_schema
+from winnow.reports.tables.from_folder import FromFolder
 from winnow.reports.tables.parquet import write_tables
-from winnow.reports.tables.trials import epochs_of_trial
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
 
@@ -46,7 +47,7 @@ def test_trials_hold_what_the_study_says(run: reports.RunData) -> None:
     assert [row["trial"] for row in rows] == list(range(24))
     counts = {status: sum(row["status"] == status for row in rows) for status in {row["status"] for row in rows}}
     assert counts == {"completed": 4, "stopped": 16, "diverged": 1, "out_of_memory": 1, "failed": 1, "skipped": 1}
-    for row, trial in zip(rows, run.study_trials, strict=True):
+    for row, trial in zip(rows, read_records(run.path).study_trials, strict=True):
         values = list(trial.intermediate_values.values())
         assert row["num_epochs"] == len(values)
         assert row["best_objective"] == (max(values) if values else None)
@@ -58,7 +59,7 @@ def test_trials_hold_what_the_study_says(run: reports.RunData) -> None:
 
 def test_parameters_are_null_where_they_were_not_active(run: reports.RunData) -> None:
     active = 0
-    for row, trial in zip(run.trials.to_pylist(), run.study_trials, strict=True):
+    for row, trial in zip(run.trials.to_pylist(), read_records(run.path).study_trials, strict=True):
         optimizer = trial.params["optimizer"]
         assert row["optimizer.name"] == optimizer
         assert row["optimizer.lr"] == trial.params[f"optimizer.{optimizer}.lr"]
@@ -97,7 +98,9 @@ def test_rungs_add_up(run: reports.RunData) -> None:
     assert math.isclose(sum(row["train_seconds"] for row in rows), sum(row["train_seconds"] for row in trials))
     for row in rows:
         reached = [
-            t.intermediate_values[row["epoch"]] for t in run.study_trials if row["epoch"] in t.intermediate_values
+            t.intermediate_values[row["epoch"]]
+            for t in read_records(run.path).study_trials
+            if row["epoch"] in t.intermediate_values
         ]
         assert (row["num_reached"], row["best_objective"]) == (len(reached), max(reached))
 
@@ -177,10 +180,11 @@ def test_the_table_of_epochs_holds_the_rows_of_each_trial(run: reports.RunData) 
         for phase, trial, seed, epoch in itertools.product(("retrain", "search"), range(9), (1, 0), range(20, 0, -1))
     ]
     lines += [{**line, "phase": "audit", "epoch": line["epoch"] + 20, "time": None} for line in lines[::7]]
-    made = replace(run, epoch_lines=lines, made={})
+    source = FromFolder(replace(read_records(run.path), epoch_lines=lines))
+    made = replace(run, source=source)
     rows = plain.rows(made.epochs)
     for trial in range(9):
-        of_trial = sorted(epochs_of_trial(made, trial), key=lambda row: row["seed"])
+        of_trial = sorted(made.epochs_of_trial(trial), key=lambda row: row["seed"])
         assert [row for row in rows if (row["phase"], row["trial"]) == ("search", trial)] == of_trial
     places = [(("search", "audit", "retrain").index(r["phase"]), r["trial"], r["seed"], r["epoch"]) for r in rows]
     assert places == sorted(places)
@@ -205,7 +209,7 @@ def test_a_damaged_journal_is_read_up_to_the_damage(tmp_path: Path) -> None:
     lines = (folder / "study.journal").read_bytes().splitlines(keepends=True)
     (folder / "study.journal").write_bytes(b"".join([*lines[:9], b'{"op_code": 7, "tri', *lines[9:]]))
     run = reports.read(folder)
-    assert len(run.study_trials) == 8
+    assert len(read_records(folder).study_trials) == 8
     assert run.notes == (f"study.journal is damaged at line 10: the {len(lines) - 10} lines after it were left out",)
 
 
@@ -275,6 +279,6 @@ def test_schemas_are_whole() -> None:
 
 
 def test_importing_reports_costs_nothing() -> None:
-    code = "import sys, reports; print(sorted({'optuna', 'numpy', 'rich', 'pyarrow', 'pydantic'} & set(sys.modules)))"
+    code = "import sys; from winnow import reports; print(sorted({'optuna', 'numpy', 'rich', 'pyarrow', 'pydantic'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -61,9 +61,11 @@ def test_best_epochs_each_with_all_four_figures(tmp_path: Path) -> None:
 def test_early_stopping_is_told(tmp_path: Path) -> None:
     final = {"status": "completed", "stopped_early": True, "weights_epoch": 2}
     text = outcome(read_training(write(tmp_path, result=final)))
-    assert "lowest validation loss were kept and tested, those of epoch 2" in text
-    assert "stopped early after epoch 4 of 10, as the validation loss had not improved for 2 epochs" in text
-    assert "4 of 10 epochs are over" in outcome(read_training(write(tmp_path / "running")))
+    assert "lowest validation loss (epoch 2) were kept and tested" in text
+    assert (
+        "training stopped early after epoch 4 of 10, because the validation loss had not improved for 2 epochs" in text
+    )
+    assert "4 of 10 epochs have finished" in outcome(read_training(write(tmp_path / "running")))
 
 
 def test_the_loss_within_the_epochs(tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_winnow_train_writes_it_and_stops_early(tmp_path: Path, capsys: pytest.C
             np.load(output / "predictions.npz")["predicted"] != np.load(output / "predictions.npz")["true"]
         )
     )
-    assert html.count("taken for") >= min(wrong, 24)
+    assert html.count("predicted as") >= min(wrong, 24)
     table = pq.read_table(output / "epochs.parquet")
     assert table.num_rows == result["epochs"]
     assert len(table.column("batch_losses")[0].as_py()) == 4  # 240 images in batches of 64

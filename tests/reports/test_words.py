@@ -24,7 +24,7 @@ from winnow.reports.reading.journal import State, Trial
 from winnow.reports.schemas import TABLES
 from winnow.reports.tables import importance
 from winnow.reports.tables.retraining import difference_interval, mean_interval, t_975
-from winnow.reports.text import summary
+from winnow.reports.text import advice
 from winnow.reports.text import wording as words
 
 accuracies = st.lists(st.floats(0.5, 1.0), min_size=2, max_size=8).filter(
@@ -140,6 +140,30 @@ def test_importance_is_that_of_optuna_where_all_parameters_are_in_all_trials() -
     assert ours == pytest.approx(theirs)
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_importance_is_that_of_the_public_evaluator_on_the_same_inputs() -> None:
+    """Holds Optuna's private `_Fanova` to its public evaluator, on inputs with logarithms and inactive parameters."""
+    trials, targets = _trials()
+    inputs = {name: importance._input(trials, name) for name in ("noise", "optimizer", "optimizer.sgd.lr")}
+    domains: dict[str, Any] = {
+        name: FloatDistribution(*map(float, bounds[0]))
+        if len(bounds) == 1
+        else CategoricalDistribution(range(len(bounds)))
+        for name, (_, bounds) in inputs.items()
+    }
+    study = optuna.create_study()
+    for i, trial in enumerate(trials):
+        params = {
+            name: float(columns[i, 0]) if columns.shape[1] == 1 else int(columns[i].argmax())
+            for name, (columns, _) in inputs.items()
+        }
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=domains, value=targets[trial.number]))
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=32, max_depth=importance.MAX_DEPTH, seed=0)
+    theirs = evaluator.evaluate(study)
+    ours = importance._fanova(trials, ["noise", "optimizer"], targets)
+    assert ours == pytest.approx({name: theirs[name] for name in ours}, abs=1e-12)
+
+
 def test_importance_table_has_each_parameter_of_the_space(tmp_path: Path) -> None:
     run = reports.read(make_run(tmp_path / "run", "searched", trials=40))
     rows = run.table("importance").to_pylist()
@@ -205,7 +229,7 @@ def test_show_of_a_run_that_was_cut_short(tmp_path: Path, stage: str) -> None:
 def test_show_waits_for_no_heavy_import(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     heavy = "{'torch', 'ray', 'plotly', 'pandas', 'pyarrow', 'scipy', 'sklearn', 'pydantic'}"
-    code = f"import sys, reports; from rich.console import Console; reports.show({str(folder)!r}, Console()); print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys; from winnow import reports; from rich.console import Console; reports.show({str(folder)!r}, Console()); print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -214,8 +238,22 @@ def test_advice_names_the_end_of_a_range(tmp_path: Path) -> None:
     run = reports.read(make_run(tmp_path / "run", "searched"))
     ended = {"status": "completed", "in_space": True, "model.dropout": 0.59}
     trials = [{**ended, "objective": 0.9 + i / 100, "trial": i} for i in range(8)]
-    found = summary._advice_on_edges(run, trials)
-    assert found == ["model.dropout: 4 of the best 4 trials lie at the highest end (0.6): widen the range there."]
+    found = advice._advice_on_edges(run, trials)
+    assert found == [
+        "model.dropout: 4 of the best 4 trials are close to the upper end of the range (0.6): widen the range there."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "num_advice"),
+    [("model.dropout", 0.01, 0), ("model.depth", 1, 0), ("model.depth", 4, 1), ("schedule.peak", 0.4, 1)],
+)
+def test_no_advice_to_go_beyond_what_the_schema_allows(tmp_path, path: str, value: float, num_advice: int) -> None:
+    """Dropout ends at 0, a network has at least one stage; its depth has no upper bound."""
+    run = reports.read(make_run(tmp_path / "run", "searched"))
+    ended = {"status": "completed", "in_space": True, "schedule.name": "one_cycle", path: value}
+    trials = [{**ended, "objective": 0.9, "trial": i} for i in range(8)]
+    assert len(advice._advice_on_edges(run, trials)) == num_advice
 
 
 def test_advice_on_a_branch_counts_the_trials_of_that_branch(tmp_path: Path) -> None:
@@ -223,8 +261,8 @@ def test_advice_on_a_branch_counts_the_trials_of_that_branch(tmp_path: Path) -> 
     run = reports.read(make_run(tmp_path / "run", "searched"))
     lowest_of_sgd = {"status": "completed", "in_space": True, "optimizer.lr": 3.1e-3, "optimizer.name": "sgd"}
     trials = [{**lowest_of_sgd, "objective": 0.9, "trial": i} for i in range(8)]
-    assert summary._advice_on_edges(run, trials) == [
-        "optimizer.sgd.lr: 4 of the best 4 trials lie at the lowest end (0.003): widen the range there."
+    assert advice._advice_on_edges(run, trials) == [
+        "optimizer.sgd.lr: 4 of the best 4 trials are close to the lower end of the range (0.003): widen the range there."
     ]
     of_adam = [{**trial, "optimizer.name": "adam"} for trial in trials]
-    assert summary._advice_on_edges(run, of_adam) == []
+    assert advice._advice_on_edges(run, of_adam) == []

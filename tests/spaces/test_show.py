@@ -124,8 +124,10 @@ def test_the_schema_refuses(validator: Any, changes: dict[str, Any]) -> None:
 
 
 def test_the_schema_describes_its_keys() -> None:
-    fields = json_schema()["$defs"]["Cnn"]["properties"]
-    assert fields["head"]["description"].startswith("Hidden widths of the head")
+    definitions = json_schema()["$defs"]
+    assert definitions["Cnn"]["properties"]["head"]["description"].startswith("Units in each hidden layer of the head")
+    # Of a base class, in a module of the schema that is not its face.
+    assert definitions["AdamW"]["properties"]["beta1"]["description"].startswith("Decay rate of the running mean")
 
 
 # --- shapes (against real networks in test_models_registries.py) ----------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import inspect
 import pkgutil
+import re
 import shlex
 import sys
 from typing import get_type_hints
@@ -15,10 +16,9 @@ import ray
 from tests.helpers.make_run import make_run
 from winnow import reports, search
 from winnow.search.api.command_line import as_command
-from winnow.search.api.searching import RunOptions, SearchOptions
+from winnow.search.api.option_types import RunOptions, SearchOptions
 from winnow.search.cli.main import cli
-from winnow.search.resources.plan import Devices
-from winnow.search.settings import settings_for
+from winnow.search.resources.plan import DeviceOptions
 from winnow.spaces.errors import InputError
 
 TINY = "data: digits\nepochs: 2\nbatch_size: 128\nmodel: {name: mlp, hidden: [8]}\noptimizer: {name: adam, lr: {log: [0.001, 0.1]}}\n"
@@ -30,7 +30,9 @@ def test_one_call_does_what_winnow_run_does(tmp_path, monkeypatch, capsys):
     (tmp_path / "tiny.yaml").write_text(TINY)
     monkeypatch.setattr(sys, "argv", [""])  # as in a notebook
     already = ray.is_initialized()
-    run = search.run("tiny.yaml", ["epochs=1"], name="mine", trials=2, top=1, seeds=1, devices=Devices(num_cpus=1))
+    run = search.run(
+        "tiny.yaml", ["epochs=1"], name="mine", trials=2, top=1, seeds=1, devices=DeviceOptions(num_cpus=1)
+    )
     command = reports.read(run.path).study["command"]
     assert command == "winnow run tiny.yaml --name mine --trials 2 --top 1 --seeds 1 --num-cpus 1 --set epochs=1"
     assert ray.is_initialized() == already  # its own Ray ended with it
@@ -48,7 +50,7 @@ def test_a_call_as_a_command():
     """Every parameter of the functions that begin or change a run is an option of their command, and comes back from it."""
     odd = {
         "overrides": {"optimizer.adam.lr": {"log": [0.01, 0.1]}},
-        "devices": Devices(trials_per_gpu=2, concurrent="auto"),
+        "devices": DeviceOptions(trials_per_gpu=2, concurrent="auto"),
     }
     odd |= {
         "log": ["tensorboard", "mlflow"],
@@ -75,7 +77,10 @@ def test_a_call_as_a_command():
         assert parsed["space"] == "my space.yaml"
         for key in {*names, *options} - {"overrides", "devices", "log", "quiet"}:
             assert parsed[key] not in (None, False), key
-    assert as_command("search", {"space": search.load_space("digits"), "overrides": (), "devices": Devices()}) is None
+    assert (
+        as_command("search", {"space": search.load_space("digits"), "overrides": (), "devices": DeviceOptions()})
+        is None
+    )
 
 
 def test_a_run_shows_itself(tmp_path):
@@ -123,10 +128,19 @@ def test_no_module_takes_the_place_of_a_function():
     assert all(getattr(search, name) is not None for name in search.__all__)
 
 
-def test_options_of_the_functions_are_those_of_the_settings():
-    known = inspect.signature(settings_for).parameters.keys() - {"space"}
-    assert set(get_type_hints(RunOptions)) == known
-    assert set(get_type_hints(SearchOptions)) == known - {"top", "seeds"}
+@pytest.mark.parametrize("name", search.__all__)
+def test_every_public_name_documents_its_parameters(name):
+    """A function: what it does, each parameter, what it returns and raises. A class: what it is."""
+    value = getattr(search, name)
+    text = inspect.getdoc(value) or ""
+    assert text.splitlines()[0].endswith(".")
+    if inspect.isclass(value):
+        return
+    for parameter in inspect.signature(value).parameters:
+        assert re.search(rf"^    \**{parameter}: \S", text, re.MULTILINE), parameter
+    returns = inspect.get_annotations(value)["return"]
+    assert "Returns:" in text or returns == "None" or "Args:" not in text
+    assert "Raises:" in text or name == "spaces"
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,10 @@ def test_fish_completes(runs):
 def test_zsh_takes_the_line(runs):
     # compdef needs compinit; that zsh then asks as click expects is held by the test of the answers.
     (line,) = [
-        line for block in blocks("docs/daily-use.md") for line in block.text.splitlines() if "zsh_source" in line
+        line
+        for block in blocks("docs/how-to/shell-completion.md")
+        for line in block.text.splitlines()
+        if "zsh_source" in line
     ]
     script = f"autoload -Uz compinit; compinit -D\n{line}\necho $_comps[winnow]"
     assert _in_shell("zsh", script, runs) == ["_winnow_completion"]
@@ -99,5 +102,8 @@ def test_zsh_takes_the_line(runs):
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_commands_of_the_docs_print_a_script(shell):
-    assert f"_WINNOW_COMPLETE={shell}_source winnow" in (REPOSITORY / "docs" / "daily-use.md").read_text()
+    assert (
+        f"_WINNOW_COMPLETE={shell}_source winnow"
+        in (REPOSITORY / "docs" / "how-to" / "shell-completion.md").read_text()
+    )
     assert "winnow" in _source(shell)

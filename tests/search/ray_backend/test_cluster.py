@@ -17,8 +17,8 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.helpers.nodes import ENVIRONMENT, Nodes, bare_python, free_port
 from tests.search.storage.test_storage import install_shelf
+from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.provenance import versions
-from winnow.search.storage.run_folder import read_json_lines
 
 # The network of a user: it travels to the nodes, and there it notes on which node and GPU it trains and where its images lie.
 # The lock on a GPU is held by the worker until it ends; a second worker on the same GPU would fail its trial.

@@ -15,7 +15,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from tests.conftest import REPOSITORY
 from winnow.search.cli.main import cli
 from winnow.search.ray_backend.cluster import plan_on_cluster
-from winnow.search.resources.plan import Devices
+from winnow.search.resources.plan import DeviceOptions
 from winnow.spaces.errors import InputError
 
 
@@ -50,17 +50,19 @@ def test_what_its_workers_may_become_is_known_before_they_are_there(monkeypatch,
     bootstrap = tmp_path / "ray_bootstrap_config.yaml"
     bootstrap.write_text((REPOSITORY / "cluster.yaml").read_text())
     monkeypatch.setattr("winnow.search.ray_backend.cluster.BOOTSTRAP", bootstrap)
-    plan, grows = plan_on_cluster(OnlyTheHead, Devices(device="cuda", gpus_per_trial=0.5), 200, "10.0.0.5:6379")
+    plan, grows = plan_on_cluster(OnlyTheHead, DeviceOptions(device="cuda", gpus_per_trial=0.5), 200, "10.0.0.5:6379")
     assert grows
     assert (plan.concurrent, plan.gpus_per_trial, plan.cpus_per_trial) == (16, 0.5, 2)
-    two, _ = plan_on_cluster(OnlyTheHead, Devices(device="cuda", gpus_per_trial=2), 200, "10.0.0.5:6379")
+    two, _ = plan_on_cluster(OnlyTheHead, DeviceOptions(device="cuda", gpus_per_trial=2), 200, "10.0.0.5:6379")
     assert (two.concurrent, two.explanation.rpartition("; ")[2]) == (4, "each spans several nodes")
     with pytest.raises(InputError, match="the cluster has 8 GPUs with all that the autoscaler may start"):
-        plan_on_cluster(OnlyTheHead, Devices(device="cuda", gpus_per_trial=9), 200, "10.0.0.5:6379")
+        plan_on_cluster(OnlyTheHead, DeviceOptions(device="cuda", gpus_per_trial=9), 200, "10.0.0.5:6379")
     with pytest.raises(
         InputError, match="the cluster has no GPU; if an autoscaler may start nodes, say with --num-gpus"
     ):
-        plan_on_cluster(OnlyTheHead, Devices(device="cuda"), 200, "elsewhere:6379")  # the file is of another cluster
+        plan_on_cluster(
+            OnlyTheHead, DeviceOptions(device="cuda"), 200, "elsewhere:6379"
+        )  # the file is of another cluster
 
 
 def test_a_trial_gets_no_more_cpus_than_a_node_has():
@@ -70,11 +72,11 @@ def test_a_trial_gets_no_more_cpus_than_a_node_has():
         cluster_resources=lambda: {"CPU": 12.0},
         util=OnlyTheHead.util,
     )
-    plan, grows = plan_on_cluster(ray, Devices(device="cpu"), 5, "10.0.0.5:6379")
+    plan, grows = plan_on_cluster(ray, DeviceOptions(device="cpu"), 5, "10.0.0.5:6379")
     assert not grows
     assert (plan.concurrent, plan.cpus_per_trial, plan.threads) == (5, 2.0, 2)
     with pytest.raises(InputError, match="--cpus-per-trial 6: the largest node of Ray has 4 CPUs"):
-        plan_on_cluster(ray, Devices(device="cpu", concurrent=2, cpus_per_trial=6), 5, "10.0.0.5:6379")
+        plan_on_cluster(ray, DeviceOptions(device="cpu", concurrent=2, cpus_per_trial=6), 5, "10.0.0.5:6379")
 
 
 def test_the_ray_job_agrees_with_its_own_words():
@@ -109,7 +111,7 @@ def test_the_ray_job_agrees_with_its_own_words():
         cluster_resources=lambda: {"CPU": float(head["resources"]["CPU"])},
         util=OnlyTheHead.util,
     )
-    devices = Devices(
+    devices = DeviceOptions(
         num_cpus=asked["CPU"],
         num_gpus=asked["GPU"],
         cpus_per_trial=int(options["--cpus-per-trial"]),

@@ -18,7 +18,7 @@ from tests.helpers.network import Network
 from tests.helpers.nodes import Nodes
 from tests.helpers.served_cifar import served_cifar
 from tests.search.ray_backend.test_cluster import ON_DECLARED_GPUS, Desk, _check_results
-from winnow.search.storage.run_folder import read_json_lines
+from winnow.search.storage.json_lines import read_json_lines
 
 HELLO = "import socket; print(socket.create_connection(('{}', 7777), timeout=5).getsockname()[0])"
 LISTEN = "import socket; s = socket.create_server(('{}', 7777)); print('ready', flush=True); s.accept(); s.accept()"

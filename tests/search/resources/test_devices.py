@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from winnow.search.resources.inventory import Inventory, allocated_cpus, allocated_gpus
 from winnow.search.resources.packing import Level, Packing, choose, fraction_of
-from winnow.search.resources.plan import Devices, Plan, share_out
+from winnow.search.resources.plan import DeviceOptions, ResourcePlan, share_out
 from winnow.spaces.errors import InputError
 
 
@@ -59,12 +59,12 @@ def test_a_level_that_could_not_be_measured_is_not_chosen():
 
 def plan(
     have: Inventory, trials: int = 100, measured: int | None = None, recorded: float | None = None, **asked
-) -> Plan:
+) -> ResourcePlan:
     def measure(device: str, cpus: float) -> Packing:
         assert measured is not None, "measured though the packing was given"
         return Packing(measured, (), "as measured")
 
-    return share_out(have, Devices(**asked), trials, measure, recorded)
+    return share_out(have, DeviceOptions(**asked), trials, measure, recorded)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_what_an_earlier_start_measured_is_used_again():
     assert plan(machine(32, 4), recorded=2.0).ranks == 2
     assert plan(machine(32, 4), recorded=2.0, gpus_per_trial=1).ranks == 1
     assert plan(machine(8, 1), recorded=2.0).ranks == 1  # on a smaller machine the run goes on with what there is
-    assert share_out(machine(32, 4), Devices(), 100).concurrent == 4
+    assert share_out(machine(32, 4), DeviceOptions(), 100).concurrent == 4
 
 
 def test_a_head_without_gpus_lends_no_cpus():
@@ -204,15 +204,15 @@ def test_refused(have, asked, expected):
 
 def test_the_same_twice_is_refused():
     with pytest.raises(InputError, match="the same thing twice"):
-        Devices(trials_per_gpu=2, gpus_per_trial=0.5)
+        DeviceOptions(trials_per_gpu=2, gpus_per_trial=0.5)
 
 
 def test_gpus_that_this_machine_does_not_have(monkeypatch):
     monkeypatch.setattr("winnow.search.resources.plan.gpus_here", lambda: 1)
     with pytest.raises(InputError, match="--num-gpus 2: this machine has 1"):
-        Devices(num_gpus=2).check_here()
-    Devices(num_gpus=1).check_here()
-    Devices(num_gpus=2, device="cpu").check_here()  # declared ones
+        DeviceOptions(num_gpus=2).check_here()
+    DeviceOptions(num_gpus=1).check_here()
+    DeviceOptions(num_gpus=2, device="cpu").check_here()  # declared ones
 
 
 # --- what is allowed ----------------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def test_slurms_cpus(monkeypatch):
 SPREAD = """
 import sys, tempfile, time
 from winnow.search.ray_backend.session import ray_session
-from winnow.search.resources.plan import Devices, plan_resources
+from winnow.search.resources.plan import DeviceOptions, plan_resources
 
 def trial(config):
     import os, ray, time
@@ -261,7 +261,7 @@ def trial(config):
 with ray_session(num_cpus=8, num_gpus=4) as ray:
     from ray import tune
     for asked in ({"concurrent": 4}, {"trials_per_gpu": 2}):
-        plan = plan_resources(ray, Devices(**asked), 100)
+        plan = plan_resources(ray, DeviceOptions(**asked), 100)
         file = tempfile.mktemp()
         with tempfile.TemporaryDirectory() as storage:
             tune.Tuner(

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.conftest import REPOSITORY
-from winnow.search.storage.run_folder import JsonLines, RunFolder, create, open_run, read_json_lines, repair_journal
+from winnow.search.storage.json_lines import JsonLines, read_json_lines
+from winnow.search.storage.run_folder import RunFolder, create, open_run, repair_journal
 from winnow.spaces.errors import InputError
 
 STUDY = {"schema_version": 1, "space": {"epochs": 1}, "settings": {}, "data": {}}

@@ -95,7 +95,7 @@ def test_other_processes_share_an_fsspec_storage(tmp_path):
         "assert storage.read('shelf://runs/r/t.pt') == b'whole'",
     ):
         subprocess.run(
-            [sys.executable, "-c", f"from search import storage; {code}"],
+            [sys.executable, "-c", f"from winnow.search.storage import remote as storage; {code}"],
             env={"PYTHONPATH": f"{REPOSITORY}:{site}", "SHELF": str(shelf)},
             check=True,
         )

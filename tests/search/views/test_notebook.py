@@ -16,7 +16,7 @@ from winnow.search.views.notebook import as_html
 
 CELLS = [
     f"from pathlib import Path\nPath('tiny.yaml').write_text({TINY!r})\nimport search",
-    "run = search.run('tiny.yaml', name='mine', trials=3, top=1, seeds=1, devices=search.Devices(num_cpus=1))",
+    "run = search.run('tiny.yaml', name='mine', trials=3, top=1, seeds=1, devices=search.DeviceOptions(num_cpus=1))",
     "run",
     "search.show(run)",
     "try:\n    search.run('tiny.yaml', trails=3)\nexcept ValueError as error:\n    print(type(error).__name__, error)",

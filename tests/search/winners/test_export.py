@@ -21,7 +21,8 @@ from tests.models.test_registries import FAMILIES
 from winnow import search
 from winnow.models import MODELS, build
 from winnow.search.cli.main import main
-from winnow.search.storage.run_folder import open_run, read_json_lines
+from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.run_folder import open_run
 from winnow.search.training.checkpoint import save
 from winnow.search.winners.exporting import _write_programs, export
 from winnow.search.winners.winner import Pixels, Winner, load_export
@@ -47,7 +48,6 @@ def run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(run) -> Path:
-    pytest.importorskip("safetensors", reason="the extra `export` is not installed")
     return export(open_run(run), output=run.parent / "out", weights_only=True)
 
 

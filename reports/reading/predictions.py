@@ -1,0 +1,47 @@
+"""Reads the prediction files of retraining."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+
+def load_predictions(path: Path) -> dict[str, np.ndarray] | None:
+    """Load a prediction file.
+
+    Args:
+        path: An .npz file, as retraining and `winnow train --output` write it.
+
+    Returns:
+        Its arrays: index, true, predicted, confidence and probability_true [n], gallery_index [m] and gallery_images
+        [m, H, W, C]. None if the file is missing or torn.
+    """
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def encoded_gallery(arrays: Mapping[str, np.ndarray]) -> dict[int, bytes]:
+    """Encode the images kept in a prediction file as PNG, keyed by their index in the test set."""
+    if "gallery_images" not in arrays:
+        return {}
+    return {
+        int(index): _png(image)
+        for index, image in zip(arrays["gallery_index"].tolist(), arrays["gallery_images"], strict=True)
+    }
+
+
+def _png(image: np.ndarray) -> bytes:
+    """uint8 [H, W, C] with one channel or three."""
+    from PIL import Image
+
+    buffer = BytesIO()
+    pixels = image[:, :, 0] if image.shape[2] == 1 else image
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,209 @@
+"""A run as every part of a report sees it: its facts, and its tables from wherever they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from winnow.reports import rows as plain
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from winnow.reports.reading.journal import Trial
+    from winnow.spaces.space import Space
+
+T = TypeVar("T")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What `study.yaml` says about a run."""
+
+    path: Path
+    study: Row
+    """The content of study.yaml."""
+    notes: tuple[str, ...] = ()
+    """What could not be read, in sentences."""
+
+    @property
+    def name(self) -> str:
+        return str(self.study.get("name", self.path.name))
+
+    @property
+    def settings(self) -> Row:
+        return dict(self.study.get("settings") or {})
+
+    @property
+    def objective(self) -> str:
+        """`validation_accuracy` or `validation_loss`."""
+        return str(self.settings.get("objective", "validation_accuracy"))
+
+    @property
+    def maximize(self) -> bool:
+        return self.settings.get("direction", "maximize") == "maximize"
+
+    @property
+    def rungs(self) -> list[int]:
+        """Epochs at which the scheduler decides about a trial, ascending."""
+        return [int(epoch) for epoch in self.settings.get("rungs") or []]
+
+    @property
+    def class_names(self) -> list[str]:
+        return [str(name) for name in (self.study.get("data") or {}).get("class_names") or []]
+
+    @cached_property
+    def space(self) -> Space:
+        """The current space."""
+        from winnow.spaces.space import Space
+
+        return Space.from_tree(self.study["space"], str(self.path / "study.yaml"))
+
+    @property
+    def amendments(self) -> list[Row]:
+        """The changes since the run began, in order; see `winnow.search.study.amendments`."""
+        return list(self.study.get("amendments") or [])
+
+    @cached_property
+    def spaces(self) -> list[Space]:
+        """All spaces of the run in order, the current one last. A trial's attribute `space` is an index into this list."""
+        from winnow.spaces.space import Space
+
+        trees = [amendment["before"]["space"] for amendment in self.amendments if "space" in amendment["before"]]
+        return [*(Space.from_tree(tree, str(self.path / "study.yaml")) for tree in trees), self.space]
+
+    @property
+    def space_changed(self) -> bool:
+        """Whether the space is another than the one that the run began with."""
+        return any("space" in amendment["before"] for amendment in self.amendments)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Return `make()` of the first call with this name. Callers only read the result."""
+        if name not in self._once:
+            self._once[name] = make()
+        return cast(T, self._once[name])
+
+    @cached_property
+    def _once(self) -> Row:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecords(RunFacts):
+    """The contents of a run folder's files: the trials of the journal and the lines of the .jsonl files."""
+
+    study_trials: Sequence[Trial] = field(repr=False)
+    epoch_lines: Sequence[Row] = field(repr=False)
+    retrain_lines: Sequence[Row] = field(repr=False)
+
+    @cached_property
+    def outside(self) -> frozenset[int]:
+        """Numbers of the trials that do not lie in the current space."""
+        if not self.space_changed:
+            return frozenset()
+        current = len(self.spaces) - 1
+        earlier = [trial for trial in self.study_trials if trial.user_attrs.get("space", 0) != current]
+        return frozenset(trial.number for trial in earlier if not _holds(self.space, trial.user_attrs.get("config")))
+
+
+class TableSource(Protocol):
+    """Where the tables of a run come from: the records of its folder, or the Parquet files of its report."""
+
+    def table(self, name: str) -> pa.Table:
+        """The table `name`, a key of `winnow.reports.schemas.TABLES`."""
+
+    def trial_rows(self) -> list[Row]:
+        """The rows of `trials` without the parameter columns."""
+
+    def epochs_of_trial(self, number: int) -> list[Row]:
+        """The rows of `epochs` of one trial's search phase, in order."""
+
+    def winner_rows(self, intervals_of_gain: bool) -> list[Row]:
+        """The rows of `winners` without the parameter columns; gain_low and gain_high may be None if not asked for."""
+
+    def retrain_rows(self) -> list[Row]:
+        """The rows of `retrains`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunData(RunFacts):
+    """A run's facts and tables. Tables are made or read when first asked for."""
+
+    source: TableSource = field(repr=False)
+
+    @cached_property
+    def outside(self) -> frozenset[int]:
+        """Numbers of the trials that do not lie in the current space."""
+        if not self.space_changed:
+            return frozenset()
+        return frozenset(row["trial"] for row in self.trial_rows() if not row["in_space"])
+
+    def table(self, name: str) -> pa.Table:
+        """Return a table of the run.
+
+        Args:
+            name: A key of `winnow.reports.schemas.TABLES`, such as `"trials"`.
+
+        Returns:
+            An Arrow table with exactly the columns of its schema, followed by the parameter columns if it has them.
+        """
+        return self.once(f"table {name}", lambda: self.source.table(name))
+
+    def rows(self, name: str) -> list[Row]:
+        """The table `name` as one dict per row, made once: callers only read them."""
+        return self.once(f"rows {name}", lambda: plain.rows(self.table(name)))
+
+    def columns(self, name: str, columns: Sequence[str]) -> dict[str, list[Any]]:
+        """The given columns of the table `name` as lists."""
+        return plain.lists(self.table(name).select(columns))
+
+    def trial_rows(self) -> list[Row]:
+        """One row per trial, by number, without the parameter columns. Needs no Arrow if the run folder was read."""
+        return self.once("trial rows", self.source.trial_rows)
+
+    def epochs_of_trial(self, number: int) -> list[Row]:
+        """The rows of `epochs` of one trial's search phase, in order."""
+        return self.source.epochs_of_trial(number)
+
+    def winner_rows(self, intervals_of_gain: bool = True) -> list[Row]:
+        """One row per retrained config without the parameter columns: winners by rank, the baseline last.
+
+        Without `intervals_of_gain`, gain_low and gain_high may be None, and SciPy is not imported for them.
+        """
+        return self.source.winner_rows(intervals_of_gain)
+
+    def retrain_rows(self) -> list[Row]:
+        """One row per retrained config and seed, in the order of `winner_rows`."""
+        return self.source.retrain_rows()
+
+    @property
+    def trials(self) -> pa.Table:
+        return self.table("trials")
+
+    @property
+    def epochs(self) -> pa.Table:
+        return self.table("epochs")
+
+    @property
+    def winners(self) -> pa.Table:
+        return self.table("winners")
+
+    @property
+    def predictions(self) -> pa.Table:
+        return self.table("predictions")
+
+
+def _holds(space: Space, config: Row | None) -> bool:
+    """Whether the space holds the config. The location of the data does not matter: it may change with the machine."""
+    from winnow.spaces.encoding import localized
+    from winnow.spaces.errors import SpaceError
+
+    try:
+        space.encode(localized(config or {}, space.tree))
+    except (SpaceError, KeyError):
+        return False
+    return True

@@ -1,0 +1,15 @@
+"""The statuses of trials in reports, in the order in which tables and legends show them."""
+
+from __future__ import annotations
+
+from winnow.spaces.trial_status import FAILURES, TrialStatus
+
+STATUSES = tuple(status.value for status in TrialStatus)
+FAILED_STATUSES = tuple(status.value for status in FAILURES)
+STATUS_WORDS: dict[str, str] = dict(zip(STATUSES, STATUSES, strict=True)) | {
+    "stopped": "stopped early",
+    "out_of_memory": "out of memory",
+    "lost": "worker lost",
+    "running": "unfinished",
+}
+"""Status -> how it reads in a sentence."""

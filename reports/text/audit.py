@@ -1,0 +1,31 @@
+"""The audit in a sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from winnow.reports.text import wording
+
+if TYPE_CHECKING:
+    from winnow.reports.run_data import RunData
+
+
+def audit_sentence(run: RunData) -> str:
+    """Summarise what the audit says about the stops; empty if the run has no audit."""
+    rows = run.rows("audit")
+    if not rows:
+        return ""
+    total, share = rows[-1], run.settings["audit"]
+    waiting = sum(row["audited"] and row["status"] == "stopped" for row in run.trial_rows())
+    num_stopped = wording.plural(total["num_stopped"], "stopped trial")
+    text = f"The audit (a random {100 * share:g} % of the trials) trained {total['num_audited']} of {num_stopped} to completion"
+    unfinished = waiting - total["num_audited"]
+    text += f"; {unfinished} more are not finished yet." if unfinished else "."
+    if total["wrong_rate"] is None:
+        return text
+    low, high = (round(100 * total[key]) for key in ("wrong_low", "wrong_high"))
+    were = "was" if total["num_wrong"] == 1 else "were"
+    return (
+        f"{text} {total['num_wrong']} of these {wording.plural(total['num_audited'], 'stop')} {were} wrong "
+        f"(95 % interval of the rate: {low} to {high} %), and {total['num_missed_best']} missed the best trial."
+    )

@@ -1,0 +1,27 @@
+"""Makes characters visible that a browser would hide, drop or obey, for texts that come from a user or from data."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_BREAKS = re.compile(r"[\t\n]")
+
+
+def visible(text: str) -> str:
+    """Replace control characters, direction overrides and lone surrogates by visible signs; tabs and newlines stay."""
+    return _HIDDEN.sub(_sign, text)
+
+
+def plotly_text(text: str) -> str:
+    """Return `text` so that Plotly shows it as it is, on one line: Plotly reads `<b>`, `<br>` and entities in every label."""
+    return escape(_BREAKS.sub(_sign, visible(text)), quote=False)
+
+
+def _sign(match: re.Match[str]) -> str:
+    """A character of the block Control Pictures where there is one, else an escape such as `\\u202e`."""
+    code = ord(match.group())
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\u2421" if code == 0x7F else f"\\u{code:04x}"

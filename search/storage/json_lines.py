@@ -1,0 +1,94 @@
+"""Append-only files of JSON objects, and the one form of an epoch's line in them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from winnow.search.storage.clock import now
+
+
+class JsonLines:
+    """An append-only file of JSON objects. A torn last line, as a crash leaves it, is closed off and skipped by readers.
+
+    A line is on the disk when `append` returns: after a power cut the study, written next, never knows more than the lines do.
+    """
+
+    def __init__(self, path: Path) -> None:
+        torn = path.exists() and path.stat().st_size > 0 and _last_byte(path) != b"\n"
+        self._file = path.open("a", encoding="utf-8")
+        if torn:
+            self._file.write("\n")
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        self._file.write(json_line(record))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def json_line(record: Mapping[str, Any]) -> str:
+    """One line of a file of JSON objects, its line feed included. Numbers that are not finite become null: JSON has none."""
+    return json.dumps(finite_or_null(record), separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def epoch_line(
+    phase: str,
+    seed: int,
+    figures: Mapping[str, Any],
+    *,
+    trial: int | None = None,
+    rung: int | None = None,
+    decision: str | None = None,
+) -> dict[str, Any]:
+    """One finished epoch as a line of `epochs.jsonl`, stamped with the time of the run's clock.
+
+    Search, audit, retraining and `winnow train` all write their epochs in this form.
+
+    Args:
+        phase: `search`, `audit`, `retrain` or `train`.
+        seed: Seed of the training.
+        figures: What `EpochResult.figures` gave, and where the epoch was trained. Numbers that are not finite become null.
+        trial: Number of the trial that the config comes from, -1 for a baseline that was no trial; None for `train`.
+        rung: Index of the rung at which the epoch was judged, None where there is none.
+        decision: `continue`, `pause` or `stop`; None where nothing was decided.
+    """
+    about = {"phase": phase, "trial": trial, "seed": seed}
+    return {**about, **finite_or_null(figures), "rung": rung, "decision": decision, "time": now()}
+
+
+def finite_or_null(value: Any) -> Any:
+    """The same value with None for each number in it that is not finite, however deep it is nested."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite_or_null(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_null(item) for item in value]
+    return value
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Every whole record; lines that are not JSON objects (torn by a crash) are passed over."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(record, dict):
+                yield record
+
+
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1)

@@ -1,0 +1,140 @@
+"""Cuts the batches of an epoch among ranks and into micro-batches, and sums up their losses and right answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from winnow.search.training.ranks import Rank
+from winnow.spaces.errors import InputError
+
+BATCH_NORMS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.LazyBatchNorm1d,
+    nn.LazyBatchNorm2d,
+    nn.LazyBatchNorm3d,
+    nn.SyncBatchNorm,
+)
+
+
+class MicroBatch(NamedTuple):
+    """Images that go through the network together."""
+
+    images: torch.Tensor
+    """float32 [n, C, H, W]."""
+    labels: torch.Tensor
+    """int64 [n]."""
+    weight: float
+    """Factor of its mean loss. The mean gradient over the ranks is then that of the mean loss over the batch."""
+    counts: bool
+    """False on all ranks but one where every rank trains the whole batch: the epoch's figures count it once."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of every epoch of one training, on one rank.
+
+    A batch norm cannot normalize a single image, so a network with batch norm gets no micro-batch of one image. A last
+    batch of one image is skipped.
+    """
+
+    num_images: int
+    batch_size: int
+    has_batch_norm: bool
+    micro_batches: int
+    rank: Rank
+
+    @property
+    def least(self) -> int:
+        """Images in the smallest micro-batch that the network takes."""
+        return 2 if self.has_batch_norm else 1
+
+    @property
+    def skips_single(self) -> bool:
+        return self.batch_size > 1 and self.has_batch_norm
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch.
+
+        Raises:
+            InputError: There is a single training image, and the network has batch norm.
+        """
+        skipped = self.skips_single and self.num_images % self.batch_size == 1
+        steps = math.ceil(self.num_images / self.batch_size) - skipped
+        if not steps:
+            raise InputError("data: a single training image cannot be batch-normalised; use more images")
+        return steps
+
+    def of(self, images: torch.Tensor, labels: torch.Tensor) -> Iterator[list[MicroBatch]]:
+        """Cut images [k, C, H, W] and labels [k] into batches; of each, give the micro-batches that this rank trains."""
+        for batch, truth in zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True):
+            if not (self.skips_single and len(batch) == 1):
+                yield self._micro_batches(batch, truth)
+
+    def _micro_batches(self, batch: torch.Tensor, truth: torch.Tensor) -> list[MicroBatch]:
+        num_images, num_ranks = len(batch), 1
+        if self.rank.shares(num_images, self.least):
+            num_ranks = self.rank.count
+            batch, truth = (whole.tensor_split(num_ranks)[self.rank.index] for whole in (batch, truth))
+        # The same number on every rank, though the parts of the ranks may differ by one image.
+        num = min(self.micro_batches, num_images // num_ranks // self.least) or 1
+        counts = num_ranks == self.rank.count or self.rank.index == 0
+        parts = zip(batch.tensor_split(num), truth.tensor_split(num), strict=True)
+        return [MicroBatch(part, labels, num_ranks * len(part) / num_images, counts) for part, labels in parts]
+
+
+@dataclass
+class EpochSums:
+    """Losses and right answers of one epoch, kept on the device. Only `all_finite` and `figures` wait for it."""
+
+    rank: Rank
+    device: torch.device
+    _losses: list[torch.Tensor] = field(default_factory=list)
+    _sizes: list[int] = field(default_factory=list)
+    _predicted: list[torch.Tensor] = field(default_factory=list)
+    _true: list[torch.Tensor] = field(default_factory=list)
+    _num_right: list[torch.Tensor] = field(default_factory=list)
+
+    def add(self, part: MicroBatch, loss: torch.Tensor, logits: torch.Tensor) -> None:
+        """Add the mean loss (a scalar) and the logits [n, K] of one micro-batch."""
+        self._losses.append(loss.detach())
+        self._sizes.append(len(part.images) if part.counts else 0)
+        if part.counts:
+            self._predicted.append(logits.detach().argmax(1))
+            self._true.append(part.labels)
+
+    def all_finite(self) -> bool:
+        """End a chunk of batches; whether the last loss is finite on every rank."""
+        if self._predicted:
+            self._num_right.append((torch.cat(self._predicted) == torch.cat(self._true)).sum())
+            self._predicted, self._true = [], []
+        return math.isfinite(self.rank.sum(self._losses[-1].clone()).item())
+
+    def figures(self) -> tuple[torch.Tensor, float, float]:
+        """Losses float32 [micro-batches] on the CPU, mean loss and accuracy, over all ranks; NaN if a loss is not finite."""
+        sizes = torch.tensor(self._sizes, dtype=torch.float64)
+        losses = torch.stack(self._losses).float().cpu()
+        none_right = torch.zeros((), dtype=torch.int64, device=self.device)
+        num_right = torch.stack(self._num_right).sum() if self._num_right else none_right
+        if self.rank.count > 1:
+            both = torch.stack([losses.double() * sizes, sizes]).to(self.device)  # NCCL sums on the GPU only
+            total, sizes = self.rank.sum(both).cpu()
+            losses = (total / sizes).float()
+            self.rank.sum(num_right)
+        if not bool(losses.isfinite().all()):
+            return losses, math.nan, math.nan
+        mean_loss = float((losses.double() * sizes).sum() / sizes.sum())
+        return losses, mean_loss, int(num_right) / int(sizes.sum())
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether any layer of the network is a batch norm."""
+    return any(isinstance(module, BATCH_NORMS) for module in model.modules())

@@ -1,0 +1,99 @@
+"""The figures of one epoch: the single list from which training, search, trackers and reports take them.
+
+A new metric of the validation images is one entry here, whose `metric` names the function that computes it: it is then
+computed after each epoch, written to `epochs.jsonl`, compared by `winnow rerun`, and a column of the tables.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class EpochFigure:
+    """One figure of a finished epoch.
+
+    Attributes:
+        name: Its key in `epochs.jsonl` and its column in the tables.
+        kind: Its type; a key of `winnow.reports.schemas.KINDS`.
+        meaning: What it is, for the reference pages.
+        unit: Its unit, empty for a pure number.
+        null: When it is null; None: never.
+        reproducible: Whether the same seed gives the same value on the same machine. `winnow rerun` compares these figures.
+        drawn: Whether trackers plot it.
+        better: Whether low or high values are good; None for what does not measure the quality of the network.
+        column: Whether it is a column of the table `epochs`; the others steer the search only.
+        metric: For a figure of the validation images, `module:function` of (logits float32 [N, K], labels int64 [N]) that
+            returns a number or a tensor with one element. It is imported when the first epoch ends. None: the loop knows it.
+    """
+
+    name: str
+    kind: Literal["int", "float", "bool"]
+    meaning: str
+    unit: str = ""
+    null: str | None = None
+    reproducible: bool = False
+    drawn: bool = False
+    better: Literal["low", "high"] | None = None
+    column: bool = True
+    metric: str | None = None
+
+
+_NOT_FINITE = "not finite"
+_NOT_RECORDED = "not recorded"
+_NO_VALIDATION = "retraining (validation images are trained on)"
+
+EPOCH_FIGURES: tuple[EpochFigure, ...] = (
+    EpochFigure("epoch", "int", "1 is the first", "epochs"),
+    EpochFigure(
+        "train_loss", "float", "mean over the epoch", "", _NOT_FINITE, reproducible=True, drawn=True, better="low"
+    ),
+    EpochFigure(
+        "train_accuracy",
+        "float",
+        "mean over the epoch",
+        "fraction",
+        _NOT_FINITE,
+        reproducible=True,
+        drawn=True,
+        better="high",
+    ),
+    EpochFigure(
+        "validation_loss", "float", "after the epoch", "", _NO_VALIDATION, reproducible=True, drawn=True, better="low"
+    ),
+    EpochFigure(
+        "validation_accuracy",
+        "float",
+        "after the epoch",
+        "fraction",
+        _NO_VALIDATION,
+        reproducible=True,
+        drawn=True,
+        better="high",
+        metric="winnow.search.training.metrics:accuracy",
+    ),
+    EpochFigure(
+        "lr", "float", "learning rate at the end of the epoch", "", _NOT_RECORDED, reproducible=True, drawn=True
+    ),
+    EpochFigure("wall_seconds", "float", "time of the epoch, validation included", "seconds", _NOT_RECORDED),
+    EpochFigure("images_per_second", "float", "training images per second", "images/s", _NOT_RECORDED, drawn=True),
+    EpochFigure("diverged", "bool", "whether a loss was not finite", column=False),
+    EpochFigure("last", "bool", "whether no epoch follows: by count, early stopping or divergence", column=False),
+    EpochFigure("weights_epoch", "int", "the epoch whose weights are kept so far", "epochs", column=False),
+)
+
+METRICS = tuple(figure for figure in EPOCH_FIGURES if figure.metric is not None)
+"""Figures that are computed from the network's answers for the validation images."""
+QUALITY = tuple(figure for figure in EPOCH_FIGURES if figure.better is not None)
+"""Figures that say how good the network is."""
+
+
+def load_metric(figure: EpochFigure) -> Callable[[Any, Any], Any]:
+    """The function that computes a figure of `METRICS`."""
+    assert figure.metric is not None
+    module, function = figure.metric.split(":")
+    computed: Callable[[Any, Any], Any] = getattr(importlib.import_module(module), function)
+    return computed
