@@ -31,7 +31,6 @@ from winnow.search.settings import default_grace_epochs, rung_epochs
 from winnow.search.study.checkpoint_quota import MOST_PAUSED
 from winnow.spaces.space import Space
 
-REFERENCE = "forecast"  # the others are compared with it
 REDUCTION_FACTOR = 3.0
 
 

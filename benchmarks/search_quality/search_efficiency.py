@@ -24,6 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: small matrices, a
 
 from benchmarks import RESULTS
 from benchmarks.search_quality.contenders import CONTENDERS
+from benchmarks.search_quality.efficiency_tables import tables
 from benchmarks.search_quality.simulation import simulate
 from benchmarks.search_quality.tasks import Task, lcbench_tasks, recorded_tasks
 
@@ -46,6 +47,11 @@ def main() -> None:
     options = parser.parse_args()
     if not options.summary:
         run_missing(chosen_tasks(options.half, options.tasks), options)
+    halves = {half: [task.name for task in chosen_tasks(half, [""])] for half in ("test", "dev")}
+    budgets = [budget for budget in BUDGETS if budget <= options.budget]
+    text = f"# Search quality\n\n{__doc__.splitlines()[0]}\n\n{tables(read_runs(options.results), halves, budgets)}"
+    options.results.with_suffix(".md").write_text(text)
+    print(text)
 
 
 def chosen_tasks(half: str, beginnings: list[str]) -> list[Task]:
