@@ -234,7 +234,7 @@ class StudySearcher(NotPickled, Searcher):
             assignment = self.ledger.ask() if len(self.numbers) < self.concurrent else None
             if assignment is not None:
                 self.numbers[trial_id] = assignment.number
-                return {"assignment": assignment.to_json()}
+                return {"number": assignment.number, "assignment": assignment.to_json()}
         return Searcher.FINISHED if self.ledger.finished else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -294,7 +294,7 @@ def _tune_name(trial: Trial) -> str:
 
 def _number(trial: Trial) -> int:
     """The study's number of a Tune trial."""
-    return Assignment.from_json(trial.config["assignment"]).number
+    return int(trial.config["number"])
 
 
 def _raised_by_worker(trial: Trial) -> str:

@@ -2,7 +2,7 @@
 
 Optuna's `ask` makes a trial before its parameters are known; one that turns out infeasible or a repeat would stay in the
 study as a failure the samplers learn nothing from, and they would suggest it again and again (measured: 72 of 96 trials,
-see docs/decisions.md). A draft asks the sampler without touching the study; only a good one becomes a trial.
+docs/decisions/0001-suggestions-are-drafts.md). A draft asks the sampler without touching the study; only a good one becomes a trial.
 """
 
 from __future__ import annotations

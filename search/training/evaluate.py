@@ -35,7 +35,7 @@ def evaluate(
     labels: np.ndarray,
 ) -> Evaluation:
     """Test `weights` on images uint8 [N, H, W, C] and labels [N], normalised as `data` is and on its device."""
-    device = data.train.images.device
+    device = data.train.device
     model = models.build(config.model, data.image_shape, data.num_classes).to(device)
     model.to(memory_format=image_format(model))
     model.load_state_dict(weights)
@@ -48,7 +48,7 @@ def predict(
     model: nn.Module, data: DeviceData, part: Labelled, config: schema.Config, images_at_once: int = EVALUATION_BATCH
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(logits float32 [N, K], labels [N]) of `part` in its order; leaves the model in evaluation mode."""
-    device = part.images.device
+    device = part.device
     model.eval()
     outputs: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []
