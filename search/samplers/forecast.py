@@ -85,7 +85,7 @@ class ForecastSampler(BaseSampler):
         self._rungs = sorted({*self._rungs, *rule.rungs})
         candidates = self._paused if among is None else frozenset(among)
         trials = study.get_trials(deepcopy=False)
-        if not candidates or not any(trial.intermediate_values for trial in trials):
+        if not candidates or not self._any_at_rung(trials):
             return None
         if may_start and self._by_halving(study, trials):
             drawn = [trial.number for trial in trials if trial.user_attrs.get(RANDOM)]
@@ -124,7 +124,7 @@ class ForecastSampler(BaseSampler):
 
     def _by_halving(self, study: Study, trials: Sequence[FrozenTrial]) -> bool:
         """Whether successive halving decides in this moment, which a coin says whose odds are the skill of the forecast."""
-        if len(trials) < NUM_FIRST_TRIALS or not any(trial.intermediate_values for trial in trials):
+        if len(trials) < NUM_FIRST_TRIALS or not self._any_at_rung(trials):
             return True
         if self._halves is None:
             # The seed is that of the next new trial: without the epochs every decision until then would be the same.
@@ -135,6 +135,9 @@ class ForecastSampler(BaseSampler):
             share = min(max((skill - low) / (high - low), SHARES[0]), SHARES[1])
             self._halves = bool(self._rng.random() >= share)
         return self._halves
+
+    def _any_at_rung(self, trials: Sequence[FrozenTrial]) -> bool:
+        return any(rung in trial.intermediate_values for trial in trials for rung in self._rungs)
 
     def _forecast_of(self, study: Study, trials: Sequence[FrozenTrial]) -> Forecast:
         from winnow.search.samplers.forecast_model import BLAS, Forecast

@@ -69,6 +69,7 @@ class Forecast:
         self.cost = EpochCost(self._columns, np.array(work))
 
     def best_paused(self, paused: Collection[int]) -> tuple[int, float]:
+        """(number, score) of the paused trial with the highest expected improvement for what its training still costs."""
         rows = [i for i, trial in enumerate(self.trials) if trial.number in paused]
         still_to_train = np.array([self.max_epochs - max(self.trials[i].intermediate_values, default=0) for i in rows])
         gain = log_expected_improvement(self.mean[rows], self.deviation[rows], self.best)
@@ -127,9 +128,9 @@ class Forecast:
         if len(last) < FEWEST_CHECKED:
             return UNKNOWN_SKILL
         checked = seen.part(np.array([last[row] for row in sorted(last)[-MOST_CHECKED:]]))
-        if np.ptp(checked.targets) == 0:
-            return 0.0
         expected = self._process.leave_one_out(checked.inputs, checked.targets, checked.levels)
+        if np.ptp(checked.targets) == 0 or np.ptp(expected) == 0:
+            return 0.0
         return float(np.corrcoef(rankdata(expected), rankdata(checked.targets))[0, 1])
 
     def _gained(self, sign: float) -> list[float]:

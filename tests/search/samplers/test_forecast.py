@@ -253,6 +253,21 @@ def test_failed_trials_count_as_the_worst() -> None:
     assert np.median(found) < 0.6
 
 
+def test_nothing_is_forecast_while_no_trial_has_reached_a_rung() -> None:
+    study = _study([({"x": 0.1 * k, "log": 1e-3}, {2: 0.1 * k}) for k in range(10)], state=TrialState.RUNNING)
+    draft = Draft(study, ForecastSampler(0, RUNGS), 10)
+    assert draft.to_trial({}).user_attrs == {RANDOM: True}
+
+
+@pytest.mark.parametrize("values", [[0.5] * 12, [0.1 * (k % 2) for k in range(12)]])
+def test_a_forecast_of_equal_values_or_configs_has_no_skill(values: list[float]) -> None:
+    study = optuna.create_study(direction="maximize")
+    for value in values:
+        study.add_trial(_trial({"x": 0.5, "log": 1e-3}, {3: value}, TrialState.PRUNED, {RANDOM: True}))
+    forecast = Forecast(study.get_trials(deepcopy=False), (), 1.0, RUNGS, False, np.random.default_rng(0))
+    assert forecast.skill <= 0
+
+
 def test_each_rung_has_a_noise_of_its_own() -> None:
     rng = np.random.default_rng(0)
     inputs = np.tile(rng.random((40, 1)), (2, 1))
