@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RUN_VERSION = 1
 """Version of a run folder (study.yaml, study.journal and the .jsonl files)."""
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the tables. `reports/reading/parquet_reader.py` reads older ones; a column that is added gets its line in its `ADDED`."""
 
 
@@ -65,6 +65,7 @@ _NO_COMPLETED = "no trial was completed"
 _NO_AUDITED = "no trial was completed, or none audited"
 _FEW = "fewer than three trials, all values alike, or all rungs together"
 _ONE_SEED = "fewer than two seeds completed"
+_NO_PAIRS = "one side has one seed, or a prediction file is missing"
 
 TABLES: dict[str, TableSchema] = {
     "trials": TableSchema(
@@ -190,16 +191,23 @@ TABLES: dict[str, TableSchema] = {
             Column("num_failed", "int", "trainings that did not complete", "trainings"),
             Column("test_accuracy", "float", "mean over the seeds", "fraction", _UNTESTED),
             Column("test_accuracy_std", "float", "sample standard deviation over the seeds", "fraction", _ONE_SEED),
-            Column("test_accuracy_low", "float", "lower end of the 95 % interval of the mean", "fraction", _ONE_SEED),
-            Column("test_accuracy_high", "float", "upper end of the 95 % interval of the mean", "fraction", _ONE_SEED),
+            Column("test_accuracy_low", "float", "lower end of its 95 % interval", "fraction", _ONE_SEED),
+            Column("test_accuracy_high", "float", "upper end of its 95 % interval", "fraction", _ONE_SEED),
+            Column(
+                "num_test_images",
+                "int",
+                "test images that the intervals are over, beside the seeds",
+                "images",
+                "a prediction file is missing, or one seed: the interval is over the seeds alone, the gain has none",
+            ),
             Column("test_loss", "float", "mean over the seeds", null=_UNTESTED),
             Column("train_accuracy", "float", "mean over the seeds", "fraction", _UNTESTED),
             Column("search_objective", "float", "the objective in the search", null="a baseline that was no trial"),
             Column("search_accuracy", "float", "validation accuracy in the search", "fraction", "no such trial"),
             Column("gap", "float", "search_accuracy - test_accuracy", "fraction", "either is null"),
             Column("gain", "float", "test_accuracy above the baseline's", "fraction", "no baseline, or this is it"),
-            Column("gain_low", "float", "lower end of its 95 % interval (Welch)", "fraction", "one side has one seed"),
-            Column("gain_high", "float", "upper end of its 95 % interval (Welch)", "fraction", "one side has one seed"),
+            Column("gain_low", "float", "lower end of its 95 % interval, paired by image", "fraction", _NO_PAIRS),
+            Column("gain_high", "float", "upper end of its 95 % interval, paired by image", "fraction", _NO_PAIRS),
             Column("wall_seconds", "float", "mean time of one training", "seconds", _UNTESTED),
             _NUM_PARAMETERS,
             Column("multiply_adds", "int", "of one image through the network", "multiply-adds", "not recorded"),

@@ -58,7 +58,9 @@ def _headline(run: RunData) -> tuple[str, str] | None:
     if first is not None:
         low, high = first["test_accuracy_low"], first["test_accuracy_high"]
         about = f"test accuracy of the winner, mean of {wording.plural(first['num_seeds'], 'seed')}"
-        about += f", 95 % interval {100 * low:.2f} to {100 * high:.2f}" if low is not None else ""
+        about += (
+            f", 95 % interval {100 * low:.2f} to {100 * high:.2f} {wording.basis(first)}" if low is not None else ""
+        )
         return wording.percent(first["test_accuracy"]), about
     ranked = best_first(run, run.rows("trials"))
     if not ranked:

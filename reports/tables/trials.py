@@ -87,7 +87,7 @@ def _trial_row(run: RunRecords, trial: Trial, epochs: list[Row], audit_objective
         "num_epochs": len(epochs),
         "rung": max((line["rung"] for line in epochs if line.get("rung") is not None), default=None),
         "audit_objective": audit_objective,
-        **{figure.name: finite(last.get(figure.name)) for figure in QUALITY},
+        **{figure.name: finite(last.get(figure.name)) for figure in reversed(QUALITY)},
         "started": time_of(started),
         "ended": time_of(ended),
         "wall_seconds": ended - started if started and ended else None,
