@@ -1,4 +1,4 @@
-"""The tables of several runs as one, with the column `run` to tell them apart."""
+"""Combines the tables of several runs; the column `run` distinguishes them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,38 @@ from winnow.spaces.errors import InputError
 
 
 def read_runs(folder: Path, table: str) -> pa.Table:
-    """The rows of `table` of every run under `folder`, by name of the run; null where a run has no such parameter.
+    """Read one table of every run under a folder as one table.
 
-    A parameter that is a number in one run and text in another becomes text. Reports of which nothing but the Parquet files
-    is left, and those of older versions, count as well. InputError where there is no run, or no such table.
+    Runs of which only the Parquet files of the report are left count too, also those of older versions.
+
+    Args:
+        folder: A folder of runs, such as `runs/`.
+        table: A key of `winnow.reports.schemas.TABLES`.
+
+    Returns:
+        The rows of all runs, ordered by the name of the run. A parameter is null for runs that do not have it, and text if
+        it is a number in one run and text in another.
+
+    Raises:
+        InputError: There is no run under `folder`, or no such table.
     """
     if table not in TABLES:
-        raise InputError(f"no table {table!r}; there are {', '.join(TABLES)}")
+        raise InputError(f"no table {table!r}; the tables are {', '.join(TABLES)}")
     return _together(_runs(folder), table)
 
 
 def write_dataset(folder: Path, output: Path) -> None:
-    """Every table of every run under `folder` as `output`/TABLE/run=NAME/part-0.parquet, the layout called hive.
+    """Write every table of every run under a folder as one partitioned data set.
 
-    The column `run` is then the name of the folder. A run that is in `output` already is replaced, others stay.
+    The files are `output`/TABLE/run=NAME/part-0.parquet (the Hive layout), so the column `run` is the name of a folder. A run
+    that `output` holds already is replaced; other runs stay.
+
+    Args:
+        folder: A folder of runs, such as `runs/`.
+        output: The folder of the data set.
+
+    Raises:
+        InputError: There is no run under `folder`.
     """
     import pyarrow.dataset as ds
 
@@ -46,7 +64,7 @@ def _runs(folder: Path) -> list[RunData]:
     paths = {file.parent for file in folder.glob("*/study.yaml")}
     alone = {file.parent for file in folder.glob("*/report/trials.parquet")} - {path / "report" for path in paths}
     if not paths | alone:
-        raise InputError(f"{folder}: holds no run (a run is a folder with a study.yaml)")
+        raise InputError(f"{folder}: contains no run (a run is a folder with a study.yaml)")
     return [read(path) for path in sorted(paths | alone)]
 
 
@@ -57,7 +75,7 @@ def _together(runs: Sequence[RunData], table: str) -> pa.Table:
 
 
 def _mixed(tables: list[pa.Table]) -> set[str]:
-    """Columns whose kinds have nothing in common but text."""
+    """Columns whose types differ so much that only text can hold all values."""
     kinds: dict[str, set[str]] = {}
     for table in tables:
         for field in table.schema:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-STATUS_WORDS: dict[str, str] = {
-    "completed": "completed",
+from winnow.spaces.trial_status import FAILURES, TrialStatus
+
+STATUSES = tuple(status.value for status in TrialStatus)
+FAILED_STATUSES = tuple(status.value for status in FAILURES)
+STATUS_WORDS: dict[str, str] = dict(zip(STATUSES, STATUSES, strict=True)) | {
     "stopped": "stopped early",
-    "diverged": "diverged",
     "out_of_memory": "out of memory",
-    "failed": "failed",
     "lost": "worker lost",
     "running": "unfinished",
-    "skipped": "skipped",
 }
 """Status -> how it reads in a sentence."""
-STATUSES = tuple(STATUS_WORDS)
-FAILED_STATUSES = ("diverged", "out_of_memory", "failed", "lost")

@@ -15,8 +15,21 @@ from winnow.spaces.errors import InputError
 
 
 def write(path: Path) -> Path:
-    """Write the tables, the winner's config and the HTML file into `path`/report; each file appears whole or not at all."""
-    source = fingerprint(path)  # before reading: what is written meanwhile is then not taken for reported
+    """Write the tables, the winner's config and the HTML file into `path`/report.
+
+    Each file appears complete or not at all.
+
+    Args:
+        path: A run folder.
+
+    Returns:
+        The HTML file.
+
+    Raises:
+        InputError: There is no run in the folder, or the report cannot be written.
+    """
+    # Taken before reading: lines that the search appends meanwhile then count as not yet reported.
+    source = fingerprint(path)
     run = read(path)
     folder = path / "report"
     try:

@@ -1,4 +1,4 @@
-"""Packages that only an extra brings, imported when they are needed."""
+"""Packages of an extra, imported when they are needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from winnow.spaces.errors import InputError
 
 
 def require(module: str, command: str, extra: str = "export") -> Any:
-    """Import `module`; InputError says how to get it where it is missing."""
+    """Import a module of an optional package.
+
+    Args:
+        module: The module to import.
+        command: What needs it, for the message.
+        extra: The extra of `winnow-search` that brings it.
+
+    Raises:
+        InputError: The package is missing; the message says how to install it.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -1,133 +1,38 @@
-"""What a search is asked to do: frozen, refuses bad values itself, written into `study.yaml` as it is."""
+"""What a search is asked to do. The options come from `winnow.spaces.schema.search`; `study.yaml` records the result."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from winnow.spaces.errors import InputError
+from winnow.spaces.grammar.problems import nearest
 from winnow.spaces.grid import check_grid
+from winnow.spaces.samplers import spec_of
+from winnow.spaces.schema import RetrainSettings, SearchSettings
+from winnow.spaces.schema.fields import Count
 from winnow.spaces.space import Space
 
 Direction = Literal["maximize", "minimize"]
-Objective = Literal["validation_accuracy", "validation_loss"]
-SETTINGS = (
-    "trials",
-    "objective",
-    "sampler",
-    "grace_epochs",
-    "reduction_factor",
-    "repeats",
-    "checkpoint_quota",
-    "audit",
-    "seed",
-    "time_budget",
-    "top",
-    "seeds",
-)
-"""The options of the command line that are arguments of `settings_for`."""
-
 DIRECTIONS: dict[str, Direction] = {"validation_accuracy": "maximize", "validation_loss": "minimize"}
-
-
-@dataclass(frozen=True)
-class Retraining:
-    top: int = 3
-    seeds: int = 3
-
-
-@dataclass(frozen=True)
-class Settings:
-    """`trials` counts trials that run (infeasible and duplicate suggestions do not), None: as many as the time allows;
-    `time_budget_seconds` bounds one start of the search."""
-
-    trials: int | None
-    max_epochs: int
-    objective: Objective = "validation_accuracy"
-    sampler: str = "forecast"
-    grace_epochs: int = 1
-    reduction_factor: float = 3.0
-    repeats: int = 1
-    checkpoint_quota: float = 20.0
-    """GB that the checkpoints of paused trials may take."""
-    audit: float = 0.0
-    seed: int = 0
-    time_budget_seconds: float | None = None
-    retrain: Retraining = field(default_factory=Retraining)
-
-    @property
-    def num_trials(self) -> int:
-        """`trials`, or a number that no search reaches."""
-        return self.trials or 10**6
-
-    @property
-    def direction(self) -> Direction:
-        return DIRECTIONS[self.objective]
-
-    def to_dict(self) -> dict[str, Any]:
-        rungs = rung_epochs(self.grace_epochs, self.reduction_factor, self.max_epochs)
-        return {**asdict(self), "direction": self.direction, "rungs": rungs}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Settings:
-        derived = ("direction", "rungs", "retrain", "strata")
-        if values.get("strata", 1) > 1:
-            raise InputError(
-                "this run was searched with --strata, which this version no longer has: it cannot be continued"
-            )
-        retrain = Retraining(**values.get("retrain", {}))
-        return cls(**{key: value for key, value in values.items() if key not in derived}, retrain=retrain)
-
-
-def settings_for(
-    space: Space,
-    *,
-    trials: int | None = None,
-    objective: Objective | None = None,
-    sampler: str | None = None,
-    grace_epochs: int | None = None,
-    reduction_factor: float | None = None,
-    repeats: int | None = None,
-    checkpoint_quota: float | None = None,
-    audit: float | None = None,
-    seed: int = 0,
-    time_budget: str | float | None = None,
-    top: int | None = None,
-    seeds: int | None = None,
-) -> Settings:
-    """The space's own `search:` and `retrain:` sections, where an argument does not say otherwise."""
-    of_space = space.settings
-    if grace_epochs is not None and grace_epochs > space.max_epochs:
-        raise InputError(
-            f"--grace-epochs: at most the {space.max_epochs} epochs of the training, but got {grace_epochs}"
-        )
-    grace = grace_epochs or of_space.grace_epochs or default_grace_epochs(space.max_epochs)
-    if (sampler or of_space.sampler) == "grid":
-        check_grid(space)
-    return Settings(
-        trials=trials or of_space.trials,
-        max_epochs=space.max_epochs,
-        objective=objective or of_space.objective,
-        sampler=sampler or of_space.sampler,
-        grace_epochs=min(grace, space.max_epochs),
-        reduction_factor=reduction_factor or of_space.reduction_factor,
-        repeats=repeats or of_space.repeats,
-        checkpoint_quota=checkpoint_quota or of_space.checkpoint_quota,
-        audit=of_space.audit if audit is None else audit,
-        seed=seed,
-        time_budget_seconds=parse_duration(time_budget),
-        retrain=Retraining(top=top or space.retrain.top, seeds=seeds or space.retrain.seeds),
-    )
+UNBOUNDED_TRIALS = 10**6
+"""Number of trials that stands for "as many as the time allows": no search reaches it."""
 
 
 def parse_duration(text: str | float | None) -> float | None:
-    """Seconds of `90`, `90s`, `5m`, `2h` or `1h30m`."""
-    if text is None or isinstance(text, int | float):
-        return text
+    """Seconds of a duration such as `90`, `90s`, `5m`, `2h` or `1h30m`; None stays None.
+
+    Raises:
+        InputError: `text` is not a duration, or not above 0.
+    """
+    if text is None:
+        return None
     units = {"h": 3600, "m": 60, "s": 1, "": 1}
-    parts = re.findall(r"(\d+(?:\.\d+)?)([hms]?)", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text.strip():
+    parts = re.findall(r"(\d+(?:\.\d+)?)([hms]?)", str(text))
+    if not parts or "".join(number + unit for number, unit in parts) != str(text).strip():
         raise InputError(f"time budget: give seconds or a duration such as 90s, 5m, 2h, 1h30m, but got {text!r}")
     seconds = sum(float(number) * units[unit] for number, unit in parts)
     if seconds <= 0:
@@ -135,8 +40,168 @@ def parse_duration(text: str | float | None) -> float | None:
     return seconds
 
 
+class SearchOptions(SearchSettings):
+    """The options of `winnow search`: those that a space may state, and those that belong to one run of it."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Random seed of splits, suggestions, initial weights and data order."""
+    time_budget: Annotated[float | str | None, AfterValidator(parse_duration)] = None
+    """Stop after this long, in seconds or as 90s, 5m, 2h; running trials can be resumed. If not set, there is no limit."""
+
+
+class RunOptions(RetrainSettings, SearchOptions):
+    """The options of `winnow run`: those of the search, and those of retraining."""
+
+
+class Settings(SearchSettings):
+    """The settings of one search. Frozen; bad values are refused.
+
+    The fields of `SearchSettings` are those of the space, replaced by the options of the command.
+    """
+
+    trials: Count | None = 50  # type: ignore[assignment]  # extending a search by time alone asks for as many as fit
+    """Trials that run (infeasible and duplicate suggestions do not count); None: as many as the time allows."""
+    max_epochs: Count
+    """Epochs of a full training."""
+    grace_epochs: Count = 1
+    seed: int = 0
+    time_budget_seconds: float | None = None
+    """Limit of one start of the search."""
+    retrain: RetrainSettings = RetrainSettings()
+
+    @property
+    def num_trials(self) -> int:
+        """`trials`, or a number that no search reaches."""
+        return self.trials or UNBOUNDED_TRIALS
+
+    @property
+    def direction(self) -> Direction:
+        """Whether a larger or a smaller objective is better."""
+        return DIRECTIONS[self.objective]
+
+    def changed(self, **values: Any) -> Settings:
+        """The same settings with other values for some fields."""
+        return self.model_copy(update=values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as `study.yaml` records them, with the direction and the rungs that follow from them."""
+        rungs = rung_epochs(self.grace_epochs, self.reduction_factor, self.max_epochs)
+        return {**self.model_dump(), "direction": self.direction, "rungs": rungs}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Settings:
+        """The settings that `to_dict` wrote, also those of an older version.
+
+        Raises:
+            InputError: The settings are damaged, or use a feature that this version does not have.
+        """
+        if values.get("strata", 1) > 1:
+            raise InputError(
+                "this run was searched with --strata, which this version no longer has: it cannot be continued"
+            )
+        derived = ("direction", "rungs", "strata")
+        try:
+            return cls(**{key: value for key, value in values.items() if key not in derived})
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"]))
+            raise InputError(f"study.yaml: settings.{where}: {problem['msg']}, but got {problem['input']!r}") from error
+
+
+def settings_for(space: Space, **options: Any) -> Settings:
+    """The settings of a search: the space's `search:` and `retrain:` sections, replaced by the options.
+
+    Args:
+        space: The space to search.
+        **options: Fields of `RunOptions`; an option that is None counts as not given.
+
+    Returns:
+        Complete settings; the grace epochs are resolved and never above the epochs of a full training.
+
+    Raises:
+        InputError: An option is unknown or out of range, or does not fit the space.
+    """
+    values = check_options(options)
+    if (grace := values.get("grace_epochs", 0)) > space.max_epochs:
+        raise InputError(f"--grace-epochs: at most the {space.max_epochs} epochs of the training, but got {grace}")
+    searched = space.settings.model_dump() | {key: values[key] for key in SearchSettings.model_fields if key in values}
+    retrain = space.retrain.model_dump() | {key: values[key] for key in RetrainSettings.model_fields if key in values}
+    if spec_of(searched["sampler"]).finite:
+        check_grid(space)
+    grace = searched.pop("grace_epochs") or default_grace_epochs(space.max_epochs)
+    return Settings(
+        **searched,
+        max_epochs=space.max_epochs,
+        grace_epochs=min(grace, space.max_epochs),
+        seed=values.get("seed", 0),
+        time_budget_seconds=values.get("time_budget"),
+        retrain=RetrainSettings(**retrain),
+    )
+
+
+def check_options(options: dict[str, Any], known: type[BaseModel] = RunOptions) -> dict[str, Any]:
+    """The options that are given (not None), with durations in seconds.
+
+    Raises:
+        InputError: An option is no field of `known`, or its value is refused by the schema.
+    """
+    names = list(known.model_fields)
+    for key in options:
+        if key not in names:
+            raise InputError(f"no option {key!r}{nearest(key, names)}; there are {', '.join(names)}")
+    given = {key: value for key, value in options.items() if value is not None}
+    try:
+        return known(**given).model_dump(include=set(given))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        if isinstance(refusal := problem.get("ctx", {}).get("error"), InputError):
+            raise refusal from error
+        raise InputError(f"{problem['loc'][0]}={problem['input']!r}: {problem['msg']}") from error
+
+
+@dataclass(frozen=True)
+class OptionSpec:
+    """One option as the command line, the Python signatures and the reference pages show it."""
+
+    name: str
+    types: tuple[str, ...]
+    """JSON types that a value may have: `integer`, `number`, `string`."""
+    choices: tuple[str, ...]
+    """Allowed values; empty: any in the range."""
+    minimum: float | None
+    maximum: float | None
+    above: float | None
+    """Exclusive lower bound."""
+    default: Any
+    in_space: bool
+    """Whether a space can state it, so that the default here counts only for spaces that do not."""
+    text: str
+
+
+def option_specs(model: type[BaseModel] = RunOptions) -> list[OptionSpec]:
+    """The fields of an options model, read from its JSON schema."""
+    specs = []
+    for name, field in model.model_json_schema()["properties"].items():
+        variants = [each for each in field.get("anyOf", [field]) if each.get("type") != "null"]
+        limits = {key: value for variant in variants for key, value in variant.items()}
+        specs.append(
+            OptionSpec(
+                name=name,
+                types=tuple(variant["type"] for variant in variants),
+                choices=tuple(limits.get("enum", ())),
+                minimum=limits.get("minimum"),
+                maximum=limits.get("maximum"),
+                above=limits.get("exclusiveMinimum"),
+                default=field["default"],
+                in_space=name in SearchSettings.model_fields or name in RetrainSettings.model_fields,
+                text=" ".join(field["description"].split()),
+            )
+        )
+    return specs
+
+
 def rung_epochs(grace_epochs: int, reduction_factor: float, max_epochs: int) -> list[int]:
-    """The epochs at which trials are compared, all below `max_epochs`."""
+    """The epochs at which trials are compared, ascending, all below `max_epochs`."""
     rungs: list[int] = []
     level = float(grace_epochs)
     while round(level) < max_epochs:
@@ -147,5 +212,5 @@ def rung_epochs(grace_epochs: int, reduction_factor: float, max_epochs: int) -> 
 
 
 def default_grace_epochs(max_epochs: int) -> int:
-    """A sixteenth of the training: at Ray's default of 1 epoch, TPE with ASHA was worse than random search (DESIGN, section 4)."""
+    """A sixteenth of the training. At Ray's default of 1 epoch, TPE with ASHA was worse than random search."""
     return max(1, max_epochs // 16)

@@ -1,7 +1,6 @@
-"""How a trial may end, and what else a worker may report in place of an epoch."""
+"""What a worker may report that is no `TrialStatus`."""
 
 from __future__ import annotations
 
-CANNOT_WRITE = (
-    "cannot_write"  # a last word that is no end of the trial: the driver stops the search, the trial stays open
-)
+CANNOT_WRITE = "cannot_write"
+"""In place of a status, a final report that does not end the trial: the driver stops the search, and the trial stays open."""

@@ -1,4 +1,4 @@
-"""Spaces and recipes by name, or from a file: read, changed by overrides, checked."""
+"""Loads spaces and recipes by name or from a file, applies overrides and checks them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,20 @@ SUFFIXES = (".yaml", ".yml")
 
 
 def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Space:
-    """A catalog space (`digits`), a recipe (`recipes/cifar100-a3`) or a YAML file, with overrides `path=value`.
+    """Load a space or recipe and check it.
 
-    Raises SpaceError with everything that is wrong with it. Sizes are checked where the image shape can be known without
-    reading the data; otherwise call `winnow.spaces.validation.check` with the shape once it is.
+    Sizes are checked if the image shape is known without reading the data. Otherwise call
+    `winnow.spaces.validation.check` with the shape as soon as it is known.
+
+    Args:
+        name_or_path: A space of the catalog (`digits`), a recipe (`recipes/cifar100-a3`) or a YAML file.
+        overrides: Changes `path=value`, as for `--set`. Default: none.
+
+    Returns:
+        The space.
+
+    Raises:
+        SpaceError: Something is wrong with it; the message lists everything.
     """
     path, source = _find(str(name_or_path))
     document = _read(path, source)
@@ -32,7 +42,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Space:
 
 
 def changed(space: Space, overrides: Sequence[str]) -> Space:
-    """A space with overrides on top; raises SpaceError as `load` does."""
+    """Apply overrides to a space and check it. Raises SpaceError as `load` does."""
     return _made(space.tree, overrides, space.source, {}, Path())
 
 
@@ -48,18 +58,18 @@ def _made(
 
 
 def names() -> list[str]:
-    """Spaces of the catalog."""
+    """Return the names of the spaces in the catalog."""
     return sorted(path.stem for path in (PACKAGE / "catalog").glob("*.yaml"))
 
 
 def recipe_names() -> list[str]:
-    """`recipes/NAME` of each shipped recipe, in the order of their numbers."""
+    """Return `recipes/NAME` of each shipped recipe, in numerical order."""
     stems = [path.stem for path in (PACKAGE / "recipes").glob("*.yaml")]
     return [f"recipes/{stem}" for stem in sorted(stems, key=_with_numbers)]
 
 
 def listing() -> list[tuple[str, str]]:
-    """(name, description) of every shipped space and recipe. The description is the first comment line of the file."""
+    """Return (name, description) of every shipped space and recipe. The description is the first comment line of the file."""
     return [(name, _description(_find(name)[0])) for name in [*names(), *recipe_names()]]
 
 
@@ -70,7 +80,7 @@ def _description(path: Path) -> str:
 
 
 def _with_numbers(stem: str) -> list[tuple[str, int]]:
-    """a2 before a10, e3a before e4."""
+    """Sort key that puts a2 before a10, and e3a before e4."""
     return [(text, int("0" + number)) for text, number in re.findall(r"(\D*)(\d*)", stem)]
 
 
@@ -78,7 +88,7 @@ def _with_numbers(stem: str) -> list[tuple[str, int]]:
 
 
 def _find(name: str, beside: Path | None = None) -> tuple[Path, str]:
-    """The file of a name, and how messages call it. A path in a space file may be relative to that file."""
+    """The file of a name, and its name in messages. A path in a space file may be relative to that file."""
     if name in names():
         return PACKAGE / "catalog" / f"{name}.yaml", f"catalog/{name}.yaml"
     if name in recipe_names():
@@ -89,7 +99,7 @@ def _find(name: str, beside: Path | None = None) -> tuple[Path, str]:
     if name.endswith(SUFFIXES):
         raise SpaceError(f"{name}: no such file")
     if Path(name).is_dir():
-        raise SpaceError(f"{name}: is a folder; a space is a YAML file")
+        raise SpaceError(f"{name}: is a folder, but a space is a YAML file")
     known = [*names(), *recipe_names()]
     hint = f"; did you mean recipes/{name}?" if f"recipes/{name}" in known else nearest(name, known)
     raise SpaceError(f"{name}: no space of this name, and no such file; there are: {show_list(known)}{hint}")
@@ -122,12 +132,12 @@ _POINTS = ("start_from", "baseline")
 def _resolve_points(
     tree: dict[str, Any], space: Space, folder: Path, was_overridden: bool
 ) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
-    """`start_from` and `baseline` with recipes written out as {name: config}, and notes on start points left out."""
+    """Return `start_from` and `baseline` with recipes written out as {name: config}, and notes on omitted start points."""
     problems: list[Problem] = []
     notes: list[str] = []
     resolved: dict[str, dict[str, Any]] = {}
     named = {section: _named_recipes(tree.get(section), section, folder, problems) for section in _POINTS}
-    # Without a `baseline` it is the first start point, even if an override leaves that outside the space.
+    # The default `baseline` is the first start point, even if an override leaves it outside the space.
     for section, recipes in {**named, "baseline": named["baseline"] or named["start_from"][:1]}.items():
         points: dict[str, Any] = {}
         for where, name, recipe in recipes:
@@ -135,7 +145,7 @@ def _resolve_points(
             if problem is None:
                 points[name] = raw
             elif was_overridden:
-                notes.append(f"{section}: {name} is left out, as it does not fit the overrides: {problem}")
+                notes.append(f"{section}: {name} is left out because it does not fit the overrides: {problem}")
             else:
                 problems.append(Problem(where, f"{name}: {problem}"))
         if points:
@@ -145,30 +155,30 @@ def _resolve_points(
 
 
 def _named_recipes(
-    given: Any, section: str, folder: Path, problems: list[Problem]
+    value: Any, section: str, folder: Path, problems: list[Problem]
 ) -> Sequence[tuple[KeyPath, str, dict[str, Any]]]:
-    """(place, name, raw config) of each recipe that a section names, or writes out as {name: config}."""
-    if given is None:
+    """(key path, name, raw config) of each recipe that a section names, or writes out as {name: config}."""
+    if value is None:
         return []
-    if isinstance(given, dict):
-        written_out = [((section, name), name, config) for name, config in given.items() if isinstance(config, dict)]
-        if len(written_out) == len(given) and (len(given) == 1 or section == "start_from"):
+    if isinstance(value, dict):
+        written_out = [((section, name), name, config) for name, config in value.items() if isinstance(config, dict)]
+        if len(written_out) == len(value) and (len(value) == 1 or section == "start_from"):
             return written_out
-    names_given = [given] if section == "baseline" else given
-    if not isinstance(names_given, list) or not all(isinstance(name, str) for name in names_given):
+    recipes = [value] if section == "baseline" else value
+    if not isinstance(recipes, list) or not all(isinstance(name, str) for name in recipes):
         allowed = "a list of recipe names" if section == "start_from" else "the name of one recipe"
         problems.append(
-            Problem((section,), f"must be {allowed}, or a mapping {{name: config}}, but got {show_value(given)}")
+            Problem((section,), f"must be {allowed}, or a mapping {{name: config}}, but got {show_value(value)}")
         )
         return []
-    found: list[tuple[KeyPath, str, dict[str, Any]]] = []
-    for index, name in enumerate(names_given):
+    read: list[tuple[KeyPath, str, dict[str, Any]]] = []
+    for index, name in enumerate(recipes):
         where: KeyPath = (section, index) if section == "start_from" else (section,)
         try:
-            found.append((where, name, _read_recipe(name, folder)))
+            read.append((where, name, _read_recipe(name, folder)))
         except SpaceError as error:
             problems.append(Problem(where, str(error)))
-    return found
+    return read
 
 
 def _read_recipe(name: str, folder: Path) -> dict[str, Any]:
@@ -177,14 +187,14 @@ def _read_recipe(name: str, folder: Path) -> dict[str, Any]:
     tree = {key: value for key, value in document.tree.items() if key not in _POINTS}
     recipe = Space.from_tree(tree, source, SourceMap(source, document.lines))
     if not recipe.is_recipe:
-        raise SpaceError(f"{name}: a recipe leaves nothing open, but {recipe.parameters()[0].path} is")
+        raise SpaceError(f"{name}: a recipe leaves nothing open, but {recipe.parameters()[0].path} is open")
     raw = recipe.suggest(KnownTrial({}))
     recipe.config(raw)
     return raw
 
 
 def _fit(recipe: dict[str, Any], space: Space, must_be_inside: bool) -> tuple[dict[str, Any], str | None]:
-    """The recipe under the protocol of the space, and why it does not fit, if so."""
+    """Return the recipe under the protocol of the space, and the reason if it does not fit."""
     from winnow.spaces.start_points import under_protocol
 
     raw = under_protocol(recipe, space.root)

@@ -1,4 +1,4 @@
-"""One space as text for the terminal: its parameters, conditions, fixed values and size."""
+"""Describes a space for the terminal: its parameters, conditions, fixed values and size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NUM_SAMPLES = 1000
 
 @dataclass(frozen=True)
 class Row:
-    """One parameter, or the same one of all items of a repeat."""
+    """One parameter; the items of a repeat share a row."""
 
     name: str
     values: str
@@ -34,7 +34,7 @@ class Row:
 
 
 def render(space: Space) -> RenderableType:
-    """Everything about a space, for a rich console."""
+    """Return the description of a space, to print on a rich console."""
     described = dict(listing()).get(space.source.removeprefix("catalog/").removesuffix(".yaml"), "")
     parts: list[RenderableType] = [Text.assemble((space.name, "bold"), f"  {described}" if described else "")]
     parts.append(Text(f"from {space.source}", style="dim"))
@@ -45,16 +45,17 @@ def render(space: Space) -> RenderableType:
 
 
 def rows(space: Space) -> list[Row]:
-    """The parameters in the order in which they are drawn; those of repeated items in one row."""
-    found: dict[str, Row] = {}
+    """Return the parameters in the order in which they are drawn; those of repeated items share a row."""
+    by_name: dict[str, Row] = {}
     for parameter in space.parameters():
         name = _without_numbers(parameter.study_name)
-        # Of a repeat the last item has all the conditions: that it exists at all is one.
-        found[name] = Row(name, domain_text(parameter.domain), _condition_text(parameter))
-    return list(found.values())
+        # The last item of a repeat has all conditions: its existence is one of them.
+        by_name[name] = Row(name, domain_text(parameter.domain), _condition_text(parameter))
+    return list(by_name.values())
 
 
 def domain_text(domain: Domain) -> str:
+    """Return a domain in words, such as `log 0.001 to 0.1`."""
     if isinstance(domain, Choice):
         return ", ".join(option if isinstance(option, str) else show_value(option) for option in domain.options)
     ((kind, bounds), *more) = domain.to_tree().items()
@@ -63,7 +64,7 @@ def domain_text(domain: Domain) -> str:
 
 
 def size_text(space: Space) -> str:
-    """Number of parameters and configs, and the share of combinations that cannot be built."""
+    """Return the number of parameters and configs, and the share of combinations that cannot be built, in words."""
     size = space.size()
     shown = "infinitely many configs" if math.isinf(size) else f"{size:,} configs"
     if not math.isinf(size) and size >= 10**15:
@@ -74,7 +75,16 @@ def size_text(space: Space) -> str:
 
 
 def infeasible_share(space: Space, num_samples: int = NUM_SAMPLES, seed: int = 0) -> float | None:
-    """Share of random combinations that cannot be built; None where the image shape is known only from the data."""
+    """Estimate the share of combinations that cannot be built.
+
+    Args:
+        space: The space.
+        num_samples: Number of random combinations. Default: 1000.
+        seed: Seed of the draws. Default: 0.
+
+    Returns:
+        A share in [0, 1]; None if the image shape is known only from the data.
+    """
     image_shape = known_image_shape(space.tree.get("data"))
     if image_shape is None:
         return None
@@ -84,31 +94,31 @@ def infeasible_share(space: Space, num_samples: int = NUM_SAMPLES, seed: int = 0
 
 
 def fixed_values(space: Space) -> dict[str, str]:
-    """What is not searched, by key path."""
-    found: dict[str, str] = {}
-    _collect_fixed(space.root, "", found)
-    return found
+    """Return the values that are not searched, by key path."""
+    values: dict[str, str] = {}
+    _collect_fixed(space.root, "", values)
+    return values
 
 
-def _collect_fixed(node: Node, path: str, found: dict[str, str]) -> None:
+def _collect_fixed(node: Node, path: str, values: dict[str, str]) -> None:
     match node:
         case FixedNode(value=value):
-            found[path] = value if isinstance(value, str) else show_value(value)
+            values[path] = value if isinstance(value, str) else show_value(value)
         case GroupNode(children=children):
             for key, child in children.items():
-                _collect_fixed(child, f"{path}.{key}" if path else key, found)
+                _collect_fixed(child, f"{path}.{key}" if path else key, values)
         case Repeat(of=of):
-            _collect_fixed(of, f"{path}.*", found)
+            _collect_fixed(of, f"{path}.*", values)
         case Series(items=items):
             for index, item in enumerate(items):
-                _collect_fixed(item, f"{path}.{index}", found)
+                _collect_fixed(item, f"{path}.{index}", values)
         case _:
             for name, option in getattr(node, "options", {}).items():
-                _collect_fixed(option, f"{path}.{name}", found)
+                _collect_fixed(option, f"{path}.{name}", values)
 
 
 def _without_numbers(study_name: str) -> str:
-    """`model.stages.*.filters` for that of every stage."""
+    """Replace the item numbers of a name, as in `model.stages.*.filters`."""
     return re.sub(r"\.\d+(?=\.|$)", ".*", study_name)
 
 
@@ -120,12 +130,12 @@ def _condition_text(parameter: Parameter) -> str:
     return ", ".join(parts)
 
 
-def _parameter_table(found: list[Row]) -> Table:
+def _parameter_table(parameters: list[Row]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("parameter", no_wrap=True, min_width=max((len(row.name) for row in found), default=0))
+    table.add_column("parameter", no_wrap=True, min_width=max((len(row.name) for row in parameters), default=0))
     table.add_column("values")
     table.add_column("only where")
-    for row in found:
+    for row in parameters:
         table.add_row(Text(row.name), Text(row.values), Text(row.condition, style="dim"))
     return table
 

@@ -1,4 +1,4 @@
-"""What is different in another space, in words: paths added, removed, widened, narrowed, changed."""
+"""The differences between two spaces, in words: paths added, removed, widened, narrowed or changed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ Kind = Literal["added", "removed", "widened", "narrowed", "changed"]
 
 @dataclass(frozen=True)
 class Difference:
+    """One difference between two spaces."""
+
     path: str
     kind: Kind
     text: str
@@ -25,7 +27,10 @@ class Difference:
 
 
 def differences(old: Space, new: Space) -> list[Difference]:
-    """In the order of the old space, then what is new. Sections that say how to search are no part of what is searched."""
+    """List the differences between two spaces, in the order of the old one, then the new keys.
+
+    Sections such as `search`, which say how to search, are not compared.
+    """
     return list(_of_groups(old.root, new.root, ""))
 
 
@@ -64,12 +69,12 @@ def _of_groups(old: Group, new: Group, path: str) -> Iterator[Difference]:
 
 
 def _of_branches(old: Branches, new: Branches, path: str) -> Iterator[Difference]:
-    gone = [name for name in old.options if name not in new.options]
-    come = [name for name in new.options if name not in old.options]
-    if gone:
-        yield Difference(path, "narrowed", f"by {show_list(gone)}")
-    if come:
-        yield Difference(path, "widened", f"by {show_list(come)}")
+    removed = [name for name in old.options if name not in new.options]
+    added = [name for name in new.options if name not in old.options]
+    if removed:
+        yield Difference(path, "narrowed", f"by {show_list(removed)}")
+    if added:
+        yield Difference(path, "widened", f"by {show_list(added)}")
     for name in old.options:
         if name in new.options:
             yield from _of_groups(old.options[name], new.options[name], f"{path}.{name}")
@@ -89,7 +94,7 @@ def _of_values(old: Node, new: Node, path: str) -> Iterator[Difference]:
 
 
 def _options(node: Node) -> Domain | None:
-    """A fixed value is a choice of one."""
+    """The domain of a node; a fixed value is a choice of one."""
     if isinstance(node, Open):
         return node.domain
     return Choice((node.value,)) if isinstance(node, Fixed) else None
@@ -113,7 +118,7 @@ def _text(node: Node) -> str:
 
 
 def _tree(node: Node) -> Any:
-    """As it stands in YAML."""
+    """The node as written in YAML."""
     match node:
         case Fixed(value=value):
             return value

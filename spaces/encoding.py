@@ -1,4 +1,4 @@
-"""From a config back to the parameters of a study: the inverse of drawing it."""
+"""Converts a config back to the parameters of a study: the inverse of drawing it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,23 @@ from winnow.spaces.stub_trials import KnownTrial
 
 
 def encode(root: Group, config: dict[str, Any]) -> dict[str, Stored]:
-    """Study parameters that draw the same training as `config`, which may be raw or complete.
+    """Find the study parameters that draw the same training as a config.
 
-    Raises SpaceError with the first key path at which the config is outside the space.
+    Args:
+        root: The nodes of the space.
+        config: A raw or complete config.
+
+    Returns:
+        The parameters by study name.
+
+    Raises:
+        SpaceError: The config is outside the space; the message names the first key path.
     """
     complete = complete_config(config)
-    found: dict[str, Stored] = {}
-    _read(root, complete, (), "", found, complete)
+    parameters: dict[str, Stored] = {}
+    _read(root, complete, (), "", parameters, complete)
     try:
-        drawn = complete_config(draw(root, KnownTrial(found)))
+        drawn = complete_config(draw(root, KnownTrial(parameters)))
     except KeyError as error:
         raise SpaceError(f"{error.args[0]}: the space has a parameter there, but the config has nothing") from None
     difference = first_difference(drawn, complete)
@@ -34,25 +42,25 @@ def encode(root: Group, config: dict[str, Any]) -> dict[str, Stored]:
         raise SpaceError(
             f"{show_path(path)}: the space has {show_value(of_space)} there, but the config {show_value(of_config)}"
         )
-    return found
+    return parameters
 
 
 def localized(config: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
-    """A config with the place of the data as a space's tree has it: runs move between machines, fingerprints tell data apart."""
-    here = tree["data"]
-    here = {"name": here} if isinstance(here, str) else here
-    return {**config, "data": {**config["data"], "name": here["name"], "path": here.get("path")}}
+    """Return the config with the location of the data taken from a space's tree. Runs move between machines; fingerprints identify data."""
+    data = tree["data"]
+    data = {"name": data} if isinstance(data, str) else data
+    return {**config, "data": {**config["data"], "name": data["name"], "path": data.get("path")}}
 
 
 def complete_config(config: dict[str, Any]) -> dict[str, Any]:
-    """With all defaults filled in, so that two spellings of one training are equal."""
+    """Return the config with all defaults filled in, so that two spellings of one training are equal."""
     from winnow.spaces.schema import Config
 
     return Config.model_validate(config).model_dump(mode="json")
 
 
 def first_difference(left: Any, right: Any, path: KeyPath = ()) -> tuple[KeyPath, Any, Any] | None:
-    """The first key path at which two plain values differ, with both values there."""
+    """Find the first key path at which two plain values differ; return it with both values, or None."""
     keys: Iterable[Any]
     if isinstance(left, dict) and isinstance(right, dict) and left.get("name") == right.get("name"):
         keys = dict.fromkeys([*left, *right])
@@ -61,21 +69,22 @@ def first_difference(left: Any, right: Any, path: KeyPath = ()) -> tuple[KeyPath
         keys = range(len(left))
     else:
         return None if same(left, right) else (path, left, right)
-    return next((found for key in keys if (found := first_difference(left[key], right[key], (*path, key)))), None)
+    differences = (first_difference(left[key], right[key], (*path, key)) for key in keys)
+    return next(filter(None, differences), None)
 
 
 def _read(
-    node: Node, value: Any, path: KeyPath, study_name: str, found: dict[str, Stored], complete: dict[str, Any]
+    node: Node, value: Any, path: KeyPath, study_name: str, parameters: dict[str, Stored], complete: dict[str, Any]
 ) -> None:
     match node:
         case Open():
-            found[study_name] = _encode_value(node.domain, value, path, complete)
+            parameters[study_name] = _encode_value(node.domain, value, path, complete)
         case Group() if isinstance(value, dict):
             for key, child in node.children.items():
-                _read(child, value.get(key), (*path, key), join(study_name, key), found, complete)
+                _read(child, value.get(key), (*path, key), join(study_name, key), parameters, complete)
         case Series(items=items) if isinstance(value, list) and len(value) == len(items):
             for index, (item, of_item) in enumerate(zip(items, value, strict=True)):
-                _read(item, of_item, (*path, index), join(study_name, index), found, complete)
+                _read(item, of_item, (*path, index), join(study_name, index), parameters, complete)
         case Branches():
             name = value.get("name") if isinstance(value, dict) else None
             if name not in node.options:
@@ -83,11 +92,11 @@ def _read(
                 raise SpaceError(
                     f"{show_path((*path, 'name'))}: {show_value(name)} is outside the space; allowed: {show_list(node.options)}{hint}"
                 )
-            found[study_name] = name
-            _read(node.options[name], value, path, join(study_name, name), found, complete)
+            parameters[study_name] = name
+            _read(node.options[name], value, path, join(study_name, name), parameters, complete)
         case Repeat() if isinstance(value, list):
             for index, item in enumerate(value):
-                _read(node.of, item, (*path, index), join(study_name, index), found, complete)
+                _read(node.of, item, (*path, index), join(study_name, index), parameters, complete)
 
 
 def _encode_value(domain: Domain, value: Any, path: KeyPath, complete: dict[str, Any]) -> Stored:
@@ -101,21 +110,22 @@ def _encode_value(domain: Domain, value: Any, path: KeyPath, complete: dict[str,
 
 
 def _completed_option(option: Any, path: KeyPath, complete: dict[str, Any]) -> Any:
-    """An option as the complete config would show it: `flip` as the list of its steps with their defaults."""
+    """Return an option as in the complete config: `flip` as the list of its steps with their defaults."""
     try:
         return value_at(complete_config(with_value(complete, path, option)), path)
-    except ValidationError:  # does not go with the rest of this config, so it is not what this config has
+    except ValidationError:  # does not fit the rest of this config, so it is not the option of this config
         return None
 
 
 def with_value(config: dict[str, Any], path: KeyPath, value: Any) -> dict[str, Any]:
-    """A copy in which `path`, which exists, holds `value`."""
+    """Return a copy with `value` at `path`, which must exist."""
     changed = copy.deepcopy(config)
     value_at(changed, path[:-1])[path[-1]] = value
     return changed
 
 
 def value_at(config: Any, path: KeyPath) -> Any:
+    """Return the value at a key path, which must exist."""
     for part in path:
         config = config[part]
     return config

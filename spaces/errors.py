@@ -1,10 +1,10 @@
-"""What a user did wrong, in one complete message; the command line prints it and exits with 2."""
+"""Errors for bad input, with one complete message, which the command line prints before it exits with code 2."""
 
 from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Bad input: the message says where, what was given and what is allowed."""
+    """Bad input; the message says where, what was given and what is allowed."""
 
 
 class SpaceError(InputError):

@@ -1,4 +1,4 @@
-"""A finite space as a numbered list of its points, without writing the list out."""
+"""The points of a finite space by number, without listing them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_POINTS = 1_000_000  # the seeded order of all of them is kept in memory
 
 
 def check_grid(space: Space) -> None:
-    """SpaceError where the space cannot be gone through point by point: a range without a step, or too many points."""
+    """Raise SpaceError if a space cannot be searched as a grid: a range without a step, or too many points."""
     for parameter in space.parameters():
         domain = parameter.domain
         if domain.size() == float("inf"):
@@ -32,14 +32,14 @@ def check_grid(space: Space) -> None:
 
 
 def point(root: Group, index: int) -> dict[str, Stored]:
-    """The study parameters of point `index`, 0 <= index < size; the last parameter varies fastest."""
-    found: dict[str, Stored] = {}
-    _find(root, index, "", found)
-    return found
+    """Return the study parameters of point `index`, with 0 <= index < size. The last parameter varies fastest."""
+    parameters: dict[str, Stored] = {}
+    _find(root, index, "", parameters)
+    return parameters
 
 
 def _stepped(domain: Domain) -> dict[str, Any]:
-    """The same range with a step that makes a handful of values."""
+    """The same range with a step that gives a handful of values."""
     low, high = domain.ends()
     if isinstance(domain, Log):
         decades = float(f"{math.log10(high / low):.6g}")
@@ -47,48 +47,48 @@ def _stepped(domain: Domain) -> dict[str, Any]:
     return {"float": [low, high], "step": float(f"{(high - low) / 4:.4g}")}
 
 
-def _find(node: Node, index: int, name: str, found: dict[str, Stored]) -> None:
+def _find(node: Node, index: int, name: str, parameters: dict[str, Stored]) -> None:
     match node:
         case Fixed():
             pass
         case Open(domain=domain):
-            found[name] = _values(domain)[index]
+            parameters[name] = _values(domain)[index]
         case Series(items=items):
-            _find_all([(item, join(name, i)) for i, item in enumerate(items)], index, found)
+            _find_all([(item, join(name, i)) for i, item in enumerate(items)], index, parameters)
         case Branches(options=options):
             for option, child in options.items():
                 of_option = int(size(child))
                 if index < of_option:
-                    found[name] = option
-                    _find(child, index, join(name, option), found)
+                    parameters[name] = option
+                    _find(child, index, join(name, option), parameters)
                     return
                 index -= of_option
         case Repeat(count=int(count), of=of):
-            _find_all([(of, join(name, i)) for i in range(count)], index, found)
+            _find_all([(of, join(name, i)) for i in range(count)], index, parameters)
         case Group():
-            _find_in_group(node, index, name, found)
+            _find_in_group(node, index, name, parameters)
 
 
-def _find_in_group(group: Group, index: int, name: str, found: dict[str, Stored]) -> None:
-    """For each combination of counts the repeats have another length, so the combinations are gone through one by one."""
+def _find_in_group(group: Group, index: int, name: str, parameters: dict[str, Stored]) -> None:
+    """Search the combinations of counts one by one, because the lengths of the repeats depend on them."""
     counters = sorted(
         {child.count for child in group.children.values() if isinstance(child, Repeat) and isinstance(child.count, str)}
     )
     for values in product(*(counts_of(group.children[key]) for key in counters)):
         counts = dict(zip(counters, values, strict=True))
         parts = _parts(group, counts, name)
-        here = _product(parts)
-        if index < here:
+        num_points = _product(parts)
+        if index < num_points:
             for key, count in counts.items():
                 if isinstance(group.children[key], Open):
-                    found[join(name, key)] = count
-            _find_all(parts, index, found)
+                    parameters[join(name, key)] = count
+            _find_all(parts, index, parameters)
             return
-        index -= here
+        index -= num_points
 
 
 def _parts(group: Group, counts: dict[str, int], name: str) -> list[tuple[Node, str]]:
-    """The children with their study names, repeats written out as often as the counts say; counters are left out."""
+    """The children with their study names; repeats are unrolled to their counts, and counters left out."""
     parts: list[tuple[Node, str]] = []
     for key, child in group.children.items():
         if isinstance(child, Repeat) and isinstance(child.count, str):
@@ -98,11 +98,11 @@ def _parts(group: Group, counts: dict[str, int], name: str) -> list[tuple[Node, 
     return parts
 
 
-def _find_all(parts: list[tuple[Node, str]], index: int, found: dict[str, Stored]) -> None:
+def _find_all(parts: list[tuple[Node, str]], index: int, parameters: dict[str, Stored]) -> None:
     remaining = _product(parts)
     for node, name in parts:
         remaining //= int(size(node))
-        _find(node, index // remaining, name, found)
+        _find(node, index // remaining, name, parameters)
         index %= remaining
 
 
@@ -114,7 +114,7 @@ def _product(parts: list[tuple[Node, str]]) -> int:
 
 
 def _values(domain: Domain) -> list[Stored]:
-    """As the study stores them."""
+    """The values of a domain as the study stores them."""
     if isinstance(domain, Choice):
         return domain.stored
     if isinstance(domain, Int):

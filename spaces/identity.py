@@ -1,7 +1,7 @@
-"""When two configs are one training: the same network, trained by the same rule, so that one of them need not run.
+"""Decides whether two configs are the same training, so that one of them need not run.
 
-A config is brought into a normal form, in which every value that has no effect there has its default, and the form is hashed.
-Only what is equal to the last bit counts: with the same seed both spellings give the same figures (a test trains them).
+A config is brought into a normal form, in which every value without effect has its default, and the form is hashed. Two
+configs are the same only if they agree to the last bit: with the same seed both give the same figures (a test trains them).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ Section = dict[str, Any]
 
 
 def identity(config: Section, image_shape: ImageShape | None = None) -> str:
-    """A short hash, equal for complete configs (`Config.model_dump(mode="json")`) that train the same."""
+    """Return a short hash that is equal for complete configs (`Config.model_dump(mode="json")`) of the same training."""
     return hashlib.sha256(json.dumps(normal_form(config, image_shape), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def normal_form(config: Section, image_shape: ImageShape | None = None) -> Section:
-    """The config with all that has no effect in it set to one value; with an image shape (C, H, W) sizes are looked at too."""
+    """Return the config with every value without effect set to its default. With an image shape (C, H, W), sizes count too."""
     form = copy.deepcopy(config)
     model, epochs = form["model"], form["epochs"]
-    NORMAL_FORMS.get(model["name"], _as_it_is)(model, image_shape)
+    NORMAL_FORMS.get(model["name"], _custom)(model, image_shape)
     if model["name"] == "transfer" and model["frozen"]:
-        # Only the head trains, so its rate alone counts.
+        # Only the head trains, so only its learning rate counts.
         form["optimizer"]["lr"] *= model["head_lr_factor"]
         model["head_lr_factor"] = 1.0
     if form["optimizer"]["name"] == "adamw" and form["optimizer"]["weight_decay"] == 0:
@@ -36,7 +36,7 @@ def normal_form(config: Section, image_shape: ImageShape | None = None) -> Secti
     form["schedule"] = _schedule(form["schedule"], epochs)
     if form["early_stopping"] and form["early_stopping"]["patience"] >= epochs - 1:
         form["early_stopping"] = None
-    # Not one by one: a step that changes nothing still draws random numbers before the next one does.
+    # All or none: a step without effect still draws random numbers before the next step does.
     if form["data"]["extra"] is None and all(_leaves_images_alone(step) for step in form["data"]["augment"]):
         form["data"]["augment"] = []
     return form
@@ -45,8 +45,8 @@ def normal_form(config: Section, image_shape: ImageShape | None = None) -> Secti
 # --- models ---------------------------------------------------------------------------------------------------------
 
 
-def _as_it_is(model: Section, image_shape: ImageShape | None) -> None:
-    """A family of the user's own: only its code knows."""
+def _custom(model: Section, image_shape: ImageShape | None) -> None:
+    """Leave a custom model as it is: which values have an effect is known only to its code."""
 
 
 def _mlp(model: Section, image_shape: ImageShape | None) -> None:
@@ -70,7 +70,7 @@ def _residual(model: Section, image_shape: ImageShape | None) -> None:
 
 
 def _layered(model: Section, image_shape: ImageShape | None) -> None:
-    """What stages of convolutions, and the head after them, have in common."""
+    """Normalize the keys that all families with convolution stages have in common."""
     _pools(model["stages"])
     if model["norm"] == "none":
         model["norm_place"] = "after_conv"
@@ -80,7 +80,7 @@ def _layered(model: Section, image_shape: ImageShape | None) -> None:
         model["head_norm"] = "none"
         if model["dropout_place"] == "hidden":
             model["dropout"] = 0.0
-    # After the only hidden layer is before the class layer.
+    # With one hidden layer, after the hidden layer is before the class layer.
     if model["dropout"] == 0 or len(model["head"]) == 1:
         model["dropout_place"] = "hidden"
 
@@ -103,7 +103,7 @@ def _pools(stages: list[Section]) -> None:
 
 
 def _last_map_is_a_pixel(model: Section, image_shape: ImageShape) -> bool:
-    """Whether flattening and averaging the last feature map are one and the same."""
+    """Whether the last feature map is a single pixel, so that flattening equals averaging."""
     from winnow.spaces.schema import Cnn, Residual
     from winnow.spaces.shapes import trace
 
@@ -125,7 +125,7 @@ NORMAL_FORMS: dict[str, Callable[[Section, ImageShape | None], None]] = {
 
 
 def _schedule(schedule: Section, epochs: int) -> Section:
-    """Steps as the milestones that they are; a schedule that never changes the rate of this training is a constant one."""
+    """Normalize a schedule: steps become milestones, and a schedule that never changes the rate becomes constant."""
     every = {"step": schedule.get("every"), "exponential": 1}.get(schedule["name"])
     milestones = range(every, epochs, every) if every else schedule.get("milestones", [])
     if every or schedule["name"] == "multistep":
@@ -135,7 +135,7 @@ def _schedule(schedule: Section, epochs: int) -> Section:
     never_changes = {
         "multistep": schedule.get("gamma") == 1 or not schedule.get("milestones"),
         "cosine": schedule.get("final") == 1,
-        # The first epoch always improves; `patience` + 1 that do not must follow, and then one that feels it.
+        # The first epoch always improves; a change needs `patience` + 1 epochs that do not, and then one that it affects.
         "plateau": schedule.get("patience", 0) + 2 >= epochs,
     }
     if never_changes.get(schedule["name"]):

@@ -1,4 +1,4 @@
-"""Output shapes of a network, by arithmetic: whether it can be built for an image size, without building it."""
+"""Computes the output shapes of a network, to check that it can be built for an image size without building it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KNOWN_IMAGE_SHAPES: dict[str, ImageShape] = {
 
 
 class ShapeError(SpaceError):
-    """A config whose sizes do not fit; `path` is the key path of what is to blame."""
+    """Sizes of a config that do not fit; `path` is the key path of the value to blame."""
 
     def __init__(self, path: KeyPath, reason: str) -> None:
         super().__init__(f"{show_path(path)}: {reason}")
@@ -34,17 +34,26 @@ class ShapeError(SpaceError):
 
 
 def trace(model: Any, image_shape: ImageShape, num_classes: int) -> Shapes:
-    """(layer, output shape without the batch) in order, for any `schema.Model`.
+    """Compute the output shape of each layer.
 
-    Empty for a family that is not in TRACES: its shapes only its own code knows. Raises ShapeError for the first layer
-    that leaves nothing of the image.
+    Args:
+        model: Any `schema.Model`.
+        image_shape: (channels, height, width) of the images.
+        num_classes: Number of logits.
+
+    Returns:
+        (layer, output shape without the batch) in order; empty for a family that is not in TRACES, whose shapes are known
+        only to its code.
+
+    Raises:
+        ShapeError: A layer shrinks the image to nothing; the first such layer is named.
     """
     tracer = TRACES.get(model.name)
     return tracer(model, image_shape, num_classes) if tracer else []
 
 
 def check_shapes(config: Config, image_shape: ImageShape) -> None:
-    """Raises ShapeError if network, augmentation or normalisation do not fit the images."""
+    """Raise ShapeError if network, augmentation or normalization do not fit images of shape (channels, height, width)."""
     trace(config.model, image_shape, num_classes=1)
     channels, height, width = image_shape
     for index, step in enumerate(config.data.augment):
@@ -58,7 +67,7 @@ def check_shapes(config: Config, image_shape: ImageShape) -> None:
 
 
 def known_image_shape(data: Any) -> ImageShape | None:
-    """Of a raw `data` section, where it can be known without reading the data."""
+    """Return the image shape of a raw `data` section, or None if it is known only from the data."""
     data = {"name": data} if isinstance(data, str) else data
     if not isinstance(data, dict):
         return None
@@ -162,5 +171,5 @@ def _pool_layer(stage: Any, name: str, height: int, width: int) -> Shapes:
 
 
 def _ceil_divide(size: int, stride: int) -> int:
-    """Positions of a convolution whose padding keeps the size, at a stride."""
+    """Output size of a convolution at a stride, with padding that keeps the size at stride 1."""
     return -(-size // stride)

@@ -1,4 +1,4 @@
-"""A space: what may be trained, and how a config is drawn from it. A recipe is a space with nothing left open."""
+"""A space of configs: what may be trained, and how a config is drawn. A recipe is a space with nothing left open."""
 
 from __future__ import annotations
 
@@ -24,20 +24,29 @@ __all__ = ["AtLeast", "Parameter", "Space"]
 
 @dataclass(frozen=True)
 class Space:
-    """Picklable; equal where name, source and tree are. Make one with `catalog.load` or `Space.from_tree`."""
+    """A space of configs. Make one with `catalog.load` or `Space.from_tree`. Picklable; name, source and tree decide equality."""
 
     name: str
     source: str
     tree: dict[str, Any]
-    """Plain and complete: overrides applied, recipes written out; `from_tree` gives an equal space back."""
+    """The space as plain values, with overrides applied and recipes written out; `from_tree` makes an equal space of it."""
     root: Group = field(compare=False, repr=False)
     source_map: SourceMap = field(compare=False, repr=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
-    """What the user should know, such as a start point that an override left outside the space."""
+    """Notes for the user, such as a start point that an override left outside the space."""
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any], source: str, source_map: SourceMap | None = None) -> Space:
-        """Parse a plain tree; raises SpaceError where a domain is written wrongly. Values are not checked (`check`)."""
+        """Parse a plain tree. Values are not checked; `validation.check` does that.
+
+        Args:
+            tree: The content of a space file.
+            source: Name of the file, for messages.
+            source_map: Lines of the keys, for messages. Default: messages name the source only.
+
+        Raises:
+            SpaceError: A domain is written wrongly.
+        """
         source_map = source_map or SourceMap(source)
         root, problems = parse.parse(tree)
         refuse(problems, source_map)
@@ -46,11 +55,11 @@ class Space:
     # --- what is searched -----------------------------------------------------------------------------------------------
 
     def suggest(self, trial: SuggestsValues) -> dict[str, Any]:
-        """A raw config; parameters are drawn in a fixed order."""
+        """Draw a raw config from a trial. Parameters are drawn in a fixed order."""
         return nodes.draw(self.root, trial)
 
     def encode(self, config: dict[str, Any]) -> dict[str, Stored]:
-        """Study parameters that suggest this config, raw or complete; SpaceError with the path where it is outside."""
+        """Return the study parameters that draw a raw or complete config. Raises SpaceError if it is outside the space."""
         from winnow.spaces.encoding import encode
 
         return encode(self.root, config)
@@ -60,22 +69,25 @@ class Space:
         return nodes.parameters(self.root)
 
     def parameters(self) -> list[Parameter]:
+        """Return all parameters in the order in which they are drawn."""
         return list(self._parameters)
 
     def columns(self) -> dict[str, ArrowKind]:
-        """Type of the values at each open config path, all branches merged."""
+        """Return the type of the values at each open config path, over all branches."""
         return nodes.columns(self._parameters)
 
     def size(self) -> int | float:
-        """Number of different configs, buildable or not; infinity where a range is continuous."""
+        """Return the number of different configs, whether or not they can be built; infinity if a range is continuous."""
         return nodes.size(self.root)
 
     @property
     def is_recipe(self) -> bool:
+        """Whether nothing is left open."""
         return not self._parameters
 
     @property
     def max_epochs(self) -> int:
+        """The largest number of epochs of a config."""
         epochs = self.root.children["epochs"]
         return int(max(epochs.domain.ends()) if isinstance(epochs, Open) else getattr(epochs, "value", 0))
 
@@ -83,40 +95,43 @@ class Space:
 
     @property
     def settings(self) -> SearchSettings:
+        """The `search` section."""
         from winnow.spaces.schema import SearchSettings
 
         return SearchSettings(**self.tree.get("search") or {})
 
     @property
     def retrain(self) -> RetrainSettings:
+        """The `retrain` section."""
         from winnow.spaces.schema import RetrainSettings
 
         return RetrainSettings(**self.tree.get("retrain") or {})
 
     @property
     def reference(self) -> Reference | None:
-        """The published experiment that a recipe states, if it states one."""
+        """The published experiment that a recipe reproduces, if any."""
         from winnow.spaces.schema import Reference
 
-        given = self.tree.get("reference")
-        return None if given is None else Reference(**given)
+        section = self.tree.get("reference")
+        return None if section is None else Reference(**section)
 
     def start_from_named(self) -> list[tuple[str, dict[str, Any]]]:
-        """(recipe name, raw config) of the known-good points to try first; `encode` accepts them."""
+        """Return (recipe name, raw config) of the start points, which are tried first; `encode` accepts them."""
         return list(copy.deepcopy(self.tree.get("start_from") or {}).items())
 
     def baseline_named(self) -> tuple[str, dict[str, Any]] | None:
-        """The recipe that winners are held against: `baseline`, else the first of `start_from`."""
+        """Return (name, raw config) of the recipe that winners are compared with: `baseline`, else the first of `start_from`."""
         named = self.tree.get("baseline") or {}
         return next(iter([*copy.deepcopy(named).items(), *self.start_from_named()]), None)
 
     @property
     def baseline(self) -> dict[str, Any] | None:
+        """The raw config of the recipe that winners are compared with."""
         named = self.baseline_named()
         return named[1] if named else None
 
     def example(self) -> Config:
-        """Some valid config. What the space fixes, such as what `data` loads, is the same in all of them."""
+        """Return some valid config. Keys that the space fixes, such as those that select the data, are the same in all configs."""
         from winnow.spaces.stub_trials import completions
 
         for trial in completions({}, num_random=200):
@@ -128,10 +143,16 @@ class Space:
 
     # --- whether a config is fine ---------------------------------------------------------------------------------------
 
-    def config(
-        self, raw: dict[str, Any], image_shape: ImageShape | None = None, num_classes: int | None = None
-    ) -> Config:
-        """The validated config; with an image shape (channels, height, width) sizes are checked too. Raises SpaceError."""
+    def config(self, raw: dict[str, Any], image_shape: ImageShape | None = None) -> Config:
+        """Validate a raw config.
+
+        Args:
+            raw: The config as drawn.
+            image_shape: (channels, height, width) of the images. Default: sizes are not checked.
+
+        Raises:
+            SpaceError: Something is wrong; the message lists everything.
+        """
         config, problems = validate(raw, image_shape)
         refuse((self.located(problem, raw) for problem in problems), self.source_map)
         if config is None:
@@ -139,18 +160,18 @@ class Space:
         return config
 
     def infeasible(self, raw: dict[str, Any], image_shape: ImageShape | None) -> str | None:
-        """Why a sampled combination cannot be built, or None. Well under a millisecond."""
+        """Return the reason why a combination cannot be built, or None. Takes well under a millisecond."""
         problems = validate(raw, image_shape)[1]
         return problems[0].render(SourceMap("")).removeprefix(": ") if problems else None
 
     def located(self, problem: Problem, raw: dict[str, Any]) -> Problem:
-        """The same problem of the config `raw` with the key path in the file."""
+        """Return a problem of the config `raw` with its key path in the file."""
         path = nodes.locate(self.root, raw, problem.path)
         return Problem(path, problem.message, problem.of_combination)
 
 
 def validate(raw: dict[str, Any], image_shape: ImageShape | None = None) -> tuple[Config | None, list[Problem]]:
-    """The config, or why there is none; problems have key paths of the config."""
+    """Validate a raw config; return the config or None, and its problems with their key paths in the config."""
     from pydantic import ValidationError
 
     from winnow.spaces.schema import Config

@@ -1,4 +1,4 @@
-"""Known-good recipes in a space: brought under its protocol, and tried first or held against its winners."""
+"""Brings known-good recipes under the protocol of a space, which tries them first or compares its winners with them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from winnow.spaces.grammar.nodes import Fixed, Group, Node, draw
 from winnow.spaces.grammar.parse import is_open
 from winnow.spaces.stub_trials import KnownTrial
 
-# How a training is measured rather than what is trained: here the space's word counts, so that results compare.
+# How a training is measured rather than what is trained; the space decides, so that results can be compared.
 PROTOCOL_KEYS = ("epochs", "early_stopping", "weights", "precision")
 
 
 def under_protocol(recipe: dict[str, Any], space: Group) -> dict[str, Any]:
-    """The recipe on the data of the space, for its epochs; what the space leaves open stays the recipe's.
+    """Return a recipe with the data, the epochs and the other protocol keys of a space.
 
-    `data.augment` is part of what is trained and stays the recipe's too.
+    Keys that the space leaves open keep the recipe's value. So does `data.augment`, which is part of what is trained.
     """
     adapted = {**copy.deepcopy(recipe), "data": _data_under_protocol(recipe.get("data"), space.children.get("data"))}
     _take_over(adapted, space, PROTOCOL_KEYS)
@@ -37,7 +37,7 @@ def _data_under_protocol(of_recipe: Any, of_space: Node | None) -> Any:
 
 
 def _take_over(recipe: dict[str, Any], space: Group, keys: Iterable[str]) -> None:
-    """What the space fixes, it fixes; what it does not mention has its default."""
+    """Set each key to the value that the space fixes; drop a key that the space does not mention, so that it has its default."""
     for key in keys:
         child = space.children.get(key)
         if child is None:

@@ -1,4 +1,4 @@
-"""Stand-ins for an Optuna trial: they draw from a seed, take preferred values, or repeat known ones."""
+"""Stand-ins for an Optuna trial, which draw from a seed, choose preferred values, or repeat known ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from winnow.spaces.grammar.nodes import AtLeast
 
 
 class KnownTrial:
-    """Gives the values it was made with, by study name."""
+    """Suggests the values that it was made with, by study name."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.values = values
@@ -30,9 +30,12 @@ class KnownTrial:
 
 
 class ProbeTrial:
-    """Takes the forced values where there are any (an AtLeast: the smallest that will do); `prefer` picks among the rest.
+    """Suggests the forced values, and lets `prefer` choose the others.
 
-    Of a range of real numbers it is the low end, or with `rng` any one.
+    Args:
+        forced: Values by study name; for an AtLeast the smallest sufficient value is used.
+        prefer: Chooses from the options of a choice or the numbers of an integer range.
+        rng: Draws from ranges of real numbers; None: the low end.
     """
 
     def __init__(
@@ -43,30 +46,30 @@ class ProbeTrial:
         self.rng = rng
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
-        wanted = self.forced.get(name, self)
-        if isinstance(wanted, AtLeast):
-            return min(option for option in choices if option >= wanted.count)
-        return self.prefer(list(choices)) if wanted is self else wanted
+        value = self.forced.get(name, self)
+        if isinstance(value, AtLeast):
+            return min(option for option in choices if option >= value.count)
+        return self.prefer(list(choices)) if value is self else value
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        wanted = self.forced.get(name)
-        if isinstance(wanted, AtLeast):
-            return low + max(0, math.ceil((wanted.count - low) / step)) * step
-        return self.prefer(range(low, high + 1, step)) if wanted is None else wanted
+        value = self.forced.get(name)
+        if isinstance(value, AtLeast):
+            return low + max(0, math.ceil((value.count - low) / step)) * step
+        return self.prefer(range(low, high + 1, step)) if value is None else value
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        wanted = self.forced.get(name)
-        if wanted is not None:
-            return wanted
+        value = self.forced.get(name)
+        if value is not None:
+            return value
         if self.rng is None:
             return low
         return math.exp(self.rng.uniform(math.log(low), math.log(high))) if log else self.rng.uniform(low, high)
 
 
 def gentle(values: Sequence[Any]) -> Any:
-    """The value that shrinks an image least and asks least of the rest."""
+    """Choose the value that shrinks an image least and restricts the other values least."""
     if isinstance(values, range):
         return values[0]
     for harmless in ("none", "same"):
@@ -77,7 +80,13 @@ def gentle(values: Sequence[Any]) -> Any:
 
 
 def completions(forced: Mapping[str, Any], num_random: int, seed: int = 0) -> Iterator[ProbeTrial]:
-    """Trials that hold the forced values: first the ones likely to be fine, then random ones."""
+    """Yield trials with the forced values: first those that are likely to be valid, then random ones.
+
+    Args:
+        forced: Values by study name, as for `ProbeTrial`.
+        num_random: Number of random trials.
+        seed: Seed of the random trials. Default: 0.
+    """
     for prefer in (itemgetter(0), gentle, itemgetter(-1)):
         yield ProbeTrial(forced, prefer)
     rng = random.Random(seed)

@@ -1,4 +1,4 @@
-"""Whether all of a space can be trained: both ends of every range and every option, before anything is launched."""
+"""Checks, before anything is launched, that both ends of every range and every option of a space can be trained."""
 
 from __future__ import annotations
 
@@ -28,25 +28,32 @@ SECTION_MODELS: dict[str, type[BaseModel]] = {
 
 
 def check(space: Space, image_shape: ImageShape | None = None) -> None:
-    """Raises SpaceError with everything that is wrong; without an image shape sizes are not looked at.
+    """Check a whole space.
 
-    Combinations that cannot be built are fine as long as every option and every end of a range has some that can.
+    Some combinations may be impossible to build, as long as every option and every end of a range has one that can be built.
+
+    Args:
+        space: The space.
+        image_shape: (channels, height, width) of the images. Default: sizes are not checked.
+
+    Raises:
+        SpaceError: Something is wrong; the message lists everything.
     """
-    found = [*_section_problems(space), *_value_problems(space)]
-    if not found:
-        found = list(_combination_problems(space, image_shape))
-    refuse(found, space.source_map)
+    problems = [*_section_problems(space), *_value_problems(space)]
+    if not problems:
+        problems = list(_combination_problems(space, image_shape))
+    refuse(problems, space.source_map)
 
 
 def _section_problems(space: Space) -> Iterator[Problem]:
     for key, model in SECTION_MODELS.items():
-        given = space.tree.get(key)
-        if given is None and key == "reference":
+        section = space.tree.get(key)
+        if section is None and key == "reference":
             continue
         try:
-            model.model_validate({} if given is None else given)
+            model.model_validate({} if section is None else section)
         except ValidationError as error:
-            for problem in translate(error, given, model):
+            for problem in translate(error, section, model):
                 yield Problem((key, *problem.path), problem.message)
 
 
@@ -54,7 +61,7 @@ def _section_problems(space: Space) -> Iterator[Problem]:
 
 
 def _value_problems(space: Space) -> Iterator[Problem]:
-    """What no combination with other values can mend."""
+    """Problems of a value that no combination with other values can resolve."""
     yield from _lasting_problems(space, {})
     for parameter in space.parameters():
         for end in parameter.domain.ends():
@@ -76,7 +83,7 @@ def _holds_a_parameter(space: Space, path: KeyPath) -> bool:
 
 
 def _whole_number_problems(space: Space, parameter: Parameter) -> Iterator[Problem]:
-    """`{log: [1, 10]}` draws whole numbers, which is a trap where the schema takes real ones."""
+    """`{log: [1, 10]}` draws whole numbers, which is a trap if the schema accepts real ones."""
     domain = parameter.domain
     if domain.arrow_kind != "int" or getattr(domain, "step", None) is not None:
         return
@@ -93,17 +100,17 @@ def _whole_number_problems(space: Space, parameter: Parameter) -> Iterator[Probl
 
 
 def _combination_problems(space: Space, image_shape: ImageShape | None) -> Iterator[Problem]:
-    """Options and ends that go with nothing else in the space."""
+    """Options and ends of ranges that fit nothing else in the space."""
     failure = _seek(space, {}, image_shape)
     if failure is not None:
-        found = space.located(failure.problem, failure.raw)
+        problem = space.located(failure.problem, failure.raw)
         more = "" if space.is_recipe else f" ({_tried(failure)}, none can be built)"
-        yield Problem(found.path, found.message + more)
+        yield Problem(problem.path, problem.message + more)
         return
     failed: list[tuple[str, Any]] = []
     places: set[KeyPath] = set()
     for parameter in space.parameters():
-        if any(_rests_on(condition, failed) for condition in parameter.conditions):
+        if any(_depends_on(condition, failed) for condition in parameter.conditions):
             continue
         for end in parameter.domain.ends():
             failure = _seek(space, _forced(parameter, end), image_shape)
@@ -114,12 +121,12 @@ def _combination_problems(space: Space, image_shape: ImageShape | None) -> Itera
             if place not in places:  # once for all the items of a repeat
                 places.add(place)
                 reason = f"{show_path(failure.problem.path)}: {failure.problem.message}"
-                yield Problem(place, f"{show_value(end)} goes with nothing else here ({_tried(failure)}): {reason}")
+                yield Problem(place, f"{show_value(end)} fits nothing else here ({_tried(failure)}): {reason}")
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """No config could be built: what is wrong with the first one that was tried, and how many were."""
+    """No config could be built: the problem of the first one, and how many were tried."""
 
     problem: Problem
     raw: dict[str, Any]
@@ -127,7 +134,7 @@ class _Failure:
 
 
 def _seek(space: Space, forced: dict[str, Any], image_shape: ImageShape | None) -> _Failure | None:
-    """None if some config with the forced values can be built."""
+    """Try to build a config with the forced values; return None on success."""
     tried: list[dict[str, Any]] = []
     first: Problem | None = None
     for trial in completions(forced, 0 if space.is_recipe else NUM_RANDOM_COMPLETIONS):
@@ -145,7 +152,7 @@ def _tried(failure: _Failure) -> str:
     return f"{failure.num_tried} combination{'s' if failure.num_tried > 1 else ''} tried"
 
 
-def _rests_on(condition: tuple[str, Any], failed: list[tuple[str, Any]]) -> bool:
+def _depends_on(condition: tuple[str, Any], failed: list[tuple[str, Any]]) -> bool:
     name, value = condition
     return any(name == other and (isinstance(value, AtLeast) or value == end) for other, end in failed)
 

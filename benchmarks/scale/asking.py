@@ -26,7 +26,7 @@ import winnow.search.samplers.forecast_model  # noqa: F401  SciPy's import is no
 from benchmarks import RESULTS
 from winnow.search.samplers.draft import Draft
 from winnow.search.samplers.history_window import recent
-from winnow.search.samplers.registry import SAMPLERS, Moment
+from winnow.search.samplers.registry import SamplerContext, make_sampler
 from winnow.search.storage.provenance import hardware, versions
 from winnow.spaces import catalog
 
@@ -62,7 +62,7 @@ def cost(size: int, repeats: int) -> dict[str, list[float]]:
     for repeat in range(repeats):
         for name in taken:
             sampler = "forecast" if name == "forecast" else "tpe"
-            suggesting = SAMPLERS[sampler](Moment(repeat, size, RUNGS))
+            suggesting = make_sampler(sampler, SamplerContext(repeat, size, RUNGS))
             started = time.process_time()
             space.suggest(Draft(study if name == "whole" else recent(study, sampler), suggesting, size))
             taken[name].append(1000 * (time.process_time() - started))
@@ -74,7 +74,7 @@ def made_up_study(size: int) -> optuna.Study:
     study, space = optuna.create_study(direction="maximize"), catalog.load("digits")
     rng = np.random.default_rng(0)
     for number in range(size):
-        draft = Draft(study, SAMPLERS["random"](Moment(0, number, RUNGS)), number)
+        draft = Draft(study, make_sampler("random", SamplerContext(0, number, RUNGS)), number)
         space.suggest(draft)
         value, last = float(rng.random()), int(rng.choice(RUNGS, p=[0.66, 0.22, 0.08, 0.04]))
         study.add_trial(
@@ -96,7 +96,7 @@ def best_of_search(seed: int, bound: int | None) -> float:
     optimum = np.random.default_rng([seed, 7]).random(6)
     for number in range(NUM_TRIALS):
         source = study if bound is None else recent(study, "tpe", bound, NUM_BEST)
-        draft = Draft(source, SAMPLERS["tpe"](Moment(seed, number, [1])), number)
+        draft = Draft(source, make_sampler("tpe", SamplerContext(seed, number, [1])), number)
         point = [draft.suggest_float(name, 0, 1) for name in domains]
         study.add_trial(
             create_trial(

@@ -33,8 +33,8 @@ from benchmarks import RESULTS
 from benchmarks.scale.simulated_actors import SimulatedActors
 from winnow import reports
 from winnow.search.ray_backend.session import ray_session
+from winnow.search.ray_backend.shared_data import Job, SharedData
 from winnow.search.ray_backend.tune import LedgerScheduler, Resources, StudySearcher, run_search
-from winnow.search.ray_backend.worker import Job, SharedData
 from winnow.search.settings import settings_for
 from winnow.search.storage.provenance import hardware, versions
 from winnow.search.storage.run_folder import RunFolder
@@ -188,12 +188,12 @@ def made_up_report(num_epochs: int, assignment: dict[str, Any], epoch: int, seco
 def study_of(space: Any, settings: Any) -> dict[str, Any]:
     """The study.yaml of a real run, of data and devices that are not there."""
     from winnow.search.data.source import Source, describe_data, load_data
-    from winnow.search.operations.searching import _study
+    from winnow.search.operations.searching import study_record
     from winnow.search.resources.plan import ResourcePlan
 
     data = describe_data(load_data(space, Source(Path("data"))), space, settings.seed)
     plan = ResourcePlan("cpu", 512, 1.0, 0.0, 1, "simulated")
-    return {**_study(space, settings, data, Source(Path("data")), plan, None), "name": "scale"}
+    return {**study_record(space, settings, data, Source(Path("data")), plan, None), "name": "scale"}
 
 
 if __name__ == "__main__":

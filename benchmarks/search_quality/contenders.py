@@ -20,7 +20,7 @@ from optuna.trial import Trial, TrialState
 
 from winnow.search.samplers.draft import Draft
 from winnow.search.samplers.forecast import ForecastSampler
-from winnow.search.samplers.registry import SAMPLERS, Moment
+from winnow.search.samplers.registry import SamplerContext, make_sampler
 from winnow.search.schedulers.asha import Asha
 from winnow.search.schedulers.pausing import Pausing
 from winnow.search.seeds import Stream, derive_seed
@@ -72,7 +72,7 @@ class Winnow:
         return number, draft.params
 
     def _make_sampler(self, number: int) -> BaseSampler:
-        return SAMPLERS[self.sampler](Moment(self.seed, number, RUNGS, _NAMES, num_drafts=number))
+        return make_sampler(self.sampler, SamplerContext(self.seed, number, RUNGS, _NAMES, num_drafts=number))
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         self.storage.set_trial_intermediate_value(

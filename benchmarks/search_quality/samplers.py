@@ -15,7 +15,7 @@ import heapq
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -25,7 +25,8 @@ import torch
 from benchmarks import RESULTS
 from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import Source, load_data
-from winnow.search.ray_backend.worker import Job, trial_reports
+from winnow.search.ray_backend.shared_data import Job
+from winnow.search.ray_backend.worker import trial_reports
 from winnow.search.settings import settings_for
 from winnow.search.storage.json_lines import JsonLines, read_json_lines
 from winnow.search.storage.provenance import hardware, versions
@@ -121,7 +122,7 @@ class Simulation:
         started = {number: run for number, run in self.runs.items() if run.seen}
         number = max(started, key=lambda each: started[each].seen[-1])
         if number not in self.finals:
-            reports = list(trial_reports(asdict(replace(started[number].assignment, recorded=0)), self.data, job))
+            reports = list(trial_reports(replace(started[number].assignment, recorded=0), self.data, job))
             self.finals[number] = 0.0 if reports[-1].get("diverged", True) else reports[-1]["validation_accuracy"]
         completed = [run.seen[-1] for run in started.values() if len(run.seen) == self.ledger.settings.max_epochs]
         facts = {"best_completed": max(completed, default=None), "completed": len(completed)}
@@ -130,7 +131,7 @@ class Simulation:
     def _start(self, now: int, worker: int) -> None:
         assignment = self.ledger.ask()
         assert assignment is not None  # so many trials are asked for that there is always one more
-        reports = trial_reports(asdict(assignment), self.data, self.job)
+        reports = trial_reports(assignment, self.data, self.job)
         run = self.runs.setdefault(assignment.number, Run(assignment, reports))
         run.reports = reports
         self._train(now, worker, assignment.number)

@@ -1,4 +1,4 @@
-"""Makes docs/reports.md from the schemas: `python -m docs.generate.reports` writes it, a test holds the two equal."""
+"""Generates docs/reports.md from the schemas; a test fails if the page is out of date. Run `python -m docs.generate.reports`."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ DOCS_FILE = Path(__file__).resolve().parents[1] / "reports.md"
 
 _INTRODUCTION = f"""# Reports
 
-This page is made from `reports/schemas.py` by `python -m docs.generate.reports`.
+This page is generated from `reports/schemas.py` by `python -m docs.generate.reports`.
 
-`winnow report RUN` writes `RUN/report/` at any time: during a run, after a crash, before any retraining. `winnow run` ends with it.
+`winnow report RUN` writes `RUN/report/` at any time: during a run, after a crash, before retraining. `winnow run` writes it at the end.
 
-- `report.html`: one file that opens without a network.
-- `winner.yaml`: the winner's whole config, a recipe that `winnow train` accepts.
-- one Parquet file per table below: {", ".join(f"`{name}`" for name in TABLES)}.
+- `report.html`: a single file that opens without a network.
+- `winner.yaml`: the winner's complete config, a recipe that `winnow train` accepts.
+- One Parquet file per table below: {", ".join(f"`{name}`" for name in TABLES)}.
 
-Every table has all of its columns in every run, also where it has no rows. The file metadata holds `winnow.schema_version` (now
-{SCHEMA_VERSION}), `winnow.table`, `winnow.run`, as JSON `winnow.space` and `winnow.provenance` (settings, data fingerprint, versions, hardware), and
-`winnow.source`: sizes and SHA-256 of the files of the run that the tables were made from. Of a long run `winnow show` reads the tables instead of
-the run as long as these files are still the same, byte for byte.
-A parameter of the space is a column named by its config path, such as `optimizer.lr`, typed by its domain, and null where the
-parameter was not active in that trial.
+Every table has all of its columns in every run, even if it has no rows. Each parameter of the space is a column named by its
+config path, such as `optimizer.lr`. The domain determines its type, and it is null for trials in which the parameter was not active.
 
-The HTML file shows nothing that these tables do not hold: a test makes it from the Parquet files alone and holds the two equal.
+The metadata of each file contains:
+
+- `winnow.schema_version` (currently {SCHEMA_VERSION}), `winnow.table` and `winnow.run`.
+- `winnow.space` and `winnow.provenance` (settings, data fingerprint, versions, hardware), both as JSON.
+- `winnow.source`: sizes and SHA-256 digests of the files of the run from which the tables were made. For a long run,
+  `winnow show` reads the tables instead of the run as long as these files are unchanged.
+
+The HTML file shows only what these tables contain: a test makes it from the Parquet files alone and compares the two.
 
 ## Reading
 
-pandas, Polars, DuckDB and pyarrow read the files as they are and give equal values. Ready queries for the first three: [queries.md](queries.md).
-DuckDB wants the package `pytz` to hand times to Python.
+pandas, Polars, DuckDB and pyarrow read the files directly and give equal values. [queries.md](queries.md) has ready-made queries for
+the first three. DuckDB needs the package `pytz` to return times to Python.
 
 ```python
 import pandas as pd
@@ -39,7 +42,7 @@ trials = pd.read_parquet("runs/first/report/trials.parquet")
 print(trials.sort_values("objective", ascending=False).head())
 ```
 
-`reports.read` takes a run (and reads it as it is now, written report or not) or a report folder alone:
+`reports.read` takes a run folder, with or without a report, and reads its current state; or it takes a report folder alone:
 
 ```python
 from winnow import reports
@@ -50,10 +53,10 @@ run.trials.to_pandas()
 reports.read("runs/first/report").winners  # from the Parquet files alone
 ```
 
-It reads tables of older versions too: columns that came later are filled in. A run or a report of a newer version is refused with
-its version and ours. Of a run that was cut short anywhere it gives what is whole, and says in `run.notes` what is not.
+It also reads tables of older versions and fills in columns that were added later. It refuses a run or a report of a newer version.
+If a run was interrupted, it returns everything that is complete and lists the rest in `run.notes`.
 
-Several runs are one data set, told apart by the column `run`:
+Several runs can be read as one data set; the column `run` distinguishes them:
 
 ```python
 from winnow import reports
@@ -63,14 +66,14 @@ reports.write_dataset("runs", "all-runs")  # all-runs/trials/run=first/part-0.pa
 ```
 
 `pd.read_parquet("all-runs/trials")`, `pl.read_parquet("all-runs/trials/**/*.parquet")` and `from read_parquet('all-runs/trials/**/*.parquet')`
-read that layout, called hive, with `run` as a column. A table without any rows has no folder there.
+read that layout (Hive partitioning) with `run` as a column. A table without rows has no folder there.
 
-## Words
+## Definitions
 
-The 95 % interval of a mean is Student's t over the seeds, that of a gain over the baseline is Welch's. `objective` is validation
-accuracy or validation loss, as `environment` says; a stopped trial's is of the epoch at which it was stopped. Importance is fANOVA
-over the trials in which the parameter was active, failed ones left out; `num_trials` says how many these were. GPU-hours are
-`wall_seconds * gpus / 3600` summed over `epochs`; on a machine without GPUs the report shows CPU-hours, by `cpus`.
+- **95 % interval**: Student's t over the seeds for a mean, Welch's t for a gain over the baseline.
+- **objective**: validation accuracy or validation loss; `environment` says which. For a stopped trial it is the value at its stop.
+- **importance**: fANOVA over the trials in which the parameter was active, without failed trials; `num_trials` is their number.
+- **GPU-hours**: `wall_seconds * gpus / 3600`, summed over `epochs`. On a machine without GPUs the report shows CPU-hours, from `cpus`.
 """
 
 
@@ -85,7 +88,7 @@ def _table(name: str, schema: TableSchema) -> str:
     lines += [_row(column) for column in schema.columns]
     if schema.parameters:
         lines.append(
-            "| *config path* | by its domain | | value of the parameter of the space | the parameter was not active |"
+            "| *config path* | by its domain | | value of this parameter of the space | the parameter was not active |"
         )
     return "\n".join(lines) + "\n"
 

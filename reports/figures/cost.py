@@ -1,4 +1,4 @@
-"""Figures of what accuracy costs: size of the network and time of an epoch, with the Pareto front."""
+"""Draws the objective against cost: size of the network and time per epoch, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _CostInfo:
-    """Trials by what they cost and what they reached; the front are those that no cheaper trial beats."""
+    """Trials by cost and objective."""
 
     cost: list[float]
     objective: list[float]
     trials: list[int]
     statuses: list[str]
     front: list[int]
-    """Positions in the lists, cheapest first."""
+    """The Pareto front, trials that no cheaper trial beats: positions in the lists, cheapest first."""
     num_trials: int
-    """Those that are not drawn included."""
+    """Number of trials, including those not drawn."""
 
 
 def cost(run: RunData) -> list[Figure]:
     """The objective against the size of the network and against the time of an epoch, with the Pareto front."""
     sizes = _cost_info(run, lambda row: row["num_parameters"])
     times = _cost_info(run, lambda row: row["train_seconds"] / row["num_epochs"] if row["num_epochs"] else None)
-    caption = "The line joins the trials that no smaller one beats."
+    caption = "The line joins the trials that no smaller trial beats."
     name = wording.objective_name(run).capitalize()
     figures = []
     if sizes.cost:
@@ -52,7 +52,7 @@ def cost(run: RunData) -> list[Figure]:
         figures.append(Figure("size", f"{name} against size", caption + _note(sizes), plot))
     if times.cost:
         plot = _draw_cost(run, times, "seconds per epoch")
-        caption = "The line joins the trials that no faster one beats." + _note(times)
+        caption = "The line joins the trials that no faster trial beats." + _note(times)
         figures.append(Figure("speed", f"{name} against time", caption, plot))
     return figures
 

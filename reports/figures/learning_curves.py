@@ -1,4 +1,4 @@
-"""Figures of the search: learning curves with rungs, where the epochs went."""
+"""Draws the learning curves with their rungs, and how the epochs were spent."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 NUM_BEST = 50
-"""Curves that are drawn however many there are."""
-OUTSIDE = "outside the space of now"
+"""The best curves are always drawn."""
+OUTSIDE = "outside the current space"
 
 
 @dataclass(frozen=True)
 class _CurvesInfo:
-    """The learning curve of each trial that finished an epoch, by status; and where trials were judged."""
+    """The learning curves of the trials with a finished epoch, by status, and the rungs."""
 
     curves: dict[str, dict[int, tuple[list[int], list[float]]]]
-    """{status: {trial: (epochs, values)}}, statuses in the order of `STATUSES`, then `OUTSIDE` whatever the status."""
+    """{status: {trial: (epochs, values)}}, statuses in the order of `STATUSES`, then `OUTSIDE` for any status."""
     rungs: list[int]
     num_trials: int
-    """Those that are not drawn included."""
+    """Number of trials, including those not drawn."""
 
 
 def learning_curves(run: RunData) -> list[Figure]:
-    """The objective of every trial by epoch; vertical lines are rungs, a cross is where a trial was stopped."""
+    """The objective of every trial by epoch; vertical lines are rungs, a cross marks the stop of a trial."""
     info = _curves_info(run)
     if not info.curves:
         return []
     caption = (
-        "One line per trial. Dotted lines are the rungs at which trials are judged; a cross marks where one was stopped. "
-        "Where the worst values would press the others together, the axis leaves them out: a button shows all. "
+        "One line per trial. Dotted lines are the rungs, at which trials continue or stop; a cross marks a stop. "
+        "If outliers would compress the other values, the axis leaves out the worst; a button shows all. "
         "Click a name in the legend to hide or show its trials."
     ) + note(sum(map(len, info.curves.values())), info.num_trials, f"the {NUM_BEST} best trials")
     return [Figure("learning-curves", "Learning curves", caption, _draw_curves(run, info))]
@@ -56,20 +56,20 @@ def learning_curves(run: RunData) -> list[Figure]:
 
 def _curves_info(run: RunData) -> _CurvesInfo:
     status = {row["trial"]: row["status"] for row in run.rows("trials")}
-    found: dict[str, dict[int, tuple[list[int], list[float]]]] = defaultdict(dict)
+    by_group: dict[str, dict[int, tuple[list[int], list[float]]]] = defaultdict(dict)
     columns = run.columns("epochs", ("phase", "trial", "epoch", run.objective)).values()
     for phase, trial, epoch, value in zip(*columns, strict=True):
         if phase == "search" and value is not None and trial in status:
             group = OUTSIDE if trial in run.outside else status[trial]
-            epochs, values = found[group].setdefault(trial, ([], []))
+            epochs, values = by_group[group].setdefault(trial, ([], []))
             epochs.append(epoch)
             values.append(value)
-    last = {trial: values[-1] for curves in found.values() for trial, (_, values) in curves.items()}
+    last = {trial: values[-1] for curves in by_group.values() for trial, (_, values) in curves.items()}
     trials = sorted(last)
     best = best_positions([last[trial] for trial in trials], run.maximize, NUM_BEST)
     kept = {trials[i] for i in drawn(len(trials), MAX_CURVES, best)}
-    groups = [name for name in (*STATUSES, OUTSIDE) if name in found]
-    thinned = {name: {t: curve for t, curve in found[name].items() if t in kept} for name in groups}
+    groups = [name for name in (*STATUSES, OUTSIDE) if name in by_group]
+    thinned = {name: {t: curve for t, curve in by_group[name].items() if t in kept} for name in groups}
     return _CurvesInfo({name: curves for name, curves in thinned.items() if curves}, run.rungs, len(trials))
 
 
@@ -114,24 +114,22 @@ def _draw_curves(run: RunData, info: _CurvesInfo) -> go.Figure:
 
 @dataclass(frozen=True)
 class _BudgetInfo:
-    """Epochs trained between the rungs, by how the trial ended."""
+    """Epochs trained between the rungs, by the status of the trial."""
 
     stretches: list[str]
     """`epochs 1 to 3`, ..."""
     num_reached: list[int]
-    """Trials that finished the stretch."""
+    """Trials that reached the end of the stretch."""
     epochs: dict[str, list[int]]
     """{status: epochs trained in each stretch}."""
 
 
 def budget(run: RunData) -> list[Figure]:
-    """Where the epochs went: to which stretch of the training, and to trials that ended how."""
+    """How the epochs were spent: between which rungs, and on trials of which status."""
     info = _budget_info(run)
     if not info.epochs:
         return []
-    caption = (
-        "Epochs trained in each stretch between two rungs, by how the trial ended; above: trials that got through."
-    )
+    caption = "Epochs trained between consecutive rungs, by the status of the trial. Above each bar: trials that reached its end."
     return [Figure("budget", "Where the epochs went", caption, _draw_budget(info))]
 
 

@@ -1,4 +1,4 @@
-"""Figures of the space: importance, parallel coordinates, slices."""
+"""Draws the effect of the parameters: importance, parallel coordinates, slices."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 MAX_AXES = 8
-"""Parallel coordinates with more axes cannot be read; the most important ones are shown."""
+"""Parallel coordinates with more axes are unreadable; the most important parameters are shown."""
 MAX_SLICES = 12
 NUM_BEST = 100
-"""Trials that are drawn however many there are."""
+"""The best trials are always drawn."""
 FEW_TRIALS = 20
-"""An importance that stands on fewer is rough."""
+"""With fewer trials an importance is a rough estimate."""
 
 
 @dataclass(frozen=True)
 class _ImportanceInfo:
-    """Parameters with a figure, the most important first."""
+    """The parameters with an importance, the most important first."""
 
     labels: list[str]
     importances: list[float]
@@ -54,19 +54,19 @@ class _ImportanceInfo:
 
 
 def importance(run: RunData) -> list[Figure]:
-    """Bars of fANOVA importance, with the number of trials behind each."""
+    """Bars of fANOVA importance, with the number of trials used for each."""
     info = _importance_info(run)
     if not info.labels:
         return []
     caption = (
         f"Share of the variance of the {wording.objective_name(run)} that each parameter explains by itself (fANOVA), "
-        f"among the trials in which it existed; n is their number. Pale bars stand on fewer than {FEW_TRIALS} trials."
+        f"among the trials that have the parameter; n is their number. Pale bars are estimates from fewer than {FEW_TRIALS} trials."
     )
     num = len(scored_trials(run))
     if (fitted := len(drawn(num, MAX_FITTED))) < num:
         caption += f" Fitted to {fitted:,} of {num:,} trials, evenly spaced."
     if info.left_out:
-        caption += f" {wording.plural(info.left_out, 'parameter')} had too few trials for a figure."
+        caption += f" {wording.plural(info.left_out, 'parameter')} had too few trials for an estimate."
     return [Figure("importance", "Which parameters mattered", caption, _draw_importance(info))]
 
 
@@ -107,17 +107,17 @@ def _draw_importance(info: _ImportanceInfo) -> go.Figure:
 
 @dataclass(frozen=True)
 class _Axis:
-    """One parameter over the trials: positions on the axis, and what its ticks say. None: not active."""
+    """The axis of one parameter: the position of each trial (None if the parameter was not active) and the ticks."""
 
     path: str
     positions: list[float | None]
     ticks: dict[float, str]
-    """Tick texts by position; empty where the axis is a plain number."""
+    """Tick texts by position; empty for a numeric axis."""
     is_log: bool
 
 
 def parallel_coordinates(run: RunData) -> list[Figure]:
-    """The most important parameters and the objective, one line per trial; drag along an axis to select."""
+    """The most important parameters and the objective, one line per trial; dragging along an axis selects trials."""
     scored = scored_trials(run)
     if len(scored) < 2:
         return []
@@ -125,7 +125,7 @@ def parallel_coordinates(run: RunData) -> list[Figure]:
     axes = [_axis(run, path, rows) for path in _paths_by_importance(run)[:MAX_AXES]]
     caption = (
         "One line per trial that did not fail, coloured by rank (orange is best, grey is worst); drag along an axis to keep only the trials in a range. "
-        f"Shown are the {len(axes)} most important parameters; a line at the bottom (-) is a trial without that parameter."
+        f"Shown are the {len(axes)} most important parameters; lines at the bottom (-) are trials without that parameter."
     ) + note(len(rows), len(scored), f"the {NUM_BEST} best trials")
     plot = _draw_parallel(run, axes, rows)
     return [Figure("parallel", "Parallel coordinates", caption, plot, min_width=110 * (len(axes) + 1))]
@@ -142,15 +142,16 @@ def _scored_trials(run: RunData) -> list[dict[str, Any]]:
 
 
 def drawn_trials(run: RunData, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of many trials the best and evenly spaced others."""
+    """All trials, or the best and evenly spaced others if there are many."""
     best = best_positions([row["objective"] for row in rows], run.maximize, NUM_BEST)
     return [rows[i] for i in drawn(len(rows), MAX_TRIALS, best)]
 
 
 def _paths_by_importance(run: RunData) -> list[str]:
-    """Parameter columns that differ between trials, the most important first, then those that most trials had.
+    """The parameter columns that differ between trials: by importance, then by the number of trials that have them.
 
-    A column of several branches, such as `optimizer.lr`, may have many trials, and each branch too few for an importance.
+    A column shared by several branches, such as `optimizer.lr`, can have many trials although each branch has too few for
+    an importance.
     """
     rows = scored_trials(run)
     table = run.table("importance").to_pylist()
@@ -174,13 +175,13 @@ def _axis(run: RunData, path: str, rows: Sequence[dict[str, Any]]) -> _Axis:
 
 
 def _options(run: RunData, path: str) -> list[str]:
-    """The options at a path in the order of the space, all branches together."""
+    """The options of all branches at a path, in the order of the space."""
     domains = [parameter.domain for parameter in run.space.parameters() if parameter.path == path]
     return list(dict.fromkeys(_label(domain.encode(option)) for domain in domains for option in domain.ends()))
 
 
 def _log_paths(run: RunData) -> set[str]:
-    """Columns whose domain is logarithmic in each branch."""
+    """The columns whose domain is logarithmic in every branch."""
     logs: dict[str, bool] = {}
     for parameter in run.space.parameters():
         logs[parameter.path] = logs.get(parameter.path, True) and bool(parameter.domain.is_log)
@@ -227,7 +228,7 @@ def _dimension(axis: _Axis) -> dict[str, Any]:
 
 
 def _ticks(positions: Sequence[float], is_log: bool) -> dict[float, str]:
-    """The values themselves where they are few, else five evenly spaced."""
+    """The values themselves if they are few; otherwise five evenly spaced values."""
     places = sorted(set(positions))
     if len(places) > MAX_OWN_TICKS:
         low, high = places[0], places[-1]
@@ -247,13 +248,13 @@ class _SliceInfo:
     is_log: bool
     is_category: bool
     num_trials: int
-    """Those that are not drawn included."""
+    """Number of trials, including those not drawn."""
 
 
 def slices(run: RunData) -> tuple[list[Figure], int]:
-    """The objective against each of the most important parameters, and how many others there are.
+    """The objective against each of the most important parameters, and the number of parameters left out.
 
-    A logarithmic domain has a logarithmic axis.
+    Logarithmic domains have a logarithmic axis.
     """
     figures = []
     paths = _paths_by_importance(run)

@@ -1,4 +1,4 @@
-"""Figures of progress: the best objective so far against time, epochs, and hours of GPUs or CPUs."""
+"""Draws the best objective so far against time, epochs, and GPU-hours or CPU-hours."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _BestInfo:
-    """Each finished epoch of the search in the order of time, and the best objective up to it."""
+    """The finished epochs of the search in order of time, and the best objective up to each."""
 
     seconds: list[float]
-    """Since the first epoch began."""
+    """Since the start of the first epoch."""
     device_seconds: list[float]
-    """Of GPUs, or of CPUs where no training held a GPU, by all trials up to then; empty where that was not recorded."""
+    """GPU-seconds of all trials so far, or CPU-seconds if no training used a GPU; empty if not recorded."""
     device: str
     """`GPU` or `CPU`."""
     values: list[float]
     best: list[float | None]
-    """Among the trials in the space as it is now; None before the first of them."""
+    """Among the trials in the current space; None before the first of them."""
     trials: list[int]
     inside: list[bool]
 
@@ -46,7 +46,7 @@ def best_so_far(run: RunData) -> list[Figure]:
     }
     if info.device_seconds:
         axes[f"{info.device}-hours"] = _scaled(info.device_seconds, f"{info.device}-")
-    # The line has a corner where the best changes; of very many dots every k-th is drawn.
+    # The line has a corner wherever the best changes; if there are very many dots, every k-th is drawn.
     last = len(info.best) - 1
     corners = [i for i, value in enumerate(info.best) if i in (0, last) or value != info.best[i - 1]]
     shown = drawn(len(info.best), MAX_EPOCHS, corners)
@@ -63,9 +63,9 @@ def best_so_far(run: RunData) -> list[Figure]:
 
 _CAPTIONS = {
     "time": "Since the search began.",
-    "epochs": "Of all trials together.",
-    "GPU-hours": "Time times the GPUs held.",
-    "CPU-hours": "Time times the CPUs held.",
+    "epochs": "Sum over all trials.",
+    "GPU-hours": "Wall time multiplied by the GPUs in use.",
+    "CPU-hours": "Wall time multiplied by the CPUs in use.",
 }
 
 
@@ -75,7 +75,7 @@ def _best_info(run: RunData) -> _BestInfo:
     if not len(epochs):
         return _BestInfo([], [], "CPU", [], [], [], [])
     epochs = epochs.drop_columns("phase").sort_by([("time", "ascending"), ("trial", "ascending")])
-    # Microseconds: a date for each would take longer than all the rest.
+    # Microseconds: making a datetime for each takes longer than all the rest.
     moments = epochs["time"].cast("int64").to_pylist()
     start = _start(run, moments[0])
     rows = plain.lists(epochs.drop_columns("time"))
@@ -106,7 +106,7 @@ def _start(run: RunData, first_epoch_end: int) -> int:
 
 
 def _scaled(seconds: list[float], prefix: str = "") -> tuple[list[float], str]:
-    """In a unit that keeps the numbers small, and its name."""
+    """Convert seconds to a unit that keeps the numbers small: (values, name of the unit)."""
     last = seconds[-1]
     scale, unit = (1.0, "seconds") if last < 300 else (60.0, "minutes") if last < 3 * 3600 else (3600.0, "hours")
     return [value / scale for value in seconds], f"{prefix}{unit}"
@@ -116,8 +116,8 @@ def _draw_best(run: RunData, info: _BestInfo, shown: list[int], x: list[float], 
     form = hover_format(run.objective)
     figure = go.Figure(layout=base_layout(x_title, wording.objective_name(run), height=320))
     hover = f"trial %{{customdata}}: %{{y{form}}}<extra></extra>"
-    name = "an epoch" if len(shown) == len(x) else f"an epoch ({len(shown):,} of {len(x):,} drawn)"
-    for counts, label, symbol in ((True, name, "circle"), (False, "outside the space of now", "circle-open")):
+    name = "an epoch" if len(shown) == len(x) else f"an epoch ({len(shown):,} of {len(x):,} shown)"
+    for counts, label, symbol in ((True, name, "circle"), (False, "outside the current space", "circle-open")):
         if not (places := [i for i in shown if info.inside[i] == counts]):
             continue
         figure.add_scatter(
@@ -143,7 +143,7 @@ def _draw_best(run: RunData, info: _BestInfo, shown: list[int], x: list[float], 
 
 
 def _range_after_start(best: list[float], objective: str) -> list[float]:
-    """An axis for the best values after the first twentieth of the epochs: what comes later differs by little."""
+    """The range of an axis for the best values after the first twentieth of the epochs: later values differ little."""
     early, last = best[len(best) // 20], best[-1]
     room = 0.08 * abs(last - early) or 0.02 * abs(last) or 0.02
     low, high = min(early, last), max(early, last)

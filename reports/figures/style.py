@@ -1,4 +1,4 @@
-"""What all figures share: colours that read on light and on dark, one marker per status, and the frame of a figure."""
+"""The style of all figures: colours for light and dark pages, one marker per status, and the layout."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import plotly.graph_objects as go
 
 from winnow.reports.statuses import STATUS_WORDS
 
-# Middle tones: each at least 3:1 against both page backgrounds (WCAG 2.2, 1.4.11; held by a test).
+# Medium tones: a contrast of at least 3:1 with both page backgrounds (WCAG 2.2, 1.4.11; a test checks it).
 BLUE, ORANGE, GREEN, RED = "#3b82d6", "#cf6f12", "#2f9e6b", "#e0524a"
-PURPLE, GREY, PINK, TEAL = "#9b6bd6", "#848b94", "#d65a9b", "#1f97a3"
+PURPLE, GREY, PINK = "#9b6bd6", "#848b94", "#d65a9b"
 MAX_OWN_TICKS = 5
+"""With at most this many distinct values, the ticks of an axis are the values themselves."""
 LIGHT_PAGE, DARK_PAGE = "#ffffff", "#15181d"
 
 STATUS_COLORS: dict[str, str] = {
@@ -27,7 +28,7 @@ STATUS_COLORS: dict[str, str] = {
     "running": GREEN,
     "skipped": GREY,
 }
-# Colour is never the only sign.
+# Colour alone never distinguishes statuses.
 STATUS_SYMBOLS: dict[str, str] = {
     "completed": "circle",
     "stopped": "x-thin-open",
@@ -42,17 +43,19 @@ STATUS_SYMBOLS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of the report. `caption` says what it shows and how to read it; `min_width` in pixels lets it scroll."""
+    """One figure of the report."""
 
     id: str
     title: str
     caption: str
+    """What it shows and how to read it."""
     plot: go.Figure
     min_width: int = 0
+    """Pixels; on a narrower page the figure scrolls sideways."""
 
 
 def base_layout(x: str, y: str, height: int = 380, **more: Any) -> dict[str, Any]:
-    """Titles and room; the page adds the colours of its theme."""
+    """The layout of a figure: axis titles and margins. The page adds the colours of its theme."""
     return {
         "template": "none",
         "height": height,
@@ -69,7 +72,7 @@ def base_layout(x: str, y: str, height: int = 380, **more: Any) -> dict[str, Any
 def add_trials(
     figure: go.Figure, x: Sequence[Any], y: Sequence[float], trials: Sequence[int], statuses: Sequence[str], **more: Any
 ) -> None:
-    """A dot per trial. One trace per status: a colour for each dot takes plotly ten times as long to check."""
+    """Add a dot per trial, in one trace per status: with a colour per dot, Plotly's validation takes ten times as long."""
     for status in dict.fromkeys(statuses):
         chosen = [i for i, other in enumerate(statuses) if other == status]
         color = STATUS_COLORS[status]
@@ -90,12 +93,12 @@ def add_trials(
 
 
 def value_axis(objective: str) -> dict[str, Any]:
-    """Tick format of an axis that holds the objective."""
+    """The tick format of an axis that shows the objective."""
     return {"tickformat": ".2~%" if objective.endswith("accuracy") else ".3g"}
 
 
 def focus(values: Sequence[float], maximize: bool, share: float = 0.15) -> dict[str, Any]:
-    """An axis that leaves out the worst `share` of the values where they would press the others together; a double click shows all."""
+    """An axis that leaves out the worst `share` of the values if outliers would compress the rest; a double click shows all."""
     ordered = sorted(values, reverse=maximize)
     best, kept, worst = ordered[0], ordered[int((1 - share) * (len(ordered) - 1))], ordered[-1]
     if abs(best - kept) > 0.5 * abs(best - worst) or best == kept:
@@ -105,7 +108,7 @@ def focus(values: Sequence[float], maximize: bool, share: float = 0.15) -> dict[
 
 
 def number_axis(values: Sequence[float], is_log: bool, room: int = 9) -> dict[str, Any]:
-    """Ticks of an axis of plain numbers: the values themselves where they are few, else on a logarithmic one up to `room`."""
+    """The ticks of a numeric axis: the values themselves if they are few; otherwise up to `room` on a logarithmic axis."""
     distinct = sorted(set(values))
     if len(distinct) <= MAX_OWN_TICKS:
         ticks = distinct
@@ -117,7 +120,7 @@ def number_axis(values: Sequence[float], is_log: bool, room: int = 9) -> dict[st
 
 
 def _decade_ticks(low: float, high: float, room: int) -> list[float]:
-    """The densest of steps 1-2-5, 1-3 and 1 for which there is room; at least the ends of a range without any of these."""
+    """The densest of the steps 1-2-5, 1-3 and 1 with at most `room` ticks; the ends of the range if it contains none of them."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks: list[float] = []
     for steps in ((1, 2, 5), (1, 3), (1,)):
@@ -129,7 +132,7 @@ def _decade_ticks(low: float, high: float, room: int) -> list[float]:
 
 
 def short_number(value: float) -> str:
-    """0.003, 20, 1.5k, 2M."""
+    """Format a number briefly: 0.003, 20, 1.5k, 2M."""
     for unit, size in (("M", 1e6), ("k", 1e3)):
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"

@@ -1,4 +1,4 @@
-"""Figures of one training: its curves, and the loss from batch to batch."""
+"""Draws one training: its learning curves and the loss of every batch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Epochs = Sequence[dict[str, Any]]
 
 
 def curves(epochs: Epochs) -> list[Figure]:
-    """Loss and accuracy on the training and the validation images against the epoch."""
-    about = "Training figures are means over the epoch, while the weights were moving, dropout and augmentation at work; validation is measured after it."
+    """Loss and accuracy by epoch, on the training and the validation images."""
+    about = "Training values are means over the epoch, with changing weights, dropout and augmentation; validation values are measured after the epoch."
     return [
         Figure("curve-loss", "Loss", about, _curve(epochs, "loss", ".4~g")),
         Figure("curve-accuracy", "Accuracy", about, _curve(epochs, "accuracy", ".2~%")),
@@ -24,7 +24,7 @@ def curves(epochs: Epochs) -> list[Figure]:
 
 
 def batch_losses(epochs: Epochs) -> list[Figure]:
-    """The training loss of every batch, with its median over each epoch; empty where the losses were not kept."""
+    """The training loss of every batch, with the median of each epoch; no figure if the losses were not kept."""
     if not any(line.get("batch_losses") for line in epochs):
         return []
     x, y = _thinned(epochs)
@@ -38,7 +38,7 @@ def batch_losses(epochs: Epochs) -> list[Figure]:
         line={"color": BLUE, "width": 2},
         name="median of the epoch",
     )
-    caption = "From batch to batch within the epochs: epoch 1 runs from 0 to 1. Zoom in to see single batches."
+    caption = "One point per batch; epoch 1 runs from 0 to 1. Zoom in to see single batches."
     return [Figure("batch-losses", "Loss within the epochs", caption, figure)]
 
 
@@ -59,7 +59,7 @@ def _curve(epochs: Epochs, what: str, tick_format: str) -> go.Figure:
 
 
 def _thinned(epochs: Epochs) -> tuple[list[float], list[float]]:
-    """(place in epochs, loss) of the batches; where they are very many, of every k-th."""
+    """Position in epochs and loss of the batches; of every k-th batch if there are very many."""
     points = [
         (line["epoch"] - 1 + (i + 0.5) / len(losses), loss)
         for line in epochs

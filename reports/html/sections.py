@@ -18,6 +18,7 @@ from winnow.reports.html.templating import Section, Table, render
 from winnow.reports.schemas import TABLES
 from winnow.reports.statuses import STATUS_WORDS
 from winnow.reports.text import summary, wording
+from winnow.reports.text.advice import advice
 from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.failure_classes import class_rows
 from winnow.reports.text.terminal import best_first
@@ -47,7 +48,7 @@ def overview(run: RunData) -> Section:
             {"color": STATUS_COLORS[status], "count": count, "status": STATUS_WORDS[status]}
             for status, count in counts.items()
         ],
-        advice=summary.advice(run),
+        advice=advice(run),
     )
     return Section("summary", "Summary", html)
 

@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 
 def table(run: RunRecords, name: str) -> pa.Table:
-    """The table `name` of `run`, with exactly the columns of its schema, also where it has no rows."""
+    """Make the table `name` of a run with exactly the columns of its schema, also if it has no rows."""
     parameters = _columns(run) if TABLES[name].parameters else {}
     schema = arrow_schema(name, parameters, _metadata(run, name))
     made = ROWS[name](run)
@@ -40,7 +40,7 @@ def table(run: RunRecords, name: str) -> pa.Table:
 
 
 def _columns(run: RunRecords) -> dict[str, ArrowKind]:
-    """Of the space as it is now, and of all that it was before."""
+    """The parameter columns of the current space and of all earlier ones."""
     return columns([parameter for space in reversed(run.spaces) for parameter in space.parameters()])
 
 
@@ -68,9 +68,9 @@ def _trials(run: RunRecords) -> list[Row]:
 
 
 def _epochs(run: RunRecords) -> pa.Table:
-    """One row per finished epoch: search, audit, retrain, then by trial, seed and epoch.
+    """One row per finished epoch, ordered by phase (search, audit, retrain), trial, seed and epoch.
 
-    Made by Arrow from the lines as they are: rows as `trials.epochs_of_trial` makes them would take seven times as long.
+    Arrow makes them from the lines directly; making rows as `trials.epochs_of_trial` does takes seven times as long.
     """
     schema = arrow_schema("epochs", {}, {})
     read = [field.with_type(pa.float64()) if field.name == "time" else field for field in schema]
@@ -83,7 +83,7 @@ def _epochs(run: RunRecords) -> pa.Table:
 
 
 def _as_kind(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Null for a float that is not finite; Unix seconds as a time, rounded as `trials.time_of` does."""
+    """Convert a column: non-finite floats become null, Unix seconds become times, rounded as by `trials.time_of`."""
     if pa.types.is_floating(kind):
         return pc.if_else(pc.is_finite(values), values, None)
     if not pa.types.is_timestamp(kind):
@@ -102,7 +102,7 @@ def _winners(run: RunRecords) -> list[Row]:
 
 
 def config_values(space: Space, config: dict[str, Any], kinds: Mapping[str, ArrowKind]) -> Row:
-    """The parameter columns of a config; the space's own are null for a baseline outside it."""
+    """The values of the parameter columns for a config; the space's own are null for a baseline outside the space."""
     try:
         study_params = space.encode(config)
     except SpaceError:
@@ -111,9 +111,17 @@ def config_values(space: Space, config: dict[str, Any], kinds: Mapping[str, Arro
 
 
 def parameter_values(space: Space, config: Any, study_params: Mapping[str, Any], kinds: Mapping[str, ArrowKind]) -> Row:
-    """The values of the parameter columns `kinds`: null where the parameter was not active in these study parameters of `space`.
+    """The values of the parameter columns for a config.
 
-    What another space of the run searches and this one fixes has the value that it is fixed to.
+    Args:
+        space: The space in which the config was drawn.
+        config: The config, complete.
+        study_params: Its parameters in the study. Parameters that are not among them were not active.
+        kinds: The parameter columns of the run, path -> type.
+
+    Returns:
+        Path -> value, None for inactive parameters. A parameter that this space fixes but another space of the run
+        searches has its fixed value.
     """
     own = {parameter.path for parameter in space.parameters()}
     fixed = {path: _at(config, path) for path in kinds if path not in own}
@@ -123,11 +131,11 @@ def parameter_values(space: Space, config: Any, study_params: Mapping[str, Any],
     }
     for parameter in space.parameters():
         if parameter.study_name in study_params:
-            found = _at(config, parameter.path)
-            # A count that the config leaves to a list, and an option that stands for a list, are known by the study.
-            if found is None or isinstance(found, list | dict):
-                found = study_params[parameter.study_name]
-            values[parameter.path] = _typed(found, kinds[parameter.path])
+            value = _at(config, parameter.path)
+            # The config has no value for a count that follows from a list, and a list for an option that names one.
+            if value is None or isinstance(value, list | dict):
+                value = study_params[parameter.study_name]
+            values[parameter.path] = _typed(value, kinds[parameter.path])
     return values
 
 
@@ -208,7 +216,7 @@ def _as_text(value: Any) -> str | None:
 
 
 def _predictions(run: RunRecords) -> pa.Table:
-    """One block of columns per prediction file; a file that is missing or torn (the run was cut) gives none."""
+    """The rows of all prediction files; a missing or torn file (the run was interrupted) has none."""
     schema = arrow_schema("predictions", {}, {})
     blocks = [schema.empty_table()]
     for lines in retrain_groups(run):

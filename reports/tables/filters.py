@@ -1,4 +1,4 @@
-"""Rows chosen by a condition, and put in order. A condition is compared, never executed."""
+"""Filters and sorts rows. A condition is parsed and evaluated by comparison, never executed as code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,13 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 
 def select(table: pa.Table, condition: str | None, order: str | None) -> list[Row]:
-    """The rows of a table for which the condition holds, in the order of a column."""
+    """Filter and sort the rows of a table.
+
+    Args:
+        table: The table.
+        condition: A condition as for `where`; None keeps all rows.
+        order: A column as for `sort`; None keeps the order.
+    """
     rows = plain.rows(table)
     if condition is not None:
         rows = where(rows, table.column_names, condition)
@@ -44,25 +50,36 @@ def select(table: pa.Table, condition: str | None, order: str | None) -> list[Ro
 
 
 def where(rows: Iterable[Row], columns: Sequence[str], condition: str) -> list[Row]:
-    """The rows for which a condition such as `optimizer.name == 'sgd' and optimizer.lr > 0.01` holds.
+    """The rows for which a condition holds.
 
-    A comparison with a null is false, but for `== null` and `!= null`. InputError names what cannot be understood.
+    Args:
+        rows: The rows.
+        columns: Names of all columns.
+        condition: For example `optimizer.name == 'sgd' and optimizer.lr > 0.01`. A comparison with a null is false, except
+            `== null` and `!= null`.
+
+    Raises:
+        InputError: The condition cannot be parsed, names an unknown column, or compares text with numbers.
     """
     text, names = _with_plain_names(condition, columns)
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise InputError(f"--where {condition!r}: not understood; needed are {GRAMMAR}") from error
+        raise InputError(f"--where {condition!r}: cannot be parsed; a condition consists of {GRAMMAR}") from error
     try:
         return [row for row in rows if _holds(tree, row, names)]
     except _Refused as error:
-        raise InputError(f"--where {condition!r}: {error}; allowed are {GRAMMAR}") from error
+        raise InputError(f"--where {condition!r}: {error}; a condition consists of {GRAMMAR}") from error
     except TypeError as error:
         raise InputError(f"--where {condition!r}: text and numbers cannot be compared ({error})") from error
 
 
 def sort(rows: Iterable[Row], columns: Sequence[str], column: str) -> list[Row]:
-    """Ascending by a column, descending with a minus before its name; nulls last. InputError for an unknown column."""
+    """Sort rows by a column, descending if its name has a leading minus; nulls come last.
+
+    Raises:
+        InputError: There is no such column.
+    """
     name = column.removeprefix("-")
     _check_column(name, columns, "--sort")
     rows = list(rows)
@@ -72,11 +89,11 @@ def sort(rows: Iterable[Row], columns: Sequence[str], column: str) -> list[Row]:
 
 
 class _Refused(Exception):
-    """Something that is no part of the grammar."""
+    """An expression that is not part of the grammar."""
 
 
 def _with_plain_names(condition: str, columns: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """The condition with each column (their names hold dots and numbers) as a Python name, and what those stand for."""
+    """Replace each column, whose name may contain dots and numbers, by a Python name; return the names' columns too."""
     names: dict[str, str] = {}
 
     def plain(match: re.Match[str]) -> str:
@@ -97,7 +114,7 @@ def _with_plain_names(condition: str, columns: Sequence[str]) -> tuple[str, dict
 
 def _check_column(name: str, columns: Sequence[str], option: str) -> None:
     if name not in columns:
-        hint = nearest(name, columns) or f"; there are {', '.join(columns)}"
+        hint = nearest(name, columns) or f"; the columns are {', '.join(columns)}"
         raise InputError(f"{option}: no column {name!r}{hint} (a text value needs quotes)")
 
 
@@ -135,4 +152,4 @@ def _value(node: ast.expr, row: Row, names: dict[str, str]) -> Any:
             return -value
     if isinstance(node, ast.List | ast.Tuple):
         return [_value(item, row, names) for item in node.elts]
-    raise _Refused(f"{ast.unparse(node)} is no column and no value")
+    raise _Refused(f"{ast.unparse(node)} is neither a column nor a value")

@@ -48,8 +48,8 @@ def importance_rows(run: RunRecords) -> list[dict[str, Any]]:
     targets = _targets(run)
     trials = [trial for trial in run.study_trials if trial.number in targets]
     trials = [trials[i] for i in drawn(len(trials), MAX_FITTED)]
-    found = _importances(trials, targets)
-    rows = [_row(run, parameter, trials, found) for parameter in run.space.parameters()]
+    importances = _importances(trials, targets)
+    rows = [_row(run, parameter, trials, importances) for parameter in run.space.parameters()]
     return sorted(rows, key=lambda row: (-(row["importance"] if row["importance"] is not None else -1.0), row["path"]))
 
 
@@ -67,11 +67,11 @@ def _importances(trials: Sequence[Trial], targets: dict[int, float]) -> dict[str
     groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for name, where in active.items():
         groups[tuple(where)].append(name)
-    found: dict[str, float] = {}
+    importances: dict[str, float] = {}
     for indices, names in groups.items():
         if len(indices) >= MIN_TRIALS:
-            found |= _fanova([trials[k] for k in indices], names, targets)
-    return found
+            importances |= _fanova([trials[k] for k in indices], names, targets)
+    return importances
 
 
 def _fanova(trials: Sequence[Trial], names: Sequence[str], targets: dict[int, float]) -> dict[str, float]:
@@ -79,15 +79,15 @@ def _fanova(trials: Sequence[Trial], names: Sequence[str], targets: dict[int, fl
     values = np.array([targets[trial.number] for trial in trials])
     inputs = {name: _input(trials, name) for name in sorted({name for trial in trials for name in trial.params})}
     inputs = {name: (columns, bounds) for name, (columns, bounds) in inputs.items() if np.ptp(columns)}
-    found = dict.fromkeys(names, 0.0)
+    importances = dict.fromkeys(names, 0.0)
     if np.ptp(values) and inputs:
         forest = _Fanova(n_trees=32, max_depth=MAX_DEPTH, min_samples_split=2, min_samples_leaf=1, seed=0)
         bounds = np.concatenate([bounds for _, bounds in inputs.values()])
         ends = np.cumsum([len(bounds) for _, bounds in inputs.values()])
         places = np.split(np.arange(len(bounds)), ends[:-1])
         forest.fit(np.hstack([columns for columns, _ in inputs.values()]), values, bounds, places)
-        found |= {name: forest.get_importance(k)[0] for k, name in enumerate(inputs) if name in found}
-    return found
+        importances |= {name: forest.get_importance(k)[0] for k, name in enumerate(inputs) if name in importances}
+    return importances
 
 
 def _input(trials: Sequence[Trial], name: str) -> tuple[Array, Array]:
@@ -116,9 +116,11 @@ def _input(trials: Sequence[Trial], name: str) -> tuple[Array, Array]:
     return np.array(column)[:, None], np.array([[low - below, high]])
 
 
-def _row(run: RunRecords, parameter: Parameter, trials: Sequence[Trial], found: dict[str, float]) -> dict[str, Any]:
+def _row(
+    run: RunRecords, parameter: Parameter, trials: Sequence[Trial], importances: dict[str, float]
+) -> dict[str, Any]:
     num_trials = sum(parameter.study_name in trial.params for trial in trials)
-    importance = found.get(parameter.study_name)
+    importance = importances.get(parameter.study_name)
     return {
         "run": run.name,
         "parameter": parameter.study_name,

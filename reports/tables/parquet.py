@@ -1,4 +1,4 @@
-"""Writes the tables of a run as Parquet files, each whole or not at all."""
+"""Writes the tables of a run as Parquet files, each complete or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 def write_tables(run: RunData, folder: Path, source: str = "") -> None:
-    """Write `NAME.parquet` for every table of `TABLES` into `folder`. `source`: the `stored.fingerprint` of the run's files."""
+    """Write NAME.parquet for every table of `TABLES`.
+
+    Args:
+        run: The run.
+        folder: Where the files go; it is created if necessary.
+        source: The `fingerprint` of the run's files, for the metadata.
+    """
     import pyarrow.parquet as pq
 
     for name in TABLES:
@@ -25,7 +31,7 @@ def write_tables(run: RunData, folder: Path, source: str = "") -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then put it in place: a reader sees the old file or the new one."""
+    """Let `write` fill a file beside `path`, then rename it: readers see either the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:

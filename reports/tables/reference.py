@@ -1,4 +1,4 @@
-"""The published experiments beside ours: one row for each shipped recipe that states a published figure, run or not."""
+"""Compares the shipped recipes with the published results they reproduce: one row per recipe, run or not."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from winnow.spaces.stub_trials import KnownTrial
 RESULTS = "results.jsonl"
 
 PROTOCOL = (
-    "The published reports choose the epoch on the test images, or say nothing of it; here the epoch is chosen on the "
-    "validation images and the test images are read once, so a published figure may be a little flattered. Accuracies in "
-    "percent, ours as the mean over n seeds with its 95 % interval (Student's t; none for one seed); difference: ours "
-    "less published. Minutes and images/s are of one training."
+    "The published reports choose the epoch on the test images or do not say how they choose it. Here the epoch is chosen on "
+    "the validation images and the test images are used once, so published values may be slightly optimistic. Accuracies "
+    "are in percent; ours are means over n seeds with a 95 % interval (Student's t; none for one seed). Difference: ours minus "
+    "published. Minutes and images/s are those of one training."
 )
 
 _PARTS = re.compile(r"(\D*)(\d*)")
@@ -50,12 +50,12 @@ COLUMNS: dict[str, str] = {
     "changed": "string",
     "note": "string",
 }
-"""`split`: the images that the accuracies are of. `epochs` and `weights_epoch` are means over the seeds. `changed`: what
-was trained otherwise than the recipe says."""
+"""`split`: the images on which the accuracies were measured. `epochs` and `weights_epoch` are means over the seeds. `changed`:
+the keys in which the trained configs differ from the recipe."""
 
 
 def write_table(folder: Path) -> Path:
-    """Write `recipes.md` and `recipes.parquet` of the results in `folder`; returns the first."""
+    """Write `recipes.md` and `recipes.parquet` from the results in a folder; return the Markdown file."""
     rows = recipe_rows(_results(folder / RESULTS))
     markdown = folder / "recipes.md"
     write_whole(markdown, lambda part: part.write_text(as_markdown(rows), encoding="utf-8"))
@@ -64,14 +64,14 @@ def write_table(folder: Path) -> Path:
 
 
 def recipe_rows(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A dict keyed as COLUMNS for every recipe with a published figure, in the order of the published rows."""
+    """One dict with the keys of COLUMNS for every recipe with a published result, in the order of the published rows."""
     spaces = [space for name in catalog.recipe_names() if (space := catalog.load(name)).reference]
     rows = [_row(space, [line for line in results if line["recipe"] == space.name]) for space in spaces]
     return sorted(rows, key=lambda row: [(text, int("0" + number)) for text, number in _PARTS.findall(row["row"])])
 
 
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """One table; under it what the recipes that differ from the published ones differ in."""
+    """The rows as a table in Markdown."""
     heads = ("row", "recipe", "published", "ours", "n", "difference", "epochs", "minutes", "images/s", "parameters")
     lines = [f"| {' | '.join((*heads, 'hardware'))} |", "|" + "---|" * (len(heads) + 1)]
     lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
@@ -79,7 +79,7 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _results(path: Path) -> list[dict[str, Any]]:
-    """The last line of each recipe and seed: a training that failed may have been run again."""
+    """The last line of each recipe and seed, because a failed training may have been repeated."""
     last: dict[tuple[str, int], dict[str, Any]] = {}
     for line in read_lines(path, ("recipe", "seed", "status"))[0]:
         last[line["recipe"], line["seed"]] = line
@@ -115,7 +115,7 @@ def _row(space: Space, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _status(lines: Sequence[dict[str, Any]]) -> str:
-    """`not run`, or how the seeds ended."""
+    """`not run`, or the statuses of the seeds."""
     statuses = [line["status"] for line in lines]
     others = [f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses) if status != "completed"]
     return ", ".join((["completed"] if "completed" in statuses else []) + others) or "not run"
@@ -133,7 +133,7 @@ def _hardware(line: dict[str, Any]) -> str:
 
 
 def _changes(space: Space, config: dict[str, Any]) -> list[str]:
-    """`epochs=2 (50)` for each key that differs from the recipe; where the same images lie is no difference."""
+    """The keys that differ from the recipe, such as `epochs=2 (not 50)`. The location of the images does not count."""
     own = space.config(space.suggest(KnownTrial({}))).model_dump(mode="json")
     ours, theirs = _flat(config), _flat(own)
     keys = [key for key in dict.fromkeys([*theirs, *ours]) if key not in ("data.name", "data.path")]

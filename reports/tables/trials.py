@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports.schemas import TABLES
 from winnow.spaces.epoch_figures import QUALITY
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
     from winnow.reports.run_data import RunRecords
 
-_STATUS_OF_STATE = {"COMPLETE": "completed", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "running"}
+_STATUS_OF_STATE = {
+    "COMPLETE": TrialStatus.COMPLETED,
+    "PRUNED": TrialStatus.STOPPED,
+    "FAIL": TrialStatus.FAILED,
+    "RUNNING": TrialStatus.RUNNING,
+}
 
 Row = dict[str, Any]
 
@@ -104,7 +110,7 @@ def _trial_row(run: RunRecords, trial: Trial, epochs: list[Row], audit_objective
 
 def status_of(trial: Trial) -> str:
     """The status recorded by the search; if there is none, the status that corresponds to the state in the study."""
-    return str(trial.user_attrs.get("status") or _STATUS_OF_STATE.get(trial.state.name, "running"))
+    return str(trial.user_attrs.get("status") or _STATUS_OF_STATE.get(trial.state.name, TrialStatus.RUNNING))
 
 
 def _objective(trial: Trial) -> float | None:

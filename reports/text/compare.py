@@ -1,4 +1,4 @@
-"""Several runs side by side: differences with intervals where the protocol is the same, else what keeps them apart."""
+"""Compares runs: differences with intervals if their protocols are the same, otherwise the differences of the protocols."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def _space_data(key: str, default: Any) -> Callable[[RunFacts], Any]:
     return read
 
 
-# What must be equal before two winners' test accuracies may be held against each other. Space, sampler and budget may differ:
-# they are what one compares.
+# What must be equal before the test accuracies of two winners can be compared. Space, sampler and budget may differ: they are
+# the subject of the comparison.
 PROTOCOL: dict[str, Callable[[RunFacts], Any]] = {
     "data set": _data("name"),
     "data fingerprint": _data("fingerprint"),
@@ -53,19 +53,31 @@ PROTOCOL: dict[str, Callable[[RunFacts], Any]] = {
 
 
 def protocol_differences(runs: Sequence[RunFacts]) -> list[Row]:
-    """One dict per key of PROTOCOL that is not the same in all runs: `key` and `values`, in the order of the runs."""
-    found = []
+    """The differences between the protocols of runs.
+
+    Args:
+        runs: The runs, at least one.
+
+    Returns:
+        One dict for each key of PROTOCOL whose values differ: `key`, and `values` in the order of the runs.
+    """
+    differences = []
     for key, read in PROTOCOL.items():
         values = [read(run) for run in runs]
         if any(value != values[0] for value in values):
-            found.append({"key": key, "values": values})
-    return found
+            differences.append({"key": key, "values": values})
+    return differences
 
 
 def comparison(runs: Sequence[RunData]) -> list[Row]:
-    """One dict per run; `difference` is the first winner's test accuracy less that of the first run.
+    """Compare the first winners of runs.
 
-    Its 95 % interval is over seeds and test images, paired by image.
+    Args:
+        runs: The runs. The first one is the reference.
+
+    Returns:
+        One dict per run. `difference` is its winner's test accuracy minus the reference's, as a fraction; `difference_low`
+        and `difference_high` are the ends of its 95 % interval over seeds and test images, paired by image. All three are None for the reference.
     """
     reference: Tested = (None, None)
     rows = []
@@ -105,7 +117,7 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
 
 
 def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
-    """Print it; False where the runs cannot be compared."""
+    """Print the comparison of runs; return whether they can be compared."""
     different = protocol_differences(runs)
     if different:
         console.print(
@@ -118,7 +130,7 @@ def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
     console.print(_winner_table(rows))
     if len({row["seed"] for row in rows}) > 1:
         console.print(
-            "The seeds differ, so the searches saw other validation splits: compare the test figures, not the best values."
+            "The seeds differ, so the searches used different validation splits: compare the test accuracies, not the best values."
         )
     for row in rows[1:]:
         console.print(escape(_verdict(row, rows[0])), highlight=False)
@@ -169,7 +181,7 @@ def _winner_table(rows: list[Row]) -> Table:
 def _verdict(row: Row, first: Row) -> str:
     if row["difference"] is None:
         missing = [each["run"] for each in (first, row) if each["test_accuracy"] is None]
-        return f"{row['run']} - {first['run']}: no difference is known, as no winner of {' and '.join(dict.fromkeys(missing))} was tested"
+        return f"{row['run']} - {first['run']}: the difference is unknown, because no winner of {' and '.join(dict.fromkeys(missing))} was tested"
     text = f"{row['run']} - {first['run']}: {wording.points(row['difference'])} of test accuracy"
     if row["difference_low"] is None:
         return f"{text}; {wording.NO_INTERVAL}"

@@ -1,4 +1,4 @@
-"""The classes of failure of a search: what each means, how many trials met it, and what was done about it."""
+"""The classes of failure of a search: their meaning, the action taken, and the number of trials."""
 
 from __future__ import annotations
 
@@ -6,25 +6,33 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 CLASSES: dict[str, tuple[str, str]] = {
-    "diverged": ("the loss was not finite", "ended at once and told to the sampler as failed; not tried again"),
+    "diverged": ("the loss became non-finite", "ended at once and reported to the sampler as failed; no second try"),
     "out_of_memory": (
-        "out of memory, also in a second try",
-        "the second try was alone on its GPU, with each batch in pieces; then ended",
+        "out of memory twice",
+        "the second try had a GPU to itself and split each batch into micro-batches; then ended",
     ),
-    "failed": ("an error, as of a model of your own", "ended; the search stops at the third with the same last line"),
-    "lost": ("its worker died again and again with no epoch finished in between", "ended after the fourth time"),
-    "recovered": ("its worker or node was lost", "went on from its checkpoint, not charged to the trial"),
-    "in pieces": ("out of memory once", "tried once more alone on its GPU, with each batch in pieces"),
+    "failed": (
+        "an error, for example in a custom model",
+        "ended; the search stops at the third error with the same last line",
+    ),
+    "lost": ("the worker died repeatedly without finishing an epoch in between", "ended after the fourth time"),
+    "recovered": ("the worker or node was lost", "resumed from the checkpoint; not counted against the trial"),
+    "micro-batches": ("out of memory once", "tried again with a GPU to itself and each batch split into micro-batches"),
 }
 
 
 def class_rows(trials: Iterable[Mapping[str, Any]]) -> list[tuple[str, int, str, str]]:
-    """(class, trials, meaning, action), those of no trial included: a zero is good news. `trials` are rows of that table.
+    """Count the trials in each class of failure.
 
-    The last two classes are trials that something befell and that went on; each trial counts in any number of classes.
+    Args:
+        trials: Rows of the table `trials`.
+
+    Returns:
+        (class, number of trials, meaning, action) for every class, also those without trials. The last two classes are trials
+        that continued after a failure. A trial can count in several classes.
     """
     trials = list(trials)
     counts = {name: sum(row["status"] == name for row in trials) for name in CLASSES}
     counts["recovered"] = sum(row["worker_losses"] > 0 and row["status"] != "lost" for row in trials)
-    counts["in pieces"] = sum(row["micro_batches"] > 1 and row["status"] != "out_of_memory" for row in trials)
+    counts["micro-batches"] = sum(row["micro_batches"] > 1 and row["status"] != "out_of_memory" for row in trials)
     return [(name, counts[name], *about) for name, about in CLASSES.items()]

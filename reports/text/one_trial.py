@@ -1,4 +1,4 @@
-"""Everything about one trial, in the terminal or as a plain dict."""
+"""Shows everything about one trial, in the terminal or as a plain dict."""
 
 from __future__ import annotations
 
@@ -36,18 +36,29 @@ COSTS = ("train_seconds", "images_per_second", "num_parameters")
 
 
 def trial_facts(run: RunData, number: int) -> Row:
-    """The row of `trials` with the config as a dict, its `epochs` of the search and its `retrains`. InputError for no such trial."""
+    """Collect everything about one trial.
+
+    Args:
+        run: The run.
+        number: Number of the trial.
+
+    Returns:
+        The row of `trials`, with the config as a dict, the rows of its `epochs` in the search and of its `retrains`.
+
+    Raises:
+        InputError: There is no such trial.
+    """
     rows = {row["trial"]: row for row in run.trial_rows()}
     if number not in rows:
-        there = f"there are 0 to {max(rows)}" if rows else "there is none yet"
-        raise InputError(f"--trial {number}: no such trial in {run.path}; {there}")
+        known = f"its trials are 0 to {max(rows)}" if rows else "it has no trials yet"
+        raise InputError(f"--trial {number}: no such trial in {run.path}; {known}")
     row, epochs = rows[number], run.epochs_of_trial(number)
     retrains = [line for line in run.retrain_rows() if line["trial"] == number]
     return row | {"config": row["config"] and json.loads(row["config"]), "epochs": epochs, "retrains": retrains}
 
 
 def show_trial(run: RunData, console: Console, number: int) -> None:
-    """Print what `trial_facts` holds."""
+    """Print the result of `trial_facts`."""
     facts = trial_facts(run, number)
     console.print(f"[bold]trial {number}[/bold] of {escape(run.name)}")
     for key in (*FACTS, *COSTS):
@@ -76,11 +87,11 @@ def _epoch_table(epochs: list[Row]) -> Table:
     for name in ("epoch", "loss", "accuracy", "val loss", "val acc", "lr", "s", "rung"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in epochs:
-        judged = "" if row["rung"] is None else f"{row['rung']} {'stop' if row['decision'] == 'stop' else 'go'}"
+        verdict = "" if row["rung"] is None else f"{row['rung']} {'stop' if row['decision'] == 'stop' else 'go'}"
         losses = (wording.number(row["train_loss"]), wording.percent(row["train_accuracy"]))
         checked = (wording.number(row["validation_loss"]), wording.percent(row["validation_accuracy"]))
         pace = (_short(row["lr"]), _short(row["wall_seconds"]))
-        table.add_row(str(row["epoch"]), *losses, *checked, *pace, judged)
+        table.add_row(str(row["epoch"]), *losses, *checked, *pace, verdict)
     return table
 
 

@@ -1,4 +1,4 @@
-"""The run in the terminal: what was searched, how the trials ended, the best of them, the winners, where everything lies."""
+"""Prints a run in the terminal: what was searched, the statuses of the trials, the best trials, the winners, the files."""
 
 from __future__ import annotations
 
@@ -23,9 +23,13 @@ STATUS_STYLES = {"completed": "green", "stopped": "yellow", "running": "cyan", "
 
 
 def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | None = None) -> None:
-    """Print the run, with its `top` best trials. Reads no Arrow and no space, so that it answers at once.
+    """Print the run with its best trials. Needs neither Arrow nor the space of a run folder, so it answers at once.
 
-    `chosen`: these trials in this order instead of the best; then the table is all that is printed beside the heading.
+    Args:
+        run: The run.
+        console: Where to print.
+        top: Maximum number of trials to print.
+        chosen: Trials to print in this order instead of the best ones. Then nothing else is printed below the heading.
     """
     rows = run.trial_rows()
     console.print(f"[bold]{escape(run.name)}[/bold]  {escape(wording.searched_text(run))}")
@@ -52,27 +56,28 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
 
 def _print_chosen(run: RunData, console: Console, chosen: Sequence[Row], top: int) -> None:
     if not chosen:
-        console.print("No trial is so.")
+        console.print("No trial matches.")
         return
     title = wording.plural(len(chosen), "trial")
     console.print(_trial_table(run, chosen[:top], title if len(chosen) <= top else f"First {top} of {title}"))
 
 
 def _state_line(run: RunData, rows: list[Row]) -> str:
-    asked = run.settings.get("trials")
-    of = f" of {asked} asked for" if asked and len(rows) < asked else ""
+    planned = run.settings.get("trials")
+    of = f" of {planned} asked for" if planned and len(rows) < planned else ""
     seconds = sum(row["train_seconds"] for row in rows)
     epochs = sum(row["num_epochs"] for row in rows)
     text = wording.counts_text(wording.status_counts(rows))
     if run.outside:
-        text += f", {len(run.outside)} of them outside the space as it is now"
+        text += f", {len(run.outside)} of them outside the current space"
     return f"{text}{of}; {wording.plural(epochs, 'epoch')} in {wording.duration(seconds)} of training"
 
 
 def best_first(run: RunData, rows: list[Row]) -> list[Row]:
-    """Trials with an objective: completed before the others, then by objective. A stopped trial's value is of fewer epochs.
+    """Rank the trials that have an objective and did not fail: completed trials first, then by objective.
 
-    Those outside the space, as they are after it was changed, compete with none.
+    Completed trials come first because the value of a stopped trial is that of fewer epochs. Trials outside the current space
+    are left out.
     """
     inside = [row for row in rows if row["in_space"]]
     known = [row for row in inside if row["objective"] is not None and row["status"] not in FAILED_STATUSES]
@@ -81,7 +86,7 @@ def best_first(run: RunData, rows: list[Row]) -> list[Row]:
 
 
 def _trial_table(run: RunData, rows: Sequence[Row], title: str) -> Table:
-    """One line per trial: what does not fit the width is cut, `winnow show RUN --trial N` has it all."""
+    """One line per trial, cut to the width; `winnow show RUN --trial N` prints everything."""
     title = f"{title}, by {wording.objective_name(run)}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
     table.add_column("trial", justify="right", min_width=5)

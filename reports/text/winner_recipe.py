@@ -1,4 +1,4 @@
-"""The config that the run ends in, and the command that trains it again."""
+"""The winning config of a run, and the command that repeats its training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def winner_config(run: RunData) -> dict[str, Any] | None:
-    """The config of the first winner; before any retrain of the best trial; None where no trial has an objective."""
+    """The config of the first winner; before retraining, that of the best trial; None if no trial has an objective."""
     for row in run.rows("winners"):
         if row["rank"] == 1:
             return json.loads(row["config"])
@@ -23,9 +23,17 @@ def winner_config(run: RunData) -> dict[str, Any] | None:
 
 
 def training_command(run: RunData, recipe: Path | str, rank: int = 1) -> str | None:
-    """What trains winner `rank` again as retraining did, bit for bit where hardware and versions are the same: its lowest seed.
+    """The command that repeats the retraining of a winner with its lowest seed.
 
-    `recipe` is the file of its config. None where no training of it was completed.
+    On the same hardware with the same versions the result is equal bit for bit.
+
+    Args:
+        run: The run.
+        recipe: The file that holds the winner's config.
+        rank: Rank of the winner, 1 is the best.
+
+    Returns:
+        A shell command; None if no retraining of this winner completed.
     """
     rows = [row for row in run.rows("retrains") if row["rank"] == rank and row["status"] == "completed"]
     if not rows:
@@ -54,7 +62,18 @@ def training_words(
     data: Any = None,
     data_dir: str | None = None,
 ) -> str:
-    """`winnow train` with the options that decide the figures; `device` as recorded, a GPU by its name."""
+    """The `winnow train` command with all options that affect the result.
+
+    Args:
+        recipe: The file that holds the config.
+        seed: Seed of the training.
+        fit_validation: Whether the validation images are trained on too.
+        threads: CPU threads; None leaves the default.
+        micro_batches: Number of pieces that each batch is split into.
+        device: The device as recorded: `cpu`, `mps` or the name of a GPU; None leaves the default.
+        data: The `data` section of the space.
+        data_dir: Where CIFAR is stored; None leaves the default.
+    """
     parts = ["winnow", "train", str(recipe), "--seed", str(seed)]
     if fit_validation:
         parts.append("--fit-validation")

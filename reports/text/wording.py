@@ -1,4 +1,4 @@
-"""Numbers and facts of a run in words, shared by the terminal and the HTML report."""
+"""Formats numbers and facts of a run, for the terminal and the HTML report."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ NO_INTERVAL = "there is no interval, as one side has a single seed or its predic
 
 
 def status_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Trials per status, in the order of `STATUSES`; the first five are there even where they are 0."""
+    """Count trials per status, in the order of `STATUSES`. The first five statuses are included even if their count is 0."""
     counts = Counter(row["status"] for row in rows)
     always = STATUSES[:5]
     return {status: counts[status] for status in STATUSES if counts[status] or status in always}
 
 
 def counts_text(counts: Mapping[str, int]) -> str:
-    """`24 trials: 5 completed, 18 stopped early, 1 diverged`."""
+    """Counts in words, such as `24 trials: 5 completed, 18 stopped early, 1 diverged`."""
     parts = [f"{count} {STATUS_WORDS[status]}" for status, count in counts.items() if count]
     total = plural(sum(counts.values()), "trial")
     return f"{total}: {', '.join(parts)}" if parts else total
 
 
 def searched_text(run: RunData) -> str:
-    """What was searched, in one line."""
+    """One line about the data and the settings of the search."""
     data, settings = run.study.get("data") or {}, run.settings
     shape = " x ".join(str(n) for n in data.get("image_shape") or [])
     images = f"{count(data['num_train'])} training images" if data.get("num_train") is not None else ""
@@ -39,27 +39,28 @@ def searched_text(run: RunData) -> str:
     facts = ", ".join(fact for fact in (images, shape, classes) if fact)
     rungs = listed([str(rung) for rung in run.rungs])
     about = f"{data.get('name', 'unknown data')} ({facts})" if facts else str(data.get("name", "unknown data"))
-    early = f", judged after {rungs}" if rungs else ""
+    early = f", early stopping after {rungs}" if rungs else ""
     sampler = settings.get("sampler", "unknown")
     return f"{about}; {sampler} sampler, up to {plural(settings.get('max_epochs', '?'), 'epoch')}{early}"
 
 
 def listed(items: Sequence[str]) -> str:
-    """`1, 3 and 9`."""
+    """Join items, such as `1, 3 and 9`."""
     return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
 
 
 def objective_text(run: RunData, value: float | None) -> str:
-    """The objective's value as it is usually read: an accuracy in percent, a loss as a number."""
+    """Format a value of the objective: an accuracy in percent, a loss as a number."""
     return percent(value) if run.objective == "validation_accuracy" else number(value)
 
 
 def objective_name(run: RunData) -> str:
+    """The objective in words, such as `validation accuracy`."""
     return run.objective.replace("_", " ")
 
 
 def interval_text(mean: float | None, low: float | None, high: float | None) -> str:
-    """`97.41 % (96.90 to 97.92)`."""
+    """Format an accuracy with its interval, such as `97.41 % (96.90 to 97.92)`; all in [0, 1], or None."""
     if low is None or high is None:
         return percent(mean)
     return f"{percent(mean)} ({100 * low:.2f} to {100 * high:.2f})"
@@ -74,31 +75,34 @@ def basis(row: Mapping[str, Any]) -> str:
 
 
 def points(value: float | None) -> str:
-    """A difference of accuracies in percentage points, with its sign."""
+    """Format a difference of accuracies in percentage points with its sign; `-` for None."""
     return "-" if value is None else f"{100 * value:+.2f}\u00a0points"
 
 
 def percent(value: float | None) -> str:
+    """Format a fraction in percent with two decimals; `-` for None."""
     return "-" if value is None else f"{100 * value:.2f}\u00a0%"
 
 
 def number(value: float | None) -> str:
+    """Format a number with four significant digits; `-` for None."""
     return "-" if value is None else f"{value:.4g}"
 
 
 def count(value: int | None) -> str:
-    """12,345; 1.23 million from a million on."""
+    """Format a count: 12,345, or 1.23 million from a million on; `-` for None."""
     if value is None:
         return "-"
     return f"{value / 1e6:.2f} million" if value >= 1_000_000 else f"{value:,}"
 
 
 def plural(n: int | str, noun: str) -> str:
+    """A number with its noun, such as `1 trial` or `3 trials`."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def duration(seconds: float | None) -> str:
-    """`8.3 s`, `4 min 05 s`, `2 h 13 min`."""
+    """Format seconds, such as `8.3 s`, `4 min 05 s`, `2 h 13 min`; `-` for None."""
     if seconds is None:
         return "-"
     if seconds < 60:
@@ -111,9 +115,9 @@ def duration(seconds: float | None) -> str:
 
 
 def parameters_text(params: Mapping[str, Any]) -> str:
-    """Study parameters on one line, by the last part of their name where that is unique; repeats are joined by commas.
+    """Format study parameters on one line: by the last part of their name if it is unique, with repeats joined by commas.
 
-    `model.stages.0.filters=16 model.stages.1.filters=32 optimizer=sgd optimizer.sgd.lr=0.1` is shown as
+    `model.stages.0.filters=16 model.stages.1.filters=32 optimizer=sgd optimizer.sgd.lr=0.1` becomes
     `filters=16,32 optimizer=sgd lr=0.1`.
     """
     folded: dict[str, list[str]] = {}
@@ -129,7 +133,7 @@ def parameters_text(params: Mapping[str, Any]) -> str:
 
 
 def describe(config: Mapping[str, Any]) -> str:
-    """A config in a few words for one line of a table, what matters most first: the end may be cut."""
+    """Describe a config on one line of a table, the most important first, because the end may be cut off."""
     model, optimizer = config["model"], config["optimizer"]
     parts = [model["name"]]
     if "stages" in model:

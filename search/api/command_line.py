@@ -1,28 +1,29 @@
-"""A call from Python as the command that does the same: what study.yaml keeps of a search that a notebook began."""
+"""A call from Python as the command that does the same, which `study.yaml` records for a run that a notebook began."""
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from os import PathLike, fspath
 from typing import Any
 
-from winnow.spaces.errors import InputError
+from winnow.search.api.common import as_texts
 from winnow.spaces.space import Space
 
-Overrides = Sequence[str] | Mapping[str, Any]
-"""`["epochs=6", "optimizer.lr=0.01"]` as after `--set`, or `{"epochs": 6, "optimizer.lr": 0.01}`."""
-
-DEFAULTS: dict[str, Any] = {"runs_dir": "runs", "data_dir": "data", "device": "auto"}
-NO_MATTER = ("quiet",)
+DEFAULTS: dict[str, Any] = {"runs_dir": "runs", "device": "auto"}
+NOT_RECORDED = ("quiet",)
 
 
 def as_command(name: str, arguments: Mapping[str, Any]) -> str | None:
-    """`winnow NAME ...` for the function of that name and its arguments by name; None where its space is an object.
+    """The command line `winnow NAME ...` for a call.
 
-    An object may hold anything; study.yaml has the whole of it.
+    Args:
+        name: Name of the function, which is that of the command.
+        arguments: The arguments of the call by name.
+
+    Returns:
+        The command line; None if the space is an object, which no command line can name (`study.yaml` holds it in full).
     """
     given = dict(arguments)
     target = given.pop("run") if "run" in given else given.pop("space")
@@ -32,7 +33,7 @@ def as_command(name: str, arguments: Mapping[str, Any]) -> str | None:
     given["set"] = as_texts(given.pop("overrides"))
     words = ["winnow", name, fspath(target)]
     for key, value in given.items():
-        if key in NO_MATTER or value is None or value is False or value == DEFAULTS.get(key):
+        if key in NOT_RECORDED or value is None or value is False or value == DEFAULTS.get(key):
             continue
         option = f"--{key.replace('_', '-')}"
         if value is True:
@@ -41,12 +42,3 @@ def as_command(name: str, arguments: Mapping[str, Any]) -> str | None:
         values = value if isinstance(value, list | tuple) else [value]
         words += [word for one in values for word in (option, fspath(one) if isinstance(one, PathLike) else str(one))]
     return shlex.join(words)
-
-
-def as_texts(overrides: Overrides) -> list[str]:
-    """As after `--set`."""
-    if isinstance(overrides, str):
-        raise InputError(f"overrides are a list such as ['epochs=6'], but got the text {overrides!r}")
-    if isinstance(overrides, Mapping):  # JSON is YAML
-        return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
-    return list(overrides)

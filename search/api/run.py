@@ -1,8 +1,9 @@
-"""A run folder as an object, to look at from Python."""
+"""A run as a Python object."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder to look at; a notebook shows its summary and its winners."""
+    """A run: its tables, its report and its winners. A notebook shows its summary.
+
+    Args:
+        path: The run folder.
+    """
 
     path: Path
 
@@ -25,27 +30,47 @@ class Run:
         return str(self.path)
 
     def table(self, name: str = "trials") -> pd.DataFrame:
-        """A table of docs/reports.md, read from the run as it is now."""
+        """Read a table of the run as it is now.
+
+        Args:
+            name: `trials`, `epochs`, `winners`, `predictions` or another table of docs/reports.md.
+
+        Returns:
+            The table as a data frame.
+
+        Raises:
+            InputError: There is no such run or table.
+        """
         frame: pd.DataFrame = reports.read_tables(self.path).table(name).to_pandas()
         return frame
 
     @property
     def trials(self) -> pd.DataFrame:
-        """The table `trials`."""
+        """The table `trials`: one row per trial."""
         return self.table("trials")
 
     @property
     def winners(self) -> pd.DataFrame:
-        """The table `winners`."""
+        """The table `winners`: one row per retrained config."""
         return self.table("winners")
 
     @property
     def report(self) -> Path:
-        """The HTML report, written anew."""
+        """Write the report and return the HTML file."""
         return reports.write(self.path)
 
     def winner(self, rank: int = 1) -> Winner:
-        """A retrained network, ready to predict."""
+        """Load a retrained network, ready to predict, on the CPU.
+
+        Args:
+            rank: Rank of the winner, from 1.
+
+        Returns:
+            The network of the lowest seed number.
+
+        Raises:
+            InputError: There is no such winner.
+        """
         from winnow.search.winners.winner import load_winner
 
         return load_winner(self.path, rank)
@@ -56,6 +81,16 @@ class Run:
         return run_html(self.path)
 
 
-def load_run(path: Run | str | Path) -> Run:
-    """An existing run, by its path or by its name under runs/."""
+def load_run(path: str | PathLike[str]) -> Run:
+    """Open an existing run.
+
+    Args:
+        path: Its path, its name under `runs/`, or a `Run`.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: There is no such run.
+    """
     return Run(open_run(Path(path)).path)

@@ -1,147 +1,139 @@
-"""Winnow from Python: the functions that look at runs and use what they found. Only `plan` and `bench_recipes` start Ray."""
+"""Look at runs and use their results from Python. Each function does what the `winnow` command of its name does."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
-from winnow import reports
-from winnow.search.api.command_line import Overrides, as_texts
-from winnow.search.api.run import Run
-from winnow.search.api.searching import ALL_DEVICES, SearchOptions, checked, load_space
+from winnow.search.api.common import ALL_DEVICES, Overrides, Place, as_texts, console, execution, load_space
+from winnow.search.data.source import Source
+from winnow.search.operations import viewing
+from winnow.search.operations.execution import DATA_DIR
+from winnow.search.operations.viewing import Comparison
 from winnow.search.resources.plan import DeviceName, DeviceOptions
-from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import open_run
 from winnow.spaces import catalog
-from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from winnow.search.data.prepare import Prepared
-    from winnow.search.operations.planning import SearchPlan
     from winnow.search.operations.rerunning import Rerun
     from winnow.search.winners.predicting import Prediction
 
 
 def spaces() -> dict[str, str]:
-    """What the catalog has: the name of each space and recipe, and what it is."""
+    """List the catalog: a description for the name of each space and recipe."""
     return dict(catalog.listing())
 
 
 def prepare(
-    dataset: str | Path, overrides: Overrides = (), *, data_dir: Path | str = "data", offline: bool = False
+    dataset: Place, overrides: Overrides = (), *, data_dir: Place = DATA_DIR, offline: bool = False
 ) -> Prepared:
-    """Download, convert and check a data set (or that of a space) once per machine, as `winnow prepare` does."""
+    """Download, convert and check a data set, once per machine, as `winnow prepare` does.
+
+    Args:
+        dataset: `digits`, `cifar10`, `cifar100`, or a space whose data set is prepared.
+        overrides: Values that replace those of the space.
+        data_dir: Folder of CIFAR.
+        offline: Whether to download nothing, and only convert and check the files that are there.
+
+    Returns:
+        The images, and whether they were prepared before.
+
+    Raises:
+        InputError: There is no such data set, or its files are missing or damaged.
+    """
     from winnow.search.data.prepare import prepare as prepare_data
 
     return prepare_data(str(dataset), as_texts(overrides), Path(data_dir), offline)
 
 
-def plan(
-    space: Space | str | Path,
-    overrides: Overrides = (),
-    *,
-    probe: bool = True,
-    data_dir: Path | str = "data",
-    download: bool = False,
-    devices: DeviceOptions = ALL_DEVICES,
-    address: str | None = None,
-    **options: Unpack[SearchOptions],
-) -> SearchPlan:
-    """What a search will do, without running it, as `winnow plan` does; `probe`: train for seconds to estimate time and memory."""
-    from winnow.search.data.source import Source
-    from winnow.search.operations.planning import plan_search
-    from winnow.search.operations.planning import probe as measure
+def report(run: Place) -> Path:
+    """Write the tables and the HTML report of a run, as `winnow report` does; at any time, also while it is running.
 
-    loaded = load_space(space, overrides)
-    settings = settings_for(loaded, **checked("plan", dict(options), SearchOptions))
-    planned = plan_search(settings)
-    if not probe:
-        return planned
-    source = Source(Path(data_dir), download)
-    estimate = measure(loaded, settings, planned, devices, source, address, lambda text: None)
-    return replace(planned, estimate=estimate)
+    Args:
+        run: The run: its path, its name under `runs/`, or a `Run`; or a folder that `train(output=...)` wrote.
+
+    Returns:
+        The HTML file.
+
+    Raises:
+        InputError: The folder is neither.
+    """
+    return viewing.report(Path(run))
 
 
 def show(
-    run: Run | str | Path, *, trial: int | None = None, where: str | None = None, sort: str | None = None, top: int = 10
+    run: Place, *, trial: int | None = None, where: str | None = None, sort: str | None = None, top: int = 10
 ) -> None:
-    """Print a run, the trials for which `where` holds, or all about one trial, as `winnow show` does."""
-    from winnow.reports.tables.filters import select
-    from winnow.reports.text.one_trial import show_trial
-    from winnow.reports.text.terminal import show as show_run
+    """Print a run, some of its trials, or everything about one trial, as `winnow show` does.
 
-    data = reports.read_tables(open_run(Path(run)).path)
-    console = _console()
-    if trial is not None:
-        show_trial(data, console, trial)
-    elif where is None and sort is None:
-        show_run(data, console, top)
-    else:
-        show_run(data, console, top, select(data.trials, where, sort))
+    Args:
+        run: The run: its path, its name under `runs/`, or a `Run`.
+        trial: Number of the one trial to show, from 0; None: the run.
+        where: Condition on columns of the table `trials`, such as `optimizer.name == 'sgd'`; None: all trials.
+        sort: Column to order by, `-COLUMN` for descending order; None: by the objective.
+        top: Number of trials to list, at least 1.
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """Runs held against the first of them."""
-
-    runs: pd.DataFrame
-    """One row per run: trials, cost, the winner's test accuracy, its difference to the first run's with a 95 % interval."""
-    protocol_differences: list[dict[str, Any]]
-    """`key` and `values`: why the runs cannot be compared; empty if they can."""
-
-    @property
-    def comparable(self) -> bool:
-        """Whether all runs had the same protocol."""
-        return not self.protocol_differences
-
-    def _repr_html_(self) -> str:
-        if self.comparable:
-            return str(self.runs.to_html(index=False, na_rep="", border=0))
-        items = []
-        for row in self.protocol_differences:
-            told = (f"{value} ({name})" for name, value in zip(self.runs["run"], row["values"], strict=True))
-            items.append(f"<li>{escape(row['key'])}: {escape(', '.join(told))}</li>")
-        return f"<p>These runs cannot be compared; they differ in</p><ul>{''.join(items)}</ul>"
+    Raises:
+        InputError: There is no such run, trial or column.
+    """
+    viewing.show(Path(run), console(), trial=trial, where=where, sort=sort, top=top)
 
 
-def compare(*runs: Run | str | Path) -> Comparison:
-    """Hold the winners of two or more runs against the first one's, as `winnow compare` does."""
-    import pandas as pd
+def compare(*runs: Place) -> Comparison:
+    """Compare the winners of two or more runs with the winner of the first, as `winnow compare` does.
 
-    from winnow.reports.text.compare import comparison, protocol_differences
+    Args:
+        *runs: Runs: their paths, their names under `runs/`, or `Run` objects.
 
-    if len(runs) < 2:
-        raise InputError(f"compare: two runs or more are needed, but got {len(runs)}")
-    read = [reports.read_tables(open_run(Path(run)).path) for run in runs]
-    return Comparison(pd.DataFrame(comparison(read)), protocol_differences(read))
+    Returns:
+        The differences with 95 % intervals, or why the runs are not comparable.
+
+    Raises:
+        InputError: There are fewer than two runs, or one does not exist.
+    """
+    return viewing.compare([Path(run) for run in runs])
 
 
 def train(
-    recipe: Space | str | Path,
+    recipe: Space | Place,
     overrides: Overrides = (),
     *,
     seed: int = 0,
-    output: Path | str | None = None,
+    output: Place | None = None,
     resume: bool = False,
     device: DeviceName = "auto",
     threads: int | None = None,
     fit_validation: bool = False,
     micro_batches: int = 1,
-    data_dir: Path | str = "data",
+    data_dir: Place | None = None,
     download: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Train one recipe without Ray and test it once, as `winnow train` does; the final figures (as in `result.json`).
+    """Train one recipe without Ray and test it once, as `winnow train` does.
 
-    `fit_validation`: train on the validation images too, as when a winner is retrained.
+    Args:
+        recipe: A space that leaves nothing open: a name of the catalog, the path of a YAML file, or a `Space`.
+        overrides: Values that replace those of the recipe.
+        seed: Random seed of split, initial weights and data order, at least 0.
+        output: Folder for weights, curves, figures and a checkpoint after every epoch; None: nothing is written.
+        resume: Whether to continue from the checkpoint in `output`.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        threads: CPU threads, at least 1; None: all CPUs.
+        fit_validation: Whether to train on the validation images too, as retraining does.
+        micro_batches: Pieces in which each batch passes through the network, at least 1; more need less memory.
+        data_dir: Folder of CIFAR; by default `data/`.
+        download: Whether to download a data set that is missing.
+        quiet: Whether to print nothing.
+
+    Returns:
+        The final figures, as in `result.json`: accuracies as fractions, losses, epochs, seconds.
+
+    Raises:
+        InputError: The recipe leaves something open, does not fit the images, or `output` cannot be used.
     """
-    from winnow.search.data.source import Source
     from winnow.search.operations.training import train_recipe
 
     return train_recipe(
@@ -151,86 +143,117 @@ def train(
         resume=resume,
         device=device,
         threads=threads,
-        source=Source(Path(data_dir), download),
-        console=_console(quiet),
+        source=Source(Path(data_dir or DATA_DIR), download),
+        console=console(quiet),
         fit_validation=fit_validation,
         micro_batches=micro_batches,
     )
 
 
 def rerun(
-    run: Run | str | Path,
+    run: Place,
     trial: int,
     *,
     device: DeviceName | None = None,
     threads: int | None = None,
-    data_dir: Path | str | None = None,
+    data_dir: Place | None = None,
     download: bool = False,
 ) -> Rerun:
-    """Train a trial again and compare it epoch by epoch with what was recorded, as `winnow rerun` does."""
-    from winnow.search.data.source import Source
+    """Train a trial again and compare it epoch by epoch with the record, as `winnow rerun` does.
+
+    Args:
+        run: The run: its path, its name under `runs/`, or a `Run`.
+        trial: Number of the trial, from 0.
+        device: `cpu`, `cuda` or `mps`; None: that of the trial.
+        threads: CPU threads, at least 1; None: those of the trial.
+        data_dir: Folder of CIFAR; None: the folder that the run recorded.
+        download: Whether to download a data set that is missing.
+
+    Returns:
+        Whether all figures are equal, the first difference, and what changed since the trial was trained.
+
+    Raises:
+        InputError: There is no such trial, it has no finished epoch, or its images are others.
+    """
     from winnow.search.operations.rerunning import rerun as train_again
 
     source = None if data_dir is None else Source(Path(data_dir), download)
     return train_again(open_run(Path(run)), trial, source, device, threads)
 
 
-def export(
-    run: Run | str | Path, winner: int = 1, output: Path | str | None = None, *, weights_only: bool = False
-) -> Path:
-    """Write a winner as a folder to use elsewhere, as `winnow export` does; the folder."""
+def export(run: Place, winner: int = 1, output: Place | None = None, *, weights_only: bool = False) -> Path:
+    """Write a winner as a folder to use elsewhere, as `winnow export` does: recipe, weights, programs, model card.
+
+    Args:
+        run: The run: its path, its name under `runs/`, or a `Run`.
+        winner: Rank of the winner, from 1.
+        output: Folder to write, which must not exist; None: `winner-RANK` in the run folder.
+        weights_only: Whether to leave out the `torch.export` program and the ONNX file.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: There is no such winner, the folder exists, or a package is missing.
+    """
     from winnow.search.winners.exporting import export as write
 
     return write(open_run(Path(run)), winner, None if output is None else Path(output), weights_only)
 
 
-def predict(folder: str | Path, images: str | Path | Sequence[str | Path]) -> list[Prediction]:
-    """The class of each image (files, or folders of them) by an exported winner, as `winnow predict` does.
+def predict(folder: Place, images: Place | Sequence[Place]) -> list[Prediction]:
+    """Predict the class of image files with an exported winner, as `winnow predict` does.
 
-    A file that is no image has a `Prediction` with an `error`. For arrays: `load_winner(run).predict(images)`.
+    For arrays use `load_winner(run).predict(images)`.
+
+    Args:
+        folder: What `export` wrote.
+        images: Files, or folders of them.
+
+    Returns:
+        One prediction per file, in order; a file that is no image has an `error`.
+
+    Raises:
+        InputError: There is no exported winner, or no image.
     """
     from winnow.search.winners.predicting import predict as predict_files
 
-    files = [images] if isinstance(images, str | Path) else images
+    files = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
     return predict_files(Path(folder), [Path(file) for file in files])
 
 
 def bench_recipes(
     recipes: Sequence[str],
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     seeds: int = 1,
-    output: Path | str = "runs/bench-recipes",
-    data_dir: Path | str = "data",
+    output: Place = "runs/bench-recipes",
+    data_dir: Place | None = None,
     download: bool = False,
     devices: DeviceOptions = ALL_DEVICES,
     address: str | None = None,
     quiet: bool = False,
 ) -> Path:
-    """Train recipes as published, beside their published figures, as `winnow bench-recipes` does; the table.
+    """Train recipes as published and compare with the published figures, as `winnow bench-recipes` does.
 
-    What failed stands in the table, and is tried again by the next call.
+    Args:
+        recipes: Names of recipes, or patterns such as `cifar100-a*`.
+        overrides: Values that replace those of every recipe.
+        seeds: Number of seeds per recipe, at least 1.
+        output: Folder for the trainings and the table; what has a result there is not repeated.
+        data_dir: Folder of CIFAR; by default `data/`.
+        download: Whether to download a data set that is missing.
+        devices: Devices, and how trainings share them.
+        address: A running Ray cluster, `auto` or `host:port`; None: this machine.
+        quiet: Whether to show no progress.
+
+    Returns:
+        The file of the table. A training that failed is in the table, and the next call tries it again.
+
+    Raises:
+        InputError: There is no such recipe, or something does not fit.
     """
-    from winnow.search.data.source import Source
-    from winnow.search.operations.reproduction import bench_recipes as bench
-    from winnow.search.views.plain import make_view
+    from winnow.search.operations.reproduction import bench_recipes as reproduce
 
-    source = Source(Path(data_dir), download)
-    with make_view(_console(), quiet) as view:
-        table, _ = bench(
-            recipes,
-            overrides,
-            seeds=seeds,
-            output=Path(output),
-            source=source,
-            devices=devices,
-            view=view,
-            address=address,
-        )
-    return table
-
-
-def _console(quiet: bool = False) -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False, quiet=quiet)
+    with execution(devices, data_dir, download, address, quiet) as here:
+        return reproduce(recipes, as_texts(overrides), seeds=seeds, output=Path(output), execution=here)[0]

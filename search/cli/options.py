@@ -1,20 +1,24 @@
-"""The options of the command line, in the groups that several commands share."""
+"""The options of the command line. Search options come from the schema; the others stand here, in groups that commands share."""
 
 from __future__ import annotations
 
 import glob
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from winnow.search.settings import OptionSpec
 
 Option = Callable[[Any], Any]
 
 
 class NumberOrAuto(click.IntRange):
-    """A whole number from 1, or `auto`."""
+    """A whole number of at least 1, or `auto`."""
 
     name = "number"
 
@@ -23,8 +27,58 @@ class NumberOrAuto(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value != "auto" and not str(value).isdigit():
-            self.fail(f"{value!r} is neither a whole number from 1 nor auto", param, ctx)
+            self.fail(f"{value!r} is neither a whole number of at least 1 nor auto", param, ctx)
         return value if value == "auto" else super().convert(value, param, ctx)
+
+
+class SettingsCommand(click.Command):
+    """A command with one option for each field of a settings model, beside those that are declared.
+
+    The fields are read when the command is used: `winnow --help` must not wait for the import of the schema.
+
+    Args:
+        settings: Name of the model in `winnow.search.settings`.
+    """
+
+    def __init__(self, *args: Any, settings: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.settings = settings
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The arguments, the options of the settings, and the declared options."""
+        declared = super().get_params(ctx)
+        arguments = [each for each in declared if isinstance(each, click.Argument)]
+        return [*arguments, *settings_options(self.settings), *(each for each in declared if each not in arguments)]
+
+
+@cache
+def settings_options(model: str) -> tuple[click.Option, ...]:
+    """One option per field of a model of `winnow.search.settings`; an option that is not given is None."""
+    from winnow.search import settings
+
+    return tuple(map(_option_of, settings.option_specs(getattr(settings, model))))
+
+
+def _option_of(spec: OptionSpec) -> click.Option:
+    owner = "the space's, or " if spec.in_space else ""
+    default = "" if spec.default is None else f"  [default: {owner}{_shown(spec.default)}]"
+    return click.Option([f"--{spec.name.replace('_', '-')}"], type=_type_of(spec), help=spec.text + default)
+
+
+def _shown(default: Any) -> str:
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _type_of(spec: OptionSpec) -> click.ParamType:
+    if spec.choices:
+        return click.Choice(spec.choices)
+    if spec.types == ("integer",):
+        minimum, maximum = (None if bound is None else int(bound) for bound in (spec.minimum, spec.maximum))
+        return click.IntRange(min=minimum, max=maximum)
+    if spec.types == ("number",):
+        above = spec.above is not None
+        return click.FloatRange(min=spec.above if above else spec.minimum, max=spec.maximum, min_open=above)
+    return click.STRING
 
 
 def _together(*options: Option) -> Option:
@@ -37,16 +91,16 @@ def _together(*options: Option) -> Option:
 
 
 def complete_space(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """For the shell: names of the catalog, and YAML files."""
+    """Shell completion: names of the catalog, and YAML files."""
     from winnow.spaces import catalog
 
-    found = [CompletionItem(name, help=about) for name, about in catalog.listing() if name.startswith(incomplete)]
-    # First: click's script for bash forgets what came before an item of this type.
-    return [CompletionItem(incomplete, type="file"), *found]
+    names = [CompletionItem(name, help=about) for name, about in catalog.listing() if name.startswith(incomplete)]
+    # The file item comes first: click's script for bash forgets the items before it.
+    return [CompletionItem(incomplete, type="file"), *names]
 
 
 def complete_run(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """For the shell: names under runs/, and folders."""
+    """Shell completion: names under runs/, and folders."""
     names = sorted(file.parent.name for file in Path("runs").glob(f"{glob.escape(incomplete)}*/study.yaml"))
     return [CompletionItem(incomplete, type="dir"), *map(CompletionItem, names)]
 
@@ -65,7 +119,7 @@ change_options = _together(
     click.option(
         "--space",
         metavar="SPACE",
-        help="Go on in this space instead. Trials that lie in it inform the search; the others stay in the report only.",
+        help="Continue in this space instead. Trials inside it inform the search; the others only stay in the report.",
     ),
     click.option(
         "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change any key of the space; may be repeated."
@@ -73,26 +127,25 @@ change_options = _together(
     click.option(
         "--accept-space-change",
         is_flag=True,
-        help="Without it a changed space is only described, and nothing happens (exit code 2).",
+        help="Apply the change of the space. Without this flag the change is only described (exit code 2).",
     ),
 )
 extension_options = _together(
     click.option(
         "--trials",
         type=click.IntRange(min=1),
-        help="So many trials more than were asked for until now, those still to come not counted twice; within the time "
-        "budget of the run, if it has one.",
+        help="Number of trials to add to those asked for so far; the time budget of the run, if any, still applies.",
     ),
     click.option(
         "--time-budget",
         metavar="TIME",
-        help="Go on for this long from now. Alone: with as many new trials as fit; with --trials: with at most so many.",
+        help="Continue for this long: 90s, 5m, 2h. Alone, with as many new trials as fit; with --trials, with at most that many.",
     ),
     click.option(
         "--max-epochs",
         type=click.IntRange(min=1),
-        help="Train for so many epochs in all, with rungs added above. Trials that had reached the end are tried again "
-        "first, from their first epoch; they come on top of --trials.",
+        help="New number of epochs of a full training; rungs are added above. Trials that had reached the end run again "
+        "first, from their first epoch, in addition to --trials.",
     ),
 )
 data_options = _together(
@@ -102,109 +155,76 @@ data_options = _together(
         envvar="WINNOW_DATA_DIR",
         help="Where cifar10 and cifar100 are stored.  [default: data]",
     ),
-    click.option("--download", is_flag=True, help="Download the data set if it is not there."),
+    click.option("--download", is_flag=True, help="Download the data set if it is missing."),
 )
 run_options = _together(
     click.option("--name", help="Name of the run folder.  [default: the space's]"),
-    click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), show_default=True),
+    click.option(
+        "--runs-dir",
+        type=click.Path(path_type=Path),
+        default=Path("runs"),
+        show_default=True,
+        help="Folder of the run folders.",
+    ),
     click.option(
         "--storage",
         metavar="URI",
-        help="Where workers write, for clusters: s3://..., gs://..., or a folder all nodes mount.  [default: the run folder]",
+        help="Where workers write, for clusters: s3://..., gs://..., or a folder that all nodes mount.  [default: the run folder]",
     ),
 )
-search_options = _together(
-    click.option("--trials", type=click.IntRange(min=1), help="How many trials to run.  [default: the space's]"),
-    click.option("--time-budget", metavar="TIME", help="Stop in order after this long: 90s, 5m, 2h."),
-    click.option("--objective", type=click.Choice(["validation_accuracy", "validation_loss"])),
-    click.option(
-        "--sampler",
-        type=click.Choice(["forecast", "tpe", "gp", "random", "qmc", "grid"]),
-        help="Who suggests configs.  [default: the space's, or forecast]",
-    ),
-    click.option(
-        "--grace-epochs", type=click.IntRange(min=1), help="First rung of ASHA.  [default: a sixteenth of the epochs]"
-    ),
-    click.option(
-        "--reduction-factor", type=click.FloatRange(min=1, min_open=True), help="Ratio between rungs.  [default: 3]"
-    ),
-    click.option(
-        "--repeats",
-        type=click.IntRange(min=1),
-        help="How often one config may run, each time with another seed.  [default: 1]",
-    ),
-    click.option(
-        "--warm-start",
-        metavar="OLD_RUN",
-        help="Let the sampler know the trials of another run of the same data, split, epochs and objective.",
-    ),
-    click.option(
-        "--checkpoint-quota",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="GB",
-        help="What the checkpoints of paused trials may take; beyond it the worst of them are stopped.  [default: 20]",
-    ),
-    click.option(
-        "--audit",
-        type=click.FloatRange(min=0, max=1),
-        metavar="SHARE",
-        help="Let this share of the stopped trials finish, to see how often a stop was wrong.  [default: 0]",
-    ),
-    click.option(
-        "--seed",
-        type=click.IntRange(min=0),
-        default=0,
-        show_default=True,
-        help="Fixes splits, suggestions, initial weights and data order.",
-    ),
+search_options = click.option(
+    "--warm-start",
+    metavar="OLD_RUN",
+    help="Start the sampler with the trials of another run with the same data, split, epochs and objective.",
 )
-retrain_options = _together(
-    click.option(
-        "--top",
-        type=click.IntRange(min=1),
-        help="How many of the best configs to retrain.  [default: the space's, or 3]",
-    ),
-    click.option(
-        "--seeds", type=click.IntRange(min=1), help="How many fresh seeds each.  [default: the space's, or 3]"
-    ),
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where trainings run; auto prefers a GPU.",
 )
 device_options = _together(
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
+    device_option,
     click.option(
         "--concurrent",
         type=NumberOrAuto(),
         metavar="N|auto",
-        help="Trials at once; auto measures which number trains the most images per second.",
+        help="Number of trials at once; auto measures which number trains the most images per second.",
     ),
-    click.option("--cpus-per-trial", type=click.IntRange(min=1)),
+    click.option(
+        "--cpus-per-trial", type=click.IntRange(min=1), help="CPUs for each trial.  [default: an equal share]"
+    ),
     click.option(
         "--trials-per-gpu",
         type=NumberOrAuto(),
         metavar="N|auto",
-        help="How many trials share a GPU.  [default: auto, which measures memory and speed]",
+        help="Number of trials that share a GPU.  [default: auto, which measures memory and speed]",
     ),
     click.option(
         "--gpus-per-trial",
         type=click.FloatRange(min=0),
-        help="The same as a fraction: 0.25, 0.5, 1; or several GPUs for each: 2.",
+        help="GPUs for each trial: a fraction such as 0.25, or several such as 2.",
     ),
     click.option(
         "--num-cpus",
         type=click.IntRange(min=1),
-        help="CPUs to use; of a cluster, all that it may grow to.  [default: all]",
+        help="CPUs to use; for a cluster, as many as it may grow to.  [default: all]",
     ),
     click.option(
         "--num-gpus",
         type=click.IntRange(min=0),
-        help="GPUs to use; of a cluster, all that it may grow to.  [default: all]",
+        help="GPUs to use; for a cluster, as many as it may grow to.  [default: all]",
     ),
-    click.option("--address", metavar="ADDR", help="A running Ray cluster: auto, or host:port."),
-    click.option("--quiet", is_flag=True, help="No progress view."),
+    click.option("--address", metavar="ADDR", help="Address of a running Ray cluster: auto, or host:port."),
+    click.option("--quiet", is_flag=True, help="Show no progress."),
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="One event per line on standard output, as JSON.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Write one JSON object per event to standard output."
+)
 log_option = click.option(
     "--log",
     multiple=True,
     type=click.Choice(["tensorboard", "mlflow"]),
-    help="Write to TensorBoard or MLflow as well, one run per trial and per retraining; may be repeated.",
+    help="Also log to TensorBoard or MLflow, one run per trial and per retraining; may be repeated.",
 )

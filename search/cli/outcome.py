@@ -1,33 +1,34 @@
-"""How a command ends, for a person or as JSON: what came of the search, the winners, where everything lies."""
+"""How a command ends, for a person or as JSON: the outcome of the search, the winners, the report."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
+from winnow.search.cli.common import DONE, FAILED, INTERRUPTED, Options, console
 from winnow.search.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from winnow.search.ray_backend.tune import Outcome
 
-DONE, FAILED, INTERRUPTED = 0, 1, 130
 
+def print_outcome(folder: RunFolder, outcome: Outcome, as_json: bool = False) -> int:
+    """Print how the search ended and return the exit code.
 
-def tell_outcome(folder: RunFolder, outcome: Outcome, as_json: bool = False) -> int:
-    """Say how the search ended; the exit code. Leaves the command after a second signal: who is in haste waits for no report."""
+    After a second signal this exits at once: a user who signals twice does not want to wait for the report.
+    """
     if as_json:
         _emit("outcome", _outcome_facts(folder, outcome))
     elif outcome.bug:
         click.echo(
-            f"{outcome.bug}\nThe last trials all ended with this error, so the search was stopped. Once it is mended: "
+            f"{outcome.bug}\nThe last trials all ended with this error, so the search was stopped. Once it is fixed, continue with: "
             f"winnow resume {folder.path}",
             err=True,
         )
     elif outcome.interrupted:
         click.echo(
-            f"interrupted after {outcome.wall_seconds:.0f} s; nothing is lost. Go on with: winnow resume {folder.path}",
+            f"interrupted after {outcome.wall_seconds:.0f} s; nothing is lost. Continue with: winnow resume {folder.path}",
             err=True,
         )
     else:
@@ -39,8 +40,8 @@ def tell_outcome(folder: RunFolder, outcome: Outcome, as_json: bool = False) -> 
     return code
 
 
-def tell_end(folder: RunFolder, options: dict[str, Any], next_command: str | None = None) -> None:
-    """The table of winners, where everything lies, and what to type next; with --quiet only where the report is."""
+def print_summary(folder: RunFolder, options: Options, next_command: str | None = None) -> None:
+    """Print the winners, where the report is, and what to type next; with --quiet only the path of the report."""
     from winnow import reports
 
     file = folder.report / "report.html"
@@ -49,7 +50,7 @@ def tell_end(folder: RunFolder, options: dict[str, Any], next_command: str | Non
     elif options["quiet"]:
         click.echo(file)
     else:
-        reports.show(folder.path, Console(highlight=False))
+        reports.show(folder.path, console())
         click.echo(f"next     {next_command or f'winnow show {folder.path}'}")
 
 
@@ -67,6 +68,6 @@ def _outcome_facts(folder: RunFolder, outcome: Outcome) -> dict[str, Any]:
 
 
 def _emit(kind: str, facts: dict[str, Any]) -> None:
-    from winnow.search.views.plain import JsonView
+    from winnow.search.views.json_view import JsonView
 
-    JsonView(Console()).emit(kind, **facts)
+    JsonView(console()).emit(kind, **facts)

@@ -1,8 +1,8 @@
-"""`winnow bench-recipes`: the published experiments, trained as their recipes say, beside their published figures.
+"""Reproduce published experiments from their recipes and compare the figures (`winnow bench-recipes`).
 
-Each recipe with each seed is one training in a folder of its own, the same that `winnow train --output` writes: fitted on
-the training split, its epoch chosen on the validation split, tested once. What has a line in `results.jsonl` is not run
-again; a training that was cut short goes on from its checkpoint.
+Each recipe with each seed is one training in its own folder, exactly as `winnow train --output` writes it: fitted on the
+training split, its epoch selected on the validation split, tested once. A training with a line in `results.jsonl` is not
+repeated; one that was interrupted continues from its checkpoint.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ import yaml
 from winnow.reports import write_training
 from winnow.reports.tables.reference import RESULTS, write_table
 from winnow.search.data.source import Source, load_data
-from winnow.search.operations.searching import check_models
-from winnow.search.ray_backend.backend import resolved, workers
+from winnow.search.operations.checks import check_space, require_recipe
+from winnow.search.operations.execution import Execution
 from winnow.search.ray_backend.tasks import run_tasks
-from winnow.search.resources.plan import DeviceOptions, ResourcePlan
+from winnow.search.resources.plan import ResourcePlan
 from winnow.search.storage.clock import now
 from winnow.search.storage.json_lines import JsonLines, read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.training.errors import failure
-from winnow.search.views.plain import View
+from winnow.search.views.view import View
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
-from winnow.spaces.validation import check
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
-    from winnow.search.operations.training import Training
-    from winnow.search.ray_backend.worker import SharedData
+    from winnow.search.operations.training import TrainingJob
+    from winnow.search.ray_backend.shared_data import SharedData
 
 
 @dataclass(frozen=True)
 class _Job:
-    """A training, where it writes, and the key of its images."""
+    """A training, its output folder, and the key of its images."""
 
     recipe: str
-    training: Training
+    training: TrainingJob
     folder: Path
     data: str
 
@@ -56,30 +56,34 @@ def bench_recipes(
     *,
     seeds: int,
     output: Path,
-    source: Source,
-    devices: DeviceOptions,
-    view: View,
-    address: str | None = None,
+    execution: Execution,
 ) -> tuple[Path, int]:
-    """Train what has no result yet and write the table; (the table, how many trainings failed).
+    """Train every recipe and seed that has no result yet, and write the table.
 
-    InputError for everything that can be refused before the first training.
+    Args:
+        patterns: Names of recipes, or patterns such as `cifar100-a*`.
+        overrides: `PATH=VALUE` texts that are applied to every recipe.
+        seeds: Number of seeds per recipe, at least 1.
+        output: Folder for the trainings and the table.
+        execution: Devices, images and view.
+
+    Returns:
+        The file of the table, and the number of trainings that failed.
+
+    Raises:
+        InputError: Something can be refused before the first training.
     """
-    devices.check_one_gpu("winnow bench-recipes")
+    execution.devices.check_one_gpu("winnow bench-recipes")
+    execution, view = execution.connected(), execution.view
     recipes = {name: catalog.load(name, overrides) for name in choose(patterns)}
-    address = resolved(address)
     _make_folder(output)
     with RunFolder(output).locked():
         todo = _todo(recipes, seeds, output)
-        data = _read_data(recipes, {job.recipe: job.data for job in todo}, source, view)
+        data = _read_data(recipes, {job.recipe: job.data for job in todo}, execution.new_source, view)
         num_failed = 0
         if todo:
-            spaces, place = list(recipes.values()), str(output.resolve())
-            with workers(view.step, devices, address, spaces, len(todo), list(data.values()), place) as (
-                ray,
-                plan,
-                stored,
-            ):
+            spaces, images = list(recipes.values()), list(data.values())
+            with execution.workers(spaces, len(todo), images, str(output.resolve())) as (ray, plan, stored):
                 view.message(f"{len(todo)} trainings, {plan.explanation}; each writes its epochs into {output}/")
                 shared = dict(zip(data, stored, strict=True))
                 num_failed = _run(ray, todo, shared, plan, output, view.message)
@@ -87,22 +91,21 @@ def bench_recipes(
 
 
 def choose(patterns: Sequence[str]) -> list[str]:
-    """`recipes/NAME` of the shipped recipes that match: names, or patterns such as `cifar100-a*`; those with a published figure."""
+    """The shipped recipes with a published figure whose names match one of the patterns, as `recipes/NAME`."""
     names = {name.removeprefix("recipes/"): name for name in catalog.recipe_names() if catalog.load(name).reference}
     chosen: dict[str, str] = {}
     for pattern in patterns:
-        wanted = pattern.removeprefix("recipes/")
-        found = [name for name in names if fnmatchcase(name, wanted)]
-        if not found:
+        matching = [name for name in names if fnmatchcase(name, pattern.removeprefix("recipes/"))]
+        if not matching:
             raise InputError(
                 f"{pattern}: no recipe with a published figure has this name; there are: {', '.join(names)}"
             )
-        chosen |= {name: names[name] for name in found}
+        chosen |= {name: names[name] for name in matching}
     return list(chosen.values())
 
 
-def bench_one(data: ImageData, training: Training, folder: str, device: str, threads: int) -> dict[str, Any]:
-    """In a worker: one training, or the rest of it; the figures of `result.json`, or what went wrong."""
+def bench_one(data: ImageData, training: TrainingJob, folder: str, device: str, threads: int) -> dict[str, Any]:
+    """Run one training, or the rest of it, in a Ray worker; the figures of `result.json`, or status and error."""
     import torch
 
     from winnow.search.operations.training import fit_and_test
@@ -112,7 +115,7 @@ def bench_one(data: ImageData, training: Training, folder: str, device: str, thr
         state = _checkpoint(Path(folder), training.config.epochs)
         final = fit_and_test(training, data, torch.device(device), Path(folder), state)
         assert final is not None  # `_checkpoint` gives no state of a complete training
-    except (Exception, SystemExit) as error:  # a lost worker costs seconds, and the other trainings go on
+    except (Exception, SystemExit) as error:  # losing the worker would cost seconds
         status, text = failure(error)
         return {"status": status, "error": text}
     return final
@@ -126,8 +129,8 @@ def _make_folder(output: Path) -> None:
 
 
 def _todo(recipes: dict[str, Space], seeds: int, output: Path) -> list[_Job]:
-    """All seeds of all recipes that have no result yet, the first seed of every recipe first."""
-    from winnow.search.operations.training import Training, require_recipe
+    """The trainings that have no result yet, the first seed of every recipe first."""
+    from winnow.search.operations.training import TrainingJob
 
     done = {(line["recipe"], line["seed"]) for line in read_json_lines(output / RESULTS) if _counts(line)}
     jobs: list[_Job] = []
@@ -141,7 +144,7 @@ def _todo(recipes: dict[str, Space], seeds: int, output: Path) -> list[_Job]:
             if (space.name, seed) in done:
                 continue
             loaded = config.data.model_dump_json(exclude={"normalize", "augment", "extra", "stratified"})
-            job = _Job(name, Training(space.name, config, seed), folder, loaded)
+            job = _Job(name, TrainingJob(space.name, config, seed), folder, loaded)
             finished = _finished(folder)
             if finished is None:
                 jobs.append(job)
@@ -161,15 +164,15 @@ def _finished(folder: Path) -> dict[str, Any] | None:
 
 
 def _line(job: _Job, result: dict[str, Any]) -> dict[str, Any]:
-    """For results.jsonl."""
+    """One line of results.jsonl."""
     training = job.training
     about = {"recipe": training.name, "seed": training.seed, "config": training.config.model_dump(mode="json")}
     return {**about, **result, "time": now()}
 
 
 def _counts(line: dict[str, Any]) -> bool:
-    """A training that ended: one that failed is run again."""
-    return line.get("status") in ("completed", "diverged")
+    """Whether a training ended properly; a failed one is run again."""
+    return line.get("status") in (TrialStatus.COMPLETED, TrialStatus.DIVERGED)
 
 
 def _refuse_other_config(folder: Path, config: dict[str, Any]) -> None:
@@ -181,17 +184,16 @@ def _refuse_other_config(folder: Path, config: dict[str, Any]) -> None:
         )
 
 
-def _read_data(recipes: dict[str, Space], wanted: dict[str, str], source: Source, view: View) -> dict[str, ImageData]:
-    """Each data set once, by its key; every recipe is checked against its images, and all problems are told at once."""
+def _read_data(recipes: dict[str, Space], keys: dict[str, str], source: Source, view: View) -> dict[str, ImageData]:
+    """Read each data set once, by its key, and check every recipe against its images; all problems make one InputError."""
     data: dict[str, ImageData] = {}
     problems = []
-    for name, key in wanted.items():
+    for name, key in keys.items():
         try:
             if key not in data:
                 view.step(f"reading the images of {name}")
                 data[key] = load_data(recipes[name], source)
-            check(recipes[name], data[key].image_shape)
-            check_models(recipes[name], data[key])
+            check_space(recipes[name], data[key])
         except InputError as error:
             problems.append(f"{name}: {error}")
     if problems:
@@ -230,7 +232,7 @@ def _run(
 
 
 def _outcome(result: dict[str, Any]) -> str:
-    if result["status"] != "completed":
+    if result["status"] != TrialStatus.COMPLETED:
         last_line = result.get("error", "").strip().splitlines()[-1:]
         return result["status"] + (f": {last_line[0]}" if last_line else "")
     return (
@@ -240,7 +242,7 @@ def _outcome(result: dict[str, Any]) -> str:
 
 
 def _checkpoint(folder: Path, epochs: int) -> dict[str, Any] | None:
-    """Where a training was cut short; None to begin anew (also where it was complete, but not yet tested)."""
+    """The checkpoint of an interrupted training; None to start over (also if it was complete, but not yet tested)."""
     from winnow.search.training.checkpoint import CorruptCheckpoint, load
 
     try:

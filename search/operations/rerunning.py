@@ -1,7 +1,7 @@
-"""`winnow rerun RUN --trial N`: train a trial of a run again, through the code of the workers, and compare it epoch by epoch.
+"""Train a trial of a run again with the code of the workers, and compare it epoch by epoch (`winnow rerun`).
 
-The same seed gives the same figures to the last bit on the same hardware, device, number of threads and versions (tested). Where
-the figures part, what is not as it was is listed: a run records all of it.
+The same seed gives the same figures bit for bit on the same hardware, device, number of threads and versions (tested). If the
+figures differ, every recorded difference in the environment is listed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
     from winnow.search.data.image_data import ImageData
     from winnow.search.data.source import Source
-    from winnow.search.ray_backend.worker import SharedData
+    from winnow.search.ray_backend.shared_data import SharedData
 
 COMPARED = tuple(figure.name for figure in EPOCH_FIGURES if figure.reproducible)
 
@@ -37,7 +37,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first figure that is not what it was."""
+    """A figure that differs from the recorded one."""
 
     epoch: int
     figure: str
@@ -46,29 +46,43 @@ class Divergence:
 
     @property
     def size(self) -> float | None:
-        """now - recorded, where both are numbers."""
+        """now - recorded; None unless both are numbers."""
         return None if self.recorded is None or self.now is None else self.now - self.recorded
 
 
 @dataclass(frozen=True)
 class Rerun:
+    """Result of training a trial again."""
+
     trial: int
     epochs: int
-    """That were compared."""
+    """Number of epochs that were compared."""
     first: Divergence | None
-    """None: all figures are equal, bit for bit."""
+    """The first difference; None: all figures are equal, bit for bit."""
     largest: dict[str, float]
-    """Of each figure, the largest absolute difference over the epochs."""
+    """The largest absolute difference of each figure over the epochs."""
     changed: tuple[str, ...]
-    """What is not as the run recorded it, in words."""
+    """Differences in hardware, versions or code since the trial was trained."""
 
     @property
     def equal(self) -> bool:
+        """Whether all figures are equal, bit for bit."""
         return self.first is None
 
 
 def rerun(folder: RunFolder, number: int, source: Source | None, device: str | None, threads: int | None) -> Rerun:
-    """Train trial `number` again for as many epochs as it had. Writes nothing into the run. InputError if there is nothing to compare."""
+    """Train a trial again for as many epochs as it had; nothing is written into the run.
+
+    Args:
+        folder: The run.
+        number: Number of the trial, from 0.
+        source: Location of the images; None: as the run recorded.
+        device: `cpu`, `cuda` or `mps`; None: that of the trial.
+        threads: CPU threads, at least 1; None: those of the trial.
+
+    Raises:
+        InputError: There is no such trial, it has no finished epoch, or the images are others.
+    """
     study = folder.read_study()
     trial, recorded = _trial(folder, number), _recorded(folder, number)
     if not recorded:
@@ -96,13 +110,13 @@ def _trial(folder: RunFolder, number: int) -> Trial:
 
     trials = {trial.number: trial for trial in read_trials(folder.journal)[0]}
     if number not in trials:
-        there_are = f"has the trials 0 to {max(trials)}" if trials else "has no trial yet"
-        raise InputError(f"--trial {number}: {folder.path} {there_are}")
+        existing = f"has the trials 0 to {max(trials)}" if trials else "has no trial yet"
+        raise InputError(f"--trial {number}: {folder.path} {existing}")
     return trials[number]
 
 
 def _recorded(folder: RunFolder, number: int) -> list[Row]:
-    """The lines of its epochs; an epoch that is there twice counts as it was first."""
+    """The lines of its epochs; of an epoch that was written twice, the first line counts."""
     lines: dict[int, Row] = {}
     for line in read_json_lines(folder.epochs):
         if line.get("phase") == "search" and line.get("trial") == number:
@@ -120,16 +134,13 @@ def _train_again(
     threads: int,
     ranks: int,
 ) -> Iterator[Row]:
-    from winnow.search.data.source import Source, load_data
-    from winnow.search.ray_backend.worker import Job, trial_reports
+    from winnow.search.data.source import Source
+    from winnow.search.operations.checks import load_recorded
+    from winnow.search.ray_backend.shared_data import Job
+    from winnow.search.ray_backend.worker import trial_reports
     from winnow.search.storage.run_folder import space_of
 
-    data = load_data(space_of(folder), source or Source(Path(study["data_dir"])))
-    if data.fingerprint != study["data"]["fingerprint"]:
-        raise InputError(
-            f"{folder.path}: the data set is not the one this run was made with (fingerprint {data.fingerprint}, was "
-            f"{study['data']['fingerprint']}); point --data-dir to the original"
-        )
+    data = load_recorded(folder, study, space_of(folder), source or Source(Path(study["data_dir"])))
     seed = study["settings"]["seed"]
     attrs = trial.user_attrs
     assignment = Assignment(
@@ -142,7 +153,7 @@ def _train_again(
         tempfile.TemporaryDirectory(prefix="winnow-rerun-") as checkpoints,
         _on_ranks(data, ranks, device, threads) as images,
     ):
-        for report in trial_reports(asdict(assignment), images, Job(checkpoints, device, threads, seed)):
+        for report in trial_reports(assignment, images, Job(checkpoints, device, threads, seed)):
             if "status" in report:
                 raise InputError(f"trial {trial.number} ended as {report['status']} this time:\n{report['error']}")
             yield report
@@ -152,18 +163,18 @@ def _train_again(
 
 @contextmanager
 def _on_ranks(data: ImageData, ranks: int, device: str, threads: int) -> Iterator[ImageData | SharedData]:
-    """The images for this process alone; or for ranks, in a Ray that is started for them."""
+    """The images for this process; or for several ranks, in a Ray that is started for them."""
     if ranks == 1:
         yield data
         return
     from winnow.search.ray_backend.session import ray_session
-    from winnow.search.ray_backend.worker import SharedData
+    from winnow.search.ray_backend.shared_data import SharedData
 
     with ray_session(warm=False) as ray:
-        from winnow.search.ray_backend.rank_groups import Crew, groups
+        from winnow.search.ray_backend.rank_groups import RankGroupSpec, rank_groups
 
         resources = {"GPU": 1.0} if device == "cuda" else {"CPU": 0.1}  # nothing else runs there
-        with groups(Crew(ranks, device, max(1, threads // ranks), resources), 1) as lent:
+        with rank_groups(RankGroupSpec(ranks, device, max(1, threads // ranks), resources), 1) as lent:
             yield SharedData(ray.put(data), lent)
 
 
@@ -173,25 +184,25 @@ def _differences(recorded: list[Row], trained: list[Row]) -> Iterator[Divergence
             left, right = _number(before.get(figure)), _number(now.get(figure))
             if left != right:
                 yield Divergence(before["epoch"], figure, left, right)
-    if len(trained) < len(recorded):  # this time it ended earlier
+    if len(trained) < len(recorded):  # it ended earlier this time
         yield Divergence(len(trained) + 1, "epochs", float(len(recorded)), float(len(trained)))
 
 
 def _number(value: Any) -> float | None:
-    """As epochs.jsonl has it: what is not finite is null."""
+    """The value as epochs.jsonl records it: a value that is not finite is null."""
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _largest(differences: list[Divergence]) -> dict[str, float]:
     largest: dict[str, float] = {}
-    for found in differences:
-        if found.size is not None:
-            largest[found.figure] = max(largest.get(found.figure, 0.0), abs(found.size))
+    for each in differences:
+        if each.size is not None:
+            largest[each.figure] = max(largest.get(each.figure, 0.0), abs(each.size))
     return largest
 
 
 def _starts(study: Row, trial: Trial) -> list[Row]:
-    """What was recorded of the starts of the search during which the trial was trained: study.yaml itself, or amendments."""
+    """The starts of the search during which the trial was trained, as study.yaml and its amendments recorded them."""
     records = [{**study, "time": study["created"]}, *(study.get("amendments") or [])]
     times = [datetime.fromisoformat(record["time"]).timestamp() for record in records]
     began = trial.user_attrs["started"]
@@ -201,13 +212,13 @@ def _starts(study: Row, trial: Trial) -> list[Row]:
 
 
 def _ranks(start: Row, device: str) -> int:
-    """The processes that a trial had, each with a GPU; one, where there are not so many GPUs here."""
+    """Number of processes that trained the trial, each on its GPU; 1 if this machine has fewer GPUs."""
     ranks = int(start["devices"].get("ranks", 1))
     return ranks if device == "cpu" or ranks <= gpus_here() else 1
 
 
 def _changed(starts: list[Row], recorded: list[Row], device: str, threads: int, ranks: int) -> Iterator[str]:
-    """Where this is not the place, or not the code, that the trial was trained by."""
+    """Differences in hardware, versions or code since the trial was trained."""
     origin = provenance.origin()
     for start in starts:
         facts = [
@@ -223,9 +234,9 @@ def _changed(starts: list[Row], recorded: list[Row], device: str, threads: int, 
     nodes = sorted({str(line["node"]) for line in recorded if line.get("node")})
     if nodes and nodes != [platform.node()]:
         yield f"machine: {', '.join(nodes)} then, {platform.node()} now"
-    on = sorted({str(line["device"]) for line in recorded if line.get("device")})
-    if len(on) > 1:
-        yield f"the trial moved between devices while it ran: {', '.join(on)}"
+    devices = sorted({str(line["device"]) for line in recorded if line.get("device")})
+    if len(devices) > 1:
+        yield f"the trial moved between devices while it ran: {', '.join(devices)}"
 
 
 def _facts(before: Row, now: Row) -> list[tuple[str, Any, Any]]:

@@ -1,7 +1,7 @@
-"""One recipe, trained on its training split, selected on its validation split, tested once: `winnow train`, without Ray.
+"""Train one recipe without Ray: fit on its training split, select on its validation split, test once (`winnow train`).
 
-`fit_and_test` is also what `winnow bench-recipes` runs in its workers. A folder that it writes holds config.yaml,
-epochs.jsonl (one line per epoch, with the loss of every batch), checkpoint.pt, weights.pt, predictions.npz, result.json.
+`winnow bench-recipes` runs `fit_and_test` in its workers. The folder it writes holds config.yaml, epochs.jsonl (one line per
+epoch, with the loss of every batch), checkpoint.pt, weights.pt, predictions.npz and result.json.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from rich.console import Console
 
 from winnow.models import summarize
 from winnow.search.data.image_data import ImageData
-from winnow.search.data.source import Source, load_data
-from winnow.search.operations.searching import check_models
+from winnow.search.data.source import Source
+from winnow.search.operations.checks import load_checked, require_recipe
 from winnow.search.ray_backend.worker import device_name
 from winnow.search.resources.plan import DeviceName
 from winnow.search.storage.json_lines import JsonLines, epoch_line, finite_or_null, read_json_lines
@@ -33,18 +33,18 @@ from winnow.search.training.loop import train
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
 from winnow.spaces.space import Space
-from winnow.spaces.validation import check
+from winnow.spaces.trial_status import TrialStatus
 
 
 @dataclass(frozen=True)
-class Training:
-    """What is trained, and from which seed: it decides the split, the weights and the order."""
+class TrainingJob:
+    """One training: its config, and the seed that decides the split, the initial weights and the order of the images."""
 
     name: str
     config: Config
     seed: int
     use: Literal["search", "retrain"] = "search"
-    """As in `DeviceData.build`: `retrain` fits the validation images too, and nothing selects."""
+    """The use of the splits, see `DeviceData.build`: `retrain` also fits the validation images, and keeps the weights of the last epoch."""
     micro_batches: int = 1
 
 
@@ -61,36 +61,51 @@ def train_recipe(
     fit_validation: bool = False,
     micro_batches: int = 1,
 ) -> dict[str, Any]:
-    """Train on the training split, select on the validation split, test once at the end; the final figures.
+    """Train on the training split, select on the validation split and test once at the end.
 
-    With `fit_validation` both splits are trained on and nothing selects, as when a winner is retrained: the same config,
-    seed, threads and `micro_batches` then give the same network to the last bit. With `output`, weights, curves, config and
-    figures are written there, and a checkpoint after every epoch.
+    Args:
+        space: A recipe: a space that leaves nothing open.
+        seed: Random seed of split, initial weights and data order, at least 0.
+        output: Folder for weights, curves, config, figures and a checkpoint after every epoch; None: nothing is written.
+        resume: Whether to continue from the checkpoint in `output`.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        threads: CPU threads, at least 1; None: all CPUs.
+        source: Location of the images.
+        console: Where the figures of each epoch are printed.
+        fit_validation: Whether to train on the validation images too, as retraining does: the same config, seed, threads and
+            `micro_batches` then give the same network bit for bit.
+        micro_batches: Number of pieces in which each batch passes through the network, at least 1; more need less memory.
+
+    Returns:
+        The figures that `result.json` holds.
+
+    Raises:
+        InputError: The space leaves something open, does not fit the images, or `output` cannot be used.
     """
     require_recipe(space)
     state = _prepare(output, resume, fit_validation)
-    data = load_data(space, source)
-    check(space, data.image_shape)
-    check_models(space, data)
+    data = load_checked(space, source)
     use: Literal["search", "retrain"] = "retrain" if fit_validation else "search"
-    training = Training(space.name, space.example(), seed, use, micro_batches)
-    on = torch.device(choose_torch_device(device))
+    training = TrainingJob(space.name, space.example(), seed, use, micro_batches)
+    torch_device = torch.device(choose_torch_device(device))
     summary = summarize(training.config.model, data.image_shape, data.num_classes)
     epochs = training.config.epochs
     console.print(
-        f"{space.name} on {device_name(on)}: {summary.num_parameters:,} parameters, "
+        f"{space.name} on {device_name(torch_device)}: {summary.num_parameters:,} parameters, "
         f"{summary.multiply_adds:,} multiply-adds per image, {epochs} epochs, seed {seed}"
     )
     with _torch_threads(threads or available_cpus()):
-        final = fit_and_test(training, data, on, output, state, lambda figures: console.print(_line(figures, epochs)))
+        final = fit_and_test(
+            training, data, torch_device, output, state, lambda figures: console.print(_line(figures, epochs))
+        )
     if final is None:
-        raise InputError(f"{output}: this training is complete; there is nothing to go on with")
-    if final["status"] == "diverged":
+        raise InputError(f"{output}: this training is complete, so there is nothing to resume")
+    if final["status"] == TrialStatus.DIVERGED:
         console.print(f"diverged in epoch {final['epochs']}: the loss is no longer finite")
         return final
     console.print(
         f"test accuracy {final['test_accuracy']:.4f}, test loss {final['test_loss']:.4f} "
-        f"(weights of epoch {final['weights_epoch']}; the test set was looked at once)"
+        f"(weights of epoch {final['weights_epoch']}; the test set was evaluated once)"
     )
     if output:
         from winnow.reports import write_training
@@ -100,16 +115,26 @@ def train_recipe(
 
 
 def fit_and_test(
-    training: Training,
+    training: TrainingJob,
     data: ImageData,
     on: torch.device,
     output: Path | None,
     state: dict[str, Any] | None = None,
     listener: Callable[[dict[str, Any]], None] = lambda figures: None,
 ) -> dict[str, Any] | None:
-    """The final figures, which also go into `output`/result.json; None where `state` is that of a complete training.
+    """Run one training, or the rest of it, and evaluate its test set once.
 
-    `listener` is given the figures of every epoch. Where the training diverged the test set stays closed.
+    Args:
+        training: What to train.
+        data: Its images.
+        on: The device.
+        output: Folder to write to; None: nothing is written.
+        state: Checkpoint to continue from; None: start from the beginning.
+        listener: Called with the figures of every epoch.
+
+    Returns:
+        The final figures, also written to `output`/result.json; None if `state` is that of a complete training. A training
+        that diverged has no test figures.
     """
     config, seed = training.config, training.seed
     on_device = DeviceData.build(data, config.data, on, seed, training.use)
@@ -128,7 +153,7 @@ def fit_and_test(
     summary = summarize(config.model, data.image_shape, data.num_classes)
     final: dict[str, Any] = {
         "name": training.name,
-        "status": "diverged" if result.diverged else "completed",
+        "status": TrialStatus.DIVERGED if result.diverged else TrialStatus.COMPLETED,
         "epochs": result.epoch,
         "stopped_early": result.epoch < config.epochs and not result.diverged,
         "seed": seed,
@@ -168,7 +193,7 @@ def fit_and_test(
 
 @contextmanager
 def _torch_threads(count: int) -> Iterator[None]:
-    """So many threads, and afterwards as many as the caller (a notebook, say) had."""
+    """Use `count` threads, then restore the number of the caller (a notebook, for example)."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -177,28 +202,19 @@ def _torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def require_recipe(space: Space) -> None:
-    """InputError where something is left open."""
-    if not space.is_recipe:
-        open_keys = ", ".join(parameter.path for parameter in space.parameters()[:5])
-        raise InputError(
-            f"{space.source}: not a recipe, since these are left open: {open_keys}, ...; "
-            "fix them with --set, or search them with: winnow run"
-        )
-
-
-def choose_torch_device(asked: DeviceName) -> str:
-    if asked == "auto":
+def choose_torch_device(requested: DeviceName) -> str:
+    """The device of `auto`: a GPU, else MPS, else the CPU. InputError if `cuda` is requested and torch sees no GPU."""
+    if requested == "auto":
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    if asked == "cuda" and not torch.cuda.is_available():
+    if requested == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no GPU here; use --device cpu, or check CUDA_VISIBLE_DEVICES")
-    return asked
+    return requested
 
 
 def _prepare(output: Path | None, resume: bool, fit_validation: bool) -> dict[str, Any] | None:
-    """The checkpoint to go on from; refuses to write over an earlier training."""
+    """The checkpoint to continue from, if any; refuses to overwrite an earlier training."""
     if output is None:
         if resume:
             raise InputError("--resume needs --output, the folder that holds the checkpoint")
@@ -206,14 +222,16 @@ def _prepare(output: Path | None, resume: bool, fit_validation: bool) -> dict[st
     checkpoint = output / "checkpoint.pt"
     if resume:
         if not checkpoint.exists():
-            raise InputError(f"{checkpoint}: no checkpoint to go on from")
+            raise InputError(f"{checkpoint}: no checkpoint to resume from")
         state = load(checkpoint)
         if (state.get("use") == "retrain") != fit_validation:
             other = "leave out --fit-validation" if fit_validation else "give --fit-validation too"
-            raise InputError(f"{checkpoint}: this training began otherwise; to go on with it, {other}")
+            raise InputError(
+                f"{checkpoint}: this training was started with the other value of --fit-validation; to resume it, {other}"
+            )
         return state
     if checkpoint.exists():
-        raise InputError(f"{output}: holds a training already; go on with it: --resume; or choose another --output")
+        raise InputError(f"{output}: already holds a training; continue it with --resume, or choose another --output")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -222,7 +240,7 @@ def _prepare(output: Path | None, resume: bool, fit_validation: bool) -> dict[st
 
 
 def _open_lines(output: Path | None, config: Config, keep: bool) -> JsonLines | None:
-    """The file of epochs, begun anew unless the training goes on."""
+    """The file of epochs; emptied unless the training continues."""
     if output is None:
         return None
     output.mkdir(parents=True, exist_ok=True)

@@ -62,7 +62,7 @@ def check_nodes(ray: Any, data: Sequence[tuple[Any, str]], shared: str, device: 
 
 
 def examine(data: list[tuple[Any, str]], demands: Demands, node_id: str, num_gpus: float) -> list[str]:
-    """On the node: what is wrong there. Where packages are missing, what needs them is not tried."""
+    """Run on the node; return its problems. Checks that need a missing package are skipped."""
     problems = [*_versions_problems(demands.versions), *_storage_problems(demands, node_id)]
     if problems:
         return problems

@@ -1,9 +1,9 @@
-"""Groups of processes that train one network together, a GPU each, on one node or on several: Ray Train starts and watches them.
+"""Groups of processes that train one network together, one GPU each, on one node or several. Ray Train starts and watches them.
 
-Ray Train places the processes, gives them their devices, brings them together and finds out when one is lost; it ends the whole
-group then. Starting a group takes longer than many a training, so groups are lent to one training after the other: an `Office`, an
-actor beside the driver, keeps as many as there are trainings at once. Whoever borrows one (the worker of a trial, the task of a
-retraining) holds no device: it sends an order to rank 0 and passes on what that says.
+Ray Train places the processes, assigns their devices, connects them and notices when one is lost; it then ends the whole group.
+Starting a group takes longer than many trainings, so groups are reused: a `RankGroupPool`, an actor beside the driver, keeps as
+many groups as there are trainings at once. Whoever acquires one (the worker of a trial, the task of a retraining) holds no
+device itself: it sends a request to rank 0 and passes on what that replies.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from winnow.search.ray_backend.worker import Training
+from winnow.search.ray_backend.shared_data import Training
 from winnow.search.training.errors import Failed, RankLost, failure, release_memory
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from winnow.search.training.ranks import Rank
 
 CLOSE_SECONDS = 3.0  # groups that are just being started end later, by themselves
-OF_TRAIN = {
+RAY_TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # 2 s else, until a lost process is noticed
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less; every epoch has its checkpoint
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
@@ -45,8 +45,15 @@ OF_TRAIN = {
 
 
 @dataclass(frozen=True)
-class Crew:
-    """What each group is made of: so many ranks, each with these resources of Ray (`GPU`, `CPU`) and so many threads."""
+class RankGroupSpec:
+    """What each group is made of.
+
+    Attributes:
+        ranks: Processes of a group.
+        device: `cuda` or `cpu`.
+        threads: CPU threads of each rank.
+        resources: What Ray sets aside for each rank (`GPU`, `CPU`).
+    """
 
     ranks: int
     device: str
@@ -54,56 +61,73 @@ class Crew:
     resources: dict[str, float]
 
     @staticmethod
-    def of(plan: ResourcePlan) -> Crew:
-        return Crew(plan.ranks, plan.device, max(1, plan.threads // plan.ranks), plan.per_rank)
+    def of(plan: ResourcePlan) -> RankGroupSpec:
+        return RankGroupSpec(plan.ranks, plan.device, max(1, plan.threads // plan.ranks), plan.per_rank)
 
 
 @dataclass(frozen=True)
-class Groups:
-    """To borrow a group from; it may be sent to other processes."""
+class RankGroupClient:
+    """Gives access to the groups of a pool, also from other processes."""
 
-    office: Any
+    pool: Any
 
-    def run(self, who: str, training: Training, data: Any, **arguments: Any) -> Generator[Any, None, None]:
-        """What the training yields on rank 0 of a group; `data` is a reference to the images.
+    def run(self, name: str, training: Training, data: Any, **arguments: Any) -> Generator[Any, None, None]:
+        """Run a training on a group.
 
-        Rank 0 goes on from a `yield` only when the next value is asked for. Failed for what a rank raised; RankLost where the group
-        is gone without a word. `who` is a name for this training: whoever borrowed under it before is taken to be dead.
+        Rank 0 continues from a `yield` only when the next value is asked for.
+
+        Args:
+            name: Name of the training. Whoever acquired a group under this name before is taken to be dead.
+            training: What rank 0 runs.
+            data: A reference to the images.
+            **arguments: Further arguments of `training`.
+
+        Yields:
+            What the training yields on rank 0.
+
+        Raises:
+            Failed: A rank raised an error.
+            RankLost: The group is gone.
         """
-        group = ray.get(self.office.lend.remote(who))
+        group = ray.get(self.pool.acquire.remote(name))
         try:
-            ray.get(self.office.tell.remote(group, 0, Order(training, data, arguments)))
+            ray.get(self.pool.send.remote(group, 0, TrainRequest(training, data, arguments)))
             while True:
-                word = ray.get(self.office.hear.remote(group))
-                if isinstance(word, Exception):
-                    raise word
-                if word == DONE:
+                message = ray.get(self.pool.receive.remote(group))
+                if isinstance(message, Exception):
+                    raise message
+                if message == DONE:
                     return
-                (value,) = word
+                (value,) = message
                 yield value
-                ray.get(self.office.tell.remote(group, 0, GO_ON))
+                ray.get(self.pool.send.remote(group, 0, GO_ON))
         finally:
-            ray.get(self.office.take_back.remote(who))
+            ray.get(self.pool.release.remote(name))
 
-    def recall(self, who: str) -> None:
-        """Its borrower is dead. Nothing happens if it had no group."""
-        with suppress(RayError):  # while all ends, the office may have ended before
-            ray.get(self.office.recall.remote(who))
+    def recall(self, name: str) -> None:
+        """End the group of a training whose process is dead. Nothing happens if it had no group."""
+        with suppress(RayError):  # while all ends, the pool may have ended before
+            ray.get(self.pool.recall.remote(name))
 
 
 @contextmanager
-def groups(crew: Crew, count: int) -> Iterator[Groups]:
-    """So many groups; being started when this is entered, ended with their processes when it is left."""
+def rank_groups(spec: RankGroupSpec, count: int) -> Iterator[RankGroupClient]:
+    """Keep groups running while the block runs; their processes end with it.
+
+    Args:
+        spec: What each group is made of.
+        count: The number of groups, which is that of trainings at once.
+    """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor: Any = ray.remote(Office)
-    office = actor.options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here).remote(crew, count)
+    actor: Any = ray.remote(RankGroupPool)
+    pool = actor.options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here).remote(spec, count)
     for _ in range(count):
-        office.keep.remote()
+        pool.keep.remote()
     try:
-        yield Groups(office)
+        yield RankGroupClient(pool)
     finally:
-        _leaving.append(office)
-        ray.wait([office.close.remote()], timeout=CLOSE_SECONDS)
+        _leaving.append(pool)
+        ray.wait([pool.close.remote()], timeout=CLOSE_SECONDS)
 
 
 _leaving: list[Any] = []
@@ -111,7 +135,7 @@ _leaving: list[Any] = []
 
 
 @dataclass(frozen=True)
-class Order:
+class TrainRequest:
     training: Training
     data: Any
     arguments: dict[str, Any]
@@ -120,39 +144,36 @@ class Order:
 GO_ON, DONE = "go on", "done"
 
 
-class Office:
-    """The actor: keeps groups running, lends them, and passes on what is said to and by their ranks.
+class RankGroupPool:
+    """An actor that keeps groups running, lends them to trainings, and passes messages between both.
 
-    A group is known by a name of its own; another one that takes its place has another name, so that nothing said to the one
-    of before reaches it.
+    Each group has a name of its own, and a replacement gets another one, so that messages for a lost group never reach its successor.
     """
 
-    def __init__(self, crew: Crew, count: int) -> None:
-        os.environ.update(OF_TRAIN)
-        self.crew = crew
-        self.storage = tempfile.mkdtemp(
-            prefix="winnow-train-"
-        )  # what Ray Train insists on writing; of no use to anyone
+    def __init__(self, spec: RankGroupSpec, count: int) -> None:
+        os.environ.update(RAY_TRAIN_ENVIRONMENT)
+        self.spec = spec
+        self.storage = tempfile.mkdtemp(prefix="winnow-train-")  # Ray Train insists on writing here; nobody reads it
         self.threads = ThreadPoolExecutor(count)
         self.closed = False
-        self.placements: dict[str, Any] = {}  # of the groups that are there
+        self.placements: dict[str, Any] = {}  # of the groups that are running
         self.free: asyncio.Queue[str | RankLost] = asyncio.Queue()
-        self.lent: dict[str, str] = {}  # borrower -> group
-        self.turns: dict[str, object] = {}  # borrower -> its latest wish
-        self.orders: defaultdict[tuple[str, int], asyncio.Queue[Any]] = defaultdict(asyncio.Queue)
-        self.words: dict[str, asyncio.Queue[Any]] = {}  # what its ranks say; of every group that ever was
+        self.acquired: dict[str, str] = {}  # training -> group
+        self.turns: dict[str, object] = {}  # training -> its latest request
+        self.inboxes: defaultdict[tuple[str, int], asyncio.Queue[Any]] = defaultdict(asyncio.Queue)
+        self.replies: dict[str, asyncio.Queue[Any]] = {}  # what its ranks reply; of every group that ever was
         self.keepers: set[asyncio.Task[Any] | None] = set()
 
     async def keep(self) -> None:
-        """One group, and another one whenever it was lost."""
+        """Keep one group running, and replace it whenever it is lost."""
         self.keepers.add(asyncio.current_task())
         while not self.closed:
             name = uuid4().hex
             here, this = asyncio.get_running_loop(), ray.get_runtime_context().current_actor
-            cause = await here.run_in_executor(self.threads, start, self.crew, name, self.storage, this)
-            if name in self.words:
+            cause = await here.run_in_executor(self.threads, start, self.spec, name, self.storage, this)
+            if name in self.replies:
                 self.placements.pop(name, None)
-                self.words[name].put_nowait(RankLost(cause))
+                self.replies[name].put_nowait(RankLost(cause))
             else:  # whoever waits for a group is told why there is none
                 self.free.put_nowait(RankLost(cause))
                 await asyncio.sleep(1.0)
@@ -167,77 +188,77 @@ class Office:
         shutil.rmtree(self.storage, ignore_errors=True)
         ray.actor.exit_actor()
 
-    # --- for borrowers ----------------------------------------------------------------------------------------------------
+    # --- for trainings ----------------------------------------------------------------------------------------------------
 
-    async def lend(self, who: str) -> str:
-        await self.recall(who)
-        turn = self.turns[who] = object()
+    async def acquire(self, name: str) -> str:
+        await self.recall(name)
+        turn = self.turns[name] = object()
         while True:
             found = await self.free.get()
-            if self.turns.get(who) is not turn:  # who waited here is dead, and there is a successor
+            if self.turns.get(name) is not turn:  # who waited here is dead, and there is a successor
                 self.free.put_nowait(found)
-                raise RankLost(f"{who} was started again")
+                raise RankLost(f"{name} was started again")
             if isinstance(found, RankLost):
                 raise found
             if found in self.placements:
-                self.lent[who] = found
+                self.acquired[name] = found
                 return found
 
-    async def take_back(self, who: str) -> None:
-        group = self.lent.pop(who, None)
+    async def release(self, name: str) -> None:
+        group = self.acquired.pop(name, None)
         if group in self.placements:
             self.free.put_nowait(group)
 
-    async def recall(self, who: str) -> None:
-        self.turns.pop(who, None)
-        self._end(self.lent.pop(who, None))
+    async def recall(self, name: str) -> None:
+        self.turns.pop(name, None)
+        self._end(self.acquired.pop(name, None))
 
-    async def tell(self, group: str, rank: int, message: Any) -> None:
-        self.orders[group, rank].put_nowait(message)
+    async def send(self, group: str, rank: int, message: Any) -> None:
+        self.inboxes[group, rank].put_nowait(message)
 
-    async def hear(self, group: str) -> Any:
-        return await self.words[group].get()
+    async def receive(self, group: str) -> Any:
+        return await self.replies[group].get()
 
     # --- for ranks --------------------------------------------------------------------------------------------------------
 
     async def arrive(self, group: str, placement: Any) -> None:
-        """Of rank 0: all ranks are there."""
-        self.words[group] = asyncio.Queue()
+        """Called by rank 0 once all ranks have started."""
+        self.replies[group] = asyncio.Queue()
         self.placements[group] = placement
         if self.closed:
             self._end(group)
         self.free.put_nowait(group)
 
-    async def take(self, group: str, rank: int) -> Any:
-        return await self.orders[group, rank].get()
+    async def next_message(self, group: str, rank: int) -> Any:
+        return await self.inboxes[group, rank].get()
 
-    async def say(self, group: str, word: Any) -> None:
-        self.words[group].put_nowait(word)
+    async def reply(self, group: str, message: Any) -> None:
+        self.replies[group].put_nowait(message)
 
-    async def fail(self, group: str, word: Failed) -> None:
-        """The last word of a group: its other ranks may wait for one another for ever."""
-        self.words[group].put_nowait(word)
+    async def fail(self, group: str, message: Failed) -> None:
+        """Pass on the last message of a group, and end it: its other ranks may wait for one another for ever."""
+        self.replies[group].put_nowait(message)
         self._end(group)
 
     def _end(self, group: str | None) -> None:
-        """Kill its processes, whatever they do; Ray Train then ends it."""
+        """Kill the processes of a group, whatever they do; Ray Train then ends it."""
         placement = self.placements.pop(group, None) if group else None
         if placement is not None:
             ray.util.remove_placement_group(placement)
 
 
-def start(crew: Crew, name: str, storage: str, office: Any) -> str:
-    """Start a group through Ray Train and stay until it has ended; why it has."""
+def start(spec: RankGroupSpec, name: str, storage: str, pool: Any) -> str:
+    """Start a group through Ray Train and wait until it has ended; returns why it has."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     trainer = TorchTrainer(
         serve,
-        train_loop_config={"office": office, "group": name, "device": crew.device, "threads": crew.threads},
+        train_loop_config={"pool": pool, "group": name, "device": spec.device, "threads": spec.threads},
         # A rank waits for the others at most so long, also at its start: on a busy machine imports take minutes.
-        torch_config=TorchConfig(backend="nccl" if crew.device == "cuda" else "gloo", timeout_s=600),
+        torch_config=TorchConfig(backend="nccl" if spec.device == "cuda" else "gloo", timeout_s=600),
         scaling_config=ScalingConfig(
-            num_workers=crew.ranks, use_gpu="GPU" in crew.resources, resources_per_worker=crew.resources
+            num_workers=spec.ranks, use_gpu="GPU" in spec.resources, resources_per_worker=spec.resources
         ),
         run_config=RunConfig(name=name, storage_path=storage, failure_config=FailureConfig(max_failures=0)),
     )
@@ -247,7 +268,7 @@ def start(crew: Crew, name: str, storage: str, office: Any) -> str:
         # A rank that lost contact has raised RankLost; the ones that did not are those it lost.
         failures = {rank: str(failure) for rank, failure in error.worker_failures.items()}
         dead = sorted(rank for rank, text in failures.items() if RankLost.__name__ not in text) or sorted(failures)
-        return f"{' and '.join(f'rank {rank}' for rank in dead)} of {crew.ranks} lost"
+        return f"{' and '.join(f'rank {rank}' for rank in dead)} of {spec.ranks} lost"
     except (TrainingFailedError, RayError) as error:
         return f"its group of ranks ended: {error}"
     return "its group of ranks ended"
@@ -257,7 +278,7 @@ def start(crew: Crew, name: str, storage: str, office: Any) -> str:
 
 
 def serve(config: dict[str, Any]) -> None:
-    """What Ray Train runs in every rank, for as long as the group lives."""
+    """Run in every rank by Ray Train, for as long as the group lives."""
     import torch
     from ray import train
     from ray.train.torch import get_device
@@ -268,54 +289,54 @@ def serve(config: dict[str, Any]) -> None:
     context = train.get_context()
     rank = Rank(context.get_world_rank(), context.get_world_size())
     device = get_device() if config["device"] == "cuda" else torch.device(config["device"])
-    post = Post(config["office"], config["group"], rank.index)
+    channel = RankChannel(config["pool"], config["group"], rank.index)
     if rank.index == 0:
-        post.call("arrive", ray.util.get_current_placement_group())
-        lead(post, rank, device)
+        channel.call("arrive", ray.util.get_current_placement_group())
+        lead(channel, rank, device)
     else:
-        follow(post, rank, device)
+        follow(channel, rank, device)
 
 
 @dataclass(frozen=True)
-class Post:
-    """A rank's line to the office."""
+class RankChannel:
+    """Connects a rank to the pool."""
 
-    office: Any
+    pool: Any
     group: str
     index: int
 
     def call(self, method: str, *arguments: Any) -> Any:
-        return ray.get(getattr(self.office, method).remote(self.group, *arguments))
+        return ray.get(getattr(self.pool, method).remote(self.group, *arguments))
 
-    def take(self) -> Any:
+    def next_message(self) -> Any:
         """The next message to this rank."""
-        return self.call("take", self.index)
+        return self.call("next_message", self.index)
 
 
-def lead(post: Post, rank: Rank, device: torch.device) -> None:
-    """Rank 0: carry out one order after the other. An order is dropped where another one comes instead of the word to go on."""
+def lead(channel: RankChannel, rank: Rank, device: torch.device) -> None:
+    """Rank 0: serve one request after the other. A request is dropped if another one comes instead of the message to continue."""
     from winnow.search.training.ranks import Task, Team
 
-    message = post.take()
+    message = channel.next_message()
     while True:
-        order: Order = message
+        order: TrainRequest = message
 
         def tell(what: Task | float, images: Any = order.data) -> None:
             packed = (images, ray.put(what)) if isinstance(what, Task) else what
             for index in range(1, rank.count):
-                post.call("tell", index, packed)
+                channel.call("send", index, packed)
 
         team = Team(rank, device, tell)
         try:
             with closing(order.training(ray.get(order.data), team, **order.arguments)) as values:
                 for value in values:
-                    post.call("say", (value,))
-                    message = post.take()
+                    channel.call("reply", (value,))
+                    message = channel.next_message()
                     if message != GO_ON:
                         break
                 else:
-                    post.call("say", DONE)
-                    message = post.take()
+                    channel.call("reply", DONE)
+                    message = channel.next_message()
             continue
         except RankLost:
             raise
@@ -323,12 +344,12 @@ def lead(post: Post, rank: Rank, device: torch.device) -> None:
             failed = Failed(*failure(error))
         # Only here, with the exception, are the frames gone that hold the tensors of the training.
         release_memory()
-        post.call("fail" if team.broken else "say", failed)
-        message = post.take()
+        channel.call("fail" if team.broken else "reply", failed)
+        message = channel.next_message()
 
 
-def follow(post: Post, rank: Rank, device: torch.device) -> None:
-    """The other ranks: their part of the epochs that rank 0 tells them to train."""
+def follow(channel: RankChannel, rank: Rank, device: torch.device) -> None:
+    """The other ranks: train their part of the epochs that rank 0 announces."""
     from winnow.search.training import loop
     from winnow.search.training.device_data import DeviceData
     from winnow.search.training.ranks import Task, contact
@@ -336,7 +357,7 @@ def follow(post: Post, rank: Rank, device: torch.device) -> None:
     training: loop.TrainingState | None = None
     try:
         while True:
-            message = post.take()
+            message = channel.next_message()
             with contact(rank):
                 if isinstance(message, float):
                     assert training is not None  # no epoch without a beginning
@@ -353,5 +374,5 @@ def follow(post: Post, rank: Rank, device: torch.device) -> None:
         raise
     except (Exception, SystemExit) as error:
         status, text = failure(error)
-        post.call("fail", Failed(status, f"rank {rank.index}: {text}"))
+        channel.call("fail", Failed(status, f"rank {rank.index}: {text}"))
         raise

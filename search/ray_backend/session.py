@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +84,13 @@ def ray_session(
         raise InputError(
             f"Ray did not start on this machine, which may be too busy now; nothing is lost, try again ({error})"
         ) from error
-    global _sent
-    _sent = {}
+    _session.sent = {}
     if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield ray
     finally:
-        if not _kept:
+        if not _session.kept:
             _shut_down(ray)
 
 
@@ -123,31 +123,42 @@ def _of_this_machine(num_cpus: int | None, num_gpus: int | None) -> dict[str, in
 @contextmanager
 def ray_kept() -> Iterator[None]:
     """Several operations in one Ray: the first one starts it, the end of this block shuts it down."""
-    global _kept
     ray = _import_ray()
     if ray.is_initialized():
         yield
         return
-    _kept = True
+    _session.kept = True
     try:
         yield
     finally:
-        _kept = False
+        _session.kept = False
         _shut_down(ray)
 
 
-_kept = False
-_sent: dict[str, Any] | None = None
-"""What was put into a Ray that was started here, by fingerprint; None in a Ray of others, which may outlive what is put there."""
+@dataclass
+class _Session:
+    """What this process knows of its Ray; Ray allows one per process.
+
+    Attributes:
+        kept: Whether `ray_kept` shuts it down, and not the operation that started it.
+        sent: References to what was put into a Ray that was started here, by fingerprint; None in a Ray of others, which may
+            outlive what is put there.
+    """
+
+    kept: bool = False
+    sent: dict[str, Any] | None = None
+
+
+_session = _Session()
 
 
 def put_once(ray: Any, fingerprint: str, images: Any) -> Any:
     """A reference to the images in Ray's object store: search and retraining ask for the same, and a node is to hold one copy."""
-    if _sent is None:
+    if _session.sent is None:
         return ray.put(images)
-    if fingerprint not in _sent:
-        _sent[fingerprint] = ray.put(images)
-    return _sent[fingerprint]
+    if fingerprint not in _session.sent:
+        _session.sent[fingerprint] = ray.put(images)
+    return _session.sent[fingerprint]
 
 
 def import_meanwhile(module: str) -> None:
@@ -161,8 +172,7 @@ def is_running() -> bool:
 
 
 def _shut_down(ray: Any) -> None:
-    global _sent
-    _sent = None
+    _session.sent = None
     ray.shutdown()
     dismiss()
 

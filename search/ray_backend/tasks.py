@@ -18,10 +18,19 @@ def run_tasks(
     resources: dict[str, float],
     at_once: int | None = None,
 ) -> Generator[tuple[Item, Any], None, None]:
-    """(item, `function(*arguments)`) of every (item, arguments), in the order in which they end.
+    """Run a function as Ray tasks.
 
-    `at_once` bounds their number where resources do not. A task whose node is lost runs again, up to three times, as does one
-    that lost a rank. What still runs when the generator is closed is cancelled.
+    A task whose node or rank is lost runs again, up to three times. Tasks that still run when the generator is closed are cancelled.
+
+    Args:
+        ray: The initialised `ray` module.
+        function: What each task runs.
+        items: (item, arguments of the function) of each task.
+        resources: What Ray sets aside for each task: `cpu` and `gpu`.
+        at_once: Bounds the number of tasks at once; None: the resources alone do.
+
+    Yields:
+        (item, result) of each task, in the order in which they end.
     """
     task = ray.remote(max_retries=3, retry_exceptions=[RankLost], num_cpus=resources["cpu"], num_gpus=resources["gpu"])(
         function

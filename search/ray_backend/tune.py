@@ -1,4 +1,4 @@
-"""Ray Tune's side of the search: a searcher and a scheduler that only pass on what the ledger says.
+"""The Ray Tune side of the search: a searcher and a scheduler that pass on the decisions of the ledger.
 
 Every start is a fresh `Tuner.fit()`; Tune's own snapshots are never restored. A trial in Tune carries the number of the
 study's trial, and the trainable finds its own checkpoint by that number.
@@ -6,7 +6,6 @@ study's trial, and the trainable finds its own checkpoint by that number.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -14,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -27,34 +26,41 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from winnow.search.ray_backend.worker import WHERE_TRAINED, Job, SharedData, run_trial, trial_name
+from winnow.search.ray_backend.shared_data import Job, SharedData
+from winnow.search.ray_backend.worker import WHERE_TRAINED, run_trial, trial_name
 from winnow.search.study.ledger import Ledger
+from winnow.search.study.trials import Assignment
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
 
 if TYPE_CHECKING:
-    from winnow.search.ray_backend.rank_groups import Groups
+    from winnow.search.ray_backend.shared_data import RankGroups
 
 HARD_STOP_SECONDS = 60.0  # after the time budget, for epochs that do not end
 
 
 @dataclass(frozen=True)
 class Resources:
-    """Of one trial."""
+    """Ray resources of one trial: CPUs, and GPUs or a fraction of one."""
 
     cpus: float
     gpus: float
 
     def of_trial(self, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """A trial that ran out of memory on a shared GPU has the next one to itself."""
-        alone = 0 < self.gpus < 1 and json.loads(config["assignment"])["micro_batches"] > 1
+        alone = 0 < self.gpus < 1 and Assignment.from_json(config["assignment"]).micro_batches > 1
         return tune.PlacementGroupFactory([{"CPU": self.cpus, "GPU": 1 if alone else self.gpus}])
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`interrupted` by a signal, `at_once` by a second one; `out_of_time` by the budget; ended by a `bug` (its traceback).
+    """Why a search ended; with none of the causes it is complete.
 
-    None of them: it is complete.
+    Attributes:
+        interrupted: By a signal.
+        out_of_time: By the time budget.
+        bug: The traceback that too many trials ended with.
+        wall_seconds: Duration of this start.
+        at_once: By a second signal, so that running epochs did not end.
     """
 
     interrupted: bool
@@ -67,13 +73,21 @@ class Outcome:
 def run_search(
     ledger: Ledger, data: SharedData, job: Job, resources: Resources, concurrent: int, say: Callable[[str], None]
 ) -> Outcome:
-    """Run trials, `concurrent` at once, until the ledger has no more, the time budget is over, or a signal asks to stop.
+    """Run trials until the ledger has no more, the time budget is over, or a signal asks to stop.
 
-    `say` gets a line for each worker that is lost. A failure to write (a full disk) ends the search and is raised again once
-    Tune has let go of the workers.
+    Args:
+        ledger: Decides about the trials.
+        data: The images.
+        job: What all trials share.
+        resources: Ray resources of one trial.
+        concurrent: Trials at once.
+        say: Gets a line for each worker that is lost.
+
+    Raises:
+        OSError: Something cannot be written, as on a full disk; raised once Tune has released the workers.
     """
-    brakes = Brakes(ledger, say, data.groups)
-    storage = tempfile.mkdtemp(prefix="winnow-tune-")  # what Tune insists on writing; of no use to anyone
+    stopping = StopController(ledger, say, data.groups)
+    storage = tempfile.mkdtemp(prefix="winnow-tune-")  # Tune insists on writing here; nobody reads it
     # By default one trial at a time may wait for its worker, so hundreds of workers would be started one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     trainable = tune.with_resources(tune.with_parameters(run_trial, data=data, job=job), resources.of_trial)
@@ -81,30 +95,30 @@ def run_search(
         trainable,
         tune_config=tune.TuneConfig(
             num_samples=-1,
-            search_alg=StudySearcher(ledger, brakes, concurrent),
-            scheduler=LedgerScheduler(ledger, brakes),
+            search_alg=StudySearcher(ledger, stopping, concurrent),
+            scheduler=LedgerScheduler(ledger, stopping),
             reuse_actors=True,
-            trial_name_creator=_trial_name,
-            trial_dirname_creator=_trial_name,
+            trial_name_creator=_tune_name,
+            trial_dirname_creator=_tune_name,
         ),
         run_config=tune.RunConfig(
             name="search",
             storage_path=storage,
-            stop=brakes,
-            callbacks=[brakes],
+            stop=stopping,
+            callbacks=[stopping],
             verbose=0,
             progress_reporter=NoReporter(),
         ),
     )
     try:
-        with brakes.on_signals(), in_waiting_processes():
+        with stopping.on_signals(), in_waiting_processes():
             tuner.fit()
     finally:
         shutil.rmtree(storage, ignore_errors=True)
-    if brakes.error is not None:
-        raise brakes.error
-    wall_seconds = time.monotonic() - brakes.started
-    return Outcome(brakes.num_signals > 0, brakes.out_of_time, ledger.bug, wall_seconds, brakes.num_signals > 1)
+    if stopping.error is not None:
+        raise stopping.error
+    wall_seconds = time.monotonic() - stopping.started
+    return Outcome(stopping.num_signals > 0, stopping.out_of_time, ledger.bug, wall_seconds, stopping.num_signals > 1)
 
 
 @contextmanager
@@ -123,17 +137,20 @@ def in_waiting_processes() -> Iterator[None]:
         class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = theirs
 
 
-class OfThisProcess:
-    """Holds open files, so it is left out of the snapshot that Tune pickles and nobody reads."""
+class NotPickled:
+    """Left out of the snapshot that Tune pickles and nobody reads, because it holds open files."""
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
-        return (OfThisProcess, ())
+        return (NotPickled, ())
 
 
-class Brakes(OfThisProcess, tune.Stopper, tune.Callback):
-    """Brings a search to a halt. First the running epochs may end; `stop_all` is for when none runs, or no one can wait."""
+class StopController(NotPickled, tune.Stopper, tune.Callback):
+    """Ends a search: on a signal, after the time budget, or when nothing can be written.
 
-    def __init__(self, ledger: Ledger, say: Callable[[str], None], groups: Groups | None = None) -> None:
+    The running epochs may end first; `stop_all` is true once none runs, or nobody can wait any longer.
+    """
+
+    def __init__(self, ledger: Ledger, say: Callable[[str], None], groups: RankGroups | None = None) -> None:
         self.ledger = ledger
         self.say = say
         self.groups = groups
@@ -151,9 +168,9 @@ class Brakes(OfThisProcess, tune.Stopper, tune.Callback):
         elapsed = time.monotonic() - self.started
         if budget is not None and elapsed > budget:
             self.out_of_time = True
-            self.ledger.winding_down = True
+            self.ledger.wind_down()
         if self.num_signals:
-            self.ledger.winding_down = True
+            self.ledger.wind_down()
         too_late = budget is not None and elapsed > budget + HARD_STOP_SECONDS
         return (
             self.num_signals > 1
@@ -163,7 +180,7 @@ class Brakes(OfThisProcess, tune.Stopper, tune.Callback):
         )
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        # One that Tune starts after the brakes were pulled has done nothing yet, so nobody waits for it.
+        # A trial that Tune starts while the search winds down has done nothing yet, so nobody waits for it.
         if not self.ledger.winding_down:
             self.running.add(trial.trial_id)
 
@@ -183,7 +200,7 @@ class Brakes(OfThisProcess, tune.Stopper, tune.Callback):
 
         def count(signum: int, frame: FrameType | None) -> None:
             self.num_signals += 1
-            self.ledger.winding_down = True
+            self.ledger.wind_down()
 
         before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -194,34 +211,34 @@ class Brakes(OfThisProcess, tune.Stopper, tune.Callback):
 
     @contextmanager
     def on_write_errors(self) -> Iterator[None]:
-        """An error raised inside Tune's loop would leave workers behind; keep it and brake instead."""
+        """Keep an error and wind down, because raised inside Tune's loop it would leave workers behind."""
         try:
             yield
         except OSError as error:
             self.error = error
-            self.ledger.winding_down = True
+            self.ledger.wind_down()
 
 
-class StudySearcher(OfThisProcess, Searcher):
-    """Suggests what the ledger asks the study for, as soon as a trial may start and no sooner: the study then knows more."""
+class StudySearcher(NotPickled, Searcher):
+    """Asks the ledger for a trial when a worker is free and no sooner, so that the study knows as much as possible."""
 
-    def __init__(self, ledger: Ledger, brakes: Brakes, concurrent: int) -> None:
+    def __init__(self, ledger: Ledger, stopping: StopController, concurrent: int) -> None:
         super().__init__(metric=ledger.settings.objective, mode=ledger.settings.direction[:3])
         self.ledger = ledger
-        self.brakes = brakes
+        self.stopping = stopping
         self.concurrent = concurrent
         self.numbers: dict[str, int] = {}  # Tune's trial id -> number in the study, of those that have not ended
 
     def suggest(self, trial_id: str) -> Any:
-        with self.brakes.on_write_errors():
+        with self.stopping.on_write_errors():
             assignment = self.ledger.ask() if len(self.numbers) < self.concurrent else None
             if assignment is not None:
                 self.numbers[trial_id] = assignment.number
-                return {"assignment": json.dumps(asdict(assignment))}
+                return {"assignment": assignment.to_json()}
         return Searcher.FINISHED if self.ledger.finished else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        self.brakes.running.discard(trial_id)
+        self.stopping.running.discard(trial_id)
         self.numbers.pop(trial_id, None)
 
     def save(self, checkpoint_path: str) -> None:
@@ -234,13 +251,13 @@ class StudySearcher(OfThisProcess, Searcher):
         return self
 
 
-class LedgerScheduler(OfThisProcess, FIFOScheduler):
+class LedgerScheduler(NotPickled, FIFOScheduler):
     """Passes every report to the ledger and its verdict back to Tune."""
 
-    def __init__(self, ledger: Ledger, brakes: Brakes) -> None:
+    def __init__(self, ledger: Ledger, stopping: StopController) -> None:
         super().__init__()
         self.ledger = ledger
-        self.brakes = brakes
+        self.stopping = stopping
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """None: Tune then starts what waits, in its order. Stock FIFO looks through all trials that there ever were, at every event."""
@@ -248,7 +265,7 @@ class LedgerScheduler(OfThisProcess, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         going_on = False
-        with self.brakes.on_write_errors():
+        with self.stopping.on_write_errors():
             number = _number(trial)
             if "num_parameters" in result:
                 self.ledger.note_size(number, result["num_parameters"], result["multiply_adds"], result["device"])
@@ -270,14 +287,14 @@ class NoReporter(tune.ProgressReporter):
         """Nothing; what there is to see the view shows."""
 
 
-def _trial_name(trial: Trial) -> str:
+def _tune_name(trial: Trial) -> str:
     # A paused trial comes back under its own number as another trial of Tune's.
-    return f"trial-{_number(trial)}-{trial.trial_id}"
+    return f"{trial_name(_number(trial))}-{trial.trial_id}"
 
 
 def _number(trial: Trial) -> int:
-    """Of the trial in the study."""
-    return int(json.loads(trial.config["assignment"])["number"])
+    """The study's number of a Tune trial."""
+    return Assignment.from_json(trial.config["assignment"]).number
 
 
 def _raised_by_worker(trial: Trial) -> str:

@@ -5,106 +5,59 @@ Errors are caught and reported as a status: an exception would destroy the worke
 
 from __future__ import annotations
 
-import json
 import platform
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
 from winnow.search.storage.remote import join
-from winnow.search.storage.run_folder import checkpoint_name
+from winnow.search.storage.run_folder import checkpoint_name, trial_name
+from winnow.search.study.trials import Assignment
 from winnow.search.training.errors import CannotWrite, RankLost, failure, release_memory
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     import torch
 
     from winnow.search.data.image_data import ImageData
-    from winnow.search.ray_backend.rank_groups import Groups
     from winnow.search.training.ranks import Team
 
 WHERE_TRAINED = ("node", "device", "cpus", "gpus")
 """The keys of `where_trained`."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """What all trials of a search share."""
-
-    checkpoints: str
-    """A path, or a URI of a storage that every node reaches."""
-    device: str
-    threads: int
-    seed: int
-    """Of the split."""
-    cpus: float | None = None
-    gpus: float | None = None
-    """What Ray sets aside for one trial; for the record."""
-
-
-@dataclass(frozen=True)
-class SharedData:
-    """The images in Ray's object store: one copy per node, which all its workers see without copying it."""
-
-    reference: Any
-    """ray.ObjectRef of an ImageData."""
-    groups: Groups | None = None
-    """What trains on them, where a training has several GPUs; None: the worker itself."""
-
-
-Training = Callable[..., Generator[Any, None, None]]
-"""`training(images, team, **arguments)` yields what it has to say, an epoch's figures each; `team` is None in a process alone."""
-
-
-def train_on(
-    data: ImageData | SharedData, who: str, training: Training, **arguments: Any
-) -> Generator[Any, None, None]:
-    """What the training yields: in this process, or on a group of ranks. `who` is a name for it."""
-    if not isinstance(data, SharedData):
-        return training(data, None, **arguments)
-    if data.groups is not None:
-        return data.groups.run(who, training, data.reference, **arguments)
-    import ray
-
-    return training(ray.get(data.reference), None, **arguments)
-
-
 def run_trial(config: dict[str, Any], data: SharedData, job: Job) -> None:
     """The Tune trainable. `config["assignment"]` is an `Assignment` as JSON (one flat key keeps Tune's bookkeeping small)."""
     from ray import tune
 
-    with closing(trial_reports(json.loads(config["assignment"]), data, job)) as reports:
+    with closing(trial_reports(Assignment.from_json(config["assignment"]), data, job)) as reports:
         for report in reports:
             tune.report(report)
 
 
-def trial_name(number: int) -> str:
-    """By which a trial borrows its group of ranks."""
-    return f"trial {number}"
-
-
 def trial_reports(
-    assignment: dict[str, Any], data: ImageData | SharedData, job: Job
+    assignment: Assignment, data: ImageData | SharedData, job: Job
 ) -> Generator[dict[str, Any], None, None]:
     """An epoch's figures each; last, if something went wrong, `{"status", "error"}`. RankLost is raised: the worker is lost.
 
     Epochs that the checkpoint has and the study has not (the driver died in between) are reported again, not trained again.
     """
     try:
-        yield from train_on(data, trial_name(assignment["number"]), _epochs, assignment=assignment, job=job)
+        yield from train_on(data, trial_name(assignment.number), _epochs, assignment=assignment, job=job)
         return
     except RankLost:
         raise
     except (Exception, SystemExit) as error:  # a model that calls sys.exit() would take the worker along
         status, text = failure(error)
     # Only here, with the exception, are the frames gone that hold the tensors of the training.
-    if status == "out_of_memory":
+    if status == TrialStatus.OUT_OF_MEMORY:
         release_memory()
     yield {"status": status, "error": text}
 
 
 def _epochs(
-    data: ImageData, team: Team | None, assignment: dict[str, Any], job: Job
+    data: ImageData, team: Team | None, assignment: Assignment, job: Job
 ) -> Generator[dict[str, Any], None, None]:
     from winnow.search.ray_backend.no_compiler import postpone_compiler
 
@@ -117,25 +70,25 @@ def _epochs(
     from winnow.spaces.schema import Config
 
     device = prepare(job, team)
-    config = Config.model_validate(assignment["config"])
-    path = join(job.checkpoints, checkpoint_name(assignment["number"]))
+    config = Config.model_validate(assignment.config)
+    path = join(job.checkpoints, checkpoint_name(assignment.number))
     try:
         state = load(path)
     except (FileNotFoundError, CorruptCheckpoint):
         state = None
     history: list[dict[str, Any]] = state.pop("history") if state else []
     size: dict[str, Any] = {}
-    if not assignment["recorded"]:
+    if not assignment.recorded:
         summary = summarize(config.model, data.image_shape, data.num_classes)
         size = {"num_parameters": summary.num_parameters, "multiply_adds": summary.multiply_adds}
     for report in history:
-        if report["epoch"] > assignment["recorded"]:
+        if report["epoch"] > assignment.recorded:
             yield {**report, **size}
             size = {}
     if history and history[-1]["last"]:
         return
     on_device = DeviceData.build(data, config.data, device, job.seed)
-    pieces, seed = assignment["micro_batches"], assignment["seed"]
+    pieces, seed = assignment.micro_batches, assignment.seed
     if team is not None:
         team.begin(Task(config, job.seed, "search", seed, state, pieces))
     for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=pieces, team=team):

@@ -1,4 +1,4 @@
-"""How many trainings share a device: what was measured, and what follows from it."""
+"""Chooses how many trainings share a device, from measurements."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Level:
     at_once: int
     """Trials at once."""
     images_per_second: float | None
-    """Of all trials together; None if it was not measured."""
+    """Throughput of all trials together; None if it was not measured."""
     memory_mb: float
     """Memory that the space's largest model needs `at_once` times."""
     reason: str = ""
-    """Why it was not measured."""
+    """The reason if it was not measured."""
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ Measure = Callable[[str, float], Packing]
 
 @dataclass(frozen=True)
 class DeviceOptions:
-    """What the user asks of devices; None leaves a choice to Winnow. Raises InputError if two options contradict each other."""
+    """The device options of a user; None leaves a choice to Winnow. Raises InputError if two options contradict each other."""
 
     device: DeviceName = "auto"
-    """Where trials train; `auto`: on GPUs if Ray has any."""
+    """Device that trials train on; `auto`: GPUs if Ray has any."""
     concurrent: int | Literal["auto"] | None = None
     """Trials at once; `auto`: measure how many trials on the CPUs of a node train fastest."""
     cpus_per_trial: int | None = None
@@ -59,7 +59,7 @@ class DeviceOptions:
 
 @dataclass(frozen=True)
 class ResourcePlan:
-    """What each trial gets, and why."""
+    """The resources of each trial, and why."""
 
     device: str
     """`cpu`, `cuda` or `mps`."""
@@ -77,20 +77,20 @@ class ResourcePlan:
 
     @property
     def per_trial(self) -> dict[str, float]:
-        """What Ray reserves for the worker of a trial; next to nothing if ranks train it."""
+        """Resources that Ray reserves for the worker of a trial; next to nothing if ranks train it."""
         if self.ranks > 1:
             return {"cpu": RELAY_CPUS, "gpu": 0.0}
         return {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
 
     @property
     def per_rank(self) -> dict[str, float]:
-        """What Ray reserves for one rank; some CPU is left on each node for the workers of all trials."""
+        """Resources that Ray reserves for one rank; some CPU is left on each node for the workers of all trials."""
         cpus = self.cpus_per_trial / self.ranks - self.concurrent * RELAY_CPUS
         return {"CPU": max(0.0, math.floor(cpus * 10_000 + 1e-6) / 10_000), "GPU": self.gpus_per_trial / self.ranks}
 
     @property
     def bundles(self) -> list[dict[str, float]]:
-        """What all trials at once need; each item on one node."""
+        """Resources of all trials at once; each item must fit on one node."""
         if self.ranks > 1:
             return [self.per_rank] * (self.ranks * self.concurrent)
         return [{key.upper(): amount for key, amount in self.per_trial.items() if amount}] * self.concurrent
@@ -176,7 +176,7 @@ def _on_cpus(
 
 
 def _slots(inventory: Inventory, cpus: float) -> int:
-    """How many trials of so many CPUs the nodes hold; a trial never spans nodes."""
+    """Number of trials with so many CPUs that the nodes hold; a trial never spans nodes."""
     return sum(math.floor(node / cpus + 1e-9) for node in inventory.cpus_of_nodes)
 
 

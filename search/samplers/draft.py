@@ -8,6 +8,7 @@ see docs/decisions.md). A draft asks the sampler without touching the study; onl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -64,9 +65,20 @@ class Draft:
 
 
 def _unborn(number: int) -> FrozenTrial:
-    trial = create_trial(state=TrialState.RUNNING)
-    trial.number = number
-    return trial
+    """Stands for the trial before there is one: samplers ask for its number and its time."""
+    return FrozenTrial(
+        number=number,
+        state=TrialState.RUNNING,
+        value=None,
+        datetime_start=datetime.now(),
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+        trial_id=-1,
+    )
 
 
 def _only_value(distribution: BaseDistribution) -> float:

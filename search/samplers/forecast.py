@@ -23,6 +23,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from winnow.search.samplers.encoding import Features
+from winnow.search.samplers.registry import SamplerContext
 from winnow.search.schedulers.pausing import Pausing
 
 if TYPE_CHECKING:
@@ -112,3 +113,7 @@ class ForecastSampler(BaseSampler):
 
         with BLAS.limit(limits=1, user_api="blas"):
             return forecast.best_new(self._rng)
+
+
+def make_sampler(context: SamplerContext) -> BaseSampler:
+    return ForecastSampler(context.own_seed, context.rungs, context.weigh_cost)

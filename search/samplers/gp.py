@@ -14,6 +14,8 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from winnow.search.samplers.registry import SamplerContext
+
 NUM_STARTUP = 10
 
 
@@ -43,3 +45,7 @@ class GpSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
+def make_sampler(context: SamplerContext) -> BaseSampler:
+    return GpSampler(context.own_seed)

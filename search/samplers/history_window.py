@@ -1,56 +1,48 @@
-"""The part of a long study that a sampler reads: suggestions then cost the same at 10,000 trials as at 500.
+"""The part of a long study that a sampler reads, so that a suggestion costs the same after 10,000 trials as after 500.
 
-TPE sets its best trials (at most 25) against all others, of which it counts old ones less; it goes through all of them once for every
-parameter. Here it gets every trial that can be among its best, and the newest of the others. Nothing that has not ended is left out.
+TPE compares its best trials (at most 25) with all others, of which old ones count less, and goes through all of them once per
+parameter. The part holds every trial that can be among its best, the newest of the others, and all that have not ended.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Container
 from heapq import nsmallest
-from typing import Any, cast
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-MAX_TRIALS = {"tpe": 500, "gp": 500, "forecast": 300}
+from winnow.search.samplers.study_view import view_of
+from winnow.spaces.samplers import spec_of
+
 NUM_BEST = 50  # TPE's best are 25; the rest keeps the line between good and bad where it was
 
 
 def recent(study: optuna.Study, sampler: str, max_trials: int | None = None, num_best: int = NUM_BEST) -> optuna.Study:
-    """What the sampler of this name is to be given: `study`, or of a long one a part."""
-    if sampler not in MAX_TRIALS:
+    """What a sampler is given to read.
+
+    Args:
+        study: The study of the search.
+        sampler: Name of the sampler, which decides how many trials it reads.
+        max_trials: Another bound, for tests and benchmarks; None: that of the sampler.
+        num_best: How many of these are the best ones; the others are the newest.
+
+    Returns:
+        `study` itself, or a view of a part of it if it holds more trials.
+    """
+    bound = spec_of(sampler).max_trials
+    if bound is None:
         return study
-    trials, max_trials = study.get_trials(deepcopy=False), max_trials or MAX_TRIALS[sampler]
+    trials, max_trials = study.get_trials(deepcopy=False), max_trials or bound
     if len(trials) <= max_trials:
         return study
-    return cast(optuna.Study, _Part(study, bounded(trials, study.direction, max_trials, num_best)))
-
-
-class _Part:
-    """Gives a sampler these trials, in the order of their numbers; in all else it is the study."""
-
-    def __init__(self, study: optuna.Study, trials: list[FrozenTrial]) -> None:
-        self._study = study
-        self._trials = trials
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._study, name)
-
-    def get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
-    ) -> list[FrozenTrial]:
-        """Never copies: samplers of Optuna do not change what they read."""
-        return [trial for trial in self._trials if states is None or trial.state in states]
-
-    _get_trials = get_trials  # what Optuna's own samplers call
+    return view_of(bounded(trials, study.direction, max_trials, num_best), study.direction)
 
 
 def bounded(
     trials: list[FrozenTrial], direction: optuna.study.StudyDirection, max_trials: int, num_best: int
 ) -> list[FrozenTrial]:
-    """At most `max_trials` that have ended, the `num_best` best as TPE ranks them and the newest others; and all that have not."""
+    """At most `max_trials` ended trials, the `num_best` best as TPE ranks them and the newest others, and all that have not ended."""
     sign = -1 if direction == optuna.study.StudyDirection.MAXIMIZE else 1
 
     def rank(trial: FrozenTrial) -> tuple[float, ...]:

@@ -17,6 +17,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from winnow.search.samplers.encoding import value_at
+from winnow.search.samplers.registry import SamplerContext
 from winnow.spaces.grid import point
 from winnow.spaces.space import Space
 
@@ -78,6 +79,16 @@ class GridSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         raise KeyError(f"{param_name}: not in the grid")
+
+
+def make_qmc(context: SamplerContext) -> BaseSampler:
+    assert context.space is not None
+    return QmcSampler(context.space, context.common_seed, context.num_drafts)
+
+
+def make_grid(context: SamplerContext) -> BaseSampler:
+    assert context.space is not None
+    return GridSampler(context.space, context.common_seed, context.num_drafts)
 
 
 @lru_cache(maxsize=4)

@@ -1,80 +1,81 @@
-"""The samplers by name: Optuna's as we set them, and our own."""
+"""Makes the sampler that suggests one trial. Which samplers there are: `winnow.spaces.samplers`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
 
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler
 
-from winnow.search.samplers.forecast import ForecastSampler
-from winnow.search.samplers.gp import GpSampler
-from winnow.search.samplers.qmc_and_grid import GridSampler, QmcSampler
 from winnow.search.seeds import Stream, derive_seed
-from winnow.spaces.space import Space
+from winnow.spaces.samplers import spec_of
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from winnow.search.schedulers.pausing import Pausing
+    from winnow.spaces.space import Space
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What a sampler may know when it is made, beside the study."""
+class SamplerContext:
+    """What a sampler may know when it is made, besides the study.
+
+    Attributes:
+        seed: Seed of the search.
+        number: Number of the trial to be suggested.
+        rungs: Epochs at which trials are compared, the last epoch of a training included.
+        space: The space that is searched. `qmc` and `grid` need it.
+        num_drafts: Points of a sequence or grid that earlier trials used up, rejected ones included.
+        weigh_cost: Whether the time of an epoch matters, because the search has a time budget.
+    """
 
     seed: int
-    """Of the search."""
     number: int
-    """Of the trial to be suggested."""
     rungs: Sequence[int]
-    """Epochs at which trials are compared, the last epoch included."""
     space: Space | None = None
     num_drafts: int = 0
-    """Points of a sequence or grid that earlier trials used up, rejected ones included."""
     weigh_cost: bool = False
-    """Whether what an epoch costs matters, since it is time that the search runs out of."""
 
     @property
     def own_seed(self) -> int:
+        """The seed of this trial's sampler."""
         return derive_seed(Stream.SAMPLER, self.seed, self.number)
 
     @property
     def common_seed(self) -> int:
-        """The same for all trials of a search."""
+        """A seed that is the same for all trials of a search."""
         return derive_seed(Stream.SEQUENCE, self.seed)
 
 
-def _forecast(moment: Moment) -> BaseSampler:
-    return ForecastSampler(moment.own_seed, moment.rungs, moment.weigh_cost)
+class PausingSampler(Protocol):
+    """A sampler whose entry says `pauses`."""
+
+    def resume(
+        self,
+        study: Study,
+        paused: Collection[int],
+        rule: Pausing,
+        *,
+        among: Collection[int] | None = None,
+        may_start: bool = True,
+    ) -> int | None:
+        """The paused trial to resume, None to start a new one instead, or if there is none.
+
+        Args:
+            study: What the sampler looks at.
+            paused: Numbers of all trials that are paused.
+            rule: The scheduler, which knows the rungs.
+            among: Those of them that may be resumed; None: all.
+            may_start: Whether a new trial could be started instead.
+        """
 
 
-def _tpe(moment: Moment) -> BaseSampler:
-    # Optuna 5's defaults (multivariate, constant liar) were worse than random search under ASHA; see docs/decisions.md.
-    return TPESampler(seed=moment.own_seed, multivariate=False, constant_liar=False, n_startup_trials=10)
+def make_sampler(name: str, context: SamplerContext) -> BaseSampler:
+    """A fresh sampler for one trial.
 
-
-def _gp(moment: Moment) -> BaseSampler:
-    return GpSampler(moment.own_seed)
-
-
-def _random(moment: Moment) -> BaseSampler:
-    return RandomSampler(seed=moment.own_seed)
-
-
-def _qmc(moment: Moment) -> BaseSampler:
-    assert moment.space is not None
-    return QmcSampler(moment.space, moment.common_seed, moment.num_drafts)
-
-
-def _grid(moment: Moment) -> BaseSampler:
-    assert moment.space is not None
-    return GridSampler(moment.space, moment.common_seed, moment.num_drafts)
-
-
-SAMPLERS: dict[str, Callable[[Moment], BaseSampler]] = {
-    "forecast": _forecast,
-    "tpe": _tpe,
-    "gp": _gp,
-    "random": _random,
-    "qmc": _qmc,
-    "grid": _grid,
-}
-"""A fresh one is made for each trial: what it suggests is then a function of seed, number and the study alone, so that a resumed
-search goes on as the undisturbed one would have (one sampler seeded once would repeat its first draws instead). `qmc` and `grid`
-need the space, and walk on from the point `num_drafts`."""
+    What it suggests is then a function of seed, number and study alone, so a resumed search goes on exactly as the
+    undisturbed one would have. (A sampler that was seeded once would repeat its first draws.)
+    """
+    return cast(BaseSampler, spec_of(name).load()(context))

@@ -1,4 +1,4 @@
-"""What to try next: configs that were given first, then the sampler's; none that cannot be built, none once too often."""
+"""What to try next: queued configs first, then suggestions of the sampler; never one that cannot be built or has already run `repeats` times."""
 
 from __future__ import annotations
 
@@ -11,20 +11,29 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from winnow.search.samplers.draft import Draft
-from winnow.search.samplers.registry import SAMPLERS, Moment
+from winnow.search.samplers.registry import SamplerContext, make_sampler
 from winnow.search.settings import Settings
 from winnow.spaces.identity import identity
+from winnow.spaces.samplers import spec_of
 from winnow.spaces.space import Space
 
 SAMPLER_DRAFTS = 20
-"""Of a sampler that insists on what cannot be built, more only cost time. The drafts after these are random."""
+"""After this many rejected suggestions the sampler is unlikely to find a config that can be built; random ones take over."""
 START_FROM = "start_from:"  # the source of a config that the space starts from; its name follows
-MAX_DRAFTS = 200  # then the space is taken to hold nothing new
+MAX_DRAFTS = 200
+"""After this many rejected suggestions the space is taken to hold nothing new."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A draft that may become a trial; `num_drafts` of the sampler it took to find it, 0 for a config that was given."""
+    """A config that becomes a trial.
+
+    Attributes:
+        draft: Its parameters.
+        config: The complete config.
+        source: `sampler`, or where a queued config comes from.
+        num_drafts: Suggestions of the sampler that it took, 0 for a queued config.
+    """
 
     draft: Draft
     config: dict[str, Any]
@@ -33,10 +42,10 @@ class Suggestion:
 
 
 class Suggester:
-    """Remembers what ran. `given` configs (source, raw config) are tried first, whatever the sampler thinks of them."""
+    """Remembers what ran. `queued` configs (source, raw config) are tried first, whatever the sampler thinks of them."""
 
     def __init__(self, space: Space, settings: Settings, image_shape: tuple[int, int, int], rungs: list[int]) -> None:
-        self.given: deque[tuple[str, dict[str, Any]]] = deque()
+        self.queued: deque[tuple[str, dict[str, Any]]] = deque()
         self._space = space
         self._settings = settings
         self._image_shape = image_shape
@@ -46,18 +55,18 @@ class Suggester:
         self._num_drafts = 0
 
     def note(self, config: dict[str, Any], num_drafts: int) -> None:
-        """This config has become a trial."""
+        """Count a config that has become a trial."""
         self._num_runs[identity(config, self._image_shape)] += 1
         self._num_drafts += num_drafts
 
     def note_known(self, config: dict[str, Any]) -> None:
-        """Another run has tried this config, so the sampler's suggesting it would be of no use here."""
+        """Reject this config when the sampler suggests it, because another run has tried it."""
         self._known.add(identity(config, self._image_shape))
 
     def sampler(self, number: int, name: str | None = None) -> BaseSampler:
-        """The one that suggests trial `number`."""
+        """The sampler that suggests trial `number`; `name` replaces that of the settings."""
         settings = self._settings
-        moment = Moment(
+        context = SamplerContext(
             seed=settings.seed,
             number=number,
             rungs=self._rungs,
@@ -65,12 +74,12 @@ class Suggester:
             num_drafts=self._num_drafts,
             weigh_cost=settings.time_budget_seconds is not None,
         )
-        return SAMPLERS[name or settings.sampler](moment)
+        return make_sampler(name or settings.sampler, context)
 
     def next(self, study: optuna.Study, sampler: BaseSampler, number: int) -> Suggestion | None:
-        """None if neither is left: a given config that has not run, and one that the sampler finds."""
-        while self.given:
-            source, raw = self.given.popleft()
+        """The next config: a queued one that has not run, else one that the sampler finds; None if there is neither."""
+        while self.queued:
+            source, raw = self.queued.popleft()
             draft = Draft(study, sampler, number, known=self._space.encode(raw))
             if (config := self._config_of(draft)) is not None and self._may_run(config):
                 return Suggestion(draft, config, source, 0)
@@ -81,7 +90,7 @@ class Suggester:
         return None
 
     def _drafts(self, study: optuna.Study, sampler: BaseSampler, number: int) -> Iterator[Draft]:
-        if self._settings.sampler == "grid":
+        if spec_of(self._settings.sampler).finite:
             left = int(self._space.size()) * self._settings.repeats - self._num_drafts
             yield from (Draft(study, sampler, number) for _ in range(left))
             return

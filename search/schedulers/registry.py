@@ -1,4 +1,4 @@
-"""Which rule judges trials at the rungs: one line per rule."""
+"""Which scheduler judges trials at the rungs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from winnow.search.schedulers.pausing import Pausing
 from winnow.search.settings import Settings
 
 
-def make_rule(settings: Settings) -> Asha:
-    """Pausing where the sampler decides who is resumed, else successive halving that stops trials."""
+def make_scheduler(settings: Settings, pauses: bool) -> Asha:
+    """The scheduler of a search.
+
+    Args:
+        settings: The rungs, and whether high or low values are good.
+        pauses: Whether trials pause at the rungs, because the sampler says who is resumed (`SamplerSpec.pauses`). Otherwise
+            successive halving stops them there.
+    """
     halving = (settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
-    if settings.sampler == "forecast":
-        return Pausing(*halving)
-    return Asha(*halving)
+    return Pausing(*halving) if pauses else Asha(*halving)

@@ -102,8 +102,14 @@ class RunFolder:
             lock.release()
 
 
-def checkpoint_name(trial: int) -> str:
-    return f"trial-{trial:05d}.pt"
+def trial_name(number: int) -> str:
+    """The name of a trial wherever one is needed: `trial-00007`."""
+    return f"trial-{number:05d}"
+
+
+def checkpoint_name(number: int) -> str:
+    """The name of a trial's checkpoint: `trial-00007.pt`."""
+    return f"{trial_name(number)}.pt"
 
 
 def create(

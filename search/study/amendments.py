@@ -1,13 +1,13 @@
-"""A run that goes on otherwise than it began: more trials, more time, longer trainings, a changed space.
+"""Continuing a run with changed settings: more trials, more time, longer trainings, a changed space.
 
-`study.yaml` always says what holds now. What held before a change is kept under `amendments`, one entry per change with its
-time, command and versions, so that the original settings can be read back.
+`study.yaml` describes the current state. Its `amendments` record the previous values, one entry per change with its time,
+command and versions, so that the original settings can be read back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from winnow.spaces.diff import Difference, differences
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.nodes import Fixed
 from winnow.spaces.grid import check_grid
+from winnow.spaces.samplers import spec_of
 from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
@@ -31,20 +32,20 @@ IMAGES = ("name", "validation", "stratified", "limit", "image_size", "channels")
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What a command wants to be otherwise; None and empty: as it is."""
+class RunChanges:
+    """Requested changes; None or empty leaves a setting unchanged."""
 
     trials: int | None = None
-    """So many more than were asked for until now."""
+    """Trials on top of those that were asked for so far."""
     time_budget: str | None = None
     max_epochs: int | None = None
     space: str | None = None
-    """Name or file of the space that takes the place of the run's."""
+    """Name or file of the space that replaces that of the run."""
     overrides: Sequence[str] = ()
     accepted: bool = False
     """Whether the user has seen what a change of the space means."""
     command: str | None = None
-    """What would do the same, where no command line began it."""
+    """The equivalent command, if no command line began the change."""
 
     @property
     def any(self) -> bool:
@@ -56,8 +57,8 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class Amended:
-    """The run as it is to go on, and what there is to say about it. Nothing is written before `write`."""
+class AmendedRun:
+    """The changed run, and messages for the user. Nothing is written before `write_start`."""
 
     study: dict[str, Any]
     space: Space
@@ -66,7 +67,14 @@ class Amended:
 
 
 def write_start(folder: RunFolder, study: dict[str, Any], devices: dict[str, Any], command: str | None = None) -> None:
-    """Write study.yaml, if it has changed, or if this start has other versions, hardware or devices than the one before."""
+    """Write study.yaml if it has changed, or if versions, hardware or devices differ from those of the previous start.
+
+    Args:
+        folder: The run.
+        study: The content of study.yaml, changed or not.
+        devices: The resource plan of this start.
+        command: The equivalent command, if no command line began this start.
+    """
     amendments = list(study.get("amendments") or [])
     now = {**provenance.origin(), "devices": devices}
     last = amendments[-1] if amendments else study
@@ -79,53 +87,63 @@ def write_start(folder: RunFolder, study: dict[str, Any], devices: dict[str, Any
     write_text(folder.study, yaml.safe_dump({**study, "amendments": amendments}, sort_keys=False, allow_unicode=True))
 
 
-def amend(folder: RunFolder, study: dict[str, Any], space: Space, wishes: Wishes) -> Amended:
-    """The run with the wishes fulfilled; InputError where one cannot be, or is not accepted."""
+def amend(folder: RunFolder, study: dict[str, Any], space: Space, changes: RunChanges) -> AmendedRun:
+    """The run with the changes applied.
+
+    Args:
+        folder: The run.
+        study: The content of its study.yaml.
+        space: Its current space.
+        changes: What is to change.
+
+    Raises:
+        InputError: A change is impossible, or the user has not accepted that the space changes.
+    """
     settings = Settings.from_dict(study["settings"])
-    changed = _changed_space(space, wishes)
+    changed = _changed_space(space, changes)
     found = differences(space, changed)
     trials = _trials_of(folder)
     num_further = 0
     words: list[str] = []
     if found:
         _check_same_images(space, changed)
-        settings = replace(settings, max_epochs=changed.max_epochs)
+        settings = settings.changed(max_epochs=changed.max_epochs)
         num_further, words = _consequences(changed, trials, found, settings)
-        if wishes.changes_space and not wishes.accepted:
+        if changes.changes_space and not changes.accepted:
             raise InputError("\n".join([*words, "Nothing was changed. To go on so: --accept-space-change"]))
-    settings = _extended(settings, wishes, len(trials), num_further if wishes.max_epochs else 0)
-    if settings.sampler == "grid":
+    settings = _extended(settings, changes, len(trials), num_further if changes.max_epochs else 0)
+    if spec_of(settings.sampler).finite:
         check_grid(changed)
     if settings.grace_epochs > settings.max_epochs:
-        settings = replace(settings, grace_epochs=settings.max_epochs)
-    return Amended(
-        _amended_study(study, changed, settings, found, wishes.command), changed, settings, (*words, *changed.notes)
+        settings = settings.changed(grace_epochs=settings.max_epochs)
+    return AmendedRun(
+        _amended_study(study, changed, settings, found, changes.command), changed, settings, (*words, *changed.notes)
     )
 
 
 def _without_words(facts: Any) -> Any:
-    """How the devices came to be shared out so is said anew at every start."""
+    """The facts without `explanation`, which differs between starts on equal devices."""
     return {key: value for key, value in facts.items() if key != "explanation"} if isinstance(facts, dict) else facts
 
 
-def _changed_space(space: Space, wishes: Wishes) -> Space:
-    """The space that is to hold; a given file is read with its start points, an override changes the run's own."""
-    overrides = list(wishes.overrides)
-    if wishes.max_epochs is not None:
+def _changed_space(space: Space, changes: RunChanges) -> Space:
+    """The changed space. A file is read with its start points; an override changes the space of the run."""
+    overrides = list(changes.overrides)
+    if changes.max_epochs is not None:
         if not isinstance(space.root.children.get("epochs"), Fixed):
             raise InputError("--max-epochs: the space leaves `epochs` open; change that domain: --set epochs=...")
-        if wishes.max_epochs <= space.max_epochs:
+        if changes.max_epochs <= space.max_epochs:
             raise InputError(
-                f"--max-epochs: must be above the {space.max_epochs} epochs of the run, but got {wishes.max_epochs}"
+                f"--max-epochs: must be above the {space.max_epochs} epochs of the run, but got {changes.max_epochs}"
             )
-        overrides.append(f"epochs={wishes.max_epochs}")
-    if wishes.space is not None:
-        return catalog.load(wishes.space, overrides)
+        overrides.append(f"epochs={changes.max_epochs}")
+    if changes.space is not None:
+        return catalog.load(changes.space, overrides)
     return catalog.changed(space, overrides) if overrides else space
 
 
 def _check_same_images(old: Space, new: Space) -> None:
-    """Values that were measured on other images would say nothing here."""
+    """Raise InputError if the new space trains on other images: values measured on these would not compare."""
     before, after = (space.example().data.model_dump(mode="json") for space in (old, new))
     for key in IMAGES:
         if before[key] != after[key]:
@@ -138,7 +156,7 @@ def _check_same_images(old: Space, new: Space) -> None:
 def _consequences(
     space: Space, trials: Sequence[Trial], found: Sequence[Difference], settings: Settings
 ) -> tuple[int, list[str]]:
-    """How many trials will be run further, and what the change means in words."""
+    """How many trials will be trained longer, and what the change means for the user."""
     from winnow.search.study.space_changes import express, to_run_further
 
     inside = [trial for trial in trials if express(space, trial.user_attrs["config"]) is not None]
@@ -159,22 +177,22 @@ def _consequences(
     return len(further), words
 
 
-def _extended(settings: Settings, wishes: Wishes, num_trials: int, num_further: int) -> Settings:
-    """`--trials` counts on top of what was asked for; a time budget alone asks for as many as fit into it."""
-    if wishes.time_budget is not None:
-        settings = replace(settings, time_budget_seconds=parse_duration(wishes.time_budget))
-        if wishes.trials is None and wishes.max_epochs is None and not wishes.changes_space:
-            return replace(settings, trials=None)
-    more = (wishes.trials or 0) + num_further
+def _extended(settings: Settings, changes: RunChanges, num_trials: int, num_further: int) -> Settings:
+    """The settings with more trials or time. A time budget alone asks for as many trials as fit into it."""
+    if changes.time_budget is not None:
+        settings = settings.changed(time_budget_seconds=parse_duration(changes.time_budget))
+        if changes.trials is None and changes.max_epochs is None and not changes.changes_space:
+            return settings.changed(trials=None)
+    more = (changes.trials or 0) + num_further
     if not more:
         return settings
-    return replace(settings, trials=(num_trials if settings.trials is None else settings.trials) + more)
+    return settings.changed(trials=(num_trials if settings.trials is None else settings.trials) + more)
 
 
 def _amended_study(
     study: dict[str, Any], space: Space, settings: Settings, found: Sequence[Difference], command: str | None
 ) -> dict[str, Any]:
-    """study.yaml with what holds now, and one more amendment with what held before."""
+    """study.yaml with the new values, and one more amendment with the previous ones."""
     old, new = study["settings"], settings.to_dict()
     before: dict[str, Any] = {}
     if replaced := {key: old.get(key) for key in new if old.get(key) != new[key]}:
@@ -193,7 +211,7 @@ def _heading(command: str | None) -> dict[str, Any]:
 
 
 def _trials_of(folder: RunFolder) -> list[Trial]:
-    """As the journal has them; only read."""
+    """The trials in the journal, which is only read."""
     from winnow.reports.reading.journal import read_trials
 
     return [trial for trial in read_trials(folder.journal)[0] if "config" in trial.user_attrs]

@@ -1,6 +1,6 @@
-"""A bound on what waits: checkpoints of paused trials on disk, and trials for the forecast to choose from.
+"""A bound on paused trials: on the size of their checkpoints, and on their number.
 
-Trials that run are never touched: there are as many of them as workers.
+Running trials are never touched; there are only as many of them as workers.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from winnow.search.schedulers.pausing import Pausing
 from winnow.search.storage import remote as storage
 from winnow.search.storage.run_folder import RunFolder
 
-MOST_PAUSED = 200  # the forecast goes through all of them for every free worker
+MOST_PAUSED = 200  # the sampler goes through all of them for every free worker
 
 
 class Quota:
-    """Of one run. Its checkpoints are measured once each: in an object store that is a request."""
+    """Checkpoint quota of one run. Sizes are cached, since each query is a request to the object store."""
 
     def __init__(self, folder: RunFolder, gigabytes: float) -> None:
         self._folder = folder
@@ -23,9 +23,13 @@ class Quota:
         self._sizes: dict[int, int] = {}
 
     def beyond(self, paused: Collection[int], rule: Pausing) -> list[int]:
-        """The paused trials that must end for the others to fit, those first that stand worst at their last rung.
+        """The paused trials that must end for the others to fit, the worst at their last rung first.
 
-        A trial that is ended so counts as stopped at its rung: its values stay with the sampler, and only its training cannot go on.
+        Such a trial counts as stopped at its rung: the sampler keeps its values, only its training cannot go on.
+
+        Args:
+            paused: Numbers of all paused trials.
+            rule: The scheduler, which knows how they stand.
         """
         known = self._sizes
         self._sizes = {n: known[n] if n in known else storage.size(self._folder.checkpoint(n)) for n in paused}

@@ -11,13 +11,13 @@ from collections import Counter
 
 from winnow.search.study.trials import OpenTrial
 
-IDENTICAL_FAILURES = 3  # then it is a bug, and the rest of the budget would only show it again
-LOSSES_WITHOUT_PROGRESS = 3  # of its worker, that a trial survives in a row
-MICRO_BATCHES = 4  # of a batch, in the second try of a trial that ran out of memory
+IDENTICAL_FAILURES = 3  # more would be a bug, and only spend the rest of the budget on it
+LOSSES_WITHOUT_PROGRESS = 3  # losses of its worker in a row that a trial survives
+MICRO_BATCHES = 4  # pieces of a batch, in the second try of a trial that ran out of memory
 
 
 class Failures:
-    """Counts what must not be repeated for ever. Starts at zero with every start of the search."""
+    """Counts failures that must not repeat for ever. Starts at zero with every start of the search."""
 
     def __init__(self) -> None:
         self.bug: str | None = None

@@ -1,26 +1,25 @@
-"""Trials that the space of now did not suggest in this run: of earlier versions of a changed space, and of a run to start warm from.
+"""Trials that the current space did not suggest: those of earlier versions of a changed space, and those of a warm start.
 
-Those that lie in the space of now are shown to the sampler in its words, whatever space they were drawn from; the others are
-hidden from it, from ASHA's rungs and from the choice of the incumbent, since they would judge trials of a space that is not
-theirs. Trials of another run inform the sampler alone: in the rungs they might stop every trial of this run before its end.
+Trials that lie in the current space are shown to the sampler with its parameters, whatever space they were drawn from. The others
+are hidden from the sampler, from the rungs and from the choice of the incumbent. Trials of a warm start inform the sampler
+alone: in the rungs they might stop every trial of this run before its end.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
+from winnow.search.samplers.study_view import view_of
 from winnow.search.settings import Direction
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
-from winnow.search.study.trials import STUDY_NAME
 from winnow.spaces.encoding import localized
 from winnow.spaces.errors import SpaceError
 from winnow.spaces.space import Space
@@ -30,45 +29,39 @@ OUTSIDE = "outside the space since it was changed"
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
-    from winnow.search.settings import Settings
 
 Params = tuple[dict[str, Any], dict[str, BaseDistribution]]
 
 
 class History:
-    """Of one run under the space that it has now."""
+    """The trials of one run, as seen from its current space."""
 
     def __init__(self, folder: RunFolder, space: Space) -> None:
         self.version = num_earlier_spaces(folder.read_study())
         """How often the space was changed; a trial's attribute `space` is this at the time it began."""
         self.warm_configs: list[dict[str, Any]] = []
         self._space = space
-        self._folder = folder
-        self._warm: list[FrozenTrial] = []
+        warm: list[tuple[dict[str, Any], Params]] = []
         self._params: dict[int, Params | None] = {}  # of own trials of an earlier space; None: outside
         for line in read_json_lines(folder.warm_start):
             self.warm_configs.append(line["config"])
             if (params := express(space, line["config"])) is not None:
-                self._warm.append(_warm_trial(line, params))
-        for index, trial in enumerate(self._warm):
-            trial.number = index - len(self._warm)  # before all trials of the run
-        self._shown: _ShownTrials | None = None
+                warm.append((line, params))
+        # Their numbers are negative: before all trials of the run.
+        self._warm = [_warm_trial(index - len(warm), *found) for index, found in enumerate(warm)]
 
     def is_inside(self, trial: FrozenTrial) -> bool:
-        """Whether a trial of the run lies in the space of now."""
+        """Whether a trial of the run lies in the current space."""
         return trial.user_attrs.get("space", 0) == self.version or self._expressed(trial) is not None
 
     def for_sampler(self, study: optuna.Study) -> optuna.Study:
-        """What the sampler is to look at: the study itself where there is nothing to hide or to add."""
+        """What the sampler looks at: the study itself if there is nothing to hide or to add."""
         if not self.version and not self._warm:
             return study
-        if self._shown is None:
-            self._shown = _ShownTrials(self._folder, self)
-        # A new one each time: a study remembers the trials it read until it is told something.
-        return optuna.load_study(study_name=STUDY_NAME, storage=self._shown)
+        return view_of(self.shown(study.get_trials(deepcopy=False)), study.direction)
 
     def shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """The warm trials, then those of the run that lie inside, with the parameters of the space of now."""
+        """The trials of the warm start, then those of the run that lie inside, with the parameters of the current space."""
         found = list(self._warm)
         for trial in trials:
             if trial.user_attrs.get("space", 0) == self.version:
@@ -147,45 +140,17 @@ class _Recorder(KnownTrial):
         return self.values[name]
 
 
-class _ShownTrials(JournalStorage):
-    """The journal of the run as `History` shows it; only read from."""
-
-    def __init__(self, folder: RunFolder, history: History) -> None:
-        super().__init__(JournalFileBackend(str(folder.journal)))
-        self._history = history
-
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        trials = self._history.shown(super().get_all_trials(study_id, deepcopy=False))
-        chosen = [trial for trial in trials if states is None or trial.state in states]
-        return copy.deepcopy(chosen) if deepcopy else chosen
-
-
-def _warm_trial(line: dict[str, Any], params: Params) -> FrozenTrial:
-    return create_trial(
+def _warm_trial(number: int, line: dict[str, Any], params: Params) -> FrozenTrial:
+    return FrozenTrial(
+        number=number,
         state=TrialState[line["state"]],
         value=line["value"],
+        datetime_start=datetime.now(),
+        datetime_complete=datetime.now(),
         params=params[0],
         distributions=params[1],
-        intermediate_values={int(epoch): value for epoch, value in line["values"].items()},
         user_attrs={"config": line["config"]},
+        system_attrs={},
+        intermediate_values={int(epoch): value for epoch, value in line["values"].items()},
+        trial_id=number,
     )
-
-
-def completed_trials(
-    folder: RunFolder, space: Space, settings: Settings
-) -> list[tuple[int, dict[str, Any], float, int]]:
-    """(number, config, objective, micro-batches), the best first."""
-    from winnow.search.study.trials import open_study
-
-    _, study, _ = open_study(folder, settings.direction)
-    history = History(folder, space)
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    found = [
-        (t.number, t.user_attrs["config"], t.value, t.user_attrs.get("micro_batches", 1))
-        for t in trials
-        if t.value is not None and history.is_inside(t)
-    ]
-    sign = -1 if settings.direction == "maximize" else 1
-    return sorted(found, key=lambda trial: (sign * trial[2], trial[0]))

@@ -1,4 +1,4 @@
-"""The audit: a seeded share of the trials that were stopped is let finish, so that a report can say how often a stop was wrong.
+"""The audit: a seeded share of the stopped trials is trained to the end, so that a report can say how often a stop was wrong.
 
 For the study, the sampler, the rungs, the counts and the incumbent an audited trial stays what it is: stopped. The search
 is therefore the same, trial by trial, as without the audit. Its further epochs are lines of phase `audit` in
@@ -7,22 +7,21 @@ is therefore the same, trial by trial, as without the audit. Its further epochs 
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import Settings
 from winnow.search.storage import remote as storage
-from winnow.search.storage.json_lines import epoch_line, read_json_lines
+from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
+from winnow.search.study.failure_policy import Failures
+from winnow.search.study.record import Record, ending, open_trial
 from winnow.search.study.trials import Assignment, Event, OpenTrial
-
-LOSSES_ALLOWED = 3
+from winnow.spaces.trial_status import TrialStatus
 
 
 def is_audited(share: float, seed: int, number: int) -> bool:
@@ -37,12 +36,14 @@ class Audit:
         self,
         folder: RunFolder,
         settings: Settings,
-        write: Callable[[dict[str, Any]], None],
+        record: Record,
+        failures: Failures,
         listener: Callable[[Event], None],
     ) -> None:
         self.settings = settings
         self._folder = folder
-        self._write = write
+        self._record = record
+        self._failures = failures
         self._listener = listener
         self._open: dict[int, OpenTrial] = {}
         self._waiting: deque[int] = deque()
@@ -74,31 +75,27 @@ class Audit:
             return None
         trial = self._open[self._waiting.popleft()]
         self._notify("auditing", trial)
-        return replace(trial.assignment, recorded=trial.epoch)
+        return trial.continued
 
     def record(self, number: int, report: dict[str, Any]) -> bool:
-        """Write an epoch after the stop down; True if more are to come. An epoch that is known already changes nothing."""
+        """Record an epoch after the stop; True if more are to come. An epoch that is known already changes nothing."""
         trial = self._open.get(number)
         if trial is None:
             return False
         if "status" in report:
             self.lose(number)
             return False
-        epoch = report["epoch"]
-        if epoch <= trial.epoch:
+        if report["epoch"] <= trial.epoch:
             return True
-        given = report.get(self.settings.objective)
-        value = math.nan if given is None or report["diverged"] else float(given)
-        diverged = not math.isfinite(value)
-        line = epoch_line("audit", trial.assignment.seed, {**report, "diverged": diverged}, trial=number)
-        self._write(line)
-        trial.epoch = epoch
+        value = self._record.value_of(report)
+        line = self._record.write_epoch("audit", trial, report)
+        trial.epoch = report["epoch"]
         self._notify("epoch", trial, record=line, value=value)
-        if not (diverged or report["last"]):
+        if not (line["diverged"] or line["last"]):
             return True
         del self._open[number]
         storage.delete(self._folder.checkpoint(number))
-        self._notify("audited", trial, status="diverged" if diverged else "completed", value=value)
+        self._notify("audited", trial, status=ending(line), value=value)
         return False
 
     def lose_worker(self, number: int) -> None:
@@ -106,19 +103,18 @@ class Audit:
         trial = self._open.get(number)
         if trial is None:
             return
-        trial.losses += 1
-        if trial.losses > LOSSES_ALLOWED:
-            self.lose(number)
-        else:
+        if self._failures.lost(trial):
             self._waiting.append(number)
+        else:
+            self.lose(number)
 
     def lose(self, number: int) -> None:
         """An audit that failed stays unfinished; the next start of the search tries it again from its checkpoint."""
         trial = self._open.pop(number, None)
         if trial is not None:
-            self._notify("audited", trial, status="failed")
+            self._notify("audited", trial, status=TrialStatus.FAILED)
 
-    def rebuild(self, trials: Iterable[FrozenTrial], seed_of: Callable[[int], int]) -> None:
+    def rebuild(self, trials: Iterable[FrozenTrial]) -> None:
         """Find the audits that an earlier start left unfinished."""
         if not self.settings.audit:
             return
@@ -127,19 +123,16 @@ class Audit:
             if line.get("phase") == "audit":
                 last[line["trial"]] = line
         for frozen in trials:
-            number, attrs = frozen.number, frozen.user_attrs
-            if frozen.state != TrialState.PRUNED or attrs.get("status") != "stopped" or not self.chooses(number):
+            number = frozen.number
+            if frozen.user_attrs.get("status") != TrialStatus.STOPPED or not self.chooses(number):
                 continue
             line = last.get(number, {})
             if line.get("last") or line.get("diverged"):
                 storage.delete(self._folder.checkpoint(number))  # the driver may have died before it did that
-                continue
-            if number in self._open:
-                continue
-            epoch = max(line.get("epoch", 0), *frozen.intermediate_values, 0)
-            pieces = attrs.get("micro_batches", 1)
-            assignment = Assignment(number, seed_of(number), attrs["config"], epoch, attrs["source"], pieces)
-            self.add(OpenTrial(assignment, epoch))
+            elif number not in self._open:
+                trial = open_trial(frozen)
+                trial.epoch = max(trial.epoch, line.get("epoch", 0))
+                self.add(trial)
 
     def _notify(self, kind: str, trial: OpenTrial, **more: Any) -> None:
         self._listener(Event(kind, trial.assignment.number, trial.assignment.config, **more))

@@ -1,49 +1,24 @@
-"""The Optuna study of a run, and what the ledger and its listeners pass around about trials."""
+"""What the ledger, its workers and its listeners pass around about trials. Imports no Optuna: workers need none."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+import json
+from dataclasses import asdict, dataclass, field
 from typing import Any
-
-import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
-
-from winnow.search.settings import Direction
-from winnow.search.storage.run_folder import RunFolder, repair_journal
-from winnow.spaces.errors import InputError
-
-STUDY_NAME = "winnow"
-
-ENDED_STATES = {
-    "completed": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
-    "diverged": TrialState.FAIL,
-    "out_of_memory": TrialState.FAIL,
-    "lost": TrialState.FAIL,
-    "failed": TrialState.FAIL,
-}
-
-
-def open_study(folder: RunFolder, direction: Direction) -> tuple[JournalStorage, optuna.Study, int]:
-    """To be called under the lock of the run."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    repair_journal(folder.journal)
-    # Optuna's own lock is a link that a killed driver leaves behind; in a folder that was moved since, Optuna waits for it for ever.
-    Path(f"{folder.journal}.lock").unlink(missing_ok=True)
-    try:
-        storage = JournalStorage(JournalFileBackend(str(folder.journal)))
-        study = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True)
-    except OSError as error:
-        raise InputError(f"{folder.journal}: cannot be opened ({error.strerror or error})") from error
-    return storage, study, storage.get_study_id_from_name(STUDY_NAME)
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """One trial as a worker gets it; `recorded` epochs of it are in the study already."""
+    """One trial as a worker gets it.
+
+    Attributes:
+        number: Its number in the study.
+        seed: Seed of its training.
+        config: Its complete config.
+        recorded: Epochs of it that the study holds already; the worker does not report them again.
+        source: `sampler`, or `start_from:NAME` for a config that was given.
+        micro_batches: Above 1 after the trial ran out of memory: each batch goes through the network in this many pieces.
+    """
 
     number: int
     seed: int
@@ -51,23 +26,50 @@ class Assignment:
     recorded: int = 0
     source: str = "sampler"
     micro_batches: int = 1
-    """Above 1 after a trial ran out of memory: each batch goes through the network in so many pieces."""
+
+    def to_json(self) -> str:
+        """One text, which keeps Tune's bookkeeping of nested configs small."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Assignment:
+        return cls(**json.loads(text))
 
 
 @dataclass
 class OpenTrial:
+    """A trial that has not ended: it runs, waits for a worker, or is paused.
+
+    Attributes:
+        assignment: What its worker was given.
+        epoch: Its last recorded epoch, 0 before the first.
+        values: Objective by epoch.
+        losses: How often its worker was lost.
+    """
+
     assignment: Assignment
     epoch: int = 0
     values: dict[int, float] = field(default_factory=dict)
     losses: int = 0
-    """How often its worker was lost."""
+
+    @property
+    def continued(self) -> Assignment:
+        """The assignment of its next worker, which starts from what is recorded."""
+        return Assignment(**{**vars(self.assignment), "recorded": self.epoch})
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something a person who watches would like to see: `started`, `epoch`, `paused`, `ended`; `auditing`, `audited`.
+    """Something that a person who watches a search would like to see.
 
-    `retrained` after the search: `record` has the `result` as in retrain.jsonl, and its `curve`.
+    Attributes:
+        kind: `started`, `epoch`, `paused` or `ended`; `auditing` and `audited` for a stopped trial that is trained to its end;
+            `retrained` after the search.
+        number: Number of the trial.
+        config: Its config.
+        record: Of an epoch its line in `epochs.jsonl`; of a retraining its `result` as in `retrain.jsonl`, and its `curve`.
+        status: How it ended.
+        value: The objective.
     """
 
     kind: str
@@ -76,10 +78,3 @@ class Event:
     record: dict[str, Any] = field(default_factory=dict)
     status: str | None = None
     value: float | None = None
-
-
-def ending(record: dict[str, Any]) -> str:
-    """The status of a trial whose last epoch this is. A trial that ran its last epoch is completed, whatever ASHA says."""
-    if record["diverged"]:
-        return "diverged"
-    return "completed" if record["last"] else "stopped"

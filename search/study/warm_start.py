@@ -1,7 +1,7 @@
-"""`--warm-start OLD_RUN`: what another run found out, for the sampler of this one.
+"""`--warm-start OLD_RUN`: the trials of another run, for the sampler of this one.
 
-The trials are copied into the new run, so that it can be resumed wherever the old one is then, and whatever becomes of it. They
-are no trials of this run: not counted, not in its rungs, not among its results, and their configs are not run again.
+The trials are copied into the new run, so that the old one may be moved or deleted. They are not trials of the new run: they are
+not counted, not in its rungs and not among its results, and their configs are not run again.
 """
 
 from __future__ import annotations

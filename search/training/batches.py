@@ -1,4 +1,4 @@
-"""How the batches of one epoch are cut, among ranks and into micro-batches, and what is summed up over them."""
+"""Cuts the batches of an epoch among ranks and into micro-batches, and sums up their losses and right answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images on the device: kept there as uint8 for the life of the process, normalized and augmented there in batches."""
+"""Images on the device: kept there as uint8 for the life of the process, normalized and augmented there in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the validation split decides during a training: which epoch's weights are kept, and when to stop early."""
+"""The decisions of the validation split during a training: which weights are kept, and when to stop early."""
 
 from __future__ import annotations
 

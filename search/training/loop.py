@@ -327,7 +327,7 @@ class TrainingState:
 
     @property
     def _observers(self) -> dict[str, BestWeights | EarlyStopping | Plateau | None]:
-        """What remembers earlier epochs, by its key in a checkpoint."""
+        """The parts that remember earlier epochs, by their keys in a checkpoint."""
         return {"kept": self.best_weights, "early_stop": self.early_stopping, "plateau": self.plateau}
 
 

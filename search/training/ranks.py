@@ -53,7 +53,7 @@ class Rank:
 
 @dataclass(frozen=True)
 class Task:
-    """What a rank needs for one training, besides the images."""
+    """The request to train one config, as sent to every rank."""
 
     config: Config
     split_seed: int

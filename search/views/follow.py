@@ -1,4 +1,4 @@
-"""A run shown again and again while another process works on it."""
+"""Shows a run repeatedly while another process works on it (`winnow show --follow`)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,26 @@ from rich.live import Live
 from rich.text import Text
 
 SECONDS_BETWEEN = 2.0
-PATIENCE = (
-    3  # looks at a free lock before a driver counts as gone: `winnow run` lets it go between search and retraining
-)
+PATIENCE = 3
+"""Times the lock must be free in a row before the driver counts as gone: `winnow run` releases it between search and retraining."""
 
 
 def follow(path: Path, console: Console, show: Callable[[Console], None], seconds: float = SECONDS_BETWEEN) -> None:
-    """In a terminal the picture is redrawn; elsewhere it is printed when something changed. Ends with the run's driver."""
+    """Show a run until its driver ends. A terminal is redrawn; other output is printed when something changed.
+
+    Args:
+        path: The run folder.
+        console: Where it is shown.
+        show: Prints the run to the console it is given.
+        seconds: Time between two looks.
+    """
     if not console.is_terminal:
         _follow_plainly(path, console, show, seconds)
         return
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         for _ in _looks(path, seconds):
             live.update(Text.from_ansi(_drawn(console, show)), refresh=True)
-    console.print("Nobody works on this run now.")
+    console.print("No process works on this run now.")
 
 
 def _follow_plainly(path: Path, console: Console, show: Callable[[Console], None], seconds: float) -> None:
@@ -39,7 +45,7 @@ def _follow_plainly(path: Path, console: Console, show: Callable[[Console], None
 
 
 def _looks(path: Path, seconds: float) -> Iterator[None]:
-    """One look after the other, until the driver that was there has gone; a single one where there was none."""
+    """Yield at every look until the driver has gone; only once if there was none."""
     free = 0 if in_use(path) else PATIENCE
     while True:
         yield
@@ -63,7 +69,7 @@ def _drawn(console: Console, show: Callable[[Console], None]) -> str:
 
 
 def in_use(path: Path) -> bool:
-    """Whether a driver holds the run's lock; a moment's try, given back at once."""
+    """Whether a driver holds the lock of the run; the lock is tried for a moment and released at once."""
     file = path / ".lock"
     if not file.exists():
         return False

@@ -1,4 +1,4 @@
-"""The live view of a search in a terminal: how far it is, the best so far, the rungs, what runs now, what failed, how busy it all is."""
+"""The live view of a search in a terminal: progress, incumbent, rungs, running trials, failures, use of the machine."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from rich.text import Text
 from winnow.reports.text.wording import describe
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Event
-from winnow.search.views.plain import View
 from winnow.search.views.system_usage import GpuUse, Use, Watch
+from winnow.search.views.view import View
 
 SPARKS = "▁▂▃▄▅▆▇█"
 STYLES = {
@@ -35,12 +35,12 @@ STYLES = {
 }
 MAX_RUNNING, MAX_FAILURES = 12, 3
 BAR = 24  # columns
-FEWEST_ENDED = 3  # before a guess of the time left
+FEWEST_ENDED = 3  # ended trials before the time left is estimated
 
 
 @dataclass
 class _Running:
-    """One trial as the view knows it: `epoch` is its last, `values` are those that this start has seen."""
+    """One running trial: its last epoch, and the objective of the epochs that this start has seen."""
 
     config: dict[str, Any]
     epoch: int = 0
@@ -54,7 +54,7 @@ class LiveView(View):
         super().__init__(console)
         self._trials: dict[int, _Running] = {}  # running ones, in the order of their start
         self._paused: dict[int, _Running] = {}
-        self._audits: set[int] = set()  # of the running ones, those that were stopped and are let finish
+        self._audits: set[int] = set()  # running trials that were stopped and finish for the audit
         self._incumbent: dict[str, Any] | None = None
         self._failures: list[Text] = []
         self._ended_before = 0
@@ -105,8 +105,8 @@ class LiveView(View):
         if event.status in ("diverged", "out_of_memory", "failed", "lost"):
             lines = event.record.get("error", "").strip().splitlines()
             reason = f": {lines[-1]}" if lines else ""
-            told = Text(f"trial {event.number} {_words(event.status)}{reason}", style="red", no_wrap=True)
-            self._failures = [*self._failures, told][-MAX_FAILURES:]
+            failure = Text(f"trial {event.number} {_words(event.status)}{reason}", style="red", no_wrap=True)
+            self._failures = [*self._failures, failure][-MAX_FAILURES:]
 
     def step(self, text: str) -> None:
         self._step = text
@@ -135,7 +135,7 @@ class LiveView(View):
         return Panel(Group(*parts), title=title, title_align="left", border_style="dim")
 
     def _progress(self, ledger: Ledger) -> list[RenderableType]:
-        """A bar of the trials, and one of the time where there is a budget of it."""
+        """A bar of the trials, and one of the time if there is a time budget."""
         settings, elapsed = ledger.settings, time.monotonic() - self.started
         grid = Table.grid(padding=(0, 1))
         left = self._seconds_left(ledger, elapsed)
@@ -149,7 +149,7 @@ class LiveView(View):
         return [grid]
 
     def _seconds_left(self, ledger: Ledger, elapsed: float) -> float | None:
-        """As if the trials to come took as long as those that this start has ended; never beyond the budget."""
+        """Estimated from the trials that ended since this start; never beyond the time budget."""
         ended = ledger.num_ended - self._ended_before
         if ended < FEWEST_ENDED or ledger.settings.trials is None:
             return None
@@ -182,13 +182,13 @@ class LiveView(View):
         )
 
     def _rungs(self, ledger: Ledger) -> RenderableType:
-        """How many trials got how far: a bar per rung, and one for the whole training."""
-        reached = {rung: len(values) for rung, values in ledger.asha.table().items()}
+        """How many trials reached each rung and the end of the training, as bars."""
+        reached = {rung: len(values) for rung, values in ledger.scheduler.table().items()}
         reached[ledger.settings.max_epochs] = ledger.counts.get("completed", 0)
         best = max if ledger.settings.direction == "maximize" else min
         grid = Table.grid(padding=(0, 1))
         for rung, count in reached.items():
-            values = ledger.asha.table().get(rung, {}).values()
+            values = ledger.scheduler.table().get(rung, {}).values()
             known = f", best {best(values):.4f}" if values else ""
             last = " (the whole training)" if rung == ledger.settings.max_epochs else ""
             label = Text(f"epoch {rung}", style="dim", justify="right")
@@ -211,7 +211,7 @@ class LiveView(View):
 
 
 def _bar(done: float, total: float) -> Text:
-    """Full and empty blocks, so that it reads without colours too."""
+    """Full and empty blocks, readable without colours too."""
     full = min(BAR, round(BAR * done / total)) if total else 0
     full = max(full, 1) if done else 0
     return Text.assemble(("█" * full, "cyan"), ("░" * (BAR - full), "dim"))
@@ -222,7 +222,7 @@ def _words(name: str) -> str:
 
 
 def usage_line(use: Use) -> list[Text]:
-    """`CPU 93 %   memory 5.1 of 23 GB   GPU 0 87 %, 10 of 80 GB`, of this machine; no line where nothing is known."""
+    """`CPU 93 %   memory 5.1 of 23 GB   GPU 0 87 %, 10 of 80 GB`, of this machine; empty if nothing is known."""
     parts = []
     if use.cpu is not None:
         parts.append(f"CPU {use.cpu:.0%}")

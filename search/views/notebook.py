@@ -1,4 +1,4 @@
-"""What a notebook shows: the live view as HTML in the cell's output, and a run as a summary with its winners."""
+"""Notebook output: the live view as HTML in the cell, and a run as a summary with its winners."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAGE = "<pre style=\"font-family:Menlo,'DejaVu Sans Mono',consolas,monospace;lin
 
 
 class NotebookView(LiveView):
-    """The picture of the terminal, drawn again in place as epochs end. Needs no ipywidgets."""
+    """The live view of the terminal, redrawn in place as epochs end. Needs no ipywidgets."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -67,23 +67,23 @@ class NotebookView(LiveView):
 
 
 def as_html(picture: RenderableType, width: int = 100) -> str:
-    """What rich would print, `width` characters wide, as HTML without a style sheet."""
+    """The output of rich, `width` characters wide, as HTML without a style sheet."""
     paper = Console(record=True, width=width, file=io.StringIO(), force_jupyter=False, highlight=False)
     paper.print(picture)
     return paper.export_html(inline_styles=True, code_format=PAGE)
 
 
 def run_html(path: Path) -> str:
-    """The run in sentences, its winners as a table, and where its report is or would be."""
+    """A run as HTML: a summary, the table of its winners, and the path of its report."""
     data = reports.read_tables(path)
-    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(data))
+    summary = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(data))
     report = path / "report" / "report.html"
     where = (
         f"report: <code>{escape(str(report))}</code>"
         if report.is_file()
         else "no report written yet: <code>.report</code>"
     )
-    return f"<h3>{escape(data.name)}</h3>{said}{_winners(data.winner_rows())}<p>{where}</p>"
+    return f"<h3>{escape(data.name)}</h3>{summary}{_winners(data.winner_rows())}<p>{where}</p>"
 
 
 def _winners(rows: list[dict[str, Any]]) -> str:

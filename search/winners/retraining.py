@@ -12,17 +12,21 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
 from winnow.search.ray_backend.tasks import run_tasks
-from winnow.search.ray_backend.worker import Job, SharedData, device_name, prepare, train_on, where_trained
+from winnow.search.ray_backend.worker import device_name, prepare, where_trained
 from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import Settings
 from winnow.search.storage import remote as storage
 from winnow.search.storage.clock import now
 from winnow.search.storage.json_lines import JsonLines, epoch_line, json_line, read_json_lines
 from winnow.search.storage.run_folder import RunFolder, write_text
+from winnow.search.study.completed import Completed, completed_trials
+from winnow.search.study.winners import baseline_config
 from winnow.search.training.errors import RankLost, failure
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
@@ -30,18 +34,26 @@ if TYPE_CHECKING:
     from winnow.search.training.ranks import Team
 
 BASELINE = -1  # the trial number of a baseline that was no trial of the search
+MAX_SEEDS = 1000  # more than anyone retrains with
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """`rank` 1 is the best of the search; None is the baseline. `search_value` is the objective in the search."""
+    """A config to retrain.
+
+    Attributes:
+        rank: 1 is the best of the search; None is the baseline.
+        trial: Number of the trial that it comes from, `BASELINE` if it was none.
+        config: The complete config.
+        search_value: The objective in the search.
+        micro_batches: Pieces of a batch, as the search had to train it.
+    """
 
     rank: int | None
     trial: int
     config: dict[str, Any]
     search_value: float | None
     micro_batches: int = 1
-    """As the search had to train it."""
 
     @property
     def label(self) -> str:
@@ -59,12 +71,24 @@ def retrain(
     listener: Callable[[str], None],
     tell: Callable[[Candidate, dict[str, Any], list[dict[str, Any]]], None],
 ) -> int:
-    """Train every candidate with every seed that has no line yet; the number of trainings done. In parallel, as Ray tasks.
+    """Train every candidate with every seed that has no line in `retrain.jsonl` yet, in parallel as Ray tasks.
 
-    `listener` is given words, `tell` what `retrain_one` returned, once it is written.
+    Args:
+        ray: The initialised `ray` module.
+        folder: The run.
+        candidates: What `choose_candidates` chose.
+        settings: `retrain.seeds` is the number of seeds.
+        data: The images.
+        job: What all trainings share.
+        plan: What Ray sets aside for each training.
+        listener: Gets a line of text for each training that ended.
+        tell: Gets the candidate and what `retrain_one` returned, once that is written.
+
+    Returns:
+        The number of trainings done.
     """
     done = {(line["trial"], line["seed"]) for line in read_json_lines(folder.retrained)}
-    seeds = [derive_seed(Stream.RETRAINING, settings.seed, k) for k in range(settings.retrain.seeds)]
+    seeds = [_seed(settings, index) for index in range(settings.retrain.seeds)]
     todo = [(c, seed) for seed in seeds for c in candidates if (c.trial, seed) not in done]
     items = [((c, seed), (data, c, seed, job, storage.join(folder.shared, "predictions"))) for c, seed in todo]
     lines, epochs = JsonLines(folder.retrained), JsonLines(folder.epochs)
@@ -87,10 +111,24 @@ def retrain(
     return num_done
 
 
+def _seed(settings: Settings, index: int) -> int:
+    return derive_seed(Stream.RETRAINING, settings.seed, index)
+
+
+def _check_seeds(folder: RunFolder, settings: Settings) -> None:
+    """InputError for lines of an earlier version of Winnow: with its seeds among them a config would have too many."""
+    done = {line["seed"] for line in read_json_lines(folder.retrained)}
+    if done - {_seed(settings, index) for index in range(MAX_SEEDS)}:
+        raise InputError(
+            f"{folder.retrained}: was written by an earlier version of Winnow, which derived other seeds; "
+            "to retrain with this version, move the file out of the run folder"
+        )
+
+
 def retrain_one(
     data: ImageData | SharedData, candidate: Candidate, seed: int, job: Job, predictions: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """One training and its one look at the test images: the line for `retrain.jsonl`, and the epochs."""
+    """Train a candidate once and test it once; returns the line for `retrain.jsonl`, and those of the epochs."""
     line = {
         "rank": candidate.rank,
         "trial": candidate.trial,
@@ -107,11 +145,11 @@ def retrain_one(
     arguments = {"candidate": candidate, "seed": seed, "job": job, "predictions": predictions, "stem": stem}
     figures: dict[str, Any] = {}
     try:
-        for said in train_on(data, stem, _train_and_test, **arguments):
-            if "status" in said:
-                figures = said
+        for record in train_on(data, stem, _train_and_test, **arguments):
+            if "status" in record:
+                figures = record
             else:
-                curve.append(said)
+                curve.append(record)
     except RankLost:  # Ray runs the training again
         raise
     except (Exception, SystemExit) as error:
@@ -121,7 +159,7 @@ def retrain_one(
 
 
 def _fetch(folder: RunFolder, result: dict[str, Any]) -> None:
-    """Weights and predictions of a finished training from the storage into the run folder, where report and export look."""
+    """Copy weights and predictions of a finished training from the storage into the run folder, where report and export look."""
     if folder.shared == str(folder.path.resolve()):
         return
     for name in (result.get("weights"), result.get("predictions")):
@@ -129,42 +167,50 @@ def _fetch(folder: RunFolder, result: dict[str, Any]) -> None:
             storage.write(str(folder.path / name), storage.read(storage.join(folder.shared, name)))
 
 
-def choose_candidates(
-    folder: RunFolder, space: Space, settings: Settings, baseline: dict[str, Any] | None
-) -> list[Candidate]:
-    """The best completed trials by the objective, and the baseline, which is what winners are held against and so never one.
+def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> list[Candidate]:
+    """The best `settings.retrain.top` winners of the search, then the baseline if the space names one.
 
-    Trials outside the space, as they are after it was changed, are passed over.
+    What a winner is: `winnow.search.study.winners`. Lines of earlier retrainings get the ranks that hold now.
 
-    InputError if no trial was completed.
+    Raises:
+        InputError: The search has no winner, or an earlier version of Winnow retrained some.
     """
-    from winnow.search.study.space_changes import completed_trials
-
     completed = completed_trials(folder, space, settings)
-    ranked = [
-        Candidate(rank, number, config, value, micro_batches)
-        for rank, (number, config, value, micro_batches) in enumerate(
-            [trial for trial in completed if trial[1] != baseline], start=1
-        )
+    winners = [
+        Candidate(rank, trial.number, trial.config, trial.value, trial.micro_batches)
+        for rank, trial in enumerate(completed.winners, start=1)
     ]
-    best = ranked[: settings.retrain.top]
-    if not best:
-        raise InputError(
-            f"{folder.path}: no trial was completed, so there is nothing to retrain; go on with: winnow resume {folder.path}"
-        )
-    if baseline is None:
-        _update_lines(folder, ranked)
-        return best
-    as_trial = next((trial for trial in completed if trial[1] == baseline), (BASELINE, baseline, None, 1))
-    beaten = Candidate(None, as_trial[0], baseline, as_trial[2], as_trial[3])
-    _update_lines(folder, [*ranked, beaten])
-    return [*best, beaten]
+    if not winners:
+        raise InputError(_no_winner(folder, completed))
+    _check_seeds(folder, settings)
+    baseline = _baseline(space, completed)
+    _update_lines(folder, [*winners, *baseline])
+    return [*winners[: settings.retrain.top], *baseline]
+
+
+def _baseline(space: Space, completed: Completed) -> list[Candidate]:
+    """The baseline as a candidate, as the search trained it if it did."""
+    trial, config = completed.baseline, baseline_config(space)
+    if trial is not None:
+        return [Candidate(None, trial.number, trial.config, trial.value, trial.micro_batches)]
+    return [] if config is None else [Candidate(None, BASELINE, config, None)]
+
+
+def _no_winner(folder: RunFolder, completed: Completed) -> str:
+    """Why there is nothing to retrain, and the command that changes that."""
+    cause = "no trial was completed"
+    if completed.baseline is not None:
+        cause = f"only the baseline (trial {completed.baseline.number}) was completed, and winners are compared with it"
+    advice = f"winnow resume {folder.path}"
+    if not completed.num_open:
+        advice = f"winnow extend {folder.path} --trials 10"
+    return f"{folder.path}: {cause}, so there is nothing to retrain; continue the search: {advice}"
 
 
 def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
-    """After a run was extended: what was retrained gets the rank that it has now, and what competes no more is put aside.
+    """Give earlier lines the ranks that hold now, and move those of configs that no longer compete to another file.
 
-    It is not thrown away, since each line is a look at the test images.
+    They are not deleted, since each line is a look at the test images.
     """
     places = {candidate.trial: candidate for candidate in now}
     lines = list(read_json_lines(folder.retrained))
@@ -187,7 +233,7 @@ def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
 def _train_and_test(
     data: ImageData, team: Team | None, candidate: Candidate, seed: int, job: Job, predictions: str, stem: str
 ) -> Generator[dict[str, Any], None, None]:
-    """An epoch's record each; last, what a line of `retrain.jsonl` says of the end."""
+    """Yield the line of each epoch, and at the end what `retrain.jsonl` records of the training."""
     from winnow.search.ray_backend.no_compiler import postpone_compiler
 
     postpone_compiler()
@@ -213,7 +259,7 @@ def _train_and_test(
     assert result is not None  # epochs >= 1
     if result.diverged:
         yield {
-            "status": "diverged",
+            "status": TrialStatus.DIVERGED,
             "epochs": result.epoch,
             "wall_seconds": round(time.monotonic() - started, 3),
         }
@@ -228,7 +274,7 @@ def _train_and_test(
     )
     summary = summarize(config.model, data.image_shape, data.num_classes)
     yield {
-        "status": "completed",
+        "status": TrialStatus.COMPLETED,
         **test,
         "train_loss": result.train_loss,
         "train_accuracy": result.train_accuracy,
@@ -244,7 +290,7 @@ def _train_and_test(
 
 
 def _outcome(result: dict[str, Any]) -> str:
-    if result["status"] == "completed":
+    if result["status"] == TrialStatus.COMPLETED:
         return (
             f"test accuracy {result['test_accuracy']:.4f} ({result['epochs']} epochs, {result['wall_seconds']:.0f} s)"
         )

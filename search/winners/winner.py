@@ -28,7 +28,7 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Winner:
-    """One retrained network with all that is needed to use it."""
+    """A retrained network with everything that is needed to use it."""
 
     network: Pixels
     config: Config
@@ -38,11 +38,21 @@ class Winner:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)"""
+        """Shape of one image: (channels, height, width)."""
         return self.network.image_shape
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities float32 [N, K] of images uint8 [N, H, W, C] as they were trained on. InputError for other shapes."""
+        """Predict the probability of every class.
+
+        Args:
+            images: uint8 [N, H, W, C], of the size and channels that the network was trained on.
+
+        Returns:
+            Probabilities, float32 [N, K]; each row sums to 1.
+
+        Raises:
+            InputError: The images have another shape or type.
+        """
         channels, height, width = self.image_shape
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, channels):
             raise InputError(
@@ -77,9 +87,19 @@ class Pixels(nn.Module):
 
 
 def load_winner(run: str | Path, rank: int = 1) -> Winner:
-    """The retrained winner number `rank` of a run, on the CPU, ready to predict.
+    """Load a retrained winner of a run, on the CPU, ready to predict.
 
-    Of its seeds the lowest number counts: to take the one that did best on the test images would be to select on them.
+    Of its seeds the one with the lowest number is loaded: choosing the best on the test images would select on them.
+
+    Args:
+        run: The run: its path, its name under `runs/`, or a `Run`.
+        rank: Rank of the winner, from 1.
+
+    Returns:
+        The network with its config and class names.
+
+    Raises:
+        InputError: There is no such run or winner.
     """
     folder = open_run(run)
     study, line = folder.read_study(), _retrained_line(folder, rank)

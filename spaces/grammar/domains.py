@@ -1,4 +1,4 @@
-"""Domains: what may stand in a space where a config has one value. Each refuses bad bounds itself."""
+"""Domains, which take the place of a value in a space. Each refuses bad bounds itself."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from winnow.spaces.errors import SpaceError
 
 ArrowKind = Literal["int", "float", "bool", "string"]
 Stored = None | bool | int | float | str
-"""What Optuna can store as a parameter's value."""
+"""A value that Optuna can store."""
 
 MAX_GRID = 1000
+"""Largest number of values of a logarithmic range with a step."""
 
 
 class SuggestsValues(Protocol):
@@ -31,43 +32,46 @@ class SuggestsValues(Protocol):
 
 
 class Domain(ABC):
+    """The values that a parameter may take."""
+
     @property
     def is_log(self) -> bool:
-        """Whether an axis of it should be logarithmic."""
+        """Whether an axis of these values should be logarithmic."""
         return False
 
     @abstractmethod
     def suggest(self, trial: SuggestsValues, name: str) -> Any:
-        """One value, drawn by the trial under that name."""
+        """Draw one value from the trial, under that study name."""
 
     @abstractmethod
     def ends(self) -> list[Any]:
-        """Both ends of a range, or every option: what must be checked for all of it to be fine."""
+        """Return both ends of a range, or every option: if these are valid, all values are."""
 
     @abstractmethod
-    def contains(self, value: Any) -> bool: ...
+    def contains(self, value: Any) -> bool:
+        """Whether the domain contains a value."""
 
     @abstractmethod
     def encode(self, value: Any) -> Stored:
-        """What Optuna stores for a value that is contained."""
+        """Return what Optuna stores for a value of the domain."""
 
     @abstractmethod
     def size(self) -> int | float:
-        """Number of different values; infinity for a continuous range."""
+        """Return the number of different values; infinity for a continuous range."""
 
     @property
     @abstractmethod
     def arrow_kind(self) -> ArrowKind:
-        """Type of the column that holds the values; null is no type."""
+        """Type of a column of the values, without null."""
 
     @abstractmethod
     def to_tree(self) -> dict[str, Any]:
-        """As it stands in YAML."""
+        """Return the domain as written in YAML."""
 
 
 @dataclass(frozen=True)
 class Choice(Domain):
-    """One of several values. Lists and mappings among them are stored in the study as compact JSON."""
+    """One of several values. The study stores lists and mappings among them as compact JSON."""
 
     options: tuple[Any, ...]
 
@@ -96,8 +100,8 @@ class Choice(Domain):
         return "float" if kinds and kinds <= {int, float} else "string"
 
     def suggest(self, trial: SuggestsValues, name: str) -> Any:
-        found = trial.suggest_categorical(name, self.stored)
-        return copy.deepcopy(self.options[self.stored.index(found)])
+        stored = trial.suggest_categorical(name, self.stored)
+        return copy.deepcopy(self.options[self.stored.index(stored)])
 
     def ends(self) -> list[Any]:
         return list(self.options)
@@ -117,7 +121,7 @@ class Choice(Domain):
 
 @dataclass(frozen=True)
 class Int(Domain):
-    """Whole numbers from `low` to `high`, both included, `step` apart, or uniform in their logarithm."""
+    """Integers from `low` to `high`, both included, `step` apart, or uniform on a logarithmic scale."""
 
     low: int
     high: int
@@ -160,7 +164,7 @@ class Int(Domain):
 
 @dataclass(frozen=True)
 class Float(Domain):
-    """Real numbers from `low` to `high`, both included, uniform; `step` apart if one is given."""
+    """Real numbers from `low` to `high`, both included, uniform, optionally `step` apart."""
 
     low: float
     high: float
@@ -185,7 +189,7 @@ class Float(Domain):
         return value if self.step is None else self._on_grid(value, self.step)
 
     def _on_grid(self, value: float, step: float) -> float:
-        """0.3 rather than 0.30000000000000004."""
+        """Round to the grid exactly: 0.3 rather than 0.30000000000000004."""
         number = round((value - self.low) / step)
         return float(_exact(self.low) + number * _exact(step))
 
@@ -209,10 +213,10 @@ class Float(Domain):
 
 @dataclass(frozen=True)
 class Log(Domain):
-    """Numbers from `low` to `high`, both included, uniform in their logarithm; whole numbers if both ends are written so.
+    """Numbers from `low` to `high`, both included, uniform on a logarithmic scale; integers if both ends are written as such.
 
-    `step` is a factor: from 16 to 512 by 2 is the grid 16, 32, ... 512. Optuna knows no logarithmic grid, so the study
-    has a categorical parameter there.
+    `step` is a factor: from 16 to 512 with step 2 is the grid 16, 32, ... 512. Optuna has no logarithmic grid, so such a
+    parameter is categorical in the study.
     """
 
     low: float
@@ -252,7 +256,7 @@ class Log(Domain):
 
     @cached_property
     def grid(self) -> list[Any]:
-        """The values, where there is a step; else empty."""
+        """The values, if there is a step; else empty."""
         if self.step is None:
             return []
         count = round(math.log(self.high / self.low) / math.log(self.step))
@@ -294,7 +298,7 @@ class Log(Domain):
 
 
 def same(left: Any, right: Any) -> bool:
-    """Equal, where true is not 1."""
+    """Whether two plain values are equal, with true different from 1."""
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, list) and isinstance(right, list):
@@ -320,11 +324,9 @@ def _is_number(value: Any) -> bool:
 
 def _check_bounds(low: float, high: float) -> None:
     if low > high:
-        raise SpaceError(
-            f"`low < high` must hold, but got low={_show(low)}, high={_show(high)}; are they the wrong way round?"
-        )
+        raise SpaceError(f"`low < high` must hold, but got low={_show(low)}, high={_show(high)}; are they swapped?")
     if low == high:
-        raise SpaceError(f"the range from {_show(low)} to {_show(high)} holds one value only; write {_show(low)}")
+        raise SpaceError(f"the range from {_show(low)} to {_show(high)} contains a single value; write {_show(low)}")
 
 
 def _check_step(low: float, high: float, step: float) -> None:
@@ -340,7 +342,7 @@ def _check_step(low: float, high: float, step: float) -> None:
 
 
 def _exact(number: float) -> Decimal:
-    """As it is written, not as it is stored in binary."""
+    """The decimal number as written, not as stored in binary."""
     return Decimal(repr(number))
 
 

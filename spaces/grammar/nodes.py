@@ -1,4 +1,4 @@
-"""A parsed space: a tree of six kinds of node, and what can be read off it."""
+"""A parsed space: a tree of six kinds of node, and what can be computed from it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Group:
-    """A mapping. A key that counts a repeat stands before the repeat."""
+    """A mapping. Keys that count a repeat come before the repeat."""
 
     where: KeyPath
     children: dict[str, Node]
@@ -38,7 +38,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Series:
-    """A list with something open in it."""
+    """A list in which something is open."""
 
     where: KeyPath
     items: tuple[Node, ...]
@@ -53,12 +53,13 @@ class Branches:
 
     @property
     def domain(self) -> Choice:
+        """The choice of a name."""
         return Choice(tuple(self.options))
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """A list of as many `of` as `count` says: a number, or the sibling key that holds it."""
+    """A list of `count` items `of`; `count` is a number, or the sibling key that holds it."""
 
     where: KeyPath
     count: int | str
@@ -70,7 +71,7 @@ Node = Fixed | Open | Group | Series | Branches | Repeat
 
 @dataclass(frozen=True)
 class AtLeast:
-    """As the value of a condition: the parameter must be this or more."""
+    """A condition: the parameter must be at least `count`."""
 
     count: int
 
@@ -80,7 +81,7 @@ class AtLeast:
 
 @dataclass(frozen=True)
 class Parameter:
-    """`path` is the place in the config, `study_name` the name in the study; active only where all `conditions` hold."""
+    """An open value: its path in the config, its name in the study, its domain, and the conditions under which it exists."""
 
     path: str
     study_name: str
@@ -88,11 +89,18 @@ class Parameter:
     conditions: tuple[tuple[str, Any], ...] = ()
 
 
-# --- a value for the whole ------------------------------------------------------------------------------------------
+# --- drawing a value ------------------------------------------------------------------------------------------
 
 
 def draw(node: Node, trial: SuggestsValues, study_name: str = "", siblings: dict[str, Any] | None = None) -> Any:
-    """A plain value with nothing open, its parameters drawn from the trial in the order of the tree."""
+    """Draw a plain value from a trial, parameter by parameter in the order of the tree.
+
+    Args:
+        node: The node to draw a value for.
+        trial: Suggests the values of the parameters.
+        study_name: Prefix of the parameters' names in the study. Default: none.
+        siblings: Values drawn so far for the mapping around a repeat, which may hold its count.
+    """
     match node:
         case Fixed():
             return copy.deepcopy(node.value)
@@ -114,6 +122,7 @@ def draw(node: Node, trial: SuggestsValues, study_name: str = "", siblings: dict
 
 
 def join(name: str, part: str | int) -> str:
+    """Append a part to a dotted name."""
     return f"{name}.{part}" if name else str(part)
 
 
@@ -121,10 +130,10 @@ def join(name: str, part: str | int) -> str:
 
 
 def parameters(root: Group) -> list[Parameter]:
-    """All there can be, in the order in which they are drawn; repeats are unrolled to the largest count."""
-    found: list[Parameter] = []
-    _collect(root, "", "", (), {}, found)
-    return found
+    """List all parameters in the order in which they are drawn; repeats are unrolled to the largest count."""
+    collected: list[Parameter] = []
+    _collect(root, "", "", (), {}, collected)
+    return collected
 
 
 def _collect(
@@ -133,32 +142,32 @@ def _collect(
     study_name: str,
     conditions: tuple[tuple[str, Any], ...],
     siblings: dict[str, tuple[str, Node]],
-    found: list[Parameter],
+    collected: list[Parameter],
 ) -> None:
     match node:
         case Open():
-            found.append(Parameter(path, study_name, node.domain, conditions))
+            collected.append(Parameter(path, study_name, node.domain, conditions))
         case Group():
             inner = {key: (join(study_name, key), child) for key, child in node.children.items()}
             for key, child in node.children.items():
-                _collect(child, join(path, key), join(study_name, key), conditions, inner, found)
+                _collect(child, join(path, key), join(study_name, key), conditions, inner, collected)
         case Series():
             for index, item in enumerate(node.items):
-                _collect(item, join(path, index), join(study_name, index), conditions, {}, found)
+                _collect(item, join(path, index), join(study_name, index), conditions, {}, collected)
         case Branches():
-            found.append(Parameter(join(path, "name"), study_name, node.domain, conditions))
+            collected.append(Parameter(join(path, "name"), study_name, node.domain, conditions))
             for name, option in node.options.items():
                 chosen = (*conditions, (study_name, name))
-                _collect(option, path, join(study_name, name), chosen, {}, found)
+                _collect(option, path, join(study_name, name), chosen, {}, collected)
         case Repeat():
             counts, counter = _repeat_counts(node, siblings)
             for index in range(max(counts)):
                 more = () if counter is None or index < min(counts) else ((counter, AtLeast(index + 1)),)
-                _collect(node.of, join(path, index), join(study_name, index), (*conditions, *more), {}, found)
+                _collect(node.of, join(path, index), join(study_name, index), (*conditions, *more), {}, collected)
 
 
 def _repeat_counts(node: Repeat, siblings: dict[str, tuple[str, Node]]) -> tuple[list[int], str | None]:
-    """The counts there can be, and the study name of the parameter that decides (None: it is fixed)."""
+    """The possible counts, and the study name of the parameter that decides (None: the count is fixed)."""
     if isinstance(node.count, int):
         return [node.count], None
     study_name, counter = siblings[node.count]
@@ -166,7 +175,7 @@ def _repeat_counts(node: Repeat, siblings: dict[str, tuple[str, Node]]) -> tuple
 
 
 def counts_of(node: Node) -> list[int]:
-    """The whole numbers that a node can become; empty if it can be anything else."""
+    """Return the integers that a node can become; empty if it can become anything else."""
     match node:
         case Fixed(value=value):
             values = [value]
@@ -179,10 +188,10 @@ def counts_of(node: Node) -> list[int]:
     return values if all(isinstance(value, int) and not isinstance(value, bool) for value in values) else []
 
 
-def columns(found: list[Parameter]) -> dict[str, ArrowKind]:
-    """One entry per config path: the branches and their types merged."""
+def columns(of_space: list[Parameter]) -> dict[str, ArrowKind]:
+    """Return the column type of each config path, over all branches."""
     kinds: dict[str, set[ArrowKind]] = {}
-    for parameter in found:
+    for parameter in of_space:
         kinds.setdefault(parameter.path, set()).add(parameter.domain.arrow_kind)
     return {path: _merge_kinds(of_path) for path, of_path in kinds.items()}
 
@@ -197,7 +206,7 @@ def _merge_kinds(kinds: set[ArrowKind]) -> ArrowKind:
 
 
 def size(node: Node) -> int | float:
-    """How many different values there are; infinity where a range is continuous."""
+    """Return the number of different values of a node; infinity if a range is continuous."""
     match node:
         case Fixed():
             return 1
@@ -232,7 +241,13 @@ def _power(base: int | float, exponent: int) -> int | float:
 
 
 def locate(node: Node, value: Any, path: KeyPath) -> KeyPath:
-    """The key path in the file that the value at `path` of a config comes from."""
+    """Find the key path in the file that a value of a config comes from.
+
+    Args:
+        node: The node that the config was drawn from.
+        value: The config.
+        path: The key path of the value in the config.
+    """
     if not path:
         return _option_place(node, value)
     head, rest = path[0], path[1:]

@@ -1,4 +1,4 @@
-"""`--set path=value`: change any part of a space from the command line; a value may be a domain."""
+"""Applies `--set path=value`, which changes any part of a space; a value may be a domain."""
 
 from __future__ import annotations
 
@@ -12,14 +12,24 @@ from winnow.spaces.grammar.parse import DOMAIN_KEYS
 from winnow.spaces.grammar.problems import KeyPath, nearest, show_list, show_path, show_value
 
 Place = tuple[KeyPath, str]
-"""A key path of the file, and the override that wrote there."""
+"""A key path of the file, and the override that changed it."""
 
 
 def apply(tree: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], tuple[Place, ...]]:
-    """A changed copy of the tree, and where each override wrote. Raises SpaceError where a path leads nowhere.
+    """Apply overrides to a copy of a tree.
 
-    A path is that of the config (`optimizer.lr`, set in every sub-space that has it) or of the space
-    (`optimizer.sgd.lr`, in that one only); `optimizer.name=sgd` narrows a choice of sub-spaces.
+    A path is one of the config (`optimizer.lr`, which is set in every sub-space that has it) or of the space
+    (`optimizer.sgd.lr`, which is set only there). `optimizer.name=sgd` narrows a choice of sub-spaces.
+
+    Args:
+        tree: The content of a space file.
+        overrides: Texts `path=value`.
+
+    Returns:
+        The changed tree, and what each override changed.
+
+    Raises:
+        SpaceError: A path leads nowhere.
     """
     changed: Any = copy.deepcopy(tree)
     places: list[Place] = []
@@ -40,7 +50,7 @@ class _Setter:
         self.places = places
 
     def put(self, value: Any, keys: list[str], where: KeyPath) -> Any:
-        """`value`, which stands at `where`, with the new value at `keys` below it."""
+        """Return `value`, which is at the path `where`, with the new value at `keys` below it."""
         if not keys:
             self.places.append((where, self.text))
             return copy.deepcopy(self.new)
@@ -86,14 +96,14 @@ class _Setter:
         }
 
     def narrow(self, branches: dict[str, Any], where: KeyPath) -> dict[str, Any]:
-        """Keep the named sub-spaces only."""
+        """Return only the named sub-spaces."""
         of_choice = self.new.get("choice") if isinstance(self.new, dict) and len(self.new) == 1 else None
-        wanted = of_choice if isinstance(of_choice, list) else [self.new]
-        for name in wanted:
+        names = of_choice if isinstance(of_choice, list) else [self.new]
+        for name in names:
             if not isinstance(name, str) or name not in branches:
                 hint = nearest(name, branches)
                 raise self.error(where, f"has no sub-space {show_value(name)}; there are: {show_list(branches)}{hint}")
-        return {name: branches[name] for name in wanted}
+        return {name: branches[name] for name in names}
 
     def error(self, where: KeyPath, message: str) -> SpaceError:
         return SpaceError(f"--set {self.text}: {show_path(where)}: {message}")

@@ -1,4 +1,4 @@
-"""From the plain tree of a YAML file to nodes: what is a domain, and whether it is written as one."""
+"""Parses the plain tree of a YAML file into nodes, and checks how domains are written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from winnow.spaces.grammar.domains import Choice, Domain, Float, Int, Log
 from winnow.spaces.grammar.nodes import Branches, Fixed, Group, Node, Open, Repeat, Series, counts_of
 from winnow.spaces.grammar.problems import KeyPath, Problem, nearest, show_list, show_value
 
-# Each kind of domain, and the keys that may stand beside it.
+# Each kind of domain, and the keys allowed beside it.
 DOMAIN_KEYS: dict[str, tuple[str, ...]] = {
     "choice": (),
     "int": ("step",),
@@ -20,14 +20,14 @@ DOMAIN_KEYS: dict[str, tuple[str, ...]] = {
 }
 RANGES: dict[str, Callable[..., Domain]] = {"int": Int, "float": Float, "log": Log}
 SECTIONS = ("search", "retrain", "start_from", "baseline", "reference")
-"""Top-level keys that say how a space is searched and what it is held against; all others are keys of a config."""
+"""Top-level keys that say how a space is searched and what it is compared with; all others are keys of a config."""
 
 DATA_KEYS_THAT_MAY_BE_OPEN = ("augment", "normalize")
 MAX_REPEATS = 1000
 
 
 def parse(tree: Any) -> tuple[Group, list[Problem]]:
-    """The nodes of a space without its sections, and all that is wrong with how it is written."""
+    """Parse a tree; return the nodes of the space without its sections, and everything wrong with how it is written."""
     if not isinstance(tree, dict):
         return Group((), {}), [Problem((), f"a space is a mapping of keys, but got {show_value(tree)}")]
     parser = _Parser()
@@ -58,7 +58,7 @@ class _Parser:
         return Group(where, dict(sorted(children.items(), key=lambda item: item[0] not in counters)))
 
     def counted(self, repeat: Repeat, key: str, siblings: dict[str, Node]) -> Node:
-        """The repeat, if the key it names can count."""
+        """Return the repeat if the key that it names can be a count."""
         where = (*repeat.where, "repeat")
         if key not in siblings:
             known = [name for name, child in siblings.items() if child is not repeat]
@@ -140,7 +140,7 @@ class _Parser:
     def repeat(self, value: dict[str, Any], where: KeyPath) -> Node:
         count = value["repeat"]
         if "of" not in value:
-            return self.refuse(where, "`repeat` needs `of`: what is repeated")
+            return self.refuse(where, "`repeat` needs `of`, which is repeated")
         is_count = isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= MAX_REPEATS
         if not is_count and not isinstance(count, str):
             given = show_value(count)
@@ -151,14 +151,14 @@ class _Parser:
         return Repeat(where, count, self.node(value["of"], (*where, "of")))
 
     def check_data(self, data: Node | None) -> None:
-        """What is loaded must be known before the search, and the same for all trials."""
+        """Refuse open keys that decide which data are loaded: these must be known before the search and equal for all trials."""
         if isinstance(data, Group):
             for key, child in data.children.items():
                 if is_open(child) and key not in DATA_KEYS_THAT_MAY_BE_OPEN:
                     allowed = " and ".join(DATA_KEYS_THAT_MAY_BE_OPEN)
                     self.refuse(
                         child.where,
-                        f"must be fixed, as it decides what is loaded; in `data` only {allowed} may be open",
+                        f"must be fixed because it decides what is loaded; in `data` only {allowed} may be open",
                     )
         elif data is not None and is_open(data):
             self.refuse(data.where, "must be a mapping of fixed keys; a space searches on one data set")
@@ -169,7 +169,7 @@ class _Parser:
 
 
 def is_open(node: Node) -> bool:
-    """Whether anything in it is left open. A repeat counts as open, as its list is not written out."""
+    """Whether anything in a node is left open. A repeat counts as open, because its list is not written out."""
     match node:
         case Fixed():
             return False

@@ -1,4 +1,4 @@
-"""What is wrong with a space, and where: places, key paths, nearest spellings, all problems in one message."""
+"""The problems of a space: where they are, the nearest correct spellings, and one message for all of them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from typing import Any
 from winnow.spaces.errors import SpaceError
 
 KeyPath = tuple[str | int, ...]
-"""Keys and item numbers from the root of a file (or of a config) down."""
+"""Keys and item numbers, from the root of a file or a config downwards."""
 
 GRAMMAR_KEYS = ("choice", "of", "repeat", "int", "float", "log")
 
 
 @dataclass(frozen=True)
 class SourceMap:
-    """Where each key of a space came from: a line of its file, or a `--set` (`overrides`, the last one counts)."""
+    """The origin of each key of a space: a line of its file, or a `--set` (`overrides`, of which the last one counts)."""
 
     source: str
     lines: dict[KeyPath, int] = field(default_factory=dict)
     overrides: tuple[tuple[KeyPath, str], ...] = ()
 
     def line(self, path: KeyPath) -> int:
-        """The line of the key, or of the nearest one around it; 0 if there is none."""
+        """Return the line of a key, or of the nearest key around it; 0 if there is none."""
         return next((self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), 0)
 
     def place(self, path: KeyPath) -> str:
+        """Return where a key comes from: `FILE:LINE`, `--set ...`, or the file alone."""
         for override_path, text in reversed(self.overrides):
             if path[: len(override_path)] == override_path:
                 return f"--set {text}"
@@ -44,14 +45,15 @@ class SourceMap:
 
 @dataclass(frozen=True)
 class Problem:
-    """`path` is the key path in the file; the message says what was given and what is allowed."""
+    """Something wrong at a key path of the file; the message says what was given and what is allowed."""
 
     path: KeyPath
     message: str
     of_combination: bool = False
-    """Each value is fine by itself; it is together that they are not."""
+    """Whether each value is valid by itself, and only the combination is not."""
 
     def render(self, source_map: SourceMap) -> str:
+        """Return the whole message: place, key path and what is wrong."""
         shown = show_path(self.path)
         return (
             f"{source_map.place(self.path)}: {shown}: {self.message}"
@@ -61,7 +63,7 @@ class Problem:
 
 
 def refuse(problems: Iterable[Problem], source_map: SourceMap) -> None:
-    """Raise one SpaceError with all the problems, in the order of the file; return if there are none."""
+    """Raise one SpaceError with all problems in the order of the file; return if there are none."""
     ordered = sorted(dict.fromkeys(problems), key=lambda problem: source_map.line(problem.path))
     lines = list(dict.fromkeys(problem.render(source_map) for problem in ordered))
     if lines:
@@ -69,7 +71,7 @@ def refuse(problems: Iterable[Problem], source_map: SourceMap) -> None:
 
 
 def show_path(path: KeyPath) -> str:
-    """`model.cnn.stages.filters` of the keys in the file; the words of the grammar are left out."""
+    """Return a key path as text, such as `model.cnn.stages.filters`, without the words of the grammar."""
     kept = []
     for before, part in zip((None, *path), path, strict=False):
         if part not in GRAMMAR_KEYS and not (before == "choice" and isinstance(part, int)):
@@ -78,18 +80,19 @@ def show_path(path: KeyPath) -> str:
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
-    """`; did you mean relu?` where a known word is close, else nothing."""
+    """Return `; did you mean relu?` if a known word is close, else an empty string."""
     matches = difflib.get_close_matches(str(word).lower(), {name.lower(): name for name in known}, n=1, cutoff=0.6)
-    found = next((name for name in known if matches and name.lower() == matches[0]), None)
-    return f"; did you mean {found}?" if found else ""
+    match = next((name for name in known if matches and name.lower() == matches[0]), None)
+    return f"; did you mean {match}?" if match else ""
 
 
 def show_value(value: Any) -> str:
-    """As it would stand in YAML on one line, shortened."""
+    """Return a value as YAML on one line, at most 80 characters."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     text = repr(text) if isinstance(value, str) else text.replace('"', "")
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def show_list(words: Iterable[Any]) -> str:
+    """Return values as text, separated by commas."""
     return ", ".join(word if isinstance(word, str) else show_value(word) for word in words)

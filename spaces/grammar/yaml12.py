@@ -21,19 +21,28 @@ import yaml
 from winnow.spaces.errors import SpaceError
 from winnow.spaces.grammar.problems import KeyPath
 
-MAX_NODES = 100_000  # aliases can blow a small file up
+MAX_NODES = 100_000  # aliases can make a small file expand without limit
 
 
 @dataclass(frozen=True)
 class Document:
-    """Plain values, and for every key and item of them (by key path) the line it stands on, counted from 1."""
+    """The plain values of a file, and the line of every key and item by key path, counted from 1."""
 
     tree: Any
     lines: dict[KeyPath, int]
 
 
 def load(text: str, source: str, is_file: bool = True) -> Document:
-    """Read one YAML document; `source` names it in messages, with the line if it is a file. Raises SpaceError."""
+    """Read one YAML document.
+
+    Args:
+        text: The document.
+        source: Its name in messages.
+        is_file: Whether messages also say the line. Default: True.
+
+    Raises:
+        SpaceError: The text is not YAML, is empty, or has a duplicate key or a key that is not text.
+    """
     try:
         root = yaml.compose(text, _Loader)
     except yaml.MarkedYAMLError as error:
@@ -50,14 +59,14 @@ def load(text: str, source: str, is_file: bool = True) -> Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's parser with YAML 1.2's implicit types in place of its own."""
+    """PyYAML's parser with the implicit types of YAML 1.2."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
 
 _TAG = "tag:yaml.org,2002:"
 
-# In this order: what is no integer may still be a float. `first` lists the characters it may begin with, as PyYAML asks.
+# Pattern and possible first characters, which PyYAML asks for. The order counts: what is not an integer may be a float.
 _IMPLICIT_TYPES = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -102,7 +111,7 @@ class _Builder:
             raise SpaceError(f"{self.source}: the file is empty")
         self._num_nodes += 1
         if self._num_nodes > MAX_NODES or node in self._open:
-            raise self._error(node, "aliases that repeat themselves without end")
+            raise self._error(node, "aliases that expand without end")
         self.lines.setdefault(path, node.start_mark.line + 1)
         self._open.append(node)
         try:
@@ -122,7 +131,7 @@ class _Builder:
                 raise self._error(key_node, f"a key must be text, but got {key_node.value}; put it in quotes")
             if key in result:
                 first = self.lines[(*path, key)]
-                raise self._error(key_node, f"the key `{key}` stands twice; the first is on line {first}")
+                raise self._error(key_node, f"the key `{key}` occurs twice; the first is on line {first}")
             self.lines[(*path, key)] = key_node.start_mark.line + 1
             result[key] = self.build(value_node, (*path, key))
         return result
@@ -130,11 +139,11 @@ class _Builder:
     def _build_scalar(self, node: yaml.Node) -> Any:
         kind = node.tag.removeprefix(_TAG)
         if kind not in _SCALARS:
-            raise self._error(node, f"the tag {node.tag!r} is not known here")
+            raise self._error(node, f"the tag {node.tag!r} is not supported")
         try:
             return _SCALARS[kind](node.value)
         except ValueError as error:
-            raise self._error(node, f"{node.value!r} is no {kind}") from error
+            raise self._error(node, f"{node.value!r} is not of type {kind}") from error
 
     def _error(self, node: yaml.Node, message: str) -> SpaceError:
         place = f"{self.source}:{node.start_mark.line + 1}" if self.is_file else self.source

@@ -1,4 +1,4 @@
-"""What pydantic says of a config, in our words: key path, what was given, what is allowed, the nearest right spelling."""
+"""Translates pydantic's errors: key path, what was given, what is allowed, the nearest correct spelling."""
 
 from __future__ import annotations
 
@@ -14,19 +14,28 @@ from winnow.spaces.grammar.problems import KeyPath, Problem, nearest, show_list,
 
 
 def translate(error: ValidationError, given: Any, model: type[BaseModel]) -> list[Problem]:
-    """Problems with key paths of the config `given`, which `model` refused; one per key."""
-    found: dict[tuple[KeyPath, bool], list[str]] = {}
+    """Translate the errors of a config.
+
+    Args:
+        error: What pydantic raised.
+        given: The config.
+        model: The schema that refused it.
+
+    Returns:
+        The problems, one for each key.
+    """
+    by_place: dict[tuple[KeyPath, bool], list[str]] = {}
     for detail in error.errors(include_url=False):
         path = _real_path(detail, given)
-        words = found.setdefault((path, detail["type"] == "value_error"), [])
+        words = by_place.setdefault((path, detail["type"] == "value_error"), [])
         message = _message(detail, path, given, model)
         if message not in words:
             words.append(message)
-    return [Problem(path, _merge(words, _value_at(given, path)), joint) for (path, joint), words in found.items()]
+    return [Problem(path, _merge(words, _value_at(given, path)), joint) for (path, joint), words in by_place.items()]
 
 
 def _real_path(detail: Any, given: Any) -> KeyPath:
-    """The location without what pydantic puts in for the members of a union."""
+    """The location of an error without the parts that pydantic adds for the members of a union."""
     path: KeyPath = ()
     value = given
     location = detail["loc"]
@@ -44,7 +53,7 @@ def _real_path(detail: Any, given: Any) -> KeyPath:
 
 
 def _merge(messages: list[str], value: Any) -> str:
-    """A union refuses once per member: `must be a number above 0 or given, but got ...`."""
+    """Join the errors of a union, one for each member: `must be a number above 0 or given, but got ...`."""
     needs = [message.removeprefix("must be ") for message in messages if message.startswith("must be ")]
     others = [message for message in messages if not message.startswith("must be ")]
     if others or not needs:
@@ -56,7 +65,7 @@ def _merge(messages: list[str], value: Any) -> str:
 
 
 def _domain_hint(value: Any) -> str:
-    """A list is never taken for a range, and a misspelt domain never for one: say how it is written."""
+    """Explain how a domain is written, after a list that looks like a range or a misspelt domain."""
     if isinstance(value, list):
         return f"; to search over it write {{choice: {show_value(value)}}}, or a range as {{float: [low, high]}}"
     if isinstance(value, dict):
@@ -66,7 +75,7 @@ def _domain_hint(value: Any) -> str:
 
 
 def _message(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:
-    """`must be ...` where it can be joined with the needs of other members of a union, else a whole message."""
+    """Return `must be ...` if it can be joined with those of other members of a union, else a whole message."""
     kind = detail["type"]
     context = detail.get("ctx", {})
     if kind in _NEEDS:
@@ -121,7 +130,7 @@ def _unknown_key(detail: Any, path: KeyPath, given: Any, model: type[BaseModel])
 
 
 def _missing_key(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:
-    return "is missing; it must be given"
+    return "is missing but required"
 
 
 def _unknown_name(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:
@@ -151,7 +160,7 @@ _WHOLE: dict[str, Callable[[Any, KeyPath, Any, type[BaseModel]], str]] = {
 
 
 def model_at(model: type[BaseModel], given: Any, path: KeyPath) -> type[BaseModel] | None:
-    """The part of the schema that is responsible for the mapping at `path` of a config."""
+    """Find the part of the schema for the mapping at a key path of a config; None if there is none."""
     if not path:
         return model
     field = model.model_fields.get(str(path[0]))
@@ -161,8 +170,8 @@ def model_at(model: type[BaseModel], given: Any, path: KeyPath) -> type[BaseMode
         return None
     while rest and isinstance(value, list):
         value, rest = _value_at(value, rest[:1]), rest[1:]
-    found = _responsible(models_in(field.annotation), value)
-    return model_at(found, value, rest) if found else None
+    inner = _responsible(models_in(field.annotation), value)
+    return model_at(inner, value, rest) if inner else None
 
 
 def _responsible(candidates: list[type[BaseModel]], value: Any) -> type[BaseModel] | None:
@@ -175,13 +184,13 @@ def _responsible(candidates: list[type[BaseModel]], value: Any) -> type[BaseMode
 
 
 def names_of(model: type[BaseModel]) -> tuple[Any, ...]:
-    """What `name` may be in it; nothing where the name does not tell models apart."""
+    """Return the allowed values of `name`; empty if a model has no fixed name."""
     field = model.model_fields.get("name")
     return get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """All models of a field's type, looking through unions, lists and annotations."""
+    """List all models in the type of a field, inside unions, lists and annotations."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) in (Annotated, list, Union, types.UnionType):

@@ -1,54 +1,68 @@
-"""The sections of a space beside the training itself: `search`, `retrain` and `reference`."""
+"""The sections of a space that are not part of a training config: `search`, `retrain` and `reference`."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
+from winnow.spaces.samplers import DEFAULT_SAMPLER, SAMPLERS, SamplerName
 from winnow.spaces.schema.fields import Count, Strict
+
+_SAMPLER_TEXT = "Algorithm that suggests the configs. " + " ".join(
+    f"{k}: {spec.summary}" for k, spec in SAMPLERS.items()
+)
 
 
 class SearchSettings(Strict):
-    """The optional `search:` section of a space; every key is also an option of `winnow search`."""
+    """The optional `search:` section of a space.
+
+    Each field is a search option, stated here and nowhere else: `winnow.search.settings`, the command line, the Python functions
+    and the reference pages read its type, range, default and description.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     trials: Count = 50
-    """How many trials run."""
+    """Number of trials to run."""
     objective: Literal["validation_accuracy", "validation_loss"] = "validation_accuracy"
-    """What trials are judged by, on the validation images."""
-    sampler: Literal["forecast", "tpe", "gp", "random", "qmc", "grid"] = "forecast"
-    """What suggests the configs."""
+    """Metric that ranks the trials, measured on the validation images."""
+    sampler: Annotated[SamplerName, Field(description=_SAMPLER_TEXT)] = DEFAULT_SAMPLER
     grace_epochs: Count | None = None
-    """First rung; null: a sixteenth of the epochs, at least 1."""
+    """First rung, in epochs: no trial is stopped earlier. If not set, a sixteenth of the training."""
     reduction_factor: Annotated[float, Field(gt=1.0)] = 3.0
-    """One in so many goes on at a rung, and the next rung is so many times further."""
+    """Ratio between the epochs of two rungs; about one trial in this many continues past each rung."""
     repeats: Count = 1
-    """How often one config may run, each time with another seed."""
+    """How often the same config may run, each time with another seed."""
     checkpoint_quota: Annotated[float, Field(gt=0.0)] = 20.0
-    """GB that the checkpoints of paused trials may take (`forecast` pauses trials); beyond it the worst of them are stopped."""
+    """Disk space in GB for the checkpoints of paused trials; beyond it the worst paused trials are stopped."""
     audit: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """Share of the stopped trials that is let finish, to see how often a stop was wrong."""
+    """Fraction of the stopped trials that is trained to the end, to measure how often stopping was wrong."""
 
 
 class RetrainSettings(Strict):
-    """The optional `retrain:` section of a space."""
+    """The optional `retrain:` section of a space; its fields are options of `winnow run` and `winnow retrain`."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     top: Count = 3
-    """How many of the best configs are retrained."""
+    """Number of best configs to retrain."""
     seeds: Count = 3
-    """With how many fresh seeds each."""
+    """Number of fresh seeds per config."""
 
 
 class Reference(Strict):
-    """The optional `reference:` section of a recipe: the published experiment that it states."""
+    """The optional `reference:` section of a recipe: the published experiment that it reproduces."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     row: str
-    """Its name in the published table."""
+    """Name of the experiment in the published table."""
     accuracy: Annotated[float, Field(ge=0.0, le=100.0)]
-    """As published, in percent."""
+    """Published accuracy, in percent."""
     split: Literal["test", "validation"] = "test"
-    """The images that it was measured on."""
+    """Images that the published accuracy was measured on."""
     parameters: Count | None = None
-    """Of the network, by a calculation on paper."""
+    """Number of parameters of the network, calculated by hand."""
     note: str = ""
-    """What the report leaves open."""
+    """Details that the publication leaves open."""

@@ -89,7 +89,7 @@ from winnow.search.data.source import Source, load_data
 from winnow.search.ray_backend.session import ray_session
 from winnow.search.settings import settings_for
 from winnow.search.ray_backend.tune import Resources, run_search
-from winnow.search.ray_backend.worker import Job, SharedData
+from winnow.search.ray_backend.shared_data import Job, SharedData
 from winnow.spaces import catalog
 
 Path("space.yaml").write_text(SPACE)

@@ -35,6 +35,35 @@ CHECKS = {
         assert network(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
         assert sum(weights.numel() for weights in network.parameters()) == 640
         """,
+    ("CONTRIBUTING.md", "A search option"): """
+        from click.testing import CliRunner
+        from winnow.search.cli.main import cli
+        from winnow.search.settings import settings_for
+        from winnow.spaces import catalog
+
+        space = catalog.load("digits")
+        assert settings_for(space).startup_trials == 10
+        assert settings_for(space, startup_trials=5).startup_trials == 5
+        assert "--startup-trials" in CliRunner().invoke(cli, ["search", "--help"]).output
+        """,
+    ("CONTRIBUTING.md", "A sampler"): """
+        from winnow.search.samplers.registry import SamplerContext, make_sampler
+        from winnow.spaces.schema import SearchSettings
+
+        assert SearchSettings(sampler="joint_tpe").sampler == "joint_tpe"
+        sampler = make_sampler("joint_tpe", SamplerContext(seed=0, number=3, rungs=[1, 3, 9]))
+        assert type(sampler).__name__ == "TPESampler"
+        """,
+    ("CONTRIBUTING.md", "An epoch figure"): """
+        import torch
+        from winnow.reports.schemas import TABLES
+        from winnow.search.training.metrics import all_metrics
+
+        logits = torch.arange(7.0).repeat(4, 1)
+        metrics = all_metrics(logits, torch.tensor([0, 1, 2, 6]))
+        assert metrics["validation_top5_accuracy"] == 0.5
+        assert "validation_top5_accuracy" in {column.name for column in TABLES["epochs"].columns}
+        """,
     ("CONTRIBUTING.md", "A table column"): """
         from winnow import reports
 

@@ -46,7 +46,8 @@ def test_commands_in_the_text_exist(page, line):
         return
     command = cli.get_command(click.Context(cli), words[1])
     assert command is not None, words[1]
-    known = {"--help", "-h", *(name for option in command.params for name in option.opts)}
+    parameters = command.get_params(click.Context(command))
+    known = {"--help", "-h", *(name for option in parameters for name in option.opts)}
     given = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", line))
     assert given <= known
 
@@ -129,6 +130,11 @@ def _anchor(heading: str) -> str:
 )
 def test_generated_pages_are_as_generated(page, made):
     assert PAGES[page].read_text(encoding="utf-8") == made(), "make docs"
+
+
+def test_typed_options_are_those_of_the_schema():
+    """Editors and type checkers read this module; the functions themselves read the schema."""
+    assert search_docs.OPTION_TYPES.read_text(encoding="utf-8") == search_docs.option_types(), "make docs"
 
 
 GENERATED = ("docs/reports.md", "docs/reference/spaces.md", "docs/reference/commands.md", "docs/reference/python.md")

@@ -86,7 +86,7 @@ def test_a_parameter_of_two_kinds_becomes_text():
 
 
 def test_bad_input_is_named(runs, tmp_path):
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="contains no run"):
         reports.read_runs(tmp_path)
-    with pytest.raises(InputError, match="no table 'trails'; there are trials"):
+    with pytest.raises(InputError, match="no table 'trails'; the tables are trials"):
         reports.read_runs(runs, "trails")

@@ -149,7 +149,7 @@ class Reader:
         file.chmod(0o755)
 
     def environment(self) -> dict[str, str]:
-        winnow = self._commands() / "winnow.py"
+        winnow = self._commands() / "run_winnow.py"  # not winnow.py, which `import winnow` would find
         winnow.write_text(
             f"{self.preamble}\nfrom winnow.search.cli.main import main\nif __name__ == '__main__':\n    main()\n"
         )

@@ -127,7 +127,7 @@ def test_a_weight_file_of_another_architecture(place: Path, tmp_path: Path) -> N
     other.write_text("model: {name: cnn, stages: [{filters: 9}]}")
     message = refusal(place / "transfer.yaml", tmp_path / "b", f"model.backbone.config={other}")
     assert "does not fit a cnn" in message
-    assert "9x3x3x3 here" in message
+    assert "9x3x3x3 in the network" in message
 
 
 def test_a_backbone_that_does_not_exist(place: Path, tmp_path: Path) -> None:

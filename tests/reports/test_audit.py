@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunData:
     plans += [(0.40, 0.88, False), (0.3, 0.95, False), (0.2, 0.2, False), (0.1, None, False)]
     assignments = [ledger.ask() for _ in plans]
     # What is stopped is not the matter here, so the verdicts are given.
-    ledger.asha.judge = lambda trial, epoch, value: plans[trial][2]
+    ledger.scheduler.judge = lambda trial, epoch, value: plans[trial][2]
     for (start, end, _), assignment in zip(plans, assignments, strict=True):
         assert assignment is not None
         for epoch in range(1, 10):

@@ -383,8 +383,10 @@ def _open(html_file: Path, tmp_path: Path, *options: str) -> dict[str, Any]:
         "--enable-unsafe-swiftshader", "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}",
         "--virtual-time-budget=60000", *options, "--dump-dom", probed.as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.DOTALL)
+    for _ in range(3):  # on a loaded machine Chromium may print the page before the script is through
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        if found := re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.DOTALL):
+            break
     assert found, done.stderr[-2000:]
     return json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
 

@@ -20,7 +20,7 @@ def test_of_many_the_chosen_and_evenly_spaced_others_in_order():
     spaced = [i for i in positions if i % 12 == 0]
     assert len(spaced) == 834  # every 12th of 10,000
     assert note(len(positions), 10_000, "the 100 best").startswith(
-        f" Drawn are {len(positions):,} of 10,000: the 100 best"
+        f" Shown are {len(positions):,} of 10,000: the 100 best"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from winnow.search.samplers.registry import Moment
+from winnow.search.samplers.registry import SamplerContext
 from winnow.search.seeds import Stream, derive_seed
 
 
@@ -25,10 +25,10 @@ def test_a_zero_at_the_end_is_another_draw():
 
 def test_the_sampler_of_a_trial_shares_no_seed_with_a_training():
     for seed, number in itertools.product((0, 7, 123), range(50)):
-        moment = Moment(seed=seed, number=number, rungs=[1])
+        context = SamplerContext(seed=seed, number=number, rungs=[1])
         others = {derive_seed(stream, seed, n) for stream in Stream if stream != Stream.SAMPLER for n in range(50)}
-        assert moment.own_seed not in others
-        assert moment.common_seed != moment.own_seed
+        assert context.own_seed not in others
+        assert context.common_seed != context.own_seed
 
 
 def test_seeds_stay_what_they_are():

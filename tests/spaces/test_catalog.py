@@ -185,7 +185,7 @@ def test_a_start_point_that_does_not_fit_the_overrides_is_left_out_with_a_note_a
     space = catalog.load("digits", ["model.dropout=0.3"])
     assert space.start_from_named() == []
     assert space.notes == (
-        "start_from: recipes/digits-baseline is left out, as it does not fit the overrides: "
+        "start_from: recipes/digits-baseline is left out because it does not fit the overrides: "
         "model.dropout: the space has 0.3 there, but the config 0.0",
     )
     baseline = space.baseline_named()

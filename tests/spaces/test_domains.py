@@ -127,8 +127,8 @@ def test_an_option_is_never_shared_between_configs() -> None:
 
 
 REFUSED = [
-    (lambda: Int(6, 2), "`low < high` must hold, but got low=6, high=2; are they the wrong way round?"),
-    (lambda: Int(2, 2), "the range from 2 to 2 holds one value only; write 2"),
+    (lambda: Int(6, 2), "`low < high` must hold, but got low=6, high=2; are they swapped?"),
+    (lambda: Int(2, 2), "the range from 2 to 2 contains a single value; write 2"),
     (lambda: Int(1, 2.5), "int needs whole numbers, but got 2.5"),
     (lambda: Int(True, 2), "int needs whole numbers, but got true"),
     (lambda: Int(1, 4, 0), "the step must be above 0, but got 0"),

@@ -8,7 +8,7 @@ from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from winnow.reports.schemas import KINDS, TABLES
 from winnow.search.operations.rerunning import COMPARED
 from winnow.search.ray_backend.tune import REPORTED
-from winnow.search.trackers.following import FIGURES
+from winnow.search.trackers.base import FIGURES
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.loop import train
 from winnow.spaces.epoch_figures import EPOCH_FIGURES, METRICS, load_metric

@@ -36,10 +36,10 @@ WRONG = {
     "misspelt key at the top": (
         "epochs: 5",
         "epoch: 5",
-        "s.yaml: epochs: is missing; it must be given\n"
+        "s.yaml: epochs: is missing but required\n"
         f"s.yaml:2: epoch: unknown key 'epoch'; allowed: {TOP_KEYS}; did you mean epochs?",
     ),
-    "missing key": (LR, "beta1: 0.9", "s.yaml:7: optimizer.lr: is missing; it must be given"),
+    "missing key": (LR, "beta1: 0.9", "s.yaml:7: optimizer.lr: is missing but required"),
     "unknown optimizer": (
         "name: adam",
         "name: adm",
@@ -64,12 +64,12 @@ WRONG = {
     "inverted range": (
         LR,
         "lr: {log: [1e-2, 1e-4]}",
-        "s.yaml:7: optimizer.lr: `low < high` must hold, but got low=0.01, high=0.0001; are they the wrong way round?",
+        "s.yaml:7: optimizer.lr: `low < high` must hold, but got low=0.01, high=0.0001; are they swapped?",
     ),
     "empty range": (
         "epochs: 5",
         "epochs: {int: [5, 5]}",
-        "s.yaml:2: epochs: the range from 5 to 5 holds one value only; write 5",
+        "s.yaml:2: epochs: the range from 5 to 5 contains a single value; write 5",
     ),
     "an end that the schema refuses": (
         LR,
@@ -140,7 +140,7 @@ WRONG = {
     "pools to nothing whatever is chosen": (
         STAGES,
         "depth: {int: [1, 6]}\n  stages: {repeat: depth, of: {filters: 8, pool: {choice: [max, avg]}}}",
-        "s.yaml:6: model.depth: 6 goes with nothing else here (61 combinations tried): model.stages.3.pool: "
+        "s.yaml:6: model.depth: 6 fits nothing else here (61 combinations tried): model.stages.3.pool: "
         f"pooling 2x2 of a 1x1 feature map {NO_POOL}",
     ),
     "a kernel larger than the image": (
@@ -152,7 +152,7 @@ WRONG = {
     "an option that goes with nothing": (
         OPTIMIZER,
         "optimizer: {name: sgd, lr: 0.1, nesterov: {choice: [true, false]}}",
-        "s.yaml:7: optimizer.nesterov: true goes with nothing else here (1 combination tried): "
+        "s.yaml:7: optimizer.nesterov: true fits nothing else here (1 combination tried): "
         "optimizer: nesterov needs a momentum above 0",
     ),
     "a count that is not there": (
@@ -168,12 +168,12 @@ WRONG = {
     "repeat of nothing": (
         STAGES,
         "stages: {repeat: 2}",
-        "s.yaml:6: model.stages: `repeat` needs `of`: what is repeated",
+        "s.yaml:6: model.stages: `repeat` needs `of`, which is repeated",
     ),
     "an open data set": (
         "data: digits",
         "data: {name: digits, limit: {int: [10, 20]}}",
-        "s.yaml:1: data.limit: must be fixed, as it decides what is loaded; in `data` only augment and normalize may be open",
+        "s.yaml:1: data.limit: must be fixed because it decides what is loaded; in `data` only augment and normalize may be open",
     ),
     "unknown data set": (
         "data: digits",
@@ -203,7 +203,7 @@ WRONG = {
         BASE,
         BASE.replace("epochs: 5", "epochs: 0").replace(LR, "lrr: 1"),
         "s.yaml:2: epochs: must be at least 1, but got 0\n"
-        "s.yaml:7: optimizer.lr: is missing; it must be given\n"
+        "s.yaml:7: optimizer.lr: is missing but required\n"
         "s.yaml:7: optimizer.lrr: unknown key 'lrr'; allowed: name, lr, beta1, beta2, eps, weight_decay; did you mean lr?",
     ),
     "a start point outside": (
@@ -220,7 +220,7 @@ WRONG = {
     "a recipe that leaves something open": (
         "epochs: 5",
         "epochs: 5\nbaseline: digits",
-        "s.yaml:3: baseline: digits: a recipe leaves nothing open, but batch_size is",
+        "s.yaml:3: baseline: digits: a recipe leaves nothing open, but batch_size is open",
     ),
     "no mapping": (BASE, "- 1\n- 2\n", "s.yaml:1: a space is a mapping of keys, but got [1, 2]"),
     "not YAML": (
@@ -231,7 +231,7 @@ WRONG = {
     "a key twice": (
         "epochs: 5",
         "epochs: 5\nepochs: 6",
-        "s.yaml:3: not readable as YAML: the key `epochs` stands twice; the first is on line 2",
+        "s.yaml:3: not readable as YAML: the key `epochs` occurs twice; the first is on line 2",
     ),
 }
 
@@ -247,7 +247,7 @@ def test_wrong_files(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 WRONG_OVERRIDES = {
     "optimizer.lr=fast": "--set optimizer.lr=fast: optimizer.lr: must be a number, but got 'fast'",
     "optimizer.lr={log: [1, 0.1]}": "--set optimizer.lr={log: [1, 0.1]}: optimizer.lr: `low < high` must hold, but got "
-    "low=1, high=0.1; are they the wrong way round?",
+    "low=1, high=0.1; are they swapped?",
     "optimizr.lr=0.1": f"--set optimizr.lr=0.1: optimizr: unknown key 'optimizr'; allowed: {TOP_KEYS}; "
     "did you mean optimizer?",
     "optimizer.lr": "--set optimizer.lr: must be path=value, such as optimizer.lr=0.01",
@@ -290,7 +290,7 @@ def test_wrong_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert str(error.value).endswith(end)
     with pytest.raises(SpaceError, match=r"^nowhere\.yaml: no such file$"):
         catalog.load("nowhere.yaml")
-    with pytest.raises(SpaceError, match="is a folder; a space is a YAML file"):
+    with pytest.raises(SpaceError, match="is a folder, but a space is a YAML file"):
         catalog.load(tmp_path)
     (tmp_path / "latin.yaml").write_bytes("epochs: \xe9".encode("latin-1"))
     with pytest.raises(SpaceError, match=r"^latin\.yaml: not readable as YAML: not UTF-8 text \(byte 8\)$"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import inspect
 import pkgutil
+import re
 import shlex
 import sys
 from typing import get_type_hints
@@ -15,10 +16,9 @@ import ray
 from tests.helpers.make_run import make_run
 from winnow import reports, search
 from winnow.search.api.command_line import as_command
-from winnow.search.api.searching import RunOptions, SearchOptions
+from winnow.search.api.option_types import RunOptions, SearchOptions
 from winnow.search.cli.main import cli
 from winnow.search.resources.plan import DeviceOptions
-from winnow.search.settings import settings_for
 from winnow.spaces.errors import InputError
 
 TINY = "data: digits\nepochs: 2\nbatch_size: 128\nmodel: {name: mlp, hidden: [8]}\noptimizer: {name: adam, lr: {log: [0.001, 0.1]}}\n"
@@ -128,10 +128,19 @@ def test_no_module_takes_the_place_of_a_function():
     assert all(getattr(search, name) is not None for name in search.__all__)
 
 
-def test_options_of_the_functions_are_those_of_the_settings():
-    known = inspect.signature(settings_for).parameters.keys() - {"space"}
-    assert set(get_type_hints(RunOptions)) == known
-    assert set(get_type_hints(SearchOptions)) == known - {"top", "seeds"}
+@pytest.mark.parametrize("name", search.__all__)
+def test_every_public_name_documents_its_parameters(name):
+    """A function: what it does, each parameter, what it returns and raises. A class: what it is."""
+    value = getattr(search, name)
+    text = inspect.getdoc(value) or ""
+    assert text.splitlines()[0].endswith(".")
+    if inspect.isclass(value):
+        return
+    for parameter in inspect.signature(value).parameters:
+        assert re.search(rf"^    \**{parameter}: \S", text, re.MULTILINE), parameter
+    returns = inspect.get_annotations(value)["return"]
+    assert "Returns:" in text or returns == "None" or "Args:" not in text
+    assert "Raises:" in text or name == "spaces"
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,9 @@ def test_a_whole_run(shared_ray, space, capsys):
 
 def test_images_are_in_a_ray_of_ours_once(shared_ray, monkeypatch):
     """Search, measuring and retraining ask for the same ones, so a node holds one copy of them."""
-    monkeypatch.setattr(session, "_sent", {})  # other tests start and end a stand-in for Ray, and what is sent with it
+    monkeypatch.setattr(
+        session._session, "sent", {}
+    )  # other tests start and end a stand-in for Ray, and what is sent with it
     first, again, other = (put_once(shared_ray, key, [key]) for key in ("a", "a", "b"))
     assert first == again != other
     assert shared_ray.get([first, other]) == [["a"], ["b"]]
@@ -302,11 +304,12 @@ def test_a_damaged_journal_is_refused(run, capsys):
     assert "head -n" in message
 
 
-def test_other_data_is_refused(run, capsys):
+@pytest.mark.parametrize("command", ["resume", "retrain"])
+def test_other_data_is_refused(command, run, capsys):
     study = yaml.safe_load((run / "study.yaml").read_text())
     study["data"]["fingerprint"] = "0" * 16
     (run / "study.yaml").write_text(yaml.safe_dump(study))
-    assert winnow("resume", "r") == 2
+    assert winnow(command, "r") == 2
     assert "not the one this run began with" in capsys.readouterr().err
 
 

@@ -56,7 +56,7 @@ def note(ray):
         if first <= address < last:
             place = [device, inode, int(offset, 16) + address - first]
     found = {"pid": os.getpid(), "node": node, "address": ray.util.get_node_ip_address(), "gpus": ray.get_gpu_ids(), "images": place,
-             "writeable": data.train_images.flags.writeable, "search": __import__("search").__file__}
+             "writeable": data.train_images.flags.writeable, "search": __import__("winnow.search", fromlist=["x"]).__file__}
     with open(f"{folder}/notes.jsonl", "a") as notes:
         notes.write(json.dumps(found) + "\\n")
 """
@@ -113,8 +113,10 @@ def python(tmp_path_factory) -> Path:
     found = bare_python(folder)
     (site,) = folder.glob("lib/python*/site-packages")
     install_shelf(site)
-    missing = subprocess.run([str(found), "-I", "-c", "import search"], cwd=folder, capture_output=True, text=True)
-    assert "No module named 'search'" in missing.stderr
+    missing = subprocess.run(
+        [str(found), "-I", "-c", "import winnow.search"], cwd=folder, capture_output=True, text=True
+    )
+    assert "No module named 'winnow'" in missing.stderr
     return found
 
 

@@ -10,7 +10,7 @@ import threading
 import pytest
 import ray
 
-from winnow.search.cli.outcome import tell_outcome
+from winnow.search.cli.outcome import print_outcome
 from winnow.search.cli.signals import sigterm_like_ctrl_c
 from winnow.search.ray_backend.session import ray_session
 from winnow.search.ray_backend.tune import Outcome
@@ -40,9 +40,9 @@ def test_only_the_main_thread_sets_it():
 
 def test_a_second_signal_waits_for_no_report(tmp_path, capsys):
     folder = RunFolder(tmp_path / "r")
-    assert tell_outcome(folder, Outcome(True, False, None, 2.0)) == 130
+    assert print_outcome(folder, Outcome(True, False, None, 2.0)) == 130
     with pytest.raises(SystemExit) as end:
-        tell_outcome(folder, Outcome(True, False, None, 2.0, at_once=True))
+        print_outcome(folder, Outcome(True, False, None, 2.0, at_once=True))
     assert end.value.code == 130
     assert capsys.readouterr().err.count(f"winnow resume {folder.path}") == 2
 

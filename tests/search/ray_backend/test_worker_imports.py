@@ -13,13 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from winnow.search.data.source import Source, load_data
 from winnow.search.study.trials import Assignment
-from winnow.search.ray_backend.worker import Job, trial_reports
+from winnow.search.ray_backend.shared_data import Job
+from winnow.search.ray_backend.worker import trial_reports
 from winnow.spaces import catalog
 
 space = catalog.load("digits")
 data = load_data(space, Source(Path()))
 config = space.example().model_dump(mode="json")
-assignment = asdict(Assignment(0, 1, config))
+assignment = Assignment(0, 1, config)
 for name in [name for name in sys.modules if name.partition(".")[0] in UNWANTED]:
     del sys.modules[name]  # what the driver needed for this
 

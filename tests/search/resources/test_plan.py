@@ -12,7 +12,7 @@ import torch
 
 from tests.conftest import REPOSITORY
 from winnow.search.data.source import Source, load_data
-from winnow.search.operations.planning import brackets, estimate, expected_rungs, plan_search
+from winnow.search.operations.planning import brackets, estimate, expected_rungs, forecast_search
 from winnow.search.resources.largest_config import largest_config, sample_configs
 from winnow.search.schedulers.asha import Asha
 from winnow.search.settings import settings_for
@@ -47,7 +47,7 @@ def test_a_large_search_is_planned_at_once_and_like_a_small_one():
 def test_the_epochs_are_those_of_a_search_that_this_rule_stops():
     """What is simulated once more here, by itself: trials whose rungs agree wholly, and not at all."""
     settings = settings_for(catalog.load("digits", ["epochs=9"]), trials=40, grace_epochs=1)
-    planned = plan_search(settings)
+    planned = forecast_search(settings)
     generator = torch.Generator().manual_seed(0)
     totals = []
     for _ in range(30):
@@ -63,7 +63,7 @@ def test_the_epochs_are_those_of_a_search_that_this_rule_stops():
 
 def test_an_audit_costs_epochs_and_is_counted():
     space = catalog.load("digits", ["epochs=9"])
-    without, whole = (plan_search(settings_for(space, trials=40, grace_epochs=1, audit=a)) for a in (0.0, 1.0))
+    without, whole = (forecast_search(settings_for(space, trials=40, grace_epochs=1, audit=a)) for a in (0.0, 1.0))
     assert whole.epochs == pytest.approx(40 * 9)
     assert without.epochs < whole.epochs
 
@@ -160,7 +160,7 @@ def test_the_estimate_of_memory_counts_weights_states_and_outputs(digits):
 
 
 def test_the_range_holds_the_estimate_and_shrinks_with_the_workers():
-    planned = plan_search(settings_for(catalog.load("digits"), trials=24))
+    planned = forecast_search(settings_for(catalog.load("digits"), trials=24))
     measured = [Measured({}, 1000.0, seconds, 500.0, 0.0) for seconds in (0.1, 0.2, 0.3)]
     largest = Measured({}, 100.0, 1.0, 900.0, 0.0)
     one, two = (estimate(planned, measured, largest, n, 20.0, on_gpu=False) for n in (1, 2))

@@ -7,7 +7,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from winnow.search.samplers.history_window import bounded, recent
-from winnow.search.samplers.registry import SAMPLERS, Moment
+from winnow.search.samplers.registry import SamplerContext, make_sampler
 
 
 def study_of(num_trials: int, direction: str = "maximize") -> optuna.Study:
@@ -57,7 +57,7 @@ def test_tpe_suggests_from_the_part_what_it_would_from_a_study_of_just_these_tri
     short.add_trials(bounded(study.get_trials(deepcopy=False), study.direction, 100, 50))
     unborn, domain = create_trial(state=TrialState.RUNNING), FloatDistribution(0, 1)
     given = [
-        SAMPLERS["tpe"](Moment(0, 300, [8])).sample_independent(source, unborn, "x", domain)
+        make_sampler("tpe", SamplerContext(0, 300, [8])).sample_independent(source, unborn, "x", domain)
         for source in (recent(study, "tpe", 100, 50), short)
     ]
     assert given[0] == given[1]

@@ -8,9 +8,8 @@ import math
 import pytest
 
 from tests.helpers.tiny import CPU, tiny_config, tiny_data
-from winnow.search.operations.training import Training as TrainingJob
-from winnow.search.operations.training import fit_and_test
-from winnow.search.ray_backend.worker import Job
+from winnow.search.operations.training import TrainingJob, fit_and_test
+from winnow.search.ray_backend.shared_data import Job
 from winnow.search.storage import clock
 from winnow.search.storage.json_lines import JsonLines, epoch_line, json_line
 from winnow.search.winners.retraining import Candidate, retrain_one

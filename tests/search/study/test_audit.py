@@ -58,11 +58,16 @@ def test_the_search_is_the_same_with_and_without(tmp_path, space, sampler):
         found.setdefault(line["trial"], []).append(line["epoch"])
         assert (line["rung"], line["decision"]) == (None, None)
     assert found == {t.number: list(range(max(t.intermediate_values) + 1, 10)) for t in chosen}
-    assert Ledger(with_audit, space, audited, SHAPE).asha.table() == Ledger(without, space, plain, SHAPE).asha.table()
+    assert (
+        Ledger(with_audit, space, audited, SHAPE).scheduler.table()
+        == Ledger(without, space, plain, SHAPE).scheduler.table()
+    )
     assert not list(with_audit.checkpoints.iterdir())
 
 
-@hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(crashes=st.lists(st.integers(0, 40), min_size=1, max_size=4))
 @pytest.mark.parametrize("sampler", ["tpe", "forecast"])
 def test_crashes_lose_no_audit(tmp_path_factory, space, sampler, crashes):
@@ -90,7 +95,7 @@ def test_the_checkpoint_is_kept_until_the_audit_ends(tmp_path, space):
     assert ledger.record(good.number, report(good, 1, 0.9))
     assert ledger.record(bad.number, report(bad, 1, 0.1))  # stopped, and its worker goes on
     assert ledger.counts == {"stopped": 1}
-    ledger.winding_down = True
+    ledger.wind_down()
     assert not ledger.record(bad.number, report(bad, 2, 0.2))
     again = Ledger(folder, space, settings, SHAPE)
     asked = [again.ask(), again.ask()]

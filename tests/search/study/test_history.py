@@ -12,10 +12,9 @@ from tests.search.study.test_ledger import make_folder, report, run_to_the_end, 
 from winnow import reports
 from winnow.reports.figures import learning_curves as figures_search
 from winnow.reports.figures import progress as figures_progress
-from winnow.reports.tables.audit import audit_rows
 from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import RunFolder
-from winnow.search.study.amendments import Wishes, amend
+from winnow.search.study.amendments import RunChanges, amend
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.space_changes import OUTSIDE, History
 from winnow.spaces.space import Space
@@ -29,10 +28,12 @@ TREE = {
     "optimizer": {"choice": {"sgd": {"lr": {"log": [0.01, 1.0]}}, "adam": {"lr": {"log": [0.001, 0.1]}}}},
 }
 # Options change places, one goes, one comes; a range becomes narrower.
-CHANGED = Wishes(overrides=["batch_size={choice: [256, 128, 64]}", "model.dropout={float: [0.0, 0.4]}"], accepted=True)
+CHANGED = RunChanges(
+    overrides=["batch_size={choice: [256, 128, 64]}", "model.dropout={float: [0.0, 0.4]}"], accepted=True
+)
 
 
-def change(folder: RunFolder, wishes: Wishes) -> tuple[Space, object]:
+def change(folder: RunFolder, wishes: RunChanges) -> tuple[Space, object]:
     """What `winnow extend` does to a run, without training."""
     study = folder.read_study()
     amended = amend(folder, study, Space.from_tree(study["space"], "run"), wishes)
@@ -75,12 +76,12 @@ def test_trials_inside_are_shown_in_the_words_of_the_new_space(tmp_path):
 )
 def test_every_sampler_goes_on_in_a_changed_space(tmp_path, sampler):
     folder = searched(tmp_path, sampler=sampler)
-    space, settings = change(folder, Wishes(trials=8, overrides=CHANGED.overrides, accepted=True))
+    space, settings = change(folder, RunChanges(trials=8, overrides=CHANGED.overrides, accepted=True))
     ledger = Ledger(folder, space, settings, SHAPE)
     history = History(folder, space)
     outside = {trial.number for trial in study_of(folder).trials if not history.is_inside(trial)}
     assert outside
-    assert not outside & {trial for values in ledger.asha.table().values() for trial in values}
+    assert not outside & {trial for values in ledger.scheduler.table().values() for trial in values}
     run_to_the_end(ledger)
     trials = study_of(folder).trials
     assert len(trials) == 20
@@ -100,12 +101,12 @@ def test_open_trials_outside_end_and_those_that_are_too_short_run_again(tmp_path
         ledger.record(first.number, report(first, epoch, 0.5))
     ledger.record(second.number, report(second, 1, 0.6))
     ledger.close()
-    space, settings = change(folder, Wishes(max_epochs=8))
+    space, settings = change(folder, RunChanges(max_epochs=8))
     assert (settings.trials, settings.max_epochs) == (6, 8)
     ledger = Ledger(folder, space, settings, SHAPE)
     trials = study_of(folder).trials
     assert (trials[1].user_attrs["status"], trials[1].user_attrs["reason"]) == ("stopped", OUTSIDE)
-    assert not any(ledger.asha.table().values())
+    assert not any(ledger.scheduler.table().values())
     given = [ledger.ask() for _ in range(4)]
     assert [assignment.source for assignment in given] == ["further:0", "further:1", "sampler", "sampler"]
     assert given[1].config == {**second.config, "epochs": 8}
@@ -117,7 +118,7 @@ def test_open_trials_outside_end_and_those_that_are_too_short_run_again(tmp_path
 def test_amendments_keep_what_was(tmp_path):
     folder = searched(tmp_path)
     original = folder.read_study()
-    for wishes in (Wishes(trials=3), CHANGED, Wishes(max_epochs=9)):
+    for wishes in (RunChanges(trials=3), CHANGED, RunChanges(max_epochs=9)):
         change(folder, wishes)
     study = folder.read_study()
     settings, space = study["settings"], study["space"]
@@ -151,7 +152,7 @@ def test_warm_trials_come_first_and_are_not_tried_again(tmp_path):
     assert [trial.params for trial in shown[:12]] == [trial.params for trial in study_of(old).trials]
     assert first.number == 0
     assert first.config not in [line["config"] for line in lines]
-    assert not any(ledger.asha.table().values())
+    assert not any(ledger.scheduler.table().values())
     cold = Ledger(make_folder(tmp_path / "cold", space, settings), space, settings, SHAPE)
     assert cold.ask().config != first.config  # the old trials have told the sampler something
 
@@ -159,7 +160,7 @@ def test_warm_trials_come_first_and_are_not_tried_again(tmp_path):
 def test_a_report_compares_within_the_space_of_now(tmp_path):
     """Longer trainings: what was before is drawn as such, and neither the best so far nor the audit is of it."""
     folder = searched(tmp_path, audit=1.0)
-    space, settings = change(folder, Wishes(max_epochs=8))
+    space, settings = change(folder, RunChanges(max_epochs=8))
     run_to_the_end(Ledger(folder, space, settings, SHAPE))
     run = reports.read(folder.path)
     earlier = set(range(12))
@@ -175,5 +176,5 @@ def test_a_report_compares_within_the_space_of_now(tmp_path):
         not {trial for name, of_name in curves.items() if name != figures_search.OUTSIDE for trial in of_name} & earlier
     )
     stopped = [t for t in study_of(folder).trials if t.number >= 12 and t.user_attrs["status"] == "stopped"]
-    assert audit_rows(run)[-1]["num_stopped"] == len(stopped)
-    assert "outside the space of now" in reports.write(folder.path).read_text()
+    assert run.rows("audit")[-1]["num_stopped"] == len(stopped)
+    assert "outside the current space" in reports.write(folder.path).read_text()

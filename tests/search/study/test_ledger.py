@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from winnow.search.samplers.registry import SAMPLERS
 from winnow.search.samplers.suggester import MAX_DRAFTS, SAMPLER_DRAFTS, Suggester
 from winnow.search.settings import Settings, settings_for
 from winnow.search.storage.json_lines import read_json_lines
@@ -23,6 +22,8 @@ from winnow.search.storage.run_folder import RunFolder, create
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Assignment
 from winnow.spaces import catalog
+from winnow.spaces.errors import InputError
+from winnow.spaces.samplers import SAMPLERS
 from winnow.spaces.space import Space
 
 SHAPE = (1, 8, 8)
@@ -91,7 +92,7 @@ def test_states_values_and_counts(tmp_path, space):
         epochs = sorted(trial.intermediate_values)
         assert epochs == list(range(1, len(epochs) + 1))
         assert (len(epochs) == 9) == (trial.user_attrs["status"] == "completed")
-        assert trial.state.name != "PRUNED" or epochs[-1] in ledger.asha.rungs
+        assert trial.state.name != "PRUNED" or epochs[-1] in ledger.scheduler.rungs
     best = max((t for t in ran if t.state.name == "COMPLETE"), key=lambda t: t.value)
     assert ledger.best == (best.number, best.value)
 
@@ -156,7 +157,9 @@ def test_an_epoch_told_twice_counts_once(tmp_path, space):
     assert len(list(read_json_lines(folder.epochs))) == 1
 
 
-@hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(crashes=st.lists(st.integers(0, 30), min_size=1, max_size=4))
 @pytest.mark.parametrize("sampler", ["tpe", "forecast"])
 def test_crashes_change_nothing(tmp_path_factory, space, sampler, crashes):
@@ -189,7 +192,7 @@ def test_death_between_the_two_writes(tmp_path, space, monkeypatch):
     def die(*arguments):
         raise Killed
 
-    monkeypatch.setattr(ledger, "_set_value", die)
+    monkeypatch.setattr(ledger._record, "write_value", die)
     with pytest.raises(Killed):
         ledger.record(first.number, report(first, 2, 0.91))
     with pytest.raises(Killed):
@@ -201,6 +204,19 @@ def test_death_between_the_two_writes(tmp_path, space, monkeypatch):
     assert (trials[1].state.name, trials[1].intermediate_values) == ("PRUNED", {1: 0.1})
     readopted = again.ask()
     assert (readopted.number, readopted.recorded, readopted.seed) == (first.number, 2, first.seed)
+
+
+def test_a_run_of_an_earlier_version_is_not_continued_with_other_seeds(tmp_path, space):
+    """Its trials have no seed of their own, and would silently be trained, ordered and audited by other random numbers."""
+    settings = settings_for(space, trials=3)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    assert ledger.ask().seed == study_of(folder).trials[0].user_attrs["seed"]
+    ledger.close()
+    journal = folder.journal.read_text().splitlines(keepends=True)
+    folder.journal.write_text("".join(line.replace('"seed"', '"sown"') for line in journal))
+    with pytest.raises(InputError, match=r"an earlier version of Winnow began this run.*--warm-start"):
+        Ledger(folder, space, settings, SHAPE)
 
 
 def test_identical_configs_run_once(tmp_path):
@@ -226,7 +242,7 @@ def test_winding_down_leaves_trials_open(tmp_path, space):
     ledger = Ledger(folder, space, settings, SHAPE)
     first, _ = ledger.ask(), ledger.ask()
     ledger.record(first.number, report(first, 1))
-    ledger.winding_down = True
+    ledger.wind_down()
     assert ledger.ask() is None
     assert not ledger.record(first.number, report(first, 2))
     ledger.close()
@@ -313,7 +329,7 @@ def test_paused_trials_are_resumed_or_ended(tmp_path, space):
         for epoch in range(assignment.recorded + 1, assignment.config["epochs"] + 1):
             if not ledger.record(assignment.number, report(assignment, epoch)):
                 break
-        assert epoch in [*ledger.asha.rungs, 9]
+        assert epoch in [*ledger.scheduler.rungs, 9]
     assert ledger.finished
     assert sorted(set(starts)) == list(range(10))
     assert len(starts) > 10  # some were resumed

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.search.study.test_ledger import SHAPE, make_folder, report, study_of
-from winnow.search.schedulers.registry import make_rule
+from winnow.search.schedulers.registry import make_scheduler
 from winnow.search.settings import settings_for
 from winnow.search.study.checkpoint_quota import Quota
 from winnow.search.study.ledger import Ledger
@@ -31,7 +31,7 @@ def test_no_more_wait_than_the_forecast_can_go_through(tmp_path, space, monkeypa
         for epoch in range(assignment.recorded + 1, 10):
             if not ledger.record(assignment.number, report(assignment, epoch)):
                 break
-        most = max(most, len(ledger.paused_trials))
+        most = max(most, len(ledger._paused.numbers))
     assert most == 4
     assert ledger.finished
     statuses = Counter(trial.user_attrs["status"] for trial in study_of(folder).trials)
@@ -48,13 +48,13 @@ def test_the_quota_ends_the_worst_paused_trials(tmp_path, space):
     while (assignment := ledger.ask()) is not None:
         for epoch in range(assignment.recorded + 1, 10):
             Path(folder.checkpoint(assignment.number)).write_bytes(bytes(1_000_000))
-            before = ledger.paused_trials
+            before = set(ledger._paused.numbers)
             if not ledger.record(assignment.number, report(assignment, epoch)):
                 break
-        values = ledger.asha.shares_better(before | {assignment.number})
-        gone = set(values) - ledger.paused_trials - {assignment.number}
+        values = ledger.scheduler.shares_better(before | {assignment.number})
+        gone = set(values) - ledger._paused.numbers - {assignment.number}
         ended_by_quota += gone
-        assert all(values[lost] >= values[kept] for lost in gone for kept in ledger.paused_trials)
+        assert all(values[lost] >= values[kept] for lost in gone for kept in ledger._paused.numbers)
         most = max(most, len(list(folder.checkpoints.iterdir())))
     assert most == 3
     assert ended_by_quota
@@ -70,7 +70,7 @@ def test_a_checkpoint_is_measured_once(tmp_path, space, monkeypatch):
     measured = []
     monkeypatch.setattr("winnow.search.storage.remote.size", lambda path: measured.append(path) or 1_000_000)
     settings = settings_for(space, sampler="forecast")
-    quota, rule = Quota(make_folder(tmp_path, space, settings), gigabytes=0.0025), make_rule(settings)
+    quota, rule = Quota(make_folder(tmp_path, space, settings), gigabytes=0.0025), make_scheduler(settings, pauses=True)
     for trial, value in enumerate((0.5, 0.9, 0.7)):
         rule.record(trial, rule.rungs[0], value)
     assert quota.beyond({0, 1}, rule) == []

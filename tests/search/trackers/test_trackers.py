@@ -19,6 +19,7 @@ from winnow.search.storage.run_folder import RunFolder, create
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Event
 from winnow.search.trackers import following as trackers
+from winnow.search.trackers.base import Record, figures
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
@@ -204,7 +205,7 @@ def test_a_bug_in_a_tracker_is_not_lost_in_its_thread(tmp_path, space, monkeypat
         def __init__(self) -> None:
             self.errors = (OSError,)
 
-        def start(self, name: str, params: trackers.Record) -> None:
+        def start(self, name: str, params: Record) -> None:
             raise ZeroDivisionError
 
         def close(self) -> None:
@@ -217,8 +218,8 @@ def test_a_bug_in_a_tracker_is_not_lost_in_its_thread(tmp_path, space, monkeypat
 
 
 def test_figures_leave_out_what_is_not_finite():
-    assert trackers.figures({"epoch": 1, "train_loss": None, "lr": 0.1, "rung": 0}) == {"lr": 0.1}
-    assert not math.isnan(trackers.figures({"train_loss": 1})["train_loss"])
+    assert figures({"epoch": 1, "train_loss": None, "lr": 0.1, "rung": 0}) == {"lr": 0.1}
+    assert not math.isnan(figures({"train_loss": 1})["train_loss"])
 
 
 def test_a_missing_package_is_named_before_anything_starts(tmp_path, monkeypatch, capsys):

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from tests.helpers.tiny import CPU, figures, same_tensors, tiny_config, tiny_data
+from winnow import models
 from winnow.search.training import precision
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.evaluate import evaluate
 from winnow.search.training.loop import train
+from winnow.search.winners.winner import Pixels
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
 
@@ -91,7 +93,9 @@ def test_what_an_epoch_reports() -> None:
 
 def test_accuracy_and_loss_are_those_of_the_batches() -> None:
     """With a frozen learning rate the network does not move, so that both can be computed again from outside."""
-    config = tiny_config(optimizer={"name": "sgd", "lr": 1e-30}, model={"name": "mlp", "hidden": []}, epochs=1, precision="float32")
+    config = tiny_config(
+        optimizer={"name": "sgd", "lr": 1e-30}, model={"name": "mlp", "hidden": []}, epochs=1, precision="float32"
+    )
     data = build(config)
     (result,) = train(config, data, CPU, 0)
     source = tiny_data()

@@ -23,9 +23,9 @@ from tests.conftest import REPOSITORY
 from tests.helpers.nodes import descendants
 from tests.helpers.tiny import CPU, figures, same_tensors, tiny_config, tiny_data
 from winnow.search.operations.rerunning import rerun
-from winnow.search.ray_backend.rank_groups import Crew, Groups, groups
+from winnow.search.ray_backend.rank_groups import RankGroupClient, RankGroupSpec, rank_groups
 from winnow.search.ray_backend.session import ray_session
-from winnow.search.ray_backend.worker import SharedData, train_on
+from winnow.search.ray_backend.shared_data import SharedData, train_on
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.training.device_data import DeviceData
@@ -49,9 +49,12 @@ def ray() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def lent(ray) -> Iterator[dict[int, Groups]]:
+def lent(ray) -> Iterator[dict[int, RankGroupClient]]:
     """A group of two and one of three ranks; started anew by whom it serves where a test kills them."""
-    with groups(Crew(2, "cpu", 1, {"CPU": 0.1}), 1) as two, groups(Crew(3, "cpu", 1, {"CPU": 0.1}), 1) as three:
+    with (
+        rank_groups(RankGroupSpec(2, "cpu", 1, {"CPU": 0.1}), 1) as two,
+        rank_groups(RankGroupSpec(3, "cpu", 1, {"CPU": 0.1}), 1) as three,
+    ):
         yield {2: two, 3: three}
 
 

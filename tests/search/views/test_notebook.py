@@ -15,7 +15,7 @@ from tests.search.api.test_api import TINY
 from winnow.search.views.notebook import as_html
 
 CELLS = [
-    f"from pathlib import Path\nPath('tiny.yaml').write_text({TINY!r})\nimport search",
+    f"from pathlib import Path\nPath('tiny.yaml').write_text({TINY!r})\nfrom winnow import search",
     "run = search.run('tiny.yaml', name='mine', trials=3, top=1, seeds=1, devices=search.DeviceOptions(num_cpus=1))",
     "run",
     "search.show(run)",

@@ -185,6 +185,6 @@ def test_a_torn_weights_file_is_named(exported, tmp_path):
 
 
 def test_importing_search_costs_nothing():
-    code = "import search, sys; print(sorted({'torch', 'ray', 'pandas', 'pyarrow', 'numpy'} & set(sys.modules)))"
+    code = "import winnow.search, sys; print(sorted({'torch', 'ray', 'pandas', 'pyarrow', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -19,8 +19,8 @@ from tests.search.api.test_api import TINY
 from winnow import reports
 from winnow.reports.text.winner_recipe import training_command
 from winnow.search.cli.main import cli, main
-from winnow.search.operations.training import Training, fit_and_test
-from winnow.search.ray_backend.worker import Job
+from winnow.search.operations.training import TrainingJob, fit_and_test
+from winnow.search.ray_backend.shared_data import Job
 from winnow.search.training.checkpoint import load
 from winnow.search.winners.retraining import Candidate, retrain_one
 
@@ -43,7 +43,7 @@ def test_a_training_on_all_images_is_a_retraining(tmp_path: Path, micro_batches:
     job = Job(str(tmp_path / "checkpoints"), "cpu", torch.get_num_threads(), seed=5)
     line, _ = retrain_one(data, Candidate(1, 3, tree, 0.5, micro_batches), 77, job, str(tmp_path / "predictions"))
     assert line["status"] == "completed", line.get("error")
-    again = fit_and_test(Training("tiny", config, 77, "retrain", micro_batches), data, CPU, tmp_path / "again")
+    again = fit_and_test(TrainingJob("tiny", config, 77, "retrain", micro_batches), data, CPU, tmp_path / "again")
     assert again is not None
     for figure in ("test_accuracy", "test_loss", "train_loss", "train_accuracy"):
         assert again[figure] == line[figure], figure
@@ -51,7 +51,7 @@ def test_a_training_on_all_images_is_a_retraining(tmp_path: Path, micro_batches:
     assert (line["threads"], line["micro_batches"]) == (torch.get_num_threads(), micro_batches)
     before, after = load(tmp_path / line["weights"]), load(tmp_path / "again" / "weights.pt")
     assert same_tensors(before["weights"], after["weights"])
-    alone = fit_and_test(Training("tiny", config, 77), data, CPU, None)
+    alone = fit_and_test(TrainingJob("tiny", config, 77), data, CPU, None)
     assert alone is not None
     assert alone["test_loss"] != line["test_loss"], "without the validation images it is another training"
 

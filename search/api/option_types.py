@@ -1,0 +1,49 @@
+"""The search options as keyword arguments. Made from `winnow.search.settings` by `python -m docs.generate.commands`: do not edit."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+
+class SearchOptions(TypedDict, total=False):
+    """The options of `search` and `plan`. An option that is not given is as the space says."""
+
+    trials: int
+    """Number of trials to run. At least 1. Default: 50."""
+
+    objective: Literal["validation_accuracy", "validation_loss"]
+    """Metric that ranks the trials, measured on the validation images. Default: validation_accuracy."""
+
+    sampler: Literal["forecast", "tpe", "gp", "random", "qmc", "grid"]
+    """Algorithm that suggests the configs. forecast: Forecasts the end of every training with a Gaussian process; pauses trials and resumes the most promising one. tpe: Tree-structured Parzen estimator (Optuna), with successive halving. gp: Gaussian process over completed trials (Optuna), with successive halving. random: Independent random configs, with successive halving. qmc: Quasi-random configs that cover the space evenly (scrambled Sobol sequence), with successive halving. grid: Every config of a finite space once, in random order, with successive halving. Default: forecast."""
+
+    grace_epochs: int
+    """First rung, in epochs: no trial is stopped earlier. If not set, a sixteenth of the training. At least 1."""
+
+    reduction_factor: float
+    """Ratio between the epochs of two rungs; about one trial in this many continues past each rung. Above 1. Default: 3.0."""
+
+    repeats: int
+    """How often the same config may run, each time with another seed. At least 1. Default: 1."""
+
+    checkpoint_quota: float
+    """Disk space in GB for the checkpoints of paused trials; beyond it the worst paused trials are stopped. Above 0. Default: 20.0."""
+
+    audit: float
+    """Fraction of the stopped trials that is trained to the end, to measure how often stopping was wrong. At least 0, at most 1. Default: 0.0."""
+
+    seed: int
+    """Random seed of splits, suggestions, initial weights and data order. At least 0. Default: 0."""
+
+    time_budget: float | str
+    """Stop after this long, in seconds or as 90s, 5m, 2h; running trials can be resumed. If not set, there is no limit."""
+
+
+class RunOptions(SearchOptions, total=False):
+    """The options of `run`: those of the search, and those of retraining."""
+
+    top: int
+    """Number of best configs to retrain. At least 1. Default: 3."""
+
+    seeds: int
+    """Number of fresh seeds per config. At least 1. Default: 3."""

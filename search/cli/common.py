@@ -1,0 +1,74 @@
+"""What several commands share: exit codes, the console, and where a command runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from winnow.search.data.source import Source
+    from winnow.search.operations.execution import Execution
+    from winnow.search.settings import Settings
+    from winnow.spaces.space import Space
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes. After an interruption the state is kept, and the search can be resumed."""
+
+Options = Mapping[str, Any]
+"""Options of the command line by name, as click parsed them."""
+
+
+def console() -> Console:
+    """Standard output."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def source_of(options: Options) -> Source | None:
+    """Location of the images; None: not given."""
+    from winnow.search.data.source import Source
+
+    return None if options["data_dir"] is None else Source(options["data_dir"], options["download"])
+
+
+def load_space(name: str, overrides: tuple[str, ...]) -> Space:
+    """A space with its overrides; its notes go to standard error."""
+    from winnow.spaces import catalog
+
+    space = catalog.load(name, overrides)
+    for note in space.notes:
+        click.echo(f"note: {note}", err=True)
+    return space
+
+
+def settings_of(space: Space, options: Options) -> Settings:
+    """The settings that the options ask for."""
+    from winnow.search.settings import RunOptions, settings_for
+
+    return settings_for(space, **{name: options[name] for name in RunOptions.model_fields if name in options})
+
+
+@contextmanager
+def execution(options: Options) -> Iterator[Execution]:
+    """The view, devices and images that the options ask for."""
+    from dataclasses import fields
+
+    from winnow.search.operations.execution import Execution
+    from winnow.search.resources.plan import DeviceOptions
+    from winnow.search.views.choose import make_view
+
+    with make_view(console(), options["quiet"], options.get("as_json", False)) as view:
+        yield Execution(
+            view=view,
+            devices=DeviceOptions(**{field.name: options[field.name] for field in fields(DeviceOptions)}),
+            data_dir=options["data_dir"],
+            download=options["download"],
+            address=options["address"],
+            log=options.get("log", ()),
+        )

@@ -1,0 +1,172 @@
+"""The commands that search: run, search, resume, extend, retrain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from winnow.search.cli.common import DONE, Options, execution, load_space, settings_of
+from winnow.search.cli.options import (
+    SettingsCommand,
+    change_options,
+    complete_run,
+    data_options,
+    device_options,
+    extension_options,
+    json_option,
+    log_option,
+    run_options,
+    search_options,
+    space_options,
+)
+
+if TYPE_CHECKING:
+    from winnow.search.storage.run_folder import RunFolder
+    from winnow.search.study.amendments import RunChanges
+
+
+@click.command(cls=SettingsCommand, settings="RunOptions")
+@space_options
+@run_options
+@search_options
+@data_options
+@device_options
+@log_option
+@json_option
+def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
+    """Search, then retrain the winners, then report."""
+    from winnow.search.cli.outcome import print_summary
+    from winnow.search.ray_backend.session import ray_kept
+
+    with ray_kept():
+        folder, code = _search(space, overrides, options)
+        if code == DONE:
+            _retrain(folder, options)
+    _report(folder)
+    if code == DONE:
+        print_summary(folder, options)
+    return code
+
+
+@click.command(cls=SettingsCommand, settings="SearchOptions")
+@space_options
+@run_options
+@search_options
+@data_options
+@device_options
+@log_option
+@json_option
+def search(space: str, overrides: tuple[str, ...], **options: Any) -> int:
+    """Search a space in a new run folder."""
+    folder, code = _search(space, overrides, options)
+    return _finish(folder, code, options)
+
+
+@click.command()
+@click.argument("run", shell_complete=complete_run)
+@click.option("--time-budget", metavar="TIME", help="Time limit of this start: 90s, 5m, 2h.  [default: the run's]")
+@change_options
+@data_options
+@device_options
+@log_option
+@json_option
+def resume(run: str, time_budget: str | None, **options: Any) -> int:
+    """Continue a search that was interrupted, killed, or ran out of time; in a changed space, if one is given."""
+    return _continue(run, _changes(options), time_budget, options)
+
+
+@click.command()
+@click.argument("run", shell_complete=complete_run)
+@extension_options
+@change_options
+@data_options
+@device_options
+@log_option
+@json_option
+def extend(run: str, **options: Any) -> int:
+    """Continue a search with more trials, time or epochs than it was asked for; study.yaml keeps the earlier settings."""
+    changes = _changes(options)
+    if not changes.any:
+        raise click.UsageError("say by how much: --trials, --time-budget or --max-epochs")
+    return _continue(run, changes, None, options)
+
+
+@click.command(cls=SettingsCommand, settings="RetrainSettings")
+@click.argument("run", shell_complete=complete_run)
+@data_options
+@device_options
+@json_option
+def retrain(run: str, **options: Any) -> int:
+    """Train the best configs again on train + validation with fresh seeds, and test each once."""
+    from winnow.search.cli.outcome import print_summary
+    from winnow.search.storage.run_folder import open_run
+
+    folder = open_run(run)
+    _retrain(folder, options)
+    _report(folder)
+    print_summary(folder, options)
+    return DONE
+
+
+SEARCH_COMMANDS = (run, search, resume, extend, retrain)
+
+
+def _search(space_name: str, overrides: tuple[str, ...], options: Options) -> tuple[RunFolder, int]:
+    space = load_space(space_name, overrides)
+    from winnow.search.cli.outcome import print_outcome
+    from winnow.search.operations.searching import NewRun
+    from winnow.search.operations.searching import search as run_search
+
+    settings = settings_of(space, options)
+    place = NewRun(options["runs_dir"], options["name"], options["storage"], options["warm_start"])
+    with execution(options) as here:
+        folder, outcome = run_search(space, settings, place, here)
+    return folder, print_outcome(folder, outcome, options["as_json"])
+
+
+def _continue(run: str, changes: RunChanges, time_budget: str | None, options: Options) -> int:
+    from winnow.search.cli.outcome import print_outcome
+    from winnow.search.operations.searching import resume as resume_search
+    from winnow.search.storage.run_folder import open_run
+
+    folder = open_run(run)
+    with execution(options) as here:
+        outcome = resume_search(folder, changes, here, time_budget)
+    return _finish(folder, print_outcome(folder, outcome, options["as_json"]), options)
+
+
+def _changes(options: Options) -> RunChanges:
+    from winnow.search.study.amendments import RunChanges
+
+    return RunChanges(
+        trials=options.get("trials"),
+        time_budget=options.get("time_budget"),
+        max_epochs=options.get("max_epochs"),
+        space=options["space"],
+        overrides=options["overrides"],
+        accepted=options["accept_space_change"],
+    )
+
+
+def _retrain(folder: RunFolder, options: Options) -> None:
+    from winnow.search.operations.retraining import retrain as retrain_winners
+
+    with execution(options) as here:
+        retrain_winners(folder, here, top=options["top"], seeds=options["seeds"])
+
+
+def _report(folder: RunFolder) -> None:
+    from winnow.search.operations.viewing import report
+
+    report(folder.path)
+
+
+def _finish(folder: RunFolder, code: int, options: Options) -> int:
+    """Report, and say what to type next if the search was not cut short."""
+    from winnow.search.cli.outcome import print_summary
+
+    _report(folder)
+    if code == DONE:
+        print_summary(folder, options, next_command=f"winnow retrain {folder.path}")
+    return code

@@ -1,0 +1,130 @@
+"""The commands around recipes, spaces and data sets: spaces, prepare, train, bench-recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from winnow.search.cli.common import DONE, FAILED, console, execution
+from winnow.search.cli.options import complete_space, data_options, device_option, device_options, space_options
+
+
+@click.command()
+@space_options
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of split, weights and order."
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for weights, curves and figures.")
+@click.option("--resume", is_flag=True, help="Continue from the checkpoint in --output.")
+@device_option
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all CPUs]")
+@click.option(
+    "--fit-validation",
+    is_flag=True,
+    help="Also train on the validation images, as retraining a winner does; the weights of the last epoch are tested.",
+)
+@click.option(
+    "--micro-batches",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Pieces in which a batch passes through the network; more pieces need less memory.",
+)
+@data_options
+def train(space: str, overrides: tuple[str, ...], data_dir: Path | None, download: bool, **options: Any) -> int:
+    """Train one recipe (a space with nothing left open), without Ray, and test it once."""
+    from winnow.search.data.source import Source
+    from winnow.search.operations.execution import DATA_DIR
+    from winnow.search.operations.training import train_recipe
+    from winnow.spaces import catalog
+
+    source = Source(data_dir or DATA_DIR, download)
+    train_recipe(catalog.load(space, overrides), source=source, console=console(), **options)
+    return DONE
+
+
+@click.command()
+@click.argument("recipes", nargs=-1, required=True)
+@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override a key of every recipe.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of seeds per recipe.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("runs/bench-recipes"),
+    show_default=True,
+    help="Folder for the trainings and the table.",
+)
+@data_options
+@device_options
+def bench_recipes(
+    recipes: tuple[str, ...], overrides: tuple[str, ...], seeds: int, output: Path, **options: Any
+) -> int:
+    """Train RECIPES (names, or patterns such as 'cifar100-a*') as published, and compare with the published figures.
+
+    A training with a result in --output is not repeated; one that was interrupted continues.
+    """
+    from winnow.search.operations.reproduction import bench_recipes as reproduce
+
+    with execution(options) as here:
+        table, num_failed = reproduce(recipes, overrides, seeds=seeds, output=output, execution=here)
+    click.echo(f"table    {table}")
+    return FAILED if num_failed else DONE
+
+
+@click.command()
+@click.argument("space", required=False, shell_complete=complete_space)
+@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override any key.")
+@click.option("--json-schema", is_flag=True, help="Print the JSON schema of spaces and recipes, for editors.")
+def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> int:
+    """List the catalog, or print one space: its parameters, conditions and size."""
+    if json_schema:
+        import json
+
+        from winnow.spaces.schema.json_schema import json_schema as schema
+
+        click.echo(json.dumps(schema(), indent=2))
+    elif space is None:
+        from winnow.spaces import catalog
+
+        width = max(len(name) for name, _ in catalog.listing())
+        for name, description in catalog.listing():
+            click.echo(f"{name:<{width}}  {description}")
+        click.echo("\nPrint one: winnow spaces NAME. Search one: winnow run NAME")
+    else:
+        from winnow.spaces import catalog
+        from winnow.spaces.describe import render
+
+        console().print(render(catalog.load(space, overrides)))
+    return DONE
+
+
+@click.command()
+@click.argument("dataset")
+@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override any key of a space.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    envvar="WINNOW_DATA_DIR",
+    default=Path("data"),
+    show_default=True,
+    help="Where cifar10 and cifar100 are stored.",
+)
+@click.option("--offline", is_flag=True, help="Download nothing; only convert and check the files that are there.")
+def prepare(dataset: str, overrides: tuple[str, ...], data_dir: Path, offline: bool) -> int:
+    """Download, convert and check DATASET (digits, cifar10, cifar100, or that of a space), once per machine."""
+    from winnow.search.data.prepare import prepare as prepare_data
+
+    prepared = prepare_data(dataset, overrides, data_dir, offline)
+    data = prepared.data
+    channels, height, width = data.image_shape
+    click.echo(
+        f"{data.name}: {len(data.train_labels):,} training and {len(data.test_labels):,} test images, "
+        f"{channels} x {height} x {width}, {data.num_classes} classes"
+    )
+    click.echo(f"fingerprint {data.fingerprint}" + (", as it was prepared before" if prepared.known else ""))
+    return DONE
+
+
+TRAINING_COMMANDS = (spaces, prepare, train, bench_recipes)

@@ -1,0 +1,91 @@
+"""Checks of a space and its images that need torch or the data, made before anything is launched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from winnow.search.data.source import Source, load_data
+from winnow.spaces.errors import InputError
+from winnow.spaces.grammar.nodes import draw
+from winnow.spaces.schema import Custom, Transfer
+from winnow.spaces.space import Space
+from winnow.spaces.stub_trials import completions
+from winnow.spaces.validation import check
+
+if TYPE_CHECKING:
+    from winnow.search.data.image_data import ImageData
+    from winnow.search.storage.run_folder import RunFolder
+
+NUM_MODELS_BUILT = 20
+"""Random configs whose custom or torchvision model is built before a search."""
+
+
+def load_checked(space: Space, source: Source) -> ImageData:
+    """Load the images of a space and check that all of its networks fit them.
+
+    Raises:
+        InputError: The images cannot be read, or a network of the space cannot be built for them.
+    """
+    data = load_data(space, source)
+    check_space(space, data)
+    return data
+
+
+def load_recorded(folder: RunFolder, study: dict[str, Any], space: Space, source: Source) -> ImageData:
+    """Load the images that a run began with.
+
+    Args:
+        folder: The run.
+        study: Its `study.yaml`.
+        space: The space whose `data` section names the images.
+        source: Location of the images.
+
+    Raises:
+        InputError: The images cannot be read, or are not those of the run.
+    """
+    data = load_data(space, source)
+    if data.fingerprint != study["data"]["fingerprint"]:
+        raise InputError(
+            f"{folder.path}: the data set is not the one this run began with (fingerprint {data.fingerprint}, "
+            f"was {study['data']['fingerprint']}); point --data-dir or the space's data.path to the original"
+        )
+    return data
+
+
+def check_space(space: Space, data: ImageData) -> None:
+    """Check that the networks of a space fit its images.
+
+    Raises:
+        InputError: A network shrinks the images to nothing, or cannot be built.
+    """
+    check(space, data.image_shape)
+    check_models(space, data)
+
+
+def check_models(space: Space, data: ImageData) -> None:
+    """Build custom and torchvision models once here, since only torch knows their sizes; otherwise the first worker would fail."""
+    built = set()
+    for trial in completions({}, NUM_MODELS_BUILT):
+        raw = draw(space.root, trial)
+        if space.infeasible(raw, data.image_shape):
+            continue
+        model = space.config(raw).model
+        if isinstance(model, Custom | Transfer) and repr(model) not in built:
+            from winnow.models import check_buildable
+
+            built.add(repr(model))
+            check_buildable(model, data.image_shape, data.num_classes)
+
+
+def require_recipe(space: Space) -> None:
+    """Refuse a space that leaves values open.
+
+    Raises:
+        InputError: A parameter of the space has a domain instead of a value.
+    """
+    if not space.is_recipe:
+        open_keys = ", ".join(parameter.path for parameter in space.parameters()[:5])
+        raise InputError(
+            f"{space.source}: not a recipe, since these are left open: {open_keys}, ...; "
+            "fix them with --set, or search them with: winnow run"
+        )

@@ -1,0 +1,56 @@
+"""Retrain the best configs of a run on its training and validation images, and test each once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from winnow.reports.text.wording import plural
+from winnow.search.operations.checks import load_recorded
+from winnow.search.operations.execution import Execution, job_of, recorded_gpus
+from winnow.search.settings import RetrainSettings, Settings, check_options
+from winnow.search.storage.run_folder import RunFolder, space_of
+from winnow.search.study.trials import Event
+from winnow.search.trackers.following import check_installed, following
+
+
+def retrain(folder: RunFolder, execution: Execution, *, top: int | None = None, seeds: int | None = None) -> int:
+    """Train the best configs and the baseline with fresh seeds on train + validation, and test each once.
+
+    Args:
+        folder: The run.
+        execution: Devices, images and view.
+        top: Number of best configs, at least 1; None: as the run says.
+        seeds: Number of seeds per config, at least 1; None: as the run says.
+
+    Returns:
+        Number of trainings that were run now; those of an earlier call are kept.
+
+    Raises:
+        InputError: The run has no completed trial, or its images are others.
+    """
+    from winnow.search.winners.retraining import Candidate, choose_candidates
+    from winnow.search.winners.retraining import retrain as run_retraining
+
+    options = check_options({"top": top, "seeds": seeds}, RetrainSettings)
+    study = folder.read_study()
+    log = study.get("log", ())
+    check_installed(log)
+    space, settings = space_of(folder), Settings.from_dict(study["settings"])
+    settings = settings.changed(retrain=settings.retrain.model_copy(update=options))
+    execution, view = execution.connected(), execution.view
+    with folder.locked():
+        candidates = choose_candidates(folder, space, settings)
+        data = load_recorded(folder, study, space, execution.recorded_source(study))
+        num_trainings, gpus = len(candidates) * settings.retrain.seeds, recorded_gpus(study)
+        with execution.workers([space], num_trainings, [data], folder.shared, recorded=gpus) as (ray, plan, [shared]):
+            view.step(
+                f"retraining {plural(len(candidates), 'config')}, {plural(settings.retrain.seeds, 'seed')} each, on train + validation"
+            )
+            job = job_of(folder, plan, settings.seed)
+            with following(log, folder, space, view.message) as tell_trackers:
+
+                def tell(candidate: Candidate, result: dict[str, Any], curve: list[dict[str, Any]]) -> None:
+                    record = {"result": result, "curve": curve}
+                    tell_trackers(Event("retrained", candidate.trial, candidate.config, record, result["status"]))
+
+                return run_retraining(ray, folder, candidates, settings, shared, job, plan, view.progress, tell)

@@ -1,0 +1,113 @@
+"""Look at runs: show one, compare several, write the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from winnow import reports
+from winnow.search.storage.run_folder import open_run
+from winnow.spaces.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from winnow.reports import RunData
+
+
+def show(
+    run: Path | str,
+    console: Console,
+    *,
+    trial: int | None = None,
+    where: str | None = None,
+    sort: str | None = None,
+    top: int = 10,
+) -> None:
+    """Print a run, some of its trials, or everything about one trial.
+
+    Args:
+        run: The run folder, or its name under `runs/`.
+        console: Where it is printed.
+        trial: Number of the one trial to show, from 0; None: the run.
+        where: Condition on columns of `trials.parquet`, such as `optimizer.name == 'sgd'`; None: all trials.
+        sort: Column to order by, `-COLUMN` for descending; None: by the objective.
+        top: Number of trials to list, at least 1.
+
+    Raises:
+        InputError: There is no such run, trial or column.
+    """
+    from winnow.reports.tables.filters import select
+    from winnow.reports.text.one_trial import show_trial
+    from winnow.reports.text.terminal import show as show_run
+
+    data = reports.read_tables(open_run(run).path)
+    if trial is not None:
+        show_trial(data, console, trial)
+    elif where is None and sort is None:
+        show_run(data, console, top)
+    else:
+        show_run(data, console, top, select(data.trials, where, sort))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs compared with the first of them."""
+
+    rows: list[dict[str, Any]]
+    """One dict per run: trials, cost, the winner's test accuracy, its difference to the first run's with a 95 % interval."""
+    protocol_differences: list[dict[str, Any]]
+    """`key` and `values`: why the runs cannot be compared; empty if they can."""
+    data: Sequence[RunData] = field(repr=False, default=())
+    """The runs themselves."""
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """The rows as a data frame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether all runs have the same protocol: images, split, epochs and objective."""
+        return not self.protocol_differences
+
+    def _repr_html_(self) -> str:
+        if self.comparable:
+            return str(self.runs.to_html(index=False, na_rep="", border=0))
+        items = []
+        for row in self.protocol_differences:
+            values = (f"{value} ({run['run']})" for run, value in zip(self.rows, row["values"], strict=True))
+            items.append(f"<li>{escape(row['key'])}: {escape(', '.join(values))}</li>")
+        return f"<p>These runs cannot be compared; they differ in</p><ul>{''.join(items)}</ul>"
+
+
+def compare(runs: Sequence[Path | str]) -> Comparison:
+    """Compare the winners of two or more runs with the winner of the first.
+
+    Args:
+        runs: Run folders, or their names under `runs/`.
+
+    Raises:
+        InputError: There are fewer than two, or one is no run.
+    """
+    from winnow.reports.text.compare import comparison, protocol_differences
+
+    if len(runs) < 2:
+        raise InputError(f"compare: two runs or more are needed, but got {len(runs)}")
+    data = [reports.read_tables(open_run(run).path) for run in runs]
+    return Comparison(comparison(data), protocol_differences(data), data)
+
+
+def report(run: Path | str) -> Path:
+    """Write the report of a run, or of a folder that `winnow train --output` wrote; the HTML file.
+
+    Raises:
+        InputError: The folder is neither.
+    """
+    return reports.write_training(run) if reports.is_training(run) else reports.write(open_run(run).path)

@@ -1,0 +1,61 @@
+"""What all trainings of a search share: the images, the settings, and the groups of ranks that train on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from winnow.search.data.image_data import ImageData
+
+Training = Callable[..., Generator[Any, None, None]]
+"""`training(images, team, **arguments)` yields what it reports, each epoch's figures; `team` is None in a process of its own."""
+
+
+class RankGroups(Protocol):
+    """Groups of processes that train one network together (`winnow.search.ray_backend.rank_groups`)."""
+
+    def run(self, name: str, training: Training, data: Any, **arguments: Any) -> Generator[Any, None, None]:
+        """What the training yields on rank 0 of a group; `data` is a reference to the images, `name` that of the training."""
+
+    def recall(self, name: str) -> None:
+        """The process that ran the training of this name is dead. Nothing happens if it had no group."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trials of a search share."""
+
+    checkpoints: str
+    """A path, or a URI of a storage that every node reaches."""
+    device: str
+    threads: int
+    seed: int
+    """Of the split."""
+    cpus: float | None = None
+    gpus: float | None = None
+    """What Ray sets aside for one trial; for the record."""
+
+
+@dataclass(frozen=True)
+class SharedData:
+    """The images in Ray's object store: one copy per node, which all its workers see without copying it."""
+
+    reference: Any
+    """ray.ObjectRef of an ImageData."""
+    groups: RankGroups | None = None
+    """What trains on them, where a training has several GPUs; None: the worker itself."""
+
+
+def train_on(
+    data: ImageData | SharedData, name: str, training: Training, **arguments: Any
+) -> Generator[Any, None, None]:
+    """What the training yields: in this process, or on a group of ranks. `name` is that of the training."""
+    if not isinstance(data, SharedData):
+        return training(data, None, **arguments)
+    if data.groups is not None:
+        return data.groups.run(name, training, data.reference, **arguments)
+    import ray
+
+    return training(ray.get(data.reference), None, **arguments)

@@ -1,0 +1,58 @@
+"""The completed trials of a run, for retraining to choose from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import TrialState
+
+from winnow.search.settings import Settings
+from winnow.search.storage.run_folder import RunFolder
+from winnow.search.study.record import open_study
+from winnow.search.study.space_changes import History
+from winnow.search.study.winners import baseline_config, may_win
+from winnow.spaces.space import Space
+
+
+@dataclass(frozen=True)
+class CompletedTrial:
+    number: int
+    config: dict[str, Any]
+    value: float
+    """The objective."""
+    micro_batches: int
+
+
+@dataclass(frozen=True)
+class Completed:
+    """The completed trials of a run that lie in its space, the best first.
+
+    Attributes:
+        winners: All but the baseline.
+        baseline: The trial that trained the baseline, if there is one.
+        num_open: Trials that have not ended, so that `winnow resume` may complete some.
+    """
+
+    winners: list[CompletedTrial]
+    baseline: CompletedTrial | None
+    num_open: int
+
+
+def completed_trials(folder: RunFolder, space: Space, settings: Settings) -> Completed:
+    """Read the completed trials of a run. To be called under its lock."""
+    _, study = open_study(folder, settings.direction)
+    history, baseline = History(folder, space), baseline_config(space)
+    trials = study.get_trials(deepcopy=False)
+    completed = [
+        CompletedTrial(trial.number, trial.user_attrs["config"], trial.value, trial.user_attrs.get("micro_batches", 1))
+        for trial in trials
+        if trial.state == TrialState.COMPLETE and trial.value is not None and history.is_inside(trial)
+    ]
+    sign = -1 if settings.direction == "maximize" else 1
+    completed.sort(key=lambda trial: (sign * trial.value, trial.number))
+    return Completed(
+        winners=[trial for trial in completed if may_win(trial.config, baseline)],
+        baseline=next((trial for trial in completed if not may_win(trial.config, baseline)), None),
+        num_open=sum(not trial.state.is_finished() for trial in trials),
+    )

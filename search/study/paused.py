@@ -1,0 +1,56 @@
+"""Trials that wait at a rung: which of them goes on, and which must end for the checkpoints of the others to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import optuna
+from optuna.samplers import BaseSampler
+
+from winnow.search.samplers.registry import PausingSampler
+from winnow.search.schedulers.asha import Asha
+from winnow.search.schedulers.pausing import Pausing
+from winnow.search.study.checkpoint_quota import Quota
+
+
+class PausedTrials:
+    """The numbers of the paused trials. There are none where the scheduler stops trials instead of pausing them."""
+
+    def __init__(self, scheduler: Asha, quota: Quota) -> None:
+        self.numbers: set[int] = set()
+        self._scheduler = scheduler if isinstance(scheduler, Pausing) else None
+        self._quota = quota
+
+    @property
+    def possible(self) -> bool:
+        """Whether trials pause in this search."""
+        return self._scheduler is not None
+
+    def resume(
+        self, sampler: BaseSampler, study: Callable[[], optuna.Study], may_start: bool, num_missing: int
+    ) -> int | None:
+        """The trial that goes on now, which is then no longer paused; None if none should.
+
+        Args:
+            sampler: Decides between the paused trials and a new one.
+            study: What the sampler looks at, made only if it is needed.
+            may_start: Whether a new trial could be started instead. Otherwise only trials that are worth finishing go on.
+            num_missing: Trials that must still complete, whatever their standing.
+        """
+        if self._scheduler is None:
+            return None
+        among = None if may_start else self._scheduler.worth_finishing(self.numbers, num_missing)
+        resuming = cast(PausingSampler, sampler)
+        number = resuming.resume(study(), self.numbers, self._scheduler, among=among, may_start=may_start)
+        if number is not None:
+            self.numbers.discard(number)
+        return number
+
+    def beyond_quota(self) -> list[int]:
+        """The trials that must end; they are no longer paused."""
+        if self._scheduler is None:
+            return []
+        ended = self._quota.beyond(self.numbers, self._scheduler)
+        self.numbers -= set(ended)
+        return ended

@@ -1,0 +1,180 @@
+"""The two writes: what makes a search survive the death of its driver at any moment.
+
+Every epoch is written twice, in this order:
+
+1. a line in `epochs.jsonl`, with the decision of the scheduler, on the disk before anything else happens;
+2. its value, and the trial's end if it ended, in the Optuna study in `study.journal`.
+
+A driver that dies before the first has recorded nothing: the worker's checkpoint has the epoch, and reports it again. A
+driver that dies between the two leaves a line that the study does not know; the next start (`catch_up`) repeats the second
+write only. So no epoch is trained twice, and none is judged twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
+
+from winnow.search.settings import Direction, Settings
+from winnow.search.storage.clock import not_before, now
+from winnow.search.storage.json_lines import JsonLines, epoch_line, read_json_lines
+from winnow.search.storage.run_folder import RunFolder, repair_journal
+from winnow.search.study.trials import Assignment, OpenTrial
+from winnow.spaces.errors import InputError
+from winnow.spaces.trial_status import TrialStatus
+
+STUDY_NAME = "winnow"
+ENDED_STATES = {
+    TrialStatus.COMPLETED: TrialState.COMPLETE,
+    TrialStatus.STOPPED: TrialState.PRUNED,
+    TrialStatus.DIVERGED: TrialState.FAIL,
+    TrialStatus.OUT_OF_MEMORY: TrialState.FAIL,
+    TrialStatus.LOST: TrialState.FAIL,
+    TrialStatus.FAILED: TrialState.FAIL,
+}
+
+
+class _LockOfTheRun(JournalFileOpenLock):
+    """Does nothing: the lock of the run folder (`RunFolder.locked`) lets one driver in, and ends with its process.
+
+    Optuna's own is a link beside the journal that a killed driver leaves behind, and that Optuna then waits for.
+    """
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+def open_study(folder: RunFolder, direction: Direction) -> tuple[JournalStorage, optuna.Study]:
+    """The study of a run, made if there is none yet. To be called under the lock of the run.
+
+    Raises:
+        InputError: The journal is damaged, or cannot be opened.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    repair_journal(folder.journal)
+    try:
+        lock = _LockOfTheRun(str(folder.journal))
+        storage = JournalStorage(JournalFileBackend(str(folder.journal), lock_obj=lock))
+        study = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True)
+    except OSError as error:
+        raise InputError(f"{folder.journal}: cannot be opened ({error.strerror or error})") from error
+    return storage, study
+
+
+class Record:
+    """Writes what happens to the trials of a run, and reads it back at the next start."""
+
+    def __init__(self, folder: RunFolder, settings: Settings) -> None:
+        self.folder = folder
+        self._objective = settings.objective
+        self._storage, self.study = open_study(folder, settings.direction)
+        self._study_id = self._storage.get_study_id_from_name(STUDY_NAME)
+        self._lines = JsonLines(folder.epochs)
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials of the study, in order of their numbers.
+
+        Raises:
+            InputError: An earlier version of Winnow began them, with other random streams: they could not be continued exactly.
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        if any("seed" not in trial.user_attrs for trial in trials):
+            raise InputError(
+                f"{self.folder.path}: an earlier version of Winnow began this run and derived its random seeds differently, so "
+                "the search cannot be continued. Its report and winners remain usable. To build on its results, begin a new "
+                f"search: winnow search SPACE --warm-start {self.folder.path}"
+            )
+        return trials
+
+    def create(self, number: int, trial: FrozenTrial) -> None:
+        """Enter a new trial, which becomes the one of this number."""
+        trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
+        assert self._storage.get_trial_number_from_id(trial_id) == number
+
+    def value_of(self, report: Mapping[str, Any]) -> float:
+        """The objective in the report of an epoch; NaN if the training diverged."""
+        value = report.get(self._objective)
+        return math.nan if value is None or report["diverged"] else float(value)
+
+    def write_epoch(
+        self,
+        phase: str,
+        trial: OpenTrial,
+        report: Mapping[str, Any],
+        *,
+        rung: int | None = None,
+        decision: str | None = None,
+    ) -> dict[str, Any]:
+        """Write an epoch down: its line, and in phase `search` its value, unless that is not finite. Returns the line."""
+        value, assignment = self.value_of(report), trial.assignment
+        figures = {**report, "diverged": not math.isfinite(value)}
+        line = epoch_line(phase, assignment.seed, figures, trial=assignment.number, rung=rung, decision=decision)
+        self._lines.append(line)
+        if phase == "search" and not line["diverged"]:
+            self.write_value(trial, report["epoch"], value)
+        return line
+
+    def write_value(self, trial: OpenTrial, epoch: int, value: float) -> None:
+        """The second write of an epoch."""
+        self._storage.set_trial_intermediate_value(self._trial_id(trial.assignment.number), epoch, value)
+        trial.epoch = epoch
+        trial.values[epoch] = value
+
+    def write_attrs(self, number: int, **attrs: Any) -> None:
+        """Set the attributes of a trial that are not None."""
+        trial_id = self._trial_id(number)
+        for key, value in attrs.items():
+            if value is not None:
+                self._storage.set_trial_user_attr(trial_id, key, value)
+
+    def end(self, number: int, status: TrialStatus, value: float | None, **attrs: Any) -> None:
+        """End a trial with its objective, if it has one."""
+        self.write_attrs(number, status=status.value, ended=now(), **attrs)
+        self.study.tell(number, values=value, state=ENDED_STATES[status])
+
+    def catch_up(self, open_trials: Mapping[int, OpenTrial]) -> Iterator[tuple[OpenTrial, dict[str, Any], bool]]:
+        """Repeat the second writes that a driver's death prevented.
+
+        Yields:
+            An open trial, a line of it, and whether its value was only now written to the study. The caller may end the trial.
+        """
+        for line in read_json_lines(self.folder.epochs):
+            not_before(line.get("time", 0.0))
+            trial = open_trials.get(line.get("trial", -1))
+            if trial is None or line.get("phase") != "search":
+                continue
+            value, is_new = line.get(self._objective), line["epoch"] == trial.epoch + 1
+            if is_new and value is not None:
+                self.write_value(trial, line["epoch"], value)
+            yield trial, line, is_new and value is not None
+
+    def close(self) -> None:
+        self._lines.close()
+
+    def _trial_id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+
+def ending(line: Mapping[str, Any]) -> TrialStatus:
+    """The status of a trial whose last epoch this line is. One that ran its last epoch is completed, whatever the scheduler says."""
+    if line["diverged"]:
+        return TrialStatus.DIVERGED
+    return TrialStatus.COMPLETED if line["last"] else TrialStatus.STOPPED
+
+
+def open_trial(frozen: FrozenTrial) -> OpenTrial:
+    """A trial of the study as the ledger continues it: under its own number, with its own seed."""
+    values, attrs = dict(frozen.intermediate_values), frozen.user_attrs
+    epoch = max(values, default=0)
+    pieces = attrs.get("micro_batches", 1)
+    assignment = Assignment(frozen.number, attrs["seed"], attrs["config"], epoch, attrs["source"], pieces)
+    return OpenTrial(assignment, epoch, values, attrs.get("worker_losses", 0))

@@ -1,0 +1,39 @@
+"""How the trials of a search ended: counts, the incumbent, and how many winners there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from winnow.search.settings import Settings
+from winnow.search.study.winners import baseline_config, may_win
+from winnow.spaces.space import Space
+from winnow.spaces.trial_status import TrialStatus
+
+
+class Tally:
+    """Counts trials as they end.
+
+    Attributes:
+        counts: Ended trials by status.
+        best: (number, objective) of the incumbent: the best completed trial inside the space; None before there is one.
+        num_winners: Completed trials that retraining may choose from.
+    """
+
+    def __init__(self, space: Space, settings: Settings) -> None:
+        self.counts: dict[str, int] = {}
+        self.best: tuple[int, float] | None = None
+        self.num_winners = 0
+        self._sign = 1 if settings.direction == "maximize" else -1
+        self._baseline = baseline_config(space)
+
+    def add(self, number: int, status: TrialStatus, value: float | None, config: dict[str, Any]) -> None:
+        """Count a trial that has ended; `value` is its objective, None where it has none or lies outside the space."""
+        self.counts[status] = self.counts.get(status, 0) + 1
+        if status != TrialStatus.COMPLETED or value is None:
+            return
+        self.num_winners += self.may_win(config)
+        if self.best is None or self._sign * value > self._sign * self.best[1]:
+            self.best = (number, value)
+
+    def may_win(self, config: dict[str, Any]) -> bool:
+        return may_win(config, self._baseline)

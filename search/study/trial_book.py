@@ -1,0 +1,137 @@
+"""The trials of a search: each is created, recorded and ended here, whoever decides about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from winnow.search.samplers.suggester import Suggestion
+from winnow.search.seeds import Stream, derive_seed
+from winnow.search.settings import Settings
+from winnow.search.storage import remote as storage
+from winnow.search.storage.clock import now
+from winnow.search.storage.run_folder import RunFolder
+from winnow.search.study.failure_policy import Failures
+from winnow.search.study.record import Record
+from winnow.search.study.stop_audit import Audit
+from winnow.search.study.tally import Tally
+from winnow.search.study.trials import Assignment, Event, OpenTrial
+from winnow.spaces.space import Space
+from winnow.spaces.trial_status import TrialStatus
+
+
+class TrialBook:
+    """The trials of a run, open and ended.
+
+    Attributes:
+        folder: Where the run lies.
+        space: What is searched.
+        settings: How it is searched.
+        winding_down: No new trials start; running ones end their epoch and stay open.
+    """
+
+    def __init__(self, folder: RunFolder, space: Space, settings: Settings, listener: Callable[[Event], None]) -> None:
+        self.folder = folder
+        self.space = space
+        self.settings = settings
+        self.winding_down = False
+        self._listener = listener
+        self._record = Record(folder, settings)
+        self._failures = Failures()
+        self._tally = Tally(space, settings)
+        self._audit = Audit(folder, settings, self._record, self._failures, listener)
+        self._open: dict[int, OpenTrial] = {}
+        self._num_trials = 0
+
+    def wind_down(self) -> None:
+        """Start no more trials; running ones end their epoch and stay open for `winnow resume`."""
+        self.winding_down = True
+
+    def close(self) -> None:
+        self._record.close()
+
+    # --- figures ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def bug(self) -> str | None:
+        """The error that too many trials ended with."""
+        return self._failures.bug
+
+    @property
+    def num_asked(self) -> int:
+        return self._num_trials
+
+    @property
+    def num_ended(self) -> int:
+        return self.num_asked - len(self._open)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Ended trials by status."""
+        return self._tally.counts
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """(number, objective) of the incumbent."""
+        return self._tally.best
+
+    @property
+    def started_trials(self) -> list[int]:
+        """Open trials with at least one epoch."""
+        return [number for number, trial in self._open.items() if trial.epoch]
+
+    # --- the life of a trial ----------------------------------------------------------------------------------------------
+
+    def _create(self, suggestion: Suggestion, space_version: int) -> Assignment:
+        number, config, source = self._num_trials, suggestion.config, suggestion.source
+        seed = derive_seed(Stream.TRIAL, self.settings.seed, number)
+        attrs = {"config": config, "source": source, "seed": seed, "started": now(), "drafts": suggestion.num_drafts}
+        if space_version:
+            attrs["space"] = space_version
+        if self._audit.chooses(number):
+            attrs["audited"] = True  # for the reports: these trials are a random sample of all
+        self._record.create(number, suggestion.draft.to_trial(attrs))
+        self._num_trials += 1
+        assignment = Assignment(number, seed, config, source=source)
+        self._open[number] = OpenTrial(assignment)
+        return assignment
+
+    def _start(self, assignment: Assignment) -> Assignment:
+        self._notify("started", self._open[assignment.number])
+        return assignment
+
+    def _end(
+        self,
+        trial: OpenTrial,
+        status: TrialStatus,
+        *,
+        weights_epoch: int | None = None,
+        error: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """End a trial.
+
+        Args:
+            trial: An open trial.
+            status: How it ends.
+            weights_epoch: The epoch whose weights are kept, and whose objective is the trial's; None: the last one.
+            error: What it failed with.
+            reason: Why it ends without having been judged.
+        """
+        number = trial.assignment.number
+        value = trial.values[weights_epoch or trial.epoch] if status == TrialStatus.COMPLETED else None
+        self._record.end(number, status, value, error=error, reason=reason)
+        del self._open[number]
+        self._tally.add(number, status, value, trial.assignment.config)
+        if status in (TrialStatus.FAILED, TrialStatus.LOST) and error:
+            self._failures.ended(error)
+            if self.bug is not None:
+                self.wind_down()
+        if status == TrialStatus.STOPPED and reason is None and self._audit.chooses(number):
+            self._audit.add(trial)
+        else:
+            storage.delete(self.folder.checkpoint(number))
+        self._notify("ended", trial, status=status, value=value, record={"error": error} if error else {})
+
+    def _notify(self, kind: str, trial: OpenTrial, **more: Any) -> None:
+        self._listener(Event(kind, trial.assignment.number, trial.assignment.config, **more))

@@ -1,0 +1,47 @@
+"""What a person or program sees of a command while it runs."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from winnow.search.study.ledger import Ledger
+    from winnow.search.study.trials import Event
+
+
+class View:
+    """Base of all views; shows nothing but important messages, as `--quiet` asks."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.ledger: Ledger | None = None
+        self.started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close what `__enter__` opened: nothing here."""
+
+    def watch(self, ledger: Ledger) -> None:
+        """Show this search from now on."""
+        self.ledger = ledger
+
+    def on_event(self, event: Event) -> None:
+        """Handle one event of the ledger; called on the driver's thread."""
+
+    def step(self, text: str) -> None:
+        """Report what is being done before and after the search itself."""
+
+    def progress(self, text: str) -> None:
+        """Report that one more piece of work is done."""
+
+    def message(self, text: str) -> None:
+        """Report something that went wrong, or that the user should know."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,84 @@
+"""Search options: stated once in the schema, and everything else follows from it."""
+
+from __future__ import annotations
+
+from typing import get_type_hints
+
+import click
+import pytest
+from pydantic import Field
+
+from winnow.search import settings
+from winnow.search.api.option_types import RunOptions, SearchOptions
+from winnow.search.cli.main import cli
+from winnow.search.cli.options import _option_of
+from winnow.search.settings import Settings, option_specs, settings_for
+from winnow.spaces import catalog
+from winnow.spaces.errors import InputError
+from winnow.spaces.schema import SearchSettings
+
+
+@pytest.fixture(scope="module")
+def space():
+    return catalog.load("digits")
+
+
+def test_every_field_is_an_option_of_the_commands_and_functions():
+    for command, model in (
+        ("run", settings.RunOptions),
+        ("search", settings.SearchOptions),
+        ("plan", settings.SearchOptions),
+    ):
+        context = click.Context(cli.commands[command])
+        assert set(model.model_fields) <= {each.name for each in context.command.get_params(context)}
+    assert set(get_type_hints(RunOptions)) == set(settings.RunOptions.model_fields)
+    assert set(get_type_hints(SearchOptions)) == set(settings.SearchOptions.model_fields)
+    assert set(SearchSettings.model_fields) <= set(Settings.model_fields)
+
+
+def test_type_range_default_and_help_of_an_option_are_those_of_its_field():
+    class WithAnother(SearchSettings):
+        patience: float = Field(2.5, gt=0.0, le=9.0)
+        """Epochs to wait."""
+
+    (spec,) = (each for each in option_specs(WithAnother) if each.name == "patience")
+    option = _option_of(spec)
+    assert isinstance(option.type, click.FloatRange)
+    assert (option.type.min, option.type.min_open, option.type.max) == (0.0, True, 9.0)
+    assert option.help == "Epochs to wait.  [default: 2.5]"
+    assert option.opts == ["--patience"]
+
+
+def test_options_replace_what_the_space_says(space):
+    chosen = settings_for(space, trials=3, audit=0.0, sampler=None, time_budget="1m", top=1)
+    assert (chosen.trials, chosen.audit, chosen.time_budget_seconds, chosen.retrain.top) == (3, 0.0, 60.0, 1)
+    assert chosen.sampler == space.settings.sampler
+    assert Settings.from_dict(chosen.to_dict()) == chosen
+
+
+def test_settings_of_older_runs_are_read_and_damaged_ones_refused(space):
+    recorded = settings_for(space).to_dict()
+    assert Settings.from_dict({**recorded, "strata": 1}) == settings_for(space)
+    with pytest.raises(InputError, match="--strata"):
+        Settings.from_dict({**recorded, "strata": 2})
+    with pytest.raises(InputError, match=r"settings.trials: .*'many'"):
+        Settings.from_dict({**recorded, "trials": "many"})
+    with pytest.raises(InputError, match=r"settings.temperature"):
+        Settings.from_dict({**recorded, "temperature": 1})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"trails": 3}, "did you mean trials"),
+        ({"trials": True}, "trials=True"),
+        ({"trials": 2.5}, "trials=2.5"),
+        ({"reduction_factor": 1}, "reduction_factor=1"),
+        ({"time_budget": 0}, "above 0"),
+        ({"grace_epochs": 99}, "at most the 18 epochs"),
+    ],
+    ids=str,
+)
+def test_bad_options_are_refused(options, words, space):
+    with pytest.raises(InputError, match=words):
+        settings_for(space, **options)
