@@ -101,7 +101,7 @@ TABLES: dict[str, TableSchema] = {
             Column(
                 "objective",
                 "float",
-                "objective recorded in the study; if there is none, the value of the last epoch",
+                "objective recorded in the study: that of the weights kept at the end, or so far",
                 null=_NEVER_RAN,
             ),
             Column("best_objective", "float", "best finite objective over all epochs", null=_NEVER_RAN),
@@ -114,7 +114,10 @@ TABLES: dict[str, TableSchema] = {
                 "final objective of a stopped trial that the audit trained to completion",
                 null="not audited, not finished, or diverged",
             ),
-            *(Column(f.name, f.kind, "value of the last epoch", f.unit, _NEVER_RAN) for f in reversed(QUALITY)),
+            *(
+                Column(f.name, f.kind, "value of the epoch whose weights are kept", f.unit, _NEVER_RAN)
+                for f in reversed(QUALITY)
+            ),
             Column("started", "time", "start of the first epoch", null="not started"),
             Column("ended", "time", "end of the trial", null="not ended"),
             Column("wall_seconds", "float", "wall time from start to end, including pauses", "seconds", "not ended"),
@@ -351,6 +354,12 @@ TABLES: dict[str, TableSchema] = {
             Column("condition", "string", "condition under which the parameter exists", null="always"),
             Column(
                 "num_trials", "int", "number of trials with an objective in which the parameter was active", "trials"
+            ),
+            Column(
+                "values",
+                "string",
+                "what the share is of: `last` values of the objective, or the `estimated end` of every trial, where a "
+                "regression over the rungs predicts later rungs better than the values before them",
             ),
             Column(
                 "importance",

@@ -34,7 +34,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         "retrains": {"threads": None, "micro_batches": 1, "device": None},
         "predictions": {"image": None},
     },
-    3: {"winners": {"num_test_images": None}},
+    3: {"winners": {"num_test_images": None}, "importance": {"values": "last"}},
 }
 """Columns added by each version of the tables: {version: {table: {column: its value in an older file}}}."""
 
