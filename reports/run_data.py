@@ -122,8 +122,8 @@ class TableSource(Protocol):
     def epochs_of_trial(self, number: int) -> list[Row]:
         """The rows of `epochs` of one trial's search phase, in order."""
 
-    def winner_rows(self, intervals_of_gain: bool) -> list[Row]:
-        """The rows of `winners` without the parameter columns; gain_low and gain_high may be None if not asked for."""
+    def winner_rows(self) -> list[Row]:
+        """The rows of `winners` without the parameter columns."""
 
     def retrain_rows(self) -> list[Row]:
         """The rows of `retrains`."""
@@ -169,12 +169,9 @@ class RunData(RunFacts):
         """The rows of `epochs` of one trial's search phase, in order."""
         return self.source.epochs_of_trial(number)
 
-    def winner_rows(self, intervals_of_gain: bool = True) -> list[Row]:
-        """One row per retrained config without the parameter columns: winners by rank, the baseline last.
-
-        Without `intervals_of_gain`, gain_low and gain_high may be None, and SciPy is not imported for them.
-        """
-        return self.source.winner_rows(intervals_of_gain)
+    def winner_rows(self) -> list[Row]:
+        """One row per retrained config without the parameter columns: winners by rank, the baseline last."""
+        return self.source.winner_rows()
 
     def retrain_rows(self) -> list[Row]:
         """One row per retrained config and seed, in the order of `winner_rows`."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RUN_VERSION = 1
 """Version of a run folder (study.yaml, study.journal and the .jsonl files)."""
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the tables. `reading/parquet_reader.py` reads older versions too."""
 
 
@@ -102,7 +102,7 @@ TABLES: dict[str, TableSchema] = {
             Column(
                 "objective",
                 "float",
-                "objective recorded in the study; if there is none, the value of the last epoch",
+                "objective recorded in the study: that of the weights kept at the end, or so far",
                 null=_NEVER_RAN,
             ),
             Column("best_objective", "float", "best finite objective over all epochs", null=_NEVER_RAN),
@@ -115,7 +115,10 @@ TABLES: dict[str, TableSchema] = {
                 "final objective of a stopped trial that the audit trained to completion",
                 null="not audited, not finished, or diverged",
             ),
-            *(Column(f.name, f.kind, "value of the last epoch", f.unit, _NEVER_RAN) for f in reversed(QUALITY)),
+            *(
+                Column(f.name, f.kind, "value of the epoch whose weights are kept", f.unit, _NEVER_RAN)
+                for f in reversed(QUALITY)
+            ),
             Column("started", "time", "start of the first epoch", null="not started"),
             Column("ended", "time", "end of the trial", null="not ended"),
             Column("wall_seconds", "float", "wall time from start to end, including pauses", "seconds", "not ended"),
@@ -245,8 +248,15 @@ TABLES: dict[str, TableSchema] = {
             Column("num_failed", "int", "number of trainings that did not complete", "trainings"),
             Column("test_accuracy", "float", "mean test accuracy over the seeds", "fraction", _UNTESTED),
             Column("test_accuracy_std", "float", "sample standard deviation over the seeds", "fraction", _ONE_SEED),
-            Column("test_accuracy_low", "float", "lower end of the 95 % interval of the mean", "fraction", _ONE_SEED),
-            Column("test_accuracy_high", "float", "upper end of the 95 % interval of the mean", "fraction", _ONE_SEED),
+            Column("test_accuracy_low", "float", "lower end of its 95 % interval", "fraction", _ONE_SEED),
+            Column("test_accuracy_high", "float", "upper end of its 95 % interval", "fraction", _ONE_SEED),
+            Column(
+                "num_test_images",
+                "int",
+                "number of test images that the intervals take into account beside the seeds",
+                "images",
+                "a prediction file is missing, or one seed: the interval is over the seeds alone, the gain has none",
+            ),
             Column("test_loss", "float", "mean test loss over the seeds", null=_UNTESTED),
             Column(
                 "train_accuracy",
@@ -268,16 +278,16 @@ TABLES: dict[str, TableSchema] = {
             Column(
                 "gain_low",
                 "float",
-                "lower end of the 95 % interval of gain (Welch)",
+                "lower end of the 95 % interval of gain, paired by image",
                 "fraction",
-                "no gain, or only one seed on one side",
+                "no gain, one seed on one side, or a prediction file is missing",
             ),
             Column(
                 "gain_high",
                 "float",
-                "upper end of the 95 % interval of gain (Welch)",
+                "upper end of the 95 % interval of gain, paired by image",
                 "fraction",
-                "no gain, or only one seed on one side",
+                "no gain, one seed on one side, or a prediction file is missing",
             ),
             Column("wall_seconds", "float", "mean wall time of one training", "seconds", _UNTESTED),
             _NUM_PARAMETERS,
@@ -345,6 +355,12 @@ TABLES: dict[str, TableSchema] = {
             Column("condition", "string", "condition under which the parameter exists", null="always"),
             Column(
                 "num_trials", "int", "number of trials with an objective in which the parameter was active", "trials"
+            ),
+            Column(
+                "values",
+                "string",
+                "what the share is of: `last` values of the objective, or the `estimated end` of every trial, where a "
+                "regression over the rungs predicts later rungs better than the values before them",
             ),
             Column(
                 "importance",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 MAX_AXES = 8
 """Parallel coordinates with more axes are unreadable; the most important parameters are shown."""
 MAX_SLICES = 12
+LAST_VALUES = "A stopped trial is shown with its last value, which belongs to fewer epochs."
 NUM_BEST = 100
 """The best trials are always drawn."""
 FEW_TRIALS = 20
@@ -51,6 +52,8 @@ class _ImportanceInfo:
     conditions: list[str]
     left_out: int
     """Parameters with too few trials."""
+    estimated: bool
+    """Whether the importance is of estimated final values, not of each trial's last one."""
 
 
 def importance(run: RunData) -> list[Figure]:
@@ -62,6 +65,7 @@ def importance(run: RunData) -> list[Figure]:
         f"Share of the variance of the {wording.objective_name(run)} that each parameter explains by itself (fANOVA), "
         f"among the trials that have the parameter; n is their number. Pale bars are estimates from fewer than {FEW_TRIALS} trials."
     )
+    caption += f" {_about_values(info)}"
     num = len(scored_trials(run))
     if (fitted := len(drawn(num, MAX_FITTED))) < num:
         caption += f" Fitted to {fitted:,} of {num:,} trials, evenly spaced."
@@ -79,7 +83,17 @@ def _importance_info(run: RunData) -> _ImportanceInfo:
         num_trials=[row["num_trials"] for row in known],
         conditions=[plotly_text(f"if {row['condition']}") if row["condition"] else "in every trial" for row in known],
         left_out=len(rows) - len(known),
+        estimated=any(row["values"] != "last" for row in known),
     )
+
+
+def _about_values(info: _ImportanceInfo) -> str:
+    if info.estimated:
+        return (
+            "Of each trial the estimated value after the full training counts: in this search, values at one rung say "
+            "little about the next one, and a regression on the parameters predicts it better."
+        )
+    return "Of each trial its last value counts, which belongs to fewer epochs if the trial was stopped."
 
 
 def _draw_importance(info: _ImportanceInfo) -> go.Figure:
@@ -125,7 +139,8 @@ def parallel_coordinates(run: RunData) -> list[Figure]:
     axes = [_axis(run, path, rows) for path in _paths_by_importance(run)[:MAX_AXES]]
     caption = (
         "One line per trial that did not fail, coloured by rank (orange is best, grey is worst); drag along an axis to keep only the trials in a range. "
-        f"Shown are the {len(axes)} most important parameters; lines at the bottom (-) are trials without that parameter."
+        f"Shown are the {len(axes)} most important parameters; lines at the bottom (-) are trials without that parameter. "
+        f"{LAST_VALUES}"
     ) + note(len(rows), len(scored), f"the {NUM_BEST} best trials")
     plot = _draw_parallel(run, axes, rows)
     return [Figure("parallel", "Parallel coordinates", caption, plot, min_width=110 * (len(axes) + 1))]

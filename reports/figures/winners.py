@@ -38,7 +38,7 @@ def winners(run: RunData) -> list[Figure]:
     if not info.labels:
         return []
     caption = (
-        "Dot and bar: mean test accuracy and its 95 % interval over the seeds (ticks). "
+        "Dot and bar: mean test accuracy and its 95 % interval over seeds and test images; ticks: the seeds. "
         "Open diamond: validation accuracy in the search; its distance from the dot is the search-to-retrain gap."
     )
     return [Figure("winners", "Winners on the test images", caption, _draw_winners(info))]

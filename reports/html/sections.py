@@ -59,7 +59,9 @@ def _headline(run: RunData) -> tuple[str, str] | None:
     if first is not None:
         low, high = first["test_accuracy_low"], first["test_accuracy_high"]
         about = f"test accuracy of the winner, mean of {wording.plural(first['num_seeds'], 'seed')}"
-        about += f", 95 % interval {100 * low:.2f} to {100 * high:.2f}" if low is not None else ""
+        about += (
+            f", 95 % interval {100 * low:.2f} to {100 * high:.2f} {wording.basis(first)}" if low is not None else ""
+        )
         return wording.percent(first["test_accuracy"]), about
     ranked = best_first(run, run.rows("trials"))
     if not ranked:
@@ -152,6 +154,7 @@ def parameters(run: RunData) -> Section:
     slices, left_out = figures_parameters.slices(run)
     costs = figures_cost.cost(run)
     about = f"{wording.objective_name(run).capitalize()} by parameter. Dots: completed; crosses: stopped early. "
+    about += f"{figures_parameters.LAST_VALUES} "
     about += "If outliers would compress the other values, the axis leaves out the worst; a button shows them."
     if left_out:
         about += f" Shown are the {len(slices)} most important of {len(slices) + left_out} parameters."

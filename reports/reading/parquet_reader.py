@@ -34,6 +34,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         "retrains": {"threads": None, "micro_batches": 1, "device": None},
         "predictions": {"image": None},
     },
+    3: {"winners": {"num_test_images": None}, "importance": {"values": "last"}},
 }
 """Columns added by each version of the tables: {version: {table: {column: its value in an older file}}}."""
 
@@ -56,7 +57,7 @@ class FromParquet:
         search = (pc.field("trial") == number) & (pc.field("phase") == "search")
         return plain.rows(self.tables["epochs"].filter(search))
 
-    def winner_rows(self, intervals_of_gain: bool) -> list[Row]:
+    def winner_rows(self) -> list[Row]:
         return self._own_rows("winners")
 
     def retrain_rows(self) -> list[Row]:

@@ -95,7 +95,7 @@ def _as_kind(values: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _winners(run: RunRecords) -> list[Row]:
-    rows = winner_rows(run)
+    rows = [dict(row) for row in winner_rows(run)]
     for row in rows:
         config = json.loads(row["config"])
         row.update(config_values(run.space, config, _columns(run)))

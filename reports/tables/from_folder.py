@@ -30,8 +30,8 @@ class FromFolder:
     def epochs_of_trial(self, number: int) -> list[Row]:
         return epochs_of_trial(self.records, number)
 
-    def winner_rows(self, intervals_of_gain: bool) -> list[Row]:
-        return winner_rows(self.records, intervals_of_gain)
+    def winner_rows(self) -> list[Row]:
+        return winner_rows(self.records)
 
     def retrain_rows(self) -> list[Row]:
         return retrain_rows(self.records)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,8 @@ from optuna.importance._fanova._fanova import _Fanova
 
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.subsample import MAX_FITTED, drawn
-from winnow.reports.tables.trials import trial_rows
+from winnow.reports.tables.end_values import end_values
+from winnow.reports.tables.trials import finite_values, trial_rows
 from winnow.spaces.space import AtLeast
 
 if TYPE_CHECKING:
@@ -48,8 +49,11 @@ def importance_rows(run: RunRecords) -> list[dict[str, Any]]:
     targets = _targets(run)
     trials = [trial for trial in run.study_trials if trial.number in targets]
     trials = [trials[i] for i in drawn(len(trials), MAX_FITTED)]
-    importances = _importances(trials, targets)
-    rows = [_row(run, parameter, trials, importances) for parameter in run.space.parameters()]
+    observed = {trial.number: finite_values(trial) for trial in trials}
+    estimates = estimated_ends(trials, observed, [*run.rungs, int(run.settings.get("max_epochs") or 0)])
+    values = "last" if estimates is None else "estimated end"
+    importances = importances_of(trials, targets if estimates is None else estimates)
+    rows = [_row(run, parameter, trials, importances, values) for parameter in run.space.parameters()]
     return sorted(rows, key=lambda row: (-(row["importance"] if row["importance"] is not None else -1.0), row["path"]))
 
 
@@ -59,7 +63,30 @@ def _targets(run: RunRecords) -> dict[int, float]:
     return {row["trial"]: row["objective"] for row in rows if row["objective"] is not None}
 
 
-def _importances(trials: Sequence[Trial], targets: dict[int, float]) -> dict[str, float]:
+def estimated_ends(
+    trials: Sequence[Trial], observed: Mapping[int, Mapping[int, float]], rungs: Sequence[int]
+) -> dict[int, float] | None:
+    """Estimate the final objective of each trial, by number; None if its last objective is the better measure.
+
+    Args:
+        trials: The trials.
+        observed: The finite objectives of each trial by epoch, by the trial's number.
+        rungs: Epochs at which trials are judged, and the epochs of a full training.
+    """
+    names = sorted({name for trial in trials for name in trial.params})
+    rungs = sorted(set(rungs) - {0})
+    if len(trials) < MIN_TRIALS or not names:
+        return None
+    columns = []
+    for name in names:
+        values, bounds = _input(trials, name)
+        low, high = bounds[:, 0], bounds[:, 1]
+        columns.append((values - low) / np.where(high > low, high - low, 1.0))
+    ends = end_values(np.hstack(columns), [observed[trial.number] for trial in trials], rungs)
+    return None if ends is None else {trial.number: float(end) for trial, end in zip(trials, ends, strict=True)}
+
+
+def importances_of(trials: Sequence[Trial], targets: dict[int, float]) -> dict[str, float]:
     active: dict[str, list[int]] = defaultdict(list)
     for i, trial in enumerate(trials):
         for name in trial.params:
@@ -117,7 +144,11 @@ def _input(trials: Sequence[Trial], name: str) -> tuple[Array, Array]:
 
 
 def _row(
-    run: RunRecords, parameter: Parameter, trials: Sequence[Trial], importances: dict[str, float]
+    run: RunRecords,
+    parameter: Parameter,
+    trials: Sequence[Trial],
+    importances: dict[str, float],
+    values: str,
 ) -> dict[str, Any]:
     num_trials = sum(parameter.study_name in trial.params for trial in trials)
     importance = importances.get(parameter.study_name)
@@ -127,6 +158,7 @@ def _row(
         "path": parameter.path,
         "condition": condition_text(parameter),
         "num_trials": num_trials,
+        "values": values,
         "importance": importance,
         "note": None if importance is not None else f"{num_trials} trials; at least {MIN_TRIALS} are needed",
     }

@@ -11,8 +11,8 @@ from statistics import fmean
 from typing import Any
 
 from winnow.reports.reading.json_lines import read_lines
+from winnow.reports.tables.intervals import seeds_interval
 from winnow.reports.tables.parquet import write_whole
-from winnow.reports.tables.retraining import accuracy_interval
 from winnow.reports.text.wording import count
 from winnow.spaces import catalog
 from winnow.spaces.space import Space
@@ -91,7 +91,7 @@ def _row(space: Space, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     assert reference is not None
     done = [line for line in lines if line["status"] == "completed"]
     values = [line[f"{reference.split}_accuracy"] for line in done]
-    mean, low, high = (None if value is None else 100 * value for value in accuracy_interval(values))
+    mean, low, high = (None if value is None else 100 * value for value in seeds_interval(values))
     return {
         "row": reference.row,
         "recipe": space.name,

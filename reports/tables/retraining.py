@@ -1,47 +1,65 @@
-"""Makes the rows of retraining: mean and 95 % interval over the seeds of each config, gain over the baseline, gap to the search."""
+"""Makes the rows of retraining: mean and 95 % interval of each config over seeds and test images, gain over the baseline, gap to the search."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from winnow.reports.tables.answers import Answers, answers_of
+from winnow.reports.tables.intervals import Interval, accuracy_interval, difference_interval, seeds_interval
 from winnow.reports.tables.trials import finite, time_of, trial_rows
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunRecords
 
 Row = dict[str, Any]
-
-# Student's t at 0.975 for 1, 2, ... 30 degrees of freedom. `scipy.special.stdtrit` gives the same, but importing it takes
-# as long as all the rest of `winnow show`.
-# fmt: off
-_T_975 = (
-    12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157, 2.228139,
-    2.200985, 2.178813, 2.160369, 2.144787, 2.131450, 2.119905, 2.109816, 2.100922, 2.093024, 2.085963,
-    2.079614, 2.073873, 2.068658, 2.063899, 2.059539, 2.055529, 2.051831, 2.048407, 2.045230, 2.042272,
-)
-# fmt: on
+Tested = tuple[float | None, Answers | None]
 
 
-def winner_rows(run: RunRecords, intervals_of_gain: bool = True) -> list[Row]:
-    """One row per retrained config without the parameter columns: winners by rank, the baseline last.
+def winner_rows(run: RunRecords) -> list[Row]:
+    """One row per retrained config without the parameter columns: winners by rank, the baseline last."""
+    return run.once("winner_rows", lambda: _winner_rows(run))
 
-    Without `intervals_of_gain`, gain_low and gain_high stay None and SciPy is not imported.
-    """
+
+def _winner_rows(run: RunRecords) -> list[Row]:
     groups = retrain_groups(run)
     trials = {row["trial"]: row for row in trial_rows(run)} if groups else {}
-    baseline = next((accuracies(lines) for lines in groups if lines[0]["baseline"]), [])
-    rows = []
-    for lines in groups:
-        row = _winner_row(run, lines, trials.get(lines[0]["trial"]))
-        others = [] if row["baseline"] else baseline
-        gain, low, high = accuracy_difference(accuracies(lines), others, intervals_of_gain)
-        rows.append(row | {"gain": gain, "gain_low": low, "gain_high": high})
+    answers = [answers_of(run.path, lines) for lines in groups]
+    rows = [
+        _winner_row(run, lines, trials.get(lines[0]["trial"]), each)
+        for lines, each in zip(groups, answers, strict=True)
+    ]
+    baseline = next((place for place, row in enumerate(rows) if row["baseline"]), None)
+    for row, each in zip(rows, answers, strict=True):
+        gain, low, high = None, None, None
+        if baseline is not None and not row["baseline"]:
+            reference = rows[baseline]["test_accuracy"], answers[baseline]
+            gain, low, high = accuracy_gain((row["test_accuracy"], each), reference)
+        row |= {"gain": gain, "gain_low": low, "gain_high": high}
     return rows
+
+
+def accuracy_gain(first: Tested, second: Tested) -> Interval:
+    """Return how much higher the first test accuracy is, with its 95 % interval.
+
+    Args:
+        first: Mean test accuracy over the seeds, and the answers of the networks; None where there are none.
+        second: The same of the config to compare with.
+
+    Returns:
+        The difference, None if an accuracy is missing. No ends if either has fewer than two seeds, if answers are missing,
+        or if the two were tested on different images.
+    """
+    (mean, answers), (other_mean, other_answers) = first, second
+    if mean is None or other_mean is None:
+        return Interval(None, None, None)
+    if answers is None or other_answers is None or not answers.same_images(other_answers):
+        return Interval(mean - other_mean, None, None)
+    _, low, high = difference_interval(answers.correct, other_answers.correct)
+    return Interval(mean - other_mean, low, high)
 
 
 def retrain_groups(run: RunRecords) -> list[list[Row]]:
@@ -52,10 +70,12 @@ def retrain_groups(run: RunRecords) -> list[list[Row]]:
     return [lines for _, lines in sorted(groups.items())]
 
 
-def _winner_row(run: RunRecords, lines: list[Row], trial: Row | None) -> Row:
+def _winner_row(run: RunRecords, lines: list[Row], trial: Row | None, answers: Answers | None) -> Row:
     first = lines[0]
     values = accuracies(lines)
-    mean, low, high = accuracy_interval(values)
+    mean, low, high = seeds_interval(values)
+    if answers is not None:
+        _, low, high = accuracy_interval(answers.correct)
     search_accuracy = trial["validation_accuracy"] if trial else None
     return {
         "run": run.name,
@@ -66,6 +86,7 @@ def _winner_row(run: RunRecords, lines: list[Row], trial: Row | None) -> Row:
         "test_accuracy_std": stdev(values) if len(values) > 1 else None,
         "test_accuracy_low": low,
         "test_accuracy_high": high,
+        "num_test_images": None if answers is None else len(answers.true),
         **{key: _mean(lines, key) for key in ("test_loss", "train_accuracy", "wall_seconds")},
         "search_objective": finite(first.get("search_value")),
         "search_accuracy": search_accuracy,
@@ -119,54 +140,3 @@ def accuracies(lines: Sequence[Row]) -> list[float]:
     """The test accuracies of the trainings that completed."""
     values = (finite(line.get("test_accuracy")) for line in lines if line["status"] == "completed")
     return [value for value in values if value is not None]
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
-    """Mean and 95 % interval of the mean (Student's t): (mean, low, high); no interval for one value, all None for none."""
-    if not values:
-        return None, None, None
-    mean = fmean(values)
-    if len(values) < 2:
-        return mean, None, None
-    half = t_975(len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return mean, mean - half, mean + half
-
-
-def accuracy_interval(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
-    """`mean_interval` of accuracies, clipped to [0, 1]."""
-    mean, low, high = mean_interval(values)
-    return mean, None if low is None else max(0.0, low), None if high is None else min(1.0, high)
-
-
-def difference_interval(
-    a: Sequence[float], b: Sequence[float], interval: bool = True
-) -> tuple[float | None, float | None, float | None]:
-    """mean(a) - mean(b) and, if `interval`, its 95 % interval with unequal variances (Welch, 1947)."""
-    if not a or not b:
-        return None, None, None
-    difference = fmean(a) - fmean(b)
-    if not interval or len(a) < 2 or len(b) < 2:
-        return difference, None, None
-    va, vb = stdev(a) ** 2 / len(a), stdev(b) ** 2 / len(b)
-    if va + vb == 0:
-        return difference, difference, difference
-    freedom = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
-    half = t_975(freedom) * math.sqrt(va + vb)
-    return difference, difference - half, difference + half
-
-
-def accuracy_difference(
-    a: Sequence[float], b: Sequence[float], interval: bool = True
-) -> tuple[float | None, float | None, float | None]:
-    """`difference_interval` of accuracies, clipped to [-1, 1]."""
-    difference, low, high = difference_interval(a, b, interval)
-    return difference, None if low is None else max(-1.0, low), None if high is None else min(1.0, high)
-
-
-def t_975(freedom: float) -> float:
-    """The 0.975 quantile of Student's t with `freedom` degrees of freedom."""
-    if float(freedom).is_integer() and freedom <= len(_T_975):
-        return _T_975[int(freedom) - 1]
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.975))

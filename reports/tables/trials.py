@@ -74,7 +74,7 @@ def _audit_ends(run: RunRecords) -> dict[int, float | None]:
 
 def _trial_row(run: RunRecords, trial: Trial, epochs: list[Row], audit_objective: float | None) -> Row:
     attributes = trial.user_attrs
-    last = epochs[-1] if epochs else {}
+    kept = _kept_epoch(epochs)
     best_epoch, best = _best(trial, run.maximize)
     ran = status_of(trial) != "skipped"
     started = attributes.get("started") or (_timestamp(trial.datetime_start) if ran else None)
@@ -93,7 +93,7 @@ def _trial_row(run: RunRecords, trial: Trial, epochs: list[Row], audit_objective
         "num_epochs": len(epochs),
         "rung": max((line["rung"] for line in epochs if line.get("rung") is not None), default=None),
         "audit_objective": audit_objective,
-        **{figure.name: finite(last.get(figure.name)) for figure in reversed(QUALITY)},
+        **{figure.name: finite(kept.get(figure.name)) for figure in reversed(QUALITY)},
         "started": time_of(started),
         "ended": time_of(ended),
         "wall_seconds": ended - started if started and ended else None,
@@ -108,6 +108,14 @@ def _trial_row(run: RunRecords, trial: Trial, epochs: list[Row], audit_objective
     }
 
 
+def _kept_epoch(epochs: list[Row]) -> Row:
+    """The line of the epoch whose weights the trial kept; the last one if that was not recorded."""
+    if not epochs:
+        return {}
+    number = epochs[-1].get("weights_epoch")
+    return next((line for line in epochs if line["epoch"] == number), epochs[-1])
+
+
 def status_of(trial: Trial) -> str:
     """The status recorded by the search; if there is none, the status that corresponds to the state in the study."""
     return str(trial.user_attrs.get("status") or _STATUS_OF_STATE.get(trial.state.name, TrialStatus.RUNNING))
@@ -115,19 +123,20 @@ def status_of(trial: Trial) -> str:
 
 def _objective(trial: Trial) -> float | None:
     recorded = finite(trial.values[0]) if trial.values else None
-    values = _finite_values(trial)
+    values = finite_values(trial)
     return recorded if recorded is not None or not values else values[max(values)]
 
 
 def _best(trial: Trial, maximize: bool) -> tuple[int | None, float | None]:
-    values = _finite_values(trial)
+    values = finite_values(trial)
     if not values:
         return None, None
     best = max(values.values()) if maximize else min(values.values())
     return min(epoch for epoch, value in values.items() if value == best), best
 
 
-def _finite_values(trial: Trial) -> dict[int, float]:
+def finite_values(trial: Trial) -> dict[int, float]:
+    """The finite objectives of a trial by epoch."""
     return {epoch: value for epoch, value in trial.intermediate_values.items() if math.isfinite(value)}
 
 
@@ -149,7 +158,7 @@ def rung_rows(run: RunRecords) -> list[Row]:
     if max_epochs is not None and int(max_epochs) not in ends:
         ends.append(int(max_epochs))
     by_trial = search_epochs(run)
-    values = {trial.number: _finite_values(trial) for trial in run.study_trials}
+    values = {trial.number: finite_values(trial) for trial in run.study_trials}
     rows, before = [], 0
     for rung, end in enumerate(ends):
         spent = [line for lines in by_trial.values() for line in lines if before < line["epoch"] <= end]

@@ -10,7 +10,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from winnow.reports.tables.retraining import accuracies, accuracy_difference
+from winnow.reports.tables.answers import winner_answers
+from winnow.reports.tables.retraining import Tested, accuracy_gain
 from winnow.reports.text import wording
 from winnow.reports.text.terminal import best_first
 
@@ -76,18 +77,18 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
 
     Returns:
         One dict per run. `difference` is its winner's test accuracy minus the reference's, as a fraction; `difference_low`
-        and `difference_high` are the ends of its 95 % interval (Welch). All three are None for the reference.
+        and `difference_high` are the ends of its 95 % interval over seeds and test images, paired by image. All three are None for the reference.
     """
-    reference: list[float] = []
+    reference: Tested = (None, None)
     rows = []
     for place, run in enumerate(runs):
         trials = run.trial_rows()
         ranked = best_first(run, trials)
         winner = next((row for row in run.winner_rows() if row["rank"] == 1), {})
-        values = accuracies([line for line in run.retrain_rows() if line["rank"] == 1])
+        tested = (winner.get("test_accuracy"), winner_answers(run))
         if place == 0:
-            reference = values
-        difference, low, high = (None,) * 3 if place == 0 else accuracy_difference(values, reference)
+            reference = tested
+        difference, low, high = (None,) * 3 if place == 0 else accuracy_gain(tested, reference)
         rows.append(
             {
                 "run": run.name,
@@ -98,7 +99,13 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
                 "best_objective": ranked[0]["objective"] if ranked else None,
                 **{
                     key: winner.get(key)
-                    for key in ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "num_seeds")
+                    for key in (
+                        "test_accuracy",
+                        "test_accuracy_low",
+                        "test_accuracy_high",
+                        "num_seeds",
+                        "num_test_images",
+                    )
                 },
                 "difference": difference,
                 "difference_low": low,
@@ -177,7 +184,8 @@ def _verdict(row: Row, first: Row) -> str:
         return f"{row['run']} - {first['run']}: the difference is unknown, because no winner of {' and '.join(dict.fromkeys(missing))} was tested"
     text = f"{row['run']} - {first['run']}: {wording.points(row['difference'])} of test accuracy"
     if row["difference_low"] is None:
-        return f"{text}; one seed gives no interval"
+        return f"{text}; {wording.NO_INTERVAL}"
     low, high = row["difference_low"], row["difference_high"]
     verdict = ": the two cannot be told apart" if low <= 0 <= high else ""
-    return f"{text} (95 % interval {100 * low:+.2f} to {100 * high:+.2f}){verdict}"
+    over = f"over the seeds and {wording.count(row['num_test_images'])} test images, paired by image"
+    return f"{text} (95 % interval {100 * low:+.2f} to {100 * high:+.2f} {over}){verdict}"

@@ -63,6 +63,11 @@ def _winner_sentences(winners: list[Row]) -> list[str]:
         f"Retrained on training and validation images with {wording.plural(first['num_seeds'], 'fresh seed')}, the winner "
         f"(trial {first['trial']}) reaches a test accuracy of {_interval(first)}."
     ]
+    if len(tested) > 1:
+        facts.append(
+            f"The ranks are those of the search. Choosing among the {len(tested)} winners by their test accuracy would "
+            "flatter the choice: the highest of several measurements lies above its true value on average."
+        )
     if first["gain"] is not None:
         facts.append(_gain_sentence(first))
     if first["gap"] is not None:
@@ -87,7 +92,7 @@ def _interval(row: Row) -> str:
     if row["test_accuracy_low"] is None:
         return f"{wording.percent(row['test_accuracy'])} (one seed, so no interval)"
     low, high = 100 * row["test_accuracy_low"], 100 * row["test_accuracy_high"]
-    return f"{wording.percent(row['test_accuracy'])} (95 % interval {low:.2f} to {high:.2f})"
+    return f"{wording.percent(row['test_accuracy'])} (95 % interval {low:.2f} to {high:.2f} {wording.basis(row)})"
 
 
 def _gain_sentence(row: Row) -> str:
@@ -96,7 +101,7 @@ def _gain_sentence(row: Row) -> str:
     where = "level with" if points == "0.00" else f"{points} points {side}"
     text = f"That is {where} the baseline trained under the same protocol"
     if row["gain_low"] is None:
-        return f"{text}; one seed gives no interval."
+        return f"{text}; {wording.NO_INTERVAL}."
     low, high = 100 * row["gain_low"], 100 * row["gain_high"]
     verdict = ", so the two cannot be told apart" if low <= 0 <= high else ""
     return f"{text} (95 % interval {low:+.2f} to {high:+.2f}){verdict}."

@@ -46,7 +46,7 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
     for row in [row for row in rows if row["status"] in FAILED_STATUSES][:top]:
         reason = escape(_last_line(row["error"]))
         console.print(f"[red]{STATUS_WORDS[row['status']]}[/red] trial {row['trial']}: {reason}")
-    winners = run.winner_rows(intervals_of_gain=False)
+    winners = run.winner_rows()
     if winners:
         console.print(_winner_table(winners))
     elif ranked:
@@ -109,7 +109,7 @@ def _trial_table(run: RunData, rows: Sequence[Row], title: str) -> Table:
 def _winner_table(rows: list[Row]) -> Table:
     table = Table(
         title="Retrained, tested once",
-        caption="gain: above the baseline; gap: search - test; both in percentage points",
+        caption="95 %: interval over seeds and test images; gain: above the baseline; gap: search - test; both in percentage points",
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,

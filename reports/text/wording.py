@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 
+NO_INTERVAL = "there is no interval, as one side has a single seed or its predictions are missing"
+
+
 def status_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Count trials per status, in the order of `STATUSES`. The first five statuses are included even if their count is 0."""
     counts = Counter(row["status"] for row in rows)
@@ -61,6 +64,14 @@ def interval_text(mean: float | None, low: float | None, high: float | None) -> 
     if low is None or high is None:
         return percent(mean)
     return f"{percent(mean)} ({100 * low:.2f} to {100 * high:.2f})"
+
+
+def basis(row: Mapping[str, Any]) -> str:
+    """What the intervals of a row of `winners` are over: `over 3 seeds and 360 test images`."""
+    seeds = plural(row["num_seeds"], "seed")
+    if row["num_test_images"] is None:
+        return f"over {seeds} alone, as predictions are missing"
+    return f"over {seeds} and {count(row['num_test_images'])} test images"
 
 
 def points(value: float | None) -> str:

@@ -16,6 +16,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+RANDOM = "random"
+"""The user attribute of trials whose config the sampler drew at random, although it might have chosen one."""
+
 
 class Draft:
     """Has the `suggest_*` methods of an Optuna trial, and afterwards `params` and `distributions`.
@@ -48,8 +51,12 @@ class Draft:
         return self._suggest(name, FloatDistribution(low, high, log=log, step=step))
 
     def to_trial(self, user_attrs: dict[str, Any]) -> FrozenTrial:
+        """The trial, with these attributes and those that the sampler gave it."""
         return create_trial(
-            state=TrialState.RUNNING, params=self.params, distributions=self.distributions, user_attrs=user_attrs
+            state=TrialState.RUNNING,
+            params=self.params,
+            distributions=self.distributions,
+            user_attrs={**self._trial.user_attrs, **user_attrs},
         )
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:

@@ -175,7 +175,7 @@ class Ledger(TrialBook):
         return assignment
 
     def _record_epoch(self, trial: OpenTrial, report: dict[str, Any]) -> bool:
-        number, epoch, value = trial.assignment.number, report["epoch"], self._record.value_of(report)
+        number, epoch, value = trial.assignment.number, report["epoch"], self._record.value_of(trial, report)
         going_on = self.scheduler.judge(number, epoch, value) and not report["last"]
         ends = report["last"] or not math.isfinite(value) or not self._paused.possible
         decision = "continue" if going_on else "stop" if ends else "pause"
@@ -187,7 +187,7 @@ class Ledger(TrialBook):
             self._notify("paused", trial)
             self._stop_paused(self._paused.beyond_quota())
         elif decision == "stop":
-            self._end(trial, ending(line), weights_epoch=report["weights_epoch"])
+            self._end(trial, ending(line))
             return not self.winding_down and self._audit.go_on(number)
         return going_on and not self.winding_down
 
@@ -240,7 +240,7 @@ class Ledger(TrialBook):
                 self.scheduler.record(number, epoch, trial.values[epoch])
             decisions[number] = line["decision"]
             if line["decision"] == "stop" and epoch >= trial.epoch:
-                self._end(trial, ending(line), weights_epoch=line.get("weights_epoch"))
+                self._end(trial, ending(line))
         if self._paused.possible:
             self._paused.numbers |= {number for number in self._open if decisions.get(number) == "pause"}
         self._readopted.extend(t.continued for number, t in self._open.items() if number not in self._paused.numbers)

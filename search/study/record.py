@@ -100,10 +100,16 @@ class Record:
         trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
         assert self._storage.get_trial_number_from_id(trial_id) == number
 
-    def value_of(self, report: Mapping[str, Any]) -> float:
-        """The objective in the report of an epoch; NaN if the training diverged."""
+    def value_of(self, trial: OpenTrial, report: Mapping[str, Any]) -> float:
+        """What a trial is worth after the epoch of `report`: the objective of the weights kept so far; NaN if it diverged.
+
+        Rungs, sampler, ledger and tables all use this value. It is that of the epoch itself unless `weights` keeps the best.
+        """
         value = report.get(self._objective)
-        return math.nan if value is None or report["diverged"] else float(value)
+        if value is None or report["diverged"]:
+            return math.nan
+        # The value written for the kept epoch is its own: at that time its weights were the ones kept.
+        return float(trial.values.get(report.get("weights_epoch", report["epoch"]), value))
 
     def write_epoch(
         self,
@@ -115,7 +121,7 @@ class Record:
         decision: str | None = None,
     ) -> dict[str, Any]:
         """Write an epoch down: its line, and in phase `search` its value, unless that is not finite. Returns the line."""
-        value, assignment = self.value_of(report), trial.assignment
+        value, assignment = self.value_of(trial, report), trial.assignment
         figures = {**report, "diverged": not math.isfinite(value)}
         line = epoch_line(phase, assignment.seed, figures, trial=assignment.number, rung=rung, decision=decision)
         self._lines.append(line)
@@ -152,10 +158,11 @@ class Record:
             trial = open_trials.get(line.get("trial", -1))
             if trial is None or line.get("phase") != "search":
                 continue
-            value, is_new = line.get(self._objective), line["epoch"] == trial.epoch + 1
-            if is_new and value is not None:
+            value = self.value_of(trial, line)
+            is_new = line["epoch"] == trial.epoch + 1 and math.isfinite(value)
+            if is_new:
                 self.write_value(trial, line["epoch"], value)
-            yield trial, line, is_new and value is not None
+            yield trial, line, is_new
 
     def close(self) -> None:
         self._lines.close()

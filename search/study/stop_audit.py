@@ -87,9 +87,9 @@ class Audit:
             return False
         if report["epoch"] <= trial.epoch:
             return True
-        value = self._record.value_of(report)
+        value = self._record.value_of(trial, report)
         line = self._record.write_epoch("audit", trial, report)
-        trial.epoch = report["epoch"]
+        trial.epoch, trial.values[report["epoch"]] = report["epoch"], value
         self._notify("epoch", trial, record=line, value=value)
         if not (line["diverged"] or line["last"]):
             return True

@@ -105,7 +105,6 @@ class TrialBook:
         trial: OpenTrial,
         status: TrialStatus,
         *,
-        weights_epoch: int | None = None,
         error: str | None = None,
         reason: str | None = None,
     ) -> None:
@@ -114,12 +113,11 @@ class TrialBook:
         Args:
             trial: An open trial.
             status: How it ends.
-            weights_epoch: The epoch whose weights are kept, and whose objective is the trial's; None: the last one.
             error: What it failed with.
             reason: Why it ends without having been judged.
         """
         number = trial.assignment.number
-        value = trial.values[weights_epoch or trial.epoch] if status == TrialStatus.COMPLETED else None
+        value = trial.values[trial.epoch] if status == TrialStatus.COMPLETED else None
         self._record.end(number, status, value, error=error, reason=reason)
         del self._open[number]
         self._tally.add(number, status, value, trial.assignment.config)

@@ -12,7 +12,7 @@ from winnow import models
 from winnow.search.training.device_data import DeviceData, Labelled
 from winnow.search.training.losses import build_evaluation_loss
 from winnow.search.training.metrics import all_metrics
-from winnow.search.training.precision import autocast, image_format
+from winnow.search.training.precision import autocast, full_precision, image_format
 from winnow.spaces import schema
 
 EVALUATION_BATCH = 256
@@ -34,25 +34,32 @@ def evaluate(
     images: np.ndarray,
     labels: np.ndarray,
 ) -> Evaluation:
-    """Test `weights` on images uint8 [N, H, W, C] and labels [N], normalised as `data` is and on its device."""
+    """Test `weights` on images uint8 [N, H, W, C] and labels [N], normalised as `data` is and on its device.
+
+    Computes in float32 whatever the training's precision, as `load_winner` and `winnow predict` do, so that all agree.
+    """
     device = data.train.device
     model = models.build(config.model, data.image_shape, data.num_classes).to(device)
     model.to(memory_format=image_format(model))
     model.load_state_dict(weights)
-    logits, truth = predict(model, data, data.place(images, labels), config)
+    with full_precision(device):
+        logits, truth = predict(model, data, data.place(images, labels), "float32")
     loss, metrics = score(logits, truth, config)
     return Evaluation(loss, metrics["validation_accuracy"], logits.softmax(1).cpu().numpy())
 
 
 def predict(
-    model: nn.Module, data: DeviceData, part: Labelled, config: schema.Config, images_at_once: int = EVALUATION_BATCH
+    model: nn.Module, data: DeviceData, part: Labelled, precision: str, images_at_once: int = EVALUATION_BATCH
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(logits float32 [N, K], labels [N]) of `part` in its order; leaves the model in evaluation mode."""
+    """(logits float32 [N, K], labels [N]) of `part` in its order; leaves the model in evaluation mode.
+
+    `precision` is a value of `config.precision`.
+    """
     device = part.device
     model.eval()
     outputs: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []
-    with torch.inference_mode(), autocast(config.precision, device, model):
+    with torch.inference_mode(), autocast(precision, device, model):
         for images, truth in data.chunks(part, images_at_once, image_format(model)):
             outputs.extend(model(batch).float() for batch in images.split(images_at_once))
             labels.append(truth)

@@ -199,7 +199,9 @@ class TrainingState:
             validation_loss, metrics = None, dict[str, float | None](NO_METRICS)
             if self.data.validation is not None and math.isfinite(train_loss):
                 images_at_once = EVALUATION_BATCH // self.batches.micro_batches
-                logits, labels = predict(self.model, self.data, self.data.validation, self.config, images_at_once)
+                logits, labels = predict(
+                    self.model, self.data, self.data.validation, self.config.precision, images_at_once
+                )
                 validation_loss, scores = score(logits, labels, self.config)
                 metrics.update(scores)
         diverged = not math.isfinite(train_loss) or (validation_loss is not None and not math.isfinite(validation_loss))

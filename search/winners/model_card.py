@@ -86,7 +86,8 @@ def _figures(
     mean = words.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"])
     lines = [
         f"- Test accuracy of this recipe: **{mean}**, the mean of {words.plural(row['num_seeds'], 'training')} with fresh seeds "
-        "and its 95 % interval." + (f" {row['num_failed']} more did not complete." if row["num_failed"] else ""),
+        f"and its 95 % interval {words.basis(row)}."
+        + (f" {row['num_failed']} more did not complete." if row["num_failed"] else ""),
         f"- Test accuracy of these weights: {words.percent(seed_line['test_accuracy'])} (seed {winner.origin['seed']}; the "
         "seed with the lowest number was taken, not the best, so that the test images selected nothing).",
         f"- The test set: {study['data']['num_test']} images, opened by retraining only; the search chose on validation images.",

@@ -50,4 +50,4 @@ class Config(Strict):
     weights: Literal["last", "lowest_validation_loss", "highest_validation_accuracy"] = "last"
     """The epoch whose weights are kept and evaluated. Retraining has no validation split and keeps the last."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), else float32."""
+    """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), else float32. GPUs that have TensorFloat-32 use it for the products of float32 numbers in training and validation. The final test is computed in float32 without it."""

@@ -15,7 +15,6 @@ from rich.console import Console
 from tests.helpers.make_run import make_run
 from winnow import reports
 from winnow.reports.tables import filters as conditions
-from winnow.reports.tables.retraining import accuracy_difference, accuracy_interval
 from winnow.reports.text import compare
 from winnow.reports.text import wording as words
 from winnow.search.cli.main import main
@@ -199,10 +198,3 @@ def test_compare_without_a_winner_or_a_second_run(run, tmp_path, winnow):
     assert "because no winner of searched was tested" in " ".join(winnow("compare", run, searched).split())
     assert "two runs or more" in winnow("compare", run, code=2)
     assert "no run here" in winnow("compare", run, tmp_path / "absent", code=2)
-
-
-def test_intervals_stay_within_what_is_possible():
-    assert accuracy_interval([0.9638, 0.9833, 0.99])[2] == 1.0
-    assert accuracy_interval([0.0, 0.02, 0.0])[1] == 0.0
-    assert accuracy_interval([0.5]) == (0.5, None, None)
-    assert accuracy_difference([1.0, 0.0], [0.0, 1.0])[1:] == (-1.0, 1.0)

@@ -1,4 +1,4 @@
-"""Intervals, importance, words and the terminal view."""
+"""Winners, importance, words and the terminal view."""
 
 from __future__ import annotations
 
@@ -12,54 +12,18 @@ from typing import Any
 
 import optuna
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 from rich.console import Console
-from scipy import stats
 
 from tests.helpers.make_run import make_run
 from winnow import reports
 from winnow.reports.reading.journal import State, Trial
 from winnow.reports.schemas import TABLES
 from winnow.reports.tables import importance
-from winnow.reports.tables.retraining import difference_interval, mean_interval, t_975
 from winnow.reports.text import advice
 from winnow.reports.text import wording as words
 
-accuracies = st.lists(st.floats(0.5, 1.0), min_size=2, max_size=8).filter(
-    lambda values: max(values) - min(values) > 1e-3
-)
-
-
-# --- intervals -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 10, 30, 31, 200, 1.5, 7.25])
-def test_t_quantiles_are_scipys(freedom: float) -> None:
-    assert t_975(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-6)
-
-
-@given(accuracies)
-def test_interval_of_a_mean_is_students(values: list[float]) -> None:
-    mean, low, high = mean_interval(values)
-    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert mean == pytest.approx(sum(values) / len(values))
-    assert (low, high) == (pytest.approx(expected.low, rel=1e-5), pytest.approx(expected.high, rel=1e-5))
-
-
-@given(accuracies, accuracies)
-def test_interval_of_a_difference_is_welchs(a: list[float], b: list[float]) -> None:
-    expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    _, low, high = difference_interval(a, b)
-    assert (low, high) == (pytest.approx(expected.low, abs=1e-5), pytest.approx(expected.high, abs=1e-5))
-
-
-def test_one_seed_has_no_interval() -> None:
-    assert mean_interval([]) == (None, None, None)
-    assert mean_interval([0.9]) == (0.9, None, None)
-    assert difference_interval([0.9], [0.8, 0.9])[1:] == (None, None)
-    assert difference_interval([0.9, 0.9], [0.8, 0.8]) == pytest.approx((0.1, 0.1, 0.1))
+# --- winners ---------------------------------------------------------------------------------------------------------
 
 
 def test_winners_stand_beside_the_baseline(tmp_path: Path) -> None:
@@ -102,10 +66,10 @@ def _trials(n: int = 80) -> tuple[list[Trial], dict[int, float]]:
 
 def test_importance_of_a_conditional_parameter_is_over_its_own_trials() -> None:
     trials, targets = _trials()
-    found = importance._importances(trials, targets)
+    found = importance.importances_of(trials, targets)
     assert found["optimizer.sgd.lr"] > 0.9
     assert found["noise"] < 0.2
-    few = importance._importances(trials[: 2 * importance.MIN_TRIALS - 2], targets)
+    few = importance.importances_of(trials[: 2 * importance.MIN_TRIALS - 2], targets)
     assert "optimizer.sgd.lr" not in few
     assert "noise" in few
 
@@ -113,10 +77,10 @@ def test_importance_of_a_conditional_parameter_is_over_its_own_trials() -> None:
 def test_importance_of_the_same_trials_is_the_same_and_quiet(caplog: pytest.LogCaptureFixture) -> None:
     trials, targets = _trials(20)
     before = optuna.logging.get_verbosity()
-    assert importance._importances(trials, targets) == importance._importances(trials, targets)
+    assert importance.importances_of(trials, targets) == importance.importances_of(trials, targets)
     assert optuna.logging.get_verbosity() == before
     assert not caplog.records
-    assert set(importance._importances(trials, dict.fromkeys(targets, 1.0)).values()) == {0.0}
+    assert set(importance.importances_of(trials, dict.fromkeys(targets, 1.0)).values()) == {0.0}
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -136,7 +100,7 @@ def test_importance_is_that_of_optuna_where_all_parameters_are_in_all_trials() -
     for frozen in study.trials:
         domains = {name: distribution_to_json(domain) for name, domain in frozen.distributions.items()}
         trials.append(Trial(frozen.number, State.COMPLETE, frozen.values, frozen.params, domains, {}, {}, None, None))
-    ours = importance._importances(trials, {trial.number: trial.value for trial in study.trials})
+    ours = importance.importances_of(trials, {trial.number: trial.value for trial in study.trials})
     assert ours == pytest.approx(theirs)
 
 

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from tests.helpers.tiny import CPU, figures, same_tensors, tiny_config, tiny_data
+from winnow import models
 from winnow.search.training import precision
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.evaluate import evaluate
 from winnow.search.training.loop import train
+from winnow.search.winners.winner import Pixels
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
 
@@ -91,7 +93,9 @@ def test_what_an_epoch_reports() -> None:
 
 def test_accuracy_and_loss_are_those_of_the_batches() -> None:
     """With a frozen learning rate the network does not move, so that both can be computed again from outside."""
-    config = tiny_config(optimizer={"name": "sgd", "lr": 1e-30}, model={"name": "mlp", "hidden": []}, epochs=1)
+    config = tiny_config(
+        optimizer={"name": "sgd", "lr": 1e-30}, model={"name": "mlp", "hidden": []}, epochs=1, precision="float32"
+    )
     data = build(config)
     (result,) = train(config, data, CPU, 0)
     source = tiny_data()
@@ -118,7 +122,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(model: dict) -> None:
     ("rule", "key"), [("lowest_validation_loss", "loss"), ("highest_validation_accuracy", "accuracy")]
 )
 def test_best_weights_are_those_of_the_best_epoch(rule: str, key: str) -> None:
-    config = tiny_config(weights=rule, optimizer=UNSTABLE, epochs=6)
+    config = tiny_config(weights=rule, optimizer=UNSTABLE, epochs=6, precision="float32")
     data, source = build(config), tiny_data()
     index = data.validation.index.numpy()
     epochs = []
@@ -134,6 +138,21 @@ def test_best_weights_are_those_of_the_best_epoch(rule: str, key: str) -> None:
         assert getattr(again, key) == pytest.approx(values[best], rel=1e-5)
         epochs.append(best + 1)
     assert min(epochs) < 6  # otherwise this shows nothing
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_the_final_test_is_in_float32_whatever_the_training(precision: str) -> None:
+    """The figures of the report are those of the exported network, also on a machine that trains in bfloat16."""
+    config = tiny_config(precision=precision, epochs=1)
+    data, source = build(config), tiny_data()
+    (result,) = train(config, data, CPU, 0)
+    tested = evaluate(config, result.weights(), data, source.test_images, source.test_labels)
+    network = models.build(config.model, data.image_shape, data.num_classes)
+    network.load_state_dict(result.weights())
+    pixels = torch.from_numpy(source.test_images).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        logits = Pixels(network, data.image_shape, list(data.mean), list(data.std)).eval()(pixels)
+    assert tested.probabilities == pytest.approx(logits.softmax(1).numpy(), abs=1e-6)
 
 
 def test_early_stopping() -> None:
@@ -272,7 +291,7 @@ def test_given_validation_images_select() -> None:
         validation_labels=source.test_labels,
         fingerprint="given",
     )
-    config = tiny_config(data={"name": "npz", "path": "x", "validation": "given"})
+    config = tiny_config(data={"name": "npz", "path": "x", "validation": "given"}, precision="float32")
     data = DeviceData.build(given, config.data, CPU, 0)
     *_, last = train(config, data, CPU, 0)
     assert len(data.train) == 50

@@ -1,0 +1,102 @@
+"""How often the report's intervals hold the truth, and how often two equal configs are called different.
+
+    python -m benchmarks.search_quality.intervals [--repetitions 2000]
+
+Images differ in difficulty, configs in which images they get wrong, seeds in both: an image is answered right where the sum
+of these normal effects is above 0. Two configs have equal population accuracy. Prints a Markdown table and writes
+benchmarks/results/intervals.json. About two minutes on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy.special import ndtr
+
+from benchmarks import RESULTS
+from winnow.reports.tables.intervals import Interval, accuracy_interval, difference_interval, seeds_interval
+
+
+@dataclass(frozen=True)
+class Case:
+    """Normal effects: `base` is the mean, `image_sd` of images, `config_sd` of configs on images, `seed_sd` of seeds on images,
+    `network_sd` of seeds as a whole."""
+
+    name: str
+    num_images: int
+    base: float
+    network_sd: float
+    image_sd: float = 1.0
+    config_sd: float = 0.5
+    seed_sd: float = 0.5
+
+
+CASES = (
+    Case("digits-like", 360, 2.9, 0.05),
+    Case("digits-like, seeds differ more", 360, 2.9, 0.3),
+    *(Case("CIFAR-like", n, 0.6, 0.01, seed_sd=0.8) for n in (500, 2000, 10_000)),
+    *(Case("CIFAR-like, seeds differ more", n, 0.6, 0.1, seed_sd=0.8) for n in (500, 2000, 10_000)),
+)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of the repetitions, in percent; `seeds_only` is the interval over seeds alone, as up to version 0.1."""
+
+    coverage: float
+    false_difference: float
+    zero_width: float
+    coverage_seeds_only: float
+
+
+def simulate(case: Case, num_seeds: int, repetitions: int, random: np.random.Generator) -> tuple[float, Shares]:
+    """The population accuracy, and how the intervals did."""
+    spread = np.sqrt(case.config_sd**2 + case.seed_sd**2 + case.network_sd**2)
+    truth = float(ndtr(random.normal(case.base, case.image_sd, 400_000) / spread).mean())
+    counts = np.zeros(4)
+    for _ in range(repetitions):
+        images = random.normal(case.base, case.image_sd, case.num_images)
+        first, second = (_answers(case, images, num_seeds, random) for _ in range(2))
+        accuracy, gain = accuracy_interval(first), difference_interval(first, second)
+        over_seeds = seeds_interval([float(row.mean()) for row in first])
+        zero_width = accuracy.low == accuracy.high or gain.low == gain.high
+        counts += (_holds(accuracy, truth), not _holds(gain, 0.0), zero_width, _holds(over_seeds, truth))
+    return truth, Shares(*(100 * counts / repetitions))
+
+
+def _holds(interval: Interval, value: float) -> bool:
+    return interval.low is not None and interval.high is not None and interval.low <= value <= interval.high
+
+
+def _answers(case: Case, images: np.ndarray, num_seeds: int, random: np.random.Generator) -> np.ndarray:
+    of_config = images + random.normal(0, case.config_sd, case.num_images)
+    of_seeds = random.normal(0, case.seed_sd, (num_seeds, case.num_images))
+    return of_config + of_seeds + random.normal(0, case.network_sd, (num_seeds, 1)) > 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repetitions", type=int, default=2000)
+    options = parser.parse_args()
+    random = np.random.default_rng(0)
+    rows = []
+    print("| images | seeds | accuracy | coverage | over seeds alone | equal configs called different | zero width |")
+    print("|---|---|---|---|---|---|---|")
+    for case in CASES:
+        for num_seeds in (3, 5, 10):
+            truth, shares = simulate(case, num_seeds, options.repetitions, random)
+            rows.append({**asdict(case), "seeds": num_seeds, "accuracy": truth, **asdict(shares)})
+            print(
+                f"| {case.name}, {case.num_images} | {num_seeds} | {truth:.3f} | {shares.coverage:.1f} | "
+                f"{shares.coverage_seeds_only:.1f} | {shares.false_difference:.1f} | {shares.zero_width:.1f} |",
+                flush=True,
+            )
+    result = {"repetitions": options.repetitions, "rows": rows}
+    (RESULTS / "intervals.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Estimates of the value that each trial would have at its end, so that importance does not mix up speed and final quality.
+
+Under early stopping most trials end at an early rung, where a parameter that only speeds up learning looks as if it improved
+the result. A ridge regression on the parameters and the rung predicts every trial's value at the last epoch. It replaces the
+last values only if they mislead, which the recorded rungs tell: if the regression, cross-validated by trial, ranks the
+trials at a rung clearly better than their own values one rung earlier do.
+
+`python -m benchmarks.search_quality.importance` compares both with the true importances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+Array = np.ndarray
+Observed = Mapping[int, float]
+"""Values of one trial by epoch."""
+
+LEAST_GAIN = 0.0
+"""How much higher the rank correlation of the regression must be for its estimates to replace the last values."""
+MIN_PAIRS = 6
+"""Trials that two consecutive rungs must share to be compared."""
+FOLDS = 5
+PENALTIES = np.logspace(-1, 2, 7)
+"""Of the ridge regression. Smaller ones extrapolate wildly where few trials reached the last rungs."""
+
+
+def end_values(columns: Array, observed: Sequence[Observed], rungs: Sequence[int]) -> Array | None:
+    """Estimate the value of every trial at the last rung, if these estimates are better than the last values.
+
+    Args:
+        columns: float64 [trials, columns]: the parameters, each column within [0, 1].
+        observed: The finite values of each trial by epoch.
+        rungs: Epochs at which trials are judged, ascending; the last one is the full training.
+
+    Returns:
+        float64 [trials]; None if the last value of each trial is the better measure.
+    """
+    rows = [(trial, epoch) for trial, values in enumerate(observed) for epoch in rungs if epoch in values]
+    if len(rungs) < 2 or len(rows) < FOLDS:
+        return None
+    trials = np.array([trial for trial, _ in rows])
+    values = np.array([observed[trial][epoch] for trial, epoch in rows])
+    missing = np.array([1 - np.log(epoch) / np.log(rungs[-1]) for _, epoch in rows])
+    if np.ptp(values) == 0:
+        return None
+    predicted = np.full(len(rows), np.nan)
+    for fold in range(FOLDS):
+        held_out = trials % FOLDS == fold
+        if held_out.any() and not held_out.all():
+            train, test = (_features(columns[trials[part]], missing[part]) for part in (~held_out, held_out))
+            predicted[held_out] = _ridge(train, values[~held_out], test)
+    by_row = dict(zip(rows, predicted.tolist(), strict=True))
+    if not _ranks_better(by_row, observed, rungs):
+        return None
+    end = _features(columns, np.zeros(len(columns)))
+    return _ridge(_features(columns[trials], missing), values, end)
+
+
+def _features(columns: Array, missing: Array) -> Array:
+    """Quadratic in each parameter and in the share of the training that is missing, with their products."""
+    quadratic, share = np.hstack([columns, columns**2]), missing[:, None]
+    return np.hstack([quadratic, share, share**2, quadratic * share, quadratic * share**2])
+
+
+def _ridge(features: Array, values: Array, others: Array) -> Array:
+    from sklearn.linear_model import RidgeCV
+
+    mean, deviation = values.mean(), values.std() or 1.0
+    model = RidgeCV(PENALTIES).fit(features, (values - mean) / deviation)
+    return np.asarray(model.predict(others)) * deviation + mean
+
+
+def _ranks_better(
+    predicted: Mapping[tuple[int, int], float], observed: Sequence[Observed], rungs: Sequence[int]
+) -> bool:
+    """Whether the predictions rank the trials at a rung better than their values at the rung before, over all rungs."""
+    from scipy.stats import rankdata
+
+    gain, weight = 0.0, 0
+    for earlier, later in pairwise(rungs):
+        both = [trial for trial, values in enumerate(observed) if earlier in values and later in values]
+        if len(both) < MIN_PAIRS:
+            continue
+        before = rankdata([observed[trial][earlier] for trial in both])
+        after = rankdata([observed[trial][later] for trial in both])
+        model = rankdata([predicted[trial, later] for trial in both])
+        gain += len(both) * (_correlation(model, after) - _correlation(before, after))
+        weight += len(both)
+    return weight > 0 and gain / weight > LEAST_GAIN
+
+
+def _correlation(a: Array, b: Array) -> float:
+    return float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) and np.ptp(b) else 0.0

@@ -1,0 +1,153 @@
+"""95 % intervals of a test accuracy and of a difference between two, over training seeds and test images at once.
+
+A test accuracy varies for two reasons: another seed gives another network, and another test set has other images. Both are
+random effects, crossed, since every network answers every image. The variance of the mean therefore follows from a two-way
+analysis of variance without replication (rows: seeds, columns: images), with degrees of freedom after Satterthwaite (1946).
+An accuracy gets the score interval of Wilson (1927) at the effective number of images that this variance implies, so it stays
+within [0, 1] and never has zero width. A difference pairs the images: what makes an image hard for both networks cancels.
+
+`python -m benchmarks.search_quality.intervals` simulates coverage and false differences.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+KURTOSIS_WEIGHT = 8.0
+"""Scales the degrees of freedom that a skewed share of right answers leaves; 8 holds 93 to 97 % in the simulation."""
+LEAST_SHARE = 0.5
+"""A difference's variance is at least this share of what the images alone imply: an estimate from few seeds can be negative."""
+NORMAL_975 = 1.959964
+# fmt: off
+T_975 = (
+    12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157, 2.228139,
+    2.200985, 2.178813, 2.160369, 2.144787, 2.131450, 2.119905, 2.109816, 2.100922, 2.093024, 2.085963,
+    2.079614, 2.073873, 2.068658, 2.063899, 2.059539, 2.055529, 2.051831, 2.048407, 2.045230, 2.042272,
+)
+# fmt: on
+"""0.975 quantiles of Student's t for 1, 2, ... 30 degrees of freedom. Importing SciPy takes as long as the rest of `winnow show`."""
+
+
+class Interval(NamedTuple):
+    """An estimate and the ends of its 95 % interval; the ends are None where the data allow none."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+class _Components(NamedTuple):
+    """Mean squares of seeds, images and residuals, each divided by the number of answers: shares of the mean's variance."""
+
+    mean: float
+    seeds: float
+    images: float
+    residual: float
+
+
+def accuracy_interval(correct: np.ndarray) -> Interval:
+    """Return the mean accuracy of networks on images, with the interval for other seeds and other images.
+
+    Args:
+        correct: bool [S, N], S >= 2 seeds and N >= 2 images; whether the network of each seed is right on each image.
+
+    Returns:
+        The mean and its interval, within [0, 1].
+    """
+    num_seeds, num_images = correct.shape
+    mean, seeds, images, residual = _components(correct)
+    variance = images + max(0.0, seeds - residual)
+    freedom, effective = float(num_images - 1), float(num_images)
+    if variance > 0:
+        freedom = variance**2 / (images**2 / _image_freedom(correct) + seeds**2 / (num_seeds - 1))
+        effective = min(mean * (1 - mean) / variance, float(num_seeds * num_images))
+    t = t_975(max(1.0, freedom))
+    shift = t**2 / effective
+    center = (mean + shift / 2) / (1 + shift)
+    half = t / (1 + shift) * math.sqrt(mean * (1 - mean) / effective + shift / (4 * effective))
+    return Interval(mean, max(0.0, center - half), min(1.0, center + half))
+
+
+def difference_interval(a: np.ndarray, b: np.ndarray) -> Interval:
+    """Return accuracy of `a` less accuracy of `b`, with the interval for other seeds and other images.
+
+    Args:
+        a: bool [S, N], S >= 2; right answers of the first config's networks.
+        b: bool [T, N], T >= 2; right answers of the second config's networks on the same images in the same order.
+
+    Returns:
+        The difference and its interval, within [-1, 1]; at least as wide as one image of N implies.
+    """
+    num_images = a.shape[1]
+    if b.shape[1] != num_images:
+        raise ValueError(f"both must answer the same images, but got {num_images} and {b.shape[1]}")
+    by_image = a.mean(0) - b.mean(0)
+    images = float(by_image.var(ddof=1)) / num_images
+    variance, spread = images, images**2 / (num_images - 1)
+    for correct in (a, b):
+        _, seeds, _, residual = _components(correct)
+        variance += seeds - residual
+        spread += seeds**2 / (len(correct) - 1)
+    variance = max(variance, LEAST_SHARE * images, 1 / num_images**2)
+    freedom = min(max(1.0, variance**2 / spread), num_images - 1) if spread > 0 else num_images - 1
+    half = t_975(freedom) * math.sqrt(variance)
+    difference = float(by_image.mean())
+    return Interval(difference, max(-1.0, difference - half), min(1.0, difference + half))
+
+
+def _components(correct: np.ndarray) -> _Components:
+    num_seeds, num_images = correct.shape
+    values = correct.astype(np.float64)
+    mean, by_seed, by_image = values.mean(), values.mean(1), values.mean(0)
+    residuals = values - by_seed[:, None] - by_image + mean
+    answers = num_seeds * num_images
+    return _Components(
+        float(mean),
+        float(num_images * ((by_seed - mean) ** 2).sum() / (num_seeds - 1)) / answers,
+        float(num_seeds * ((by_image - mean) ** 2).sum() / (num_images - 1)) / answers,
+        float((residuals**2).sum() / ((num_seeds - 1) * (num_images - 1))) / answers,
+    )
+
+
+def _image_freedom(correct: np.ndarray) -> float:
+    """Degrees of freedom of the images' mean square: few where nearly all images are right, since rare ones decide it."""
+    num_images = correct.shape[1]
+    deviations = correct.mean(0) - correct.mean()
+    second = float((deviations**2).mean())
+    kurtosis = float((deviations**4).mean()) / second**2 if second > 0 else 1.0
+    return min(num_images - 1, KURTOSIS_WEIGHT * num_images / max(kurtosis - 1, 1e-9))
+
+
+def seeds_interval(values: Sequence[float]) -> Interval:
+    """Return the mean of accuracies and Student's interval over seeds alone, within [0, 1].
+
+    It says nothing of the test images, so it is only for runs whose predictions are not there. No interval for one value.
+    """
+    if not values:
+        return Interval(None, None, None)
+    mean = fmean(values)
+    if len(values) < 2:
+        return Interval(mean, None, None)
+    half = t_975(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))
+
+
+def t_975(freedom: float) -> float:
+    """Return the 0.975 quantile of Student's t distribution with `freedom` >= 1 degrees of freedom.
+
+    The logarithm is interpolated between whole degrees, linearly in their reciprocals: exact there, within 0.5 % from 2 on.
+    """
+    if freedom <= 1:
+        return T_975[0]
+    below = min(int(freedom), len(T_975))
+    above = below + 1 if below < len(T_975) else math.inf
+    low, high = T_975[below - 1], T_975[below] if below < len(T_975) else NORMAL_975
+    share = (1 / below - 1 / freedom) / (1 / below - 1 / above)
+    return low * (high / low) ** share

@@ -1,0 +1,34 @@
+"""Importance under early stopping: of the end, not of the first epochs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.search_quality.importance import CASES, simulate
+from tests.helpers.make_run import make_run
+from winnow import reports
+from winnow.reports.figures import parameters
+from winnow.reports.tables.end_values import end_values
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_shares_are_those_of_the_final_values(case: str, seed: int) -> None:
+    result = simulate(case, seed)
+    assert result.error(result.reported) < 0.10
+    if case.startswith("crossing"):
+        assert result.error(result.last) > 0.3  # what the last values would have said
+
+
+def test_last_values_count_where_rungs_agree(tmp_path) -> None:
+    run = reports.read(make_run(tmp_path / "run"))
+    assert {row["values"] for row in run.rows("importance")} == {"last"}
+    assert "its last value counts" in parameters.importance(run)[0].caption
+
+
+def test_too_little_to_estimate_from() -> None:
+    columns = np.linspace(0, 1, 9)[:, None]
+    assert end_values(columns, [{1: 0.5}] * 9, [1, 3]) is None  # all values equal
+    assert end_values(columns, [{1: i / 9} for i in range(9)], [1, 3]) is None  # no trial went on
+    assert end_values(columns, [{3: i / 9} for i in range(9)], [3]) is None  # no rung before the end
