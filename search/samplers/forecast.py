@@ -1,4 +1,4 @@
-"""The default sampler: half forecast, half successive halving, by how well the forecast has done.
+"""The default sampler: a forecast of every training, and successive halving where the forecast has no skill.
 
 1. A Gaussian process over (hyper-parameters, logarithm of the epoch) forecasts where every training would end, and a free worker
    takes the config, paused or new, with the highest expected improvement per epoch that it still needs.
