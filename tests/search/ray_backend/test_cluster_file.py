@@ -65,6 +65,13 @@ def test_what_its_workers_may_become_is_known_before_they_are_there(monkeypatch,
         )  # the file is of another cluster
 
 
+def test_a_cluster_that_has_no_gpu_trains_on_cpus_and_says_so():
+    plan, _ = plan_on_cluster(OnlyTheHead, DeviceOptions(), 5, "elsewhere:6379")
+    assert plan.device == "cpu"
+    assert "the cluster has no GPU; if an autoscaler may start nodes, say with --num-gpus" in plan.explanation
+    assert "GPU" not in plan_on_cluster(OnlyTheHead, DeviceOptions(device="cpu"), 5, "elsewhere:6379")[0].explanation
+
+
 def test_a_trial_gets_no_more_cpus_than_a_node_has():
     """Three nodes of four CPUs for five trials: 2.4 CPUs each, of all CPUs, would let one trial onto a node."""
     ray = SimpleNamespace(

@@ -215,6 +215,17 @@ def test_gpus_that_this_machine_does_not_have(monkeypatch):
     DeviceOptions(num_gpus=2, device="cpu").check_here()  # declared ones
 
 
+def test_a_mac_trains_one_trial_at_a_time():
+    assert plan(machine(8), device="mps").concurrent == 1
+    assert plan(machine(8), device="mps", concurrent=2).concurrent == 2
+
+
+def test_a_cluster_without_a_gpu_yet_waits_and_says_so():
+    assert (
+        "the first trial waits until the cluster has its first GPU" in plan(Inventory(((4, 0), (4, 1)), 0)).explanation
+    )
+
+
 # --- what is allowed ----------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +238,8 @@ def test_gpus_that_this_machine_does_not_have(monkeypatch):
         ({"SLURM_STEP_GPUS": "3", "SLURM_JOB_GPUS": "2,3"}, ("3", 1)),
         ({"SLURM_GPUS_ON_NODE": "2"}, (None, 2)),
         ({"SLURM_GPUS": "a100:4"}, (None, 4)),
+        ({"SLURM_GPUS": "a100:2,v100:1"}, (None, 3)),
+        ({"SLURM_GPUS": "a100:many"}, (None, None)),
         ({"SLURM_GPUS_ON_NODE": "0"}, ("", 0)),
     ],
 )
