@@ -154,7 +154,7 @@ def test_the_slurm_file_hands_srun_the_cpus_and_a_token(tmp_path, before, mode, 
         "CPUS_PER_TASK": "32",
     }
     environment = {f"SLURM_{name}": value for name, value in slurm.items()}
-    environment |= {"WINNOW": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), **before}
+    environment |= {"WINNOW": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path), **before}
     command = ["bash", str(REPOSITORY / "docs/cluster/slurm.sbatch"), "digits"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()

@@ -63,7 +63,7 @@ def test_only_free_memory_counts(monkeypatch):
 
 
 def test_a_level_that_could_not_be_measured_is_not_chosen():
-    levels = [Level(1, 900.0, 0.0), Level(2, None, 0.0, "CUDA out of memory"), Level(4, 1000.0, 0.0)]
+    levels = [Level(1, 900.0, 0.0), Level(2, None, 0.0, "CUDA out of memory"), Level(4, 1200.0, 0.0)]
     assert choose(levels, None).at_once == 4
     assert "2: CUDA out of memory" in choose(levels, None).explanation
     assert choose([Level(1, None, 0.0, "no node was free")], None).at_once == 1
