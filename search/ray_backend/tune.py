@@ -29,7 +29,6 @@ from ray.tune.search import Searcher
 from winnow.search.ray_backend.shared_data import Job, SharedData
 from winnow.search.ray_backend.worker import WHERE_TRAINED, run_trial, trial_name
 from winnow.search.study.ledger import Ledger
-from winnow.search.study.trials import Assignment
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
 
 if TYPE_CHECKING:
