@@ -105,7 +105,7 @@ def _winners(run: RunRecords) -> list[Row]:
 def config_values(space: Space, config: dict[str, Any], kinds: Mapping[str, ArrowKind]) -> Row:
     """The values of the parameter columns for a config; the space's own are null for a baseline outside the space."""
     try:
-        study_params = space.encode(config)
+        study_params = space.encode({key: value for key, value in config.items() if key != "stop_after"})
     except SpaceError:
         study_params = {}
     return parameter_values(space, config, study_params, kinds)

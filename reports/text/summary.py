@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,12 @@ def _winner_sentences(winners: list[Row]) -> list[str]:
         f"Retrained on training and validation images with {wording.plural(first['num_seeds'], 'fresh seed')}, the winner "
         f"(trial {first['trial']}) reaches a test accuracy of {_interval(first)}."
     ]
+    config = json.loads(first["config"])
+    if "stop_after" in config:
+        facts.append(
+            f"It was trained for {wording.plural(config['stop_after'], 'epoch')} of {config['epochs']}, as many as the "
+            "weights had that the search kept: retraining has no validation images to choose an epoch by."
+        )
     if len(tested) > 1:
         facts.append(
             f"The ranks are those of the search. Choosing among the {len(tested)} winners by their test accuracy would "

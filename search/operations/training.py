@@ -155,7 +155,7 @@ def fit_and_test(
         "name": training.name,
         "status": TrialStatus.DIVERGED if result.diverged else TrialStatus.COMPLETED,
         "epochs": result.epoch,
-        "stopped_early": result.epoch < config.epochs and not result.diverged,
+        "stopped_early": result.epoch < (config.stop_after or config.epochs) and not result.diverged,
         "seed": seed,
         "fit_validation": training.use == "retrain",
         "micro_batches": training.micro_batches,

@@ -42,7 +42,7 @@ def train(
 
     The same seed gives the same numbers on the same device and number of threads, interrupted or not: every epoch draws
     from generators seeded by (seed, stream, epoch), and the global generators are restored. Early stopping and the choice
-    of weights need a validation split; data built for retraining have none, so both are ignored there. A non-finite loss
+    of weights need a validation split; data built for retraining have none, so both are ignored there; `config.stop_after` takes their place. A non-finite loss
     ends the training with a result that says `diverged`.
 
     Args:
@@ -187,7 +187,7 @@ class TrainingState:
     @property
     def ended(self) -> bool:
         """Whether no epoch follows."""
-        return self.stopped or self.epoch >= self.config.epochs
+        return self.stopped or self.epoch >= (self.config.stop_after or self.config.epochs)
 
     def run_epoch(self) -> EpochResult:
         """Train and validate one epoch, alone or as rank 0."""

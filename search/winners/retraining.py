@@ -7,7 +7,7 @@ The search chose these configs on validation images; the test images are opened 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,9 @@ class Candidate:
     Attributes:
         rank: 1 is the best of the search; None is the baseline.
         trial: Number of the trial that it comes from, `BASELINE` if it was none.
-        config: The complete config.
+        config: The complete config. Its `stop_after` is the epoch whose weights the search kept, if that is not the last one:
+            without a validation split, retraining trains as many epochs and keeps the last. They have more steps than in the
+            search, since the validation images are trained on too.
         search_value: The objective in the search.
         micro_batches: Pieces of a batch, as the search had to train it.
     """
@@ -176,24 +178,42 @@ def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> li
         InputError: The search has no winner, or an earlier version of Winnow retrained some.
     """
     completed = completed_trials(folder, space, settings)
+    kept = _kept_epochs(folder)
     winners = [
-        Candidate(rank, trial.number, trial.config, trial.value, trial.micro_batches)
+        Candidate(
+            rank, trial.number, _shortened(trial.config, kept.get(trial.number)), trial.value, trial.micro_batches
+        )
         for rank, trial in enumerate(completed.winners, start=1)
     ]
     if not winners:
         raise InputError(_no_winner(folder, completed))
     _check_seeds(folder, settings)
-    baseline = _baseline(space, completed)
+    baseline = _baseline(space, completed, kept)
     _update_lines(folder, [*winners, *baseline])
     return [*winners[: settings.retrain.top], *baseline]
 
 
-def _baseline(space: Space, completed: Completed) -> list[Candidate]:
+def _baseline(space: Space, completed: Completed, kept: Mapping[int, int]) -> list[Candidate]:
     """The baseline as a candidate, as the search trained it if it did."""
     trial, config = completed.baseline, baseline_config(space)
     if trial is not None:
-        return [Candidate(None, trial.number, trial.config, trial.value, trial.micro_batches)]
+        config = _shortened(trial.config, kept.get(trial.number))
+        return [Candidate(None, trial.number, config, trial.value, trial.micro_batches)]
     return [] if config is None else [Candidate(None, BASELINE, config, None)]
+
+
+def _kept_epochs(folder: RunFolder) -> dict[int, int]:
+    """The epoch whose weights each trial kept at the end of its search, by the number of the trial."""
+    kept: dict[int, tuple[int, int]] = {}
+    for line in read_json_lines(folder.epochs):
+        if line.get("phase") == "search" and "weights_epoch" in line:
+            kept[line["trial"]] = max(kept.get(line["trial"], (0, 0)), (line["epoch"], line["weights_epoch"]))
+    return {trial: epoch for trial, (_, epoch) in kept.items()}
+
+
+def _shortened(config: dict[str, Any], epochs: int | None) -> dict[str, Any]:
+    """The config that ends after `epochs`."""
+    return config if epochs is None or epochs == config["epochs"] else {**config, "stop_after": epochs}
 
 
 def _no_winner(folder: RunFolder, completed: Completed) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from winnow.spaces.schema.data import Data
 from winnow.spaces.schema.fields import Count, Positive, Strict, bare_name
@@ -20,7 +20,7 @@ from winnow.spaces.schema.schedule import Constant, Schedule
 
 
 class EarlyStopping(Strict):
-    """Early stopping on the validation loss. Retraining has no validation split and ignores it."""
+    """Early stopping on the validation loss. Retraining has no validation split: it trains as many epochs as the search did."""
 
     patience: Count
     """Epochs without a new lowest validation loss after which the training ends."""
@@ -33,6 +33,8 @@ class Config(Strict):
     """The data set; a bare name is short for `{name: NAME}`."""
     epochs: Count
     """Number of passes over the training images."""
+    stop_after: Annotated[Count | None, Field(exclude_if=lambda value: value is None)] = None
+    """Epoch after which the training ends, while schedules still span `epochs`. Retraining sets it to the epoch that the search chose. null: train all epochs."""
     batch_size: Count
     """Training images per optimizer step, over all GPUs of a trial."""
     model: Model
@@ -48,6 +50,6 @@ class Config(Strict):
     early_stopping: EarlyStopping | None = None
     """Early stopping; null: train all epochs."""
     weights: Literal["last", "lowest_validation_loss", "highest_validation_accuracy"] = "last"
-    """The epoch whose weights are kept and evaluated. Retraining has no validation split and keeps the last."""
+    """The epoch whose weights are kept and evaluated. Retraining has no validation split: it ends after as many epochs as the kept weights had in the search."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), else float32. GPUs that have TensorFloat-32 use it for the products of float32 numbers in training and validation. The final test is computed in float32 without it."""

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from tests.search.study.test_ledger import SHAPE, make_folder, study_of
 from winnow import reports
 from winnow.search.settings import settings_for
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Assignment
+from winnow.search.training.device_data import DeviceData
+from winnow.search.training.loop import train
 from winnow.search.winners.retraining import choose_candidates
 from winnow.spaces import catalog
 
@@ -75,3 +78,19 @@ def test_what_the_report_says_of_a_winner_is_of_the_kept_weights(tmp_path) -> No
     assert (row["search_objective"], row["search_accuracy"]) == (pytest.approx(0.62), pytest.approx(0.62))
     assert row["gap"] == pytest.approx(0.01)
     assert {trial["best_epoch"] for trial in reports.read(folder.path).trial_rows()} == {3}
+
+
+def test_the_winner_is_retrained_for_the_epochs_that_the_search_chose(tmp_path) -> None:
+    space = catalog.load("digits", ["epochs=9", "weights=lowest_validation_loss"])
+    settings = settings_for(space, trials=3, sampler="random")
+    folder = make_folder(tmp_path, space, settings)
+    _drive(Ledger(folder, space, settings, SHAPE), lambda _, epoch: 4 * (1 - (0.62 if epoch == 3 else 0.40)))
+    candidates = choose_candidates(folder, space, settings)
+    assert [candidate.config.get("stop_after") for candidate in candidates] == [3] * len(candidates)
+    config = tiny_config(epochs=4, stop_after=3, schedule={"name": "cosine"})
+    data = DeviceData.build(tiny_data(), config.data, CPU, seed=0, use="retrain")
+    shorter = list(train(config, data, CPU, 0))
+    full = list(train(tiny_config(epochs=4, schedule={"name": "cosine"}), data, CPU, 0))
+    assert [result.last for result in shorter] == [False, False, True]
+    assert [result.train_loss for result in shorter] == [result.train_loss for result in full[:3]]
+    assert "stop_after" not in tiny_config().model_dump(mode="json")
