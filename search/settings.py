@@ -75,6 +75,12 @@ class Settings(SearchSettings):
         return self.trials or UNBOUNDED_TRIALS
 
     @property
+    def rungs(self) -> list[int]:
+        """The epochs at which trials are judged. A sampler that pauses trials also uses rungs below `grace_epochs`."""
+        early = early_rungs(self.grace_epochs, self.reduction_factor) if spec_of(self.sampler).pauses else []
+        return [*early, *rung_epochs(self.grace_epochs, self.reduction_factor, self.max_epochs)]
+
+    @property
     def direction(self) -> Direction:
         """Whether a larger or a smaller objective is better."""
         return DIRECTIONS[self.objective]
@@ -85,8 +91,7 @@ class Settings(SearchSettings):
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as `study.yaml` records them, with the direction and the rungs that follow from them."""
-        rungs = rung_epochs(self.grace_epochs, self.reduction_factor, self.max_epochs)
-        return {**self.model_dump(), "direction": self.direction, "rungs": rungs}
+        return {**self.model_dump(), "direction": self.direction, "rungs": self.rungs}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Settings:
@@ -209,6 +214,16 @@ def rung_epochs(grace_epochs: int, reduction_factor: float, max_epochs: int) -> 
             rungs.append(round(level))
         level *= reduction_factor
     return rungs
+
+
+def early_rungs(grace_epochs: int, reduction_factor: float) -> list[int]:
+    """The epochs below `grace_epochs` that continue its rungs downwards."""
+    early: set[int] = set()
+    level = grace_epochs / reduction_factor
+    while round(level) >= 1:
+        early.add(round(level))
+        level /= reduction_factor
+    return sorted(early - {grace_epochs})
 
 
 def default_grace_epochs(max_epochs: int) -> int:

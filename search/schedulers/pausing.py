@@ -14,7 +14,7 @@ from collections.abc import Collection
 import numpy as np
 
 from winnow.search.schedulers.asha import Asha
-from winnow.search.settings import Direction
+from winnow.search.settings import Direction, early_rungs
 
 NUM_PAIRS = 5
 """Trials that must have passed a rung before its agreement with the next one is measured."""
@@ -34,7 +34,7 @@ class Pausing(Asha):
 
     def __init__(self, grace_epochs: int, reduction_factor: float, max_epochs: int, direction: Direction) -> None:
         super().__init__(grace_epochs, reduction_factor, max_epochs, direction)
-        self._early = _early_rungs(grace_epochs, reduction_factor)
+        self._early = early_rungs(grace_epochs, reduction_factor)
         self.rungs = [*self._early, *self.rungs]
         self._values = {rung: {} for rung in self.rungs}
         self._max_epochs = max_epochs
@@ -136,13 +136,3 @@ def agreement(first: np.ndarray, second: np.ndarray) -> float:
     gaps = first[:, None] - first
     total = np.abs(gaps).sum()
     return float((gaps * np.sign(second[:, None] - second)).sum() / total) if total else 0.0
-
-
-def _early_rungs(grace_epochs: int, reduction_factor: float) -> list[int]:
-    """The epochs below `grace_epochs` that continue its rungs downwards."""
-    early: set[int] = set()
-    level = grace_epochs / reduction_factor
-    while round(level) >= 1:
-        early.add(round(level))
-        level /= reduction_factor
-    return sorted(early - {grace_epochs})

@@ -12,9 +12,11 @@ from winnow.search import settings
 from winnow.search.api.option_types import RunOptions, SearchOptions
 from winnow.search.cli.main import cli
 from winnow.search.cli.options import _option_of
+from winnow.search.schedulers.registry import make_scheduler
 from winnow.search.settings import Settings, option_specs, settings_for
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
+from winnow.spaces.samplers import SAMPLERS, spec_of
 from winnow.spaces.schema import SearchSettings
 
 
@@ -82,3 +84,11 @@ def test_settings_of_older_runs_are_read_and_damaged_ones_refused(space):
 def test_bad_options_are_refused(options, words, space):
     with pytest.raises(InputError, match=words):
         settings_for(space, **options)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_rungs_that_a_run_records_are_those_of_its_scheduler(sampler):
+    """An epoch's record holds the number of its rung: the report finds the rung's epoch by it in study.yaml."""
+    settings = Settings(trials=4, max_epochs=18, grace_epochs=2, sampler=sampler)
+    scheduler = make_scheduler(settings, spec_of(sampler).pauses)
+    assert settings.to_dict()["rungs"] == settings.rungs == scheduler.rungs
