@@ -4,6 +4,7 @@
     python -m benchmarks.speed.gpu --no-ray                 # where Ray and Optuna are not installed
     python -m benchmarks.speed.gpu --device cpu --quick     # the same on a CPU in two minutes: shows that it runs, measures nothing
 
+0. `--only basics`: whether everything runs at all (benchmarks/speed/gpu_basics.py). benchmarks/speed/gpu.md says which part to run when.
 1. Training images per second of three networks in four loops, by turns: a plain DataLoader without and with worker processes
    (`benchmarks.peers.common.train`), a loop written by hand for this one purpose (images on the device, channels_last, bfloat16, fused
    Adam, cudnn.benchmark), and Winnow's. Each is timed from the read images to its last epoch's validation accuracy, after one
@@ -38,6 +39,7 @@ import torch
 
 from benchmarks import RESULTS
 from benchmarks.speed.by_hand import by_hand, torch_defaults
+from benchmarks.speed.gpu_basics import basics
 from benchmarks.speed.throughput import ours, usual
 from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import Source, load_data
@@ -49,7 +51,7 @@ from winnow.search.training.speed_probe import measure
 from winnow.spaces.schema import Config
 from winnow.spaces.space import Space
 
-PARTS = ("loops", "packing", "winnow_run")
+PARTS = ("basics", "loops", "packing", "winnow_run")
 STAGES = {"small": (32, 64, 128), "middle": (64, 128, 256, 256), "large": (64, 128, 256, 512)}
 BATCH_SIZE = 256
 NUM_IMAGES = 20_000  # more would only make the DataLoader's epochs longer
@@ -109,11 +111,16 @@ class Benchmark:
         for name in PARTS:
             if name in left_out or (name == "winnow_run" and self.asked.no_ray):
                 continue
+            if time.monotonic() > self.deadline:
+                print(f"\n{name}: left out, --minutes {self.asked.minutes:g} are over", flush=True)
+                self.raw[name] = {"left_out": "no time"}
+                continue
             self.raw[name] = getattr(self, name)()
             self.raw["minutes"] = round((time.monotonic() - began) / 60, 2)
             stem = f"gpu-{self.asked.device}" + ("-quick" if self.asked.quick else "")
+            stem += f"-{self.asked.only}" if self.asked.only else ""
             (self.asked.output / f"{stem}.json").write_text(json.dumps(self.raw, indent=2) + "\n")
-        print(f"\n{self.raw['minutes']} minutes in all")
+        print(f"\n{self.raw.get('minutes', 0.0)} minutes in all")
 
     def config(self, size: str, epochs: int = 1) -> tuple[Config, ImageData]:
         """A network of plain convolutions; the large one is a ResNet-18 for small images."""
@@ -136,6 +143,10 @@ class Benchmark:
         }
         space = Space.from_tree(tree, source="benchmarks.speed.gpu")
         return space.example(), load_data(space, Source(Path("data")))
+
+    def basics(self) -> list[dict[str, Any]]:
+        config, data = self.config("small")
+        return basics(config, data, self.asked.device, with_tests=self.asked.device == "cuda")
 
     # --- one training ---------------------------------------------------------------------------------------------------
 

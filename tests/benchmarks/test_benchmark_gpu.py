@@ -65,6 +65,11 @@ def test_the_script_on_a_cpu(tmp_path):
     ]
     assert all(row["images_per_second"] > 0 and not row["error"] for row in found["packing"])
     assert "winnow_run" not in found
+    assert [row["name"] for row in found["basics"] if row["right"]] == [
+        "a training",
+        "a lack of memory",
+        "a device-side assert",
+    ]
 
 
 @pytest.mark.slow
