@@ -72,6 +72,7 @@ _ALL_RUNGS = "all rungs together"
 _NO_COMPLETED = "no trial completed"
 _NO_AUDITED = "no trial completed, or none was audited"
 _FEW = "fewer than three trials, all values equal, or all rungs together"
+_NO_SIZES = "not recorded"
 _ONE_SEED = "fewer than two seeds completed"
 
 TABLES: dict[str, TableSchema] = {
@@ -391,6 +392,25 @@ TABLES: dict[str, TableSchema] = {
             Column("time", "time", "end of the training", null="not recorded"),
             Column("node", "string", "host name", null="not recorded"),
             Column("device", "string", "device of the training", null="not recorded"),
+        ),
+    ),
+    "data": TableSchema(
+        "the images of one class in one split",
+        (
+            _RUN,
+            Column("split", "string", "train, validation or test"),
+            Column("class", "int", "number of the class, 0 is the first"),
+            Column("class_name", "string", "name of the class"),
+            Column("num_images", "int", "images of the class in the split", "images"),
+            Column("share", "float", "num_images divided by the images of the split", "fraction"),
+            Column("height", "int", "height of every image that the networks see", "pixels"),
+            Column("width", "int", "width of every image that the networks see", "pixels"),
+            Column("channels", "int", "1: grey, 3: colour"),
+            Column("files_num_sizes", "int", "different sizes of the files of the split", null=_NO_SIZES),
+            Column("files_min_height", "int", "smallest height of a file of the split", "pixels", _NO_SIZES),
+            Column("files_max_height", "int", "largest height of a file of the split", "pixels", _NO_SIZES),
+            Column("files_min_width", "int", "smallest width of a file of the split", "pixels", _NO_SIZES),
+            Column("files_max_width", "int", "largest width of a file of the split", "pixels", _NO_SIZES),
         ),
     ),
     "environment": TableSchema(

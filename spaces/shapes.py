@@ -73,11 +73,13 @@ def known_image_shape(data: Any) -> ImageShape | None:
         return None
     known = KNOWN_IMAGE_SHAPES.get(str(data.get("name")))
     size = data.get("image_size")
-    if known is None and not isinstance(size, int):
+    sides = [size, size] if isinstance(size, int) else size
+    is_size = isinstance(sides, list) and len(sides) == 2 and all(isinstance(side, int) for side in sides)
+    if known is None and not is_size:
         return None
     channels, height, width = known or (_channels_of_statistics(data.get("normalize")), 0, 0)
-    if isinstance(size, int):
-        height = width = size
+    if isinstance(sides, list) and is_size:
+        height, width = sides
     return data.get("channels") or channels, height, width
 
 

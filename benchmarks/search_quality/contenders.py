@@ -11,26 +11,27 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
+import numpy as np
 import optuna
-from lcbench import EPOCHS, SPACE
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import HyperbandPruner
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import TPESampler
 from optuna.trial import Trial, TrialState
 
+from benchmarks.search_quality.tasks import Params, Task, suggest_all
 from winnow.search.samplers.draft import Draft
+from winnow.search.samplers.encoding import Features
 from winnow.search.samplers.forecast import ForecastSampler
+from winnow.search.samplers.history_window import recent
 from winnow.search.samplers.registry import SamplerContext, make_sampler
 from winnow.search.schedulers.asha import Asha
 from winnow.search.schedulers.pausing import Pausing
 from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import default_grace_epochs, rung_epochs
+from winnow.search.study.checkpoint_quota import MOST_PAUSED
 from winnow.spaces.space import Space
 
-Params = dict[str, Any]
-
-RUNGS = [*rung_epochs(default_grace_epochs(EPOCHS), 3.0, EPOCHS), EPOCHS]
-REFERENCE = "winnow"  # the others are compared with it
+REDUCTION_FACTOR = 3.0
 
 
 class Contender(Protocol):
@@ -42,70 +43,69 @@ class Contender(Protocol):
 class _Names:
     """All that the sampler `qmc` asks of a space: what its parameters are called."""
 
+    def __init__(self, task: Task) -> None:
+        self._names = list(task.space)
+
     def parameters(self) -> list[Any]:
-        return [types.SimpleNamespace(study_name=name) for name in SPACE]
+        return [types.SimpleNamespace(study_name=name) for name in self._names]
 
 
-_NAMES = cast(Space, _Names())
+class Stopping:
+    """A sampler of ours with successive halving that stops trials: what the ledger does, without its folder."""
 
-
-class Winnow:
-    """What `winnow.search.study.ledger.Ledger` does with the sampler, the study and ASHA, without its folder."""
-
-    def __init__(
-        self, seed: int, sampler: str, reduction_factor: float | None = 3.0, grace_epochs: int | None = None
-    ) -> None:
+    def __init__(self, task: Task, seed: int, sampler: str, reduction_factor: float | None = REDUCTION_FACTOR) -> None:
+        self.task = task
         self.seed = seed
         self.sampler = sampler
         self.study = _new_study()
         self.storage = self.study._storage
-        grace = grace_epochs or default_grace_epochs(EPOCHS)
-        self.asha = Asha(grace, reduction_factor, EPOCHS, "maximize") if reduction_factor else None
+        grace = default_grace_epochs(task.epochs)
+        self.asha = Asha(grace, reduction_factor, task.epochs, "maximize") if reduction_factor else None
         self.num_trials = 0
 
     def ask(self) -> tuple[int, Params]:
         number = self.num_trials
-        draft = Draft(self.study, self._make_sampler(number), number)
-        suggest_all(draft)
+        space = cast(Space, _Names(self.task))
+        context = SamplerContext(self.seed, number, _rungs(self.task), space, num_drafts=number)
+        draft = Draft(self.study, make_sampler(self.sampler, context), number)
+        suggest_all(self.task.space, draft)
         self.storage.create_new_trial(self.study._study_id, template_trial=draft.to_trial({}))
         self.num_trials += 1
         return number, draft.params
 
-    def _make_sampler(self, number: int) -> BaseSampler:
-        return make_sampler(self.sampler, SamplerContext(self.seed, number, RUNGS, _NAMES, num_drafts=number))
-
     def report(self, number: int, epoch: int, value: float) -> bool:
-        self.storage.set_trial_intermediate_value(
-            self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number), epoch, value
-        )
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+        self.storage.set_trial_intermediate_value(trial_id, epoch, value)
         going_on = self.asha is None or self.asha.judge(number, epoch, value)
-        if epoch == EPOCHS:
+        if epoch == self.task.epochs:
             self.study.tell(number, value)
         elif not going_on:
             self.study.tell(number, state=TrialState.PRUNED)
         return going_on
 
 
-class WinnowForecast:
+class Forecasting:
     """Trials paused at every rung; the sampler's forecast says which config a free worker takes."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, task: Task, seed: int) -> None:
+        self.task = task
         self.seed = seed
         self.study = _new_study()
         self.storage = self.study._storage
-        self.rule = Pausing(default_grace_epochs(EPOCHS), 3.0, EPOCHS, "maximize")
+        self.rule = Pausing(default_grace_epochs(task.epochs), REDUCTION_FACTOR, task.epochs, "maximize")
         self.paused: set[int] = set()
         self.num_trials = 0
 
     def ask(self) -> tuple[int, Params]:
         number = self.num_trials
-        sampler = ForecastSampler(derive_seed(Stream.SAMPLER, self.seed, number), RUNGS)
-        resumed = sampler.resume(self.study, self.paused, self.rule)
+        sampler = ForecastSampler(derive_seed(Stream.SAMPLER, self.seed, number), _rungs(self.task))
+        shown = recent(self.study, "forecast")
+        resumed = sampler.resume(shown, self.paused, self.rule)
         if resumed is not None:
             self.paused.discard(resumed)
             return resumed, {}
-        draft = Draft(self.study, sampler, number)
-        suggest_all(draft)
+        draft = Draft(shown, sampler, number)
+        suggest_all(self.task.space, draft)
         self.storage.create_new_trial(self.study._study_id, template_trial=draft.to_trial({}))
         self.num_trials += 1
         return number, draft.params
@@ -114,11 +114,46 @@ class WinnowForecast:
         trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
         self.storage.set_trial_intermediate_value(trial_id, epoch, value)
         going_on = self.rule.judge(number, epoch, value)
-        if epoch == EPOCHS:
+        if epoch == self.task.epochs:
             self.study.tell(number, value)
         elif not going_on:
             self.paused.add(number)
+            if len(self.paused) > MOST_PAUSED:
+                self._end_worst()
         return going_on
+
+    def _end_worst(self) -> None:
+        """What the ledger's quota does: the paused trial that stands worst at its last rung is stopped."""
+        shares = self.rule.shares_better(self.paused)
+        worst = max(shares, key=lambda trial: (shares[trial], -trial))
+        self.paused.discard(worst)
+        self.study.tell(worst, state=TrialState.PRUNED)
+
+
+class OneRung:
+    """Random configs for one rung, of which the best are trained to their end, each with half of the epochs."""
+
+    def __init__(self, task: Task, seed: int) -> None:
+        self.task = task
+        self.rng = np.random.default_rng(seed)
+        self.grace = default_grace_epochs(task.epochs)
+        self.waiting: dict[int, float] = {}
+        self.num_trials = self.num_finished = 0
+
+    def ask(self) -> tuple[int, Params]:
+        to_finish = self.task.epochs - self.grace
+        if self.waiting and self.num_trials * self.grace >= (self.num_finished + 1) * to_finish:
+            number = max(self.waiting, key=lambda trial: self.waiting[trial])
+            del self.waiting[number]
+            self.num_finished += 1
+            return number, {}
+        self.num_trials += 1
+        return self.num_trials - 1, {name: Features.draw(d, self.rng) for name, d in self.task.space.items()}
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        if epoch == self.grace:
+            self.waiting[number] = value
+        return epoch != self.grace
 
 
 class StockRay:
@@ -128,15 +163,16 @@ class StockRay:
     every trial is told as COMPLETE, stopped or not.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, task: Task, seed: int) -> None:
         from ray.tune.schedulers import ASHAScheduler
 
+        self.task = task
         self.study = _new_study(TPESampler(seed=seed))
-        self.scheduler = ASHAScheduler(metric="accuracy", mode="max", max_t=EPOCHS)
+        self.scheduler = ASHAScheduler(metric="accuracy", mode="max", max_t=task.epochs)
         self.trials: dict[int, Trial] = {}
 
     def ask(self) -> tuple[int, Params]:
-        trial = self.study.ask(fixed_distributions=SPACE)
+        trial = self.study.ask(fixed_distributions=self.task.space)
         self.trials[trial.number] = trial
         self.scheduler.on_trial_add(None, _ray_trial(trial.number))
         return trial.number, trial.params
@@ -154,20 +190,21 @@ class StockRay:
 class OptunaHyperband:
     """Optuna's TPE and HyperbandPruner as its documentation puts them together."""
 
-    def __init__(self, seed: int) -> None:
-        pruner = HyperbandPruner(min_resource=1, max_resource=EPOCHS, reduction_factor=3)
+    def __init__(self, task: Task, seed: int) -> None:
+        self.task = task
+        pruner = HyperbandPruner(min_resource=1, max_resource=task.epochs, reduction_factor=3)
         self.study = _new_study(TPESampler(seed=seed), pruner)
         self.trials: dict[int, Trial] = {}
 
     def ask(self) -> tuple[int, Params]:
-        trial = self.study.ask(fixed_distributions=SPACE)
+        trial = self.study.ask(fixed_distributions=self.task.space)
         self.trials[trial.number] = trial
         return trial.number, trial.params
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         trial = self.trials[number]
         trial.report(value, epoch)
-        if epoch == EPOCHS:
+        if epoch == self.task.epochs:
             self.study.tell(trial, value)
             return False
         if trial.should_prune():
@@ -176,12 +213,8 @@ class OptunaHyperband:
         return True
 
 
-def suggest_all(trial: Any) -> None:
-    for name, domain in SPACE.items():
-        if isinstance(domain, optuna.distributions.IntDistribution):
-            trial.suggest_int(name, domain.low, domain.high, log=domain.log)
-        elif isinstance(domain, optuna.distributions.FloatDistribution):
-            trial.suggest_float(name, domain.low, domain.high, log=domain.log)
+def _rungs(task: Task) -> list[int]:
+    return [*rung_epochs(default_grace_epochs(task.epochs), REDUCTION_FACTOR, task.epochs), task.epochs]
 
 
 def _new_study(
@@ -196,15 +229,14 @@ def _ray_trial(number: int) -> Any:
     return types.SimpleNamespace(trial_id=str(number))
 
 
-CONTENDERS: dict[str, Callable[[int], Contender]] = {
-    "random": lambda seed: Winnow(seed, "random", reduction_factor=None),
-    "random + ASHA": lambda seed: Winnow(seed, "random"),
+CONTENDERS: dict[str, Callable[[Task, int], Contender]] = {
+    "random": lambda task, seed: Stopping(task, seed, "random", reduction_factor=None),
+    "random + ASHA": lambda task, seed: Stopping(task, seed, "random"),
+    "one rung": OneRung,
     "stock Ray": StockRay,
     "Optuna Hyperband": OptunaHyperband,
-    "TPE + ASHA": lambda seed: Winnow(seed, "tpe"),
-    "GP": lambda seed: Winnow(seed, "gp", reduction_factor=None),
-    "GP + ASHA": lambda seed: Winnow(seed, "gp"),
-    "QMC + ASHA": lambda seed: Winnow(seed, "qmc"),
-    "forecast + ASHA": lambda seed: Winnow(seed, "forecast"),
-    "winnow": WinnowForecast,
+    "TPE + ASHA": lambda task, seed: Stopping(task, seed, "tpe"),
+    "GP + ASHA": lambda task, seed: Stopping(task, seed, "gp"),
+    "QMC + ASHA": lambda task, seed: Stopping(task, seed, "qmc"),
+    "forecast": Forecasting,
 }

@@ -208,6 +208,20 @@ def test_images(run: RunData) -> Section:
     return Section("test-images", "Test images", html, figures)
 
 
+def data(run: RunData) -> Section | None:
+    """What was read: rules, columns, sizes, repeated images, and the counts by class; None for a run of an older Winnow."""
+    summary_of_data = (run.study.get("data") or {}).get("summary")
+    if not summary_of_data:
+        return None
+    counts: dict[str, dict[str, int]] = {}
+    for row in run.rows("data"):
+        counts.setdefault(row["class_name"], {})[row["split"]] = row["num_images"]
+    splits = tuple(summary_of_data["splits"])
+    lines = [[name, *(str(by_split.get(split, 0)) for split in splits)] for name, by_split in counts.items()]
+    table = Table(("class", *splits), lines, numeric=range(1, len(splits) + 1), wide=(0,))
+    return Section("data", "Data", render("data.html", text=summary_of_data["text"], table=table))
+
+
 def failures(run: RunData) -> Section:
     """Every training that did not end well, with its error."""
     rows, classes = run.rows("failures"), class_rows(run.rows("trials"))
@@ -266,6 +280,7 @@ SECTIONS: tuple[Callable[[RunData], Section | None], ...] = (
     parameters,
     audit,
     test_images,
+    data,
     failures,
     reproduce,
 )

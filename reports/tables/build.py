@@ -14,6 +14,7 @@ from winnow.reports.reading.predictions import encoded_gallery, load_predictions
 from winnow.reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.tables.audit import audit_rows
+from winnow.reports.tables.data import data_rows
 from winnow.reports.tables.importance import importance_rows
 from winnow.reports.tables.retraining import identity, retrain_groups, retrain_rows, winner_rows
 from winnow.reports.tables.trials import rung_rows, time_of, trial_rows
@@ -198,7 +199,7 @@ def _environment(run: RunRecords) -> list[Row]:
         ("run", key, study.get(key)) for key in ("name", "created", "command", "winnow_version", "git_revision")
     ]
     for section in ("settings", "data", "versions", "hardware"):
-        facts += [(section, key, value) for key, value in (study.get(section) or {}).items()]
+        facts += [(section, key, value) for key, value in (study.get(section) or {}).items() if key != "summary"]
     for place, amendment in enumerate(run.amendments, start=1):
         facts += [(f"amendment {place}", key, value) for key, value in _amendment_facts(amendment).items()]
     if warm := study.get("warm_start"):
@@ -255,5 +256,6 @@ ROWS: dict[str, Callable[..., Any]] = {
     "predictions": _predictions,
     "importance": importance_rows,
     "failures": _failures,
+    "data": data_rows,
     "environment": _environment,
 }

@@ -23,6 +23,7 @@ def sentences(run: RunData) -> list[str]:
         _search_sentence(run, trials),
         _best_sentence(run, trials),
         *_winner_sentences(run.rows("winners")),
+        *_majority_sentence(run, run.rows("winners")),
         _cost_sentence(run, trials),
         _retrain_cost(run),
         audit_sentence(run),
@@ -82,6 +83,16 @@ def _winner_sentences(winners: list[Row]) -> list[str]:
             f"search-to-retrain gap is {wording.points(first['gap'])}."
         )
     return facts
+
+
+def _majority_sentence(run: RunData, winners: list[Row]) -> list[str]:
+    """What an accuracy is worth where one class is much more common than the others."""
+    data = run.study.get("data") or {}
+    share = (data.get("summary") or {}).get("majority_share")
+    is_tested = any(row["test_accuracy"] is not None for row in winners)
+    if share is None or not is_tested or share < 1.5 / max(1, data["num_classes"]):
+        return []
+    return [f"Always answering the largest class would reach a test accuracy of {wording.percent(share)}."]
 
 
 def _interval(row: Row) -> str:

@@ -28,7 +28,12 @@ def spaces() -> dict[str, str]:
 
 
 def prepare(
-    dataset: Place, overrides: Overrides = (), *, data_dir: Place = DATA_DIR, offline: bool = False
+    dataset: Place,
+    overrides: Overrides = (),
+    *,
+    data_dir: Place = DATA_DIR,
+    offline: bool = False,
+    accept_change: bool = False,
 ) -> Prepared:
     """Download, convert and check a data set, once per machine, as `winnow prepare` does.
 
@@ -37,16 +42,17 @@ def prepare(
         overrides: Values that replace those of the space.
         data_dir: Folder of CIFAR.
         offline: Whether to download nothing, and only convert and check the files that are there.
+        accept_change: Whether to accept images that are not those that were prepared before.
 
     Returns:
-        The images, and whether they were prepared before.
+        The images, a summary in sentences, and whether they were prepared before.
 
     Raises:
         InputError: There is no such data set, or its files are missing or damaged.
     """
     from winnow.search.data.prepare import prepare as prepare_data
 
-    return prepare_data(str(dataset), as_texts(overrides), Path(data_dir), offline)
+    return prepare_data(str(dataset), as_texts(overrides), Path(data_dir), offline, accept_change)
 
 
 def report(run: Place) -> Path:

@@ -111,11 +111,13 @@ def export(run: str, winner: int, output: Path | None, weights_only: bool) -> in
 )
 def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> int:
     """Predict the class of each of IMAGES (files, or folders of them) with an exported winner."""
-    from winnow.search.winners.predicting import predict as predict_files
+    from winnow.search.data.foreign import shown
+    from winnow.search.winners.predicting import expanded, predict_each
 
-    predictions = predict_files(folder, images)
-    width = max(len(prediction.file) for prediction in predictions)
-    for prediction in predictions:
+    files, num_errors = expanded(images), 0
+    width = max(len(shown(file)) for file in files)
+    for prediction in predict_each(folder, files):
+        num_errors += prediction.error is not None
         if as_json:
             click.echo(json.dumps(_as_json(prediction)))
         elif prediction.error:
@@ -125,7 +127,7 @@ def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> int:
             size = prediction.resized_from
             note = f"  (resized from {size[0]}x{size[1]})" if size else ""
             click.echo(f"{prediction.file:<{width}}  {probability:>8.2%}  {name}{note}")
-    return BAD_INPUT if any(prediction.error for prediction in predictions) else DONE
+    return BAD_INPUT if num_errors else DONE
 
 
 def _as_json(prediction: Any) -> dict[str, Any]:

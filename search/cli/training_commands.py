@@ -96,7 +96,12 @@ def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> 
         from winnow.spaces import catalog
         from winnow.spaces.describe import render
 
-        console().print(render(catalog.load(space, overrides)))
+        loaded = catalog.load(space, overrides)
+        if loaded.example().data.path is not None:
+            from winnow.search.data.source import Source, check_on_images
+
+            check_on_images(loaded, Source(Path("data")))
+        console().print(render(loaded))
     return DONE
 
 
@@ -112,18 +117,15 @@ def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> 
     help="Where cifar10 and cifar100 are stored.",
 )
 @click.option("--offline", is_flag=True, help="Download nothing; only convert and check the files that are there.")
-def prepare(dataset: str, overrides: tuple[str, ...], data_dir: Path, offline: bool) -> int:
+@click.option("--accept-change", is_flag=True, help="Accept images that are not those that were prepared before.")
+def prepare(dataset: str, overrides: tuple[str, ...], data_dir: Path, offline: bool, accept_change: bool) -> int:
     """Download, convert and check DATASET (digits, cifar10, cifar100, or that of a space), once per machine."""
     from winnow.search.data.prepare import prepare as prepare_data
 
-    prepared = prepare_data(dataset, overrides, data_dir, offline)
-    data = prepared.data
-    channels, height, width = data.image_shape
-    click.echo(
-        f"{data.name}: {len(data.train_labels):,} training and {len(data.test_labels):,} test images, "
-        f"{channels} x {height} x {width}, {data.num_classes} classes"
-    )
-    click.echo(f"fingerprint {data.fingerprint}" + (", as it was prepared before" if prepared.known else ""))
+    prepared = prepare_data(dataset, overrides, data_dir, offline, accept_change)
+    for line in prepared.lines:
+        click.echo(line)
+    click.echo(f"fingerprint {prepared.data.fingerprint}" + (", as it was prepared before" if prepared.known else ""))
     return DONE
 
 

@@ -5,29 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from filelock import FileLock
 
-from winnow.search.data.arrays import Arrays
+from winnow.search.data.arrays import Arrays, SplitArrays
+from winnow.search.data.decode import in_threads
+from winnow.search.data.space_left import fits_in_memory
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when a reader or decoder gives other arrays for the same files."""
 
 
-def cached(folder: Path, files: Sequence[Path], options: dict[str, Any], read: Callable[[], Arrays]) -> Arrays:
-    """`read()`, or what it gave last time for the same files (name, size, time of change) and options.
+def cached(folder: Path, key: str, build: Callable[[Path], Arrays]) -> Arrays:
+    """What `build` gave last time for the same key, or what it gives now.
 
-    One process at a time decodes; others wait and find it done. A folder that cannot be written to is no error, and a damaged
-    file is read anew.
+    One process at a time decodes; others wait and find it done. A folder that cannot be written to is no error, and damaged files
+    are made anew. Large arrays stay on the disk and are mapped into memory.
+
+    Args:
+        folder: Holds one folder per key.
+        key: From `content_key`.
+        build: Is given a new folder to put large arrays into.
     """
-    path = folder / f"{_key(files, options)}.npz"
+    path = folder / key
     stored = _read(path)
     if stored is not None:
         return stored
@@ -35,15 +42,40 @@ def cached(folder: Path, files: Sequence[Path], options: dict[str, Any], read: C
         stored = _read(path)
         if stored is not None:
             return stored
-        arrays = read()
-        with suppress(OSError):
-            _write(path, arrays)
-    return arrays
+        scratch = folder / f".{key}.{os.getpid()}"
+        try:
+            arrays = build(scratch)
+            with suppress(OSError):
+                _write(scratch, arrays)
+                shutil.rmtree(path, ignore_errors=True)
+                os.rename(scratch, path)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return (_read(path, is_new=True) or arrays) if not fits_in_memory(arrays.num_bytes) else arrays
+
+
+def content_key(files: Sequence[Path], options: dict[str, Any]) -> str:
+    """A name for what is read from these files with these options: it follows from their content, wherever they lie."""
+    digest = hashlib.sha256(json.dumps([FORMAT, PIL.__version__, options], sort_keys=True).encode())
+    for content in in_threads(_digest, iter(files)):
+        digest.update(content)
+    return digest.hexdigest()[:24]
+
+
+def _digest(file: Path) -> bytes:
+    """A file that is missing or no regular one is found out when it is decoded."""
+    if not file.is_file():
+        return b"missing"
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    except OSError:
+        return b"unreadable"
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Where no lock can be made, nobody can write the file either."""
+    """Where no lock can be made, nobody can write the files either."""
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,28 +89,47 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _key(files: Sequence[Path], options: dict[str, Any]) -> str:
-    stats = [(path.parent.name, path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.sha256(json.dumps([FORMAT, options, stats]).encode()).hexdigest()[:24]
+def _read(path: Path, is_new: bool = False) -> Arrays | None:
+    """None if it is not there, or damaged: the fingerprint of what is read must be the one that was written.
 
-
-def _read(path: Path) -> Arrays | None:
-    """None if it is not there, or damaged."""
+    `is_new`: this process has just written it, so it is not read again to be compared.
+    """
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            values = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        about = json.loads((path / "about.json").read_text(encoding="utf-8"))
+        mapped = None if fits_in_memory(about["num_bytes"]) else "r"
+        splits = {
+            split: SplitArrays(
+                images=np.load(path / f"{split}_images.npy", mmap_mode=mapped),  # type: ignore[arg-type]
+                **{kind: np.load(path / f"{split}_{kind}.npy") for kind in kinds},
+            )
+            for split, kinds in about["splits"].items()
+        }
+        arrays = Arrays(splits, tuple(about["class_names"]), tuple(about["notes"]))
+        if is_new:
+            arrays.__dict__["fingerprint"] = about["fingerprint"]  # as cached_property keeps it
+        return arrays if about["fingerprint"] == arrays.fingerprint else None
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
-    return Arrays(**{**values, "class_names": tuple(values["class_names"].tolist())})
 
 
 def _write(path: Path, arrays: Arrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    values = {field.name: getattr(arrays, field.name) for field in fields(arrays)}
-    stored: dict[str, Any] = {name: np.asarray(value) for name, value in values.items() if value is not None}
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
-        np.savez(temporary, **stored)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
+    kinds: dict[str, list[str]] = {}
+    for name, split in arrays.splits.items():
+        kinds[name] = ["labels", "records", *(["groups"] if split.groups is not None else [])]
+        for kind in ("images", *kinds[name]):
+            file, array = path / f"{name}_{kind}.npy", getattr(split, kind)
+            if isinstance(array, np.memmap) and Path(str(array.filename)) == file:
+                array.flush()
+            else:
+                np.save(file, array)
+    for file in path.glob("*_decoded.npy"):  # in the order of the files; what counts was copied from it
+        file.unlink()
+    about = {
+        "splits": kinds,
+        "num_bytes": arrays.num_bytes,
+        "class_names": arrays.class_names,
+        "notes": arrays.notes,
+        "fingerprint": arrays.fingerprint,
+    }
+    (path / "about.json").write_text(json.dumps(about), encoding="utf-8")

@@ -1,118 +1,229 @@
-"""Encoded images -> one uint8 array; sizes and channels made equal where the config says so."""
+"""One encoded image -> uint8 pixels, by stated rules.
+
+- EXIF: the image is turned upright.
+- Transparency: the image is laid on white.
+- 16-bit grey and float pixels: scaled by `data.pixel_range`, refused without it. (16-bit colour: Pillow keeps the upper 8 bits.)
+- Several frames: the first one counts.
+"""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+import stat
+import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain
+from enum import IntFlag
+from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from winnow.search.data.foreign import foreign
+from winnow.search.data.listing import Encoded
 from winnow.spaces.errors import InputError
 
-GREY_MODES = ("1", "L", "LA")
-WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
-NUM_LOOKED_AT = 1000
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+GROUND = (255, 255, 255, 255)
+"""What transparent images are laid on: white."""
+USUAL_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+ORIENTATION = 0x0112
 IMAGES_PER_TASK = 256
 
+T = TypeVar("T")
 S = TypeVar("S")
 
 
+class Trait(IntFlag):
+    """What a reader of the summary should know about an image."""
+
+    TRANSPARENT = 1
+    ROTATED = 2
+    FRAMES = 4
+    WIDE = 8
+
+
 @dataclass(frozen=True)
-class Encoded:
-    """`where` names the image to the user; `content` is the file's bytes or its path."""
+class Rules:
+    """How every image becomes pixels."""
 
-    where: str
-    content: bytes | Path
-
-
-def decode(items: Sequence[Encoded], image_size: int | None, channels: int, strict: bool = True) -> np.ndarray:
-    """uint8 [N, H, W, channels], squares of `image_size` pixels where that is given.
-
-    InputError names an image that cannot be read, one that differs in size where no `image_size` is given, and, if
-    `strict`, one in colour where `channels` is 1 (otherwise it is turned to grey).
-    """
-
-    def decode_one(item: Encoded) -> np.ndarray:
-        with _opened(item) as image:
-            if strict and channels == 1 and image.mode not in GREY_MODES:
-                raise InputError(f"{item.where}: a colour image among grey ones; set `data.channels` to 1 or 3")
-            try:
-                return _fit(image, image_size, channels)
-            except (OSError, SyntaxError, ValueError) as error:  # PIL raises all three for damaged files
-                raise InputError(f"{item.where}: not a readable image ({error})") from error
-
-    arrays = _in_threads(decode_one, items)
-    first = next(arrays)
-    images = np.empty((len(items), *first.shape), dtype=np.uint8)
-    for i, array in enumerate(chain([first], arrays)):
-        if array.shape != first.shape:
-            raise InputError(
-                f"{items[i].where}: the image is {_size(array)}, but {items[0].where} is {_size(first)}; "
-                "sizes differ, so set `data.image_size`"
-            )
-        images[i] = array
-    return images
+    size: tuple[int, int] | None = None
+    """(height, width) in pixels; None: as the image is."""
+    channels: int = 3
+    pixel_range: tuple[float, float] | None = None
 
 
-def num_channels(items: Sequence[Encoded]) -> int:
-    """3 if one of the first images is in colour, else 1."""
-    for item in items[:NUM_LOOKED_AT]:
-        with _opened(item) as image:
-            if image.mode not in GREY_MODES:
-                return 3
-    return 1
+@dataclass(frozen=True)
+class Decoded:
+    """Pixels uint8 [H, W, C] and facts about the image they came from."""
+
+    pixels: np.ndarray
+    file_key: int
+    """Equal for equal bytes of the file."""
+    pixel_key: int
+    """Equal for equal pixels."""
+    height: int
+    width: int
+    """As it was, turned upright, before it was resized."""
+    is_grey: bool
+    traits: Trait
 
 
-def convert(images: np.ndarray, image_size: int | None, channels: int | None) -> np.ndarray:
-    """uint8 [N, H, W, C] to other sizes or channels; the same array where nothing changes."""
-    num, height, width, given_channels = images.shape
-    channels = channels or given_channels
-    if image_size in (None, height) and image_size in (None, width) and channels == given_channels:
-        return images
-
-    def convert_one(array: np.ndarray) -> np.ndarray:
-        return _fit(Image.fromarray(array.squeeze(2) if given_channels == 1 else array), image_size, channels)
-
-    return np.stack(list(_in_threads(convert_one, images))) if num else images
+def is_grey(item: Encoded) -> bool:
+    """Whether the image has no colour; reads its header alone. InputError where it cannot be read."""
+    if isinstance(item.content, np.ndarray):
+        return item.content.shape[2] in (1, 2)
+    with opened(item, content_of(item)) as image:
+        return image.mode in GREY_MODES
 
 
-def _opened(item: Encoded) -> Image.Image:
-    source = item.content if isinstance(item.content, Path) else io.BytesIO(item.content)
+def size_of(item: Encoded) -> tuple[int, int]:
+    """(height, width) of the upright image, from its header. InputError where it cannot be read."""
+    with opened(item, content_of(item)) as image, foreign(item.where, "image"):
+        # Pillow states the size of a TIFF as it is upright.
+        is_on_its_side = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in range(5, 9)
+        return (image.width, image.height) if is_on_its_side else (image.height, image.width)
+
+
+def decode_one(item: Encoded, rules: Rules) -> Decoded:
+    """Decode one image. InputError names it where it cannot be read."""
+    content = content_of(item)
+    with opened(item, content) as image, foreign(item.where, "image"):
+        traits = Trait(0)
+        if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO is a photo with its preview
+            traits |= Trait.FRAMES
+        grey = image.mode in GREY_MODES
+        is_turned = _is_turned(image)
+        image.load()  # Pillow turns a TIFF upright itself here, and finds the EXIF data at the end of a PNG
+        if is_turned or _is_turned(image):
+            image, traits = ImageOps.exif_transpose(image), traits | Trait.ROTATED
+        if image.mode in WIDE_MODES:
+            image, traits = _narrowed(image, item.where, rules.pixel_range), traits | Trait.WIDE
+        opaque = _on_ground(image)
+        if opaque is not image:
+            image, traits = opaque, traits | Trait.TRANSPARENT
+        width, height = image.size
+        pixels = _fit(image, rules.size, rules.channels)
+    return Decoded(pixels, _key(content), _key(pixels, str(pixels.shape)), height, width, grey, traits)
+
+
+def _is_turned(image: Image.Image) -> bool:
+    return image.getexif().get(ORIENTATION, 1) in range(2, 9)
+
+
+def content_of(item: Encoded) -> bytes | np.ndarray:
+    """The bytes of the file, or the pixels. A pipe is refused, since to open it would wait for ever."""
+    if not isinstance(item.content, Path):
+        return item.content
+    with foreign(item.where, "image"):
+        if not stat.S_ISREG(os.stat(item.content).st_mode):
+            raise InputError(f"{item.where}: not a readable image (it is no regular file)")
+        return item.content.read_bytes()
+
+
+@contextmanager
+def opened(item: Encoded, content: bytes | np.ndarray) -> Iterator[Image.Image]:
+    with foreign(item.where, "image"):
+        if isinstance(content, np.ndarray):
+            image = Image.fromarray(content.squeeze(2) if content.shape[2] == 1 else content)
+        else:
+            if not content:
+                raise InputError(f"{item.where}: not a readable image (the file is empty)")
+            image = _recognised(content, item.where)
+        if not image.width or not image.height:
+            raise InputError(f"{item.where}: not a readable image (it is {image.height}x{image.width} pixels)")
+    with image:
+        yield image
+
+
+def _recognised(content: bytes, where: str) -> Image.Image:
+    """The usual formats are tried first: to ask all of the forty takes as long as to decode a small image."""
+    with suppress(Image.UnidentifiedImageError):
+        return Image.open(io.BytesIO(content), formats=USUAL_FORMATS)
     try:
-        image = Image.open(source)
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise InputError(f"{item.where}: not a readable image ({error})") from error
-    if image.mode in WIDE_MODES:
+        return Image.open(io.BytesIO(content))
+    except Image.UnidentifiedImageError:
+        raise InputError(f"{where}: not a readable image (of no format that Pillow knows)") from None
+
+
+@contextmanager
+def many_pixels_allowed() -> Iterator[None]:
+    """Pillow warns of images above 89 million pixels; it refuses those above 179 million, and that is told."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def in_threads(function: Callable[[S], T], items: Iterator[S]) -> Iterator[T]:
+    """`function` of each item, in order, few read ahead. PIL's decoders release the interpreter lock; processes were no faster."""
+    workers = os.cpu_count() or 1
+
+    def run(task: list[S]) -> list[T]:
+        return [function(item) for item in task]
+
+    with ThreadPoolExecutor(workers) as pool:
+        pending: list[Any] = []
+        while task := list(islice(items, IMAGES_PER_TASK)):
+            pending.append(pool.submit(run, task))
+            if len(pending) > 2 * workers:
+                yield from pending.pop(0).result()
+        for future in pending:
+            yield from future.result()
+
+
+def _narrowed(image: Image.Image, where: str, pixel_range: tuple[float, float] | None) -> Image.Image:
+    """8-bit grey of wide pixels: `low` becomes 0, `high` 255, values beyond are clipped."""
+    if pixel_range is None:
+        depth = "float" if image.mode == "F" else "16-bit" if image.mode != "I" else "32-bit"
         raise InputError(
-            f"{item.where}: pixels of mode {image.mode}, but 8 bits per channel are needed; convert it first"
+            f"{where}: {depth} pixels (Pillow's mode {image.mode}), but 8 bits per channel are needed; say which values are "
+            f"black and white: data.pixel_range: {'[0.0, 1.0]' if image.mode == 'F' else '[0, 65535]'}"
         )
-    return image
+    return Image.fromarray(narrowed(np.asarray(image), pixel_range))
 
 
-def _fit(image: Image.Image, image_size: int | None, channels: int) -> np.ndarray:
+def narrowed(values: np.ndarray, pixel_range: tuple[float, float]) -> np.ndarray:
+    """uint8 of the same shape. NaN is refused."""
+    low, high = pixel_range
+    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+    if np.isnan(scaled).any():
+        raise ValueError("it has pixels that are not a number")
+    return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
+
+
+def _on_ground(image: Image.Image) -> Image.Image:
+    """The image itself where all of it is opaque."""
+    if image.mode not in TRANSPARENT_MODES and "transparency" not in image.info:
+        return image
+    if image.mode in ("RGBa", "La"):
+        image = image.convert("RGBA" if image.mode == "RGBa" else "LA")
+    layered = image.convert("RGBA")
+    if layered.getchannel("A").getextrema()[0] == 255:
+        return image
+    was_grey = image.mode in GREY_MODES
+    flat = Image.alpha_composite(Image.new("RGBA", layered.size, GROUND), layered)
+    return flat.convert("L" if was_grey else "RGB")
+
+
+def _fit(image: Image.Image, size: tuple[int, int] | None, channels: int) -> np.ndarray:
     mode = "L" if channels == 1 else "RGB"
     if image.mode != mode:
         image = image.convert(mode)
-    if image_size is not None and image.size != (image_size, image_size):
-        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    if size is not None and image.size != (size[1], size[0]):
+        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     array = np.asarray(image)
     return array[..., None] if channels == 1 else array
 
 
-def _in_threads(function: Callable[[S], np.ndarray], items: Sequence[S] | np.ndarray) -> Iterator[np.ndarray]:
-    """`function` of each item, in order. PIL's decoders release the interpreter lock; processes were no faster."""
-    tasks = [items[i : i + IMAGES_PER_TASK] for i in range(0, len(items), IMAGES_PER_TASK)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for arrays in pool.map(lambda task: [function(item) for item in task], tasks):
-            yield from arrays
-
-
-def _size(array: np.ndarray) -> str:
-    return f"{array.shape[1]}x{array.shape[0]}"
+def _key(content: bytes | np.ndarray, *prefix: str) -> int:
+    digest = blake2b("".join(prefix).encode(), digest_size=8)
+    digest.update(np.ascontiguousarray(content).data if isinstance(content, np.ndarray) else content)
+    return int.from_bytes(digest.digest(), "little")

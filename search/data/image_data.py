@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, replace
+import os
+import platform
+import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from winnow.search.data.arrays import Arrays
-from winnow.search.data.datasets import DATASETS
-from winnow.spaces import schema
+from winnow.search.data.arrays import fingerprint_of
+from winnow.search.data.foreign import named
+from winnow.search.data.hold_out import hold_out
 from winnow.spaces.errors import InputError
-
-HELD_OUT_TEST = 0.2
-HELD_OUT_SEED = 0
+from winnow.spaces.schema.data import DEFAULT_VALIDATION
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,19 @@ class ImageData:
     """The first 16 hex digits of the SHA-256 of all shapes and bytes."""
     notes: tuple[str, ...] = ()
     """What a reader of the results must know, such as a test set that Winnow itself held out."""
+    train_groups: np.ndarray | None = None
+    """int64 [N]: training images of one group are never divided; None: there are no groups."""
+    facts: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What was read, from `facts.facts_of`: columns, sizes, repeated images."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Arrays in mapped files travel as the names of these files: to copy them would fill the memory."""
+        state = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: _Mapped.of(value) if isinstance(value, np.memmap) else value for name, value in state.items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value.opened() if isinstance(value, _Mapped) else value)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -48,6 +61,27 @@ class ImageData:
 
 
 @dataclass(frozen=True)
+class _Mapped:
+    """A whole .npy file."""
+
+    path: Path
+
+    @staticmethod
+    def of(array: np.memmap) -> _Mapped:
+        return _Mapped(Path(str(array.filename)))
+
+    def opened(self) -> np.ndarray:
+        try:
+            array: np.ndarray = np.load(self.path, mmap_mode="r")
+            return array
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.path}: the decoded images cannot be read on {platform.node()} ({error}); they are too many for the memory, "
+                "so every node must reach the folder of --data-dir under the same name"
+            ) from error
+
+
+@dataclass(frozen=True)
 class Split:
     """Ascending int64 indices into the training images; of a given split, into the validation images."""
 
@@ -55,130 +89,57 @@ class Split:
     validation_index: np.ndarray
 
 
-def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData:
-    """Read a data set. Nothing is downloaded unless asked. InputError says what was looked for and where."""
-    arrays = DATASETS[data.name](data, data_dir, download)
-    if data.validation == "given" and arrays.validation_images is None:
-        raise InputError(f"data.validation: `given`, but {data.path} brings no validation split; give a fraction")
-    _check_classes(arrays, data)
-    _check_shapes(arrays, data)
-    arrays, test_images, test_labels, notes = _with_test(arrays, data)
-    if data.limit is not None:
-        arrays = replace(
-            arrays, train_images=arrays.train_images[: data.limit], train_labels=arrays.train_labels[: data.limit]
-        )
-    return ImageData(
-        name=data.name,
-        train_images=arrays.train_images,
-        train_labels=arrays.train_labels,
-        validation_images=arrays.validation_images,
-        validation_labels=arrays.validation_labels,
-        test_images=test_images,
-        test_labels=test_labels,
-        class_names=arrays.class_names,
-        fingerprint=fingerprint(arrays),
-        notes=notes,
-    )
-
-
-def fingerprint(arrays: Arrays | ImageData) -> str:
+def fingerprint(data: ImageData) -> str:
     """The first 16 hex digits of the SHA-256 of all shapes, bytes and class names."""
-    digest = hashlib.sha256()
-    for part in ("train", "validation", "test"):
-        for kind in ("images", "labels"):
-            array = getattr(arrays, f"{part}_{kind}")
-            if array is not None:
-                digest.update(f"{part} {kind} {array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).data)
-    digest.update("\n".join(arrays.class_names).encode())
-    return digest.hexdigest()[:16]
+    splits = {"train": (data.train_images, data.train_labels)}
+    if data.validation_images is not None and data.validation_labels is not None:
+        splits["validation"] = (data.validation_images, data.validation_labels)
+    return fingerprint_of({**splits, "test": (data.test_images, data.test_labels)}, data.class_names)
 
 
-def split(data: ImageData, validation: float | Literal["given"], stratified: bool, seed: int) -> Split:
-    """What is fitted and what selects. InputError if either would be empty."""
+def uses_given(data: ImageData, validation: float | Literal["given"] | None) -> bool:
+    """Whether the validation split that the data set brings selects: by `given`, or by default where there is one."""
+    return validation == "given" or (validation is None and data.validation_labels is not None)
+
+
+def split(data: ImageData, validation: float | Literal["given"] | None, stratified: bool, seed: int) -> Split:
+    """What is fitted and what selects. InputError if either would be empty, or a class would have nothing to fit."""
     num = len(data.train_labels)
-    if validation == "given":
+    if uses_given(data, validation):
         if data.validation_labels is None:
             raise InputError(f"data.validation: `given`, but {data.name} brings no validation split; give a fraction")
         return Split(np.arange(num), np.arange(len(data.validation_labels)))
-    train, held_out = hold_out(data.train_labels, validation, stratified, seed)
+    share = validation if isinstance(validation, float) else DEFAULT_VALIDATION
+    train, held_out = hold_out(data.train_labels, share, stratified, seed, data.train_groups)
     if not len(train) or not len(held_out):
         raise InputError(
-            f"data.validation: {validation} of {num} training images leaves {len(train)} to fit and {len(held_out)} "
+            f"data.validation: {share} of {num} training images leaves {len(train)} to fit and {len(held_out)} "
             "to validate; both need one image at least"
+        )
+    lost = [data.class_names[k] for k in np.setdiff1d(data.train_labels, data.train_labels[train])]
+    if lost:
+        raise InputError(
+            f"data.validation: {share} of {num} training images leaves none to fit of {len(lost)} classes: {named(lost)}; "
+            "set data.stratified: true, hold out less, or add images"
         )
     return Split(train, held_out)
 
 
-def hold_out(labels: np.ndarray, share: float, stratified: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(kept, held out): ascending indices, round(share * N) held out; stratified: of each class its share, within one."""
-    random = np.random.default_rng(seed)
-    num_held_out = round(share * len(labels))
-    shuffled = random.permutation(len(labels))
-    if stratified:
-        held_out = _first_of_each_class(shuffled, labels, num_held_out)
-    else:
-        held_out = shuffled[:num_held_out]
-    mask = np.zeros(len(labels), dtype=bool)
-    mask[held_out] = True
-    return np.flatnonzero(~mask), np.flatnonzero(mask)
-
-
-def _first_of_each_class(shuffled: np.ndarray, labels: np.ndarray, num: int) -> np.ndarray:
-    """The first of each class in the shuffled order, `num` in all, shared out by largest remainder."""
-    classes, sizes = np.unique(labels, return_counts=True)
-    exact = sizes * (num / len(labels))
-    quota = np.floor(exact).astype(np.int64)
-    for k in np.argsort(quota - exact, kind="stable")[: num - int(quota.sum())]:
-        quota[k] += 1
-    in_class = [shuffled[labels[shuffled] == k] for k in classes]
-    return np.concatenate([members[:n] for members, n in zip(in_class, quota, strict=True)] or [shuffled[:0]])
-
-
-def _check_classes(arrays: Arrays, data: schema.Data) -> None:
-    """Every class needs a training image, every label a class."""
-    where, num_classes = data.path or data.name, len(arrays.class_names)
-    for part in ("train", "validation", "test"):
-        labels = getattr(arrays, f"{part}_labels")
-        if labels is None:
-            continue
-        if not len(labels):
-            raise InputError(f"{where}: the {part} split holds no image")
-        if labels.min() < 0 or labels.max() >= num_classes:
+def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Both arrays [N, ...] one after the other; in a file beside the first, where that is in one."""
+    if not isinstance(first, np.memmap):
+        return np.concatenate([first, second])
+    shape = (len(first) + len(second), *first.shape[1:])
+    path = Path(str(first.filename)).with_name("train_and_validation_images.npy")
+    if not path.exists():
+        if shutil.disk_usage(path.parent).free < first.nbytes + second.nbytes:
             raise InputError(
-                f"{where}: {part} labels lie in [{labels.min()}, {labels.max()}], but must lie in [0, {num_classes - 1}] "
-                f"for {num_classes} classes"
+                f"{path.parent}: no room for a copy of the training and validation images; choose another --data-dir"
             )
-    empty = np.flatnonzero(np.bincount(arrays.train_labels, minlength=num_classes) == 0)
-    if len(empty):
-        names = ", ".join(arrays.class_names[k] for k in empty[:5]) + (", ..." if len(empty) > 5 else "")
-        raise InputError(f"{where}: no training image of {len(empty)} of {num_classes} classes: {names}")
-    if num_classes < 2:
-        raise InputError(f"{where}: at least 2 classes are needed, but there is {num_classes}: {arrays.class_names[0]}")
-
-
-def _check_shapes(arrays: Arrays, data: schema.Data) -> None:
-    shapes = {
-        part: images.shape[1:]
-        for part in ("train", "validation", "test")
-        if (images := getattr(arrays, f"{part}_images")) is not None
-    }
-    if len(set(shapes.values())) > 1:
-        given = ", ".join(f"{part} {height}x{width}x{channels}" for part, (height, width, channels) in shapes.items())
-        raise InputError(
-            f"{data.path or data.name}: image shapes differ between splits ({given}); set `data.image_size`"
-        )
-
-
-def _with_test(arrays: Arrays, data: schema.Data) -> tuple[Arrays, np.ndarray, np.ndarray, tuple[str, ...]]:
-    """A data set without test images gives up a fixed share: the same for every seed, so that tests stay comparable."""
-    if arrays.test_images is not None and arrays.test_labels is not None:
-        return arrays, arrays.test_images, arrays.test_labels, ()
-    images, labels = arrays.train_images, arrays.train_labels
-    kept, test = hold_out(labels, HELD_OUT_TEST, stratified=True, seed=HELD_OUT_SEED)
-    note = (
-        f"{data.name} brings no test images: a fixed stratified {HELD_OUT_TEST:.0%} ({len(test)} images, the same for "
-        "every seed) is held out as the test set"
-    )
-    arrays = replace(arrays, train_images=images[kept], train_labels=labels[kept])
-    return replace(arrays, test_images=images[test], test_labels=labels[test]), images[test], labels[test], (note,)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.npy")
+        both = np.lib.format.open_memmap(temporary, "w+", dtype=first.dtype, shape=shape)
+        both[: len(first)], both[len(first) :] = first, second
+        both.flush()
+        os.replace(temporary, path)
+    array: np.ndarray = np.load(path, mmap_mode="r")
+    return array

@@ -1,78 +1,155 @@
-"""Image folders: one folder per split, in it one folder per class, in it image files."""
+"""Image folders: a folder per split and class, a folder per class, or images with a table of their classes."""
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from winnow.search.data.arrays import Arrays
-from winnow.search.data.decode import Encoded
-from winnow.search.data.decoded_parts import Part, decode_parts
+from winnow.search.data.foreign import named, shown
+from winnow.search.data.labels import check_names
+from winnow.search.data.listing import SPLITS, Listing, Part, file_items, refuse_two, split_of, text_array
+from winnow.search.data.parquet import list_parquet
+from winnow.search.data.path_table import TABLE_SUFFIXES, find_tables, list_tables
+from winnow.search.data.table_values import groups_of
+from winnow.search.data.walking import folders_in, holds_images, images_in, is_image, left_out_note
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
-SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-ORDER_SEED = 0
 
+def list_image_folder(path: Path, data: schema.Data) -> Listing:
+    """List image files with their classes.
 
-def read_image_folder(path: Path, data: schema.Data, data_dir: Path) -> Arrays:
-    """`path/train/CLASS/*.png`, likewise `validation` (or `valid`, `val`) and `test`; classes are the folder names, sorted.
+    Args:
+        path: A folder `train/CLASS/IMAGE` (and perhaps `validation` and `test`), a folder `CLASS/IMAGE`, a folder with a table
+            (`labels.csv`, `metadata.csv`, or one in each split's folder), or such a table itself.
+        data: `groups` is searched in the paths; the columns are those of a table.
 
-    The images of a split are put into a fixed random order, so that the first `data.limit` are a fair sample.
+    Raises:
+        InputError: Where it is none of these, or more than one.
     """
+    if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
+        return _list_tables({"train": path}, path.parent, data)
     if not path.is_dir():
-        raise InputError(f"data.path: {path} is no folder; one with train/CLASS/IMAGE in it is needed")
-    folders = {split: folder for split in SPLIT_FOLDERS if (folder := _split_folder(path, split)) is not None}
-    if "train" not in folders:
-        found = ", ".join(sorted(child.name for child in path.iterdir())[:5]) or "nothing"
-        raise InputError(f"data.path: {path} holds no folder `train` (found: {found})")
-    class_names = _class_names(folders["train"])
+        raise InputError(
+            f"data.path: {path} is no folder; one with train/CLASS/IMAGE in it is needed, or a table of paths"
+        )
+    left_out: Counter[str] = Counter()
+    folders = folders_in(path, left_out)
+    splits = _split_folders(path, folders)
+    if "train" in splits:
+        return _with_splits(path, splits, folders, data, left_out)
+    tables = find_tables(path)
+    if splits:
+        raise InputError(f"data.path: {path} holds no folder `train` (found: {named([f.name for f in folders], 5)})")
+    with_images = [folder for folder in folders if holds_images(folder)]
+    if tables and len(with_images) > 1:
+        raise InputError(
+            f"data.path: {path} holds {named([table.name for table in tables.values()])} and {len(with_images)} folders of "
+            f"images ({named([folder.name for folder in with_images])}), so the classes are not certain; name the table in "
+            "data.path to use it, or move it away to take the folders as classes"
+        )
+    if tables:
+        return _list_tables(tables, path, data)
+    if not with_images:
+        present = named(sorted(child.name for child in path.iterdir()), 5) or "nothing"
+        raise InputError(
+            f"data.path: {path} holds no folder `train`, no class folders with images and no table such as labels.csv "
+            f"(found: {present})"
+        )
+    return _of_classes({"train": path}, path, data, left_out, ["classes from the folders; there are no split folders"])
+
+
+def _list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: Sequence[str] = ()) -> Listing:
+    """Tables of text, or one in Parquet."""
+    if all(table.suffix.lower() != ".parquet" for table in tables.values()):
+        return list_tables(tables, root, data, notes)
+    if len(tables) > 1:
+        names = named([table.name for table in tables.values()])
+        raise InputError(f"data.path: {root}: {names}: for Parquet tables of several splits use data.name: parquet")
+    listing = list_parquet(tables["train"], data)
+    return replace(listing, notes=(*listing.notes, *notes))
+
+
+def _split_folders(path: Path, folders: Sequence[Path]) -> dict[str, Path]:
+    splits: dict[str, Path] = {}
+    for split in SPLITS:
+        same = [folder for folder in folders if split_of(folder.name) == split]
+        refuse_two(path, split, [folder.name for folder in same])
+        if same:
+            splits[split] = same[0]
+    return splits
+
+
+def _with_splits(
+    path: Path, splits: dict[str, Path], folders: Sequence[Path], data: schema.Data, left_out: Counter[str]
+) -> Listing:
+    others = [folder.name for folder in folders if folder not in splits.values()]
+    notes = [f"left out: {len(others)} folders that are no split: {named(others)}"] if others else []
+    tables = {split: _table_of(folder) for split, folder in splits.items()}
+    of_folders = {split: table for split, table in tables.items() if table is not None}
+    if of_folders and len(of_folders) < len(splits):
+        without = [splits[split].name for split in splits if split not in of_folders]
+        raise InputError(f"data.path: {path}: {named(without)} has no table, but other splits have; write them alike")
+    if of_folders:
+        return _list_tables(of_folders, path, data, notes)
+    if unused := find_tables(path):
+        notes.append(
+            f"left out: {named([table.name for table in unused.values()])}; the classes are those of the folders"
+        )
+    names = ", ".join(f"`{folder.name}` for {split}" for split, folder in splits.items())
+    return _of_classes(splits, path, data, left_out, [f"splits and classes from the folders ({names})", *notes])
+
+
+def _table_of(folder: Path) -> Path | None:
+    """The table in a split's folder, where its images do not lie in class folders."""
+    tables = find_tables(folder)
+    if "train" not in tables or sum(holds_images(child) for child in folders_in(folder, Counter())) > 1:
+        return None
+    return tables["train"]
+
+
+def _of_classes(
+    splits: dict[str, Path], path: Path, data: schema.Data, left_out: Counter[str], notes: Sequence[str]
+) -> Listing:
+    for folder in _class_folders(splits["train"], left_out).values():
+        if not holds_images(folder):
+            raise InputError(f"{shown(folder)}: an empty class folder; no image is in it")
     parts, files = {}, []
-    for split, folder in folders.items():
-        part, part_files = _part(folder, class_names)
-        parts[split] = part
-        files.extend(part_files)
-    return decode_parts(parts, class_names, files, data, data_dir)
+    for split, folder in splits.items():
+        images, labels = _images_of(folder, left_out)
+        files += images
+        texts = [str(image.relative_to(path)) for image in images]
+        groups = groups_of([shown(text) for text in texts], data.groups) if data.groups else None
+        parts[split] = Part(text_array(labels), file_items(images, [shown(image) for image in images]), groups)
+    return Listing(parts, files=tuple(files), notes=(*notes, *left_out_note(left_out)))
 
 
-def _split_folder(path: Path, split: str) -> Path | None:
-    found = [path / name for name in SPLIT_FOLDERS[split] if (path / name).is_dir()]
-    if len(found) > 1:
-        raise InputError(f"data.path: {path} holds {' and '.join(folder.name for folder in found)}; keep one of them")
-    return found[0] if found else None
+def _class_folders(folder: Path, left_out: Counter[str]) -> dict[str, Path]:
+    """{class: its folder}. Names are compared in Unicode's composed form, whatever form the file system has them in."""
+    classes: dict[str, Path] = {}
+    folders = folders_in(folder, left_out)
+    check_names([child.name for child in folders], shown(folder))
+    for child in folders:
+        name = unicodedata.normalize("NFC", child.name)
+        if name in classes:
+            raise InputError(f"{shown(folder)}: two folders are named {name}, in different Unicode forms; merge them")
+        classes[name] = child
+    if not classes:
+        hint = ": its images lie in no class folder" if holds_images(folder) else ""
+        raise InputError(f"{shown(folder)}: holds no class folders{hint}; one folder of images per class is needed")
+    return classes
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
-    names = tuple(sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")))
-    if not names:
-        raise InputError(f"{folder}: holds no class folders; one folder of images per class is needed")
-    return names
-
-
-def _part(folder: Path, class_names: tuple[str, ...]) -> tuple[Part, list[Path]]:
-    if unknown := set(_class_names(folder)) - set(class_names):
-        raise InputError(f"{folder}: class folders that train/ has not: {', '.join(sorted(unknown))}")
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(class_names):
-        images = _images(folder / name)
-        if not images:
-            raise InputError(f"{folder / name}: an empty class folder; no image ({', '.join(EXTENSIONS)}) in it")
-        files.extend(images)
-        labels.extend([label] * len(images))
-    order = np.random.default_rng(ORDER_SEED).permutation(len(files))
-    shuffled = [files[i] for i in order]
-
-    def items(num: int | None) -> Sequence[Encoded]:
-        return [Encoded(str(file), file) for file in shuffled[:num]]
-
-    return Part(np.asarray(labels, dtype=np.int64)[order], items), files
-
-
-def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+def _images_of(folder: Path, left_out: Counter[str]) -> tuple[list[Path], list[str]]:
+    images: list[Path] = []
+    labels: list[str] = []
+    for name, class_folder in _class_folders(folder, Counter()).items():
+        of_class = images_in(class_folder, left_out)
+        images += of_class
+        labels += [name] * len(of_class)
+    loose = sum(is_image(child.name) and not child.is_dir() for child in folder.iterdir())
+    left_out["images that lie in no class folder"] += loose
+    return images, labels

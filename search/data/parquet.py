@@ -1,53 +1,53 @@
-"""Image data sets in Parquet as Hugging Face writes them: shards named by split, images as encoded bytes."""
+"""Image data sets in Parquet: shards named by split, images as encoded bytes or as paths."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from itertools import islice
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from winnow.search.data.arrays import Arrays
-from winnow.search.data.decode import Encoded
-from winnow.search.data.decoded_parts import Part, decode_parts
+from winnow.search.data.columns import Chosen, Column, Kind, choose
+from winnow.search.data.foreign import foreign, named, shown
+from winnow.search.data.labels import check_names
+from winnow.search.data.listing import Encoded, Listing, Part, split_of, text_array
+from winnow.search.data.table_values import groups_of, one_hot_labels, whole_numbers
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
-SPLIT_NAMES = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
-IMAGE_COLUMNS = ("image", "img")
-LABEL_COLUMNS = ("label", "fine_label", "labels")
-SHARD = re.compile(r"^(?P<split>[a-z]+)(?:[-_.](?:(?P<number>\d+)-of-(?P<count>\d+))?.*)?$")
+SHARD = re.compile(r"^(?P<split>[A-Za-z]+)(?:[-_.](?:(?P<number>\d+)-of-(?P<count>\d+))?.*)?$")
+ROWS_PER_BATCH = 1000
 
 
-def read_parquet(path: Path, data: schema.Data, data_dir: Path) -> Arrays:
-    """`path`: a folder with `train-*.parquet`, `test-*.parquet` and perhaps `validation-*.parquet`, or one file (all train).
+def list_parquet(path: Path, data: schema.Data) -> Listing:
+    """List a data set in Parquet.
 
-    Images are a struct column with `bytes`, or a binary one; labels integers, with class names in the schema metadata
-    key `huggingface` where it is there. InputError says what is missing.
+    Args:
+        path: One file, all of it training images; or a folder with `train-*.parquet` and perhaps `validation-*.parquet` and
+            `test-*.parquet`, or with a folder of files per split, up to two folders down.
+        data: Says which columns are meant, where that is not clear.
+
+    Raises:
+        InputError: Where a file cannot be read, shards are missing, or they have other columns than the first one.
     """
     shards = _find_shards(path)
-    image, label = _columns(shards["train"][0])
-    names = _class_names(shards["train"][0], label)
-    parts = {split: Part(_labels(files, label), _Items(files, image)) for split, files in shards.items()}
-    if names is None:
-        names = tuple(str(k) for k in range(int(parts["train"].labels.max(initial=-1)) + 1))
-    return decode_parts(parts, names, [file for files in shards.values() for file in files], data, data_dir)
-
-
-class _Items:
-    """The encoded images of some shards, read only when asked for."""
-
-    def __init__(self, files: Sequence[Path], column: str) -> None:
-        self._files, self._column = files, column
-
-    def __call__(self, num: int | None) -> Sequence[Encoded]:
-        return list(islice((item for file in self._files for item in _encoded(file, self._column)), num))
+    first = shards["train"][0]
+    chosen = choose(_columns(first), data, str(first), _class_label(first))
+    for file in (file for files in shards.values() for file in files):
+        _check_same_columns(file, first, chosen)
+    names = _Names(first, chosen)
+    parts = {split: _part(files, chosen, names, data) for split, files in shards.items()}
+    notes = [chosen.note, *names.notes]
+    if path.is_dir() and (others := _other_files(path, shards)):
+        notes.append(f"{len(others)} Parquet files belong to no split and were left out: {named(others)}")
+    files = [file for files in shards.values() for file in files]
+    files += sorted({_path_of(file, text) for file in files for text in _referenced(file, chosen)})
+    return Listing(parts, names.of_labels, tuple(files), notes=tuple(notes))
 
 
 def _find_shards(path: Path) -> dict[str, list[Path]]:
@@ -55,99 +55,266 @@ def _find_shards(path: Path) -> dict[str, list[Path]]:
         return {"train": [path]}
     if not path.is_dir():
         raise InputError(f"data.path: {path} does not exist; a folder with train-*.parquet or a Parquet file is needed")
-    files = sorted(path.glob("*.parquet")) or sorted(path.glob("*/*.parquet"))
+    files = _parquet_files(path)
     shards: dict[str, list[Path]] = {}
     for file in files:
-        match = SHARD.match(file.stem)
-        if match and match["split"] in SPLIT_NAMES:
-            shards.setdefault(SPLIT_NAMES[match["split"]], []).append(file)
+        if (split := _split_of_file(file, path)) is not None:
+            shards.setdefault(split, []).append(file)
     if "train" not in shards:
-        found = ", ".join(file.name for file in files[:5]) or "no Parquet file"
-        raise InputError(f"data.path: {path} holds no train-*.parquet (found: {found})")
+        present = named([file.name for file in files], 5) or "no Parquet file"
+        raise InputError(f"data.path: {path} holds no train-*.parquet (found: {present})")
     for split, split_files in shards.items():
         _refuse_missing(path, split, split_files)
     return shards
 
 
+def _parquet_files(path: Path) -> list[Path]:
+    """Those of the folder itself, else those one folder down, else two: `default/train/0000.parquet`."""
+    for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet"):
+        if files := sorted(file for file in path.glob(pattern) if not file.name.startswith(".")):
+            return files
+    return []
+
+
+def _split_of_file(file: Path, path: Path) -> str | None:
+    """By the name of the file, or of the folder that it lies in."""
+    match = SHARD.match(file.stem)
+    by_name = split_of(match["split"]) if match else None
+    return by_name or (split_of(file.parent.name) if file.parent != path else None)
+
+
 def _refuse_missing(path: Path, split: str, files: Sequence[Path]) -> None:
     """Shards say how many they are: `train-00000-of-00002`."""
     if len({file.parent for file in files}) > 1:
-        folders = ", ".join(sorted({file.parent.name for file in files}))
+        folders = ", ".join(sorted({str(file.parent.relative_to(path)) for file in files}))
         raise InputError(f"data.path: {path} holds {split} shards in several folders ({folders}); name one of them")
+    prefixes = {match["split"] for file in files if (match := SHARD.match(file.stem)) and split_of(match["split"])}
+    if len(prefixes) > 1:
+        raise InputError(f"data.path: {path} holds {' and '.join(sorted(prefixes))} shards, all {split}; keep one kind")
     counts = {int(match["count"]) for file in files if (match := SHARD.match(file.stem)) and match["count"]}
     if counts and counts != {len(files)}:
         raise InputError(f"data.path: {path} holds {len(files)} of {max(counts)} {split} shards")
 
 
-def _columns(file: Path) -> tuple[str, str]:
-    """Names of the image and the label column."""
-    fields = {field.name: field.type for field in _schema(file)}
-    images = [name for name in IMAGE_COLUMNS if name in fields] or [n for n in fields if _holds_images(fields[n])]
-    if not images or not _holds_images(fields[images[0]]):
-        raise InputError(
-            f"{file}: no column of encoded images (a struct with `bytes`, or binary) among {_shown(fields)}"
-        )
-    integers = [name for name, kind in fields.items() if pa.types.is_integer(kind)]
-    labels = [name for name in LABEL_COLUMNS if name in integers] or integers
-    if not labels or (len(labels) > 1 and labels[0] not in LABEL_COLUMNS):
-        raise InputError(
-            f"{file}: no label column (an integer column named `label`, or the only one) among {_shown(fields)}"
-        )
-    return images[0], labels[0]
+def _other_files(path: Path, shards: dict[str, list[Path]]) -> list[str]:
+    used = {file for files in shards.values() for file in files}
+    return [str(file.relative_to(path)) for file in _parquet_files(path) if file not in used]
 
 
-def _holds_images(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-def _shown(fields: dict[str, Any]) -> str:
-    return ", ".join(f"{name}: {kind}" for name, kind in fields.items())
-
-
-def _class_names(file: Path, label: str) -> tuple[str, ...] | None:
-    metadata = (_schema(file).metadata or {}).get(b"huggingface")
-    if metadata is None:
-        return None
-    try:
-        names = json.loads(metadata)["info"]["features"][label]["names"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return tuple(map(str, names))
+# --- schemas ------------------------------------------------------------------------------------------------------
 
 
 def _schema(file: Path) -> pa.Schema:
-    try:
+    with foreign(str(file), "Parquet file"):
         return pq.read_schema(file)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{file}: not a readable Parquet file ({error})") from error
 
 
-def _labels(files: Sequence[Path], column: str) -> np.ndarray:
-    labels = []
-    for file in files:
-        try:
-            values = pq.read_table(file, columns=[column])[column]
-        except (pa.ArrowException, OSError, KeyError) as error:
-            raise InputError(f"{file}: its column `{column}` cannot be read ({error})") from error
-        if values.null_count:
-            raise InputError(f"{file}: {values.null_count} rows have no `{column}`")
-        labels.append(values.to_numpy().astype(np.int64))
-    return np.concatenate(labels)
+def _columns(file: Path) -> list[Column]:
+    columns = [Column(field.name, _kind(field.type), str(field.type)) for field in _schema(file)]
+    twice = [name for name, count in Counter(column.name for column in columns).items() if count > 1]
+    if twice:
+        raise InputError(f"{file}: a column name occurs twice: {named(twice)}")
+    return columns
 
 
-def _encoded(file: Path, column: str) -> Any:
+def _kind(kind: pa.DataType) -> Kind:
+    if pa.types.is_dictionary(kind):
+        return _kind(kind.value_type)
+    if pa.types.is_struct(kind):
+        fields = {kind.field(i).name for i in range(kind.num_fields)}
+        return Kind.IMAGE if "bytes" in fields else Kind.OTHER
+    for test, column_kind in _KINDS:
+        if test(kind):
+            return column_kind
+    return Kind.OTHER
+
+
+_KINDS = (
+    (lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind), Kind.IMAGE),
+    (lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind), Kind.TEXT),
+    (pa.types.is_integer, Kind.INTEGER),
+    (pa.types.is_boolean, Kind.BOOLEAN),
+    (lambda kind: pa.types.is_floating(kind) or pa.types.is_decimal(kind), Kind.FLOAT),
+    (lambda kind: pa.types.is_nested(kind), Kind.LIST),
+)  # fmt: skip
+
+
+def _check_same_columns(file: Path, first: Path, chosen: Chosen) -> None:
+    mine, theirs = ({column.name: column for column in _columns(each)} for each in (file, first))
+    for name in (chosen.image, *chosen.labels, *([chosen.group] if chosen.group else [])):
+        if name not in mine:
+            raise InputError(
+                f"{file}: has no column `{shown(name)}`, which {first.name} has; it holds {named(list(mine), 10)}"
+            )
+        if mine[name].kind is not theirs[name].kind:
+            raise InputError(
+                f"{file}: its column `{shown(name)}` is {mine[name].shown}, but that of {first.name} is {theirs[name].shown}"
+            )
+
+
+def _features(file: Path) -> dict[str, object]:
+    """What Hugging Face writes about the columns into the metadata."""
     try:
-        with pq.ParquetFile(file) as parquet:
-            row = 0
-            for batch in parquet.iter_batches(batch_size=1000, columns=[column]):
+        features = json.loads((_schema(file).metadata or {})[b"huggingface"])["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _class_label(file: Path) -> str | None:
+    """The only column that the file itself declares to be classes."""
+    declared = [name for name, value in _features(file).items() if isinstance(value, dict) and value.get("names")]
+    return declared[0] if len(declared) == 1 else None
+
+
+def _class_names(file: Path, label: str) -> tuple[str, ...] | None:
+    feature = _features(file).get(label)
+    names = feature.get("names") if isinstance(feature, dict) else None
+    return tuple(map(str, names)) if isinstance(names, list) else None
+
+
+class _Names:
+    """The class names of every file: numbers of a file with another order of names are translated by name."""
+
+    def __init__(self, first: Path, chosen: Chosen) -> None:
+        self._label = chosen.labels[0]
+        self.of_labels = _class_names(first, self._label) if len(chosen.labels) == 1 else chosen.labels
+        self.notes: list[str] = []
+        if self.of_labels is not None:
+            check_names(self.of_labels, str(first))
+
+    def translated(self, file: Path, numbers: np.ndarray) -> np.ndarray:
+        names = _class_names(file, self._label)
+        if names == self.of_labels:
+            return numbers
+        if names is None or self.of_labels is None:
+            lacking = "without class names" if names is None else "with class names, which the first file has not"
+            self.notes.append(
+                f"{shown(file.name)} is {lacking}; its label numbers are taken as those of the first file"
+            )
+            return numbers
+        check_names(names, str(file))
+        known = {name: k for k, name in enumerate(self.of_labels)}
+        if unknown := [name for name in names if name not in known]:
+            raise InputError(f"{file}: has class names that the first file has not: {named(unknown)}")
+        if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(names):
+            raise InputError(
+                f"{file}: labels lie in [{numbers.min()}, {numbers.max()}], but it has names for [0, {len(names) - 1}]"
+            )
+        self.notes.append(f"{shown(file.name)} numbers the classes otherwise; its labels are translated by their names")
+        return np.array([known[name] for name in names], dtype=np.int64)[numbers]
+
+
+# --- values -------------------------------------------------------------------------------------------------------
+
+
+def _part(files: Sequence[Path], chosen: Chosen, names: _Names, data: schema.Data) -> Part:
+    labels = [_labels(file, chosen, names) for file in files]
+    groups = None
+    if data.groups is not None:
+        column = chosen.group or chosen.image
+        texts = [text for file in files for text in (_texts(file, column))]
+        groups = text_array(texts) if chosen.group else groups_of(texts, data.groups)
+    return Part(np.concatenate(labels), _Items(files, chosen), groups)
+
+
+def _read(file: Path, column: str) -> pa.ChunkedArray:
+    with foreign(f"{file}: column `{shown(column)}`", "column"):
+        values = pq.read_table(file, columns=[column])[column]
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+    if values.null_count:
+        raise InputError(f"{file}: {values.null_count} rows have no `{shown(column)}`")
+    return values
+
+
+def _labels(file: Path, chosen: Chosen, names: _Names) -> np.ndarray:
+    if len(chosen.labels) > 1:
+        return one_hot_labels([_read(file, column).to_numpy() for column in chosen.labels], chosen.labels, str(file))
+    values = _read(file, chosen.labels[0])
+    kind = _kind(values.type)
+    if kind is Kind.TEXT:
+        return text_array(values.to_pylist())
+    if kind is Kind.BOOLEAN:
+        return text_array("true" if value else "false" for value in values.to_pylist())
+    numbers = values.cast(pa.float64()).to_numpy() if kind is Kind.FLOAT else values.to_numpy()
+    return names.translated(file, whole_numbers(numbers, f"{file}: column `{shown(chosen.labels[0])}`"))
+
+
+def _texts(file: Path, column: str) -> list[str]:
+    """The values as text; of a struct of bytes and path, the path."""
+    values = _read(file, column)
+    if pa.types.is_struct(values.type):
+        fields = [values.type.field(i).name for i in range(values.type.num_fields)]
+        if "path" not in fields:
+            raise InputError(f"{file}: data.groups: the column `{shown(column)}` holds no paths to search in")
+        return ["" if row["path"] is None else str(row["path"]) for row in values.to_pylist()]
+    if _kind(values.type) is Kind.IMAGE:
+        raise InputError(f"{file}: data.groups: the images are bytes without a path to search in; name a column")
+    return [str(value) for value in values.to_pylist()]
+
+
+def _referenced(file: Path, chosen: Chosen) -> list[str]:
+    """Paths of images that are not in the Parquet file itself."""
+    if chosen.is_path:
+        return _texts(file, chosen.image)
+    with foreign(str(file), "Parquet file"):
+        metadata = pq.read_metadata(file)
+        chunks = [
+            metadata.row_group(group).column(place)
+            for group in range(metadata.num_row_groups)
+            for place in range(metadata.num_columns)
+            if metadata.row_group(group).column(place).path_in_schema == f"{chosen.image}.bytes"
+        ]
+        if all(chunk.statistics is not None and chunk.statistics.null_count == 0 for chunk in chunks):
+            return []
+        rows = pq.read_table(file, columns=[chosen.image])[chosen.image].to_pylist()
+    return [str(row["path"]) for row in rows if row and row["bytes"] is None and row.get("path")]
+
+
+def _path_of(file: Path, text: str) -> Path:
+    return file.parent / text
+
+
+class _Items:
+    """The encoded images of some shards, read only when asked for."""
+
+    def __init__(self, files: Sequence[Path], chosen: Chosen) -> None:
+        self._files, self._chosen = files, chosen
+
+    def __call__(self, rows: Sequence[int]) -> Iterable[Encoded]:
+        wanted, start = np.asarray(rows, dtype=np.int64), 0
+        for file in self._files:
+            with foreign(str(file), "Parquet file"):
+                num = pq.read_metadata(file).num_rows
+            inside = wanted[(wanted >= start) & (wanted < start + num)] - start
+            if len(inside):
+                yield from self._of_file(file, inside)
+            start += num
+
+    def _of_file(self, file: Path, rows: np.ndarray) -> Iterable[Encoded]:
+        start = 0
+        with foreign(str(file), "Parquet file"), pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(batch_size=ROWS_PER_BATCH, columns=[self._chosen.image]):
+                inside = rows[(rows >= start) & (rows < start + len(batch))] - start
                 values = batch.column(0)
-                values = values.field("bytes") if pa.types.is_struct(values.type) else values
-                for content in values.to_pylist():
-                    if content is None:
-                        raise InputError(f"{file}, row {row}: holds no image bytes (a path alone is not enough)")
-                    yield Encoded(f"{file}, row {row}", content)
-                    row += 1
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{file}: not a readable Parquet file ({error})") from error
+                if pa.types.is_binary_view(values.type) or pa.types.is_string_view(
+                    values.type
+                ):  # which cannot be taken from
+                    values = values.cast(
+                        pa.large_binary() if pa.types.is_binary_view(values.type) else pa.large_string()
+                    )
+                for row, value in zip(inside.tolist(), values.take(pa.array(inside)).to_pylist(), strict=True):
+                    yield _item(file, start + row, value)
+                start += len(batch)
+
+
+def _item(file: Path, row: int, value: object) -> Encoded:
+    where = f"{file}, row {row}"
+    content = value.get("bytes") if isinstance(value, dict) else value
+    path = value.get("path") if isinstance(value, dict) else None
+    if isinstance(content, bytes):
+        return Encoded(where, content)
+    if isinstance(content, str) or (isinstance(path, str) and path):
+        return Encoded(f"{where}, {content or path}", _path_of(file, str(content or path)))
+    return Encoded(where, b"")

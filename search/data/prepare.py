@@ -9,10 +9,14 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from winnow.search.data.image_data import ImageData, load
+from winnow.search.data.image_data import ImageData, split, uses_given
+from winnow.search.data.reading import NO_EFFECT
+from winnow.search.data.source import load, validation_rule
+from winnow.search.data.summary import summarize
 from winnow.search.storage.run_folder import write_text
 from winnow.spaces import catalog, schema
 from winnow.spaces.errors import InputError
+from winnow.spaces.schema.data import KNOWN_DATA_SETS
 
 RECORD = "prepared.json"  # in the data folder: what was prepared -> its fingerprint
 
@@ -22,34 +26,53 @@ class Prepared:
     data: ImageData
     known: bool
     """Whether it was prepared before, and is still the same."""
+    lines: tuple[str, ...]
+    """The summary in sentences."""
 
 
-def prepare(name: str, overrides: Sequence[str], data_dir: Path, offline: bool) -> Prepared:
-    """`name`: a data set (`cifar10`) or a space, whose data is taken. With `offline` nothing is downloaded.
+def prepare(
+    name: str, overrides: Sequence[str], data_dir: Path, offline: bool, accept_change: bool = False
+) -> Prepared:
+    """Read a data set once, and compare it with what it was.
 
-    One process at a time works in a data folder; the others wait, and find the work done. InputError if the data is not there,
-    or is no longer what was prepared.
+    Args:
+        name: A data set (`cifar10`) or a space, whose data is taken.
+        overrides: `path=value` settings of a space.
+        data_dir: Where data sets are kept. One process at a time works there; the others wait, and find the work done.
+        offline: Download nothing.
+        accept_change: Take the images as they are now for those that were prepared.
+
+    Raises:
+        InputError: If the data is not there, or is no longer what was prepared.
     """
     wanted = _wanted(name, overrides)
-    key = wanted.model_dump_json(include={"name", "path", "image_size", "channels", "limit"}, exclude_none=True)
     record = data_dir / RECORD
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(data_dir / ".prepare.lock"):
             data = load(wanted, data_dir, download=not offline)
+            key = _key(wanted, data)
             before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-            if before.get(key, data.fingerprint) != data.fingerprint:
+            if before.get(key, data.fingerprint) != data.fingerprint and not accept_change:
                 raise InputError(
                     f"{name}: the images in {wanted.path or data_dir} are not those that were prepared before (fingerprint "
-                    f"{data.fingerprint}, was {before[key]}); restore them, or delete {record} if the change is meant"
+                    f"{data.fingerprint}, was {before[key]}); restore them, or, if the change is meant, give --accept-change"
                 )
             write_text(record, json.dumps({**before, key: data.fingerprint}, indent=1, sort_keys=True))
     except (OSError, json.JSONDecodeError) as error:
         raise InputError(f"{data_dir}: cannot keep a data set here ({error}); choose another --data-dir") from error
-    return Prepared(data, key in before)
+    parts = split(data, wanted.validation, wanted.stratified, seed=0)
+    rule = validation_rule(wanted, 0, uses_given(data, wanted.validation))
+    return Prepared(data, before.get(key) == data.fingerprint, tuple(summarize(data, parts, rule)["text"]))
 
 
 def _wanted(name: str, overrides: Sequence[str]) -> schema.Data:
-    if name in ("digits", "cifar10", "cifar100") and not overrides:
+    if name in KNOWN_DATA_SETS and not overrides:
         return schema.Data.model_validate({"name": name})
     return catalog.load(name, overrides).example().data
+
+
+def _key(wanted: schema.Data, data: ImageData) -> str:
+    """Everything that decides which images are read. Of `validation`: whether a split of the data set's own is among them."""
+    settings = wanted.model_dump(mode="json", exclude=NO_EFFECT - {"path"}, exclude_defaults=True)
+    return json.dumps({**settings, "own_validation": data.validation_labels is not None}, sort_keys=True)

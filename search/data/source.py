@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from winnow.search.data.datasets import list_dataset
+from winnow.search.data.facts import facts_of
+from winnow.search.data.image_data import ImageData, split, uses_given
+from winnow.search.data.reading import first_shape, read_arrays
+from winnow.search.data.space_left import room_note
+from winnow.search.data.summary import summarize
+from winnow.spaces import schema
+from winnow.spaces.schema.data import DEFAULT_VALIDATION
 from winnow.spaces.space import Space
-
-if TYPE_CHECKING:
-    from winnow.search.data.image_data import ImageData
+from winnow.spaces.validation import check
 
 
 @dataclass(frozen=True)
@@ -20,16 +27,57 @@ class Source:
     download: bool = False
 
 
+def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData:
+    """Read a data set. Nothing is downloaded unless asked. InputError says what was looked for and where."""
+    listing = list_dataset(data, data_dir, download)
+    arrays = read_arrays(listing, data, data_dir)
+    train, test, validation = arrays.splits["train"], arrays.splits["test"], arrays.splits.get("validation")
+    return ImageData(
+        name=data.name,
+        train_images=train.images,
+        train_labels=train.labels,
+        validation_images=validation.images if validation else None,
+        validation_labels=validation.labels if validation else None,
+        test_images=test.images,
+        test_labels=test.labels,
+        class_names=arrays.class_names,
+        fingerprint=arrays.fingerprint,
+        notes=arrays.notes,
+        train_groups=train.groups,
+        facts=facts_of(arrays, listing.notes),
+    )
+
+
 def load_data(space: Space, source: Source) -> ImageData:
     """The images of a space. What decides which images are read is fixed in a space, so any config of it will do."""
-    from winnow.search.data.image_data import load
-
     return load(space.example().data, source.data_dir, source.download)
 
 
-def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
-    from winnow.search.data.image_data import split
+def check_on_images(space: Space, source: Source) -> str | None:
+    """Check that the networks of a space fit its images, whose headers alone are read; nothing is downloaded.
 
+    Args:
+        space: A space; its images are looked at only if they lie at `data.path`, since a space can be printed without them.
+        source: Where decoded images are kept.
+
+    Returns:
+        How much memory or disk the decoded images take; None if they are not looked at.
+
+    Raises:
+        InputError: A network does not fit, the images cannot be used, or they fit neither into the memory nor on the disk.
+    """
+    data = space.example().data
+    if data.path is None or not Path(data.path).exists() or ":" in data.name:
+        return None
+    listing = list_dataset(data, source.data_dir, download=False)
+    shape = first_shape(listing, data)
+    check(space, shape)
+    num = sum(len(part.labels) for part in listing.parts.values())
+    return f"{num:,} images: {room_note(num * math.prod(shape), source.data_dir / '.cache')}"
+
+
+def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
+    """What a run records of its images, the summary of `summary.summarize` among it. `seed` decides the validation split."""
     config = space.example().data
     parts = split(data, config.validation, config.stratified, seed)
     return {
@@ -42,4 +90,14 @@ def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
         "num_test": len(data.test_labels),
         "fingerprint": data.fingerprint,
         "notes": list(data.notes),
+        "summary": summarize(data, parts, validation_rule(config, seed, uses_given(data, config.validation))),
     }
+
+
+def validation_rule(config: schema.Data, seed: int, is_given: bool) -> str:
+    """How the validation split came about, in words."""
+    if is_given:
+        return "the split that the data set brings" + (" (by default)" if config.validation is None else "")
+    share = config.validation if isinstance(config.validation, float) else DEFAULT_VALIDATION
+    kind = "whole groups" if config.groups else "stratified" if config.stratified else "at random"
+    return f"{share:.0%} of the training images, {kind}, by seed {seed}"

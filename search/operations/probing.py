@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from winnow.search.data.source import Source, check_on_images, load_data
 from winnow.search.operations.execution import Execution, packing_of
 from winnow.search.operations.planning import Estimate, SearchForecast, estimate, forecast_search
 from winnow.search.settings import Settings
@@ -37,7 +39,9 @@ def plan_search(
     Raises:
         InputError: The images or devices to probe on cannot be used.
     """
+    room = check_on_images(space, execution.new_source if execution else Source(Path("data")))
     forecast = forecast_search(settings)
+    forecast = replace(forecast, notes=[*forecast.notes, *([room] if room else [])])
     return (
         forecast if execution is None else replace(forecast, estimate=_probe(space, settings, forecast, execution, say))
     )
@@ -47,7 +51,6 @@ def _probe(
     space: Space, settings: Settings, forecast: SearchForecast, execution: Execution, say: Callable[[str], None]
 ) -> Estimate:
     """Train the largest config, then random ones, as many at once as the search would run, in real workers."""
-    from winnow.search.data.source import load_data
     from winnow.search.ray_backend.session import ray_session
     from winnow.search.ray_backend.tasks import run_tasks
     from winnow.search.resources.inventory import allocated_cpus

@@ -64,6 +64,8 @@ def search(space: Space, settings: Settings, place: NewRun, execution: Execution
     view.step("reading the data")
     data = load_checked(space, execution.new_source)
     facts = describe_data(data, space, settings.seed)
+    for line in facts["summary"]["text"]:
+        view.message(line)
     warm = _warm_start(place.warm_start, space, settings, facts, execution) if place.warm_start else None
     measure = partial(packing_of, space=space, data=data, seed=settings.seed, say=view.step)
     written_to = storage or str(place.runs_dir.resolve())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,11 +79,13 @@ class Comparison:
     def _repr_html_(self) -> str:
         if self.comparable:
             return str(self.runs.to_html(index=False, na_rep="", border=0))
-        items = []
+        from winnow.reports.html.templating import render
+
+        differences = []
         for row in self.protocol_differences:
             values = (f"{value} ({run['run']})" for run, value in zip(self.rows, row["values"], strict=True))
-            items.append(f"<li>{escape(row['key'])}: {escape(', '.join(values))}</li>")
-        return f"<p>These runs cannot be compared; they differ in</p><ul>{''.join(items)}</ul>"
+            differences.append(f"{row['key']}: {', '.join(values)}")
+        return render("not_comparable.html", differences=differences)
 
 
 def compare(runs: Sequence[Path | str]) -> Comparison:

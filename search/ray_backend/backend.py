@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from winnow.search.resources.gpus import gpus_of_this_machine
 from winnow.search.resources.plan import DeviceOptions, Measure, ResourcePlan, plan_resources
 from winnow.spaces.space import Space
 
@@ -50,6 +51,9 @@ def backend(
 
     if address is None:
         devices.check_here()
+        report = gpus_of_this_machine()
+        if devices.device != "cpu" and (report.usable or report.problems):
+            say(report.line)
     if not is_running():
         say("starting Ray" if address is None else f"joining the cluster at {address}")
     import_meanwhile("winnow.search.ray_backend.tune")

@@ -86,7 +86,10 @@ def plan_on_cluster(
     nodes = tuple((of.get("CPU", 0.0), of.get("GPU", 0.0)) for count, of in has.kinds for _ in range(count))
     have = Inventory(nodes, int(ray.cluster_resources().get("GPU", 0)))
     if not (devices.device == "cpu" and gpus):
-        return share_out(have, devices, num_trials, measure, recorded), has.grows
+        plan = share_out(have, devices, num_trials, measure, recorded)
+        if devices.device == "auto" and not has.gpus:
+            plan = replace(plan, explanation=f"{plan.explanation}; the cluster has no GPU{_HOW_TO_GROW}")
+        return plan, has.grows
     plan = share_out(have, replace(devices, device="cuda"), num_trials)
     return replace(plan, device="cpu"), has.grows
 

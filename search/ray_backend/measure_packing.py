@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.search.ray_backend.session import put_once
 from winnow.search.resources.packing import CONTEXT_MB, LEVELS, USABLE, Level, Packing, choose, fraction_of
-from winnow.search.storage.provenance import hardware
 from winnow.spaces.schema import Config
 from winnow.spaces.space import Space
 
@@ -155,9 +154,11 @@ def measure_when_open(
 
 
 def memory_of(device: str) -> float:
-    """MB of the GPU, or of this machine."""
-    import torch
-
+    """Free MB of the GPU or of this machine, since other processes may hold some of it."""
     if device == "cuda":
-        return torch.cuda.get_device_properties(0).total_memory / 2**20
-    return float(hardware()["memory_mb"])
+        import torch
+
+        return torch.cuda.mem_get_info()[0] / 2**20
+    import psutil
+
+    return float(psutil.virtual_memory().available / 2**20)

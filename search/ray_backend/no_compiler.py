@@ -1,7 +1,7 @@
 """torch's compiler stays unimported in workers until somebody compiles.
 
 Every `optimizer.step` imports `torch._dynamo`, and sympy with it, to tell a compiler that is not there to look away: 3 s of CPU
-in each worker, more than torch itself takes (measured, see docs/decisions.md).
+in each worker, more than torch itself takes (measured, docs/decisions/0027-lean-workers.md).
 """
 
 from __future__ import annotations

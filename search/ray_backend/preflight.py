@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from winnow.search.resources.gpus import examine
 from winnow.search.storage import remote as storage
 from winnow.search.storage.provenance import versions
 from winnow.spaces.errors import InputError
@@ -35,7 +36,7 @@ def check_nodes(ray: Any, data: Sequence[tuple[Any, str]], shared: str, device: 
     nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
     demands = Demands(versions(), shared, f".preflight-{uuid4().hex[:8]}", device)
     storage.write(storage.join(shared, demands.probe), demands.probe.encode())
-    remote = ray.remote(num_cpus=0, max_retries=0)(examine)
+    remote = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(examine_node)  # its process, and its share of a GPU, go
     asked = {
         remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(
             list(data), demands, node_id, node["Resources"].get("GPU", 0.0)
@@ -61,7 +62,7 @@ def check_nodes(ray: Any, data: Sequence[tuple[Any, str]], shared: str, device: 
     return len(nodes)
 
 
-def examine(data: list[tuple[Any, str]], demands: Demands, node_id: str, num_gpus: float) -> list[str]:
+def examine_node(data: list[tuple[Any, str]], demands: Demands, node_id: str, num_gpus: float) -> list[str]:
     """Run on the node; return its problems. Checks that need a missing package are skipped."""
     problems = [*_versions_problems(demands.versions), *_storage_problems(demands, node_id)]
     if problems:
@@ -130,12 +131,15 @@ def _data_problems(reference: Any, wanted: str) -> list[str]:
 
 
 def _gpu_problems(num_gpus: float) -> list[str]:
-    """The GPUs that the node declares, counted by torch."""
+    """Why torch cannot use GPUs that the node declares; each one that it sees runs a kernel."""
+    if not num_gpus:
+        return []
     import torch
 
-    seen = torch.cuda.device_count()
-    if seen >= num_gpus:
-        return []
+    report = examine(torch)
+    seen = len(report.usable)
+    if report.problems or report.has_slices or seen >= num_gpus:
+        return list(report.problems)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return [
         f"Ray declares {num_gpus:g} GPUs there, but torch {torch.__version__} sees {seen}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from winnow.search.ray_backend.watchdog import dismiss, watch
+from winnow.search.resources.gpus import gpus_of_this_machine, hide_unusable
 from winnow.search.resources.inventory import allocated_cpus, allocated_gpus
 from winnow.spaces.errors import InputError
 
@@ -113,11 +114,16 @@ def _init(ray: Any, address: str | None, resources: dict[str, Any]) -> None:
 
 
 def _of_this_machine(num_cpus: int | None, num_gpus: int | None) -> dict[str, int | None]:
-    """What was asked for, else what Slurm or the affinity mask leaves; None: all that Ray finds."""
+    """What was asked for, else what Slurm or the affinity mask leaves and torch can use; None: all CPUs that Ray finds."""
     visible, allocated = allocated_gpus()
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    return {"num_cpus": num_cpus or allocated_cpus(), "num_gpus": allocated if num_gpus is None else num_gpus}
+    if num_gpus is None:
+        # Ray also declares GPUs that torch cannot use, such as that of every Mac or one with an old driver.
+        report = gpus_of_this_machine()
+        hide_unusable(report)
+        num_gpus = len(report.usable) if allocated is None else min(allocated, len(report.usable))
+    return {"num_cpus": num_cpus or allocated_cpus(), "num_gpus": num_gpus}
 
 
 @contextmanager

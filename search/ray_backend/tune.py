@@ -29,7 +29,6 @@ from ray.tune.search import Searcher
 from winnow.search.ray_backend.shared_data import Job, SharedData
 from winnow.search.ray_backend.worker import WHERE_TRAINED, run_trial, trial_name
 from winnow.search.study.ledger import Ledger
-from winnow.search.study.trials import Assignment
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
 
 if TYPE_CHECKING:
@@ -45,10 +44,10 @@ class Resources:
     cpus: float
     gpus: float
 
-    def of_trial(self, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """A trial that ran out of memory on a shared GPU has the next one to itself."""
-        alone = 0 < self.gpus < 1 and Assignment.from_json(config["assignment"]).micro_batches > 1
-        return tune.PlacementGroupFactory([{"CPU": self.cpus, "GPU": 1 if alone else self.gpus}])
+    @property
+    def per_trial(self) -> dict[str, float]:
+        """The same for every trial: one that asked for a whole GPU after a lack of memory would wait until the search ends."""
+        return {"cpu": self.cpus, "gpu": self.gpus}
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def run_search(
     storage = tempfile.mkdtemp(prefix="winnow-tune-")  # Tune insists on writing here; nobody reads it
     # By default one trial at a time may wait for its worker, so hundreds of workers would be started one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
-    trainable = tune.with_resources(tune.with_parameters(run_trial, data=data, job=job), resources.of_trial)
+    trainable = tune.with_resources(tune.with_parameters(run_trial, data=data, job=job), resources.per_trial)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -234,7 +233,7 @@ class StudySearcher(NotPickled, Searcher):
             assignment = self.ledger.ask() if len(self.numbers) < self.concurrent else None
             if assignment is not None:
                 self.numbers[trial_id] = assignment.number
-                return {"assignment": assignment.to_json()}
+                return {"number": assignment.number, "assignment": assignment.to_json()}
         return Searcher.FINISHED if self.ledger.finished else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -294,7 +293,7 @@ def _tune_name(trial: Trial) -> str:
 
 def _number(trial: Trial) -> int:
     """The study's number of a Tune trial."""
-    return Assignment.from_json(trial.config["assignment"]).number
+    return int(trial.config["number"])
 
 
 def _raised_by_worker(trial: Trial) -> str:

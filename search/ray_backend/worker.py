@@ -14,7 +14,15 @@ from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
 from winnow.search.storage.remote import join
 from winnow.search.storage.run_folder import checkpoint_name, trial_name
 from winnow.search.study.trials import Assignment
-from winnow.search.training.errors import CannotWrite, RankLost, failure, release_memory
+from winnow.search.training.errors import (
+    CannotWrite,
+    DeviceLost,
+    RankLost,
+    failure,
+    headline,
+    release_memory,
+    spoils_process,
+)
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
@@ -49,6 +57,9 @@ def trial_reports(
     except RankLost:
         raise
     except (Exception, SystemExit) as error:  # a model that calls sys.exit() would take the worker along
+        if spoils_process(error):
+            # Tune ends the process, and the ledger starts this trial again from its checkpoint in another one.
+            raise DeviceLost(headline(error)) from None
         status, text = failure(error)
     # Only here, with the exception, are the frames gone that hold the tensors of the training.
     if status == TrialStatus.OUT_OF_MEMORY:

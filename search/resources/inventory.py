@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from winnow.search.resources.gpus import gpus_of_this_machine
 from winnow.search.storage.provenance import available_cpus
 
 
@@ -71,14 +72,18 @@ def allocated_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str | N
         if indices := environment.get(variable):
             return indices, len(indices.split(","))
     for variable in ("SLURM_GPUS_ON_NODE", "SLURM_GPUS"):
-        number = environment.get(variable, "").rpartition(":")[2]  # `4`, or with its type `a100:4`
-        if number.isdigit():
-            return ("", 0) if number == "0" else (None, int(number))
+        number = _number_of_gpus(environment.get(variable, ""))
+        if number is not None:
+            return ("", 0) if number == 0 else (None, number)
     return None, None
 
 
-def gpus_here() -> int:
-    """Return the number of GPUs that torch can use in this process."""
-    import torch
+def _number_of_gpus(text: str) -> int | None:
+    """Slurm's number of GPUs: `4`, with a type `a100:4`, or several types `a100:2,v100:1`; None for anything else."""
+    numbers = [part.rpartition(":")[2] for part in text.split(",")]
+    return sum(map(int, numbers)) if all(number.isdigit() for number in numbers) else None
 
-    return torch.cuda.device_count()
+
+def gpus_here() -> int:
+    """Return the number of GPUs of this machine that torch can really use."""
+    return len(gpus_of_this_machine().usable)

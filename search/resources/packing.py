@@ -13,10 +13,10 @@ CONTEXT_MB = 600.0
 """Memory of a process beside its tensors: CUDA's context and libraries on a GPU, Python, Ray and torch elsewhere."""
 
 USABLE = 0.92
-"""Fraction of a GPU's memory, or of a machine's, that trials may use."""
+"""Fraction of the free memory of a GPU, or of a machine, that trials may use."""
 
-WORTH = 1.02
-"""Least gain in throughput that counts: less is noise, and the sampler learns sooner with fewer trials at once."""
+WORTH = 1.1
+"""Least gain in throughput for twice the trials at once: with fewer, the sampler knows more results when it chooses."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,13 @@ class Packing:
 
 
 def choose(levels: Sequence[Level], memory_mb: float | None, estimated: bool = False) -> Packing:
-    """Choose the level with the highest throughput that fits into memory, or the first if none was measured.
+    """Choose the most trials at once that fit into memory and gain enough, or the first level if none was measured.
+
+    A level is chosen over one with half its trials if it trains at least 10 % more images per second.
 
     Args:
         levels: What was measured, fewest trials first.
-        memory_mb: Memory of the device; None: no limit.
+        memory_mb: Free memory of the device; None: no limit.
         estimated: Whether the memory of the largest model was estimated rather than measured; only the explanation says so.
 
     Returns:
@@ -58,7 +60,8 @@ def choose(levels: Sequence[Level], memory_mb: float | None, estimated: bool = F
     fitting = [level for level in measured if memory_mb is None or level.memory_mb <= USABLE * memory_mb]
     best = next(iter(fitting), levels[0])
     for level in fitting[1:]:
-        if (level.images_per_second or 0.0) > WORTH * (best.images_per_second or 0.0):
+        gain = WORTH ** math.log2(level.at_once / best.at_once)
+        if (level.images_per_second or 0.0) > gain * (best.images_per_second or 0.0):
             best = level
     return Packing(best.at_once, tuple(levels), _explain(levels, best, memory_mb, estimated))
 
@@ -73,7 +76,7 @@ def _explain(levels: Sequence[Level], best: Level, memory_mb: float | None, esti
     text = f"measured at once {rates}"
     if memory_mb is not None:
         takes, whose = ("is estimated to take", "machine") if estimated else ("takes", "GPU")
-        text += f"; the largest model {takes} {levels[0].memory_mb:,.0f} MB of the {whose}'s {memory_mb:,.0f}"
+        text += f"; the largest model {takes} {levels[0].memory_mb:,.0f} MB of the {memory_mb:,.0f} that the {whose} has free"
     return f"{text}; chosen: {best.at_once}"
 
 

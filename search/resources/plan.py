@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from winnow.search.resources.gpus import gpus_of_this_machine
 from winnow.search.resources.inventory import Inventory, gpus_here, read_inventory
 from winnow.search.resources.packing import Packing, fraction_of
 from winnow.spaces.errors import InputError
@@ -50,11 +51,17 @@ class DeviceOptions:
             )
 
     def check_here(self) -> None:
-        """Raise InputError if a Ray started on this machine is to have more GPUs than the machine; not for a cluster."""
-        if self.num_gpus and self.device != "cpu" and self.num_gpus > (usable := gpus_here()):
+        """Raise InputError if this machine lacks the GPUs that a Ray started on it is to have; not for a cluster."""
+        if self.device == "cpu":
+            return
+        usable = gpus_here()
+        if self.num_gpus and self.num_gpus > usable:
             raise InputError(
-                f"--num-gpus {self.num_gpus}: this machine has {usable} that torch can use; check CUDA_VISIBLE_DEVICES, or leave it out"
+                f"--num-gpus {self.num_gpus}: this machine has {usable} that torch can use "
+                f"({gpus_of_this_machine().line}); leave it out"
             )
+        if self.device == "cuda" and not usable:
+            raise InputError(f"--device cuda: {gpus_of_this_machine().line}; use --device cpu")
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,8 @@ def _on_cpus(
             # Measured on one node; the others take as many trials with as many CPUs each.
             concurrent = max(1, min(_slots(inventory, most / packing.at_once), num_trials))
             why = f" ({packing.explanation})"
+    if concurrent is None and device == "mps":
+        concurrent = 1  # there is one GPU, and trials that share it only wait for each other
     if concurrent is None:
         concurrent = max(1, min(_slots(inventory, options.cpus_per_trial or 1), num_trials))
     cpus = options.cpus_per_trial or _share(inventory, concurrent)
@@ -216,7 +225,9 @@ def _on_gpus(
         f"{concurrent} trials at once on {inventory.num_gpus} GPU{'s' * (inventory.num_gpus > 1)}, {shared}, "
         f"{threads} CPU{'s' * (threads > 1)} each{why}"
     )
-    if inventory.gpus_now < inventory.num_gpus:
+    if not inventory.gpus_now:
+        text += f"; the first trial waits until the cluster has its first GPU, and the cluster may grow to {inventory.num_gpus}"
+    elif inventory.gpus_now < inventory.num_gpus:
         text += f"; {inventory.gpus_now} of the GPUs are there now, the cluster may grow to {inventory.num_gpus}"
     return ResourcePlan("cuda", concurrent, cpus, fraction_of(per_gpu), threads, text, per_gpu)
 

@@ -2,7 +2,7 @@
 
 Optuna's `ask` makes a trial before its parameters are known; one that turns out infeasible or a repeat would stay in the
 study as a failure the samplers learn nothing from, and they would suggest it again and again (measured: 72 of 96 trials,
-see docs/decisions.md). A draft asks the sampler without touching the study; only a good one becomes a trial.
+docs/decisions/0001-suggestions-are-drafts.md). A draft asks the sampler without touching the study; only a good one becomes a trial.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
+
+RANDOM = "random"
+"""The user attribute of trials whose config the sampler drew at random, although it might have chosen one."""
 
 
 class Draft:
@@ -48,8 +51,12 @@ class Draft:
         return self._suggest(name, FloatDistribution(low, high, log=log, step=step))
 
     def to_trial(self, user_attrs: dict[str, Any]) -> FrozenTrial:
+        """The trial, with these attributes and those that the sampler gave it."""
         return create_trial(
-            state=TrialState.RUNNING, params=self.params, distributions=self.distributions, user_attrs=user_attrs
+            state=TrialState.RUNNING,
+            params=self.params,
+            distributions=self.distributions,
+            user_attrs={**self._trial.user_attrs, **user_attrs},
         )
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:

@@ -1,13 +1,15 @@
-"""A sampler that forecasts where every training would end, and spends each worker's time where that pays most.
+"""The default sampler: a forecast of every training, and successive halving where the forecast has no skill.
 
-One Gaussian process over (hyper-parameters, logarithm of the epoch) is fitted to the objective at the rungs of all trials, less what
-epochs alone bring: a trial after its first rung is then no worse than one at its end for having been trained less.
-Whenever a worker is free, the config with the highest expected improvement at the last epoch, divided by the epochs that are still to
-be trained, is chosen, be it a paused trial (`resume`) or a new one (`sample_relative`); it trains up to its next rung and is paused
-there. Where the search has a time budget, an epoch counts by what it costs (`winnow.search.samplers.epoch_cost`). The first trials are random, and
-promoted as asynchronous successive halving does; configs to start from are trained to their end (`winnow.search.schedulers.pausing`).
-After Swersky et al., "Freeze-Thaw Bayesian Optimization" (2014), and Wistuba et al., "Supervising the Multi-Fidelity Race
-of Hyperparameter Configurations" (2022), with a plain product kernel; improvement by cost after Snoek et al. (2012).
+1. A Gaussian process over (hyper-parameters, logarithm of the epoch) forecasts where every training would end, and a free worker
+   takes the config, paused or new, with the highest expected improvement per epoch that it still needs.
+2. The other free workers take what asynchronous successive halving would promote among configs drawn at random, or draw another; the
+   share of the forecast grows with its skill, the rank correlation of its forecasts with random trials that it has not seen.
+3. Trials pause at the rungs that can be trusted, those whose order agrees with that of the next rung.
+
+So where configs can be told apart by their hyper-parameters the search is Bayesian optimization, and elsewhere successive halving over
+random configs, whose rungs do not take noise at the level of chance for a signal. In a search with a time budget an epoch counts by what
+it costs (`winnow.search.samplers.epoch_cost`). After Swersky et al., "Freeze-Thaw Bayesian Optimization" (2014), Wistuba et al.,
+"Supervising the Multi-Fidelity Race of Hyperparameter Configurations" (2022), and Snoek et al. (2012) for improvement by cost.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from winnow.search.samplers.draft import RANDOM
 from winnow.search.samplers.encoding import Features
 from winnow.search.samplers.registry import SamplerContext
 from winnow.search.schedulers.pausing import Pausing
@@ -30,24 +33,32 @@ if TYPE_CHECKING:
     from winnow.search.samplers.forecast_model import Forecast
 
 NUM_FIRST_TRIALS = 8  # at random
+SKILLS = (0.3, 0.7)
+"""The skills between which the share of the forecast grows from the least to the largest."""
+SHARES = (0.05, 0.95)
+"""The least and the largest share of the decisions that the forecast takes."""
 
 Array = np.ndarray
 
 
 class ForecastSampler(BaseSampler):
-    """`rungs` are the epochs at which trials are compared, the last epoch of a training at the end; `weigh_cost`: a cheap epoch
-    counts less than a dear one.
+    """Serves one moment of a search: the study must not change between calls.
 
-    A sampler serves one moment: the study must not change in between calls.
+    Args:
+        seed: Of all random draws, together with the state of the study.
+        rungs: The epochs at which trials are compared, ascending, and the last epoch of a training.
+        weigh_cost: Whether a cheap epoch counts less than an expensive one.
     """
 
     def __init__(self, seed: int, rungs: Sequence[int], weigh_cost: bool = False) -> None:
+        self._seed = seed
         self._rng = np.random.default_rng(seed)
         self._rungs = list(rungs)
         self._weigh_cost = weigh_cost
         self._paused: frozenset[int] = frozenset()
         self._forecast: Forecast | None = None
         self._best_new: tuple[Array, float] | None = None
+        self._halves: bool | None = None
 
     def resume(
         self,
@@ -58,19 +69,27 @@ class ForecastSampler(BaseSampler):
         among: Collection[int] | None = None,
         may_start: bool = True,
     ) -> int | None:
-        """The paused trial that promises most, None if there is none or a new one promises more.
+        """The paused trial to resume. Call it before `sample_relative`, which otherwise takes paused trials for running ones.
 
-        `paused` are all that are paused, `among` those that may be resumed (default: all). While there is little to forecast
-        from, `rule` says who goes on. Without `may_start` no new one is thought of. Call it before `sample_relative`, which otherwise
-        takes the paused trials for running ones.
+        Args:
+            study: The study of the search.
+            paused: The numbers of all paused trials.
+            rule: Knows the rungs, and whom successive halving would promote.
+            among: The trials that may be resumed; default: all that are paused.
+            may_start: Whether a new trial may start. Without it the one that promises most is resumed, whatever it promises.
+
+        Returns:
+            The number of the trial, or None if there is none or if a new trial should start.
         """
         self._paused = frozenset(paused)
+        self._rungs = sorted({*self._rungs, *rule.rungs})
         candidates = self._paused if among is None else frozenset(among)
         trials = study.get_trials(deepcopy=False)
-        if not candidates or not any(trial.intermediate_values for trial in trials):
+        if not candidates or not self._any_at_rung(trials):
             return None
-        if may_start and len(trials) < NUM_FIRST_TRIALS:
-            return rule.promoted(candidates)
+        if may_start and self._by_halving(study, trials):
+            drawn = [trial.number for trial in trials if trial.user_attrs.get(RANDOM)]
+            return rule.promoted(candidates, drawn or None)
         forecast = self._forecast_of(study, trials)
         if not may_start:
             return forecast.best_paused(candidates)[0]
@@ -85,10 +104,14 @@ class ForecastSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Values for all parameters that trials have had so far, whichever of them the new trial will ask for."""
+        """Values for all parameters that trials have had so far, whichever of them the new trial will ask for.
+
+        Empty, and the trial marked as random, if its config is to be drawn at random (`sample_independent`).
+        """
         trials = study.get_trials(deepcopy=False)
-        if len(trials) < NUM_FIRST_TRIALS or not any(t.intermediate_values for t in trials):
-            return {}  # drawn at random: `sample_independent`
+        if self._by_halving(study, trials):
+            trial.set_user_attr(RANDOM, True)
+            return {}
         forecast = self._forecast_of(study, trials)
         point = (self._best_new or self._look_for_new(forecast))[0]
         self._best_new = None  # asked again, as after a repeated config, another one is looked for
@@ -98,6 +121,23 @@ class ForecastSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         return Features.draw(param_distribution, self._rng)
+
+    def _by_halving(self, study: Study, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether successive halving decides in this moment, which a coin says whose odds are the skill of the forecast."""
+        if len(trials) < NUM_FIRST_TRIALS or not self._any_at_rung(trials):
+            return True
+        if self._halves is None:
+            # The seed is that of the next new trial: without the epochs every decision until then would be the same.
+            num_epochs = sum(len(trial.intermediate_values) for trial in trials)
+            self._rng = np.random.default_rng([self._seed, num_epochs])
+            low, high = SKILLS
+            skill = self._forecast_of(study, trials).skill
+            share = min(max((skill - low) / (high - low), SHARES[0]), SHARES[1])
+            self._halves = bool(self._rng.random() >= share)
+        return self._halves
+
+    def _any_at_rung(self, trials: Sequence[FrozenTrial]) -> bool:
+        return any(rung in trial.intermediate_values for trial in trials for rung in self._rungs)
 
     def _forecast_of(self, study: Study, trials: Sequence[FrozenTrial]) -> Forecast:
         from winnow.search.samplers.forecast_model import BLAS, Forecast
@@ -116,4 +156,5 @@ class ForecastSampler(BaseSampler):
 
 
 def make_sampler(context: SamplerContext) -> BaseSampler:
+    """The sampler of one moment of a search."""
     return ForecastSampler(context.own_seed, context.rungs, context.weigh_cost)

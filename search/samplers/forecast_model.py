@@ -1,4 +1,4 @@
-"""What is expected of every training at its last epoch: the Gaussian process behind `winnow.search.samplers.forecast`, and the search for the best new config.
+"""What is expected of every training at its last epoch: the model behind `winnow.search.samplers.forecast`, and the best new config.
 
 A module of its own because SciPy takes a third of a second to import, and the first trials of a search do without.
 """
@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import mean
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
+from scipy.special import ndtri
+from scipy.stats import rankdata
 from threadpoolctl import ThreadpoolController
 
+from winnow.search.samplers.draft import RANDOM
 from winnow.search.samplers.encoding import Features
 from winnow.search.samplers.epoch_cost import EpochCost, work_per_image
 from winnow.search.samplers.gaussian_process import GaussianProcess, best_and_some_others, log_expected_improvement
 
+MOST_CHECKED = 60  # random trials that the model's skill is measured on, the newest
+FEWEST_CHECKED = 6
+UNKNOWN_SKILL = 0.5  # while there are fewer
 NUM_ELITES = 5  # trials around which new points are looked for
-LARGEST_POSTERIOR = 300  # observations: what a suggestion costs grows with their square
+LARGEST_POSTERIOR = 200  # observations: what a suggestion costs grows with their square
 MOST_RUNNING = 100  # trials: of more, those that promise most, since what is looked for lies near them
 REFINEMENTS = (0.05, 0.02, 0.01)  # how far points are moved in the last steps of the search for the best new one
 
@@ -46,21 +53,23 @@ class Forecast:
         self.max_epochs = rungs[-1]
         self.features = Features(trials)
         self._columns = self.features.columns(self.features.points)
-        rows, epochs, values = self._observations(sign)
-        targets = _standardize(np.array(values))
-        inputs = self._inputs(self._columns[rows], np.array(epochs))
-        if len(targets) > LARGEST_POSTERIOR:
-            kept = best_and_some_others(targets, LARGEST_POSTERIOR, rng)
-            inputs, targets = inputs[kept], targets[kept]
+        rows, levels, values = self._observations(sign)
+        targets = _scores(rows, levels, values, self._gained(sign))
+        self._add_failures(rows, levels, targets)
+        kept = best_and_some_others(np.array(targets), LARGEST_POSTERIOR, rng)
+        seen = _Seen(self._inputs(self._columns[rows], levels), np.array(targets), np.array(levels))
+        modelled = seen.part(kept)
         groups = np.append(self.features.groups, len(self.features.names))
-        self._process = GaussianProcess(inputs, groups, targets, rng)
-        self._believe_running(inputs, targets, paused)
+        self._process = GaussianProcess(modelled.inputs, groups, modelled.targets, modelled.levels, len(rungs), rng)
+        self.skill = self._skill(rows, seen)
+        self._believe_running(modelled, paused)
         self.mean, self.deviation = self._process.predict(self._at_end(self._columns))
         self.best = self.mean.max()
         work = [work_per_image(trial.user_attrs) if weigh_cost else math.nan for trial in trials]
         self.cost = EpochCost(self._columns, np.array(work))
 
     def best_paused(self, paused: Collection[int]) -> tuple[int, float]:
+        """(number, score) of the paused trial with the highest expected improvement for what its training still costs."""
         rows = [i for i, trial in enumerate(self.trials) if trial.number in paused]
         still_to_train = np.array([self.max_epochs - max(self.trials[i].intermediate_values, default=0) for i in rows])
         gain = log_expected_improvement(self.mean[rows], self.deviation[rows], self.best)
@@ -90,27 +99,39 @@ class Forecast:
         return log_expected_improvement(mean, deviation, self.best) - self.cost.of(columns)
 
     def _observations(self, sign: float) -> tuple[list[int], list[int], list[float]]:
-        """(row of the trial, epoch, value less what the epochs alone brought) at each rung and at the last epoch of each trial.
+        """(row of the trial, index of the rung, value, higher is better) at each rung of each trial, in the order of the rungs."""
+        seen = [
+            (row, level, sign * trial.intermediate_values[rung])
+            for level, rung in enumerate(self.rungs)
+            for row, trial in enumerate(self.trials)
+            if rung in trial.intermediate_values
+        ]
+        rows, levels, values = zip(*seen, strict=True)
+        return list(rows), list(levels), list(values)
 
-        A failed trial gets the worst value.
-        """
-        rows: list[int] = []
-        epochs: list[int] = []
-        values: list[float] = []
-        gained = self._gained(sign)
-        for row, trial in enumerate(self.trials):
-            reached = max(trial.intermediate_values, default=0)
-            for epoch in sorted({rung for rung in self.rungs if rung in trial.intermediate_values} | {reached} - {0}):
-                rows.append(row)
-                epochs.append(epoch)
-                values.append(sign * trial.intermediate_values[epoch] - np.interp(epoch, self.rungs, gained))
-        worst = min(values)
+    def _add_failures(self, rows: list[int], levels: list[int], targets: list[float]) -> None:
+        """A failed trial ends with the worst value."""
+        worst = min(targets)
         for row, trial in enumerate(self.trials):
             if trial.state == TrialState.FAIL:
                 rows.append(row)
-                epochs.append(self.max_epochs)
-                values.append(worst)
-        return rows, epochs, values
+                levels.append(len(self.rungs) - 1)
+                targets.append(worst)
+
+    def _skill(self, rows: list[int], seen: _Seen) -> float:
+        """How well the model orders random trials that it has not seen: Spearman's correlation, -1 to 1.
+
+        Each is forecast at its last rung from the others at theirs. Configs that the model chose are no test of it: they lie
+        close together.
+        """
+        last = {row: index for index, row in enumerate(rows) if self.trials[row].user_attrs.get(RANDOM)}
+        if len(last) < FEWEST_CHECKED:
+            return UNKNOWN_SKILL
+        checked = seen.part(np.array([last[row] for row in sorted(last)[-MOST_CHECKED:]]))
+        expected = self._process.leave_one_out(checked.inputs, checked.targets, checked.levels)
+        if np.ptp(checked.targets) == 0 or np.ptp(expected) == 0:
+            return 0.0
+        return float(np.corrcoef(rankdata(expected), rankdata(checked.targets))[0, 1])
 
     def _gained(self, sign: float) -> list[float]:
         """At each rung, what trials have gained since the first one on average; nothing is taken for granted that none has reached."""
@@ -124,7 +145,7 @@ class Forecast:
             gained.append(gained[-1] + (sign * mean(v[after] - v[before] for v in both) if both else 0.0))
         return gained
 
-    def _believe_running(self, inputs: Array, targets: Array, paused: Collection[int]) -> None:
+    def _believe_running(self, modelled: _Seen, paused: Collection[int]) -> None:
         """A trial that runs is taken to end as forecast, so that several workers do not look at the same place."""
         running = [
             i for i, trial in enumerate(self.trials) if trial.state == TrialState.RUNNING and trial.number not in paused
@@ -133,18 +154,67 @@ class Forecast:
             ends = self._at_end(self._columns[running])
             expected = self._process.predict(ends)[0]
             promising = np.argsort(-expected, kind="stable")[:MOST_RUNNING]
-            ends, expected = ends[promising], expected[promising]
-            self._process.condition(np.concatenate([inputs, ends]), np.concatenate([targets, expected]))
+            last = np.full(len(promising), len(self.rungs) - 1)
+            self._process.condition(
+                np.concatenate([modelled.inputs, ends[promising]]),
+                np.concatenate([modelled.targets, expected[promising]]),
+                np.concatenate([modelled.levels, last]),
+            )
 
     def _at_end(self, columns: Array) -> Array:
-        return self._inputs(columns, np.full(len(columns), self.max_epochs))
+        return self._inputs(columns, np.full(len(columns), len(self.rungs) - 1))
 
-    def _inputs(self, columns: Array, epochs: Array) -> Array:
-        return np.column_stack([columns, np.log(epochs) / math.log(max(self.max_epochs, 2))])
+    def _inputs(self, columns: Array, levels: Array | list[int]) -> Array:
+        epochs = np.log(np.array(self.rungs))[levels]
+        return np.column_stack([columns, epochs / math.log(max(self.max_epochs, 2))])
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Observations: points with their epochs [n, columns], scores [n], indices of their rungs [n]."""
+
+    inputs: Array
+    targets: Array
+    levels: Array
+
+    def part(self, rows: Array) -> _Seen:
+        return _Seen(self.inputs[rows], self.targets[rows], self.levels[rows])
+
+
+def _scores(
+    rows: Sequence[int], levels: Sequence[int], values: Sequence[float], gained: Sequence[float]
+) -> list[float]:
+    """Values of different rungs on one scale, of mean 0 and variance 1: half the value less what epochs alone bring, half the rank."""
+    levelled = np.array(values) - np.array(gained)[levels]
+    both = _standardize(_cut(levelled)) + _standardize(_rank_scores(rows, np.array(levels), np.array(values)))
+    return list(_standardize(both))
+
+
+def _cut(values: Array) -> Array:
+    """How bad the worst values are is of no interest: they are cut at two ranges of the better half."""
+    middle, top = np.median(values), values.max()
+    return np.maximum(values, middle - 2 * (top - middle))
+
+
+def _rank_scores(rows: Sequence[int], levels: Array, values: Array) -> Array:
+    """Normal scores at the first rung; at each later one its trials share out the scores that they had before, the best the highest."""
+    scores = np.empty(len(values))
+    latest: dict[int, float] = {}
+    for level in range(int(levels.max()) + 1):
+        here = np.flatnonzero(levels == level)
+        if not len(here):
+            continue
+        ranks = rankdata(values[here])
+        trials = [rows[i] for i in here.tolist()]
+        if all(trial in latest for trial in trials):
+            before = np.sort([latest[trial] for trial in trials])
+            scores[here] = np.interp(ranks, np.arange(1, len(here) + 1), before)
+        else:
+            scores[here] = ndtri((ranks - 0.5) / len(here))
+        latest |= dict(zip(trials, scores[here].tolist(), strict=True))
+    return scores
 
 
 def _standardize(values: Array) -> Array:
-    """Mean 0, variance 1. How bad the worst ones are is of no interest: they are cut at two ranges of the better half."""
-    middle, top = np.median(values), values.max()
-    values = np.maximum(values, middle - 2 * (top - middle))
+    """Mean 0, variance 1."""
     return (values - values.mean()) / max(float(values.std()), 1e-9)

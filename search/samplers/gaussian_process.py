@@ -1,4 +1,6 @@
-"""Gaussian-process regression with a Matern-5/2 kernel and one length scale per parameter (Rasmussen and Williams, 2006).
+"""Gaussian-process regression with a Matern-5/2 kernel, one length scale per parameter and one noise per group of observations.
+
+After Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006).
 
 A parameter may span several columns (a choice, one column per option), which then share their length scale. The
 length scales, amplitude and noise are those of highest posterior density under log-normal priors; the prior on the
@@ -17,28 +19,49 @@ from scipy.special import ndtr
 
 ROOT_5 = math.sqrt(5)
 JITTER = 1e-6
-LARGEST_FIT = 100  # points that the kernel is fitted to; the posterior then uses all that it is given
+LARGEST_FIT = 64  # points that the kernel is fitted to; the posterior then uses all that it is given
 
 Array = np.ndarray
 
 
 class GaussianProcess:
-    """`inputs` [n, columns], `groups` [columns] the parameter of each column, `targets` [n] of mean 0 and variance 1."""
+    """A fitted process.
 
-    def __init__(self, inputs: Array, groups: Array, targets: Array, rng: np.random.Generator) -> None:
-        self.groups = groups
+    Args:
+        inputs: The observed points, [n, columns].
+        groups: The parameter of each column, [columns].
+        targets: What was observed, [n], of mean 0 and variance 1.
+        sources: The group of observations that share their noise, [n], integers from 0.
+        num_sources: How many such groups there may be.
+        rng: Draws the points that the kernel is fitted to, if there are many.
+    """
+
+    def __init__(
+        self,
+        inputs: Array,
+        groups: Array,
+        targets: Array,
+        sources: Array,
+        num_sources: int,
+        rng: np.random.Generator,
+    ) -> None:
         chosen = best_and_some_others(targets, LARGEST_FIT, rng)
-        log_lengths, self.amplitude, self.noise = fit_kernel(_distances(inputs[chosen], groups), targets[chosen])
+        log_lengths, self.amplitude, self._noises = fit_kernel(
+            _distances(inputs[chosen], groups), targets[chosen], sources[chosen], num_sources
+        )
         self._scales = np.exp(-log_lengths)[groups]
-        self.condition(inputs, targets)
+        self.condition(inputs, targets, sources)
 
-    def condition(self, inputs: Array, targets: Array) -> None:
+    def condition(self, inputs: Array, targets: Array, sources: Array) -> None:
         """Replace the points, keep the kernel."""
         self.inputs, self.targets = inputs, targets
-        covariance = self._covariance(inputs, inputs)
-        covariance[np.diag_indices(len(inputs))] += self.noise + JITTER
-        self._factor = lapack.dpotrf(covariance, lower=1, clean=1)[0]
+        self._factor = lapack.dpotrf(self._noisy_covariance(inputs, sources), lower=1, clean=1)[0]
         self._weights = cho_solve((self._factor, True), targets, check_finite=False)
+
+    def leave_one_out(self, inputs: Array, targets: Array, sources: Array) -> Array:
+        """What the process expects of each of these observations from the others, [n]; the kernel is kept."""
+        precision = np.linalg.inv(self._noisy_covariance(inputs, sources))
+        return targets - (precision @ targets) / np.diag(precision)
 
     def predict(self, inputs: Array) -> tuple[Array, Array]:
         """Mean and standard deviation [n] of the noise-free function."""
@@ -46,6 +69,11 @@ class GaussianProcess:
         explained = solve_triangular(self._factor, covariance.T, lower=True, check_finite=False)
         variance = self.amplitude - (explained**2).sum(axis=0)
         return covariance @ self._weights, np.sqrt(np.maximum(variance, 1e-10))
+
+    def _noisy_covariance(self, inputs: Array, sources: Array) -> Array:
+        covariance = self._covariance(inputs, inputs)
+        covariance[np.diag_indices(len(inputs))] += self._noises[sources] + JITTER
+        return covariance
 
     def _covariance(self, a: Array, b: Array) -> Array:
         a, b = a * self._scales, b * self._scales
@@ -64,18 +92,29 @@ def log_expected_improvement(mean: Array, deviation: Array, best: float) -> Arra
     return np.where(near, inner, far) + np.log(deviation)
 
 
-def fit_kernel(distances: Array, targets: Array) -> tuple[Array, float, float]:
-    """`distances` [d, n, n], squared, one slice per parameter -> (log length scales [d], amplitude, noise variance)."""
+def fit_kernel(distances: Array, targets: Array, sources: Array, num_sources: int) -> tuple[Array, float, Array]:
+    """The kernel of highest posterior density.
+
+    Args:
+        distances: Squared distances, one slice per parameter, [d, n, n].
+        targets: What was observed, [n].
+        sources: The group of observations that share their noise, [n].
+        num_sources: How many such groups there are; one without observations gets the most probable noise of the prior.
+
+    Returns:
+        The logarithms of the length scales [d], the amplitude, and the noise variances [num_sources].
+    """
     d, n = distances.shape[:2]
     flat = distances.reshape(d, n * n)
-    mean = np.array([math.log(0.5) + 0.5 * math.log(max(d, 8) / 8)] * d + [0.0, math.log(1e-2)])
-    spread = np.array([1.0] * d + [1.0, 2.0])
+    mean = np.array([math.log(0.5) + 0.5 * math.log(max(d, 8) / 8)] * d + [0.0] + [math.log(1e-2)] * num_sources)
+    spread = np.array([1.0] * d + [1.0] + [2.0] * num_sources)
+    of_source = sources == np.arange(num_sources)[:, None]  # [num_sources, n]
 
     def loss(theta: Array) -> tuple[float, Array]:
-        inverse_squares, amplitude, noise = np.exp(-2 * theta[:d]), math.exp(theta[d]), math.exp(theta[d + 1])
+        inverse_squares, amplitude, noises = np.exp(-2 * theta[:d]), math.exp(theta[d]), np.exp(theta[d + 1 :])
         correlation, slope = _matern((inverse_squares @ flat).reshape(n, n))
         covariance = amplitude * correlation
-        covariance[np.diag_indices(n)] += noise + JITTER
+        covariance[np.diag_indices(n)] += noises[sources] + JITTER
         factor, failed = lapack.dpotrf(covariance, lower=1, clean=1)
         if failed:
             return 1e10, np.zeros_like(theta)
@@ -84,17 +123,17 @@ def fit_kernel(distances: Array, targets: Array) -> tuple[Array, float, float]:
         inverse = lower + lower.T
         inverse[np.diag_indices(n)] /= 2
         by_covariance = 0.5 * (inverse - np.outer(weights, weights))
-        gradient = np.empty(d + 2)
+        gradient = np.empty_like(theta)
         gradient[:d] = -2 * inverse_squares * (flat @ (by_covariance * amplitude * slope).ravel())
         gradient[d] = (by_covariance * correlation).sum() * amplitude
-        gradient[d + 1] = np.trace(by_covariance) * noise
+        gradient[d + 1 :] = of_source @ np.diag(by_covariance) * noises
         likelihood = 0.5 * targets @ weights + np.log(np.diag(factor)).sum()
         prior = 0.5 * (((theta - mean) / spread) ** 2).sum()
         return likelihood + prior, gradient + (theta - mean) / spread**2
 
-    bounds = [(math.log(0.03), math.log(50.0))] * d + [(-4.0, 4.0), (math.log(1e-6), 0.0)]
+    bounds = [(math.log(0.03), math.log(50.0))] * d + [(-4.0, 4.0)] + [(math.log(1e-6), math.log(2.0))] * num_sources
     theta = minimize(loss, mean, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 15}).x
-    return theta[:d], math.exp(theta[d]), math.exp(theta[d + 1])
+    return theta[:d], math.exp(theta[d]), np.exp(theta[d + 1 :])
 
 
 def _matern(squared: Array) -> tuple[Array, Array]:

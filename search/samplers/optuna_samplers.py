@@ -8,7 +8,7 @@ from winnow.search.samplers.registry import SamplerContext
 
 
 def make_tpe(context: SamplerContext) -> BaseSampler:
-    # Optuna 5's defaults (multivariate, constant liar) were worse than random search under ASHA; see docs/decisions.md.
+    # Optuna 5's defaults (multivariate, constant liar) were worse than random search under ASHA: docs/decisions/0014-asha-settings.md.
     return TPESampler(seed=context.own_seed, multivariate=False, constant_liar=False, n_startup_trials=10)
 
 

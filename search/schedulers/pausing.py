@@ -1,7 +1,8 @@
-"""Pausing instead of stopping: at every rung a trial hands its worker back, and may be resumed from its checkpoint later.
+"""Pausing instead of stopping: at a rung a trial hands its worker back, and may be resumed from its checkpoint later.
 
-Who is resumed is for the sampler's forecast to say (`winnow.search.samplers.forecast`). Once no new trials may start, only those that successive
-halving would promote are finished, so that a search ends.
+A trial pauses only at rungs that can be trusted: those at which the order of the trials agrees with their order at the next rung.
+Which paused trial is resumed is for the sampler to say (`winnow.search.samplers.forecast`). Once no new trials may start, only
+those that successive halving would promote are finished, so that a search ends.
 """
 
 from __future__ import annotations
@@ -10,61 +11,106 @@ import math
 from bisect import bisect_left
 from collections.abc import Collection
 
+import numpy as np
+
 from winnow.search.schedulers.asha import Asha
 from winnow.search.settings import Direction
 
+NUM_PAIRS = 5
+"""Trials that must have passed a rung before its agreement with the next one is measured."""
+LEAST_AGREEMENT = 0.5
+"""The agreement from which on a rung is trusted; 0 is chance, 1 the same order."""
+
 
 class Pausing(Asha):
-    """`judge` is False at each rung: pause. (A value that is not finite ends the trial, as with ASHA.)
+    """Successive halving that pauses trials.
 
-    Configs to start from are trained to their end: what is known to be good is the measure of the others, and after an epoch nothing
-    tells it from them.
+    Besides the rungs of successive halving there are earlier ones, down to the first epoch. An early rung is trusted once its
+    agreement has been measured, one from `grace_epochs` on until it has been refuted: where values are still noise at the level
+    of chance, trials go on to the first rung that tells them apart.
+
+    Start points (`note_start`) are trained to their end: they are the measure of the other trials.
     """
 
     def __init__(self, grace_epochs: int, reduction_factor: float, max_epochs: int, direction: Direction) -> None:
         super().__init__(grace_epochs, reduction_factor, max_epochs, direction)
+        self._early = _early_rungs(grace_epochs, reduction_factor)
+        self.rungs = [*self._early, *self.rungs]
+        self._values = {rung: {} for rung in self.rungs}
+        self._max_epochs = max_epochs
+        self._final_values: dict[int, float] = {}
         self._start: set[int] = set()
 
     def note_start(self, trial: int) -> None:
         self._start.add(trial)
 
-    def judge(self, trial: int, epoch: int, value: float) -> bool:
-        self.record(trial, epoch, value)
-        return math.isfinite(value) and (epoch not in self._values or trial in self._start)
+    def record(self, trial: int, epoch: int, value: float) -> None:
+        super().record(trial, epoch, value)
+        if epoch == self._max_epochs and math.isfinite(value):
+            self._final_values[trial] = value
 
-    def promoted(self, paused: Collection[int]) -> int | None:
-        """The one that asynchronous successive halving would promote: the best of the best 1/`reduction_factor`, last rungs first."""
+    def judge(self, trial: int, epoch: int, value: float) -> bool:
+        """Enter a value; False if the trial pauses, or if the value is not finite."""
+        self.record(trial, epoch, value)
+        if not math.isfinite(value):
+            return False
+        return epoch not in self._values or trial in self._start or not self.is_trusted(epoch)
+
+    def is_trusted(self, rung: int) -> bool:
+        """Whether the values at a rung say enough about the next rung for trials to be compared there."""
+        index = self.rungs.index(rung)
+        after = self._values[self.rungs[index + 1]] if index + 1 < len(self.rungs) else self._final_values
+        both = sorted(self._values[rung].keys() & after.keys())
+        if len(both) < NUM_PAIRS:
+            return rung not in self._early
+        here, there = ([values[trial] for trial in both] for values in (self._values[rung], after))
+        return agreement(np.array(here), np.array(there)) >= LEAST_AGREEMENT
+
+    def promoted(self, paused: Collection[int], rivals: Collection[int] | None = None) -> int | None:
+        """The trial that asynchronous successive halving would promote.
+
+        Args:
+            paused: The trials to choose from.
+            rivals: The trials that they compete with; None: all.
+
+        Returns:
+            The best of the best 1/`reduction_factor` at a rung, of the last rung that has one; None if no rung has.
+        """
         for rung in reversed(self.rungs):
-            standings = self._standings(rung, paused)
+            values = self._values[rung]
+            if rivals is not None:
+                values = {trial: values[trial] for trial in rivals if trial in values}
+            standings = self._standings(rung, [trial for trial in paused if trial in values], values)
             best = min(standings, key=lambda trial: (standings[trial], trial), default=None)
-            if best is not None and standings[best] < int(len(self._values[rung]) / self.reduction_factor):
+            if best is not None and standings[best] < int(len(values) / self.reduction_factor):
                 return best
         return None
 
     def worth_finishing(self, paused: Collection[int], at_least: int = 0) -> set[int]:
-        """Those of the paused trials that are among the best 1/`reduction_factor` at the last rung they reached.
+        """The paused trials that are among the best 1/`reduction_factor` at the last rung they reached.
 
-        If these are fewer than `at_least`, those that stand best at theirs as well.
+        If these are fewer than `at_least`, those that stand best at their last rung as well.
         """
         worth: set[int] = set()
         for rung, values in self._values.items():
             allowed = max(1, int(len(values) / self.reduction_factor))
-            worth |= {trial for trial, num_better in self._standings(rung, paused).items() if num_better < allowed}
+            standings = self._standings(rung, paused, values)
+            worth |= {trial for trial, num_better in standings.items() if num_better < allowed}
         if len(worth) < at_least:
             shares = self.shares_better(set(paused) - worth)
             worth |= set(sorted(shares, key=lambda trial: (shares[trial], trial))[: at_least - len(worth)])
         return worth
 
     def shares_better(self, trials: Collection[int]) -> dict[int, float]:
-        """Of the trials at the last rung that each has reached, the share that is better there; 1 if it reached none."""
+        """For each trial, the share of the trials at its last rung that are better there; 1 if it reached none."""
         shares = dict.fromkeys(trials, 1.0)
         for rung, values in self._values.items():
-            shares |= {trial: better / len(values) for trial, better in self._standings(rung, trials).items()}
+            standings = self._standings(rung, trials, values)
+            shares |= {trial: better / len(values) for trial, better in standings.items()}
         return shares
 
-    def _standings(self, rung: int, trials: Collection[int]) -> dict[int, int]:
-        """How many at the rung are better, for each of the trials whose last rung it is."""
-        values = self._values[rung]
+    def _standings(self, rung: int, trials: Collection[int], values: dict[int, float]) -> dict[int, int]:
+        """For each of the trials whose last rung it is: how many of `values` are better than its own."""
         sign = -1 if self.direction == "maximize" else 1
         best_first = sorted(sign * value for value in values.values())
         later = [self._values[other] for other in self.rungs if other > rung]
@@ -73,3 +119,30 @@ class Pausing(Asha):
             for trial in trials
             if trial in values and not any(trial in passed for passed in later)
         }
+
+
+def agreement(first: np.ndarray, second: np.ndarray) -> float:
+    """How well two lists of values agree on the order of the same trials.
+
+    Every pair of trials counts by its distance in `first`, so that near-duplicates, of which a search has many, say little.
+
+    Args:
+        first: One value per trial, [trials].
+        second: The values of the same trials at another epoch, [trials].
+
+    Returns:
+        1 for the same order, -1 for the opposite order, 0 for none, also where all of `first` are equal.
+    """
+    gaps = first[:, None] - first
+    total = np.abs(gaps).sum()
+    return float((gaps * np.sign(second[:, None] - second)).sum() / total) if total else 0.0
+
+
+def _early_rungs(grace_epochs: int, reduction_factor: float) -> list[int]:
+    """The epochs below `grace_epochs` that continue its rungs downwards."""
+    early: set[int] = set()
+    level = grace_epochs / reduction_factor
+    while round(level) >= 1:
+        early.add(round(level))
+        level /= reduction_factor
+    return sorted(early - {grace_epochs})

@@ -1,7 +1,7 @@
 """What can go wrong with a trial, and what is done about it: the table in docs/reliability.md says the same in words.
 
-`diverged` and `failed` end the trial. `out_of_memory` is tried once more, alone on its GPU and with smaller pieces of a batch in
-memory at a time. A lost worker or node is not charged to the trial, as long as it gets ahead: only losses with no epoch in
+`diverged` and `failed` end the trial. `out_of_memory` is tried once more, with the same
+resources and smaller pieces of a batch in memory at a time. A lost worker or node is not charged to the trial, as long as it gets ahead: only losses with no epoch in
 between are counted, so a spot instance may go as often as it likes, and a trial that kills its worker itself ends as `lost`.
 """
 
@@ -22,7 +22,7 @@ class Failures:
     def __init__(self) -> None:
         self.bug: str | None = None
         """The traceback (or what the workers' deaths have in common) that too many trials ended with."""
-        self._trials: Counter[str] = Counter()  # last line of the error -> trials
+        self._trials: Counter[str] = Counter()  # headline of the error -> trials
         self._losses: dict[int, tuple[int, int]] = {}  # trial -> (epoch at the last loss, losses at this epoch)
 
     def lost(self, trial: OpenTrial) -> bool:
@@ -35,7 +35,18 @@ class Failures:
 
     def ended(self, error: str) -> None:
         """Note the error that a trial ended with."""
-        last_line = error.strip().splitlines()[-1]
-        self._trials[last_line] += 1
-        if self._trials[last_line] >= IDENTICAL_FAILURES:
+        line = headline(error)
+        self._trials[line] += 1
+        if self._trials[line] >= IDENTICAL_FAILURES:
             self.bug = error
+
+
+def headline(error: str) -> str:
+    """Return the line of a traceback that names the exception, or the first line of a text that holds no traceback.
+
+    A message of CUDA's has several lines, and the last one is the same for every error.
+    """
+    lines = error.strip().splitlines()
+    frames = [place for place, line in enumerate(lines) if line.startswith('  File "')]
+    after = lines[frames[-1] + 1 :] if frames else lines
+    return next((line for line in after if line and not line.startswith(" ")), lines[-1])

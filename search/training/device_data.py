@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import torch
 
-from winnow.search.data.image_data import ImageData, split
+from winnow.search.data.image_data import ImageData, joined, split, uses_given
 from winnow.search.training.augment import augment, check_augmentations
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
@@ -19,6 +21,9 @@ from winnow.spaces.errors import InputError
 # A chunk of batches is gathered, augmented and normalised at once: few calls per step on small images, bounded memory on
 # large ones.
 CHUNK_FLOATS = 8 * 1024 * 1024
+
+GPU_SHARE = 0.5
+"""Images that take more of a GPU's memory than this stay on the CPU and are sent in chunks."""
 
 PUBLISHED_STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "digits": ((0.3053,), (0.3760,)),
@@ -29,11 +34,38 @@ PUBLISHED_STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images uint8 [N, H, W, C] and labels int64 [N] on the device; `index` int64 [n] selects those in use."""
+    """Images uint8 [N, H, W, C] and labels int64 [N] on the device; `index` int64 [n] selects those in use.
+
+    Images that take too much room stay where they are, on the CPU or in a mapped file, and are read in chunks.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
     index: torch.Tensor
+    reads_ahead: bool = False
+    """Whether the next chunk of images is read while the device works on this one."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the training."""
+        return self.labels.device
+
+    def gathered(self, indices: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Yield the images [k, H, W, C] of each index int64 [k], on the device."""
+        if not self.reads_ahead:
+            yield from (self.images.index_select(0, index) for index in indices)
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="images") as reader:
+            ahead = deque(reader.submit(self._read, index) for index in indices[:1])
+            for index in indices[1:]:
+                ahead.append(reader.submit(self._read, index))
+                yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def _read(self, index: torch.Tensor) -> torch.Tensor:
+        chunk = self.images.index_select(0, index.to(self.images.device))
+        return chunk if chunk.device == self.device else chunk.pin_memory().to(self.device, non_blocking=True)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -43,8 +75,9 @@ class Labelled:
         """Exact (mean, standard deviation) of each channel over the images in use, with pixels scaled to [0, 1]."""
         num_channels = self.images.shape[3]
         counts = torch.zeros(num_channels, 256, dtype=torch.int64)
-        for index in self.index.split(8192):
-            pixels = self.images.index_select(0, index).view(-1, num_channels)
+        at_once = min(8192, max(1, CHUNK_FLOATS // self.images[0].numel()))
+        for chunk in self.gathered(self.index.split(at_once)):
+            pixels = chunk.view(-1, num_channels)
             for channel in range(num_channels):
                 counts[channel] += torch.bincount(pixels[:, channel], minlength=256).cpu()
         share = counts.double() / counts.sum(1, keepdim=True)
@@ -119,30 +152,28 @@ class DeviceData:
         Yields:
             (images float32 [k, C, H, W], labels int64 [k]). A chunk holds whole batches, except the last one.
         """
-        part, device = self.train, self.train.images.device
+        part, device = self.train, self.train.device
         permutation = torch.randperm(self.num_train, generator=order)
         extra_source = self._extra_sources(order)
         position = torch.cat([torch.arange(len(part)), extra_source])[permutation].to(device, non_blocking=True)
         is_extra = (permutation >= len(part)).to(device, non_blocking=True)
         size = _chunk_size(self.image_shape, batch_size)
-        for where, extra in zip(position.split(size), is_extra.split(size), strict=True):
-            index = part.index.index_select(0, where)
-            images = _pixels(part.images, index)
-            yield (
-                self._normalize(self._augment(images, extra, draws), memory_format),
-                part.labels.index_select(0, index),
-            )
+        indices = part.index.index_select(0, position).split(size)
+        for chunk, index, extra in zip(part.gathered(indices), indices, is_extra.split(size), strict=True):
+            images = self._augment(_pixels(chunk), extra, draws)
+            yield self._normalize(images, memory_format), part.labels.index_select(0, index)
 
     def chunks(
         self, part: Labelled, batch_size: int, memory_format: torch.memory_format
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the images of `part` in order, normalized but not augmented; shapes as in `train_chunks`."""
-        for index in part.index.split(_chunk_size(self.image_shape, batch_size)):
-            yield self._normalize(_pixels(part.images, index), memory_format), part.labels.index_select(0, index)
+        indices = part.index.split(_chunk_size(self.image_shape, batch_size))
+        for chunk, index in zip(part.gathered(indices), indices, strict=True):
+            yield self._normalize(_pixels(chunk), memory_format), part.labels.index_select(0, index)
 
     def place(self, images: np.ndarray, labels: np.ndarray) -> Labelled:
         """Put other images, such as those of the test set, on the same device: uint8 [N, H, W, C] and labels [N]."""
-        return _place(images, labels, np.arange(len(labels)), self.train.images.device)
+        return _place(images, labels, np.arange(len(labels)), self.train.device)
 
     def _extra_sources(self, order: torch.Generator) -> torch.Tensor:
         """Indices of the training images that are copied in this epoch: each once before any is copied twice."""
@@ -166,7 +197,7 @@ class DeviceData:
     def _scale_and_shift(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Scale and shift [1, C, 1, 1] of the normalization, for pixels in [0, 255]."""
         mean, std = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (self.mean, self.std))
-        device = self.train.images.device
+        device = self.train.device
         return (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
 
 
@@ -187,11 +218,11 @@ def _parts(
 def _place_parts(
     data: ImageData, settings: schema.Data, device: torch.device, seed: int, use: str
 ) -> tuple[Labelled, Labelled | None]:
-    given = data.validation_images if settings.validation == "given" else None
+    given = data.validation_images if uses_given(data, settings.validation) else None
     if use == "retrain":
         images, labels = data.train_images, data.train_labels
         if given is not None and data.validation_labels is not None:
-            images = np.concatenate([images, given])
+            images = joined(images, given)
             labels = np.concatenate([labels, data.validation_labels])
         return _place(images, labels, np.arange(len(labels)), device), None
     parts = split(data, settings.validation, settings.stratified, seed)
@@ -199,15 +230,23 @@ def _place_parts(
     if given is not None and data.validation_labels is not None:
         return train, _place(given, data.validation_labels, parts.validation_index, device)
     index = torch.from_numpy(parts.validation_index).to(device)
-    return train, Labelled(train.images, train.labels, index)
+    return train, replace(train, index=index)
 
 
 def _place(images: np.ndarray, labels: np.ndarray, index: np.ndarray, device: torch.device) -> Labelled:
+    is_mapped = isinstance(images, np.memmap)
+    stays = is_mapped or _is_too_large(images.nbytes, device)
     with warnings.catch_warnings():
         # On the CPU the tensors are views of arrays that Ray shares read-only between workers; nothing writes to them.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        arrays = [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in (images, labels, index)]
-    return Labelled(*arrays)
+        pixels = torch.from_numpy(np.ascontiguousarray(images))
+        truth, used = (torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in (labels, index))
+    return Labelled(pixels if stays else pixels.to(device), truth, used, reads_ahead=stays)
+
+
+def _is_too_large(num_bytes: int, device: torch.device) -> bool:
+    """Whether images would leave a GPU too little memory for the training."""
+    return device.type == "cuda" and num_bytes > GPU_SHARE * torch.cuda.mem_get_info(device)[1]
 
 
 def _normalization(
@@ -231,9 +270,9 @@ def _normalization(
     return mean, std
 
 
-def _pixels(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Images float32 [n, C, H, W] in [0, 255]; channels_last in memory, because they are stored so."""
-    return images.index_select(0, index).permute(0, 3, 1, 2).to(torch.float32)
+def _pixels(images: torch.Tensor) -> torch.Tensor:
+    """Images float32 [n, C, H, W] in [0, 255] of uint8 [n, H, W, C]; channels_last in memory, because they are stored so."""
+    return images.permute(0, 3, 1, 2).to(torch.float32)
 
 
 def _chunk_size(image_shape: tuple[int, int, int], batch_size: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import traceback
 
@@ -11,6 +12,10 @@ from winnow.spaces.trial_status import TrialStatus
 
 class RankLost(Exception):
     """A rank was lost, so the training as a whole failed; it resumes elsewhere from its checkpoint."""
+
+
+class DeviceLost(RankLost):
+    """Nothing runs on the device in this process any more; the training resumes in another process from its checkpoint."""
 
 
 class CannotWrite(Exception):
@@ -38,15 +43,62 @@ def failure(error: BaseException) -> tuple[str, str]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the machine is out of memory. Torch has no class for the machine, nor for CUDA's libraries."""
+    """Whether a device or the machine is out of memory: by its type, else by a table of texts."""
     import torch
 
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and _has(error, OUT_OF_MEMORY)
 
 
-OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+def spoils_process(error: BaseException) -> bool:
+    """Whether no kernel will run in this process any more, as after an illegal access or a device-side assert.
+
+    CUDA reports such an error again and again until the process ends, so the causes of the error are looked at too.
+    """
+    import torch
+
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, torch.AcceleratorError):
+            return not _has(link, OUT_OF_MEMORY) and not _has(link, PASSING)
+        if isinstance(link, RuntimeError) and _has(link, SPOILED):
+            return True
+        link = link.__cause__ or link.__context__
+    return False
+
+
+def headline(error: BaseException) -> str:
+    """Return the type and the first line of an error; CUDA's further lines are advice and name no cause."""
+    lines = str(error).strip().splitlines()
+    return ": ".join([type(error).__name__, *lines[:1]])
+
+
+OUT_OF_MEMORY = (
+    "out of memory",  # CUDA, its driver, HIP, XPU, MPS, and NCCL in a later line
+    "alloc_failed",  # cuBLAS, cuDNN
+    "allocation_failed",  # cuDNN 9, device and host
+    "cublas_status_not_initialized",  # no memory for the handle
+    "cudnn_status_not_initialized",
+    "cudnn_status_internal_error",
+    "unable to find an engine",  # no algorithm has a work space that fits
+    "unable to find a valid cudnn algorithm",
+    "allocate memory",  # "can't": torch's allocator of the CPU; "cannot": mmap
+)
+"""Texts, in small letters, of an error that means a lack of memory although its type does not say so."""
+
+SPOILED = ("_status_execution_failed", "_status_mapping_error")
+"""Texts of cuBLAS and cuDNN after a kernel that failed; their errors have no type of their own."""
+
+PASSING = ("no kernel image", "invalid device function", "invalid configuration argument", "invalid argument")
+"""Texts of CUDA errors after which the process can go on."""
+
+
+def _has(error: BaseException, texts: tuple[str, ...]) -> bool:
+    message = str(error).lower()
+    return any(text in message for text in texts)
 
 
 def release_memory() -> None:

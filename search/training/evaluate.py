@@ -46,7 +46,7 @@ def evaluate(
 
     Computes in float32 whatever the training's precision, as `load_winner` and `winnow predict` do, so that all agree.
     """
-    device = data.train.images.device
+    device = data.train.device
     model = models.build(config.model, data.image_shape, data.num_classes).to(device)
     model.to(memory_format=image_format(model))
     model.load_state_dict(weights)
@@ -63,7 +63,7 @@ def predict(
 
     `precision` is a value of `config.precision`.
     """
-    device = part.images.device
+    device = part.device
     model.eval()
     outputs: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []

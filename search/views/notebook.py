@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import time
-from html import escape
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +18,7 @@ from winnow.search.study.trials import Event
 from winnow.search.views.live import LiveView
 
 SECONDS_BETWEEN_DRAWINGS = 0.25
+WINNER_COLUMNS = ("", "trial", "test accuracy (95 %)", "gain over the baseline", "parameters", "config")
 PAGE = "<pre style=\"font-family:Menlo,'DejaVu Sans Mono',consolas,monospace;line-height:1.25;background:none\">{code}</pre>"
 
 
@@ -75,27 +75,23 @@ def as_html(picture: RenderableType, width: int = 100) -> str:
 
 def run_html(path: Path) -> str:
     """A run as HTML: a summary, the table of its winners, and the path of its report."""
+    from winnow.reports.html.templating import render
+
     data = reports.read_tables(path)
-    summary = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(data))
     report = path / "report" / "report.html"
-    where = (
-        f"report: <code>{escape(str(report))}</code>"
-        if report.is_file()
-        else "no report written yet: <code>.report</code>"
+    return render(
+        "notebook_run.html",
+        name=data.name,
+        sentences=sentences(data),
+        columns=WINNER_COLUMNS,
+        winners=[_winner_cells(row) for row in data.winner_rows()],
+        report=str(report) if report.is_file() else None,
     )
-    return f"<h3>{escape(data.name)}</h3>{summary}{_winners(data.winner_rows())}<p>{where}</p>"
 
 
-def _winners(rows: list[dict[str, Any]]) -> str:
-    if not rows:
-        return ""
-    names = ("", "trial", "test accuracy (95 %)", "gain over the baseline", "parameters", "config")
-    return f"<table><thead>{_row('th', names)}</thead><tbody>{''.join(map(_winner, rows))}</tbody></table>"
-
-
-def _winner(row: dict[str, Any]) -> str:
+def _winner_cells(row: dict[str, Any]) -> tuple[str, ...]:
     accuracy = words.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"])
-    cells = (
+    return (
         "baseline" if row["baseline"] else f"winner {row['rank']}",
         "" if row["trial"] is None else str(row["trial"]),
         accuracy,
@@ -103,9 +99,3 @@ def _winner(row: dict[str, Any]) -> str:
         f"{row['num_parameters']:,}",
         words.describe(json.loads(row["config"])),
     )
-    return _row("td", cells)
-
-
-def _row(tag: str, cells: tuple[str, ...]) -> str:
-    drawn = (f'<{tag} style="text-align:left">{escape(cell)}</{tag}>' for cell in cells)
-    return f"<tr>{''.join(drawn)}</tr>"

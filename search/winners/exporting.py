@@ -84,7 +84,7 @@ def _write_programs(winner: Winner, folder: Path) -> Checks:
     with _quiet():
         try:
             program = _program(winner, images, any_batch=True)
-            torch.export.save(program, folder / "model.pt2")
+            torch.export.save(program, folder / "model.pt2", extra_files=_metadata(winner))
             any_batch = _write_onnx(program, winner, images, folder / "model.onnx")
         except Exception as error:  # torch.export and ONNX raise many kinds; a user's network may do anything
             reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -100,6 +100,12 @@ def _write_programs(winner: Winner, folder: Path) -> Checks:
         onnx_any_batch=any_batch,
         num_images=len(images),
     )
+
+
+def _metadata(winner: Winner) -> dict[str, str]:
+    """What a program alone must tell: JSON by key. ONNX holds it as `metadata_props`, torch.export as `extra_files`."""
+    about = _about(winner)
+    return {key: json.dumps(about[key]) for key in ("class_names", "image_shape", "normalization", "origin")}
 
 
 def _program(winner: Winner, images: torch.Tensor, any_batch: bool) -> Any:
@@ -118,6 +124,7 @@ def _write_onnx(program: Any, winner: Winner, images: torch.Tensor, file: Path) 
         any_batch = False
         written = torch.onnx.export(_program(winner, images, any_batch), **names)
     assert written is not None  # it is for dynamo=True
+    written.model.metadata_props.update(_metadata(winner))
     written.save(file, external_data=False)
     return any_batch
 

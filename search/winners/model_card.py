@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow import reports
 from winnow.reports.text import wording as words
 from winnow.reports.text.winner_recipe import training_command
+from winnow.search.data.foreign import shown
 from winnow.search.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -60,13 +62,18 @@ def model_card(folder: RunFolder, winner: Winner, title: str, checks: Checks | N
 def _what(winner: Winner, study: dict[str, Any]) -> str:
     channels, height, width = winner.image_shape
     origin, data = winner.origin, study["data"]
-    classes = ", ".join(winner.class_names[:20]) + (", ..." if len(winner.class_names) > 20 else "")
+    classes = ", ".join(map(markdown, winner.class_names[:20])) + (", ..." if len(winner.class_names) > 20 else "")
     return (
-        f"A {winner.config.model.name} network for images of {width} x {height} pixels and {words.plural(channels, 'channel')}, "
+        f"A {winner.config.model.name} network for images of {height} x {width} pixels (height x width) and {words.plural(channels, 'channel')}, "
         f"{len(winner.class_names)} classes ({classes}). It is winner {origin['rank']} (trial {origin['trial']}) of the Winnow "
         f"run `{origin['run']}` of {str(study.get('created'))[:10]}, trained on all training and validation images of "
         f"`{data['name']}` (fingerprint {data['fingerprint']})."
     )
+
+
+def markdown(text: str) -> str:
+    """A text of the user's that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|&~$-])", r"\\\1", shown(text))
 
 
 def _figures(
@@ -101,7 +108,7 @@ def _figures(
             f"{words.points(row['gain'])}{interval}."
         )
     for note in study["data"].get("notes") or []:
-        lines.append(f"- {note}")
+        lines.append(f"- {markdown(note)}")
     lines.append(
         "- Nothing is known of images from elsewhere: other cameras, crops or classes than those of the data set."
     )

@@ -1,18 +1,24 @@
-"""What an exported winner says of image files."""
+"""What an exported winner says of image files; they are read as the training images were."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from winnow.search.data.decode import Encoded, decode
-from winnow.search.data.image_folder import EXTENSIONS
+from winnow.search.data.decode import Rules, decode_one, many_pixels_allowed
+from winnow.search.data.foreign import shown
+from winnow.search.data.listing import Encoded
+from winnow.search.data.walking import images_in
 from winnow.search.winners.winner import Winner, load_export
 from winnow.spaces.errors import InputError
+
+BATCH = 32
+"""Images that are read before they are answered; the first is answered alone."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Prediction:
     probabilities: dict[str, float]
     error: str | None = None
     resized_from: tuple[int, int] | None = None
-    """(width, height) of an image that had not the size of the training images."""
+    """(height, width) of an image that had not the size of the training images."""
 
     @property
     def best(self) -> tuple[str, float]:
@@ -32,52 +38,57 @@ class Prediction:
 
 def predict(folder: Path, files: Sequence[Path]) -> list[Prediction]:
     """One prediction per file, in order; a folder stands for the image files in it. InputError where none is an image."""
+    return list(predict_each(folder, expanded(files)))
+
+
+def predict_each(folder: Path, files: Sequence[Path]) -> Iterator[Prediction]:
+    """One prediction per file, in order, as they are read; memory does not grow with their number.
+
+    Args:
+        folder: An exported winner.
+        files: Image files; see `expanded` for folders.
+    """
     winner = load_export(folder)
-    listed = [file for given in files for file in _expanded(given)]
-    read: dict[int, tuple[np.ndarray, tuple[int, int] | None]] = {}
-    errors: dict[int, str] = {}
-    for k, file in enumerate(listed):
-        try:
-            read[k] = _pixels(file, winner)
-        except InputError as error:
-            errors[k] = str(error)
-    probabilities = iter(winner.predict(np.stack([image for image, _ in read.values()])) if read else ())
-    found = []
-    for k, file in enumerate(listed):
-        if k in errors:
-            found.append(Prediction(str(file), {}, error=errors[k]))
-        else:
-            named = dict(zip(winner.class_names, next(probabilities).tolist(), strict=True))
-            found.append(Prediction(str(file), named, resized_from=read[k][1]))
-    return found
+    channels, height, width = winner.image_shape
+    pixel_range = winner.config.data.pixel_range
+    rules = Rules((height, width), channels, (pixel_range[0], pixel_range[1]) if pixel_range else None)
+    waiting = iter(files)
+    num = 1
+    with many_pixels_allowed():
+        while batch := list(islice(waiting, num)):
+            yield from _answered(winner, [_read(file, rules) for file in batch])
+            num = BATCH
 
 
-def _expanded(given: Path) -> list[Path]:
-    if not given.is_dir():
-        return [given]
-    files = sorted(p for p in given.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+def expanded(files: Sequence[Path]) -> list[Path]:
+    """The files, with the image files of a folder and of its sub-folders in the folder's place."""
+    return [file for place in files for file in (_of_folder(place) if place.is_dir() else [place])]
+
+
+def _of_folder(folder: Path) -> list[Path]:
+    files = images_in(folder, Counter())
     if not files:
-        raise InputError(f"{given}: a folder without image files ({', '.join(EXTENSIONS)})")
+        raise InputError(f"{shown(folder)}: a folder without image files that the installed Pillow reads")
     return files
 
 
-def _pixels(file: Path, winner: Winner) -> tuple[np.ndarray, tuple[int, int] | None]:
-    """uint8 [H, W, C] as training would have read it, and the size that it had if it was another."""
-    channels, height, width = winner.image_shape
-    item = Encoded(str(file), file)
-    given = _size(item)
-    if given == (width, height):
-        return decode([item], None, channels, strict=False)[0], None
-    if width != height:
-        raise InputError(f"{file}: the image is {given[0]}x{given[1]}, but the network takes {width}x{height}")
-    return decode([item], width, channels, strict=False)[0], given
-
-
-def _size(item: Encoded) -> tuple[int, int]:
+def _read(file: Path, rules: Rules) -> tuple[Prediction, np.ndarray | None]:
+    """The pixels as training would have read them, in a prediction that waits for its probabilities."""
+    name = shown(file)
     try:
-        with Image.open(item.content) as image:
-            return image.size
-    except FileNotFoundError:
-        raise InputError(f"{item.where}: no such file") from None
-    except (OSError, Image.DecompressionBombError) as error:
-        raise InputError(f"{item.where}: not a readable image ({error})") from error
+        decoded = decode_one(Encoded(name, file), rules)
+    except InputError as error:
+        return Prediction(name, {}, error=str(error)), None
+    size = (decoded.height, decoded.width)
+    return Prediction(name, {}, resized_from=None if size == rules.size else size), decoded.pixels
+
+
+def _answered(winner: Winner, read: list[tuple[Prediction, np.ndarray | None]]) -> Iterator[Prediction]:
+    images = [pixels for _, pixels in read if pixels is not None]
+    probabilities = iter(winner.predict(np.stack(images)) if images else ())
+    for prediction, pixels in read:
+        if pixels is None:
+            yield prediction
+        else:
+            named = dict(zip(winner.class_names, next(probabilities).tolist(), strict=True))
+            yield Prediction(prediction.file, named, resized_from=prediction.resized_from)

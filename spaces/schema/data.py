@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, model_validator
@@ -111,21 +112,44 @@ class Normalization(Strict):
         return self
 
 
+KNOWN_DATA_SETS = ("digits", "cifar10", "cifar100")
+DEFAULT_VALIDATION = 0.2
+
+ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+Pixels = Annotated[int, Field(ge=4)]
+
+
 class Data(Strict):
-    name: Literal["digits", "cifar10", "cifar100", "parquet", "npz", "image_folder"]
-    """Where the images come from: a known data set, or files of your own."""
+    name: Literal["digits", "cifar10", "cifar100", "parquet", "npz", "image_folder"] | ImportPath
+    """Where the images come from: a known data set, files of your own, or your own function (`package.module:function`)."""
     path: str | None = None
-    """Where `parquet` (a folder or file), `npz` (a file) or `image_folder` (a tree) lies; relative to the working directory."""
-    validation: Annotated[float, Field(gt=0.0, lt=1.0)] | Literal["given"] = 0.2
-    """Share of the training images held out for selection, or `given` where the data set brings a validation split."""
+    """Where `parquet` (a folder or file), `npz` (a file) or `image_folder` (a tree, or a table of paths) lies; relative to the working directory."""
+    arguments: dict[str, Any] = {}
+    """Keyword arguments of your own function; `path` is passed too where it is set."""
+    validation: Annotated[float, Field(gt=0.0, lt=1.0)] | Literal["given"] | None = None
+    """Share of the training images held out for selection, or `given`: the validation split of the data set. Null: that split where there is one, else 0.2."""
     stratified: bool = True
     """Hold out the same share of each class."""
+    groups: str | None = None
+    """Images of one group never stand in two splits: a column, or a regular expression whose first group is searched in the path."""
     limit: Count | None = None
-    """Use only the first so many training images (before the split); the test images stay whole."""
-    image_size: Annotated[int, Field(ge=4)] | None = None
-    """Resize every image to this many pixels a side when it is read; needed where sizes differ."""
+    """Use only a sample of this many training images (before the validation split), with the same share of each class; the test images stay whole."""
+    image_size: Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None = None
+    """Resize every image when it is read: pixels a side, or [height, width]; needed where sizes differ."""
     channels: Literal[1, 3] | None = None
     """1: grey, 3: colour; null: as the files are."""
+    image_column: str | None = None
+    """Parquet and tables: the column of encoded images or of paths; null: the only one that can be meant."""
+    label_column: str | Annotated[list[str], Field(min_length=2)] | None = None
+    """Parquet and tables: the column of the classes, or a list of one-hot columns, one per class; null: the only one that can be meant."""
+    one_hot: bool = False
+    """npz: the labels are a one-hot matrix [N, K]."""
+    remap_labels: bool = False
+    """Number the integer labels that occur in the training images from 0, where they start elsewhere or have gaps."""
+    pixel_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    """16-bit and float images: [black, white], scaled to 0..255 and clipped; without it they are refused."""
+    skip_damaged: bool = False
+    """Leave out images that cannot be read, and say how many; otherwise they are refused."""
     normalize: Literal["none", "dataset", "computed"] | Normalization = "computed"
     """`dataset`: the published statistics of a known data set; `computed`: those of the training split."""
     augment: Augmentations = []
@@ -133,17 +157,48 @@ class Data(Strict):
     extra: ExtraCopies | None = None
     """Augmented copies beside the originals."""
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of every image in pixels, where `image_size` is set."""
+        if self.image_size is None:
+            return None
+        height, width = [self.image_size] * 2 if isinstance(self.image_size, int) else self.image_size
+        return height, width
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fifth_of_known_sets(cls, value: Any) -> Any:
+        """Known data sets bring no validation split, so the default is always the share."""
+        if isinstance(value, dict) and value.get("name") in KNOWN_DATA_SETS and value.get("validation") is None:
+            return {**value, "validation": DEFAULT_VALIDATION}
+        return value
+
     @model_validator(mode="after")
     def _path_where_needed(self) -> Data:
-        needs_path = self.name in ("parquet", "npz", "image_folder")
-        if needs_path and self.path is None:
+        is_known, is_own = self.name in KNOWN_DATA_SETS, ":" in self.name
+        if not is_known and not is_own and self.path is None:
             raise ValueError(f"data set {self.name} needs `path`")
-        if self.name in ("digits", "cifar10", "cifar100") and self.path is not None:
+        if is_known and self.path is not None:
             raise ValueError(f"data set {self.name} takes no `path`; where it is stored is --data-dir")
-        if self.validation == "given" and self.name in ("digits", "cifar10", "cifar100"):
+        if self.arguments and not is_own:
+            raise ValueError(f"`arguments` belong to a function of your own, but the data set is {self.name}")
+        if self.validation == "given" and is_known:
             raise ValueError(f"data set {self.name} brings no validation split; give `validation` a fraction")
-        if self.normalize == "dataset" and needs_path:
+        if self.normalize == "dataset" and not is_known:
             raise ValueError(
                 f"no published statistics are known for {self.name}; use `computed`, `none` or mean and std"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _usable_values(self) -> Data:
+        if self.pixel_range is not None and not self.pixel_range[0] < self.pixel_range[1]:
+            raise ValueError(f"`black < white` must hold in pixel_range, but got {self.pixel_range}")
+        if self.groups is not None and "(" in self.groups:
+            try:
+                num_groups = re.compile(self.groups).groups
+            except re.error as error:
+                raise ValueError(f"groups: {self.groups!r} is no regular expression ({error})") from error
+            if num_groups != 1:
+                raise ValueError(f"groups: {self.groups!r} needs one group in parentheses, but has {num_groups}")
         return self

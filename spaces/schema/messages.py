@@ -107,6 +107,7 @@ _NEEDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "less_than": lambda context: f"below {context['lt']:g}",
     "less_than_equal": lambda context: f"at most {context['le']:g}",
     "too_short": lambda context: f"a list of at least {context['min_length']}",
+    "too_long": lambda context: f"a list of at most {context['max_length']}",
     "literal_error": lambda context: _one_of(_quoted(context["expected"])),
     "string_pattern_mismatch": lambda context: "package.module:function",
 }

@@ -104,7 +104,7 @@ with ray_session(num_cpus=2, num_gpus=1) as ray:
 """
 
 
-def test_the_second_try_waits_for_a_whole_gpu(tmp_path):
+def test_the_second_try_shares_its_gpu(tmp_path):
     """Two trials share a GPU in Ray's books; a batch of 256 is too much, a quarter of it is not: all end well, none waits for ever."""
     search = Ours(tmp_path, environment={"MEMORY": "100"})
     environment = {**os.environ, **search.environment, "PYTHONPATH": str(REPOSITORY)}

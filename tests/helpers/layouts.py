@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from winnow.search.data.image_data import ImageData, load
+from winnow.search.data.image_data import ImageData
+from winnow.search.data.source import load
 from winnow.spaces.schema import Data
 
 NAMES = ["cat", "dog", "owl"]
@@ -27,6 +28,16 @@ def png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def same_images(given: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether the same images are there, in whatever order."""
+    return sorted(image.tobytes() for image in given) == sorted(image.tobytes() for image in expected)
+
+
+def labels_by_image(images: np.ndarray, labels: np.ndarray) -> dict[bytes, int]:
+    """{pixels: label}; the images are all different."""
+    return {image.tobytes(): int(label) for image, label in zip(images, labels, strict=True)}
 
 
 def read(tmp_path: Path, name: str = "parquet", path: Path | None = None, **settings: Any) -> ImageData:

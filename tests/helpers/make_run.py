@@ -112,6 +112,16 @@ def _study(space: Space, name: str, trials: int, seed: int, objective: str) -> d
             "num_validation": 287,
             "num_test": NUM_TEST,
             "fingerprint": "0123456789abcdef",
+            "summary": {
+                "text": ["digits: 1,150 train, 287 validation images of 10 classes", "left out: <b>1 file</b>"],
+                "image_size": [8, 8],
+                "channels": 1,
+                "splits": {
+                    "train": {"images": 1150, "by_class": [115] * 10, "sizes": None},
+                    "validation": {"images": 287, "by_class": [28] * 9 + [35], "sizes": None},
+                },
+                "majority_share": 0.1,
+            },
         },
         "versions": {"python": "3.12.3", "torch": "2.15.0", "ray": "2.60.0", "optuna": "5.0.0"},
         "hardware": {"cpus": 2, "gpus": [], "memory_gb": 16.0},

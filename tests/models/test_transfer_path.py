@@ -93,7 +93,13 @@ def test_torchvisions_name_with_a_file_placed_by_hand(
 ) -> None:
     """D2, frozen, from a file of the name and format that torchvision would download; the tensors are our own."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    arguments = [f"data.path={place / 'cifar100.npz'}", "data.name=npz", "data.limit=60", "epochs=1", "model.resize=32"]
+    arguments = [
+        f"data.path={place / 'cifar100.npz'}",
+        "data.name=npz",
+        "data.limit=130",
+        "epochs=1",
+        "model.resize=32",
+    ]
     with pytest.raises(InputError, match=r"resnet18-f37072fd\.pth; Winnow does not download"):
         train("recipes/cifar100-d2", tmp_path / "out", *arguments)
     assert not (tmp_path / "out" / "epochs.jsonl").exists()

@@ -178,7 +178,7 @@ WRONG = {
     "unknown data set": (
         "data: digits",
         "data: cifar11",
-        "s.yaml:1: data: must be one of digits, cifar10, cifar100, parquet, npz, image_folder, but got 'cifar11'; "
+        "s.yaml:1: data: must be one of digits, cifar10, cifar100, parquet, npz, image_folder or package.module:function, but got 'cifar11'; "
         "did you mean cifar10?",
     ),
     "no path": ("data: digits", "data: {name: parquet}", "s.yaml:1: data: data set parquet needs `path`"),

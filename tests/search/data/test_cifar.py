@@ -9,7 +9,8 @@ import pytest
 
 from tests.conftest import cifar_dir
 from tests.helpers.tiny import CPU, tiny_config
-from winnow.search.data.image_data import load, split
+from winnow.search.data.image_data import split
+from winnow.search.data.source import load
 from winnow.search.training.device_data import PUBLISHED_STATISTICS, DeviceData
 from winnow.search.training.loop import train
 from winnow.spaces.schema import Data

@@ -66,10 +66,9 @@ def test_without_valid(tree: Path, tmp_path: Path) -> None:
 def test_a_class_that_valid_lacks_or_has_alone(tree: Path, tmp_path: Path) -> None:
     (tree / "valid" / "class3").rename(tree / "valid" / "dog")
     message = refusal(tree, tmp_path / "out")
-    assert "class folders that train/ has not: dog" in message
+    assert "validation has 1 classes that train has not: dog" in message
     shutil.rmtree(tree / "valid" / "dog")
-    message = refusal(tree, tmp_path / "out")
-    assert f"{tree / 'valid' / 'class3'}: an empty class folder" in message
+    train(tree, tmp_path / "out")
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
@@ -86,7 +85,7 @@ def test_an_image_of_another_size(tree: Path, tmp_path: Path) -> None:
     Image.open(odd).resize((40, 31)).save(odd)
     message = refusal(tree, tmp_path / "out")
     assert str(odd) in message
-    assert "40x31" in message
+    assert "31x40" in message
     assert "sizes differ, so set `data.image_size`" in message
     train(tree, tmp_path / "out", "data.image_size=32")
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.helpers.layouts import parquet_set, pictures, read
+from tests.helpers.layouts import labels_by_image, parquet_set, pictures, read, same_images, write_shard
 from tests.helpers.tiny import write_npz
-from winnow.search.data import decoded_parts as encoded
-from winnow.search.data.decode import Encoded
-from winnow.search.data.image_data import load
+from winnow.search.data import reading
+from winnow.search.data.decode import Decoded, Rules
+from winnow.search.data.listing import Encoded
+from winnow.search.data.source import load
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Data
 
@@ -23,16 +23,17 @@ from winnow.spaces.schema import Data
 
 @pytest.mark.parametrize(("train", "test"), [("train_{}", "test_{}"), ("{}_train", "{}_test")])
 def test_npz(train: str, test: str, tmp_path: Path) -> None:
+    images = pictures(9, channels=1)[..., 0]
     keys = ("images", "labels") if train.startswith("train") else ("x", "y")
     arrays = {
-        train.format(keys[0]): pictures(9, channels=1)[..., 0],
+        train.format(keys[0]): images,
         train.format(keys[1]): np.arange(9, dtype=np.uint8)[:, None] % 3,
         test.format(keys[0]): pictures(3, channels=1)[..., 0],
         test.format(keys[1]): np.arange(3)[:, None],
     }
     data = read(tmp_path, "npz", write_npz(tmp_path / "a.npz", **arrays))
     assert data.image_shape == (1, 5, 6)
-    assert data.train_labels.tolist() == [0, 1, 2] * 3
+    assert labels_by_image(data.train_images, data.train_labels) == labels_by_image(images, np.arange(9) % 3)
     assert data.train_labels.dtype == np.int64
 
 
@@ -43,11 +44,17 @@ def test_npz(train: str, test: str, tmp_path: Path) -> None:
         ({"train_images": pictures(3)}, "holds train_images, but no train_labels"),
         (
             {"train_images": pictures(3) / 255, "train_labels": [0, 1, 2]},
-            "train_images must be uint8 .* but is float64",
+            "train_images must be uint8, but is float64; .*data.pixel_range",
         ),
         ({"train_images": pictures(3), "train_labels": [0, 1]}, r"train_labels must be integers \[3\]"),
-        ({"train_images": pictures(3), "train_labels": [0, 2, 2]}, "no training image of 1 of 3 classes: 1"),
-        ({"train_images": pictures(3), "train_labels": [-1, 0, 1]}, r"train labels lie in \[-1, 1\]"),
+        (
+            {"train_images": pictures(3), "train_labels": [0, 2, 2]},
+            "no training image of 1 of 3 classes: 1 .the labels have gaps",
+        ),
+        (
+            {"train_images": pictures(3), "train_labels": [-1, 0, 1]},
+            r"train labels lie in \[-1, 1\].*data.remap_labels",
+        ),
         ({"train_images": pictures(3), "train_labels": [0, 0, 0]}, "at least 2 classes are needed"),
         ({"train_images": pictures(0), "train_labels": np.zeros(0, int)}, "the train split holds no image"),
         (
@@ -68,7 +75,7 @@ def test_no_npz(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"not a readable \.npz file"):
         read(tmp_path, "npz")
     np.savez(tmp_path / "pickled.npz", train_images=np.array([{}], dtype=object))
-    with pytest.raises(InputError, match=r"not a readable \.npz file"):
+    with pytest.raises(InputError, match="train_images"):
         read(tmp_path, "npz", tmp_path / "pickled.npz")
 
 
@@ -84,7 +91,7 @@ def test_cifar_that_is_not_there(name: str, tmp_path: Path) -> None:
 def test_cifar_is_found_as_parquet_in_the_data_folder(tmp_path: Path) -> None:
     images = parquet_set(tmp_path / "cifar10")
     data = load(Data(name="cifar10"), tmp_path)
-    assert np.array_equal(data.train_images, images["train"])
+    assert np.array_equal(data.train_images, images["train"]), "the published order is kept"
     assert data.name == "cifar10"
 
 
@@ -92,51 +99,64 @@ def test_cifar_is_found_as_parquet_in_the_data_folder(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of what was decoded since."""
-    sizes: list[int] = []
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The images that were decoded since."""
+    names: list[str] = []
 
-    def counting(items: Sequence[Encoded], *arguments: Any, **keywords: Any) -> np.ndarray:
-        sizes.append(len(items))
-        return decode(items, *arguments, **keywords)
+    def counting(item: Encoded, rules: Rules) -> Decoded:
+        names.append(item.where)
+        return decode_one(item, rules)
 
-    decode = encoded.decode
-    monkeypatch.setattr(encoded, "decode", counting)
-    return sizes
+    decode_one = reading.decode_one
+    monkeypatch.setattr(reading, "decode_one", counting)
+    return names
 
 
-def test_decoded_images_are_cached_until_files_or_options_change(tmp_path: Path, decoded: list[int]) -> None:
+def test_decoded_images_are_cached_until_content_or_options_change(tmp_path: Path, decoded: list[str]) -> None:
     parquet_set(tmp_path / "set", validation=True)
-    first = read(tmp_path)
-    assert decoded == [12, 6]
-    again = read(tmp_path)
-    assert decoded == [12, 6]
-    assert again.fingerprint == first.fingerprint
-    assert again.class_names == first.class_names
-    read(tmp_path, limit=5)
-    assert decoded == [12, 6, 5, 6]
-    read(tmp_path, image_size=4)
-    assert decoded[4:] == [12, 6]
-    read(tmp_path, validation="given")
-    assert decoded[6:] == [12, 3, 6]
+
+    def num_decoded(**settings: Any) -> int:
+        decoded.clear()
+        read(tmp_path, **settings)
+        return len(decoded)
+
+    first = read(tmp_path, validation=0.5)
+    assert len(decoded) == 12 + 6
+    assert num_decoded(validation=0.5) == 0
+    again = read(tmp_path, validation=0.25)  # which share is held out does not matter
+    assert (again.fingerprint, again.class_names) == (first.fingerprint, first.class_names)
+    assert num_decoded(validation=0.5, limit=5) == 5 + 6
+    assert num_decoded(validation=0.5, image_size=4) == 12 + 6
+    assert num_decoded() == num_decoded(validation="given") + 12 + 3 + 6
     file = tmp_path / "set" / "test-00000-of-00001.parquet"
     os.utime(file, ns=(0, 0))
-    read(tmp_path)
-    assert decoded[9:] == [12, 6]
+    assert num_decoded(validation=0.5) == 0, "the time of change says nothing"
+    other = list(pictures(6, seed=9))
+    write_shard(file, other, [2, 1, 0, 2, 1, 0])
+    os.utime(file, ns=(0, 0))
+    assert num_decoded(validation=0.5) == 12 + 6
+    assert np.array_equal(read(tmp_path, validation=0.5).test_images, other)
 
 
-def test_a_damaged_cache_is_read_anew(tmp_path: Path, decoded: list[int]) -> None:
+def test_a_damaged_cache_is_read_anew(tmp_path: Path, decoded: list[str]) -> None:
     parquet_set(tmp_path / "set")
     first = read(tmp_path)
-    (cache,) = (tmp_path / "data" / ".cache").glob("*.npz")
-    for damage in (b"", cache.read_bytes()[:200], cache.read_bytes()[:-100], b"nonsense"):
-        cache.write_bytes(damage)
-        decoded.clear()
-        assert read(tmp_path).fingerprint == first.fingerprint
-        assert decoded == [12, 6]
+    files = sorted((tmp_path / "data" / ".cache").glob("*/*.npy")) + list(
+        (tmp_path / "data" / ".cache").glob("*/*.json")
+    )
+    assert len(files) == 7
+    for file in files:
+        content = file.read_bytes()
+        for damage in (b"", content[:-1], content[:-1] + bytes([content[-1] ^ 1]), b"nonsense"):
+            if "records" in file.name and len(damage) == len(content):
+                continue  # sizes and keys of the summary alone
+            file.write_bytes(damage)
+            decoded.clear()
+            assert read(tmp_path).fingerprint == first.fingerprint
+            assert len(decoded) == 18, (file.name, damage[-5:])
 
 
 def test_a_cache_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     images = parquet_set(tmp_path / "set")
     (tmp_path / "data").write_text("a file where the folder should be")
-    assert np.array_equal(read(tmp_path).train_images, images["train"])
+    assert same_images(read(tmp_path).train_images, images["train"])

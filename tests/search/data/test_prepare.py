@@ -35,13 +35,19 @@ def test_it_is_checked_against_what_it_was(tmp_path, monkeypatch, capsys):
     command = ("prepare", "digits", "--set", "data.name=npz", "--set", f"data.path={file}", "--offline")
     assert winnow(*command) == 0
     first = capsys.readouterr().out
-    assert "npz: 12 training and 12 test images, 1 x 8 x 8, 3 classes" in first
+    assert "npz: 10 train, 2 validation, 12 test images of 3 classes, 8x8 pixels (height x width), grey" in first
+    assert "23 images repeat an earlier one pixel by pixel" in first
     assert "prepared before" not in first
     assert winnow(*command) == 0
     assert ", as it was prepared before" in capsys.readouterr().out
     images(file, value=1)
     assert winnow(*command) == 2
-    assert "not those that were prepared before" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "not those that were prepared before" in message
+    assert "delete" not in message
+    assert winnow(*command, "--accept-change") == 0
+    assert winnow(*command) == 0
+    assert ", as it was prepared before" in capsys.readouterr().out
 
 
 def test_offline_downloads_nothing(tmp_path, capsys):

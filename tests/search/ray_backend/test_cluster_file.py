@@ -45,6 +45,12 @@ def test_workers_scale_from_none_and_are_spot():
     assert cluster()["available_node_types"]["head"]["resources"]["GPU"] == 0
 
 
+def test_every_node_type_names_an_image():
+    """Ray's default image has a glibc and a driver that are too old for torch; without the id, AWS refuses at once."""
+    images = {kind["node_config"].get("ImageId") for kind in cluster()["available_node_types"].values()}
+    assert images == {"ami-REPLACE-BY-YOUR-REGION"}
+
+
 def test_what_its_workers_may_become_is_known_before_they_are_there(monkeypatch, tmp_path):
     """The head reads the launcher's file: no GPU now, and yet a plan for eight. A trial may span nodes; more than there will be is refused."""
     bootstrap = tmp_path / "ray_bootstrap_config.yaml"
@@ -63,6 +69,13 @@ def test_what_its_workers_may_become_is_known_before_they_are_there(monkeypatch,
         plan_on_cluster(
             OnlyTheHead, DeviceOptions(device="cuda"), 200, "elsewhere:6379"
         )  # the file is of another cluster
+
+
+def test_a_cluster_that_has_no_gpu_trains_on_cpus_and_says_so():
+    plan, _ = plan_on_cluster(OnlyTheHead, DeviceOptions(), 5, "elsewhere:6379")
+    assert plan.device == "cpu"
+    assert "the cluster has no GPU; if an autoscaler may start nodes, say with --num-gpus" in plan.explanation
+    assert "GPU" not in plan_on_cluster(OnlyTheHead, DeviceOptions(device="cpu"), 5, "elsewhere:6379")[0].explanation
 
 
 def test_a_trial_gets_no_more_cpus_than_a_node_has():
@@ -122,5 +135,28 @@ def test_the_ray_job_agrees_with_its_own_words():
     assert (plan.concurrent, plan.gpus_per_trial) == (8, 1.0)
 
 
-def test_the_slurm_file_is_a_shell_script():
-    subprocess.run(["bash", "-n", REPOSITORY / "docs/cluster/slurm.sbatch"], check=True)
+SRUN = 'printf "%s\\n" "$RAY_AUTH_MODE" "${#RAY_AUTH_TOKEN}" "$@"'
+
+
+@pytest.mark.parametrize(
+    ("before", "mode", "length"), [({}, "token", 64), ({"RAY_AUTH_MODE": "disabled"}, "disabled", 0)]
+)
+def test_the_slurm_file_hands_srun_the_cpus_and_a_token(tmp_path, before, mode, length):
+    """Slurm's commands are stood in for; `srun` prints what it is given."""
+    for name, script in (("scontrol", "echo one"), ("getent", "echo 10.0.0.5 STREAM"), ("srun", SRUN)):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {
+        "SUBMIT_DIR": str(tmp_path),
+        "JOB_ID": "7",
+        "JOB_NODELIST": "one",
+        "JOB_NUM_NODES": "1",
+        "CPUS_PER_TASK": "32",
+    }
+    environment = {f"SLURM_{name}": value for name, value in slurm.items()}
+    environment |= {"WINNOW": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path), **before}
+    command = ["bash", str(REPOSITORY / "docs/cluster/slurm.sbatch"), "digits"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[:2] == [mode, str(length)]
+    assert "--cpus-per-task=32" in lines[: lines.index("ray")]

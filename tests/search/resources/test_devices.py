@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
 from tests.conftest import REPOSITORY
+from winnow.search.ray_backend.measure_packing import memory_of
 from winnow.search.resources.inventory import Inventory, allocated_cpus, allocated_gpus
 from winnow.search.resources.packing import Level, Packing, choose, fraction_of
 from winnow.search.resources.plan import DeviceOptions, ResourcePlan, share_out
@@ -29,6 +31,9 @@ RATES = {1: 1000.0, 2: 1900.0, 4: 3000.0, 8: 3010.0}
     [
         (RATES, 4_000.0, 80_000.0, 4),  # eight give 0.3 % more, which is noise
         ({**RATES, 8: 4000.0}, 4_000.0, 80_000.0, 8),
+        ({1: 1000.0, 2: 1020.0, 4: 1050.0, 8: 1080.0}, 10.0, 80_000.0, 1),  # twice the trials have to gain a tenth
+        ({1: 1000.0, 2: 1050.0, 4: 1300.0}, 10.0, 80_000.0, 4),
+        ({1: 1000.0, 4: 1150.0}, 10.0, 80_000.0, 1),
         ({**RATES, 8: 4000.0}, 10_000.0, 80_000.0, 4),  # eight of the largest model would not fit
         (RATES, 30_000.0, 80_000.0, 2),
         (RATES, 79_000.0, 80_000.0, 1),  # nothing fits with room to spare; one is the least there is
@@ -47,11 +52,18 @@ def test_memory_without_a_gpu_is_said_to_be_estimated():
     levels = [Level(1, 900.0, 800.0), Level(2, None, 1600.0, "would need 1,600 MB")]
     packing = choose(levels, 1_000.0, estimated=True)
     assert packing.at_once == 1
-    assert "the largest model is estimated to take 800 MB of the machine's 1,000" in packing.explanation
+    assert "the largest model is estimated to take 800 MB of the 1,000 that the machine has free" in packing.explanation
+
+
+def test_only_free_memory_counts(monkeypatch):
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (3_000 * 2**20, 80_000 * 2**20))
+    assert memory_of("cuda") == 3_000
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2_000 * 2**20, total=8_000 * 2**20))
+    assert memory_of("cpu") == 2_000
 
 
 def test_a_level_that_could_not_be_measured_is_not_chosen():
-    levels = [Level(1, 900.0, 0.0), Level(2, None, 0.0, "CUDA out of memory"), Level(4, 1000.0, 0.0)]
+    levels = [Level(1, 900.0, 0.0), Level(2, None, 0.0, "CUDA out of memory"), Level(4, 1200.0, 0.0)]
     assert choose(levels, None).at_once == 4
     assert "2: CUDA out of memory" in choose(levels, None).explanation
     assert choose([Level(1, None, 0.0, "no node was free")], None).at_once == 1
@@ -215,6 +227,17 @@ def test_gpus_that_this_machine_does_not_have(monkeypatch):
     DeviceOptions(num_gpus=2, device="cpu").check_here()  # declared ones
 
 
+def test_a_mac_trains_one_trial_at_a_time():
+    assert plan(machine(8), device="mps").concurrent == 1
+    assert plan(machine(8), device="mps", concurrent=2).concurrent == 2
+
+
+def test_a_cluster_without_a_gpu_yet_waits_and_says_so():
+    assert (
+        "the first trial waits until the cluster has its first GPU" in plan(Inventory(((4, 0), (4, 1)), 0)).explanation
+    )
+
+
 # --- what is allowed ----------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +250,8 @@ def test_gpus_that_this_machine_does_not_have(monkeypatch):
         ({"SLURM_STEP_GPUS": "3", "SLURM_JOB_GPUS": "2,3"}, ("3", 1)),
         ({"SLURM_GPUS_ON_NODE": "2"}, (None, 2)),
         ({"SLURM_GPUS": "a100:4"}, (None, 4)),
+        ({"SLURM_GPUS": "a100:2,v100:1"}, (None, 3)),
+        ({"SLURM_GPUS": "a100:many"}, (None, None)),
         ({"SLURM_GPUS_ON_NODE": "0"}, ("", 0)),
     ],
 )

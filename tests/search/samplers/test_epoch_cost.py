@@ -93,7 +93,10 @@ def test_cost_is_of_account_in_a_search_with_a_time_budget_only(time_budget: str
 
 
 @pytest.mark.parametrize("ascending", [True, False])
-def test_where_nothing_else_speaks_for_it_new_configs_are_cheap_ones(ascending: bool) -> None:
+def test_where_nothing_else_speaks_for_it_new_configs_are_cheap_ones(
+    ascending: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("winnow.search.samplers.forecast.SHARES", (1.0, 1.0))
     costs = [10 ** (6 + 3 * k / 11) for k in range(12)]
     study = _study(costs if ascending else costs[::-1])
     found = []

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.optimize import check_grad
 
 from winnow.search.samplers import gaussian_process as gaussian
-from winnow.search.samplers.draft import Draft
+from winnow.search.samplers.draft import RANDOM, Draft
 from winnow.search.samplers.encoding import Features
 from winnow.search.samplers.forecast import NUM_FIRST_TRIALS, ForecastSampler
 from winnow.search.samplers.forecast_model import MOST_RUNNING, Forecast
@@ -93,10 +93,10 @@ def test_the_gradient_of_the_kernel_fit_is_right(monkeypatch: pytest.MonkeyPatch
         return optuna.trial  # not reached
 
     class Result:
-        x = np.zeros(5)
+        x = np.zeros(6)
 
     monkeypatch.setattr(gaussian, "minimize", lambda *a, **k: (spy(*a, **k), Result)[1])
-    gaussian.fit_kernel(gaussian._distances(inputs, np.arange(3)), targets)
+    gaussian.fit_kernel(gaussian._distances(inputs, np.arange(3)), targets, np.arange(12) % 2, 2)
     assert seen[0] < 1e-4
 
 
@@ -104,7 +104,7 @@ def test_a_gaussian_process_learns_a_smooth_function_and_knows_where_it_does_not
     rng = np.random.default_rng(0)
     inputs = rng.random((60, 2)) * [0.5, 1.0]
     raw = np.sin(6 * inputs[:, 0]) + inputs[:, 1]
-    process = GaussianProcess(inputs, np.arange(2), (raw - raw.mean()) / raw.std(), rng)
+    process = GaussianProcess(inputs, np.arange(2), (raw - raw.mean()) / raw.std(), np.zeros(60, int), 1, rng)
     inside = rng.random((40, 2)) * [0.5, 1.0]
     mean, deviation = process.predict(inside)
     truth = (np.sin(6 * inside[:, 0]) + inside[:, 1] - raw.mean()) / raw.std()
@@ -130,7 +130,8 @@ def test_a_suggestion_is_a_function_of_seed_and_study() -> None:
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
-def test_suggestions_move_towards_good_values(direction: str) -> None:
+def test_suggestions_move_towards_good_values(direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("winnow.search.samplers.forecast.SHARES", (1.0, 1.0))
     sign = 1 if direction == "maximize" else -1
     rng = np.random.default_rng(0)
     rows: list[tuple[dict[str, Any], dict[int, float]]] = []
@@ -252,6 +253,56 @@ def test_failed_trials_count_as_the_worst() -> None:
     assert np.median(found) < 0.6
 
 
+def test_nothing_is_forecast_while_no_trial_has_reached_a_rung() -> None:
+    study = _study([({"x": 0.1 * k, "log": 1e-3}, {2: 0.1 * k}) for k in range(10)], state=TrialState.RUNNING)
+    draft = Draft(study, ForecastSampler(0, RUNGS), 10)
+    assert draft.to_trial({}).user_attrs == {RANDOM: True}
+
+
+@pytest.mark.parametrize("values", [[0.5] * 12, [0.1 * (k % 2) for k in range(12)]])
+def test_a_forecast_of_equal_values_or_configs_has_no_skill(values: list[float]) -> None:
+    study = optuna.create_study(direction="maximize")
+    for value in values:
+        study.add_trial(_trial({"x": 0.5, "log": 1e-3}, {3: value}, TrialState.PRUNED, {RANDOM: True}))
+    forecast = Forecast(study.get_trials(deepcopy=False), (), 1.0, RUNGS, False, np.random.default_rng(0))
+    assert forecast.skill <= 0
+
+
+def test_each_rung_has_a_noise_of_its_own() -> None:
+    rng = np.random.default_rng(0)
+    inputs = np.tile(rng.random((40, 1)), (2, 1))
+    truth = np.sin(6 * inputs[:, 0])
+    sources = np.repeat([0, 1], 40)
+    targets = truth + np.where(sources == 0, rng.normal(0, 1, 80), 0)
+    process = GaussianProcess(inputs, np.arange(1), targets / targets.std(), sources, 2, rng)
+    assert process._noises[0] > 10 * process._noises[1]
+    assert np.abs(process.predict(inputs)[0] * targets.std() - truth).mean() < 0.1
+
+
+@pytest.mark.parametrize("learnable", [True, False])
+def test_the_share_of_the_forecast_grows_with_its_skill(learnable: bool) -> None:
+    """With values that are noise successive halving decides nearly always, with a smooth function the forecast."""
+    rng = np.random.default_rng(0)
+    study = optuna.create_study(direction="maximize")
+    for x in rng.random(30):
+        value = (x - 0.7) ** 2 if learnable else rng.random()
+        study.add_trial(_trial({"x": x, "log": 1e-3}, {3: value}, TrialState.PRUNED, {RANDOM: True}))
+    drafts = [Draft(study, ForecastSampler(seed, RUNGS), 30) for seed in range(20)]
+    at_random = [draft.to_trial({}).user_attrs.get(RANDOM, False) for draft in drafts]
+    assert np.mean(at_random) < 0.3 if learnable else np.mean(at_random) > 0.7
+
+
+def test_successive_halving_promotes_among_configs_drawn_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configs of the forecast, which lie close together, do not crowd random ones out of the best third."""
+    monkeypatch.setattr("winnow.search.samplers.forecast.SHARES", (0.0, 0.0))
+    study, rule = optuna.create_study(direction="maximize"), Pausing(3, 3.0, 50, "maximize")
+    for number in range(20):
+        value = 0.5 - 0.01 * number
+        study.add_trial(_trial({"x": 0.5, "log": 1e-3}, {3: value}, TrialState.RUNNING, {RANDOM: number >= 10}))
+        rule.judge(number, 3, value)
+    assert ForecastSampler(0, RUNGS).resume(study, range(20), rule) == 10
+
+
 def test_a_search_that_may_start_no_more_trials_finishes_some_and_ends() -> None:
     rule = Pausing(1, 3.0, 9, "maximize")
     epochs = dict.fromkeys(range(12), 0)
@@ -295,13 +346,21 @@ def _branching(i: int) -> dict[str, Any]:
 
 
 def _trial(
-    params: dict[str, Any], values: dict[int, float] | None = None, state: TrialState = TrialState.RUNNING
+    params: dict[str, Any],
+    values: dict[int, float] | None = None,
+    state: TrialState = TrialState.RUNNING,
+    attrs: dict[str, Any] | None = None,
 ) -> FrozenTrial:
     known = {**DISTRIBUTIONS, "x": FloatDistribution(0, 1), "optimizer": CategoricalDistribution(["sgd", "adam"])}
     distributions = {name: known.get(name, FloatDistribution(0, 1)) for name in params}
     value = None if state != TrialState.COMPLETE else list((values or {}).values())[-1]
     return create_trial(
-        state=state, value=value, params=params, distributions=distributions, intermediate_values=values or {}
+        state=state,
+        value=value,
+        params=params,
+        distributions=distributions,
+        intermediate_values=values or {},
+        user_attrs=attrs or {},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from dataclasses import replace
+import traceback
 from pathlib import Path
 
 import pytest
@@ -18,11 +18,14 @@ from winnow.search.ray_backend.shared_data import Job
 from winnow.search.ray_backend.worker import trial_reports
 from winnow.search.settings import settings_for
 from winnow.search.storage import clock
+from winnow.search.study.failure_policy import Failures, headline
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.record import ENDED_STATES
 from winnow.search.study.trials import Assignment
-from winnow.search.training.errors import CANNOT_WRITE
+from winnow.search.training.errors import CANNOT_WRITE, DeviceLost
 from winnow.spaces import catalog
+
+ADVICE = "\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
 
 
 def job(folder: Path) -> Job:
@@ -145,13 +148,31 @@ def test_a_run_folder_stays_small(tmp_path):
     assert size < 60 * 6_000 + num_epochs * 800
 
 
-def test_alone_on_the_gpu_in_the_second_try():
+def test_the_last_line_of_cudas_advice_is_not_the_cause():
+    """Three trials with three errors of CUDA are three causes, although their messages end alike."""
+    failures = Failures()
+    for text in ("device-side assert triggered", "an illegal memory access", "misaligned address"):
+        try:
+            raise torch.AcceleratorError(f"CUDA error: {text}{ADVICE}")
+        except torch.AcceleratorError as error:
+            failures.ended("".join(traceback.format_exception(error)))
+    assert failures.bug is None
+    assert headline("a\nb") == "a"
+    assert headline(f'Traceback\n  File "x", line 1, in f\n    f()\nRuntimeError: CUDA error: x{ADVICE}').endswith(
+        ": x"
+    )
 
+
+def test_a_cuda_error_that_sticks_ends_the_process(tmp_path, monkeypatch):
+    def step(self):
+        raise torch.AcceleratorError(f"CUDA error: an illegal memory access was encountered{ADVICE}")
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    with pytest.raises(DeviceLost, match=r"^AcceleratorError: CUDA error: an illegal memory access was encountered$"):
+        list(trial_reports(assignment(), tiny_data(), job(tmp_path)))
+
+
+def test_the_second_try_asks_for_no_more_than_the_first():
     from winnow.search.ray_backend.tune import Resources
 
-    first = Assignment(0, 1, {})
-    second = replace(first, micro_batches=4)
-    quarter = Resources(cpus=1, gpus=0.25)
-    bundles = [quarter.of_trial({"assignment": a.to_json()}).bundles for a in (first, second)]
-    assert bundles == [[{"CPU": 1, "GPU": 0.25}], [{"CPU": 1, "GPU": 1}]]
-    assert Resources(cpus=2, gpus=0).of_trial({"assignment": second.to_json()}).bundles == [{"CPU": 2}]
+    assert Resources(cpus=1, gpus=0.25).per_trial == {"cpu": 1, "gpu": 0.25}

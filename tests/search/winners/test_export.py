@@ -24,7 +24,10 @@ from winnow.search.cli.main import main
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import open_run
 from winnow.search.training.checkpoint import save
+from winnow.search.winners import predicting
 from winnow.search.winners.exporting import _write_programs, export
+from winnow.search.winners.model_card import markdown
+from winnow.search.winners.predicting import expanded, predict, predict_each
 from winnow.search.winners.winner import Pixels, Winner, load_export
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
@@ -108,10 +111,17 @@ def test_programs_give_what_the_network_gives(family, tmp_path):
     torch.manual_seed(0)
     network = Pixels(build(config.model, shape, 4), shape, [0.5] * 3, [0.2] * 3).eval()
     origin = {"run": "r", "rank": 1, "trial": 0, "seed": 0, "data_fingerprint": "f"}
-    winner = Winner(network, config, tuple("abcd"), origin)
+    winner = Winner(network, config, ("a", "<b>bold", "c\n", "ünï 🐱"), origin)
     checks = _write_programs(winner, tmp_path)
     assert checks.onnx is not None
     assert checks.onnx_any_batch == (family != "mixture")
+    stored = runtime.InferenceSession(str(tmp_path / "model.onnx")).get_modelmeta().custom_metadata_map
+    program_stores = dict.fromkeys(("class_names", "image_shape", "normalization"), "")
+    torch.export.load(tmp_path / "model.pt2", extra_files=program_stores)
+    for facts in (stored, program_stores):
+        assert json.loads(facts["class_names"]) == list(winner.class_names)
+        assert json.loads(facts["image_shape"]) == [3, 16, 16]
+        assert json.loads(facts["normalization"])["mean"] == pytest.approx([0.5] * 3)
     for count in (1, 9):  # another batch size than the one it was traced with
         expected = winner.predict(images(count, 3, 16))
         batch = torch.from_numpy(images(count, 3, 16)).permute(0, 3, 1, 2).float() / 255
@@ -149,6 +159,42 @@ def test_predict_reads_files_as_training_did(run, exported, tmp_path, capsys):
     ]
     assert f"{tmp_path / 'text.png'}: not a readable image" in captured.err
     assert f"{tmp_path / 'absent.png'}: no such file" in captured.err
+
+
+def test_predict_turns_images_upright(exported, tmp_path):
+    image = Image.fromarray(images(1)[0, :, :, 0])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "upright.png")
+    image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    upright, turned = predict(exported, [tmp_path / "upright.png", tmp_path / "turned.png"])
+    assert upright.probabilities == turned.probabilities
+
+
+def test_predict_answers_before_the_last_image_is_read(exported, tmp_path, monkeypatch):
+    (tmp_path / "deep").mkdir()
+    for k, image in enumerate(images(100)):
+        Image.fromarray(image[..., 0]).save(tmp_path / "deep" / f"{k:03}.bmp")
+    files = expanded([tmp_path])
+    assert len(files) == 100
+    decoded: list[str] = []
+
+    def counting(item: Any, rules: Any) -> Any:
+        decoded.append(item.where)
+        return decode_one(item, rules)
+
+    decode_one = predicting.decode_one
+    monkeypatch.setattr(predicting, "decode_one", counting)
+    answers = predict_each(exported, files)
+    assert next(answers).file == str(files[0])
+    assert len(decoded) == 1
+    next(answers)
+    assert len(decoded) <= 1 + predicting.BATCH
+    assert [answer.file for answer in answers] == [str(file) for file in files[2:]]
+
+
+def test_names_stand_in_markdown_as_they_are():
+    assert markdown("<b>*x*_y`[z](u)\n") == r"\<b\>\*x\*\_y\`\[z\]\(u\)\\n"
 
 
 def test_bad_input_is_named(run, exported, tmp_path, capsys, monkeypatch):

@@ -1,0 +1,139 @@
+"""The tasks that searchers are compared on: families of learning curves that are unlike each other.
+
+A task has a space, a number of epochs, and a curve for every config: of LCBench from a surrogate, of the other families from
+recorded trainings, where the nearest recorded config answers for one that was not trained.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from benchmarks import REPOSITORY, RESULTS
+from benchmarks.search_quality import lcbench
+from winnow.search.samplers.encoding import Features
+
+NUM_RANDOM = 5000  # configs whose median is the regret of 100 on a recorded task
+
+Params = Mapping[str, Any]
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Task:
+    """One problem to search; `curve` gives the score after each epoch, [epochs], higher is better."""
+
+    name: str
+    family: str
+    epochs: int
+    space: dict[str, BaseDistribution]
+    curve: Callable[[Params], Array]
+    best: float
+    """The best score known after the last epoch: a regret of 0."""
+    median: float
+    """The median score of random configs after the last epoch: a regret of 100."""
+
+    def regret(self, score: float) -> float:
+        """The regret times 100 of a config that ends with this score."""
+        return 100 * (self.best - score) / (self.best - self.median)
+
+
+class Recorded:
+    """Recorded learning curves of one task.
+
+    Args:
+        parameters: Each parameter as `spaces.json` describes it: `float` with two bounds and `log`, or `choice`.
+        configs: One list of values per parameter, in the order of `parameters`.
+        curves: The score after each epoch, [configs, epochs].
+    """
+
+    def __init__(self, parameters: Mapping[str, Any], configs: list[list[Any]], curves: Array) -> None:
+        self._axes = [_Axis(described) for described in parameters.values()]
+        self.space = {name: axis.distribution for name, axis in zip(parameters, self._axes, strict=True)}
+        self._points = np.stack([axis.scale(values) for axis, values in zip(self._axes, configs, strict=True)], axis=1)
+        self._curves = curves
+
+    def curve(self, params: Params) -> Array:
+        """The curve of the nearest recorded config."""
+        point = np.array([axis.scale([params[name]])[0] for name, axis in zip(self.space, self._axes, strict=True)])
+        return self._curves[((self._points - point) ** 2).sum(axis=1).argmin()]
+
+    @cached_property
+    def scale(self) -> tuple[float, float]:
+        """The best recorded score and the median of random configs, both after the last epoch."""
+        rng = np.random.default_rng(0)
+        draws = [{name: Features.draw(d, rng) for name, d in self.space.items()} for _ in range(NUM_RANDOM)]
+        median = float(np.median([self.curve(params)[-1] for params in draws]))
+        return float(self._curves[:, -1].max()), median
+
+
+class _Axis:
+    """One parameter, scaled to [0, 1] for distances."""
+
+    def __init__(self, described: Mapping[str, Any]) -> None:
+        self._log = bool(described.get("log"))
+        self.distribution: BaseDistribution
+        if "choice" in described:
+            self.distribution = CategoricalDistribution(described["choice"])
+            self._low, self._high = min(described["choice"]), max(described["choice"])
+        else:
+            self._low, self._high = described["float"]
+            self.distribution = FloatDistribution(self._low, self._high, log=self._log)
+
+    def scale(self, values: list[Any]) -> Array:
+        change = np.log if self._log else np.asarray
+        low, high = change(self._low), change(self._high)
+        return (change(np.asarray(values, float)) - low) / (high - low)
+
+
+def recorded_tasks() -> list[Task]:
+    """The tasks of the shared folder of recorded curves, in alphabetical order."""
+    folder = _shared("curves", "WINNOW_CURVES")
+    tasks = []
+    for name, described in sorted(json.loads((folder / "spaces.json").read_text()).items()):
+        table = pq.read_table(folder / f"{name}.parquet")
+        columns = [table[parameter].to_pylist() for parameter in described["parameters"]]
+        recorded = Recorded(described["parameters"], columns, np.array(table["curve"].to_pylist(), float))
+        family = "taskset" if name.startswith("taskset") else "cnn"
+        best, median = recorded.scale
+        tasks.append(Task(name, family, described["epochs"], recorded.space, recorded.curve, best, median))
+    return tasks
+
+
+def lcbench_tasks() -> list[Task]:
+    """All 34 tasks of the LCBench surrogate, in numerical order."""
+    bench = lcbench.LcBench(_shared("lcbench", "WINNOW_LCBENCH"))
+    scales = json.loads((RESULTS / "search_efficiency.scales.json").read_text())
+
+    def curve(name: str) -> Callable[[Params], Array]:
+        return lambda params: bench.curve(name, dict(params))
+
+    return [
+        Task(f"lcbench-{name}", "lcbench", lcbench.EPOCHS, lcbench.SPACE, curve(name), *scales[name])
+        for name in bench.tasks
+    ]
+
+
+def _shared(folder: str, variable: str) -> Path:
+    """The folder that an environment variable names, or the one in `shared/benchmarks` beside the repository."""
+    return Path(os.environ.get(variable, REPOSITORY.parent / "shared" / "benchmarks" / folder))
+
+
+def suggest_all(space: Mapping[str, BaseDistribution], trial: Any) -> None:
+    """Have a trial suggest every parameter of a space."""
+    for name, domain in space.items():
+        if isinstance(domain, IntDistribution):
+            trial.suggest_int(name, domain.low, domain.high, log=domain.log)
+        elif isinstance(domain, FloatDistribution):
+            trial.suggest_float(name, domain.low, domain.high, log=domain.log)
+        elif isinstance(domain, CategoricalDistribution):
+            trial.suggest_categorical(name, domain.choices)

@@ -1,0 +1,189 @@
+"""Which column of a table holds the images and which the classes: chosen by name and type, never guessed among several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from winnow.search.data.foreign import shown
+from winnow.spaces import schema
+from winnow.spaces.errors import InputError
+
+
+class Kind(StrEnum):
+    """What a column can be used for."""
+
+    IMAGE = "encoded images"
+    TEXT = "text"
+    INTEGER = "integers"
+    BOOLEAN = "booleans"
+    FLOAT = "floats"
+    LIST = "lists"
+    OTHER = "of no use here"
+
+
+IMAGE_NAMES = ("image", "img")
+PATH_NAMES = ("file_name", "filename", "file", "path", "filepath", "file_path", "image_path", "image", "img")
+LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "category")
+NO_LABELS = (
+    "id",
+    "index",
+    "idx",
+    "__index_level_0__",
+    "width",
+    "height",
+    "size",
+    "row",
+    "number",
+    "split",
+    "fold",
+    "year",
+)
+"""Integer columns that are no label, even where there is no other."""
+CLASS_KINDS = (Kind.INTEGER, Kind.TEXT, Kind.BOOLEAN)
+
+
+@dataclass(frozen=True)
+class Column:
+    """`shown` is the type as the file has it."""
+
+    name: str
+    kind: Kind
+    shown: str
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The columns that a data set is read from."""
+
+    image: str
+    is_path: bool
+    labels: tuple[str, ...]
+    """One column of classes, or several one-hot ones."""
+    group: str | None = None
+
+    @property
+    def note(self) -> str:
+        what = "paths of the images" if self.is_path else "images"
+        classes = f"column `{self.labels[0]}`" if len(self.labels) == 1 else f"{len(self.labels)} one-hot columns"
+        groups = f", groups from column `{self.group}`" if self.group else ""
+        return f"{what} from column `{shown(self.image)}`, classes from {shown(classes)}{groups}"
+
+
+def choose(columns: Sequence[Column], data: schema.Data, where: str, hinted_label: str | None = None) -> Chosen:
+    """The columns to read.
+
+    Args:
+        columns: All columns of the table.
+        data: Its `image_column`, `label_column` and `groups` decide where they are set.
+        where: The table as the user knows it.
+        hinted_label: The column that the file itself says holds the classes.
+
+    Raises:
+        InputError: Where no column can be meant, or several; it names them and the key that decides.
+    """
+    by_name = {column.name: column for column in columns}
+    image = _image(by_name, data.image_column, where)
+    labels = _labels(by_name, data.label_column, hinted_label, image.name, where)
+    group = data.groups if data.groups in by_name else None
+    if data.groups is not None and group is None and "(" not in data.groups:
+        raise InputError(f"{where}: data.groups: no column `{data.groups}` among {_listed(by_name.values())}")
+    return Chosen(image.name, image.kind is Kind.TEXT, labels, group)
+
+
+def _image(by_name: Mapping[str, Column], asked: str | None, where: str) -> Column:
+    if asked is not None:
+        column = _existing(by_name, asked, "data.image_column", where)
+        if column.kind not in (Kind.IMAGE, Kind.TEXT):
+            raise InputError(
+                f"{where}: data.image_column: `{asked}` is {column.shown}; encoded images or paths are needed"
+            )
+        return column
+    images = [column for column in by_name.values() if column.kind is Kind.IMAGE]
+    paths = [by_name[name] for name in PATH_NAMES if name in by_name and by_name[name].kind is Kind.TEXT]
+    for candidates in ([column for column in images if column.name in IMAGE_NAMES], images, paths):
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            raise InputError(
+                f"{where}: several columns can be the images: {_listed(candidates)}; say which: data.image_column"
+            )
+    raise InputError(
+        f"{where}: no column of encoded images (a struct with `bytes`, or binary) or of paths (named file_name, path or image) "
+        f"among {_listed(by_name.values())}; say which: data.image_column"
+    )
+
+
+def _labels(
+    by_name: Mapping[str, Column], asked: str | Sequence[str] | None, hinted: str | None, image: str, where: str
+) -> tuple[str, ...]:
+    if isinstance(asked, str):
+        column = _existing(by_name, asked, "data.label_column", where)
+        if column.kind not in (*CLASS_KINDS, Kind.FLOAT):
+            raise InputError(f"{where}: data.label_column: {_unusable(column)}")
+        return (asked,)
+    if asked is not None:
+        for name in asked:
+            column = _existing(by_name, name, "data.label_column", where)
+            if column.kind not in (Kind.INTEGER, Kind.BOOLEAN, Kind.FLOAT):
+                raise InputError(
+                    f"{where}: data.label_column: `{name}` is {column.shown}; one-hot columns hold 0 and 1"
+                )
+        return tuple(asked)
+    others = [column for column in by_name.values() if column.name != image]
+    column = _label_by_name(others, hinted, where)
+    if column.kind not in CLASS_KINDS:
+        raise InputError(f"{where}: the label column {_unusable(column)}")
+    return (column.name,)
+
+
+def _label_by_name(columns: Sequence[Column], hinted: str | None, where: str) -> Column:
+    usual = [column for column in columns if column.name in LABEL_NAMES]
+    for name in ("label", hinted):
+        first = next((column for column in columns if column.name == name), None)
+        if first is not None:
+            return first
+    if len(usual) == 1:
+        return usual[0]
+    integers = [column for column in columns if column.kind is Kind.INTEGER]
+    if not usual and len(integers) == 1 and integers[0].name not in NO_LABELS and not _of_classes(columns, integers):
+        return integers[0]
+    several = usual or [column for column in columns if column.kind in CLASS_KINDS]
+    way_on = "say which: data.label_column"
+    if len(several) > 2 and all(column.kind in (Kind.INTEGER, Kind.BOOLEAN) for column in several):
+        way_on += " (a list of columns, where they are one-hot)"
+    if len(several) > 1:
+        raise InputError(f"{where}: no label column for certain; it can be any of {_listed(several)}; {way_on}")
+    raise InputError(f"{where}: no label column (named `label`) among {_listed(columns)}; {way_on}")
+
+
+def _of_classes(columns: Sequence[Column], besides: Sequence[Column]) -> bool:
+    """Whether a column of text or booleans could be the classes as well."""
+    return any(c.kind in (Kind.TEXT, Kind.BOOLEAN) and c not in besides and c.name not in PATH_NAMES for c in columns)
+
+
+def _existing(by_name: Mapping[str, Column], name: str, key: str, where: str) -> Column:
+    if name not in by_name:
+        raise InputError(f"{where}: {key}: no column `{name}` among {_listed(by_name.values())}")
+    return by_name[name]
+
+
+def _unusable(column: Column) -> str:
+    if column.kind is Kind.LIST:
+        return (
+            f"`{column.name}` is {column.shown}: several labels per image; Winnow trains networks that give each image one "
+            "class, so such data sets cannot be used"
+        )
+    if column.kind is Kind.FLOAT:
+        return (
+            f"`{column.name}` is {column.shown}; classes are integers or text. If its numbers are whole, say that it is meant: "
+            f"data.label_column: {column.name}"
+        )
+    return f"`{column.name}` is {column.shown}; classes are integers, booleans or text"
+
+
+def _listed(columns: Iterable[Column]) -> str:
+    listed = list(columns)
+    text = ", ".join(f"{shown(column.name)}: {column.shown}" for column in listed[:20])
+    return text + (", ..." if len(listed) > 20 else "") if listed else "no columns"

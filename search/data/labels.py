@@ -1,0 +1,175 @@
+"""From labels as people write them to class numbers 0, 1, ...: everything is checked before anything is allocated for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+import numpy as np
+
+from winnow.search.data.foreign import named, shown
+from winnow.spaces.errors import InputError
+
+REMAP = "set data.remap_labels: true to number the classes that occur from 0"
+
+Labels = Mapping[str, np.ndarray]
+"""{split: labels [N]}, integers or an object array of names."""
+
+
+def number_labels(
+    labels: Labels, class_names: Sequence[str] | None, where: str, remap: bool
+) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Class names, and the class number of every image.
+
+    Args:
+        labels: The labels of every split, `train` among them.
+        class_names: Names of integer labels, where they are known.
+        where: The data set as the user knows it.
+        remap: Number the integers that occur from 0.
+
+    Returns:
+        The names, and int64 numbers in [0, number of names) by split.
+
+    Raises:
+        InputError: Where a label cannot be a class, with the likely cause.
+    """
+    for split, values in labels.items():
+        if not len(values):
+            raise InputError(f"{where}: the {split} split holds no image")
+    kinds = {split: values.dtype.kind == "O" for split, values in labels.items()}
+    if len(set(kinds.values())) > 1:
+        told = ", ".join(f"{split}: {'text' if is_text else 'numbers'}" for split, is_text in kinds.items())
+        raise InputError(f"{where}: the labels are of different types ({told}); write them alike in all splits")
+    if kinds["train"]:
+        names, numbers = _from_text(labels, class_names, where)
+    else:
+        names, numbers = _from_integers(labels, class_names, where, remap)
+    check_names(names, where)
+    if len(names) < 2:
+        raise InputError(f"{where}: at least 2 classes are needed, but there is {len(names)}: {named(names)}")
+    return names, numbers
+
+
+def check_names(names: Sequence[str], where: str) -> None:
+    """Class names tell classes apart, and can be written into any file."""
+    for name in names:
+        if not name:
+            raise InputError(f"{where}: a class name is empty; every class needs a name")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{where}: the class name {shown(name)} is not valid UTF-8; rename it") from None
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"{where}: {len(twice)} class names stand for several classes each: {named(twice)}")
+
+
+def by_number_or_name(names: Sequence[str]) -> list[str]:
+    """Sorted as text, but as numbers where all are: 2 comes before 10."""
+    if all(name.isascii() and name.isdigit() for name in names):
+        return sorted(names, key=lambda name: (int(name), name))
+    return sorted(names)
+
+
+def _from_text(
+    labels: Labels, class_names: Sequence[str] | None, where: str
+) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    names = tuple(class_names or by_number_or_name(list(set(labels["train"].tolist()))))
+    number = {name: k for k, name in enumerate(names)}
+    numbers = {}
+    for split, values in labels.items():
+        unknown = sorted(set(values.tolist()) - number.keys())
+        if unknown:
+            near = [other for other in names if other.casefold() == unknown[0].casefold()]
+            hint = f"; {shown(unknown[0])} differs from {shown(near[0])} by its letters' case alone" if near else ""
+            raise InputError(
+                f"{where}: {split} has {len(unknown)} classes that train has not: {named(unknown)}{hint}; "
+                "a class needs training images"
+            )
+        numbers[split] = np.fromiter((number[value] for value in values), dtype=np.int64, count=len(values))
+    _refuse_empty(names, numbers["train"], where, "leave their names out")
+    return names, numbers
+
+
+def _from_integers(
+    labels: Labels, class_names: Sequence[str] | None, where: str, remap: bool
+) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    numbers = {split: values.astype(np.int64) for split, values in labels.items()}
+    used = np.unique(numbers["train"])
+    for split, values in numbers.items():
+        _refuse_unlabelled(split, values, where)
+    if remap:
+        return _remapped(numbers, used, class_names, where)
+    # As many names as training images at most, however large a label is.
+    num_classes = len(class_names) if class_names is not None else int(used[-1]) + 1
+    for split, values in numbers.items():
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= num_classes:
+            cause = _cause(low, high, num_classes, split)
+            raise InputError(
+                f"{where}: {split} labels lie in [{low}, {high}], but must lie in [0, {num_classes - 1}] for {num_classes} "
+                f"classes{cause}"
+            )
+    if class_names is None and len(used) < num_classes:
+        cause = "the labels start at 1" if used[0] == 1 and len(used) == num_classes - 1 else "the labels have gaps"
+        occurring = set(used.tolist())
+        first = [str(k) for k in islice((k for k in range(num_classes) if k not in occurring), 6)]
+        raise InputError(
+            f"{where}: no training image of {num_classes - len(used)} of {num_classes} classes: {named(first, 5)} "
+            f"({cause}: {len(used)} values from {used[0]} to {used[-1]}); {REMAP}"
+        )
+    names = tuple(class_names) if class_names is not None else tuple(map(str, range(num_classes)))
+    _refuse_empty(names, numbers["train"], where, REMAP)
+    return names, numbers
+
+
+def _refuse_unlabelled(split: str, values: np.ndarray, where: str) -> None:
+    if (values == -1).all():
+        raise InputError(
+            f"{where}: all {split} labels are -1, which marks images without a label; "
+            f"leave the {split} split out, and Winnow holds one out of the training images"
+        )
+
+
+def _cause(low: int, high: int, num_classes: int, split: str) -> str:
+    if low == 1 and high == num_classes:
+        return f"; the labels start at 1: {REMAP}"
+    if low < 0:
+        return f"; negative labels usually mark images without one, or numbers that start below 0: {REMAP}"
+    return "" if split == "train" else "; a class needs training images"
+
+
+def _remapped(
+    numbers: Mapping[str, np.ndarray], used: np.ndarray, class_names: Sequence[str] | None, where: str
+) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Named by the names where the labels index them, else by the numbers themselves."""
+    named_from = list(class_names or ())
+    if named_from and int(used[0]) == 1 and int(used[-1]) == len(named_from):
+        names = tuple(named_from[k - 1] for k in used.tolist())
+    elif named_from and int(used[0]) >= 0 and int(used[-1]) < len(named_from):
+        names = tuple(named_from[k] for k in used.tolist())
+    elif named_from:
+        raise InputError(
+            f"{where}: {len(named_from)} class names, but train labels from {used[0]} to {used[-1]}: which name is which "
+            "class cannot be known"
+        )
+    else:
+        names = tuple(map(str, used.tolist()))
+    for split, values in numbers.items():
+        unknown = np.setdiff1d(values, used)
+        if len(unknown):
+            raise InputError(
+                f"{where}: {split} has {len(unknown)} labels that train has not: {named([str(k) for k in unknown])}; "
+                "a class needs training images"
+            )
+    return names, {split: np.searchsorted(used, values).astype(np.int64) for split, values in numbers.items()}
+
+
+def _refuse_empty(names: Sequence[str], train: np.ndarray, where: str, way_on: str) -> None:
+    used = set(np.unique(train).tolist())
+    empty = [name for k, name in enumerate(names) if k not in used]
+    if empty:
+        raise InputError(
+            f"{where}: no training image of {len(empty)} of {len(names)} classes: {named(empty, 5)}; add some, or {way_on}"
+        )

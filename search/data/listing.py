@@ -1,0 +1,86 @@
+"""A data set before any image is decoded: what a reader of a layout gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from winnow.spaces.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What people call a split, in any case of letters."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An image before it is decoded. `where` names it to the user; `content` is its bytes, its path, or its pixels."""
+
+    where: str
+    content: bytes | Path | np.ndarray
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split as it is listed."""
+
+    labels: np.ndarray
+    """[N], int64 numbers or class names (object array of str)."""
+    items: Callable[[Sequence[int]], Iterable[Encoded]]
+    """The images with these ascending row numbers."""
+    groups: np.ndarray | None = None
+    """[N] object array of str; None where no groups were asked for."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A data set as it is listed: its splits (`train` is always there), and what was taken for what."""
+
+    parts: dict[str, Part]
+    class_names: tuple[str, ...] | None = None
+    """Names of integer labels; None: not known."""
+    files: tuple[Path, ...] | None = None
+    """All files that decide what the images are; None: the pixels are in memory already, and nothing is cached."""
+    source_key: str = ""
+    """What else decides that, such as the code of a function."""
+    notes: tuple[str, ...] = ()
+    """Which column or folder was taken for what, and what was left out."""
+    keep_order: bool = False
+    """Whether training images stay in the order of the listing. Otherwise the order follows from the pixels, so that the same
+    images make the same splits, whatever layout they come in."""
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder, file or column value of this name means."""
+    return SPLIT_NAMES.get(name.lower())
+
+
+def text_array(values: Iterable[str]) -> np.ndarray:
+    """An object array: numpy's own text arrays drop trailing null characters."""
+    texts = list(values)
+    array = np.empty(len(texts), dtype=object)
+    array[:] = texts
+    return array
+
+
+def array_items(images: np.ndarray | Sequence[np.ndarray], where: str) -> Callable[[Sequence[int]], Iterable[Encoded]]:
+    """The items of a part whose pixels are in memory: uint8 [N, H, W, C]."""
+    return lambda rows: (Encoded(f"{where}, image {row}", images[row]) for row in rows)
+
+
+def file_items(files: Sequence[Path], names: Sequence[str]) -> Callable[[Sequence[int]], Iterable[Encoded]]:
+    """The items of a part of image files, with the names that the user knows them by."""
+    return lambda rows: (Encoded(names[row], files[row]) for row in rows)
+
+
+def refuse_two(where: object, split: str, names: Sequence[str]) -> None:
+    """InputError where two folders or files would both be one split."""
+    if len(names) > 1:
+        raise InputError(f"data.path: {where} holds {' and '.join(names)}, both a {split} split; keep one of them")

@@ -1,0 +1,194 @@
+"""Data sets in one .npz file: arrays of images and labels by split."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from winnow.search.data.decode import narrowed
+from winnow.search.data.foreign import foreign, named
+from winnow.search.data.listing import Listing, Part, array_items, text_array
+from winnow.search.data.table_values import one_hot_labels, whole_numbers
+from winnow.spaces import schema
+from winnow.spaces.errors import InputError
+
+ARRAY_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
+
+
+def list_npz(path: Path, data: schema.Data) -> Listing:
+    """List the arrays of a file.
+
+    Args:
+        path: Holds `train_images` uint8 [N, H, W] or [N, H, W, C] and `train_labels` [N], likewise `validation_` (or `val_`) and
+            `test_`; Keras' names (`x_train`, `y_train`) are understood too. `class_names` [K] names integer labels.
+        data: `groups` names a further array per split: `train_GROUPS` [N].
+
+    Raises:
+        InputError: Where an array is missing, or has another type or shape. Nothing is ever unpickled.
+    """
+    if not path.exists():
+        raise InputError(f"data.path: {path} does not exist; an .npz file is needed")
+    values = _arrays(path)
+    parts: dict[str, Part] = {}
+    notes: list[str] = []
+    used = {"class_names"}
+    for split in ARRAY_NAMES:
+        keys = _keys(values, split, path)
+        if keys is not None:
+            parts[split] = _part(values, keys, data, path)
+            used.update(keys)
+            notes.append(f"{split}: images from `{keys[0]}`, classes from `{keys[1]}`")
+    if "train" not in parts:
+        present = named(list(values), 10) or "nothing"
+        raise InputError(
+            f"{path}: needs the arrays train_images and train_labels (or x_train, y_train), but holds {present}"
+        )
+    if others := [key for key in values if key not in used]:
+        notes.append(f"left out: arrays {named(others, 10)}")
+    return Listing(parts, _class_names(values, path), notes=tuple(notes))
+
+
+class _Objects:
+    """An array of Python objects, which only pickle could read."""
+
+    dtype = np.dtype(object)
+
+
+def _arrays(path: Path) -> Mapping[str, np.ndarray | _Objects]:
+    with foreign(str(path), ".npz file"):
+        if path.stat().st_size and not zipfile.is_zipfile(path) and not _is_npy(path):
+            raise InputError(f"{path}: not a readable .npz file (it is no zip archive)")
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            raise InputError(
+                f"{path}: not a readable .npz file (it is a single array, an .npy file under another name)"
+            )
+        with stored:
+            arrays: dict[str, np.ndarray | _Objects] = {}
+            for name in stored.files:
+                try:
+                    arrays[name] = stored[name]
+                except ValueError as error:
+                    if "allow_pickle" not in str(error):
+                        raise
+                    arrays[name] = _Objects()
+            return arrays
+
+
+def _is_npy(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(6) == b"\x93NUMPY"
+
+
+def _keys(values: Mapping[str, object], split: str, path: Path) -> tuple[str, str] | None:
+    candidates = [
+        keys
+        for name in ARRAY_NAMES[split]
+        for keys in ((f"{name}_images", f"{name}_labels"), (f"x_{name}", f"y_{name}"))
+        if keys[0] in values
+    ]
+    if len(candidates) > 1:
+        raise InputError(
+            f"{path}: holds {named([c[0] for c in candidates])}, both the {split} images; keep one of them"
+        )
+    if not candidates:
+        return None
+    images, labels = candidates[0]
+    if labels not in values:
+        raise InputError(f"{path}: holds {images}, but no {labels}")
+    return images, labels
+
+
+def _part(values: Mapping[str, np.ndarray | _Objects], keys: tuple[str, str], data: schema.Data, path: Path) -> Part:
+    images = _checked_images(_plain(values, keys[0], path), data, f"{path}: {keys[0]}")
+    labels = _checked_labels(_plain(values, keys[1], path), len(images), data, f"{path}: {keys[1]}")
+    groups = None
+    if data.groups is not None:
+        key = keys[0].replace("images", data.groups) if "images" in keys[0] else f"{data.groups}_{keys[0][2:]}"
+        if key not in values:
+            raise InputError(f"{path}: data.groups: no array `{key}` among {named(list(values), 10)}")
+        names = _plain(values, key, path)
+        if names.shape != (len(images),):
+            raise InputError(f"{path}: {key} must be [{len(images)}], one group per image, but is {list(names.shape)}")
+        groups = text_array(map(str, names.tolist()))
+    return Part(labels, array_items(images, f"{path}: {keys[0]}"), groups)
+
+
+def _plain(values: Mapping[str, np.ndarray | _Objects], key: str, path: Path) -> np.ndarray:
+    array = values[key]
+    if isinstance(array, _Objects):
+        raise InputError(
+            f"{path}: {key} is an array of Python objects, which is never unpickled; store numbers or text: "
+            "np.array(..., dtype=...)"
+        )
+    return array
+
+
+def _checked_images(images: np.ndarray, data: schema.Data, where: str) -> np.ndarray:
+    """uint8 [N, H, W, C], C in 1, 3 (colour) or 4 (with transparency)."""
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[3] not in (1, 3, 4):
+        channels_first = images.ndim == 4 and images.shape[1] in (1, 3)
+        hint = "; its channels come first: transpose it with images.transpose(0, 2, 3, 1)" if channels_first else ""
+        raise InputError(
+            f"{where} must be uint8 [N, H, W] or [N, H, W, C] with 1, 3 or 4 channels, but is {images.dtype} "
+            f"{list(images.shape)}{hint}"
+        )
+    if 0 in images.shape[1:]:
+        raise InputError(
+            f"{where}: the images are {images.shape[1]}x{images.shape[2]} pixels; there is nothing in them"
+        )
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind not in "iuf":
+        raise InputError(f"{where} must be uint8, but is {images.dtype}")
+    if data.pixel_range is None:
+        raise InputError(
+            f"{where} must be uint8, but is {images.dtype}; say which values are black and white: data.pixel_range: [black, white]"
+            f"{_extremes(images)}"
+        )
+    low, high = data.pixel_range
+    with foreign(where, "array of images"):
+        return narrowed(images, (low, high))
+
+
+def _extremes(images: np.ndarray) -> str:
+    return f" (its values lie in [{images.min():g}, {images.max():g}])" if images.size else ""
+
+
+def _checked_labels(labels: np.ndarray, num_images: int, data: schema.Data, where: str) -> np.ndarray:
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim == 2 and len(labels) == num_images:
+        if not data.one_hot:
+            raise InputError(
+                f"{where} is {labels.dtype} {list(labels.shape)}: if every row holds a single 1, set data.one_hot: true; several "
+                "labels per image cannot be used"
+            )
+        return one_hot_labels(list(labels.T), [str(k) for k in range(labels.shape[1])], where)
+    if labels.shape != (num_images,):
+        raise InputError(
+            f"{where} must be integers [{num_images}], one per image, but is {labels.dtype} {list(labels.shape)}"
+        )
+    if labels.dtype.kind == "U":
+        return text_array(labels.tolist())
+    if labels.dtype.kind == "b":
+        return text_array("true" if value else "false" for value in labels.tolist())
+    if labels.dtype.kind not in "iu":
+        raise InputError(
+            f"{where} must be integers [{num_images}], one per image, but is {labels.dtype} {list(labels.shape)}"
+        )
+    return whole_numbers(labels, where)
+
+
+def _class_names(values: Mapping[str, np.ndarray | _Objects], path: Path) -> tuple[str, ...] | None:
+    if "class_names" not in values:
+        return None
+    names = _plain(values, "class_names", path)
+    if names.ndim != 1:
+        raise InputError(f"{path}: class_names must be [K], one name per class, but is {list(names.shape)}")
+    return tuple(map(str, names.tolist()))

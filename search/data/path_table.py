@@ -1,0 +1,183 @@
+"""Images with a table of their paths and classes: `labels.csv`, Hugging Face's `metadata.csv`, JSON lines, Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from winnow.search.data.columns import Chosen, Column, Kind, choose
+from winnow.search.data.foreign import foreign, named, shown
+from winnow.search.data.listing import Listing, Part, file_items, refuse_two, split_of, text_array
+from winnow.search.data.table_values import groups_of, one_hot_labels
+from winnow.search.data.walking import images_in, is_system
+from winnow.spaces import schema
+from winnow.spaces.errors import InputError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+TABLE_NAMES = ("labels", "metadata")
+DELIMITERS = (",", ";", "\t")
+SPLIT_COLUMN = "split"
+
+
+@dataclass(frozen=True)
+class _Table:
+    """All values are text: what looks like a number is the name of a class too."""
+
+    path: Path
+    columns: dict[str, list[str]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), []))
+
+
+def find_tables(folder: Path) -> dict[str, Path]:
+    """{split: table} in a folder: one `labels` or `metadata` file (as `train`), or one file named after each split."""
+    with foreign(shown(folder), "folder"):
+        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in TABLE_SUFFIXES and not is_system(f.name))
+    whole = [file for file in files if file.stem.lower() in TABLE_NAMES]
+    if whole:
+        refuse_two(folder, "table of the", [file.name for file in whole])
+        return {"train": whole[0]}
+    tables: dict[str, Path] = {}
+    for split in ("train", "validation", "test"):
+        same = [file for file in files if split_of(file.stem) == split]
+        refuse_two(folder, split, [file.name for file in same])
+        if same:
+            tables[split] = same[0]
+    return tables if "train" in tables else {}
+
+
+def list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: Sequence[str] = ()) -> Listing:
+    """List images by their tables.
+
+    Args:
+        tables: One table per split; a single one may have a column `split`. Paths in it are relative to its folder.
+        root: The folder of the data set.
+        data: Says which columns are meant, where that is not clear.
+        notes: What the caller has to tell.
+
+    Raises:
+        InputError: Where a table cannot be read, or has no such columns.
+    """
+    read = {split: _read(path) for split, path in tables.items()}
+    first = read["train"]
+    chosen = choose(_columns(first), data, shown(first.path))
+    parts: dict[str, Part] = {}
+    files: list[Path] = []
+    for name, table in read.items():
+        _check_columns(table, first, chosen)
+        for split, rows in _splits(table, name, len(read) == 1).items():
+            parts[split], part_files = _part(table, rows, chosen, data)
+            files += part_files
+    sentences = [f"{named([table.path.name for table in read.values()])}: {chosen.note}", *notes]
+    if len(read) == 1 and SPLIT_COLUMN in first.columns:
+        sentences.append(f"splits from column `{SPLIT_COLUMN}`")
+    unlisted = _num_unlisted(root, files)
+    if unlisted:
+        sentences.append(f"left out: {unlisted} images in {shown(root)} that the table does not list")
+    if "train" not in parts:
+        raise InputError(f"{shown(first.path)}: column `{SPLIT_COLUMN}`: no row is of the split train")
+    names = chosen.labels if len(chosen.labels) > 1 else None
+    return Listing(parts, names, (*tables.values(), *files), notes=tuple(sentences))
+
+
+def _read(path: Path) -> _Table:
+    with foreign(shown(path), "table"):
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".jsonl":
+            return _of_records(path, [json.loads(line) for line in text.splitlines() if line.strip()])
+        header = text.partition("\n")[0]
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else max(DELIMITERS, key=header.count)
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    names = rows[0] if rows else []
+    if len(set(names)) < len(names):
+        raise InputError(
+            f"{shown(path)}: a column name occurs twice: {named([n for n in names if names.count(n) > 1], 1)}"
+        )
+    filled = [(line, row) for line, row in enumerate(rows[1:], start=2) if row]
+    for line, row in filled:
+        if len(row) != len(names):
+            raise InputError(
+                f"{shown(path)}, line {line}: {len(row)} values, but the header names {len(names)} columns"
+            )
+    return _Table(path, {name: [row[k] for _, row in filled] for k, name in enumerate(names)})
+
+
+def _of_records(path: Path, records: list[dict[str, object]]) -> _Table:
+    names = list(dict.fromkeys(name for record in records for name in record))
+    columns: dict[str, list[str]] = {}
+    for name in names:
+        values = [record.get(name) for record in records]
+        if all(isinstance(value, str | int | bool) for value in values):
+            columns[name] = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
+    return _Table(path, columns)
+
+
+def _columns(table: _Table) -> list[Column]:
+    if not len(table):
+        raise InputError(f"{shown(table.path)}: holds no rows")
+    return [Column(name, Kind.TEXT, "text") for name in table.columns]
+
+
+def _check_columns(table: _Table, first: _Table, chosen: Chosen) -> None:
+    for name in (chosen.image, *chosen.labels, *([chosen.group] if chosen.group else [])):
+        if name not in table.columns:
+            raise InputError(f"{shown(table.path)}: has no column `{shown(name)}`, which {first.path.name} has")
+        empty = [row for row, value in enumerate(table.columns[name]) if not value]
+        if empty:
+            raise InputError(
+                f"{shown(table.path)}: {len(empty)} rows have no `{shown(name)}`, the first: row {empty[0]}"
+            )
+
+
+def _splits(table: _Table, name: str, is_only_one: bool) -> dict[str, list[int]]:
+    """{split: row numbers}: by the column `split`, where one table holds all."""
+    if not is_only_one or SPLIT_COLUMN not in table.columns:
+        return {name: list(range(len(table)))}
+    rows: dict[str, list[int]] = {}
+    for row, value in enumerate(table.columns[SPLIT_COLUMN]):
+        split = split_of(value)
+        if split is None:
+            raise InputError(
+                f"{shown(table.path)}, row {row}: column `{SPLIT_COLUMN}` is {shown(value)!r}; it must be train, validation "
+                "or test in every row"
+            )
+        rows.setdefault(split, []).append(row)
+    return rows
+
+
+def _part(table: _Table, rows: list[int], chosen: Chosen, data: schema.Data) -> tuple[Part, list[Path]]:
+    def column(name: str) -> list[str]:
+        return [table.columns[name][row] for row in rows]
+
+    texts = column(chosen.image)
+    files = [table.path.parent / text for text in texts]
+    if len(chosen.labels) > 1:
+        labels = _one_hot(table, rows, chosen)
+    else:
+        labels = text_array(unicodedata.normalize("NFC", text) for text in column(chosen.labels[0]))
+    groups = None
+    if data.groups is not None:
+        groups = text_array(column(chosen.group)) if chosen.group else groups_of(texts, data.groups)
+    return Part(labels, file_items(files, [shown(file) for file in files]), groups), files
+
+
+def _one_hot(table: _Table, rows: list[int], chosen: Chosen) -> np.ndarray:
+    columns = []
+    for name in chosen.labels:
+        with foreign(f"{shown(table.path)}: column `{shown(name)}`", "one-hot column"):
+            columns.append(np.array([table.columns[name][row] for row in rows]).astype(np.float64))
+    return one_hot_labels(columns, chosen.labels, shown(table.path))
+
+
+def _num_unlisted(root: Path, files: Sequence[Path]) -> int:
+    listed = {file.resolve() for file in files}
+    return sum(image.resolve() not in listed for image in images_in(root, Counter()))

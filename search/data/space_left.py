@@ -1,0 +1,81 @@
+"""Where large arrays go: into memory where there is plenty, else into files that the system pages in and out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from winnow.search.data.foreign import shown
+from winnow.spaces.errors import InputError
+
+MEMORY_SHARE = 0.25
+"""Images that take more of the free memory than this stay on the disk."""
+
+
+def fits_in_memory(num_bytes: int) -> bool:
+    """Whether arrays of this size are best held in memory."""
+    return num_bytes <= MEMORY_SHARE * free_memory()
+
+
+def free_memory() -> int:
+    """Bytes that a process can still take, within the limits of its container."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable"):
+                pages = int(line.split()[1]) * 1024
+    except OSError:  # no Linux
+        pass
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        return max(0, min(pages, limit - int(Path("/sys/fs/cgroup/memory.current").read_text())))
+    except (OSError, ValueError):  # no limit
+        return pages
+
+
+def room_note(num_bytes: int, folder: Path) -> str:
+    """Where decoded images of this size will be, and how much room there is. InputError where there is none."""
+    size = size_text(num_bytes)
+    if fits_in_memory(num_bytes):
+        return f"{size} decoded, held in memory ({size_text(free_memory())} are free), and as much in {shown(folder)}"
+    # While they are sorted there are two copies; the first goes when the second is whole.
+    _require_disk(2 * num_bytes, folder)
+    return f"{size} decoded, mapped from files in {shown(folder)}, since {size_text(free_memory())} of memory are free"
+
+
+def _require_disk(num_bytes: int, folder: Path) -> None:
+    place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    if num_bytes > free:
+        raise InputError(
+            f"{shown(folder)}: the decoded images take {size_text(num_bytes)}, but {size_text(free)} are free on this disk; "
+            "choose another --data-dir, or a smaller data.image_size or data.limit"
+        )
+
+
+def allocate(shape: tuple[int, ...], folder: Path | None, name: str) -> np.ndarray:
+    """uint8 of this shape, in memory or in a new file of `folder` (None: in memory). InputError where it fits into neither."""
+    num_bytes = int(np.prod(shape, dtype=np.int64))
+    if folder is None or fits_in_memory(num_bytes):
+        return np.empty(shape, dtype=np.uint8)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _require_disk(num_bytes, folder)
+        return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype=np.uint8, shape=shape)
+    except OSError as error:
+        raise InputError(
+            f"{shown(folder)}: the decoded images take {size_text(num_bytes)}, too much for the memory, and cannot be written "
+            f"here ({error.strerror or error}); choose another --data-dir"
+        ) from error
+
+
+def size_text(num_bytes: float) -> str:
+    """Such as `1.5 GB`."""
+    for unit in ("bytes", "kB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} GB"

@@ -1,0 +1,104 @@
+"""What was read, in figures and in sentences: one summary for the terminal, study.yaml, the report and its table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from winnow.search.data.foreign import shown
+from winnow.search.data.image_data import ImageData, Split
+
+MAX_CLASSES = 12
+"""So many classes are written out in a sentence; all are in the table."""
+
+
+def summarize(data: ImageData, parts: Split, rule: str) -> dict[str, Any]:
+    """The whole summary of a data set as a run uses it.
+
+    Args:
+        data: The images.
+        parts: Which of the training images are fitted, and which select.
+        rule: How the validation split came about.
+
+    Returns:
+        `text`, a list of sentences, and `splits`, {split: {images, by_class, ...}} with one entry per class in `by_class`.
+    """
+    is_given = len(parts.train_index) == len(data.train_labels)
+    validation = data.validation_labels if is_given else data.train_labels[parts.validation_index]
+    labels = {"train": data.train_labels[parts.train_index], "validation": validation, "test": data.test_labels}
+    facts = dict(data.facts)
+    splits = {}
+    for name, values in labels.items():
+        assert values is not None  # a given split is there
+        counts = np.bincount(values, minlength=data.num_classes)
+        of_files = facts.get("splits", {}).get(name if is_given or name != "validation" else "train", {})
+        splits[name] = {"images": len(values), "by_class": counts.tolist(), "sizes": of_files.get("sizes")}
+    channels, height, width = data.image_shape
+    return {
+        "text": _sentences(data, splits, rule),
+        "image_size": [height, width],
+        "channels": channels,
+        "splits": splits,
+        "repeated": facts.get("repeated", {}),
+        "majority_share": _share(splits["test"]["by_class"]),
+    }
+
+
+# --- sentences ----------------------------------------------------------------------------------------------------
+
+
+def _sentences(data: ImageData, splits: Mapping[str, dict[str, Any]], rule: str) -> list[str]:
+    channels, height, width = data.image_shape
+    colour = "grey" if channels == 1 else "colour"
+    nums = ", ".join(f"{split['images']:,} {name}" for name, split in splits.items())
+    lines = [
+        f"{data.name}: {nums} images of {data.num_classes} classes, {height}x{width} pixels (height x width), {colour}"
+    ]
+    lines += [f"validation: {rule}", *data.facts.get("taken", ()), *data.notes]
+    lines += [f"{name}: {_classes_text(split['by_class'], data.class_names)}" for name, split in splits.items()]
+    sizes = data.facts.get("splits", {}).get("train", {}).get("sizes")
+    if sizes and sizes["num_sizes"] > 1:
+        lines.append(
+            f"training files have {sizes['num_sizes']} sizes, {sizes['min_height']} to {sizes['max_height']} pixels high and "
+            f"{sizes['min_width']} to {sizes['max_width']} wide; all were resized to {height}x{width}"
+        )
+    elif sizes and (sizes["min_height"], sizes["min_width"]) != (height, width):
+        lines.append(f"files of {sizes['min_height']}x{sizes['min_width']} pixels were resized to {height}x{width}")
+    lines += [f"{num} images are {words}" for words, num in data.facts.get("traits", {}).items()]
+    return lines + _repeated_sentences(data.facts.get("repeated", {}))
+
+
+def _classes_text(counts: Sequence[int], names: Sequence[str]) -> str:
+    """`120 cat, 80 dog (the largest class holds 60.0 %)`."""
+    order = sorted(range(len(counts)), key=lambda k: -counts[k])
+    listed = ", ".join(f"{counts[k]:,} {shown(names[k])}" for k in order[:MAX_CLASSES])
+    if len(counts) > MAX_CLASSES:
+        listed += f", ... {counts[order[-1]]:,} {shown(names[order[-1]])}"
+    empty = sum(count == 0 for count in counts)
+    lacking = f"; {empty} classes have no image here" if empty else ""
+    return f"{listed} (the largest class holds {_share(counts):.1%}{lacking})"
+
+
+def _repeated_sentences(repeated: Mapping[str, int]) -> list[str]:
+    lines = []
+    if repeated.get("equal_pixels"):
+        same = (
+            f"{repeated['equal_files']:,} of them as equal files"
+            if repeated["equal_files"]
+            else "none as an equal file"
+        )
+        lines.append(f"{repeated['equal_pixels']:,} images repeat an earlier one pixel by pixel, {same}")
+    for key, num in repeated.items():
+        if num and "_also_in_" in key:
+            second, _, first = key.removeprefix("of_").partition("_also_in_")
+            lines.append(f"warning: {num:,} images of {second} are in {first} too, so its accuracy is too good")
+    if repeated.get("under_two_labels"):
+        lines.append(f"warning: {repeated['under_two_labels']:,} images stand under two labels or more")
+    return lines
+
+
+def _share(counts: Sequence[int]) -> float:
+    """Of the largest class: the accuracy of one who always answers it."""
+    return round(max(counts, default=0) / max(1, sum(counts)), 6)

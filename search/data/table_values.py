@@ -1,0 +1,50 @@
+"""From the values of a table to labels and groups."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from winnow.search.data.foreign import shown
+from winnow.search.data.listing import text_array
+from winnow.spaces.errors import InputError
+
+
+def whole_numbers(values: np.ndarray, where: str) -> np.ndarray:
+    """int64 of numbers that are whole; InputError names the first that is not."""
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64)
+    fractions = np.flatnonzero(~(np.isfinite(values) & (values == np.round(values))))
+    if len(fractions):
+        raise InputError(
+            f"{where}: row {fractions[0]} is {values[fractions[0]]}, but classes are whole numbers or text"
+        )
+    return values.astype(np.int64)
+
+
+def one_hot_labels(columns: Sequence[np.ndarray], names: Sequence[str], where: str) -> np.ndarray:
+    """Which of the K columns [N] holds the 1, int64 [N]; InputError names the first row that has not one 1 and else 0."""
+    matrix = np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
+    wrong = np.flatnonzero(~(np.isin(matrix, (0.0, 1.0)).all(1) & (matrix.sum(1) == 1)))
+    if len(wrong):
+        row = dict(zip(names, matrix[wrong[0]].tolist(), strict=True))
+        ones = [shown(str(name)) for name, value in row.items() if value]
+        raise InputError(
+            f"{where}: row {wrong[0]} is not one-hot ({'nothing is set' if not ones else 'set: ' + ', '.join(ones[:5])}); every "
+            f"image needs exactly one class ({len(wrong)} of {len(matrix)} rows are so)"
+        )
+    return matrix.argmax(1).astype(np.int64)
+
+
+def groups_of(paths: Sequence[str], pattern: str) -> np.ndarray:
+    """What the one group of the regular expression holds in each path; InputError names the first without it."""
+    search = re.compile(pattern).search
+    matches = [search(path) for path in paths]
+    missing = [path for path, match in zip(paths, matches, strict=True) if match is None or match.group(1) is None]
+    if missing:
+        raise InputError(
+            f"data.groups: {pattern!r} is not found in {len(missing)} of {len(paths)} paths, the first: {shown(missing[0])}"
+        )
+    return text_array(match.group(1) for match in matches if match is not None)

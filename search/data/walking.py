@@ -1,0 +1,94 @@
+"""Which files of a folder are images: all that the installed Pillow decodes, in sub-folders too; the rest is counted."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+from PIL import Image
+
+from winnow.search.data.foreign import foreign, shown
+from winnow.spaces.errors import InputError
+
+SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
+"""Formats that Pillow names but does not decode itself: it needs another program, or only recognises them."""
+
+
+@cache
+def extensions() -> frozenset[str]:
+    """The file name extensions, in lower case with the dot, of all formats that the installed Pillow decodes."""
+    formats = Image.registered_extensions()
+    return frozenset(ext for ext, name in formats.items() if name in Image.OPEN and name not in NOT_READ)
+
+
+def images_in(folder: Path, left_out: Counter[str]) -> list[Path]:
+    """The image files in `folder` and its sub-folders, sorted by path; what is no image is counted in `left_out` by reason.
+
+    A folder that a link leads back to is entered once.
+    """
+    return sorted(_walked(folder, left_out))
+
+
+def _walked(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
+    entered: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
+        real = os.path.realpath(place)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        left_out["hidden and system folders"] += sum(is_system(name) for name in folders)
+        folders[:] = sorted(name for name in folders if not is_system(name))
+        for name in files:
+            reason = _reason(name)
+            if reason:
+                left_out[reason] += 1
+            else:
+                yield Path(place, name)
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be listed would otherwise be passed over in silence."""
+    raise InputError(f"{shown(error.filename)}: this folder cannot be read ({error.strerror})") from error
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether an image is in the folder or below; stops at the first."""
+    return next(_walked(folder, Counter()), None) is not None
+
+
+def folders_in(folder: Path, left_out: Counter[str]) -> list[Path]:
+    """The folders directly in `folder`, sorted, without hidden and system ones, which are counted."""
+    with foreign(shown(folder), "folder"):
+        folders = sorted(child for child in folder.iterdir() if child.is_dir())
+    left_out["hidden and system folders"] += sum(is_system(child.name) for child in folders)
+    return [child for child in folders if not is_system(child.name)]
+
+
+def is_image(name: str) -> bool:
+    """By the name alone."""
+    return _reason(name) is None
+
+
+def is_system(name: str) -> bool:
+    return name.startswith(".") or name in SYSTEM_FOLDERS
+
+
+def left_out_note(left_out: Mapping[str, int]) -> list[str]:
+    """One sentence, or none where nothing was left out."""
+    reasons = ", ".join(f"{reason}: {num}" for reason, num in sorted(left_out.items()) if num)
+    return [f"left out: {reasons}"] if reasons else []
+
+
+def _reason(name: str) -> str | None:
+    """Why a file is no image; None where it is one."""
+    suffix = os.path.splitext(name)[1].lower()
+    if name.startswith("."):
+        return "hidden files"
+    if suffix in extensions():
+        return None
+    return f"{shown(suffix)} files, which the installed Pillow does not decode" if suffix else "files without extension"

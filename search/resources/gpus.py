@@ -1,0 +1,146 @@
+"""Which GPUs torch can really use: each one runs a kernel, and each one that cannot has a reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import MutableMapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+SIGNS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
+"""Files of a machine with a GPU for torch: NVIDIA, Jetson, WSL2, ROCm. Without one of them nothing is tried."""
+PATIENCE_SECONDS = 120.0
+LEAST_FREE_MB = 500
+"""Free memory, beside the context of the process that looks, below which no trial can train."""
+
+
+@dataclass(frozen=True)
+class GpuReport:
+    """What was found out about the GPUs of a machine."""
+
+    usable: tuple[int, ...] = ()
+    """Torch's indices of the GPUs that ran a kernel."""
+    names: tuple[str, ...] = ()
+    """Names of the usable GPUs, with their memory."""
+    problems: tuple[str, ...] = ()
+    """Why each of the others, or all of them, cannot be used."""
+    has_slices: bool = False
+    """Whether torch sees a slice of a GPU (MIG). It sees one at a time, although Ray counts all."""
+
+    @property
+    def line(self) -> str:
+        """One line that says what is used, and why not the rest."""
+        total = len(self.usable) + len(self.problems)
+        if not self.usable:
+            return f"no GPU is used: {'; '.join(self.problems) or 'there is none here'}"
+        unused = f"; not used: {'; '.join(self.problems)}" if self.problems else ""
+        sliced = " (one slice for each process: CUDA shows no more)" if self.has_slices else ""
+        return f"{len(self.usable)} of {total} GPU{'s' * (total > 1)} used: {', '.join(self.names)}{sliced}{unused}"
+
+
+@cache
+def gpus_of_this_machine() -> GpuReport:
+    """Look at the GPUs in a process of its own, whose context and memory are gone afterwards."""
+    if sys.platform != "win32" and not any(Path(sign).exists() for sign in SIGNS):
+        return GpuReport()
+    command = [sys.executable, "-W", "ignore", "-m", "winnow.search.resources.gpus"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return GpuReport(problems=(f"a first kernel did not end within {PATIENCE_SECONDS:.0f} s",))
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return GpuReport(problems=(f"the process that tried them ended with exit code {done.returncode} ({last})",))
+    raw = json.loads(done.stdout.splitlines()[-1])
+    return GpuReport(tuple(raw["usable"]), tuple(raw["names"]), tuple(raw["problems"]), raw["has_slices"])
+
+
+def hide_unusable(report: GpuReport, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Leave only the usable GPUs in `CUDA_VISIBLE_DEVICES`, so that Ray gives no trial another one."""
+    if report.usable and report.problems:
+        visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        names = [visible[index] if index < len(visible) and visible[index] else str(index) for index in report.usable]
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(names)
+
+
+def examine(torch: Any) -> GpuReport:
+    """Run a kernel on each GPU that torch sees in this process.
+
+    Args:
+        torch: The module.
+    """
+    if not torch.cuda.is_available():
+        return GpuReport(problems=(_why_none(torch),))
+    usable: list[int] = []
+    names: list[str] = []
+    problems: list[str] = []
+    for index in range(torch.cuda.device_count()):
+        name = torch.cuda.get_device_name(index)
+        problem = _problem(torch, index)
+        if problem:
+            problems.append(f"{name}: {problem}")
+        else:
+            usable.append(index)
+            names.append(f"{name} ({torch.cuda.get_device_properties(index).total_memory / 2**20:,.0f} MB)")
+    return GpuReport(tuple(usable), tuple(names), tuple(problems), any(" MIG " in name for name in names))
+
+
+def _why_none(torch: Any) -> str:
+    """Why torch sees no GPU at all."""
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"torch {torch.__version__} is built for the CPU only"
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1", "NoDevFiles"):
+        return f"CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']} hides them"
+    try:
+        torch.cuda.init()
+    except Exception as error:
+        return f"torch {torch.__version__}: {_first_line(error)}"
+    return f"torch {torch.__version__} sees none"
+
+
+def _problem(torch: Any, index: int) -> str | None:
+    """Why one GPU cannot be used; None if it can."""
+    try:
+        ones = torch.ones(64, 64, device=f"cuda:{index}")
+        if (ones @ ones).sum().item() != 64.0**3:
+            return "computes a wrong product"
+        free, total = (size / 2**20 for size in torch.cuda.mem_get_info(index))
+    except Exception as error:
+        return _too_old(torch, index) or _first_line(error)
+    if free < LEAST_FREE_MB:
+        return f"only {free:,.0f} of {total:,.0f} MB are free"
+    return None
+
+
+def _too_old(torch: Any, index: int) -> str | None:
+    """The capability of a GPU that is older than all that torch was built for; None for another GPU, or with ROCm."""
+    if torch.version.hip is not None:
+        return None
+    capability = torch.cuda.get_device_capability(index)
+    built = [arch.partition("_")[2].rstrip("af") for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")]
+    oldest = min(((int(arch[:-1]), int(arch[-1])) for arch in built), default=(0, 0))
+    if tuple(capability) >= oldest:
+        return None
+    have, need = ("{}.{}".format(*pair) for pair in (capability, oldest))
+    return f"compute capability {have}, but torch {torch.__version__} has kernels for {need} and above"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def main() -> None:
+    """Print the report of this machine as JSON."""
+    import torch
+
+    print(json.dumps(asdict(examine(torch))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The simulation and the tables of the benchmark of search quality, on a task made up here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+from benchmarks.search_quality.contenders import CONTENDERS
+from benchmarks.search_quality.efficiency_tables import tables
+from benchmarks.search_quality.simulation import simulate
+from benchmarks.search_quality.tasks import Params, Recorded, Task
+
+SPACE = {"x": FloatDistribution(0, 1)}
+
+
+def _task() -> Task:
+    def curve(params: Params) -> np.ndarray:
+        return np.linspace(0.1, 1, 16) * (1 - abs(params["x"] - 0.6))
+
+    return Task("made-up", "family", 16, dict(SPACE), curve, best=1.0, median=0.75)
+
+
+@pytest.mark.parametrize("name", ["random + ASHA", "one rung", "TPE + ASHA", "forecast"])
+def test_a_search_finds_good_configs_and_is_the_same_twice(name: str) -> None:
+    marks = [simulate(CONTENDERS[name](_task(), 3), _task(), [2, 8], num_workers=2) for _ in range(2)]
+    assert marks[0] == marks[1]
+    assert _task().regret(marks[0][1][0]) < 40
+    assert marks[0][0][1] < marks[0][1][1]
+
+
+def test_a_config_that_was_not_trained_is_answered_by_the_nearest() -> None:
+    parameters = {"lr": {"float": [1e-4, 1.0], "log": True}, "size": {"choice": [10, 20]}}
+    curves = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])
+    recorded = Recorded(parameters, [[1e-4, 1e-2, 1e-2], [10, 10, 20]], curves)
+    assert recorded.curve({"lr": 2e-3, "size": 10})[1] == 0.4
+    assert recorded.curve({"lr": 2e-4, "size": 10})[1] == 0.2
+    assert recorded.curve({"lr": 1.0, "size": 20})[1] == 0.6
+    assert isinstance(recorded.space["size"], CategoricalDistribution)
+    assert recorded.scale[0] == 0.6
+
+
+def test_tables_compare_on_tasks_that_all_have_run() -> None:
+    runs = [
+        {"contender": name, "task": task, "family": "a", "workers": 4, "noise": 0.0, "seed": 0, "regrets": [regret]}
+        for name, regret in (("forecast", 10.0), ("random + ASHA", 30.0))
+        for task in ("t1", "t2")
+    ]
+    runs.append({**runs[0], "contender": "TPE + ASHA"})  # on one task only: left out
+    text = tables(runs, {"dev": ["t1", "t2"]}, [5])
+    assert "| forecast | 10 |  | 1.00 | -20 (t1) |" in text
+    assert "| random + ASHA | 30 | +20 [+20, +20] | 2.00 |  |" in text
+    assert "TPE" not in text

@@ -1,0 +1,107 @@
+"""Images that are too many for the memory: mapped from files, read in chunks, and the same to the last bit."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.layouts import parquet_set, pictures, png, read
+from tests.helpers.tiny import CPU, figures, tiny_config
+from winnow.search.data import space_left
+from winnow.search.data.image_data import ImageData
+from winnow.search.training.device_data import DeviceData
+from winnow.search.training.loop import train
+from winnow.spaces.errors import InputError
+
+
+@pytest.fixture
+def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space_left, "MEMORY_SHARE", 0.0)
+
+
+def folder_set(root: Path, num: int = 60) -> Path:
+    for k, image in enumerate(pictures(num, size=(8, 8))):
+        place = root / "abc"[k % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{k}.png").write_bytes(png(image))
+    return root
+
+
+def trained(data: ImageData, use: Any = "search") -> list[dict[str, Any]]:
+    config = tiny_config(data={"name": "image_folder", "path": "x", "augment": ["flip"]}, epochs=2)
+    on_device = DeviceData.build(data, config.data, CPU, seed=0, use=use)
+    return [figures(result) for result in train(config, on_device, CPU, seed=0)]
+
+
+@pytest.mark.parametrize("use", ["search", "retrain"])
+def test_a_training_on_mapped_images_is_the_same_to_the_last_bit(
+    use: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_set(tmp_path / "set")
+    in_memory = read(tmp_path, "image_folder")
+    expected = trained(in_memory, use)
+    monkeypatch.setattr(space_left, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr("winnow.search.training.device_data.CHUNK_FLOATS", 1)  # a batch at a time
+    shutil.rmtree(tmp_path / "data")
+    mapped = read(tmp_path, "image_folder")
+    assert isinstance(mapped.train_images, np.memmap)
+    assert not isinstance(in_memory.train_images, np.memmap)
+    assert mapped.fingerprint == in_memory.fingerprint
+    on_device = DeviceData.build(mapped, tiny_config().data, CPU, seed=5)
+    assert on_device.train.reads_ahead
+    # Another fingerprint, or the tensors of the process would be used again.
+    assert trained(replace(mapped, fingerprint="other"), use) == expected
+
+
+def test_mapped_images_travel_by_name(no_memory: None, tmp_path: Path) -> None:
+    folder_set(tmp_path / "set", num=300)
+    data = read(tmp_path, "image_folder")
+    content = pickle.dumps(data)
+    assert len(content) < data.train_images.nbytes / 2
+    there = pickle.loads(content)
+    assert isinstance(there.train_images, np.memmap)
+    assert np.array_equal(there.train_images, data.train_images)
+    assert np.array_equal(there.test_images, data.test_images)
+    shutil.rmtree(tmp_path / "data")
+    with pytest.raises(InputError, match=r"train_images.npy: the decoded images cannot be read on .*--data-dir"):
+        pickle.loads(content)
+
+
+def test_a_given_validation_split_is_retrained_on_too(no_memory: None, tmp_path: Path) -> None:
+    parquet_set(tmp_path / "set", validation=True)
+    data = read(tmp_path)
+    settings = tiny_config().data
+    train_part = DeviceData.build(data, settings, CPU, seed=0, use="retrain").train
+    assert data.validation_images is not None
+    assert torch.equal(train_part.images[:12], torch.from_numpy(np.array(data.train_images)))
+    assert torch.equal(train_part.images[12:], torch.from_numpy(np.array(data.validation_images)))
+
+
+def test_what_fits_nowhere_is_refused_in_words(
+    no_memory: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_set(tmp_path / "set")
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, 1000))
+    with pytest.raises(
+        InputError, match=r"the decoded images take 11.5 kB, but 1 kB are free on this disk; choose another"
+    ):
+        read(tmp_path, "image_folder")
+
+
+def test_only_what_counts_is_kept_on_the_disk(no_memory: None, tmp_path: Path) -> None:
+    folder_set(tmp_path / "set")
+    read(tmp_path, "image_folder")
+    (cache,) = [path for path in (tmp_path / "data" / ".cache").iterdir() if path.is_dir()]
+    kinds = ("images", "labels", "records")
+    assert {file.name for file in cache.iterdir()} == {"about.json"} | {
+        f"{split}_{kind}.npy" for split in ("train", "test") for kind in kinds
+    }

@@ -1,0 +1,149 @@
+"""Which GPUs can be used, with stand-ins for torch on machines that are not here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+from winnow.search.ray_backend import preflight, session
+from winnow.search.resources import gpus, plan
+from winnow.search.resources.gpus import GpuReport, examine, gpus_of_this_machine, hide_unusable
+from winnow.spaces.errors import InputError
+
+H100 = ("NVIDIA H100 80GB HBM3", (9, 0), 80_000)
+P100 = ("Tesla P100-PCIE-16GB", (6, 0), 16_000)
+FULL = ("NVIDIA A100", (8, 0), 100)  # another process holds its memory
+SLICE = ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", (8, 0), 4_800)
+
+
+class FakeTorch:
+    """Torch on a machine with the given GPUs: (name, capability, free MB)."""
+
+    __version__ = "2.15.0+cu132"
+
+    def __init__(self, *devices, cuda="13.2", hip=None, init_error=None):
+        self.devices = devices
+        self.version = SimpleNamespace(cuda=cuda, hip=hip)
+        self.init_error = init_error
+        self.cuda = SimpleNamespace(
+            is_available=lambda: bool(devices),
+            init=self.init,
+            device_count=lambda: len(devices),
+            get_device_name=lambda index: devices[index][0],
+            get_device_capability=lambda index: devices[index][1],
+            get_device_properties=lambda index: SimpleNamespace(total_memory=81_000 * 2**20),
+            get_arch_list=lambda: ["sm_75", "sm_80", "sm_90a", "sm_120", "compute_120"],
+            mem_get_info=lambda index: (devices[index][2] * 2**20, 81_000 * 2**20),
+        )
+
+    def init(self):
+        if self.init_error:
+            raise RuntimeError(self.init_error)
+
+    def ones(self, *shape, device):
+        if self.devices[int(device.partition(":")[2])][1] < (7, 5) and self.version.hip is None:
+            raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nadvice")
+        return Ones()
+
+
+class Ones:
+    def __matmul__(self, other):
+        return SimpleNamespace(sum=lambda: SimpleNamespace(item=lambda: 64.0**3))
+
+
+@pytest.mark.parametrize(
+    ("torch", "usable", "line"),
+    [
+        (FakeTorch(H100), (0,), "1 of 1 GPU used: NVIDIA H100 80GB HBM3 (81,000 MB)"),
+        (
+            FakeTorch(P100, H100),
+            (1,),
+            "1 of 2 GPUs used: NVIDIA H100 80GB HBM3 (81,000 MB); not used: Tesla P100-PCIE-16GB: compute capability 6.0, but "
+            "torch 2.15.0+cu132 has kernels for 7.5 and above",
+        ),
+        (FakeTorch(FULL), (), "no GPU is used: NVIDIA A100: only 100 of 81,000 MB are free"),
+        (FakeTorch(cuda=None), (), "no GPU is used: torch 2.15.0+cu132 is built for the CPU only"),
+        (
+            FakeTorch(init_error="The NVIDIA driver on your system is too old (found version 11040).\nadvice"),
+            (),
+            "no GPU is used: torch 2.15.0+cu132: The NVIDIA driver on your system is too old (found version 11040).",
+        ),
+        (FakeTorch(("AMD Instinct MI250X", (9, 0), 60_000), cuda=None, hip="7.0"), (0,), "1 of 1 GPU used: AMD Instinct"),
+        (FakeTorch(SLICE), (0,), "1 of 1 GPU used: NVIDIA A100-SXM4-40GB MIG 1g.5gb (81,000 MB) (one slice for each"),
+    ],
+)  # fmt: skip
+def test_what_is_used_and_why_not_the_rest(torch, usable, line, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    report = examine(torch)
+    assert report.usable == usable
+    assert report.line.startswith(line)
+
+
+def test_hidden_gpus_are_said(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert examine(FakeTorch()).problems == ("CUDA_VISIBLE_DEVICES= hides them",)
+
+
+@pytest.mark.parametrize(("before", "after"), [({}, "1"), ({"CUDA_VISIBLE_DEVICES": "4,GPU-5"}, "GPU-5")])
+def test_ray_sees_only_the_usable_ones(before, after):
+    hide_unusable(GpuReport((1,), ("H100",), ("P100: too old",)), before)
+    assert before["CUDA_VISIBLE_DEVICES"] == after
+
+
+@pytest.fixture
+def sign(monkeypatch, tmp_path):
+    """A machine with a GPU, by its files."""
+    monkeypatch.setattr(gpus, "SIGNS", (str(tmp_path),))
+    gpus_of_this_machine.cache_clear()
+    yield
+    gpus_of_this_machine.cache_clear()
+
+
+def test_the_process_that_looks(sign, monkeypatch):
+    """Here torch itself answers, in its own process; it names no GPU, and why."""
+    report = gpus_of_this_machine()
+    assert not report.usable or not report.problems
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=-11, stderr="", stdout=""))
+    gpus_of_this_machine.cache_clear()
+    assert "ended with exit code -11" in gpus_of_this_machine().line
+
+
+def test_a_machine_without_signs_of_a_gpu_is_not_asked(monkeypatch):
+    monkeypatch.setattr(gpus, "SIGNS", ())
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a process was started"))
+    gpus_of_this_machine.cache_clear()
+    assert gpus_of_this_machine() == GpuReport()
+    gpus_of_this_machine.cache_clear()
+
+
+def test_ray_gets_the_number_that_torch_can_use(sign, monkeypatch):
+    raw = {"usable": [1], "names": ["H100"], "problems": ["P100: too old"], "has_slices": False}
+    answer = SimpleNamespace(returncode=0, stderr="", stdout=json.dumps(raw))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    assert session._of_this_machine(2, None) == {"num_cpus": 2, "num_gpus": 1}
+    assert session.os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+    assert session._of_this_machine(2, 3)["num_gpus"] == 3  # declared by hand
+
+
+def test_cuda_that_cannot_be_used_is_refused_with_the_reason(monkeypatch):
+    report = GpuReport(problems=("torch 2.15.0+cpu is built for the CPU only",))
+    for module in (gpus, plan):
+        monkeypatch.setattr(module, "gpus_of_this_machine", lambda: report)
+    monkeypatch.setattr(plan, "gpus_here", lambda: 0)
+    with pytest.raises(
+        InputError, match=r"--device cuda: no GPU is used: torch .* built for the CPU only; use --device cpu"
+    ):
+        plan.DeviceOptions(device="cuda").check_here()
+
+
+def test_preflight_does_not_count_slices(monkeypatch):
+    monkeypatch.setattr(preflight, "examine", lambda _: examine(FakeTorch(SLICE)))
+    assert preflight._gpu_problems(7) == []
+    monkeypatch.setattr(preflight, "examine", lambda _: examine(FakeTorch(H100)))
+    assert "Ray declares 7 GPUs there" in preflight._gpu_problems(7)[0]
+    monkeypatch.setattr(preflight, "examine", lambda _: examine(FakeTorch(H100, P100)))
+    assert preflight._gpu_problems(2)[0].startswith("Tesla P100")

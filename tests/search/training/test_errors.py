@@ -1,0 +1,92 @@
+"""Errors of devices by their type and text: a lack of memory, a process that is spoiled, or neither."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import torch
+from torch.distributed import DistBackendError
+
+from winnow.search.training.errors import failure, headline, is_out_of_memory, spoils_process
+
+ADVICE = (
+    "\nSearch for `cudaErrorX' in https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html for more information."
+    "\nCUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be incorrect."
+    "\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1"
+    "\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
+)
+NCCL = (
+    "NCCL error in: ProcessGroupNCCL.cpp:2096, unhandled cuda error, NCCL version 2.30\nncclUnhandledCudaError: Call to CUDA "
+    "function failed.\nLast error:\nFailed to CUDA calloc async 608 bytes; Cuda failure 2 'out of memory'"
+)
+
+NO_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+    torch.OutOfMemoryError("HIP out of memory."),
+    torch.AcceleratorError("CUDA error: out of memory" + ADVICE),
+    RuntimeError("CUDA driver error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
+    RuntimeError("FIND was unable to find an engine to execute this computation"),
+    RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"),
+    DistBackendError(NCCL),
+    RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
+    RuntimeError("XPU out of memory."),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
+    ),
+    RuntimeError("unable to mmap 4096 bytes from file </torch_1>: Cannot allocate memory (12)"),
+    MemoryError(),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+]
+STICKS = [
+    torch.AcceleratorError(f"CUDA error: {text}{ADVICE}")
+    for text in (
+        "device-side assert triggered",
+        "an illegal memory access was encountered",
+        "uncorrectable ECC error encountered",
+        "unspecified launch failure",
+    )
+] + [
+    RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm( handle, opa)`"),
+]
+NEITHER = [
+    torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device" + ADVICE),
+    RuntimeError("mat1 and mat2 shapes cannot be multiplied (1x2 and 3x4)"),
+    ValueError("out of memory"),
+    OSError(errno.ENOSPC, "No space left on device"),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=headline)
+def test_a_lack_of_memory(error):
+    assert is_out_of_memory(error)
+    assert not spoils_process(error)
+    assert failure(error)[0] == "out_of_memory"
+
+
+@pytest.mark.parametrize("error", STICKS, ids=headline)
+def test_an_error_that_sticks(error):
+    assert spoils_process(error)
+    assert not is_out_of_memory(error)
+    wrapped = KeyError("raised while the first one was handled")
+    wrapped.__context__ = error
+    assert spoils_process(wrapped)
+
+
+@pytest.mark.parametrize("error", NEITHER, ids=headline)
+def test_neither(error):
+    assert not is_out_of_memory(error)
+    assert not spoils_process(error)
+
+
+def test_the_first_line_names_the_error():
+    assert headline(STICKS[0]) == "AcceleratorError: CUDA error: device-side assert triggered"

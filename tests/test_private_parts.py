@@ -1,0 +1,167 @@
+"""What Winnow uses of Ray, Optuna and torch beyond their documented interface: the list, and a test each that fails when it changes.
+
+The upper bounds in pyproject.toml are the versions for which these passed. After an upgrade run this file first, then
+`make test-slow`; what each is for is in docs/ray-and-optuna-notes.md.
+
+| part | used in | here or elsewhere |
+|---|---|---|
+| environment variables of Tune's workers, `class_cache` | ray_backend/tune.py | here |
+| `choose_trial_to_run` may return None | ray_backend/tune.py | here |
+| `Trial.pickled_error_file` | ray_backend/tune.py | here |
+| `canonicalize_bootstrap_address` | ray_backend/cluster.py | here |
+| `RAY_preload_python_modules`, idle workers | ray_backend/session.py | search/ray_backend/test_worker_imports.py |
+| `RAY_TRAIN_*` switches | ray_backend/rank_groups.py | here |
+| session folders that Ray's processes hold open | ray_backend/watchdog.py | search/ray_backend/test_interrupts.py |
+| a stand-in for `torch._dynamo` | ray_backend/no_compiler.py | here |
+| samplers read a study by `get_all_trials` alone | samplers/study_view.py | here |
+| `JournalFileOpenLock.acquire` and `.release` | study/record.py | here |
+| operations of Optuna's journal | reports/reading/journal.py | here, and reports/test_journal.py |
+| `_Fanova` | reports/tables/importance.py | reports/test_tables.py |
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+import tomllib
+
+import optuna
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from tests.conftest import REPOSITORY
+from winnow.reports.reading import journal
+from winnow.search.samplers.study_view import view_of
+from winnow.spaces.samplers import SAMPLERS
+
+LEANED_ON = ("torch", "torchvision", "ray", "optuna")
+
+
+@pytest.mark.parametrize("package", LEANED_ON)
+def test_what_is_leaned_on_has_an_upper_bound_that_was_tested(package):
+    """The lock, with which these tests run, holds the newest minor release that the bound allows."""
+    from importlib.metadata import version
+
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    (requirement,) = [r for r in map(Requirement, project["dependencies"]) if r.name == package]
+    (bound,) = [Version(part.version) for part in requirement.specifier if part.operator == "<"]
+    installed = Version(version(package))
+    assert installed in requirement.specifier
+    assert (bound.major, bound.minor) == (installed.major, installed.minor + 1)
+
+
+def test_tune_takes_the_environment_of_its_workers_from_two_names():
+    from ray.tune.execution import class_cache
+
+    assert isinstance(class_cache.DEFAULT_ENV_VARS, dict)
+    assert isinstance(class_cache.ENV_VARS_TO_PROPAGATE, set)
+    source = inspect.getsource(class_cache._ActorClassCache.get)
+    assert "DEFAULT_ENV_VARS.copy()" in source
+    assert "in ENV_VARS_TO_PROPAGATE:" in source
+
+
+def test_the_controller_accepts_that_no_trial_is_chosen():
+    from ray.tune.execution.tune_controller import TuneController
+
+    source = inspect.getsource(TuneController._maybe_add_actors)
+    assert "choose_trial_to_run(" in source
+    assert "if trial_to_run:" in source
+
+
+def test_an_error_of_a_trial_is_kept_as_a_file():
+    from ray.tune.experiment import Trial
+
+    assert isinstance(inspect.getattr_static(Trial, "pickled_error_file"), property)
+
+
+def test_ray_tells_the_address_that_auto_means(monkeypatch):
+    from ray._private.services import canonicalize_bootstrap_address
+
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")  # reserved for documentation; nothing is connected to
+    assert canonicalize_bootstrap_address("auto") == "192.0.2.1:6379"
+
+
+def test_ray_train_knows_the_switches_that_are_set():
+    """A variable that Ray no longer reads is ignored without a word."""
+    from winnow.search.ray_backend.rank_groups import RAY_TRAIN_ENVIRONMENT
+
+    names = [name for name in RAY_TRAIN_ENVIRONMENT if name.startswith("RAY_TRAIN_")]
+    import ray
+
+    folder = os.path.join(os.path.dirname(ray.__file__), "train")
+    read = subprocess.run(
+        ["grep", "-rhoE", "RAY_TRAIN_[A-Z_]+", "--include=*.py", folder], capture_output=True, text=True, check=True
+    )
+    assert names
+    assert set(names) <= set(read.stdout.split())
+
+
+def test_an_optimizer_step_needs_nothing_of_the_compiler_but_two_functions():
+    """With the stand-in no module of the compiler is imported; asked for anything else, it gives way to the real one."""
+    code = (
+        "from winnow.search.ray_backend.no_compiler import postpone_compiler; postpone_compiler()\n"
+        "import sys, torch\n"
+        "layer = torch.nn.Linear(2, 1)\n"
+        "for kind in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop):\n"
+        "    optimizer = kind(layer.parameters(), lr=0.1)\n"
+        "    layer(torch.ones(3, 2)).sum().backward(); optimizer.step()\n"
+        "print(sorted({'sympy', 'torch._dynamo.eval_frame'} & set(sys.modules)))\n"
+        "print(callable(torch._dynamo.optimize), 'torch._dynamo.eval_frame' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.stdout.splitlines() == ["[]", "True True"], done.stderr
+
+
+@pytest.mark.parametrize("name", [name for name, spec in SAMPLERS.items() if spec.reads_results and not spec.pauses])
+def test_optunas_samplers_read_the_trials_of_a_view(name):
+    """A sampler that reads a study by other ways than `get_all_trials` would not see them, and would draw at random."""
+    from winnow.search.samplers.registry import SamplerContext, make_sampler
+
+    space = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
+
+    def mean_suggestion(best: float) -> float:
+        trials = [
+            optuna.trial.create_trial(params={"x": k / 40}, distributions=space, value=-abs(k / 40 - best))
+            for k in range(40)
+        ]
+        values = []
+        for number in range(40, 48):
+            study = view_of(trials, optuna.study.StudyDirection.MAXIMIZE)
+            study.sampler = make_sampler(name, SamplerContext(seed=0, number=number, rungs=[1]))
+            values.append(study.ask().suggest_float("x", 0.0, 1.0))
+        return sum(values) / len(values)
+
+    assert mean_suggestion(0.9) - mean_suggestion(0.1) > 0.3
+
+
+def test_the_journal_asks_its_lock_for_two_things():
+    from optuna.storages.journal import JournalFileOpenLock
+    from optuna.storages.journal._file import get_lock_file
+
+    assert {"acquire", "release"} <= set(vars(JournalFileOpenLock))
+    source = inspect.getsource(get_lock_file)
+    assert ".acquire()" in source
+    assert ".release()" in source
+
+
+def test_the_journal_has_the_operations_that_are_read():
+    from optuna.storages.journal._storage import JournalOperation
+
+    known = {operation.name: operation.value for operation in JournalOperation}
+    assert known == {
+        "CREATE_STUDY": 0,
+        "DELETE_STUDY": 1,
+        "SET_STUDY_USER_ATTR": 2,
+        "SET_STUDY_SYSTEM_ATTR": 3,
+        "CREATE_TRIAL": 4,
+        "SET_TRIAL_PARAM": 5,
+        "SET_TRIAL_STATE_VALUES": 6,
+        "SET_TRIAL_INTERMEDIATE_VALUE": 7,
+        "SET_TRIAL_USER_ATTR": 8,
+        "SET_TRIAL_SYSTEM_ATTR": 9,
+        "DISCARD_TRIALS": 10,
+    }
+    assert set(known.values()) == journal._KNOWN
