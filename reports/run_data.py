@@ -40,7 +40,7 @@ class RunFacts:
 
     @property
     def objective(self) -> str:
-        """`validation_accuracy` or `validation_loss`."""
+        """The figure that trials are judged by, one of `winnow.spaces.epoch_figures.OBJECTIVES`."""
         return str(self.settings.get("objective", "validation_accuracy"))
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from winnow.spaces.epoch_figures import EPOCH_FIGURES, QUALITY
+from winnow.spaces.epoch_figures import EPOCH_FIGURES, METRICS, QUALITY, name_on_test_images
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -258,6 +258,11 @@ TABLES: dict[str, TableSchema] = {
                 "a prediction file is missing, or one seed: the interval is over the seeds alone, the gain has none",
             ),
             Column("test_loss", "float", "mean test loss over the seeds", null=_UNTESTED),
+            *(
+                Column(name_on_test_images(f.name), f.kind, f"mean over the seeds: {f.meaning}", f.unit, "not recorded")
+                for f in METRICS
+                if f.name != "validation_accuracy"
+            ),
             Column(
                 "train_accuracy",
                 "float",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
+from winnow.spaces.epoch_figures import OBJECTIVES, QUALITY
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.problems import nearest
 from winnow.spaces.grid import check_grid
@@ -17,7 +18,11 @@ from winnow.spaces.schema.fields import Count
 from winnow.spaces.space import Space
 
 Direction = Literal["maximize", "minimize"]
-DIRECTIONS: dict[str, Direction] = {"validation_accuracy": "maximize", "validation_loss": "minimize"}
+DIRECTIONS: dict[str, Direction] = {
+    figure.name: "maximize" if figure.better == "high" else "minimize"
+    for figure in QUALITY
+    if figure.name in OBJECTIVES
+}
 UNBOUNDED_TRIALS = 10**6
 """Number of trials that stands for "as many as the time allows": no search reaches it."""
 

@@ -46,6 +46,17 @@ _NOT_FINITE = "not finite"
 _NOT_RECORDED = "not recorded"
 _NO_VALIDATION = "retraining (validation images are trained on)"
 
+_UNDEFINED = f"{_NO_VALIDATION}, or a single class in the validation images"
+
+
+def _metric(
+    name: str, meaning: str, better: Literal["low", "high"] = "high", null: str = _NO_VALIDATION
+) -> EpochFigure:
+    """A share of the validation images after the epoch, computed by the function of this name."""
+    function = f"winnow.search.training.metrics:{name}"
+    return EpochFigure(f"validation_{name}", "float", meaning, "fraction", null, True, True, better, metric=function)
+
+
 EPOCH_FIGURES: tuple[EpochFigure, ...] = (
     EpochFigure("epoch", "int", "1 is the first", "epochs"),
     EpochFigure(
@@ -75,6 +86,11 @@ EPOCH_FIGURES: tuple[EpochFigure, ...] = (
         better="high",
         metric="winnow.search.training.metrics:accuracy",
     ),
+    _metric("balanced_accuracy", "mean over the classes of the share of their images that are classified correctly"),
+    _metric("macro_f1", "mean over the classes of the F1 score"),
+    _metric("top5_accuracy", "share of the images whose class is among the five with the highest logits"),
+    _metric("auroc", "area under the ROC curve, one class against the rest, mean over the classes", null=_UNDEFINED),
+    _metric("calibration_error", "expected calibration error over 15 bins of the confidence", "low"),
     EpochFigure(
         "lr", "float", "learning rate at the end of the epoch", "", _NOT_RECORDED, reproducible=True, drawn=True
     ),
@@ -87,6 +103,8 @@ EPOCH_FIGURES: tuple[EpochFigure, ...] = (
 
 METRICS = tuple(figure for figure in EPOCH_FIGURES if figure.metric is not None)
 """Figures that are computed from the network's answers for the validation images."""
+OBJECTIVES = ("validation_loss", *(figure.name for figure in METRICS))
+"""Figures that trials can be judged by."""
 QUALITY = tuple(figure for figure in EPOCH_FIGURES if figure.better is not None)
 """Figures that say how good the network is."""
 
@@ -97,3 +115,8 @@ def load_metric(figure: EpochFigure) -> Callable[[Any, Any], Any]:
     module, function = figure.metric.split(":")
     computed: Callable[[Any, Any], Any] = getattr(importlib.import_module(module), function)
     return computed
+
+
+def name_on_test_images(name: str) -> str:
+    """`test_accuracy` for `validation_accuracy`."""
+    return name.replace("validation_", "test_")

@@ -94,7 +94,7 @@ def add_trials(
 
 def value_axis(objective: str) -> dict[str, Any]:
     """The tick format of an axis that shows the objective."""
-    return {"tickformat": ".2~%" if objective.endswith("accuracy") else ".3g"}
+    return {"tickformat": ".2~%" if not objective.endswith("loss") else ".3g"}
 
 
 def focus(values: Sequence[float], maximize: bool, share: float = 0.15) -> dict[str, Any]:
@@ -145,4 +145,4 @@ def faded(color: str, opacity: float) -> str:
 
 
 def hover_format(objective: str) -> str:
-    return ":.2%" if objective.endswith("accuracy") else ":.4g"
+    return ":.2%" if not objective.endswith("loss") else ":.4g"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from winnow.reports import rows as plain
 from winnow.reports.run_data import Row, RunData
 from winnow.reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
-from winnow.spaces.epoch_figures import METRICS
+from winnow.spaces.epoch_figures import METRICS, name_on_test_images
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 
@@ -34,7 +34,13 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         "retrains": {"threads": None, "micro_batches": 1, "device": None},
         "predictions": {"image": None},
     },
-    3: {"winners": {"num_test_images": None}, "importance": {"values": "last"}},
+    3: {
+        "winners": {
+            "num_test_images": None,
+            **{name_on_test_images(f.name): None for f in METRICS if f.name != "validation_accuracy"},
+        },
+        "importance": {"values": "last"},
+    },
 }
 """Columns added by each version of the tables: {version: {table: {column: its value in an older file}}}."""
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from winnow.reports.tables.answers import Answers, answers_of
 from winnow.reports.tables.intervals import Interval, accuracy_interval, difference_interval, seeds_interval
 from winnow.reports.tables.trials import finite, time_of, trial_rows
+from winnow.spaces.epoch_figures import METRICS, name_on_test_images
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunRecords
 
 Row = dict[str, Any]
+TEST_METRICS = [name_on_test_images(each.name) for each in METRICS if each.name != "validation_accuracy"]
 Tested = tuple[float | None, Answers | None]
 
 
@@ -87,7 +89,7 @@ def _winner_row(run: RunRecords, lines: list[Row], trial: Row | None, answers: A
         "test_accuracy_low": low,
         "test_accuracy_high": high,
         "num_test_images": None if answers is None else len(answers.true),
-        **{key: _mean(lines, key) for key in ("test_loss", "train_accuracy", "wall_seconds")},
+        **{key: _mean(lines, key) for key in ("test_loss", *TEST_METRICS, "train_accuracy", "wall_seconds")},
         "search_objective": finite(first.get("search_value")),
         "search_accuracy": search_accuracy,
         "gap": None if mean is None or search_accuracy is None else search_accuracy - mean,

@@ -51,7 +51,7 @@ def listed(items: Sequence[str]) -> str:
 
 def objective_text(run: RunData, value: float | None) -> str:
     """Format a value of the objective: an accuracy in percent, a loss as a number."""
-    return percent(value) if run.objective == "validation_accuracy" else number(value)
+    return percent(value) if run.objective != "validation_loss" else number(value)
 
 
 def objective_name(run: RunData) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +21,18 @@ EVALUATION_BATCH = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss (without label smoothing), accuracy in [0, 1], and softmax outputs float32 [N, K]."""
+    """Mean loss (without label smoothing), metrics by name (`validation_accuracy`, ...), and softmax outputs float32 [N, K]."""
 
     loss: float
-    accuracy: float
+    metrics: dict[str, float | None]
     probabilities: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images that are classified correctly."""
+        accuracy = self.metrics["validation_accuracy"]
+        assert accuracy is not None
+        return accuracy
 
 
 def evaluate(
@@ -45,7 +53,7 @@ def evaluate(
     with full_precision(device):
         logits, truth = predict(model, data, data.place(images, labels), "float32")
     loss, metrics = score(logits, truth, config)
-    return Evaluation(loss, metrics["validation_accuracy"], logits.softmax(1).cpu().numpy())
+    return Evaluation(loss, metrics, logits.softmax(1).cpu().numpy())
 
 
 def predict(
@@ -66,7 +74,7 @@ def predict(
     return torch.cat(outputs), torch.cat(labels)
 
 
-def score(logits: torch.Tensor, labels: torch.Tensor, config: schema.Config) -> tuple[float, dict[str, float]]:
+def score(logits: torch.Tensor, labels: torch.Tensor, config: schema.Config) -> tuple[float, dict[str, float | None]]:
     """Mean loss and metrics of a network's answers; waits for the device once.
 
     Args:
@@ -75,9 +83,10 @@ def score(logits: torch.Tensor, labels: torch.Tensor, config: schema.Config) -> 
         config: What the network was trained by; its loss is the one that is measured, without label smoothing.
 
     Returns:
-        The loss, and every metric of `winnow.spaces.epoch_figures.METRICS` by name.
+        The loss, and every metric of `winnow.spaces.epoch_figures.METRICS` by name; None where it is not defined.
     """
     loss = build_evaluation_loss(config.loss)(logits, labels)
     metrics = all_metrics(logits, labels)
     loss_value, *values = torch.stack([loss.double(), *metrics.values()]).tolist()
-    return loss_value, dict(zip(metrics, values, strict=True))
+    defined = [value if math.isfinite(value) else None for value in values]
+    return loss_value, dict(zip(metrics, defined, strict=True))

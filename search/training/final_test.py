@@ -12,6 +12,7 @@ from winnow.search.data.image_data import ImageData
 from winnow.search.storage import remote as storage
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.evaluate import evaluate
+from winnow.spaces.epoch_figures import name_on_test_images
 from winnow.spaces.schema import Config
 
 NUM_MISTAKES_KEPT = 24  # images of the most confident mistakes, for the gallery in the report
@@ -19,7 +20,7 @@ NUM_MISTAKES_KEPT = 24  # images of the most confident mistakes, for the gallery
 
 def evaluate_test_set(
     config: Config, weights: dict[str, torch.Tensor], on_device: DeviceData, data: ImageData, output: Path | str | None
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Evaluate the final weights on the test images.
 
     Args:
@@ -30,12 +31,13 @@ def evaluate_test_set(
         output: Path or URI of an .npz file to write with every prediction (docs/reports.md); None: none is written.
 
     Returns:
-        `test_loss`, and `test_accuracy` in [0, 1].
+        `test_loss`, and the metrics of `winnow.spaces.epoch_figures.METRICS` by name, as `test_accuracy`.
     """
     evaluation = evaluate(config, weights, on_device, data.test_images, data.test_labels)
     if output is not None:
         storage.write(str(output), _packed(evaluation.probabilities, data))
-    return {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
+    metrics = {name_on_test_images(name): value for name, value in evaluation.metrics.items()}
+    return {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy, **metrics}
 
 
 def _packed(probabilities: np.ndarray, data: ImageData) -> memoryview:

@@ -12,6 +12,57 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (logits.argmax(1) == labels).double().mean()
 
 
+def balanced_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean recall over the classes that have images."""
+    right, true, _ = _counts(logits, labels)
+    return (right / true)[true > 0].mean()
+
+
+def macro_f1(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean F1 score over the classes that have images or are predicted."""
+    right, true, predicted = _counts(logits, labels)
+    return (2 * right / (true + predicted))[true + predicted > 0].mean()
+
+
+def _counts(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images per class [K]: classified correctly, of the class, predicted as the class."""
+    answers, num_classes = logits.argmax(1), logits.shape[1]
+    sets = (labels[answers == labels], labels, answers)
+    right, true, predicted = (torch.bincount(each, minlength=num_classes).double() for each in sets)
+    return right, true, predicted
+
+
+def top5_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Share of images whose true class is among the five highest logits; 1 for five classes or fewer."""
+    highest = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    return (highest == labels[:, None]).any(1).double().mean()
+
+
+def auroc(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Area under the ROC curve of each class against the rest, mean over the classes; NaN if all images are of one class.
+
+    The area follows from the mean rank of the class's images (Mann and Whitney, 1947); equal probabilities share a rank.
+    """
+    scores = logits.double().softmax(1).T.contiguous()  # [K, N]
+    ordered = scores.sort(dim=1).values
+    ranks = (torch.searchsorted(ordered, scores) + torch.searchsorted(ordered, scores, right=True) + 1) / 2
+    positive = torch.nn.functional.one_hot(labels, logits.shape[1]).T.double()
+    num_positive = positive.sum(1)
+    pairs = num_positive * (len(labels) - num_positive)
+    areas = ((ranks * positive).sum(1) - num_positive * (num_positive + 1) / 2) / pairs
+    return areas[pairs > 0].mean()
+
+
+def calibration_error(logits: torch.Tensor, labels: torch.Tensor, num_bins: int = 15) -> torch.Tensor:
+    """Expected calibration error (Guo et al., 2017): mean distance of accuracy and confidence over bins of the confidence."""
+    confidence, answers = logits.double().softmax(1).max(1)
+    bins = (confidence * num_bins).ceil().long().clamp(1, num_bins) - 1
+    surplus = (answers == labels).double() - confidence
+    return torch.zeros(num_bins, dtype=torch.float64, device=logits.device).index_add(
+        0, bins, surplus
+    ).abs().sum() / len(labels)
+
+
 def all_metrics(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
     """Every metric of `winnow.spaces.epoch_figures.METRICS` by name, as float64 scalars on the device of the logits.
 

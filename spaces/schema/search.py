@@ -25,7 +25,15 @@ class SearchSettings(Strict):
 
     trials: Count = 50
     """Number of trials to run."""
-    objective: Literal["validation_accuracy", "validation_loss"] = "validation_accuracy"
+    objective: Literal[
+        "validation_accuracy",
+        "validation_loss",
+        "validation_balanced_accuracy",
+        "validation_macro_f1",
+        "validation_top5_accuracy",
+        "validation_auroc",
+        "validation_calibration_error",
+    ] = "validation_accuracy"
     """Metric that ranks the trials, measured on the validation images."""
     sampler: Annotated[SamplerName, Field(description=_SAMPLER_TEXT)] = DEFAULT_SAMPLER
     grace_epochs: Count | None = None
