@@ -7,6 +7,7 @@ import subprocess
 from importlib.metadata import version
 from types import SimpleNamespace
 
+import click
 import pytest
 import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
@@ -102,7 +103,8 @@ def test_the_ray_job_agrees_with_its_own_words():
     (group,) = cluster_spec["workerGroupSpecs"]
     command = shlex.split(spec["entrypoint"])
     options = dict(zip(command[3::2], command[4::2], strict=True))
-    known = {name for option in cli.commands["run"].params for name in option.opts}
+    run = cli.commands["run"]
+    known = {name for option in run.get_params(click.Context(run)) for name in option.opts}
     assert command[:2] == ["winnow", "run"]
     assert options.keys() <= known
     containers = [
