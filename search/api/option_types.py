@@ -11,7 +11,15 @@ class SearchOptions(TypedDict, total=False):
     trials: int
     """Number of trials to run. At least 1. Default: 50."""
 
-    objective: Literal["validation_accuracy", "validation_loss", "validation_balanced_accuracy", "validation_macro_f1", "validation_top5_accuracy", "validation_auroc", "validation_calibration_error"]
+    objective: Literal[
+        "validation_accuracy",
+        "validation_loss",
+        "validation_balanced_accuracy",
+        "validation_macro_f1",
+        "validation_top5_accuracy",
+        "validation_auroc",
+        "validation_calibration_error",
+    ]
     """Metric that ranks the trials, measured on the validation images. Default: validation_accuracy."""
 
     sampler: Literal["forecast", "tpe", "gp", "random", "qmc", "grid"]

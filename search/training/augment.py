@@ -43,7 +43,10 @@ def _crop(images: torch.Tensor, settings: schema.Crop, generator: torch.Generato
 
 
 def _resize_crop(images: torch.Tensor, settings: schema.ResizeCrop, generator: torch.Generator) -> torch.Tensor:
-    larger = functional.interpolate(images, size=(settings.size, settings.size), mode="bilinear", align_corners=False)
+    height, width = images.shape[2:]
+    scale = settings.size / max(height, width)
+    size = (round(height * scale), round(width * scale))  # keeps the shape of an image that is not square
+    larger = functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
     return _random_window(larger, images.shape[2], images.shape[3], generator)
 
 
