@@ -81,6 +81,10 @@ def _winner_sentences(winners: list[Row]) -> list[str]:
         )
     if first["gain"] is not None:
         facts.append(_gain_sentence(first))
+    elif not any(row["baseline"] for row in winners):
+        facts.append(
+            "There is no baseline to compare it with: name a recipe in `start_from` of the space, and retraining trains it too."
+        )
     if first["gap"] is not None:
         facts.append(
             f"Its validation accuracy in the search was {wording.percent(first['search_accuracy'])}, so the "

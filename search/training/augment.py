@@ -64,14 +64,14 @@ def _zoom(images: torch.Tensor, settings: schema.Zoom, generator: torch.Generato
 
 
 def _cutout(images: torch.Tensor, settings: schema.Cutout, generator: torch.Generator) -> torch.Tensor:
-    """Erase a square. Its centre is anywhere in the image, so part of it may lie outside, as in the paper."""
+    """Fill a square with the mean of the image's channel. Its centre is anywhere in the image, so part of it may lie outside, as in the paper."""
     height, width = images.shape[2:]
     top = _integers(images, height, generator) - settings.size // 2
     left = _integers(images, width, generator) - settings.size // 2
     inside_rows = _within(torch.arange(height, device=images.device), top, settings.size)
     inside_columns = _within(torch.arange(width, device=images.device), left, settings.size)
     erased = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
-    return images.masked_fill(erased, 0.0)
+    return torch.where(erased, images.mean((2, 3), keepdim=True), images)
 
 
 def _random_window(images: torch.Tensor, height: int, width: int, generator: torch.Generator) -> torch.Tensor:

@@ -151,3 +151,11 @@ def test_comparing_pairs_the_images_of_two_runs(tmp_path):
 def _lines(run, rank):
     lines = map(json.loads, (run.path / "retrain.jsonl").read_text().splitlines())
     return [line for line in lines if line["rank"] == rank]
+
+
+def test_a_run_without_a_baseline_says_how_to_name_one(tmp_path):
+    folder = make_run(tmp_path / "run")
+    assert "no baseline" not in " ".join(summary.sentences(reports.read(folder)))
+    lines = [line for line in (folder / "retrain.jsonl").read_text().splitlines() if not json.loads(line)["baseline"]]
+    (folder / "retrain.jsonl").write_text("\n".join(lines) + "\n")
+    assert "name a recipe in `start_from` of the space" in " ".join(summary.sentences(reports.read(folder)))
