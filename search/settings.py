@@ -126,7 +126,8 @@ def settings_for(space: Space, **options: Any) -> Settings:
         **options: Fields of `RunOptions`; an option that is None counts as not given.
 
     Returns:
-        Complete settings; the grace epochs are resolved and never above the epochs of a full training.
+        Complete settings; the grace epochs are resolved and never above the epochs of a full training. A space with nothing
+        open is searched by the `random` sampler where `forecast` was asked for.
 
     Raises:
         InputError: An option is unknown or out of range, or does not fit the space.
@@ -136,6 +137,8 @@ def settings_for(space: Space, **options: Any) -> Settings:
         raise InputError(f"--grace-epochs: at most the {space.max_epochs} epochs of the training, but got {grace}")
     searched = space.settings.model_dump() | {key: values[key] for key in SearchSettings.model_fields if key in values}
     retrain = space.retrain.model_dump() | {key: values[key] for key in RetrainSettings.model_fields if key in values}
+    if searched["sampler"] == "forecast" and not space.parameters():
+        searched["sampler"] = "random"  # repeats of a single config: nothing to forecast by
     if spec_of(searched["sampler"]).finite:
         check_grid(space)
     grace = searched.pop("grace_epochs") or default_grace_epochs(space.max_epochs)

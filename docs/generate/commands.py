@@ -189,7 +189,10 @@ def _typed(spec: OptionSpec) -> str:
 
 def _type(spec: OptionSpec) -> str:
     if spec.choices:
-        return f"Literal[{', '.join(f'{choice!r}' for choice in spec.choices)}]".replace("'", '"')
+        choices = [f'"{choice}"' for choice in spec.choices]
+        if len(choices) <= 6:
+            return f"Literal[{', '.join(choices)}]"
+        return "Literal[\n" + "".join(f"        {choice},\n" for choice in choices) + "    ]"
     return " | ".join(_TYPES[name] for name in spec.types)
 
 

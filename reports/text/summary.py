@@ -6,6 +6,9 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from winnow.reports.tables.answers import winner_answers
 from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.terminal import best_first
@@ -23,6 +26,7 @@ def sentences(run: RunData) -> list[str]:
         _search_sentence(run, trials),
         _best_sentence(run, trials),
         *_winner_sentences(run.rows("winners")),
+        _constant_sentence(run),
         *_majority_sentence(run, run.rows("winners")),
         _cost_sentence(run, trials),
         _retrain_cost(run),
@@ -77,6 +81,10 @@ def _winner_sentences(winners: list[Row]) -> list[str]:
         )
     if first["gain"] is not None:
         facts.append(_gain_sentence(first))
+    elif not any(row["baseline"] for row in winners):
+        facts.append(
+            "There is no baseline to compare it with: name a recipe in `start_from` of the space, and retraining trains it too."
+        )
     if first["gap"] is not None:
         facts.append(
             f"Its validation accuracy in the search was {wording.percent(first['search_accuracy'])}, so the "
@@ -93,6 +101,17 @@ def _majority_sentence(run: RunData, winners: list[Row]) -> list[str]:
     if share is None or not is_tested or share < 1.5 / max(1, data["num_classes"]):
         return []
     return [f"Always answering the largest class would reach a test accuracy of {wording.percent(share)}."]
+
+
+def _constant_sentence(run: RunData) -> str:
+    """A warning of networks of the winner that give every test image the same answer."""
+    answers = winner_answers(run)
+    if answers is None:
+        return ""
+    constant = sum(len(np.unique(predicted)) == 1 for predicted in answers.predicted)
+    if not constant:
+        return ""
+    return f"{constant} of the winner's {len(answers.predicted)} networks give every test image the same class."
 
 
 def _interval(row: Row) -> str:

@@ -43,7 +43,10 @@ def _crop(images: torch.Tensor, settings: schema.Crop, generator: torch.Generato
 
 
 def _resize_crop(images: torch.Tensor, settings: schema.ResizeCrop, generator: torch.Generator) -> torch.Tensor:
-    larger = functional.interpolate(images, size=(settings.size, settings.size), mode="bilinear", align_corners=False)
+    height, width = images.shape[2:]
+    scale = settings.size / max(height, width)
+    size = (round(height * scale), round(width * scale))  # keeps the shape of an image that is not square
+    larger = functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
     return _random_window(larger, images.shape[2], images.shape[3], generator)
 
 
@@ -61,14 +64,14 @@ def _zoom(images: torch.Tensor, settings: schema.Zoom, generator: torch.Generato
 
 
 def _cutout(images: torch.Tensor, settings: schema.Cutout, generator: torch.Generator) -> torch.Tensor:
-    """Erase a square. Its centre is anywhere in the image, so part of it may lie outside, as in the paper."""
+    """Fill a square with the mean of the image's channel. Its centre is anywhere in the image, so part of it may lie outside, as in the paper."""
     height, width = images.shape[2:]
     top = _integers(images, height, generator) - settings.size // 2
     left = _integers(images, width, generator) - settings.size // 2
     inside_rows = _within(torch.arange(height, device=images.device), top, settings.size)
     inside_columns = _within(torch.arange(width, device=images.device), left, settings.size)
     erased = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
-    return images.masked_fill(erased, 0.0)
+    return torch.where(erased, images.mean((2, 3), keepdim=True), images)
 
 
 def _random_window(images: torch.Tensor, height: int, width: int, generator: torch.Generator) -> torch.Tensor:

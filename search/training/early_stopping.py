@@ -34,12 +34,13 @@ class EarlyStopping:
     """Counts the epochs since the lowest validation loss."""
 
     patience: int
+    min_delta: float = 0.0
     best: float = math.inf
     num_bad: int = 0
 
     def observe(self, loss: float) -> bool:
         """Record the validation loss of an epoch; return whether the last `patience` epochs brought no new lowest one."""
-        if loss < self.best:
+        if loss < self.best - self.min_delta:
             self.best, self.num_bad = loss, 0
         else:
             self.num_bad += 1

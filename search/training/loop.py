@@ -180,7 +180,9 @@ class TrainingState:
             peak_lrs=[group["lr"] for group in optimizer.param_groups],
             batches=Batches(data.num_train, config.batch_size, has_batch_norm(model), micro_batches, rank),
             best_weights=BestWeights(config.weights if selects else "last"),
-            early_stopping=EarlyStopping(config.early_stopping.patience) if config.early_stopping and selects else None,
+            early_stopping=EarlyStopping(config.early_stopping.patience, config.early_stopping.min_delta)
+            if config.early_stopping and selects
+            else None,
             plateau=Plateau(schedule.factor, schedule.patience) if isinstance(schedule, schema.Plateau) else None,
         )
 

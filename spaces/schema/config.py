@@ -24,6 +24,8 @@ class EarlyStopping(Strict):
 
     patience: Count
     """Epochs without a new lowest validation loss after which the training ends."""
+    min_delta: Annotated[float, Field(ge=0.0, exclude_if=lambda value: value == 0.0)] = 0.0
+    """How much lower than the lowest one a validation loss must be to count as new."""
 
 
 class Config(Strict):

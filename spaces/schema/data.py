@@ -24,7 +24,7 @@ class Crop(Strict):
 
 
 class ResizeCrop(Strict):
-    """Resize the image to `size` x `size` pixels, then crop the original size at random."""
+    """Resize the image so that its longer side has `size` pixels, then crop the original size at random."""
 
     name: Literal["resize_crop"] = "resize_crop"
     size: Count = 40
@@ -55,7 +55,7 @@ class Zoom(Strict):
 
 
 class Cutout(Strict):
-    """Erase one square of `size` pixels at a random place (DeVries & Taylor, 2017)."""
+    """Fill one square of `size` pixels at a random place with the mean of the image (DeVries & Taylor, 2017)."""
 
     name: Literal["cutout"] = "cutout"
     size: Count = 8

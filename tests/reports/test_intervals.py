@@ -110,6 +110,18 @@ def test_winners_have_intervals_over_seeds_and_images(tmp_path):
     assert "would flatter the choice" in " ".join(summary.sentences(run))
 
 
+def test_networks_that_answer_one_class_only_are_told(tmp_path):
+    run = reports.read(make_run(tmp_path / "run"))
+    assert "the same class" not in " ".join(summary.sentences(run))
+    for line in _lines(run, 1)[:2]:
+        path = run.path / line["predictions"]
+        arrays = dict(np.load(path))
+        np.savez(path, **(arrays | {"predicted": np.zeros_like(arrays["predicted"])}))
+    assert "2 of the winner's 3 networks give every test image the same class" in " ".join(
+        summary.sentences(reports.read(run.path))
+    )
+
+
 def test_a_missing_prediction_file_leaves_the_seeds_alone(tmp_path):
     folder = make_run(tmp_path / "run")
     (folder / _lines(reports.read(folder), 1)[0]["predictions"]).unlink()
@@ -139,3 +151,11 @@ def test_comparing_pairs_the_images_of_two_runs(tmp_path):
 def _lines(run, rank):
     lines = map(json.loads, (run.path / "retrain.jsonl").read_text().splitlines())
     return [line for line in lines if line["rank"] == rank]
+
+
+def test_a_run_without_a_baseline_says_how_to_name_one(tmp_path):
+    folder = make_run(tmp_path / "run")
+    assert "no baseline" not in " ".join(summary.sentences(reports.read(folder)))
+    lines = [line for line in (folder / "retrain.jsonl").read_text().splitlines() if not json.loads(line)["baseline"]]
+    (folder / "retrain.jsonl").write_text("\n".join(lines) + "\n")
+    assert "name a recipe in `start_from` of the space" in " ".join(summary.sentences(reports.read(folder)))

@@ -20,7 +20,7 @@ optimizer: {name: adam, lr: 1e-3}
 """
 LR, STAGES, OPTIMIZER = "lr: 1e-3", "stages: [{filters: 8}]", "optimizer: {name: adam, lr: 1e-3}"
 TOP_KEYS = (
-    "data, epochs, batch_size, model, optimizer, schedule, loss, gradient_clip, early_stopping, weights, precision, "
+    "data, epochs, stop_after, batch_size, model, optimizer, schedule, loss, gradient_clip, early_stopping, weights, precision, "
     "search, retrain, start_from, baseline, reference"
 )
 NO_POOL = "leaves nothing; use `pool: none` here or earlier, or fewer stages"

@@ -399,3 +399,12 @@ def test_a_second_try_in_pieces_survives_a_crash(tmp_path, space):
     again.record(0, {"status": "out_of_memory", "error": "CUDA out of memory"})
     assert again.finished
     assert study_of(folder).trials[0].user_attrs["status"] == "out_of_memory"
+
+
+def test_repeats_of_a_space_with_nothing_open(tmp_path):
+    """The default sampler has nothing to forecast by; such a search once raised in its ninth trial."""
+    space = catalog.load("recipes/digits-baseline", ["epochs=9"])
+    settings = settings_for(space, trials=12, repeats=12)
+    ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
+    assert run_to_the_end(ledger)
+    assert ledger.num_ended == 12

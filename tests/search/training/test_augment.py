@@ -88,6 +88,8 @@ def test_resize_crop() -> None:
     larger = torch.nn.functional.interpolate(images, size=(10, 10), mode="bilinear", align_corners=False)
     for image, source in zip(augment(images, [schema.ResizeCrop(size=10)], seeded()), larger, strict=True):
         assert any(torch.equal(source[:, y : y + 8, x : x + 8], image) for y in range(3) for x in range(3))
+    wide = augment(photos(8, 3, 8, 16), [schema.ResizeCrop(size=16)], seeded())
+    assert torch.allclose(wide, photos(8, 3, 8, 16))  # not stretched to a square first
     with pytest.raises(InputError, match=r"data.augment.0.size: resize_crop needs at least .* 8 pixels, but got 7"):
         check_augmentations([schema.ResizeCrop(size=7)], (3, 8, 8), "data.augment")
 
@@ -113,7 +115,9 @@ def test_zoom_keeps_the_centre() -> None:
 
 def test_cutout_erases_one_square() -> None:
     images = photos(200, 3, 16, 12)
-    erased = augment(images, [schema.Cutout(size=5)], seeded()) == 0
+    cut = augment(images, [schema.Cutout(size=5)], seeded())
+    erased = cut != images
+    assert torch.equal(cut[erased], images.mean((2, 3), keepdim=True).expand_as(images)[erased])
     assert torch.equal(erased.any(1), erased.all(1))
     rows, columns = erased[:, 0].any(2).sum(1), erased[:, 0].any(1).sum(1)
     assert torch.equal(erased[:, 0].sum((1, 2)), rows * columns)

@@ -11,7 +11,7 @@ import torch
 
 from tests.helpers.tiny import CPU, figures, same_tensors, tiny_config, tiny_data
 from winnow import models
-from winnow.search.training import precision
+from winnow.search.training import early_stopping, precision
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.evaluate import evaluate
 from winnow.search.training.loop import train
@@ -153,6 +153,12 @@ def test_the_final_test_is_in_float32_whatever_the_training(precision: str) -> N
     with torch.inference_mode():
         logits = Pixels(network, data.image_shape, list(data.mean), list(data.std)).eval()(pixels)
     assert tested.probabilities == pytest.approx(logits.softmax(1).numpy(), abs=1e-6)
+
+
+def test_early_stopping_asks_for_a_least_improvement() -> None:
+    small = [early_stopping.EarlyStopping(2, delta) for delta in (0.0, 0.1)]
+    stops = [[each.observe(loss) for loss in (1.0, 0.95, 0.91, 0.8)] for each in small]
+    assert stops == [[False] * 4, [False, False, True, False]]
 
 
 def test_early_stopping() -> None:
