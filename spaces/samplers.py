@@ -44,7 +44,7 @@ class SamplerSpec:
 
 SAMPLERS: dict[str, SamplerSpec] = {
     "forecast": SamplerSpec(
-        "Forecasts the end of every training with a Gaussian process; pauses trials and resumes the most promising one.",
+        "Resumes the paused trial whose forecast end is most promising; shares decisions with successive halving by its skill.",
         "winnow.search.samplers.forecast:make_sampler",
         pauses=True,
         max_trials=300,

@@ -73,7 +73,8 @@ def _advice_on_winners(winners: list[Row]) -> list[str]:
         )
     if tested and tested[0]["gain_low"] is not None and tested[0]["gain_low"] <= 0 <= tested[0]["gain_high"]:
         suggestions.append(
-            "The interval of the gain contains 0: retrain with more seeds before preferring the winner to the baseline."
+            "The interval of the gain contains 0: the test shows no difference to the baseline, so prefer the one that is smaller or "
+            "faster. Do not add seeds until the interval excludes 0: that would find a difference where none is."
         )
     if len(tested) > 1 and tested[1]["test_accuracy_high"] >= tested[0]["test_accuracy_low"]:
         smallest = min(tested, key=lambda row: (row["num_parameters"] or math.inf, row["rank"]))

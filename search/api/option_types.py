@@ -23,7 +23,7 @@ class SearchOptions(TypedDict, total=False):
     """Metric that ranks the trials, measured on the validation images. Default: validation_accuracy."""
 
     sampler: Literal["forecast", "tpe", "gp", "random", "qmc", "grid"]
-    """Algorithm that suggests the configs. forecast: Forecasts the end of every training with a Gaussian process; pauses trials and resumes the most promising one. tpe: Tree-structured Parzen estimator (Optuna), with successive halving. gp: Gaussian process over completed trials (Optuna), with successive halving. random: Independent random configs, with successive halving. qmc: Quasi-random configs that cover the space evenly (scrambled Sobol sequence), with successive halving. grid: Every config of a finite space once, in random order, with successive halving. Default: forecast."""
+    """Algorithm that suggests the configs. forecast: Resumes the paused trial whose forecast end is most promising; shares decisions with successive halving by its skill. tpe: Tree-structured Parzen estimator (Optuna), with successive halving. gp: Gaussian process over completed trials (Optuna), with successive halving. random: Independent random configs, with successive halving. qmc: Quasi-random configs that cover the space evenly (scrambled Sobol sequence), with successive halving. grid: Every config of a finite space once, in random order, with successive halving. Default: forecast."""
 
     grace_epochs: int
     """First rung, in epochs: no trial is stopped earlier. If not set, a sixteenth of the training. At least 1."""
