@@ -10,27 +10,38 @@ from pathlib import Path
 from typing import Any
 
 from winnow.search.storage.clock import now
+from winnow.search.storage.write_guard import WriteGuard
 
 
 class JsonLines:
     """An append-only file of JSON objects. A torn last line, as a crash leaves it, is closed off and skipped by readers.
 
+    A line that cannot be written whole is not written at all; files that share a `guard` are then written to no more.
+
     A line is on the disk when `append` returns: after a power cut the study, written next, never knows more than the lines do.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, guard: WriteGuard | None = None) -> None:
         torn = path.exists() and path.stat().st_size > 0 and _last_byte(path) != b"\n"
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
+        self._guard = guard or WriteGuard()
+        # Unbuffered: what a failed write left in a buffer would follow with the next one.
+        self._file = path.open("ab", buffering=0)
         if torn:
-            self._file.write("\n")
+            self._write(b"\n")
 
     def append(self, record: Mapping[str, Any]) -> None:
-        self._file.write(json_line(record))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._write(json_line(record).encode("utf-8"))
 
     def close(self) -> None:
         self._file.close()
+
+    def _write(self, line: bytes) -> None:
+        with self._guard.appending(self._path):
+            rest = memoryview(line)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
 
 
 def json_line(record: Mapping[str, Any]) -> str:

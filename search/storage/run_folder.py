@@ -199,7 +199,10 @@ def repair_journal(path: Path) -> bool:
 def write_text(path: Path, text: str) -> None:
     """All or nothing: a reader never sees half a file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut could leave the new name on an empty file
     os.replace(temporary, path)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -25,6 +26,7 @@ from winnow.search.settings import Direction, Settings
 from winnow.search.storage.clock import not_before, now
 from winnow.search.storage.json_lines import JsonLines, epoch_line, read_json_lines
 from winnow.search.storage.run_folder import RunFolder, repair_journal
+from winnow.search.storage.write_guard import WriteGuard
 from winnow.search.study.trials import Assignment, OpenTrial
 from winnow.spaces.errors import InputError
 from winnow.spaces.trial_status import TrialStatus
@@ -53,8 +55,28 @@ class _LockOfTheRun(JournalFileOpenLock):
         pass
 
 
-def open_study(folder: RunFolder, direction: Direction) -> tuple[JournalStorage, optuna.Study]:
+class _GuardedJournal(JournalFileBackend):
+    """Optuna's journal file, in which a write that fails leaves no half line."""
+
+    def __init__(self, path: Path, guard: WriteGuard) -> None:
+        super().__init__(str(path), lock_obj=_LockOfTheRun(str(path)))
+        self._path = path
+        self._guard = guard
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with self._guard.appending(self._path):
+            super().append_logs(logs)
+
+
+def open_study(
+    folder: RunFolder, direction: Direction, guard: WriteGuard | None = None
+) -> tuple[JournalStorage, optuna.Study]:
     """The study of a run, made if there is none yet. To be called under the lock of the run.
+
+    Args:
+        folder: The run.
+        direction: Whether a larger or a smaller objective is better.
+        guard: Shared with the other files that belong to the study.
 
     Raises:
         InputError: The journal is damaged, or cannot be opened.
@@ -62,8 +84,7 @@ def open_study(folder: RunFolder, direction: Direction) -> tuple[JournalStorage,
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     repair_journal(folder.journal)
     try:
-        lock = _LockOfTheRun(str(folder.journal))
-        storage = JournalStorage(JournalFileBackend(str(folder.journal), lock_obj=lock))
+        storage = JournalStorage(_GuardedJournal(folder.journal, guard or WriteGuard()))
         study = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True)
     except OSError as error:
         raise InputError(f"{folder.journal}: cannot be opened ({error.strerror or error})") from error
@@ -76,9 +97,10 @@ class Record:
     def __init__(self, folder: RunFolder, settings: Settings) -> None:
         self.folder = folder
         self._objective = settings.objective
-        self._storage, self.study = open_study(folder, settings.direction)
+        guard = WriteGuard()
+        self._storage, self.study = open_study(folder, settings.direction, guard)
         self._study_id = self._storage.get_study_id_from_name(STUDY_NAME)
-        self._lines = JsonLines(folder.epochs)
+        self._lines = JsonLines(folder.epochs, guard)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials of the study, in order of their numbers.

@@ -1,0 +1,40 @@
+"""Appending to the files of a run, so that a write which fails leaves no half line for the next one to continue."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+class WriteGuard:
+    """Watches the appends to files that belong together, and refuses all of them after the first that failed.
+
+    A disk that is full for a moment must not leave a torn line in the middle of a file, nor one file ahead of another: the
+    search stops, and a resume repeats what was not written.
+    """
+
+    def __init__(self) -> None:
+        self._failed: OSError | None = None
+
+    @contextmanager
+    def appending(self, path: Path) -> Iterator[None]:
+        """Append to a file within this block; if that fails, the file is cut back to the length that it had.
+
+        Raises:
+            OSError: The write failed, or an earlier one did.
+        """
+        if self._failed is not None:
+            reason = self._failed.strerror or self._failed
+            raise OSError(
+                self._failed.errno, f"nothing more is written after a write that failed ({reason})", str(path)
+            )
+        length = path.stat().st_size
+        try:
+            yield
+        except OSError as error:
+            self._failed = error
+            with suppress(OSError):
+                os.truncate(path, length)
+            raise
