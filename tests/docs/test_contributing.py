@@ -60,9 +60,9 @@ CHECKS = {
         from winnow.search.training.metrics import all_metrics
 
         logits = torch.arange(7.0).repeat(4, 1)
-        metrics = all_metrics(logits, torch.tensor([0, 1, 2, 6]))
-        assert metrics["validation_top5_accuracy"] == 0.5
-        assert "validation_top5_accuracy" in {column.name for column in TABLES["epochs"].columns}
+        metrics = all_metrics(logits, torch.tensor([0, 1, 4, 6]))
+        assert metrics["validation_top3_accuracy"] == 0.5
+        assert "validation_top3_accuracy" in {column.name for column in TABLES["epochs"].columns}
         """,
     ("CONTRIBUTING.md", "A table column"): """
         from winnow import reports
