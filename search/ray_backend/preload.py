@@ -8,5 +8,6 @@ import ray.tune  # noqa: E402, F401
 
 import winnow.search.training.checkpoint  # noqa: E402
 import winnow.search.training.loop  # noqa: E402
+import winnow.search.training.process_state  # noqa: E402
 import winnow.search.training.ranks  # noqa: E402, F401
 from winnow import models  # noqa: E402, F401

@@ -315,6 +315,7 @@ class RankChannel:
 
 def lead(channel: RankChannel, rank: Rank, device: torch.device) -> None:
     """Rank 0: serve one request after the other. A request is dropped if another one comes instead of the message to continue."""
+    from winnow.search.training.process_state import contained
     from winnow.search.training.ranks import Task, Team
 
     message = channel.next_message()
@@ -328,7 +329,7 @@ def lead(channel: RankChannel, rank: Rank, device: torch.device) -> None:
 
         team = Team(rank, device, tell)
         try:
-            with closing(order.training(ray.get(order.data), team, **order.arguments)) as values:
+            with contained(), closing(order.training(ray.get(order.data), team, **order.arguments)) as values:
                 for value in values:
                     channel.call("reply", (value,))
                     message = channel.next_message()

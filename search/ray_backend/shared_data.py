@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -53,9 +54,17 @@ def train_on(
 ) -> Generator[Any, None, None]:
     """What the training yields: in this process, or on a group of ranks. `name` is that of the training."""
     if not isinstance(data, SharedData):
-        return training(data, None, **arguments)
+        return _contained(training(data, None, **arguments))
     if data.groups is not None:
         return data.groups.run(name, training, data.reference, **arguments)
     import ray
 
-    return training(ray.get(data.reference), None, **arguments)
+    return _contained(training(ray.get(data.reference), None, **arguments))
+
+
+def _contained(values: Generator[Any, None, None]) -> Generator[Any, None, None]:
+    """The same values; the training leaves nothing in this process for the next one."""
+    from winnow.search.training.process_state import contained
+
+    with contained(), closing(values):
+        yield from values

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -33,7 +35,7 @@ def run_tasks(
         (item, result) of each task, in the order in which they end.
     """
     task = ray.remote(max_retries=3, retry_exceptions=[RankLost], num_cpus=resources["cpu"], num_gpus=resources["gpu"])(
-        function
+        partial(_run_in_sound_process, function)
     )
     todo = iter(items)
     waiting: dict[Any, Item] = {}
@@ -49,3 +51,14 @@ def run_tasks(
     finally:
         for reference in waiting:
             ray.cancel(reference, force=True)
+
+
+def _run_in_sound_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run the function; end a process that an earlier task spoiled, so that Ray runs this one in another."""
+    from winnow.search.training.process_state import SpoiledProcess, check_process
+
+    try:
+        check_process()
+    except SpoiledProcess:
+        os._exit(1)  # after an exception Ray would use the process again
+    return function(*arguments)

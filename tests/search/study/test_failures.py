@@ -22,6 +22,7 @@ from winnow.search.study.failure_policy import Failures, headline
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.record import ENDED_STATES
 from winnow.search.study.trials import Assignment
+from winnow.search.training import process_state
 from winnow.search.training.errors import CANNOT_WRITE, DeviceLost
 from winnow.spaces import catalog
 
@@ -168,6 +169,7 @@ def test_a_cuda_error_that_sticks_ends_the_process(tmp_path, monkeypatch):
         raise torch.AcceleratorError(f"CUDA error: an illegal memory access was encountered{ADVICE}")
 
     monkeypatch.setattr(torch.optim.Adam, "step", step)
+    monkeypatch.setattr(process_state, "_spoiled", [])
     with pytest.raises(DeviceLost, match=r"^AcceleratorError: CUDA error: an illegal memory access was encountered$"):
         list(trial_reports(assignment(), tiny_data(), job(tmp_path)))
 

@@ -1,0 +1,160 @@
+"""The state of a process that one training must not leave changed for the next: a model is a user's own code."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from winnow.search.training.errors import RankLost, headline, spoils_process
+
+MAX_THREADS_LEFT = 32
+"""New threads that a training may leave behind; a library keeps a pool of some."""
+
+
+class SpoiledProcess(RankLost):
+    """An earlier training left the process in a state that cannot be put back; the next one runs in another process."""
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Put the state of the process back after a training, however that ends.
+
+    Raises:
+        SpoiledProcess: After an earlier training the state could not be put back.
+    """
+    check_process()
+    before, threads = read_state(), set(threading.enumerate())
+    try:
+        yield
+    except Exception as error:
+        if spoils_process(error):
+            _spoiled.append(headline(error))
+        raise
+    finally:
+        _spoiled.extend(restore(before))
+        left = sum(thread not in threads for thread in threading.enumerate())
+        if left > MAX_THREADS_LEFT:
+            _spoiled.append(f"{left} threads")
+
+
+def check_process() -> None:
+    """Refuse a process that an earlier training spoiled.
+
+    Raises:
+        SpoiledProcess: It did.
+    """
+    if _spoiled:
+        raise SpoiledProcess(f"an earlier training left its process unusable ({', '.join(_spoiled)})")
+
+
+def read_state() -> dict[str, Any]:
+    """Read each setting of `SETTINGS`; one that cannot be read, as a working directory that was deleted, is left out."""
+    state = {}
+    for name, setting in SETTINGS.items():
+        with suppress(OSError):
+            state[name] = setting.read()
+    return state
+
+
+def restore(state: Mapping[str, Any]) -> list[str]:
+    """Put back what differs from the state, and return the names of the settings that cannot be put back."""
+    now = read_state()
+    failed = []
+    for name, value in state.items():
+        if name in now and _equal(now[name], value):
+            continue
+        try:
+            SETTINGS[name].write(value)
+        except (OSError, RuntimeError, TypeError, ValueError):  # such as a signal handler outside the main thread
+            failed.append(name)
+    return failed
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
+
+
+class Setting(NamedTuple):
+    """A piece of the state: how it is read, and how it is set."""
+
+    read: Callable[[], Any]
+    write: Callable[[Any], object]
+
+
+def _handlers() -> dict[int, Any]:
+    return {number: signal.getsignal(number) for number in signal.valid_signals()}
+
+
+def _set_handlers(handlers: dict[int, Any]) -> None:
+    for number, handler in handlers.items():
+        if signal.getsignal(number) != handler:
+            signal.signal(number, handler)
+
+
+def _set_environment(environment: dict[str, str]) -> None:
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
+
+
+def _deterministic() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def _cudnn() -> tuple[bool, bool, bool, bool]:
+    flags = torch.backends.cudnn
+    return flags.enabled, flags.deterministic, flags.benchmark, flags.allow_tf32
+
+
+def _set_cudnn(values: tuple[bool, bool, bool, bool]) -> None:
+    flags = torch.backends.cudnn
+    flags.enabled, flags.deterministic, flags.benchmark, flags.allow_tf32 = values
+
+
+def _numpy_state() -> tuple[Any, ...]:
+    """The state of NumPy's global generator, its array as a tuple: two of them can be compared."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return (name, tuple(keys), *rest)
+
+
+def _streams() -> tuple[Any, Any]:
+    return sys.stdout, sys.stderr
+
+
+def _set_streams(streams: tuple[Any, Any]) -> None:
+    sys.stdout, sys.stderr = streams
+
+
+SETTINGS = {
+    "working directory": Setting(os.getcwd, os.chdir),
+    "environment": Setting(lambda: dict(os.environ), _set_environment),
+    "signal handlers": Setting(_handlers, _set_handlers),
+    "standard streams": Setting(_streams, _set_streams),
+    "default dtype": Setting(torch.get_default_dtype, torch.set_default_dtype),
+    # "cpu" is also what torch says if there is no default device; to set it would make every call slower.
+    "default device": Setting(
+        lambda: str(torch.get_default_device()), lambda name: torch.set_default_device(None if name == "cpu" else name)
+    ),
+    "gradient mode": Setting(torch.is_grad_enabled, torch.set_grad_enabled),
+    "anomaly detection": Setting(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    "deterministic algorithms": Setting(
+        _deterministic, lambda flags: torch.use_deterministic_algorithms(flags[0], warn_only=flags[1])
+    ),
+    "cuDNN flags": Setting(_cudnn, _set_cudnn),
+    "precision of products": Setting(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    "number of threads": Setting(torch.get_num_threads, torch.set_num_threads),
+    "random state of Python": Setting(random.getstate, random.setstate),
+    "random state of NumPy": Setting(_numpy_state, np.random.set_state),
+    "random state of torch": Setting(torch.get_rng_state, torch.set_rng_state),
+}
+
+_spoiled: list[str] = []

@@ -1,0 +1,119 @@
+"""A training whose model changes the state of its process leaves nothing of that for the next one."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from winnow.search.training import process_state
+from winnow.search.training.process_state import SpoiledProcess, contained, read_state
+
+EVIL: dict[str, Callable[[Any], object]] = {
+    "working directory": lambda folder: os.chdir(folder),
+    "environment": lambda folder: os.environ.update(PATH="/nowhere", WINNOW_EVIL="1"),
+    "signal handlers": lambda folder: signal.signal(signal.SIGTERM, signal.SIG_IGN),
+    "standard streams": lambda folder: setattr(sys, "stdout", sys.stderr),
+    "default dtype": lambda folder: torch.set_default_dtype(torch.float64),
+    "default device": lambda folder: torch.set_default_device("meta"),
+    "gradient mode": lambda folder: torch.set_grad_enabled(False),
+    "anomaly detection": lambda folder: torch.autograd.set_detect_anomaly(True),
+    "deterministic algorithms": lambda folder: torch.use_deterministic_algorithms(True, warn_only=True),
+    "cuDNN flags": lambda folder: setattr(torch.backends.cudnn, "enabled", False),
+    "precision of products": lambda folder: torch.set_float32_matmul_precision("medium"),
+    "number of threads": lambda folder: torch.set_num_threads(torch.get_num_threads() + 1),
+    "random state of Python": lambda folder: random.seed(1),
+    "random state of NumPy": lambda folder: np.random.seed(1),
+    "random state of torch": lambda folder: torch.manual_seed(1),
+}
+
+
+@pytest.fixture(autouse=True)
+def _sound_process(monkeypatch):
+    monkeypatch.setattr(process_state, "_spoiled", [])
+
+
+def test_every_setting_has_its_damage():
+    assert EVIL.keys() == process_state.SETTINGS.keys()
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_a_training_leaves_the_process_as_it_was(name, tmp_path):
+    def equal() -> bool:
+        return process_state._equal(read_state()[name], before[name])
+
+    before = read_state()
+    with contained():
+        EVIL[name](tmp_path)
+        assert not equal()
+    assert equal()
+    with contained():
+        pass
+
+
+def test_also_one_that_fails():
+    def fail() -> None:
+        torch.set_default_dtype(torch.float64)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), contained():
+        fail()
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_what_cannot_be_put_back_is_not_used_again():
+    """A worker trains in a thread that is not the main one, which may not set handlers."""
+    before = signal.getsignal(signal.SIGUSR1)
+
+    def train() -> None:
+        with contained():
+            ignore.set()
+            ignored.wait()
+
+    ignore, ignored = threading.Event(), threading.Event()
+    training = threading.Thread(target=train)
+    training.start()
+    ignore.wait()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    ignored.set()
+    training.join()
+    signal.signal(signal.SIGUSR1, before)
+    with pytest.raises(SpoiledProcess, match=r"left its process unusable \(signal handlers\)"), contained():
+        pass
+
+
+def test_a_process_full_of_threads_is_not_used_again():
+    end = threading.Event()
+    with contained():
+        threads = [threading.Thread(target=end.wait) for _ in range(50)]
+        for thread in threads:
+            thread.start()
+    with pytest.raises(SpoiledProcess, match="50 threads"), contained():
+        pass
+    end.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_an_error_of_cuda_that_stays_spoils_the_process_for_a_retraining_too():
+    with pytest.raises(torch.AcceleratorError), contained():
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    with pytest.raises(SpoiledProcess, match="illegal memory access"), contained():
+        pass
+
+
+def test_a_folder_that_was_deleted_can_be_left(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    with contained():
+        os.chdir("gone")
+        (tmp_path / "gone").rmdir()
+    assert os.getcwd() == str(tmp_path)
