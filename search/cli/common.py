@@ -23,11 +23,13 @@ Options = Mapping[str, Any]
 """Options of the command line by name, as click parsed them."""
 
 
-def console() -> Console:
-    """Standard output."""
+def console(as_json: bool = False) -> Console:
+    """Standard output; for JSON also where `--json` keeps everything else away from it."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    from winnow.search.cli.json_output import json_stream
+
+    return Console(file=json_stream() if as_json else None, highlight=False)
 
 
 def source_of(options: Options) -> Source | None:
@@ -63,7 +65,8 @@ def execution(options: Options) -> Iterator[Execution]:
     from winnow.search.resources.plan import DeviceOptions
     from winnow.search.views.choose import make_view
 
-    with make_view(console(), options["quiet"], options.get("as_json", False)) as view:
+    as_json = options.get("as_json", False)
+    with make_view(console(as_json), options["quiet"], as_json) as view:
         yield Execution(
             view=view,
             devices=DeviceOptions(**{field.name: options[field.name] for field in fields(DeviceOptions)}),

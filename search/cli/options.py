@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from winnow.search.cli.json_output import json_option
+
 if TYPE_CHECKING:
     from winnow.search.settings import OptionSpec
 
@@ -219,9 +221,7 @@ device_options = _together(
     click.option("--address", metavar="ADDR", help="Address of a running Ray cluster: auto, or host:port."),
     click.option("--quiet", is_flag=True, help="Show no progress."),
 )
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Write one JSON object per event to standard output."
-)
+events_as_json = json_option("Write one JSON object per event to standard output.")
 log_option = click.option(
     "--log",
     multiple=True,

@@ -70,4 +70,4 @@ def _outcome_facts(folder: RunFolder, outcome: Outcome) -> dict[str, Any]:
 def _emit(kind: str, facts: dict[str, Any]) -> None:
     from winnow.search.views.json_view import JsonView
 
-    JsonView(console()).emit(kind, **facts)
+    JsonView(console(as_json=True)).emit(kind, **facts)

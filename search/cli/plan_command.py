@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from winnow.search.cli.common import DONE, console, execution, settings_of
+from winnow.search.cli.json_output import json_option, write_json
 from winnow.search.cli.options import SettingsCommand, data_options, device_options, space_options
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @data_options
 @device_options
 @click.option("--no-probe", is_flag=True, help="Train nothing, and so estimate neither time nor memory.")
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object to standard output.")
+@json_option("Write one JSON object to standard output.")
 def plan(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Forecast a search of SPACE: rungs, trials and epochs, and an estimate of time and memory from a short probe."""
     from winnow.search.operations.probing import plan_search
@@ -38,7 +38,7 @@ def plan(space: str, overrides: tuple[str, ...], **options: Any) -> int:
         with execution({**options, "quiet": True, "as_json": False}) as here:
             forecast = plan_search(loaded, settings, here, say)
     if options["as_json"]:
-        click.echo(json.dumps(forecast.to_dict()))
+        write_json(forecast.to_dict())
     else:
         _print(console(), loaded, settings, forecast)
     return DONE

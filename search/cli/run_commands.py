@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from winnow.search.cli.common import BAD_INPUT, DONE, FAILED, console, source_of
-from winnow.search.cli.options import complete_run, data_options, json_option
+from winnow.search.cli.json_output import json_option, write_json
+from winnow.search.cli.options import complete_run, data_options, events_as_json
 
 
 @click.command()
@@ -106,9 +107,7 @@ def export(run: str, winner: int, output: Path | None, weights_only: bool) -> in
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--json", "as_json", is_flag=True, help="Write one JSON object per image, with the probability of every class."
-)
+@json_option("Write one JSON object per image, with the probability of every class.")
 def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> int:
     """Predict the class of each of IMAGES (files, or folders of them) with an exported winner."""
     from winnow.search.data.foreign import shown
@@ -119,7 +118,7 @@ def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> int:
     for prediction in predict_each(folder, files):
         num_errors += prediction.error is not None
         if as_json:
-            click.echo(json.dumps(_as_json(prediction)))
+            write_json(_as_json(prediction))
         elif prediction.error:
             click.echo(f"winnow: {prediction.error}", err=True)
         else:
@@ -149,7 +148,7 @@ def _as_json(prediction: Any) -> dict[str, Any]:
 @click.option("--device", type=click.Choice(["cpu", "cuda", "mps"]), help="[default: the run's]")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: the run's]")
 @data_options
-@json_option
+@events_as_json
 def rerun(run: str, trial: int, device: str | None, threads: int | None, as_json: bool, **data: Any) -> int:
     """Train a trial of RUN again, without Ray, and compare it with the record, epoch by epoch.
 
@@ -161,7 +160,7 @@ def rerun(run: str, trial: int, device: str | None, threads: int | None, as_json
     result = train_again(open_run(run), trial, source_of(data), device, threads)
     if as_json:
         first = result.first and asdict(result.first) | {"size": result.first.size}
-        click.echo(json.dumps({**asdict(result), "equal": result.equal, "first": first}))
+        write_json({**asdict(result), "equal": result.equal, "first": first})
         return DONE if result.equal else FAILED
     if result.first is None:
         click.echo(f"trial {trial}: all figures of {result.epochs} epochs are equal, bit for bit")

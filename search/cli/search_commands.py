@@ -13,8 +13,8 @@ from winnow.search.cli.options import (
     complete_run,
     data_options,
     device_options,
+    events_as_json,
     extension_options,
-    json_option,
     log_option,
     run_options,
     search_options,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @data_options
 @device_options
 @log_option
-@json_option
+@events_as_json
 def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Search, then retrain the winners, then report."""
     from winnow.search.cli.outcome import print_summary
@@ -56,7 +56,7 @@ def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 @data_options
 @device_options
 @log_option
-@json_option
+@events_as_json
 def search(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Search a space in a new run folder."""
     folder, code = _search(space, overrides, options)
@@ -70,7 +70,7 @@ def search(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 @data_options
 @device_options
 @log_option
-@json_option
+@events_as_json
 def resume(run: str, time_budget: str | None, **options: Any) -> int:
     """Continue a search that was interrupted, killed, or ran out of time; in a changed space, if one is given."""
     return _continue(run, _changes(options), time_budget, options)
@@ -83,7 +83,7 @@ def resume(run: str, time_budget: str | None, **options: Any) -> int:
 @data_options
 @device_options
 @log_option
-@json_option
+@events_as_json
 def extend(run: str, **options: Any) -> int:
     """Continue a search with more trials, time or epochs than it was asked for; study.yaml keeps the earlier settings."""
     changes = _changes(options)
@@ -96,7 +96,7 @@ def extend(run: str, **options: Any) -> int:
 @click.argument("run", shell_complete=complete_run)
 @data_options
 @device_options
-@json_option
+@events_as_json
 def retrain(run: str, **options: Any) -> int:
     """Train the best configs again on train + validation with fresh seeds, and test each once."""
     from winnow.search.cli.outcome import print_summary

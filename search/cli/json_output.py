@@ -1,0 +1,67 @@
+"""Standard output under `--json` holds JSON and nothing else: what a model or a library prints goes to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Any
+
+import click
+
+_stream: IO[str] | None = None
+
+
+def json_option(text: str) -> Callable[[Any], Any]:
+    """The option `--json` of a command that may run a user's own code.
+
+    Args:
+        text: Its help.
+    """
+    return click.option("--json", "as_json", is_flag=True, help=text, callback=_reserve)
+
+
+def write_json(facts: Any) -> None:
+    """Write one JSON object as a line."""
+    stream = json_stream()
+    stream.write(json.dumps(facts) + "\n")
+    stream.flush()
+
+
+def json_stream() -> IO[str]:
+    """Where JSON goes: standard output as it was when the command began."""
+    return _stream or sys.stdout
+
+
+def _reserve(context: click.Context, parameter: click.Parameter, as_json: bool) -> bool:
+    if as_json:
+        context.with_resource(reserved_output())
+    return as_json
+
+
+@contextmanager
+def reserved_output() -> Iterator[None]:
+    """Keep standard output for JSON within this context; all other output, also that of libraries in C, goes to standard error."""
+    global _stream
+    before = sys.stdout
+    try:
+        number = before.fileno()
+    except (AttributeError, OSError):  # a test or a notebook has put something else in its place
+        number = None
+    _stream, sys.stdout = before, sys.stderr
+    if number is not None:
+        before.flush()
+        copy = os.dup(number)
+        os.dup2(sys.stderr.fileno(), number)
+        _stream = open(copy, "w", encoding="utf-8")  # noqa: SIM115 - it stays open for the whole command
+    try:
+        yield
+    finally:
+        if number is not None:
+            sys.stderr.flush()
+            os.dup2(copy, number)
+            with suppress(BrokenPipeError):
+                _stream.close()
+        _stream, sys.stdout = None, before
