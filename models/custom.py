@@ -34,6 +34,8 @@ def custom(model: Custom, image_shape: tuple[int, int, int], num_classes: int) -
     _check_keys(model.name, function, keys)
     try:
         network = function(**keys)
+    except SystemExit as error:
+        raise InputError(f"model {model.name} called sys.exit({error.code!r})") from error
     except Exception as error:  # user code may raise anything, and the message must say where
         raise InputError(f"model {model.name} raised {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
@@ -47,7 +49,7 @@ def _load(name: str) -> Callable[..., Any]:
         sys.path.append(os.getcwd())  # an installed command does not search there, unlike `python -m`
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # user code runs here
+    except (Exception, SystemExit) as error:  # user code runs here
         raise InputError(
             f"model {name}: importing {module_name} failed with {type(error).__name__}: {error}; "
             "the package must be installed or be in the working directory"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from winnow.search.data.source import Source, load_data
+from winnow.search.operations.build_check import check_custom_models
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.nodes import draw
 from winnow.spaces.schema import Custom, Transfer
@@ -64,17 +65,21 @@ def check_space(space: Space, data: ImageData) -> None:
 
 def check_models(space: Space, data: ImageData) -> None:
     """Build custom and torchvision models once here, since only torch knows their sizes; otherwise the first worker would fail."""
-    built = set()
+    models = {}
     for trial in completions({}, NUM_MODELS_BUILT):
         raw = draw(space.root, trial)
         if space.infeasible(raw, data.image_shape):
             continue
         model = space.config(raw).model
-        if isinstance(model, Custom | Transfer) and repr(model) not in built:
+        if isinstance(model, Custom | Transfer):
+            models[repr(model)] = model
+    for model in models.values():
+        if isinstance(model, Transfer):
             from winnow.models import check_buildable
 
-            built.add(repr(model))
             check_buildable(model, data.image_shape, data.num_classes)
+    if custom := [model for model in models.values() if isinstance(model, Custom)]:
+        check_custom_models(custom, data.image_shape, data.num_classes)
 
 
 def require_recipe(space: Space) -> None:

@@ -30,6 +30,10 @@ def no_module(image_shape: tuple[int, int, int], num_classes: int) -> str:
     return "resnet"
 
 
+def leaves(image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    sys.exit(0)
+
+
 def breaks(image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
     raise KeyError("width")
 
@@ -114,6 +118,7 @@ REFUSED = {
         ["unexpected keyword argument 'bais'", "takes image_shape, num_classes, bias"],
     ),
     "raises": (own("breaks"), ["raised KeyError", "width"]),
+    "exits": (own("leaves"), ["called sys.exit(0)"]),
     "no module": (own("no_module"), ["must return a torch.nn.Module", "str"]),
     "wrong class count": (own("too_narrow"), ["(2, 10)", "(2, 9)"]),
     "wrong channels": (own("wants_three_channels"), ["images of 1x8x8", "layer 0:", "3 channels"]),
