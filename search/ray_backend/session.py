@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from winnow.search.ray_backend.local_start import prepare_local_start
 from winnow.search.ray_backend.watchdog import dismiss, watch
 from winnow.search.resources.gpus import gpus_of_this_machine, hide_unusable
 from winnow.search.resources.inventory import allocated_cpus, allocated_gpus
@@ -55,6 +56,8 @@ def ray_session(
 
     InputError if no cluster answers at `address`, or it runs other versions of Ray or Python than this process.
     """
+    if address is None and not is_running():
+        prepare_local_start()
     ray = _import_ray()
     if ray.is_initialized():
         yield ray
@@ -71,13 +74,13 @@ def ray_session(
         _init(ray, address, resources)
     except SystemExit as error:  # Ray takes SIGTERM for itself, and leaves in its own way
         raise KeyboardInterrupt from error
-    except (
-        ConnectionError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # also other versions, or a clash with a job's environment
+    except (OSError, RuntimeError, ValueError) as error:  # also other versions, or a clash with a job's environment
         if address is None:
-            raise
+            if isinstance(error, ValueError):
+                raise
+            raise InputError(
+                f"Ray did not start on this machine ({' '.join(str(error).split())}); nothing is lost"
+            ) from error
         raise InputError(f"--address {address}: cannot join the cluster: {' '.join(str(error).split())}") from error
     except Exception as error:
         if type(error) is not Exception:

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -195,7 +196,13 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM (as Slurm sends it): once, let the running epochs end; twice, now."""
+        """Ctrl-C and SIGTERM (as Slurm sends it): once, let the running epochs end; twice, now.
+
+        Only the main thread may set handlers; a search in another one leaves signals to the program that it is part of.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
 
         def count(signum: int, frame: FrameType | None) -> None:
             self.num_signals += 1

@@ -1,0 +1,74 @@
+"""What a Ray of our own needs of this machine: a short, writable folder for its sockets, and a place for its token."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from winnow.spaces.errors import InputError
+
+LONGEST_TEMPORARY = 103 - len("/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
+"""Characters of a path under which Ray's sockets still fit into the 103 (macOS; Linux: 107) that a socket's path may have."""
+
+
+def prepare_local_start() -> None:
+    """Set Ray's variables so that it can start here, before it is imported.
+
+    Raises:
+        InputError: RAY_TMPDIR names a folder that cannot be used.
+    """
+    _use_short_folder()
+    if not _home_can_keep_token():
+        # Ray saves its token under HOME. Nobody else has to know that of a Ray of our own.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def _use_short_folder() -> None:
+    named = os.environ.get("RAY_TMPDIR")
+    if named is not None:
+        problem = _problem(named)
+        if problem:
+            raise InputError(f"RAY_TMPDIR={named}: {problem}; set it to a short, writable folder, such as /tmp")
+        return
+    usual = os.environ.get("TMPDIR", "/tmp")
+    problem = _problem(usual)
+    if problem is None:
+        return
+    # A scratch folder of Slurm or macOS. The sockets are for this user alone, also in a folder that all share.
+    private = f"/tmp/winnow-{os.getuid()}"
+    try:
+        os.makedirs(private, mode=0o700, exist_ok=True)
+        usable = os.stat(private, follow_symlinks=False).st_uid == os.getuid() and _problem(private) is None
+    except OSError:
+        usable = False
+    if not usable:
+        raise InputError(
+            f"TMPDIR={usual}: {problem}, and {private} cannot be used instead; set RAY_TMPDIR to a short, writable folder"
+        )
+    os.environ["RAY_TMPDIR"] = private
+
+
+def _problem(folder: str) -> str | None:
+    """Why Ray cannot have its sockets in the folder; None if it can."""
+    if len(os.fsencode(folder)) > LONGEST_TEMPORARY:
+        return f"is longer than the {LONGEST_TEMPORARY} characters that leave room for the paths of Ray's sockets"
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder):
+            return None
+    except OSError as error:
+        return f"cannot be written ({error.strerror or error})"
+
+
+def _home_can_keep_token() -> bool:
+    try:
+        token = Path.home() / ".ray" / "auth_token"
+        if token.exists():
+            return os.access(token, os.R_OK)
+        token.parent.mkdir(parents=True, exist_ok=True)  # as Ray will do
+        with tempfile.TemporaryFile(dir=token.parent):
+            return True
+    except (OSError, RuntimeError):  # no HOME, or one where nothing can be written
+        return False
