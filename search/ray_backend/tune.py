@@ -15,13 +15,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray import cloudpickle, tune
-from ray.exceptions import RayTaskError
+from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
@@ -29,8 +27,10 @@ from ray.tune.search import Searcher
 
 from winnow.search.ray_backend.shared_data import Job, SharedData
 from winnow.search.ray_backend.worker import WHERE_TRAINED, run_trial, trial_name
+from winnow.search.ray_backend.worker_errors import killed_for_memory, raised_by_worker
 from winnow.search.study.ledger import Ledger
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.search.ray_backend.shared_data import RankGroups
@@ -187,10 +187,13 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tune retries only trials that were running, so it retries none: the ledger starts them again."""
         with self.on_write_errors():
-            number, cause = _number(trial), _raised_by_worker(trial)
+            number, cause = _number(trial), raised_by_worker(trial.pickled_error_file)
             if self.groups is not None:
                 self.groups.recall(trial_name(number))
-            if self.ledger.lose(number, cause):
+            if (memory := killed_for_memory(trial.error_file)) is not None:
+                self.say(f"trial {number}: {memory}")
+                self.ledger.record(number, {"status": TrialStatus.OUT_OF_MEMORY, "error": memory})
+            elif self.ledger.lose(number, cause):
                 why = f" ({cause.splitlines()[-1]})" if cause else ""
                 self.say(f"trial {number}: its worker was lost{why}; it goes on from its checkpoint on another one")
 
@@ -301,11 +304,3 @@ def _tune_name(trial: Trial) -> str:
 def _number(trial: Trial) -> int:
     """The study's number of a Tune trial."""
     return int(trial.config["number"])
-
-
-def _raised_by_worker(trial: Trial) -> str:
-    """The traceback of what the worker died of; empty if it went without a word, as when it is killed."""
-    if trial.pickled_error_file is None:
-        return ""
-    error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-    return str(error).strip() if isinstance(error, RayTaskError) else ""

@@ -1,0 +1,39 @@
+"""What a worker died of, by the files that Tune writes of it on the driver."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ray import cloudpickle
+from ray.exceptions import RayTaskError
+
+
+def raised_by_worker(pickled_error: str | None) -> str:
+    """The traceback that a worker ended with; empty if it went without a word, as when it is killed.
+
+    Args:
+        pickled_error: The file with the error; None if Tune wrote none.
+    """
+    if pickled_error is None:
+        return ""
+    error = cloudpickle.loads(Path(pickled_error).read_bytes())
+    return str(error).strip() if isinstance(error, RayTaskError) else ""
+
+
+def killed_for_memory(error_file: str | None) -> str | None:
+    """What to tell if Ray killed the worker because its node was short of memory; None if it died of something else.
+
+    Args:
+        error_file: Where Tune wrote the error of the trial (Ray 2.60: an `OutOfMemoryError` is in no other file).
+    """
+    if error_file is None or not Path(error_file).exists():
+        return None
+    text = Path(error_file).read_text(encoding="utf-8", errors="replace").rpartition("Failure # ")[2]
+    used = re.search(r"killed due to the node running low on memory\. .* was (\S+) used / (\S+) limit", text)
+    if used is None:
+        return None
+    return (
+        f"Ray killed its worker because the memory of the node ran out ({used[1]} of {used[2]} were used); "
+        "fewer trials at once (--concurrent), a smaller batch_size or a smaller model need less"
+    )

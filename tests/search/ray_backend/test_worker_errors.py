@@ -1,0 +1,50 @@
+"""What a dead worker left behind, and what the search makes of it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from tests.search.study.test_ledger import SHAPE, make_folder
+from winnow.search.ray_backend.tune import StopController
+from winnow.search.ray_backend.worker_errors import killed_for_memory
+from winnow.search.settings import settings_for
+from winnow.search.study.ledger import Ledger
+from winnow.spaces import catalog
+
+KILLED = """Failure # 1 (occurred at 2026-11-28_13-20-27)
+1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2, ID: 07ce) was 22.42GB used / 23.54GB limit (0.95)
+OOM kill reason: Memory usage 24094308096B exceeded threshold of 24005530016B (95.0% of 25276502016B limit)
+"""
+DIED = "Failure # 2 (occurred at 2026-11-28_13-20-27)\nThe actor died unexpectedly before finishing this task.\n"
+
+
+def test_only_the_last_death_counts(tmp_path):
+    file = tmp_path / "error.txt"
+    assert killed_for_memory(None) is None
+    assert killed_for_memory(str(file)) is None
+    file.write_text(KILLED)
+    assert "memory of the node ran out (22.42GB of 23.54GB were used); fewer trials" in str(
+        killed_for_memory(str(file))
+    )
+    file.write_text(KILLED + DIED)
+    assert killed_for_memory(str(file)) is None
+
+
+def test_a_trial_killed_for_memory_is_tried_in_pieces_and_then_out_of_memory(tmp_path):
+    space = catalog.load("digits", ["epochs=9"])
+    settings = settings_for(space, trials=1)
+    ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
+    (tmp_path / "error.txt").write_text(KILLED)
+    lines: list[str] = []
+    stopping = StopController(ledger, lines.append)
+    for pieces in (1, 4):
+        assignment = ledger.ask()
+        assert assignment is not None
+        assert assignment.micro_batches == pieces
+        trial = SimpleNamespace(
+            config={"number": assignment.number}, pickled_error_file=None, error_file=str(tmp_path / "error.txt")
+        )
+        stopping.on_trial_error(1, [], trial)  # type: ignore[arg-type]
+    assert ledger.counts["out_of_memory"] == 1
+    assert lines[0].startswith("trial 0: Ray killed its worker because the memory of the node ran out")
+    ledger.close()
