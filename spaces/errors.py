@@ -9,3 +9,13 @@ class InputError(ValueError):
 
 class SpaceError(InputError):
     """A space or recipe that cannot be used, with file, line and key path."""
+
+
+def printable(text: str) -> str:
+    """The text with its control characters escaped, but for line feeds and tabs.
+
+    An error of a user's model may hold any: an escape sequence would command the terminal that shows it.
+    """
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text
+    )

@@ -88,7 +88,7 @@ def winners(run: RunData) -> Section:
         for row in rows
     ]
     table = Table(columns, lines, numeric=range(1, len(columns))) if rows else None
-    html = render("winners.html", command=f"winnow retrain {run.path}", figures=figures, table=table)
+    html = render("winners.html", command=wording.command("retrain", run.path), figures=figures, table=table)
     return Section("winners", "Winners", html, figures)
 
 

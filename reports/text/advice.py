@@ -43,13 +43,15 @@ def _advice_on_the_end(run: RunData, trials: list[Row], winners: list[Row]) -> l
     completed = [row for row in trials if row["status"] == "completed"]
     planned = run.settings.get("trials") or 0
     if len(trials) < planned or any(row["status"] == "running" for row in trials):
-        return [f"The search has not finished. If it is not running, resume it: `winnow resume {run.path}`"]
+        return [
+            f"The search has not finished. If it is not running, resume it: `{wording.command('resume', run.path)}`"
+        ]
     if completed and not winners:
-        return [f"Retrain the best trials to measure their test accuracy: `winnow retrain {run.path}`"]
+        return [f"Retrain the best trials to measure their test accuracy: `{wording.command('retrain', run.path)}`"]
     best = best_first(run, trials)[0]["trial"]
     if len(trials) >= 10 and best >= 0.8 * len(trials):
         return [
-            f"The best trial, {best}, was among the last of {len(trials)}, so more trials may find a better one: `winnow extend {run.path} --trials {len(trials)}`"
+            f"The best trial, {best}, was among the last of {len(trials)}, so more trials may find a better one: `{wording.command('extend', run.path)} --trials {len(trials)}`"
         ]
     return []
 

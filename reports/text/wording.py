@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports.statuses import STATUS_WORDS, STATUSES
@@ -149,3 +151,8 @@ def describe(config: Mapping[str, Any]) -> str:
     if model.get("head"):
         parts.append(f"head {'-'.join(map(str, model['head']))}")
     return " ".join(parts)
+
+
+def command(verb: str, run: Path) -> str:
+    """The command line that does something with a run, quoted so that it can be pasted into a shell."""
+    return shlex.join(["winnow", verb, str(run)])

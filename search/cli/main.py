@@ -18,7 +18,7 @@ from winnow.search.cli.training_commands import TRAINING_COMMANDS
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the `winnow` command and exit the process: 0 done, 1 failed, 2 bad input, 130 interrupted (state kept)."""
-    from winnow.spaces.errors import InputError
+    from winnow.spaces.errors import InputError, printable
 
     try:
         with sigterm_like_ctrl_c():
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         sys.exit(BAD_INPUT)
     except InputError as error:
-        click.echo(f"winnow: {error}", err=True)
+        click.echo(f"winnow: {printable(str(error))}", err=True)
         sys.exit(BAD_INPUT)
     except (KeyboardInterrupt, click.Abort):
         click.echo("winnow: interrupted", err=True)

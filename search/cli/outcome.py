@@ -23,12 +23,12 @@ def print_outcome(folder: RunFolder, outcome: Outcome, as_json: bool = False) ->
     elif outcome.bug:
         click.echo(
             f"{outcome.bug}\nThe last trials all ended with this error, so the search was stopped. Once it is fixed, continue with: "
-            f"winnow resume {folder.path}",
+            f"{folder.command('resume')}",
             err=True,
         )
     elif outcome.interrupted:
         click.echo(
-            f"interrupted after {outcome.wall_seconds:.0f} s; nothing is lost. Continue with: winnow resume {folder.path}",
+            f"interrupted after {outcome.wall_seconds:.0f} s; nothing is lost. Continue with: {folder.command('resume')}",
             err=True,
         )
     else:
@@ -51,7 +51,7 @@ def print_summary(folder: RunFolder, options: Options, next_command: str | None 
         click.echo(file)
     else:
         reports.show(folder.path, console())
-        click.echo(f"next     {next_command or f'winnow show {folder.path}'}")
+        click.echo(f"next     {next_command or folder.command('show')}")
 
 
 def _outcome_facts(folder: RunFolder, outcome: Outcome) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _outcome_facts(folder: RunFolder, outcome: Outcome) -> dict[str, Any]:
         "status": status,
         "wall_seconds": round(outcome.wall_seconds, 3),
         "error": outcome.bug,
-        "resume": None if status == "complete" else f"winnow resume {folder.path}",
+        "resume": None if status == "complete" else folder.command("resume"),
     }
 
 

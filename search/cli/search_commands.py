@@ -38,11 +38,16 @@ def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Search, then retrain the winners, then report."""
     from winnow.search.cli.outcome import print_summary
     from winnow.search.ray_backend.session import ray_kept
+    from winnow.spaces.errors import InputError
 
     with ray_kept():
         folder, code = _search(space, overrides, options)
         if code == DONE:
-            _retrain(folder, options)
+            try:
+                _retrain(folder, options)
+            except InputError:  # such as no completed trial: the report shows why
+                _report(folder)
+                raise
     _report(folder)
     if code == DONE:
         print_summary(folder, options)
@@ -168,5 +173,9 @@ def _finish(folder: RunFolder, code: int, options: Options) -> int:
 
     _report(folder)
     if code == DONE:
-        print_summary(folder, options, next_command=f"winnow retrain {folder.path}")
+        from winnow import reports
+
+        completed = reports.select(folder.path, "status == 'completed'", None)
+        verb = ("retrain",) if completed else ("extend", "--trials", "10")
+        print_summary(folder, options, next_command=folder.command(*verb))
     return code

@@ -110,5 +110,5 @@ def write_errors(folder: RunFolder) -> Iterator[None]:
     except OSError as error:
         raise InputError(
             f"{folder.path}: cannot write ({error.strerror or error}). Everything recorded so far is kept; "
-            f"free some space or repair the folder, then: winnow resume {folder.path}"
+            f"free some space or repair the folder, then: {folder.command('resume')}"
         ) from error

@@ -7,9 +7,7 @@ study's trial, and the trainable finds its own checkpoint by that number.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +26,7 @@ from ray.tune.search import Searcher
 from winnow.search.ray_backend.shared_data import Job, SharedData
 from winnow.search.ray_backend.worker import WHERE_TRAINED, run_trial, trial_name
 from winnow.search.ray_backend.worker_errors import killed_for_memory, raised_by_worker
+from winnow.search.storage.leftovers import temporary_folder
 from winnow.search.study.ledger import Ledger
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
 from winnow.spaces.trial_status import TrialStatus
@@ -87,34 +86,31 @@ def run_search(
         OSError: Something cannot be written, as on a full disk; raised once Tune has released the workers.
     """
     stopping = StopController(ledger, say, data.groups)
-    storage = tempfile.mkdtemp(prefix="winnow-tune-")  # Tune insists on writing here; nobody reads it
     # By default one trial at a time may wait for its worker, so hundreds of workers would be started one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     trainable = tune.with_resources(tune.with_parameters(run_trial, data=data, job=job), resources.per_trial)
-    tuner = tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            num_samples=-1,
-            search_alg=StudySearcher(ledger, stopping, concurrent),
-            scheduler=LedgerScheduler(ledger, stopping),
-            reuse_actors=True,
-            trial_name_creator=_tune_name,
-            trial_dirname_creator=_tune_name,
-        ),
-        run_config=tune.RunConfig(
-            name="search",
-            storage_path=storage,
-            stop=stopping,
-            callbacks=[stopping],
-            verbose=0,
-            progress_reporter=NoReporter(),
-        ),
-    )
-    try:
+    with temporary_folder("winnow-tune-") as storage:  # Tune insists on writing somewhere; nobody reads it
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                num_samples=-1,
+                search_alg=StudySearcher(ledger, stopping, concurrent),
+                scheduler=LedgerScheduler(ledger, stopping),
+                reuse_actors=True,
+                trial_name_creator=_tune_name,
+                trial_dirname_creator=_tune_name,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=storage,
+                stop=stopping,
+                callbacks=[stopping],
+                verbose=0,
+                progress_reporter=NoReporter(),
+            ),
+        )
         with stopping.on_signals(), in_waiting_processes():
             tuner.fit()
-    finally:
-        shutil.rmtree(storage, ignore_errors=True)
     if stopping.error is not None:
         raise stopping.error
     wall_seconds = time.monotonic() - stopping.started

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import threading
 from collections.abc import Iterable, Iterator
@@ -17,8 +19,12 @@ import yaml
 
 from winnow.reports.reading.run import read_study
 from winnow.search.storage import remote as storage
+from winnow.search.storage.leftovers import sweep_new_runs, sweep_run
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
+
+RUN_NAME = re.compile(r"[^\W_][\w.-]{0,99}")
+"""A name that a user gives: it names a folder in `--runs-dir`, never one elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,10 @@ class RunFolder:
     def read_study(self) -> dict[str, Any]:
         return read_study(self.path)
 
+    def command(self, verb: str, *more: str) -> str:
+        """The command line that does something with this run, quoted so that it can be pasted into a shell."""
+        return shlex.join(["winnow", verb, str(self.path), *more])
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One driver per run. The lock is the operating system's, so it ends with the process, however that ends."""
@@ -97,6 +107,7 @@ class RunFolder:
                 f"{self.path}: cannot write here ({error.strerror}); a run needs a writable folder"
             ) from error
         try:
+            sweep_run(self.path)
             yield
         finally:
             lock.release()
@@ -120,6 +131,7 @@ def create(
     A name that was asked for and exists is refused, a default one counts up.
     """
     check_new(parent, name)
+    sweep_new_runs(parent)
     while True:
         path = parent / (name or _free_name(parent, default_name))
         try:
@@ -149,13 +161,18 @@ def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str]) -> None:
 
 
 def check_new(parent: Path, name: str | None) -> None:
-    """Before anything is launched: a name that was asked for must be new, and its place writable."""
+    """Before anything is launched: a name that was asked for must be new and stay inside `parent`, and its place writable."""
+    if name is not None and not RUN_NAME.fullmatch(name):
+        raise InputError(
+            f"--name {name!r}: a name has at most 100 letters, digits, '_', '-' and '.', and begins with a letter or a digit; "
+            "its place is --runs-dir"
+        )
     place = next(folder for folder in (parent, *parent.resolve().parents) if folder.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):
         raise InputError(f"{place}: cannot write a run folder here; choose another place with --runs-dir")
     if name is not None and (path := parent / name).exists():
         raise InputError(
-            f"{path}: this run folder exists already. Go on with it: winnow resume {path}; or choose another --name"
+            f"{path}: this run folder exists already. Go on with it: {RunFolder(path).command('resume')}; or choose another --name"
         )
 
 

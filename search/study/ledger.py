@@ -29,6 +29,7 @@ from winnow.search.study.record import ending, open_trial
 from winnow.search.study.space_changes import OUTSIDE, History, to_run_further
 from winnow.search.study.trial_book import TrialBook
 from winnow.search.study.trials import Assignment, Event, OpenTrial
+from winnow.spaces.errors import printable
 from winnow.spaces.samplers import spec_of
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
@@ -139,7 +140,7 @@ class Ledger(TrialBook):
             self._readopted.append(trial.continued)
             return True
         died = f"its worker died {LOSSES_WITHOUT_PROGRESS + 1} times in a row with no epoch finished in between"
-        self._end(trial, TrialStatus.LOST, error=f"{died}:\n{cause}" if cause else died)
+        self._end(trial, TrialStatus.LOST, error=printable(f"{died}:\n{cause}") if cause else died)
         return False
 
     def note_size(self, number: int, num_parameters: int, multiply_adds: int, device: str) -> None:

@@ -221,9 +221,9 @@ def _no_winner(folder: RunFolder, completed: Completed) -> str:
     cause = "no trial was completed"
     if completed.baseline is not None:
         cause = f"only the baseline (trial {completed.baseline.number}) was completed, and winners are compared with it"
-    advice = f"winnow resume {folder.path}"
+    advice = folder.command("resume")
     if not completed.num_open:
-        advice = f"winnow extend {folder.path} --trials 10"
+        advice = folder.command("extend", "--trials", "10")
     return f"{folder.path}: {cause}, so there is nothing to retrain; continue the search: {advice}"
 
 

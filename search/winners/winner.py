@@ -144,7 +144,7 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 def _retrained_line(folder: RunFolder, rank: int) -> dict[str, Any]:
     lines = [line for line in read_json_lines(folder.retrained) if line.get("rank") is not None]
     if not lines:
-        raise InputError(f"{folder.path}: no winner was retrained yet; first: winnow retrain {folder.path}")
+        raise InputError(f"{folder.path}: no winner was retrained yet; first: {folder.command('retrain')}")
     ranks = sorted({line["rank"] for line in lines})
     if rank not in ranks:
         raise InputError(f"--winner {rank}: {folder.path} has the winners {', '.join(map(str, ranks))}")

@@ -90,3 +90,9 @@ def test_neither(error):
 
 def test_the_first_line_names_the_error():
     assert headline(STICKS[0]) == "AcceleratorError: CUDA error: device-side assert triggered"
+
+
+def test_an_error_cannot_command_the_terminal():
+    status, text = failure(RuntimeError("red \x1b[31m, bell \x07, a line\nand a tab\t."))
+    assert status == "failed"
+    assert text.endswith("RuntimeError: red \\x1b[31m, bell \\x07, a line\nand a tab\t.\n")
