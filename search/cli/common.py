@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,13 +24,20 @@ Options = Mapping[str, Any]
 """Options of the command line by name, as click parsed them."""
 
 
-def console(as_json: bool = False) -> Console:
-    """Standard output; for JSON also where `--json` keeps everything else away from it."""
+def console(as_json: bool = False, lasts: bool = False) -> Console:
+    """Standard output.
+
+    Args:
+        as_json: Whether for JSON: also where `--json` keeps everything else away from it.
+        lasts: Whether a write that fails is ignored, as while a search runs.
+    """
     from rich.console import Console
 
     from winnow.search.cli.json_output import json_stream
+    from winnow.search.cli.lasting_stream import lasting
 
-    return Console(file=json_stream() if as_json else None, highlight=False)
+    stream = json_stream() if as_json else sys.stdout
+    return Console(file=lasting(stream) if lasts else stream, highlight=False)
 
 
 def source_of(options: Options) -> Source | None:
@@ -66,7 +74,7 @@ def execution(options: Options) -> Iterator[Execution]:
     from winnow.search.views.choose import make_view
 
     as_json = options.get("as_json", False)
-    with make_view(console(as_json), options["quiet"], as_json) as view:
+    with make_view(console(as_json, lasts=True), options["quiet"], as_json) as view:
         yield Execution(
             view=view,
             devices=DeviceOptions(**{field.name: options[field.name] for field in fields(DeviceOptions)}),

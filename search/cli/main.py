@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from winnow.search.cli.common import BAD_INPUT, DONE, FAILED, INTERRUPTED
+from winnow.search.cli.lasting_stream import replace_unknown_characters
 from winnow.search.cli.plan_command import plan
 from winnow.search.cli.run_commands import RUN_COMMANDS
 from winnow.search.cli.search_commands import SEARCH_COMMANDS
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the `winnow` command and exit the process: 0 done, 1 failed, 2 bad input, 130 interrupted (state kept)."""
     from winnow.spaces.errors import InputError, printable
 
+    replace_unknown_characters()
     try:
         with sigterm_like_ctrl_c():
             code = cli.main(args=arguments, prog_name="winnow", standalone_mode=False)
