@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from winnow.search.cli.json_output import json_option
+from winnow.search.cli.trust import trust_option
 
 if TYPE_CHECKING:
     from winnow.search.settings import OptionSpec
@@ -108,6 +109,7 @@ def complete_run(context: click.Context, parameter: click.Parameter, incomplete:
 
 
 space_options = _together(
+    trust_option,
     click.argument("space", shell_complete=complete_space),
     click.option(
         "--set",
@@ -118,6 +120,7 @@ space_options = _together(
     ),
 )
 change_options = _together(
+    trust_option,
     click.option(
         "--space",
         metavar="SPACE",

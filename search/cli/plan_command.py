@@ -9,6 +9,7 @@ import click
 from winnow.search.cli.common import DONE, console, execution, settings_of
 from winnow.search.cli.json_output import json_option, write_json
 from winnow.search.cli.options import SettingsCommand, data_options, device_options, space_options
+from winnow.search.cli.trust import check_space
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +31,7 @@ def plan(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     from winnow.spaces import catalog
 
     loaded = catalog.load(space, overrides)
+    check_space(loaded, options["trust_code"])
     settings = settings_of(loaded, options)
     say = (lambda text: None) if options["quiet"] or options["as_json"] else click.echo
     if options["no_probe"]:

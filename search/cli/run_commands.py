@@ -12,6 +12,7 @@ import click
 from winnow.search.cli.common import BAD_INPUT, DONE, FAILED, console, source_of
 from winnow.search.cli.json_output import json_option, write_json
 from winnow.search.cli.options import complete_run, data_options, events_as_json
+from winnow.search.cli.trust import check_export, check_run, trust_option
 
 
 @click.command()
@@ -89,11 +90,13 @@ def compare(runs: tuple[str, ...], as_json: bool) -> int:
     "--output", type=click.Path(path_type=Path), help="Folder to write; it must not exist.  [default: RUN/winner-RANK]"
 )
 @click.option("--weights-only", is_flag=True, help="Write no torch.export program and no ONNX file.")
-def export(run: str, winner: int, output: Path | None, weights_only: bool) -> int:
+@trust_option
+def export(run: str, winner: int, output: Path | None, weights_only: bool, trust_code: bool) -> int:
     """Write a winner as a folder to use elsewhere: recipe, weights, programs, model card."""
     from winnow.search.storage.run_folder import open_run
 
     opened = open_run(run)
+    check_run(opened, trust_code)
     opened.read_study()  # refuse what can be refused before torch is imported
     from winnow.search.winners.exporting import export as write
 
@@ -108,8 +111,10 @@ def export(run: str, winner: int, output: Path | None, weights_only: bool) -> in
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @json_option("Write one JSON object per image, with the probability of every class.")
-def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> int:
+@trust_option
+def predict(folder: Path, images: tuple[Path, ...], as_json: bool, trust_code: bool) -> int:
     """Predict the class of each of IMAGES (files, or folders of them) with an exported winner."""
+    check_export(folder, trust_code)
     from winnow.search.data.foreign import shown
     from winnow.search.winners.predicting import expanded, predict_each
 
@@ -148,8 +153,11 @@ def _as_json(prediction: Any) -> dict[str, Any]:
 @click.option("--device", type=click.Choice(["cpu", "cuda", "mps"]), help="[default: the run's]")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: the run's]")
 @data_options
+@trust_option
 @events_as_json
-def rerun(run: str, trial: int, device: str | None, threads: int | None, as_json: bool, **data: Any) -> int:
+def rerun(
+    run: str, trial: int, device: str | None, threads: int | None, trust_code: bool, as_json: bool, **data: Any
+) -> int:
     """Train a trial of RUN again, without Ray, and compare it with the record, epoch by epoch.
 
     Exits with 0 if every figure is equal bit for bit; else with 1, the first difference, and what changed since then.
@@ -157,7 +165,9 @@ def rerun(run: str, trial: int, device: str | None, threads: int | None, as_json
     from winnow.search.operations.rerunning import rerun as train_again
     from winnow.search.storage.run_folder import open_run
 
-    result = train_again(open_run(run), trial, source_of(data), device, threads)
+    opened = open_run(run)
+    check_run(opened, trust_code)
+    result = train_again(opened, trial, source_of(data), device, threads)
     if as_json:
         first = result.first and asdict(result.first) | {"size": result.first.size}
         write_json({**asdict(result), "equal": result.equal, "first": first})

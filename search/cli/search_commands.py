@@ -20,6 +20,7 @@ from winnow.search.cli.options import (
     search_options,
     space_options,
 )
+from winnow.search.cli.trust import check_run, check_space, trust_option
 
 if TYPE_CHECKING:
     from winnow.search.storage.run_folder import RunFolder
@@ -99,6 +100,7 @@ def extend(run: str, **options: Any) -> int:
 
 @click.command(cls=SettingsCommand, settings="RetrainSettings")
 @click.argument("run", shell_complete=complete_run)
+@trust_option
 @data_options
 @device_options
 @events_as_json
@@ -108,6 +110,7 @@ def retrain(run: str, **options: Any) -> int:
     from winnow.search.storage.run_folder import open_run
 
     folder = open_run(run)
+    check_run(folder, options["trust_code"])
     _retrain(folder, options)
     _report(folder)
     print_summary(folder, options)
@@ -119,6 +122,7 @@ SEARCH_COMMANDS = (run, search, resume, extend, retrain)
 
 def _search(space_name: str, overrides: tuple[str, ...], options: Options) -> tuple[RunFolder, int]:
     space = load_space(space_name, overrides)
+    check_space(space, options["trust_code"])
     from winnow.search.cli.outcome import print_outcome
     from winnow.search.operations.searching import NewRun
     from winnow.search.operations.searching import search as run_search
@@ -136,6 +140,9 @@ def _continue(run: str, changes: RunChanges, time_budget: str | None, options: O
     from winnow.search.storage.run_folder import open_run
 
     folder = open_run(run)
+    check_run(folder, options["trust_code"])
+    if options["space"] is not None:
+        check_space(load_space(options["space"], options["overrides"]), options["trust_code"])
     with execution(options) as here:
         outcome = resume_search(folder, changes, here, time_budget)
     return _finish(folder, print_outcome(folder, outcome, options["as_json"]), options)

@@ -9,6 +9,7 @@ import click
 
 from winnow.search.cli.common import DONE, FAILED, console, execution
 from winnow.search.cli.options import complete_space, data_options, device_option, device_options, space_options
+from winnow.search.cli.trust import check_space
 
 
 @click.command()
@@ -33,7 +34,9 @@ from winnow.search.cli.options import complete_space, data_options, device_optio
     help="Pieces in which a batch passes through the network; more pieces need less memory.",
 )
 @data_options
-def train(space: str, overrides: tuple[str, ...], data_dir: Path | None, download: bool, **options: Any) -> int:
+def train(
+    space: str, overrides: tuple[str, ...], trust_code: bool, data_dir: Path | None, download: bool, **options: Any
+) -> int:
     """Train one recipe (a space with nothing left open), without Ray, and test it once."""
     from winnow.search.data.source import Source
     from winnow.search.operations.execution import DATA_DIR
@@ -41,7 +44,9 @@ def train(space: str, overrides: tuple[str, ...], data_dir: Path | None, downloa
     from winnow.spaces import catalog
 
     source = Source(data_dir or DATA_DIR, download)
-    train_recipe(catalog.load(space, overrides), source=source, console=console(), **options)
+    recipe = catalog.load(space, overrides)
+    check_space(recipe, trust_code)
+    train_recipe(recipe, source=source, console=console(), **options)
     return DONE
 
 

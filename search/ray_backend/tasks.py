@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Sequence
-from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -35,14 +34,14 @@ def run_tasks(
         (item, result) of each task, in the order in which they end.
     """
     task = ray.remote(max_retries=3, retry_exceptions=[RankLost], num_cpus=resources["cpu"], num_gpus=resources["gpu"])(
-        partial(_run_in_sound_process, function)
+        _run_in_sound_process
     )
     todo = iter(items)
     waiting: dict[Any, Item] = {}
     try:
         while True:
             for item, arguments in islice(todo, None if at_once is None else at_once - len(waiting)):
-                waiting[task.remote(*arguments)] = item
+                waiting[task.remote(function, *arguments)] = item
             if not waiting:
                 return
             ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)

@@ -1,0 +1,120 @@
+"""Which code a space, a run or an export makes Winnow import, and whether that code may run.
+
+A file that names `package.module:function` decides what is called, and with which arguments. Code of the working directory, or of
+a folder in PYTHONPATH, is the user's own; for anything else somebody has to say that the file is trusted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.run_folder import RunFolder
+from winnow.spaces.errors import InputError
+from winnow.spaces.space import Space
+
+IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+NEVER = re.compile(r"torch\.hub\b.*")
+"""Import paths that only fetch and run other code."""
+
+
+class UntrustedCode(InputError):
+    """Code of others that runs if the user trusts it."""
+
+
+def check_space_code(space: Space, trusted: bool) -> None:
+    """Refuse a space that names code which may not run.
+
+    Args:
+        space: The space.
+        trusted: Whether the user trusts it, as with `--trust-code`.
+
+    Raises:
+        UntrustedCode: It names code that would run if it were trusted.
+        InputError: It names code that never runs.
+    """
+    folder = Path(space.source).parent.resolve()
+    # A file that lies in the working directory itself is the user's own.
+    _check(import_paths(space.tree), space.source, None if folder == Path.cwd() else folder, trusted, False)
+
+
+def check_run_code(folder: RunFolder, trusted: bool) -> None:
+    """Refuse a run that names code which may not run, in its space or in any of its configs; as `check_space_code`."""
+    records = [folder.read_study().get("space")]
+    for file in (folder.journal, folder.retrained, folder.warm_start):
+        records.extend(read_json_lines(file))
+    _check(import_paths(records), str(folder.path), folder.path.resolve(), trusted, True)
+
+
+def check_export_code(folder: Path, trusted: bool) -> None:
+    """Refuse an exported winner that names code which may not run; as `check_space_code`."""
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return  # whoever reads it next says what is wrong with it
+    _check(import_paths(config), str(folder), folder.resolve(), trusted, True)
+
+
+def import_paths(tree: Any) -> set[str]:
+    """Every `package.module:function` that stands anywhere in a tree of mappings and lists."""
+    return {text for text in _texts(tree) if IMPORT_PATH.fullmatch(text)}
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _texts(key)
+            yield from _texts(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _texts(value)
+
+
+def _check(paths: set[str], source: str, folder: Path | None, trusted: bool, brings_code: bool) -> None:
+    for path in sorted(paths):
+        if NEVER.fullmatch(path):
+            raise InputError(
+                f"{source}: names {path}, which fetches and runs the code of others: never run from a file"
+            )
+        file = _file_of(path)
+        inside = folder is not None and file is not None and file.is_relative_to(folder)
+        if inside and brings_code:
+            raise InputError(
+                f"{source}: names {path}, which lies in this folder itself ({file}): code that comes with a run or an export is "
+                "never run from there; read it, and put it into your working directory"
+            )
+        if not (trusted or folder is None or (file is not None and _is_own(file) and not inside)):
+            raise UntrustedCode(f"{source}: names {path}, so it runs code that is not of your working directory")
+
+
+def _file_of(path: str) -> Path | None:
+    """Where the module would be imported from, without its suffix; nothing is imported. None: there is no such module, or it has no file."""
+    top, *rest = path.partition(":")[0].split(".")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # where the user's own models are looked for too
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations)), *rest).resolve()
+    return Path(spec.origin).resolve() if spec.origin and spec.has_location else None
+
+
+def _is_own(file: Path) -> bool:
+    if "site-packages" in file.parts:  # also those of an environment in the working directory
+        return False
+    own = [os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return any(file.is_relative_to(Path(folder).resolve()) for folder in own)

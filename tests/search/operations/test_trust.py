@@ -1,0 +1,128 @@
+"""A space, a run or an export that somebody else made runs no code of theirs unless the user trusts them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.search.study.test_ledger import make_folder
+from winnow.search.cli.main import main
+from winnow.search.operations.trust import UntrustedCode, check_export_code, check_run_code, check_space_code
+from winnow.search.settings import settings_for
+from winnow.search.storage.json_lines import JsonLines
+from winnow.search.storage.run_folder import RunFolder
+from winnow.spaces import catalog
+from winnow.spaces.errors import InputError
+
+EVIL = "open('evil-ran.txt', 'w').write('code of the sender ran')\n"
+RECIPE = "data: digits\nepochs: 1\nbatch_size: 64\nmodel: {{name: '{}'}}\noptimizer: {{name: adam, lr: 0.01}}\n"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch) -> Path:
+    """A working directory with code of the user's own, and a folder in it that was received."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    (tmp_path / "own_nets.py").write_text("")
+    (tmp_path / "received").mkdir()
+    (tmp_path / "received" / "evil.py").write_text(EVIL)
+    yield tmp_path
+    assert not (tmp_path / "evil-ran.txt").exists()
+
+
+def export_of(place: Path, name: str) -> Path:
+    (place / "received" / "config.yaml").write_text(RECIPE.format(name))
+    return place / "received"
+
+
+def run_of(place: Path) -> RunFolder:
+    space = catalog.load("digits")
+    return make_folder(place / "runs", space, settings_for(space))
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("received.evil:build", r"lies in this folder itself .*never run from there"),
+        ("torch.hub:load", r"names torch.hub:load, which fetches and runs the code of others"),
+    ],
+)
+def test_what_never_runs(place, name, message, trusted):
+    with pytest.raises(InputError, match=message):
+        check_export_code(export_of(place, name), trusted)
+
+
+@pytest.mark.parametrize("name", ["subprocess:call", "os:system", "no_such_package.nets:build", "sklearn.svm:SVC"])
+def test_code_that_is_not_of_the_working_directory_has_to_be_trusted(place, name):
+    with pytest.raises(UntrustedCode, match=f"names {name}, so it runs code that is not of your working directory"):
+        check_export_code(export_of(place, name), trusted=False)
+    check_export_code(export_of(place, name), trusted=True)
+
+
+def test_own_code_needs_no_trust(place, monkeypatch):
+    check_export_code(export_of(place, "own_nets:build"), trusted=False)
+    (place / "elsewhere").mkdir()
+    (place / "elsewhere" / "shared_nets.py").write_text("")
+    monkeypatch.syspath_prepend(place / "elsewhere")
+    monkeypatch.chdir(place / "received")
+    with pytest.raises(UntrustedCode):
+        check_export_code(export_of(place, "shared_nets:build"), trusted=False)
+    monkeypatch.setenv("PYTHONPATH", str(place / "elsewhere"))
+    check_export_code(export_of(place, "shared_nets:build"), trusted=False)
+
+
+def test_a_space_of_the_working_directory_is_the_users_own(place):
+    for folder in (place, place / "received"):
+        (folder / "space.yaml").write_text(RECIPE.format("sklearn.svm:SVC"))
+    check_space_code(catalog.load("space.yaml"), trusted=False)
+    with pytest.raises(UntrustedCode):
+        check_space_code(catalog.load("received/space.yaml"), trusted=False)
+
+
+def test_no_config_of_a_run_is_overlooked(place):
+    """A resume trains the configs of the journal, a rerun too, and an export builds those of `retrain.jsonl`."""
+    folder = run_of(place)
+    check_run_code(folder, trusted=False)
+    for file in (folder.journal, folder.retrained, folder.warm_start):
+        lines = JsonLines(file)
+        lines.append({"user_attr": {"config": {"model": {"name": "subprocess:call"}}}})
+        lines.close()
+        with pytest.raises(UntrustedCode, match="names subprocess:call"):
+            check_run_code(folder, trusted=False)
+        file.unlink()
+    escaped = json.dumps({"name": "subprocess:call"}).replace("call", "\\u0063all")
+    folder.journal.write_text(escaped + "\n")
+    with pytest.raises(UntrustedCode, match="names subprocess:call"):
+        check_run_code(folder, trusted=False)
+    folder.journal.unlink()
+    study = folder.read_study()
+    study["space"]["model"] = {"name": "subprocess:call"}
+    folder.study.write_text(yaml.safe_dump(study))
+    with pytest.raises(UntrustedCode, match="names subprocess:call"):
+        check_run_code(folder, trusted=False)
+
+
+@pytest.mark.parametrize("command", ["predict", "resume", "retrain", "rerun", "export", "train", "search", "plan"])
+def test_every_command_refuses(place, command, capsys):
+    folder = run_of(place)
+    study = folder.read_study()
+    study["space"]["model"] = {"name": "subprocess:call"}
+    folder.study.write_text(yaml.safe_dump(study))
+    given = export_of(place, "subprocess:call")
+    arguments = {
+        "predict": [str(given), "image.png"],
+        "train": [str(given / "config.yaml")],
+        "search": [str(given / "config.yaml")],
+        "plan": [str(given / "config.yaml")],
+        "rerun": [str(folder.path), "--trial", "0"],
+    }.get(command, [str(folder.path)])
+    with pytest.raises(SystemExit) as ended:
+        main([command, *arguments])
+    assert ended.value.code == 2
+    assert "names subprocess:call" in capsys.readouterr().err
