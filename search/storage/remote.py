@@ -8,6 +8,7 @@ object store puts an object at once, elsewhere it is written beside and renamed.
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from uuid import uuid4
 
 from winnow.spaces.errors import InputError
 
+SECRET_OPTION = re.compile(r"([?&][^=&]*(?:key|secret|token|passw|credential|signature)[^=&]*=)[^&]*", re.IGNORECASE)
 OBJECT_STORES = ("s3", "gcs", "gs", "abfs", "az")
 
 
@@ -76,7 +78,16 @@ def size(where: str) -> int:
 
 
 def check_usable(storage: str) -> str:
-    """`storage` as an absolute path or a URI, after a file was written there, read back and deleted. InputError if that fails."""
+    """`storage` as an absolute path or a URI, after a file was written there, read back and deleted.
+
+    Raises:
+        InputError: That fails, or the URI holds a secret, which `study.yaml`, the tables and the report would show to everybody.
+    """
+    if (shown := without_secrets(storage)) != storage:
+        raise InputError(
+            f"--storage {shown}: a password or key in the URI would be written into the run and its report; give it in the "
+            "environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in the configuration file of the storage"
+        )
     where = storage if is_uri(storage) else str(Path(storage).resolve())
     probe = join(where, f".winnow-probe-{uuid4().hex[:8]}")
     try:
@@ -87,6 +98,18 @@ def check_usable(storage: str) -> str:
     except Exception as error:  # every fsspec package has errors of its own
         raise InputError(f"--storage {storage}: cannot write and read there ({_first_line(error)})") from error
     return where
+
+
+def without_secrets(uri: str) -> str:
+    """The URI with *** for `name:password` before the host, and for the values of options that are named like a secret."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return uri
+    host, slash, path = rest.partition("/")
+    user, _, place = host.rpartition("@")
+    if ":" in user:  # a name alone is none: abfs://container@account, hdfs://user@host
+        host = f"***@{place}"
+    return f"{scheme}://{host}{slash}{SECRET_OPTION.sub(lambda found: found[1] + '***', path)}"
 
 
 def _write_local(path: Path, content: bytes | memoryview) -> None:

@@ -112,3 +112,34 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"--storage .*file/runs: cannot write and read there"):
         storage.check_usable(str(tmp_path / "file" / "runs"))
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("s3://AKIA:s3cr3t@bucket/runs", "s3://***@bucket/runs"),
+        (
+            "s3://bucket/runs?access_key=AKIA&secret_key=s3cr3t&region=x",
+            "s3://bucket/runs?access_key=***&secret_key=***&region=x",
+        ),
+        ("abfs://container/runs?Account_Key=s3cr3t", "abfs://container/runs?Account_Key=***"),
+    ],
+)
+def test_a_secret_in_a_uri_is_refused_and_not_repeated(uri, shown):
+    with pytest.raises(InputError) as refused:
+        storage.check_usable(uri)
+    assert str(refused.value).startswith(f"--storage {shown}: a password or key in the URI")
+    assert "s3cr3t" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "s3://bucket/runs?endpoint_override=host:9000&scheme=http",
+        "file:///mnt/runs",
+        "abfs://container@account.dfs.core.windows.net/runs",
+        "/mnt/runs@2",
+    ],
+)
+def test_a_place_without_secrets_is_left_alone(place):
+    assert storage.without_secrets(place) == place
