@@ -14,7 +14,7 @@ LONGEST_TEMPORARY = 103 - len("/ray/session_2026-01-01_00-00-00_000000_1234567/s
 
 
 def prepare_local_start() -> None:
-    """Set Ray's variables so that it can start here, before it is imported.
+    """Set Ray's variables so that it can start here; to be called before it does.
 
     Raises:
         InputError: RAY_TMPDIR names a folder that cannot be used.

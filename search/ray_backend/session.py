@@ -56,8 +56,6 @@ def ray_session(
 
     InputError if no cluster answers at `address`, or it runs other versions of Ray or Python than this process.
     """
-    if address is None and not is_running():
-        prepare_local_start()
     ray = _import_ray()
     if ray.is_initialized():
         yield ray
@@ -65,6 +63,7 @@ def ray_session(
     # The bounds of an autoscaler are ours to keep (search/ray_backend/cluster.py); Ray refuses them for a cluster that runs.
     resources = {"runtime_env": runtime_env} if address else _of_this_machine(num_cpus, num_gpus)
     if not address:
+        prepare_local_start()
         watch()
         if warm and not NVIDIA.exists():
             for name, value in WARM.items():
