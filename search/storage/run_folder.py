@@ -23,7 +23,7 @@ from winnow.search.storage.leftovers import sweep_new_runs, sweep_run
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 
-RUN_NAME = re.compile(r"[^\W_][\w.-]{0,99}")
+RUN_NAME = re.compile(r"(?![-.\s])[^/\\]{1,100}(?<!\s)")
 """A name that a user gives: it names a folder in `--runs-dir`, never one elsewhere."""
 
 
@@ -162,10 +162,10 @@ def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str]) -> None:
 
 def check_new(parent: Path, name: str | None) -> None:
     """Before anything is launched: a name that was asked for must be new and stay inside `parent`, and its place writable."""
-    if name is not None and not RUN_NAME.fullmatch(name):
+    if name is not None and not (RUN_NAME.fullmatch(name) and name.isprintable()):
         raise InputError(
-            f"--name {name!r}: a name has at most 100 letters, digits, '_', '-' and '.', and begins with a letter or a digit; "
-            "its place is --runs-dir"
+            f"--name {name!r}: a name has at most 100 printable characters, no slash or backslash, and does not begin with "
+            "'.', '-' or a space; its place is --runs-dir"
         )
     place = next(folder for folder in (parent, *parent.resolve().parents) if folder.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):
