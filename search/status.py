@@ -1,4 +1,4 @@
-"""What a worker may report that is no `TrialStatus`."""
+"""Names the reports of a worker that are no `TrialStatus`."""
 
 from __future__ import annotations
 

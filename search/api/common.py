@@ -1,4 +1,4 @@
-"""What several functions of the API share: overrides, spaces, and where a call runs."""
+"""The parts that several functions of the API share: overrides, spaces, and where a call runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several commands share: exit codes, the console, and where a command runs."""
+"""The parts that several commands share: exit codes, the console, and where a command runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Standard output under `--json` holds JSON and nothing else: what a model or a library prints goes to standard error."""
+"""Keeps standard output under `--json` for JSON: what a model or a library prints goes to standard error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_json(facts: Any) -> None:
 
 
 def json_stream() -> IO[str]:
-    """Where JSON goes: standard output as it was when the command began."""
+    """Return the stream for JSON: standard output as it was when the command began."""
     return _stream or sys.stdout
 
 

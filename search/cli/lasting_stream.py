@@ -1,4 +1,4 @@
-"""Output that a command outlives: a search goes on when its terminal is closed, its pipe ends, or the disk of its log is full."""
+"""Output that may fail without ending the command: its terminal is closed, its pipe ends, or the disk of its log is full."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import IO, Any, cast
 
 
 def lasting(stream: IO[str]) -> IO[str]:
-    """The stream; after a write that fails, everything further is dropped, also what others write to the same file."""
+    """Wrap a stream: after a write that fails, all further output is dropped, also what others write to the same file."""
     return cast("IO[str]", _Lasting(stream))
 
 

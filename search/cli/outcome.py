@@ -1,4 +1,4 @@
-"""How a command ends, for a person or as JSON: the outcome of the search, the winners, the report."""
+"""Prints how a command ended, for a person or as JSON: the outcome of the search, the winners, the report."""
 
 from __future__ import annotations
 

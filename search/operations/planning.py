@@ -98,14 +98,14 @@ def forecast_search(settings: Settings) -> SearchForecast:
 
 
 def brackets(settings: Settings) -> list[Bracket]:
-    """All brackets as published. A search runs bracket 0; the `--grace-epochs` of another selects that one."""
+    """List all brackets as published. A search runs bracket 0; the `--grace-epochs` of another selects that one."""
     rungs = rung_epochs(settings.grace_epochs, settings.reduction_factor, settings.max_epochs)
     stopping = [Bracket(s, grace, rungs[s:]) for s, grace in enumerate(rungs)]
     return [*stopping, Bracket(len(rungs), settings.max_epochs, [])]
 
 
 def expected_rungs(settings: Settings) -> list[Rung]:
-    """How many trials reach each rung, simulated with the rule that judges them.
+    """Simulate how many trials reach each rung, with the rule that judges them.
 
     `low`: the rungs are independent of each other, no two trials are equal, and later trials are as good as early ones.
     `high`: all rungs agree, values tie as on a small validation split, and the sampler learns: the last trials are better
@@ -128,7 +128,7 @@ def expected_rungs(settings: Settings) -> list[Rung]:
 
 @dataclass(frozen=True)
 class _World:
-    """How simulated values arise: equal at all rungs or drawn at each; plus `learning` from first to last trial; rounded to `levels`."""
+    """A model of simulated values: equal at all rungs or drawn at each, plus `learning` from first to last trial, rounded to `levels`."""
 
     agree: bool
     learning: float = 0.0
@@ -140,7 +140,7 @@ class _World:
 
 
 def _simulate(settings: Settings, num: int, world: _World, rng: random.Random) -> list[int]:
-    """How many of `num` trials reach each rung and the end."""
+    """Simulate how many of `num` trials reach each rung and the end."""
     asha = Asha(settings.grace_epochs, settings.reduction_factor, settings.max_epochs, "maximize")
     counts = [num] + [0] * len(asha.rungs)
     for trial in range(num):

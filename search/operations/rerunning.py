@@ -116,7 +116,7 @@ def _trial(folder: RunFolder, number: int) -> Trial:
 
 
 def _recorded(folder: RunFolder, number: int) -> list[Row]:
-    """The lines of its epochs; of an epoch that was written twice, the first line counts."""
+    """Return the recorded lines of a trial's epochs; if an epoch was written twice, the first line counts."""
     lines: dict[int, Row] = {}
     for line in read_json_lines(folder.epochs):
         if line.get("phase") == "search" and line.get("trial") == number:
@@ -163,7 +163,7 @@ def _train_again(
 
 @contextmanager
 def _on_ranks(data: ImageData, ranks: int, device: str, threads: int) -> Iterator[ImageData | SharedData]:
-    """The images for this process; or for several ranks, in a Ray that is started for them."""
+    """Provide the images: for this process, or for several ranks in a Ray that is started for them."""
     if ranks == 1:
         yield data
         return
@@ -189,7 +189,7 @@ def _differences(recorded: list[Row], trained: list[Row]) -> Iterator[Divergence
 
 
 def _number(value: Any) -> float | None:
-    """The value as epochs.jsonl records it: a value that is not finite is null."""
+    """Return the value as epochs.jsonl records it: null if it is not finite."""
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
@@ -202,7 +202,7 @@ def _largest(differences: list[Divergence]) -> dict[str, float]:
 
 
 def _starts(study: Row, trial: Trial) -> list[Row]:
-    """The starts of the search during which the trial was trained, as study.yaml and its amendments recorded them."""
+    """Return the starts of the search during which the trial was trained, from study.yaml and its amendments."""
     records = [{**study, "time": study["created"]}, *(study.get("amendments") or [])]
     times = [datetime.fromisoformat(record["time"]).timestamp() for record in records]
     began = trial.user_attrs["started"]
@@ -212,13 +212,13 @@ def _starts(study: Row, trial: Trial) -> list[Row]:
 
 
 def _ranks(start: Row, device: str) -> int:
-    """Number of processes that trained the trial, each on its GPU; 1 if this machine has fewer GPUs."""
+    """Return the number of processes that trained the trial, each on its GPU; 1 if this machine has fewer GPUs."""
     ranks = int(start["devices"].get("ranks", 1))
     return ranks if device == "cpu" or ranks <= gpus_here() else 1
 
 
 def _changed(starts: list[Row], recorded: list[Row], device: str, threads: int, ranks: int) -> Iterator[str]:
-    """Differences in hardware, versions or code since the trial was trained."""
+    """List the differences in hardware, versions or code since the trial was trained."""
     origin = provenance.origin()
     for start in starts:
         facts = [

@@ -1,4 +1,4 @@
-"""Which code a space, a run or an export makes Winnow import, and whether that code may run.
+"""Finds the code that a space, a run or an export makes Winnow import, and decides whether it may run.
 
 A file that names `package.module:function` decides what is called, and with which arguments. Code of the working directory, or of
 a folder in PYTHONPATH, is the user's own; for anything else somebody has to say that the file is trusted.
@@ -98,7 +98,7 @@ def _check(paths: set[str], source: str, folder: Path | None, trusted: bool, bri
 
 
 def _file_of(path: str) -> Path | None:
-    """Where the module would be imported from, without its suffix; nothing is imported. None: there is no such module, or it has no file."""
+    """Return the file of a module without its suffix, without importing it; None if there is no such module, or it has no file."""
     top, *rest = path.partition(":")[0].split(".")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())  # where the user's own models are looked for too

@@ -1,4 +1,4 @@
-"""What trials run on: this machine's own Ray, or a cluster whose nodes were looked at first."""
+"""Provides the Ray that trials run on: one of this machine's own, or a cluster whose nodes have been checked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def backend(
     measure: Callable[[Any], Measure] | None = None,
     recorded: float | None = None,
 ) -> Iterator[tuple[Any, ResourcePlan, list[SharedData]]]:
-    """Start Ray or join a cluster, and put the images there; left, the Ray that was started ends.
+    """Start Ray or join a cluster, and put the images there. A Ray that was started here ends with the block.
 
     Args:
         say: Gets messages for the user.
@@ -85,7 +85,7 @@ def backend(
 
 
 def _groups(plan: ResourcePlan) -> AbstractContextManager[RankGroups | None]:
-    """Groups of ranks if a trial has several GPUs; otherwise its worker trains, and there are none."""
+    """Provide groups of ranks if a trial has several GPUs; otherwise its worker trains alone, and there are none."""
     if plan.ranks == 1:
         return nullcontext()
     from winnow.search.ray_backend.rank_groups import RankGroupSpec, rank_groups

@@ -1,4 +1,4 @@
-"""A Ray cluster that runs already: whether one answers at an address, and what it has or may grow to."""
+"""Joins a running Ray cluster: checks that one answers at the address, and plans for what it has or can grow to."""
 
 from __future__ import annotations
 
@@ -30,18 +30,31 @@ Kind = tuple[int, dict[str, float]]
 
 @dataclass(frozen=True)
 class Capacity:
-    """What the cluster has, or may grow to where an autoscaler starts nodes."""
+    """The resources of a cluster, including nodes that an autoscaler can still start.
+
+    Attributes:
+        kinds: The kinds of nodes.
+        cpus: CPUs of all nodes together.
+        gpus: GPUs of all nodes together.
+        grows: Whether this is more than the cluster has now.
+    """
 
     kinds: list[Kind]
     cpus: float
     gpus: float
     grows: bool
-    """Whether it may have more than it has now."""
 
 
 @cache  # `winnow run` asks before the search and again before the retraining
 def resolve(address: str) -> str:
-    """`host:port` of the cluster at `--address`. InputError, within seconds, if none answers: Ray itself would wait for minutes."""
+    """Return `host:port` of the cluster at `--address`.
+
+    Args:
+        address: `auto`, or `host:port`.
+
+    Raises:
+        InputError: No cluster answers there. This takes seconds; Ray itself would wait for minutes.
+    """
     if address.startswith("ray://"):
         raise InputError(
             f"--address {address}: Ray Client is not supported; run winnow on a node of the cluster (--address auto), or submit "
@@ -70,9 +83,24 @@ def plan_on_cluster(
     measure: Measure | None = None,
     recorded: float | None = None,
 ) -> tuple[ResourcePlan, bool]:
-    """The plan for what the cluster has or may grow to, and whether it has to grow for it.
+    """Plan a search for what the cluster has or can grow to.
 
-    `--device cpu --gpus-per-trial 1` keeps a GPU for each trial and trains on the CPU: placement can be tried without any GPU.
+    `--device cpu --gpus-per-trial 1` reserves a GPU for each trial but trains on the CPU, so that placement can be tried
+    without any GPU.
+
+    Args:
+        ray: The `ray` module, connected to the cluster.
+        devices: The device options of the command.
+        num_trials: Number of trials of the search; more never run at once.
+        address: `host:port` of the cluster.
+        measure: Measures how many trials share a device; None to use one trial per device.
+        recorded: GPUs per trial of an earlier start of the run, if any.
+
+    Returns:
+        The plan, and whether the cluster has to grow for it.
+
+    Raises:
+        InputError: The cluster does not have the GPUs that were asked for, and cannot get them.
     """
     has = capacity(ray, devices, address)
     gpus = devices.gpus_per_trial or 0.0
@@ -98,7 +126,10 @@ _HOW_TO_GROW = "; if an autoscaler may start nodes, say with --num-gpus and --nu
 
 
 def capacity(ray: Any, devices: DeviceOptions, address: str) -> Capacity:
-    """Now; or what may come, by the file of `ray up` on this machine, or by `--num-gpus` and `--num-cpus`."""
+    """Return the resources that the cluster has, or can grow to.
+
+    The limit of its growth is read from the file of `ray up` on this machine, or given by `--num-gpus` and `--num-cpus`.
+    """
     now: list[Kind] = [(1, node["Resources"]) for node in ray.nodes() if node["Alive"]]
     on_head = address.rpartition(":")[0] == ray.util.get_node_ip_address()
     kinds = _launcher_kinds() if on_head else []
@@ -118,7 +149,7 @@ def _sum(kinds: list[Kind], key: str) -> float:
 
 @contextmanager
 def grown(grows: bool, plan: ResourcePlan) -> Iterator[None]:
-    """The autoscaler asked for room for all concurrent trials at once: Tune by itself waits with one trial at a time."""
+    """Ask the autoscaler for room for all concurrent trials at once; Tune alone would ask for one trial at a time."""
     if not grows:
         yield
         return
@@ -132,7 +163,7 @@ def grown(grows: bool, plan: ResourcePlan) -> Iterator[None]:
 
 
 def _found() -> str | None:
-    """As `ray.init("auto")` finds it: by RAY_ADDRESS, which a Ray job has, or by the Ray that runs on this machine."""
+    """Find the cluster as `ray.init("auto")` does: by RAY_ADDRESS, which a Ray job has, or by the Ray that runs on this machine."""
     # Ray has no public way to ask for the address without connecting, and connecting to a dead one takes 40 s and more.
     from ray._private.services import canonicalize_bootstrap_address
 
@@ -144,7 +175,7 @@ def _found() -> str | None:
 
 
 def _no_answer(host: str, port: int) -> str | None:
-    """Why no Ray head node answers here; None if one does."""
+    """Return the reason why no Ray head node answers; None if one does."""
     try:
         socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
     except OSError as error:
@@ -169,7 +200,7 @@ def _no_answer(host: str, port: int) -> str | None:
 
 
 def _launcher_kinds() -> list[Kind]:
-    """Every node type in the file of `ray up`, as many as there may be; none where there is no such file."""
+    """Return every node type in the file of `ray up` with its largest number of nodes; nothing if there is no such file."""
     try:
         config = yaml.safe_load(BOOTSTRAP.expanduser().read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):

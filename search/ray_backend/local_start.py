@@ -1,4 +1,4 @@
-"""What a Ray of our own needs of this machine: a short, writable folder for its sockets, and a place for its token."""
+"""Prepares this machine for a local Ray: a short, writable folder for its sockets, and a place for its token."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _use_short_folder() -> None:
 
 
 def _problem(folder: str) -> str | None:
-    """Why Ray cannot have its sockets in the folder; None if it can."""
+    """Return the reason why Ray cannot have its sockets in the folder; None if it can."""
     if len(os.fsencode(folder)) > LONGEST_TEMPORARY:
         return f"is longer than the {LONGEST_TEMPORARY} characters that leave room for the paths of Ray's sockets"
     try:

@@ -1,4 +1,4 @@
-"""How many trials at once train the most images per second: measured for a few seconds, then chosen.
+"""Measures for a few seconds how many trials at once train the most images per second, and chooses that number.
 
 On a GPU the trials share its memory, which nothing in Ray checks, so the space's largest model is stepped once at its largest
 batch first. On a CPU the trials share the cores: two trials with one thread, or one with two? There the memory of that model is
@@ -57,7 +57,7 @@ def measure_packing(
 
 
 def _typical(space: Space, data: ImageData, configs: Sequence[Config]) -> Config:
-    """The one of the middle by multiply-adds."""
+    """Return the config with the median number of multiply-adds."""
     from winnow.models import summarize
 
     costs = [summarize(config.model, data.image_shape, data.num_classes).multiply_adds for config in configs]
@@ -77,7 +77,7 @@ def _level(device: MeasuredDevice, config: Config, at_once: int, largest_mb: flo
 
 
 class NotMeasured(Exception):
-    """Trials that could not be measured; the message is the reason."""
+    """Raised when trials could not be measured; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class MeasuredDevice:
 
 
 class _Gate:
-    """Opens when all have arrived: what is measured is all of them at once."""
+    """A barrier: opens when all processes have arrived, so that all of them are measured at the same time."""
 
     def __init__(self, num: int) -> None:
         self.missing = num
@@ -138,7 +138,7 @@ class _Gate:
 def measure_when_open(
     data: ImageData, config: Config, device: str, threads: int, seed: int, seconds: float, gate: Any
 ) -> Measured:
-    """In a Ray worker: warm up, wait for the others, measure."""
+    """Run in a Ray worker: warm up, wait for the others, measure."""
     import ray
     import torch
 
@@ -154,7 +154,7 @@ def measure_when_open(
 
 
 def memory_of(device: str) -> float:
-    """Free MB of the GPU or of this machine, since other processes may hold some of it."""
+    """Return the free memory of the GPU or of this machine in MB; other processes may hold some of the total."""
     if device == "cuda":
         import torch
 

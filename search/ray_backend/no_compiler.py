@@ -1,4 +1,4 @@
-"""torch's compiler stays unimported in workers until somebody compiles.
+"""Keeps torch's compiler unimported in workers until something is compiled.
 
 Every `optimizer.step` imports `torch._dynamo`, and sympy with it, to tell a compiler that is not there to look away: 3 s of CPU
 in each worker, more than torch itself takes (measured, docs/decisions/0027-lean-workers.md).
@@ -32,7 +32,7 @@ class _Postponed(ModuleType):
 
     @staticmethod
     def graph_break(message: str = "") -> None:
-        """There is no graph."""
+        """Do nothing: there is no graph to break."""
 
     def __getattr__(self, name: str) -> Any:
         if sys.modules.get(NAME) is self:

@@ -1,4 +1,4 @@
-"""Before the first trial on a cluster: does every node have what a trial needs? All that is wrong is told at once, node by node."""
+"""Checks before the first trial that every node of a cluster has what a trial needs, and reports all problems at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 120.0  # for a node to fetch code and data and to answer
 
 @dataclass(frozen=True)
 class Demands:
-    """What a node is held against. `probe` names files in `shared`, the place that workers write to."""
+    """The requirements for a node. `probe` names the test files in `shared`, the place that workers write to."""
 
     versions: dict[str, str]
     shared: str
@@ -27,9 +27,16 @@ class Demands:
 
 
 def check_nodes(ray: Any, data: Sequence[tuple[Any, str]], shared: str, device: str) -> int:
-    """How many nodes were looked at. `data`: (reference in the object store, fingerprint) of images; every node then holds them.
+    """Check every node, and return the number of nodes.
 
-    InputError with every problem of every node.
+    Args:
+        ray: The `ray` module, connected to the cluster.
+        data: (reference in the object store, fingerprint) of the images. Every node holds a copy afterwards.
+        shared: The path or URI that workers write to.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        InputError: Some nodes cannot run trials. The message lists every problem of every node.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -72,7 +79,7 @@ def examine_node(data: list[tuple[Any, str]], demands: Demands, node_id: str, nu
 
 
 def _versions_problems(wanted: dict[str, str]) -> list[str]:
-    """Python counts up to its minor version, and what follows a + (the CUDA build of torch) does not count."""
+    """Compare versions: Python up to its minor version, packages without what follows a + (the CUDA build of torch)."""
     have = versions()
     return [
         f"{name} is {'not installed' if have[name] == 'unknown' else have[name]}, but the driver has {version}"
@@ -103,7 +110,7 @@ def _storage_problems(demands: Demands, node_id: str) -> list[str]:
 
 
 def _wrote(demands: Demands, node_id: str) -> bool:
-    """On the driver: whether what the node wrote is here."""
+    """Return whether the driver sees the file that the node wrote."""
     try:
         return storage.read(storage.join(demands.shared, f"{demands.probe}-{node_id}")) == node_id.encode()
     except FileNotFoundError:
@@ -118,7 +125,7 @@ def _not_shared(shared: str) -> str:
 
 
 def _data_problems(reference: Any, wanted: str) -> list[str]:
-    """The images are fetched here, and stay in the node's object store for its workers."""
+    """Fetch the images and compare their fingerprint; they stay in the node's object store for its workers."""
     import ray
 
     from winnow.search.data.image_data import fingerprint
@@ -131,7 +138,7 @@ def _data_problems(reference: Any, wanted: str) -> list[str]:
 
 
 def _gpu_problems(num_gpus: float) -> list[str]:
-    """Why torch cannot use GPUs that the node declares; each one that it sees runs a kernel."""
+    """Run a kernel on each GPU, and return the reasons why torch cannot use GPUs that the node declares."""
     if not num_gpus:
         return []
     import torch
@@ -160,5 +167,5 @@ def _last_line(error: Exception) -> str:
 
 
 def _label(node: dict[str, Any]) -> str:
-    """One host may run several nodes."""
+    """Name a node by host, address and id, because one host may run several nodes."""
     return f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}, {node['NodeID'][:8]})"

@@ -46,7 +46,7 @@ RAY_TRAIN_ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class RankGroupSpec:
-    """What each group is made of.
+    """The processes and resources of each group.
 
     Attributes:
         ranks: Processes of a group.
@@ -131,7 +131,7 @@ def rank_groups(spec: RankGroupSpec, count: int) -> Iterator[RankGroupClient]:
 
 
 _leaving: list[Any] = []
-"""Offices that close. Ray would end an actor that nobody knows any more, and Ray Train would leave behind what a group being started holds."""
+"""Pools that are closing. Without a reference Ray would end them at once, and a group that is starting would keep its resources."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ class RankGroupPool:
 
 
 def start(spec: RankGroupSpec, name: str, storage: str, pool: Any) -> str:
-    """Start a group through Ray Train and wait until it has ended; returns why it has."""
+    """Start a group through Ray Train and wait until it ends; return the reason why it ended."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -314,7 +314,7 @@ class RankChannel:
 
 
 def lead(channel: RankChannel, rank: Rank, device: torch.device) -> None:
-    """Rank 0: serve one request after the other. A request is dropped if another one comes instead of the message to continue."""
+    """Serve one request after the other on rank 0. A request is dropped if another one comes instead of the message to continue."""
     from winnow.search.training.process_state import contained
     from winnow.search.training.ranks import Task, Team
 
@@ -350,7 +350,7 @@ def lead(channel: RankChannel, rank: Rank, device: torch.device) -> None:
 
 
 def follow(channel: RankChannel, rank: Rank, device: torch.device) -> None:
-    """The other ranks: train their part of the epochs that rank 0 announces."""
+    """Train this rank's part of the epochs that rank 0 announces. Runs on every other rank."""
     from winnow.search.training import loop
     from winnow.search.training.device_data import DeviceData
     from winnow.search.training.ranks import Task, contact

@@ -50,11 +50,19 @@ def ray_session(
     runtime_env: dict[str, Any] | None = None,
     warm: bool = True,
 ) -> Iterator[Any]:
-    """The `ray` module, initialised. A Ray that runs in this process already (notebooks, tests) is used and left running.
+    """Start Ray or join a cluster, and yield the `ray` module.
 
-    `warm`: with processes that have imported what trials need; a group of ranks has others, which would import it in vain.
+    A Ray that already runs in this process (notebooks, tests) is used and left running.
 
-    InputError if no cluster answers at `address`, or it runs other versions of Ray or Python than this process.
+    Args:
+        num_cpus: CPUs for a local Ray; None for all that this process may use.
+        num_gpus: GPUs for a local Ray; None for all that torch can use.
+        address: `host:port` of a cluster to join; None to start a local Ray.
+        runtime_env: The runtime environment for the workers of a cluster.
+        warm: Whether a local Ray starts processes that import what trials need. Groups of ranks use other processes.
+
+    Raises:
+        InputError: Ray did not start here, or no cluster answers at `address`, or it runs other versions of Ray or Python.
     """
     ray = _import_ray()
     if ray.is_initialized():
@@ -98,7 +106,10 @@ def ray_session(
 
 
 def _init(ray: Any, address: str | None, resources: dict[str, Any]) -> None:
-    """Twice where Ray's own servers do not start in its 30 s (Ray 2.60), as in a new environment on a busy machine: its files are read then."""
+    """Initialise Ray, and try once more if its servers do not start within its 30 s (Ray 2.60).
+
+    This happens in a new environment on a busy machine. The second attempt finds the files of Ray in the page cache.
+    """
     for is_last in (address is not None, True):
         try:
             ray.init(
@@ -116,7 +127,10 @@ def _init(ray: Any, address: str | None, resources: dict[str, Any]) -> None:
 
 
 def _of_this_machine(num_cpus: int | None, num_gpus: int | None) -> dict[str, int | None]:
-    """What was asked for, else what Slurm or the affinity mask leaves and torch can use; None: all CPUs that Ray finds."""
+    """Return the CPUs and GPUs for a local Ray: the numbers asked for, else what Slurm or the affinity mask allows and torch can use.
+
+    None for the CPUs means all that Ray finds.
+    """
     visible, allocated = allocated_gpus()
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
@@ -130,7 +144,7 @@ def _of_this_machine(num_cpus: int | None, num_gpus: int | None) -> dict[str, in
 
 @contextmanager
 def ray_kept() -> Iterator[None]:
-    """Several operations in one Ray: the first one starts it, the end of this block shuts it down."""
+    """Run several operations in one Ray: the first one starts it, and the end of this block shuts it down."""
     ray = _import_ray()
     if ray.is_initialized():
         yield
@@ -161,7 +175,7 @@ _session = _Session()
 
 
 def put_once(ray: Any, fingerprint: str, images: Any) -> Any:
-    """A reference to the images in Ray's object store: search and retraining ask for the same, and a node is to hold one copy."""
+    """Put the images into Ray's object store, once for search and retraining, and return the reference."""
     if _session.sent is None:
         return ray.put(images)
     if fingerprint not in _session.sent:
@@ -170,12 +184,12 @@ def put_once(ray: Any, fingerprint: str, images: Any) -> Any:
 
 
 def import_meanwhile(module: str) -> None:
-    """Import in a thread of its own. Ray's start is waiting for other processes, and Tune takes 2 s of CPU to import."""
+    """Import a module in its own thread, while Ray's start waits for other processes; Tune takes 2 s of CPU to import."""
     threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
 
 
 def is_running() -> bool:
-    """Whether this process has a Ray; does not import it."""
+    """Return whether Ray runs in this process, without importing it."""
     return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 

@@ -1,4 +1,4 @@
-"""What all trainings of a search share: the images, the settings, and the groups of ranks that train on them."""
+"""The things that all trainings of a search share: images, settings, and the groups of ranks that train on them."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ class RankGroups(Protocol):
     """Groups of processes that train one network together (`winnow.search.ray_backend.rank_groups`)."""
 
     def run(self, name: str, training: Training, data: Any, **arguments: Any) -> Generator[Any, None, None]:
-        """What the training yields on rank 0 of a group; `data` is a reference to the images, `name` that of the training."""
+        """Run a training named `name` on a group, and yield what it yields on rank 0; `data` is a reference to the images."""
 
     def recall(self, name: str) -> None:
-        """The process that ran the training of this name is dead. Nothing happens if it had no group."""
+        """End the group of a training whose process is dead. Nothing happens if it had no group."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all trials of a search share."""
+    """The settings that all trials of a search share."""
 
     checkpoints: str
     """A path, or a URI of a storage that every node reaches."""
     device: str
     threads: int
     seed: int
-    """Of the split."""
+    """Seed of the validation split."""
     cpus: float | None = None
     gpus: float | None = None
-    """What Ray sets aside for one trial; for the record."""
+    """GPUs that Ray reserves for one trial; recorded only."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class SharedData:
     reference: Any
     """ray.ObjectRef of an ImageData."""
     groups: RankGroups | None = None
-    """What trains on them, where a training has several GPUs; None: the worker itself."""
+    """The groups that train if a training has several GPUs; None if the worker itself trains."""
 
 
 def train_on(
     data: ImageData | SharedData, name: str, training: Training, **arguments: Any
 ) -> Generator[Any, None, None]:
-    """What the training yields: in this process, or on a group of ranks. `name` is that of the training."""
+    """Run a training named `name`, in this process or on a group of ranks, and yield what it yields."""
     if not isinstance(data, SharedData):
         return _contained(training(data, None, **arguments))
     if data.groups is not None:
@@ -63,7 +63,7 @@ def train_on(
 
 
 def _contained(values: Generator[Any, None, None]) -> Generator[Any, None, None]:
-    """The same values; the training leaves nothing in this process for the next one."""
+    """Yield the same values, and restore the state of the process after the training."""
     from winnow.search.training.process_state import contained
 
     with contained(), closing(values):

@@ -1,4 +1,4 @@
-"""Independent trainings as Ray tasks, as many at once as resources allow."""
+"""Runs independent trainings as Ray tasks, as many at once as resources allow."""
 
 from __future__ import annotations
 

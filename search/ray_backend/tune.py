@@ -1,4 +1,4 @@
-"""The Ray Tune side of the search: a searcher and a scheduler that pass on the decisions of the ledger.
+"""Connects the search to Ray Tune: a searcher and a scheduler that pass on the decisions of the ledger.
 
 Every start is a fresh `Tuner.fit()`; Tune's own snapshots are never restored. A trial in Tune carries the number of the
 study's trial, and the trainable finds its own checkpoint by that number.
@@ -46,13 +46,13 @@ class Resources:
 
     @property
     def per_trial(self) -> dict[str, float]:
-        """The same for every trial: one that asked for a whole GPU after a lack of memory would wait until the search ends."""
+        """Return the resources of every trial. A trial that asked for a whole GPU after running out of memory would wait until the search ends."""
         return {"cpu": self.cpus, "gpu": self.gpus}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Why a search ended; with none of the causes it is complete.
+    """The reasons why a search ended; it is complete if there is none.
 
     Attributes:
         interrupted: By a signal.
@@ -134,7 +134,7 @@ def in_waiting_processes() -> Iterator[None]:
 
 
 class NotPickled:
-    """Left out of the snapshot that Tune pickles and nobody reads, because it holds open files."""
+    """Base class of objects that hold open files: Tune's snapshot, which nobody reads, leaves them out."""
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return (NotPickled, ())
@@ -195,7 +195,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM (as Slurm sends it): once, let the running epochs end; twice, now.
+        """Handle Ctrl-C and SIGTERM (as Slurm sends it): the first lets the running epochs end, the second stops at once.
 
         Only the main thread may set handlers; a search in another one leaves signals to the program that it is part of.
         """
@@ -265,7 +265,7 @@ class LedgerScheduler(NotPickled, FIFOScheduler):
         self.stopping = stopping
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """None: Tune then starts what waits, in its order. Stock FIFO looks through all trials that there ever were, at every event."""
+        """Return None, so that Tune starts the waiting trials in its order. Stock FIFO looks through all past trials at every event."""
         return None
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -279,17 +279,17 @@ class LedgerScheduler(NotPickled, FIFOScheduler):
 
 
 REPORTED = ("status", "error", *(figure.name for figure in EPOCH_FIGURES), *WHERE_TRAINED)
-"""What the ledger gets of a report; Tune adds keys of its own."""
+"""The keys of a report that the ledger receives; Tune adds others."""
 
 
 class NoReporter(tune.ProgressReporter):
-    """In a notebook Tune's own, even with verbose=0, clears the output of the cell: it would wipe out our view."""
+    """A reporter that prints nothing. In a notebook Tune's own would clear the output of the cell, even with verbose=0."""
 
     def should_report(self, trials: list[Trial], done: bool = False) -> bool:
         return False
 
     def report(self, trials: list[Trial], done: bool, *sys_info: Any) -> None:
-        """Nothing; what there is to see the view shows."""
+        """Print nothing: the view shows the search."""
 
 
 def _tune_name(trial: Trial) -> str:

@@ -1,4 +1,4 @@
-"""No process of Ray outlives the driver, however that ends.
+"""Ends every process of Ray when the driver ends, however that happens.
 
 When a driver is killed, the kernel kills Ray's servers with it, workers follow within seconds, but Ray's two agents first try
 for a minute to report the death to a server that is dead (`publish_error` retries 60 times; Ray 2.60). So a process of our own waits
@@ -25,7 +25,7 @@ CHECKS = 20  # ten a second: what was being started while the driver died appear
 
 
 def watch() -> None:
-    """Call before Ray is started: everything that belongs to its session ends with this process, or on `dismiss`."""
+    """Start the watchdog; to be called before Ray. All processes of its session then end with this process, or on `dismiss`."""
     global _watchdog
     if Path("/proc/self/fd").exists():
         _watchdog = subprocess.Popen(
@@ -38,7 +38,7 @@ def watch() -> None:
 
 
 def dismiss() -> None:
-    """After `ray.shutdown`: what has not ended by itself is killed rather than left behind."""
+    """Kill what has not ended by itself; to be called after `ray.shutdown`."""
     global _watchdog
     if _watchdog is not None and _watchdog.stdin is not None:
         with suppress(BrokenPipeError), _watchdog.stdin:
@@ -70,7 +70,7 @@ def _now() -> float:
 
 
 def _start_time(pid: int) -> int:
-    """In ticks since the machine was started, as `_now`."""
+    """Return when a process started, in ticks since the machine was started, as `_now`."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 

@@ -1,4 +1,4 @@
-"""What runs in a Ray worker: one trial after the other, each through the one training loop.
+"""Runs in a Ray worker: one trial after the other, each through the same training loop.
 
 Errors are caught and reported as a status: an exception would destroy the worker, and starting the next one costs seconds.
 """
@@ -47,9 +47,12 @@ def run_trial(config: dict[str, Any], data: SharedData, job: Job) -> None:
 def trial_reports(
     assignment: Assignment, data: ImageData | SharedData, job: Job
 ) -> Generator[dict[str, Any], None, None]:
-    """An epoch's figures each; last, if something went wrong, `{"status", "error"}`. RankLost is raised: the worker is lost.
+    """Yield the figures of each epoch, and `{"status", "error"}` at the end if something went wrong.
 
     Epochs that the checkpoint has and the study has not (the driver died in between) are reported again, not trained again.
+
+    Raises:
+        RankLost: The worker is lost.
     """
     try:
         yield from train_on(data, trial_name(assignment.number), _epochs, assignment=assignment, job=job)

@@ -1,4 +1,4 @@
-"""What a worker died of, by the files that Tune writes of it on the driver."""
+"""Finds out why a worker died, from the files that Tune writes on the driver."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ray.exceptions import RayTaskError
 
 
 def raised_by_worker(pickled_error: str | None) -> str:
-    """The traceback that a worker ended with; empty if it went without a word, as when it is killed.
+    """Return the traceback that a worker ended with; empty if there is none, as when it was killed.
 
     Args:
         pickled_error: The file with the error; None if Tune wrote none.
@@ -22,7 +22,7 @@ def raised_by_worker(pickled_error: str | None) -> str:
 
 
 def killed_for_memory(error_file: str | None) -> str | None:
-    """What to tell if Ray killed the worker because its node was short of memory; None if it died of something else.
+    """Return a message if Ray killed the worker because its node was short of memory; None if there was another cause.
 
     Args:
         error_file: Where Tune wrote the error of the trial (Ray 2.60: an `OutOfMemoryError` is in no other file).

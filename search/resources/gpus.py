@@ -1,4 +1,4 @@
-"""Which GPUs torch can really use: each one runs a kernel, and each one that cannot has a reason."""
+"""Finds out which GPUs torch can really use: each one runs a kernel, and each one that cannot is reported with the reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEAST_FREE_MB = 500
 
 @dataclass(frozen=True)
 class GpuReport:
-    """What was found out about the GPUs of a machine."""
+    """The GPUs of a machine: which of them torch can use, and why not the others."""
 
     usable: tuple[int, ...] = ()
     """Torch's indices of the GPUs that ran a kernel."""
@@ -91,7 +91,7 @@ def examine(torch: Any) -> GpuReport:
 
 
 def _why_none(torch: Any) -> str:
-    """Why torch sees no GPU at all."""
+    """Return the reason why torch sees no GPU at all."""
     if torch.version.cuda is None and torch.version.hip is None:
         return f"torch {torch.__version__} is built for the CPU only"
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1", "NoDevFiles"):
@@ -104,7 +104,7 @@ def _why_none(torch: Any) -> str:
 
 
 def _problem(torch: Any, index: int) -> str | None:
-    """Why one GPU cannot be used; None if it can."""
+    """Return the reason why a GPU cannot be used; None if it can."""
     try:
         ones = torch.ones(64, 64, device=f"cuda:{index}")
         if (ones @ ones).sum().item() != 64.0**3:
@@ -118,7 +118,7 @@ def _problem(torch: Any, index: int) -> str | None:
 
 
 def _too_old(torch: Any, index: int) -> str | None:
-    """The capability of a GPU that is older than all that torch was built for; None for another GPU, or with ROCm."""
+    """Return the capability of a GPU that is older than all that torch was built for; None for another GPU, or with ROCm."""
     if torch.version.hip is not None:
         return None
     capability = torch.cuda.get_device_capability(index)

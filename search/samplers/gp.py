@@ -1,4 +1,4 @@
-"""Optuna's Gaussian process, over drafts.
+"""Adapts Optuna's Gaussian-process sampler to drafts.
 
 Optuna's GPSampler writes into the trial that it suggests for, but a draft is none yet (`search/samplers/draft.py`): asked about one it raises
 a KeyError as soon as it has enough trials to model. So it is given a study of its own in memory, with a trial of its own.
@@ -28,7 +28,7 @@ class GpSampler(BaseSampler):
         self._study: Study | None = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Parameters that every modelled trial has."""
+        """Return the parameters that every modelled trial has."""
         self._study = optuna.create_study(direction=study.direction, sampler=RandomSampler(self._seed))
         known = (TrialState.COMPLETE, TrialState.RUNNING)
         self._study.add_trials(study.get_trials(deepcopy=False, states=known))

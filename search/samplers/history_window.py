@@ -19,7 +19,7 @@ NUM_BEST = 50  # TPE's best are 25; the rest keeps the line between good and bad
 
 
 def recent(study: optuna.Study, sampler: str, max_trials: int | None = None, num_best: int = NUM_BEST) -> optuna.Study:
-    """What a sampler is given to read.
+    """Return the study that a sampler reads.
 
     Args:
         study: The study of the search.
@@ -42,11 +42,11 @@ def recent(study: optuna.Study, sampler: str, max_trials: int | None = None, num
 def bounded(
     trials: list[FrozenTrial], direction: optuna.study.StudyDirection, max_trials: int, num_best: int
 ) -> list[FrozenTrial]:
-    """At most `max_trials` ended trials, the `num_best` best as TPE ranks them and the newest others, and all that have not ended."""
+    """Return at most `max_trials` ended trials (the `num_best` best as TPE ranks them, and the newest others), and all open ones."""
     sign = -1 if direction == optuna.study.StudyDirection.MAXIMIZE else 1
 
     def rank(trial: FrozenTrial) -> tuple[float, ...]:
-        """Completed trials by value, then pruned ones by how far they came and the value there."""
+        """Sort completed trials by value, then pruned ones by their last epoch and the value there."""
         if trial.state == TrialState.COMPLETE and trial.value is not None:
             return (0, 0, sign * trial.value)
         if trial.state == TrialState.PRUNED and trial.intermediate_values:

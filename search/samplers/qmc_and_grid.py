@@ -1,8 +1,8 @@
-"""Samplers that do not look at results: the points of a low-discrepancy sequence, or all points of a grid in a seeded order.
+"""Samplers that do not read results: the points of a low-discrepancy sequence, or all points of a grid in a seeded order.
 
-Optuna's own do not fit a space with branches that is searched by drafts: its QMCSampler takes the parameters of the first
-trial for all there are and draws the others at random, and counts its points in the study with every draft; its GridSampler
-wants a full product. Here point number k is a function of the space and the seed alone.
+Optuna's own samplers do not fit a space with branches. Its QMCSampler knows only the parameters of the first trial, draws the
+others at random, and counts its points in the study with every draft. Its GridSampler needs a full product. Here point number
+k depends only on the space and the seed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from winnow.spaces.space import Space
 
 
 class QmcSampler(BaseSampler):
-    """Sobol points, scrambled once for the whole search (Owen, 1998; scipy's engine), from point `index` on.
+    """Suggests Sobol points, scrambled once for the whole search (Owen, 1998; SciPy's engine), starting at point `index`.
 
-    Every parameter that the space can have, in any branch, has a coordinate of its own; one that a config does not have is
-    passed over. Each projection of a Sobol sequence is one again, so the points of a branch are spread evenly too.
+    Every parameter that the space can have, in any branch, has its own coordinate; a config ignores the coordinates of
+    parameters that it does not have. A projection of a Sobol sequence is again one, so the points of a branch are spread evenly.
     """
 
     def __init__(self, space: Space, seed: int, index: int) -> None:
@@ -35,7 +35,7 @@ class QmcSampler(BaseSampler):
         names = [parameter.study_name for parameter in space.parameters()]
         self._coordinates = {name: i for i, name in enumerate(names)}
         self._engine = qmc.Sobol(max(1, len(names)), scramble=True, rng=seed)
-        if index:  # the engine cannot go on by nothing
+        if index:  # the engine cannot advance by zero points
             self._engine.fast_forward(index)
         self._point: np.ndarray = np.empty(0)
 
@@ -45,20 +45,20 @@ class QmcSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Steps to the next point."""
+        """Advance to the next point."""
         self._point = self._engine.random(1)[0]
         return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        if not len(self._point):  # for what a given config leaves open
+        if not len(self._point):  # a start point leaves this parameter open
             self.sample_relative(study, trial, {})
         return value_at(param_distribution, float(self._point[self._coordinates[param_name]]))
 
 
 class GridSampler(BaseSampler):
-    """All points of a finite space, each once and in a seeded order, from number `index` of that order on; then from the front."""
+    """Suggests all points of a finite space, each once and in a seeded order, starting at number `index`; then from the front."""
 
     def __init__(self, space: Space, seed: int, index: int) -> None:
         self._space = space

@@ -1,4 +1,4 @@
-"""Makes the sampler that suggests one trial. Which samplers there are: `winnow.spaces.samplers`."""
+"""Makes the sampler that suggests one trial. `winnow.spaces.samplers` lists the samplers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SamplerContext:
-    """What a sampler may know when it is made, besides the study.
+    """The information that a sampler is made from, besides the study.
 
     Attributes:
         seed: Seed of the search.
@@ -73,7 +73,7 @@ class PausingSampler(Protocol):
 
 
 def make_sampler(name: str, context: SamplerContext) -> BaseSampler:
-    """A fresh sampler for one trial.
+    """Make the sampler for one trial.
 
     What it suggests is then a function of seed, number and study alone, so a resumed search goes on exactly as the
     undisturbed one would have. (A sampler that was seeded once would repeat its first draws.)

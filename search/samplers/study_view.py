@@ -1,4 +1,4 @@
-"""A study that holds chosen trials, for a sampler to read: as a part of a long study, or beside trials of other spaces.
+"""Makes a study of chosen trials for a sampler to read: a part of a long study, or one with trials of other spaces.
 
 Samplers of Optuna read a study through its storage alone (`get_all_trials`), so the view is an ordinary study over a storage
 that returns the chosen trials under the numbers that they have. Nothing is copied.
@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 
 def view_of(trials: Sequence[FrozenTrial], direction: StudyDirection) -> optuna.Study:
-    """A study with these trials, in this order; only to be read from.
+    """Return a read-only study with these trials, in this order.
 
     Args:
         trials: What the sampler is to see; numbers need be neither contiguous nor from 0.

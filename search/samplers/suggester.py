@@ -1,4 +1,4 @@
-"""What to try next: queued configs first, then suggestions of the sampler; never one that cannot be built or has already run `repeats` times."""
+"""Decides what to try next: queued configs first, then suggestions of the sampler; never one that cannot be built or has already run `repeats` times."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Suggestion:
 
 
 class Suggester:
-    """Remembers what ran. `queued` configs (source, raw config) are tried first, whatever the sampler thinks of them."""
+    """Suggests configs and remembers which ones ran. `queued` configs (source, raw config) come before those of the sampler."""
 
     def __init__(self, space: Space, settings: Settings, image_shape: tuple[int, int, int], rungs: list[int]) -> None:
         self.queued: deque[tuple[str, dict[str, Any]]] = deque()
@@ -64,7 +64,7 @@ class Suggester:
         self._known.add(identity(config, self._image_shape))
 
     def sampler(self, number: int, name: str | None = None) -> BaseSampler:
-        """The sampler that suggests trial `number`; `name` replaces that of the settings."""
+        """Make the sampler for trial `number`; `name` replaces that of the settings."""
         settings = self._settings
         context = SamplerContext(
             seed=settings.seed,
@@ -77,7 +77,7 @@ class Suggester:
         return make_sampler(name or settings.sampler, context)
 
     def next(self, study: optuna.Study, sampler: BaseSampler, number: int) -> Suggestion | None:
-        """The next config: a queued one that has not run, else one that the sampler finds; None if there is neither."""
+        """Return the next config: a queued one that has not run, else one that the sampler finds; None if there is neither."""
         while self.queued:
             source, raw = self.queued.popleft()
             draft = Draft(study, sampler, number, known=self._space.encode(raw))
@@ -100,7 +100,7 @@ class Suggester:
             yield Draft(study, sampler, number)
 
     def _config_of(self, draft: Draft) -> dict[str, Any] | None:
-        """The complete config, or None if it cannot be built."""
+        """Return the complete config; None if it cannot be built."""
         raw = self._space.suggest(draft)
         if self._space.infeasible(raw, self._image_shape):
             return None

@@ -25,7 +25,7 @@ class Asha:
         self._values: dict[int, dict[int, float]] = {rung: {} for rung in self.rungs}  # rung -> trial -> value
 
     def record(self, trial: int, epoch: int, value: float) -> None:
-        """Enter a value that was judged before (used when the rungs are rebuilt from a study)."""
+        """Enter a value that was judged before, when the rungs are rebuilt from a study."""
         if epoch in self._values and math.isfinite(value):
             self._values[epoch][trial] = value
 
@@ -42,20 +42,20 @@ class Asha:
         return num_better < max(1, int(len(rivals) / self.reduction_factor))
 
     def note_cost(self, trial: int, multiply_adds: float) -> None:
-        """What a trial's network costs; here all costs compete together."""
+        """Note the cost of a trial's network; this scheduler ignores it."""
 
     def note_start(self, trial: int) -> None:
-        """The config is one to start from (`start_from`); here that makes no difference."""
+        """Note that a trial is a start point (`start_from`); this scheduler ignores it."""
 
     def rivals(self, trial: int, epoch: int) -> Iterable[float]:
-        """The values at the rung that a trial there is compared with, its own among them."""
+        """Return the values at a rung that a trial is compared with, its own included."""
         return self._values[epoch].values()
 
     def rung_index(self, epoch: int) -> int | None:
         return self.rungs.index(epoch) if epoch in self._values else None
 
     def table(self) -> dict[int, dict[int, float]]:
-        """A copy: rung (epochs) -> trial -> value."""
+        """Return a copy of the rungs: rung (epochs) -> trial -> value."""
         return {rung: dict(values) for rung, values in self._values.items()}
 
     def is_better(self, a: float, b: float) -> bool:

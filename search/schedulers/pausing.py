@@ -1,4 +1,4 @@
-"""Pausing instead of stopping: at a rung a trial hands its worker back, and may be resumed from its checkpoint later.
+"""Successive halving that pauses: at a rung a trial releases its worker, and may be resumed from its checkpoint later.
 
 A trial pauses only at rungs that can be trusted: those at which the order of the trials agrees with their order at the next rung.
 Which paused trial is resumed is for the sampler to say (`winnow.search.samplers.forecast`). Once no new trials may start, only
@@ -67,7 +67,7 @@ class Pausing(Asha):
         return agreement(np.array(here), np.array(there)) >= LEAST_AGREEMENT
 
     def promoted(self, paused: Collection[int], rivals: Collection[int] | None = None) -> int | None:
-        """The trial that asynchronous successive halving would promote.
+        """Return the trial that asynchronous successive halving would promote.
 
         Args:
             paused: The trials to choose from.
@@ -87,7 +87,7 @@ class Pausing(Asha):
         return None
 
     def worth_finishing(self, paused: Collection[int], at_least: int = 0) -> set[int]:
-        """The paused trials that are among the best 1/`reduction_factor` at the last rung they reached.
+        """Return the paused trials that are among the best 1/`reduction_factor` at the last rung they reached.
 
         If these are fewer than `at_least`, those that stand best at their last rung as well.
         """
@@ -102,7 +102,7 @@ class Pausing(Asha):
         return worth
 
     def shares_better(self, trials: Collection[int]) -> dict[int, float]:
-        """For each trial, the share of the trials at its last rung that are better there; 1 if it reached none."""
+        """Return, for each trial, the share of the trials at its last rung that are better there; 1 if it reached none."""
         shares = dict.fromkeys(trials, 1.0)
         for rung, values in self._values.items():
             standings = self._standings(rung, trials, values)
@@ -110,7 +110,7 @@ class Pausing(Asha):
         return shares
 
     def _standings(self, rung: int, trials: Collection[int], values: dict[int, float]) -> dict[int, int]:
-        """For each of the trials whose last rung it is: how many of `values` are better than its own."""
+        """Return, for each trial whose last rung this is, how many of `values` are better than its own."""
         sign = -1 if self.direction == "maximize" else 1
         best_first = sorted(sign * value for value in values.values())
         later = [self._values[other] for other in self.rungs if other > rung]
@@ -122,7 +122,7 @@ class Pausing(Asha):
 
 
 def agreement(first: np.ndarray, second: np.ndarray) -> float:
-    """How well two lists of values agree on the order of the same trials.
+    """Return how well two lists of values agree on the order of the same trials.
 
     Every pair of trials counts by its distance in `first`, so that near-duplicates, of which a search has many, say little.
 

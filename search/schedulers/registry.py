@@ -1,4 +1,4 @@
-"""Which scheduler judges trials at the rungs."""
+"""Makes the scheduler that judges trials at the rungs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from winnow.search.settings import Settings
 
 
 def make_scheduler(settings: Settings, pauses: bool) -> Asha:
-    """The scheduler of a search.
+    """Make the scheduler of a search.
 
     Args:
         settings: The rungs, and whether high or low values are good.

@@ -1,4 +1,4 @@
-"""The time of day as a run records it: it never goes back, and differences are seconds that really passed.
+"""The clock of a run: its time never goes back, and differences are seconds that really passed.
 
 The wall clock is read once per process; from then on a clock that nobody sets is counted. A start after a jump backwards begins
 where the run's last record stood (`not_before`).
@@ -10,12 +10,12 @@ import time
 
 
 def now() -> float:
-    """Unix seconds, to the millisecond."""
+    """Return the time in Unix seconds, to the millisecond."""
     return round(max(_OFFSET + _steady(), _earliest), 3)
 
 
 def not_before(seconds: float) -> None:
-    """`now` gives nothing earlier than this from here on."""
+    """Make `now` return no time earlier than this."""
     global _earliest
     _earliest = max(_earliest, seconds)
 

@@ -45,7 +45,7 @@ class JsonLines:
 
 
 def json_line(record: Mapping[str, Any]) -> str:
-    """One line of a file of JSON objects, its line feed included. Numbers that are not finite become null: JSON has none."""
+    """Return one line of a file of JSON objects, with its line feed. Numbers that are not finite become null: JSON has none."""
     return json.dumps(finite_or_null(record), separators=(",", ":"), allow_nan=False) + "\n"
 
 
@@ -58,7 +58,7 @@ def epoch_line(
     rung: int | None = None,
     decision: str | None = None,
 ) -> dict[str, Any]:
-    """One finished epoch as a line of `epochs.jsonl`, stamped with the time of the run's clock.
+    """Return one finished epoch as a line of `epochs.jsonl`, stamped with the time of the run's clock.
 
     Search, audit, retraining and `winnow train` all write their epochs in this form.
 
@@ -75,7 +75,7 @@ def epoch_line(
 
 
 def finite_or_null(value: Any) -> Any:
-    """The same value with None for each number in it that is not finite, however deep it is nested."""
+    """Return the value with None for each number that is not finite, however deep it is nested."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -86,7 +86,7 @@ def finite_or_null(value: Any) -> Any:
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Every whole record; lines that are not JSON objects (torn by a crash) are passed over."""
+    """Yield every whole record, without lines that are not JSON objects (torn by a crash)."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as lines:

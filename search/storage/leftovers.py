@@ -48,7 +48,7 @@ def sweep_new_runs(parent: Path) -> None:
 
 @contextmanager
 def temporary_folder(prefix: str) -> Iterator[str]:
-    """A new folder for temporary files, gone after this context; those that killed processes left go first.
+    """Make a folder for temporary files that is removed after this context; first remove those that killed processes left.
 
     A lock tells which of them are in use: processes of another container may share the place of temporary files.
 

@@ -1,4 +1,4 @@
-"""Where a run comes from: versions, hardware, git revision. Cheap: nothing heavy is imported."""
+"""Records where a run comes from: versions, hardware, git revision. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "pyarrow
 
 
 def origin() -> dict[str, Any]:
-    """What a start of a search was made by, and on."""
+    """Return the code, versions and hardware of a start of a search."""
     return {
         "winnow_version": version(),
         "versions": versions(),
@@ -44,12 +44,12 @@ def hardware() -> dict[str, Any]:
 
 
 def available_cpus() -> int:
-    """CPUs this process may use: the machine's, less what an affinity mask (Slurm, taskset, containers) takes away."""
+    """Return the number of CPUs that this process may use, respecting affinity masks (Slurm, taskset, containers)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def git_revision() -> str | None:
-    """Of the working directory, or where that is no checkout of Winnow's own; with `+dirty` where tracked files were changed."""
+    """Return the git revision of the working directory, or else of Winnow's checkout; `+dirty` if tracked files were changed."""
     for folder in (Path(), Path(__file__).parent):
         try:
             revision = _git(folder, "rev-parse", "HEAD")
@@ -60,7 +60,7 @@ def git_revision() -> str | None:
 
 
 def command_line() -> str | None:
-    """What started this process, as one would type it: `winnow ...` or `python script.py`; None for a notebook or a prompt."""
+    """Return the command that started this process, as typed: `winnow ...` or `python script.py`; None in a notebook or a prompt."""
     import shlex
 
     script = Path(sys.argv[0])

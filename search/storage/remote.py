@@ -1,4 +1,4 @@
-"""Files that workers write and others read: a path, or a URI of a storage that every node reaches.
+"""Reads and writes whole files at a path, or at a URI of a storage that every node reaches.
 
 `s3://`, `gs://`, `hdfs://` and `file://` go through pyarrow, any other scheme through the fsspec package that brings it. A URI
 may end in options (`s3://bucket/runs?endpoint_override=host:9000&scheme=http`). A file is written whole or not at all: an
@@ -25,13 +25,18 @@ def is_uri(where: str) -> bool:
 
 
 def join(base: str, *names: str) -> str:
-    """`base/name/...`, options of a URI kept at its end."""
+    """Return `base/name/...`; the options of a URI stay at its end."""
     folder, question, options = base.partition("?") if is_uri(base) else (base, "", "")
     return "/".join([folder.rstrip("/"), *names]) + question + options
 
 
 def read(where: str) -> bytes:
-    """FileNotFoundError if there is no such file, OSError if it cannot be read."""
+    """Return the content of a file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        OSError: It cannot be read.
+    """
     if not is_uri(where):
         return Path(where).read_bytes()
     filesystem, path = _resolve(where)
@@ -40,7 +45,11 @@ def read(where: str) -> bytes:
 
 
 def write(where: str, content: bytes | memoryview) -> None:
-    """OSError if it cannot be written. Folders on the way are made."""
+    """Write a file, whole or not at all, and make missing folders.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     if not is_uri(where):
         _write_local(Path(where), content)
         return
@@ -58,7 +67,7 @@ def write(where: str, content: bytes | memoryview) -> None:
 
 
 def delete(where: str) -> None:
-    """A file that is not there is no error."""
+    """Delete a file; nothing happens if there is none."""
     try:
         if is_uri(where):
             filesystem, path = _resolve(where)
@@ -70,7 +79,7 @@ def delete(where: str) -> None:
 
 
 def size(where: str) -> int:
-    """In bytes; 0 where there is no such file."""
+    """Return the size of a file in bytes; 0 if there is no such file."""
     if is_uri(where):
         filesystem, path = _resolve(where)
         return int(filesystem.get_file_info(path).size or 0)
@@ -78,7 +87,7 @@ def size(where: str) -> int:
 
 
 def check_usable(storage: str) -> str:
-    """`storage` as an absolute path or a URI, after a file was written there, read back and deleted.
+    """Write, read and delete a file there; return `storage` as an absolute path or a URI.
 
     Raises:
         InputError: That fails, or the URI holds a secret, which `study.yaml`, the tables and the report would show to everybody.
@@ -101,7 +110,7 @@ def check_usable(storage: str) -> str:
 
 
 def without_secrets(uri: str) -> str:
-    """The URI with *** for `name:password` before the host, and for the values of options that are named like a secret."""
+    """Return the URI with *** for `name:password` before the host, and for the values of options named like a secret."""
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return uri
@@ -123,7 +132,7 @@ def _write_local(path: Path, content: bytes | memoryview) -> None:
 
 
 def _resolve(where: str) -> tuple[Any, str]:
-    """(pyarrow file system, path in it). Made once per host and options: S3 asks for a bucket's region."""
+    """Return (pyarrow file system, path in it). One is made per host and options, because S3 asks for a bucket's region."""
     scheme, _, rest = where.partition("://")
     location, question, options = rest.partition("?")
     host, _, path = location.partition("/")
@@ -133,7 +142,7 @@ def _resolve(where: str) -> tuple[Any, str]:
 
 @lru_cache
 def _filesystem(base: str, options: str) -> tuple[Any, str]:
-    """(file system, what stands before the path of every file of this host)."""
+    """Return (file system, prefix of the path of every file of this host)."""
     import pyarrow as pa
     from pyarrow import fs
 

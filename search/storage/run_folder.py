@@ -1,4 +1,4 @@
-"""A run is a folder: where everything lies in it, how it is made, locked and repaired."""
+"""The folder of a run: its layout, and how it is made, locked and repaired."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class RunFolder:
 
     @property
     def retrained_earlier(self) -> Path:
-        """Lines of `retrain.jsonl` whose configs compete no more since the run was changed."""
+        """Lines of `retrain.jsonl` whose configs no longer compete because the run was changed."""
         return self.path / "retrain.earlier.jsonl"
 
     @property
@@ -67,12 +67,12 @@ class RunFolder:
 
     @cached_property
     def shared(self) -> str:
-        """Where workers write: this folder, or the place in `--storage` that `study.yaml` names."""
+        """The place where workers write: this folder, or the place in `--storage` that `study.yaml` names."""
         given = self.read_study().get("storage") if self.study.exists() else None
         return given or str(self.path.resolve())
 
     def checkpoint(self, trial: int) -> str:
-        """A path or URI: what its worker writes, and the ledger deletes when the trial ends."""
+        """Return the path or URI of a trial's checkpoint, which its worker writes and the ledger deletes when the trial ends."""
         return storage.join(self.shared, "checkpoints", checkpoint_name(trial))
 
     @property
@@ -92,7 +92,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One driver per run. The lock is the operating system's, so it ends with the process, however that ends."""
+        """Lock the run for one driver. The lock is the operating system's, so it ends with the process, however that ends."""
         from filelock import FileLock, Timeout
 
         lock = FileLock(self.path / ".lock")
@@ -146,7 +146,7 @@ def create(
 
 
 def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str]) -> None:
-    """Whole or not at all: a driver killed here leaves no folder that can neither be made nor resumed, or would resume cold."""
+    """Make the folder whole or not at all, so that a driver killed here leaves no folder that cannot be resumed."""
     folder = RunFolder(path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}"))
     try:
         folder.checkpoints.mkdir(parents=True)
@@ -161,7 +161,7 @@ def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str]) -> None:
 
 
 def check_new(parent: Path, name: str | None) -> None:
-    """Before anything is launched: a name that was asked for must be new and stay inside `parent`, and its place writable."""
+    """Check, before anything is launched, that the name is new and stays inside `parent`, and that its place is writable."""
     if name is not None and not (RUN_NAME.fullmatch(name) and name.isprintable()):
         raise InputError(
             f"--name {name!r}: a name has at most 100 printable characters, no slash or backslash, and does not begin with "
@@ -177,7 +177,7 @@ def check_new(parent: Path, name: str | None) -> None:
 
 
 def open_run(path: str | Path) -> RunFolder:
-    """An existing run, by its path or by its name under `runs/`."""
+    """Open an existing run, by its path or by its name under `runs/`."""
     for candidate in (Path(path), Path("runs") / path):
         if (candidate / "study.yaml").is_file():
             return RunFolder(candidate)
@@ -214,7 +214,7 @@ def repair_journal(path: Path) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """All or nothing: a reader never sees half a file."""
+    """Write a text file whole or not at all, so that a reader never sees half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -224,7 +224,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _free_name(parent: Path, name: str) -> str:
-    """`digits`, then `digits-2`, `digits-3`, ..."""
+    """Return the first free name of `digits`, `digits-2`, `digits-3`, ..."""
     candidate, count = name, 1
     while (parent / candidate).exists():
         count += 1

@@ -1,4 +1,4 @@
-"""A bound on paused trials: on the size of their checkpoints, and on their number.
+"""Limits paused trials: the size of their checkpoints, and their number.
 
 Running trials are never touched; there are only as many of them as workers.
 """
@@ -23,7 +23,7 @@ class Quota:
         self._sizes: dict[int, int] = {}
 
     def beyond(self, paused: Collection[int], rule: Pausing) -> list[int]:
-        """The paused trials that must end for the others to fit, the worst at their last rung first.
+        """Return the paused trials that must end so that the others fit, the worst at their last rung first.
 
         Such a trial counts as stopped at its rung: the sampler keeps its values, only its training cannot go on.
 

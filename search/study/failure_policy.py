@@ -1,4 +1,4 @@
-"""What can go wrong with a trial, and what is done about it: the table in docs/reliability.md says the same in words.
+"""Decides what is done about each failure of a trial; the table in docs/reliability.md says the same in words.
 
 `diverged` and `failed` end the trial. `out_of_memory` is tried once more, with the same
 resources and smaller pieces of a batch in memory at a time. A lost worker or node is not charged to the trial, as long as it gets ahead: only losses with no epoch in

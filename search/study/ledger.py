@@ -63,7 +63,7 @@ class Ledger(TrialBook):
     # --- what the searcher and the scheduler call -------------------------------------------------------------------------
 
     def ask(self) -> Assignment | None:
-        """The next trial to run: one that an earlier start left open, a paused one, or a new one; None if there is none now."""
+        """Return the next trial to run: one that an earlier start left open, a paused one, or a new one; None if there is none now."""
         if self.winding_down:
             return None
         if self._readopted:
@@ -86,7 +86,7 @@ class Ledger(TrialBook):
 
     @property
     def finished(self) -> bool:
-        """`ask` will give nothing more, whatever the running trials report."""
+        """Whether `ask` will return no further trial, whatever the running trials report."""
         # An open trial may come back: paused, lost with its worker, or out of memory.
         return self.winding_down or not (self._may_start or self._open or self._audit.unfinished)
 
@@ -121,7 +121,7 @@ class Ledger(TrialBook):
         return False
 
     def lose(self, number: int, cause: str = "") -> bool:
-        """Record that the worker or the node of a trial is gone, which is not charged to the trial as long as it gets ahead.
+        """Record that the worker or the node of a trial is lost, which is not charged to the trial as long as it makes progress.
 
         Args:
             number: Number of the trial.
@@ -165,7 +165,7 @@ class Ledger(TrialBook):
         return max(0, self.settings.retrain.top - self._tally.num_winners - num_running)
 
     def _shown(self) -> optuna.Study:
-        """What the sampler looks at."""
+        """The study that the sampler reads."""
         return recent(self._history.for_sampler(self._record.study), self.settings.sampler)
 
     def _begin(self, suggestion: Suggestion) -> Assignment:
@@ -214,7 +214,7 @@ class Ledger(TrialBook):
         self._audit.rebuild(filter(self._history.is_inside, trials))
 
     def _replay(self, frozen: FrozenTrial) -> None:
-        """Take over what the study knows of a trial."""
+        """Restore a trial from the study."""
         number, attrs, inside = frozen.number, frozen.user_attrs, self._history.is_inside(frozen)
         if (multiply_adds := attrs.get("multiply_adds")) is not None:
             self.scheduler.note_cost(number, multiply_adds)
@@ -233,7 +233,7 @@ class Ledger(TrialBook):
             self._end(self._open[number], TrialStatus.STOPPED, reason=OUTSIDE)
 
     def _catch_up(self) -> None:
-        """Take over what `epochs.jsonl` knows of open trials, and decide which of them wait and which run again."""
+        """Restore open trials from `epochs.jsonl`, and decide which of them wait and which run again."""
         decisions: dict[int, str] = {}
         for trial, line, is_new in self._record.catch_up(self._open):
             number, epoch = line["trial"], line["epoch"]

@@ -1,4 +1,4 @@
-"""Trials that wait at a rung: which of them goes on, and which must end for the checkpoints of the others to fit."""
+"""Manages the trials that wait at a rung: which of them continues, and which must end so that the checkpoints of the others fit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PausedTrials:
     def resume(
         self, sampler: BaseSampler, study: Callable[[], optuna.Study], may_start: bool, num_missing: int
     ) -> int | None:
-        """The trial that goes on now, which is then no longer paused; None if none should.
+        """Return the trial that continues now, which is then no longer paused; None if none should.
 
         Args:
             sampler: Decides between the paused trials and a new one.
@@ -48,7 +48,7 @@ class PausedTrials:
         return number
 
     def beyond_quota(self) -> list[int]:
-        """The trials that must end; they are no longer paused."""
+        """Return the trials that must end; they are no longer paused."""
         if self._scheduler is None:
             return []
         ended = self._quota.beyond(self.numbers, self._scheduler)

@@ -1,4 +1,4 @@
-"""The two writes: what makes a search survive the death of its driver at any moment.
+"""The two-writes protocol, by which a search survives the death of its driver at any moment.
 
 Every epoch is written twice, in this order:
 
@@ -43,7 +43,7 @@ ENDED_STATES = {
 
 
 class _LockOfTheRun(JournalFileOpenLock):
-    """Does nothing: the lock of the run folder (`RunFolder.locked`) lets one driver in, and ends with its process.
+    """A lock that does nothing: the lock of the run folder (`RunFolder.locked`) already admits one driver only.
 
     Optuna's own is a link beside the journal that a killed driver leaves behind, and that Optuna then waits for.
     """
@@ -71,7 +71,7 @@ class _GuardedJournal(JournalFileBackend):
 def open_study(
     folder: RunFolder, direction: Direction, guard: WriteGuard | None = None
 ) -> tuple[JournalStorage, optuna.Study]:
-    """The study of a run, made if there is none yet. To be called under the lock of the run.
+    """Open the study of a run, or make it. To be called under the lock of the run.
 
     Args:
         folder: The run.
@@ -123,7 +123,7 @@ class Record:
         assert self._storage.get_trial_number_from_id(trial_id) == number
 
     def value_of(self, trial: OpenTrial, report: Mapping[str, Any]) -> float:
-        """What a trial is worth after the epoch of `report`: the objective of the weights kept so far; NaN if it diverged.
+        """Return the value of a trial after the epoch of `report`: the objective of the weights kept so far; NaN if it diverged.
 
         Rungs, sampler, ledger and tables all use this value. It is that of the epoch itself unless `weights` keeps the best.
         """
@@ -142,7 +142,7 @@ class Record:
         rung: int | None = None,
         decision: str | None = None,
     ) -> dict[str, Any]:
-        """Write an epoch down: its line, and in phase `search` its value, unless that is not finite. Returns the line."""
+        """Record an epoch: its line, and in phase `search` its value if that is finite. Return the line."""
         value, assignment = self.value_of(trial, report), trial.assignment
         figures = {**report, "diverged": not math.isfinite(value)}
         line = epoch_line(phase, assignment.seed, figures, trial=assignment.number, rung=rung, decision=decision)
@@ -152,7 +152,7 @@ class Record:
         return line
 
     def write_value(self, trial: OpenTrial, epoch: int, value: float) -> None:
-        """The second write of an epoch."""
+        """Make the second write of an epoch."""
         self._storage.set_trial_intermediate_value(self._trial_id(trial.assignment.number), epoch, value)
         trial.epoch = epoch
         trial.values[epoch] = value
@@ -194,14 +194,14 @@ class Record:
 
 
 def ending(line: Mapping[str, Any]) -> TrialStatus:
-    """The status of a trial whose last epoch this line is. One that ran its last epoch is completed, whatever the scheduler says."""
+    """Return the status of a trial whose last epoch this line is. A trial that ran its last epoch is completed, whatever the scheduler says."""
     if line["diverged"]:
         return TrialStatus.DIVERGED
     return TrialStatus.COMPLETED if line["last"] else TrialStatus.STOPPED
 
 
 def open_trial(frozen: FrozenTrial) -> OpenTrial:
-    """A trial of the study as the ledger continues it: under its own number, with its own seed."""
+    """Return a trial of the study as the ledger continues it: under its own number, with its own seed."""
     values, attrs = dict(frozen.intermediate_values), frozen.user_attrs
     epoch = max(values, default=0)
     pieces = attrs.get("micro_batches", 1)

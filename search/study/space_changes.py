@@ -1,4 +1,4 @@
-"""Trials that the current space did not suggest: those of earlier versions of a changed space, and those of a warm start.
+"""Handles trials that the current space did not suggest: those of earlier versions of a changed space, and of a warm start.
 
 Trials that lie in the current space are shown to the sampler with its parameters, whatever space they were drawn from. The others
 are hidden from the sampler, from the rungs and from the choice of the incumbent. Trials of a warm start inform the sampler
@@ -55,7 +55,7 @@ class History:
         return trial.user_attrs.get("space", 0) == self.version or self._expressed(trial) is not None
 
     def for_sampler(self, study: optuna.Study) -> optuna.Study:
-        """What the sampler looks at: the study itself if there is nothing to hide or to add."""
+        """Return the study that the sampler reads: the study itself if there is nothing to hide or to add."""
         if not self.version and not self._warm:
             return study
         return view_of(self.shown(study.get_trials(deepcopy=False)), study.direction)
@@ -102,12 +102,12 @@ def to_run_further(
 
 
 def num_earlier_spaces(study: Mapping[str, Any]) -> int:
-    """How often the space of a run was changed, by its study.yaml."""
+    """Return how often the space of a run was changed, by its study.yaml."""
     return sum("space" in amendment["before"] for amendment in study.get("amendments") or [])
 
 
 def express(space: Space, config: dict[str, Any]) -> Params | None:
-    """The parameters with which `space` suggests `config`, and their distributions; None where it lies outside."""
+    """Return the parameters with which `space` suggests `config`, and their distributions; None if it lies outside."""
     try:
         recorder = _Recorder(space.encode(localized(config, space.tree)))
         space.suggest(recorder)
@@ -117,7 +117,7 @@ def express(space: Space, config: dict[str, Any]) -> Params | None:
 
 
 class _Recorder(KnownTrial):
-    """Gives known values, and remembers what was asked for."""
+    """A stand-in for a trial that returns known values and records the distributions asked for."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         super().__init__(values)

@@ -1,4 +1,4 @@
-"""The audit: a seeded share of the stopped trials is trained to the end, so that a report can say how often a stop was wrong.
+"""The audit of stops: a seeded share of the stopped trials is trained to the end, so that a report can say how often a stop was wrong.
 
 For the study, the sampler, the rungs, the counts and the incumbent an audited trial stays what it is: stopped. The search
 is therefore the same, trial by trial, as without the audit. Its further epochs are lines of phase `audit` in
@@ -53,16 +53,16 @@ class Audit:
 
     @property
     def unfinished(self) -> bool:
-        """`ask` has something to give, or may have when a worker is lost."""
+        """Whether `ask` has a trial to return, or may have one when a worker is lost."""
         return bool(self._open)
 
     def add(self, trial: OpenTrial) -> None:
-        """A trial that was stopped; it waits for a worker, if its own does not `go_on` with it."""
+        """Add a trial that was stopped; it waits for a worker unless its own continues it (`go_on`)."""
         self._open[trial.assignment.number] = trial
         self._waiting.append(trial.assignment.number)
 
     def go_on(self, number: int) -> bool:
-        """The worker that trained this trial up to its stop may go on with it; False if it is not to be audited."""
+        """Return whether the worker that trained this trial up to its stop continues it; False if it is not audited."""
         if number not in self._waiting:
             return False
         self._waiting.remove(number)
@@ -70,7 +70,7 @@ class Audit:
         return True
 
     def ask(self) -> Assignment | None:
-        """An audit that an earlier start left unfinished, or of a trial that was stopped while paused."""
+        """Return an audit that an earlier start left unfinished, or of a trial that was stopped while paused."""
         if not self._waiting:
             return None
         trial = self._open[self._waiting.popleft()]
@@ -99,7 +99,7 @@ class Audit:
         return False
 
     def lose_worker(self, number: int) -> None:
-        """Its worker or node is gone: it goes on from its checkpoint, unless that happens again and again."""
+        """Handle the loss of a worker: the trial continues from its checkpoint, unless that happens too often."""
         trial = self._open.get(number)
         if trial is None:
             return
@@ -109,7 +109,7 @@ class Audit:
             self.lose(number)
 
     def lose(self, number: int) -> None:
-        """An audit that failed stays unfinished; the next start of the search tries it again from its checkpoint."""
+        """Leave a failed audit unfinished; the next start of the search tries it again from its checkpoint."""
         trial = self._open.pop(number, None)
         if trial is not None:
             self._notify("audited", trial, status=TrialStatus.FAILED)

@@ -1,4 +1,4 @@
-"""How the trials of a search ended: counts, the incumbent, and how many winners there are."""
+"""Counts how the trials of a search ended, and keeps the incumbent and the number of winners."""
 
 from __future__ import annotations
 

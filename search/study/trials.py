@@ -1,4 +1,4 @@
-"""What the ledger, its workers and its listeners pass around about trials. Imports no Optuna: workers need none."""
+"""The messages about trials between the ledger, its workers and its listeners. Imports no Optuna, which workers do not need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Assignment:
-    """One trial as a worker gets it.
+    """One trial as a worker receives it.
 
     Attributes:
         number: Its number in the study.
@@ -28,7 +28,7 @@ class Assignment:
     micro_batches: int = 1
 
     def to_json(self) -> str:
-        """One text, which keeps Tune's bookkeeping of nested configs small."""
+        """Return the assignment as one text, which keeps Tune's bookkeeping of nested configs small."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -54,13 +54,13 @@ class OpenTrial:
 
     @property
     def continued(self) -> Assignment:
-        """The assignment of its next worker, which starts from what is recorded."""
+        """Return the assignment for its next worker, which starts from the recorded state."""
         return Assignment(**{**vars(self.assignment), "recorded": self.epoch})
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a person who watches a search would like to see.
+    """An event of a search that its views show.
 
     Attributes:
         kind: `started`, `epoch`, `paused` or `ended`; `auditing` and `audited` for a stopped trial that is trained to its end;

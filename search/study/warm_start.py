@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Lines for `warm_start.jsonl`, and what `study.yaml` says of them."""
+    """The lines for `warm_start.jsonl`, and their summary for `study.yaml`."""
 
     lines: tuple[str, ...]
     facts: dict[str, Any]
 
 
 def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
-    """The ended trials of `old_run` that lie in `space`, for a run whose study.yaml will be `study`.
+    """Collect the ended trials of `old_run` that lie in `space`, for a run whose study.yaml will be `study`.
 
     InputError where they were measured otherwise (data, split, epochs, objective), or where none lies in the space.
     """

@@ -1,4 +1,4 @@
-"""What a winner is: the one definition by which the search decides when it has enough, and retraining chooses.
+"""Defines what a winner is: by this the search decides when it has enough of them, and retraining chooses.
 
 A winner is a completed trial with an objective, whose config lies in the space as it is now and is not the baseline: the
 baseline is what winners are compared with.
@@ -17,5 +17,5 @@ def baseline_config(space: Space) -> dict[str, Any] | None:
 
 
 def may_win(config: dict[str, Any], baseline: dict[str, Any] | None) -> bool:
-    """Whether a trial with this config, if it completes inside the space, is a winner."""
+    """Return whether a trial with this config is a winner if it completes inside the space."""
     return config != baseline

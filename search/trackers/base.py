@@ -1,4 +1,4 @@
-"""What a tracker of experiments does, and the figures of an epoch that it is given."""
+"""The interface of an experiment tracker, and the figures of an epoch that it receives."""
 
 from __future__ import annotations
 

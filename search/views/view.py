@@ -1,4 +1,4 @@
-"""What a person or program sees of a command while it runs."""
+"""Defines what a person or program sees of a command while it runs."""
 
 from __future__ import annotations
 

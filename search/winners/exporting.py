@@ -1,4 +1,4 @@
-"""A winner as a folder that works elsewhere: recipe, weights, torch.export program, ONNX, and a card that says how good it is."""
+"""Exports a winner as a folder that works elsewhere: recipe, weights, torch.export program, ONNX, and a model card."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _about(winner: Winner) -> dict[str, Any]:
 
 
 def _write_programs(winner: Winner, folder: Path) -> Checks:
-    """model.pt2 and model.onnx for batches of any size, and how far their logits are from the eager network's."""
+    """Write model.pt2 and model.onnx for batches of any size, and return how far their logits are from the eager network's."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(NUM_CHECKED, *winner.image_shape, generator=generator)
     with torch.inference_mode():
@@ -103,7 +103,7 @@ def _write_programs(winner: Winner, folder: Path) -> Checks:
 
 
 def _metadata(winner: Winner) -> dict[str, str]:
-    """What a program alone must tell: JSON by key. ONNX holds it as `metadata_props`, torch.export as `extra_files`."""
+    """Return the metadata that a program carries, as JSON by key: `metadata_props` in ONNX, `extra_files` in torch.export."""
     about = _about(winner)
     return {key: json.dumps(about[key]) for key in ("class_names", "image_shape", "normalization", "origin")}
 
@@ -114,8 +114,11 @@ def _program(winner: Winner, images: torch.Tensor, any_batch: bool) -> Any:
 
 
 def _write_onnx(program: Any, winner: Winner, images: torch.Tensor, file: Path) -> bool:
-    """Whether it takes batches of any size: a convolution whose kernels depend on the image has as many groups as images,
-    and ONNX wants that number beforehand. Then it takes one image at a time."""
+    """Write model.onnx, and return whether it takes batches of any size.
+
+    A convolution whose kernels depend on the image has as many groups as images, and ONNX needs that number beforehand. Such a
+    network takes one image at a time.
+    """
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], "dynamo": True, "verbose": False}
     any_batch = True
     try:
@@ -130,7 +133,7 @@ def _write_onnx(program: Any, winner: Winner, images: torch.Tensor, file: Path) 
 
 
 def _onnx_difference(file: Path, images: np.ndarray, expected: np.ndarray, any_batch: bool) -> float | None:
-    """None where onnxruntime is not installed."""
+    """Return the largest difference of a logit from onnxruntime's; None if it is not installed."""
     try:
         import onnxruntime
     except ImportError:
@@ -144,7 +147,7 @@ def _onnx_difference(file: Path, images: np.ndarray, expected: np.ndarray, any_b
 
 
 def _difference(name: str, given: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference of a logit; InputError where it is more than rounding."""
+    """Return the largest difference of a logit; raise InputError if it is more than rounding."""
     difference = float(np.abs(given - expected).max())
     if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise InputError(
@@ -156,7 +159,7 @@ def _difference(name: str, given: np.ndarray, expected: np.ndarray) -> float:
 
 @contextmanager
 def _whole(output: Path) -> Iterator[Path]:
-    """A folder beside `output` that takes its place once it is complete, and is removed if it never is."""
+    """Yield a folder beside `output` that takes its place once it is complete, and is removed otherwise."""
     part = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         part.mkdir(parents=True)
@@ -170,7 +173,7 @@ def _whole(output: Path) -> Iterator[Path]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """torch's exporters print their progress and warn about their own internals."""
+    """Suppress what torch's exporters print about their progress, and their warnings about their own internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -27,7 +27,7 @@ class Checks:
 
 
 def model_card(folder: RunFolder, winner: Winner, title: str, checks: Checks | None) -> str:
-    """Markdown; every figure is of the retraining, on the test images that it opened once."""
+    """Return the model card in Markdown. Every figure comes from the retraining and its single evaluation on the test images."""
     run = reports.read(folder.path)
     rows = reports.winners_table(folder.path)
     row = next(row for row in rows if row["rank"] == winner.origin["rank"])
@@ -72,7 +72,7 @@ def _what(winner: Winner, study: dict[str, Any]) -> str:
 
 
 def markdown(text: str) -> str:
-    """A text of the user's that Markdown shows as it is, on one line."""
+    """Return a text of the user's so that Markdown shows it as it is, on one line."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|&~$-])", r"\\\1", shown(text))
 
 
@@ -116,7 +116,7 @@ def _figures(
 
 
 def _files(checks: Checks | None, again: str | None) -> list[str]:
-    """`again`: the command that gives these weights once more."""
+    """Describe the files of the folder; `again` is the command that trains these weights again."""
     lines = [
         "- `config.yaml`: the recipe. `winnow train config.yaml` trains it on the training images; `start_from: [config.yaml]` begins a search with it.",
         "- `weights.safetensors`: the weights, for images that were normalised as `model.json` says.",

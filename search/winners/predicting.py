@@ -1,4 +1,4 @@
-"""What an exported winner says of image files; they are read as the training images were."""
+"""Predicts the classes of image files with an exported winner; they are read as the training images were."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one file: probabilities by class, in the order of the classes; or the `error` that kept it from being read."""
+    """The prediction for one file: probabilities in the order of the classes, or the `error` that kept it from being read."""
 
     file: str
     probabilities: dict[str, float]
@@ -37,12 +37,12 @@ class Prediction:
 
 
 def predict(folder: Path, files: Sequence[Path]) -> list[Prediction]:
-    """One prediction per file, in order; a folder stands for the image files in it. InputError where none is an image."""
+    """Predict each file, in order; a folder stands for the image files in it. Raises InputError if none is an image."""
     return list(predict_each(folder, expanded(files)))
 
 
 def predict_each(folder: Path, files: Sequence[Path]) -> Iterator[Prediction]:
-    """One prediction per file, in order, as they are read; memory does not grow with their number.
+    """Yield one prediction per file, in order, as they are read; memory does not grow with their number.
 
     Args:
         folder: An exported winner.
@@ -61,7 +61,7 @@ def predict_each(folder: Path, files: Sequence[Path]) -> Iterator[Prediction]:
 
 
 def expanded(files: Sequence[Path]) -> list[Path]:
-    """The files, with the image files of a folder and of its sub-folders in the folder's place."""
+    """Return the files; a folder is replaced by the image files in it and its sub-folders."""
     return [file for place in files for file in (_of_folder(place) if place.is_dir() else [place])]
 
 
@@ -73,7 +73,7 @@ def _of_folder(folder: Path) -> list[Path]:
 
 
 def _read(file: Path, rules: Rules) -> tuple[Prediction, np.ndarray | None]:
-    """The pixels as training would have read them, in a prediction that waits for its probabilities."""
+    """Read the pixels as training would have, into a prediction without probabilities yet."""
     name = shown(file)
     try:
         decoded = decode_one(Encoded(name, file), rules)

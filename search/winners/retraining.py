@@ -118,7 +118,7 @@ def _seed(settings: Settings, index: int) -> int:
 
 
 def _check_seeds(folder: RunFolder, settings: Settings) -> None:
-    """InputError for lines of an earlier version of Winnow: with its seeds among them a config would have too many."""
+    """Raise InputError for lines of an earlier version of Winnow, whose seeds would give a config too many."""
     done = {line["seed"] for line in read_json_lines(folder.retrained)}
     if done - {_seed(settings, index) for index in range(MAX_SEEDS)}:
         raise InputError(
@@ -212,12 +212,12 @@ def _kept_epochs(folder: RunFolder) -> dict[int, int]:
 
 
 def _shortened(config: dict[str, Any], epochs: int | None) -> dict[str, Any]:
-    """The config that ends after `epochs`."""
+    """Return the config with its training ended after `epochs`."""
     return config if epochs is None or epochs == config["epochs"] else {**config, "stop_after": epochs}
 
 
 def _no_winner(folder: RunFolder, completed: Completed) -> str:
-    """Why there is nothing to retrain, and the command that changes that."""
+    """Explain why there is nothing to retrain, with the command that changes that."""
     cause = "no trial was completed"
     if completed.baseline is not None:
         cause = f"only the baseline (trial {completed.baseline.number}) was completed, and winners are compared with it"

@@ -1,4 +1,4 @@
-"""A winner as a network that can be used: from a run, or from a folder that `winnow export` wrote."""
+"""Loads a winner as a network ready to use: from a run, or from a folder that `winnow export` wrote."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Winner:
 
 
 class Pixels(nn.Module):
-    """Images float32 [N, C, H, W] with pixels in [0, 1] -> logits [N, K]: normalises, then asks `model`."""
+    """A network from images float32 [N, C, H, W] with pixels in [0, 1] to logits [N, K]; it normalises, then applies `model`."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -122,7 +122,7 @@ def load_winner(run: str | Path, rank: int = 1) -> Winner:
 
 
 def load_export(folder: str | Path) -> Winner:
-    """What `winnow export` wrote. InputError where the folder is none, or something in it is missing or damaged."""
+    """Load a folder that `winnow export` wrote. Raises InputError if something in it is missing or damaged."""
     folder = Path(folder)
     about = _read_about(folder)
     try:
@@ -155,7 +155,7 @@ def _retrained_line(folder: RunFolder, rank: int) -> dict[str, Any]:
 
 
 def _computed_again(folder: RunFolder, config: Config) -> dict[str, Any]:
-    """Channel statistics as retraining used them, for weights that were stored without."""
+    """Compute the channel statistics that retraining used, for weights that were stored without them."""
     from winnow.search.data.source import Source, load_data
     from winnow.search.storage.run_folder import space_of
     from winnow.search.training.device_data import DeviceData
