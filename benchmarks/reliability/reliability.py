@@ -358,7 +358,7 @@ def main() -> None:
                 if asked.folder and (asked.folder / name / "measured").exists():
                     continue
                 folder = (asked.folder or Path(tempfile.mkdtemp(prefix="winnow-reliability-"))) / name
-                if not fault.startswith("kills"):  # the others begin anew
+                if not fault.startswith("kills"):  # the others start over
                     shutil.rmtree(folder, ignore_errors=True)
                 try:
                     _check_time()

@@ -1,9 +1,9 @@
-"""What `winnow plan` foretells against what the search then does: wall time and epochs.
+"""Compares the forecast of `winnow plan` with the search that follows: wall time and epochs.
 
     python -m benchmarks.speed.plan [--searches 3] [--space digits] [--trials 8] [--epochs 6]
 
 Plans and runs the same search, one after the other, with seeds 0, 1, ... A search's wall time is that of the whole command, report
-included. Ratios are what was foretold over what was. Writes benchmarks/results/plan.json and prints a Markdown table.
+included. Ratios are forecast over measurement. Writes benchmarks/results/plan.json and prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ def main() -> None:
         print(json.dumps(found[-1]), file=sys.stderr, flush=True)
     raw = {"command": what, "searches": found, "hardware": hardware(), "versions": versions()}
     RESULT.write_text(json.dumps(raw, indent=2) + "\n")
-    print("| search | foretold, s (range) | took, s | ratio | epochs foretold (range) | epochs | ratio |")
+    print("| search | forecast, s (range) | took, s | ratio | forecast of epochs (range) | epochs | ratio |")
     print("|---|---|---|---|---|---|---|")
     for seed, one in enumerate(found):
-        seconds, epochs = one["foretold"]["seconds"], one["foretold"]["epochs"]
+        seconds, epochs = one["forecast"]["seconds"], one["forecast"]["epochs"]
         print(
             f"| seed {seed} | {_range(seconds)} | {one['seconds']:.0f} | {seconds[1] / one['seconds']:.2f} "
             f"| {_range(epochs)} | {one['epochs']} | {epochs[1] / one['epochs']:.2f} |"
         )
-    ratios = [one["foretold"]["seconds"][1] / one["seconds"] for one in found]
+    ratios = [one["forecast"]["seconds"][1] / one["seconds"] for one in found]
     print(f"\nratio of the times: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
 
 
 def plan_and_search(what: list[str]) -> dict[str, Any]:
-    """`foretold`: (low, middle, high) of seconds and epochs; then what the search took."""
+    """`forecast`: (low, middle, high) of seconds and epochs; then what the search took."""
     load = os.getloadavg()[0]
     plan = json.loads(winnow("plan", *what, "--json"))
     estimate = plan["estimate"]
-    foretold = {
+    forecast = {
         "seconds": [estimate["seconds_low"], estimate["seconds"], estimate["seconds_high"]],
         "epochs": [plan["epochs_low"], plan["epochs"], plan["epochs_high"]],
         "epoch_seconds": estimate["epoch_seconds"],
@@ -69,7 +69,7 @@ def plan_and_search(what: list[str]) -> dict[str, Any]:
         seconds = time.monotonic() - began
         epochs = list(read_json_lines(Path(folder, "r", "epochs.jsonl")))
     return {
-        "foretold": foretold,
+        "forecast": forecast,
         "seconds": round(seconds, 1),
         "epochs": len(epochs),
         "epoch_seconds": statistics.mean(epoch["wall_seconds"] for epoch in epochs),

@@ -27,7 +27,7 @@ def cached(folder: Path, key: str, build: Callable[[Path], Arrays]) -> Arrays:
     """What `build` gave last time for the same key, or what it gives now.
 
     One process at a time decodes; others wait and find it done. A folder that cannot be written to is no error, and damaged files
-    are made anew. Large arrays stay on the disk and are mapped into memory.
+    are made again. Large arrays stay on the disk and are mapped into memory.
 
     Args:
         folder: Holds one folder per key.

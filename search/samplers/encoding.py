@@ -63,7 +63,7 @@ class Features:
         return self.snap(rng.random((num, len(self.names))))
 
     def near(self, points: Array, num: int, deviation: float, rng: np.random.Generator) -> Array:
-        """[points * num, parameters]: some coordinates of each point moved, those of a choice drawn anew."""
+        """[points * num, parameters]: some coordinates of each point moved, those of a choice drawn again."""
         centres = np.nan_to_num(np.repeat(points, num, axis=0), nan=0.5)
         moved = rng.random(centres.shape) < rng.choice([0.2, 0.5, 1.0], (len(centres), 1))
         steps = np.clip(centres + rng.normal(0, deviation, centres.shape), 0, 1)

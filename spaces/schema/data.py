@@ -89,7 +89,7 @@ Augmentations = Annotated[list[Augmentation], BeforeValidator(_augmentations)]
 
 
 class ExtraCopies(Strict):
-    """Augmented copies of training images, chosen and drawn anew every epoch and added to the originals."""
+    """Augmented copies of training images, chosen and drawn again every epoch, and added to the originals."""
 
     copies: Count
     """How many images an epoch grows by."""
@@ -153,7 +153,7 @@ class Data(Strict):
     normalize: Literal["none", "dataset", "computed"] | Normalization = "computed"
     """`dataset`: the published statistics of a known data set; `computed`: those of the training split."""
     augment: Augmentations = []
-    """Done to training images, anew in every epoch: a list, or the name of a preset."""
+    """Random changes of the training images, drawn again in every epoch: a list, or the name of a preset."""
     extra: ExtraCopies | None = None
     """Augmented copies beside the originals."""
 

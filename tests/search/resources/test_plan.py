@@ -109,7 +109,7 @@ def test_sampled_configs_can_be_built_and_are_those_of_the_seed(digits):
 
 
 def test_a_probe_agrees_with_the_training_it_stands_for(digits):
-    """The epoch that is foretold from a part of it, against real epochs of the same loop; the machine may be busy."""
+    """The epoch time predicted from a part of it, against real epochs of the same loop; the machine may be busy."""
     from winnow.search.training.device_data import DeviceData
     from winnow.search.training.loop import train
 

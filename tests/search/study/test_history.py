@@ -33,10 +33,10 @@ CHANGED = RunChanges(
 )
 
 
-def change(folder: RunFolder, wishes: RunChanges) -> tuple[Space, object]:
+def change(folder: RunFolder, changes: RunChanges) -> tuple[Space, object]:
     """What `winnow extend` does to a run, without training."""
     study = folder.read_study()
-    amended = amend(folder, study, Space.from_tree(study["space"], "run"), wishes)
+    amended = amend(folder, study, Space.from_tree(study["space"], "run"), changes)
     folder.study.write_text(yaml.safe_dump(amended.study))
     return amended.space, amended.settings
 
@@ -118,8 +118,8 @@ def test_open_trials_outside_end_and_those_that_are_too_short_run_again(tmp_path
 def test_amendments_keep_what_was(tmp_path):
     folder = searched(tmp_path)
     original = folder.read_study()
-    for wishes in (RunChanges(trials=3), CHANGED, RunChanges(max_epochs=9)):
-        change(folder, wishes)
+    for changes in (RunChanges(trials=3), CHANGED, RunChanges(max_epochs=9)):
+        change(folder, changes)
     study = folder.read_study()
     settings, space = study["settings"], study["space"]
     for amendment in reversed(study["amendments"]):

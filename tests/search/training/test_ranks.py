@@ -51,7 +51,7 @@ def ray() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def lent(ray) -> Iterator[dict[int, RankGroupClient]]:
-    """A group of two and one of three ranks; started anew by whom it serves where a test kills them."""
+    """A group of two and one of three ranks; restarted by the test that uses it where a test kills them."""
     with (
         rank_groups(RankGroupSpec(2, "cpu", 1, {"CPU": 0.1}), 1) as two,
         rank_groups(RankGroupSpec(3, "cpu", 1, {"CPU": 0.1}), 1) as three,
