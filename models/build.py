@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from winnow.models.cnn import cnn
 from winnow.models.custom import custom
 from winnow.models.mixture import mixture
 from winnow.models.mlp import mlp
 from winnow.models.residual import residual
+from winnow.models.whitening import Whitening
 from winnow.spaces.schema import Custom, Model, Transfer
 
 
@@ -31,6 +32,18 @@ def build(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> 
     """
     family = "custom" if isinstance(model, Custom) else model.name
     return MODELS[family](model, image_shape, num_classes)
+
+
+def fit_images(network: nn.Module, images: Callable[[], Tensor]) -> None:
+    """Let every layer that depends on the training images take what it needs, once, before the training.
+
+    Args:
+        network: The network.
+        images: Returns some training images float32 [N, C, H, W], normalised; called only if a layer needs them.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, Whitening)]
+    for layer in layers:
+        layer.fit_images(images())
 
 
 def parameter_groups(network: nn.Module, lr: float) -> list[dict[str, Any]]:

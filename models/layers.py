@@ -25,11 +25,27 @@ POOLS: dict[str, Callable[[int], nn.Module] | None] = {
     "none": None,
 }
 
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    """Up to 32 groups of at least 4 channels each: a group of one value would be normalised to zero."""
+    groups = max(num for num in range(1, 33) if channels % num == 0 and (num == 1 or channels // num >= 4))
+    return nn.GroupNorm(groups, channels)
+
+
 # (norm for feature maps, norm for vectors)
 NORMS: dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]] | None] = {
     "batch": (nn.BatchNorm2d, nn.BatchNorm1d),
+    "group": (_group_norm, nn.LayerNorm),
+    "layer": (partial(nn.GroupNorm, 1), nn.LayerNorm),
     "none": None,
 }
+
+
+def _dirac(weight: Tensor) -> None:
+    """Make the first output channels of a convolution pass on its input channels; the others and linear layers stay as drawn."""
+    if weight.ndim == 4:
+        nn.init.dirac_(weight.detach()[: weight.shape[1]])
+
 
 INITIALIZATIONS: dict[str, Callable[[Tensor], object] | None] = {
     "default": None,  # PyTorch's own, of weights and biases
@@ -38,7 +54,11 @@ INITIALIZATIONS: dict[str, Callable[[Tensor], object] | None] = {
     "xavier_normal": nn.init.xavier_normal_,
     "xavier_uniform": nn.init.xavier_uniform_,
     "orthogonal": nn.init.orthogonal_,
+    "dirac": _dirac,
 }
+
+
+NORM_LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def sequence(**layers: nn.Module | None) -> nn.Sequential:
@@ -108,6 +128,7 @@ def head(
     dropout_rate: float = 0.0,
     dropout_place: Literal["hidden", "last", "inputs"] = "hidden",
     logits_norm: str = "none",
+    logits_scale: float = 1.0,
 ) -> nn.Sequential:
     """Return a head from vectors [N, in_features] to logits [N, num_classes].
 
@@ -123,6 +144,7 @@ def head(
         dropout_place: After every hidden layer (`hidden`, the default), once before the class layer (`last`), or before
             every linear layer (`inputs`).
         logits_norm: Name of the norm of the logits. Default: none.
+        logits_scale: Factor of the logits. Default: 1.
     """
     hidden: list[nn.Module] = []
     for width in widths:
@@ -140,7 +162,19 @@ def head(
         dropout=dropout(dropout_rate) if dropout_place != "hidden" else None,
         classes=nn.Linear(in_features, num_classes, bias=logits_norm == "none"),
         norm=norm_1d(logits_norm, num_classes),
+        scale=Scale(logits_scale) if logits_scale != 1 else None,
     )
+
+
+class Scale(nn.Module):
+    """Multiply by a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values * self.factor
 
 
 def initialize(module: nn.Module, scheme: str) -> None:

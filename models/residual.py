@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import torch
 from torch import Tensor, nn
 
 from winnow.models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, sequence
@@ -13,7 +16,9 @@ def residual(model: Residual, image_shape: tuple[int, int, int], num_classes: in
     """Build the network. Raises ShapeError if the stages shrink the image to nothing."""
     shapes = dict(trace(model, image_shape, num_classes))
     widths = [model.stem, *(stage.filters for stage in model.stages)]
-    stages = [_stage(model, stage, channels) for stage, channels in zip(model.stages, widths, strict=False)]
+    num_blocks = sum(stage.blocks for stage in model.stages)
+    skips = iter(model.stochastic_depth * block / num_blocks for block in range(1, num_blocks + 1))
+    stages = [_stage(model, stage, channels, skips) for stage, channels in zip(model.stages, widths, strict=False)]
     network = sequence(
         stem=nn.Sequential(*_unit(model, image_shape[0], model.stem)),
         stages=nn.Sequential(*stages),
@@ -36,23 +41,46 @@ def residual(model: Residual, image_shape: tuple[int, int, int], num_classes: in
 class ResidualBlock(nn.Module):
     """Residual block: `scale * branch(x) + shortcut(x)`, or the branch alone without `skip`; x is [N, C, H, W]."""
 
-    def __init__(self, model: Residual, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(
+        self, model: Residual, in_channels: int, out_channels: int, stride: int, skip_probability: float
+    ) -> None:
         super().__init__()
         first = _unit(model, in_channels, out_channels, stride, model.groups)
         second = _unit(model, out_channels, out_channels, 1, model.groups)
-        self.branch = nn.Sequential(*first, *second)
+        squeeze = [] if model.squeeze is None else [SqueezeExcitation(out_channels, model.squeeze)]
+        self.branch = nn.Sequential(*first, *second, *squeeze)
         self.scale = model.scale
+        self.skip_probability = skip_probability
         self.shortcut = _shortcut(model, in_channels, out_channels, stride) if model.skip else None
 
     def forward(self, images: Tensor) -> Tensor:
         if self.shortcut is None:
             return self.branch(images)
-        return self.scale * self.branch(images) + self.shortcut(images)
+        return self.scale * self._survivors(self.branch(images)) + self.shortcut(images)
+
+    def _survivors(self, branch: Tensor) -> Tensor:
+        """Stochastic depth: in training, zero the branch of some images, and scale the others so that the mean stays."""
+        if not self.training or self.skip_probability == 0:
+            return branch
+        kept = torch.rand(len(branch), 1, 1, 1, device=branch.device) >= self.skip_probability
+        return branch * (kept / (1 - self.skip_probability))
 
 
-def _stage(model: Residual, stage: ResidualStage, in_channels: int) -> nn.Sequential:
-    blocks = [ResidualBlock(model, in_channels, stage.filters, stage.stride)]
-    blocks += [ResidualBlock(model, stage.filters, stage.filters, 1) for _ in range(stage.blocks - 1)]
+class SqueezeExcitation(nn.Module):
+    """Weight the channels of [N, C, H, W] by a small network of their means (Hu et al., 2018)."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.weights = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid())
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images * self.weights(images.mean((2, 3)))[:, :, None, None]
+
+
+def _stage(model: Residual, stage: ResidualStage, in_channels: int, skips: Iterator[float]) -> nn.Sequential:
+    blocks = [ResidualBlock(model, in_channels, stage.filters, stage.stride, next(skips))]
+    blocks += [ResidualBlock(model, stage.filters, stage.filters, 1, next(skips)) for _ in range(stage.blocks - 1)]
     return sequence(blocks=nn.Sequential(*blocks), pool=pool(stage.pool, stage.pool_size))
 
 

@@ -27,6 +27,8 @@ class Stream(IntEnum):
     """Augmentation of the training images; part: epoch."""
     DROPOUT = 9
     """Dropout masks; parts: epoch, and the rank where it is above 0."""
+    MIXING = 10
+    """Mixing of the training images; part: epoch."""
 
 
 def derive_seed(stream: Stream, seed: int, *parts: int) -> int:

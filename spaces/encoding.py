@@ -81,7 +81,8 @@ def _read(
             parameters[study_name] = _encode_value(node.domain, value, path, complete)
         case Group() if isinstance(value, dict):
             for key, child in node.children.items():
-                _read(child, value.get(key), (*path, key), join(study_name, key), parameters, complete)
+                stated = value[key] if key in value else _default_of(complete, (*path, key))
+                _read(child, stated, (*path, key), join(study_name, key), parameters, complete)
         case Series(items=items) if isinstance(value, list) and len(value) == len(items):
             for index, (item, of_item) in enumerate(zip(items, value, strict=True)):
                 _read(item, of_item, (*path, index), join(study_name, index), parameters, complete)
@@ -97,6 +98,16 @@ def _read(
         case Repeat() if isinstance(value, list):
             for index, item in enumerate(value):
                 _read(node.of, item, (*path, index), join(study_name, index), parameters, complete)
+
+
+def _default_of(config: dict[str, Any], path: KeyPath) -> Any:
+    """The default of a key that a config leaves out; None if it has none."""
+    from winnow.spaces.schema import Config
+    from winnow.spaces.schema.messages import model_at
+
+    owner = model_at(Config, config, path[:-1])
+    field = owner.model_fields.get(str(path[-1])) if owner else None
+    return None if field is None or field.is_required() else field.default
 
 
 def _encode_value(domain: Domain, value: Any, path: KeyPath, complete: dict[str, Any]) -> Stored:

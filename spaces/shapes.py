@@ -96,12 +96,18 @@ def _trace_mlp(model: Mlp, image_shape: ImageShape, num_classes: int) -> Shapes:
 
 def _trace_cnn(model: Cnn, image_shape: ImageShape, num_classes: int) -> Shapes:
     shapes: Shapes = []
-    _, height, width = image_shape
+    channels, height, width = image_shape
+    if model.whitening:
+        if min(height, width) < model.whitening:
+            raise ShapeError(("model", "whitening"), f"is larger than the image of {height}x{width} pixels")
+        height, width = height - model.whitening + 1, width - model.whitening + 1
+        shapes.append(("whitening", (2 * channels * model.whitening**2, height, width)))
     for index, stage in enumerate(model.stages):
         height, width = _convolve(stage, index, height, width)
         shapes.append((f"stages.{index}.conv", (stage.filters, height, width)))
         height, width = _pool(stage, "stages", index, height, width)
-        shapes += _pool_layer(stage, f"stages.{index}.pool", height, width)
+        name = "pool" if model.pool_place == "after_activation" else "pool_after_conv"
+        shapes += _pool_layer(stage, f"stages.{index}.{name}", height, width)
     return [*shapes, *_trace_head(model, shapes[-1][1], num_classes, model.features == "flatten")]
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from winnow.spaces.encoding import value_at
 from winnow.spaces.grammar.domains import Log
 from winnow.spaces.grammar.nodes import AtLeast, Parameter, draw, locate
 from winnow.spaces.grammar.problems import KeyPath, Problem, refuse, show_path, show_value
@@ -90,10 +89,17 @@ def _whole_number_problems(space: Space, parameter: Parameter) -> Iterator[Probl
     raw = draw(space.root, next(completions(_forced(parameter, domain.ends()[0]), 0)))
     config, _ = validate(raw)
     path = _config_path(parameter)
-    if config is not None and isinstance(value_at(config.model_dump(), path), float):
+    if config is not None and isinstance(_attribute_at(config, path), float):
         low, high = domain.ends()
         message = f"[{low}, {high}] draws whole numbers only; write [{low:.1f}, {high:.1f}] for real ones"
         yield Problem((*locate(space.root, raw, path), "log"), message)
+
+
+def _attribute_at(config: Any, path: KeyPath) -> Any:
+    """The value at a key path of a validated config; None if there is none."""
+    for part in path:
+        config = config[part] if isinstance(part, int) else getattr(config, str(part), None)
+    return config
 
 
 # --- values together ------------------------------------------------------------------------------------------------

@@ -15,10 +15,25 @@ from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
 
-def augment(images: torch.Tensor, steps: Sequence[schema.Augmentation], generator: torch.Generator) -> torch.Tensor:
-    """Apply all `steps` in order to images [N, C, H, W]; every image gets its own random draws."""
+def augment(
+    images: torch.Tensor,
+    steps: Sequence[schema.Augmentation],
+    generator: torch.Generator,
+    odd: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Apply all steps in order; every image gets its own random draws.
+
+    Args:
+        images: float32 [N, C, H, W], pixels in [0, 255].
+        steps: The settings of the steps.
+        generator: Source of the draws, on the device of the images.
+        odd: bool [N]: a mark of each image that changes with every epoch, for a flip that alternates. Default: drawn.
+    """
     for settings in steps:
-        images = AUGMENTATIONS[settings.name](images, settings, generator)
+        if isinstance(settings, schema.Flip) and settings.alternate and odd is not None:
+            images = _mirror(images, odd)
+        else:
+            images = AUGMENTATIONS[settings.name](images, settings, generator)
     return images
 
 
@@ -30,15 +45,29 @@ def check_augmentations(steps: Sequence[schema.Augmentation], image_shape: tuple
                 f"{where}.{i}.size: resize_crop needs at least the image size, {max(image_shape[1:])} pixels, "
                 f"but got {settings.size}"
             )
+        if (
+            isinstance(settings, schema.Crop)
+            and settings.fill == "reflect"
+            and settings.padding >= min(image_shape[1:])
+        ):
+            raise InputError(
+                f"{where}.{i}.padding: a border can be mirrored up to {min(image_shape[1:]) - 1} pixels, "
+                f"but got {settings.padding}"
+            )
 
 
 def _flip(images: torch.Tensor, settings: schema.Flip, generator: torch.Generator) -> torch.Tensor:
-    chosen = _uniform(images, generator) < settings.p
+    return _mirror(images, _uniform(images, generator) < settings.p)
+
+
+def _mirror(images: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Mirror the images that `chosen` bool [N] marks, left to right."""
     return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
 
 
 def _crop(images: torch.Tensor, settings: schema.Crop, generator: torch.Generator) -> torch.Tensor:
-    padded = functional.pad(images, (settings.padding,) * 4)
+    mode = "reflect" if settings.fill == "reflect" else "constant"
+    padded = functional.pad(images, (settings.padding,) * 4, mode)
     return _random_window(padded, images.shape[2], images.shape[3], generator)
 
 

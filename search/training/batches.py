@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from winnow.search.training.mixing import Mixer, Mixture
 from winnow.search.training.ranks import Rank
 from winnow.spaces.errors import InputError
 
@@ -33,6 +34,10 @@ class MicroBatch(NamedTuple):
     """int64 [n]."""
     weight: float
     """Factor of its mean loss. The mean gradient over the ranks is then that of the mean loss over the batch."""
+    other_labels: torch.Tensor | None
+    """int64 [n]: the labels of the images that were mixed in; None if nothing was."""
+    share: float
+    """Weight of `labels` in the loss; the rest is that of `other_labels`."""
     counts: bool
     """False on all ranks but one where every rank trains the whole batch: the epoch's figures count it once."""
 
@@ -73,22 +78,33 @@ class Batches:
             raise InputError("data: a single training image cannot be batch-normalised; use more images")
         return steps
 
-    def of(self, images: torch.Tensor, labels: torch.Tensor) -> Iterator[list[MicroBatch]]:
-        """Cut images [k, C, H, W] and labels [k] into batches; of each, give the micro-batches that this rank trains."""
+    def of(self, images: torch.Tensor, labels: torch.Tensor, mixer: Mixer | None = None) -> Iterator[list[MicroBatch]]:
+        """Cut images into batches, and yield the micro-batches of each that this rank trains.
+
+        Args:
+            images: float32 [k, C, H, W].
+            labels: int64 [k].
+            mixer: Mixes the images of each whole batch. Default: none does.
+        """
         for batch, truth in zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True):
             if not (self.skips_single and len(batch) == 1):
-                yield self._micro_batches(batch, truth)
+                mixture = mixer(batch, truth) if mixer else Mixture(batch, truth, 1.0)
+                yield self._micro_batches(mixture, truth)
 
-    def _micro_batches(self, batch: torch.Tensor, truth: torch.Tensor) -> list[MicroBatch]:
+    def _micro_batches(self, mixture: Mixture, truth: torch.Tensor) -> list[MicroBatch]:
+        batch, others, share = mixture
         num_images, num_ranks = len(batch), 1
         if self.rank.shares(num_images, self.least):
             num_ranks = self.rank.count
-            batch, truth = (whole.tensor_split(num_ranks)[self.rank.index] for whole in (batch, truth))
+            batch, truth, others = (whole.tensor_split(num_ranks)[self.rank.index] for whole in (batch, truth, others))
         # The same number on every rank, though the parts of the ranks may differ by one image.
         num = min(self.micro_batches, num_images // num_ranks // self.least) or 1
         counts = num_ranks == self.rank.count or self.rank.index == 0
-        parts = zip(batch.tensor_split(num), truth.tensor_split(num), strict=True)
-        return [MicroBatch(part, labels, num_ranks * len(part) / num_images, counts) for part, labels in parts]
+        parts = zip(*(whole.tensor_split(num) for whole in (batch, truth, others)), strict=True)
+        return [
+            MicroBatch(part, labels, num_ranks * len(part) / num_images, other if share < 1 else None, share, counts)
+            for part, labels, other in parts
+        ]
 
 
 @dataclass

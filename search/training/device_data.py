@@ -139,7 +139,12 @@ class DeviceData:
         return len(self.train) + (self.settings.extra.copies if self.settings.extra else 0)
 
     def train_chunks(
-        self, batch_size: int, order: torch.Generator, draws: torch.Generator, memory_format: torch.memory_format
+        self,
+        batch_size: int,
+        order: torch.Generator,
+        draws: torch.Generator,
+        memory_format: torch.memory_format,
+        odd: torch.Tensor | None = None,
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the images of one epoch in random order, augmented and normalized.
 
@@ -148,6 +153,7 @@ class DeviceData:
             order: Generator of the order, on the CPU, so that the order is the same on every device.
             draws: Generator of the augmentation, on the device.
             memory_format: Memory format of the images.
+            odd: bool [images of the training split], on the CPU: see `augment`. Default: drawn.
 
         Yields:
             (images float32 [k, C, H, W], labels int64 [k]). A chunk holds whole batches, except the last one.
@@ -156,11 +162,15 @@ class DeviceData:
         permutation = torch.randperm(self.num_train, generator=order)
         extra_source = self._extra_sources(order)
         position = torch.cat([torch.arange(len(part)), extra_source])[permutation].to(device, non_blocking=True)
+        marks = None if odd is None else odd.to(device, non_blocking=True).index_select(0, position)
         is_extra = (permutation >= len(part)).to(device, non_blocking=True)
         size = _chunk_size(self.image_shape, batch_size)
         indices = part.index.index_select(0, position).split(size)
-        for chunk, index, extra in zip(part.gathered(indices), indices, is_extra.split(size), strict=True):
-            images = self._augment(_pixels(chunk), extra, draws)
+        marks_of = [None] * len(indices) if marks is None else marks.split(size)
+        for chunk, index, extra, mark in zip(
+            part.gathered(indices), indices, is_extra.split(size), marks_of, strict=True
+        ):
+            images = self._augment(_pixels(chunk), extra, draws, mark)
             yield self._normalize(images, memory_format), part.labels.index_select(0, index)
 
     def chunks(
@@ -181,8 +191,15 @@ class DeviceData:
         rounds = [torch.randperm(num, generator=order) for _ in range(-(-copies // num))]
         return torch.cat(rounds)[:copies] if rounds else torch.empty(0, dtype=torch.int64)
 
-    def _augment(self, images: torch.Tensor, is_extra: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
-        originals = augment(images, self.settings.augment, draws)
+    def first_images(self, num: int, memory_format: torch.memory_format) -> torch.Tensor:
+        """Return up to `num` training images float32 [n, C, H, W], normalized but not augmented."""
+        images = next(self.train.gathered([self.train.index[:num]]))
+        return self._normalize(_pixels(images), memory_format)
+
+    def _augment(
+        self, images: torch.Tensor, is_extra: torch.Tensor, draws: torch.Generator, odd: torch.Tensor | None
+    ) -> torch.Tensor:
+        originals = augment(images, self.settings.augment, draws, odd)
         if self.settings.extra is None:
             return originals
         # Both are computed for all images, because selecting the copies would make the host wait for the device.

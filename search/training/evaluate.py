@@ -51,9 +51,22 @@ def evaluate(
     model.to(memory_format=image_format(model))
     model.load_state_dict(weights)
     with full_precision(device):
-        logits, truth = predict(model, data, data.place(images, labels), "float32")
+        logits, truth = predict(
+            MirroredMean(model) if config.test_flip else model, data, data.place(images, labels), "float32"
+        )
     loss, metrics = score(logits, truth, config)
     return Evaluation(loss, metrics, logits.softmax(1).cpu().numpy())
+
+
+class MirroredMean(nn.Module):
+    """The mean of the logits of each image [N, C, H, W] and of its mirror image, left to right."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (self.model(images) + self.model(images.flip(3))) / 2
 
 
 def predict(

@@ -14,11 +14,13 @@ from torch import nn
 
 from winnow import models
 from winnow.search.seeds import Stream, derive_seed
+from winnow.search.training.averaging import WeightAverage
 from winnow.search.training.batches import Batches, EpochSums, MicroBatch, has_batch_norm
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.early_stopping import BestWeights, EarlyStopping
 from winnow.search.training.evaluate import EVALUATION_BATCH, predict, score
 from winnow.search.training.losses import LossFunction, build_loss
+from winnow.search.training.mixing import Mixer
 from winnow.search.training.optimizers import build_optimizer
 from winnow.search.training.precision import autocast, image_format, prepare_device
 from winnow.search.training.ranks import Rank, Team
@@ -26,6 +28,8 @@ from winnow.search.training.schedules import Plateau, lr_factor
 from winnow.spaces import schema
 from winnow.spaces.epoch_figures import EPOCH_FIGURES, METRICS
 
+NUM_IMAGES_FOR_LAYERS = 5000
+"""Training images from which a whitening layer takes its weights."""
 NO_METRICS: dict[str, float | None] = dict.fromkeys(figure.name for figure in METRICS)
 
 
@@ -152,6 +156,7 @@ class TrainingState:
     best_weights: BestWeights
     early_stopping: EarlyStopping | None
     plateau: Plateau | None
+    average: WeightAverage | None
     epoch: int = 0
     stopped: bool = False
     """Whether early stopping or divergence ended the training."""
@@ -166,7 +171,9 @@ class TrainingState:
             model = models.build(config.model, data.image_shape, data.num_classes)
         model.to(device)
         model.to(memory_format=image_format(model))
-        optimizer = build_optimizer(config.optimizer, model, device)
+        models.fit_images(model, lambda: data.first_images(NUM_IMAGES_FOR_LAYERS, image_format(model)))
+        optimizer = build_optimizer(config.optimizer, model, device, config.batch_size)
+        batches = Batches(data.num_train, config.batch_size, has_batch_norm(model), micro_batches, rank)
         schedule, selects = config.schedule, data.validation is not None
         return TrainingState(
             config=config,
@@ -178,7 +185,10 @@ class TrainingState:
             parallel=rank.parallel(model, device),
             optimizer=optimizer,
             peak_lrs=[group["lr"] for group in optimizer.param_groups],
-            batches=Batches(data.num_train, config.batch_size, has_batch_norm(model), micro_batches, rank),
+            batches=batches,
+            average=WeightAverage.start(config.averaging, model, config.epochs * batches.steps_per_epoch)
+            if config.averaging
+            else None,
             best_weights=BestWeights(config.weights if selects else "last"),
             early_stopping=EarlyStopping(config.early_stopping.patience, config.early_stopping.min_delta)
             if config.early_stopping and selects
@@ -201,9 +211,10 @@ class TrainingState:
             validation_loss, metrics = None, dict[str, float | None](NO_METRICS)
             if self.data.validation is not None and math.isfinite(train_loss):
                 images_at_once = EVALUATION_BATCH // self.batches.micro_batches
-                logits, labels = predict(
-                    self.model, self.data, self.data.validation, self.config.precision, images_at_once
-                )
+                with self._averaged():
+                    logits, labels = predict(
+                        self.model, self.data, self.data.validation, self.config.precision, images_at_once
+                    )
                 validation_loss, scores = score(logits, labels, self.config)
                 metrics.update(scores)
         diverged = not math.isfinite(train_loss) or (validation_loss is not None and not math.isfinite(validation_loss))
@@ -250,9 +261,13 @@ class TrainingState:
         mixed_precision = autocast(self.config.precision, self.device, self.model)
         sums = EpochSums(self.rank, self.device)
         self.parallel.train()
-        chunks = self.data.train_chunks(self.config.batch_size, order, draws, image_format(self.parallel))
+        mixer = None
+        if self.config.mix is not None:
+            mixer = Mixer(self.config.mix, derive_seed(Stream.MIXING, self.seed, self.epoch))
+        memory_format = image_format(self.parallel)
+        chunks = self.data.train_chunks(self.config.batch_size, order, draws, memory_format, self._odd_images())
         for images, labels in chunks:
-            for batch in self.batches.of(images, labels):
+            for batch in self.batches.of(images, labels, mixer):
                 self._set_lr(step, total_steps, steps_per_epoch)
                 self._update(batch, loss_function, mixed_precision, sums)
                 step += 1
@@ -273,12 +288,34 @@ class TrainingState:
         for part in batch:
             with mixed_precision:
                 logits = self.parallel(part.images)
-                loss = loss_function(logits.float(), part.labels)
+                loss = _loss_of(loss_function, logits.float(), part)
             (loss if part.weight == 1 else loss * part.weight).backward()
             sums.add(part, loss, logits)
         if self.config.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parallel.parameters(), self.config.gradient_clip)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.step()
+
+    def _odd_images(self) -> torch.Tensor | None:
+        """The mark of each training image for a flip that alternates: drawn once, then inverted in every epoch; None without one."""
+        if not any(isinstance(step, schema.Flip) and step.alternate for step in self.data.settings.augment):
+            return None
+        drawn = torch.Generator().manual_seed(derive_seed(Stream.AUGMENTATION, self.seed, 0))
+        first = torch.rand(len(self.data.train), generator=drawn) < 0.5
+        return first ^ bool(self.epoch % 2)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Give the model the averaged weights within this context, if there is an average."""
+        if self.average is None:
+            yield
+            return
+        self.average.swap()
+        try:
+            yield
+        finally:
+            self.average.swap()
 
     def _set_lr(self, step: int, total_steps: int, steps_per_epoch: int) -> None:
         """Set the learning rates: the peak of each group, times the factor of the schedule, times the scale of a plateau."""
@@ -294,14 +331,17 @@ class TrainingState:
             self.plateau.observe(train_loss if validation_loss is None else validation_loss)
         if validation_loss is None or validation_accuracy is None:
             return
-        self.best_weights.observe(self.epoch, validation_loss, validation_accuracy, self.model)
+        with self._averaged():
+            self.best_weights.observe(self.epoch, validation_loss, validation_accuracy, self.model)
         if self.early_stopping is not None:
             self.stopped = self.early_stopping.observe(validation_loss)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return CPU copies of the weights to evaluate."""
         best = self.best_weights.weights
-        return to_cpu(self.model.state_dict()) if best is None else best
+        if best is not None:
+            return best
+        return to_cpu(self.average.average if self.average else self.model.state_dict())
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` reads: CPU tensors and plain values."""
@@ -313,6 +353,7 @@ class TrainingState:
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 **{key: vars(part) if part else None for key, part in self._observers.items()},
+                **({"average": self.average.state()} if self.average else {}),
             }
         )
 
@@ -326,11 +367,21 @@ class TrainingState:
         for key, part in self._observers.items():
             if state[key] is not None:
                 vars(part).update(state[key])
+        if self.average is not None:
+            self.average.restore(state["average"])
 
     @property
     def _observers(self) -> dict[str, BestWeights | EarlyStopping | Plateau | None]:
         """The parts that remember earlier epochs, by their keys in a checkpoint."""
         return {"kept": self.best_weights, "early_stop": self.early_stopping, "plateau": self.plateau}
+
+
+def _loss_of(loss_function: LossFunction, logits: torch.Tensor, part: MicroBatch) -> torch.Tensor:
+    """The mean loss of a micro-batch, mixed as its images are."""
+    loss = loss_function(logits, part.labels)
+    if part.other_labels is None:
+        return loss
+    return part.share * loss + (1 - part.share) * loss_function(logits, part.other_labels)
 
 
 def to_cpu(value: Any) -> Any:

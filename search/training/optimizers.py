@@ -8,61 +8,109 @@ from typing import Any
 import torch
 from torch import nn
 
-from winnow import models
+from winnow.search.training.muon import Muon
+from winnow.search.training.parameter_groups import parameter_groups
 from winnow.spaces import schema
 
 FUSED_DEVICES = ("cpu", "cuda")
+IMAGES_PER_UNIT = 1024
+"""Images for which a decoupled config states its learning rate, momentum and weight decay."""
 
 
-def build_optimizer(settings: schema.Optimizer, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    """Return the optimizer of all trainable parameters; weight decay applies to all of them, as by default in torch."""
-    groups = models.parameter_groups(model, settings.lr)
+def build_optimizer(
+    settings: schema.Optimizer, model: nn.Module, device: torch.device, batch_size: int = IMAGES_PER_UNIT
+) -> torch.optim.Optimizer:
+    """Return the optimizer of all trainable parameters.
+
+    Args:
+        settings: The `optimizer` section of a config.
+        model: The network, on the device.
+        device: The device.
+        batch_size: Images per step; it matters for decoupled settings only. Default: the number for which these are stated.
+    """
+    groups = parameter_groups(settings, model)
+    if isinstance(settings, schema.Sgd) and settings.decoupled:
+        settings = _coupled(settings, groups, batch_size)
     return OPTIMIZERS[settings.name](groups, settings, device.type in FUSED_DEVICES)
 
 
-def _sgd(parameters: Any, settings: schema.Sgd, fused: bool) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        parameters,
-        lr=settings.lr,
-        momentum=settings.momentum,
-        nesterov=settings.nesterov,
-        weight_decay=settings.weight_decay,
-        fused=fused,
+def _coupled(settings: schema.Sgd, groups: list[dict[str, Any]], batch_size: int) -> schema.Sgd:
+    """Turn settings per 1,024 images into those of torch, in the groups too.
+
+    The steps that follow one gradient add up to lr / (1 - momentum), and the decay of one step is lr * weight_decay.
+    """
+    share = batch_size / IMAGES_PER_UNIT
+    momentum = settings.momentum**share if settings.momentum else 0.0
+    for group in groups:
+        group["weight_decay"] /= group["lr"]
+        group["lr"] *= share * (1 - momentum)
+    return settings.model_copy(update={"momentum": momentum})
+
+
+def _sgd(groups: Any, settings: schema.Sgd, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused)
+
+
+def _adam(groups: Any, settings: schema.Adam, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.Adam(groups, fused=fused, **_adam_arguments(settings))
+
+
+def _adamw(groups: Any, settings: schema.AdamW, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, fused=fused, **_adam_arguments(settings))
+
+
+def _nadam(groups: Any, settings: schema.NAdam, fused: bool) -> torch.optim.Optimizer:
+    arguments = _adam_arguments(settings)
+    return torch.optim.NAdam(
+        groups, momentum_decay=settings.momentum_decay, decoupled_weight_decay=settings.decoupled_decay, **arguments
     )
 
 
-def _adam(parameters: Any, settings: schema.Adam, fused: bool) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, fused=fused, **_adam_arguments(settings))
+def _radam(groups: Any, settings: schema.RAdam, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.RAdam(groups, decoupled_weight_decay=settings.decoupled_decay, **_adam_arguments(settings))
 
 
-def _adamw(parameters: Any, settings: schema.AdamW, fused: bool) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, fused=fused, **_adam_arguments(settings))
+def _adamax(groups: Any, settings: schema.Adamax, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.Adamax(groups, **_adam_arguments(settings))
 
 
-def _adam_arguments(settings: schema.Adam | schema.AdamW) -> dict[str, Any]:
-    return {
-        "lr": settings.lr,
-        "betas": (settings.beta1, settings.beta2),
-        "eps": settings.eps,
-        "weight_decay": settings.weight_decay,
-    }
+def _adam_arguments(settings: Any) -> dict[str, Any]:
+    return {"lr": settings.lr, "betas": (settings.beta1, settings.beta2), "eps": settings.eps}
 
 
-def _rmsprop(parameters: Any, settings: schema.RmsProp, fused: bool) -> torch.optim.Optimizer:
+def _adagrad(groups: Any, settings: schema.Adagrad, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.Adagrad(groups, lr=settings.lr, lr_decay=settings.lr_decay, eps=settings.eps)
+
+
+def _rmsprop(groups: Any, settings: schema.RmsProp, fused: bool) -> torch.optim.Optimizer:
     # torch has no fused RMSprop.
     return torch.optim.RMSprop(
-        parameters,
-        lr=settings.lr,
-        alpha=settings.alpha,
-        eps=settings.eps,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
+        groups, lr=settings.lr, alpha=settings.alpha, eps=settings.eps, momentum=settings.momentum
     )
+
+
+def _muon(groups: Any, settings: schema.Muon, fused: bool) -> torch.optim.Optimizer:
+    """Weights with two or more dimensions are orthogonalized; norms and biases are stepped by AdamW at `rest_lr`."""
+    factor = settings.rest_lr / settings.lr
+    common = {"momentum": settings.momentum, "betas": (settings.beta1, settings.beta2), "eps": settings.eps}
+    split = []
+    for group in groups:
+        matrices = [weight for weight in group["params"] if weight.ndim > 1]
+        rest = [weight for weight in group["params"] if weight.ndim <= 1]
+        split += [{**group, **common, "params": matrices, "orthogonal": True}] if matrices else []
+        lr = group["lr"] * factor
+        split += [{**group, **common, "params": rest, "lr": lr, "orthogonal": False}] if rest else []
+    return Muon(split)
 
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": _sgd,
     "adam": _adam,
     "adamw": _adamw,
+    "nadam": _nadam,
+    "radam": _radam,
+    "adamax": _adamax,
+    "adagrad": _adagrad,
     "rmsprop": _rmsprop,
+    "muon": _muon,
 }

@@ -75,14 +75,21 @@ def _one_cycle(settings: schema.OneCycle, step: int, total_steps: int, steps_per
     # The phases end where those of torch's OneCycleLR do.
     peak_step, last_step = settings.peak * total_steps - 1, total_steps - 1
     if step <= peak_step:
-        return _half_cosine(settings.initial, 1.0, step / peak_step if peak_step > 0 else 1.0)
-    return _half_cosine(1.0, settings.final, (step - peak_step) / (last_step - peak_step))
+        return _SHAPES[settings.shape](settings.initial, 1.0, step / peak_step if peak_step > 0 else 1.0)
+    return _SHAPES[settings.shape](1.0, settings.final, (step - peak_step) / (last_step - peak_step))
 
 
 def _half_cosine(start: float, end: float, share: float) -> float:
     """Value of the half cosine from `start` at share 0 to `end` at share 1."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
+
+def _line(start: float, end: float, share: float) -> float:
+    """Value on the line from `start` at share 0 to `end` at share 1."""
+    return start + (end - start) * share
+
+
+_SHAPES = {"cosine": _half_cosine, "linear": _line}
 
 SCHEDULES: dict[str, Callable[..., float]] = {
     "constant": _constant,

@@ -28,7 +28,7 @@ MANY_EPOCHS = 1_000_000
 MAX_BATCHES = 16  # in one measured epoch
 SLOW = 3.0
 HARMLESS_LR = 1e-9  # a step takes as long at any rate, and none of these trainings may diverge
-OPTIMIZER_STATES = {"sgd": 1}  # buffers per weight; 2 for the others
+OPTIMIZER_STATES = {"sgd": 1, "adagrad": 1, "muon": 1}  # buffers per weight; 2 for the others
 FIXED_MB = 150.0  # a chunk of images being augmented, and work space
 
 
@@ -111,7 +111,7 @@ def estimate_memory_mb(config: schema.Config, num_parameters: int, outputs_per_i
         num_parameters: Parameters of its network.
         outputs_per_image: Numbers that the layers output for one image.
     """
-    states = OPTIMIZER_STATES.get(config.optimizer.name, 2)
+    states = OPTIMIZER_STATES.get(config.optimizer.name, 2) + (config.averaging is not None)
     numbers = num_parameters * (2 + states) + 2 * config.batch_size * outputs_per_image
     return 4 * numbers / 2**20 + FIXED_MB
 

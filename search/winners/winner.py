@@ -19,6 +19,7 @@ from winnow import models
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder, open_run
 from winnow.search.training.checkpoint import CorruptCheckpoint, load
+from winnow.search.training.evaluate import MirroredMean
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
 
@@ -74,16 +75,23 @@ class Pixels(nn.Module):
     std: torch.Tensor
 
     def __init__(
-        self, model: nn.Module, image_shape: tuple[int, int, int], mean: list[float], std: list[float]
+        self,
+        model: nn.Module,
+        image_shape: tuple[int, int, int],
+        mean: list[float],
+        std: list[float],
+        test_flip: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
+        self.test_flip = test_flip
         self.image_shape = image_shape
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.model((images - self.mean) / self.std)
+        answers = MirroredMean(self.model) if self.test_flip else self.model
+        return answers((images - self.mean) / self.std)
 
 
 def load_winner(run: str | Path, rank: int = 1) -> Winner:
@@ -203,5 +211,5 @@ def _assemble(
         raise InputError(
             f"the weights do not fit the network of the config ({' '.join(str(error).split())})"
         ) from error
-    network = Pixels(model, (channels, height, width), normalization["mean"], normalization["std"])
+    network = Pixels(model, (channels, height, width), normalization["mean"], normalization["std"], config.test_flip)
     return Winner(network.eval(), config, class_names, origin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from winnow.spaces.schema.averaging import Averaging, Ema, Lookahead
 from winnow.spaces.schema.config import Config, EarlyStopping
 from winnow.spaces.schema.data import (
     AUGMENTATION_PRESETS,
@@ -18,6 +19,7 @@ from winnow.spaces.schema.data import (
     Zoom,
 )
 from winnow.spaces.schema.loss import CrossEntropy, Loss, Margin
+from winnow.spaces.schema.mixing import CutMix, Mixing, Mixup
 from winnow.spaces.schema.model import (
     Activation,
     Cnn,
@@ -36,7 +38,19 @@ from winnow.spaces.schema.model import (
     Transfer,
     Widths,
 )
-from winnow.spaces.schema.optimizer import Adam, AdamW, Optimizer, RmsProp, Sgd
+from winnow.spaces.schema.optimizer import (
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    BuiltInOptimizer,
+    Muon,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RmsProp,
+    Sgd,
+)
 from winnow.spaces.schema.schedule import (
     Constant,
     Cosine,
@@ -52,11 +66,15 @@ from winnow.spaces.schema.search import Reference, RetrainSettings, SearchSettin
 __all__ = [
     "AUGMENTATION_PRESETS",
     "Activation",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "Augmentation",
     "Augmentations",
+    "Averaging",
     "Brightness",
+    "BuiltInOptimizer",
     "Cnn",
     "Config",
     "Constant",
@@ -64,26 +82,34 @@ __all__ = [
     "Crop",
     "CrossEntropy",
     "Custom",
+    "CutMix",
     "Cutout",
     "Data",
     "EarlyStopping",
+    "Ema",
     "Exponential",
     "ExtraCopies",
     "Flip",
     "Initialization",
+    "Lookahead",
     "Loss",
     "Margin",
+    "Mixing",
     "Mixture",
     "MixtureBlock",
+    "Mixup",
     "Mlp",
     "Model",
     "MultiStep",
+    "Muon",
+    "NAdam",
     "Norm",
     "Normalization",
     "OneCycle",
     "Optimizer",
     "Plateau",
     "Pool",
+    "RAdam",
     "Reference",
     "Residual",
     "ResidualStage",

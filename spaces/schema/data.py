@@ -7,20 +7,30 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, model_validator
 
-from winnow.spaces.schema.fields import Count, NonNegative, Positive, Strict, bare_name
+from winnow.spaces.schema.fields import Count, NonNegative, Positive, Strict, added, bare_name
 
 
 class Flip(Strict):
     name: Literal["flip"] = "flip"
     p: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """Probability."""
+    alternate: bool = added(False)
+    """Draw each image once, in the first epoch, and flip it in every other epoch from then on, so that no view repeats in two epochs in a row (Jordan, 2024). Needs p=0.5."""
+
+    @model_validator(mode="after")
+    def _half_alternates(self) -> Flip:
+        if self.alternate and self.p != 0.5:
+            raise ValueError(f"alternate needs p=0.5, but got {self.p}")
+        return self
 
 
 class Crop(Strict):
-    """Zero-pad by `padding` pixels on each side, then crop the original size at random."""
+    """Pad by `padding` pixels on each side, then crop the original size at random."""
 
     name: Literal["crop"] = "crop"
     padding: Count = 4
+    fill: Literal["zero", "reflect"] = added("zero")
+    """Padding with black, or with the mirrored border of the image."""
 
 
 class ResizeCrop(Strict):

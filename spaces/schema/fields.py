@@ -12,6 +12,16 @@ NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
+def added(default: Any, **limits: Any) -> Any:
+    """A key that a later version added: a config that leaves it at its default is recorded as before, so old runs stay the same.
+
+    Args:
+        default: The default.
+        **limits: What `pydantic.Field` takes, such as `ge`.
+    """
+    return Field(default, exclude_if=lambda value: value == default, **limits)
+
+
 class Strict(BaseModel):
     """Base class: frozen, refuses unknown keys and does not convert strings to numbers. An int is accepted as a float."""
 

@@ -92,10 +92,10 @@ def _text_of(node: ast.stmt) -> str | None:
 
 def _allow_short_names(config: Json, definitions: Json) -> None:
     """Allow `schedule: cosine` for `{name: cosine}`, and `augment: flip_crop` for a preset."""
-    for key in ("schedule", "loss"):
+    for key in ("schedule", "loss", "mix", "averaging"):
         union = config["properties"][key]
         names = [*_family(_members(union), definitions)]
-        union["anyOf"] = [*union.pop("oneOf"), {"enum": names}]
+        union["anyOf"] = [*(union.pop("oneOf", None) or union["anyOf"]), {"enum": names}]
     data = definitions["Data"]
     config["properties"]["data"] = {"anyOf": [config["properties"]["data"], data["properties"]["name"]]}
     for owner in (data, definitions["ExtraCopies"]):
@@ -117,6 +117,7 @@ def _families(definition: Json, definitions: Json) -> dict[str, dict[str, str]]:
 def _members(value: Json) -> list[str]:
     """The definitions that a property may refer to."""
     options = value.get("oneOf") or value.get("anyOf") or []
+    options = [inner for option in options for inner in option.get("oneOf", [option])]  # of those that may be null
     return [option["$ref"].removeprefix(REFERENCE) for option in options if "$ref" in option]
 
 

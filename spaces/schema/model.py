@@ -6,13 +6,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from winnow.spaces.schema.fields import Count, Fraction, Positive, Strict
+from winnow.spaces.schema.fields import Count, Fraction, Positive, Strict, added
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
 Initialization = Literal[
-    "default", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform", "orthogonal"
+    "default", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform", "orthogonal", "dirac"
 ]
-Norm = Literal["none", "batch"]
+Norm = Literal["none", "batch", "group", "layer"]
 Pool = Literal["max", "avg", "none"]
 Widths = list[Count]
 
@@ -82,6 +82,8 @@ class Cnn(_Layered):
 
     _layers: ClassVar[str] = "stages"
     name: Literal["cnn"]
+    whitening: Annotated[int, Field(ge=2)] | None = added(None)
+    """Kernel size of a first convolution, without padding, whose fixed weights whiten the patches of the training images, each with both signs; its bias trains (Page, 2019). null: no such layer."""
     depth: Annotated[int, Field(ge=0)] | None = None
     """Number of stages; defaults to the length of the list, and must equal it."""
     stages: Annotated[list[Stage], Field(min_length=1)]
@@ -92,6 +94,8 @@ class Cnn(_Layered):
     """Normalization in every stage."""
     norm_place: Literal["after_conv", "after_activation", "after_pool"] = "after_conv"
     """Position of the norm within a stage."""
+    pool_place: Literal["after_activation", "after_conv"] = added("after_activation")
+    """Position of the pooling within a stage. Directly after the convolution, norm and activation have fewer values to compute."""
     stage_dropout: Fraction = 0.0
     """Probability of channel-wise dropout after every stage."""
     features: Literal["flatten", "avg"] = "flatten"
@@ -104,8 +108,10 @@ class Cnn(_Layered):
     """Dropout probability in the head."""
     dropout_place: Literal["hidden", "last"] = "hidden"
     """Position of the dropout: after every hidden layer of the head (`hidden`), or once, before the class layer (`last`)."""
+    logits_scale: Positive = added(1.0)
+    """Factor of the class layer's outputs."""
     init: Initialization = "default"
-    """Weight initialization; `default` is PyTorch's own."""
+    """Weight initialization; `default` is PyTorch's own, `dirac` makes every convolution pass on its input channels (Zagoruyko & Komodakis, 2017)."""
 
 
 class ResidualStage(Strict):
@@ -141,6 +147,10 @@ class Residual(_Layered):
     """Use residual connections; false: the same convolutions without them."""
     scale: Positive = 1.0
     """Factor of the branch before the shortcut is added."""
+    stochastic_depth: Fraction = added(0.0)
+    """Probability that an image skips the branch of the last block in training; it rises linearly over the blocks (Huang et al., 2016)."""
+    squeeze: Count | None = added(None)
+    """Squeeze-and-excitation: the branch's channels are weighted by a network of two layers with this factor fewer hidden units (Hu et al., 2018). null: none."""
     groups: Count = 1
     """Number of groups of the blocks' 3x3 convolutions; every width must be a multiple of it."""
     activation: Activation = "relu"
@@ -171,6 +181,8 @@ class Residual(_Layered):
             raise ValueError(
                 f"every width must be a multiple of groups={self.groups}, but got stem and filters {widths}"
             )
+        if self.stochastic_depth and not self.skip:
+            raise ValueError("stochastic_depth needs skip: true, since a network without it has no way around a branch")
         return self
 
 

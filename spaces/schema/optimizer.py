@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, model_validator
+from pydantic import Discriminator, Field, model_validator
 
-from winnow.spaces.schema.fields import Fraction, NonNegative, Positive, Strict
+from winnow.spaces.schema.fields import Fraction, NonNegative, Positive, Strict, added
 
 
 class _Optimizer(Strict):
     name: str
     lr: Positive
     """Peak learning rate; scaled by the schedule."""
+    norm_bias_lr_factor: Positive = added(1.0)
+    """Learning rate of the biases of norms as a multiple of `lr`."""
+    head_lr_factor: Positive = added(1.0)
+    """Learning rate of the last linear layer as a multiple of `lr`."""
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = added(1.0)
+    """Factor of the learning rate from each layer with weights to the one before it; the last layer has `lr` (Clark et al., 2020)."""
+    decay_biases: bool = added(True)
+    """Apply weight decay to norms and biases too."""
 
 
 class Sgd(_Optimizer):
@@ -25,6 +33,8 @@ class Sgd(_Optimizer):
     """Use Nesterov momentum; needs a momentum above 0."""
     weight_decay: NonNegative = 0.0
     """L2 penalty coefficient: this times the weights is added to the gradient."""
+    decoupled: bool = added(False)
+    """State `lr`, `momentum` and `weight_decay` per 1,024 images, each independent of the others and of the batch size: torch gets momentum ** (batch_size / 1024), lr * (batch_size / 1024) * (1 - that), and weight_decay / lr."""
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Sgd:
@@ -72,4 +82,65 @@ class RmsProp(_Optimizer):
     """L2 penalty coefficient: this times the weights is added to the gradient."""
 
 
-Optimizer = Annotated[Sgd | Adam | AdamW | RmsProp, Discriminator("name")]
+class NAdam(_Adam):
+    """Adam with Nesterov momentum (Dozat, 2016)."""
+
+    name: Literal["nadam"]
+    momentum_decay: NonNegative = 0.004
+    """Decay of the momentum over the steps."""
+    weight_decay: NonNegative = 0.0
+    """Weight decay; see `decoupled_decay`."""
+    decoupled_decay: bool = False
+    """Subtract lr times the weight decay times the weights, as AdamW does; false: an L2 penalty, as in Adam."""
+
+
+class RAdam(_Adam):
+    """Rectified Adam (Liu et al., 2020)."""
+
+    name: Literal["radam"]
+    weight_decay: NonNegative = 0.0
+    """Weight decay; see `decoupled_decay`."""
+    decoupled_decay: bool = False
+    """Subtract lr times the weight decay times the weights, as AdamW does; false: an L2 penalty, as in Adam."""
+
+
+class Adamax(_Adam):
+    """Adam with the infinity norm (Kingma & Ba, 2015)."""
+
+    name: Literal["adamax"]
+    weight_decay: NonNegative = 0.0
+    """L2 penalty coefficient: this times the weights is added to the gradient."""
+
+
+class Adagrad(_Optimizer):
+    """Adagrad (Duchi et al., 2011)."""
+
+    name: Literal["adagrad"]
+    lr_decay: NonNegative = 0.0
+    """Decay of the learning rate over the steps: lr / (1 + step * lr_decay)."""
+    eps: Positive = 1e-10
+    """Term added to the denominator for numerical stability."""
+    weight_decay: NonNegative = 0.0
+    """L2 penalty coefficient: this times the weights is added to the gradient."""
+
+
+class Muon(_Optimizer):
+    """Muon (Jordan et al., 2024): orthogonalized momentum for convolutions and linear layers, AdamW for norms and biases."""
+
+    name: Literal["muon"]
+    momentum: Fraction = 0.95
+    """Momentum coefficient, with Nesterov momentum."""
+    rest_lr: Positive = 0.001
+    """Peak learning rate of norms and biases."""
+    beta1: Fraction = 0.9
+    """AdamW: decay rate of the running mean of the gradients."""
+    beta2: Fraction = 0.999
+    """AdamW: decay rate of the running mean of the squared gradients."""
+    eps: Positive = 1e-8
+    """AdamW: term added to the denominator for numerical stability."""
+    weight_decay: NonNegative = 0.01
+    """Decoupled weight decay: each step subtracts lr times this times the weights."""
+
+
+BuiltInOptimizer = Sgd | Adam | AdamW | NAdam | RAdam | Adamax | Adagrad | RmsProp | Muon
+Optimizer = Annotated[BuiltInOptimizer, Discriminator("name")]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, model_validator
 
-from winnow.spaces.schema.fields import Count, NonNegative, Strict
+from winnow.spaces.schema.fields import Count, NonNegative, Strict, added
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Decay = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -66,7 +66,7 @@ class Cosine(_Schedule):
 
 
 class OneCycle(Strict):
-    """One-cycle policy: rise from `initial` * lr to lr, then decay to `final` * lr, both along a cosine (Smith & Topin, 2018)."""
+    """One-cycle policy: rise from `initial` * lr to lr, then decay to `final` * lr, along a cosine or a line (Smith & Topin, 2018)."""
 
     name: Literal["one_cycle"]
     peak: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
@@ -75,6 +75,8 @@ class OneCycle(Strict):
     """Initial learning rate as a fraction of the peak."""
     final: Share = 0.0001
     """Final learning rate as a fraction of the peak."""
+    shape: Literal["cosine", "linear"] = added("cosine")
+    """Form of both phases."""
 
 
 class Plateau(_Schedule):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from winnow.models import build, parameter_groups
-from winnow.models.layers import conv
+from winnow.models import build, fit_images, parameter_groups
+from winnow.models.layers import conv, norm_2d
 from winnow.models.mixture import MIXINGS, MixedConv2d, mix_inputs, mix_kernels
 from winnow.models.residual import ResidualBlock
 from winnow.spaces.errors import InputError
@@ -202,3 +202,48 @@ def test_one_parameter_group_with_what_trains() -> None:
     assert group["lr"] == 0.1
     assert len(group["params"]) == 3
     assert all(weight is not first for weight in group["params"])
+
+
+def test_whitened_patches_are_uncorrelated() -> None:
+    network = make((2, 12, 10), name="cnn", whitening=2, stages=[{"filters": 4}], features="avg")
+    images = torch.rand(200, 2, 12, 10).cumsum(3) - 2  # neighbours are alike
+    fit_images(network, lambda: images)
+    maps = network[0](images).transpose(0, 1).flatten(1)
+    assert maps.shape == (16, 200 * 11 * 9)
+    assert torch.equal(maps[8:], -maps[:8])
+    covariance = (maps[:8] @ maps[:8].T / maps.shape[1]).detach()
+    assert torch.allclose(covariance, torch.eye(8), atol=0.05)  # the smallest variance is damped a little
+
+
+def test_dirac_passes_on_the_input() -> None:
+    network = make(name="cnn", stages=[{"filters": 5, "pool": "none"}], init="dirac", activation="relu")
+    images = torch.rand(2, 3, 16, 16)
+    assert torch.equal(network.get_submodule("stages.0.conv")(images)[:, :3], images)
+
+
+def test_pooling_directly_after_the_convolution() -> None:
+    stages = [{"filters": 5, "pool": "max"}]
+    network = make(name="cnn", stages=stages, norm="batch", pool_place="after_conv")
+    assert kinds(network.get_submodule("stages"))[:4] == ["Conv2d", "MaxPool2d", "BatchNorm2d", "ReLU"]
+
+
+def test_stochastic_depth_skips_whole_branches_and_keeps_the_mean() -> None:
+    stages = [{"blocks": 2, "filters": 4}]
+    network = make(name="residual", stem=4, stages=stages, stochastic_depth=0.5, norm="none")
+    first, second = (block for block in network.modules() if isinstance(block, ResidualBlock))
+    assert (first.skip_probability, second.skip_probability) == (0.25, 0.5)
+    images = torch.rand(4000, 4, 2, 2)
+    branch = second.branch(images)
+    result = second(images)
+    skipped = (result == images).flatten(1).all(1)
+    assert skipped.float().mean().item() == pytest.approx(0.5, abs=0.05)  # six standard deviations
+    assert torch.allclose(result[~skipped], (images + 2 * branch)[~skipped], atol=1e-5)
+    assert torch.equal(second.eval()(images), branch + images)
+
+
+def test_a_group_is_never_a_single_value() -> None:
+    for channels in (1, 3, 8, 24, 64, 96):
+        norm = norm_2d("group", channels)
+        assert isinstance(norm, nn.GroupNorm)
+        assert channels < 4 or channels // norm.num_groups >= 4
+    assert norm_2d("group", 64)(torch.rand(2, 64, 1, 1)).abs().sum() > 1

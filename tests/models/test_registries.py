@@ -47,9 +47,12 @@ VARIANTS: list[dict[str, Any]] = [
     *({**FAMILIES["cnn"], "stages": [{"filters": 4, "kernel": k, "stride": s}]} for k in (1, 4, 5) for s in (1, 2, 3)),
     *({**FAMILIES["cnn"], "stages": [{"filters": 4, "kernel": 4, "padding": p}]} for p in (0, 2)),
     *({**FAMILIES["cnn"], "dropout": 0.3, "dropout_place": place} for place in ("hidden", "last")),
+    *({**FAMILIES["cnn"], "norm": name, "head_norm": name} for name in NORMS),
+    {**FAMILIES["cnn"], "whitening": 2, "pool_place": "after_conv", "norm": "batch", "logits_scale": 0.5},
     {**FAMILIES["cnn"], "features": "avg", "head_norm": "batch", "stage_dropout": 0.1},
     {**FAMILIES["residual"], "norm_place": "after_activation", "groups": 2, "scale": 0.1, "features": "flatten"},
     {**FAMILIES["residual"], "norm": "none", "skip": False},
+    {**FAMILIES["residual"], "stochastic_depth": 0.2, "squeeze": 4, "norm": "group"},
     {**FAMILIES["residual"], "logits_norm": "batch", "head_norm": "batch", "dropout": 0.2, "dropout_place": "last"},
     *({**FAMILIES["mixture"], "mixing": name, "dropout": 0.1} for name in MIXINGS),
     {**FAMILIES["mixture"], "norm": "none", "convs": 1, "mixing": "sigmoid"},
@@ -142,6 +145,7 @@ SPREADS = {
     "xavier_uniform": (2 / 500) ** 0.5,
     "orthogonal": (1 / 300) ** 0.5,  # 200 orthonormal rows of 300 entries
     "default": (1 / 3 / 300) ** 0.5,  # PyTorch: uniform within 1 / sqrt(fan in)
+    "dirac": (1 / 3 / 300) ** 0.5,  # of linear layers as by default
 }
 
 

@@ -17,6 +17,7 @@ from optuna.trial import FixedTrial
 from winnow.spaces.errors import SpaceError
 from winnow.spaces.space import AtLeast, Space
 from winnow.spaces.stub_trials import KnownTrial
+from winnow.spaces.validation import check
 
 BASE: dict[str, Any] = {
     "data": "digits",
@@ -395,3 +396,20 @@ def test_example_is_a_config_of_the_space() -> None:
     sgd = {"name": "sgd", "lr": 0.1, "nesterov": {"choice": [True, False]}, "momentum": {"choice": [0.0, 0.9]}}
     space = make(optimizer=sgd)
     assert space.encode(space.example().model_dump(mode="json"))
+
+
+def test_a_complete_config_that_leaves_out_a_later_key_is_in_the_space() -> None:
+    tree = {
+        "data": "digits",
+        "epochs": 2,
+        "batch_size": 64,
+        "model": {"name": "mlp", "hidden": [8]},
+        "optimizer": {"name": "sgd", "lr": 0.1, "layer_decay": {"choice": [0.5, 1.0]}},
+        "averaging": {"choice": [None, {"name": "ema"}]},
+    }
+    space = Space.from_tree(tree, "later.yaml")
+    config = space.config({**tree, "optimizer": {"name": "sgd", "lr": 0.1}, "averaging": None}).model_dump(mode="json")
+    assert "averaging" not in config  # as in runs of earlier versions
+    assert "layer_decay" not in config["optimizer"]
+    assert space.suggest(KnownTrial(space.encode(config)))["optimizer"]["layer_decay"] == 1.0
+    check(space)

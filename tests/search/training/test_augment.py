@@ -36,6 +36,26 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def test_an_alternating_flip_shows_each_image_both_ways_in_any_two_epochs() -> None:
+    images, steps = photos(64), [schema.Flip(alternate=True)]
+    odd = torch.rand(64, generator=seeded()) < 0.5
+    first, second, third = (augment(images, steps, seeded(epoch), odd ^ bool(epoch % 2)) for epoch in range(3))
+    assert torch.equal(first, third)
+    assert torch.equal(first, second.flip(3))
+    assert not torch.equal(first, images)
+    assert not torch.equal(second, images)
+
+
+def test_a_mirrored_border() -> None:
+    images = photos(8, 3, 8, 8)
+    padded = torch.nn.functional.pad(images, (2,) * 4, mode="reflect")
+    for image, source in zip(augment(images, [schema.Crop(padding=2, fill="reflect")], seeded()), padded, strict=True):
+        windows = source.unfold(1, 8, 1).unfold(2, 8, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
+        assert any(torch.equal(image, window) for window in windows)
+    with pytest.raises(InputError, match=r"data.augment.0.padding: a border can be mirrored up to 7 pixels, but got 8"):
+        check_augmentations([schema.Crop(padding=8, fill="reflect")], (3, 8, 8), "data.augment")
+
+
 def test_the_registry_holds_what_the_schema_names() -> None:
     assert set(AUGMENTATIONS) == schema_names(schema.Augmentation) == set(DEFAULTS)
 

@@ -17,6 +17,7 @@ from winnow.spaces.schema import Config
 
 ALL_AUGMENTATIONS = [
     "flip",
+    {"name": "flip", "alternate": True},
     "crop",
     {"name": "resize_crop", "size": 10},
     "brightness",
@@ -36,7 +37,7 @@ SCHEDULE_SETTINGS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_each_optimizer(name: str, tmp_path: Path) -> None:
-    more = {"sgd": {"momentum": 0.9, "nesterov": True}, "rmsprop": {"momentum": 0.5}}.get(name, {})
+    more: dict[str, Any] = {"sgd": {"momentum": 0.9, "nesterov": True}, "rmsprop": {"momentum": 0.5}}.get(name, {})
     assert_exact(tiny_config(optimizer={"name": name, "lr": 0.01, "weight_decay": 0.01, **more}), tmp_path)
 
 
@@ -44,6 +45,30 @@ def test_each_optimizer(name: str, tmp_path: Path) -> None:
 def test_each_schedule(name: str, tmp_path: Path) -> None:
     optimizer = {"name": "sgd", "lr": 0.5, "momentum": 0.9}
     assert_exact(tiny_config(schedule={"name": name, **SCHEDULE_SETTINGS[name]}, optimizer=optimizer), tmp_path)
+
+
+@pytest.mark.parametrize("averaging", ["ema", "lookahead"])
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_averages_and_mixtures(averaging: str, mix: str, tmp_path: Path) -> None:
+    average = {"name": averaging, "every": 3}
+    config = tiny_config(averaging=average, mix={"name": mix, "p": 0.7}, weights="lowest_validation_loss")
+    assert_exact(config, tmp_path)
+
+
+def test_parts_of_modern_networks(tmp_path: Path) -> None:
+    stages = [{"filters": 4, "pool": "max"}, {"filters": 8}]
+    model = {
+        "name": "cnn",
+        "whitening": 2,
+        "stages": stages,
+        "norm": "group",
+        "init": "dirac",
+        "pool_place": "after_conv",
+    }
+    assert_exact(tiny_config(model=model, test_flip=True), tmp_path)
+    stages = [{"blocks": 2, "filters": 8}]
+    model = {"name": "residual", "stem": 4, "stages": stages, "stochastic_depth": 0.5, "squeeze": 2, "norm": "layer"}
+    assert_exact(tiny_config(model=model), tmp_path)
 
 
 def test_augmentation_and_extra_copies(tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""A first convolution with fixed weights that whiten the patches of the training images (Page, 2019; Jordan, 2024)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPSILON = 5e-4
+"""Added to the variance of each direction, so that one without variance is not blown up."""
+
+
+class Whitening(nn.Module):
+    """Whitening of patches: images [N, C, H, W] to maps [N, 2 * C * kernel ** 2, H - kernel + 1, W - kernel + 1].
+
+    The filters are the principal directions of the patches, divided by their standard deviation, each with both signs. They are a
+    buffer: only the bias trains. Until `fit_images` was called, each filter passes on one pixel.
+    """
+
+    weight: Tensor
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__()
+        directions = torch.eye(channels * kernel**2).view(-1, channels, kernel, kernel)
+        self.register_buffer("weight", torch.cat([directions, -directions]))
+        self.bias = nn.Parameter(torch.zeros(len(self.weight)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.conv2d(images, self.weight, self.bias)
+
+    @torch.no_grad()
+    def fit_images(self, images: Tensor) -> None:
+        """Take the filters from the patches of images float32 [N, C, H, W], normalised as for training."""
+        patches = F.unfold(images, self.weight.shape[2:]).transpose(1, 2).flatten(0, 1).double()
+        variances, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+        scaled = (vectors / (variances + EPSILON).sqrt()).T.flip(0)
+        directions = scaled.reshape(-1, *self.weight.shape[1:])
+        self.weight.copy_(torch.cat([directions, -directions]))
