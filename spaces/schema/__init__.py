@@ -17,7 +17,7 @@ from winnow.spaces.schema.data import (
     ResizeCrop,
     Zoom,
 )
-from winnow.spaces.schema.loss import CrossEntropy, Loss, Margin
+from winnow.spaces.schema.loss import CrossEntropy, Focal, Loss, Margin, measured_loss
 from winnow.spaces.schema.model import (
     Activation,
     Cnn,
@@ -70,6 +70,7 @@ __all__ = [
     "Exponential",
     "ExtraCopies",
     "Flip",
+    "Focal",
     "Initialization",
     "Loss",
     "Margin",
@@ -99,4 +100,5 @@ __all__ = [
     "Transfer",
     "Widths",
     "Zoom",
+    "measured_loss",
 ]
