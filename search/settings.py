@@ -16,6 +16,7 @@ from winnow.spaces.samplers import spec_of
 from winnow.spaces.schema import RetrainSettings, SearchSettings
 from winnow.spaces.schema.fields import Count
 from winnow.spaces.space import Space
+from winnow.spaces.validation import check_objective
 
 Direction = Literal["maximize", "minimize"]
 DIRECTIONS: dict[str, Direction] = {
@@ -141,6 +142,7 @@ def settings_for(space: Space, **options: Any) -> Settings:
         searched["sampler"] = "random"  # repeats of a single config: nothing to forecast by
     if spec_of(searched["sampler"]).finite:
         check_grid(space)
+    check_objective(space, searched["objective"])
     grace = searched.pop("grace_epochs") or default_grace_epochs(space.max_epochs)
     return Settings(
         **searched,

@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.domains import Log
 from winnow.spaces.grammar.nodes import AtLeast, Parameter, draw, locate
 from winnow.spaces.grammar.problems import KeyPath, Problem, refuse, show_path, show_value
-from winnow.spaces.schema import Reference, RetrainSettings, SearchSettings
+from winnow.spaces.schema import Config, Reference, RetrainSettings, SearchSettings, measured_loss
 from winnow.spaces.schema.messages import translate
 from winnow.spaces.shapes import ImageShape
 from winnow.spaces.space import Space, validate
@@ -42,6 +43,38 @@ def check(space: Space, image_shape: ImageShape | None = None) -> None:
     if not problems:
         problems = list(_combination_problems(space, image_shape))
     refuse(problems, space.source_map)
+
+
+def corners(space: Space) -> Iterator[Config]:
+    """Yield a valid config for every option of the space and both ends of every range, where there is one."""
+    ends = [_forced(parameter, end) for parameter in space.parameters() for end in parameter.domain.ends()]
+    for forced in [{}, *ends]:
+        drawn = (validate(draw(space.root, trial))[0] for trial in completions(forced, NUM_RANDOM_COMPLETIONS))
+        config = next((config for config in drawn if config is not None), None)
+        if config is not None:
+            yield config
+
+
+def check_objective(space: Space, objective: str) -> None:
+    """Refuse an objective by which the trials of a space cannot be compared.
+
+    Args:
+        space: The space.
+        objective: A value of `search.objective`.
+
+    Raises:
+        InputError: The objective is the loss, but the space has losses whose values differ in kind.
+    """
+    if objective != "validation_loss":
+        return
+    kinds = {str(measured_loss(config.loss)): measured_loss(config.loss) for config in corners(space)}
+    if len(kinds) > 1:
+        texts = [show_value(loss.model_dump()) for loss in kinds.values()]
+        raise InputError(
+            f"{space.source}: the objective validation_loss cannot compare trials here, since the space has losses of "
+            f"different kinds: {', '.join(texts)}. Use an objective that does not depend on the loss, such as "
+            "validation_accuracy"
+        )
 
 
 def _section_problems(space: Space) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ from winnow.spaces.grammar.nodes import draw
 from winnow.spaces.schema import Custom, Transfer
 from winnow.spaces.space import Space
 from winnow.spaces.stub_trials import completions
-from winnow.spaces.validation import check
+from winnow.spaces.validation import check, corners
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
@@ -60,7 +60,16 @@ def check_space(space: Space, data: ImageData) -> None:
         InputError: A network shrinks the images to nothing, or cannot be built.
     """
     check(space, data.image_shape)
+    check_losses(space, data.num_classes)
     check_models(space, data)
+
+
+def check_losses(space: Space, num_classes: int) -> None:
+    """Check that every list of class weights has one weight per class."""
+    from winnow.search.training.losses import check_class_weights
+
+    for config in corners(space):
+        check_class_weights(config.loss.class_weights, num_classes)
 
 
 def check_models(space: Space, data: ImageData) -> None:

@@ -23,6 +23,7 @@ from winnow.spaces.grammar.nodes import Fixed
 from winnow.spaces.grid import check_grid
 from winnow.spaces.samplers import spec_of
 from winnow.spaces.space import Space
+from winnow.spaces.validation import check_objective
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
@@ -117,6 +118,7 @@ def amend(folder: RunFolder, study: dict[str, Any], space: Space, changes: RunCh
     settings = _extended(settings, changes, len(trials), num_further if changes.max_epochs else 0)
     if spec_of(settings.sampler).finite:
         check_grid(changed)
+    check_objective(changed, settings.objective)
     if settings.grace_epochs > settings.max_epochs:
         settings = settings.changed(grace_epochs=settings.max_epochs)
     return AmendedRun(

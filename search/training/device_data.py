@@ -160,8 +160,7 @@ class DeviceData:
         """
         part, device = self.train, self.train.device
         permutation = torch.randperm(self.num_train, generator=order)
-        extra_source = self._extra_sources(order)
-        position = torch.cat([torch.arange(len(part)), extra_source])[permutation].to(device, non_blocking=True)
+        position = self._sources(order)[permutation].to(device, non_blocking=True)
         marks = None if odd is None else odd.to(device, non_blocking=True).index_select(0, position)
         is_extra = (permutation >= len(part)).to(device, non_blocking=True)
         size = _chunk_size(self.image_shape, batch_size)
@@ -185,11 +184,33 @@ class DeviceData:
         """Put other images, such as those of the test set, on the same device: uint8 [N, H, W, C] and labels [N]."""
         return _place(images, labels, np.arange(len(labels)), self.train.device)
 
-    def _extra_sources(self, order: torch.Generator) -> torch.Tensor:
-        """Indices of the training images that are copied in this epoch: each once before any is copied twice."""
-        copies, num = (self.settings.extra.copies if self.settings.extra else 0), len(self.train)
-        rounds = [torch.randperm(num, generator=order) for _ in range(-(-copies // num))]
-        return torch.cat(rounds)[:copies] if rounds else torch.empty(0, dtype=torch.int64)
+    @cached_property
+    def class_counts(self) -> torch.Tensor:
+        """Training images of each class, int64 [K] on the device."""
+        return torch.bincount(self.train.labels[self.train.index], minlength=self.num_classes)
+
+    def _sources(self, order: torch.Generator) -> torch.Tensor:
+        """Positions of the training images of this epoch among those in use, int64 [num_train]; extra copies are the last."""
+        if self.settings.sampling == "balanced":
+            return self._balanced_sources(order)
+        num = len(self.train)
+        return torch.cat([torch.arange(num), _in_turns(num, self.num_train - num, order)])
+
+    def _balanced_sources(self, order: torch.Generator) -> torch.Tensor:
+        """As `_sources`, with the same number of images of each class, up to one."""
+        num, rest = divmod(self.num_train, len(self._class_positions))
+        has_one_more = torch.randperm(len(self._class_positions), generator=order) < rest
+        chosen = [
+            positions[_in_turns(len(positions), num + more, order)]
+            for positions, more in zip(self._class_positions, has_one_more.tolist(), strict=True)
+        ]
+        return torch.cat(chosen)[torch.randperm(self.num_train, generator=order)]
+
+    @cached_property
+    def _class_positions(self) -> list[torch.Tensor]:
+        """For each class that has training images, their positions among those in use."""
+        labels = self.train.labels[self.train.index].cpu()
+        return [positions for k in range(self.num_classes) if len(positions := (labels == k).nonzero()[:, 0])]
 
     def first_images(self, num: int, memory_format: torch.memory_format) -> torch.Tensor:
         """Return up to `num` training images float32 [n, C, H, W], normalized but not augmented."""
@@ -285,6 +306,12 @@ def _normalization(
             f"data.normalize: statistics of {len(mean)} channels, but the images of {data.name} have {num_channels}"
         )
     return mean, std
+
+
+def _in_turns(num: int, count: int, generator: torch.Generator) -> torch.Tensor:
+    """`count` of the numbers below `num` in random order, int64 [count]; each once before any twice."""
+    rounds = [torch.randperm(num, generator=generator) for _ in range(-(-count // num))]
+    return torch.cat(rounds)[:count] if rounds else torch.empty(0, dtype=torch.int64)
 
 
 def _pixels(images: torch.Tensor) -> torch.Tensor:

@@ -97,7 +97,7 @@ class EpochResult:
     train_accuracy: float
     """In [0, 1], measured as `train_loss`."""
     validation_loss: float | None
-    """Without label smoothing; None in retraining and if the training diverged."""
+    """Without label smoothing and class weights; None in retraining and if the training diverged."""
     metrics: dict[str, float | None]
     """The metrics of the validation images (`winnow.spaces.epoch_figures.METRICS`) by name; None as `validation_loss`."""
     lr: float
@@ -257,7 +257,7 @@ class TrainingState:
         draws = torch.Generator(self.device).manual_seed(derive_seed(Stream.AUGMENTATION, self.seed, self.epoch))
         steps_per_epoch = self.batches.steps_per_epoch
         step, total_steps = (self.epoch - 1) * steps_per_epoch, self.config.epochs * steps_per_epoch
-        loss_function = build_loss(self.config.loss)
+        loss_function = build_loss(self.config.loss, self.data.class_counts)
         mixed_precision = autocast(self.config.precision, self.device, self.model)
         sums = EpochSums(self.rank, self.device)
         self.parallel.train()

@@ -9,28 +9,80 @@ import torch
 from torch.nn import functional
 
 from winnow.spaces import schema
+from winnow.spaces.errors import InputError
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def build_loss(settings: schema.Loss) -> LossFunction:
-    """Return the training loss."""
-    return LOSSES[settings.name](settings)
+def build_loss(settings: schema.Loss, class_counts: torch.Tensor | None = None) -> LossFunction:
+    """Return the training loss.
+
+    Args:
+        settings: The `loss` section of a config.
+        class_counts: int64 [K], the training images of each class, on the device of the logits. Default: none, which only
+            losses without class weights accept.
+
+    Raises:
+        InputError: The number of class weights is not the number of classes.
+    """
+    loss = LOSSES[settings.name](settings)
+    if settings.class_weights == "none":
+        return loss
+    assert class_counts is not None
+    weights = class_weights(settings.class_weights, class_counts)
+
+    def weighted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        # The mean of products is the same in whatever parts a batch is trained; a weighted mean would not be.
+        return (loss(logits, labels, reduction="none") * weights[labels]).mean()
+
+    return weighted
+
+
+def class_weights(settings: str | list[float], class_counts: torch.Tensor) -> torch.Tensor:
+    """Return the weight of each class, float32 [K]; 0 for a class without training images if they are balanced."""
+    if isinstance(settings, str):
+        counts = class_counts.double()
+        return torch.where(counts > 0, counts.sum() / (len(counts) * counts), 0.0).float()
+    check_class_weights(settings, len(class_counts))
+    return torch.tensor(settings, device=class_counts.device)
+
+
+def check_class_weights(weights: str | list[float], num_classes: int) -> None:
+    """Raise InputError if a list of class weights does not fit the classes of the data set."""
+    if isinstance(weights, list) and len(weights) != num_classes:
+        raise InputError(
+            f"loss.class_weights: one weight per class is needed, so {num_classes}, but got {len(weights)}: {weights}"
+        )
+    if isinstance(weights, list) and not any(weights):
+        raise InputError("loss.class_weights: all weights are 0, so nothing would be learned")
 
 
 def build_evaluation_loss(settings: schema.Loss) -> LossFunction:
-    """Return the same loss without label smoothing, so that validation losses can be compared between degrees of smoothing."""
-    if isinstance(settings, schema.CrossEntropy):
-        settings = schema.CrossEntropy()
-    return build_loss(settings)
+    """Return the loss by which networks that were trained by `settings` are measured, see `measured_loss`."""
+    return build_loss(schema.measured_loss(settings))
 
 
-def _cross_entropy(settings: schema.CrossEntropy) -> LossFunction:
+def _cross_entropy(settings: schema.CrossEntropy) -> Callable[..., torch.Tensor]:
     return partial(functional.cross_entropy, label_smoothing=settings.label_smoothing)
 
 
-def _margin(settings: schema.Margin) -> LossFunction:
+def _focal(settings: schema.Focal) -> Callable[..., torch.Tensor]:
+    def focal(logits: torch.Tensor, labels: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
+        cross_entropy = functional.cross_entropy(logits, labels, reduction="none")
+        # Kept above 0, where the slope of a power below 1 would be infinite.
+        missing = (-torch.expm1(-cross_entropy)).clamp_min(torch.finfo(logits.dtype).eps)
+        losses = missing**settings.gamma * cross_entropy
+        return losses if reduction == "none" else losses.mean()
+
+    return focal
+
+
+def _margin(settings: schema.Margin) -> Callable[..., torch.Tensor]:
     return partial(functional.multi_margin_loss, p=settings.p, margin=settings.margin)
 
 
-LOSSES: dict[str, Callable[..., LossFunction]] = {"cross_entropy": _cross_entropy, "margin": _margin}
+LOSSES: dict[str, Callable[..., Callable[..., torch.Tensor]]] = {
+    "cross_entropy": _cross_entropy,
+    "focal": _focal,
+    "margin": _margin,
+}

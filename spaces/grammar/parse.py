@@ -22,7 +22,7 @@ RANGES: dict[str, Callable[..., Domain]] = {"int": Int, "float": Float, "log": L
 SECTIONS = ("search", "retrain", "start_from", "baseline", "reference")
 """Top-level keys that say how a space is searched and what it is compared with; all others are keys of a config."""
 
-DATA_KEYS_THAT_MAY_BE_OPEN = ("augment", "normalize")
+DATA_KEYS_THAT_MAY_BE_OPEN = ("augment", "normalize", "sampling")
 MAX_REPEATS = 1000
 
 
@@ -155,7 +155,7 @@ class _Parser:
         if isinstance(data, Group):
             for key, child in data.children.items():
                 if is_open(child) and key not in DATA_KEYS_THAT_MAY_BE_OPEN:
-                    allowed = " and ".join(DATA_KEYS_THAT_MAY_BE_OPEN)
+                    allowed = " and ".join([", ".join(DATA_KEYS_THAT_MAY_BE_OPEN[:-1]), DATA_KEYS_THAT_MAY_BE_OPEN[-1]])
                     self.refuse(
                         child.where,
                         f"must be fixed because it decides what is loaded; in `data` only {allowed} may be open",

@@ -18,7 +18,7 @@ from winnow.spaces.schema.data import (
     ResizeCrop,
     Zoom,
 )
-from winnow.spaces.schema.loss import CrossEntropy, Loss, Margin
+from winnow.spaces.schema.loss import CrossEntropy, Focal, Loss, Margin, measured_loss
 from winnow.spaces.schema.mixing import CutMix, Mixing, Mixup
 from winnow.spaces.schema.model import (
     Activation,
@@ -90,6 +90,7 @@ __all__ = [
     "Exponential",
     "ExtraCopies",
     "Flip",
+    "Focal",
     "Initialization",
     "Lookahead",
     "Loss",
@@ -125,4 +126,5 @@ __all__ = [
     "Transfer",
     "Widths",
     "Zoom",
+    "measured_loss",
 ]

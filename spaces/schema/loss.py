@@ -4,20 +4,41 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator
+from pydantic import Discriminator, Field
 
-from winnow.spaces.schema.fields import Fraction, Positive, Strict
+from winnow.spaces.schema.fields import Fraction, NonNegative, Positive, Strict
+
+ClassWeights = Annotated[
+    Literal["none", "balanced"] | Annotated[list[NonNegative], Field(min_length=2)],
+    Field(exclude_if=lambda value: value == "none"),
+]
 
 
-class CrossEntropy(Strict):
+class _Loss(Strict):
+    class_weights: ClassWeights = "none"
+    """Factor of the loss of each training image by its class. `balanced`: training images / (classes * training images of the class), so that every class counts the same; a list: one factor per class, in the order of the classes. Validation and test losses are not weighted."""
+
+
+class CrossEntropy(_Loss):
     """Cross-entropy of the softmax of the logits."""
 
     name: Literal["cross_entropy"] = "cross_entropy"
     label_smoothing: Fraction = 0.0
-    """Probability mass of the target that is spread evenly over all classes."""
+    """Probability mass of the target that is spread evenly over all classes. Validation and test losses are measured without it."""
 
 
-class Margin(Strict):
+class Focal(_Loss):
+    """Focal loss: cross-entropy times (1 - p) ** gamma, where p is the probability of the true class (Lin et al., 2017).
+
+    Validation and test losses are the cross-entropy.
+    """
+
+    name: Literal["focal"]
+    gamma: NonNegative = 2.0
+    """Exponent; the higher it is, the less images count that are already classified well. 0: cross-entropy."""
+
+
+class Margin(_Loss):
     """Multi-class margin loss: the mean over classes of max(0, margin - x[true] + x[i]) ** p."""
 
     name: Literal["margin"]
@@ -27,4 +48,14 @@ class Margin(Strict):
     """Lead that the true class's logit must have over every other."""
 
 
-Loss = Annotated[CrossEntropy | Margin, Discriminator("name")]
+Loss = Annotated[CrossEntropy | Focal | Margin, Discriminator("name")]
+
+
+def measured_loss(loss: Loss) -> Loss:
+    """The loss of validation and test images for networks that were trained by `loss`.
+
+    It has neither label smoothing nor class weights, so that its values can be compared between their degrees.
+    """
+    if isinstance(loss, Margin):
+        return Margin(name="margin", p=loss.p, margin=loss.margin)
+    return CrossEntropy()

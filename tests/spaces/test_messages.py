@@ -173,7 +173,7 @@ WRONG = {
     "an open data set": (
         "data: digits",
         "data: {name: digits, limit: {int: [10, 20]}}",
-        "s.yaml:1: data.limit: must be fixed because it decides what is loaded; in `data` only augment and normalize may be open",
+        "s.yaml:1: data.limit: must be fixed because it decides what is loaded; in `data` only augment, normalize and sampling may be open",
     ),
     "unknown data set": (
         "data: digits",

@@ -1,0 +1,62 @@
+"""Objectives that cannot compare the trials of a space are refused before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.tiny import tiny_data
+from winnow.search.operations.checks import check_space
+from winnow.search.settings import settings_for
+from winnow.spaces.errors import InputError
+from winnow.spaces.space import Space
+
+CE = {"cross_entropy": {"label_smoothing": {"float": [0.0, 0.2]}}}
+
+
+def space(loss: Any) -> Space:
+    tree = {
+        "data": {"name": "npz", "path": "unused.npz"},
+        "epochs": 2,
+        "batch_size": 8,
+        "model": {"name": "mlp", "hidden": [4]},
+        "optimizer": {"name": "sgd", "lr": {"log": [0.01, 0.1]}},
+        "loss": loss,
+    }
+    return Space.from_tree(tree, str(Path("own.yaml")))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"choice": {**CE, "margin": {}}},
+        {"name": "margin", "margin": {"float": [0.5, 2.0]}},
+        {"name": "margin", "p": {"choice": [1, 2]}},
+    ],
+)
+def test_losses_of_different_kinds_are_not_compared_by_their_values(loss: Any) -> None:
+    with pytest.raises(
+        InputError, match=r"own\.yaml: the objective validation_loss cannot compare trials here.*margin"
+    ):
+        settings_for(space(loss), objective="validation_loss")
+    settings_for(space(loss), objective="validation_accuracy")
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"choice": {**CE, "focal": {"gamma": {"float": [0.0, 3.0]}}}},
+        {"name": "cross_entropy", "class_weights": {"choice": ["none", "balanced", [1.0, 2.0, 3.0]]}},
+        {"name": "margin"},
+    ],
+)
+def test_losses_that_are_measured_alike_are_compared(loss: Any) -> None:
+    settings_for(space(loss), objective="validation_loss")
+
+
+def test_a_list_of_class_weights_must_fit_the_classes() -> None:
+    weights = {"choice": ["none", [1.0, 2.0]]}
+    with pytest.raises(InputError, match=r"loss\.class_weights: one weight per class is needed, so 3, but got 2"):
+        check_space(space({"name": "cross_entropy", "class_weights": weights}), tiny_data())
