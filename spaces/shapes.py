@@ -54,10 +54,12 @@ def trace(model: Any, image_shape: ImageShape, num_classes: int) -> Shapes:
 
 def check_shapes(config: Config, image_shape: ImageShape) -> None:
     """Raise ShapeError if network, augmentation or normalization do not fit images of shape (channels, height, width)."""
+    from winnow.spaces.schema import ResizeCrop
+
     trace(config.model, image_shape, num_classes=1)
     channels, height, width = image_shape
     for index, step in enumerate(config.data.augment):
-        if step.name == "resize_crop" and step.size < max(height, width):
+        if isinstance(step, ResizeCrop) and step.size < max(height, width):
             path: KeyPath = ("data", "augment", index, "size")
             raise ShapeError(path, f"must be at least the image's {max(height, width)} pixels, but got {step.size}")
     mean = getattr(config.data.normalize, "mean", None)

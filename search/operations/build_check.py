@@ -1,4 +1,4 @@
-"""Builds a user's own models in a process of its own: what they do there, such as to exit or to crash, does not reach the search."""
+"""Tries a user's own parts in a process of its own: what they do there, such as to exit or to crash, does not reach the search."""
 
 from __future__ import annotations
 
@@ -11,33 +11,51 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from winnow.spaces.errors import InputError
-from winnow.spaces.schema import Custom
+from winnow.spaces.own_code import own_parts
+from winnow.spaces.schema import Config
 
 
-def check_custom_models(models: Sequence[Custom], image_shape: tuple[int, int, int], num_classes: int) -> None:
-    """Build each model once and run one batch, all in one new process.
+def check_own_parts(configs: Sequence[Config], image_shape: tuple[int, int, int], num_classes: int) -> None:
+    """Build and run once each own part of some configs, all in one new process; parts that are alike are tried once.
 
     Args:
-        models: The `model` sections to build.
+        configs: The configs.
         image_shape: (channels, height, width) of the images.
         num_classes: Number of logits.
 
     Raises:
-        InputError: A model does not fit, or ended the process.
+        InputError: A part does not fit, or ended the process.
     """
+    tries = {}
+    for config in configs:
+        for index, (what, part) in enumerate(own_parts(config)):
+            model = config.model if what == "initialization" else None
+            tries[repr((what, part, model))] = (what, part.name, config, index)
+    if not tries:
+        return
     request = {
-        "models": [model.model_dump(mode="json") for model in models],
+        "configs": [(config.model_dump(mode="json"), index) for _, _, config, index in tries.values()],
         "image_shape": image_shape,
         "num_classes": num_classes,
         "path": sys.path,
     }
+    lines, code = _answers(request)
+    if lines and (problem := json.loads(lines[-1])):
+        raise InputError(problem)
+    if len(lines) < len(tries):
+        what, name, _, _ = list(tries.values())[len(lines)]
+        raise InputError(f"{what} {name}: {_ending(code)} while it was {'built' if what == 'model' else 'tried'}")
+
+
+def _answers(request: dict[str, object]) -> tuple[list[str], int]:
+    """Send a request to a new process; return the lines that it wrote, and its exit code."""
     reader, writer = os.pipe()
     with os.fdopen(reader, encoding="utf-8") as answers:
         try:
             child = subprocess.Popen(
                 [sys.executable, "-m", __spec__.name, str(writer)],
                 stdin=subprocess.PIPE,
-                stdout=sys.__stderr__,  # what the models print is no result of ours
+                stdout=sys.__stderr__,  # what the parts print is no result of ours
                 pass_fds=(writer,),
                 text=True,
             )
@@ -47,11 +65,7 @@ def check_custom_models(models: Sequence[Custom], image_shape: tuple[int, int, i
         with suppress(BrokenPipeError), child.stdin:
             child.stdin.write(json.dumps(request))
         lines = answers.read().splitlines()
-        child.wait()
-    if lines and (problem := json.loads(lines[-1])):
-        raise InputError(problem)
-    if len(lines) < len(models):
-        raise InputError(f"model {models[len(lines)].name}: {_ending(child.returncode)} while it was built")
+        return lines, child.wait()
 
 
 def _ending(code: int) -> str:
@@ -60,16 +74,18 @@ def _ending(code: int) -> str:
     return f"it ended its process with exit code {code}"
 
 
-def _build_each(answers: int) -> None:
-    """Run in the new process: write a line for each model, null or what is wrong with it."""
-    from winnow.models import check_buildable
+def _try_each(answers: int) -> None:
+    """Run in the new process: write a line for each part, null or what is wrong with it."""
+    from winnow.search.training.own_parts import check_own_part
 
     request = json.load(sys.stdin)
     sys.path[:] = request["path"]
-    for tree in request["models"]:
+    for tree, index in request["configs"]:
         problem = None
+        config = Config.model_validate(tree)
+        what, part = list(own_parts(config))[index]
         try:
-            check_buildable(Custom.model_validate(tree), tuple(request["image_shape"]), request["num_classes"])
+            check_own_part(what, part, config, tuple(request["image_shape"]), request["num_classes"])
         except InputError as error:
             problem = str(error)
         os.write(answers, (json.dumps(problem) + "\n").encode())
@@ -78,4 +94,4 @@ def _build_each(answers: int) -> None:
 
 
 if __name__ == "__main__":
-    _build_each(int(sys.argv[1]))
+    _try_each(int(sys.argv[1]))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from winnow.search.data.source import Source, load_data
-from winnow.search.operations.build_check import check_custom_models
+from winnow.search.operations.build_check import check_own_parts
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.nodes import draw
-from winnow.spaces.schema import Custom, Transfer
+from winnow.spaces.schema import OwnLoss, Transfer
 from winnow.spaces.space import Space
 from winnow.spaces.stub_trials import completions
 from winnow.spaces.validation import check, corners
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
     from winnow.search.storage.run_folder import RunFolder
 
-NUM_MODELS_BUILT = 20
-"""Random configs whose custom or torchvision model is built before a search."""
+NUM_CONFIGS_TRIED = 20
+"""Random configs whose own parts and torchvision model are tried before a search, besides every option and end of a range."""
 
 
 def load_checked(space: Space, source: Source) -> ImageData:
@@ -61,7 +61,7 @@ def check_space(space: Space, data: ImageData) -> None:
     """
     check(space, data.image_shape)
     check_losses(space, data.num_classes)
-    check_models(space, data)
+    check_parts(space, data)
 
 
 def check_losses(space: Space, num_classes: int) -> None:
@@ -69,26 +69,21 @@ def check_losses(space: Space, num_classes: int) -> None:
     from winnow.search.training.losses import check_class_weights
 
     for config in corners(space):
-        check_class_weights(config.loss.class_weights, num_classes)
+        if not isinstance(config.loss, OwnLoss):
+            check_class_weights(config.loss.class_weights, num_classes)
 
 
-def check_models(space: Space, data: ImageData) -> None:
-    """Build custom and torchvision models once here, since only torch knows their sizes; otherwise the first worker would fail."""
-    models = {}
-    for trial in completions({}, NUM_MODELS_BUILT):
-        raw = draw(space.root, trial)
-        if space.infeasible(raw, data.image_shape):
-            continue
-        model = space.config(raw).model
-        if isinstance(model, Custom | Transfer):
-            models[repr(model)] = model
-    for model in models.values():
+def check_parts(space: Space, data: ImageData) -> None:
+    """Try own parts and torchvision models once here, since only their code knows what fits; otherwise the first worker would fail."""
+    drawn = (draw(space.root, trial) for trial in completions({}, NUM_CONFIGS_TRIED))
+    random = (space.config(raw) for raw in drawn if not space.infeasible(raw, data.image_shape))
+    configs = [*corners(space), *random]
+    for model in {repr(config.model): config.model for config in configs}.values():
         if isinstance(model, Transfer):
             from winnow.models import check_buildable
 
             check_buildable(model, data.image_shape, data.num_classes)
-    if custom := [model for model in models.values() if isinstance(model, Custom)]:
-        check_custom_models(custom, data.image_shape, data.num_classes)
+    check_own_parts(configs, data.image_shape, data.num_classes)
 
 
 def require_recipe(space: Space) -> None:

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from winnow.search.operations.trust import own_code_hashes
 from winnow.search.resources.inventory import gpus_here
 from winnow.search.storage import provenance
 from winnow.search.storage.json_lines import read_json_lines
@@ -227,6 +228,7 @@ def _changed(starts: list[Row], recorded: list[Row], device: str, threads: int, 
             ("GPUs of a trial", start["devices"].get("ranks", 1), ranks),
             *_facts(start.get("versions") or {}, origin["versions"]),
             *_facts(start.get("hardware") or {}, origin["hardware"]),
+            *_facts(start.get("own_code") or {}, own_code_hashes(list(start.get("own_code") or {}))),
             ("winnow", start.get("winnow_version"), origin["winnow_version"]),
             ("git revision", start.get("git_revision"), origin["git_revision"]),
         ]

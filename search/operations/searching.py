@@ -13,6 +13,7 @@ from winnow.reports.schemas import RUN_VERSION
 from winnow.search.data.source import Source, describe_data
 from winnow.search.operations.checks import check_space, load_checked, load_recorded
 from winnow.search.operations.execution import Execution, job_of, packing_of, recorded_gpus, write_errors
+from winnow.search.operations.trust import own_code_hashes
 from winnow.search.resources.plan import ResourcePlan
 from winnow.search.settings import Settings, parse_duration
 from winnow.search.storage import provenance
@@ -121,7 +122,12 @@ def resume(
             [shared],
         ):
             with write_errors(folder):
-                write_start(folder, amended.study if amended else study, asdict(plan), execution.command)
+                write_start(
+                    folder,
+                    amended.study if amended else study,
+                    {"devices": asdict(plan), **_own_code(space)},
+                    execution.command,
+                )
             return _run(folder, space, settings, shared, data.image_shape, plan, execution)
 
 
@@ -187,4 +193,11 @@ def study_record(
         "data_dir": str(source.data_dir.resolve()),
         "devices": asdict(plan),
         **provenance.origin(),
+        **_own_code(space),
     }
+
+
+def _own_code(space: Space) -> dict[str, Any]:
+    """The entry of `study.yaml` about own parts; none if the space has none."""
+    hashes = own_code_hashes(space.tree)
+    return {"own_code": hashes} if hashes else {}

@@ -6,6 +6,7 @@ a folder in PYTHONPATH, is the user's own; for anything else somebody has to say
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sys
@@ -66,6 +67,22 @@ def check_export_code(folder: Path, trusted: bool) -> None:
 def import_paths(tree: Any) -> set[str]:
     """Every `package.module:function` that stands anywhere in a tree of mappings and lists."""
     return {text for text in _texts(tree) if IMPORT_PATH.fullmatch(text)}
+
+
+def own_code_hashes(tree: Any) -> dict[str, str]:
+    """Return a hash of the source file of every import path in a tree, so that a run records which code it used.
+
+    Nothing is imported. A path whose source is not found, such as one of a compiled module, is left out. The hash covers the file
+    that the path names, not the modules that this file imports.
+    """
+    hashes = {}
+    for path in sorted(import_paths(tree)):
+        stem = _file_of(path)
+        files = [] if stem is None else [stem, stem.with_suffix(".py"), stem / "__init__.py"]
+        for file in files:
+            if file.suffix == ".py" and file.is_file():
+                hashes[path] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return hashes
 
 
 def _texts(tree: Any) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The code on its way to the nodes of a cluster: Winnow's own packages, and the module of a user's own model."""
+"""The code on its way to the nodes of a cluster: Winnow's own packages, and the modules of a user's own parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 
 PACKAGES = ("search", "models", "reports", "spaces")
-CUSTOM_MODEL = re.compile(r"([A-Za-z_]\w*)(\.\w+)*:[A-Za-z_]\w*")  # package.module:function
+OWN_PART = re.compile(r"([A-Za-z_]\w*)(\.\w+)*:[A-Za-z_]\w*")  # package.module:function
+KEYS_OF_PARTS = ("model", "initialization", "optimizer", "schedule", "loss", "augment")
 
 
 @contextmanager
@@ -27,7 +28,7 @@ def runtime_env(spaces: Iterable[Space]) -> Iterator[dict[str, Any]]:
 
     Ray uploads it while it connects; afterwards the block may end. Raises InputError for a module that cannot be sent.
     """
-    users = sorted({module for space in spaces for module in _user_modules(space.tree, in_model=False)})
+    users = sorted({module for space in spaces for module in _user_modules(space.tree)})
     with tempfile.TemporaryDirectory(prefix="winnow-code-") as folder:
         modules = [str(_own_code(Path(folder))), *map(_path_of, users)]
         yield {"py_modules": modules, "excludes": ["**/__pycache__"], "env_vars": dict(QUIET)}
@@ -43,24 +44,24 @@ def _own_code(folder: Path) -> Path:
     return winnow
 
 
-def _user_modules(tree: Any, in_model: bool) -> Iterator[str]:
-    """The top-level module of every `model: {name: "package.module:function"}`, baseline included."""
+def _user_modules(tree: Any, in_part: bool = False) -> Iterator[str]:
+    """The top-level module of every own part that a worker calls, baseline included."""
     if isinstance(tree, dict):
         for key, value in tree.items():
-            if in_model:
-                yield from _user_modules(key, in_model)
-            yield from _user_modules(value, in_model or key == "model")
+            if in_part:
+                yield from _user_modules(key, in_part)
+            yield from _user_modules(value, in_part or key in KEYS_OF_PARTS)
     elif isinstance(tree, list):
         for value in tree:
-            yield from _user_modules(value, in_model)
-    elif in_model and isinstance(tree, str) and (match := CUSTOM_MODEL.fullmatch(tree)):
+            yield from _user_modules(value, in_part)
+    elif in_part and isinstance(tree, str) and (match := OWN_PART.fullmatch(tree)):
         yield match[1]
 
 
 def _path_of(module: str) -> str:
     """A package's folder, or the .py file of a single module."""
     if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())  # where a user's own model is looked for too
+        sys.path.append(os.getcwd())  # where a user's own parts are looked for too
     spec = find_spec(module)
     if spec is not None and spec.submodule_search_locations:
         return str(next(iter(spec.submodule_search_locations)))

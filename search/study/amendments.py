@@ -70,17 +70,17 @@ class AmendedRun:
     words: tuple[str, ...] = ()
 
 
-def write_start(folder: RunFolder, study: dict[str, Any], devices: dict[str, Any], command: str | None = None) -> None:
-    """Write study.yaml if it has changed, or if versions, hardware or devices differ from those of the previous start.
+def write_start(folder: RunFolder, study: dict[str, Any], about: dict[str, Any], command: str | None = None) -> None:
+    """Write study.yaml if it has changed, or if versions, hardware, devices or own code differ from those of the previous start.
 
     Args:
         folder: The run.
         study: The content of study.yaml, changed or not.
-        devices: The resource plan of this start.
+        about: Further facts of this start by their keys in study.yaml: `devices`, the resource plan, and `own_code`.
         command: The equivalent command, if no command line began this start.
     """
     amendments = list(study.get("amendments") or [])
-    now = {**provenance.origin(), "devices": devices}
+    now = {**provenance.origin(), **about}
     last = amendments[-1] if amendments else study
     if amendments and "versions" not in last:  # amended for this start
         amendments[-1] = {**last, **now}

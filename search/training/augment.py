@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.nn import functional
 
-from winnow.spaces import schema
+from winnow.spaces import own_code, schema
 from winnow.spaces.errors import InputError
 
 
@@ -32,9 +32,19 @@ def augment(
     for settings in steps:
         if isinstance(settings, schema.Flip) and settings.alternate and odd is not None:
             images = _mirror(images, odd)
+        elif isinstance(settings, schema.OwnAugmentation):
+            images = _own(images, settings, generator)
         else:
             images = AUGMENTATIONS[settings.name](images, settings, generator)
     return images
+
+
+def _own(images: torch.Tensor, settings: schema.OwnAugmentation, generator: torch.Generator) -> torch.Tensor:
+    function = own_code.load("augmentation", settings.name)
+    if settings.per_image:
+        return torch.stack([function(image=image, generator=generator, **settings.keys) for image in images])
+    result: torch.Tensor = function(images=images, generator=generator, **settings.keys)
+    return result
 
 
 def check_augmentations(steps: Sequence[schema.Augmentation], image_shape: tuple[int, int, int], where: str) -> None:

@@ -172,6 +172,10 @@ class TrainingState:
         model.to(device)
         model.to(memory_format=image_format(model))
         models.fit_images(model, lambda: data.first_images(NUM_IMAGES_FOR_LAYERS, image_format(model)))
+        if config.initialization is not None:
+            images = data.first_images(NUM_IMAGES_FOR_LAYERS, image_format(model))
+            with _seeded(device, derive_seed(Stream.WEIGHTS, seed, 1)):
+                models.initialize_own(config.initialization, model, images)
         optimizer = build_optimizer(config.optimizer, model, device, config.batch_size)
         batches = Batches(data.num_train, config.batch_size, has_batch_norm(model), micro_batches, rank)
         schedule, selects = config.schedule, data.validation is not None

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch.nn import functional
 
-from winnow.spaces import schema
+from winnow.spaces import own_code, schema
 from winnow.spaces.errors import InputError
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -25,6 +25,9 @@ def build_loss(settings: schema.Loss, class_counts: torch.Tensor | None = None) 
     Raises:
         InputError: The number of class weights is not the number of classes.
     """
+    if isinstance(settings, schema.OwnLoss):
+        own, keys = own_code.load("loss", settings.name), settings.keys
+        return lambda logits, labels: own(logits=logits, labels=labels, **keys)
     loss = LOSSES[settings.name](settings)
     if settings.class_weights == "none":
         return loss

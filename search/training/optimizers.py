@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from winnow import models
 from winnow.search.training.muon import Muon
 from winnow.search.training.parameter_groups import parameter_groups
-from winnow.spaces import schema
+from winnow.spaces import own_code, schema
+from winnow.spaces.errors import InputError
 
 FUSED_DEVICES = ("cpu", "cuda")
 IMAGES_PER_UNIT = 1024
@@ -27,11 +29,26 @@ def build_optimizer(
         model: The network, on the device.
         device: The device.
         batch_size: Images per step; it matters for decoupled settings only. Default: the number for which these are stated.
+
+    Raises:
+        InputError: It is an own optimizer that cannot be made, or is none.
     """
+    if isinstance(settings, schema.OwnOptimizer):
+        return _own(settings, model)
     groups = parameter_groups(settings, model)
     if isinstance(settings, schema.Sgd) and settings.decoupled:
         settings = _coupled(settings, groups, batch_size)
     return OPTIMIZERS[settings.name](groups, settings, device.type in FUSED_DEVICES)
+
+
+def _own(settings: schema.OwnOptimizer, model: nn.Module) -> torch.optim.Optimizer:
+    arguments = {"parameters": models.parameter_groups(model, settings.lr), "lr": settings.lr, **settings.keys}
+    optimizer = own_code.call("optimizer", settings.name, arguments)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError(
+            f"optimizer {settings.name} must return a torch.optim.Optimizer, but returned {type(optimizer).__name__}"
+        )
+    return optimizer
 
 
 def _coupled(settings: schema.Sgd, groups: list[dict[str, Any]], batch_size: int) -> schema.Sgd:

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from winnow.spaces import schema
+from winnow.spaces import own_code, schema
 
 
 def lr_factor(settings: schema.Schedule, step: int, total_steps: int, steps_per_epoch: int) -> float:
@@ -24,6 +24,9 @@ def lr_factor(settings: schema.Schedule, step: int, total_steps: int, steps_per_
         total_steps: Optimizer steps of the whole training.
         steps_per_epoch: Optimizer steps of one epoch.
     """
+    if isinstance(settings, schema.OwnSchedule):
+        function = own_code.load("schedule", settings.name)
+        return float(function(step=step, total_steps=total_steps, steps_per_epoch=steps_per_epoch, **settings.keys))
     warmup_steps = round(getattr(settings, "warmup", 0.0) * steps_per_epoch)
     rise = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     if isinstance(settings, schema.Cosine):

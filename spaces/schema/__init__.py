@@ -9,6 +9,7 @@ from winnow.spaces.schema.data import (
     Augmentation,
     Augmentations,
     Brightness,
+    BuiltInAugmentation,
     Crop,
     Cutout,
     Data,
@@ -18,7 +19,7 @@ from winnow.spaces.schema.data import (
     ResizeCrop,
     Zoom,
 )
-from winnow.spaces.schema.loss import CrossEntropy, Focal, Loss, Margin, measured_loss
+from winnow.spaces.schema.loss import BuiltInLoss, CrossEntropy, Focal, Loss, Margin, measured_loss
 from winnow.spaces.schema.mixing import CutMix, Mixing, Mixup
 from winnow.spaces.schema.model import (
     Activation,
@@ -51,7 +52,16 @@ from winnow.spaces.schema.optimizer import (
     RmsProp,
     Sgd,
 )
+from winnow.spaces.schema.own import (
+    OwnAugmentation,
+    OwnInitialization,
+    OwnLoss,
+    OwnOptimizer,
+    OwnPart,
+    OwnSchedule,
+)
 from winnow.spaces.schema.schedule import (
+    BuiltInSchedule,
     Constant,
     Cosine,
     Exponential,
@@ -74,7 +84,10 @@ __all__ = [
     "Augmentations",
     "Averaging",
     "Brightness",
+    "BuiltInAugmentation",
+    "BuiltInLoss",
     "BuiltInOptimizer",
+    "BuiltInSchedule",
     "Cnn",
     "Config",
     "Constant",
@@ -108,6 +121,12 @@ __all__ = [
     "Normalization",
     "OneCycle",
     "Optimizer",
+    "OwnAugmentation",
+    "OwnInitialization",
+    "OwnLoss",
+    "OwnOptimizer",
+    "OwnPart",
+    "OwnSchedule",
     "Plateau",
     "Pool",
     "RAdam",

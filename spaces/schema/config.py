@@ -18,6 +18,7 @@ from winnow.spaces.schema.loss import CrossEntropy, Loss
 from winnow.spaces.schema.mixing import Mixing
 from winnow.spaces.schema.model import Model
 from winnow.spaces.schema.optimizer import Optimizer
+from winnow.spaces.schema.own import OwnInitialization
 from winnow.spaces.schema.schedule import Constant, Schedule
 
 
@@ -43,6 +44,8 @@ class Config(Strict):
     """Training images per optimizer step, over all GPUs of a trial."""
     model: Model
     """The network architecture."""
+    initialization: Annotated[OwnInitialization, BeforeValidator(bare_name)] | None = added(None)
+    """Own initialization, applied to the new network; a bare import path is short for `{name: PATH}`. null: that of the model."""
     optimizer: Optimizer
     """The optimizer and its settings."""
     schedule: Annotated[Schedule, BeforeValidator(bare_name)] = Constant()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from winnow.spaces.schema.fields import Count, NonNegative, Positive, Strict, added, bare_name
+from winnow.spaces.schema.own import OwnAugmentation, kind_of
 
 
 class Flip(Strict):
@@ -77,7 +78,11 @@ def _check_order(self: Any) -> Any:
     return self
 
 
-Augmentation = Annotated[Flip | Crop | ResizeCrop | Brightness | Zoom | Cutout, Discriminator("name")]
+BuiltInAugmentation = Flip | Crop | ResizeCrop | Brightness | Zoom | Cutout
+Augmentation = Annotated[
+    Annotated[BuiltInAugmentation, Discriminator("name"), Tag("built_in")] | Annotated[OwnAugmentation, Tag("own")],
+    Discriminator(kind_of),
+]
 
 AUGMENTATION_PRESETS: dict[str, list[str]] = {
     "none": [],

@@ -13,12 +13,12 @@ from pydantic import BaseModel
 
 from winnow.spaces import schema
 from winnow.spaces.grammar.parse import DATA_KEYS_THAT_MAY_BE_OPEN
+from winnow.spaces.schema.own import IMPORT_PATH
 
 Json = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REFERENCE = "#/$defs/"
-IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 
 def json_schema() -> Json:
@@ -94,15 +94,23 @@ def _allow_short_names(config: Json, definitions: Json) -> None:
     """Allow `schedule: cosine` for `{name: cosine}`, and `augment: flip_crop` for a preset."""
     for key in ("schedule", "loss", "mix", "averaging"):
         union = config["properties"][key]
-        names = [*_family(_members(union), definitions)]
-        union["anyOf"] = [*(union.pop("oneOf", None) or union["anyOf"]), {"enum": names}]
+        names = _short_names(_members(union), definitions)
+        union["anyOf"] = [*(union.pop("oneOf", None) or union["anyOf"]), *names]
+    config["properties"]["initialization"]["anyOf"].append({"type": "string", "pattern": IMPORT_PATH})
     data = definitions["Data"]
     config["properties"]["data"] = {"anyOf": [config["properties"]["data"], data["properties"]["name"]]}
     for owner in (data, definitions["ExtraCopies"]):
         augment = owner["properties"]["augment"]
-        steps = [*_family(_members(augment["items"]), definitions)]
-        augment["items"] = {"anyOf": [*augment["items"]["oneOf"], {"enum": steps}]}
-        owner["properties"]["augment"] = {"anyOf": [augment, {"enum": [*schema.AUGMENTATION_PRESETS, *steps]}]}
+        steps = _short_names(_members(augment["items"]), definitions)
+        augment["items"] = {"anyOf": [*augment["items"]["oneOf"], *steps]}
+        owner["properties"]["augment"] = {"anyOf": [augment, {"enum": [*schema.AUGMENTATION_PRESETS]}, *steps]}
+
+
+def _short_names(members: list[str], definitions: Json) -> list[Json]:
+    """The schemas of the bare names that stand for a mapping with that name."""
+    names = [*_family(members, definitions)]
+    own = [{"type": "string", "pattern": IMPORT_PATH}] if "custom" in names else []
+    return [{"enum": [name for name in names if name != "custom"]}, *own]
 
 
 def _families(definition: Json, definitions: Json) -> dict[str, dict[str, str]]:

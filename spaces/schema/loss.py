@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field
+from pydantic import Discriminator, Field, Tag
 
 from winnow.spaces.schema.fields import Fraction, NonNegative, Positive, Strict
+from winnow.spaces.schema.own import OwnLoss, kind_of
 
 ClassWeights = Annotated[
     Literal["none", "balanced"] | Annotated[list[NonNegative], Field(min_length=2)],
@@ -48,7 +49,11 @@ class Margin(_Loss):
     """Lead that the true class's logit must have over every other."""
 
 
-Loss = Annotated[CrossEntropy | Focal | Margin, Discriminator("name")]
+BuiltInLoss = CrossEntropy | Focal | Margin
+Loss = Annotated[
+    Annotated[BuiltInLoss, Discriminator("name"), Tag("built_in")] | Annotated[OwnLoss, Tag("own")],
+    Discriminator(kind_of),
+]
 
 
 def measured_loss(loss: Loss) -> Loss:
@@ -56,6 +61,8 @@ def measured_loss(loss: Loss) -> Loss:
 
     It has neither label smoothing nor class weights, so that its values can be compared between their degrees.
     """
+    if isinstance(loss, OwnLoss):
+        return loss
     if isinstance(loss, Margin):
         return Margin(name="margin", p=loss.p, margin=loss.margin)
     return CrossEntropy()

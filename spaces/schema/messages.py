@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from winnow.spaces.grammar.parse import DOMAIN_KEYS, SECTIONS
 from winnow.spaces.grammar.problems import KeyPath, Problem, nearest, show_list, show_value
+from winnow.spaces.schema.own import OwnPart
 
 
 def translate(error: ValidationError, given: Any, model: type[BaseModel]) -> list[Problem]:
@@ -135,10 +136,18 @@ def _missing_key(detail: Any, path: KeyPath, given: Any, model: type[BaseModel])
 
 
 def _unknown_name(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:
-    tags = _quoted(detail["ctx"]["expected_tags"])
-    shown = ["package.module:function" if tag == "custom" else tag for tag in tags]
+    tags = [tag for tag in _quoted(detail["ctx"]["expected_tags"]) if tag != "custom"]
+    shown = [*tags, "package.module:function"] if _takes_own(path[:-1], given, model) else tags
     name = detail["ctx"]["tag"]
     return f"unknown name {name!r}; allowed: {show_list(shown)}{nearest(name, tags)}"
+
+
+def _takes_own(path: KeyPath, given: Any, model: type[BaseModel]) -> bool:
+    """Whether a function by import path may stand at a key path, which ends with a key or an index of its list."""
+    path = path[:-1] if isinstance(path[-1], int) else path
+    owner = model_at(model, given, path[:-1])
+    field = owner.model_fields.get(str(path[-1])) if owner else None
+    return field is not None and any(issubclass(each, OwnPart) for each in models_in(field.annotation))
 
 
 def _no_name(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:

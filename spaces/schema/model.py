@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from winnow.spaces.schema.fields import Count, Fraction, Positive, Strict, added
+from winnow.spaces.schema.own import OwnPart
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
 Initialization = Literal[
@@ -264,12 +265,8 @@ class Transfer(Strict):
         return self
 
 
-class Custom(BaseModel):
+class Custom(OwnPart):
     """A custom model: `package.module:function`, called as `function(image_shape, num_classes, **other_keys)`."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-    name: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-    """Import path of the function; the module is installed or lies in the working directory."""
 
 
 def _model_tag(value: Any) -> str | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from winnow.spaces.schema.fields import Fraction, NonNegative, Positive, Strict, added
+from winnow.spaces.schema.own import OwnOptimizer, kind_of
 
 
 class _Optimizer(Strict):
@@ -143,4 +144,8 @@ class Muon(_Optimizer):
 
 
 BuiltInOptimizer = Sgd | Adam | AdamW | NAdam | RAdam | Adamax | Adagrad | RmsProp | Muon
-Optimizer = Annotated[BuiltInOptimizer, Discriminator("name")]
+
+Optimizer = Annotated[
+    Annotated[BuiltInOptimizer, Discriminator("name"), Tag("built_in")] | Annotated[OwnOptimizer, Tag("own")],
+    Discriminator(kind_of),
+]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from winnow.spaces.schema.fields import Count, NonNegative, Strict, added
+from winnow.spaces.schema.own import OwnSchedule, kind_of
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Decay = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -92,6 +93,8 @@ class Plateau(_Schedule):
     """Epochs without improvement to allow before the learning rate is reduced."""
 
 
+BuiltInSchedule = Constant | StepDecay | MultiStep | Exponential | Cosine | OneCycle | Plateau
 Schedule = Annotated[
-    Constant | StepDecay | MultiStep | Exponential | Cosine | OneCycle | Plateau, Discriminator("name")
+    Annotated[BuiltInSchedule, Discriminator("name"), Tag("built_in")] | Annotated[OwnSchedule, Tag("own")],
+    Discriminator(kind_of),
 ]

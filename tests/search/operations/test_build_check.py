@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from winnow.search.operations.build_check import check_custom_models
+from tests.helpers.tiny import tiny_config
+from winnow.search.operations.build_check import check_own_parts
 from winnow.spaces.errors import InputError
-from winnow.spaces.schema import Custom
+from winnow.spaces.schema import Config
 
 NETS = """
     import ctypes, os, signal
@@ -34,6 +35,10 @@ def nets(tmp_path: Path, monkeypatch) -> str:
     return "ruinous_nets:build"
 
 
+def config(nets: str, **keys: str) -> Config:
+    return tiny_config(data="digits", model={"name": nets, **keys})
+
+
 @pytest.mark.parametrize(
     ("do", "message"),
     [
@@ -42,12 +47,12 @@ def nets(tmp_path: Path, monkeypatch) -> str:
     ],
 )
 def test_a_model_that_ends_its_process_is_named(nets, do, message):
-    models = [Custom.model_validate({"name": nets}), Custom.model_validate({"name": nets, "do": do})]
+    models = [config(nets), config(nets, do=do)]
     with pytest.raises(InputError, match=message):
-        check_custom_models(models, (1, 8, 8), 10)
+        check_own_parts(models, (1, 8, 8), 10)
 
 
 def test_what_a_model_changes_in_its_process_stays_there(nets):
     before = os.getcwd(), signal.getsignal(signal.SIGINT)
-    check_custom_models([Custom.model_validate({"name": nets, "do": do}) for do in ("chdir", "signals")], (1, 8, 8), 10)
+    check_own_parts([config(nets, do=do) for do in ("chdir", "signals")], (1, 8, 8), 10)
     assert (os.getcwd(), signal.getsignal(signal.SIGINT)) == before

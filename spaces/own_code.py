@@ -1,0 +1,97 @@
+"""Own parts by import path: how `package.module:function` is loaded, checked and called. One way for networks, optimizers and all others."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from winnow.spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from winnow.spaces.schema import Config, OwnPart
+
+
+def own_parts(config: Config) -> Iterator[tuple[str, OwnPart]]:
+    """Yield what each own part of a config is, such as `optimizer`, and its settings."""
+    from winnow.spaces.schema import OwnPart
+
+    extra = config.data.extra.augment if config.data.extra else []
+    parts = [
+        ("model", config.model),
+        ("initialization", config.initialization),
+        ("optimizer", config.optimizer),
+        ("schedule", config.schedule),
+        ("loss", config.loss),
+        *(("augmentation", step) for step in [*config.data.augment, *extra]),
+    ]
+    yield from ((what, part) for what, part in parts if isinstance(part, OwnPart))
+
+
+def load(what: str, name: str) -> Callable[..., Any]:
+    """Import a function.
+
+    Args:
+        what: What the function makes, for messages, such as `model`.
+        name: `package.module:function`; the module is installed or lies in the working directory.
+
+    Raises:
+        InputError: The module cannot be imported, or has no such function.
+    """
+    module_name, _, function_name = name.partition(":")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # an installed command does not search there, unlike `python -m`
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:  # user code runs here
+        raise InputError(
+            f"{what} {name}: importing {module_name} failed with {type(error).__name__}: {error}; "
+            "the package must be installed or be in the working directory"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        near = get_close_matches(function_name, public, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"{what} {name}: module {module_name} has no function {function_name}{hint}")
+    return function
+
+
+def call(what: str, name: str, arguments: Mapping[str, Any]) -> Any:
+    """Call a function with keyword arguments.
+
+    Args:
+        what: As in `load`.
+        name: As in `load`.
+        arguments: The keyword arguments: what Winnow passes, and the keys of the config.
+
+    Raises:
+        InputError: The function cannot be imported, does not take these arguments, or raises.
+    """
+    function = load(what, name)
+    _check_arguments(what, name, function, arguments)
+    try:
+        return function(**arguments)
+    except SystemExit as error:
+        raise InputError(f"{what} {name} called sys.exit({error.code!r})") from error
+    except InputError:
+        raise
+    except Exception as error:  # user code may raise anything, and the message must say where
+        raise InputError(f"{what} {name} raised {type(error).__name__}: {error}") from error
+
+
+def _check_arguments(what: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some callables written in C have no signature
+        return
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise InputError(
+            f"{what} {name}: {error}; it was given {', '.join(arguments)}, and takes {', '.join(signature.parameters)}"
+        ) from error
