@@ -37,6 +37,11 @@ FOLLOWED = {
     "docs/reference-results.md": "real",
     "docs/tutorial.md": "alone",
     "docs/how-to/own-model.md": "alone",
+    "docs/how-to/own-optimizer.md": "alone",
+    "docs/how-to/own-schedule.md": "alone",
+    "docs/how-to/own-loss.md": "alone",
+    "docs/how-to/own-augmentation.md": "alone",
+    "docs/how-to/own-initialization.md": "alone",
     "docs/how-to/own-hyper-parameter.md": "copy",
     "docs/how-to/resume.md": "alone",
 }
