@@ -215,12 +215,11 @@ def _nodes(trials: list[Row]) -> dict[str, str]:
         if row["node"] is not None:
             kind = tuple(row[key] for key in ("device", "gpu_memory_mb", "driver", "cuda", "cudnn"))
             groups.setdefault(row["node"], {}).setdefault(kind, []).append(row)
-    return {node: "; ".join(_device(*kind, rows) for kind, rows in kinds.items()) for node, kinds in groups.items()}
+    return {node: "; ".join(_device(kind, rows) for kind, rows in kinds.items()) for node, kinds in groups.items()}
 
 
-def _device(
-    device: str, memory: float | None, driver: str | None, cuda: str | None, cudnn: str | None, rows: list[Row]
-) -> str:
+def _device(kind: tuple[Any, ...], rows: list[Row]) -> str:
+    device, memory, driver, cuda, cudnn = kind
     parts = [device, *([f"{memory:,.0f} MB"] if memory else [])]
     parts += [
         f"{name} {version}" for name, version in (("driver", driver), ("CUDA", cuda), ("cuDNN", cudnn)) if version
