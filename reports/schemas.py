@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow.spaces.epoch_figures import EPOCH_FIGURES, METRICS, QUALITY, name_on_test_images
+from winnow.spaces.gpu_facts import GPU_FACTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,6 +75,8 @@ _NO_AUDITED = "no trial completed, or none was audited"
 _FEW = "fewer than three trials, all values equal, or all rungs together"
 _NO_SIZES = "not recorded"
 _ONE_SEED = "fewer than two seeds completed"
+_NODE = Column("node", "string", "host name", null="not recorded")
+_GPU = tuple(Column(f.name, f.kind, f.meaning, f.unit, "no GPU, or not recorded") for f in GPU_FACTS)
 
 TABLES: dict[str, TableSchema] = {
     "trials": TableSchema(
@@ -136,6 +139,9 @@ TABLES: dict[str, TableSchema] = {
                 "number of times that its worker or node was lost and it resumed from its checkpoint",
             ),
             Column("micro_batches", "int", "micro-batches per batch; above 1 after it ran out of memory"),
+            Column("node", "string", "host name of its last epoch", null=_NEVER_RAN),
+            Column("device", "string", "device of its last epoch", null=_NEVER_RAN),
+            *_GPU,
             Column("error", "string", "error message", null="no error"),
             Column("config", "string", "complete config as JSON", null="status is skipped"),
         ),
@@ -152,7 +158,7 @@ TABLES: dict[str, TableSchema] = {
             Column("rung", "int", "rung at this epoch, 0 is the first", null="no rung at this epoch"),
             Column("decision", "string", "decision at the rung: continue, pause or stop", null="no rung at this epoch"),
             Column("time", "time", "end of the epoch", null="not recorded"),
-            Column("node", "string", "host name", null="not recorded"),
+            _NODE,
             Column("device", "string", "device of the training", null="not recorded"),
             Column("cpus", "float", "CPUs reserved for the training", "CPUs", "not recorded"),
             Column(
@@ -162,6 +168,7 @@ TABLES: dict[str, TableSchema] = {
                 "GPUs",
                 "not recorded",
             ),
+            *_GPU,
         ),
     ),
     "rungs": TableSchema(
@@ -311,7 +318,7 @@ TABLES: dict[str, TableSchema] = {
             _WINNER_TRIAL,
             _BASELINE,
             _SEED,
-            Column("status", "string", "completed, diverged, out_of_memory or failed"),
+            Column("status", "string", "completed, diverged, out_of_memory, failed or lost"),
             Column("test_accuracy", "float", "accuracy on the test images, measured once", "fraction", _UNFINISHED),
             Column("test_loss", "float", "loss on the test images", null=_UNFINISHED),
             Column(
@@ -328,6 +335,8 @@ TABLES: dict[str, TableSchema] = {
             Column("threads", "int", "CPU threads of the training", "threads", "not recorded"),
             Column("micro_batches", "int", "micro-batches per batch; above 1 after the trial ran out of memory"),
             Column("device", "string", "device of the training", null="not recorded, or the training did not complete"),
+            Column("node", "string", "host name", null="not recorded, or the training did not complete"),
+            *_GPU,
             Column("weights", "string", "file of the weights, relative to the run folder", null="not kept"),
             Column("error", "string", "error message", null="no error"),
         ),
@@ -390,7 +399,7 @@ TABLES: dict[str, TableSchema] = {
             Column("epoch", "int", "last finished epoch; 0: none", "epochs"),
             Column("error", "string", "error message", null="not recorded"),
             Column("time", "time", "end of the training", null="not recorded"),
-            Column("node", "string", "host name", null="not recorded"),
+            _NODE,
             Column("device", "string", "device of the training", null="not recorded"),
         ),
     ),
@@ -417,7 +426,7 @@ TABLES: dict[str, TableSchema] = {
         "one fact about how and where the run was made",
         (
             _RUN,
-            Column("section", "string", "run, settings, data, versions, hardware, `amendment N` or warm_start"),
+            Column("section", "string", "run, settings, data, versions, hardware, `amendment N`, nodes or warm_start"),
             Column("key", "string", "name of the fact"),
             Column("value", "string", "value as text; lists and mappings as JSON", null="unknown"),
         ),

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class TrialStatus(StrEnum):
-    """The status of a trial of the search; a retraining has the same ones, but for `STOPPED`, `LOST` and `SKIPPED`."""
+    """The status of a trial of the search; a retraining has the same ones, but for `STOPPED` and `SKIPPED`."""
 
     COMPLETED = "completed"
     """It ran its last epoch, or stopped early by its own `early_stopping`."""

@@ -17,6 +17,7 @@ from winnow.reports.run_data import Row, RunData
 from winnow.reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
 from winnow.spaces.epoch_figures import METRICS, name_on_test_images
 from winnow.spaces.errors import InputError
+from winnow.spaces.gpu_facts import GPU_FACT_NAMES
 from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ SOURCES = ("study.yaml", "study.journal", "epochs.jsonl", "retrain.jsonl")
 WORTHWHILE_BYTES = 5_000_000
 """Total size of these files below which reading them is quicker than importing Arrow."""
 
+_NO_GPU_FACTS = dict.fromkeys(GPU_FACT_NAMES)
 ADDED: dict[int, dict[str, dict[str, Any]]] = {
     2: {
         "trials": {"in_space": True, "audit_objective": None, "audited": False, "worker_losses": 0, "micro_batches": 1},
@@ -35,6 +37,9 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         "predictions": {"image": None},
     },
     3: {
+        "trials": {"node": None, "device": None, **_NO_GPU_FACTS},
+        "epochs": _NO_GPU_FACTS,
+        "retrains": {"node": None, **_NO_GPU_FACTS},
         "winners": {
             "num_test_images": None,
             **{name_on_test_images(f.name): None for f in METRICS if f.name != "validation_accuracy"},

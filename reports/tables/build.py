@@ -202,9 +202,33 @@ def _environment(run: RunRecords) -> list[Row]:
         facts += [(section, key, value) for key, value in (study.get(section) or {}).items() if key != "summary"]
     for place, amendment in enumerate(run.amendments, start=1):
         facts += [(f"amendment {place}", key, value) for key, value in _amendment_facts(amendment).items()]
+    facts += [("nodes", node, text) for node, text in _nodes(trial_rows(run)).items()]
     if warm := study.get("warm_start"):
         facts += [("warm_start", key, value) for key, value in warm.items()]
     return [{"run": run.name, "section": s, "key": str(key), "value": _as_text(value)} for s, key, value in facts]
+
+
+def _nodes(trials: list[Row]) -> dict[str, str]:
+    """What trained on each node: its devices with their software, and the most memory that a trial had."""
+    groups: dict[str, dict[tuple[Any, ...], list[Row]]] = {}
+    for row in trials:
+        if row["node"] is not None:
+            kind = tuple(row[key] for key in ("device", "gpu_memory_mb", "driver", "cuda", "cudnn"))
+            groups.setdefault(row["node"], {}).setdefault(kind, []).append(row)
+    return {node: "; ".join(_device(kind, rows) for kind, rows in kinds.items()) for node, kinds in groups.items()}
+
+
+def _device(kind: tuple[Any, ...], rows: list[Row]) -> str:
+    device, memory, driver, cuda, cudnn = kind
+    parts = [device, *([f"{memory:,.0f} MB"] if memory else [])]
+    parts += [
+        f"{name} {version}" for name, version in (("driver", driver), ("CUDA", cuda), ("cuDNN", cudnn)) if version
+    ]
+    parts.append(f"{len(rows)} trial{'s' * (len(rows) > 1)}")
+    for kind in ("allocated", "reserved"):
+        peaks = [row[f"peak_{kind}_mb"] for row in rows if row[f"peak_{kind}_mb"] is not None]
+        parts += [f"at most {max(peaks):,.0f} MB {kind}"] if peaks else []
+    return ", ".join(parts)
 
 
 def _amendment_facts(amendment: Row) -> Row:

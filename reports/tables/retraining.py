@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports.tables.answers import Answers, answers_of
 from winnow.reports.tables.intervals import Interval, accuracy_interval, difference_interval, seeds_interval
-from winnow.reports.tables.trials import finite, time_of, trial_rows
+from winnow.reports.tables.trials import finite, time_of, trial_rows, where_trained
 from winnow.spaces.epoch_figures import METRICS, name_on_test_images
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _retrain_row(run: RunRecords, line: Row) -> Row:
         "time": time_of(line.get("time")),
         "threads": line.get("threads"),
         "micro_batches": line.get("micro_batches", 1),
-        "device": line.get("device"),
+        **where_trained([line]),
         "weights": line.get("weights"),
         "error": line.get("error"),
     }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports.schemas import TABLES
 from winnow.spaces.epoch_figures import QUALITY
+from winnow.spaces.gpu_facts import GPU_FACTS
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
@@ -103,9 +104,22 @@ def _trial_row(run: RunRecords, trial: Trial, epochs: list[Row], audit_objective
         "audited": bool(attributes.get("audited", False)),
         "worker_losses": attributes.get("worker_losses", 0),
         "micro_batches": attributes.get("micro_batches", 1),
+        **where_trained(epochs),
         "error": attributes.get("error"),
         "config": None if config is None else json.dumps(config),
     }
+
+
+def where_trained(epochs: list[Row]) -> Row:
+    """Node, device and facts about the GPU: of the last epoch, the peaks of all epochs."""
+    last = epochs[-1] if epochs else {}
+    facts: Row = {fact.name: last.get(fact.name) for fact in GPU_FACTS if not fact.peak}
+    for fact in GPU_FACTS:
+        if fact.peak:
+            facts[fact.name] = max(
+                (line[fact.name] for line in epochs if line.get(fact.name) is not None), default=None
+            )
+    return {"node": last.get("node"), "device": last.get("device"), **facts}
 
 
 def _kept_epoch(epochs: list[Row]) -> Row:

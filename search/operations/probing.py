@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from winnow.search.data.source import Source, check_on_images, load_data
 from winnow.search.operations.execution import Execution, packing_of
 from winnow.search.operations.planning import Estimate, SearchForecast, estimate, forecast_search
 from winnow.search.settings import Settings
+from winnow.search.training.errors import Failed
+from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
@@ -72,10 +75,11 @@ def _probe(
         shared = ray.put(data)
         measured: dict[str, list[Measured]] = {}
         for name, configs in (("sampled", sampled), ("largest", [largest])):
-            jobs = [
-                (name, (shared, config, plan.device, plan.threads, settings.seed, PROBE_SECONDS)) for config in configs
-            ]
-            measured[name] = [result for _, result in run_tasks(ray, probe_one, jobs, plan.per_trial)]
+            jobs = deque(
+                (config, (shared, config, plan.device, plan.threads, settings.seed, PROBE_SECONDS))
+                for config in configs
+            )
+            measured[name] = [_sound(result) for _, result in run_tasks(ray, probe_one, jobs, plan.per_trial)]
     start_seconds = min(each.started for results in measured.values() for each in results) - began
     return estimate(
         forecast,
@@ -85,6 +89,13 @@ def _probe(
         start_seconds,
         plan.device == "cuda",
     )
+
+
+def _sound(result: Any) -> Any:
+    """Return the result of a probe, or refuse the plan if its process was lost for good."""
+    if isinstance(result, Failed):
+        raise InputError(f"the probe of winnow plan ended as {result.status}: {result.text}")
+    return result
 
 
 def probe_one(data: ImageData, config: Config, device: str, threads: int, seed: int, seconds: float) -> Any:

@@ -8,6 +8,7 @@ repeated; one that was interrupted continues from its checkpoint.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from winnow.search.resources.plan import ResourcePlan
 from winnow.search.storage.clock import now
 from winnow.search.storage.json_lines import JsonLines, read_json_lines
 from winnow.search.storage.run_folder import RunFolder
-from winnow.search.training.errors import failure
+from winnow.search.training.errors import Failed, failure
 from winnow.search.views.view import View
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
@@ -209,15 +210,17 @@ def _run(
     output: Path,
     listener: Callable[[str], None],
 ) -> int:
-    items = [
+    items = deque(
         (job, (data[job.data].reference, job.training, str(job.folder.resolve()), plan.device, plan.threads))
         for job in jobs
-    ]
+    )
     lines = JsonLines(output / RESULTS)
     num_failed = 0
     try:
-        with closing(run_tasks(ray, bench_one, items, plan.per_trial)) as ended:
-            for number, (job, result) in enumerate(ended, start=1):
+        with closing(run_tasks(ray, bench_one, items, plan.per_trial, epoch=_epochs_done)) as ended:
+            for number, (job, outcome) in enumerate(ended, start=1):
+                failed = isinstance(outcome, Failed)
+                result = {"status": outcome.status, "error": outcome.text} if failed else outcome
                 lines.append(_line(job, result))
                 if _counts(result):
                     write_training(job.folder)
@@ -229,6 +232,11 @@ def _run(
     finally:
         lines.close()
     return num_failed
+
+
+def _epochs_done(job: _Job) -> int:
+    state = _checkpoint(job.folder, job.training.config.epochs)
+    return state["epoch"] if state else 0
 
 
 def _outcome(result: dict[str, Any]) -> str:

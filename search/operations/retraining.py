@@ -6,7 +6,7 @@ from typing import Any
 
 from winnow.reports.text.wording import plural
 from winnow.search.operations.checks import load_recorded
-from winnow.search.operations.execution import Execution, job_of, recorded_gpus
+from winnow.search.operations.execution import Execution, job_of, recorded_gpus, write_errors
 from winnow.search.settings import RetrainSettings, Settings, check_options
 from winnow.search.storage.run_folder import RunFolder, space_of
 from winnow.search.study.trials import Event
@@ -47,7 +47,7 @@ def retrain(folder: RunFolder, execution: Execution, *, top: int | None = None, 
                 f"retraining {plural(len(candidates), 'config')}, {plural(settings.retrain.seeds, 'seed')} each, on train + validation"
             )
             job = job_of(folder, plan, settings.seed)
-            with following(log, folder, space, view.message) as tell_trackers:
+            with write_errors(folder, "retrain"), following(log, folder, space, view.message) as tell_trackers:
 
                 def tell(candidate: Candidate, result: dict[str, Any], curve: list[dict[str, Any]]) -> None:
                     record = {"result": result, "curve": curve}

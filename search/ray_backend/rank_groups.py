@@ -25,7 +25,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from winnow.search.ray_backend.shared_data import Training
-from winnow.search.training.errors import Failed, RankLost, failure, release_memory
+from winnow.search.training.errors import DeviceLost, Failed, RankLost, failure, release_memory
 
 if TYPE_CHECKING:
     import torch
@@ -268,7 +268,10 @@ def start(spec: RankGroupSpec, name: str, storage: str, pool: Any) -> str:
         # A rank that lost contact has raised RankLost; the ones that did not are those it lost.
         failures = {rank: str(failure) for rank, failure in error.worker_failures.items()}
         dead = sorted(rank for rank, text in failures.items() if RankLost.__name__ not in text) or sorted(failures)
-        return f"{' and '.join(f'rank {rank}' for rank in dead)} of {spec.ranks} lost"
+        spoiled = [text.strip().splitlines()[-1] for text in failures.values() if DeviceLost.__name__ in text]
+        return f"{' and '.join(f'rank {rank}' for rank in dead)} of {spec.ranks} lost" + "".join(
+            f" ({text})" for text in spoiled[:1]
+        )
     except (TrainingFailedError, RayError) as error:
         return f"its group of ranks ended: {error}"
     return "its group of ranks ended"

@@ -14,15 +14,8 @@ from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
 from winnow.search.storage.remote import join
 from winnow.search.storage.run_folder import checkpoint_name, trial_name
 from winnow.search.study.trials import Assignment
-from winnow.search.training.errors import (
-    CannotWrite,
-    DeviceLost,
-    RankLost,
-    failure,
-    headline,
-    release_memory,
-    spoils_process,
-)
+from winnow.search.training.errors import CannotWrite, RankLost, failure, release_memory
+from winnow.spaces.gpu_facts import GPU_FACT_NAMES
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
@@ -31,7 +24,7 @@ if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
     from winnow.search.training.ranks import Team
 
-WHERE_TRAINED = ("node", "device", "cpus", "gpus")
+WHERE_TRAINED = ("node", "device", "cpus", "gpus", *GPU_FACT_NAMES)
 """The keys of `where_trained`."""
 
 
@@ -60,9 +53,7 @@ def trial_reports(
     except RankLost:
         raise
     except (Exception, SystemExit) as error:  # a model that calls sys.exit() would take the worker along
-        if spoils_process(error):
-            # Tune ends the process, and the ledger starts this trial again from its checkpoint in another one.
-            raise DeviceLost(headline(error)) from None
+        # After DeviceLost Tune ends the process, and the ledger starts this trial again from its checkpoint in another one.
         status, text = failure(error)
     # Only here, with the exception, are the frames gone that hold the tensors of the training.
     if status == TrialStatus.OUT_OF_MEMORY:
@@ -121,15 +112,26 @@ def prepare(job: Job, team: Team | None) -> torch.device:
     """The device of a training in this process; a rank of a team has its own, and its threads already."""
     import torch
 
-    if team is not None:
-        return team.device
-    torch.set_num_threads(job.threads)
-    return torch.device(job.device)
+    from winnow.search.training.gpu_facts import forget_peaks
+
+    if team is None:
+        torch.set_num_threads(job.threads)
+    device = torch.device(job.device) if team is None else team.device
+    forget_peaks(device)
+    return device
 
 
 def where_trained(device: torch.device, job: Job) -> dict[str, Any]:
-    """Node, device and resources of a training, as they stand beside the figures of each epoch."""
-    return dict(zip(WHERE_TRAINED, (platform.node(), device_name(device), job.cpus, job.gpus), strict=True))
+    """Node, device and resources of a training, and the facts about a GPU, as they stand beside the figures of each epoch."""
+    from winnow.search.training.gpu_facts import gpu_facts
+
+    return {
+        "node": platform.node(),
+        "device": device_name(device),
+        "cpus": job.cpus,
+        "gpus": job.gpus,
+        **gpu_facts(device),
+    }
 
 
 def device_name(device: torch.device) -> str:

@@ -29,7 +29,11 @@ def killed_for_memory(error_file: str | None) -> str | None:
     """
     if error_file is None or not Path(error_file).exists():
         return None
-    text = Path(error_file).read_text(encoding="utf-8", errors="replace").rpartition("Failure # ")[2]
+    return short_of_memory(Path(error_file).read_text(encoding="utf-8", errors="replace").rpartition("Failure # ")[2])
+
+
+def short_of_memory(text: str) -> str | None:
+    """Return a message for the user if Ray's text says that it killed a process because its node was short of memory."""
     used = re.search(r"killed due to the node running low on memory\. .* was (\S+) used / (\S+) limit", text)
     if used is None:
         return None

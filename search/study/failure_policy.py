@@ -7,13 +7,28 @@ between are counted, so a spot instance may go as often as it likes, and a trial
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from winnow.search.study.trials import OpenTrial
 
 IDENTICAL_FAILURES = 3  # more would be a bug, and only spend the rest of the budget on it
 LOSSES_WITHOUT_PROGRESS = 3  # losses of its worker in a row that a trial survives
 MICRO_BATCHES = 4  # pieces of a batch, in the second try of a trial that ran out of memory
+DIED = f"its worker died {LOSSES_WITHOUT_PROGRESS + 1} times in a row with no epoch finished in between"
+
+
+class Losses:
+    """Counts how often a training loses its worker with no epoch finished in between."""
+
+    def __init__(self) -> None:
+        self._epoch = -1  # at the last loss
+        self._count = 0
+
+    def lost(self, epoch: int) -> bool:
+        """Count a loss after `epoch` finished epochs; True if the training may go on from its checkpoint."""
+        self._count = self._count + 1 if epoch == self._epoch else 1
+        self._epoch = epoch
+        return self._count <= LOSSES_WITHOUT_PROGRESS
 
 
 class Failures:
@@ -23,15 +38,11 @@ class Failures:
         self.bug: str | None = None
         """The traceback (or what the workers' deaths have in common) that too many trials ended with."""
         self._trials: Counter[str] = Counter()  # headline of the error -> trials
-        self._losses: dict[int, tuple[int, int]] = {}  # trial -> (epoch at the last loss, losses at this epoch)
+        self._losses: defaultdict[int, Losses] = defaultdict(Losses)  # by the number of the trial
 
     def lost(self, trial: OpenTrial) -> bool:
         """Count a loss of the trial's worker; True if it may go on from its checkpoint."""
-        number, epoch = trial.assignment.number, trial.epoch
-        before, losses = self._losses.get(number, (epoch, 0))
-        losses = losses + 1 if before == epoch else 1
-        self._losses[number] = (epoch, losses)
-        return losses <= LOSSES_WITHOUT_PROGRESS
+        return self._losses[trial.assignment.number].lost(trial.epoch)
 
     def ended(self, error: str) -> None:
         """Note the error that a trial ended with."""

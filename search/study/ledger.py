@@ -23,7 +23,7 @@ from winnow.search.status import CANNOT_WRITE
 from winnow.search.storage.clock import not_before
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.checkpoint_quota import Quota
-from winnow.search.study.failure_policy import LOSSES_WITHOUT_PROGRESS, MICRO_BATCHES
+from winnow.search.study.failure_policy import DIED, MICRO_BATCHES
 from winnow.search.study.paused import PausedTrials
 from winnow.search.study.record import ending, open_trial
 from winnow.search.study.space_changes import OUTSIDE, History, to_run_further
@@ -139,8 +139,7 @@ class Ledger(TrialBook):
         if self._failures.lost(trial):
             self._readopted.append(trial.continued)
             return True
-        died = f"its worker died {LOSSES_WITHOUT_PROGRESS + 1} times in a row with no epoch finished in between"
-        self._end(trial, TrialStatus.LOST, error=printable(f"{died}:\n{cause}") if cause else died)
+        self._end(trial, TrialStatus.LOST, error=printable(f"{DIED}:\n{cause}") if cause else DIED)
         return False
 
     def note_size(self, number: int, num_parameters: int, multiply_adds: int, device: str) -> None:

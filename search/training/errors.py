@@ -33,9 +33,15 @@ class Failed(Exception):
 
 
 def failure(error: BaseException) -> tuple[str, str]:
-    """Return the status of a training that ended with `error`, and the message."""
+    """Return the status of a training that ended with `error`, and the message.
+
+    Raises:
+        DeviceLost: The training is not to end, but to go on in another process.
+    """
     if isinstance(error, Failed):
         return error.status, error.text
+    if spoils_process(error):
+        raise DeviceLost(headline(error)) from None
     if isinstance(error, CannotWrite):
         return CANNOT_WRITE, str(error)
     if is_out_of_memory(error):

@@ -7,23 +7,32 @@ The search chose these configs on validation images; the test images are opened 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
 from winnow.search.ray_backend.tasks import run_tasks
-from winnow.search.ray_backend.worker import device_name, prepare, where_trained
+from winnow.search.ray_backend.worker import prepare, where_trained
 from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import Settings
+from winnow.search.status import CANNOT_WRITE
 from winnow.search.storage import remote as storage
 from winnow.search.storage.clock import now
 from winnow.search.storage.json_lines import JsonLines, epoch_line, json_line, read_json_lines
 from winnow.search.storage.run_folder import RunFolder, write_text
 from winnow.search.study.completed import Completed, completed_trials
+from winnow.search.study.failure_policy import MICRO_BATCHES
 from winnow.search.study.winners import baseline_config
-from winnow.search.training.errors import RankLost, failure
+from winnow.search.training.errors import (
+    CannotWrite,
+    Failed,
+    RankLost,
+    failure,
+    release_memory,
+)
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
@@ -91,22 +100,43 @@ def retrain(
     """
     done = {(line["trial"], line["seed"]) for line in read_json_lines(folder.retrained)}
     seeds = [_seed(settings, index) for index in range(settings.retrain.seeds)]
-    todo = [(c, seed) for seed in seeds for c in candidates if (c.trial, seed) not in done]
-    items = [((c, seed), (data, c, seed, job, storage.join(folder.shared, "predictions"))) for c, seed in todo]
+    predictions = storage.join(folder.shared, "predictions")
+    todo = deque(
+        ((c, seed), (data, c, seed, job, predictions))
+        for seed in seeds
+        for c in candidates
+        if (c.trial, seed) not in done
+    )
+    num_todo = len(todo)
     lines, epochs = JsonLines(folder.retrained), JsonLines(folder.epochs)
     num_done = 0
     try:
         with closing(
-            run_tasks(ray, retrain_one, items, plan.per_trial, plan.concurrent if plan.ranks > 1 else None)
+            run_tasks(
+                ray,
+                retrain_one,
+                todo,
+                plan.per_trial,
+                plan.concurrent if plan.ranks > 1 else None,
+                epoch=lambda item: _epochs_done(job, *item),
+            )
         ) as ended:
-            for (candidate, seed), (result, curve) in ended:
+            for (candidate, seed), outcome in ended:
+                result, curve = outcome if isinstance(outcome, tuple) else (_line_of(candidate, seed, job, outcome), [])
+                if result["status"] == CANNOT_WRITE:
+                    raise OSError(result["error"])
+                if result["status"] == TrialStatus.OUT_OF_MEMORY and candidate.micro_batches == 1:
+                    in_pieces = replace(candidate, micro_batches=MICRO_BATCHES)
+                    todo.append(((in_pieces, seed), (data, in_pieces, seed, job, predictions)))
+                    continue
                 for record in curve:
                     epochs.append(record)
                 _fetch(folder, result)
                 lines.append(result)
+                storage.delete(_checkpoint(job, candidate, seed))
                 num_done += 1
                 tell(candidate, result, curve)
-                listener(f"{candidate.label}, seed {seed}: {_outcome(result)}  [{num_done} of {len(todo)}]")
+                listener(f"{candidate.label}, seed {seed}: {_outcome(result)}  [{num_done} of {num_todo}]")
     finally:
         lines.close()
         epochs.close()
@@ -130,20 +160,17 @@ def _check_seeds(folder: RunFolder, settings: Settings) -> None:
 def retrain_one(
     data: ImageData | SharedData, candidate: Candidate, seed: int, job: Job, predictions: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Train a candidate once and test it once; returns the line for `retrain.jsonl`, and those of the epochs."""
-    line = {
-        "rank": candidate.rank,
-        "trial": candidate.trial,
-        "seed": seed,
-        "baseline": candidate.rank is None,
-        "config": candidate.config,
-        "search_value": candidate.search_value,
-        "threads": job.threads,
-        "micro_batches": candidate.micro_batches,
-    }
+    """Train a candidate once, or the rest of it after its checkpoint, and test it once.
+
+    Returns:
+        The line for `retrain.jsonl`, and those of the epochs.
+
+    Raises:
+        RankLost: The training has to go on in another process.
+    """
     started = time.monotonic()
     curve: list[dict[str, Any]] = []
-    stem = f"baseline-s{seed}" if candidate.rank is None else f"t{candidate.trial}-s{seed}"
+    stem = _stem(candidate, seed)
     arguments = {"candidate": candidate, "seed": seed, "job": job, "predictions": predictions, "stem": stem}
     figures: dict[str, Any] = {}
     try:
@@ -152,12 +179,56 @@ def retrain_one(
                 figures = record
             else:
                 curve.append(record)
-    except RankLost:  # Ray runs the training again
+    except RankLost:
         raise
     except (Exception, SystemExit) as error:
-        status, text = failure(error)
-        figures = {"status": status, "error": text, "wall_seconds": round(time.monotonic() - started, 3)}
-    return {**line, **figures, "time": now()}, curve
+        figures = dict(zip(("status", "error"), failure(error), strict=True))
+        figures["wall_seconds"] = round(time.monotonic() - started, 3)
+    # Only here, with the exception, are the frames gone that hold the tensors of the training.
+    if figures["status"] == TrialStatus.OUT_OF_MEMORY:
+        release_memory()
+    return {**_line_of(candidate, seed, job), **figures}, curve
+
+
+def _stem(candidate: Candidate, seed: int) -> str:
+    """Return the part that the names of a training's files have in common."""
+    return f"baseline-s{seed}" if candidate.rank is None else f"t{candidate.trial}-s{seed}"
+
+
+def _checkpoint(job: Job, candidate: Candidate, seed: int) -> str:
+    return storage.join(job.checkpoints, f"retraining-{_stem(candidate, seed)}.pt")
+
+
+def _state(job: Job, candidate: Candidate, seed: int) -> dict[str, Any] | None:
+    """Return the checkpoint of this very training, None if there is none."""
+    from winnow.search.training.checkpoint import CorruptCheckpoint, load
+
+    try:
+        state = load(_checkpoint(job, candidate, seed))
+    except (FileNotFoundError, CorruptCheckpoint):
+        return None
+    return state if state["config"] == candidate.config else None
+
+
+def _epochs_done(job: Job, candidate: Candidate, seed: int) -> int:
+    state = _state(job, candidate, seed)
+    return state["epoch"] if state else 0
+
+
+def _line_of(candidate: Candidate, seed: int, job: Job, failed: Failed | None = None) -> dict[str, Any]:
+    """Return the line for `retrain.jsonl`, without the figures of the training."""
+    return {
+        "rank": candidate.rank,
+        "trial": candidate.trial,
+        "seed": seed,
+        "baseline": candidate.rank is None,
+        "config": candidate.config,
+        "search_value": candidate.search_value,
+        "threads": job.threads,
+        "micro_batches": candidate.micro_batches,
+        "time": now(),
+        **({"status": failed.status, "error": failed.text} if failed else {}),
+    }
 
 
 def _fetch(folder: RunFolder, result: dict[str, Any]) -> None:
@@ -270,13 +341,25 @@ def _train_and_test(
     config = Config.model_validate(candidate.config)
     on_device = DeviceData.build(data, config.data, device, job.seed, use="retrain")
     pieces = candidate.micro_batches
+    state = _state(job, candidate, seed)
+    history: list[dict[str, Any]] = state.pop("history") if state else []
+    yield from history
     if team is not None:
-        team.begin(Task(config, job.seed, "retrain", seed, None, pieces))
+        team.begin(Task(config, job.seed, "retrain", seed, state, pieces))
     result = None
-    for result in train(config, on_device, device, seed, micro_batches=pieces, team=team):
+    for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=pieces, team=team):
         figures = {**result.figures(), **where_trained(device, job)}
-        yield epoch_line("retrain", seed, figures, trial=candidate.trial)
-    assert result is not None  # epochs >= 1
+        history.append(epoch_line("retrain", seed, figures, trial=candidate.trial))
+        yield history[-1]
+        if not result.last:  # what follows the last epoch takes less time than an epoch
+            try:
+                save(
+                    _checkpoint(job, candidate, seed),
+                    {**result.state(), "history": history, "config": candidate.config},
+                )
+            except OSError as error:
+                raise CannotWrite(f"{error.strerror or error}: {job.checkpoints}") from error
+    assert result is not None  # epochs >= 1, and no checkpoint is of the last one
     if result.diverged:
         yield {
             "status": TrialStatus.DIVERGED,
@@ -302,7 +385,7 @@ def _train_and_test(
         "num_parameters": summary.num_parameters,
         "multiply_adds": summary.multiply_adds,
         "images_per_second": result.images_per_second,
-        "device": device_name(device),
+        **where_trained(device, job),
         "predictions": f"predictions/{stem}.npz",
         "weights": f"checkpoints/{weights_name}",
         "wall_seconds": round(time.monotonic() - started, 3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 
 from winnow.search.ray_backend.tasks import run_tasks
 
@@ -16,7 +17,7 @@ def task(spoils: bool) -> int:
 
 
 def test_a_process_that_a_task_spoiled_is_replaced(shared_ray):
-    items = [(number, (number == 0,)) for number in range(5)]
+    items = deque((number, (number == 0,)) for number in range(5))
     ended = list(run_tasks(shared_ray, task, items, {"cpu": 2, "gpu": 0}))  # one at a time
     numbers, processes = zip(*ended, strict=True)
     assert sorted(numbers) == [0, 1, 2, 3, 4]

@@ -1,0 +1,65 @@
+"""Facts about the GPU of a training, as they stand beside the figures of each epoch."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+
+
+def gpu_facts(device: torch.device) -> dict[str, Any]:
+    """Return memory, driver, CUDA and cuDNN of a GPU, and the most memory that this process had since `forget_peaks`.
+
+    Args:
+        device: Where the training runs. Only for CUDA and ROCm there is anything to say.
+
+    Returns:
+        The values of `winnow.spaces.gpu_facts.GPU_FACTS`, memory in MB (2^20 bytes); nothing for another device.
+    """
+    if device.type != "cuda":
+        return {}
+    return {
+        **_constant_facts(device.index or 0),
+        "peak_allocated_mb": _megabytes(torch.cuda.max_memory_allocated(device)),
+        "peak_reserved_mb": _megabytes(torch.cuda.max_memory_reserved(device)),
+    }
+
+
+def forget_peaks(device: torch.device) -> None:
+    """Begin to measure peaks of memory: processes train one trial after the other."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+@cache
+def _constant_facts(index: int) -> dict[str, Any]:
+    return {
+        "gpu_memory_mb": _megabytes(torch.cuda.get_device_properties(index).total_memory),
+        "driver": _driver(),
+        "cuda": torch.version.cuda or (torch.version.hip and f"ROCm {torch.version.hip}"),
+        "cudnn": _dotted(torch.backends.cudnn.version()),
+    }
+
+
+def _megabytes(size: int) -> float:
+    return round(size / 2**20, 1)
+
+
+def _driver() -> str | None:
+    """Return the version of NVIDIA's driver; None if there is none, as with ROCm."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError:
+        return None
+
+
+def _dotted(version: int | None) -> str | None:
+    """Return cuDNN's version as it is written: 91002 is 9.10.2, and 8902 is 8.9.2."""
+    if not version:
+        return None
+    unit = 10_000 if version >= 90_000 else 1_000
+    return f"{version // unit}.{version % unit // 100}.{version % 100}"

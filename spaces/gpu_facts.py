@@ -1,0 +1,33 @@
+"""The facts about a GPU that are recorded beside the figures of each epoch; the tables have a column for each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class GpuFact(NamedTuple):
+    """A key of the lines in `epochs.jsonl`, absent on other devices."""
+
+    name: str
+    kind: str
+    meaning: str
+    unit: str = ""
+    peak: bool = False
+    """Whether it grows during a training; the tables then have its largest value."""
+
+
+GPU_FACTS = (
+    GpuFact("gpu_memory_mb", "float", "memory of the GPU", "MB"),
+    GpuFact("driver", "string", "version of NVIDIA's driver"),
+    GpuFact("cuda", "string", "version of CUDA, or of ROCm, that torch was built for"),
+    GpuFact("cudnn", "string", "version of cuDNN"),
+    GpuFact("peak_allocated_mb", "float", "most memory of the GPU that tensors of the training had", "MB", peak=True),
+    GpuFact(
+        "peak_reserved_mb",
+        "float",
+        "most memory of the GPU that torch held, for reuse too; of rank 0 if several GPUs train together",
+        "MB",
+        peak=True,
+    ),
+)
+GPU_FACT_NAMES = tuple(fact.name for fact in GPU_FACTS)

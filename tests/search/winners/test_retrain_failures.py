@@ -1,0 +1,122 @@
+"""Retraining survives what a search survives: lack of memory, errors of CUDA that stay, processes that die."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.helpers.tiny import same_tensors, tiny_config, tiny_data
+from winnow.search.ray_backend.shared_data import Job, SharedData
+from winnow.search.resources.plan import ResourcePlan
+from winnow.search.settings import settings_for
+from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.run_folder import RunFolder
+from winnow.search.training.checkpoint import load
+from winnow.search.winners.retraining import Candidate, retrain
+from winnow.spaces import catalog
+
+STEPS = 4  # of an epoch: 50 images in batches of 16
+
+
+class Fragile(nn.Module):
+    """A network that does what files in its folder say, at the step that they hold; `once-` files are deleted then."""
+
+    def __init__(self, inputs: int, num_classes: int, folder: Path) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Flatten(), nn.Linear(inputs, 8), nn.Dropout(0.3), nn.Linear(8, num_classes))
+        self.folder = folder
+        self.step = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.step += 1
+            with (self.folder / "steps").open("a") as file:
+                file.write(f"{os.getpid()}\n")
+            for file in self.folder.glob("*-*"):
+                if int(file.read_text()) == self.step:
+                    if file.name.startswith("once"):
+                        file.unlink()
+                    FAULTS[file.name.split("-")[1]]()
+        return self.network(images)
+
+
+def out_of_memory() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
+def sticks() -> None:
+    raise torch.AcceleratorError("CUDA error: device-side assert triggered\nCompile with `TORCH_USE_CUDA_DSA`")
+
+
+FAULTS = {"memory": out_of_memory, "assert": sticks, "death": lambda: os._exit(1)}
+
+
+def fragile(image_shape: Any, num_classes: int, folder: str) -> nn.Module:
+    return Fragile(math.prod(image_shape), num_classes, Path(folder))
+
+
+def candidate(rank: int, folder: Path, **changes: Any) -> Candidate:
+    folder.mkdir(exist_ok=True)
+    model = {"name": "tests.search.winners.test_retrain_failures:fragile", "folder": str(folder)}
+    return Candidate(rank, rank, tiny_config(model=model, **changes).model_dump(mode="json"), 0.5)
+
+
+@pytest.fixture
+def run(shared_ray, tmp_path):
+    data = SharedData(shared_ray.put(tiny_data()))
+    plan = ResourcePlan("cpu", concurrent=2, cpus_per_trial=1, gpus_per_trial=0, threads=1, explanation="")
+    settings = settings_for(catalog.load("digits", ["retrain.seeds=1"]))
+
+    def run(name: str, *candidates: Candidate) -> list[dict[str, Any]]:
+        folder = RunFolder(tmp_path / name)
+        folder.checkpoints.mkdir(parents=True)
+        job = Job(str(folder.checkpoints), "cpu", 1, seed=0)
+        retrain(
+            shared_ray, folder, list(candidates), settings, data, job, plan, lambda line: None, lambda *record: None
+        )
+        assert not list(folder.checkpoints.glob("retraining-*")), "nobody needs them any more"
+        return list(read_json_lines(folder.retrained))
+
+    return run
+
+
+@pytest.mark.parametrize("fault", ["assert", "death"])
+def test_a_training_whose_process_is_lost_goes_on_where_it_was(run, tmp_path, fault):
+    (whole,) = run("whole", candidate(1, tmp_path / "a"))
+    again = candidate(1, tmp_path / "b")
+    (tmp_path / "b" / f"once-{fault}").write_text(str(STEPS + 3))
+    (line,) = run("again", again)
+    assert line["status"] == "completed", line
+    epochs = list(read_json_lines(tmp_path / "again" / "epochs.jsonl"))
+    assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3, 4]
+    pids = (tmp_path / "b" / "steps").read_text().split()
+    assert len(pids) == 4 * STEPS + 3, "the epoch that was lost is trained again, and no other"
+    assert len(set(pids)) == 2
+    weights, undisturbed = (
+        load(tmp_path / name / entry["weights"]) for name, entry in (("again", line), ("whole", whole))
+    )
+    assert same_tensors(weights["weights"], undisturbed["weights"])
+
+
+def test_lack_of_memory_is_tried_again_in_pieces(run, tmp_path):
+    one, other = candidate(1, tmp_path / "a"), candidate(2, tmp_path / "b")
+    (tmp_path / "a" / "once-memory").write_text(str(STEPS + 3))
+    (tmp_path / "b" / "always-memory").write_text("2")
+    lines = {line["rank"]: line for line in run("memory", one, other)}
+    assert (lines[1]["status"], lines[1]["micro_batches"]) == ("completed", 4)
+    assert (lines[2]["status"], lines[2]["micro_batches"]) == ("out_of_memory", 4)
+
+
+def test_a_training_that_kills_every_process_is_lost_and_the_others_are_not(run, tmp_path):
+    one, other = candidate(1, tmp_path / "a"), candidate(2, tmp_path / "b")
+    (tmp_path / "a" / "always-death").write_text("2")
+    lines = {line["rank"]: line for line in run("deaths", one, other)}
+    assert lines[1]["status"] == "lost"
+    assert "died 4 times" in lines[1]["error"]
+    assert lines[2]["status"] == "completed"
