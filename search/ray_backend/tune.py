@@ -85,7 +85,7 @@ def run_search(
     Raises:
         OSError: Something cannot be written, as on a full disk; raised once Tune has released the workers.
     """
-    stopping = StopController(ledger, say, data.groups)
+    stopping = StopController(ledger, say, data.groups, concurrent)
     # By default one trial at a time may wait for its worker, so hundreds of workers would be started one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     trainable = tune.with_resources(tune.with_parameters(run_trial, data=data, job=job), resources.per_trial)
@@ -146,8 +146,11 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
     The running epochs may end first; `stop_all` is true once none runs, or nobody can wait any longer.
     """
 
-    def __init__(self, ledger: Ledger, say: Callable[[str], None], groups: RankGroups | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, say: Callable[[str], None], groups: RankGroups | None = None, concurrent: int = 1
+    ) -> None:
         self.ledger = ledger
+        self.concurrent = concurrent
         self.say = say
         self.groups = groups
         self.started = time.monotonic()
@@ -162,9 +165,11 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
     def stop_all(self) -> bool:
         budget = self.ledger.settings.time_budget_seconds
         elapsed = time.monotonic() - self.started
-        if budget is not None and elapsed > budget:
-            self.out_of_time = True
-            self.ledger.wind_down()
+        if budget is not None:
+            self.ledger.note_time_left(budget - elapsed, self.concurrent)
+            if elapsed > budget:
+                self.out_of_time = True
+                self.ledger.wind_down()
         if self.num_signals:
             self.ledger.wind_down()
         too_late = budget is not None and elapsed > budget + HARD_STOP_SECONDS

@@ -27,6 +27,7 @@ from winnow.search.study.failure_policy import DIED, MICRO_BATCHES
 from winnow.search.study.paused import PausedTrials
 from winnow.search.study.record import ending, open_trial
 from winnow.search.study.space_changes import OUTSIDE, History, to_run_further
+from winnow.search.study.time_left import TimeLeft
 from winnow.search.study.trial_book import TrialBook
 from winnow.search.study.trials import Assignment, Event, OpenTrial
 from winnow.spaces.errors import printable
@@ -57,6 +58,8 @@ class Ledger(TrialBook):
         self._readopted: deque[Assignment] = deque()
         self._history = History(folder, space)
         self._paused = PausedTrials(self.scheduler, Quota(folder, settings.checkpoint_quota))
+        self._time = TimeLeft(settings.time_budget_seconds)
+        self._time_is_needed = False
         self._suggester = Suggester(space, settings, image_shape, [*self.scheduler.rungs, settings.max_epochs])
         self._rebuild(self._record.trials())
 
@@ -69,20 +72,38 @@ class Ledger(TrialBook):
         if self._readopted:
             return self._start(self._readopted.popleft())
         sampler = self._suggester.sampler(self._num_trials)
-        if self._paused.possible and not (self._may_start and self._suggester.queued):
-            resumed = self._paused.resume(sampler, self._shown, self._may_start, self._num_missing)
+        may_start = self._may_start and not self._enough_open
+        if self._paused.possible and not (may_start and self._suggester.queued):
+            in_time = self._time.in_time(self._paused.numbers, self._epochs_left)
+            resumed = self._paused.resume(sampler, self._shown, may_start, self._num_missing, in_time)
             if resumed is not None:
                 return self._start(self._open[resumed].continued)
             if not self._may_start and len(self._paused.numbers) == len(self._open):
                 self._stop_paused(self._paused.numbers)
-        if (audited := self._audit.ask()) is not None:
+        if not self._enough_open and (audited := self._audit.ask()) is not None:
             return audited
-        if self._may_start:
+        if may_start:
             suggestion = self._suggester.next(self._shown(), sampler, self._num_trials)
             if suggestion is not None:
                 return self._start(self._begin(suggestion))
             self.exhausted = True
         return None
+
+    def note_time_left(self, seconds: float, num_workers: int) -> None:
+        """Take note of the time until the search must end.
+
+        Once all of it is needed to complete the trials that are still wanted as winners, and until they have completed, no more
+        trials begin than these.
+
+        Args:
+            seconds: The rest of the time budget.
+            num_workers: Trials that run at the same time.
+        """
+        self._time.seconds, self._time.num_workers = seconds, num_workers
+        wanted = self._num_wanted
+        self._time_is_needed = wanted > 0 and (
+            self._time_is_needed or self._time.is_needed(self._epochs_left, wanted, self.settings.max_epochs)
+        )
 
     @property
     def finished(self) -> bool:
@@ -157,11 +178,34 @@ class Ledger(TrialBook):
         return (asked is None or self._num_trials < asked) and not self.exhausted
 
     @property
+    def _num_wanted(self) -> int:
+        """Trials that must still complete for `retrain.top` winners."""
+        return max(0, self.settings.retrain.top - self._tally.num_winners)
+
+    @property
+    def _epochs_left(self) -> dict[int, int]:
+        """What each open trial that may win still has to train."""
+        return {
+            number: trial.assignment.config["epochs"] - trial.epoch
+            for number, trial in self._open.items()
+            if self._tally.may_win(trial.assignment.config)
+        }
+
+    @property
     def _num_missing(self) -> int:
         """Trials still missing for `retrain.top` winners, assuming that all running trials complete."""
-        running = [trial for number, trial in self._open.items() if number not in self._paused.numbers]
-        num_running = sum(self._tally.may_win(trial.assignment.config) for trial in running)
-        return max(0, self.settings.retrain.top - self._tally.num_winners - num_running)
+        return max(0, self._num_wanted - len(self._epochs_left.keys() - self._paused.numbers))
+
+    @property
+    def _enough_open(self) -> bool:
+        """Whether the time that is left is for open trials only."""
+        return self._time_is_needed and len(self._epochs_left) >= self._num_wanted
+
+    def _must_complete(self, number: int) -> bool:
+        """Whether a trial that halving would stop is one of the last that can still become a winner."""
+        left = self._epochs_left
+        ends_soon = self._time_is_needed or not self._may_start
+        return ends_soon and number in left and len(left) <= self._num_wanted
 
     def _shown(self) -> optuna.Study:
         """The study that the sampler reads."""
@@ -176,7 +220,9 @@ class Ledger(TrialBook):
 
     def _record_epoch(self, trial: OpenTrial, report: dict[str, Any]) -> bool:
         number, epoch, value = trial.assignment.number, report["epoch"], self._record.value_of(trial, report)
-        going_on = self.scheduler.judge(number, epoch, value) and not report["last"]
+        self._time.note_epoch(number, report.get("wall_seconds", 0.0))
+        going_on = self.scheduler.judge(number, epoch, value) or (math.isfinite(value) and self._must_complete(number))
+        going_on = going_on and not report["last"]
         ends = report["last"] or not math.isfinite(value) or not self._paused.possible
         decision = "continue" if going_on else "stop" if ends else "pause"
         rung = self.scheduler.rung_index(epoch)

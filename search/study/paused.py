@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import cast
 
 import optuna
@@ -28,7 +28,12 @@ class PausedTrials:
         return self._scheduler is not None
 
     def resume(
-        self, sampler: BaseSampler, study: Callable[[], optuna.Study], may_start: bool, num_missing: int
+        self,
+        sampler: BaseSampler,
+        study: Callable[[], optuna.Study],
+        may_start: bool,
+        num_missing: int,
+        in_time: Collection[int],
     ) -> int | None:
         """Return the trial that continues now, which is then no longer paused; None if none should.
 
@@ -37,10 +42,14 @@ class PausedTrials:
             study: What the sampler looks at, made only if it is needed.
             may_start: Whether a new trial could be started instead. Otherwise only trials that are worth finishing go on.
             num_missing: Trials that must still complete, whatever their standing.
+            in_time: The paused trials that can complete before the search ends.
         """
         if self._scheduler is None:
             return None
-        among = None if may_start else self._scheduler.worth_finishing(self.numbers, num_missing)
+        among = None
+        if not may_start:
+            candidates = self.numbers & set(in_time) or self.numbers
+            among = self._scheduler.worth_finishing(candidates, num_missing)
         resuming = cast(PausingSampler, sampler)
         number = resuming.resume(study(), self.numbers, self._scheduler, among=among, may_start=may_start)
         if number is not None:
