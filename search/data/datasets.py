@@ -24,7 +24,7 @@ from winnow.spaces.errors import InputError
 def list_dataset(data: schema.Data, data_dir: Path, download: bool) -> Listing:
     """The data set that a config names, before any image is decoded. InputError says what was looked for and where."""
     if ":" in data.name:
-        return list_own(data)
+        return list_own(data, data_dir / ".cache")
     return DATASETS[data.name](data, data_dir, download)
 
 

@@ -27,6 +27,7 @@ from PIL import Image, ImageOps
 
 from winnow.search.data.foreign import foreign
 from winnow.search.data.listing import Encoded
+from winnow.search.storage.provenance import available_cpus
 from winnow.spaces.errors import InputError
 
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
@@ -36,6 +37,8 @@ GROUND = (255, 255, 255, 255)
 """What transparent images are laid on: white."""
 USUAL_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 ORIENTATION = 0x0112
+EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
+"""Where Pillow keeps what may hold an orientation; a TIFF has tags instead."""
 IMAGES_PER_TASK = 256
 
 T = TypeVar("T")
@@ -87,6 +90,8 @@ def is_grey(item: Encoded) -> bool:
 
 def size_of(item: Encoded) -> tuple[int, int]:
     """(height, width) of the upright image, from its header. InputError where it cannot be read."""
+    if isinstance(item.content, np.ndarray):
+        return item.content.shape[0], item.content.shape[1]
     with opened(item, content_of(item)) as image, foreign(item.where, "image"):
         # Pillow states the size of a TIFF as it is upright.
         is_on_its_side = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in range(5, 9)
@@ -95,19 +100,22 @@ def size_of(item: Encoded) -> tuple[int, int]:
 
 def decode_one(item: Encoded, rules: Rules) -> Decoded:
     """Decode one image. InputError names it where it cannot be read."""
-    content = content_of(item)
+    content, traits = content_of(item), Trait(0)
+    if isinstance(content, np.ndarray) and content.dtype != np.uint8:
+        assert rules.pixel_range is not None  # else it is refused when it is listed
+        with foreign(item.where, "image"):
+            content, traits = narrowed(content, rules.pixel_range), Trait.WIDE
     with opened(item, content) as image, foreign(item.where, "image"):
-        traits = Trait(0)
         if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO is a photo with its preview
             traits |= Trait.FRAMES
         grey = image.mode in GREY_MODES
-        is_turned = _is_turned(image)
+        is_turned = image.format == "TIFF" and _is_turned(image)
         image.load()  # Pillow turns a TIFF upright itself here, and finds the EXIF data at the end of a PNG
         if is_turned or _is_turned(image):
             image, traits = ImageOps.exif_transpose(image), traits | Trait.ROTATED
         if image.mode in WIDE_MODES:
             image, traits = _narrowed(image, item.where, rules.pixel_range), traits | Trait.WIDE
-        opaque = _on_ground(image)
+        opaque = on_ground(image)
         if opaque is not image:
             image, traits = opaque, traits | Trait.TRANSPARENT
         width, height = image.size
@@ -116,7 +124,17 @@ def decode_one(item: Encoded, rules: Rules) -> Decoded:
 
 
 def _is_turned(image: Image.Image) -> bool:
+    if image.format != "TIFF" and not EXIF_KEYS & image.info.keys():  # to ask takes as long as to decode a small image
+        return False
     return image.getexif().get(ORIENTATION, 1) in range(2, 9)
+
+
+def upright_pixels(image: Image.Image) -> np.ndarray:
+    """The pixels of an image in memory, turned upright and laid on the ground: [H, W] or RGB [H, W, 3], of its own depth."""
+    image = on_ground(ImageOps.exif_transpose(image))
+    if image.mode not in ("L", "RGB", *WIDE_MODES):
+        image = image.convert("L" if image.mode in GREY_MODES else "RGB")
+    return np.asarray(image)
 
 
 def content_of(item: Encoded) -> bytes | np.ndarray:
@@ -164,7 +182,7 @@ def many_pixels_allowed() -> Iterator[None]:
 
 def in_threads(function: Callable[[S], T], items: Iterator[S]) -> Iterator[T]:
     """`function` of each item, in order, few read ahead. PIL's decoders release the interpreter lock; processes were no faster."""
-    workers = os.cpu_count() or 1
+    workers = available_cpus()
 
     def run(task: list[S]) -> list[T]:
         return [function(item) for item in task]
@@ -199,7 +217,7 @@ def narrowed(values: np.ndarray, pixel_range: tuple[float, float]) -> np.ndarray
     return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
 
 
-def _on_ground(image: Image.Image) -> Image.Image:
+def on_ground(image: Image.Image) -> Image.Image:
     """The image itself where all of it is opaque."""
     if image.mode not in TRANSPARENT_MODES and "transparency" not in image.info:
         return image

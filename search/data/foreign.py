@@ -37,6 +37,8 @@ def foreign(where: str, what: str) -> Iterator[None]:
 
 def shown(path: Path | str) -> str:
     """A path as text that every terminal and file can hold: bytes that are not UTF-8 and control characters are escaped."""
+    if (text := str(path)).isprintable():
+        return text
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 

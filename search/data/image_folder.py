@@ -121,8 +121,9 @@ def _of_classes(
     for split, folder in splits.items():
         images, labels = _images_of(folder, left_out)
         files += images
-        texts = [str(image.relative_to(path)) for image in images]
-        groups = groups_of([shown(text) for text in texts], data.groups) if data.groups else None
+        groups = None
+        if data.groups is not None:
+            groups = groups_of([shown(image.relative_to(path)) for image in images], data.groups)
         parts[split] = Part(text_array(labels), file_items(images, [shown(image) for image in images]), groups)
     return Listing(parts, files=tuple(files), notes=(*notes, *left_out_note(left_out)))
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from winnow.search.data.decode import narrowed
 from winnow.search.data.foreign import foreign, named
-from winnow.search.data.listing import Listing, Part, array_items, text_array
+from winnow.search.data.listing import Encoded, Listing, Part, text_array
+from winnow.search.data.space_left import fits_in_memory
 from winnow.search.data.table_values import one_hot_labels, whole_numbers
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
@@ -48,7 +51,8 @@ def list_npz(path: Path, data: schema.Data) -> Listing:
         )
     if others := [key for key in values if key not in used]:
         notes.append(f"left out: arrays {named(others, 10)}")
-    return Listing(parts, _class_names(values, path), notes=tuple(notes))
+    is_large = any(isinstance(array, _Large) for array in values.values())
+    return Listing(parts, _class_names(values, path), files=(path,) if is_large else None, notes=tuple(notes))
 
 
 class _Objects:
@@ -57,7 +61,37 @@ class _Objects:
     dtype = np.dtype(object)
 
 
-def _arrays(path: Path) -> Mapping[str, np.ndarray | _Objects]:
+@dataclass(frozen=True)
+class _Large:
+    """An array that takes too much memory: its images are read one after the other, when they are asked for."""
+
+    path: Path
+    member: str
+    start: int
+    """Bytes of its header."""
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def rows(self, rows: Sequence[int]) -> Iterator[np.ndarray]:
+        """The images with these ascending numbers."""
+        num_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        with (
+            foreign(str(self.path), ".npz file"),
+            zipfile.ZipFile(self.path) as archive,
+            archive.open(self.member) as stream,
+        ):
+            for row in rows:
+                stream.seek(self.start + row * num_bytes)
+                yield np.frombuffer(stream.read(num_bytes), self.dtype).reshape(self.shape[1:])
+
+
+_Array = np.ndarray | _Large | _Objects
+
+
+def _arrays(path: Path) -> dict[str, _Array]:
     with foreign(str(path), ".npz file"):
         if path.stat().st_size and not zipfile.is_zipfile(path) and not _is_npy(path):
             raise InputError(f"{path}: not a readable .npz file (it is no zip archive)")
@@ -67,15 +101,33 @@ def _arrays(path: Path) -> Mapping[str, np.ndarray | _Objects]:
                 f"{path}: not a readable .npz file (it is a single array, an .npy file under another name)"
             )
         with stored:
-            arrays: dict[str, np.ndarray | _Objects] = {}
-            for name in stored.files:
-                try:
-                    arrays[name] = stored[name]
-                except ValueError as error:
-                    if "allow_pickle" not in str(error):
-                        raise
-                    arrays[name] = _Objects()
-            return arrays
+            return {name: _array(path, stored, name) for name in stored.files}
+
+
+def _array(path: Path, stored: np.lib.npyio.NpzFile, name: str) -> _Array:
+    large = _large(path, f"{name}.npy")
+    if large is not None:
+        return large
+    try:
+        array: np.ndarray = stored[name]
+        return array
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        return _Objects()
+
+
+def _large(path: Path, member: str) -> _Large | None:
+    """None for an array that fits into the memory, and for one that is not stored image by image."""
+    with zipfile.ZipFile(path) as archive:
+        if member not in archive.namelist() or fits_in_memory(archive.getinfo(member).file_size):
+            return None
+        with archive.open(member) as stream:
+            if np.lib.format.read_magic(stream) != (1, 0):
+                return None
+            shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+            is_plain = dtype.kind in "iuf" and len(shape) > 2 and not is_fortran
+            return _Large(path, member, stream.tell(), shape, dtype) if is_plain else None
 
 
 def _is_npy(path: Path) -> bool:
@@ -102,8 +154,10 @@ def _keys(values: Mapping[str, object], split: str, path: Path) -> tuple[str, st
     return images, labels
 
 
-def _part(values: Mapping[str, np.ndarray | _Objects], keys: tuple[str, str], data: schema.Data, path: Path) -> Part:
-    images = _checked_images(_plain(values, keys[0], path), data, f"{path}: {keys[0]}")
+def _part(values: Mapping[str, _Array], keys: tuple[str, str], data: schema.Data, path: Path) -> Part:
+    stored = values[keys[0]]
+    images = stored if isinstance(stored, _Large) else _plain(values, keys[0], path)
+    _check_images(images, data, f"{path}: {keys[0]}")
     labels = _checked_labels(_plain(values, keys[1], path), len(images), data, f"{path}: {keys[1]}")
     groups = None
     if data.groups is not None:
@@ -114,11 +168,13 @@ def _part(values: Mapping[str, np.ndarray | _Objects], keys: tuple[str, str], da
         if names.shape != (len(images),):
             raise InputError(f"{path}: {key} must be [{len(images)}], one group per image, but is {list(names.shape)}")
         groups = text_array(map(str, names.tolist()))
-    return Part(labels, array_items(images, f"{path}: {keys[0]}"), groups)
+    return Part(labels, _items(images, f"{path}: {keys[0]}"), groups)
 
 
-def _plain(values: Mapping[str, np.ndarray | _Objects], key: str, path: Path) -> np.ndarray:
+def _plain(values: Mapping[str, _Array], key: str, path: Path) -> np.ndarray:
     array = values[key]
+    if isinstance(array, _Large):
+        raise InputError(f"{path}: {key} is {array.dtype} {list(array.shape)}, too much for the memory")
     if isinstance(array, _Objects):
         raise InputError(
             f"{path}: {key} is an array of Python objects, which is never unpickled; store numbers or text: "
@@ -127,37 +183,40 @@ def _plain(values: Mapping[str, np.ndarray | _Objects], key: str, path: Path) ->
     return array
 
 
-def _checked_images(images: np.ndarray, data: schema.Data, where: str) -> np.ndarray:
-    """uint8 [N, H, W, C], C in 1, 3 (colour) or 4 (with transparency)."""
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or images.shape[3] not in (1, 3, 4):
-        channels_first = images.ndim == 4 and images.shape[1] in (1, 3)
+def _items(images: np.ndarray | _Large, where: str) -> Callable[[Sequence[int]], Iterable[Encoded]]:
+    def items(rows: Sequence[int]) -> Iterator[Encoded]:
+        chosen = images.rows(rows) if isinstance(images, _Large) else (images[row] for row in rows)
+        for row, image in zip(rows, chosen, strict=True):
+            yield Encoded(f"{where}, image {row}", image if image.ndim == 3 else image[..., None])
+
+    return items
+
+
+def _check_images(images: np.ndarray | _Large, data: schema.Data, where: str) -> None:
+    """[N, H, W] or [N, H, W, C], C in 1, 3 (colour) or 4 (with transparency); uint8, or numbers that data.pixel_range scales."""
+    shape = images.shape
+    if len(shape) != 3 and (len(shape) != 4 or shape[3] not in (1, 3, 4)):
+        channels_first = len(shape) == 4 and shape[1] in (1, 3)
         hint = "; its channels come first: transpose it with images.transpose(0, 2, 3, 1)" if channels_first else ""
         raise InputError(
             f"{where} must be uint8 [N, H, W] or [N, H, W, C] with 1, 3 or 4 channels, but is {images.dtype} "
-            f"{list(images.shape)}{hint}"
+            f"{list(shape)}{hint}"
         )
-    if 0 in images.shape[1:]:
-        raise InputError(
-            f"{where}: the images are {images.shape[1]}x{images.shape[2]} pixels; there is nothing in them"
-        )
-    if images.dtype == np.uint8:
-        return images
+    if 0 in shape[1:]:
+        raise InputError(f"{where}: the images are {shape[1]}x{shape[2]} pixels; there is nothing in them")
     if images.dtype.kind not in "iuf":
         raise InputError(f"{where} must be uint8, but is {images.dtype}")
-    if data.pixel_range is None:
+    if images.dtype != np.uint8 and data.pixel_range is None:
         raise InputError(
             f"{where} must be uint8, but is {images.dtype}; say which values are black and white: data.pixel_range: [black, white]"
             f"{_extremes(images)}"
         )
-    low, high = data.pixel_range
-    with foreign(where, "array of images"):
-        return narrowed(images, (low, high))
 
 
-def _extremes(images: np.ndarray) -> str:
-    return f" (its values lie in [{images.min():g}, {images.max():g}])" if images.size else ""
+def _extremes(images: np.ndarray | _Large) -> str:
+    if isinstance(images, _Large) or not images.size:
+        return ""
+    return f" (its values lie in [{images.min():g}, {images.max():g}])"
 
 
 def _checked_labels(labels: np.ndarray, num_images: int, data: schema.Data, where: str) -> np.ndarray:
@@ -185,7 +244,7 @@ def _checked_labels(labels: np.ndarray, num_images: int, data: schema.Data, wher
     return whole_numbers(labels, where)
 
 
-def _class_names(values: Mapping[str, np.ndarray | _Objects], path: Path) -> tuple[str, ...] | None:
+def _class_names(values: Mapping[str, _Array], path: Path) -> tuple[str, ...] | None:
     if "class_names" not in values:
         return None
     names = _plain(values, "class_names", path)

@@ -8,27 +8,36 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from winnow.search.data.foreign import shown
+from winnow.search.data.decode import upright_pixels
+from winnow.search.data.foreign import foreign, named, shown
 from winnow.search.data.listing import SPLIT_NAMES, Encoded, Listing, Part, split_of, text_array
 from winnow.search.data.table_values import groups_of
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
+KEPT_IN_MEMORY = 256 * 2**20
+"""Bytes of the images of an iterable that are held in memory until they are decoded; more go to a file."""
 
-def list_own(data: schema.Data) -> Listing:
+
+def list_own(data: schema.Data, folder: Path) -> Listing:
     """Call the user's function and list what it returns.
 
     The function is called with `data.arguments`, and with `path` where that is set. It returns one split or a mapping
     {"train": split, "validation": split, "test": split}. A split is (images, labels), or an iterable of (image, label). An image
     is a uint8 array [H, W] or [H, W, C], a PIL image, the bytes of a file, or a path; a label an integer or a text.
+
+    Args:
+        data: Names the function and its arguments.
+        folder: Holds the images of an iterable until they are decoded, where they are too many for the memory.
 
     Raises:
         InputError: Where the function cannot be called, or returns something else.
@@ -37,17 +46,20 @@ def list_own(data: schema.Data) -> Listing:
     arguments = {**data.arguments, **({} if data.path is None else {"path": data.path})}
     made = _called(data.name, function, arguments)
     splits = made if isinstance(made, Mapping) else {"train": made}
-    parts = {}
+    parts: dict[str, Part] = {}
+    hashes: dict[str, str] = {}
     for name, value in splits.items():
         split = split_of(str(name))
         if split is None:
             raise InputError(f"data set {data.name}: returned a split {name!r}; allowed: {', '.join(SPLIT_NAMES)}")
-        parts[split] = _part(value, f"data set {data.name}, {split}", data)
+        if split in parts:
+            raise InputError(f"data set {data.name}: returned two {split} splits ({named(list(map(str, splits)))})")
+        parts[split], hashes[split] = _part(value, f"data set {data.name}, {split}", data, folder)
     if "train" not in parts:
         raise InputError(
             f"data set {data.name}: returned {', '.join(map(str, splits)) or 'nothing'}, but no train split"
         )
-    return Listing(parts, files=(), source_key=_key(parts), notes=(f"images and classes from {data.name}",))
+    return Listing(parts, files=(), source_key=json.dumps(hashes), notes=(f"images and classes from {data.name}",))
 
 
 def _load(name: str) -> Callable[..., Any]:
@@ -85,35 +97,39 @@ def _called(name: str, function: Callable[..., Any], arguments: dict[str, Any]) 
         raise InputError(f"data set {name} raised {type(error).__name__}: {error}") from error
 
 
-def _part(value: Any, where: str, data: schema.Data) -> Part:
-    images, labels = _pairs(value, where)
-    contents = [_content(image, f"{where}, image {row}") for row, image in enumerate(images)]
+def _part(value: Any, where: str, data: schema.Data, folder: Path) -> tuple[Part, str]:
+    """A split, and a hash of everything in it. The images of an iterable are never all in memory."""
+    kept, labels = _Kept(folder), []
+    for row, (image, label) in enumerate(_pairs(value, where)):
+        kept.add(_content(image, f"{where}, image {row}", data), f"{where}, image {row}")
+        labels.append(label)
     groups = None
     if data.groups is not None:
-        paths = [shown(content) if isinstance(content, Path) else "" for content in contents]
-        groups = groups_of(paths, data.groups)
-    names = [shown(c) if isinstance(c, Path) else f"{where}, image {row}" for row, c in enumerate(contents)]
-    return Part(_labels(labels, where), lambda rows: (Encoded(names[row], contents[row]) for row in rows), groups)
+        groups = groups_of([shown(place) if isinstance(place, Path) else "" for place in kept.places], data.groups)
+    numbers = _labels(labels, where)
+    return Part(numbers, lambda rows: kept.items(rows, where), groups), kept.hash_with(numbers.tolist())
 
 
-def _pairs(value: Any, where: str) -> tuple[list[Any], list[Any]]:
+def _pairs(value: Any, where: str) -> Iterator[tuple[Any, Any]]:
+    """(image, label) of every image, one after the other."""
     try:
         if isinstance(value, tuple) and len(value) == 2 and not _is_pair_of_one(value):
-            images, labels = list(value[0]), np.asarray(value[1]).tolist()
-        elif isinstance(value, Iterable) and not isinstance(value, np.ndarray):
-            pairs = [tuple(pair) for pair in value]
-            images, labels = [image for image, _ in pairs], [label for _, label in pairs]
+            images, labels = value
+            if hasattr(images, "__len__") and hasattr(labels, "__len__") and len(images) != len(labels):
+                raise InputError(f"{where}: {len(images)} images, but {len(labels)} labels")
+            # Python's own numbers and texts, also of the elements of tensors and data frames.
+            labels = labels.tolist() if hasattr(labels, "tolist") else labels
+            yield from zip(images, labels, strict=True)
+        elif isinstance(value, np.ndarray):
+            raise TypeError("it is ndarray")
         else:
-            raise TypeError(f"it is {type(value).__name__}")
+            yield from ((image, label) for image, label in value)
     except InputError:
         raise
     except Exception as error:  # the iterable is code of the user's
         raise InputError(
             f"{where}: must be (images, labels), or an iterable of (image, label) ({type(error).__name__}: {error})"
         ) from error
-    if len(images) != len(labels):
-        raise InputError(f"{where}: {len(images)} images, but {len(labels)} labels")
-    return images, labels
 
 
 def _is_pair_of_one(value: tuple[Any, Any]) -> bool:
@@ -121,22 +137,80 @@ def _is_pair_of_one(value: tuple[Any, Any]) -> bool:
     return all(isinstance(item, tuple) and len(item) == 2 for item in value)
 
 
-def _content(image: Any, where: str) -> bytes | Path | np.ndarray:
+def _content(image: Any, where: str, data: schema.Data) -> bytes | Path | np.ndarray:
     if isinstance(image, bytes):
         return image
     if isinstance(image, str | Path):
         return Path(image)
     if isinstance(image, Image.Image):
-        mode = {"1": "L", "P": "RGBA", "LA": "RGBA", "PA": "RGBA"}.get(image.mode, image.mode)
-        image = np.asarray(image.convert(mode) if mode != image.mode else image)
+        with foreign(where, "image"):
+            image = upright_pixels(image)
     if not isinstance(image, np.ndarray):
         raise InputError(f"{where}: is {type(image).__name__}; an array, a PIL image, bytes or a path is needed")
     image = image[..., None] if image.ndim == 2 else image
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
+    is_wide = image.dtype.kind in "iuf" and image.dtype != np.uint8
+    way_on = "; say which values are black and white: data.pixel_range: [black, white]" if is_wide else ""
+    is_usable = image.dtype == np.uint8 or (is_wide and data.pixel_range is not None)
+    if not is_usable or image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
         raise InputError(
-            f"{where}: must be uint8 [H, W] or [H, W, C] with 1, 3 or 4 channels, but is {image.dtype} {list(image.shape)}"
+            f"{where}: must be uint8 [H, W] or [H, W, C] with 1, 3 or 4 channels, but is {image.dtype} {list(image.shape)}{way_on}"
         )
     return image
+
+
+class _Kept:
+    """The images of a split as they came: in memory while they are few, else in a file that is removed with this object."""
+
+    def __init__(self, folder: Path) -> None:
+        self.places: list[Path | tuple[int, int, np.dtype[Any] | None, tuple[int, ...]]] = []
+        """A path; or offset and number of bytes in the file, and type and shape where they are pixels."""
+        self._folder = folder
+        self._file = SpooledTemporaryFile(max_size=KEPT_IN_MEMORY, dir=str(folder))  # noqa: SIM115, it lives as long as this
+        self._digest = hashlib.sha256()
+        self._end = 0
+
+    def add(self, content: bytes | Path | np.ndarray, where: str) -> None:
+        if isinstance(content, Path):
+            self.places.append(content)
+            with foreign(where, "image"):  # what is no file is found out when it is decoded
+                found = content.read_bytes() if content.is_file() else shown(content).encode()
+            self._digest.update(hashlib.sha256(found).digest())
+            return
+        dtype: np.dtype[Any] | None = None
+        shape: tuple[int, ...] = ()
+        if isinstance(content, np.ndarray):
+            dtype, shape, raw = content.dtype, content.shape, content.tobytes()
+            self._digest.update(f"{dtype} {shape}".encode())
+        else:
+            raw = content
+        self._digest.update(hashlib.sha256(raw).digest())
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file.write(raw)
+        except OSError as error:
+            raise InputError(
+                f"{shown(self._folder)}: the images of a data set cannot be kept here ({error.strerror or error}); choose "
+                "another --data-dir"
+            ) from error
+        self.places.append((self._end, len(raw), dtype, shape))
+        self._end += len(raw)
+
+    def items(self, rows: Sequence[int], where: str) -> Iterator[Encoded]:
+        for row in rows:
+            place = self.places[row]
+            if isinstance(place, Path):
+                yield Encoded(shown(place), place)
+                continue
+            start, length, dtype, shape = place
+            self._file.seek(start)
+            raw = self._file.read(length)
+            content = raw if dtype is None else np.frombuffer(raw, dtype).reshape(shape)
+            yield Encoded(f"{where}, image {row}", content)
+
+    def hash_with(self, labels: list[Any]) -> str:
+        digest = self._digest.copy()
+        digest.update(json.dumps(labels).encode())
+        return digest.hexdigest()
 
 
 def _labels(labels: list[Any], where: str) -> np.ndarray:
@@ -147,19 +221,3 @@ def _labels(labels: list[Any], where: str) -> np.ndarray:
     if wrong:
         raise InputError(f"{where}: labels are integers or texts, all alike, but one is {wrong[0]!r}")
     return np.array(values, dtype=np.int64)
-
-
-def _key(parts: Mapping[str, Part]) -> str:
-    """By everything that the function returned, and by the content of the files that it named."""
-    digest = hashlib.sha256()
-    for split, part in parts.items():
-        digest.update(json.dumps([split, part.labels.tolist()]).encode())
-        for item in part.items(range(len(part.labels))):
-            content = item.content
-            if isinstance(content, Path):
-                content = content.read_bytes() if content.is_file() else shown(content).encode()
-            if isinstance(content, np.ndarray):
-                digest.update(str(content.shape).encode())
-                content = np.ascontiguousarray(content).tobytes()
-            digest.update(hashlib.sha256(content).digest())
-    return digest.hexdigest()

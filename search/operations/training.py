@@ -19,7 +19,7 @@ from rich.console import Console
 
 from winnow.models import summarize
 from winnow.search.data.image_data import ImageData
-from winnow.search.data.source import Source
+from winnow.search.data.source import Source, describe_data
 from winnow.search.operations.checks import load_checked, require_recipe
 from winnow.search.ray_backend.worker import device_name
 from winnow.search.resources.plan import DeviceName
@@ -85,6 +85,8 @@ def train_recipe(
     require_recipe(space)
     state = _prepare(output, resume, fit_validation)
     data = load_checked(space, source)
+    for line in describe_data(data, space, seed)["summary"]["text"]:
+        console.print(line, markup=False, soft_wrap=True)
     use: Literal["search", "retrain"] = "retrain" if fit_validation else "search"
     training = TrainingJob(space.name, space.example(), seed, use, micro_batches)
     torch_device = torch.device(choose_torch_device(device))
