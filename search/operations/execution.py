@@ -103,12 +103,12 @@ def recorded_gpus(study: dict[str, Any]) -> float | None:
 
 
 @contextmanager
-def write_errors(folder: RunFolder) -> Iterator[None]:
-    """Turn a failed write (full disk, read-only folder) into an InputError: what was written stays good, and the run can be resumed."""
+def write_errors(folder: RunFolder, verb: str = "resume") -> Iterator[None]:
+    """Turn a failed write (full disk, read-only folder) into an InputError: what was written stays good, and `verb` continues."""
     try:
         yield
     except OSError as error:
         raise InputError(
             f"{folder.path}: cannot write ({error.strerror or error}). Everything recorded so far is kept; "
-            f"free some space or repair the folder, then: {folder.command('resume')}"
+            f"free some space or repair the folder, then: {folder.command(verb)}"
         ) from error

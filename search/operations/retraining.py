@@ -6,7 +6,7 @@ from typing import Any
 
 from winnow.reports.text.wording import plural
 from winnow.search.operations.checks import load_recorded
-from winnow.search.operations.execution import Execution, job_of, recorded_gpus
+from winnow.search.operations.execution import Execution, job_of, recorded_gpus, write_errors
 from winnow.search.settings import RetrainSettings, Settings, check_options
 from winnow.search.storage.run_folder import RunFolder, space_of
 from winnow.search.study.trials import Event
@@ -38,7 +38,7 @@ def retrain(folder: RunFolder, execution: Execution, *, top: int | None = None, 
     space, settings = space_of(folder), Settings.from_dict(study["settings"])
     settings = settings.changed(retrain=settings.retrain.model_copy(update=options))
     execution, view = execution.connected(), execution.view
-    with folder.locked():
+    with folder.locked(), write_errors(folder, "retrain"):
         candidates = choose_candidates(folder, space, settings)
         data = load_recorded(folder, study, space, execution.recorded_source(study))
         num_trainings, gpus = len(candidates) * settings.retrain.seeds, recorded_gpus(study)
