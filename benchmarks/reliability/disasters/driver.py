@@ -26,7 +26,9 @@ from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Assignment
 from winnow.search.training.errors import RankLost
 
-MOST_DEATHS = 2  # of workers in one start, besides those that a fault of the disk brings: more would end a trial as lost
+MOST_DEATHS = (
+    2  # of workers in one start, besides those that a fault of the disk brings: more would end a trial as lost
+)
 
 
 class Stuck(Exception):
@@ -100,7 +102,10 @@ class _Loop:
                 if waiting:
                     raise Stuck("no trial runs, none can start, and the search is not finished")
                 break
-            self._advance(self.world.rng.choice(self.active))
+            # A step of Tune's may hold several reports before it asks whether to stop.
+            for _ in range(self.world.rng.randint(1, 3)):
+                if self.active:
+                    self._advance(self.world.rng.choice(self.active))
         for worker in self.active:
             self._drop(worker)
         if self.stopping.error is not None:
@@ -230,5 +235,3 @@ def simulated_backend(world: World) -> Iterator[None]:
         patch("winnow.search.winners.retraining.run_tasks", _run_tasks(world)),
     ):
         yield
-
-

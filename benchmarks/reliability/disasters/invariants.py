@@ -88,9 +88,7 @@ def _check_lines(lines: list[dict[str, Any]], acknowledged: Acknowledged) -> lis
     return wrong
 
 
-def _check_trials(
-    folder: RunFolder, trials: list[Any], lines: list[dict[str, Any]], settings: Settings
-) -> list[str]:
+def _check_trials(folder: RunFolder, trials: list[Any], lines: list[dict[str, Any]], settings: Settings) -> list[str]:
     wrong = []
     if [trial.number for trial in trials] != list(range(settings.num_trials)):
         wrong.append(f"{settings.num_trials} trials were asked for, there are {[t.number for t in trials]}")

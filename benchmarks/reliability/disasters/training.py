@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
@@ -127,6 +127,9 @@ def simulated_training() -> Iterator[None]:
             "winnow.models.summarize": lambda *_: summary,
             "winnow.search.training.device_data.DeviceData.build": lambda *_, **__: on_device,
             "winnow.search.training.final_test.evaluate_test_set": _test,
+            # About processes and memory, of which there are none here; both take a long time.
+            "winnow.search.training.process_state.contained": nullcontext,
+            "winnow.search.ray_backend.worker.release_memory": lambda: None,
         }.items():
             stack.enter_context(patch(target, stand_in))
         yield
