@@ -209,11 +209,13 @@ def repair_journal(path: Path) -> bool:
                 f"{path}, line {number}: not JSON, so the study cannot be read further. The lines before it are whole: "
                 f"keep a copy, then cut the file there (head -n {number - 1})"
             ) from None
-    if len(whole) == len(content):
-        return False
+    is_torn = len(whole) < len(content)
     with path.open("r+b") as journal:
-        journal.truncate(len(whole))
-    return True
+        if is_torn:
+            journal.truncate(len(whole))
+        # A driver that was killed may have written lines without waiting for the disk; what is written next rests on them.
+        os.fsync(journal.fileno())
+    return is_torn
 
 
 def write_text(path: Path, text: str) -> None:

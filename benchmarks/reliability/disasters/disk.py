@@ -63,6 +63,7 @@ class FailingDisk:
         self._fuse: int | None = None
         self._fault = ""
         self._full_for = 0
+        self._room = 0.0
         self._files: dict[str, _File] = {}
         self._changes: list[_NameChange] = []
         self._open: dict[int, _File] = {}
@@ -151,11 +152,17 @@ class FailingDisk:
         """How much of a write is done before it ends, from nothing to all of it."""
         return self._rng.randint(0, max(length, 0))
 
+    def room(self, length: int) -> int:
+        """How much of a write still fits on the full disk: a part of the first one, nothing of those that follow."""
+        room, self._room = self._room, 0.0
+        return int(room * length)
+
     def _blow(self) -> None:
         self.faults += 1
         if self._fault == "full":
             # For a moment, or for as long as this start lasts.
-            self._full_for = self._rng.choice((1, 1, 2, 5, 10**9))
+            self._full_for = self._rng.choice((2, 2, 3, 10, 10**9))
+            self._room = self._rng.random()
             self.faults -= 1
             return
         if self._fault == "error":
@@ -334,7 +341,7 @@ class _Raw(io.FileIO):
             self._write(content[: self._disk.part(len(content))])
             raise
         if is_full:
-            part = self._disk.part(len(content) - 1)
+            part = self._disk.room(len(content))
             if not part:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             content = content[:part]
