@@ -22,6 +22,12 @@ def cifar_dir(name: str) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_of_its_own(tmp_path_factory) -> None:
+    """What tests trust is not noted in the home of whoever runs them."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture(scope="session")
 def shared_ray():
     """One Ray with two CPUs for all tests that search in this process."""

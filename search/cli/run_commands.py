@@ -98,9 +98,11 @@ def export(run: str, winner: int, output: Path | None, weights_only: bool, trust
     opened = open_run(run)
     check_run(opened, trust_code)
     opened.read_study()  # refuse what can be refused before torch is imported
+    from winnow.search.operations.trust import check_export_code
     from winnow.search.winners.exporting import export as write
 
     folder = write(opened, winner, output, weights_only)
+    check_export_code(folder, trusted=True)  # noted, so that the command printed below does not ask
     for file in sorted(folder.iterdir()):
         click.echo(f"{file.stat().st_size:>12,}  {file}")
     click.echo(f"next     winnow predict {folder} IMAGE...")

@@ -38,7 +38,7 @@ def retrain(folder: RunFolder, execution: Execution, *, top: int | None = None, 
     space, settings = space_of(folder), Settings.from_dict(study["settings"])
     settings = settings.changed(retrain=settings.retrain.model_copy(update=options))
     execution, view = execution.connected(), execution.view
-    with folder.locked():
+    with folder.locked(), write_errors(folder, "retrain"):
         candidates = choose_candidates(folder, space, settings)
         data = load_recorded(folder, study, space, execution.recorded_source(study))
         num_trainings, gpus = len(candidates) * settings.retrain.seeds, recorded_gpus(study)

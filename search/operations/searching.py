@@ -13,7 +13,7 @@ from winnow.reports.schemas import RUN_VERSION
 from winnow.search.data.source import Source, describe_data
 from winnow.search.operations.checks import check_space, load_checked, load_recorded
 from winnow.search.operations.execution import Execution, job_of, packing_of, recorded_gpus, write_errors
-from winnow.search.operations.trust import own_code_hashes
+from winnow.search.operations.trust import own_code_hashes, remember_code
 from winnow.search.resources.plan import ResourcePlan
 from winnow.search.settings import Settings, parse_duration
 from winnow.search.storage import provenance
@@ -77,6 +77,7 @@ def search(space: Space, settings: Settings, place: NewRun, execution: Execution
         if warm is not None:
             study["warm_start"] = warm.facts
         folder = create(place.runs_dir, place.name, space.name, study, warm.lines if warm else ())
+        remember_code(folder.path, space.tree)
         with folder.locked():
             return folder, _run(folder, space, settings, shared, data.image_shape, plan, execution)
 
@@ -128,6 +129,7 @@ def resume(
                     {"devices": asdict(plan), **_own_code(space)},
                     execution.command,
                 )
+            remember_code(folder.path, space.tree)
             return _run(folder, space, settings, shared, data.image_shape, plan, execution)
 
 

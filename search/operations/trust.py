@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from winnow.search.operations.trusted_code import is_remembered, remember
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.spaces.errors import InputError
@@ -110,8 +111,21 @@ def _check(paths: set[str], source: str, folder: Path | None, trusted: bool, bri
                 f"{source}: names {path}, which lies in this folder itself ({file}): code that comes with a run or an export is "
                 "never run from there; read it, and put it into your working directory"
             )
-        if not (trusted or folder is None or (file is not None and _is_own(file) and not inside)):
+        is_own = folder is None or (file is not None and _is_own(file) and not inside)
+        if not (trusted or is_own or (brings_code and folder is not None and is_remembered(folder, path))):
             raise UntrustedCode(f"{source}: names {path}, so it runs code that is not of your working directory")
+    if trusted and brings_code and folder is not None:
+        remember(folder, paths)
+
+
+def remember_code(folder: Path, tree: Any) -> None:
+    """Note that the code which `tree` names was run for this folder by its user, so that later commands do not ask again.
+
+    Args:
+        folder: The run.
+        tree: Its space.
+    """
+    remember(folder, import_paths(tree))
 
 
 def _file_of(path: str) -> Path | None:

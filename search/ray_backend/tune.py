@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -88,14 +88,15 @@ def run_search(
     stopping = StopController(ledger, say, data.groups, concurrent)
     # By default one trial at a time may wait for its worker, so hundreds of workers would be started one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
+    searcher = StudySearcher(ledger, stopping, concurrent)
     trainable = tune.with_resources(tune.with_parameters(run_trial, data=data, job=job), resources.per_trial)
     with temporary_folder("winnow-tune-") as storage:  # Tune insists on writing somewhere; nobody reads it
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
                 num_samples=-1,
-                search_alg=StudySearcher(ledger, stopping, concurrent),
-                scheduler=LedgerScheduler(ledger, stopping),
+                search_alg=searcher,
+                scheduler=LedgerScheduler(ledger, stopping, searcher.numbers),
                 reuse_actors=True,
                 trial_name_creator=_tune_name,
                 trial_dirname_creator=_tune_name,
@@ -262,18 +263,24 @@ class StudySearcher(NotPickled, Searcher):
 
 
 class LedgerScheduler(NotPickled, FIFOScheduler):
-    """Passes every report to the ledger and its verdict back to Tune."""
+    """Passes every report to the ledger and its verdict back to Tune.
 
-    def __init__(self, ledger: Ledger, stopping: StopController) -> None:
+    A late report, of a Tune trial whose worker is gone, changes nothing: another worker trains the trial of the study by then.
+    """
+
+    def __init__(self, ledger: Ledger, stopping: StopController, running: Container[str]) -> None:
         super().__init__()
         self.ledger = ledger
         self.stopping = stopping
+        self.running = running  # Tune's ids
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return None, so that Tune starts the waiting trials in its order. Stock FIFO looks through all past trials at every event."""
         return None
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        if trial.trial_id not in self.running:
+            return self.STOP
         going_on = False
         with self.stopping.on_write_errors():
             number = _number(trial)

@@ -29,6 +29,8 @@ class JsonLines:
         self._file = path.open("ab", buffering=0)
         if torn:
             self._write(b"\n")
+        else:  # lines of a process that was killed before they were on the disk
+            os.fsync(self._file.fileno())
 
     def append(self, record: Mapping[str, Any]) -> None:
         self._write(json_line(record).encode("utf-8"))

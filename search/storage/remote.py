@@ -7,13 +7,13 @@ object store puts an object at once, elsewhere it is written beside and renamed.
 
 from __future__ import annotations
 
-import os
 import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from winnow.search.storage.durable import write_whole
 from winnow.spaces.errors import InputError
 
 SECRET_OPTION = re.compile(r"([?&][^=&]*(?:key|secret|token|passw|credential|signature)[^=&]*=)[^&]*", re.IGNORECASE)
@@ -125,8 +125,7 @@ def _write_local(path: Path, content: bytes | memoryview) -> None:
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")  # a process id may be had on two nodes
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        write_whole(temporary, path, content)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shlex
 import shutil
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ import yaml
 
 from winnow.reports.reading.run import read_study
 from winnow.search.storage import remote as storage
+from winnow.search.storage.durable import sync_folder, write_whole
 from winnow.search.storage.leftovers import sweep_new_runs, sweep_run
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
@@ -147,7 +148,8 @@ def create(
 
 def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str]) -> None:
     """Make the folder whole or not at all, so that a driver killed here leaves no folder that cannot be resumed."""
-    folder = RunFolder(path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}"))
+    # Not the process id alone: in a container every driver may have the same one.
+    folder = RunFolder(path.with_name(f".{path.name}.{os.getpid()}-{secrets.randbelow(10**9)}"))
     try:
         folder.checkpoints.mkdir(parents=True)
         folder.predictions.mkdir()
@@ -155,6 +157,7 @@ def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str]) -> None:
             write_text(folder.warm_start, lines)
         write_text(folder.study, yaml.safe_dump({**study, "name": path.name}, sort_keys=False, allow_unicode=True))
         folder.path.rename(path)
+        sync_folder(path.parent)  # else a power cut takes the whole run back, whatever was recorded in it
     except OSError:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
@@ -206,21 +209,18 @@ def repair_journal(path: Path) -> bool:
                 f"{path}, line {number}: not JSON, so the study cannot be read further. The lines before it are whole: "
                 f"keep a copy, then cut the file there (head -n {number - 1})"
             ) from None
-    if len(whole) == len(content):
-        return False
+    is_torn = len(whole) < len(content)
     with path.open("r+b") as journal:
-        journal.truncate(len(whole))
-    return True
+        if is_torn:
+            journal.truncate(len(whole))
+        # A driver that was killed may have written lines without waiting for the disk; what is written next rests on them.
+        os.fsync(journal.fileno())
+    return is_torn
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all, so that a reader never sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())  # else a power cut could leave the new name on an empty file
-    os.replace(temporary, path)
+    write_whole(path.with_name(f".{path.name}.{os.getpid()}"), path, text.encode("utf-8"))
 
 
 def _free_name(parent: Path, name: str) -> str:

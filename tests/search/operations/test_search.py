@@ -158,7 +158,7 @@ def test_images_are_in_a_ray_of_ours_once(shared_ray, monkeypatch):
 def test_ended_trials_are_not_looked_through_at_every_event():
     """Tune's own FIFO does so twice, and an event then costs more with every trial that has ended."""
     controller = SimpleNamespace(get_trials=lambda: pytest.fail("looked through all trials"))
-    assert LedgerScheduler(None, None).choose_trial_to_run(controller) is None
+    assert LedgerScheduler(None, None, ()).choose_trial_to_run(controller) is None
 
 
 @pytest.mark.slow

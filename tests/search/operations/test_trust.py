@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.conftest import REPOSITORY
 from tests.search.study.test_ledger import make_folder
 from winnow.search.cli.main import main
-from winnow.search.operations.trust import UntrustedCode, check_export_code, check_run_code, check_space_code
+from winnow.search.operations.trust import (
+    UntrustedCode,
+    check_export_code,
+    check_run_code,
+    check_space_code,
+    remember_code,
+)
 from winnow.search.settings import settings_for
 from winnow.search.storage.json_lines import JsonLines
 from winnow.search.storage.run_folder import RunFolder
@@ -126,3 +136,50 @@ def test_every_command_refuses(place, command, capsys):
         main([command, *arguments])
     assert ended.value.code == 2
     assert "names subprocess:call" in capsys.readouterr().err
+
+
+def test_a_run_that_was_begun_here_does_not_ask_again(place, monkeypatch):
+    """The printed `winnow resume` works as it is. A copy, which may have been received, is asked about."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(place / "state"))
+    folder = run_of(place)
+    study = folder.read_study()
+    study["space"]["model"] = {"name": "sklearn.svm:SVC"}
+    folder.study.write_text(yaml.safe_dump(study))
+    with pytest.raises(UntrustedCode):
+        check_run_code(folder, trusted=False)
+    remember_code(folder.path, study["space"])
+    check_run_code(folder, trusted=False)
+    copy = RunFolder(shutil.copytree(folder.path, place / "received" / "run"))
+    with pytest.raises(UntrustedCode):
+        check_run_code(copy, trusted=False)
+    check_run_code(copy, trusted=True)
+    check_run_code(copy, trusted=False)
+    study["space"]["model"] = {"name": "subprocess:call"}
+    folder.study.write_text(yaml.safe_dump(study))
+    with pytest.raises(UntrustedCode, match="names subprocess:call"):
+        check_run_code(folder, trusted=False)
+
+
+def test_a_search_notes_the_code_that_it_runs(tmp_path):
+    """The whole way: a search with a model of an installed package, then a command that it prints."""
+    packages = tmp_path / "site-packages"  # as such a folder, never one of the user's own
+    packages.mkdir()
+    (packages / "installed_nets.py").write_text(
+        "from torch import nn\n\n\n"
+        "def build(image_shape, num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
+    (tmp_path / "space.yaml").write_text(RECIPE.format("installed_nets:build"))
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{packages}", "XDG_STATE_HOME": str(tmp_path)}
+
+    def winnow(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "winnow", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
+
+    searched = winnow("search", "space.yaml", "--trials", "1", "--name", "r")
+    assert searched.returncode == 0, searched.stderr
+    assert winnow("resume", "runs/r").returncode == 0
+    shutil.move(tmp_path / "winnow", tmp_path / "elsewhere")
+    asked = winnow("resume", "runs/r")
+    assert asked.returncode == 2
+    assert "names installed_nets:build" in asked.stderr

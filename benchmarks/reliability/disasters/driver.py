@@ -1,0 +1,237 @@
+"""The loop of Ray Tune without Ray: workers one epoch at a time, in an order that the seed decides.
+
+The searcher, the scheduler and the stopper are the real ones of `winnow.search.ray_backend.tune`, and the worker code is the real
+`trial_reports`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from ray.tune.search import Searcher
+
+from benchmarks.reliability.disasters.disk import FailingDisk, ProcessKilled
+from benchmarks.reliability.disasters.training import DATA
+from winnow.search.ray_backend.shared_data import Job
+from winnow.search.ray_backend.tune import LedgerScheduler, Outcome, StopController, StudySearcher
+from winnow.search.ray_backend.worker import trial_reports
+from winnow.search.resources.plan import ResourcePlan
+from winnow.search.study.ledger import Ledger
+from winnow.search.study.trials import Assignment
+from winnow.search.training.errors import RankLost
+
+MOST_DEATHS = (
+    2  # of workers in one start, besides those that a fault of the disk brings: more would end a trial as lost
+)
+
+
+class Stuck(Exception):
+    """The search waits for something that never comes."""
+
+
+@dataclass
+class Troubles:
+    """What happens to workers in one start, as shares of their epochs.
+
+    Attributes:
+        dies: The worker dies, before or after its epoch is on the disk.
+        repeats: The report arrives twice.
+        late: A report of a worker that died arrives all the same, later.
+        outlives: A worker whose driver was killed trains on beside the next driver.
+        signal_after: The number of reports after which Ctrl-C is pressed; None: it is not.
+    """
+
+    dies: float = 0.0
+    repeats: float = 0.0
+    late: float = 0.0
+    outlives: float = 0.0
+    signal_after: int | None = None
+
+
+@dataclass
+class World:
+    """What all starts of one history share."""
+
+    rng: random.Random
+    disk: FailingDisk
+    workers: int
+    troubles: Troubles = field(default_factory=Troubles)
+    events: list[str] = field(default_factory=list)
+    orphans: list[Iterator[dict[str, Any]]] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        self.events.append(text)
+
+
+@dataclass
+class _Worker:
+    trial: Any
+    reports: Iterator[dict[str, Any]]
+
+
+class _Loop:
+    def __init__(self, world: World, ledger: Ledger, job: Job, say: Callable[[str], None]) -> None:
+        self.world = world
+        self.job = job
+        self.stopping = StopController(ledger, say)
+        self.searcher = StudySearcher(ledger, self.stopping, world.workers)
+        self.scheduler = LedgerScheduler(ledger, self.stopping, self.searcher.numbers)
+        self.active: list[_Worker] = []
+        self.late: list[tuple[Any, dict[str, Any]]] = []
+        self.num_reports = 0
+        self.num_started = 0
+        self.num_deaths = 0
+
+    def run(self) -> Outcome:
+        try:
+            return self._run()
+        except ProcessKilled:
+            self._outlive()
+            raise
+
+    def _run(self) -> Outcome:
+        while not self.stopping.stop_all():
+            waiting = self._fill()
+            if not self.active:
+                if waiting:
+                    raise Stuck("no trial runs, none can start, and the search is not finished")
+                break
+            # A step of Tune's may hold several reports before it asks whether to stop.
+            for _ in range(self.world.rng.randint(1, 3)):
+                if self.active:
+                    self._advance(self.world.rng.choice(self.active))
+        for worker in self.active:
+            self._drop(worker)
+        if self.stopping.error is not None:
+            raise self.stopping.error
+        stopping = self.stopping
+        return Outcome(stopping.num_signals > 0, False, stopping.ledger.bug, 1.0, stopping.num_signals > 1)
+
+    def _outlive(self) -> None:
+        """The driver is dead: some workers end the epoch that they are in, and some go on for longer."""
+        disk, rng = self.world.disk, self.world.rng
+        disk.revive()
+        for worker in self.active:
+            if rng.random() < 0.5:
+                with suppress(RankLost):
+                    next(worker.reports, None)
+                self.world.note(f"trial {worker.trial.config['number']} goes on without its driver")
+                if rng.random() < self.world.troubles.outlives:
+                    self.world.orphans.append(worker.reports)
+        disk.die()
+
+    def _fill(self) -> bool:
+        """Start trials while the searcher gives some; whether it might give more later."""
+        while len(self.active) < self.world.workers:
+            name = f"tune-{self.num_started}"
+            suggestion = self.searcher.suggest(name)
+            if suggestion is None or suggestion == Searcher.FINISHED:
+                return suggestion is None
+            self.num_started += 1
+            trial = SimpleNamespace(trial_id=name, config=suggestion, pickled_error_file=None, error_file=None)
+            assignment = Assignment.from_json(suggestion["assignment"])
+            self.world.note(f"start {assignment.number} from {assignment.recorded}")
+            self.active.append(_Worker(trial, trial_reports(assignment, DATA, self.job)))
+            self.stopping.on_trial_start(0, [], trial)
+        return True
+
+    def _advance(self, worker: _Worker) -> None:
+        """Let a worker train one epoch, and pass its report on."""
+        rng, troubles = self.world.rng, self.world.troubles
+        if self.world.orphans and rng.random() < 0.3:
+            with suppress(RankLost, ProcessKilled):
+                next(rng.choice(self.world.orphans), None)
+            self.world.disk.revive()
+        dies = self.num_deaths < MOST_DEATHS and rng.random() < troubles.dies
+        if dies and rng.random() < 0.5:
+            return self._lose(worker, None)
+        try:
+            report = next(worker.reports, None)
+        except (ProcessKilled, RankLost):
+            self.world.disk.revive()
+            return self._lose(worker, None)
+        if dies:
+            return self._lose(worker, report)
+        if report is None:
+            return self._complete(worker)
+        if not self._deliver(worker.trial, report):
+            self._complete(worker)
+        if rng.random() < troubles.repeats:
+            self._deliver(worker.trial, report)
+        if self.late and rng.random() < 0.5:
+            self._deliver(*self.late.pop())
+        return None
+
+    def _deliver(self, trial: Any, report: dict[str, Any]) -> bool:
+        self.num_reports += 1
+        if self.num_reports == self.world.troubles.signal_after:
+            self.world.note("Ctrl-C")
+            self.stopping.num_signals += 1
+            self.stopping.ledger.wind_down()
+        self.world.note(f"report {trial.config['number']} {report.get('epoch', report.get('status'))}")
+        return self.scheduler.on_trial_result(None, trial, report) == LedgerScheduler.CONTINUE
+
+    def _lose(self, worker: _Worker, unseen: dict[str, Any] | None) -> None:
+        self.num_deaths += 1
+        self.world.note(f"lost {worker.trial.config['number']}")
+        if unseen is not None and self.world.rng.random() < self.world.troubles.late:
+            self.late.append((worker.trial, unseen))
+        self.stopping.on_trial_error(0, [], worker.trial)
+        self.searcher.on_trial_complete(worker.trial.trial_id, error=True)
+        self._drop(worker)
+        self.active.remove(worker)
+
+    def _complete(self, worker: _Worker) -> None:
+        self.searcher.on_trial_complete(worker.trial.trial_id, {})
+        self._drop(worker)
+        self.active.remove(worker)
+
+    def _drop(self, worker: _Worker) -> None:
+        with self.world.disk.silenced():
+            worker.reports.close()  # type: ignore[attr-defined]
+
+
+def _run_tasks(world: World) -> Callable[..., Iterator[tuple[Any, Any]]]:
+    def run_tasks(
+        ray: Any, function: Callable[..., Any], items: Sequence[tuple[Any, tuple[Any, ...]]], *_: Any
+    ) -> Iterator[tuple[Any, Any]]:
+        for item, arguments in items:
+            while True:
+                try:
+                    result = function(*arguments)
+                except ProcessKilled:
+                    world.disk.revive()
+                    world.note("a retraining is lost")
+                    continue
+                yield item, result
+                break
+
+    return run_tasks
+
+
+@contextmanager
+def simulated_backend(world: World) -> Iterator[None]:
+    """Let searches and retrainings run on simulated workers."""
+    plan = ResourcePlan("cpu", world.workers, 1.0, 0.0, 1, "simulated")
+
+    @contextmanager
+    def backend(*_: Any) -> Iterator[tuple[Any, ResourcePlan, list[Any]]]:
+        yield None, plan, [DATA]
+
+    def run_search(
+        ledger: Ledger, data: Any, job: Job, resources: Any, concurrent: int, say: Callable[[str], None]
+    ) -> Outcome:
+        return _Loop(world, ledger, job, say).run()
+
+    with (
+        patch("winnow.search.operations.execution.backend", backend),
+        patch("winnow.search.ray_backend.tune.run_search", run_search),
+        patch("winnow.search.winners.retraining.run_tasks", _run_tasks(world)),
+    ):
+        yield

@@ -1,0 +1,268 @@
+"""One seed, one history: a search and its retraining through disasters, each start checked, and the end compared with the truth."""
+
+from __future__ import annotations
+
+import io
+import random
+import shutil
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import yaml
+from rich.console import Console
+
+from benchmarks.reliability.disasters.bugs import BUGS, IGNORED_FSYNC
+from benchmarks.reliability.disasters.disk import FailingDisk, PowerCut, ProcessKilled
+from benchmarks.reliability.disasters.driver import Stuck, Troubles, World, simulated_backend
+from benchmarks.reliability.disasters.invariants import Acknowledged, check_end, check_readable, study_rows
+from benchmarks.reliability.disasters.training import DATA, simulated_training
+from winnow.search.operations.execution import Execution
+from winnow.search.operations.retraining import retrain
+from winnow.search.operations.searching import NewRun, resume, search
+from winnow.search.resources.plan import DeviceOptions
+from winnow.search.settings import Settings, settings_for
+from winnow.search.storage import clock
+from winnow.search.storage.run_folder import RunFolder
+from winnow.search.study.amendments import RunChanges
+from winnow.search.study.trials import Event
+from winnow.search.views.view import View
+from winnow.spaces.errors import InputError
+from winnow.spaces.space import Space
+
+SCENARIOS = 48
+"""Different searches; the undisturbed one of each is simulated once."""
+FAULTS = ("kill", "kill", "power", "power", "full", "error")
+MOST_FAULTS = 4  # in one history
+SPACE = {
+    "data": "digits",
+    "epochs": 5,
+    "batch_size": {"choice": [64, 128]},
+    "model": {"name": "mlp", "hidden": {"choice": [[16], [32]]}, "dropout": {"float": [0.0, 0.4], "step": 0.1}},
+    "optimizer": {"name": "sgd", "lr": {"log": [0.001, 0.1]}},
+}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A search, and how many workers it has."""
+
+    space: Space
+    settings: Settings
+    workers: int
+
+
+@cache
+def scenario(number: int) -> Scenario:
+    """The search of this number."""
+    rng = random.Random(f"scenario {number}")
+    space = Space.from_tree(SPACE, source="simulated.yaml")
+    settings = settings_for(
+        space,
+        trials=rng.randint(3, 7),
+        sampler=rng.choice(["random", "random", "tpe", "qmc", "forecast"]),
+        seed=number,
+        grace_epochs=rng.choice([1, 2]),
+        reduction_factor=rng.choice([2.0, 3.0]),
+        audit=rng.choice([0.0, 0.0, 0.6]),
+        top=2,
+        seeds=2,
+    )
+    return Scenario(space, settings, rng.choice([1, 1, 2, 3]))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a history came to.
+
+    Attributes:
+        violations: What must not be, in words; empty if all is well.
+        log: What happened, in order.
+        starts: Starts of the search and of the retraining.
+        faults: Faults that struck.
+    """
+
+    violations: tuple[str, ...]
+    log: tuple[str, ...]
+    starts: int
+    faults: int
+
+
+def simulate(seed: int, bug: str | None = None) -> Result:
+    """Run the history of a seed.
+
+    Args:
+        seed: Decides everything.
+        bug: A key of `BUGS`, which is put into the code; None: the code as it is.
+    """
+    # The same parser in C, which takes a tenth of the time.
+    load, dump = partial(yaml.load, Loader=yaml.CSafeLoader), partial(yaml.dump, Dumper=yaml.CSafeDumper)
+    with patch("yaml.safe_load", load), patch("yaml.safe_dump", dump), BUGS[bug]() if bug else nullcontext():
+        return _History(seed, None if bug is None else IGNORED_FSYNC.get(bug)).run()
+
+
+class _Watch(View):
+    """Notes what a user was told: none of it may be lost afterwards."""
+
+    def __init__(self, acknowledged: Acknowledged) -> None:
+        super().__init__(Console(file=io.StringIO()))
+        self._acknowledged = acknowledged
+
+    def on_event(self, event: Event) -> None:
+        self._acknowledged.note(event)
+
+
+class _History:
+    def __init__(self, seed: int, ignored_fsync: str | None) -> None:
+        self.rng = random.Random(f"history {seed}")
+        self.number = seed % SCENARIOS
+        self.scenario = scenario(self.number)
+        self.root = Path(tempfile.mkdtemp(prefix="winnow-disasters-", dir=_memory()))
+        self.disk = FailingDisk(self.root, self.rng, ignored_fsync)
+        self.world = World(self.rng, self.disk, self.scenario.workers)
+        self.acknowledged = Acknowledged()
+        self.violations: list[str] = []
+        self.starts = self.faults = 0
+        self.seconds = 1_700_000_000.0
+
+    def run(self) -> Result:
+        try:
+            with self._simulated():
+                self._until_done(self._search)
+                if not self.violations:
+                    self._until_done(self._retrain)
+            if not self.violations:
+                self.violations += check_end(self.folder, self.acknowledged)
+                if self.scenario.workers == 1 and study_rows(self.folder) != _undisturbed(self.number):
+                    self.violations.append("the study differs from that of the undisturbed search")
+        finally:
+            shutil.rmtree(self.root)
+        return Result(tuple(self.violations), tuple(self.world.events), self.starts, self.faults)
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.root / "runs" / "r")
+
+    # --- starts -----------------------------------------------------------------------------------------------------------
+
+    def _search(self) -> bool:
+        """Begin the search or continue it; whether it is over."""
+        execution = Execution(view=_Watch(self.acknowledged), devices=DeviceOptions())
+        if not self.folder.study.exists():
+            scenario, place = self.scenario, NewRun(self.root / "runs", "r")
+            outcome = search(scenario.space, scenario.settings, place, execution)[1]
+        else:
+            outcome = resume(self.folder, RunChanges(), execution)
+        return not outcome.interrupted
+
+    def _retrain(self) -> bool:
+        retrain(self.folder, Execution(view=_Watch(self.acknowledged), devices=DeviceOptions()))
+        return True
+
+    def _until_done(self, start: Any) -> None:
+        """Start again and again, through the faults that are left, until it is over."""
+        num_faults = self.rng.randint(0, MOST_FAULTS)
+        for attempt in range(num_faults + 3):
+            self._new_process(start.__name__, with_faults=attempt < num_faults)
+            if self._start(start):
+                return
+            if self.violations:
+                return
+        self.violations.append(f"{start.__name__}: not over after {num_faults + 3} starts")
+
+    def _start(self, start: Any) -> bool:
+        done = False
+        try:
+            done = start()
+        except (ProcessKilled, PowerCut) as error:
+            self.world.note(type(error).__name__)
+            self.faults += 1
+            if isinstance(error, PowerCut):
+                self.world.orphans.clear()
+                self.disk.cut_power()
+        except InputError as error:
+            self.world.note(f"refused: {error}".replace(str(self.root), ""))
+            self.faults += self.disk.faults > 0
+            if not self.disk.faults:
+                self.violations.append(f"{start.__name__} was refused without a fault: {error}")
+            elif "cannot" not in str(error):
+                self.violations.append(f"{start.__name__} was refused with another reason than the disk: {error}")
+        except Stuck as error:
+            self.violations.append(f"{start.__name__}: {error}")
+        except Exception as error:
+            self.world.note(traceback.format_exc())
+            self.violations.append(f"{start.__name__} raised {type(error).__name__}: {error}")
+        self.disk.revive()
+        self.disk.disarm()
+        if not self.violations:
+            self.violations += check_readable(self.folder)
+        return done
+
+    def _new_process(self, name: str, with_faults: bool) -> None:
+        """The state of a process that starts: its clock, its troubles, and when a fault strikes."""
+        rng = self.rng
+        self.starts += 1
+        self.seconds += rng.choice([0.0, 1.0, 3600.0])
+        clock._earliest = 0.0
+        clock._OFFSET = rng.choice([0.0, 0.0, -7200.0, 100_000.0])  # somebody set the wall clock
+        self.world.troubles = Troubles()
+        self.world.note(f"-- {name}")
+        if not with_faults:
+            return
+        self.world.troubles = Troubles(
+            dies=rng.choice([0.0, 0.1]),
+            repeats=rng.choice([0.0, 0.2]),
+            late=rng.choice([0.0, 1.0]),
+            outlives=rng.choice([0.0, 0.5]),
+            signal_after=rng.choice([None, None, rng.randint(1, 10)]),
+        )
+        fault, steps = rng.choice(FAULTS), int(2 ** rng.uniform(0, 8.5))
+        self.world.note(f"{fault} after {steps} operations")
+        self.disk.arm(fault, steps)
+
+    @contextmanager
+    def _simulated(self) -> Iterator[None]:
+        def steady() -> float:
+            self.seconds += 0.01
+            return self.seconds
+
+        with ExitStack() as stack:
+            for target, stand_in in {
+                "winnow.search.storage.clock._steady": steady,
+                "winnow.search.operations.searching.load_checked": lambda *_: DATA,
+                "winnow.search.operations.searching.load_recorded": lambda *_: DATA,
+                "winnow.search.operations.retraining.load_recorded": lambda *_: DATA,
+                "winnow.search.operations.searching.describe_data": lambda *_: {
+                    "fingerprint": "simulated",
+                    "summary": {"text": []},
+                },
+                "winnow.search.storage.provenance.origin": lambda: {"versions": {}, "hardware": {}},
+            }.items():
+                stack.enter_context(patch(target, stand_in))
+            for context in (simulated_training(), simulated_backend(self.world), self.disk.installed()):
+                stack.enter_context(context)
+            yield
+
+
+@cache
+def _undisturbed(number: int) -> list[Any]:
+    """The study of the scenario of this number without any disaster."""
+    history = _History(number, None)
+    try:
+        with history._simulated():
+            history._new_process("undisturbed", with_faults=False)
+            history._search()
+            return study_rows(history.folder)
+    finally:
+        shutil.rmtree(history.root)
+
+
+def _memory() -> str | None:
+    """A file system in memory, if there is one: the simulation writes much and keeps nothing."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None

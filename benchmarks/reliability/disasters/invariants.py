@@ -1,0 +1,153 @@
+"""What must hold in every history, whatever happened in it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+from benchmarks.reliability.disasters.training import fate_of, figures_of, key_of
+from winnow.reports.open_run import read
+from winnow.reports.reading.run import read_records
+from winnow.reports.text.terminal import best_first
+from winnow.search.settings import Settings
+from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.run_folder import RunFolder
+from winnow.search.study.trials import Event
+from winnow.search.training.checkpoint import load
+from winnow.spaces.errors import InputError
+
+CLOCKED = ("wall_seconds", "images_per_second")
+
+
+class Acknowledged:
+    """What the views were told: epochs and ends of trials, and retrainings."""
+
+    def __init__(self) -> None:
+        self.epochs: set[tuple[str, int, int]] = set()
+        self.ends: dict[int, str] = {}
+        self.retrained: set[tuple[int, int]] = set()
+
+    def note(self, event: Event) -> None:
+        if event.kind == "epoch":
+            self.epochs.add((event.record["phase"], event.number, event.record["epoch"]))
+        elif event.kind == "ended" and event.status is not None:
+            self.ends[event.number] = event.status
+
+
+def study_rows(folder: RunFolder) -> list[Any]:
+    """Everything that the study says of its trials, without times."""
+    return [
+        (t.number, t.state.name, t.values, t.params, t.intermediate_values, t.user_attrs.get("status"))
+        for t in read_records(folder.path).study_trials
+    ]
+
+
+def check_readable(folder: RunFolder) -> list[str]:
+    """After each start, however it ended: a report can be made of what there is."""
+    if not folder.study.exists():
+        return []
+    try:
+        run = read(folder.path)
+        _ = run.trial_rows(), run.winner_rows()
+    except InputError as error:
+        return [f"a report is refused: {error}"]
+    except Exception as error:
+        return [f"a report fails: {type(error).__name__}: {error}"]
+    return []
+
+
+def check_end(folder: RunFolder, acknowledged: Acknowledged) -> list[str]:
+    """The finished run against the truth.
+
+    Args:
+        folder: The run, searched and retrained.
+        acknowledged: What its user was told on the way.
+
+    Returns:
+        What is wrong, in words.
+    """
+    records = read_records(folder.path)
+    settings = Settings.from_dict(records.study["settings"])
+    lines = list(read_json_lines(folder.epochs))
+    wrong = [*_check_lines(lines, acknowledged), *_check_trials(folder, records.study_trials, lines, settings)]
+    for number, status in acknowledged.ends.items():
+        if records.study_trials[number].user_attrs.get("status") != status:
+            wrong.append(f"trial {number} ended as {status}, and later as something else")
+    return [*wrong, *_check_retraining(folder, settings)]
+
+
+def _check_lines(lines: list[dict[str, Any]], acknowledged: Acknowledged) -> list[str]:
+    searched = [line for line in lines if line["phase"] in ("search", "audit")]
+    count = Counter((line["phase"], line["trial"], line["epoch"]) for line in searched)
+    wrong = [f"epoch {key} is recorded {number} times" for key, number in count.items() if number > 1]
+    wrong += [f"epoch {key} was recorded, and is lost" for key in sorted(acknowledged.epochs - count.keys())]
+    times = [line["time"] for line in searched]
+    if times != sorted(times):
+        wrong.append("the times of the epochs go back")
+    return wrong
+
+
+def _check_trials(folder: RunFolder, trials: list[Any], lines: list[dict[str, Any]], settings: Settings) -> list[str]:
+    wrong = []
+    if [trial.number for trial in trials] != list(range(settings.num_trials)):
+        wrong.append(f"{settings.num_trials} trials were asked for, there are {[t.number for t in trials]}")
+    for trial in trials:
+        wrong += [f"trial {trial.number}: {problem}" for problem in _check_trial(trial, lines)]
+    completed = [trial for trial in trials if trial.user_attrs.get("status") == "completed"]
+    best = max(completed, key=lambda trial: (trial.value, -trial.number), default=None)
+    run = read(folder.path)
+    shown = [row["trial"] for row in best_first(run, run.trial_rows()) if row["status"] == "completed"]
+    if best is not None and shown[:1] != [best.number]:
+        wrong.append(f"the incumbent is trial {best.number}, but {shown[:1]} is shown")
+    return wrong
+
+
+def _check_trial(trial: Any, lines: list[dict[str, Any]]) -> list[str]:
+    config, attrs = trial.user_attrs["config"], trial.user_attrs
+    key, seed, epochs = key_of(config), attrs["seed"], config["epochs"]
+    fate, status = fate_of(key, seed, epochs), attrs.get("status")
+    wrong = []
+    last = 0
+    for phase in ("search", "audit"):
+        for line in (line for line in lines if line["trial"] == trial.number and line["phase"] == phase):
+            last += 1
+            if line["epoch"] != last:
+                wrong.append(f"epoch {line['epoch']} is recorded where {last} is due")
+            truth = figures_of(key, seed, line["epoch"], epochs)
+            for name, value in truth.items():
+                expected = None if isinstance(value, float) and math.isnan(value) else value
+                if name not in CLOCKED and line[name] != expected:
+                    wrong.append(f"epoch {line['epoch']}: {name} is {line[name]} instead of {expected}")
+            value = truth["validation_accuracy"]
+            if phase == "search" and not math.isnan(value) and trial.intermediate_values.get(line["epoch"]) != value:
+                wrong.append(f"epoch {line['epoch']}: the study does not have its value")
+    searched = [line["epoch"] for line in lines if line["trial"] == trial.number and line["phase"] == "search"]
+    if status == "completed" and (len(searched) != epochs or fate.status not in ("completed", "out_of_memory")):
+        wrong.append(f"completed after {len(searched)} of {epochs} epochs, although it is {fate}")
+    if status in ("diverged", "failed", "out_of_memory") and fate.status != status:
+        wrong.append(f"ended as {status}, although it is {fate}")
+    if status not in ("completed", "stopped", "diverged", "failed", "out_of_memory"):
+        wrong.append(f"ended as {status}")
+    extra = set(trial.intermediate_values) - set(searched)
+    return [*wrong, *([f"the study has epochs {extra} without a line"] if extra else [])]
+
+
+def _check_retraining(folder: RunFolder, settings: Settings) -> list[str]:
+    lines = list(read_json_lines(folder.retrained))
+    count = Counter((line["trial"], line["seed"]) for line in lines)
+    wrong = [f"retraining {key} is recorded {number} times" for key, number in count.items() if number > 1]
+    if any(number % settings.retrain.seeds for number in Counter(line["trial"] for line in lines).values()):
+        wrong.append(f"retrainings are missing: {sorted(count)}")
+    for line in lines:
+        if line["status"] != "completed":
+            continue
+        try:
+            load(folder.path / line["weights"])
+            whole = (folder.path / line["predictions"]).read_bytes() == b"predictions " * 20
+        except Exception as error:
+            wrong.append(f"{line['weights']}: {type(error).__name__}: {error}")
+        else:
+            if not whole:
+                wrong.append(f"{line['predictions']} is not whole")
+    return wrong

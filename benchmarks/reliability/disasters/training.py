@@ -1,0 +1,144 @@
+"""Trainings without networks: every figure of an epoch follows from config, seed and the epochs before it, as in a real training.
+
+The real worker code runs around them, so checkpoints are written, read and repeated as ever. A training that continues from a wrong
+checkpoint gives other figures, and so is seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from winnow.search.storage import remote as storage
+from winnow.spaces.epoch_figures import EPOCH_FIGURES
+
+SHAPE = (1, 8, 8)
+DATA = SimpleNamespace(image_shape=SHAPE, num_classes=10, fingerprint="simulated")
+
+
+@dataclass(frozen=True)
+class Fate:
+    """How a training ends: `completed`, or the status and the epoch in which that happens.
+
+    A training that runs out of memory does so only with whole batches, unless `always`.
+    """
+
+    status: str
+    epoch: int = 0
+    always: bool = False
+
+
+def fate_of(config: str, seed: int, epochs: int) -> Fate:
+    """The fate of a training, most of which complete."""
+    draw, epoch = _share(config, seed, "fate"), 1 + int(_share(config, seed, "when") * epochs)
+    if draw < 0.06:
+        return Fate("diverged", epoch)
+    if draw < 0.12:
+        return Fate("failed", epoch)
+    if draw < 0.18:
+        return Fate("out_of_memory", epoch, always=draw < 0.15)
+    return Fate("completed")
+
+
+@cache
+def figures_of(config: str, seed: int, epoch: int, epochs: int) -> dict[str, Any]:
+    """The figures of one epoch; those that no clock decides are what a run must hold at the end."""
+    fate = fate_of(config, seed, epochs)
+    diverged = fate.status == "diverged" and epoch == fate.epoch
+    level = _share(config, 0, "level")
+    accuracy = level * (1 - math.exp(-epoch / 3)) + 0.02 * _share(config, seed, f"noise {epoch}")
+    value = math.nan if diverged else round(accuracy, 6)
+    steering = {"epoch": epoch, "diverged": diverged, "last": diverged or epoch == epochs, "weights_epoch": epoch}
+    return {figure.name: steering.get(figure.name, value) for figure in EPOCH_FIGURES}
+
+
+def key_of(config: dict[str, Any]) -> str:
+    """The config as a text, the same wherever it comes from."""
+    return json.dumps(config, sort_keys=True)
+
+
+class _Result:
+    def __init__(self, figures: dict[str, Any], chain: str) -> None:
+        self.epoch, self.diverged = figures["epoch"], figures["diverged"]
+        self.train_loss = self.train_accuracy = figures["train_accuracy"]
+        self.images_per_second = 1000.0
+        self._figures, self._chain = figures, chain
+
+    def figures(self) -> dict[str, Any]:
+        return dict(self._figures)
+
+    def state(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "chain": self._chain, "weights": torch.full((4,), float(self.epoch))}
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {"w": torch.full((4,), float(self.epoch))}
+
+
+def _train(
+    config: Any, data: Any, device: Any, seed: int, checkpoint: Any = None, micro_batches: int = 1, team: Any = None
+) -> Iterator[_Result]:
+    raw = config.model_dump(mode="json")
+    epochs = raw.get("stop_after") or raw["epochs"]
+    key, chain = key_of(raw), checkpoint["chain"] if checkpoint else ""
+    fate = fate_of(key, seed, epochs)
+    for epoch in range(checkpoint["epoch"] + 1 if checkpoint else 1, epochs + 1):
+        if epoch == fate.epoch and fate.status == "failed":
+            raise RuntimeError(f"a bug of its own: {seed}")  # three equal ones would end the search
+        if epoch == fate.epoch and fate.status == "out_of_memory" and (fate.always or micro_batches == 1):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if chain != chain_of(key, seed, epoch - 1):
+            raise AssertionError(f"epoch {epoch} continues from something else than epoch {epoch - 1}")
+        chain = chain_of(key, seed, epoch)
+        figures = figures_of(key, seed, epoch, epochs)
+        yield _Result(figures, chain)
+        if figures["last"]:
+            return
+
+
+@cache
+def chain_of(config: str, seed: int, epoch: int) -> str:
+    """What the state of a training is after an epoch, as a digest of all that was trained before."""
+    return "" if epoch == 0 else _digest(chain_of(config, seed, epoch - 1), config, seed, epoch).hex()
+
+
+def _test(config: Any, weights: Any, on_device: Any, data: Any, output: str) -> dict[str, float | None]:
+    storage.write(output, b"predictions " * 20)
+    return {"test_loss": 0.5, "test_accuracy": 0.9}
+
+
+@contextmanager
+def simulated_training() -> Iterator[None]:
+    """Let workers train in this way."""
+    summary = SimpleNamespace(num_parameters=100, multiply_adds=1000)
+    on_device = SimpleNamespace(mean=(0.5,), std=(0.5,))
+    with ExitStack() as stack:
+        for target, stand_in in {
+            "winnow.search.training.loop.train": _train,
+            "winnow.models.summarize": lambda *_: summary,
+            "winnow.search.training.device_data.DeviceData.build": lambda *_, **__: on_device,
+            "winnow.search.training.final_test.evaluate_test_set": _test,
+            # About processes and memory, of which there are none here; both take a long time.
+            "winnow.search.training.process_state.contained": nullcontext,
+            "winnow.search.ray_backend.worker.release_memory": lambda: None,
+        }.items():
+            stack.enter_context(patch(target, stand_in))
+        yield
+
+
+@cache
+def _share(config: str, seed: int, what: str) -> float:
+    return int.from_bytes(_digest(config, seed, what)[:6], "big") / 2**48
+
+
+def _digest(*parts: Any) -> bytes:
+    return hashlib.blake2b("\n".join(map(str, parts)).encode(), digest_size=12).digest()

@@ -1,0 +1,36 @@
+"""What this user already trusted: pairs of a folder and an import path that it names, kept outside of any folder that can be received.
+
+A run that was begun here names code that its user chose, so a later `winnow resume` does not ask again. Only a hash of each pair is
+kept. A run that is moved or copied is asked about once more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+
+def remember(folder: Path, import_paths: Iterable[str]) -> None:
+    """Note that the code which this folder names may run. A place that cannot be written is no error: the user is asked again."""
+    for import_path in import_paths:
+        with suppress(OSError, RuntimeError):
+            note = _note(folder, import_path)
+            note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            note.touch(mode=0o600)
+
+
+def is_remembered(folder: Path, import_path: str) -> bool:
+    """Whether this user let this folder run this code before."""
+    try:
+        return _note(folder, import_path).is_file()
+    except (OSError, RuntimeError):  # no HOME
+        return False
+
+
+def _note(folder: Path, import_path: str) -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    pair = f"{folder.resolve()}\n{import_path}"
+    return Path(state) / "winnow" / "trusted-code" / hashlib.sha256(pair.encode("utf-8", "surrogateescape")).hexdigest()
