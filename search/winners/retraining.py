@@ -70,7 +70,7 @@ def retrain(
     data: SharedData,
     job: Job,
     plan: ResourcePlan,
-    listener: Callable[[str], None],
+    progress: Callable[[int, int, str], None],
     tell: Callable[[Candidate, dict[str, Any], list[dict[str, Any]]], None],
 ) -> int:
     """Train every candidate with every seed that has no line in `retrain.jsonl` yet, in parallel as Ray tasks.
@@ -83,7 +83,7 @@ def retrain(
         data: The images.
         job: What all trainings share.
         plan: What Ray sets aside for each training.
-        listener: Gets a line of text for each training that ended.
+        progress: Gets the number of trainings that ended, of all, and a line of text about the latest.
         tell: Gets the candidate and what `retrain_one` returned, once that is written.
 
     Returns:
@@ -95,6 +95,7 @@ def retrain(
     items = [((c, seed), (data, c, seed, job, storage.join(folder.shared, "predictions"))) for c, seed in todo]
     lines, epochs = JsonLines(folder.retrained), JsonLines(folder.epochs)
     num_done = 0
+    progress(0, len(todo), "")
     try:
         with closing(
             run_tasks(ray, retrain_one, items, plan.per_trial, plan.concurrent if plan.ranks > 1 else None)
@@ -106,7 +107,7 @@ def retrain(
                 lines.append(result)
                 num_done += 1
                 tell(candidate, result, curve)
-                listener(f"{candidate.label}, seed {seed}: {_outcome(result)}  [{num_done} of {len(todo)}]")
+                progress(num_done, len(todo), f"{candidate.label}, seed {seed}: {_outcome(result)}")
     finally:
         lines.close()
         epochs.close()
