@@ -233,7 +233,7 @@ def failures(run: RunData) -> Section:
             STATUS_WORDS[row["status"]],
             str(row["epoch"]),
             row["node"] or "-",
-            (row["error"] or "no message was recorded").strip()[:400],
+            wording.failure_text(row)[:400],
         ]
         for row in rows[:MAX_FAILURES]
     ]

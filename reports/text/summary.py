@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+MAX_PAUSE = 60.0
+"""Seconds between two epochs up to which the search counts as running."""
+
 
 def sentences(run: RunData) -> list[str]:
     """Summarise the run in plain sentences, the most important first."""
@@ -137,8 +140,7 @@ def _cost_sentence(run: RunData, trials: list[Row]) -> str:
     epochs = sum(row["num_epochs"] for row in trials)
     if not epochs:
         return ""
-    times = [row[key] for row in trials for key in ("started", "ended") if row[key] is not None]
-    wall = (max(times) - min(times)).total_seconds() if len(times) > 1 else None
+    wall = _seconds_at_work(run)
     text = f"The search trained {wording.plural(epochs, 'epoch')}"
     ran = sum(row["status"] != "skipped" for row in trials)
     full = ran * int(run.settings.get("max_epochs") or 0)
@@ -147,6 +149,22 @@ def _cost_sentence(run: RunData, trials: list[Row]) -> str:
     seconds = wording.duration(sum(row["train_seconds"] for row in trials))
     wall_text = f" in {wording.duration(wall)} of wall time" if wall else ""
     return f"{text}: {seconds} of training{_device_hours(run)}{wall_text}."
+
+
+def _seconds_at_work(run: RunData) -> float:
+    """Wall time in which the search trained. Pauses above `MAX_PAUSE`, such as a night before a resume, do not count."""
+    columns = run.columns("epochs", ("phase", "time", "wall_seconds")).values()
+    spans = sorted(
+        (time.timestamp() - (seconds or 0.0), time.timestamp())
+        for phase, time, seconds in zip(*columns, strict=True)
+        if phase != "retrain" and time is not None
+    )
+    total, until = 0.0, -math.inf
+    for start, end in spans:
+        since = start if start > until + MAX_PAUSE else until  # a short pause counts
+        total += max(0.0, end - since)
+        until = max(until, end)
+    return total
 
 
 def _device_hours(run: RunData) -> str:

@@ -41,10 +41,10 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
         return
     ranked = best_first(run, rows)
     if ranked:
-        title = "Trials" if len(ranked) <= top else f"Best {top} of {len(ranked)} trials"
+        title = "Trials" if len(ranked) <= top else f"Best {top} trials"
         console.print(_trial_table(run, ranked[:top], title))
     for row in [row for row in rows if row["status"] in FAILED_STATUSES][:top]:
-        reason = escape(_last_line(row["error"]))
+        reason = escape(wording.failure_text(row).splitlines()[-1])
         console.print(f"[red]{STATUS_WORDS[row['status']]}[/red] trial {row['trial']}: {reason}")
     winners = run.winner_rows()
     if winners:
@@ -140,7 +140,3 @@ def _print_places(run: RunData, console: Console) -> None:
     places = f"report   {report}" if report.is_file() else f"report   not written yet: {command}"
     for line in (places, f"tables   {report.parent}/*.parquet", f"study    {run.path / 'study.journal'}"):
         console.print(escape(line), soft_wrap=True, highlight=False)
-
-
-def _last_line(text: str | None) -> str:
-    return text.strip().splitlines()[-1] if text and text.strip() else "no message was recorded"

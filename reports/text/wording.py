@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 
+FAILURE_MEANINGS = {
+    "diverged": "the loss became infinite or not a number",
+    "out_of_memory": "the training needed more memory than the device has",
+    "lost": "its worker died repeatedly",
+}
+"""What a failure without a message means, by status."""
 NO_INTERVAL = "there is no interval, as one side has a single seed or its predictions are missing"
 
 
@@ -151,6 +157,11 @@ def describe(config: Mapping[str, Any]) -> str:
     if model.get("head"):
         parts.append(f"head {'-'.join(map(str, model['head']))}")
     return " ".join(parts)
+
+
+def failure_text(row: Mapping[str, Any]) -> str:
+    """The error of a training that failed; without a message, what its status means."""
+    return (row["error"] or "").strip() or FAILURE_MEANINGS.get(row["status"], "ended without an error message")
 
 
 def command(verb: str, run: Path) -> str:

@@ -75,7 +75,7 @@ def run(
     command = as_command("run", locals())
     searched = load_space(space, overrides)
     settings = settings_for(searched, **options)
-    place = _new_run(runs_dir, name, storage, warm_start)
+    place = replace(_new_run(runs_dir, name, storage, warm_start), retrain=True)
     with _one_ray():
         with execution(devices, data_dir, download, address, quiet, log, command) as here:
             folder = _search(searched, settings, place, here)
@@ -148,6 +148,8 @@ def resume(
 ) -> Run:
     """Continue a search that was interrupted, killed, or ran out of time, as `winnow resume` does.
 
+    A run that `run` started is then retrained, too.
+
     Args:
         run: The run: its path, its name under `runs/`, or a `Run`.
         time_budget: Limit of this start, in seconds or as `"90s"`, `"5m"`, `"2h"`; None: as the run says.
@@ -171,8 +173,13 @@ def resume(
     """
     command = as_command("resume", locals())
     changes = _changes(space, overrides, accept_space_change)
-    with execution(devices, data_dir, download, address, quiet, log, command) as here:
-        return _continue(run, replace(changes, command=command), here, time_budget)
+    folder = open_run(Path(run))
+    with _one_ray():
+        with execution(devices, data_dir, download, address, quiet, log, command) as here:
+            resumed = _continue(folder, replace(changes, command=command), here, time_budget)
+        if not folder.then_retrain:
+            return resumed
+        return retrain(resumed, data_dir=data_dir, download=download, devices=devices, address=address, quiet=quiet)
 
 
 def extend(
@@ -232,7 +239,7 @@ def extend(
     if not changes.any:
         raise InputError("extend: say by how much: trials, time_budget or max_epochs")
     with execution(devices, data_dir, download, address, quiet, log, command) as here:
-        return _continue(run, changes, here)
+        return _continue(open_run(Path(run)), changes, here)
 
 
 def retrain(
@@ -319,8 +326,7 @@ def _changes(space: str | Path | None, overrides: Overrides, accepted: bool) -> 
     return RunChanges(space=None if space is None else str(space), overrides=as_texts(overrides), accepted=accepted)
 
 
-def _continue(run: Place, changes: RunChanges, here: Execution, time_budget: str | float | None = None) -> Run:
-    folder = open_run(Path(run))
+def _continue(folder: RunFolder, changes: RunChanges, here: Execution, time_budget: str | float | None = None) -> Run:
     _raise_unless_done(folder, searching.resume(folder, changes, here, time_budget))
     return _reported(folder)
 

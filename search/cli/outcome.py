@@ -40,6 +40,24 @@ def print_outcome(folder: RunFolder, outcome: Outcome, as_json: bool = False) ->
     return code
 
 
+def print_interrupted(folder: RunFolder, options: Options, as_json: bool = False) -> int:
+    """Print that retraining was interrupted and how to continue, and return the exit code.
+
+    Args:
+        folder: The run.
+        options: Those of `winnow retrain` that were given; None: not given.
+        as_json: Whether to write a JSON event.
+    """
+    words = (word for name, value in options.items() if value is not None for word in (f"--{name}", str(value)))
+    command = folder.command("retrain", *words)
+    if as_json:
+        _emit("outcome", {"run": folder.name, "path": str(folder.path), "status": "interrupted", "resume": command})
+    else:
+        text = "interrupted while retraining; the trainings that ended are kept"
+        click.echo(f"{text}. Continue with: {command}", err=True)
+    return INTERRUPTED
+
+
 def print_summary(folder: RunFolder, options: Options, next_command: str | None = None) -> None:
     """Print the winners, where the report is, and what to type next; with --quiet only the path of the report."""
     from winnow import reports

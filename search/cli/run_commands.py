@@ -16,7 +16,7 @@ from winnow.search.cli.trust import check_export, check_run, trust_option
 
 
 @click.command()
-@click.argument("run", shell_complete=complete_run)
+@click.argument("run", required=False, shell_complete=complete_run)
 @click.option("--trial", type=click.IntRange(min=0), help="Show everything about this trial.")
 @click.option("--follow", is_flag=True, help="Refresh while the run continues, until it ends.")
 @click.option("--sort", metavar="COLUMN", help="Order by a column of trials.parquet; -COLUMN for descending order.")
@@ -28,13 +28,16 @@ from winnow.search.cli.trust import check_export, check_run, trust_option
     "--json", "as_json", is_flag=True, help="Write one JSON object per trial (all of them), with every column."
 )
 def show(
-    run: str, trial: int | None, follow: bool, sort: str | None, where: str | None, top: int, as_json: bool
+    run: str | None, trial: int | None, follow: bool, sort: str | None, where: str | None, top: int, as_json: bool
 ) -> int:
-    """Show a run in the terminal: what was searched, progress, the best trials, the winners."""
-    from winnow.search.operations.viewing import show as show_run
-    from winnow.search.storage.run_folder import open_run
+    """Show a run in the terminal: what was searched, progress, the best trials, the winners.
 
-    path = open_run(run).path
+    Without RUN, the one under runs/ that was started or resumed last.
+    """
+    from winnow.search.operations.viewing import show as show_run
+    from winnow.search.storage.run_folder import newest_run, open_run
+
+    path = (newest_run() if run is None else open_run(run)).path
     if follow and (as_json or trial is not None):
         raise click.UsageError("--follow shows the run as a whole; leave out --json and --trial")
     if follow:

@@ -21,6 +21,7 @@ from winnow.search.cli.options import (
     space_options,
 )
 from winnow.search.cli.trust import check_run, check_space, trust_option
+from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
     from winnow.search.storage.run_folder import RunFolder
@@ -37,22 +38,13 @@ if TYPE_CHECKING:
 @events_as_json
 def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Search, then retrain the winners, then report."""
-    from winnow.search.cli.outcome import print_summary
     from winnow.search.ray_backend.session import ray_kept
-    from winnow.spaces.errors import InputError
 
     with ray_kept():
-        folder, code = _search(space, overrides, options)
+        folder, code = _search(space, overrides, options, then_retrain=True)
         if code == DONE:
-            try:
-                _retrain(folder, options)
-            except InputError:  # such as no completed trial: the report shows why
-                _report(folder)
-                raise
-    _report(folder)
-    if code == DONE:
-        print_summary(folder, options)
-    return code
+            code = _retrain(folder, options)
+    return _finish(folder, code, options, retrained=True)
 
 
 @click.command(cls=SettingsCommand, settings="SearchOptions")
@@ -78,8 +70,18 @@ def search(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 @log_option
 @events_as_json
 def resume(run: str, time_budget: str | None, **options: Any) -> int:
-    """Continue a search that was interrupted, killed, or ran out of time; in a changed space, if one is given."""
-    return _continue(run, _changes(options), time_budget, options)
+    """Continue a search that was interrupted, killed, or ran out of time; in a changed space, if one is given.
+
+    A run that `winnow run` started is then retrained, too.
+    """
+    from winnow.search.ray_backend.session import ray_kept
+
+    with ray_kept():
+        folder, code = _continue(run, _changes(options), time_budget, options)
+        retrained = code == DONE and folder.then_retrain
+        if retrained:
+            code = _retrain(folder, options)
+    return _finish(folder, code, options, retrained)
 
 
 @click.command()
@@ -95,7 +97,7 @@ def extend(run: str, **options: Any) -> int:
     changes = _changes(options)
     if not changes.any:
         raise click.UsageError("say by how much: --trials, --time-budget or --max-epochs")
-    return _continue(run, changes, None, options)
+    return _finish(*_continue(run, changes, None, options), options)
 
 
 @click.command(cls=SettingsCommand, settings="RetrainSettings")
@@ -106,21 +108,19 @@ def extend(run: str, **options: Any) -> int:
 @events_as_json
 def retrain(run: str, **options: Any) -> int:
     """Train the best configs again on train + validation with fresh seeds, and test each once."""
-    from winnow.search.cli.outcome import print_summary
     from winnow.search.storage.run_folder import open_run
 
     folder = open_run(run)
     check_run(folder, options["trust_code"])
-    _retrain(folder, options)
-    _report(folder)
-    print_summary(folder, options)
-    return DONE
+    return _finish(folder, _retrain(folder, options), options, retrained=True)
 
 
 SEARCH_COMMANDS = (run, search, resume, extend, retrain)
 
 
-def _search(space_name: str, overrides: tuple[str, ...], options: Options) -> tuple[RunFolder, int]:
+def _search(
+    space_name: str, overrides: tuple[str, ...], options: Options, then_retrain: bool = False
+) -> tuple[RunFolder, int]:
     space = load_space(space_name, overrides)
     check_space(space, options["trust_code"])
     from winnow.search.cli.outcome import print_outcome
@@ -128,13 +128,13 @@ def _search(space_name: str, overrides: tuple[str, ...], options: Options) -> tu
     from winnow.search.operations.searching import search as run_search
 
     settings = settings_of(space, options)
-    place = NewRun(options["runs_dir"], options["name"], options["storage"], options["warm_start"])
+    place = NewRun(options["runs_dir"], options["name"], options["storage"], options["warm_start"], then_retrain)
     with execution(options) as here:
         folder, outcome = run_search(space, settings, place, here)
     return folder, print_outcome(folder, outcome, options["as_json"])
 
 
-def _continue(run: str, changes: RunChanges, time_budget: str | None, options: Options) -> int:
+def _continue(run: str, changes: RunChanges, time_budget: str | None, options: Options) -> tuple[RunFolder, int]:
     from winnow.search.cli.outcome import print_outcome
     from winnow.search.operations.searching import resume as resume_search
     from winnow.search.storage.run_folder import open_run
@@ -145,7 +145,7 @@ def _continue(run: str, changes: RunChanges, time_budget: str | None, options: O
         check_space(load_space(options["space"], options["overrides"]), options["trust_code"])
     with execution(options) as here:
         outcome = resume_search(folder, changes, here, time_budget)
-    return _finish(folder, print_outcome(folder, outcome, options["as_json"]), options)
+    return folder, print_outcome(folder, outcome, options["as_json"])
 
 
 def _changes(options: Options) -> RunChanges:
@@ -161,11 +161,21 @@ def _changes(options: Options) -> RunChanges:
     )
 
 
-def _retrain(folder: RunFolder, options: Options) -> None:
+def _retrain(folder: RunFolder, options: Options) -> int:
+    """Retrain and return the exit code; after an interruption, print how to go on."""
+    from winnow.search.cli.outcome import print_interrupted
     from winnow.search.operations.retraining import retrain as retrain_winners
 
-    with execution(options) as here:
-        retrain_winners(folder, here, top=options["top"], seeds=options["seeds"])
+    asked = {name: options.get(name) for name in ("top", "seeds")}
+    try:
+        with execution(options) as here:
+            retrain_winners(folder, here, **asked)
+        return DONE
+    except KeyboardInterrupt:
+        return print_interrupted(folder, asked, options["as_json"])
+    except InputError:  # such as no completed trial: the report shows why
+        _report(folder)
+        raise
 
 
 def _report(folder: RunFolder) -> None:
@@ -174,12 +184,14 @@ def _report(folder: RunFolder) -> None:
     report(folder.path)
 
 
-def _finish(folder: RunFolder, code: int, options: Options) -> int:
-    """Report, and say what to type next if the search was not cut short."""
+def _finish(folder: RunFolder, code: int, options: Options, retrained: bool = False) -> int:
+    """Report, and print the summary with what to type next unless the command was interrupted."""
     from winnow.search.cli.outcome import print_summary
 
     _report(folder)
-    if code == DONE:
+    if code == DONE and retrained:
+        print_summary(folder, options)
+    elif code == DONE:
         from winnow import reports
 
         completed = reports.select(folder.path, "status == 'completed'", None)

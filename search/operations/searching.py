@@ -18,7 +18,7 @@ from winnow.search.resources.plan import ResourcePlan
 from winnow.search.settings import Settings, parse_duration
 from winnow.search.storage import provenance
 from winnow.search.storage.remote import check_usable, join
-from winnow.search.storage.run_folder import RunFolder, check_new, create, space_of
+from winnow.search.storage.run_folder import RunFolder, check_new, create, free_path, space_of
 from winnow.search.study.amendments import RunChanges, amend, write_start
 from winnow.search.trackers.following import check_installed, following
 from winnow.spaces.space import Space
@@ -41,6 +41,8 @@ class NewRun:
     """Path or URI that every node reaches, for the workers to write to; None: the run folder."""
     warm_start: str | None = None
     """Another run, whose trials the sampler knows from the start."""
+    retrain: bool = False
+    """Whether retraining follows; it is recorded, so that `resume` of an interrupted search goes on to it."""
 
 
 def search(space: Space, settings: Settings, place: NewRun, execution: Execution) -> tuple[RunFolder, Outcome]:
@@ -61,6 +63,8 @@ def search(space: Space, settings: Settings, place: NewRun, execution: Execution
     check_new(place.runs_dir, place.name)
     check_installed(execution.log)
     execution, view = execution.connected(), execution.view
+    path = free_path(place.runs_dir, place.name, space.name)
+    view.announce(_announced(path, place.name or space.name))
     storage = None if place.storage is None else check_usable(place.storage)
     view.step("reading the data")
     data = load_checked(space, execution.new_source)
@@ -74,12 +78,21 @@ def search(space: Space, settings: Settings, place: NewRun, execution: Execution
         command, log = execution.command, list(execution.log)
         study = study_record(space, settings, facts, execution.new_source, plan, command) | {"log": log}
         study["storage"] = storage and join(storage, f"{place.name or space.name}-{uuid4().hex[:8]}")
+        if place.retrain:
+            study["then_retrain"] = True
         if warm is not None:
             study["warm_start"] = warm.facts
         folder = create(place.runs_dir, place.name, space.name, study, warm.lines if warm else ())
         remember_code(folder.path, space.tree)
+        if folder.path != path:  # another search took the name meanwhile
+            view.announce(_announced(folder.path, path.name))
         with folder.locked():
             return folder, _run(folder, space, settings, shared, data.image_shape, plan, execution)
+
+
+def _announced(path: Path, name: str) -> str:
+    taken = "" if path.name == name else f"  ({path.with_name(name)} exists already)"
+    return f"run      {path}{taken}"
 
 
 def resume(

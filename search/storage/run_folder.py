@@ -91,6 +91,11 @@ class RunFolder:
         """The command line that does something with this run, quoted so that it can be pasted into a shell."""
         return shlex.join(["winnow", verb, str(self.path), *more])
 
+    @property
+    def then_retrain(self) -> bool:
+        """Whether the run was started to be retrained after the search, as `winnow run` does."""
+        return bool(self.read_study().get("then_retrain"))
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Lock the run for one driver. The lock is the operating system's, so it ends with the process, however that ends."""
@@ -134,7 +139,7 @@ def create(
     check_new(parent, name)
     sweep_new_runs(parent)
     while True:
-        path = parent / (name or _free_name(parent, default_name))
+        path = free_path(parent, name, default_name)
         try:
             _make(path, study, warm_start)
             return RunFolder(path)
@@ -177,6 +182,18 @@ def check_new(parent: Path, name: str | None) -> None:
         raise InputError(
             f"{path}: this run folder exists already. Go on with it: {RunFolder(path).command('resume')}; or choose another --name"
         )
+
+
+def newest_run() -> RunFolder:
+    """Open the run under `runs/` that was started or resumed last.
+
+    Raises:
+        InputError: There is none.
+    """
+    files = sorted(Path("runs").glob("*/study.yaml"), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise InputError("there is no run under runs/ yet; name a run folder")
+    return RunFolder(files[-1].parent)
 
 
 def open_run(path: str | Path) -> RunFolder:
@@ -223,13 +240,13 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path.with_name(f".{path.name}.{os.getpid()}"), path, text.encode("utf-8"))
 
 
-def _free_name(parent: Path, name: str) -> str:
-    """Return the first free name of `digits`, `digits-2`, `digits-3`, ..."""
-    candidate, count = name, 1
-    while (parent / candidate).exists():
+def free_path(parent: Path, name: str | None, default_name: str) -> Path:
+    """Return the folder that a new run gets: the name asked for, or the first free one of `digits`, `digits-2`, ..."""
+    candidate, count = name or default_name, 1
+    while name is None and (parent / candidate).exists():
         count += 1
-        candidate = f"{name}-{count}"
-    return candidate
+        candidate = f"{default_name}-{count}"
+    return parent / candidate
 
 
 def space_of(folder: RunFolder) -> Space:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class JsonView(View):
-    """Writes one JSON object per event: `started`, `epoch`, `paused`, `ended`, `message`, and those that the commands add."""
+    """Writes one JSON object per event: `started`, `epoch`, `paused`, `ended`, `progress`, `message`, and those that the commands add."""
 
     def on_event(self, event: Event) -> None:
         facts: dict[str, Any] = {"trial": event.number}
@@ -31,8 +31,11 @@ class JsonView(View):
     def step(self, text: str) -> None:
         self.emit("message", text=text)
 
-    def progress(self, text: str) -> None:
+    def announce(self, text: str) -> None:
         self.emit("message", text=text)
+
+    def progress(self, done: int, total: int, text: str = "") -> None:
+        self.emit("progress", done=done, total=total, text=text)
 
     def message(self, text: str) -> None:
         self.emit("message", text=text)

@@ -18,7 +18,7 @@ from winnow.reports.text.wording import describe
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Event
 from winnow.search.views.system_usage import GpuUse, Use, Watch
-from winnow.search.views.view import View
+from winnow.search.views.view import View, clock
 
 SPARKS = "▁▂▃▄▅▆▇█"
 STYLES = {
@@ -59,6 +59,8 @@ class LiveView(View):
         self._failures: list[Text] = []
         self._ended_before = 0
         self._step = ""
+        self._work: tuple[int, int] | None = None  # trainings that are done, and all of them, outside a search
+        self._work_started = self.started
         self._watch = Watch()
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
@@ -111,8 +113,15 @@ class LiveView(View):
     def step(self, text: str) -> None:
         self._step = text
 
-    def progress(self, text: str) -> None:
+    def announce(self, text: str) -> None:
         self.message(text)
+
+    def progress(self, done: int, total: int, text: str = "") -> None:
+        if self._work is None:
+            self._work_started = time.monotonic()
+        self._work = (done, total)
+        if text:
+            self.message(text)
 
     def render(self) -> RenderableType:
         parts: list[RenderableType] = []
@@ -127,6 +136,8 @@ class LiveView(View):
                 self._running(),
                 *self._failures,
             ]
+        if self._work is not None:
+            parts = [self._work_line(*self._work)]
         foot = Text(f"{self._step}  " if self._step else "", style="dim", no_wrap=True, overflow="ellipsis")
         if self.ledger is None:
             foot.append(clock(time.monotonic() - self.started))
@@ -147,6 +158,14 @@ class LiveView(View):
             time_left = "stopping" if elapsed > budget else f"{clock(budget - elapsed)} of {clock(budget)} left"
             grid.add_row(Text("time", style="dim"), _bar(elapsed, budget), time_left)
         return [grid]
+
+    def _work_line(self, done: int, total: int) -> RenderableType:
+        """A bar of the trainings outside a search, with the time they took and will take."""
+        elapsed = time.monotonic() - self._work_started
+        guess = f", about {clock(elapsed / done * (total - done))} left" if 0 < done < total else ""
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(Text("trainings", style="dim"), _bar(done, total), f"{done} of {total}, {clock(elapsed)}{guess}")
+        return grid
 
     def _seconds_left(self, ledger: Ledger, elapsed: float) -> float | None:
         """Estimated from the trials that ended since this start; never beyond the time budget."""
@@ -249,10 +268,3 @@ def sparkline(values: list[float], width: int = 20) -> str:
     low, high = min(recent), max(recent)
     scale = (len(SPARKS) - 1) / (high - low) if high > low else 0.0
     return "".join(SPARKS[round((value - low) * scale)] for value in recent)
-
-
-def clock(seconds: float) -> str:
-    """`0:09`, `12:34`, `2:03:04`."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

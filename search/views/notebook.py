@@ -52,7 +52,11 @@ class NotebookView(LiveView):
         super().step(text)
         self._draw()
 
-    def progress(self, text: str) -> None:
+    def announce(self, text: str) -> None:
+        self.step(text)
+
+    def progress(self, done: int, total: int, text: str = "") -> None:
+        super().progress(done, total)
         self.step(text)
 
     def _draw(self) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from winnow.reports.text.wording import describe
-from winnow.search.views.view import View
+from winnow.search.views.view import View, clock
 
 if TYPE_CHECKING:
     from winnow.search.study.trials import Event
@@ -18,6 +19,7 @@ class PlainView(View):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
+        self._work_started = time.monotonic()
         self._last: dict[int, tuple[int, float | None]] = {}  # last epoch and value of each running trial
 
     def on_event(self, event: Event) -> None:
@@ -43,5 +45,13 @@ class PlainView(View):
     def step(self, text: str) -> None:
         self.message(text)
 
-    def progress(self, text: str) -> None:
+    def announce(self, text: str) -> None:
         self.message(text)
+
+    def progress(self, done: int, total: int, text: str = "") -> None:
+        if not done:
+            self._work_started = time.monotonic()
+            return
+        left = (time.monotonic() - self._work_started) / done * (total - done)
+        guess = f", about {clock(left)} left" if done < total else ""
+        self.message(f"[{done}/{total}{guess}] {text}")

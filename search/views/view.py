@@ -39,9 +39,19 @@ class View:
     def step(self, text: str) -> None:
         """Report what is being done before and after the search itself."""
 
-    def progress(self, text: str) -> None:
-        """Report that one more piece of work is done."""
+    def announce(self, text: str) -> None:
+        """Report what the user needs later, such as the folder of the run; it stays on the screen."""
+
+    def progress(self, done: int, total: int, text: str = "") -> None:
+        """Report that `done` of `total` trainings outside a search are done, and what the latest one gave."""
 
     def message(self, text: str) -> None:
         """Report something that went wrong, or that the user should know."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def clock(seconds: float) -> str:
+    """`0:09`, `12:34`, `2:03:04`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -79,7 +79,7 @@ def retrain(
     data: SharedData,
     job: Job,
     plan: ResourcePlan,
-    listener: Callable[[str], None],
+    progress: Callable[[int, int, str], None],
     tell: Callable[[Candidate, dict[str, Any], list[dict[str, Any]]], None],
 ) -> int:
     """Train every candidate with every seed that has no line in `retrain.jsonl` yet, in parallel as Ray tasks.
@@ -92,7 +92,7 @@ def retrain(
         data: The images.
         job: What all trainings share.
         plan: What Ray sets aside for each training.
-        listener: Gets a line of text for each training that ended.
+        progress: Gets the number of trainings that ended, of all, and a line of text about the latest.
         tell: Gets the candidate and what `retrain_one` returned, once that is written.
 
     Returns:
@@ -110,6 +110,7 @@ def retrain(
     num_todo = len(todo)
     lines, epochs = JsonLines(folder.retrained), JsonLines(folder.epochs)
     num_done = 0
+    progress(0, num_todo, "")
     try:
         with closing(
             run_tasks(
@@ -136,7 +137,7 @@ def retrain(
                 storage.delete(_checkpoint(job, candidate, seed))
                 num_done += 1
                 tell(candidate, result, curve)
-                listener(f"{candidate.label}, seed {seed}: {_outcome(result)}  [{num_done} of {num_todo}]")
+                progress(num_done, num_todo, f"{candidate.label}, seed {seed}: {_outcome(result)}")
     finally:
         lines.close()
         epochs.close()

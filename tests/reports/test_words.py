@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import random
 import subprocess
@@ -20,7 +21,7 @@ from winnow import reports
 from winnow.reports.reading.journal import State, Trial
 from winnow.reports.schemas import TABLES
 from winnow.reports.tables import importance
-from winnow.reports.text import advice
+from winnow.reports.text import advice, summary
 from winnow.reports.text import wording as words
 
 # --- winners ---------------------------------------------------------------------------------------------------------
@@ -230,3 +231,25 @@ def test_advice_on_a_branch_counts_the_trials_of_that_branch(tmp_path: Path) -> 
     ]
     of_adam = [{**trial, "optimizer.name": "adam"} for trial in trials]
     assert advice._advice_on_edges(run, of_adam) == []
+
+
+def test_nights_do_not_count_as_time_spent(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", stage="searched")
+    before = summary._seconds_at_work(reports.read(run))
+    trials = reports.read(run).rows("trials")
+    ran = [row for row in trials if row["started"] and row["ended"]]
+    lasted = max(row["ended"] for row in ran) - min(row["started"] for row in ran)
+    assert before == pytest.approx(lasted.total_seconds(), rel=0.1)
+    lines = [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]
+    for line in lines[len(lines) // 2 :]:
+        line["time"] += 9 * 3600
+    (run / "epochs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert summary._seconds_at_work(reports.read(run)) == pytest.approx(before, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "text"),
+    [("diverged", None, "infinite"), ("failed", "  boom\n", "boom"), ("failed", None, "without an error message")],
+)
+def test_a_failure_without_a_message_is_explained(status: str, error: str | None, text: str) -> None:
+    assert text in words.failure_text({"status": status, "error": error})

@@ -54,16 +54,22 @@ def test_json_is_one_event_a_line():
     assert (events[3]["status"], events[3]["error"]) == ("failed", "x" * 300)
 
 
-@pytest.mark.parametrize(("quiet", "lines"), [(True, ["lost"]), (False, ["step", "progress", "lost"])])
+@pytest.mark.parametrize(
+    ("quiet", "lines"),
+    [(True, ["lost"]), (False, ["step", "run", "[1/2, about 0:00 left] progress", "[2/2] end", "lost"])],
+)
 def test_quiet_says_only_what_went_wrong(quiet, lines):
     console = Console(file=io.StringIO())
     view = make_view(console, quiet)
     assert type(view) is (View if quiet else PlainView)
     view.step("step")
-    view.progress("progress")
+    view.announce("run")
+    view.progress(0, 2)
+    view.progress(1, 2, "progress")
+    view.progress(2, 2, "end")
     view.message("lost")
     assert isinstance(console.file, io.StringIO)
-    assert console.file.getvalue().split() == lines
+    assert console.file.getvalue().splitlines() == lines
 
 
 def test_a_plain_line_says_how_far_a_trial_came():
@@ -124,6 +130,17 @@ def test_the_live_view_says_how_far_it_is(width):
     assert rows["0"].split()[3:6] == ["3/3", "▁█", "0.7000"]
     assert "waiting" in rows["1"]
     assert "epoch 3 ████████████████████████ 1 reached (the whole training)" in text
+
+
+def test_the_live_view_shows_how_far_retraining_is():
+    view = LiveView(Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None))
+    view.progress(0, 4)
+    assert "0 of 4, 0:00" in drawn(view)
+    view._work_started -= 60
+    view.progress(1, 4, "winner 1: done")
+    text = drawn(view)
+    assert "1 of 4, 1:00, about 3:00 left" in text
+    assert "winner 1: done" in text
 
 
 def test_the_live_view_guesses_the_time_that_is_left():

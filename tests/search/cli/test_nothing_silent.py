@@ -1,0 +1,78 @@
+"""What a command says while it runs and when it is cut short: the folder first, and always the way on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.helpers.make_run import make_run
+from tests.search.cli.test_cli import winnow  # noqa: F401
+from winnow import search
+from winnow.search.operations import retraining, searching
+from winnow.search.ray_backend.tune import Outcome
+from winnow.spaces.errors import InputError
+
+COMPLETE = Outcome(False, False, None, 2.0)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run as `winnow run` leaves it when the search is complete and retraining has not begun."""
+    path = make_run(tmp_path / "runs" / "mine", stage="searched")
+    file = path / "study.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"then_retrain": True}))
+    return path
+
+
+@pytest.mark.parametrize("name", [None, "mine"])
+def test_the_first_line_is_the_folder_of_the_run(tmp_path, monkeypatch, winnow, name):  # noqa: F811
+    def stop(*arguments: object) -> None:
+        raise InputError("no images")
+
+    monkeypatch.setattr(searching, "load_checked", stop)
+    (tmp_path / "runs" / "digits").mkdir(parents=True)
+    done = winnow("run", "digits", *([] if name is None else ["--name", name]))
+    expected = "run      runs/mine" if name else "run      runs/digits-2  (runs/digits exists already)"
+    assert done.stdout.splitlines()[0] == expected
+
+
+def test_an_interrupted_retraining_prints_the_way_on(run, monkeypatch, winnow):  # noqa: F811
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(retraining, "retrain", interrupt)
+    done = winnow("retrain", "mine", "--top", "2")
+    assert done.returncode == 130
+    assert "Continue with: winnow retrain runs/mine --top 2" in done.stderr
+    assert '"resume": "winnow retrain runs/mine"' in winnow("retrain", "mine", "--json").stdout
+
+
+@pytest.mark.parametrize(("command", "retrains"), [("resume", True), ("extend", False)])
+def test_a_resumed_run_is_retrained(run, monkeypatch, winnow, command, retrains):  # noqa: F811
+    calls: list[Any] = []
+    monkeypatch.setattr(searching, "resume", lambda *arguments: COMPLETE)
+    monkeypatch.setattr(retraining, "retrain", lambda folder, here, **options: calls.append(folder.name))
+    done = winnow(command, "mine", *(["--trials", "3"] if command == "extend" else []))
+    assert done.returncode == 0, done.stderr
+    assert calls == (["mine"] if retrains else [])
+    assert done.stdout.splitlines()[-1] == f"next     winnow {'show' if retrains else 'retrain'} runs/mine"
+
+
+def test_a_resumed_run_is_retrained_from_python(run, monkeypatch):
+    calls: list[Any] = []
+    monkeypatch.setattr(searching, "resume", lambda *arguments: COMPLETE)
+    monkeypatch.setattr(retraining, "retrain", lambda folder, here, **options: calls.append(folder.name))
+    search.resume(run, quiet=True)
+    assert calls == ["mine"]
+
+
+def test_show_without_a_name_shows_the_newest(tmp_path, winnow):  # noqa: F811
+    assert "no run under runs/ yet" in winnow("show").stderr
+    for age, name in enumerate(["newest", "oldest"]):
+        path = make_run(tmp_path / "runs" / name, stage="first_epoch")
+        os.utime(path / "study.yaml", (1e9 - age, 1e9 - age))
+    assert winnow("show").stdout.startswith("newest")
