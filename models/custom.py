@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from winnow.spaces.errors import InputError
+from winnow.spaces.errors import InputError, ModelRefused
 from winnow.spaces.schema import Custom
 
 
@@ -27,7 +27,8 @@ def custom(model: Custom, image_shape: tuple[int, int, int], num_classes: int) -
         num_classes: Number of logits.
 
     Raises:
-        InputError: The function cannot be imported, does not take these keys, raises, or returns no module.
+        InputError: The function cannot be imported, does not take these keys, or returns no module.
+        ModelRefused: The function raises.
     """
     keys: dict[str, Any] = {"image_shape": image_shape, "num_classes": num_classes, **(model.model_extra or {})}
     function = _load(model.name)
@@ -37,7 +38,7 @@ def custom(model: Custom, image_shape: tuple[int, int, int], num_classes: int) -
     except SystemExit as error:
         raise InputError(f"model {model.name} called sys.exit({error.code!r})") from error
     except Exception as error:  # user code may raise anything, and the message must say where
-        raise InputError(f"model {model.name} raised {type(error).__name__}: {error}") from error
+        raise ModelRefused(f"model {model.name} raised {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise InputError(f"model {model.name} must return a torch.nn.Module, but returned {type(network).__name__}")
     return network

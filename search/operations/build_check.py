@@ -10,17 +10,22 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from winnow.spaces.errors import InputError
+from winnow.spaces.errors import InputError, ModelRefused
 from winnow.spaces.schema import Custom
 
 
-def check_custom_models(models: Sequence[Custom], image_shape: tuple[int, int, int], num_classes: int) -> None:
+def check_custom_models(
+    models: Sequence[Custom], image_shape: tuple[int, int, int], num_classes: int
+) -> list[str | None]:
     """Build each model once and run one batch, all in one new process.
 
     Args:
         models: The `model` sections to build.
         image_shape: (channels, height, width) of the images.
         num_classes: Number of logits.
+
+    Returns:
+        For each model the error that it raised while it was built, which refuses its config; None if it was built.
 
     Raises:
         InputError: A model does not fit, or ended the process.
@@ -46,12 +51,13 @@ def check_custom_models(models: Sequence[Custom], image_shape: tuple[int, int, i
         assert child.stdin is not None
         with suppress(BrokenPipeError), child.stdin:
             child.stdin.write(json.dumps(request))
-        lines = answers.read().splitlines()
+        found = [json.loads(line) for line in answers]
         child.wait()
-    if lines and (problem := json.loads(lines[-1])):
+    if found and (problem := found[-1]["problem"]):
         raise InputError(problem)
-    if len(lines) < len(models):
-        raise InputError(f"model {models[len(lines)].name}: {_ending(child.returncode)} while it was built")
+    if len(found) < len(models):
+        raise InputError(f"model {models[len(found)].name}: {_ending(child.returncode)} while it was built")
+    return [each["refusal"] for each in found]
 
 
 def _ending(code: int) -> str:
@@ -61,18 +67,20 @@ def _ending(code: int) -> str:
 
 
 def _build_each(answers: int) -> None:
-    """Run in the new process: write a line for each model, null or what is wrong with it."""
+    """Run in the new process: write a line for each model, with what is wrong with it; end at the first that does not fit."""
     from winnow.models import check_buildable
 
     request = json.load(sys.stdin)
     sys.path[:] = request["path"]
     for tree in request["models"]:
-        problem = None
+        problem = refusal = None
         try:
             check_buildable(Custom.model_validate(tree), tuple(request["image_shape"]), request["num_classes"])
+        except ModelRefused as error:
+            refusal = str(error)
         except InputError as error:
             problem = str(error)
-        os.write(answers, (json.dumps(problem) + "\n").encode())
+        os.write(answers, (json.dumps({"problem": problem, "refusal": refusal}) + "\n").encode())
         if problem:
             return
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.search.data.source import Source, load_data
 from winnow.search.operations.build_check import check_custom_models
+from winnow.search.operations.limits import limit_notes
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.nodes import draw
 from winnow.spaces.schema import Custom, Transfer
@@ -53,18 +54,28 @@ def load_recorded(folder: RunFolder, study: dict[str, Any], space: Space, source
     return data
 
 
-def check_space(space: Space, data: ImageData) -> None:
+def check_space(space: Space, data: ImageData) -> list[str]:
     """Check that the networks of a space fit its images.
 
+    Returns:
+        Notes for the user, such as how many of the space's own models refuse their config.
+
     Raises:
-        InputError: A network shrinks the images to nothing, or cannot be built.
+        InputError: A network shrinks the images to nothing, or cannot be built, or none is within the limits of the search.
     """
     check(space, data.image_shape)
-    check_models(space, data)
+    return [*check_models(space, data), *limit_notes(space, data.image_shape, data.num_classes)]
 
 
-def check_models(space: Space, data: ImageData) -> None:
-    """Build custom and torchvision models once here, since only torch knows their sizes; otherwise the first worker would fail."""
+def check_models(space: Space, data: ImageData) -> list[str]:
+    """Build custom and torchvision models once here, since only torch knows their sizes; otherwise the first worker would fail.
+
+    Returns:
+        A note if some custom models refuse their config: those configs are infeasible.
+
+    Raises:
+        InputError: A model cannot be built, or all custom models refuse their config.
+    """
     models = {}
     for trial in completions({}, NUM_MODELS_BUILT):
         raw = draw(space.root, trial)
@@ -78,8 +89,15 @@ def check_models(space: Space, data: ImageData) -> None:
             from winnow.models import check_buildable
 
             check_buildable(model, data.image_shape, data.num_classes)
-    if custom := [model for model in models.values() if isinstance(model, Custom)]:
-        check_custom_models(custom, data.image_shape, data.num_classes)
+    custom = [model for model in models.values() if isinstance(model, Custom)]
+    refusals = list(filter(None, check_custom_models(custom, data.image_shape, data.num_classes))) if custom else []
+    if not refusals:
+        return []
+    if len(refusals) == len(custom):
+        raise InputError(refusals[0])
+    return [
+        f"{len(refusals)} of {len(custom)} of your own models refuse their config and are infeasible: {refusals[0]}"
+    ]
 
 
 def require_recipe(space: Space) -> None:

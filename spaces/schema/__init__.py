@@ -17,6 +17,7 @@ from winnow.spaces.schema.data import (
     ResizeCrop,
     Zoom,
 )
+from winnow.spaces.schema.limits import Limits
 from winnow.spaces.schema.loss import CrossEntropy, Loss, Margin
 from winnow.spaces.schema.model import (
     Activation,
@@ -71,6 +72,7 @@ __all__ = [
     "ExtraCopies",
     "Flip",
     "Initialization",
+    "Limits",
     "Loss",
     "Margin",
     "Mixture",
