@@ -20,7 +20,8 @@ def custom(model: Custom, image_shape: tuple[int, int, int], num_classes: int) -
         num_classes: Number of logits.
 
     Raises:
-        InputError: The function cannot be imported, does not take these keys, raises, or returns no module.
+        InputError: The function cannot be imported, does not take these keys, or returns no module.
+        ModelRefused: The function raises.
     """
     keys = {"image_shape": image_shape, "num_classes": num_classes, **model.keys}
     network = own_code.call("model", model.name, keys)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from winnow.models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, sequence
 from winnow.spaces.schema import Mixture
 from winnow.spaces.shapes import trace
+from winnow.spaces.sizes import KERNEL_MIXING_POSITIONS
 
 # From logits [N, K] to mixing weights [N, K].
 MIXINGS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -20,10 +21,6 @@ MIXINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "none": lambda logits: logits,
 }
-
-# Positions of a feature map from which one mixed kernel per image is faster on the CPU (see `MixedConv2d`): 12x12, between
-# 8x8, where it is slower, and 16x16, where it is faster.
-KERNEL_MIXING_POSITIONS = 144
 
 
 def mixture(model: Mixture, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:

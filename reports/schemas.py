@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RUN_VERSION = 1
 """Version of a run folder (study.yaml, study.journal and the .jsonl files)."""
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version of the tables. `reading/parquet_reader.py` reads older versions too."""
 
 
@@ -84,7 +84,11 @@ TABLES: dict[str, TableSchema] = {
         (
             _RUN,
             _TRIAL,
-            Column("status", "string", "completed, stopped, diverged, out_of_memory, failed, lost, running or skipped"),
+            Column(
+                "status",
+                "string",
+                "completed, stopped, diverged, out_of_memory, failed, lost, infeasible, running or skipped",
+            ),
             Column(
                 "source",
                 "string",
@@ -128,6 +132,21 @@ TABLES: dict[str, TableSchema] = {
             Column("train_seconds", "float", "training time, the sum over the finished epochs", "seconds"),
             Column("images_per_second", "float", "training throughput, mean over the epochs", "images/s", _NEVER_RAN),
             _NUM_PARAMETERS,
+            Column(
+                "multiply_adds",
+                "int",
+                "multiply-adds of the network for one image",
+                "multiply-adds",
+                "not built yet",
+            ),
+            Column(
+                "latency_ms",
+                "float",
+                "latency of a batch of one image on the device of the trial, median before its training",
+                "milliseconds",
+                "not measured: the search neither limits nor minimizes it",
+            ),
+            Column("epoch_seconds", "float", "the shorter of the first two epochs of the trial", "seconds", _NEVER_RAN),
             Column(
                 "audited",
                 "bool",

@@ -6,6 +6,8 @@ from winnow.spaces.trial_status import FAILURES, TrialStatus
 
 STATUSES = tuple(status.value for status in TrialStatus)
 FAILED_STATUSES = tuple(status.value for status in FAILURES)
+UNRANKED_STATUSES = (*FAILED_STATUSES, TrialStatus.INFEASIBLE.value)
+"""Statuses of trials that are never compared with others, whatever their objective."""
 STATUS_WORDS: dict[str, str] = dict(zip(STATUSES, STATUSES, strict=True)) | {
     "stopped": "stopped early",
     "out_of_memory": "out of memory",

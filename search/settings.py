@@ -91,6 +91,16 @@ class Settings(SearchSettings):
         """Whether a larger or a smaller objective is better."""
         return DIRECTIONS[self.objective]
 
+    @property
+    def needs_latency(self) -> bool:
+        """Whether the latency of each network is measured."""
+        return self.limits is not None and self.limits.latency_ms is not None
+
+    @property
+    def needs_epoch_seconds(self) -> bool:
+        """Whether the time of an epoch decides about trials."""
+        return self.limits is not None and self.limits.epoch_seconds is not None
+
     def changed(self, **values: Any) -> Settings:
         """The same settings with other values for some fields."""
         return self.model_copy(update=values)
@@ -194,10 +204,12 @@ class OptionSpec:
 
 
 def option_specs(model: type[BaseModel] = RunOptions) -> list[OptionSpec]:
-    """The fields of an options model, read from its JSON schema."""
+    """The fields of an options model, read from its JSON schema; those that are mappings are left out, since `--set` sets them."""
     specs = []
     for name, field in model.model_json_schema()["properties"].items():
         variants = [each for each in field.get("anyOf", [field]) if each.get("type") != "null"]
+        if any("$ref" in each for each in variants):
+            continue
         limits = {key: value for variant in variants for key, value in variant.items()}
         specs.append(
             OptionSpec(

@@ -155,6 +155,8 @@ def _settings_lines(space: Space) -> list[str]:
         f"search: {settings.trials} trials of up to {space.max_epochs} epochs, {settings.objective}, sampler {settings.sampler}",
         f"retrain: the best {retrain.top}, {retrain.seeds} seeds each",
     ]
+    if settings.limits is not None:
+        lines.append(f"limits: {settings.limits}")
     start = ", ".join(name for name, _ in space.start_from_named())
     baseline = space.baseline_named()
     if start:

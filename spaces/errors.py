@@ -7,6 +7,10 @@ class InputError(ValueError):
     """Bad input; the message says where, what was given and what is allowed."""
 
 
+class ModelRefused(InputError):
+    """Raised if a user's own model refuses a config, by raising while it is built; other configs of the space may be fine."""
+
+
 class SpaceError(InputError):
     """A space or recipe that cannot be used, with file, line and key path."""
 

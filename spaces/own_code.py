@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from winnow.spaces.errors import InputError
+from winnow.spaces.errors import InputError, ModelRefused
 
 if TYPE_CHECKING:
     from winnow.spaces.schema import Config, OwnPart
@@ -71,6 +71,7 @@ def call(what: str, name: str, arguments: Mapping[str, Any]) -> Any:
 
     Raises:
         InputError: The function cannot be imported, does not take these arguments, or raises.
+        ModelRefused: The function of a model raises: other configs of the space may be fine.
     """
     function = load(what, name)
     _check_arguments(what, name, function, arguments)
@@ -81,7 +82,8 @@ def call(what: str, name: str, arguments: Mapping[str, Any]) -> Any:
     except InputError:
         raise
     except Exception as error:  # user code may raise anything, and the message must say where
-        raise InputError(f"{what} {name} raised {type(error).__name__}: {error}") from error
+        refused = ModelRefused if what == "model" else InputError
+        raise refused(f"{what} {name} raised {type(error).__name__}: {error}") from error
 
 
 def _check_arguments(what: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

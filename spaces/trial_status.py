@@ -20,6 +20,8 @@ class TrialStatus(StrEnum):
     """An error was raised, as by a model of the user's own."""
     LOST = "lost"
     """Its worker died again and again, with no epoch finished in between."""
+    INFEASIBLE = "infeasible"
+    """It exceeds a limit of the search, or a model of the user's own refused its config."""
     RUNNING = "running"
     """It has not ended; it runs, waits at a rung, or was left open by an interrupted search."""
     SKIPPED = "skipped"

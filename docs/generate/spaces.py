@@ -59,6 +59,7 @@ A space may also have the sections `search`, `retrain` and `reference` (below), 
 """
 _SECTIONS: dict[str, type[BaseModel]] = {
     "search": schema.SearchSettings,
+    "search.limits": schema.Limits,
     "retrain": schema.RetrainSettings,
     "reference": schema.Reference,
 }

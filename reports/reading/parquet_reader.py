@@ -46,6 +46,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         },
         "importance": {"values": "last"},
     },
+    4: {"trials": {"multiply_adds": None, "latency_ms": None, "epoch_seconds": None}},
 }
 """Columns added by each version of the tables: {version: {table: {column: its value in an older file}}}."""
 

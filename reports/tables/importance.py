@@ -24,7 +24,7 @@ from optuna.distributions import (
 )
 from optuna.importance._fanova._fanova import _Fanova
 
-from winnow.reports.statuses import FAILED_STATUSES
+from winnow.reports.statuses import UNRANKED_STATUSES
 from winnow.reports.subsample import MAX_FITTED, drawn
 from winnow.reports.tables.end_values import end_values
 from winnow.reports.tables.trials import finite_values, trial_rows
@@ -59,7 +59,7 @@ def importance_rows(run: RunRecords) -> list[dict[str, Any]]:
 
 def _targets(run: RunRecords) -> dict[int, float]:
     """The last objective of each trial that did not fail. Stopped trials count: they show which values are worse."""
-    rows = [row for row in trial_rows(run) if row["status"] not in FAILED_STATUSES and row["in_space"]]
+    rows = [row for row in trial_rows(run) if row["status"] not in UNRANKED_STATUSES and row["in_space"]]
     return {row["trial"]: row["objective"] for row in rows if row["objective"] is not None}
 
 

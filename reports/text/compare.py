@@ -132,6 +132,9 @@ def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
         console.print(
             "The seeds differ, so the searches used different validation splits: compare the test accuracies, not the best values."
         )
+    if len({wording.limits_text(run) for run in runs}) > 1:
+        limits = "; ".join(f"{run.name}: {wording.limits_text(run) or 'none'}" for run in runs)
+        console.print(escape(f"The limits differ, so the winners were chosen among different networks: {limits}."))
     for row in rows[1:]:
         console.print(escape(_verdict(row, rows[0])), highlight=False)
     return True

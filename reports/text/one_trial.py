@@ -32,7 +32,7 @@ FACTS = (
     "started",
     "ended",
 )
-COSTS = ("train_seconds", "images_per_second", "num_parameters")
+COSTS = ("train_seconds", "images_per_second", "num_parameters", "multiply_adds", "latency_ms", "epoch_seconds")
 
 
 def trial_facts(run: RunData, number: int) -> Row:

@@ -10,7 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS
+from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS, UNRANKED_STATUSES
 from winnow.reports.text import wording
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 Row = dict[str, Any]
-STATUS_STYLES = {"completed": "green", "stopped": "yellow", "running": "cyan", "skipped": "dim"}
+STATUS_STYLES = {"completed": "green", "stopped": "yellow", "running": "cyan", "infeasible": "dim", "skipped": "dim"}
 
 
 def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | None = None) -> None:
@@ -80,7 +80,7 @@ def best_first(run: RunData, rows: list[Row]) -> list[Row]:
     are left out.
     """
     inside = [row for row in rows if row["in_space"]]
-    known = [row for row in inside if row["objective"] is not None and row["status"] not in FAILED_STATUSES]
+    known = [row for row in inside if row["objective"] is not None and row["status"] not in UNRANKED_STATUSES]
     sign = -1 if run.maximize else 1
     return sorted(known, key=lambda row: (row["status"] != "completed", sign * row["objective"], row["trial"]))
 

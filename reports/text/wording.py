@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from winnow.reports.statuses import STATUS_WORDS, STATUSES
 
 if TYPE_CHECKING:
-    from winnow.reports.run_data import RunData
+    from winnow.reports.run_data import RunData, RunFacts
 
 
 FAILURE_MEANINGS = {
@@ -49,7 +49,14 @@ def searched_text(run: RunData) -> str:
     about = f"{data.get('name', 'unknown data')} ({facts})" if facts else str(data.get("name", "unknown data"))
     early = f", early stopping after {rungs}" if rungs else ""
     sampler = settings.get("sampler", "unknown")
-    return f"{about}; {sampler} sampler, up to {plural(settings.get('max_epochs', '?'), 'epoch')}{early}"
+    limits = f", limits {text}" if (text := limits_text(run)) else ""
+    return f"{about}; {sampler} sampler, up to {plural(settings.get('max_epochs', '?'), 'epoch')}{early}{limits}"
+
+
+def limits_text(run: RunFacts) -> str:
+    """The limits of the search in words, such as `parameters <= 1,000,000`; empty if there are none."""
+    limits = run.settings.get("limits") or {}
+    return ", ".join(f"{key} <= {value:,.6g}" for key, value in limits.items() if value is not None)
 
 
 def listed(items: Sequence[str]) -> str:

@@ -9,13 +9,23 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any, NamedTuple
 
-from winnow.spaces.errors import InputError
+from winnow.spaces.errors import InputError, ModelRefused
 from winnow.spaces.own_code import own_parts
 from winnow.spaces.schema import Config
 
 
-def check_own_parts(configs: Sequence[Config], image_shape: tuple[int, int, int], num_classes: int) -> None:
+class Tried(NamedTuple):
+    """The result of trying own parts."""
+
+    num_models: int
+    """Own models that were built."""
+    refusals: list[str]
+    """For each own model that raised an error while it was built, which refuses its config, the error."""
+
+
+def check_own_parts(configs: Sequence[Config], image_shape: tuple[int, int, int], num_classes: int) -> Tried:
     """Build and run once each own part of some configs, all in one new process; parts that are alike are tried once.
 
     Args:
@@ -32,7 +42,7 @@ def check_own_parts(configs: Sequence[Config], image_shape: tuple[int, int, int]
             model = config.model if what == "initialization" else None
             tries[repr((what, part, model))] = (what, part.name, config, index)
     if not tries:
-        return
+        return Tried(0, [])
     request = {
         "configs": [(config.model_dump(mode="json"), index) for _, _, config, index in tries.values()],
         "image_shape": image_shape,
@@ -40,14 +50,16 @@ def check_own_parts(configs: Sequence[Config], image_shape: tuple[int, int, int]
         "path": sys.path,
     }
     lines, code = _answers(request)
-    if lines and (problem := json.loads(lines[-1])):
+    if lines and (problem := lines[-1]["problem"]):
         raise InputError(problem)
     if len(lines) < len(tries):
         what, name, _, _ = list(tries.values())[len(lines)]
         raise InputError(f"{what} {name}: {_ending(code)} while it was {'built' if what == 'model' else 'tried'}")
+    num_models = sum(what == "model" for what, _, _, _ in tries.values())
+    return Tried(num_models, [line["refusal"] for line in lines if line["refusal"]])
 
 
-def _answers(request: dict[str, object]) -> tuple[list[str], int]:
+def _answers(request: dict[str, object]) -> tuple[list[dict[str, Any]], int]:
     """Send a request to a new process; return the lines that it wrote, and its exit code."""
     reader, writer = os.pipe()
     with os.fdopen(reader, encoding="utf-8") as answers:
@@ -64,7 +76,7 @@ def _answers(request: dict[str, object]) -> tuple[list[str], int]:
         assert child.stdin is not None
         with suppress(BrokenPipeError), child.stdin:
             child.stdin.write(json.dumps(request))
-        lines = answers.read().splitlines()
+        lines = [json.loads(line) for line in answers]
         return lines, child.wait()
 
 
@@ -75,20 +87,22 @@ def _ending(code: int) -> str:
 
 
 def _try_each(answers: int) -> None:
-    """Run in the new process: write a line for each part, null or what is wrong with it."""
+    """Run in the new process: write a line for each part, with what is wrong with it; end at the first that does not fit."""
     from winnow.search.training.own_parts import check_own_part
 
     request = json.load(sys.stdin)
     sys.path[:] = request["path"]
     for tree, index in request["configs"]:
-        problem = None
+        problem = refusal = None
         config = Config.model_validate(tree)
         what, part = list(own_parts(config))[index]
         try:
             check_own_part(what, part, config, tuple(request["image_shape"]), request["num_classes"])
+        except ModelRefused as error:
+            refusal = str(error)
         except InputError as error:
             problem = str(error)
-        os.write(answers, (json.dumps(problem) + "\n").encode())
+        os.write(answers, (json.dumps({"problem": problem, "refusal": refusal}) + "\n").encode())
         if problem:
             return
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.search.data.source import Source, load_data
 from winnow.search.operations.build_check import check_own_parts
+from winnow.search.operations.limits import limit_notes
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.nodes import draw
 from winnow.spaces.schema import OwnLoss, Transfer
@@ -53,15 +54,18 @@ def load_recorded(folder: RunFolder, study: dict[str, Any], space: Space, source
     return data
 
 
-def check_space(space: Space, data: ImageData) -> None:
+def check_space(space: Space, data: ImageData) -> list[str]:
     """Check that the networks of a space fit its images.
 
+    Returns:
+        Notes for the user, such as how many of the space's own models refuse their config.
+
     Raises:
-        InputError: A network shrinks the images to nothing, or cannot be built.
+        InputError: A network shrinks the images to nothing, or cannot be built, or none is within the limits of the search.
     """
     check(space, data.image_shape)
     check_losses(space, data.num_classes)
-    check_parts(space, data)
+    return [*check_parts(space, data), *limit_notes(space, data.image_shape, data.num_classes)]
 
 
 def check_losses(space: Space, num_classes: int) -> None:
@@ -73,8 +77,15 @@ def check_losses(space: Space, num_classes: int) -> None:
             check_class_weights(config.loss.class_weights, num_classes)
 
 
-def check_parts(space: Space, data: ImageData) -> None:
-    """Try own parts and torchvision models once here, since only their code knows what fits; otherwise the first worker would fail."""
+def check_parts(space: Space, data: ImageData) -> list[str]:
+    """Try own parts and torchvision models once here, since only their code knows what fits; otherwise the first worker would fail.
+
+    Returns:
+        A note if some own models refuse their config: those configs are infeasible.
+
+    Raises:
+        InputError: A part does not fit, or all own models refuse their config.
+    """
     drawn = (draw(space.root, trial) for trial in completions({}, NUM_CONFIGS_TRIED))
     random = (space.config(raw) for raw in drawn if not space.infeasible(raw, data.image_shape))
     configs = [*corners(space), *random]
@@ -83,7 +94,15 @@ def check_parts(space: Space, data: ImageData) -> None:
             from winnow.models import check_buildable
 
             check_buildable(model, data.image_shape, data.num_classes)
-    check_own_parts(configs, data.image_shape, data.num_classes)
+    tried = check_own_parts(configs, data.image_shape, data.num_classes)
+    if not tried.refusals:
+        return []
+    if len(tried.refusals) == tried.num_models:
+        raise InputError(tried.refusals[0])
+    return [
+        f"{len(tried.refusals)} of {tried.num_models} of your own models refuse their config and are infeasible: "
+        f"{tried.refusals[0]}"
+    ]
 
 
 def require_recipe(space: Space) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
     from winnow.search.ray_backend.shared_data import Job, SharedData
     from winnow.search.resources.packing import Packing
+    from winnow.search.settings import Settings
 
 DATA_DIR = Path("data")
 """Default folder of CIFAR."""
@@ -83,17 +84,26 @@ def packing_of(ray: Any, space: Space, data: ImageData, seed: int, say: Callable
     return measure
 
 
-def job_of(folder: RunFolder, plan: ResourcePlan, seed: int) -> Job:
-    """The job that every worker of a run receives."""
+def job_of(folder: RunFolder, plan: ResourcePlan, settings: Settings, *, limited: bool = False) -> Job:
+    """The job that every worker of a run receives.
+
+    Args:
+        folder: The run.
+        plan: The resources of each training.
+        settings: Settings of the run.
+        limited: Whether the limits of the search apply.
+    """
     from winnow.search.ray_backend.shared_data import Job
 
     return Job(
         checkpoints=join(folder.shared, "checkpoints"),
         device=plan.device,
         threads=plan.threads,
-        seed=seed,
+        seed=settings.seed,
         cpus=plan.cpus_per_trial,
         gpus=plan.gpus_per_trial,
+        limits=settings.limits if limited else None,
+        latency=limited and settings.needs_latency,
     )
 
 

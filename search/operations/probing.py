@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.search.data.source import Source, check_on_images, load_data
 from winnow.search.operations.execution import Execution, packing_of
+from winnow.search.operations.limits import limit_notes
 from winnow.search.operations.planning import Estimate, SearchForecast, estimate, forecast_search
 from winnow.search.settings import Settings
 from winnow.search.training.errors import Failed
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
+from winnow.spaces.validation import check
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
@@ -44,14 +46,23 @@ def plan_search(
     """
     room = check_on_images(space, execution.new_source if execution else Source(Path("data")))
     forecast = forecast_search(settings)
-    forecast = replace(forecast, notes=[*forecast.notes, *([room] if room else [])])
-    return (
-        forecast if execution is None else replace(forecast, estimate=_probe(space, settings, forecast, execution, say))
-    )
+    notes = [*forecast.notes, *([room] if room else [])]
+    if execution is None:
+        limits = [f"limits {settings.limits}: a plan with a probe counts the configs within them"]
+        return replace(forecast, notes=[*notes, *(limits if settings.limits else [])])
+    data = load_data(space, execution.new_source)
+    check(space, data.image_shape)
+    notes += limit_notes(space, data.image_shape, data.num_classes)
+    return replace(forecast, notes=notes, estimate=_probe(space, data, settings, forecast, execution, say))
 
 
 def _probe(
-    space: Space, settings: Settings, forecast: SearchForecast, execution: Execution, say: Callable[[str], None]
+    space: Space,
+    data: ImageData,
+    settings: Settings,
+    forecast: SearchForecast,
+    execution: Execution,
+    say: Callable[[str], None],
 ) -> Estimate:
     """Train the largest config, then random ones, as many at once as the search would run, in real workers."""
     from winnow.search.ray_backend.session import ray_session
@@ -59,10 +70,7 @@ def _probe(
     from winnow.search.resources.inventory import allocated_cpus
     from winnow.search.resources.largest_config import largest_config, sample_configs
     from winnow.search.resources.plan import plan_resources
-    from winnow.spaces.validation import check
 
-    data = load_data(space, execution.new_source)
-    check(space, data.image_shape)
     largest, sampled = largest_config(space, data), sample_configs(space, data, NUM_PROBED, settings.seed)
     devices, address = execution.devices, execution.address
     devices.check_one_gpu("the probe of winnow plan")

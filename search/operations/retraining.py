@@ -46,7 +46,7 @@ def retrain(folder: RunFolder, execution: Execution, *, top: int | None = None, 
             view.step(
                 f"retraining {plural(len(candidates), 'config')}, {plural(settings.retrain.seeds, 'seed')} each, on train + validation"
             )
-            job = job_of(folder, plan, settings.seed)
+            job = job_of(folder, plan, settings)
             with write_errors(folder, "retrain"), following(log, folder, space, view.message) as tell_trackers:
 
                 def tell(candidate: Candidate, result: dict[str, Any], curve: list[dict[str, Any]]) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from winnow.reports.schemas import RUN_VERSION
-from winnow.search.data.source import Source, describe_data
-from winnow.search.operations.checks import check_space, load_checked, load_recorded
+from winnow.search.data.source import Source, describe_data, load_data
+from winnow.search.operations.checks import check_space, load_recorded
 from winnow.search.operations.execution import Execution, job_of, packing_of, recorded_gpus, write_errors
 from winnow.search.operations.trust import own_code_hashes, remember_code
 from winnow.search.resources.plan import ResourcePlan
@@ -67,7 +67,9 @@ def search(space: Space, settings: Settings, place: NewRun, execution: Execution
     view.announce(_announced(path, place.name or space.name))
     storage = None if place.storage is None else check_usable(place.storage)
     view.step("reading the data")
-    data = load_checked(space, execution.new_source)
+    data = load_data(space, execution.new_source)
+    for note in check_space(space, data):
+        view.message(note)
     facts = describe_data(data, space, settings.seed)
     for line in facts["summary"]["text"]:
         view.message(line)
@@ -128,7 +130,8 @@ def resume(
         view.step("reading the data")
         data = load_recorded(folder, study, space, execution.recorded_source(study))
         if changes.changes_space or changes.max_epochs:
-            check_space(space, data)
+            for note in check_space(space, data):
+                view.message(note)
         gpus = recorded_gpus(study)
         with execution.workers([space], settings.num_trials, [data], folder.shared, recorded=gpus) as (
             _,
@@ -170,7 +173,7 @@ def _run(
         view.step(plan.explanation)
         try:
             resources = Resources(plan.per_trial["cpu"], plan.per_trial["gpu"])
-            job = job_of(folder, plan, settings.seed)
+            job = job_of(folder, plan, settings, limited=True)
             outcome = run_search(ledger, data, job, resources, plan.concurrent, view.message)
             if ledger.exhausted:
                 view.step(f"every config of the space was tried: {ledger.num_asked} trials")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
+    from winnow.spaces.schema import Limits
 
 Training = Callable[..., Generator[Any, None, None]]
 """`training(images, team, **arguments)` yields what it reports, each epoch's figures; `team` is None in a process of its own."""
@@ -37,6 +38,10 @@ class Job:
     cpus: float | None = None
     gpus: float | None = None
     """GPUs that Ray reserves for one trial; recorded only."""
+    limits: Limits | None = None
+    """A network beyond one of them is not trained."""
+    latency: bool = False
+    """Whether the latency of each network is measured before its training."""
 
 
 @dataclass(frozen=True)

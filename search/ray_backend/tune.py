@@ -285,13 +285,16 @@ class LedgerScheduler(NotPickled, FIFOScheduler):
         with self.stopping.on_write_errors():
             number = _number(trial)
             if "num_parameters" in result:
-                self.ledger.note_size(number, result["num_parameters"], result["multiply_adds"], result["device"])
+                self.ledger.note_size(number, {key: result[key] for key in SIZES if key in result})
             going_on = self.ledger.record(number, {key: result[key] for key in REPORTED if key in result})
         return self.CONTINUE if going_on else self.STOP
 
 
 REPORTED = ("status", "error", *(figure.name for figure in EPOCH_FIGURES), *WHERE_TRAINED)
 """The keys of a report that the ledger receives; Tune adds others."""
+
+SIZES = ("num_parameters", "multiply_adds", "latency_ms", "device")
+"""The keys of a trial's first report that the study keeps as attributes of the trial."""
 
 
 class NoReporter(tune.ProgressReporter):

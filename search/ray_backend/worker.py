@@ -70,6 +70,7 @@ def _epochs(
     from winnow.models import summarize
     from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
     from winnow.search.training.device_data import DeviceData
+    from winnow.search.training.latency import latency_ms
     from winnow.search.training.loop import train
     from winnow.search.training.ranks import Task
     from winnow.spaces.schema import Config
@@ -86,6 +87,11 @@ def _epochs(
     if not assignment.recorded:
         summary = summarize(config.model, data.image_shape, data.num_classes)
         size = {"num_parameters": summary.num_parameters, "multiply_adds": summary.multiply_adds}
+        if job.latency:
+            size["latency_ms"] = latency_ms(config.model, data.image_shape, data.num_classes, device)
+        if job.limits is not None and (excess := job.limits.exceeded(size)) is not None:
+            yield {"status": TrialStatus.INFEASIBLE, "error": excess, **size, **where_trained(device, job)}
+            return
     for report in history:
         if report["epoch"] > assignment.recorded:
             yield {**report, **size}

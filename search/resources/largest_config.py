@@ -14,6 +14,7 @@ from winnow.spaces.errors import InputError
 from winnow.spaces.grammar import nodes
 from winnow.spaces.grammar.domains import Choice, Int
 from winnow.spaces.schema import Config
+from winnow.spaces.sizes import known_excess
 from winnow.spaces.space import Space
 from winnow.spaces.stub_trials import ProbeTrial
 
@@ -26,7 +27,7 @@ MAX_ROUNDS = 3
 
 
 def sample_configs(space: Space, data: ImageData, num: int, seed: int) -> list[Config]:
-    """Draw random configs of a space that can be built.
+    """Draw random configs of a space that can be built and are known to be within its limits.
 
     Args:
         space: The space.
@@ -37,12 +38,14 @@ def sample_configs(space: Space, data: ImageData, num: int, seed: int) -> list[C
     Returns:
         `num` configs, or fewer if the space has fewer.
     """
-    rng = random.Random(seed)
+    rng, limits = random.Random(seed), space.settings.limits
     configs: dict[str, Config] = {}
     for _ in range(MAX_DRAWS):
         raw = nodes.draw(space.root, ProbeTrial({}, rng.choice, rng))
         if not space.infeasible(raw, data.image_shape):
-            configs.setdefault(repr(raw), space.config(raw))
+            config = space.config(raw)
+            if known_excess(limits, config, data.image_shape, data.num_classes) is None:
+                configs.setdefault(repr(raw), config)
         if len(configs) == num:
             break
     return list(configs.values())
@@ -85,6 +88,7 @@ class _Ascent:
         self.data = data
         self.best: Config | None = None
         self.best_mb = -math.inf
+        self._limits = space.settings.limits
         self._forced: dict[str, Any] = {}
         self._known: dict[str, Summary | None] = {}
 
@@ -94,6 +98,8 @@ class _Ascent:
         if self.space.infeasible(raw, self.data.image_shape):
             return False
         config = self.space.config(raw)
+        if known_excess(self._limits, config, self.data.image_shape, self.data.num_classes) is not None:
+            return False
         summary = self._summary(config)
         if summary is None:
             return False

@@ -1,4 +1,4 @@
-"""Decides what to try next: queued configs first, then suggestions of the sampler; never one that cannot be built or has already run `repeats` times."""
+"""Decides what to try next: queued configs first, then suggestions of the sampler; never one that cannot be built, exceeds a limit or has already run `repeats` times."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from winnow.search.samplers.draft import Draft
+from winnow.search.samplers.feasibility import Feasibility
 from winnow.search.samplers.registry import SamplerContext, make_sampler
 from winnow.search.settings import Settings
 from winnow.spaces.identity import identity
@@ -44,12 +45,20 @@ class Suggestion:
 class Suggester:
     """Suggests configs and remembers which ones ran. `queued` configs (source, raw config) come before those of the sampler."""
 
-    def __init__(self, space: Space, settings: Settings, image_shape: tuple[int, int, int], rungs: list[int]) -> None:
+    def __init__(
+        self,
+        space: Space,
+        settings: Settings,
+        image_shape: tuple[int, int, int],
+        rungs: list[int],
+        num_classes: int = 1,
+    ) -> None:
         self.queued: deque[tuple[str, dict[str, Any]]] = deque()
         self._space = space
         self._settings = settings
         self._image_shape = image_shape
         self._rungs = rungs
+        self._feasibility = Feasibility(settings.limits, image_shape, num_classes)
         self._num_runs: Counter[str] = Counter()  # of a config's identity
         self._known: set[str] = set()  # identities that the sampler must not suggest
         self._num_drafts = 0
@@ -85,7 +94,9 @@ class Suggester:
                 return Suggestion(draft, config, source, 0)
         for num_drafts, draft in enumerate(self._drafts(study, sampler, number), start=1):
             config = self._config_of(draft)
-            if config is not None and self._may_run(config) and identity(config, self._image_shape) not in self._known:
+            if config is None or not self._may_run(config) or identity(config, self._image_shape) in self._known:
+                continue
+            if not self._feasibility.is_hopeless(draft, study.get_trials(deepcopy=False)):
                 return Suggestion(draft, config, "sampler", num_drafts)
         return None
 
@@ -100,11 +111,12 @@ class Suggester:
             yield Draft(study, sampler, number)
 
     def _config_of(self, draft: Draft) -> dict[str, Any] | None:
-        """Return the complete config; None if it cannot be built."""
+        """Return the complete config; None if it cannot be built, or is known to exceed a limit."""
         raw = self._space.suggest(draft)
         if self._space.infeasible(raw, self._image_shape):
             return None
-        return self._space.config(raw).model_dump(mode="json")
+        config = self._space.config(raw)
+        return None if self._feasibility.exceeded(config) else config.model_dump(mode="json")
 
     def _may_run(self, config: dict[str, Any]) -> bool:
         return self._num_runs[identity(config, self._image_shape)] < self._settings.repeats

@@ -47,6 +47,11 @@ class Asha:
     def note_start(self, trial: int) -> None:
         """Note that a trial is a start point (`start_from`); this scheduler ignores it."""
 
+    def forget(self, trial: int) -> None:
+        """Take the values of a trial out of the rungs, because it turned out to be infeasible: others do not compete with it."""
+        for values in self._values.values():
+            values.pop(trial, None)
+
     def rivals(self, trial: int, epoch: int) -> Iterable[float]:
         """Return the values at a rung that a trial is compared with, its own included."""
         return self._values[epoch].values()

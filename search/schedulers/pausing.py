@@ -49,6 +49,10 @@ class Pausing(Asha):
         if epoch == self._max_epochs and math.isfinite(value):
             self._final_values[trial] = value
 
+    def forget(self, trial: int) -> None:
+        super().forget(trial)
+        self._final_values.pop(trial, None)
+
     def judge(self, trial: int, epoch: int, value: float) -> bool:
         """Enter a value; False if the trial pauses, or if the value is not finite."""
         self.record(trial, epoch, value)

@@ -105,6 +105,7 @@ def amend(folder: RunFolder, study: dict[str, Any], space: Space, changes: RunCh
     """
     settings = Settings.from_dict(study["settings"])
     changed = _changed_space(space, changes)
+    _check_same_limits(space, changed)
     found = differences(space, changed)
     trials = _trials_of(folder)
     num_further = 0
@@ -145,6 +146,16 @@ def _changed_space(space: Space, changes: RunChanges) -> Space:
     if changes.space is not None:
         return catalog.load(changes.space, overrides)
     return catalog.changed(space, overrides) if overrides else space
+
+
+def _check_same_limits(old: Space, new: Space) -> None:
+    """Raise InputError if the new space has other limits: the trials so far were judged by those of the run."""
+    before, after = old.settings.limits, new.settings.limits
+    if before != after:
+        raise InputError(
+            f"search.limits: {before or 'none'} in the run, {after or 'none'} in the new space; trials were "
+            "judged by them, so they cannot change: begin a new run (winnow search), with --warm-start to use its trials"
+        )
 
 
 def _check_same_images(old: Space, new: Space) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from winnow.search.status import CANNOT_WRITE
 from winnow.search.storage.clock import not_before
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.checkpoint_quota import Quota
+from winnow.search.study.epoch_times import EpochTimes
 from winnow.search.study.failure_policy import DIED, MICRO_BATCHES
 from winnow.search.study.paused import PausedTrials
 from winnow.search.study.record import ending, open_trial
@@ -60,7 +61,10 @@ class Ledger(TrialBook):
         self._paused = PausedTrials(self.scheduler, Quota(folder, settings.checkpoint_quota))
         self._time = TimeLeft(settings.time_budget_seconds)
         self._time_is_needed = False
-        self._suggester = Suggester(space, settings, image_shape, [*self.scheduler.rungs, settings.max_epochs])
+        self._times = EpochTimes()
+        num_classes = (folder.read_study().get("data") or {}).get("num_classes", 1)
+        rungs = [*self.scheduler.rungs, settings.max_epochs]
+        self._suggester = Suggester(space, settings, image_shape, rungs, num_classes)
         self._rebuild(self._record.trials())
 
     # --- what the searcher and the scheduler call -------------------------------------------------------------------------
@@ -137,6 +141,8 @@ class Ledger(TrialBook):
             trial.assignment = replace(trial.assignment, micro_batches=MICRO_BATCHES)
             self._record.write_attrs(number, micro_batches=MICRO_BATCHES)
             self._readopted.append(trial.continued)
+        elif status == TrialStatus.INFEASIBLE:
+            self._end(trial, status, reason=report["error"])
         else:
             self._end(trial, status, error=report.get("error"))
         return False
@@ -163,12 +169,11 @@ class Ledger(TrialBook):
         self._end(trial, TrialStatus.LOST, error=printable(f"{DIED}:\n{cause}") if cause else DIED)
         return False
 
-    def note_size(self, number: int, num_parameters: int, multiply_adds: int, device: str) -> None:
-        """Record what the worker found when it built the network, and where it trains."""
+    def note_size(self, number: int, sizes: Mapping[str, Any]) -> None:
+        """Record what the worker found when it built the network, such as `multiply_adds`, and where it trains."""
         if number in self._open:
-            sizes = {"num_parameters": num_parameters, "multiply_adds": multiply_adds, "device": device}
             self._record.write_attrs(number, **sizes)
-            self.scheduler.note_cost(number, multiply_adds)
+            self.scheduler.note_cost(number, sizes["multiply_adds"])
 
     # --- deciding ---------------------------------------------------------------------------------------------------------
 
@@ -223,8 +228,9 @@ class Ledger(TrialBook):
         self._time.note_epoch(number, report.get("wall_seconds", 0.0))
         going_on = self.scheduler.judge(number, epoch, value) or (math.isfinite(value) and self._must_complete(number))
         going_on = going_on and not report["last"]
-        ends = report["last"] or not math.isfinite(value) or not self._paused.possible
-        decision = "continue" if going_on else "stop" if ends else "pause"
+        excess = self._time_excess(trial, report)
+        ends = report["last"] or not math.isfinite(value) or not self._paused.possible or excess is not None
+        decision = "continue" if going_on and excess is None else "stop" if ends else "pause"
         rung = self.scheduler.rung_index(epoch)
         line = self._record.write_epoch("search", trial, report, rung=rung, decision=decision)
         self._notify("epoch", trial, record=line, value=value)
@@ -233,9 +239,27 @@ class Ledger(TrialBook):
             self._notify("paused", trial)
             self._stop_paused(self._paused.beyond_quota())
         elif decision == "stop":
-            self._end(trial, ending(line))
+            self._end_after(trial, line, excess)
             return not self.winding_down and self._audit.go_on(number)
         return going_on and not self.winding_down
+
+    def _time_excess(self, trial: OpenTrial, report: Mapping[str, Any]) -> str | None:
+        """Say by how much the epochs of a trial exceed the limit of the search; None if they do not, or it is too early to say."""
+        if not self.settings.needs_epoch_seconds:
+            return None
+        number = trial.assignment.number
+        seconds = self._times.note(number, report)
+        self._record.write_attrs(number, epoch_seconds=seconds)
+        return self.settings.limits.exceeded({"epoch_seconds": seconds}) if self.settings.limits else None
+
+    def _end_after(self, trial: OpenTrial, line: Mapping[str, Any], excess: str | None) -> None:
+        """End a trial after the epoch of `line`, which exceeded a limit if `excess` says so."""
+        status = ending(line)
+        if excess is None or status == TrialStatus.DIVERGED:
+            self._end(trial, status)
+        else:
+            self.scheduler.forget(trial.assignment.number)
+            self._end(trial, TrialStatus.INFEASIBLE, reason=excess)
 
     def _stop_paused(self, numbers: Sequence[int] | set[int]) -> None:
         for number in sorted(numbers):
@@ -265,7 +289,8 @@ class Ledger(TrialBook):
             self.scheduler.note_cost(number, multiply_adds)
         if attrs["source"].startswith(START_FROM):
             self.scheduler.note_start(number)
-        for epoch, value in frozen.intermediate_values.items() if inside else ():
+        is_rival = inside and attrs.get("status") != TrialStatus.INFEASIBLE
+        for epoch, value in frozen.intermediate_values.items() if is_rival else ():
             self.scheduler.record(number, epoch, value)
         not_before(attrs.get("ended", attrs["started"]))
         of_this_space = attrs.get("space", 0) == self._history.version
@@ -285,8 +310,9 @@ class Ledger(TrialBook):
             if is_new:
                 self.scheduler.record(number, epoch, trial.values[epoch])
             decisions[number] = line["decision"]
+            excess = self._time_excess(trial, line)
             if line["decision"] == "stop" and epoch >= trial.epoch:
-                self._end(trial, ending(line))
+                self._end_after(trial, line, excess)
         if self._paused.possible:
             self._paused.numbers |= {number for number in self._open if decisions.get(number) == "pause"}
         self._readopted.extend(t.continued for number, t in self._open.items() if number not in self._paused.numbers)

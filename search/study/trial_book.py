@@ -129,7 +129,8 @@ class TrialBook:
             self._audit.add(trial)
         else:
             storage.delete(self.folder.checkpoint(number))
-        self._notify("ended", trial, status=status, value=value, record={"error": error} if error else {})
+        record = {key: text for key, text in (("error", error), ("reason", reason)) if text}
+        self._notify("ended", trial, status=status, value=value, record=record)
 
     def _notify(self, kind: str, trial: OpenTrial, **more: Any) -> None:
         self._listener(Event(kind, trial.assignment.number, trial.assignment.config, **more))

@@ -15,10 +15,12 @@ from winnow.search.storage.run_folder import open_run
 from winnow.search.study.space_changes import express
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
     from winnow.reports.run_data import RunFacts
+    from winnow.spaces.schema import Limits
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
     new = RunFacts(path=path, study=study)
     _check_same_protocol(old_run, old, new)
     ended = [trial for trial in old.study_trials if trial.state.is_finished() and "config" in trial.user_attrs]
-    inside = [trial for trial in ended if express(space, trial.user_attrs["config"]) is not None]
+    limits = space.settings.limits
+    feasible = [trial for trial in ended if _is_feasible(trial, limits)]
+    inside = [trial for trial in feasible if express(space, trial.user_attrs["config"]) is not None]
     if not inside:
         raise InputError(
             f"--warm-start {old_run}: none of its {len(ended)} ended trials lies in this space, so they would say nothing of it"
@@ -58,6 +62,13 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
         "fingerprint": hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16],
     }
     return WarmStart(lines, facts)
+
+
+def _is_feasible(trial: Trial, limits: Limits | None) -> bool:
+    """Whether a trial is within the limits of the new search; one that the limits of the old search ended says nothing here."""
+    if trial.user_attrs.get("status") == TrialStatus.INFEASIBLE:
+        return False
+    return limits is None or limits.exceeded(trial.user_attrs) is None
 
 
 def _check_same_protocol(old_run: str, old: RunFacts, new: RunFacts) -> None:

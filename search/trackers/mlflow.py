@@ -10,7 +10,7 @@ from winnow.search.trackers.base import Record, figures
 class MLflow:
     """Writes an experiment named after the run to MLFLOW_TRACKING_URI, or to the default of MLflow."""
 
-    ENDINGS = {"completed": "FINISHED", "stopped": "KILLED"}  # any other status: FAILED
+    ENDINGS = {"completed": "FINISHED", "stopped": "KILLED", "infeasible": "KILLED"}  # any other status: FAILED
 
     def __init__(self, folder: RunFolder, study: Record) -> None:
         mlflow = require("mlflow", "--log mlflow", "mlflow")

@@ -7,7 +7,7 @@ import gc
 import traceback
 
 from winnow.search.status import CANNOT_WRITE
-from winnow.spaces.errors import printable
+from winnow.spaces.errors import ModelRefused, printable
 from winnow.spaces.trial_status import TrialStatus
 
 
@@ -44,6 +44,8 @@ def failure(error: BaseException) -> tuple[str, str]:
         raise DeviceLost(headline(error)) from None
     if isinstance(error, CannotWrite):
         return CANNOT_WRITE, str(error)
+    if isinstance(error, ModelRefused):
+        return TrialStatus.INFEASIBLE, printable(str(error))
     if is_out_of_memory(error):
         return TrialStatus.OUT_OF_MEMORY, printable(str(error)) or type(error).__name__
     return TrialStatus.FAILED, printable("".join(traceback.format_exception(error, limit=-8)))

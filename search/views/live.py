@@ -28,6 +28,7 @@ STYLES = {
     "out_of_memory": "red",
     "failed": "red",
     "lost": "red",
+    "infeasible": "yellow",
     "running": "cyan",
     "paused": "magenta",
     "auditing": "blue",

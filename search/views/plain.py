@@ -41,6 +41,8 @@ class PlainView(View):
         self.message(f"{done} trial {event.number} {event.status}{after}{value}{incumbent}: {describe(event.config)}")
         if "error" in event.record:
             self.message(event.record["error"].strip().splitlines()[-1])
+        if event.status == "infeasible":
+            self.message(event.record["reason"])
 
     def step(self, text: str) -> None:
         self.message(text)

@@ -19,6 +19,7 @@ from winnow.spaces.schema.data import (
     ResizeCrop,
     Zoom,
 )
+from winnow.spaces.schema.limits import Limits
 from winnow.spaces.schema.loss import BuiltInLoss, CrossEntropy, Focal, Loss, Margin, measured_loss
 from winnow.spaces.schema.mixing import CutMix, Mixing, Mixup
 from winnow.spaces.schema.model import (
@@ -105,6 +106,7 @@ __all__ = [
     "Flip",
     "Focal",
     "Initialization",
+    "Limits",
     "Lookahead",
     "Loss",
     "Margin",

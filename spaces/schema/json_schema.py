@@ -55,9 +55,23 @@ def described() -> tuple[Json, Json]:
 
 def section(model: type[BaseModel]) -> Json:
     """Return the JSON schema of a section beside the config, such as `search`, with its descriptions."""
-    definition = model.model_json_schema()
+    definition = model.model_json_schema(ref_template=REFERENCE + "{model}")
+    for name, inner in definition.pop("$defs", {}).items():
+        _describe(inner, getattr(schema, name))
+        definition = _with_definition(definition, REFERENCE + name, inner)
     _describe(definition, model)
     return definition
+
+
+def _with_definition(part: Any, reference: str, definition: Json) -> Any:
+    """Return a part of a JSON schema with the definition in the place of each reference to it."""
+    if isinstance(part, list):
+        return [_with_definition(each, reference, definition) for each in part]
+    if not isinstance(part, dict):
+        return part
+    if part.get("$ref") == reference:
+        return definition
+    return {key: _with_definition(each, reference, definition) for key, each in part.items()}
 
 
 def _describe(definition: Json, model: type) -> None:

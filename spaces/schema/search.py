@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from winnow.spaces.samplers import DEFAULT_SAMPLER, SAMPLERS, SamplerName
 from winnow.spaces.schema.fields import Count, Strict
+from winnow.spaces.schema.limits import Limits
 
 _SAMPLER_TEXT = "Algorithm that suggests the configs. " + " ".join(
     f"{k}: {spec.summary}" for k, spec in SAMPLERS.items()
@@ -18,7 +19,8 @@ class SearchSettings(Strict):
     """The optional `search:` section of a space.
 
     Each field is a search option, stated here and nowhere else: `winnow.search.settings`, the command line, the Python functions
-    and the reference pages read its type, range, default and description.
+    and the reference pages read its type, range, default and description. A field that is a mapping or a list has no option of its
+    own on the command line: `--set search.limits.parameters=1e6`.
     """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -46,6 +48,8 @@ class SearchSettings(Strict):
     """Disk space in GB for the checkpoints of paused trials; beyond it the worst paused trials are stopped."""
     audit: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Fraction of the stopped trials that is trained to the end, to measure how often stopping was wrong."""
+    limits: Limits | None = None
+    """Upper limits of size, latency and time; see `search.limits`. A config beyond one of them is infeasible."""
 
 
 class RetrainSettings(Strict):

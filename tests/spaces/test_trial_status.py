@@ -20,6 +20,7 @@ def test_all_that_distinguish_statuses_know_every_one():
         - {
             TrialStatus.COMPLETED,
             TrialStatus.STOPPED,
+            TrialStatus.INFEASIBLE,
             TrialStatus.RUNNING,
             TrialStatus.SKIPPED,
         }

@@ -133,7 +133,7 @@ def test_a_run_folder_stays_small(tmp_path):
         "device": "NVIDIA H100 80GB HBM3",
     }
     while (assigned := ledger.ask()) is not None:
-        ledger.note_size(assigned.number, 123456, 1234567, "cpu")
+        ledger.note_size(assigned.number, {"num_parameters": 123456, "multiply_adds": 1234567, "device": "cpu"})
         for epoch in range(1, 10):
             value = {
                 "validation_accuracy": 0.9 + epoch / 1000,

@@ -1,0 +1,63 @@
+"""Decides which suggestions are refused because of the limits of a search: those known to exceed one, and those expected to.
+
+The size of a network follows from its config. A latency or the time of an epoch is measured, and so is the size of a network of a
+user's own code: of these, trials tell. Their logarithm is close to linear in the columns of `winnow.search.samplers.encoding`, as
+that of the cost of an epoch is (`winnow.search.samplers.epoch_cost`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from optuna.trial import FrozenTrial
+
+from winnow.search.samplers.draft import Draft
+from winnow.search.samplers.encoding import Features
+from winnow.search.samplers.epoch_cost import RIDGE
+from winnow.spaces.schema import Config, Limits
+from winnow.spaces.shapes import ImageShape
+from winnow.spaces.sizes import known_excess
+
+NUM_MEASURED = 8
+"""Trials with a figure before the others are judged by it."""
+
+
+class Feasibility:
+    """Judges suggestions by the limits.
+
+    Args:
+        limits: The limits; None: nothing is refused.
+        image_shape: (channels, height, width) of the images.
+        num_classes: Number of classes, which decides the size of the last layer.
+    """
+
+    def __init__(self, limits: Limits | None, image_shape: ImageShape, num_classes: int) -> None:
+        self._limits = limits
+        self._image_shape = image_shape
+        self._num_classes = num_classes
+
+    def exceeded(self, config: Config) -> str | None:
+        """Say which limit the network of a config is known to exceed; None if there is none."""
+        return known_excess(self._limits, config, self._image_shape, self._num_classes)
+
+    def is_hopeless(self, draft: Draft, trials: Sequence[FrozenTrial]) -> bool:
+        """Return whether a draft is expected to exceed a limit clearly, by what the trials so far were measured at."""
+        if self._limits is None:
+            return False
+        return any(_expected_beyond(draft, trials, figure, limit) for figure, limit in self._limits.by_figure.items())
+
+
+def _expected_beyond(draft: Draft, trials: Sequence[FrozenTrial], figure: str, limit: float) -> bool:
+    """Whether the figure of a draft is expected above the limit by more than the spread around the fitted line."""
+    measured = [trial for trial in trials if trial.user_attrs.get(figure)]
+    if len(measured) < NUM_MEASURED:
+        return False
+    features = Features([*measured, draft.to_trial({})])
+    columns = features.columns(features.points)
+    inputs = columns[:-1] - columns[:-1].mean(axis=0)
+    logs = np.log([trial.user_attrs[figure] for trial in measured])
+    slopes = np.linalg.solve(inputs.T @ inputs + RIDGE * np.eye(inputs.shape[1]), inputs.T @ (logs - logs.mean()))
+    spread = (logs - logs.mean() - inputs @ slopes).std()
+    expected = logs.mean() + (columns[-1] - columns[:-1].mean(axis=0)) @ slopes
+    return bool(expected > np.log(limit) + spread)

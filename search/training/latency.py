@@ -1,0 +1,54 @@
+"""Measures how long a network takes for one image."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+
+import torch
+
+from winnow import models
+from winnow.search.training.precision import full_precision, image_format
+from winnow.spaces.schema import Model
+
+WARM_UP_PASSES = 3
+MIN_PASSES, MAX_PASSES = 10, 100
+SECONDS = 0.2  # of measuring, once the smallest number of passes is done
+
+
+def latency_ms(model: Model, image_shape: tuple[int, int, int], num_classes: int, device: torch.device) -> float:
+    """Measure the latency of a batch of one image, in float32 and evaluation mode, as `winnow predict` computes.
+
+    The weights are fresh, since the time does not depend on them. Other trainings on the device make it longer.
+
+    Args:
+        model: The `model` section of a config.
+        image_shape: (channels, height, width) of the images.
+        num_classes: Number of logits.
+        device: Where to measure.
+
+    Returns:
+        The median over the passes, in milliseconds.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        network = models.build(model, image_shape, num_classes).to(device).eval()
+    network.to(memory_format=image_format(network))
+    image = torch.zeros(1, *image_shape, device=device)
+    times: list[float] = []
+    with torch.inference_mode(), full_precision(device):
+        for _ in range(WARM_UP_PASSES):
+            network(image)
+        _wait(device)
+        while len(times) < MIN_PASSES or (len(times) < MAX_PASSES and sum(times) < SECONDS):
+            began = time.perf_counter()
+            network(image)
+            _wait(device)
+            times.append(time.perf_counter() - began)
+    return 1000 * median(times)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,158 @@
+"""Counts the parameters and multiply-adds of a network by arithmetic, without building it: microseconds, and no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from winnow.spaces.shapes import ImageShape, trace
+
+if TYPE_CHECKING:
+    from winnow.spaces.schema import Cnn, Config, Limits, Mixture, Mlp, Residual
+
+
+class Size(NamedTuple):
+    """The size of a network or of a part of it, for one image. `models.summarize` counts the same."""
+
+    parameters: int
+    multiply_adds: int
+
+
+KERNEL_MIXING_POSITIONS = 144
+"""Positions of a feature map from which one mixed kernel per image is faster on a CPU than mixed inputs (`models.mixture`).
+
+12x12 lies between 8x8, where it is slower, and 16x16, where it is faster.
+"""
+
+
+def size_of(model: Any, image_shape: ImageShape, num_classes: int) -> Size | None:
+    """Count the parameters and multiply-adds of a network.
+
+    Args:
+        model: Any `schema.Model`.
+        image_shape: (channels, height, width) of the images.
+        num_classes: Number of logits.
+
+    Returns:
+        The size; None for a family that is not in SIZES, whose size only its code knows.
+
+    Raises:
+        ShapeError: A layer shrinks the image to nothing.
+    """
+    parts = SIZES.get(model.name)
+    if parts is None:
+        return None
+    sizes = list(parts(model, image_shape, num_classes))
+    return Size(sum(size.parameters for size in sizes), sum(size.multiply_adds for size in sizes))
+
+
+def known_excess(limits: Limits | None, config: Config, image_shape: ImageShape, num_classes: int) -> str | None:
+    """Say which limit the network of a config exceeds.
+
+    Args:
+        limits: The limits; None: nothing is exceeded.
+        config: The config.
+        image_shape: (channels, height, width) of the images.
+        num_classes: Number of classes.
+
+    Returns:
+        The limit in words; None if there is none, or if only a measurement can tell.
+    """
+    if limits is None or (size := size_of(config.model, image_shape, num_classes)) is None:
+        return None
+    return limits.exceeded({"num_parameters": size.parameters, "multiply_adds": size.multiply_adds})
+
+
+def _mlp(model: Mlp, image_shape: ImageShape, num_classes: int) -> Iterator[Size]:
+    yield from _head(math.prod(image_shape), model.hidden, num_classes, model.norm)
+
+
+def _cnn(model: Cnn, image_shape: ImageShape, num_classes: int) -> Iterator[Size]:
+    shapes = dict(trace(model, image_shape, num_classes))
+    channels = image_shape[0]
+    for index, stage in enumerate(model.stages):
+        positions = math.prod(shapes[f"stages.{index}.conv"][1:])
+        bias = model.norm == "none" or model.norm_place != "after_conv"
+        yield _conv(channels, stage.filters, stage.kernel, positions, bias=bias)
+        yield _norm(model.norm, stage.filters)
+        channels = stage.filters
+    yield from _head(shapes["features"][0], model.head, num_classes, model.head_norm)
+
+
+def _residual(model: Residual, image_shape: ImageShape, num_classes: int) -> Iterator[Size]:
+    shapes = dict(trace(model, image_shape, num_classes))
+    yield from _unit(model, image_shape[0], model.stem, math.prod(image_shape[1:]))
+    channels = model.stem
+    for index, stage in enumerate(model.stages):
+        positions = math.prod(shapes[f"stages.{index}.blocks"][1:])
+        for block in range(stage.blocks):
+            stride = stage.stride if block == 0 else 1
+            yield from _unit(model, channels, stage.filters, positions, model.groups)
+            yield from _unit(model, stage.filters, stage.filters, positions, model.groups)
+            if model.skip and (channels != stage.filters or stride != 1):
+                yield _conv(channels, stage.filters, 1, positions, bias=model.norm == "none")
+                yield _norm(model.norm, stage.filters)
+            channels = stage.filters
+    yield from _head(shapes["features"][0], model.head, num_classes, model.head_norm, model.logits_norm)
+
+
+def _mixture(model: Mixture, image_shape: ImageShape, num_classes: int) -> Iterator[Size]:
+    shapes = dict(trace(model, image_shape, num_classes))
+    channels = image_shape[0]
+    for index, block in enumerate(model.blocks):
+        positions = math.prod(shapes[f"blocks.{index}.conv"][1:])
+        yield _linear(channels, model.convs)
+        yield _mixed_conv(channels, block.filters, model.convs, positions)
+        if channels != block.filters:
+            yield _conv(channels, block.filters, 1, positions, bias=model.norm == "none")
+            yield _norm(model.norm, block.filters)
+        yield _norm(model.norm, block.filters)
+        channels = block.filters
+    yield from _head(channels, model.head, num_classes, "none")
+
+
+SIZES: dict[str, Callable[[Any, ImageShape, int], Iterator[Size]]] = {
+    "mlp": _mlp,
+    "cnn": _cnn,
+    "residual": _residual,
+    "mixture": _mixture,
+}
+
+
+def _unit(model: Residual, channels: int, filters: int, positions: int, groups: int = 1) -> Iterator[Size]:
+    bias = model.norm == "none" or model.norm_place != "after_conv"
+    yield _conv(channels, filters, 3, positions, bias, groups)
+    yield _norm(model.norm, filters)
+
+
+def _mixed_conv(channels: int, filters: int, num_convs: int, positions: int) -> Size:
+    weights = channels * filters * 9
+    mixed_biases = num_convs * filters
+    if positions >= KERNEL_MIXING_POSITIONS:
+        multiply_adds = num_convs * weights + weights * positions + mixed_biases
+    else:
+        multiply_adds = num_convs * weights * positions + mixed_biases
+    return Size(num_convs * (weights + filters), multiply_adds)
+
+
+def _head(features: int, widths: list[int], num_classes: int, norm: str, logits_norm: str = "none") -> Iterator[Size]:
+    for width in widths:
+        yield _linear(features, width, bias=norm == "none")
+        yield _norm(norm, width)
+        features = width
+    yield _linear(features, num_classes, bias=logits_norm == "none")
+    yield _norm(logits_norm, num_classes)
+
+
+def _conv(channels: int, filters: int, kernel: int, positions: int, bias: bool, groups: int = 1) -> Size:
+    weights = channels // groups * filters * kernel**2
+    return Size(weights + bias * filters, weights * positions)
+
+
+def _linear(inputs: int, outputs: int, bias: bool = True) -> Size:
+    return Size(inputs * outputs + bias * outputs, inputs * outputs)
+
+
+def _norm(kind: str, width: int) -> Size:
+    return Size(0 if kind == "none" else 2 * width, 0)
