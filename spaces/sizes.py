@@ -71,6 +71,11 @@ def _mlp(model: Mlp, image_shape: ImageShape, num_classes: int) -> Iterator[Size
 def _cnn(model: Cnn, image_shape: ImageShape, num_classes: int) -> Iterator[Size]:
     shapes = dict(trace(model, image_shape, num_classes))
     channels = image_shape[0]
+    if model.whitening:
+        filters, height, width = shapes["whitening"]
+        # The filters are fixed: only the biases are parameters.
+        yield Size(filters, channels * filters * model.whitening**2 * height * width)
+        channels = filters
     for index, stage in enumerate(model.stages):
         positions = math.prod(shapes[f"stages.{index}.conv"][1:])
         bias = model.norm == "none" or model.norm_place != "after_conv"
@@ -90,6 +95,10 @@ def _residual(model: Residual, image_shape: ImageShape, num_classes: int) -> Ite
             stride = stage.stride if block == 0 else 1
             yield from _unit(model, channels, stage.filters, positions, model.groups)
             yield from _unit(model, stage.filters, stage.filters, positions, model.groups)
+            if model.squeeze is not None:
+                hidden = max(1, stage.filters // model.squeeze)
+                yield _linear(stage.filters, hidden)
+                yield _linear(hidden, stage.filters)
             if model.skip and (channels != stage.filters or stride != 1):
                 yield _conv(channels, stage.filters, 1, positions, bias=model.norm == "none")
                 yield _norm(model.norm, stage.filters)

@@ -51,6 +51,7 @@ LAYERS = {  # package -> what it may import, besides itself
     "search.views": ("search.study", "reports"),
     "search.trackers": ("search.study", "search.storage", "search.optional", "spaces", "reports"),
     "search.winners": (
+        "search.status",
         "search.ray_backend",
         "search.study",
         "search.resources",

@@ -137,7 +137,8 @@ def _missing_key(detail: Any, path: KeyPath, given: Any, model: type[BaseModel])
 
 def _unknown_name(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:
     tags = [tag for tag in _quoted(detail["ctx"]["expected_tags"]) if tag != "custom"]
-    shown = [*tags, "package.module:function"] if _takes_own(path[:-1], given, model) else tags
+    place = path[:-1] if path[-1] == "name" else path  # a bare name stands for the mapping itself
+    shown = [*tags, "package.module:function"] if _takes_own(place, given, model) else tags
     name = detail["ctx"]["tag"]
     return f"unknown name {name!r}; allowed: {show_list(shown)}{nearest(name, tags)}"
 
