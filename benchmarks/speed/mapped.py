@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import mmap
 import os
 import statistics
 import subprocess
@@ -42,7 +43,7 @@ CPU = torch.device("cpu")
 PATCHES = {"filters": 16, "kernel": 4, "padding": 0, "stride": 4}
 NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"name": "mlp", "hidden": [16]},
-    "cnn": {"name": "cnn", "stages": [PATCHES, {"filters": 32}], "hidden": []},
+    "cnn": {"name": "cnn", "stages": [PATCHES, {"filters": 32}]},
 }
 
 
@@ -108,17 +109,18 @@ def trained(options: argparse.Namespace) -> dict[str, Any]:
 def compared(options: argparse.Namespace) -> dict[str, Any]:
     """Images per second from the mapped cache and from memory, by turns."""
     data = mapped_images(options)
-    in_memory = replace(data, train_images=np.array(data.train_images), fingerprint="in memory")
-    file = str(data.train_images.filename)  # type: ignore[attr-defined]
     turns = []
     for number in range(options.pieces):
+        piece = piece_of(data, number, options.piece)
+        images, labels = np.array(data.train_images[piece.numpy()]), data.train_labels[piece.numpy()]
+        in_memory = replace(data, train_images=images, train_labels=labels, fingerprint=f"piece {number}")
         for network in NETWORKS:
-            piece = piece_of(data, number, options.piece)
             turn: dict[str, Any] = {"network": network, "load": os.getloadavg()[0]}
             for kind in ("mapped", "memory") if number % 2 else ("memory", "mapped"):
                 if kind == "mapped" and not options.warm:
-                    drop_from_cache(file)
-                turn[kind] = images_per_second(data if kind == "mapped" else in_memory, network, piece)
+                    drop_from_cache(data.train_images)
+                used = (data, piece) if kind == "mapped" else (in_memory, torch.arange(len(piece)))
+                turn[kind] = images_per_second(used[0], network, used[1])
             turns.append(turn)
             print(json.dumps(turn), file=sys.stderr)
     return {"turns": turns}
@@ -151,8 +153,10 @@ def images_per_second(data: ImageData, network: str, piece: torch.Tensor) -> flo
     return next(train(config, part, CPU, seed=0)).images_per_second
 
 
-def drop_from_cache(file: str) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
+def drop_from_cache(images: np.ndarray) -> None:
+    """Images of a mapped file: pages that a process has mapped would stay, so it gives them up first."""
+    images._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+    descriptor = os.open(images.filename, os.O_RDONLY)  # type: ignore[attr-defined]
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(descriptor)
 

@@ -35,6 +35,14 @@ def foreign(where: str, what: str) -> Iterator[None]:
         raise InputError(f"{where}: not a readable {what} ({reason})") from error
 
 
+def require_file(path: Path, what: str) -> None:
+    """InputError for a folder or a pipe; to open a pipe would wait for ever. What is not there shows when it is opened."""
+    if path.exists() and not path.is_file():
+        raise InputError(
+            f"{shown(path)}: not a readable {what} (it is {'a folder' if path.is_dir() else 'no regular file'})"
+        )
+
+
 def shown(path: Path | str) -> str:
     """A path as text that every terminal and file can hold: bytes that are not UTF-8 and control characters are escaped."""
     if (text := str(path)).isprintable():

@@ -59,6 +59,12 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
             f"data.path: {path} holds no folder `train`, no class folders with images and no table such as labels.csv "
             f"(found: {present})"
         )
+    for folder in with_images:
+        if inside := [child.name for child in folders_in(folder, Counter()) if split_of(child.name)]:
+            raise InputError(
+                f"{shown(folder)}: holds {named(inside)}, so it is not certain whether the folders are classes; write splits "
+                "above classes: train/CLASS/IMAGE"
+            )
     return _of_classes({"train": path}, path, data, left_out, ["classes from the folders; there are no split folders"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -9,6 +10,7 @@ from itertools import islice
 import numpy as np
 
 from winnow.search.data.foreign import named, shown
+from winnow.search.data.listing import text_array
 from winnow.spaces.errors import InputError
 
 REMAP = "set data.remap_labels: true to number the classes that occur from 0"
@@ -37,6 +39,8 @@ def number_labels(
     for split, values in labels.items():
         if not len(values):
             raise InputError(f"{where}: the {split} split holds no image")
+    labels = {split: _composed(values) for split, values in labels.items()}
+    class_names = None if class_names is None else [unicodedata.normalize("NFC", name) for name in class_names]
     kinds = {split: values.dtype.kind == "O" for split, values in labels.items()}
     if len(set(kinds.values())) > 1:
         told = ", ".join(f"{split}: {'text' if is_text else 'numbers'}" for split, is_text in kinds.items())
@@ -49,6 +53,11 @@ def number_labels(
     if len(names) < 2:
         raise InputError(f"{where}: at least 2 classes are needed, but there is {len(names)}: {named(names)}")
     return names, numbers
+
+
+def _composed(values: np.ndarray) -> np.ndarray:
+    """Names in Unicode's composed form, as the names of folders are: those that look the same are the same class."""
+    return text_array(unicodedata.normalize("NFC", name) for name in values) if values.dtype.kind == "O" else values
 
 
 def check_names(names: Sequence[str], where: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from winnow.search.data.foreign import foreign, named
+from winnow.search.data.foreign import foreign, named, require_file
 from winnow.search.data.listing import Encoded, Listing, Part, text_array
 from winnow.search.data.space_left import fits_in_memory
 from winnow.search.data.table_values import one_hot_labels, whole_numbers
@@ -92,6 +92,7 @@ _Array = np.ndarray | _Large | _Objects
 
 
 def _arrays(path: Path) -> dict[str, _Array]:
+    require_file(path, ".npz file")
     with foreign(str(path), ".npz file"):
         if path.stat().st_size and not zipfile.is_zipfile(path) and not _is_npy(path):
             raise InputError(f"{path}: not a readable .npz file (it is no zip archive)")
@@ -250,4 +251,6 @@ def _class_names(values: Mapping[str, _Array], path: Path) -> tuple[str, ...] | 
     names = _plain(values, "class_names", path)
     if names.ndim != 1:
         raise InputError(f"{path}: class_names must be [K], one name per class, but is {list(names.shape)}")
+    if names.dtype.kind not in "Uiu":
+        raise InputError(f"{path}: class_names must be text, but is {names.dtype}")
     return tuple(map(str, names.tolist()))

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from winnow.search.data.columns import Chosen, Column, Kind, choose
-from winnow.search.data.foreign import foreign, named, shown
+from winnow.search.data.foreign import foreign, named, require_file, shown
 from winnow.search.data.labels import check_names
 from winnow.search.data.listing import Encoded, Listing, Part, split_of, text_array
 from winnow.search.data.table_values import groups_of, one_hot_labels, whole_numbers
@@ -105,6 +105,7 @@ def _other_files(path: Path, shards: dict[str, list[Path]]) -> list[str]:
 
 
 def _schema(file: Path) -> pa.Schema:
+    require_file(file, "Parquet file")
     with foreign(str(file), "Parquet file"):
         return pq.read_schema(file)
 
@@ -170,6 +171,8 @@ def _class_label(file: Path) -> str | None:
 def _class_names(file: Path, label: str) -> tuple[str, ...] | None:
     feature = _features(file).get(label)
     names = feature.get("names") if isinstance(feature, dict) else None
+    if isinstance(names, dict) and set(names) == {str(k) for k in range(len(names))}:
+        names = [names[str(k)] for k in range(len(names))]
     return tuple(map(str, names)) if isinstance(names, list) else None
 
 

@@ -7,14 +7,14 @@ import io
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from winnow.search.data.columns import Chosen, Column, Kind, choose
-from winnow.search.data.foreign import foreign, named, shown
+from winnow.search.data.foreign import foreign, named, require_file, shown
 from winnow.search.data.listing import Listing, Part, file_items, refuse_two, split_of, text_array
 from winnow.search.data.table_values import groups_of, one_hot_labels
 from winnow.search.data.walking import images_in, is_system
@@ -29,10 +29,12 @@ SPLIT_COLUMN = "split"
 
 @dataclass(frozen=True)
 class _Table:
-    """All values are text: what looks like a number is the name of a class too."""
+    """All values are text: what looks like a number is the name of a class too. An empty text stands for no value."""
 
     path: Path
     columns: dict[str, list[str]]
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    """Of the columns that are not text, which JSON has."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
@@ -90,6 +92,7 @@ def list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: S
 
 
 def _read(path: Path) -> _Table:
+    require_file(path, "table")
     with foreign(shown(path), "table"):
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".jsonl":
@@ -97,6 +100,8 @@ def _read(path: Path) -> _Table:
         header = text.partition("\n")[0]
         delimiter = "\t" if path.suffix.lower() == ".tsv" else max(DELIMITERS, key=header.count)
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    if "\0" in text:
+        raise InputError(f"{shown(path)}: not a readable table (it holds null characters)")
     names = rows[0] if rows else []
     if len(set(names)) < len(names):
         raise InputError(
@@ -113,18 +118,30 @@ def _read(path: Path) -> _Table:
 
 def _of_records(path: Path, records: list[dict[str, object]]) -> _Table:
     names = list(dict.fromkeys(name for record in records for name in record))
-    columns: dict[str, list[str]] = {}
-    for name in names:
-        values = [record.get(name) for record in records]
-        if all(isinstance(value, str | int | bool) for value in values):
-            columns[name] = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
-    return _Table(path, columns)
+    values = {name: [record.get(name) for record in records] for name in names}
+    columns = {name: list(map(_json_text, of_name)) for name, of_name in values.items()}
+    return _Table(path, columns, {name: _json_kind(of_name) for name, of_name in values.items()})
+
+
+def _json_text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "" if value is None else str(value)
+
+
+def _json_kind(values: Sequence[object]) -> Kind:
+    if any(isinstance(value, list | dict) for value in values):
+        return Kind.LIST
+    return Kind.FLOAT if any(isinstance(value, float) for value in values) else Kind.TEXT
 
 
 def _columns(table: _Table) -> list[Column]:
     if not len(table):
         raise InputError(f"{shown(table.path)}: holds no rows")
-    return [Column(name, Kind.TEXT, "text") for name in table.columns]
+    kinds = {name: table.kinds.get(name, Kind.TEXT) for name in table.columns}
+    return [Column(name, kind, str(kind)) for name, kind in kinds.items()]
 
 
 def _check_columns(table: _Table, first: _Table, chosen: Chosen) -> None:

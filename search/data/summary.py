@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from winnow.search.data.foreign import shown
+from winnow.search.data.foreign import named, shown
 from winnow.search.data.image_data import ImageData, Split
 
 MAX_CLASSES = 12
@@ -66,8 +66,19 @@ def _sentences(data: ImageData, splits: Mapping[str, dict[str, Any]], rule: str)
         )
     elif sizes and (sizes["min_height"], sizes["min_width"]) != (height, width):
         lines.append(f"files of {sizes['min_height']}x{sizes['min_width']} pixels were resized to {height}x{width}")
+    lines += _alike_sentences(data.class_names)
     lines += [f"{num} images are {words}" for words, num in data.facts.get("traits", {}).items()]
     return lines + _repeated_sentences(data.facts.get("repeated", {}))
+
+
+def _alike_sentences(names: Sequence[str]) -> list[str]:
+    by_form: dict[str, list[str]] = {}
+    for name in names:
+        by_form.setdefault(name.strip().casefold(), []).append(name)
+    alike = [" and ".join(repr(shown(name)) for name in same) for same in by_form.values() if len(same) > 1]
+    if not alike:
+        return []
+    return [f"warning: classes whose names differ by case or blanks alone: {named(alike)}"]
 
 
 def _classes_text(counts: Sequence[int], names: Sequence[str]) -> str:

@@ -13,7 +13,14 @@ from winnow.spaces.errors import InputError
 
 
 def whole_numbers(values: np.ndarray, where: str) -> np.ndarray:
-    """int64 of numbers that are whole; InputError names the first that is not."""
+    """int64 of numbers that are whole; InputError names the first that is not, or that is too large for a class number."""
+    # Beyond 2^53 floats skip whole numbers, so that two classes could become one.
+    most = 2**53 if values.dtype.kind == "f" else np.iinfo(np.int64).max
+    large = np.flatnonzero(np.isfinite(values) & ((values > most) | (values < -most - 1)))
+    if len(large):
+        raise InputError(
+            f"{where}: row {large[0]} is {values[large[0]]}, too large for a class number; write classes as text"
+        )
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
     fractions = np.flatnonzero(~(np.isfinite(values) & (values == np.round(values))))
@@ -41,6 +48,10 @@ def one_hot_labels(columns: Sequence[np.ndarray], names: Sequence[str], where: s
 def groups_of(paths: Sequence[str], pattern: str) -> np.ndarray:
     """What the one group of the regular expression holds in each path; InputError names the first without it."""
     search = re.compile(pattern).search
+    if not re.compile(pattern).groups:
+        raise InputError(
+            f"data.groups: {pattern!r} is neither a column nor a pattern with one group in parentheses, such as 'patient(\\d+)'"
+        )
     matches = [search(path) for path in paths]
     missing = [path for path, match in zip(paths, matches, strict=True) if match is None or match.group(1) is None]
     if missing:

@@ -28,13 +28,13 @@ def extensions() -> frozenset[str]:
 def images_in(folder: Path, left_out: Counter[str]) -> list[Path]:
     """The image files in `folder` and its sub-folders, sorted by path; what is no image is counted in `left_out` by reason.
 
-    A folder that a link leads back to is entered once.
+    A folder that a link leads back to is entered once; links to folders above are not followed.
     """
     return sorted(_walked(folder, left_out))
 
 
 def _walked(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
-    entered: set[str] = set()
+    entered = {os.fspath(above) for above in Path(os.path.realpath(folder)).parents}
     for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
         real = os.path.realpath(place)
         if real in entered:
