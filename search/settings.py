@@ -52,7 +52,7 @@ class SearchOptions(SearchSettings):
     seed: Annotated[int, Field(ge=0)] = 0
     """Random seed of splits, suggestions, initial weights and data order."""
     time_budget: Annotated[float | str | None, AfterValidator(parse_duration)] = None
-    """Stop after this long, in seconds or as 90s, 5m, 2h; running trials can be resumed. If not set, there is no limit."""
+    """Stop after this long, in seconds or as 90s, 5m, 2h; running trials can be resumed. Its last part, at most half, completes as many trials as winners are wanted. If not set, there is no limit."""
 
 
 class RunOptions(RetrainSettings, SearchOptions):

@@ -18,9 +18,8 @@ from optuna.pruners import HyperbandPruner
 from optuna.samplers import TPESampler
 from optuna.trial import Trial, TrialState
 
-from benchmarks.search_quality.tasks import Params, Task, suggest_all
+from benchmarks.search_quality.tasks import Params, Task, draw
 from winnow.search.samplers.draft import Draft
-from winnow.search.samplers.encoding import Features
 from winnow.search.samplers.forecast import ForecastSampler
 from winnow.search.samplers.history_window import recent
 from winnow.search.samplers.registry import SamplerContext, make_sampler
@@ -44,7 +43,7 @@ class _Names:
     """All that the sampler `qmc` asks of a space: what its parameters are called."""
 
     def __init__(self, task: Task) -> None:
-        self._names = list(task.space)
+        self._names = list(draw(task.suggest, np.random.default_rng(0)))
 
     def parameters(self) -> list[Any]:
         return [types.SimpleNamespace(study_name=name) for name in self._names]
@@ -68,7 +67,7 @@ class Stopping:
         space = cast(Space, _Names(self.task))
         context = SamplerContext(self.seed, number, _rungs(self.task), space, num_drafts=number)
         draft = Draft(self.study, make_sampler(self.sampler, context), number)
-        suggest_all(self.task.space, draft)
+        self.task.suggest(draft)
         self.storage.create_new_trial(self.study._study_id, template_trial=draft.to_trial({}))
         self.num_trials += 1
         return number, draft.params
@@ -105,7 +104,7 @@ class Forecasting:
             self.paused.discard(resumed)
             return resumed, {}
         draft = Draft(shown, sampler, number)
-        suggest_all(self.task.space, draft)
+        self.task.suggest(draft)
         self.storage.create_new_trial(self.study._study_id, template_trial=draft.to_trial({}))
         self.num_trials += 1
         return number, draft.params
@@ -148,7 +147,7 @@ class OneRung:
             self.num_finished += 1
             return number, {}
         self.num_trials += 1
-        return self.num_trials - 1, {name: Features.draw(d, self.rng) for name, d in self.task.space.items()}
+        return self.num_trials - 1, draw(self.task.suggest, self.rng)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         if epoch == self.grace:
@@ -172,7 +171,8 @@ class StockRay:
         self.trials: dict[int, Trial] = {}
 
     def ask(self) -> tuple[int, Params]:
-        trial = self.study.ask(fixed_distributions=self.task.space)
+        trial = self.study.ask()
+        self.task.suggest(trial)
         self.trials[trial.number] = trial
         self.scheduler.on_trial_add(None, _ray_trial(trial.number))
         return trial.number, trial.params
@@ -197,7 +197,8 @@ class OptunaHyperband:
         self.trials: dict[int, Trial] = {}
 
     def ask(self) -> tuple[int, Params]:
-        trial = self.study.ask(fixed_distributions=self.task.space)
+        trial = self.study.ask()
+        self.task.suggest(trial)
         self.trials[trial.number] = trial
         return trial.number, trial.params
 

@@ -4,9 +4,9 @@
     python -m benchmarks.search_quality.search_efficiency --only forecast --half dev --seeds 2
     python -m benchmarks.search_quality.search_efficiency --summary     # the tables only
 
-The families are LCBench, recorded trainings of convolutional networks ("cnn") and recorded trainings of recurrent text
-classifiers ("taskset"); `tasks.py` describes them. Every second task of a family is "dev", on which defaults were
-chosen; the others are "test". Results go line by line to `benchmarks/results/search_quality.jsonl`, the tables
+The families are LCBench, recorded trainings of convolutional networks ("cnn"), of recurrent text classifiers ("taskset") and of
+the conditional space `digits` ("digits"); `tasks.py` describes them. Every second task of a family is "dev", on which defaults
+were chosen; the others are "test". No choice was made on `digits`. Results go line by line to `benchmarks/results/search_quality.jsonl`, the tables
 (`efficiency_tables.py`) to `search_quality.md` beside it.
 """
 
@@ -26,7 +26,7 @@ from benchmarks import RESULTS
 from benchmarks.search_quality.contenders import CONTENDERS
 from benchmarks.search_quality.efficiency_tables import tables
 from benchmarks.search_quality.simulation import simulate
-from benchmarks.search_quality.tasks import Task, lcbench_tasks, recorded_tasks
+from benchmarks.search_quality.tasks import Task, digits_tasks, lcbench_tasks, recorded_tasks
 
 BUDGETS = (2, 5, 10, 20, 50)
 LCBENCH_EVERY = 4  # of its 34 tasks, so that a run of all contenders takes hours and not days
@@ -64,7 +64,7 @@ def chosen_tasks(half: str, beginnings: list[str]) -> list[Task]:
         *([t for t in recorded if t.family == name] for name in dict.fromkeys(t.family for t in recorded)),
     ]
     halves = {"dev": slice(0, None, 2), "test": slice(1, None, 2), "all": slice(None)}
-    tasks = [task for family in families for task in family[halves[half]]]
+    tasks = [task for family in families for task in family[halves[half]]] + (digits_tasks() if half != "dev" else [])
     return [task for task in tasks if task.name.startswith(tuple(beginnings))]
 
 

@@ -1,27 +1,32 @@
 """The tasks that searchers are compared on: families of learning curves that are unlike each other.
 
 A task has a space, a number of epochs, and a curve for every config: of LCBench from a surrogate, of the other families from
-recorded trainings, where the nearest recorded config answers for one that was not trained.
+recorded trainings, where the nearest recorded config answers for one that was not trained. The family "digits" is conditional.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pyarrow.parquet as pq
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks import REPOSITORY, RESULTS
 from benchmarks.search_quality import lcbench
 from winnow.search.samplers.encoding import Features
+from winnow.spaces import catalog
+from winnow.spaces.space import Space
 
+DIGITS = Path(__file__).parent / "digits.parquet"
 NUM_RANDOM = 5000  # configs whose median is the regret of 100 on a recorded task
 
 Params = Mapping[str, Any]
@@ -35,7 +40,8 @@ class Task:
     name: str
     family: str
     epochs: int
-    space: dict[str, BaseDistribution]
+    suggest: Callable[[Any], object]
+    """Has an Optuna trial, or what stands for one, suggest all parameters of a config."""
     curve: Callable[[Params], Array]
     best: float
     """The best score known after the last epoch: a regret of 0."""
@@ -71,7 +77,7 @@ class Recorded:
     def scale(self) -> tuple[float, float]:
         """The best recorded score and the median of random configs, both after the last epoch."""
         rng = np.random.default_rng(0)
-        draws = [{name: Features.draw(d, rng) for name, d in self.space.items()} for _ in range(NUM_RANDOM)]
+        draws = [draw(partial(suggest_all, self.space), rng) for _ in range(NUM_RANDOM)]
         median = float(np.median([self.curve(params)[-1] for params in draws]))
         return float(self._curves[:, -1].max()), median
 
@@ -105,7 +111,8 @@ def recorded_tasks() -> list[Task]:
         recorded = Recorded(described["parameters"], columns, np.array(table["curve"].to_pylist(), float))
         family = "taskset" if name.startswith("taskset") else "cnn"
         best, median = recorded.scale
-        tasks.append(Task(name, family, described["epochs"], recorded.space, recorded.curve, best, median))
+        suggest = partial(suggest_all, recorded.space)
+        tasks.append(Task(name, family, described["epochs"], suggest, recorded.curve, best, median))
     return tasks
 
 
@@ -118,9 +125,60 @@ def lcbench_tasks() -> list[Task]:
         return lambda params: bench.curve(name, dict(params))
 
     return [
-        Task(f"lcbench-{name}", "lcbench", lcbench.EPOCHS, lcbench.SPACE, curve(name), *scales[name])
+        Task(
+            f"lcbench-{name}",
+            "lcbench",
+            lcbench.EPOCHS,
+            partial(suggest_all, lcbench.SPACE),
+            curve(name),
+            *scales[name],
+        )
         for name in bench.tasks
     ]
+
+
+def digits_tasks() -> list[Task]:
+    """Random configs of the space `digits` that `record_digits.py` has trained: depth, optimizer and schedule are conditions."""
+    rows = pq.read_table(DIGITS).to_pylist()
+    space = digits_space()
+    recorded = RecordedTree(space.suggest, [json.loads(row["params"]) for row in rows], [row["curve"] for row in rows])
+    best, median = float(recorded.curves[:, -1].max()), float(np.median(recorded.curves[:, -1]))
+    return [Task("digits", "digits", space.max_epochs, space.suggest, recorded.curve, best, median)]
+
+
+def digits_space() -> Space:
+    """The space of the family "digits". 40 % of the images are for validation: with 20 % most good configs would be equal."""
+    return catalog.load("digits", ["data.validation=0.4", "precision=float32"])
+
+
+class RecordedTree:
+    """Recorded learning curves of a space with conditions.
+
+    Args:
+        suggest: Has a trial suggest the parameters of a config.
+        configs: The parameters of the recorded configs.
+        curves: Their scores after each epoch, [configs, epochs].
+    """
+
+    def __init__(
+        self, suggest: Callable[[Any], object], configs: Sequence[Params], curves: Sequence[Sequence[float]]
+    ) -> None:
+        self.curves = np.array(curves)
+        self._suggest = suggest
+        self._recorded = [self._trial(params) for params in configs]
+
+    def curve(self, params: Params) -> Array:
+        """The curve of the nearest recorded config, as far as the encoding of the samplers measures distance."""
+        features = Features([*self._recorded, self._trial(params)])
+        columns = features.columns(features.points)
+        return self.curves[((columns[:-1] - columns[-1]) ** 2).sum(axis=1).argmin()]
+
+    def _trial(self, params: Params) -> FrozenTrial:
+        fixed = optuna.trial.FixedTrial(dict(params))
+        self._suggest(fixed)
+        return optuna.trial.create_trial(
+            params=fixed.params, distributions=fixed.distributions, state=TrialState.RUNNING
+        )
 
 
 def _shared(folder: str, variable: str) -> Path:
@@ -129,7 +187,7 @@ def _shared(folder: str, variable: str) -> Path:
 
 
 def suggest_all(space: Mapping[str, BaseDistribution], trial: Any) -> None:
-    """Have a trial suggest every parameter of a space."""
+    """Have a trial suggest every parameter of a space without conditions."""
     for name, domain in space.items():
         if isinstance(domain, IntDistribution):
             trial.suggest_int(name, domain.low, domain.high, log=domain.log)
@@ -137,3 +195,31 @@ def suggest_all(space: Mapping[str, BaseDistribution], trial: Any) -> None:
             trial.suggest_float(name, domain.low, domain.high, log=domain.log)
         elif isinstance(domain, CategoricalDistribution):
             trial.suggest_categorical(name, domain.choices)
+
+
+def draw(suggest: Callable[[Any], object], rng: np.random.Generator) -> dict[str, Any]:
+    """The parameters of a random config."""
+    trial = _Drawn(rng)
+    suggest(trial)
+    return trial.params
+
+
+class _Drawn:
+    """Stands for a trial whose parameters are drawn at random."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.params: dict[str, Any] = {}
+        self._rng = rng
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._draw(name, CategoricalDistribution(choices))
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> Any:
+        return self._draw(name, IntDistribution(low, high, log=log, step=step))
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False) -> Any:
+        return self._draw(name, FloatDistribution(low, high, log=log, step=step))
+
+    def _draw(self, name: str, distribution: BaseDistribution) -> Any:
+        self.params[name] = Features.draw(distribution, self._rng)
+        return self.params[name]

@@ -44,7 +44,7 @@ class SearchOptions(TypedDict, total=False):
     """Random seed of splits, suggestions, initial weights and data order. At least 0. Default: 0."""
 
     time_budget: float | str
-    """Stop after this long, in seconds or as 90s, 5m, 2h; running trials can be resumed. If not set, there is no limit."""
+    """Stop after this long, in seconds or as 90s, 5m, 2h; running trials can be resumed. Its last part, at most half, completes as many trials as winners are wanted. If not set, there is no limit."""
 
 
 class RunOptions(SearchOptions, total=False):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -9,7 +12,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from benchmarks.search_quality.contenders import CONTENDERS
 from benchmarks.search_quality.efficiency_tables import tables
 from benchmarks.search_quality.simulation import simulate
-from benchmarks.search_quality.tasks import Params, Recorded, Task
+from benchmarks.search_quality.tasks import DIGITS, Params, Recorded, RecordedTree, Task, digits_tasks, suggest_all
 
 SPACE = {"x": FloatDistribution(0, 1)}
 
@@ -18,7 +21,7 @@ def _task() -> Task:
     def curve(params: Params) -> np.ndarray:
         return np.linspace(0.1, 1, 16) * (1 - abs(params["x"] - 0.6))
 
-    return Task("made-up", "family", 16, dict(SPACE), curve, best=1.0, median=0.75)
+    return Task("made-up", "family", 16, partial(suggest_all, SPACE), curve, best=1.0, median=0.75)
 
 
 @pytest.mark.parametrize("name", ["random + ASHA", "one rung", "TPE + ASHA", "forecast"])
@@ -38,6 +41,25 @@ def test_a_config_that_was_not_trained_is_answered_by_the_nearest() -> None:
     assert recorded.curve({"lr": 1.0, "size": 20})[1] == 0.6
     assert isinstance(recorded.space["size"], CategoricalDistribution)
     assert recorded.scale[0] == 0.6
+
+
+def test_a_config_with_conditions_is_answered_by_the_nearest() -> None:
+    def suggest(trial: Any) -> None:
+        if trial.suggest_categorical("optimizer", ["adam", "sgd"]) == "sgd":
+            trial.suggest_float("momentum", 0.0, 1.0)
+
+    configs: list[Params] = [{"optimizer": "adam"}, *({"optimizer": "sgd", "momentum": x} for x in (0.1, 0.9))]
+    recorded = RecordedTree(suggest, configs, [[0.1], [0.2], [0.3]])
+    assert [recorded.curve(config)[0] for config in configs] == [0.1, 0.2, 0.3]
+    assert recorded.curve({"optimizer": "sgd", "momentum": 0.7})[0] == 0.3
+
+
+@pytest.mark.parametrize("name", ["random + ASHA", "one rung", "forecast"])
+def test_the_recorded_digits_are_searched(name: str) -> None:
+    assert DIGITS.stat().st_size < 1e6
+    task = digits_tasks()[0]
+    marks = simulate(CONTENDERS[name](task, 3), task, [2], num_workers=2)
+    assert task.best >= marks[0][0] > 0
 
 
 def test_tables_compare_on_tasks_that_all_have_run() -> None:
