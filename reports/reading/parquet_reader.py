@@ -40,6 +40,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
             **{name_on_test_images(f.name): None for f in METRICS if f.name != "validation_accuracy"},
         },
         "importance": {"values": "last"},
+        "predictions": {"image_name": None},
     },
 }
 """Columns added by each version of the tables: {version: {table: {column: its value in an older file}}}."""
