@@ -121,7 +121,8 @@ def _check_column(name: str, columns: Sequence[str], option: str) -> None:
 def _of_same_words(name: str, columns: Sequence[str]) -> str:
     """A hint at the columns whose name ends with `name`, such as `validation_accuracy` for `accuracy` and `optimizer.lr` for `lr`."""
     meant = [column for column in columns if re.search(rf"(?:^|[._]){re.escape(name)}$", column)]
-    return f"; did you mean {' or '.join(meant)}?" if meant else ""
+    meant.sort(key=lambda column: (column.count("_"), not column.startswith("validation")))
+    return f"; did you mean {' or '.join(meant[:3])}?" if meant else ""
 
 
 def _holds(node: ast.expr, row: Row, names: dict[str, str]) -> bool:

@@ -100,6 +100,47 @@ def _iso(value: Any) -> str:
 
 
 @click.command()
+@click.argument("run", shell_complete=complete_run)
+@click.argument("sql")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object per row.")
+@click.option("--csv", "as_csv", is_flag=True, help="Write CSV with a header.")
+def query(run: str, sql: str, as_json: bool, as_csv: bool) -> int:
+    """Run one SQL query (DuckDB) on the tables of RUN: trials, epochs, winners, predictions, and the others of docs/reports.md.
+
+    Example: winnow query mine "select status, count(*) from trials group by status"
+    """
+    from winnow import reports
+    from winnow.reports.tables.query import query as run_query
+    from winnow.search.storage.run_folder import open_run
+
+    table = run_query(reports.read_tables(open_run(run).path), sql)
+    if as_csv:
+        from io import BytesIO
+
+        from pyarrow import csv
+
+        csv.write_csv(table, buffer := BytesIO())
+        click.echo(buffer.getvalue().decode(), nl=False)
+    elif as_json:
+        for row in table.to_pylist():
+            click.echo(json.dumps(row, default=str))
+    else:
+        _print_rows(table.column_names, table.to_pylist())
+    return DONE
+
+
+def _print_rows(columns: list[str], rows: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*map(escape, columns), box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape("" if value is None else str(value)) for value in row.values()))
+    console().print(table)
+
+
+@click.command()
 @click.argument("runs", nargs=-1, required=True, shell_complete=complete_run)
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def compare(runs: tuple[str, ...], as_json: bool) -> int:
@@ -263,7 +304,28 @@ def report(run: str) -> int:
     return DONE
 
 
+@click.command()
+@click.argument("runs", nargs=-1, shell_complete=complete_run)
+@click.option(
+    "--port", type=click.IntRange(min=0, max=65535), default=8266, show_default=True, help="Port; 0 takes any free one."
+)
+def serve(runs: tuple[str, ...], port: int) -> int:
+    """Show the reports of RUNS in a browser on this machine, also while they run; without RUNS, all under runs/.
+
+    The page is the one that `winnow report` writes, as of now. Nothing is written. Ctrl-C ends it.
+    """
+    from winnow.search.operations.serving import make_server
+
+    with make_server(runs, port) as server:
+        click.echo(f"serving  {server.url}  ({', '.join(server.runs)}); Ctrl-C ends it")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            click.echo("ended")
+    return DONE
+
+
 rerun = copy(verify)
 rerun.name, rerun.hidden = "rerun", True  # the name until version 0.2
 
-RUN_COMMANDS = (show, compare, report, export, predict, verify, rerun)
+RUN_COMMANDS = (show, query, compare, report, export, predict, verify, rerun, serve)
