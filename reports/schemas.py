@@ -369,6 +369,7 @@ TABLES: dict[str, TableSchema] = {
             _BASELINE,
             _SEED,
             Column("index", "int", "index of the image in the test set, 0 is the first"),
+            Column("image_name", "string", "file of the image, or its row in the data set", null="not recorded"),
             Column("true", "int", "index of the true class"),
             Column("predicted", "int", "index of the predicted class"),
             Column("true_class", "string", "name of the true class"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -13,9 +15,12 @@ from winnow.reports.tables.parquet import write_tables, write_whole
 from winnow.reports.text.winner_recipe import winner_config
 from winnow.spaces.errors import InputError
 
+if TYPE_CHECKING:
+    from winnow.reports.run_data import RunData
+
 
 def write(path: Path) -> Path:
-    """Write the tables, the winner's config and the HTML file into `path`/report.
+    """Write the tables, the winner's config, the space and the HTML file into `path`/report.
 
     Each file appears complete or not at all.
 
@@ -34,12 +39,22 @@ def write(path: Path) -> Path:
     folder = path / "report"
     try:
         write_tables(run, folder, source)
-        config = winner_config(run)
-        if config is not None:
-            text = yaml.safe_dump(config, sort_keys=False)
-            write_whole(folder / "winner.yaml", lambda part: part.write_text(text, encoding="utf-8"))
+        write_spaces(run, folder)
         html = folder / "report.html"
         write_whole(html, lambda part: part.write_text(page(run), encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{folder}: the report cannot be written: {error.strerror or error}") from error
     return html
+
+
+def write_spaces(run: RunData, folder: Path) -> None:
+    """Write the space of the run, and the winner's config if there is one, as files that commands can read."""
+    trees = {"space.yaml": run.study["space"], "winner.yaml": winner_config(run)}
+    for name, tree in trees.items():
+        if tree is not None:
+            text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+            write_whole(folder / name, partial(_write_text, text=text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

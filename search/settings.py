@@ -37,6 +37,12 @@ def parse_duration(text: str | float | None) -> float | None:
     if text is None:
         return None
     units = {"h": 3600, "m": 60, "s": 1, "": 1}
+    if long_unit := re.fullmatch(
+        r"\s*(\d+(?:\.\d+)?)\s*(s|sec|second|m|min|minute|h|hr|hour)s?\s*", str(text), re.IGNORECASE
+    ):
+        meant = f"{long_unit[1]}{long_unit[2][0].lower()}"
+        if meant != str(text).strip():
+            raise InputError(f"time budget: {text!r} is written {meant}")
     parts = re.findall(r"(\d+(?:\.\d+)?)([hms]?)", str(text))
     if not parts or "".join(number + unit for number, unit in parts) != str(text).strip():
         raise InputError(f"time budget: give seconds or a duration such as 90s, 5m, 2h, 1h30m, but got {text!r}")

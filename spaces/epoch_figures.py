@@ -1,7 +1,7 @@
 """The figures of one epoch: the single list from which training, search, trackers and reports take them.
 
 A new metric of the validation images is one entry here, whose `metric` names the function that computes it: it is then
-computed after each epoch, written to `epochs.jsonl`, compared by `winnow rerun`, and a column of the tables.
+computed after each epoch, written to `epochs.jsonl`, compared by `winnow verify`, and a column of the tables.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class EpochFigure:
         meaning: What it is, for the reference pages.
         unit: Its unit, empty for a pure number.
         null: When it is null; None: never.
-        reproducible: Whether the same seed gives the same value on the same machine. `winnow rerun` compares these figures.
+        reproducible: Whether the same seed gives the same value on the same machine. `winnow verify` compares these figures.
         drawn: Whether trackers plot it.
         better: Whether low or high values are good; None for what does not measure the quality of the network.
         column: Whether it is a column of the table `epochs`; the others steer the search only.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from winnow.reports.reading.predictions import encoded_gallery
+from winnow.reports.text.mistakes import mistake_rows
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -33,6 +34,11 @@ class Mistake:
     """Probability of the true class, 0 to 1."""
     image: bytes
     """The image as PNG."""
+    name: str
+    """File of the image or its row in the data set; its index if that was not recorded."""
+    num_wrong: int = 1
+    """Number of seeds whose network got it wrong."""
+    num_seeds: int = 1
 
     @property
     def uri(self) -> str:
@@ -40,15 +46,11 @@ class Mistake:
 
 
 def winner_mistakes(run: RunData) -> list[Mistake]:
-    """The mistakes of the first winner's first seed, the most confident first; empty if there are no predictions."""
-    import pyarrow.compute as pc
+    """The mistakes of the first winner over all its seeds: those of most seeds first, then the most confident.
 
-    of_winner = run.predictions.filter(pc.field("rank") == 1)
-    if not len(of_winner):
-        return []
-    first_seed = of_winner.column("seed")[0]
-    kept = (pc.field("seed") == first_seed) & ~pc.field("correct") & pc.field("image").is_valid()
-    return _most_confident(
+    Each image appears once, with the most confident of its wrong predictions; empty if there are no predictions.
+    """
+    return [
         Mistake(
             index=row["index"],
             true=row["true_class"],
@@ -56,9 +58,13 @@ def winner_mistakes(run: RunData) -> list[Mistake]:
             confidence=row["confidence"],
             probability_true=row["probability_true"],
             image=row["image"],
+            name=row["image_name"] or f"image {row['index']}",
+            num_wrong=row["num_wrong"],
+            num_seeds=row["num_seeds"],
         )
-        for row in of_winner.filter(kept).to_pylist()
-    )
+        for row in mistake_rows(run)
+        if row["image"] is not None
+    ][:MAX_IMAGES]
 
 
 def mistakes_of(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]) -> list[Mistake]:
@@ -72,6 +78,7 @@ def mistakes_of(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]) ->
             confidence=float(arrays["confidence"][row]),
             probability_true=float(arrays["probability_true"][row]),
             image=images[int(index)],
+            name=str(arrays["name"][row]) if "name" in arrays else f"image {int(index)}",
         )
         for row, index in enumerate(arrays["index"])
         if int(index) in images and arrays["true"][row] != arrays["predicted"][row]

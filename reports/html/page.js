@@ -76,7 +76,30 @@
     element.closest("figure").querySelector("figcaption").append(made);
   }
 
+  // Every figure and number cites its query: a button shows the SQL, ready to be copied.
+  function offerQueries() {
+    const queries = JSON.parse(document.getElementById("queries").textContent);
+    for (const place of document.querySelectorAll("[data-query]")) {
+      const sql = queries[place.dataset.query];
+      if (!sql) continue;
+      const text = document.createElement("pre");
+      text.className = "command sql";
+      text.textContent = sql;
+      text.hidden = true;
+      const made = button("SQL", () => {
+        text.hidden = !text.hidden;
+        made.setAttribute("aria-expanded", String(!text.hidden));
+      });
+      made.className = "cite";
+      made.title = "Show the query that gives this: DuckDB in the folder of this page, or winnow query";
+      made.setAttribute("aria-expanded", "false");
+      place.append(made);
+      place.after(text);
+    }
+  }
+
   const elements = [...document.querySelectorAll("[data-figure]")];
+  offerQueries();
   offerAllValues(elements);
   elements.filter((element) => figures[element.dataset.figure].data[0].type === "parcoords").forEach(offerToClear);
   const near = new IntersectionObserver((entries) => {

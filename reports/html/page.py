@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from winnow.reports.html.sections import sections_of
 from winnow.reports.html.templating import Section, render
+from winnow.reports.text.queries import queries
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 
 def page(run: RunData) -> str:
     """The whole HTML document of a run."""
-    return document(run.name, _made(run), sections_of(run), _footer(run))
+    return document(run.name, _made(run), sections_of(run), _footer(run), queries(run))
 
 
-def document(title: str, made: str, sections: Sequence[Section], footer: str) -> str:
+def document(
+    title: str, made: str, sections: Sequence[Section], footer: str, sql: Mapping[str, str] | None = None
+) -> str:
     """A whole HTML page.
 
     Args:
@@ -31,6 +34,7 @@ def document(title: str, made: str, sections: Sequence[Section], footer: str) ->
         made: When the run and the page were made, shown below the heading.
         sections: The sections in order; the navigation bar links to each.
         footer: Text at the end of the page.
+        sql: The query behind each figure and number, by its id; a button shows it.
     """
     figures = {figure.id: json.loads(figure.plot.to_json()) for section in sections for figure in section.figures}
     return render(
@@ -41,6 +45,7 @@ def document(title: str, made: str, sections: Sequence[Section], footer: str) ->
         sections=sections,
         footer=footer,
         figures=_inline_json(figures),
+        queries=_inline_json(dict(sql or {})),
         plotly=Markup(get_plotlyjs()),
         script=_resource("page.js"),
     )

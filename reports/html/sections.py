@@ -14,6 +14,7 @@ from winnow.reports.figures import progress as figures_progress
 from winnow.reports.figures import winners as figures_winners
 from winnow.reports.figures.style import STATUS_COLORS
 from winnow.reports.html.gallery import winner_mistakes
+from winnow.reports.html.network_drawing import COLUMN, HEIGHT, network_blocks
 from winnow.reports.html.templating import Section, Table, render
 from winnow.reports.schemas import TABLES
 from winnow.reports.statuses import STATUS_WORDS
@@ -23,6 +24,7 @@ from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.failure_classes import class_rows
 from winnow.reports.text.terminal import best_first
 from winnow.reports.text.winner_recipe import training_command, winner_config
+from winnow.reports.text.winner_words import winner_sentence, yardsticks
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -43,6 +45,8 @@ def overview(run: RunData) -> Section:
         "summary.html",
         notes=run.notes,
         headline=_headline(run),
+        winner=_winner_facts(run),
+        yardsticks=[(name, wording.percent(value)) for name, value in yardsticks(run)],
         sentences=summary.sentences(run),
         tiles=[
             {"color": STATUS_COLORS[status], "count": count, "status": STATUS_WORDS[status]}
@@ -53,12 +57,26 @@ def overview(run: RunData) -> Section:
     return Section("summary", "Summary", html)
 
 
+def _winner_facts(run: RunData) -> dict[str, Any] | None:
+    """The winner in a sentence and its network as a drawing; before retraining those of the best trial; None without either."""
+    config, data = winner_config(run), run.study.get("data") or {}
+    if config is None:
+        return None
+    rows = [row for row in run.rows("winners") if row["rank"] == 1] or best_first(run, run.rows("trials"))
+    shape, classes = data.get("image_shape"), data.get("num_classes")
+    blocks = network_blocks(config, shape, classes) if shape and classes else []
+    drawing = render("network.html", blocks=blocks, column=COLUMN, height=HEIGHT) if blocks else ""
+    return {"sentence": winner_sentence(config, rows[0]["num_parameters"]), "drawing": drawing}
+
+
 def _headline(run: RunData) -> tuple[str, str] | None:
     """The most important number and what it is: the winner's test accuracy, or else the best objective."""
     first = next((row for row in run.rows("winners") if row["rank"] == 1 and row["test_accuracy"] is not None), None)
     if first is not None:
         low, high = first["test_accuracy_low"], first["test_accuracy_high"]
-        about = f"test accuracy of the winner, mean of {wording.plural(first['num_seeds'], 'seed')}"
+        images = first["num_test_images"]
+        of = f" of {wording.count(images)} test images of {len(run.class_names)} classes" if images else ""
+        about = f"correct{of}: the test accuracy of the winner, mean of {wording.plural(first['num_seeds'], 'seed')}"
         about += (
             f", 95 % interval {100 * low:.2f} to {100 * high:.2f} {wording.basis(first)}" if low is not None else ""
         )
@@ -204,7 +222,13 @@ def test_images(run: RunData) -> Section:
     """The mistakes of the winner."""
     figures = figures_winners.confusion(run)
     layout = "pair" if len(run.class_names) <= MAX_PAIRED_CLASSES else ""
-    html = render("test_images.html", figures=figures, layout=layout, mistakes=winner_mistakes(run) if figures else [])
+    html = render(
+        "test_images.html",
+        figures=figures,
+        layout=layout,
+        mistakes=winner_mistakes(run) if figures else [],
+        mistakes_command=wording.command("show", run.path, "--mistakes", "--top", "1000"),
+    )
     return Section("test-images", "Test images", html, figures)
 
 

@@ -45,6 +45,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
             **{name_on_test_images(f.name): None for f in METRICS if f.name != "validation_accuracy"},
         },
         "importance": {"values": "last"},
+        "predictions": {"image_name": None},
     },
     4: {"trials": {"multiply_adds": None, "latency_ms": None, "epoch_seconds": None}},
 }

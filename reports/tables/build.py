@@ -260,6 +260,7 @@ def _prediction_block(run: RunRecords, line: Row, arrays: dict[str, np.ndarray],
     columns |= {key: pa.array(arrays[key]) for key in ("index", "true", "predicted", "confidence", "probability_true")}
     columns |= {"true_class": _names(run, true), "predicted_class": _names(run, predicted)}
     columns["correct"] = pa.array(true == predicted)
+    columns["image_name"] = pa.array(arrays["name"].tolist() if "name" in arrays else [None] * n, pa.string())
     images = encoded_gallery(arrays)
     columns["image"] = pa.array([images.get(index) for index in arrays["index"].tolist()], pa.binary())
     return pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)

@@ -114,8 +114,15 @@ def _with_plain_names(condition: str, columns: Sequence[str]) -> tuple[str, dict
 
 def _check_column(name: str, columns: Sequence[str], option: str) -> None:
     if name not in columns:
-        hint = nearest(name, columns) or f"; the columns are {', '.join(columns)}"
+        hint = _of_same_words(name, columns) or nearest(name, columns) or f"; the columns are {', '.join(columns)}"
         raise InputError(f"{option}: no column {name!r}{hint} (a text value needs quotes)")
+
+
+def _of_same_words(name: str, columns: Sequence[str]) -> str:
+    """A hint at the columns whose name ends with `name`, such as `validation_accuracy` for `accuracy` and `optimizer.lr` for `lr`."""
+    meant = [column for column in columns if re.search(rf"(?:^|[._]){re.escape(name)}$", column)]
+    meant.sort(key=lambda column: (column.count("_"), not column.startswith("validation")))
+    return f"; did you mean {' or '.join(meant[:3])}?" if meant else ""
 
 
 def _holds(node: ast.expr, row: Row, names: dict[str, str]) -> bool:

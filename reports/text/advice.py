@@ -1,147 +1,190 @@
-"""Advice on what to try next, each piece with its reason."""
+"""Advice on what to do next, the most useful first. Each piece has its reason and a command that can be pasted."""
 
 from __future__ import annotations
 
+import json
 import math
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.text import wording
+from winnow.reports.text.advice_ranges import Change, changed_command, converging_range, wider_ranges
 from winnow.reports.text.terminal import best_first
-from winnow.spaces.grammar.nodes import draw
-from winnow.spaces.space import AtLeast, Space, validate
-from winnow.spaces.stub_trials import completions
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
-    from winnow.spaces.space import Parameter
 
 Row = dict[str, Any]
 
-NEAR = 0.1
-"""Distance from an end, as a share of the range, up to which a value counts as close to it."""
-MIN_TRIALS = 4
-"""Trials needed for advice on a range."""
+MIN_CURVES = 2
+"""Completed trials needed for advice on the number of epochs."""
+TRIALS_PER_PARAMETER = 10
+"""Trials for each parameter from which the order of importance is usually stable."""
+BASELINES = ("recipes/digits-baseline", "recipes/cifar10-baseline")
+"""Recipes that may serve as a baseline; the first that fits the images is named."""
 
 
-def advice(run: RunData) -> list[str]:
-    """Suggest what to try next, each suggestion with its reason; empty before the first finished epoch."""
-    trials, winners = run.rows("trials"), run.rows("winners")
-    if not best_first(run, trials):
-        return []
-    return [
-        *_advice_on_the_end(run, trials, winners),
-        *_advice_on_winners(winners),
-        *_advice_on_edges(run, trials),
-        *_advice_on_failures(trials),
-        *_advice_on_reuse(run),
-    ]
+@dataclass(frozen=True)
+class Advice:
+    """One thing to do next."""
+
+    text: str
+    """The reason, in sentences."""
+    command: str
+    """A command line that can be pasted into a shell."""
 
 
-def _advice_on_the_end(run: RunData, trials: list[Row], winners: list[Row]) -> list[str]:
-    """Advice for a search that was interrupted, was not retrained, or was still improving when it ended."""
-    completed = [row for row in trials if row["status"] == "completed"]
+def advice(run: RunData) -> list[Advice]:
+    """Suggest what to do next, the most useful first; empty before the first finished epoch."""
+    trials = run.rows("trials")
+    ranked = best_first(run, trials)
+    return list(_advice(run, trials, ranked)) if ranked else []
+
+
+def _advice(run: RunData, trials: list[Row], ranked: list[Row]) -> Iterator[Advice]:
+    winners = run.rows("winners")
     planned = run.settings.get("trials") or 0
     if len(trials) < planned or any(row["status"] == "running" for row in trials):
-        return [
-            f"The search has not finished. If it is not running, resume it: `{wording.command('resume', run.path)}`"
-        ]
-    if completed and not winners:
-        return [f"Retrain the best trials to measure their test accuracy: `{wording.command('retrain', run.path)}`"]
-    best = best_first(run, trials)[0]["trial"]
-    if len(trials) >= 10 and best >= 0.8 * len(trials):
-        return [
-            f"The best trial, {best}, was among the last of {len(trials)}, so more trials may find a better one: `{wording.command('extend', run.path)} --trials {len(trials)}`"
-        ]
-    return []
+        text = "The search has not finished. If it is not running, resume it."
+        yield Advice(text, wording.command("resume", run.path))
+        return
+    if not winners and any(row["status"] == "completed" for row in trials):
+        text = "Retrain the best trials to measure their test accuracy."
+        yield Advice(text, wording.command("retrain", run.path))
+    yield from _on_failures(run, trials)
+    yield from _on_the_baseline(run, winners)
+    yield from _on_epochs(run, ranked)
+    yield from (_from_change(run, change) for change in wider_ranges(run, ranked))
+    yield from _on_trials(run, trials, ranked)
+    yield from _on_winners(run, winners)
+    yield from _on_importance(run)
+    yield _on_reuse(run)
 
 
-def _advice_on_reuse(run: RunData) -> list[str]:
-    config = run.path / "report" / "winner.yaml"
-    return [f"To start the next search from this winner, put `start_from: [{config}]` into its space."]
+def _from_change(run: RunData, change: Change) -> Advice:
+    return Advice(change.text, changed_command(run, change))
 
 
-def _advice_on_winners(winners: list[Row]) -> list[str]:
-    tested = [row for row in winners if row["test_accuracy_low"] is not None and not row["baseline"]]
-    suggestions = []
-    if (
-        tested
-        and tested[0]["search_accuracy"] is not None
-        and tested[0]["search_accuracy"] > tested[0]["test_accuracy_high"]
-    ):
-        suggestions.append(
-            f"The validation accuracy in the search lies above the interval of the test accuracy (gap {wording.points(tested[0]['gap'])}): "
-            "a larger validation split (data.validation) makes the selection more reliable."
-        )
-    if tested and tested[0]["gain_low"] is not None and tested[0]["gain_low"] <= 0 <= tested[0]["gain_high"]:
-        suggestions.append(
-            "The interval of the gain contains 0: the test shows no difference to the baseline, so prefer the one that is smaller or "
-            "faster. Do not add seeds until the interval excludes 0: that would find a difference where none is."
-        )
-    if len(tested) > 1 and tested[1]["test_accuracy_high"] >= tested[0]["test_accuracy_low"]:
-        smallest = min(tested, key=lambda row: (row["num_parameters"] or math.inf, row["rank"]))
-        if smallest is not tested[0] and smallest["test_accuracy_high"] >= tested[0]["test_accuracy_low"]:
-            suggestions.append(
-                f"The intervals of the winners overlap: winner {smallest['rank']} has {wording.count(smallest['num_parameters'])} "
-                f"weights instead of {wording.count(tested[0]['num_parameters'])} and may be as good."
-            )
-    return suggestions
-
-
-def _advice_on_edges(run: RunData, trials: list[Row]) -> list[str]:
-    """Advice for a numeric range if most of the best quarter of the trials lie close to one end and the schema allows more."""
-    ranked = best_first(run, trials)
-    best = ranked[: max(MIN_TRIALS, len(ranked) // 4)]
-    suggestions = []
-    columns = {parameter.study_name: parameter.path for parameter in run.space.parameters()}
-    for parameter in run.space.parameters():
-        low, high = getattr(parameter.domain, "low", None), getattr(parameter.domain, "high", None)
-        values = [row[parameter.path] for row in best if _had(row, parameter, columns)]
-        if low is None or high is None or low >= high or len(values) < MIN_TRIALS:
-            continue
-        for end, name in ((low, "lower"), (high, "upper")):
-            near = sum(_distance(value, end, low, high, parameter.domain.is_log) <= NEAR for value in values)
-            if near > len(values) / 2 and _can_widen(run.space, parameter, end, other=high if end == low else low):
-                suggestions.append(
-                    f"{parameter.study_name}: {near} of the best {len(values)} trials are close to the {name} end "
-                    f"of the range ({end:g}): widen the range there."
-                )
-    return suggestions
-
-
-def _can_widen(space: Space, parameter: Parameter, end: float, other: float) -> bool:
-    """Whether the schema allows a value slightly beyond `end`, seen from the `other` end of the range."""
-    if parameter.domain.arrow_kind == "int":
-        beyond = end + (1 if end > other else -1)
-    elif parameter.domain.is_log:
-        beyond = end * (end / other) ** 0.01
-    else:
-        beyond = end + 0.01 * (end - other)
-    fixed = {**dict(parameter.conditions), parameter.study_name: beyond}
-    problems = validate(draw(space.root, next(completions(fixed, 0))))[1]
-    return all(problem.of_combination for problem in problems)
-
-
-def _had(row: Row, parameter: Parameter, columns: dict[str, str]) -> bool:
-    """Whether the trial had this parameter. Branches share a column: `optimizer.lr` belongs to Adam or to SGD."""
-    if row.get(parameter.path) is None:
-        return False
-    conditions = [(row[columns[name]], value) for name, value in parameter.conditions]
-    return all(actual >= value.count if isinstance(value, AtLeast) else actual == value for actual, value in conditions)
-
-
-def _distance(value: float, end: float, low: float, high: float, is_log: bool) -> float:
-    """Distance of a value from an end, as a share of the range."""
-    if is_log:
-        value, end, low, high = (math.log(x) for x in (value, end, low, high))
-    return abs(value - end) / (high - low)
-
-
-def _advice_on_failures(trials: list[Row]) -> list[str]:
+def _on_failures(run: RunData, trials: list[Row]) -> Iterator[Advice]:
     ran = [row for row in trials if row["status"] != "skipped"]
     failed = [row for row in ran if row["status"] in FAILED_STATUSES]
     if len(failed) * 10 <= len(ran):
-        return []
-    return [
-        f"{len(failed)} of {len(ran)} trials failed. See the section Failures, and remove their cause from the space."
+        return
+    change = converging_range(run, ran)
+    if change is not None:
+        yield _from_change(run, change)
+        return
+    status = max({row["status"] for row in failed}, key=[row["status"] for row in failed].count)
+    text = f"{len(failed)} of {len(ran)} trials failed. See what the failed ones have in common."
+    yield Advice(text, wording.command("show", run.path, "--where", f"status == '{status}'"))
+
+
+def _on_the_baseline(run: RunData, winners: list[Row]) -> Iterator[Advice]:
+    """Advice to add a baseline to a run that has none."""
+    from winnow.spaces import catalog
+
+    if run.space.baseline:
+        return
+    for name in BASELINES:
+        if catalog.changed(run.space, [f"baseline={name}"]).baseline:
+            text = "There is no baseline, so how much the search gained is unknown. Add one and train it under the same protocol."
+            add = wording.command(
+                "extend", run.path, "--trials", "1", "--set", f"baseline={name}", "--accept-space-change"
+            )
+            yield Advice(text, f"{add} && {wording.command('retrain', run.path)}")
+            return
+
+
+def _on_epochs(run: RunData, ranked: list[Row]) -> Iterator[Advice]:
+    """Advice to train longer if the best completed trials were still improving at their last epoch."""
+    epochs = int(run.settings.get("max_epochs") or 0)
+    completed = [row for row in ranked if row["status"] == "completed" and row["num_epochs"] == epochs][:4]
+    rises = [rise for row in completed if (rise := _late_rise(run, row)) is not None]
+    if len(rises) < MIN_CURVES or min(rises) <= _noise(run, completed[0]["objective"]):
+        return
+    text = (
+        f"The {len(rises)} best completed trials were still improving at their last epoch, {epochs}: the {wording.objective_name(run)} "
+        "of the last quarter is better than that of the quarter before. Train longer."
+    )
+    yield Advice(text, wording.command("extend", run.path, "--max-epochs", str(2 * epochs)))
+
+
+def _late_rise(run: RunData, row: Row) -> float | None:
+    """Improvement of the mean objective from the third to the last quarter of a trial's epochs; None if it is too short."""
+    sign = 1 if run.maximize else -1
+    values = [
+        sign * line[run.objective] for line in run.epochs_of_trial(row["trial"]) if line[run.objective] is not None
     ]
+    quarter = len(values) // 4
+    if quarter < 1:
+        return None
+    return (sum(values[-quarter:]) - sum(values[-2 * quarter : -quarter])) / quarter
+
+
+def _noise(run: RunData, value: float) -> float:
+    """Standard error of an accuracy over the validation images; for a loss, one percent of it."""
+    if run.objective == "validation_loss":
+        return abs(value) / 100
+    num_images = (run.study.get("data") or {}).get("num_validation") or 100
+    return math.sqrt(max(value * (1 - value), 1 / num_images) / num_images)
+
+
+def _on_trials(run: RunData, trials: list[Row], ranked: list[Row]) -> Iterator[Advice]:
+    best = ranked[0]["trial"]
+    if len(trials) >= 10 and best >= 0.8 * len(trials):
+        text = f"The best trial, {best}, was among the last of {len(trials)}, so more trials may find a better one."
+        yield Advice(text, wording.command("extend", run.path, "--trials", str(len(trials))))
+
+
+def _on_winners(run: RunData, winners: list[Row]) -> Iterator[Advice]:
+    tested = [row for row in winners if row["test_accuracy_low"] is not None and not row["baseline"]]
+    if not tested:
+        return
+    first = tested[0]
+    if first["search_accuracy"] is not None and first["search_accuracy"] > first["test_accuracy_high"]:
+        share = run.space.example().data.validation
+        if isinstance(share, float) and share < 0.5:  # else the data set brings its own split
+            text = (
+                f"The validation accuracy in the search lies above the interval of the test accuracy (gap {wording.points(first['gap'])}). "
+                "A larger validation split makes the selection more reliable."
+            )
+            yield Advice(text, _new_run(run, f"data.validation={min(0.5, share + 0.1):g}"))
+    if first["gain_low"] is not None and first["gain_low"] <= 0 <= first["gain_high"]:
+        text = (
+            "The interval of the gain contains 0: the test shows no difference to the baseline, so prefer the one that is smaller or "
+            "faster. Do not add seeds until the interval excludes 0: that would find a difference where none is."
+        )
+        yield Advice(text, wording.command("show", run.path, "--sort", "num_parameters"))
+    smallest = min(tested, key=lambda row: (row["num_parameters"] or math.inf, row["rank"]))
+    if smallest is not first and smallest["test_accuracy_high"] >= first["test_accuracy_low"]:
+        text = (
+            f"The intervals of the winners overlap: winner {smallest['rank']} has {wording.count(smallest['num_parameters'])} "
+            f"weights instead of {wording.count(first['num_parameters'])} and may be as good."
+        )
+        yield Advice(text, wording.command("export", run.path, "--winner", str(smallest["rank"])))
+
+
+def _on_importance(run: RunData) -> Iterator[Advice]:
+    """Advice to add trials if importance rests on few."""
+    parameters = len(run.space.parameters())
+    supported = max((row["num_trials"] for row in run.rows("importance")), default=0)
+    needed = TRIALS_PER_PARAMETER * parameters
+    if 0 < supported < needed:
+        text = (
+            f"Importance rests on {wording.plural(supported, 'trial')} for {wording.plural(parameters, 'parameter')}, so its order may "
+            f"be chance. About {needed} trials, {TRIALS_PER_PARAMETER} for each parameter, make it reliable."
+        )
+        yield Advice(text, wording.command("extend", run.path, "--trials", str(needed - supported)))
+
+
+def _on_reuse(run: RunData) -> Advice:
+    start = f"start_from={json.dumps([str(run.path / 'report' / 'winner.yaml')])}"
+    return Advice("Start the next search from this winner.", _new_run(run, start))
+
+
+def _new_run(run: RunData, override: str) -> str:
+    """The command that searches the space of this run again in a new one, with a change."""
+    return shlex.join(["winnow", "run", str(run.path / "report" / "space.yaml"), "--set", override])

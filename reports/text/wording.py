@@ -171,6 +171,6 @@ def failure_text(row: Mapping[str, Any]) -> str:
     return (row["error"] or "").strip() or FAILURE_MEANINGS.get(row["status"], "ended without an error message")
 
 
-def command(verb: str, run: Path) -> str:
+def command(verb: str, run: Path, *more: str) -> str:
     """The command line that does something with a run, quoted so that it can be pasted into a shell."""
-    return shlex.join(["winnow", verb, str(run)])
+    return shlex.join(["winnow", verb, str(run), *more])

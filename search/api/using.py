@@ -165,7 +165,7 @@ def rerun(
     data_dir: Place | None = None,
     download: bool = False,
 ) -> Rerun:
-    """Train a trial again and compare it epoch by epoch with the record, as `winnow rerun` does.
+    """Train a trial again and compare it epoch by epoch with the record, as `winnow verify` does.
 
     Args:
         run: The run: its path, its name under `runs/`, or a `Run`.

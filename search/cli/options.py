@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
+from winnow.search.cli.complete import complete_key, complete_space
 from winnow.search.cli.json_output import json_option
 from winnow.search.cli.trust import trust_option
 
@@ -34,6 +33,20 @@ class NumberOrAuto(click.IntRange):
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
+OTHERS = "Output and help"
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Retraining": ("top", "seeds"),
+    "Space and images": ("overrides", "trust_code", "data_dir", "download", "warm_start"),
+    "Run folder": ("name", "runs_dir", "storage", "log"),
+    "Devices": (
+        *("device", "concurrent", "cpus_per_trial", "trials_per_gpu", "gpus_per_trial"),
+        *("num_cpus", "num_gpus", "address"),
+    ),
+    OTHERS: ("quiet", "as_json", "no_probe"),
+}
+"""Titles of groups of options in `--help`, and the parameters in each."""
+
+
 class SettingsCommand(click.Command):
     """A command with one option for each field of a settings model, beside those that are declared.
 
@@ -52,6 +65,20 @@ class SettingsCommand(click.Command):
         declared = super().get_params(ctx)
         arguments = [each for each in declared if isinstance(each, click.Argument)]
         return [*arguments, *settings_options(self.settings), *(each for each in declared if each not in arguments)]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Print the options in the groups of `GROUPS`."""
+        of_settings = {option.name for option in settings_options(self.settings)}
+        groups: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Search", *GROUPS)}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                named = (title for title, names in GROUPS.items() if parameter.name in names)
+                groups[next(named, "Search" if parameter.name in of_settings else OTHERS)].append(record)
+        for title, records in groups.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
 @cache
@@ -93,21 +120,6 @@ def _together(*options: Option) -> Option:
     return add
 
 
-def complete_space(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Shell completion: names of the catalog, and YAML files."""
-    from winnow.spaces import catalog
-
-    names = [CompletionItem(name, help=about) for name, about in catalog.listing() if name.startswith(incomplete)]
-    # The file item comes first: click's script for bash forgets the items before it.
-    return [CompletionItem(incomplete, type="file"), *names]
-
-
-def complete_run(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Shell completion: names under runs/, and folders."""
-    names = sorted(file.parent.name for file in Path("runs").glob(f"{glob.escape(incomplete)}*/study.yaml"))
-    return [CompletionItem(incomplete, type="dir"), *map(CompletionItem, names)]
-
-
 space_options = _together(
     trust_option,
     click.argument("space", shell_complete=complete_space),
@@ -116,6 +128,7 @@ space_options = _together(
         "overrides",
         multiple=True,
         metavar="PATH=VALUE",
+        shell_complete=complete_key,
         help="Override any key, e.g. --set optimizer.lr=0.01; may be repeated.",
     ),
 )
@@ -127,7 +140,12 @@ change_options = _together(
         help="Continue in this space instead. Trials inside it inform the search; the others only stay in the report.",
     ),
     click.option(
-        "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change any key of the space; may be repeated."
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="PATH=VALUE",
+        shell_complete=complete_key,
+        help="Change any key of the space; may be repeated.",
     ),
     click.option(
         "--accept-space-change",

@@ -69,7 +69,16 @@ def print_summary(folder: RunFolder, options: Options, next_command: str | None 
         click.echo(file)
     else:
         reports.show(folder.path, console())
-        click.echo(f"next     {next_command or folder.command('show')}")
+        click.echo(f"next     {next_command or _best_advice(folder) or folder.command('show')}")
+
+
+def _best_advice(folder: RunFolder) -> str | None:
+    """The command of the most useful piece of advice; None if there is none."""
+    from winnow import reports
+    from winnow.reports.text.advice import advice
+
+    pieces = advice(reports.read_tables(folder.path))
+    return pieces[0].command if pieces else None
 
 
 def _outcome_facts(folder: RunFolder, outcome: Outcome) -> dict[str, Any]:

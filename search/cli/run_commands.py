@@ -1,8 +1,9 @@
-"""The commands that look at runs and use their results: show, compare, report, export, predict, rerun. None starts Ray."""
+"""The commands that look at runs and use their results: show, compare, report, export, predict, verify. None starts Ray."""
 
 from __future__ import annotations
 
 import json
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,25 +11,44 @@ from typing import Any
 import click
 
 from winnow.search.cli.common import BAD_INPUT, DONE, FAILED, console, source_of
+from winnow.search.cli.complete import complete_column, complete_run
 from winnow.search.cli.json_output import json_option, write_json
-from winnow.search.cli.options import complete_run, data_options, events_as_json
+from winnow.search.cli.options import data_options, events_as_json
 from winnow.search.cli.trust import check_export, check_run, trust_option
 
 
 @click.command()
 @click.argument("run", required=False, shell_complete=complete_run)
 @click.option("--trial", type=click.IntRange(min=0), help="Show everything about this trial.")
+@click.option("--mistakes", is_flag=True, help="List the test images that the winner gets wrong, with file or row.")
 @click.option("--follow", is_flag=True, help="Refresh while the run continues, until it ends.")
-@click.option("--sort", metavar="COLUMN", help="Order by a column of trials.parquet; -COLUMN for descending order.")
 @click.option(
-    "--where", metavar="CONDITION", help="""Only matching trials, e.g. "optimizer.name == 'sgd' and num_epochs > 3"."""
+    "--sort",
+    metavar="COLUMN",
+    shell_complete=complete_column,
+    help="Order by a column of trials.parquet; -COLUMN for descending order.",
 )
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Number of trials to list.")
+@click.option(
+    "--where",
+    metavar="CONDITION",
+    shell_complete=complete_column,
+    help="""Only matching trials, e.g. "optimizer.name == 'sgd' and num_epochs > 3".""",
+)
+@click.option(
+    "--top", type=click.IntRange(min=1), default=10, show_default=True, help="Number of trials or mistakes to list."
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="Write one JSON object per trial (all of them), with every column."
 )
 def show(
-    run: str | None, trial: int | None, follow: bool, sort: str | None, where: str | None, top: int, as_json: bool
+    run: str | None,
+    trial: int | None,
+    mistakes: bool,
+    follow: bool,
+    sort: str | None,
+    where: str | None,
+    top: int,
+    as_json: bool,
 ) -> int:
     """Show a run in the terminal: what was searched, progress, the best trials, the winners.
 
@@ -38,6 +58,11 @@ def show(
     from winnow.search.storage.run_folder import newest_run, open_run
 
     path = (newest_run() if run is None else open_run(run)).path
+    if mistakes:
+        if follow or as_json or trial is not None or sort or where:
+            raise click.UsageError("--mistakes goes only with --top")
+        _show_mistakes(path, top)
+        return DONE
     if follow and (as_json or trial is not None):
         raise click.UsageError("--follow shows the run as a whole; leave out --json and --trial")
     if follow:
@@ -49,6 +74,13 @@ def show(
     else:
         show_run(path, console(), trial=trial, sort=sort, where=where, top=top)
     return DONE
+
+
+def _show_mistakes(path: Path, top: int) -> None:
+    from winnow import reports
+    from winnow.reports.text.mistakes import show_mistakes
+
+    show_mistakes(reports.read_tables(path), console(), top)
 
 
 def _show_json(path: Path, trial: int | None, sort: str | None, where: str | None) -> None:
@@ -65,6 +97,47 @@ def _show_json(path: Path, trial: int | None, sort: str | None, where: str | Non
 
 def _iso(value: Any) -> str:
     return str(value.isoformat())
+
+
+@click.command()
+@click.argument("run", shell_complete=complete_run)
+@click.argument("sql")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object per row.")
+@click.option("--csv", "as_csv", is_flag=True, help="Write CSV with a header.")
+def query(run: str, sql: str, as_json: bool, as_csv: bool) -> int:
+    """Run one SQL query (DuckDB) on the tables of RUN: trials, epochs, winners, predictions, and the others of docs/reports.md.
+
+    Example: winnow query mine "select status, count(*) from trials group by status"
+    """
+    from winnow import reports
+    from winnow.reports.tables.query import query as run_query
+    from winnow.search.storage.run_folder import open_run
+
+    table = run_query(reports.read_tables(open_run(run).path), sql)
+    if as_csv:
+        from io import BytesIO
+
+        from pyarrow import csv
+
+        csv.write_csv(table, buffer := BytesIO())
+        click.echo(buffer.getvalue().decode(), nl=False)
+    elif as_json:
+        for row in table.to_pylist():
+            click.echo(json.dumps(row, default=str))
+    else:
+        _print_rows(table.column_names, table.to_pylist())
+    return DONE
+
+
+def _print_rows(columns: list[str], rows: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*map(escape, columns), box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape("" if value is None else str(value)) for value in row.values()))
+    console().print(table)
 
 
 @click.command()
@@ -115,28 +188,57 @@ def export(run: str, winner: int, output: Path | None, weights_only: bool, trust
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--top", type=click.IntRange(min=1), default=1, show_default=True, help="Most probable classes to print or write."
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the predictions to a .csv, .json or .parquet file.",
+)
 @json_option("Write one JSON object per image, with the probability of every class.")
 @trust_option
-def predict(folder: Path, images: tuple[Path, ...], as_json: bool, trust_code: bool) -> int:
-    """Predict the class of each of IMAGES (files, or folders of them) with an exported winner."""
+def predict(
+    folder: Path, images: tuple[Path, ...], top: int, output: Path | None, as_json: bool, trust_code: bool
+) -> int:
+    """Predict the class of each of IMAGES (files, or folders of them with sub-folders) with an exported winner."""
+    from winnow.reports.tables.prediction_files import check_output, write_predictions
+
+    if output is not None:
+        check_output(output)
     check_export(folder, trust_code)
     from winnow.search.data.foreign import shown
     from winnow.search.winners.predicting import expanded, predict_each
 
     files, num_errors = expanded(images), 0
     width = max(len(shown(file)) for file in files)
+    rows: list[dict[str, Any]] = []
     for prediction in predict_each(folder, files):
         num_errors += prediction.error is not None
+        rows += _prediction_rows(prediction, top) if output is not None else []
         if as_json:
             write_json(_as_json(prediction))
         elif prediction.error:
             click.echo(f"winnow: {prediction.error}", err=True)
-        else:
-            name, probability = prediction.best
+        elif output is None:
             size = prediction.resized_from
             note = f"  (resized from {size[0]}x{size[1]})" if size else ""
-            click.echo(f"{prediction.file:<{width}}  {probability:>8.2%}  {name}{note}")
+            classes = ", ".join(f"{probability:>8.2%}  {name}" for name, probability in prediction.ranked[:top])
+            click.echo(f"{prediction.file:<{width}}  {classes}{note}")
+    if output is not None:
+        write_predictions(rows, output)
+        if not as_json:
+            click.echo(f"written  {output}")
     return BAD_INPUT if num_errors else DONE
+
+
+def _prediction_rows(prediction: Any, top: int) -> list[dict[str, Any]]:
+    """The rows of a file of predictions for one image."""
+    row = {"file": prediction.file, "rank": None, "class": None, "probability": None, "error": prediction.error}
+    if prediction.error:
+        return [row]
+    ranked = enumerate(prediction.ranked[:top], start=1)
+    return [row | {"rank": rank, "class": name, "probability": probability} for rank, (name, probability) in ranked]
 
 
 def _as_json(prediction: Any) -> dict[str, Any]:
@@ -152,7 +254,7 @@ def _as_json(prediction: Any) -> dict[str, Any]:
     }
 
 
-@click.command()
+@click.command(name="verify")
 @click.argument("run", shell_complete=complete_run)
 @click.option("--trial", type=click.IntRange(min=0), required=True, help="Number of the trial.")
 @click.option("--device", type=click.Choice(["cpu", "cuda", "mps"]), help="[default: the run's]")
@@ -160,10 +262,10 @@ def _as_json(prediction: Any) -> dict[str, Any]:
 @data_options
 @trust_option
 @events_as_json
-def rerun(
+def verify(
     run: str, trial: int, device: str | None, threads: int | None, trust_code: bool, as_json: bool, **data: Any
 ) -> int:
-    """Train a trial of RUN again, without Ray, and compare it with the record, epoch by epoch.
+    """Verify a trial of RUN: train it again, without Ray, and compare it with the record, epoch by epoch.
 
     Exits with 0 if every figure is equal bit for bit; else with 1, the first difference, and what changed since then.
     """
@@ -204,4 +306,28 @@ def report(run: str) -> int:
     return DONE
 
 
-RUN_COMMANDS = (show, compare, report, export, predict, rerun)
+@click.command()
+@click.argument("runs", nargs=-1, shell_complete=complete_run)
+@click.option(
+    "--port", type=click.IntRange(min=0, max=65535), default=8266, show_default=True, help="Port; 0 takes any free one."
+)
+def serve(runs: tuple[str, ...], port: int) -> int:
+    """Show the reports of RUNS in a browser on this machine, also while they run; without RUNS, all under runs/.
+
+    The page is the one that `winnow report` writes, as of now. Nothing is written. Ctrl-C ends it.
+    """
+    from winnow.search.operations.serving import make_server
+
+    with make_server(runs, port) as server:
+        click.echo(f"serving  {server.url}  ({', '.join(server.runs)}); Ctrl-C ends it")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            click.echo("ended")
+    return DONE
+
+
+rerun = copy(verify)
+rerun.name, rerun.hidden = "rerun", True  # the name until version 0.2
+
+RUN_COMMANDS = (show, query, compare, report, export, predict, verify, rerun, serve)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from winnow.search.cli.common import DONE, Options, execution, load_space, settings_of
+from winnow.search.cli.complete import complete_run
 from winnow.search.cli.options import (
     SettingsCommand,
     change_options,
-    complete_run,
     data_options,
     device_options,
     events_as_json,

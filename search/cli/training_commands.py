@@ -1,4 +1,4 @@
-"""The commands around recipes, spaces and data sets: spaces, prepare, train, bench-recipes."""
+"""The commands around recipes, spaces and data sets: init, spaces, prepare, train, bench-recipes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from winnow.search.cli.common import DONE, FAILED, console, execution
-from winnow.search.cli.options import complete_space, data_options, device_option, device_options, space_options
+from winnow.search.cli.complete import complete_key, complete_space
+from winnow.search.cli.options import data_options, device_option, device_options, space_options
 from winnow.search.cli.trust import check_space
 
 
@@ -52,7 +53,14 @@ def train(
 
 @click.command()
 @click.argument("recipes", nargs=-1, required=True)
-@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override a key of every recipe.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    shell_complete=complete_key,
+    help="Override a key of every recipe.",
+)
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of seeds per recipe.")
 @click.option(
     "--output",
@@ -80,7 +88,9 @@ def bench_recipes(
 
 @click.command()
 @click.argument("space", required=False, shell_complete=complete_space)
-@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override any key.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="PATH=VALUE", shell_complete=complete_key, help="Override any key."
+)
 @click.option("--json-schema", is_flag=True, help="Print the JSON schema of spaces and recipes, for editors.")
 def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> int:
     """List the catalog, or print one space: its parameters, conditions and size."""
@@ -112,7 +122,14 @@ def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> 
 
 @click.command()
 @click.argument("dataset")
-@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override any key of a space.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    shell_complete=complete_key,
+    help="Override any key of a space.",
+)
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
@@ -134,4 +151,28 @@ def prepare(dataset: str, overrides: tuple[str, ...], data_dir: Path, offline: b
     return DONE
 
 
-TRAINING_COMMANDS = (spaces, prepare, train, bench_recipes)
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="YAML file to write.  [default: NAME_OF_FOLDER.yaml]",
+)
+def init(folder: Path, output: Path | None) -> int:
+    """Look at the images of FOLDER and write a commented space for them: the way from your own images to a search.
+
+    FOLDER holds one folder of images per class, with or without `train`, `validation` and `test` above.
+    """
+    from shlex import quote
+
+    from winnow.search.operations.first_space import first_space
+
+    file = output or Path(f"{folder.resolve().name}.yaml")
+    for line in first_space(folder, file):
+        click.echo(line)
+    click.echo(f"written  {file}")
+    click.echo(f"next     winnow run {quote(str(file))}")
+    return DONE
+
+
+TRAINING_COMMANDS = (init, spaces, prepare, train, bench_recipes)

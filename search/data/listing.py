@@ -38,6 +38,11 @@ class Part:
     groups: np.ndarray | None = None
     """[N] object array of str; None where no groups were asked for."""
 
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """The names by which the user knows the images with these row numbers; no image is read."""
+        names_of = getattr(self.items, "names", None)
+        return names_of(rows) if names_of is not None else [f"image {row}" for row in rows]
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -72,12 +77,40 @@ def text_array(values: Iterable[str]) -> np.ndarray:
 
 def array_items(images: np.ndarray | Sequence[np.ndarray], where: str) -> Callable[[Sequence[int]], Iterable[Encoded]]:
     """The items of a part whose pixels are in memory: uint8 [N, H, W, C]."""
-    return lambda rows: (Encoded(f"{where}, image {row}", images[row]) for row in rows)
+    return _ArrayItems(images, where)
 
 
 def file_items(files: Sequence[Path], names: Sequence[str]) -> Callable[[Sequence[int]], Iterable[Encoded]]:
     """The items of a part of image files, with the names that the user knows them by."""
-    return lambda rows: (Encoded(names[row], files[row]) for row in rows)
+    return _FileItems(files, names)
+
+
+@dataclass(frozen=True)
+class _ArrayItems:
+    """Images in memory, named by `where` and their row."""
+
+    images: np.ndarray | Sequence[np.ndarray]
+    where: str
+
+    def __call__(self, rows: Sequence[int]) -> Iterable[Encoded]:
+        return (Encoded(f"{self.where}, image {row}", self.images[row]) for row in rows)
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        return [f"{self.where}, image {row}" for row in rows]
+
+
+@dataclass(frozen=True)
+class _FileItems:
+    """Image files, named as the user knows them."""
+
+    files: Sequence[Path]
+    known_as: Sequence[str]
+
+    def __call__(self, rows: Sequence[int]) -> Iterable[Encoded]:
+        return (Encoded(self.known_as[row], self.files[row]) for row in rows)
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        return [self.known_as[row] for row in rows]
 
 
 def refuse_two(where: object, split: str, names: Sequence[str]) -> None:

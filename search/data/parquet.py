@@ -295,6 +295,14 @@ class _Items:
                 yield from self._of_file(file, inside)
             start += num
 
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """Such as `train-0001.parquet, row 17`; no row is read."""
+        ends = np.cumsum([pq.read_metadata(file).num_rows for file in self._files])
+        shards = np.searchsorted(ends, rows, side="right")
+        starts = np.concatenate([[0], ends])
+        pairs = zip(rows, shards.tolist(), strict=True)
+        return [f"{self._files[shard]}, row {row - starts[shard]}" for row, shard in pairs]
+
     def _of_file(self, file: Path, rows: np.ndarray) -> Iterable[Encoded]:
         start = 0
         with foreign(str(file), "Parquet file"), pq.ParquetFile(file) as parquet:

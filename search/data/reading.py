@@ -123,6 +123,7 @@ def _decoded(
             items = listing.parts[split].items(wanted.tolist())
             images, records, kept = reader.read(items, len(wanted), scratch, f"{split}_decoded")
             chosen = wanted[kept]
+            records["row"] = chosen
             splits[split] = SplitArrays(
                 images, labels[split][chosen], records, groups[split][chosen] if split in groups else None
             )
@@ -174,6 +175,7 @@ class _Reader:
                 decoded.height,
                 decoded.width,
                 int(decoded.traits),
+                0,  # the row is set by the caller
             )
             kept.append(row)
         if images is None:

@@ -1,4 +1,4 @@
-"""Train a trial of a run again with the code of the workers, and compare it epoch by epoch (`winnow rerun`).
+"""Train a trial of a run again with the code of the workers, and compare it epoch by epoch (`winnow verify`).
 
 The same seed gives the same figures bit for bit on the same hardware, device, number of threads and versions (tested). If the
 figures differ, every recorded difference in the environment is listed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,8 +49,8 @@ def _packed(probabilities: np.ndarray, data: ImageData) -> memoryview:
     mistakes = rows[predicted != true]
     gallery = mistakes[np.argsort(-confidence[mistakes], kind="stable")][:NUM_MISTAKES_KEPT]
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
+    names = {"name": np.array(data.test_names)} if data.test_names else {}
+    arrays: dict[str, Any] = dict(
         index=rows,
         true=true,
         predicted=predicted,
@@ -57,5 +58,7 @@ def _packed(probabilities: np.ndarray, data: ImageData) -> memoryview:
         probability_true=probabilities[rows, true].astype(np.float32),
         gallery_index=gallery,
         gallery_images=data.test_images[gallery],
+        **names,
     )
+    np.savez_compressed(buffer, **arrays)
     return buffer.getbuffer()

@@ -191,7 +191,7 @@ class LiveView(View):
         if ledger.best is None:
             return Text("best  no trial completed yet", style="dim")
         number, value = ledger.best
-        about = f": {describe(self._incumbent)}" if self._incumbent else " of an earlier start"
+        about = f"\n      {describe(self._incumbent)}" if self._incumbent else " of an earlier start"
         return Text.assemble(
             ("best  ", "bold"),
             (f"{value:.4f}", "bold green"),

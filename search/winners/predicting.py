@@ -32,8 +32,13 @@ class Prediction:
     """(height, width) of an image that had not the size of the training images."""
 
     @property
+    def ranked(self) -> list[tuple[str, float]]:
+        """(class, probability), the most probable first."""
+        return sorted(self.probabilities.items(), key=lambda item: -item[1])
+
+    @property
     def best(self) -> tuple[str, float]:
-        return max(self.probabilities.items(), key=lambda item: item[1])
+        return self.ranked[0]
 
 
 def predict(folder: Path, files: Sequence[Path]) -> list[Prediction]:

@@ -21,7 +21,7 @@ from winnow import reports
 from winnow.reports.reading.journal import State, Trial
 from winnow.reports.schemas import TABLES
 from winnow.reports.tables import importance
-from winnow.reports.text import advice, summary
+from winnow.reports.text import summary
 from winnow.reports.text import wording as words
 
 # --- winners ---------------------------------------------------------------------------------------------------------
@@ -197,40 +197,6 @@ def test_show_waits_for_no_heavy_import(tmp_path: Path) -> None:
     code = f"import sys; from winnow import reports; from rich.console import Console; reports.show({str(folder)!r}, Console()); print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-def test_advice_names_the_end_of_a_range(tmp_path: Path) -> None:
-    run = reports.read(make_run(tmp_path / "run", "searched"))
-    ended = {"status": "completed", "in_space": True, "model.dropout": 0.59}
-    trials = [{**ended, "objective": 0.9 + i / 100, "trial": i} for i in range(8)]
-    found = advice._advice_on_edges(run, trials)
-    assert found == [
-        "model.dropout: 4 of the best 4 trials are close to the upper end of the range (0.6): widen the range there."
-    ]
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "num_advice"),
-    [("model.dropout", 0.01, 0), ("model.depth", 1, 0), ("model.depth", 4, 1), ("schedule.peak", 0.4, 1)],
-)
-def test_no_advice_to_go_beyond_what_the_schema_allows(tmp_path, path: str, value: float, num_advice: int) -> None:
-    """Dropout ends at 0, a network has at least one stage; its depth has no upper bound."""
-    run = reports.read(make_run(tmp_path / "run", "searched"))
-    ended = {"status": "completed", "in_space": True, "schedule.name": "one_cycle", path: value}
-    trials = [{**ended, "objective": 0.9, "trial": i} for i in range(8)]
-    assert len(advice._advice_on_edges(run, trials)) == num_advice
-
-
-def test_advice_on_a_branch_counts_the_trials_of_that_branch(tmp_path: Path) -> None:
-    """The learning rates of all optimizers are one column, their ranges are not one."""
-    run = reports.read(make_run(tmp_path / "run", "searched"))
-    lowest_of_sgd = {"status": "completed", "in_space": True, "optimizer.lr": 3.1e-3, "optimizer.name": "sgd"}
-    trials = [{**lowest_of_sgd, "objective": 0.9, "trial": i} for i in range(8)]
-    assert advice._advice_on_edges(run, trials) == [
-        "optimizer.sgd.lr: 4 of the best 4 trials are close to the lower end of the range (0.003): widen the range there."
-    ]
-    of_adam = [{**trial, "optimizer.name": "adam"} for trial in trials]
-    assert advice._advice_on_edges(run, of_adam) == []
 
 
 def test_nights_do_not_count_as_time_spent(tmp_path: Path) -> None:

@@ -122,7 +122,8 @@ def test_the_live_view_says_how_far_it_is(width):
     assert "2 of 5 trials, 0:00" in text
     assert "9:59 of 10:00 left" in text or "10:00 of 10:00 left" in text
     assert "1 completed  1 diverged  1 running  1 starting" in text
-    assert "0.7500 validation accuracy, trial 2: mlp 8 adam" in text
+    assert "0.7500 validation accuracy, trial 2 " in text
+    assert "│       mlp 8 adam 0.01 constant batch 8 " in text
     assert "trial 3 diverged: loss became [nan]" in text
     machine = " ".join(text.replace("│", "").split())
     assert "CPU 93% memory 5.1 of 23 GB GPU 0 87%, 10.1 of 80 GB GPU 1 1.0 of 20 GB" in machine

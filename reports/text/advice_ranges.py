@@ -1,0 +1,159 @@
+"""Advice on ranges: where the best values lie close to an end that may move, and where trainings diverge."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from winnow.reports.text import wording
+from winnow.spaces.grammar.nodes import draw
+from winnow.spaces.space import AtLeast, Space, validate
+from winnow.spaces.stub_trials import completions
+
+if TYPE_CHECKING:
+    from winnow.reports.run_data import RunData
+    from winnow.spaces.space import Parameter
+
+Row = dict[str, Any]
+
+NEAR = 0.1
+"""Distance from an end, as a share of the range, up to which a value counts as close to it."""
+WIDER = 0.3
+"""Part of the range by which it is widened."""
+MIN_TRIALS = 4
+"""Trials needed for advice on a range."""
+PURE = 0.8
+"""Share of diverged trials above a value, and of sound ones below it, from which that value is advised as the upper end."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of one range, with its reason."""
+
+    text: str
+    override: str
+    """What `--set` gets."""
+
+
+def changed_command(run: RunData, change: Change) -> str:
+    """The command that continues the run in the changed space, with a quarter more trials."""
+    trials = max(MIN_TRIALS, len(run.trial_rows()) // 4)
+    more = ("--trials", str(trials), "--set", change.override, "--accept-space-change")
+    return wording.command("extend", run.path, *more)
+
+
+def wider_ranges(run: RunData, ranked: Sequence[Row]) -> Iterator[Change]:
+    """Advice for a numeric range if most of the best quarter of the trials lie close to one end and the schema allows more.
+
+    Args:
+        run: The run.
+        ranked: Rows of the table `trials`, the best first.
+    """
+    best = ranked[: max(MIN_TRIALS, len(ranked) // 4)]
+    columns = _columns(run.space)
+    for parameter in run.space.parameters():
+        low, high = getattr(parameter.domain, "low", None), getattr(parameter.domain, "high", None)
+        values = [row[parameter.path] for row in best if _had(row, parameter, columns)]
+        if low is None or high is None or low >= high or len(values) < MIN_TRIALS:
+            continue
+        for end, name in ((low, "lower"), (high, "upper")):
+            near = sum(_distance(value, end, low, high, parameter.domain.is_log) <= NEAR for value in values)
+            if near <= len(values) / 2:
+                continue
+            wider = _beyond(run.space, parameter, end, other=high if end == low else low)
+            if wider is not None:
+                override = _override(parameter, *((wider, high) if end == low else (low, wider)))
+                text = f"{parameter.study_name}: {near} of the best {len(values)} trials are close to the {name} end of the range ({end:g}). Widen it to {wider:g}."
+                yield Change(text, override)
+
+
+def converging_range(run: RunData, ran: Sequence[Row]) -> Change | None:
+    """Advice to lower the upper end of a range above which most trainings diverge; None if no value separates them."""
+    columns = _columns(run.space)
+    if not any(row["status"] == "diverged" for row in ran):
+        return None
+    for parameter in run.space.parameters():
+        if not parameter.domain.is_log:
+            continue
+        diverged, sound = (
+            sorted(
+                row[parameter.path]
+                for row in ran
+                if (row["status"] == "diverged") is it and _had(row, parameter, columns)
+            )
+            for it in (True, False)
+        )
+        if len(diverged) < MIN_TRIALS - 1 or not sound:
+            continue
+        limit = _rounded(diverged[len(diverged) // 10] * 0.999, down=True)
+        below = sum(value <= limit for value in sound)
+        low = getattr(parameter.domain, "low", 0.0)
+        if below >= PURE * len(sound) and below and limit > low:
+            above = sum(value > limit for value in diverged)
+            text = (
+                f"{above} of the {len(diverged)} diverged trials with {parameter.study_name} have it above {limit:g}, and {below} of the "
+                f"{len(sound)} others below. End the range there."
+            )
+            return Change(text, _override(parameter, low, limit))
+    return None
+
+
+def _columns(space: Space) -> dict[str, str]:
+    return {parameter.study_name: parameter.path for parameter in space.parameters()}
+
+
+def _override(parameter: Parameter, low: float, high: float) -> str:
+    """`PATH=DOMAIN` with other ends, such as `optimizer.sgd.lr={"log": [0.001, 1.0]}`."""
+    tree = {
+        kind: [low, high] for kind in parameter.domain.to_tree() if kind != "step"
+    }  # the ends may leave the old grid
+    return f"{re.sub(r'[.][0-9]+(?=[.]|$)', '', parameter.study_name)}={json.dumps(tree)}"
+
+
+def _beyond(space: Space, parameter: Parameter, end: float, other: float) -> float | None:
+    """A value beyond `end`, seen from the `other` end of the range, as far as the schema allows; None if it allows none."""
+    for share in (WIDER, WIDER / 2, WIDER / 4, WIDER / 8):
+        if parameter.domain.arrow_kind == "int":
+            value: float = end + math.copysign(max(1, round(share * abs(end - other))), end - other)
+            value = int(value)
+        elif parameter.domain.is_log:
+            value = _rounded(end * (end / other) ** share, down=end < other)
+        else:
+            value = _rounded(end + share * (end - other), down=end < other)
+        if value != end and _allowed(space, parameter, value):
+            return value
+    return None
+
+
+def _allowed(space: Space, parameter: Parameter, value: float) -> bool:
+    """Whether the schema allows the value."""
+    fixed = {**dict(parameter.conditions), parameter.study_name: value}
+    problems = validate(draw(space.root, next(completions(fixed, 0))))[1]
+    return all(problem.of_combination for problem in problems)
+
+
+def _rounded(value: float, down: bool) -> float:
+    """The value with two significant digits, away from the middle of the range."""
+    if not value:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(abs(value))) - 1)
+    return float(f"{(math.floor if down else math.ceil)(value / unit + (1e-9 if down else -1e-9)) * unit:.12g}")
+
+
+def _had(row: Row, parameter: Parameter, columns: dict[str, str]) -> bool:
+    """Whether the trial had this parameter. Branches share a column: `optimizer.lr` belongs to Adam or to SGD."""
+    if row.get(parameter.path) is None:
+        return False
+    conditions = [(row[columns[name]], value) for name, value in parameter.conditions]
+    return all(actual >= value.count if isinstance(value, AtLeast) else actual == value for actual, value in conditions)
+
+
+def _distance(value: float, end: float, low: float, high: float, is_log: bool) -> float:
+    """Distance of a value from an end, as a share of the range."""
+    if is_log:
+        value, end, low, high = (math.log(x) for x in (value, end, low, high))
+    return abs(value - end) / (high - low)

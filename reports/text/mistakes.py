@@ -1,0 +1,65 @@
+"""Which test images the winner gets wrong: every one of them once, over all seeds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from winnow.reports.text import wording
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from winnow.reports.run_data import RunData
+
+Row = dict[str, Any]
+
+
+def mistake_rows(run: RunData) -> list[Row]:
+    """The test images that a network of the first winner got wrong.
+
+    Returns:
+        For each image the row of `predictions` with the most confident wrong answer, and `num_wrong` of `num_seeds`: how many of the
+        winner's networks got it wrong. Those that most networks got wrong come first, then the most confident.
+    """
+    import pyarrow.compute as pc
+
+    of_winner = run.predictions.filter(pc.field("rank") == 1)
+    wrong: dict[int, list[Row]] = defaultdict(list)
+    for row in of_winner.filter(~pc.field("correct")).to_pylist():
+        wrong[row["index"]].append(row)
+    num_seeds = len(of_winner.column("seed").unique())
+    images = {index: next((row["image"] for row in rows if row["image"]), None) for index, rows in wrong.items()}
+    worst = [max(rows, key=lambda row: row["confidence"]) for rows in wrong.values()]
+    counted = [
+        row | {"image": images[row["index"]], "num_wrong": len(wrong[row["index"]]), "num_seeds": num_seeds}
+        for row in worst
+    ]
+    return sorted(counted, key=lambda row: (-row["num_wrong"], -row["confidence"], row["index"]))
+
+
+def show_mistakes(run: RunData, console: Console, top: int) -> None:
+    """Print the mistakes of the first winner, at most `top` of them."""
+    rows = mistake_rows(run)
+    if not rows:
+        console.print("There are no mistakes of a winner: no predictions are recorded, or all are right.")
+        return
+    shown = f"the first {top} of {len(rows)}" if len(rows) > top else str(len(rows))
+    title = f"Test images that the winner of {run.name} gets wrong: {shown}"
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("seeds", "true", "predicted", "confidence"):
+        table.add_column(name, justify="right" if name in ("seeds", "confidence") else "left", no_wrap=True)
+    table.add_column("image", overflow="fold")
+    for row in rows[:top]:
+        table.add_row(
+            f"{row['num_wrong']} of {row['num_seeds']}",
+            escape(row["true_class"]),
+            escape(row["predicted_class"]),
+            wording.percent(row["confidence"]),
+            escape(row["image_name"] or f"image {row['index']} of the test set"),
+        )
+    console.print(table)

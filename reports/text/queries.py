@@ -1,0 +1,74 @@
+"""The SQL behind each figure and number of the report: DuckDB on the Parquet files beside it, or `winnow query RUN "..."`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from winnow.reports.statuses import FAILED_STATUSES
+
+if TYPE_CHECKING:
+    from winnow.reports.run_data import RunData
+
+SLICE = "slice-"
+"""What the ids of slices begin with; the path follows, with dashes for dots."""
+
+
+def queries(run: RunData) -> dict[str, str]:
+    """The query of each figure and number of the report, by its id.
+
+    Args:
+        run: The run, whose objective and parameters the queries name.
+    """
+    objective, best = run.objective, "max" if run.maximize else "min"
+    order = "desc" if run.maximize else "asc"
+    failed = ", ".join(f"'{status}'" for status in FAILED_STATUSES)
+    scored = f"in_space and objective is not null and status not in ({failed})"
+    ranked = f"status <> 'completed', objective {order}, trial"
+    known = f"phase = 'search' and {objective} is not null"
+    so_far = (
+        f"select time, trial, epoch, {objective}, {best}({objective}) over (order by time, trial) as best_so_far\n"
+        f"from 'epochs.parquet' where {known} and time is not null order by time, trial"
+    )
+    slices = {
+        f"{SLICE}{path.replace('.', '-')}": (
+            f'select trial, status, "{path}", objective from \'trials.parquet\'\nwhere {scored} and "{path}" is not null order by trial'
+        )
+        for path in run.space.columns()
+    }
+    parameters = "".join(f', "{path}"' for path in run.space.columns())
+    of_winner = "from 'predictions.parquet' where rank = 1"
+    return slices | {
+        "headline": "select test_accuracy, test_accuracy_low, test_accuracy_high, num_seeds from 'winners.parquet' where rank = 1",
+        "tiles": "select status, count(*) as trials from 'trials.parquet' group by status order by status",
+        "winners": (
+            "select rank, trial, baseline, test_accuracy, test_accuracy_low, test_accuracy_high, num_seeds, gain, gain_low, gain_high,\n"
+            "  search_accuracy, gap, num_parameters, wall_seconds from 'winners.parquet' order by baseline, rank"
+        ),
+        "best-by-time": so_far,
+        "best-by-epochs": so_far,
+        "best-by-gpu-hours": so_far,
+        "best-by-cpu-hours": so_far,
+        "learning-curves": f"select trial, epoch, {objective} from 'epochs.parquet' where {known} order by trial, epoch",
+        "budget": (
+            "with stretches as (select epoch, lag(epoch, 1, 0) over (order by epoch) as start from 'rungs.parquet')\n"
+            "select epoch, status, sum(greatest(0, least(num_epochs, epoch) - start)) as epochs_trained\n"
+            "from stretches, 'trials.parquet' group by epoch, status having epochs_trained > 0 order by epoch, status"
+        ),
+        "best-trials": (
+            f"select trial, status, objective, best_objective, best_epoch, num_epochs, train_seconds, num_parameters\n"
+            f"from 'trials.parquet' where {scored} order by {ranked} limit 15"
+        ),
+        "importance": (
+            "select parameter, importance, num_trials, condition from 'importance.parquet'\n"
+            "where importance is not null order by importance desc"
+        ),
+        "parallel": f"select trial, status, objective{parameters}\nfrom 'trials.parquet' where {scored} order by trial",
+        "size": f"select trial, status, num_parameters, objective from 'trials.parquet'\nwhere {scored} and num_parameters > 0 order by trial",
+        "speed": (
+            "select trial, status, train_seconds / num_epochs as seconds_per_epoch, objective from 'trials.parquet'\n"
+            f"where {scored} and num_epochs > 0 and train_seconds > 0 order by trial"
+        ),
+        "confusion": f"select true_class, predicted_class, count(*) as images {of_winner} group by all order by all",
+        "per-class": f"select true_class, avg(correct::int) as accuracy, count(*) as images {of_winner} group by all order by 2",
+        "failures": "select phase, trial, status, epoch, node, error from 'failures.parquet'",
+    }

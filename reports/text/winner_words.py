@@ -1,0 +1,75 @@
+"""The winner in one line: network, optimizer, learning rate, epochs. And what its accuracy is measured against."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from winnow.reports.text import wording
+
+if TYPE_CHECKING:
+    from winnow.reports.run_data import RunData
+
+FAMILIES = {
+    "mlp": ("fully connected network", "hidden", "hidden layer"),
+    "cnn": ("convolutional network", "stages", "stage"),
+    "residual": ("residual network", "stages", "stage"),
+    "mixture": ("mixture network", "blocks", "block"),
+}
+"""The name of a family, the key of its layers, and what one of them is called."""
+OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+
+
+def winner_sentence(config: Mapping[str, Any], num_parameters: int | None) -> str:
+    """A config in one sentence.
+
+    Args:
+        config: The complete config.
+        num_parameters: Number of weights; None: not known.
+
+    Returns:
+        Such as "A convolutional network with 2 stages (16 and 64 filters; 272,378 weights), trained for 18 epochs with Adam at a
+        learning rate of 0.0045 (constant), in batches of 64.".
+    """
+    optimizer = config["optimizer"]
+    epochs = config.get("stop_after") or config["epochs"]
+    name = OPTIMIZERS.get(optimizer["name"], optimizer["name"])
+    schedule = config["schedule"]["name"].replace("_", " ")
+    return (
+        f"{_network(config['model'], num_parameters)}, trained for {wording.plural(epochs, 'epoch')} with {name} at a learning rate of "
+        f"{optimizer['lr']:.2g} ({schedule} schedule), in batches of {config['batch_size']}."
+    )
+
+
+def _network(model: Mapping[str, Any], num_parameters: int | None) -> str:
+    weights = "" if num_parameters is None else f"{wording.count(num_parameters)} weights"
+    if model["name"] not in FAMILIES:
+        backbone = model.get("backbone")
+        return f"{backbone if isinstance(backbone, str) else model['name']}" + (f" ({weights})" if weights else "")
+    family, key, layer = FAMILIES[model["name"]]
+    layers = model.get(key) or []
+    widths = [str(each["filters"] if isinstance(each, Mapping) else each) for each in layers]
+    unit = "units" if key == "hidden" else "filters"
+    facts = "; ".join(filter(None, [f"{wording.listed(widths)} {unit}" if widths else "", weights]))
+    return f"A {family} with {wording.plural(len(layers), layer)}" + (f" ({facts})" if facts else "")
+
+
+def short_winner(row: Mapping[str, Any]) -> str:
+    """The config of a row of `winners` in a few words, such as `cnn 16-64 adam 0.0045 constant batch 64, 18 epochs`."""
+    config = json.loads(row["config"])
+    words = wording.describe({**config, "model": {**config["model"], "activation": None, "norm": None, "head": None}})
+    return f"{words}, {wording.plural(config.get('stop_after') or config['epochs'], 'epoch')}"
+
+
+def yardsticks(run: RunData) -> list[tuple[str, float]]:
+    """(name, accuracy from 0 to 1) of what the winner is compared with: guessing, the largest class, the baseline; what is known."""
+    data = run.study.get("data") or {}
+    share = (data.get("summary") or {}).get("majority_share")
+    baseline = next((row["test_accuracy"] for row in run.rows("winners") if row["baseline"]), None)
+    known = {
+        "guessing at random": 1 / data["num_classes"] if data.get("num_classes") else None,
+        "always the largest class": share,
+        "the baseline": baseline,
+    }
+    return [(name, value) for name, value in known.items() if value is not None]

@@ -1,0 +1,49 @@
+"""Answers an unknown option with what is probably meant: most are keys of a config, which `--set` changes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+import click
+
+
+def meant(error: click.NoSuchOption, arguments: Sequence[str]) -> click.UsageError:
+    """The error to show: with the `--set` that does what the option seems to ask for, if there is one.
+
+    Args:
+        error: What click raised.
+        arguments: The command line.
+    """
+    command = error.ctx.command if error.ctx is not None else None
+    if command is None or not any(parameter.name == "overrides" for parameter in command.params):
+        return error
+    name = error.option_name.lstrip("-").replace("-", "_")
+    if name == "epochs" and any(parameter.name == "max_epochs" for parameter in command.params):
+        wanted = [f"--max-epochs {_value_of(error.option_name, arguments)}"]
+    else:
+        value = _value_of(error.option_name, arguments)
+        wanted = [f"--set {shlex.quote(f'{path}={value}')}" for path in _paths_named(name)]
+    if not wanted:
+        return error
+    return click.UsageError(
+        f"{error.option_name}: a key of the config is changed by {' or '.join(wanted[:3])}", error.ctx
+    )
+
+
+def _paths_named(name: str) -> list[str]:
+    from winnow.spaces.schema.paths import config_paths
+
+    if name in config_paths():
+        return [name]
+    return [path for path in config_paths() if path.rpartition(".")[2] == name and name != "name"]
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str:
+    """The value that followed the option; VALUE if there was none."""
+    for place, text in enumerate(arguments):
+        if text.startswith(f"{option}="):
+            return text.partition("=")[2]
+        if text == option and place + 1 < len(arguments) and not arguments[place + 1].startswith("-"):
+            return arguments[place + 1]
+    return "VALUE"

@@ -1,0 +1,205 @@
+"""Writes a first space for a folder of images: looks at them, and fills a commented YAML file with what fits."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from winnow.search.data.datasets import list_dataset
+from winnow.search.data.decode import is_grey, many_pixels_allowed, size_of
+from winnow.search.data.listing import Part
+from winnow.search.data.source import Source, check_on_images
+from winnow.spaces import catalog, schema
+from winnow.spaces.errors import InputError
+
+NUM_LOOKED_AT = 500
+"""Images whose headers are read, spread evenly over the training images."""
+LARGEST = 64
+"""Largest image size, in pixels, that is suggested: larger images train for hours on a CPU."""
+IMBALANCE = 3.0
+"""Ratio of the largest to the smallest class from which the file recommends a metric that counts classes equally."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the images of a folder are like."""
+
+    folder: Path
+    num_images: int
+    counts: dict[str, int]
+    """Training images by class."""
+    height: int
+    """Median height, in pixels."""
+    width: int
+    sizes_differ: bool
+    is_grey: bool
+    splits: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """The suggested image size: a multiple of 8 near the median of the shorter side, at most `LARGEST`."""
+        return int(min(LARGEST, max(8, 8 * round(min(self.height, self.width) / 8))))
+
+    @property
+    def imbalance(self) -> float:
+        """How many times the largest class is larger than the smallest."""
+        return max(self.counts.values()) / max(1, min(self.counts.values()))
+
+
+def first_space(folder: Path, output: Path) -> list[str]:
+    """Write a space for the images of a folder, check it on them, and describe it.
+
+    Args:
+        folder: Images in one folder per class, with or without folders `train`, `validation` and `test` above.
+        output: The YAML file to write; it must not exist.
+
+    Returns:
+        What was found, in sentences.
+
+    Raises:
+        InputError: There are no such images, or the file exists or cannot be written.
+    """
+    if output.exists():
+        raise InputError(f"--output {output}: exists already; choose another name")
+    found = look(folder)
+    try:
+        output.write_text(space_text(found), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be written ({error.strerror or error})") from error
+    try:
+        check_on_images(catalog.load(output), Source(Path("data")))
+    except InputError:
+        output.unlink()
+        raise
+    return _sentences(found)
+
+
+def look(folder: Path) -> Look:
+    """Look at the images of a folder; of up to `NUM_LOOKED_AT` the headers are read.
+
+    Raises:
+        InputError: There are no images of at least two classes.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder")
+    data = schema.Data.model_validate({"name": "image_folder", "path": str(folder), "image_size": 8})
+    listing = list_dataset(data, Path("data"), download=False)
+    train = listing.parts["train"]
+    counts = Counter(str(label) for label in train.labels.tolist())
+    if len(counts) < 2:
+        raise InputError(
+            f"{folder}: a search needs images of two classes or more, one folder each, but found {', '.join(counts)}"
+        )
+    sizes, grey = _headers(train)
+    if not sizes:
+        raise InputError(f"{folder}: none of the images can be read")
+    return Look(
+        folder=folder,
+        num_images=sum(len(part.labels) for part in listing.parts.values()),
+        counts=dict(sorted(counts.items())),
+        height=round(median(height for height, _ in sizes)),
+        width=round(median(width for _, width in sizes)),
+        sizes_differ=len(set(sizes)) > 1,
+        is_grey=all(grey),
+        splits=tuple(listing.parts),
+    )
+
+
+def _headers(part: Part) -> tuple[list[tuple[int, int]], list[bool]]:
+    """Sizes, and whether they are grey, of images spread over a part; those that cannot be read are left out."""
+    rows = np.unique(np.linspace(0, len(part.labels) - 1, min(NUM_LOOKED_AT, len(part.labels))).astype(int)).tolist()
+    sizes, grey = [], []
+    with many_pixels_allowed():
+        for item in part.items(rows):
+            with suppress(InputError):
+                sizes.append(size_of(item))
+                grey.append(is_grey(item))
+    return sizes, grey
+
+
+def space_text(found: Look) -> str:
+    """The YAML file."""
+    size, num_train = found.size, sum(found.counts.values())
+    depth = max(1, min(4, round(math.log2(size)) - 2))
+    batches = [16, 32, 64] if num_train < 2000 else [64, 128, 256]
+    augment = "[none, crop]" if found.is_grey else "[none, flip, flip_crop]"
+    why = "grey images may be text or scans, which a flip would spoil" if found.is_grey else "a photo may be mirrored"
+    validation = ""
+    if "validation" not in found.splits:
+        validation = "  # The share of the training images that the search selects by.\n  validation: 0.2\n"
+    epochs = 40 if num_train < 5000 else 25
+    balance = ""
+    if found.imbalance >= IMBALANCE:
+        balance = (
+            f"  # The largest class has {found.imbalance:.1f} times the images of the smallest: this counts all classes equally.\n"
+            "  objective: validation_macro_f1\n"
+        )
+    widths = [16 * 2 ** min(index, 2) for index in range(depth)]
+    stages = ", ".join(f"{{filters: {width}, pool: max}}" for width in widths)
+    return f"""# Images of {found.folder.name}: {found.num_images:,} images of {len(found.counts)} classes, {found.height}x{found.width} pixels (median).
+# Search it with: winnow run THIS_FILE. See what it will cost first: winnow plan THIS_FILE. All keys: docs/reference/spaces.md.
+
+data:
+  name: image_folder
+  path: {json.dumps(str(found.folder.resolve()))}
+  # Every image is resized to this many pixels. Twice as many cost four times the time.
+  image_size: {size}
+  channels: {1 if found.is_grey else 3}
+  normalize: computed
+{validation}  # {why[0].upper()}{why[1:]}; the search decides whether it helps.
+  augment: {{choice: {augment}}}
+
+epochs: {epochs}
+batch_size: {{choice: {batches}}}
+
+model:
+  name: cnn
+  # Each stage is a convolution; with `max` it halves the image.
+  depth: {{int: [1, {depth + 1}]}}
+  stages:
+    repeat: depth
+    of: {{filters: {{choice: [16, 32, 64, 128]}}, pool: {{choice: [max, none]}}}}
+  activation: {{choice: [relu, silu]}}
+  norm: batch
+  features: avg
+  head: {{choice: [[], [64], [128]]}}
+  dropout: {{float: [0.0, 0.5]}}
+
+optimizer:
+  choice:
+    adamw: {{lr: {{log: [3.0e-4, 1.0e-2]}}, weight_decay: {{log: [1.0e-4, 1.0e-1]}}}}
+    sgd: {{lr: {{log: [3.0e-3, 3.0e-1]}}, momentum: {{float: [0.8, 0.98]}}, nesterov: true}}
+schedule: {{choice: {{constant: {{}}, cosine: {{warmup: {{choice: [0, 2]}}}}}}}}
+
+search:
+  trials: 40
+{balance}retrain: {{top: 3, seeds: 3}}
+
+# What the winners are compared with: a plain network, nothing tuned.
+baseline:
+  plain:
+    data: {{name: image_folder, normalize: computed}}
+    batch_size: {batches[1]}
+    model: {{name: cnn, stages: [{stages}], norm: batch, features: avg}}
+    optimizer: {{name: adamw, lr: 0.001}}
+"""
+
+
+def _sentences(found: Look) -> list[str]:
+    names: Sequence[str] = [
+        f"{count:,} {name}" for name, count in sorted(found.counts.items(), key=lambda item: -item[1])
+    ]
+    more = f", and {len(names) - 8} more" if len(names) > 8 else ""
+    differ = "sizes differ, the median is " if found.sizes_differ else ""
+    return [
+        f"{found.num_images:,} images of {len(found.counts)} classes: {', '.join(names[:8])}{more}",
+        f"{differ}{found.height}x{found.width} pixels, {'grey' if found.is_grey else 'colour'}; they are resized to {found.size}x{found.size}",
+    ]

@@ -1,0 +1,157 @@
+"""Advice can be followed: each piece prints a command, and every command is accepted when it is pasted."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.helpers.make_run import MAX_EPOCHS, make_run
+from tests.search.cli.test_cli import winnow  # noqa: F401
+from winnow import reports
+from winnow.reports.text import advice, advice_ranges
+from winnow.reports.text.advice import Advice
+from winnow.reports.text.terminal import best_first
+from winnow.reports.writing import write_spaces
+from winnow.search.operations import retraining, searching
+from winnow.search.operations.execution import Execution
+from winnow.search.winners import exporting
+from winnow.search.winners import retraining as winners_retraining
+from winnow.spaces.errors import InputError
+
+
+class _Accepted(InputError):
+    """Raised in place of the first thing that would train."""
+
+
+def rising_run(folder: Path) -> Path:
+    """A searched run whose completed trials improve until their last epoch."""
+    run = make_run(folder, "searched")
+    lines = [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["validation_accuracy"] = line["epoch"] / (MAX_EPOCHS + 1)
+    (run / "epochs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return run
+
+
+def run_without_baseline(folder: Path) -> Path:
+    run = make_run(folder)
+    study = yaml.safe_load((run / "study.yaml").read_text())
+    study["space"] = {key: value for key, value in study["space"].items() if key not in ("baseline", "start_from")}
+    (run / "study.yaml").write_text(yaml.safe_dump(study))
+    return run
+
+
+def diverged_rows() -> list[dict[str, Any]]:
+    """Ten trials with SGD, of which those with a rate above 0.05 diverged."""
+    row = {"in_space": True, "optimizer.name": "sgd", "trial": 0}
+    rates = [0.004, 0.006, 0.01, 0.02, 0.05, 0.07, 0.1, 0.2, 0.25, 0.3]
+    return [{**row, "optimizer.lr": lr, "status": "diverged" if lr > 0.05 else "completed"} for lr in rates]
+
+
+def rows_at(path: str, value: float) -> list[dict[str, Any]]:
+    """Eight completed trials with one parameter at a value."""
+    ended = {
+        "status": "completed",
+        "in_space": True,
+        "schedule.name": "one_cycle",
+        "optimizer.name": "sgd",
+        path: value,
+    }
+    return [{**ended, "objective": 0.9 + i / 100, "trial": i} for i in range(8)]
+
+
+WINNER = {
+    "rank": 1, "baseline": False, "num_parameters": 9000, "gap": 0.05, "search_accuracy": 0.99,
+    "test_accuracy_low": 0.9, "test_accuracy_high": 0.95, "gain_low": -0.01, "gain_high": 0.02,
+}  # fmt: skip
+
+
+def all_advice(folder: Path) -> list[Advice]:
+    """Every piece of advice that there is, from runs and rows that call for it."""
+    retrained, bare, rising = (
+        make_run(folder / "a run"),
+        run_without_baseline(folder / "bare"),
+        rising_run(folder / "up"),
+    )
+    given = [make_run(folder / stage, stage) for stage in ("searching", "searched")]
+    pieces = [piece for run in (*given, retrained, bare, rising) for piece in advice.advice(reports.read(run))]
+    run = reports.read(retrained)
+    pieces += advice._on_failures(run, [{"status": "failed", "optimizer.lr": None}] * 3)
+    pieces += advice._on_failures(run, diverged_rows())
+    pieces += advice._on_winners(run, [WINNER, {**WINNER, "rank": 2, "num_parameters": 100}])
+    pieces += advice._on_trials(run, [{}] * 10, [{"trial": 9}])
+    for path, value in (("model.dropout", 0.59), ("model.depth", 4), ("optimizer.lr", 0.29)):
+        pieces += [advice._from_change(run, change) for change in advice_ranges.wider_ranges(run, rows_at(path, value))]
+    for one in (retrained, bare, *given, rising):
+        (one / "report").mkdir(exist_ok=True)
+        write_spaces(reports.read(one), one / "report")
+    return pieces
+
+
+def test_every_command_is_accepted_when_pasted(tmp_path, monkeypatch, winnow):  # noqa: F811
+    def stop(*arguments: object, **options: object) -> Any:
+        raise _Accepted("accepted")
+
+    for operation in (searching, retraining):
+        monkeypatch.setattr(operation, "load_recorded", lambda *arguments: None)
+    monkeypatch.setattr(Execution, "recorded_source", lambda *arguments: None)
+    monkeypatch.setattr(searching, "check_space", lambda *arguments: None)
+    monkeypatch.setattr(winners_retraining, "_check_seeds", lambda *arguments: None)  # those of `make_run` are made up
+    monkeypatch.setattr(Execution, "workers", stop)
+    monkeypatch.setattr(exporting, "export", stop)
+    pieces = all_advice(Path("runs"))
+    verbs = set()
+    for line in (line for piece in pieces for line in piece.command.split(" && ")):
+        words = shlex.split(line)
+        assert words[0] == "winnow"
+        done = winnow(*words[1:])
+        accepted = done.returncode == 0 if words[1] == "show" else "winnow: accepted" in done.stderr
+        assert accepted, f"{line}\n{done.stdout}\n{done.stderr}"
+        verbs.add(words[1])
+    assert verbs == {"resume", "retrain", "extend", "show", "export", "run"}
+    kinds = ("not finished", "Retrain", "trials failed", "have it above", "no baseline", "last epoch", "more trials", "Widen",
+             "larger validation", "interval of the gain", "intervals of the winners", "Importance rests", "Start the next")  # fmt: skip
+    for kind in kinds:
+        assert any(kind in piece.text for piece in pieces), kind
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "override"),
+    [
+        ("model.dropout", 0.01, None),  # the schema ends at 0
+        ("model.dropout", 0.59, 'model.dropout={"float": [0.0, 0.78]}'),
+        ("model.depth", 1, None),
+        ("model.depth", 4, 'model.depth={"int": [1, 5]}'),
+        ("schedule.peak", 0.4, 'schedule.one_cycle.peak={"float": [0.1, 0.49]}'),
+        ("optimizer.lr", 3.1e-3, 'optimizer.sgd.lr={"log": [0.00075, 0.3]}'),  # of SGD alone, whose range begins there
+    ],
+)
+def test_a_range_is_widened_as_far_as_the_schema_allows(tmp_path, path, value, override):
+    run = reports.read(make_run(tmp_path / "run", "searched"))
+    changes = [change.override for change in advice_ranges.wider_ranges(run, rows_at(path, value))]
+    assert changes == ([] if override is None else [override])
+
+
+def test_the_range_that_diverges_is_named(tmp_path):
+    run = reports.read(make_run(tmp_path / "run", "searched"))
+    change = advice_ranges.converging_range(run, diverged_rows())
+    assert change is not None
+    assert change.override == 'optimizer.sgd.lr={"log": [0.003, 0.069]}'
+    assert "5 of the 5 diverged" in change.text
+    mixed = [{**row, "status": "diverged" if i % 2 else "completed"} for i, row in enumerate(diverged_rows())]
+    assert advice_ranges.converging_range(run, mixed) is None, "no value separates them"
+
+
+def test_longer_trainings_only_for_curves_that_rise(tmp_path):
+    rising, level = (
+        reports.read(rising_run(tmp_path / "rising")),
+        reports.read(make_run(tmp_path / "level", "searched")),
+    )
+    advised = [list(advice._on_epochs(run, best_first(run, run.rows("trials")))) for run in (rising, level)]
+    assert [len(pieces) for pieces in advised] == [1, 0]
+    assert advised[0][0].command.endswith(f"--max-epochs {2 * MAX_EPOCHS}")

@@ -1,0 +1,164 @@
+"""Every figure and number of the report cites a query; each is run on the tables and gives what the page shows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.make_run import make_run
+from tests.search.cli.test_cli import winnow  # noqa: F401
+from winnow import reports
+from winnow.reports.html import sections
+from winnow.reports.html.page import page
+from winnow.reports.tables.parquet import write_tables
+from winnow.reports.tables.query import query
+from winnow.reports.text.queries import queries
+from winnow.spaces.errors import InputError
+
+duckdb = pytest.importorskip("duckdb", reason="the extra `query` is not installed")
+
+# What a figure shows, as columns of its query: x, y and the trial of each dot.
+DOTS = {
+    "learning-curves": ("epoch", "{objective}", "trial"),
+    "size": ("num_parameters", "objective", "trial"),
+    "speed": ("seconds_per_epoch", "objective", "trial"),
+}
+
+
+@pytest.fixture(scope="module", params=["validation_accuracy", "validation_loss"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> reports.RunData:
+    folder = make_run(tmp_path_factory.mktemp("runs") / request.param, objective=request.param)
+    write_tables(reports.read(folder), folder / "report")
+    return reports.read(folder)
+
+
+@pytest.fixture(scope="module")
+def figures(run: reports.RunData) -> dict[str, Any]:
+    """The data of every figure, as the page has it."""
+    made = sections.sections_of(run)
+    return {figure.id: json.loads(figure.plot.to_json())["data"] for section in made for figure in section.figures}
+
+
+def rows(run: reports.RunData, name: str) -> list[dict[str, Any]]:
+    return query(run, queries(run)[name]).to_pylist()
+
+
+def counted(points: Iterable[tuple[Any, ...]]) -> Counter[tuple[Any, ...]]:
+    """Points with numbers of nine digits, so that sums in another order are equal."""
+    return Counter(tuple(float(f"{x:.9g}") if isinstance(x, int | float) else x for x in point) for point in points)
+
+
+def dots(traces: list[dict[str, Any]]) -> Iterable[tuple[Any, ...]]:
+    for trace in traces:
+        if trace.get("customdata"):
+            points = zip(trace["x"], trace["y"], trace["customdata"], strict=True)
+            yield from (point for point in points if point[0] is not None)
+
+
+def test_every_figure_cites_a_query(run: reports.RunData, figures: dict[str, Any]) -> None:
+    html = page(run)
+    cited = set(re.findall(r'data-query="([^"]+)"', html))
+    assert cited >= figures.keys() | {"headline", "tiles", "best-trials", "failures"}
+    assert cited <= queries(run).keys()
+
+
+@pytest.mark.parametrize("name", DOTS)
+def test_dots(run: reports.RunData, figures: dict[str, Any], name: str) -> None:
+    columns = [column.format(objective=run.objective) for column in DOTS[name]]
+    assert counted(dots(figures[name])) == counted(tuple(row[column] for column in columns) for row in rows(run, name))
+
+
+def test_slices(run: reports.RunData, figures: dict[str, Any]) -> None:
+    names = [name for name in figures if name.startswith("slice-")]
+    assert len(names) > 5
+    for name in names:
+        shown = counted((y, trial) for _, y, trial in dots(figures[name]))
+        assert shown == counted((row["objective"], row["trial"]) for row in rows(run, name)), name
+
+
+def test_best_so_far(run: reports.RunData, figures: dict[str, Any]) -> None:
+    found = rows(run, "best-by-time")
+    for name in (name for name in figures if name.startswith("best-by")):
+        line = figures[name][-1]
+        assert line["y"] == [row["best_so_far"] for row in found]
+        assert counted((y, trial) for _, y, trial in dots(figures[name][:-1])) == counted(
+            (row[run.objective], row["trial"]) for row in found
+        )
+
+
+def test_parallel_coordinates(run: reports.RunData, figures: dict[str, Any]) -> None:
+    objective = figures["parallel"][0]["dimensions"][-1]["values"]
+    assert sorted(objective) == sorted(row["objective"] for row in rows(run, "parallel"))
+
+
+def test_importance(run: reports.RunData, figures: dict[str, Any]) -> None:
+    bars = figures["importance"][0]
+    shown = list(zip(reversed(bars["y"]), reversed(bars["x"]), strict=True))
+    assert shown == [(row["parameter"], row["importance"]) for row in rows(run, "importance")]
+
+
+def test_budget(run: reports.RunData, figures: dict[str, Any]) -> None:
+    shown = [y for bar in figures["budget"] for y in bar["y"] if y]
+    assert Counter(shown) == Counter(row["epochs_trained"] for row in rows(run, "budget"))
+
+
+def test_winners_and_headline(run: reports.RunData, figures: dict[str, Any]) -> None:
+    found = rows(run, "winners")
+    assert figures["winners"][0]["x"] == [row["test_accuracy"] for row in found]
+    assert rows(run, "headline")[0]["test_accuracy"] == found[0]["test_accuracy"]
+    headline = sections._headline(run)
+    assert headline is not None
+    assert headline[0].startswith(f"{100 * found[0]['test_accuracy']:.2f}")
+
+
+def test_confusion_and_classes(run: reports.RunData, figures: dict[str, Any]) -> None:
+    shown = {
+        (true, predicted): int(trace["text"][i][j])
+        for trace in figures["confusion"]
+        for i, true in enumerate(trace["y"])
+        for j, predicted in enumerate(trace["x"])
+        if trace["text"][i][j] not in ("", "0")
+    }
+    found = rows(run, "confusion")
+    assert shown == {(row["true_class"], row["predicted_class"]): row["images"] for row in found}
+    classes = figures["per-class"][0]
+    accuracy = {row["true_class"]: pytest.approx(row["accuracy"]) for row in rows(run, "per-class")}
+    assert dict(zip(classes["y"], classes["x"], strict=True)) == accuracy
+
+
+def test_tables_of_the_page(run: reports.RunData) -> None:
+    counts = Counter(row["status"] for row in run.rows("trials"))
+    assert {row["status"]: row["trials"] for row in rows(run, "tiles")} == counts
+    best = sections.best_first(run, run.rows("trials"))[: sections.MAX_TRIALS]
+    assert [row["trial"] for row in rows(run, "best-trials")] == [row["trial"] for row in best]
+    assert [row["trial"] for row in rows(run, "failures")] == [row["trial"] for row in run.rows("failures")]
+
+
+def test_the_same_query_in_duckdb_beside_the_files(run: reports.RunData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.path / "report")
+    for name, sql in queries(run).items():
+        assert duckdb.sql(sql).to_arrow_table().num_rows == len(rows(run, name)), name
+
+
+def test_the_command_prints_a_table_json_or_csv(tmp_path: Path, winnow) -> None:  # noqa: F811
+    make_run(tmp_path / "runs" / "a", "searched", trials=6)
+    sql = "select status, count(*) as n from trials where status = 'skipped' group by status"
+    assert winnow("query", "a", sql).stdout.split()[-2:] == ["skipped", "1"]
+    assert json.loads(winnow("query", "a", sql, "--json").stdout) == {"status": "skipped", "n": 1}
+    assert winnow("query", "a", sql, "--csv").stdout.replace('"', "") == "status,n\nskipped,1\n"
+    refused = winnow("query", "a", "select nothing from trials")
+    assert refused.returncode == 2
+    assert "nothing" in refused.stderr
+    assert "the tables are trials, epochs" in refused.stderr
+
+
+def test_without_duckdb_the_way_to_it_is_named(monkeypatch: pytest.MonkeyPatch, run: reports.RunData) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
+    with pytest.raises(InputError, match=r"pip install 'winnow-search\[query\]'"):
+        query(run, "select 1")
