@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class TrialStatus(StrEnum):
-    """The status of a trial of the search; a retraining has the same ones, but for `STOPPED`, `LOST` and `SKIPPED`."""
+    """The status of a trial of the search; a retraining has the same ones, but for `STOPPED`, `LOST`, `TIMED_OUT` and `SKIPPED`."""
 
     COMPLETED = "completed"
     """It ran its last epoch, or stopped early by its own `early_stopping`."""
@@ -20,10 +20,18 @@ class TrialStatus(StrEnum):
     """An error was raised, as by a model of the user's own."""
     LOST = "lost"
     """Its worker died again and again, with no epoch finished in between."""
+    TIMED_OUT = "timed_out"
+    """It hung: its training gave no sign of life for longer than `search.trial_timeout`."""
     RUNNING = "running"
     """It has not ended; it runs, waits at a rung, or was left open by an interrupted search."""
     SKIPPED = "skipped"
     """It never ran; only runs of early versions have such trials."""
 
 
-FAILURES = (TrialStatus.DIVERGED, TrialStatus.OUT_OF_MEMORY, TrialStatus.FAILED, TrialStatus.LOST)
+FAILURES = (
+    TrialStatus.DIVERGED,
+    TrialStatus.OUT_OF_MEMORY,
+    TrialStatus.FAILED,
+    TrialStatus.LOST,
+    TrialStatus.TIMED_OUT,
+)

@@ -25,6 +25,7 @@ STATUS_COLORS: dict[str, str] = {
     "out_of_memory": ORANGE,
     "failed": PINK,
     "lost": PURPLE,
+    "timed_out": PURPLE,
     "running": GREEN,
     "skipped": GREY,
 }
@@ -36,6 +37,7 @@ STATUS_SYMBOLS: dict[str, str] = {
     "out_of_memory": "square",
     "failed": "cross",
     "lost": "diamond-open",
+    "timed_out": "hourglass-open",
     "running": "circle-open",
     "skipped": "line-ew-open",
 }

@@ -39,6 +39,7 @@ ENDED_STATES = {
     TrialStatus.OUT_OF_MEMORY: TrialState.FAIL,
     TrialStatus.LOST: TrialState.FAIL,
     TrialStatus.FAILED: TrialState.FAIL,
+    TrialStatus.TIMED_OUT: TrialState.FAIL,
 }
 
 

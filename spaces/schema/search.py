@@ -47,6 +47,9 @@ class SearchSettings(Strict):
     audit: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Fraction of the stopped trials that is trained to the end, to measure how often stopping was wrong."""
 
+    trial_timeout: Annotated[float, Field(gt=0.0)] | None = None
+    """Seconds without a finished batch after which a trial is ended as `timed_out`. If not set, 20 times the longest epoch so far, at least 300."""
+
 
 class RetrainSettings(Strict):
     """The optional `retrain:` section of a space; its fields are options of `winnow run` and `winnow retrain`."""
