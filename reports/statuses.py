@@ -12,6 +12,7 @@ STATUS_WORDS: dict[str, str] = dict(zip(STATUSES, STATUSES, strict=True)) | {
     "stopped": "stopped early",
     "out_of_memory": "out of memory",
     "lost": "worker lost",
+    "timed_out": "timed out",
     "running": "unfinished",
 }
 """Status -> how it reads in a sentence."""

@@ -26,6 +26,7 @@ STATUS_COLORS: dict[str, str] = {
     "failed": PINK,
     "lost": PURPLE,
     "infeasible": GREY,
+    "timed_out": PURPLE,
     "running": GREEN,
     "skipped": GREY,
 }
@@ -38,6 +39,7 @@ STATUS_SYMBOLS: dict[str, str] = {
     "failed": "cross",
     "lost": "diamond-open",
     "infeasible": "hexagon-open",
+    "timed_out": "hourglass-open",
     "running": "circle-open",
     "skipped": "line-ew-open",
 }

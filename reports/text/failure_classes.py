@@ -16,6 +16,10 @@ CLASSES: dict[str, tuple[str, str]] = {
         "ended; the search stops at the third error with the same last line",
     ),
     "lost": ("the worker died repeatedly without finishing an epoch in between", "ended after the fourth time"),
+    "timed_out": (
+        "no batch was finished for longer than `search.trial_timeout`",
+        "ended; its worker was killed and replaced",
+    ),
     "recovered": ("the worker or node was lost", "resumed from the checkpoint; not counted against the trial"),
     "micro-batches": ("out of memory once", "tried again with a GPU to itself and each batch split into micro-batches"),
 }

@@ -23,6 +23,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from winnow.search.ray_backend.hangs import HangWatch
+from winnow.search.ray_backend.not_pickled import NotPickled
 from winnow.search.ray_backend.shared_data import Job, SharedData
 from winnow.search.ray_backend.worker import WHERE_TRAINED, run_trial, trial_name
 from winnow.search.ray_backend.worker_errors import killed_for_memory, raised_by_worker
@@ -85,7 +87,7 @@ def run_search(
     Raises:
         OSError: Something cannot be written, as on a full disk; raised once Tune has released the workers.
     """
-    stopping = StopController(ledger, say, data.groups, concurrent)
+    stopping = StopController(ledger, say, HangWatch(ledger, job.checkpoints, say), data.groups, concurrent)
     # By default one trial at a time may wait for its worker, so hundreds of workers would be started one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     searcher = StudySearcher(ledger, stopping, concurrent)
@@ -105,7 +107,7 @@ def run_search(
                 name="search",
                 storage_path=storage,
                 stop=stopping,
-                callbacks=[stopping],
+                callbacks=[stopping, stopping.hangs],
                 verbose=0,
                 progress_reporter=NoReporter(),
             ),
@@ -134,13 +136,6 @@ def in_waiting_processes() -> Iterator[None]:
         class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = theirs
 
 
-class NotPickled:
-    """Base class of objects that hold open files: Tune's snapshot, which nobody reads, leaves them out."""
-
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return (NotPickled, ())
-
-
 class StopController(NotPickled, tune.Stopper, tune.Callback):
     """Ends a search: on a signal, after the time budget, or when nothing can be written.
 
@@ -148,12 +143,18 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
     """
 
     def __init__(
-        self, ledger: Ledger, say: Callable[[str], None], groups: RankGroups | None = None, concurrent: int = 1
+        self,
+        ledger: Ledger,
+        say: Callable[[str], None],
+        hangs: HangWatch,
+        groups: RankGroups | None = None,
+        concurrent: int = 1,
     ) -> None:
         self.ledger = ledger
         self.concurrent = concurrent
         self.say = say
         self.groups = groups
+        self.hangs = hangs
         self.started = time.monotonic()
         self.num_signals = 0
         self.out_of_time = False
@@ -164,6 +165,8 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
         return False
 
     def stop_all(self) -> bool:
+        with self.on_write_errors():
+            self.hangs.check()
         budget = self.ledger.settings.time_budget_seconds
         elapsed = time.monotonic() - self.started
         if budget is not None:
@@ -188,6 +191,8 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tune retries only trials that were running, so it retries none: the ledger starts them again."""
+        if trial.trial_id in self.hangs.given_up:
+            return  # it stays open
         with self.on_write_errors():
             number, cause = _number(trial), raised_by_worker(trial.pickled_error_file)
             if self.groups is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
 from winnow.search.storage.remote import join
-from winnow.search.storage.run_folder import checkpoint_name, trial_name
+from winnow.search.storage.run_folder import checkpoint_name, heartbeat_name, trial_name
 from winnow.search.study.trials import Assignment
 from winnow.search.training.errors import CannotWrite, RankLost, failure, release_memory
 from winnow.spaces.gpu_facts import GPU_FACT_NAMES
@@ -70,6 +70,7 @@ def _epochs(
     from winnow.models import summarize
     from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
     from winnow.search.training.device_data import DeviceData
+    from winnow.search.training.heartbeat import beating
     from winnow.search.training.latency import latency_ms
     from winnow.search.training.loop import train
     from winnow.search.training.ranks import Task
@@ -102,16 +103,17 @@ def _epochs(
     pieces, seed = assignment.micro_batches, assignment.seed
     if team is not None:
         team.begin(Task(config, job.seed, "search", seed, state, pieces))
-    for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=pieces, team=team):
-        report = {**result.figures(), **where_trained(device, job)}
-        history.append(report)
-        # Before the report: an epoch that the study knows is never lost with the worker.
-        try:
-            save(path, {**result.state(), "history": history})
-        except OSError as error:
-            raise CannotWrite(f"{error.strerror or error}: {path}") from error
-        yield {**report, **size}
-        size = {}
+    with beating(join(job.checkpoints, heartbeat_name(assignment.number))):
+        for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=pieces, team=team):
+            report = {**result.figures(), **where_trained(device, job)}
+            history.append(report)
+            # Before the report: an epoch that the study knows is never lost with the worker.
+            try:
+                save(path, {**result.state(), "history": history})
+            except OSError as error:
+                raise CannotWrite(f"{error.strerror or error}: {path}") from error
+            yield {**report, **size}
+            size = {}
 
 
 def prepare(job: Job, team: Team | None) -> torch.device:

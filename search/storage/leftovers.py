@@ -15,6 +15,7 @@ OF_PROCESS = re.compile(r"\..+\.(\d+)")  # `.study.yaml.4711`, written by proces
 OF_WORKER = re.compile(
     r"\.(trial-\d+|winner-.+|.+-s\d+)\.(pt|npz)\.[0-9a-f]{8}"
 )  # a process id may be had on two nodes
+HEARTBEAT = re.compile(r"\.trial-\d+\.beat")
 NEW_RUN = re.compile(r"\..+\.(\d+)-\d+")  # a run folder that process 4711 was making: `.digits.4711-140234`
 OLD_SECONDS = 600.0
 """Age from which a folder whose process is not seen here is a leftover: it may be one of another machine."""
@@ -29,7 +30,8 @@ def sweep_run(path: Path) -> None:
     for folder in (path, path / "checkpoints", path / "predictions", path / "report"):
         for file in _entries(folder):
             of_process = OF_PROCESS.fullmatch(file.name)
-            if OF_WORKER.fullmatch(file.name) or (of_process and not _is_alive(int(of_process[1]))):
+            of_worker = OF_WORKER.fullmatch(file.name) or HEARTBEAT.fullmatch(file.name)
+            if of_worker or (of_process and not _is_alive(int(of_process[1]))):
                 with suppress(OSError):
                     file.unlink()
 

@@ -104,11 +104,15 @@ class RunFolder:
         lock = FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
+            # Names that a killed driver gave: what is written now rests on them.
+            for place in (self.path, self.path.resolve().parent):
+                sync_folder(place)
         except Timeout:
             raise InputError(
                 f"{self.path}: another winnow process is working on this run; wait for it, or stop it"
             ) from None
         except OSError as error:
+            lock.release()
             raise InputError(
                 f"{self.path}: cannot write here ({error.strerror}); a run needs a writable folder"
             ) from error
@@ -127,6 +131,11 @@ def trial_name(number: int) -> str:
 def checkpoint_name(number: int) -> str:
     """The name of a trial's checkpoint: `trial-00007.pt`."""
     return f"{trial_name(number)}.pt"
+
+
+def heartbeat_name(number: int) -> str:
+    """The name of the file that tells that a trial is alive, beside its checkpoint: `.trial-00007.beat`."""
+    return f".{trial_name(number)}.beat"
 
 
 def create(

@@ -40,6 +40,7 @@ ENDED_STATES = {
     TrialStatus.LOST: TrialState.FAIL,
     TrialStatus.FAILED: TrialState.FAIL,
     TrialStatus.INFEASIBLE: TrialState.FAIL,
+    TrialStatus.TIMED_OUT: TrialState.FAIL,
 }
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from winnow import models
 from winnow.search.training.device_data import DeviceData, Labelled
+from winnow.search.training.heartbeat import beat
 from winnow.search.training.losses import build_evaluation_loss
 from winnow.search.training.metrics import all_metrics
 from winnow.search.training.precision import autocast, full_precision, image_format
@@ -84,6 +85,7 @@ def predict(
         for images, truth in data.chunks(part, images_at_once, image_format(model)):
             outputs.extend(model(batch).float() for batch in images.split(images_at_once))
             labels.append(truth)
+            beat()
     return torch.cat(outputs), torch.cat(labels)
 
 

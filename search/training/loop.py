@@ -19,6 +19,7 @@ from winnow.search.training.batches import Batches, EpochSums, MicroBatch, has_b
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.early_stopping import BestWeights, EarlyStopping
 from winnow.search.training.evaluate import EVALUATION_BATCH, predict, score
+from winnow.search.training.heartbeat import beat
 from winnow.search.training.losses import LossFunction, build_loss
 from winnow.search.training.mixing import Mixer
 from winnow.search.training.optimizers import build_optimizer
@@ -274,6 +275,7 @@ class TrainingState:
             for batch in self.batches.of(images, labels, mixer):
                 self._set_lr(step, total_steps, steps_per_epoch)
                 self._update(batch, loss_function, mixed_precision, sums)
+                beat()
                 step += 1
             # The one place where the host waits for the device: a diverged training ends within the chunk, on all ranks.
             if not sums.all_finite():

@@ -51,6 +51,9 @@ class SearchSettings(Strict):
     limits: Limits | None = None
     """Upper limits of size, latency and time; see `search.limits`. A config beyond one of them is infeasible."""
 
+    trial_timeout: Annotated[float, Field(gt=0.0)] | None = None
+    """Seconds without a finished batch after which a trial is ended as `timed_out`. If not set, 20 times the longest epoch so far, at least 300."""
+
 
 class RetrainSettings(Strict):
     """The optional `retrain:` section of a space; its fields are options of `winnow run` and `winnow retrain`."""

@@ -18,6 +18,7 @@ from ray.tune.search import Searcher
 
 from benchmarks.reliability.disasters.disk import FailingDisk, ProcessKilled
 from benchmarks.reliability.disasters.training import DATA
+from winnow.search.ray_backend.hangs import HangWatch
 from winnow.search.ray_backend.shared_data import Job
 from winnow.search.ray_backend.tune import LedgerScheduler, Outcome, StopController, StudySearcher
 from winnow.search.ray_backend.worker import trial_reports
@@ -42,6 +43,7 @@ class Troubles:
     Attributes:
         dies: The worker dies, before or after its epoch is on the disk.
         repeats: The report arrives twice.
+        hangs: The worker never reports again.
         late: A report of a worker that died arrives all the same, later.
         outlives: A worker whose driver was killed trains on beside the next driver.
         signal_after: The number of reports after which Ctrl-C is pressed; None: it is not.
@@ -49,6 +51,7 @@ class Troubles:
 
     dies: float = 0.0
     repeats: float = 0.0
+    hangs: float = 0.0
     late: float = 0.0
     outlives: float = 0.0
     signal_after: int | None = None
@@ -61,8 +64,11 @@ class World:
     rng: random.Random
     disk: FailingDisk
     workers: int
+    clock: Callable[[], float]
+    wait: Callable[[float], None]
     troubles: Troubles = field(default_factory=Troubles)
     events: list[str] = field(default_factory=list)
+    hung: set[int] = field(default_factory=set)
     orphans: list[Iterator[dict[str, Any]]] = field(default_factory=list)
 
     def note(self, text: str) -> None:
@@ -73,13 +79,15 @@ class World:
 class _Worker:
     trial: Any
     reports: Iterator[dict[str, Any]]
+    hangs: bool = False
 
 
 class _Loop:
     def __init__(self, world: World, ledger: Ledger, job: Job, say: Callable[[str], None]) -> None:
         self.world = world
         self.job = job
-        self.stopping = StopController(ledger, say)
+        self.hangs = HangWatch(ledger, job.checkpoints, say, world.clock, self._kill)
+        self.stopping = StopController(ledger, say, self.hangs)
         self.searcher = StudySearcher(ledger, self.stopping, world.workers)
         self.scheduler = LedgerScheduler(ledger, self.stopping, self.searcher.numbers)
         self.active: list[_Worker] = []
@@ -102,10 +110,13 @@ class _Loop:
                 if waiting:
                     raise Stuck("no trial runs, none can start, and the search is not finished")
                 break
+            if all(worker.hangs for worker in self.active):
+                self.world.wait(60.0)
+                continue
             # A step of Tune's may hold several reports before it asks whether to stop.
             for _ in range(self.world.rng.randint(1, 3)):
-                if self.active:
-                    self._advance(self.world.rng.choice(self.active))
+                if going := [worker for worker in self.active if not worker.hangs]:
+                    self._advance(self.world.rng.choice(going))
         for worker in self.active:
             self._drop(worker)
         if self.stopping.error is not None:
@@ -138,7 +149,8 @@ class _Loop:
             assignment = Assignment.from_json(suggestion["assignment"])
             self.world.note(f"start {assignment.number} from {assignment.recorded}")
             self.active.append(_Worker(trial, trial_reports(assignment, DATA, self.job)))
-            self.stopping.on_trial_start(0, [], trial)
+            for callback in (self.stopping, self.hangs):
+                callback.on_trial_start(0, [], trial)
         return True
 
     def _advance(self, worker: _Worker) -> None:
@@ -148,6 +160,11 @@ class _Loop:
             with suppress(RankLost, ProcessKilled):
                 next(rng.choice(self.world.orphans), None)
             self.world.disk.revive()
+        if rng.random() < troubles.hangs:
+            self.world.note(f"trial {worker.trial.config['number']} hangs")
+            worker.hangs = True
+            self.world.hung.add(int(worker.trial.config["number"]))
+            return None
         dies = self.num_deaths < MOST_DEATHS and rng.random() < troubles.dies
         if dies and rng.random() < 0.5:
             return self._lose(worker, None)
@@ -175,19 +192,27 @@ class _Loop:
             self.stopping.num_signals += 1
             self.stopping.ledger.wind_down()
         self.world.note(f"report {trial.config['number']} {report.get('epoch', report.get('status'))}")
+        self.hangs.on_trial_result(0, [], trial, report)
         return self.scheduler.on_trial_result(None, trial, report) == LedgerScheduler.CONTINUE
+
+    def _kill(self, trial: Any) -> None:
+        """What the watch does to a worker that hangs; Tune then reports an error of its trial."""
+        worker = next(worker for worker in self.active if worker.trial is trial)
+        self._lose(worker, None)
 
     def _lose(self, worker: _Worker, unseen: dict[str, Any] | None) -> None:
         self.num_deaths += 1
         self.world.note(f"lost {worker.trial.config['number']}")
         if unseen is not None and self.world.rng.random() < self.world.troubles.late:
             self.late.append((worker.trial, unseen))
-        self.stopping.on_trial_error(0, [], worker.trial)
+        for callback in (self.stopping, self.hangs):
+            callback.on_trial_error(0, [], worker.trial)
         self.searcher.on_trial_complete(worker.trial.trial_id, error=True)
         self._drop(worker)
         self.active.remove(worker)
 
     def _complete(self, worker: _Worker) -> None:
+        self.hangs.on_trial_complete(0, [], worker.trial)
         self.searcher.on_trial_complete(worker.trial.trial_id, {})
         self._drop(worker)
         self.active.remove(worker)

@@ -21,7 +21,14 @@ from rich.console import Console
 from benchmarks.reliability.disasters.bugs import BUGS, IGNORED_FSYNC
 from benchmarks.reliability.disasters.disk import FailingDisk, PowerCut, ProcessKilled
 from benchmarks.reliability.disasters.driver import Stuck, Troubles, World, simulated_backend
-from benchmarks.reliability.disasters.invariants import Acknowledged, check_end, check_readable, study_rows
+from benchmarks.reliability.disasters.invariants import (
+    Acknowledged,
+    check_end,
+    check_readable,
+    completed,
+    study_rows,
+    timed_out,
+)
 from benchmarks.reliability.disasters.training import DATA, simulated_training
 from winnow.search.operations.execution import Execution
 from winnow.search.operations.retraining import retrain
@@ -125,7 +132,7 @@ class _History:
         self.scenario = scenario(self.number)
         self.root = Path(tempfile.mkdtemp(prefix="winnow-disasters-", dir=_memory()))
         self.disk = FailingDisk(self.root, self.rng, ignored_fsync)
-        self.world = World(self.rng, self.disk, self.scenario.workers)
+        self.world = World(self.rng, self.disk, self.scenario.workers, lambda: self.seconds, self._wait)
         self.acknowledged = Acknowledged()
         self.violations: list[str] = []
         self.starts = self.faults = 0
@@ -138,8 +145,12 @@ class _History:
                 if not self.violations:
                     self._until_done(self._retrain)
             if not self.violations:
-                self.violations += check_end(self.folder, self.acknowledged)
-                if self.scenario.workers == 1 and study_rows(self.folder) != _undisturbed(self.number):
+                self.violations += check_end(self.folder, self.acknowledged, self.world.hung)
+                if (
+                    self.scenario.workers == 1
+                    and not timed_out(self.folder)
+                    and study_rows(self.folder) != _undisturbed(self.number)
+                ):
                     self.violations.append("the study differs from that of the undisturbed search")
         finally:
             shutil.rmtree(self.root)
@@ -189,7 +200,9 @@ class _History:
         except InputError as error:
             self.world.note(f"refused: {error}".replace(str(self.root), ""))
             self.faults += self.disk.faults > 0
-            if not self.disk.faults:
+            if "nothing to retrain" in str(error) and not completed(self.folder):
+                done = True
+            elif not self.disk.faults:
                 self.violations.append(f"{start.__name__} was refused without a fault: {error}")
             elif "cannot" not in str(error):
                 self.violations.append(f"{start.__name__} was refused with another reason than the disk: {error}")
@@ -203,6 +216,9 @@ class _History:
         if not self.violations:
             self.violations += check_readable(self.folder)
         return done
+
+    def _wait(self, seconds: float) -> None:
+        self.seconds += seconds
 
     def _new_process(self, name: str, with_faults: bool) -> None:
         """The state of a process that starts: its clock, its troubles, and when a fault strikes."""
@@ -218,6 +234,7 @@ class _History:
         self.world.troubles = Troubles(
             dies=rng.choice([0.0, 0.1]),
             repeats=rng.choice([0.0, 0.2]),
+            hangs=rng.choice([0.0, 0.0, 0.03]),
             late=rng.choice([0.0, 1.0]),
             outlives=rng.choice([0.0, 0.5]),
             signal_after=rng.choice([None, None, rng.randint(1, 10)]),

@@ -43,6 +43,16 @@ def study_rows(folder: RunFolder) -> list[Any]:
     ]
 
 
+def timed_out(folder: RunFolder) -> set[int]:
+    """The trials that ended because they hung."""
+    return {row[0] for row in study_rows(folder) if row[5] == "timed_out"}
+
+
+def completed(folder: RunFolder) -> set[int]:
+    """The trials that completed."""
+    return {row[0] for row in study_rows(folder) if row[5] == "completed"}
+
+
 def check_readable(folder: RunFolder) -> list[str]:
     """After each start, however it ended: a report can be made of what there is."""
     if not folder.study.exists():
@@ -57,12 +67,13 @@ def check_readable(folder: RunFolder) -> list[str]:
     return []
 
 
-def check_end(folder: RunFolder, acknowledged: Acknowledged) -> list[str]:
+def check_end(folder: RunFolder, acknowledged: Acknowledged, hung: set[int]) -> list[str]:
     """The finished run against the truth.
 
     Args:
         folder: The run, searched and retrained.
         acknowledged: What its user was told on the way.
+        hung: Trials that hung at some time.
 
     Returns:
         What is wrong, in words.
@@ -71,6 +82,8 @@ def check_end(folder: RunFolder, acknowledged: Acknowledged) -> list[str]:
     settings = Settings.from_dict(records.study["settings"])
     lines = list(read_json_lines(folder.epochs))
     wrong = [*_check_lines(lines, acknowledged), *_check_trials(folder, records.study_trials, lines, settings)]
+    if not timed_out(folder) <= hung:
+        wrong.append(f"trials {timed_out(folder) - hung} timed out, and did not hang")
     for number, status in acknowledged.ends.items():
         if records.study_trials[number].user_attrs.get("status") != status:
             wrong.append(f"trial {number} ended as {status}, and later as something else")
@@ -127,7 +140,7 @@ def _check_trial(trial: Any, lines: list[dict[str, Any]]) -> list[str]:
         wrong.append(f"completed after {len(searched)} of {epochs} epochs, although it is {fate}")
     if status in ("diverged", "failed", "out_of_memory") and fate.status != status:
         wrong.append(f"ended as {status}, although it is {fate}")
-    if status not in ("completed", "stopped", "diverged", "failed", "out_of_memory"):
+    if status not in ("completed", "stopped", "diverged", "failed", "out_of_memory", "timed_out"):
         wrong.append(f"ended as {status}")
     extra = set(trial.intermediate_values) - set(searched)
     return [*wrong, *([f"the study has epochs {extra} without a line"] if extra else [])]

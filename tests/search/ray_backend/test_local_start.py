@@ -65,7 +65,7 @@ def test_a_search_in_another_thread_leaves_signals_alone():
 
     def search() -> None:
         try:
-            with StopController(None, print).on_signals():  # type: ignore[arg-type]  # asks no ledger
+            with StopController(None, print, None).on_signals():  # type: ignore[arg-type]  # asks no ledger
                 pass
         except ValueError as error:
             errors.append(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from tests.search.study.test_ledger import SHAPE, make_folder
+from winnow.search.ray_backend.hangs import HangWatch
 from winnow.search.ray_backend.tune import StopController
 from winnow.search.ray_backend.worker_errors import killed_for_memory
 from winnow.search.settings import settings_for
@@ -36,13 +37,16 @@ def test_a_trial_killed_for_memory_is_tried_in_pieces_and_then_out_of_memory(tmp
     ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
     (tmp_path / "error.txt").write_text(KILLED)
     lines: list[str] = []
-    stopping = StopController(ledger, lines.append)
+    stopping = StopController(ledger, lines.append, HangWatch(ledger, str(tmp_path), lines.append))
     for pieces in (1, 4):
         assignment = ledger.ask()
         assert assignment is not None
         assert assignment.micro_batches == pieces
         trial = SimpleNamespace(
-            config={"number": assignment.number}, pickled_error_file=None, error_file=str(tmp_path / "error.txt")
+            trial_id="t",
+            config={"number": assignment.number},
+            pickled_error_file=None,
+            error_file=str(tmp_path / "error.txt"),
         )
         stopping.on_trial_error(1, [], trial)  # type: ignore[arg-type]
     assert ledger.counts["out_of_memory"] == 1

@@ -1,0 +1,69 @@
+"""A sign of life of a training that runs, so that one which hangs can be told from one which is merely slow.
+
+The training loop calls `beat` for every batch. While a training is `beating`, that rewrites a small file every few seconds, in the place
+where its checkpoints are and that the driver can read. A model that never returns, or a process that was stopped, no longer beats.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from winnow.search.storage import remote as storage
+
+LOCAL_SECONDS, REMOTE_SECONDS = 2.0, 20.0
+
+
+def seconds_between(where: str) -> float:
+    """How often a training writes its sign of life at this path or URI; each write to an object store is a request."""
+    return REMOTE_SECONDS if storage.is_uri(where) else LOCAL_SECONDS
+
+
+def beat() -> None:
+    """Say that the training in this process got ahead; costs next to nothing."""
+    if _beating is not None:
+        _beating.beat()
+
+
+@contextmanager
+def beating(where: str) -> Iterator[None]:
+    """Write the sign of life of a training while it runs; the file is gone afterwards.
+
+    Args:
+        where: Path or URI of the file.
+    """
+    global _beating
+    _beating = _Heartbeat(where)
+    try:
+        _beating.beat()
+        yield
+    finally:
+        _beating = None
+        with suppress(OSError):
+            storage.delete(where)
+
+
+class _Heartbeat:
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._interval = seconds_between(where)
+        self._count = 0
+        self._due = 0.0
+
+    def beat(self) -> None:
+        now = time.monotonic()
+        if now < self._due:
+            return
+        self._count += 1
+        self._due = now + self._interval
+        content = str(self._count).encode()
+        with suppress(OSError):  # a full disk ends the training where that matters
+            if storage.is_uri(self._where):
+                storage.write(self._where, content)
+            else:  # nobody needs it after a power cut
+                Path(self._where).write_bytes(content)
+
+
+_beating: _Heartbeat | None = None
