@@ -17,7 +17,7 @@ def load_predictions(path: Path) -> dict[str, np.ndarray] | None:
         path: An .npz file, as retraining and `winnow train --output` write it.
 
     Returns:
-        Its arrays: index, true, predicted, confidence and probability_true [n], gallery_index [m] and gallery_images
+        Its arrays: index, true, predicted, confidence and probability_true [n], probabilities float16 [n, K], gallery_index [m] and gallery_images
         [m, H, W, C]. None if the file is missing or torn.
     """
     try:
