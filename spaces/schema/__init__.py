@@ -16,7 +16,10 @@ from winnow.spaces.schema.data import (
     ExtraCopies,
     Flip,
     Normalization,
+    RandAugment,
+    RandomErasing,
     ResizeCrop,
+    TrivialAugment,
     Zoom,
 )
 from winnow.spaces.schema.loss import BuiltInLoss, CrossEntropy, Focal, Loss, Margin, measured_loss
@@ -130,6 +133,8 @@ __all__ = [
     "Plateau",
     "Pool",
     "RAdam",
+    "RandAugment",
+    "RandomErasing",
     "Reference",
     "Residual",
     "ResidualStage",
@@ -143,6 +148,7 @@ __all__ = [
     "StepDecay",
     "TrainedBackbone",
     "Transfer",
+    "TrivialAugment",
     "Widths",
     "Zoom",
     "measured_loss",

@@ -20,7 +20,7 @@ optimizer: {name: adam, lr: 1e-3}
 """
 LR, STAGES, OPTIMIZER = "lr: 1e-3", "stages: [{filters: 8}]", "optimizer: {name: adam, lr: 1e-3}"
 TOP_KEYS = (
-    "data, epochs, stop_after, batch_size, model, optimizer, schedule, loss, gradient_clip, early_stopping, weights, precision, "
+    "data, epochs, stop_after, batch_size, model, initialization, optimizer, schedule, loss, mix, averaging, gradient_clip, early_stopping, weights, test_flip, precision, "
     "search, retrain, start_from, baseline, reference"
 )
 NO_POOL = "leaves nothing; use `pool: none` here or earlier, or fewer stages"
@@ -30,7 +30,7 @@ WRONG = {
     "misspelt key": (
         LR,
         "lr: 1e-3, weight_deca: 0.1",
-        "s.yaml:7: optimizer.weight_deca: unknown key 'weight_deca'; allowed: name, lr, beta1, beta2, eps, weight_decay; "
+        "s.yaml:7: optimizer.weight_deca: unknown key 'weight_deca'; allowed: name, lr, norm_bias_lr_factor, head_lr_factor, layer_decay, decay_biases, beta1, beta2, eps, weight_decay; "
         "did you mean weight_decay?",
     ),
     "misspelt key at the top": (
@@ -43,12 +43,12 @@ WRONG = {
     "unknown optimizer": (
         "name: adam",
         "name: adm",
-        "s.yaml:7: optimizer.name: unknown name 'adm'; allowed: sgd, adam, adamw, rmsprop; did you mean adam?",
+        "s.yaml:7: optimizer.name: unknown name 'adm'; allowed: sgd, adam, adamw, nadam, radam, adamax, adagrad, rmsprop, muon, package.module:function; did you mean adam?",
     ),
     "unknown optimizer among good ones": (
         OPTIMIZER,
         "optimizer:\n  choice:\n    adam: {lr: 0.1}\n    sdg: {lr: 0.1}",
-        "s.yaml:10: optimizer.sdg: unknown name 'sdg'; allowed: sgd, adam, adamw, rmsprop; did you mean sgd?",
+        "s.yaml:10: optimizer.sdg: unknown name 'sdg'; allowed: sgd, adam, adamw, nadam, radam, adamax, adagrad, rmsprop, muon, package.module:function; did you mean sgd?",
     ),
     "unknown option": (
         STAGES,
@@ -59,7 +59,7 @@ WRONG = {
         "epochs: 5",
         "epochs: 5\nschedule: cosin",
         "s.yaml:3: schedule: unknown name 'cosin'; allowed: constant, step, multistep, exponential, cosine, one_cycle, "
-        "plateau; did you mean cosine?",
+        "plateau, package.module:function; did you mean cosine?",
     ),
     "inverted range": (
         LR,
@@ -204,7 +204,7 @@ WRONG = {
         BASE.replace("epochs: 5", "epochs: 0").replace(LR, "lrr: 1"),
         "s.yaml:2: epochs: must be at least 1, but got 0\n"
         "s.yaml:7: optimizer.lr: is missing but required\n"
-        "s.yaml:7: optimizer.lrr: unknown key 'lrr'; allowed: name, lr, beta1, beta2, eps, weight_decay; did you mean lr?",
+        "s.yaml:7: optimizer.lrr: unknown key 'lrr'; allowed: name, lr, norm_bias_lr_factor, head_lr_factor, layer_decay, decay_biases, beta1, beta2, eps, weight_decay; did you mean lr?",
     ),
     "a start point outside": (
         "epochs: 5",
