@@ -173,7 +173,7 @@ def test_random_erasing_fills_one_rectangle(fill: Literal["mean", "zero", "noise
 
 
 def test_rand_augment_at_no_strength_changes_little() -> None:
-    images = photos(64)
+    images = photos(64).round().clamp(0, 254)
     same = augment(images, [schema.RandAugment(operations=1, strength=0.0)], seeded()) == images
     # All but autocontrast, equalize and rounding leave an image alone.
     assert same.flatten(1).all(1).float().mean() > 0.7
