@@ -18,7 +18,7 @@ def load_predictions(path: Path) -> dict[str, np.ndarray] | None:
 
     Returns:
         Its arrays: index, true, predicted, confidence and probability_true [n], gallery_index [m] and gallery_images
-        [m, H, W, C], and from newer versions the name of each image [n]. None if the file is missing or torn.
+        [m, H, W, C], and from newer versions probabilities float16 [n, K] and the name of each image [n]. None if the file is missing or torn.
     """
     try:
         with np.load(path) as arrays:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from winnow.reports.tables.answers import winner_answers
+from winnow.reports.tables.ensemble import ensemble
 from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.terminal import best_first
@@ -29,6 +30,7 @@ def sentences(run: RunData) -> list[str]:
         _search_sentence(run, trials),
         _best_sentence(run, trials),
         *_winner_sentences(run.rows("winners")),
+        ensemble_sentence(run),
         _constant_sentence(run),
         *_majority_sentence(run, run.rows("winners")),
         _cost_sentence(run, trials),
@@ -94,6 +96,19 @@ def _winner_sentences(winners: list[Row]) -> list[str]:
             f"search-to-retrain gap is {wording.points(first['gap'])}."
         )
     return facts
+
+
+def ensemble_sentence(run: RunData) -> str:
+    """The mean of the winners' probabilities: its test accuracy and its cost; empty if there is none."""
+    result = ensemble(run)
+    if result is None:
+        return ""
+    mean, low, high = (100 * (value or 0.0) for value in result.accuracy)
+    cost = f", at {result.cost:.1f} times the multiply-adds of the winner" if result.cost is not None else ""
+    return (
+        f"The mean of the probabilities of all {result.num_networks} networks of {wording.plural(result.num_winners, 'winner')} "
+        f"reaches a test accuracy of {mean:.2f}\u00a0% (95 % interval {low:.2f} to {high:.2f} over the test images){cost}."
+    )
 
 
 def _majority_sentence(run: RunData, winners: list[Row]) -> list[str]:

@@ -187,14 +187,17 @@ def rerun(
     return train_again(open_run(Path(run)), trial, source, device, threads)
 
 
-def export(run: Place, winner: int = 1, output: Place | None = None, *, weights_only: bool = False) -> Path:
+def export(
+    run: Place, winner: int = 1, output: Place | None = None, *, weights_only: bool = False, ensemble: bool = False
+) -> Path:
     """Write a winner as a folder to use elsewhere, as `winnow export` does: recipe, weights, programs, model card.
 
     Args:
         run: The run: its path, its name under `runs/`, or a `Run`.
         winner: Rank of the winner, from 1.
-        output: Folder to write, which must not exist; None: `winner-RANK` in the run folder.
+        output: Folder to write, which must not exist; None: `winner-RANK` or `ensemble` in the run folder.
         weights_only: Whether to leave out the `torch.export` program and the ONNX file.
+        ensemble: Whether to write all networks of all winners as one, which answers with the mean of their probabilities.
 
     Returns:
         The folder.
@@ -204,7 +207,7 @@ def export(run: Place, winner: int = 1, output: Place | None = None, *, weights_
     """
     from winnow.search.winners.exporting import export as write
 
-    return write(open_run(Path(run)), winner, None if output is None else Path(output), weights_only)
+    return write(open_run(Path(run)), winner, None if output is None else Path(output), weights_only, ensemble)
 
 
 def predict(folder: Place, images: Place | Sequence[Place]) -> list[Prediction]:

@@ -163,11 +163,18 @@ def compare(runs: tuple[str, ...], as_json: bool) -> int:
 @click.argument("run", shell_complete=complete_run)
 @click.option("--winner", type=click.IntRange(min=1), default=1, show_default=True, help="Rank of the winner.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Folder to write; it must not exist.  [default: RUN/winner-RANK]"
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder to write; it must not exist.  [default: RUN/winner-RANK, or RUN/ensemble]",
 )
 @click.option("--weights-only", is_flag=True, help="Write no torch.export program and no ONNX file.")
+@click.option(
+    "--ensemble",
+    is_flag=True,
+    help="Write all networks of all winners as one, which answers with the mean of their probabilities.",
+)
 @trust_option
-def export(run: str, winner: int, output: Path | None, weights_only: bool, trust_code: bool) -> int:
+def export(run: str, winner: int, output: Path | None, weights_only: bool, ensemble: bool, trust_code: bool) -> int:
     """Write a winner as a folder to use elsewhere: recipe, weights, programs, model card."""
     from winnow.search.storage.run_folder import open_run
 
@@ -177,9 +184,9 @@ def export(run: str, winner: int, output: Path | None, weights_only: bool, trust
     from winnow.search.operations.trust import check_export_code
     from winnow.search.winners.exporting import export as write
 
-    folder = write(opened, winner, output, weights_only)
+    folder = write(opened, winner, output, weights_only, ensemble)
     check_export_code(folder, trusted=True)  # noted, so that the command printed below does not ask
-    for file in sorted(folder.iterdir()):
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         click.echo(f"{file.stat().st_size:>12,}  {file}")
     click.echo(f"next     winnow predict {folder} IMAGE...")
     return DONE

@@ -58,11 +58,12 @@ def check_run_code(folder: RunFolder, trusted: bool) -> None:
 
 def check_export_code(folder: Path, trusted: bool) -> None:
     """Refuse an exported winner that names code which may not run; as `check_space_code`."""
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return  # whoever reads it next says what is wrong with it
-    _check(import_paths(config), str(folder), folder.resolve(), trusted, True)
+    for file in sorted(folder.rglob("config.yaml")):  # an ensemble has one for each network
+        try:
+            config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            continue  # whoever reads it next says what is wrong with it
+        _check(import_paths(config), str(folder), folder.resolve(), trusted, True)
 
 
 def import_paths(tree: Any) -> set[str]:

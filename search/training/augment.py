@@ -1,7 +1,7 @@
 """Augmentations by name, batched on the device.
 
 Each takes float32 images [N, C, H, W] with pixels in [0, 255], its settings and a generator on the same device. It returns
-images of the same shape and range. None waits for the device.
+images of the same shape and range. None waits for the device, apart from one number per call of the random operations.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.nn import functional
 
+from winnow.search.training.random_operations import RANDOM, TRIVIAL, apply_random
 from winnow.spaces import own_code, schema
 from winnow.spaces.errors import InputError
 
@@ -113,6 +114,35 @@ def _cutout(images: torch.Tensor, settings: schema.Cutout, generator: torch.Gene
     return torch.where(erased, images.mean((2, 3), keepdim=True), images)
 
 
+def _trivial_augment(images: torch.Tensor, settings: schema.TrivialAugment, generator: torch.Generator) -> torch.Tensor:
+    return apply_random(images, TRIVIAL, None, generator)
+
+
+def _rand_augment(images: torch.Tensor, settings: schema.RandAugment, generator: torch.Generator) -> torch.Tensor:
+    for _ in range(settings.operations):
+        images = apply_random(images, RANDOM, settings.strength, generator)
+    return images
+
+
+def _random_erasing(images: torch.Tensor, settings: schema.RandomErasing, generator: torch.Generator) -> torch.Tensor:
+    height, width = images.shape[2:]
+    area = (settings.low + (settings.high - settings.low) * _uniform(images, generator)) * height * width
+    ratio = 3.3 ** (2 * _uniform(images, generator) - 1)  # from 1 / 3.3 to 3.3
+    erased = []
+    for length, side in ((height, (area * ratio).sqrt()), (width, (area / ratio).sqrt())):
+        size = side.round().clamp(1, length)
+        start = (_uniform(images, generator) * (length - size + 1)).floor()
+        offset = torch.arange(length, device=images.device)[None, :] - start[:, None]
+        erased.append((offset >= 0) & (offset < size[:, None]))
+    chosen = _uniform(images, generator) < settings.p
+    inside = erased[0][:, None, :, None] & erased[1][:, None, None, :] & chosen.view(-1, 1, 1, 1)
+    if settings.fill == "noise":
+        filling = torch.rand(images.shape, generator=generator, device=images.device) * 255
+    else:
+        filling = images.mean((2, 3), keepdim=True) if settings.fill == "mean" else torch.zeros_like(images)
+    return torch.where(inside, filling, images)
+
+
 def _random_window(images: torch.Tensor, height: int, width: int, generator: torch.Generator) -> torch.Tensor:
     """Cut a window [height, width] at a random position out of each image [N, C, H, W]."""
     num, channels, full_height, full_width = images.shape
@@ -149,4 +179,7 @@ AUGMENTATIONS: dict[str, Callable[..., torch.Tensor]] = {
     "brightness": _brightness,
     "zoom": _zoom,
     "cutout": _cutout,
+    "trivial_augment": _trivial_augment,
+    "rand_augment": _rand_augment,
+    "random_erasing": _random_erasing,
 }

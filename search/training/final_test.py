@@ -55,6 +55,7 @@ def _packed(probabilities: np.ndarray, data: ImageData) -> memoryview:
         true=true,
         predicted=predicted,
         confidence=confidence.astype(np.float32),
+        probabilities=probabilities.astype(np.float16),
         probability_true=probabilities[rows, true].astype(np.float32),
         gallery_index=gallery,
         gallery_images=data.test_images[gallery],

@@ -21,8 +21,9 @@ from safetensors.torch import save
 from winnow.search.optional import require
 from winnow.search.storage.provenance import versions
 from winnow.search.storage.run_folder import RunFolder, write_text
+from winnow.search.winners.ensemble import load_ensemble
 from winnow.search.winners.model_card import Checks, model_card
-from winnow.search.winners.winner import EXPORT_VERSION, Winner, load_winner
+from winnow.search.winners.winner import EXPORT_VERSION, Pixels, Winner, load_winner
 from winnow.spaces.errors import InputError
 
 NUM_CHECKED = 5  # random images
@@ -30,49 +31,84 @@ TOLERANCE = 1e-3
 """Largest difference of a logit from the eager network's, as a share of the largest logit (at least 1)."""
 
 
-def export(folder: RunFolder, rank: int = 1, output: Path | None = None, weights_only: bool = False) -> Path:
-    """Write winner `rank` of a run into `output` (default: RUN/winner-RANK), whole or not at all; returns the folder.
+def export(
+    folder: RunFolder,
+    rank: int = 1,
+    output: Path | None = None,
+    weights_only: bool = False,
+    ensemble: bool = False,
+) -> Path:
+    """Write a winner, or the ensemble of all winners, as a folder: whole or not at all.
 
-    Program and ONNX take pixels in [0, 1] and normalise them; both are held against the eager network before anything is
-    kept. InputError where the folder exists, a package is missing, or the network cannot be exported.
+    Program and ONNX take pixels in [0, 1] and normalise them; both are compared with the eager network before anything is kept.
+
+    Args:
+        folder: The run.
+        rank: Rank of the winner.
+        output: Folder to write. Default: RUN/winner-RANK, or RUN/ensemble.
+        weights_only: Whether to leave out the programs.
+        ensemble: Whether to write the ensemble in place of one winner.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: The folder exists, a package is missing, or the network cannot be exported.
     """
-    output = output or folder.path / f"winner-{rank}"
+    output = output or folder.path / ("ensemble" if ensemble else f"winner-{rank}")
     if output.exists():
         raise InputError(f"--output {output}: exists already; choose another folder, or remove it")
     if not weights_only:
         for name in ("onnx", "onnxscript"):
             require(name, "winnow export (without --weights-only)")
-    winner = load_winner(folder.path, rank)
+    winner = load_ensemble(folder.path) if ensemble else load_winner(folder.path, rank)
     with _whole(output) as part:
-        weights = {name: tensor.contiguous().clone() for name, tensor in winner.network.model.state_dict().items()}
-        # Not save_file, whose file only its owner can read.
-        (part / "weights.safetensors").write_bytes(save(weights))
-        recipe = yaml.safe_dump(winner.config.model_dump(mode="json"), sort_keys=False)
-        write_text(part / "config.yaml", f"# {_title(winner)}\n{recipe}")
-        write_text(part / "model.json", json.dumps(_about(winner), indent=2))
+        _write_network(winner, part)
         checks = None if weights_only else _write_programs(winner, part)
         write_text(part / "README.md", model_card(folder, winner, output.name, checks))
     return output
 
 
+def _write_network(winner: Winner, part: Path) -> None:
+    """Write what `load_export` reads; the networks of an ensemble lie in folders of their own."""
+    part.mkdir(exist_ok=True)
+    for name, member in zip(_member_names(winner), winner.members, strict=True):
+        _write_network(member, part / name)
+    if isinstance(winner.network, Pixels):
+        weights = {name: tensor.contiguous().clone() for name, tensor in winner.network.model.state_dict().items()}
+        # Not save_file, whose file only its owner can read.
+        (part / "weights.safetensors").write_bytes(save(weights))
+        recipe = yaml.safe_dump(winner.config.model_dump(mode="json"), sort_keys=False)
+        write_text(part / "config.yaml", f"# {_title(winner)}\n{recipe}")
+    write_text(part / "model.json", json.dumps(_about(winner), indent=2))
+
+
+def _member_names(winner: Winner) -> list[str]:
+    return [f"member-{number}" for number in range(1, len(winner.members) + 1)]
+
+
 def _title(winner: Winner) -> str:
     origin = winner.origin
+    if winner.members:
+        return f"Ensemble of {len(winner.members)} networks of the run {origin['run']}"
     return f"Winner {origin['rank']} of the run {origin['run']} (trial {origin['trial']}, weights of seed {origin['seed']})"
 
 
 def _about(winner: Winner) -> dict[str, Any]:
-    return {
-        "export_version": EXPORT_VERSION,
+    about = {
+        "export_version": EXPORT_VERSION if winner.members else 1,
         "origin": winner.origin,
         "class_names": list(winner.class_names),
         "image_shape": list(winner.image_shape),
-        "normalization": {
+        "versions": versions(),
+    }
+    if isinstance(winner.network, Pixels):
+        about["normalization"] = {
             "of": "pixels scaled to [0, 1], per channel; model.pt2 and model.onnx do it themselves",
             "mean": winner.network.mean.flatten().tolist(),
             "std": winner.network.std.flatten().tolist(),
-        },
-        "versions": versions(),
-    }
+        }
+    return {**about, "members": _member_names(winner)} if winner.members else about
 
 
 def _write_programs(winner: Winner, folder: Path) -> Checks:
@@ -105,7 +141,9 @@ def _write_programs(winner: Winner, folder: Path) -> Checks:
 def _metadata(winner: Winner) -> dict[str, str]:
     """Return the metadata that a program carries, as JSON by key: `metadata_props` in ONNX, `extra_files` in torch.export."""
     about = _about(winner)
-    return {key: json.dumps(about[key]) for key in ("class_names", "image_shape", "normalization", "origin")}
+    return {
+        key: json.dumps(about[key]) for key in ("class_names", "image_shape", "normalization", "origin") if key in about
+    }
 
 
 def _program(winner: Winner, images: torch.Tensor, any_batch: bool) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow import reports
 from winnow.reports.text import wording as words
+from winnow.reports.text.summary import ensemble_sentence
 from winnow.reports.text.winner_recipe import training_command
 from winnow.search.data.foreign import shown
 from winnow.search.storage.run_folder import RunFolder
@@ -29,6 +30,8 @@ class Checks:
 def model_card(folder: RunFolder, winner: Winner, title: str, checks: Checks | None) -> str:
     """Return the model card in Markdown. Every figure comes from the retraining and its single evaluation on the test images."""
     run = reports.read(folder.path)
+    if winner.members:
+        return _card_of_ensemble(run, winner, title, checks)
     rows = reports.winners_table(folder.path)
     row = next(row for row in rows if row["rank"] == winner.origin["rank"])
     baseline = next((row for row in rows if row["baseline"]), None)
@@ -57,6 +60,26 @@ def model_card(folder: RunFolder, winner: Winner, title: str, checks: Checks | N
             "",
         ]
     )
+
+
+def _card_of_ensemble(run: Any, winner: Winner, title: str, checks: Checks | None) -> str:
+    networks = [
+        f"- `member-{number}`: winner {each['rank']} (trial {each['trial']}), seed {each['seed']}"
+        for number, each in enumerate(winner.origin["ensemble"], start=1)
+    ]
+    programs = _files(checks, None)[3:]
+    parts = [
+        f"# {title}",
+        f"The ensemble of {len(winner.members)} networks of the Winnow run `{winner.origin['run']}`: the mean of their probabilities.",
+        "## How good it is",
+        f"{ensemble_sentence(run)} The search chose the winners on validation images; the test chose nothing.",
+        "## Files",
+        "\n".join(networks),
+        "\n".join([*_files(checks, None)[2:3], *programs]),
+        "## Use",
+        "\n".join(_usage(winner, checks)),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def _what(winner: Winner, study: dict[str, Any]) -> str:

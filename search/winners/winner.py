@@ -23,7 +23,8 @@ from winnow.search.training.evaluate import MirroredMean
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
+"""2: an export may be an ensemble, whose `members` are folders in it."""
 BATCH = 256
 
 
@@ -31,16 +32,16 @@ BATCH = 256
 class Winner:
     """A retrained network with everything that is needed to use it."""
 
-    network: Pixels
+    network: nn.Module = field(repr=False)
+    """From images float32 [N, C, H, W] with pixels in [0, 1] to logits [N, K]."""
     config: Config
     class_names: tuple[str, ...]
     origin: dict[str, Any] = field(repr=False)
-    """`run`, `rank`, `trial` and `seed` of the training, and `data_fingerprint`."""
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Shape of one image: (channels, height, width)."""
-        return self.network.image_shape
+    """`run`, `rank`, `trial` and `seed` of the training, and `data_fingerprint`; for an ensemble also `ensemble`, those of each network."""
+    image_shape: tuple[int, int, int]
+    """Shape of one image: (channels, height, width)."""
+    members: tuple[Winner, ...] = field(default=(), repr=False)
+    """The networks of an ensemble; empty for a single network."""
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Predict the probability of every class.
@@ -59,7 +60,7 @@ class Winner:
             raise InputError(
                 f"images must be uint8 [N, {height}, {width}, {channels}], but got {images.dtype} {list(images.shape)}"
             )
-        device = self.network.mean.device
+        device = next(self.network.buffers()).device
         outputs = [torch.empty(0, len(self.class_names))]
         with torch.inference_mode():
             for batch in torch.from_numpy(np.require(images, requirements=["C", "W"])).split(BATCH):
@@ -110,7 +111,12 @@ def load_winner(run: str | Path, rank: int = 1) -> Winner:
         InputError: There is no such run or winner.
     """
     folder = open_run(run)
-    study, line = folder.read_study(), _retrained_line(folder, rank)
+    return load_retrained(folder, _retrained_line(folder, rank))
+
+
+def load_retrained(folder: RunFolder, line: dict[str, Any]) -> Winner:
+    """Load the network of a completed line of `retrain.jsonl`. Raises InputError if its weights cannot be read."""
+    study, rank = folder.read_study(), line["rank"]
     file = folder.path / line["weights"]
     try:
         stored = load(file)
@@ -133,6 +139,10 @@ def load_export(folder: str | Path) -> Winner:
     """Load a folder that `winnow export` wrote. Raises InputError if something in it is missing or damaged."""
     folder = Path(folder)
     about = _read_about(folder)
+    if about.get("members"):
+        from winnow.search.winners.ensemble import joined
+
+        return joined([load_export(folder / name) for name in about["members"]])
     try:
         config = Config.model_validate(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
         weights = read_safetensors(folder / "weights.safetensors")
@@ -212,4 +222,4 @@ def _assemble(
             f"the weights do not fit the network of the config ({' '.join(str(error).split())})"
         ) from error
     network = Pixels(model, (channels, height, width), normalization["mean"], normalization["std"], config.test_flip)
-    return Winner(network.eval(), config, class_names, origin)
+    return Winner(network.eval(), config, class_names, origin, (channels, height, width))

@@ -16,7 +16,10 @@ from winnow.spaces.schema.data import (
     ExtraCopies,
     Flip,
     Normalization,
+    RandAugment,
+    RandomErasing,
     ResizeCrop,
+    TrivialAugment,
     Zoom,
 )
 from winnow.spaces.schema.limits import Limits
@@ -132,6 +135,8 @@ __all__ = [
     "Plateau",
     "Pool",
     "RAdam",
+    "RandAugment",
+    "RandomErasing",
     "Reference",
     "Residual",
     "ResidualStage",
@@ -145,6 +150,7 @@ __all__ = [
     "StepDecay",
     "TrainedBackbone",
     "Transfer",
+    "TrivialAugment",
     "Widths",
     "Zoom",
     "measured_loss",

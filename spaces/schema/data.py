@@ -72,13 +72,49 @@ class Cutout(Strict):
     size: Count = 8
 
 
+class TrivialAugment(Strict):
+    """One random operation of 14 for each image, at a random strength (Müller & Hutter, 2021): shears, shifts, rotation, colours, contrast."""
+
+    name: Literal["trivial_augment"] = "trivial_augment"
+
+
+class RandAugment(Strict):
+    """`operations` random operations of 14 for each image, one after the other, all at one strength (Cubuk et al., 2020)."""
+
+    name: Literal["rand_augment"] = "rand_augment"
+    operations: Count = 2
+    """Number of operations for each image."""
+    strength: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3
+    """Share of the largest strength."""
+
+
+class RandomErasing(Strict):
+    """Fill one rectangle of an image at a random place (Zhong et al., 2020). One that is higher or wider than the image is cut."""
+
+    name: Literal["random_erasing"] = "random_erasing"
+    p: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    """Probability."""
+    low: Annotated[float, Field(ge=0.0, le=1.0)] = 0.02
+    """Smallest area, as a share of the image."""
+    high: Annotated[float, Field(ge=0.0, le=1.0)] = 0.33
+    """Largest area, as a share of the image."""
+    fill: Literal["mean", "zero", "noise"] = "mean"
+    """Filling: the mean of the image, black, or random pixels."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RandomErasing:
+        return _check_order(self)
+
+
 def _check_order(self: Any) -> Any:
     if self.low > self.high:
         raise ValueError(f"`low <= high` must hold, but got low={self.low}, high={self.high}")
     return self
 
 
-BuiltInAugmentation = Flip | Crop | ResizeCrop | Brightness | Zoom | Cutout
+BuiltInAugmentation = (
+    Flip | Crop | ResizeCrop | Brightness | Zoom | Cutout | TrivialAugment | RandAugment | RandomErasing
+)
 Augmentation = Annotated[
     Annotated[BuiltInAugmentation, Discriminator("name"), Tag("built_in")] | Annotated[OwnAugmentation, Tag("own")],
     Discriminator(kind_of),

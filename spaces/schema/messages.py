@@ -137,14 +137,14 @@ def _missing_key(detail: Any, path: KeyPath, given: Any, model: type[BaseModel])
 
 def _unknown_name(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:
     tags = [tag for tag in _quoted(detail["ctx"]["expected_tags"]) if tag != "custom"]
-    place = path[:-1] if path[-1] == "name" else path  # a bare name stands for the mapping itself
-    shown = [*tags, "package.module:function"] if _takes_own(place, given, model) else tags
+    shown = [*tags, "package.module:function"] if _takes_own(path, given, model) else tags
     name = detail["ctx"]["tag"]
     return f"unknown name {name!r}; allowed: {show_list(shown)}{nearest(name, tags)}"
 
 
 def _takes_own(path: KeyPath, given: Any, model: type[BaseModel]) -> bool:
-    """Whether a function by import path may stand at a key path, which ends with a key or an index of its list."""
+    """Whether a function by import path may stand where a name was refused: at `key`, `key.name` or an item of the list `key`."""
+    path = path[:-1] if path[-1] == "name" else path
     path = path[:-1] if isinstance(path[-1], int) else path
     owner = model_at(model, given, path[:-1])
     field = owner.model_fields.get(str(path[-1])) if owner else None

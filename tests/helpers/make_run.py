@@ -334,6 +334,8 @@ def _write_predictions(path: Path, accuracy: float, seed: int) -> None:
     predicted[wrong] = (true[wrong] + generator.choice([1, 5, 7], len(wrong))) % 10
     confidence = generator.uniform(0.8, 1.0, NUM_TEST).astype(np.float32)
     confidence[wrong] = generator.uniform(0.4, 0.99, len(wrong))
+    probabilities = np.repeat((1 - confidence[:, None]) / 9, 10, axis=1)
+    probabilities[np.arange(NUM_TEST), predicted] = confidence
     gallery = wrong[np.argsort(-confidence[wrong])]
     path.parent.mkdir(exist_ok=True)
     np.savez(
@@ -342,6 +344,7 @@ def _write_predictions(path: Path, accuracy: float, seed: int) -> None:
         true=true,
         predicted=predicted,
         confidence=confidence,
+        probabilities=probabilities.astype(np.float16),
         probability_true=np.where(true == predicted, confidence, (1 - confidence) / 2).astype(np.float32),
         gallery_index=gallery,
         gallery_images=images[gallery],

@@ -73,10 +73,9 @@ def figures(result: EpochResult) -> dict[str, Any]:
 
 
 def schema_names(union: Any) -> set[str]:
-    """The `name` of every member of a discriminated union of the schema."""
-    members = typing.get_args(typing.get_args(union)[0])
-    assert members
-    assert isinstance(typing.get_args(union)[0], types.UnionType)
+    """The `name` of every member of a union of Winnow's own parts in the schema, such as `BuiltInLoss`."""
+    assert isinstance(union, types.UnionType)
+    members = typing.get_args(union)
     return {typing.get_args(member.model_fields["name"].annotation)[0] for member in members}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -21,6 +21,9 @@ DEFAULTS: dict[str, Any] = {
         schema.Brightness,
         schema.Zoom,
         schema.Cutout,
+        schema.TrivialAugment,
+        schema.RandAugment,
+        schema.RandomErasing,
     )
 }
 
@@ -57,7 +60,7 @@ def test_a_mirrored_border() -> None:
 
 
 def test_the_registry_holds_what_the_schema_names() -> None:
-    assert set(AUGMENTATIONS) == schema_names(schema.Augmentation) == set(DEFAULTS)
+    assert set(AUGMENTATIONS) == schema_names(schema.BuiltInAugmentation) == set(DEFAULTS)
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -153,3 +156,24 @@ def test_steps_are_done_in_order() -> None:
         for step in steps:
             expected = augment(expected, [step], generator)
         assert torch.equal(augment(images, steps, seeded()), expected)
+
+
+@pytest.mark.parametrize("fill", ["mean", "zero", "noise"])
+def test_random_erasing_fills_one_rectangle(fill: Literal["mean", "zero", "noise"]) -> None:
+    images = photos(300, 3, 20, 24)
+    erased = augment(images, [schema.RandomErasing(p=0.5, low=0.1, high=0.3, fill=fill)], seeded())
+    changed = (erased != images).any(1)
+    assert changed.flatten(1).any(1).float().mean().item() == pytest.approx(0.5, abs=0.17)  # six standard deviations
+    for mask in changed:
+        rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+        if len(rows):
+            box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            assert box.float().mean() > 0.95  # a pixel may happen to have the filling's value
+            assert 0.06 < box.numel() / mask.numel() < 0.36
+
+
+def test_rand_augment_at_no_strength_changes_little() -> None:
+    images = photos(64).round().clamp(0, 254)
+    same = augment(images, [schema.RandAugment(operations=1, strength=0.0)], seeded()) == images
+    # All but autocontrast, equalize and rounding leave an image alone.
+    assert same.flatten(1).all(1).float().mean() > 0.7

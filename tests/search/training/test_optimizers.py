@@ -29,8 +29,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def test_the_registries_hold_what_the_schema_names() -> None:
-    assert set(OPTIMIZERS) == schema_names(schema.Optimizer) == set(SETTINGS)
-    assert set(LOSSES) == schema_names(schema.Loss)
+    assert set(OPTIMIZERS) == schema_names(schema.BuiltInOptimizer) == set(SETTINGS)
+    assert set(LOSSES) == schema_names(schema.BuiltInLoss)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -23,6 +23,9 @@ ALL_AUGMENTATIONS = [
     "brightness",
     "zoom",
     {"name": "cutout", "size": 3},
+    "trivial_augment",
+    "rand_augment",
+    {"name": "random_erasing", "fill": "noise"},
 ]
 SCHEDULE_SETTINGS: dict[str, dict[str, Any]] = {
     "constant": {"warmup": 1.5},

@@ -25,7 +25,7 @@ def factors(settings: schema.Schedule) -> list[float]:
 
 
 def test_the_registry_holds_what_the_schema_names() -> None:
-    assert set(SCHEDULES) == schema_names(schema.Schedule)
+    assert set(SCHEDULES) == schema_names(schema.BuiltInSchedule)
 
 
 PER_EPOCH: list[tuple[schema.Schedule, Callable[[Any], Any]]] = [
