@@ -18,7 +18,6 @@ from winnow.search.ray_backend.tasks import run_tasks
 from winnow.search.ray_backend.worker import prepare, where_trained
 from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import Settings
-from winnow.search.status import CANNOT_WRITE
 from winnow.search.storage import remote as storage
 from winnow.search.storage.clock import now
 from winnow.search.storage.json_lines import JsonLines, epoch_line, json_line, read_json_lines
