@@ -59,11 +59,23 @@ class Ledger(TrialBook):
         self._paused = PausedTrials(self.scheduler, Quota(folder, settings.checkpoint_quota))
         self._suggester = Suggester(space, settings, image_shape, [*self.scheduler.rungs, settings.max_epochs])
         self._rebuild(self._record.trials())
+        self.commit()
 
     # --- what the searcher and the scheduler call -------------------------------------------------------------------------
 
     def ask(self) -> Assignment | None:
-        """Return the next trial to run: one that an earlier start left open, a paused one, or a new one; None if there is none now."""
+        """Return the next trial to run: one that an earlier start left open, a paused one, or a new one; None if there is none now.
+
+        A trial is on the disk before it runs: its checkpoint is found by its number.
+        """
+        assignment = self._next()
+        if assignment is None:
+            self.settle()
+        else:
+            self.commit()
+        return assignment
+
+    def _next(self) -> Assignment | None:
         if self.winding_down:
             return None
         if self._readopted:
@@ -106,6 +118,11 @@ class Ledger(TrialBook):
         """
         if report.get("status") == CANNOT_WRITE:
             raise OSError(report["error"])
+        going_on = self._judge(number, report)
+        self.settle()
+        return going_on
+
+    def _judge(self, number: int, report: dict[str, Any]) -> bool:
         trial = self._open.get(number)
         if trial is None:
             return self._audit.record(number, report) and not self.winding_down
@@ -130,6 +147,11 @@ class Ledger(TrialBook):
         Returns:
             Whether the trial goes on from its checkpoint.
         """
+        goes_on = self._lose(number, cause)
+        self.settle()
+        return goes_on
+
+    def _lose(self, number: int, cause: str) -> bool:
         trial = self._open.get(number)
         if trial is None:
             self._audit.lose_worker(number)
@@ -148,6 +170,7 @@ class Ledger(TrialBook):
             sizes = {"num_parameters": num_parameters, "multiply_adds": multiply_adds, "device": device}
             self._record.write_attrs(number, **sizes)
             self.scheduler.note_cost(number, multiply_adds)
+            self.commit()  # before the line of the epoch: a worker that goes on after it does not say this again
 
     # --- deciding ---------------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from winnow.search.study.completed import Completed, completed_trials
 from winnow.search.study.failure_policy import MICRO_BATCHES
 from winnow.search.study.winners import baseline_config
 from winnow.search.training.errors import (
+    CANNOT_WRITE,
     CannotWrite,
     Failed,
     RankLost,
