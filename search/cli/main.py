@@ -10,6 +10,7 @@ import click
 
 from winnow.search.cli.common import BAD_INPUT, DONE, FAILED, INTERRUPTED
 from winnow.search.cli.lasting_stream import replace_unknown_characters
+from winnow.search.cli.launch_command import launch
 from winnow.search.cli.plan_command import plan
 from winnow.search.cli.run_commands import RUN_COMMANDS
 from winnow.search.cli.search_commands import SEARCH_COMMANDS
@@ -53,5 +54,5 @@ def cli() -> None:
     """
 
 
-for _command in (*SEARCH_COMMANDS, plan, *RUN_COMMANDS, *TRAINING_COMMANDS):
+for _command in (*SEARCH_COMMANDS, plan, launch, *RUN_COMMANDS, *TRAINING_COMMANDS):
     cli.add_command(_command)

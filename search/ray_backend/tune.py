@@ -160,6 +160,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
         self.out_of_time = False
         self.error: OSError | None = None
         self.running: set[str] = set()  # Tune's ids; those whose epoch is waited for before a halt
+        ledger.grouped = True  # `stop_all` is called after every step of Tune's, also if nothing happens
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -167,6 +168,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
     def stop_all(self) -> bool:
         with self.on_write_errors():
             self.hangs.check()
+            self.ledger.settle()
         budget = self.ledger.settings.time_budget_seconds
         elapsed = time.monotonic() - self.started
         if budget is not None:

@@ -18,7 +18,8 @@ class JsonLines:
 
     A line that cannot be written whole is not written at all; files that share a `guard` are then written to no more.
 
-    A line is on the disk when `append` returns: after a power cut the study, written next, never knows more than the lines do.
+    A line is on the disk when `append` returns, or `flush` after `add`: after a power cut the study, written next, never knows
+    more than the lines do.
     """
 
     def __init__(self, path: Path, guard: WriteGuard | None = None) -> None:
@@ -27,20 +28,32 @@ class JsonLines:
         self._guard = guard or WriteGuard()
         # Unbuffered: what a failed write left in a buffer would follow with the next one.
         self._file = path.open("ab", buffering=0)
+        self._waiting = bytearray()
         if torn:
             self._write(b"\n")
         else:  # lines of a process that was killed before they were on the disk
             os.fsync(self._file.fileno())
 
     def append(self, record: Mapping[str, Any]) -> None:
-        self._write(json_line(record).encode("utf-8"))
+        self.add(record)
+        self.flush()
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Keep a line for the next `flush`."""
+        self._waiting += json_line(record).encode("utf-8")
+
+    def flush(self) -> None:
+        """Write the lines that wait, with one wait for the disk; after an error they are dropped."""
+        lines, self._waiting = self._waiting, bytearray()
+        if lines:
+            self._write(lines)
 
     def close(self) -> None:
         self._file.close()
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, lines: bytes | bytearray) -> None:
         with self._guard.appending(self._path):
-            rest = memoryview(line)
+            rest = memoryview(lines)
             while rest:
                 rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())

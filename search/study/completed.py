@@ -41,7 +41,7 @@ class Completed:
 
 def completed_trials(folder: RunFolder, space: Space, settings: Settings) -> Completed:
     """Read the completed trials of a run. To be called under its lock."""
-    _, study = open_study(folder, settings.direction)
+    _, _, study = open_study(folder, settings.direction)
     history, baseline = History(folder, space), baseline_config(space)
     trials = study.get_trials(deepcopy=False)
     completed = [

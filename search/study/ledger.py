@@ -66,11 +66,23 @@ class Ledger(TrialBook):
         rungs = [*self.scheduler.rungs, settings.max_epochs]
         self._suggester = Suggester(space, settings, image_shape, rungs, num_classes)
         self._rebuild(self._record.trials())
+        self.commit()
 
     # --- what the searcher and the scheduler call -------------------------------------------------------------------------
 
     def ask(self) -> Assignment | None:
-        """Return the next trial to run: one that an earlier start left open, a paused one, or a new one; None if there is none now."""
+        """Return the next trial to run: one that an earlier start left open, a paused one, or a new one; None if there is none now.
+
+        A trial is on the disk before it runs: its checkpoint is found by its number.
+        """
+        assignment = self._next()
+        if assignment is None:
+            self.settle()
+        else:
+            self.commit()
+        return assignment
+
+    def _next(self) -> Assignment | None:
         if self.winding_down:
             return None
         if self._readopted:
@@ -131,6 +143,11 @@ class Ledger(TrialBook):
         """
         if report.get("status") == CANNOT_WRITE:
             raise OSError(report["error"])
+        going_on = self._judge(number, report)
+        self.settle()
+        return going_on
+
+    def _judge(self, number: int, report: dict[str, Any]) -> bool:
         trial = self._open.get(number)
         if trial is None:
             return self._audit.record(number, report) and not self.winding_down
@@ -157,6 +174,11 @@ class Ledger(TrialBook):
         Returns:
             Whether the trial goes on from its checkpoint.
         """
+        goes_on = self._lose(number, cause)
+        self.settle()
+        return goes_on
+
+    def _lose(self, number: int, cause: str) -> bool:
         trial = self._open.get(number)
         if trial is None:
             self._audit.lose_worker(number)
@@ -174,6 +196,7 @@ class Ledger(TrialBook):
         if number in self._open:
             self._record.write_attrs(number, **sizes)
             self.scheduler.note_cost(number, sizes["multiply_adds"])
+            self.commit()  # before the line of the epoch: a worker that goes on after it does not say this again
 
     # --- deciding ---------------------------------------------------------------------------------------------------------
 
@@ -286,7 +309,7 @@ class Ledger(TrialBook):
         """Restore a trial from the study."""
         number, attrs, inside = frozen.number, frozen.user_attrs, self._history.is_inside(frozen)
         if (multiply_adds := attrs.get("multiply_adds")) is not None:
-            self.scheduler.note_cost(number, multiply_adds)
+            self.scheduler.note_cost(number, sizes["multiply_adds"])
         if attrs["source"].startswith(START_FROM):
             self.scheduler.note_start(number)
         is_rival = inside and attrs.get("status") != TrialStatus.INFEASIBLE

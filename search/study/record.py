@@ -8,12 +8,17 @@ Every epoch is written twice, in this order:
 A driver that dies before the first has recorded nothing: the worker's checkpoint has the epoch, and reports it again. A
 driver that dies between the two leaves a line that the study does not know; the next start (`catch_up`) repeats the second
 write only. So no epoch is trained twice, and none is judged twice.
+
+Waiting for the disk takes longer than all else, so the writes of several events are made together (`commit`): first all their
+lines, then all that the study is to know. What was not committed is as if it had not been reported: workers report it again.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,23 +62,48 @@ class _LockOfTheRun(JournalFileOpenLock):
         pass
 
 
-class _GuardedJournal(JournalFileBackend):
-    """Optuna's journal file, in which a write that fails leaves no half line."""
+class _GroupedJournal(JournalFileBackend):
+    """Optuna's journal file, written in groups. The study knows an entry at once, the disk after `flush`.
+
+    A write that fails leaves no half line. Nobody else writes the file, so it is read once.
+    """
 
     def __init__(self, path: Path, guard: WriteGuard) -> None:
         super().__init__(str(path), lock_obj=_LockOfTheRun(str(path)))
         self._path = path
         self._guard = guard
+        self._is_read = False
+        self._unread: list[dict[str, Any]] = []
+        self._waiting = bytearray()
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        if not self._is_read:
+            self._is_read = True
+            yield from super().read_logs(log_number_from)
+        unread, self._unread = self._unread, []
+        yield from unread
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        with self._guard.appending(self._path):
-            super().append_logs(logs)
+        for log in logs:
+            line = json.dumps(log, separators=(",", ":"))
+            self._waiting += f"{line}\n".encode()
+            self._unread.append(json.loads(line))  # what a later start will read
+
+    def flush(self) -> None:
+        """Write the entries that wait, with one wait for the disk; after an error they are dropped."""
+        lines, self._waiting = self._waiting, bytearray()
+        if lines:
+            with self._guard.appending(self._path), self._path.open("ab", buffering=0) as file:
+                rest = memoryview(lines)
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
 
 
 def open_study(
     folder: RunFolder, direction: Direction, guard: WriteGuard | None = None
-) -> tuple[JournalStorage, optuna.Study]:
-    """Open the study of a run, or make it. To be called under the lock of the run.
+) -> tuple[_GroupedJournal, JournalStorage, optuna.Study]:
+    """Open the study of a run, or make it. To be called under the lock of the run. What is written later waits for a `flush`.
 
     Args:
         folder: The run.
@@ -86,21 +116,23 @@ def open_study(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     repair_journal(folder.journal)
     try:
-        storage = JournalStorage(_GuardedJournal(folder.journal, guard or WriteGuard()))
+        journal = _GroupedJournal(folder.journal, guard or WriteGuard())
+        storage = JournalStorage(journal)
         study = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True)
+        journal.flush()
     except OSError as error:
         raise InputError(f"{folder.journal}: cannot be opened ({error.strerror or error})") from error
-    return storage, study
+    return journal, storage, study
 
 
 class Record:
-    """Writes what happens to the trials of a run, and reads it back at the next start."""
+    """Writes what happens to the trials of a run, and reads it back at the next start. Nothing is written before `commit`."""
 
     def __init__(self, folder: RunFolder, settings: Settings) -> None:
         self.folder = folder
         self._objective = settings.objective
         guard = WriteGuard()
-        self._storage, self.study = open_study(folder, settings.direction, guard)
+        self._journal, self._storage, self.study = open_study(folder, settings.direction, guard)
         self._study_id = self._storage.get_study_id_from_name(STUDY_NAME)
         self._lines = JsonLines(folder.epochs, guard)
 
@@ -148,7 +180,7 @@ class Record:
         value, assignment = self.value_of(trial, report), trial.assignment
         figures = {**report, "diverged": not math.isfinite(value)}
         line = epoch_line(phase, assignment.seed, figures, trial=assignment.number, rung=rung, decision=decision)
-        self._lines.append(line)
+        self._lines.add(line)
         if phase == "search" and not line["diverged"]:
             self.write_value(trial, report["epoch"], value)
         return line
@@ -187,6 +219,15 @@ class Record:
             if is_new:
                 self.write_value(trial, line["epoch"], value)
             yield trial, line, is_new
+
+    def commit(self) -> None:
+        """Put on the disk what was recorded since the last time.
+
+        Raises:
+            OSError: It cannot be written; all of it is dropped, and nothing more is written.
+        """
+        self._lines.flush()
+        self._journal.flush()
 
     def close(self) -> None:
         self._lines.close()

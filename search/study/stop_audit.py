@@ -15,7 +15,6 @@ from optuna.trial import FrozenTrial
 
 from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import Settings
-from winnow.search.storage import remote as storage
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.failure_policy import Failures
@@ -39,12 +38,14 @@ class Audit:
         record: Record,
         failures: Failures,
         listener: Callable[[Event], None],
+        discard: Callable[[int], None],
     ) -> None:
         self.settings = settings
         self._folder = folder
         self._record = record
         self._failures = failures
         self._listener = listener
+        self._discard = discard  # deletes the checkpoint of a trial
         self._open: dict[int, OpenTrial] = {}
         self._waiting: deque[int] = deque()
 
@@ -94,7 +95,7 @@ class Audit:
         if not (line["diverged"] or line["last"]):
             return True
         del self._open[number]
-        storage.delete(self._folder.checkpoint(number))
+        self._discard(number)
         self._notify("audited", trial, status=ending(line), value=value)
         return False
 
@@ -128,7 +129,7 @@ class Audit:
                 continue
             line = last.get(number, {})
             if line.get("last") or line.get("diverged"):
-                storage.delete(self._folder.checkpoint(number))  # the driver may have died before it did that
+                self._discard(number)  # the driver may have died before it did that
             elif number not in self._open:
                 trial = open_trial(frozen)
                 trial.epoch = max(trial.epoch, line.get("epoch", 0))

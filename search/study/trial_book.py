@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from winnow.search.samplers.suggester import Suggestion
@@ -19,11 +21,15 @@ from winnow.search.study.trials import Assignment, Event, OpenTrial
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
 
+GROUP_SECONDS = 0.05
+"""Events within so many seconds are put on the disk together, if `grouped`."""
+
 
 class TrialBook:
     """The trials of a run, open and ended.
 
     Attributes:
+        grouped: Whether the record of an event may wait for that of the next ones. Whoever sets it calls `settle` when there are none.
         folder: Where the run lies.
         space: What is searched.
         settings: How it is searched.
@@ -35,11 +41,14 @@ class TrialBook:
         self.space = space
         self.settings = settings
         self.winding_down = False
+        self.grouped = False
         self._listener = listener
+        self._after_commit: list[Callable[[], object]] = []
+        self._committed_at = 0.0
         self._record = Record(folder, settings)
         self._failures = Failures()
         self._tally = Tally(space, settings)
-        self._audit = Audit(folder, settings, self._record, self._failures, listener)
+        self._audit = Audit(folder, settings, self._record, self._failures, self._tell, self._discard)
         self._open: dict[int, OpenTrial] = {}
         self._num_trials = 0
 
@@ -47,8 +56,28 @@ class TrialBook:
         """Start no more trials; running ones end their epoch and stay open for `winnow resume`."""
         self.winding_down = True
 
+    def settle(self) -> None:
+        """Commit what was recorded, unless more is likely to follow within `GROUP_SECONDS`."""
+        if not self.grouped or time.monotonic() - self._committed_at >= GROUP_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Put on the disk what was recorded; only then delete checkpoints that nobody needs any more, and tell the listener.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self._record.commit()
+        self._committed_at = time.monotonic()
+        actions, self._after_commit = self._after_commit, []
+        for action in actions:
+            action()
+
     def close(self) -> None:
-        self._record.close()
+        try:
+            self.commit()
+        finally:
+            self._record.close()
 
     # --- figures ----------------------------------------------------------------------------------------------------------
 
@@ -128,9 +157,16 @@ class TrialBook:
         if status == TrialStatus.STOPPED and reason is None and self._audit.chooses(number):
             self._audit.add(trial)
         else:
-            storage.delete(self.folder.checkpoint(number))
+            self._discard(number)
         record = {key: text for key, text in (("error", error), ("reason", reason)) if text}
         self._notify("ended", trial, status=status, value=value, record=record)
 
     def _notify(self, kind: str, trial: OpenTrial, **more: Any) -> None:
-        self._listener(Event(kind, trial.assignment.number, trial.assignment.config, **more))
+        self._tell(Event(kind, trial.assignment.number, trial.assignment.config, **more))
+
+    def _tell(self, event: Event) -> None:
+        self._after_commit.append(partial(self._listener, event))
+
+    def _discard(self, number: int) -> None:
+        """Delete the checkpoint of a trial, once its end is on the disk."""
+        self._after_commit.append(partial(storage.delete, self.folder.checkpoint(number)))

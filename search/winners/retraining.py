@@ -18,7 +18,6 @@ from winnow.search.ray_backend.tasks import run_tasks
 from winnow.search.ray_backend.worker import prepare, where_trained
 from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import Settings
-from winnow.search.status import CANNOT_WRITE
 from winnow.search.storage import remote as storage
 from winnow.search.storage.clock import now
 from winnow.search.storage.json_lines import JsonLines, epoch_line, json_line, read_json_lines
@@ -27,6 +26,7 @@ from winnow.search.study.completed import Completed, completed_trials
 from winnow.search.study.failure_policy import MICRO_BATCHES
 from winnow.search.study.winners import baseline_config
 from winnow.search.training.errors import (
+    CANNOT_WRITE,
     CannotWrite,
     Failed,
     RankLost,

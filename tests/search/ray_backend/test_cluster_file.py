@@ -95,7 +95,7 @@ def test_a_trial_gets_no_more_cpus_than_a_node_has():
 
 def test_the_ray_job_agrees_with_its_own_words():
     """What the autoscaler reads in the manifest is what the command is told; and that is a plan for all of it."""
-    job = yaml.safe_load((REPOSITORY / "docs/cluster/rayjob.yaml").read_text())
+    job = yaml.safe_load((REPOSITORY / "search/operations/launch/rayjob.yaml").read_text())
     spec = job["spec"]
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     cluster_spec = spec["rayClusterSpec"]
@@ -157,7 +157,7 @@ def test_the_slurm_file_hands_srun_the_cpus_and_a_token(tmp_path, before, mode, 
     }
     environment = {f"SLURM_{name}": value for name, value in slurm.items()}
     environment |= {"WINNOW": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path), **before}
-    command = ["bash", str(REPOSITORY / "docs/cluster/slurm.sbatch"), "digits"]
+    command = ["bash", str(REPOSITORY / "search/operations/launch/slurm.sbatch"), "digits"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     assert lines[:2] == [mode, str(length)]

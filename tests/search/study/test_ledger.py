@@ -192,7 +192,7 @@ def test_death_between_the_two_writes(tmp_path, space, monkeypatch):
     def die(*arguments):
         raise Killed
 
-    monkeypatch.setattr(ledger._record, "write_value", die)
+    monkeypatch.setattr(ledger._record._journal, "flush", die)
     with pytest.raises(Killed):
         ledger.record(first.number, report(first, 2, 0.91))
     with pytest.raises(Killed):

@@ -1,0 +1,63 @@
+"""`winnow launch`: the file that starts a search on a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from winnow.search.cli.common import DONE
+from winnow.search.cli.options import complete_space
+
+if TYPE_CHECKING:
+    from winnow.search.operations.launch.files import System
+
+COUNT = click.IntRange(min=1)
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("space", shell_complete=complete_space)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.option("--on", "system", type=click.Choice(["slurm", "kuberay", "sky"]), required=True, help="Where to search.")
+@click.option("--name", help="Name of the run, of letters, digits and '-'.  [default: that of the space]")
+@click.option("--nodes", type=COUNT, default=4, show_default=True, help="Nodes with GPUs, at most.")
+@click.option("--gpus-per-node", "gpus", type=COUNT, default=1, show_default=True, help="GPUs of each node.")
+@click.option("--cpus-per-node", "cpus", type=COUNT, default=8, show_default=True, help="CPUs of each node.")
+@click.option("--gpu", default="A10G", show_default=True, help="Kind of GPU, for SkyPilot.")
+@click.option(
+    "--image", default="your-registry/winnow:0.2.0", show_default=True, help="Container image, for Kubernetes."
+)
+@click.option(
+    "--hours", type=click.FloatRange(min=0.2, max=720), default=12.0, show_default=True, help="Limit, for Slurm."
+)
+@click.option("--output", type=click.Path(path_type=Path), help="File to write.  [default: named by the run, here]")
+def launch(
+    space: str, options: tuple[str, ...], system: str, name: str | None, output: Path | None, **cluster: object
+) -> int:
+    """Write the file that searches SPACE on Slurm, Kubernetes (KubeRay) or a cloud (SkyPilot); start nothing.
+
+    OPTIONS are those of `winnow run`, such as --trials 200.
+    """
+    from winnow.search.operations.launch.files import SUFFIXES, Cluster, launch_file, write_launch_file
+    from winnow.spaces import catalog
+
+    name = name or catalog.load(space).name
+    _check_options([space, *options])
+    text, command = launch_file(cast("System", system), space, name, options, Cluster(**cluster))  # type: ignore[arg-type]
+    path = output or Path(name + SUFFIXES[system])
+    write_launch_file(path, text)
+    click.echo(f"wrote {path}; look at it, then: {command.format(file=path)}")
+    return DONE
+
+
+def _check_options(words: list[str]) -> None:
+    """Refuse what `winnow run` would refuse on the cluster, and what the file says itself."""
+    from winnow.search.cli.search_commands import SEARCH_COMMANDS
+    from winnow.spaces.errors import InputError
+
+    run = next(command for command in SEARCH_COMMANDS if command.name == "run")
+    given = run.make_context("run", list(words)).params
+    for name in ("address", "name"):
+        if given.get(name):
+            raise InputError(f"--{name}: the file says it itself; leave it out")

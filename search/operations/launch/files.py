@@ -1,0 +1,149 @@
+"""Writes the file that starts a search on Slurm, Kubernetes or a cloud (`winnow launch`). Nothing is started and nobody is asked."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from winnow.spaces.errors import InputError
+
+System = Literal["slurm", "kuberay", "sky"]
+HEAD_CPUS = 2  # of the head in rayjob.yaml
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
+"""What Kubernetes, Slurm and SkyPilot all take as a name."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What is asked for.
+
+    Attributes:
+        nodes: Nodes with GPUs, at most where they come and go.
+        gpus: GPUs of each.
+        cpus: CPUs of each.
+        gpu: Kind of GPU, as SkyPilot names it.
+        image: Container image with Winnow, for Kubernetes.
+        hours: Time limit, for Slurm. The search ends in order an hour before it, or after nine tenths of it.
+    """
+
+    nodes: int = 4
+    gpus: int = 1
+    cpus: int = 8
+    gpu: str = "A10G"
+    image: str = "your-registry/winnow:0.2.0"
+    hours: float = 12.0
+
+
+def launch_file(system: System, space: str, name: str, options: Sequence[str], cluster: Cluster) -> tuple[str, str]:
+    """Return the file, and the command that starts what it says.
+
+    Args:
+        system: Where to search.
+        space: The space, as `winnow run` takes it.
+        name: Name of the run.
+        options: Further options of `winnow run`.
+        cluster: Nodes and what they have.
+
+    Returns:
+        The text of the file; the command, with `{file}` in the place of its path.
+
+    Raises:
+        InputError: The name is none for this system.
+    """
+    if not NAME.fullmatch(name):
+        raise InputError(
+            f"--name {name!r}: use at most 42 small letters, digits and '-' inside; clusters take no other names"
+        )
+    text = resources.files(__package__).joinpath(FILES[system]).read_text(encoding="utf-8")
+    return MAKERS[system](text, shlex.join(["winnow", "run", space]), name, list(options), cluster)
+
+
+def write_launch_file(path: Path, text: str) -> None:
+    """Write the file; one that exists is not overwritten.
+
+    Raises:
+        InputError: It exists, or cannot be written.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise InputError(f"{path}: exists already; choose another --output") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _slurm(text: str, command: str, name: str, options: list[str], cluster: Cluster) -> tuple[str, str]:
+    minutes = round(60 * cluster.hours)
+    budget = max(minutes - 60, round(0.9 * minutes))
+    text = _replaced(
+        text,
+        ("--job-name=winnow", f"--job-name={name}"),
+        ("--nodes=4", f"--nodes={cluster.nodes}"),
+        ("--gpus-per-node=4", f"--gpus-per-node={cluster.gpus}"),
+        ("--cpus-per-task=32", f"--cpus-per-task={cluster.cpus}"),
+        ("--time=12:00:00", f"--time={minutes // 60}:{minutes % 60:02}:00"),
+        ("NAME=${NAME:-winnow-$SLURM_JOB_ID}", f"NAME=${{NAME:-{name}}}"),
+        ("BUDGET=${BUDGET:-11h}", f"BUDGET=${{BUDGET:-{budget}m}}"),
+        (
+            'command=(winnow run "$@" --runs-dir',
+            f'command=({shlex.join([*shlex.split(command), *options])} "$@" --runs-dir',
+        ),
+        ("sbatch docs/cluster/slurm.sbatch SPACE [OPTIONS OF winnow run]", "sbatch FILE [MORE OPTIONS OF winnow run]"),
+    )
+    return text, "sbatch {file}"
+
+
+def _kuberay(text: str, command: str, name: str, options: list[str], cluster: Cluster) -> tuple[str, str]:
+    cpus = HEAD_CPUS + cluster.nodes * cluster.cpus
+    line = f"{command} --address auto --data-dir /shared/data --runs-dir /shared/runs --name {name}"
+    sizes = f"--num-gpus {cluster.nodes * cluster.gpus} --num-cpus {cpus} {shlex.join(options)}".rstrip()
+    old = text[text.index("    winnow run cifar100-cnn") : text.index("  shutdownAfterJobFinishes")]
+    text = _replaced(
+        text,
+        (old, f"    {line}\n    {sizes}\n"),
+        ("  name: winnow\n", f"  name: {name}\n"),
+        ("winnow resume /shared/runs/first", f"winnow resume /shared/runs/{name}"),
+        ("your-registry/winnow:0.1.0", cluster.image),
+        ("maxReplicas: 8", f"maxReplicas: {cluster.nodes}"),
+        ('requests: {cpu: "4", memory: 16Gi}', f'requests: {{cpu: "{cluster.cpus}", memory: 16Gi}}'),
+        ('nvidia.com/gpu: "1"', f'nvidia.com/gpu: "{cluster.gpus}"'),
+        ("kubectl apply -f docs/cluster/rayjob.yaml", "kubectl apply -f FILE"),
+    )
+    return text, f"kubectl apply -f {{file}}; kubectl logs -f job/{name}"
+
+
+def _sky(text: str, command: str, name: str, options: list[str], cluster: Cluster) -> tuple[str, str]:
+    text = _replaced(
+        text,
+        ("name: winnow\n", f"name: {name}\n"),
+        ("num_nodes: 4", f"num_nodes: {cluster.nodes}"),
+        ("accelerators: A10G:1", f"accelerators: {cluster.gpu}:{cluster.gpus}"),
+        ("cpus: 8+", f"cpus: {cluster.cpus}+"),
+        ("NAME=first", f"NAME={name}"),
+        ("winnow run cifar100-cnn --download", shlex.join([*shlex.split(command), *options])),
+    )
+    return text, f"sky launch -c {name} {{file}} --secret RAY_AUTH_TOKEN=$(openssl rand -hex 32)"
+
+
+def _replaced(text: str, *changes: tuple[str, str]) -> str:
+    """Replace each passage; the template must hold it exactly once."""
+    for old, new in changes:
+        if text.count(old) != 1:
+            raise ValueError(f"the template holds {old!r} {text.count(old)} times")
+        text = text.replace(old, new)
+    return text
+
+
+FILES: dict[str, str] = {"slurm": "slurm.sbatch", "kuberay": "rayjob.yaml", "sky": "sky.yaml"}
+MAKERS: dict[str, Callable[[str, str, str, list[str], Cluster], tuple[str, str]]] = {
+    "slurm": _slurm,
+    "kuberay": _kuberay,
+    "sky": _sky,
+}
+SUFFIXES = {"slurm": ".sbatch", "kuberay": ".rayjob.yaml", "sky": ".sky.yaml"}

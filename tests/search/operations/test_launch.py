@@ -1,0 +1,103 @@
+"""`winnow launch` writes files that Slurm's shell, KubeRay's reader and SkyPilot's schema take; what they run, Winnow takes."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+
+from winnow.search.cli.main import cli, main
+
+# The keys of a task in SkyPilot's sky/utils/schemas.py that this file could have.
+SKY_TASK = {"name", "workdir", "num_nodes", "resources", "file_mounts", "setup", "run", "envs", "secrets", "volumes"}
+SKY_RESOURCES = {"accelerators", "cpus", "memory", "use_spot", "disk_size", "infra", "image_id", "ports", "any_of"}
+
+
+@pytest.fixture
+def launch(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def launch(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(["launch", "digits", *arguments])
+        assert isinstance(end.value.code, int)
+        printed = capsys.readouterr()
+        return end.value.code, printed.out, printed.err
+
+    return launch
+
+
+def check_command(words: list[str]) -> None:
+    """`winnow run` parses the line."""
+    assert words[:2] == ["winnow", "run"]
+    cli.commands["run"].make_context("run", words[2:])
+
+
+def test_slurm(launch, tmp_path):
+    options = ("--nodes", "3", "--gpus-per-node", "2", "--cpus-per-node", "16", "--hours", "0.5", "--set", "epochs=3")
+    code, out, _ = launch("--on", "slurm", "--name", "first", *options)
+    assert (code, out.strip()) == (0, "wrote first.sbatch; look at it, then: sbatch first.sbatch")
+    text = (tmp_path / "first.sbatch").read_text()
+    subprocess.run(["bash", "-n", "first.sbatch"], check=True, cwd=tmp_path)
+    asked = dict(line.removeprefix("#SBATCH --").split("=") for line in text.splitlines() if line.startswith("#SBATCH"))
+    assert asked == {
+        "job-name": "first",
+        "nodes": "3",
+        "ntasks-per-node": "1",
+        "gpus-per-node": "2",
+        "cpus-per-task": "16",
+        "time": "0:30:00",
+    }
+    assert "BUDGET:-27m" in text, "the search ends before Slurm ends the job"
+    (line,) = [line for line in text.splitlines() if "command=(winnow run" in line]
+    words = shlex.split(line.strip().removeprefix("command=(").removesuffix(")"))
+    check_command([word for word in words if word != "$@"])
+    assert words[2:5] == ["digits", "--set", "epochs=3"]
+
+
+def test_kuberay(launch, tmp_path):
+    code, _, _ = launch(
+        "--on", "kuberay", "--nodes", "5", "--gpus-per-node", "2", "--cpus-per-node", "6", "--trials", "9"
+    )
+    assert code == 0
+    job = yaml.safe_load((tmp_path / "digits.rayjob.yaml").read_text())
+    spec = {"metadata": {"name": "digits", "namespace": "x"}, "spec": job["spec"]["rayClusterSpec"]}
+    worker = _derive_autoscaling_config_from_ray_cr(spec)["available_node_types"]["gpu"]
+    assert (worker["max_workers"], worker["resources"]["GPU"], worker["resources"]["CPU"]) == (5, 2, 6)
+    words = shlex.split(job["spec"]["entrypoint"])
+    check_command(words)
+    options = dict(zip(words[3::2], words[4::2], strict=True))
+    assert (options["--num-gpus"], options["--num-cpus"], options["--trials"]) == ("10", "32", "9")
+
+
+def test_sky(launch, tmp_path):
+    code, out, _ = launch("--on", "sky", "--gpu", "H100", "--nodes", "2", "--output", "task.yaml")
+    assert code == 0
+    assert "sky launch -c digits task.yaml --secret RAY_AUTH_TOKEN=" in out
+    task = yaml.safe_load((tmp_path / "task.yaml").read_text())
+    assert task.keys() <= SKY_TASK
+    assert task["resources"].keys() <= SKY_RESOURCES
+    assert (task["num_nodes"], task["resources"]["accelerators"]) == (2, "H100:1")
+    for script in (task["setup"], task["run"]):
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--name", "My Run"), "--name 'My Run': use at most 42 small letters"),
+        (("--trails", "3"), "No such option"),
+        (("--address", "auto"), "--address: the file says it itself"),
+        (("--output", "there.sbatch"), "there.sbatch: exists already"),
+    ],
+)
+def test_what_the_cluster_would_refuse_is_refused_here(launch, tmp_path, arguments, words):
+    Path("there.sbatch").write_text("mine")
+    code, _, err = launch("--on", "slurm", *arguments)
+    assert code == 2
+    assert words in err
+    assert [path.name for path in tmp_path.iterdir()] == ["there.sbatch"]
