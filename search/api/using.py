@@ -187,13 +187,22 @@ def rerun(
     return train_again(open_run(Path(run)), trial, source, device, threads)
 
 
-def export(run: Place, winner: int = 1, output: Place | None = None, *, weights_only: bool = False) -> Path:
+def export(
+    run: Place,
+    winner: int = 1,
+    output: Place | None = None,
+    *,
+    max_parameters: int | None = None,
+    weights_only: bool = False,
+) -> Path:
     """Write a winner as a folder to use elsewhere, as `winnow export` does: recipe, weights, programs, model card.
 
     Args:
         run: The run: its path, its name under `runs/`, or a `Run`.
         winner: Rank of the winner, from 1.
         output: Folder to write, which must not exist; None: `winner-RANK` in the run folder.
+        max_parameters: Export the best winner with at most so many parameters, by the objective of the search, instead of
+            that of rank `winner`.
         weights_only: Whether to leave out the `torch.export` program and the ONNX file.
 
     Returns:
@@ -204,7 +213,12 @@ def export(run: Place, winner: int = 1, output: Place | None = None, *, weights_
     """
     from winnow.search.winners.exporting import export as write
 
-    return write(open_run(Path(run)), winner, None if output is None else Path(output), weights_only)
+    folder = open_run(Path(run))
+    if max_parameters is not None:
+        from winnow.search.winners.winner import best_within
+
+        winner = best_within(folder, max_parameters)
+    return write(folder, winner, None if output is None else Path(output), weights_only)
 
 
 def predict(folder: Place, images: Place | Sequence[Place]) -> list[Prediction]:

@@ -85,22 +85,38 @@ def compare(runs: tuple[str, ...], as_json: bool) -> int:
 
 @click.command()
 @click.argument("run", shell_complete=complete_run)
-@click.option("--winner", type=click.IntRange(min=1), default=1, show_default=True, help="Rank of the winner.")
+@click.option("--winner", type=click.IntRange(min=1), help="Rank of the winner.  [default: 1]")
+@click.option(
+    "--max-parameters",
+    type=click.IntRange(min=1),
+    help="Export the best winner, by the objective of the search, with at most so many parameters.",
+)
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Folder to write; it must not exist.  [default: RUN/winner-RANK]"
 )
 @click.option("--weights-only", is_flag=True, help="Write no torch.export program and no ONNX file.")
 @trust_option
-def export(run: str, winner: int, output: Path | None, weights_only: bool, trust_code: bool) -> int:
+def export(
+    run: str,
+    winner: int | None,
+    max_parameters: int | None,
+    output: Path | None,
+    weights_only: bool,
+    trust_code: bool,
+) -> int:
     """Write a winner as a folder to use elsewhere: recipe, weights, programs, model card."""
     from winnow.search.storage.run_folder import open_run
 
+    if winner is not None and max_parameters is not None:
+        raise click.UsageError("--winner and --max-parameters both choose the winner; give one of them")
     opened = open_run(run)
     check_run(opened, trust_code)
     opened.read_study()  # refuse what can be refused before torch is imported
     from winnow.search.winners.exporting import export as write
+    from winnow.search.winners.winner import best_within
 
-    folder = write(opened, winner, output, weights_only)
+    rank = (winner or 1) if max_parameters is None else best_within(opened, max_parameters)
+    folder = write(opened, rank, output, weights_only)
     for file in sorted(folder.iterdir()):
         click.echo(f"{file.stat().st_size:>12,}  {file}")
     click.echo(f"next     winnow predict {folder} IMAGE...")

@@ -37,6 +37,7 @@ from winnow.spaces.schema.model import (
     Transfer,
     Widths,
 )
+from winnow.spaces.schema.objectives import Maximized, Minimized
 from winnow.spaces.schema.optimizer import Adam, AdamW, Optimizer, RmsProp, Sgd
 from winnow.spaces.schema.schedule import (
     Constant,
@@ -75,6 +76,8 @@ __all__ = [
     "Limits",
     "Loss",
     "Margin",
+    "Maximized",
+    "Minimized",
     "Mixture",
     "MixtureBlock",
     "Mlp",
