@@ -14,6 +14,7 @@ import argparse
 import heapq
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from statistics import mean, stdev
 from typing import Any, Protocol
 
@@ -45,7 +46,7 @@ def num_weights(params: Params) -> float:
     """The number of weights of a funnel-shaped network."""
     widths = np.linspace(params["max_units"], NUM_CLASSES, int(params["num_layers"]) + 1)
     sizes = [NUM_INPUTS, *widths]
-    return float(sum(a * b for a, b in zip(sizes, sizes[1:], strict=False)))
+    return float(sum(a * b for a, b in pairwise(sizes)))
 
 
 SMALLEST, LARGEST = (num_weights({"max_units": units, "num_layers": 1}) for units in (64, 1024))

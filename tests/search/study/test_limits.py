@@ -105,9 +105,10 @@ def test_configs_expected_to_be_clearly_slower_than_the_limit_are_no_longer_sugg
     assert run(Ledger(folder, space, settings, SHAPE), slow_epochs)
     study, feasibility = study_of(folder), Feasibility(settings.limits, SHAPE, 10)
 
+    slow = next(trial for trial in study.trials if trial.user_attrs["status"] == "infeasible").user_attrs["config"]
+
     def is_hopeless(batch_size: int, trials: list[FrozenTrial]) -> bool:
-        raw = {**dict(space.start_from_named())["recipes/digits-baseline"], "batch_size": batch_size}
-        draft = Draft(study, RandomSampler(), 20, known=space.encode(raw))
+        draft = Draft(study, RandomSampler(), 20, known=space.encode({**slow, "batch_size": batch_size}))
         space.suggest(draft)
         return feasibility.is_hopeless(draft, trials)
 
