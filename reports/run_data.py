@@ -44,6 +44,17 @@ class RunFacts:
         return str(self.settings.get("objective", "validation_accuracy"))
 
     @property
+    def costs(self) -> list[str]:
+        """The columns of `trials` that the search minimizes beside the objective; empty if it has one objective."""
+        objectives = self.settings.get("objectives")
+        if not objectives:
+            return []
+        from winnow.spaces.schema.limits import LIMITED
+
+        names = [next(iter(each.values())) if isinstance(each, dict) else each for each in objectives]
+        return [LIMITED[name] for name in names[1:]]
+
+    @property
     def maximize(self) -> bool:
         return self.settings.get("direction", "maximize") == "maximize"
 

@@ -67,6 +67,17 @@ _NUM_PARAMETERS = Column(
     "num_parameters", "int", "trainable parameters (weights and biases) of the network", "parameters", "not built yet"
 )
 _NEVER_RAN = "no epoch finished"
+_MULTIPLY_ADDS = Column(
+    "multiply_adds", "int", "multiply-adds of the network for one image", "multiply-adds", "not built yet"
+)
+_LATENCY_MS = Column(
+    "latency_ms",
+    "float",
+    "latency of a batch of one image on the device of the trial, median before its training",
+    "milliseconds",
+    "not measured: the search neither limits nor minimizes it",
+)
+_EPOCH_SECONDS = Column("epoch_seconds", "float", "the shorter of the trial's first two epochs", "seconds", _NEVER_RAN)
 _UNFINISHED = "the training did not complete"
 _UNTESTED = "no seed completed"
 _ALL_RUNGS = "all rungs together"
@@ -132,21 +143,9 @@ TABLES: dict[str, TableSchema] = {
             Column("train_seconds", "float", "training time, the sum over the finished epochs", "seconds"),
             Column("images_per_second", "float", "training throughput, mean over the epochs", "images/s", _NEVER_RAN),
             _NUM_PARAMETERS,
-            Column(
-                "multiply_adds",
-                "int",
-                "multiply-adds of the network for one image",
-                "multiply-adds",
-                "not built yet",
-            ),
-            Column(
-                "latency_ms",
-                "float",
-                "latency of a batch of one image on the device of the trial, median before its training",
-                "milliseconds",
-                "not measured: the search neither limits nor minimizes it",
-            ),
-            Column("epoch_seconds", "float", "the shorter of the first two epochs of the trial", "seconds", _NEVER_RAN),
+            _MULTIPLY_ADDS,
+            _LATENCY_MS,
+            _EPOCH_SECONDS,
             Column(
                 "audited",
                 "bool",
@@ -261,6 +260,21 @@ TABLES: dict[str, TableSchema] = {
                 _FEW,
             ),
             Column("kendall_finished", "float", "Kendall's tau-b for these trials; biased towards survivors", "", _FEW),
+        ),
+    ),
+    "front": TableSchema(
+        "one trial of the front of a search with several objectives: completed, and no other trial is as good in all of them "
+        "and better in one; no rows with one objective",
+        (
+            _RUN,
+            Column("rank", "int", "1 has the best objective; each next one is the farthest from those before it"),
+            _TRIAL,
+            Column("objective", "float", "objective of the trial, the first of the objectives"),
+            _NUM_PARAMETERS,
+            _MULTIPLY_ADDS,
+            _LATENCY_MS,
+            _EPOCH_SECONDS,
+            Column("test_accuracy", "float", "mean test accuracy over the seeds", "fraction", "not retrained"),
         ),
     ),
     "winners": TableSchema(

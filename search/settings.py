@@ -15,6 +15,7 @@ from winnow.spaces.grid import check_grid
 from winnow.spaces.samplers import spec_of
 from winnow.spaces.schema import RetrainSettings, SearchSettings
 from winnow.spaces.schema.fields import Count
+from winnow.spaces.schema.objectives import name_of
 from winnow.spaces.space import Space
 from winnow.spaces.validation import check_objective
 
@@ -100,12 +101,17 @@ class Settings(SearchSettings):
     @property
     def needs_latency(self) -> bool:
         """Whether the latency of each network is measured."""
-        return self.limits is not None and self.limits.latency_ms is not None
+        return "latency_ms" in self.measured
 
     @property
     def needs_epoch_seconds(self) -> bool:
         """Whether the time of an epoch decides about trials."""
-        return self.limits is not None and self.limits.epoch_seconds is not None
+        return "epoch_seconds" in self.measured
+
+    @property
+    def measured(self) -> set[str]:
+        """The figures of a trial that are limited or minimized."""
+        return {*self.costs, *(self.limits.by_figure if self.limits else ())}
 
     def changed(self, **values: Any) -> Settings:
         """The same settings with other values for some fields."""
@@ -154,6 +160,13 @@ def settings_for(space: Space, **options: Any) -> Settings:
         raise InputError(f"--grace-epochs: at most the {space.max_epochs} epochs of the training, but got {grace}")
     searched = space.settings.model_dump() | {key: values[key] for key in SearchSettings.model_fields if key in values}
     retrain = space.retrain.model_dump() | {key: values[key] for key in RetrainSettings.model_fields if key in values}
+    if searched["objectives"] is not None:
+        first = name_of(space.settings.objectives[0]) if space.settings.objectives else searched["objective"]
+        if values.get("objective", first) != first:
+            raise InputError(f"--objective {values['objective']}: the objectives of the space begin with {first}")
+        searched["objective"] = first
+        if searched["audit"]:
+            raise InputError("--audit: an audit measures stops by one objective, and the space has search.objectives")
     if searched["sampler"] == "forecast" and not space.parameters():
         searched["sampler"] = "random"  # repeats of a single config: nothing to forecast by
     if spec_of(searched["sampler"]).finite:
@@ -210,11 +223,11 @@ class OptionSpec:
 
 
 def option_specs(model: type[BaseModel] = RunOptions) -> list[OptionSpec]:
-    """The fields of an options model, read from its JSON schema; those that are mappings are left out, since `--set` sets them."""
+    """The fields of an options model, read from its JSON schema; mappings and lists are left out, since `--set` sets them."""
     specs = []
     for name, field in model.model_json_schema()["properties"].items():
         variants = [each for each in field.get("anyOf", [field]) if each.get("type") != "null"]
-        if any("$ref" in each for each in variants):
+        if any("$ref" in each or each["type"] == "array" for each in variants):
             continue
         limits = {key: value for variant in variants for key, value in variant.items()}
         specs.append(

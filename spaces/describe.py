@@ -17,6 +17,7 @@ from winnow.spaces.grammar.nodes import AtLeast, Node, Parameter, Repeat, Series
 from winnow.spaces.grammar.nodes import Fixed as FixedNode
 from winnow.spaces.grammar.nodes import Group as GroupNode
 from winnow.spaces.grammar.problems import show_value
+from winnow.spaces.schema.objectives import name_of
 from winnow.spaces.shapes import known_image_shape
 from winnow.spaces.space import Space
 from winnow.spaces.stub_trials import ProbeTrial
@@ -155,6 +156,8 @@ def _settings_lines(space: Space) -> list[str]:
         f"search: {settings.trials} trials of up to {space.max_epochs} epochs, {settings.objective}, sampler {settings.sampler}",
         f"retrain: the best {retrain.top}, {retrain.seeds} seeds each",
     ]
+    if settings.objectives is not None:
+        lines.append(f"objectives: {', '.join(map(name_of, settings.objectives))}; the winners are their front")
     if settings.limits is not None:
         lines.append(f"limits: {settings.limits}")
     start = ", ".join(name for name, _ in space.start_from_named())

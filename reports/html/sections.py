@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from winnow.reports.figures import cost as figures_cost
+from winnow.reports.figures import front as figures_front
 from winnow.reports.figures import learning_curves as figures_search
 from winnow.reports.figures import parameters as figures_parameters
 from winnow.reports.figures import progress as figures_progress
@@ -108,6 +109,32 @@ def winners(run: RunData) -> Section:
     table = Table(columns, lines, numeric=range(1, len(columns))) if rows else None
     html = render("winners.html", command=wording.command("retrain", run.path), figures=figures, table=table)
     return Section("winners", "Winners", html, figures)
+
+
+def front(run: RunData) -> Section | None:
+    """The front of a search with several objectives; None if it has one."""
+    rows, figures = run.rows("front"), figures_front.fronts(run)
+    if not rows:
+        return None
+    columns = (
+        "rank",
+        "trial",
+        wording.objective_name(run),
+        *(wording.COST_WORDS[cost] for cost in run.costs),
+        "test accuracy",
+    )
+    lines = [
+        [
+            str(row["rank"]),
+            str(row["trial"]),
+            wording.objective_text(run, row["objective"]),
+            *(wording.cost_text(cost, row[cost]) for cost in run.costs),
+            wording.percent(row["test_accuracy"]),
+        ]
+        for row in rows[:MAX_TRIALS]
+    ]
+    html = render("front.html", figures=figures, table=Table(columns, lines, numeric=range(len(columns))))
+    return Section("front", "Front", html, figures)
 
 
 def _range(low: float | None, high: float | None) -> str:
@@ -299,6 +326,7 @@ def sections_of(run: RunData) -> list[Section]:
 
 SECTIONS: tuple[Callable[[RunData], Section | None], ...] = (
     overview,
+    front,
     winners,
     search,
     parameters,

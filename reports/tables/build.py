@@ -15,6 +15,7 @@ from winnow.reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.tables.audit import audit_rows
 from winnow.reports.tables.data import data_rows
+from winnow.reports.tables.front import front_rows
 from winnow.reports.tables.importance import importance_rows
 from winnow.reports.tables.retraining import identity, retrain_groups, retrain_rows, winner_rows
 from winnow.reports.tables.trials import rung_rows, time_of, trial_rows
@@ -276,6 +277,7 @@ ROWS: dict[str, Callable[..., Any]] = {
     "epochs": _epochs,
     "rungs": rung_rows,
     "audit": audit_rows,
+    "front": lambda run: front_rows(run, trial_rows(run), winner_rows(run)),
     "winners": _winners,
     "retrains": retrain_rows,
     "predictions": _predictions,

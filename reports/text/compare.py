@@ -132,6 +132,11 @@ def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
         console.print(
             "The seeds differ, so the searches used different validation splits: compare the test accuracies, not the best values."
         )
+    for run in runs:
+        if run.costs:
+            about = wording.listed([wording.COST_WORDS[cost] for cost in run.costs])
+            text = f"{run.name} also minimized {about}: compared is the most accurate network of its front."
+            console.print(escape(text), highlight=False)
     if len({wording.limits_text(run) for run in runs}) > 1:
         limits = "; ".join(f"{run.name}: {wording.limits_text(run) or 'none'}" for run in runs)
         console.print(escape(f"The limits differ, so the winners were chosen among different networks: {limits}."))

@@ -29,6 +29,7 @@ def sentences(run: RunData) -> list[str]:
     facts = (
         _search_sentence(run, trials),
         _best_sentence(run, trials),
+        _front_sentence(run),
         *_winner_sentences(run.rows("winners")),
         ensemble_sentence(run),
         _constant_sentence(run),
@@ -62,6 +63,20 @@ def _best_sentence(run: RunData, trials: list[Row]) -> str:
     kind = "completed trial" if best["status"] == "completed" else "trial so far (none has completed yet)"
     value = wording.objective_text(run, best["objective"])
     return f"The best {kind} is trial {best['trial']} with a {wording.objective_name(run)} of {value}."
+
+
+def _front_sentence(run: RunData) -> str:
+    """The ends of the front of a search with several objectives."""
+    rows = run.rows("front")
+    if not rows:
+        return ""
+    ends = [rows[0]] + [min(rows, key=lambda row: row[cost] or 0.0) for cost in run.costs]
+    told = []
+    for row in {row["trial"]: row for row in ends}.values():
+        costs = ", ".join(f"{wording.cost_text(cost, row[cost])} {wording.COST_WORDS[cost]}" for cost in run.costs)
+        told.append(f"trial {row['trial']} with {wording.objective_text(run, row['objective'])} ({costs})")
+    trials = wording.plural(len(rows), "trial")
+    return f"The front of {wording.objective_name(run)} and {wording.listed([wording.COST_WORDS[c] for c in run.costs])} has {trials}; its ends are {wording.listed(told)}."
 
 
 def _winner_sentences(winners: list[Row]) -> list[str]:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS, UNRANKED_STATUSES
+from winnow.reports.tables.front import front_rows
 from winnow.reports.text import wording
 from winnow.reports.text.winner_words import short_winner
 
@@ -48,6 +49,8 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
         reason = escape(wording.failure_text(row).splitlines()[-1])
         console.print(f"[red]{STATUS_WORDS[row['status']]}[/red] trial {row['trial']}: {reason}")
     winners = run.winner_rows()
+    if front := front_rows(run, rows, winners):
+        console.print(_front_table(run, front[:top], len(front)))
     if winners:
         console.print(_winner_table(winners))
         for row in winners:
@@ -107,6 +110,21 @@ def _trial_table(run: RunData, rows: Sequence[Row], title: str) -> Table:
             str(row["num_epochs"]),
             escape(wording.describe(json.loads(row["config"])) if row["config"] else str(row["reason"] or "-")),
         )
+    return table
+
+
+def _front_table(run: RunData, rows: Sequence[Row], num_rows: int) -> Table:
+    title = f"Front of {wording.plural(num_rows, 'trial')}" + (
+        f", the first {len(rows)}" if len(rows) < num_rows else ""
+    )
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    costs = [wording.COST_WORDS[cost] for cost in run.costs]
+    for name in ("rank", "trial", wording.objective_name(run), *costs, "test accuracy"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        figures = (wording.cost_text(cost, row[cost]) for cost in run.costs)
+        objective, tested = wording.objective_text(run, row["objective"]), wording.percent(row["test_accuracy"])
+        table.add_row(str(row["rank"]), str(row["trial"]), objective, *figures, tested)
     return table
 
 

@@ -49,8 +49,9 @@ def searched_text(run: RunData) -> str:
     about = f"{data.get('name', 'unknown data')} ({facts})" if facts else str(data.get("name", "unknown data"))
     early = f", early stopping after {rungs}" if rungs else ""
     sampler = settings.get("sampler", "unknown")
+    costs = f", minimizes {listed([COST_WORDS[cost] for cost in run.costs])}" if run.costs else ""
     limits = f", limits {text}" if (text := limits_text(run)) else ""
-    return f"{about}; {sampler} sampler, up to {plural(settings.get('max_epochs', '?'), 'epoch')}{early}{limits}"
+    return f"{about}; {sampler} sampler, up to {plural(settings.get('max_epochs', '?'), 'epoch')}{early}{costs}{limits}"
 
 
 def limits_text(run: RunFacts) -> str:
@@ -67,6 +68,22 @@ def listed(items: Sequence[str]) -> str:
 def objective_text(run: RunData, value: float | None) -> str:
     """Format a value of the objective: an accuracy in percent, a loss as a number."""
     return percent(value) if run.objective != "validation_loss" else number(value)
+
+
+COST_WORDS = {
+    "num_parameters": "parameters",
+    "multiply_adds": "multiply-adds",
+    "latency_ms": "latency in ms",
+    "epoch_seconds": "seconds of an epoch",
+}
+"""The columns that a search can minimize -> how they read."""
+
+
+def cost_text(cost: str, value: float | None) -> str:
+    """Format a cost of a network, such as `12,345` or `0.42`."""
+    if cost in ("num_parameters", "multiply_adds"):
+        return count(None if value is None else round(value))
+    return number(value)
 
 
 def objective_name(run: RunData) -> str:

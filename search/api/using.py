@@ -188,7 +188,13 @@ def rerun(
 
 
 def export(
-    run: Place, winner: int = 1, output: Place | None = None, *, weights_only: bool = False, ensemble: bool = False
+    run: Place,
+    winner: int = 1,
+    output: Place | None = None,
+    *,
+    max_parameters: int | None = None,
+    weights_only: bool = False,
+    ensemble: bool = False,
 ) -> Path:
     """Write a winner as a folder to use elsewhere, as `winnow export` does: recipe, weights, programs, model card.
 
@@ -196,6 +202,8 @@ def export(
         run: The run: its path, its name under `runs/`, or a `Run`.
         winner: Rank of the winner, from 1.
         output: Folder to write, which must not exist; None: `winner-RANK` or `ensemble` in the run folder.
+        max_parameters: Export the best winner with at most so many parameters, by the objective of the search, instead of
+            that of rank `winner`.
         weights_only: Whether to leave out the `torch.export` program and the ONNX file.
         ensemble: Whether to write all networks of all winners as one, which answers with the mean of their probabilities.
 
@@ -207,7 +215,12 @@ def export(
     """
     from winnow.search.winners.exporting import export as write
 
-    return write(open_run(Path(run)), winner, None if output is None else Path(output), weights_only, ensemble)
+    folder = open_run(Path(run))
+    if max_parameters is not None:
+        from winnow.search.winners.winner import best_within
+
+        winner = best_within(folder, max_parameters)
+    return write(folder, winner, None if output is None else Path(output), weights_only, ensemble)
 
 
 def predict(folder: Place, images: Place | Sequence[Place]) -> list[Prediction]:

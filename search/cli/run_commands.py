@@ -161,7 +161,12 @@ def compare(runs: tuple[str, ...], as_json: bool) -> int:
 
 @click.command()
 @click.argument("run", shell_complete=complete_run)
-@click.option("--winner", type=click.IntRange(min=1), default=1, show_default=True, help="Rank of the winner.")
+@click.option("--winner", type=click.IntRange(min=1), help="Rank of the winner.  [default: 1]")
+@click.option(
+    "--max-parameters",
+    type=click.IntRange(min=1),
+    help="Export the best winner, by the objective of the search, with at most so many parameters.",
+)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -174,17 +179,31 @@ def compare(runs: tuple[str, ...], as_json: bool) -> int:
     help="Write all networks of all winners as one, which answers with the mean of their probabilities.",
 )
 @trust_option
-def export(run: str, winner: int, output: Path | None, weights_only: bool, ensemble: bool, trust_code: bool) -> int:
+def export(
+    run: str,
+    winner: int | None,
+    max_parameters: int | None,
+    output: Path | None,
+    weights_only: bool,
+    ensemble: bool,
+    trust_code: bool,
+) -> int:
     """Write a winner as a folder to use elsewhere: recipe, weights, programs, model card."""
     from winnow.search.storage.run_folder import open_run
 
+    if winner is not None and max_parameters is not None:
+        raise click.UsageError("--winner and --max-parameters both choose the winner; give one of them")
+    if ensemble and not (winner is None and max_parameters is None):
+        raise click.UsageError("--ensemble takes all winners; leave out --winner and --max-parameters")
     opened = open_run(run)
     check_run(opened, trust_code)
     opened.read_study()  # refuse what can be refused before torch is imported
     from winnow.search.operations.trust import check_export_code
     from winnow.search.winners.exporting import export as write
+    from winnow.search.winners.winner import best_within
 
-    folder = write(opened, winner, output, weights_only, ensemble)
+    rank = (winner or 1) if max_parameters is None else best_within(opened, max_parameters)
+    folder = write(opened, rank, output, weights_only, ensemble)
     check_export_code(folder, trusted=True)  # noted, so that the command printed below does not ask
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         click.echo(f"{file.stat().st_size:>12,}  {file}")

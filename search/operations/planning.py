@@ -86,6 +86,8 @@ def forecast_search(settings: Settings) -> SearchForecast:
             "the sampler forecast chooses which paused trial continues; the figures are those of successive halving, "
             "so the actual ones may be higher or lower"
         )
+    if settings.costs:
+        notes.append("with several objectives the rungs compare by dominance; the figures are those of one objective")
     if settings.audit:
         notes.append("the epochs include those of the audit")
     notes.append(

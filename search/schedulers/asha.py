@@ -7,7 +7,8 @@ so far. The table of rungs is the whole state, and it can be rebuilt from the st
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
 from winnow.search.settings import Direction, rung_epochs
 
@@ -36,13 +37,16 @@ class Asha:
         if epoch not in self._values:
             return True
         self.record(trial, epoch, value)
-        rivals = list(self.rivals(trial, epoch))
-        num_better = sum(1 for other in rivals if self.is_better(other, value))
         # At least one may always go on, and ties go on together: on small validation sets equal accuracies are common.
-        return num_better < max(1, int(len(rivals) / self.reduction_factor))
+        return self.num_better(trial, epoch) < max(1, int(len(self._values[epoch]) / self.reduction_factor))
 
-    def note_cost(self, trial: int, multiply_adds: float) -> None:
-        """Note the cost of a trial's network; this scheduler ignores it."""
+    def num_better(self, trial: int, epoch: int) -> int:
+        """Return how many of the trials at a rung are better than this one."""
+        value = self._values[epoch][trial]
+        return sum(1 for other in self._values[epoch].values() if self.is_better(other, value))
+
+    def note_figures(self, trial: int, figures: Mapping[str, Any]) -> None:
+        """Note sizes and times of a trial's network; this scheduler ignores them."""
 
     def note_start(self, trial: int) -> None:
         """Note that a trial is a start point (`start_from`); this scheduler ignores it."""
@@ -51,10 +55,6 @@ class Asha:
         """Take the values of a trial out of the rungs, because it turned out to be infeasible: others do not compete with it."""
         for values in self._values.values():
             values.pop(trial, None)
-
-    def rivals(self, trial: int, epoch: int) -> Iterable[float]:
-        """Return the values at a rung that a trial is compared with, its own included."""
-        return self._values[epoch].values()
 
     def rung_index(self, epoch: int) -> int | None:
         return self.rungs.index(epoch) if epoch in self._values else None

@@ -117,12 +117,14 @@ class Pausing(Asha):
         """Return, for each trial whose last rung this is, how many of `values` are better than its own."""
         sign = -1 if self.direction == "maximize" else 1
         best_first = sorted(sign * value for value in values.values())
-        later = [self._values[other] for other in self.rungs if other > rung]
         return {
-            trial: bisect_left(best_first, sign * values[trial])
-            for trial in trials
-            if trial in values and not any(trial in passed for passed in later)
+            trial: bisect_left(best_first, sign * values[trial]) for trial in self._at_their_last(rung, trials, values)
         }
+
+    def _at_their_last(self, rung: int, trials: Collection[int], values: dict[int, float]) -> list[int]:
+        """Return those of the trials with a value here that have passed no later rung."""
+        later = [self._values[other] for other in self.rungs if other > rung]
+        return [trial for trial in trials if trial in values and not any(trial in passed for passed in later)]
 
 
 def agreement(first: np.ndarray, second: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from winnow.search.schedulers.asha import Asha
+from winnow.search.schedulers.fronts import FrontAsha, FrontPausing
 from winnow.search.schedulers.pausing import Pausing
 from winnow.search.settings import Settings
 
@@ -15,5 +16,7 @@ def make_scheduler(settings: Settings, pauses: bool) -> Asha:
         pauses: Whether trials pause at the rungs, because the sampler says who is resumed (`SamplerSpec.pauses`). Otherwise
             successive halving stops them there.
     """
+    if settings.costs:
+        return FrontPausing(settings) if pauses else FrontAsha(settings)
     halving = (settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
     return Pausing(*halving) if pauses else Asha(*halving)

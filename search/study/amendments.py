@@ -105,7 +105,7 @@ def amend(folder: RunFolder, study: dict[str, Any], space: Space, changes: RunCh
     """
     settings = Settings.from_dict(study["settings"])
     changed = _changed_space(space, changes)
-    _check_same_limits(space, changed)
+    _check_same_aims(space, changed)
     found = differences(space, changed)
     trials = _trials_of(folder)
     num_further = 0
@@ -148,8 +148,13 @@ def _changed_space(space: Space, changes: RunChanges) -> Space:
     return catalog.changed(space, overrides) if overrides else space
 
 
-def _check_same_limits(old: Space, new: Space) -> None:
-    """Raise InputError if the new space has other limits: the trials so far were judged by those of the run."""
+def _check_same_aims(old: Space, new: Space) -> None:
+    """Raise InputError if the new space has other limits or objectives: the trials so far were judged by those of the run."""
+    if old.settings.costs != new.settings.costs:
+        raise InputError(
+            "search.objectives: the objectives of a run cannot change, since its trials were judged by them: begin a new run "
+            "(winnow search), with --warm-start to use its trials"
+        )
     before, after = old.settings.limits, new.settings.limits
     if before != after:
         raise InputError(

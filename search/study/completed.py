@@ -12,6 +12,7 @@ from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.record import open_study
 from winnow.search.study.space_changes import History
 from winnow.search.study.winners import baseline_config, may_win
+from winnow.spaces.fronts import front
 from winnow.spaces.space import Space
 
 
@@ -22,6 +23,8 @@ class CompletedTrial:
     value: float
     """The objective."""
     micro_batches: int
+    costs: tuple[float | None, ...] = ()
+    """The costs that are minimized beside the objective."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Completed:
     """The completed trials of a run that lie in its space, the best first.
 
     Attributes:
-        winners: All but the baseline.
+        winners: All but the baseline; with several objectives their front: the best by the metric, then always the one that is
+            farthest from those before it.
         baseline: The trial that trained the baseline, if there is one.
         num_open: Trials that have not ended, so that `winnow resume` may complete some.
     """
@@ -45,14 +49,24 @@ def completed_trials(folder: RunFolder, space: Space, settings: Settings) -> Com
     history, baseline = History(folder, space), baseline_config(space)
     trials = study.get_trials(deepcopy=False)
     completed = [
-        CompletedTrial(trial.number, trial.user_attrs["config"], trial.value, trial.user_attrs.get("micro_batches", 1))
+        CompletedTrial(
+            trial.number,
+            trial.user_attrs["config"],
+            trial.value,
+            trial.user_attrs.get("micro_batches", 1),
+            tuple(trial.user_attrs.get(cost) for cost in settings.costs),
+        )
         for trial in trials
         if trial.state == TrialState.COMPLETE and trial.value is not None and history.is_inside(trial)
     ]
     sign = -1 if settings.direction == "maximize" else 1
     completed.sort(key=lambda trial: (sign * trial.value, trial.number))
+    winners = [trial for trial in completed if may_win(trial.config, baseline)]
+    if settings.costs:
+        values, costs = [trial.value for trial in winners], [trial.costs for trial in winners]
+        winners = [winners[index] for index in front(values, costs, settings.direction == "maximize")]
     return Completed(
-        winners=[trial for trial in completed if may_win(trial.config, baseline)],
+        winners=winners,
         baseline=next((trial for trial in completed if not may_win(trial.config, baseline)), None),
         num_open=sum(not trial.state.is_finished() for trial in trials),
     )

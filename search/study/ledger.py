@@ -16,6 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from winnow.search.samplers.history_window import recent
+from winnow.search.samplers.scalarized import scalarized
 from winnow.search.samplers.suggester import START_FROM, Suggester, Suggestion
 from winnow.search.schedulers.registry import make_scheduler
 from winnow.search.settings import Settings
@@ -195,8 +196,8 @@ class Ledger(TrialBook):
         """Record what the worker found when it built the network, such as `multiply_adds`, and where it trains."""
         if number in self._open:
             self._record.write_attrs(number, **sizes)
-            self.scheduler.note_cost(number, sizes["multiply_adds"])
             self.commit()  # before the line of the epoch: a worker that goes on after it does not say this again
+            self.scheduler.note_figures(number, sizes)
 
     # --- deciding ---------------------------------------------------------------------------------------------------------
 
@@ -236,8 +237,11 @@ class Ledger(TrialBook):
         return ends_soon and number in left and len(left) <= self._num_wanted
 
     def _shown(self) -> optuna.Study:
-        """The study that the sampler reads."""
-        return recent(self._history.for_sampler(self._record.study), self.settings.sampler)
+        """The study that the sampler reads; with several objectives, a random weighting of them."""
+        study = self._history.for_sampler(self._record.study)
+        if self.settings.costs and spec_of(self.settings.sampler).reads_results:
+            study = scalarized(study, self.settings.costs, self.settings.seed)
+        return recent(study, self.settings.sampler)
 
     def _begin(self, suggestion: Suggestion) -> Assignment:
         assignment = self._create(suggestion, self._history.version)
@@ -273,6 +277,7 @@ class Ledger(TrialBook):
         number = trial.assignment.number
         seconds = self._times.note(number, report)
         self._record.write_attrs(number, epoch_seconds=seconds)
+        self.scheduler.note_figures(number, {"epoch_seconds": seconds})
         return self.settings.limits.exceeded({"epoch_seconds": seconds}) if self.settings.limits else None
 
     def _end_after(self, trial: OpenTrial, line: Mapping[str, Any], excess: str | None) -> None:
@@ -308,8 +313,7 @@ class Ledger(TrialBook):
     def _replay(self, frozen: FrozenTrial) -> None:
         """Restore a trial from the study."""
         number, attrs, inside = frozen.number, frozen.user_attrs, self._history.is_inside(frozen)
-        if (multiply_adds := attrs.get("multiply_adds")) is not None:
-            self.scheduler.note_cost(number, sizes["multiply_adds"])
+        self.scheduler.note_figures(number, attrs)
         if attrs["source"].startswith(START_FROM):
             self.scheduler.note_start(number)
         is_rival = inside and attrs.get("status") != TrialStatus.INFEASIBLE

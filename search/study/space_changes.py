@@ -149,7 +149,7 @@ def _warm_trial(number: int, line: dict[str, Any], params: Params) -> FrozenTria
         datetime_complete=datetime.now(),
         params=params[0],
         distributions=params[1],
-        user_attrs={"config": line["config"]},
+        user_attrs={"config": line["config"], **line.get("figures", {})},
         system_attrs={},
         intermediate_values={int(epoch): value for epoch, value in line["values"].items()},
         trial_id=number,

@@ -14,6 +14,7 @@ from winnow.search.storage.json_lines import json_line
 from winnow.search.storage.run_folder import open_run
 from winnow.search.study.space_changes import express
 from winnow.spaces.errors import InputError
+from winnow.spaces.schema.limits import LIMITED
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
 
@@ -47,6 +48,9 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
     limits = space.settings.limits
     feasible = [trial for trial in ended if _is_feasible(trial, limits)]
     inside = [trial for trial in feasible if express(space, trial.user_attrs["config"]) is not None]
+    for cost in space.settings.costs:
+        if inside and not any(cost in trial.user_attrs for trial in inside):
+            raise InputError(f"--warm-start {old_run}: none of its trials has a {cost}, which this search minimizes")
     if not inside:
         raise InputError(
             f"--warm-start {old_run}: none of its {len(ended)} ended trials lies in this space, so they would say nothing of it"
@@ -90,4 +94,5 @@ def _line(trial: Trial) -> dict[str, Any]:
         "value": trial.value,
         "values": trial.intermediate_values,
         "config": trial.user_attrs["config"],
+        "figures": {figure: trial.user_attrs[figure] for figure in LIMITED.values() if figure in trial.user_attrs},
     }

@@ -159,10 +159,34 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from error
 
 
-def _retrained_line(folder: RunFolder, rank: int) -> dict[str, Any]:
+def best_within(folder: RunFolder, max_parameters: int) -> int:
+    """Return the rank of the best retrained winner whose network has at most so many parameters.
+
+    The best is chosen by the objective of the search: choosing by test accuracy would select on the test images.
+
+    Raises:
+        InputError: No winner was retrained yet, or none is that small.
+    """
+    settings = folder.read_study()["settings"]
+    sign = 1 if settings["direction"] == "maximize" else -1
+    lines = [line for line in _winner_lines(folder) if line["status"] == "completed"]
+    small = [line for line in lines if line["num_parameters"] <= max_parameters]
+    if not small:
+        least = min((line["num_parameters"] for line in lines), default=None)
+        known = "no retraining was completed" if least is None else f"the smallest has {least:,}"
+        raise InputError(f"--max-parameters {max_parameters}: {folder.path} has no such winner; {known}")
+    return int(max(small, key=lambda line: (sign * line["search_value"], -line["rank"]))["rank"])
+
+
+def _winner_lines(folder: RunFolder) -> list[dict[str, Any]]:
     lines = [line for line in read_json_lines(folder.retrained) if line.get("rank") is not None]
     if not lines:
         raise InputError(f"{folder.path}: no winner was retrained yet; first: {folder.command('retrain')}")
+    return lines
+
+
+def _retrained_line(folder: RunFolder, rank: int) -> dict[str, Any]:
+    lines = _winner_lines(folder)
     ranks = sorted({line["rank"] for line in lines})
     if rank not in ranks:
         raise InputError(f"--winner {rank}: {folder.path} has the winners {', '.join(map(str, ranks))}")

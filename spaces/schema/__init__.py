@@ -43,6 +43,7 @@ from winnow.spaces.schema.model import (
     Transfer,
     Widths,
 )
+from winnow.spaces.schema.objectives import Maximized, Minimized
 from winnow.spaces.schema.optimizer import (
     Adagrad,
     Adam,
@@ -113,6 +114,8 @@ __all__ = [
     "Lookahead",
     "Loss",
     "Margin",
+    "Maximized",
+    "Minimized",
     "Mixing",
     "Mixture",
     "MixtureBlock",

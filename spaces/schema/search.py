@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from winnow.spaces.samplers import DEFAULT_SAMPLER, SAMPLERS, SamplerName
 from winnow.spaces.schema.fields import Count, Strict
 from winnow.spaces.schema.limits import Limits
+from winnow.spaces.schema.objectives import Metric, Objectives, check_objectives, costs_of, name_of
 
 _SAMPLER_TEXT = "Algorithm that suggests the configs. " + " ".join(
     f"{k}: {spec.summary}" for k, spec in SAMPLERS.items()
@@ -27,16 +28,10 @@ class SearchSettings(Strict):
 
     trials: Count = 50
     """Number of trials to run."""
-    objective: Literal[
-        "validation_accuracy",
-        "validation_loss",
-        "validation_balanced_accuracy",
-        "validation_macro_f1",
-        "validation_top5_accuracy",
-        "validation_auroc",
-        "validation_calibration_error",
-    ] = "validation_accuracy"
+    objective: Metric = "validation_accuracy"
     """Metric that ranks the trials, measured on the validation images."""
+    objectives: Objectives | None = None
+    """Several objectives instead of one: a metric of the validation images, then costs that are minimized. The winners are their front."""
     sampler: Annotated[SamplerName, Field(description=_SAMPLER_TEXT)] = DEFAULT_SAMPLER
     grace_epochs: Count | None = None
     """First rung, in epochs: no trial is stopped earlier. If not set, a sixteenth of the training."""
@@ -50,9 +45,25 @@ class SearchSettings(Strict):
     """Fraction of the stopped trials that is trained to the end, to measure how often stopping was wrong."""
     limits: Limits | None = None
     """Upper limits of size, latency and time; see `search.limits`. A config beyond one of them is infeasible."""
-
     trial_timeout: Annotated[float, Field(gt=0.0)] | None = None
     """Seconds without a finished batch after which a trial is ended as `timed_out`. If not set, 20 times the longest epoch so far, at least 300."""
+
+    @model_validator(mode="after")
+    def _objectives_fit(self) -> SearchSettings:
+        if self.objectives is None:
+            return self
+        check_objectives(self.objectives)
+        first = name_of(self.objectives[0])
+        if "objective" in self.model_fields_set and self.objective != first:
+            raise ValueError(f"`objectives` begin with {first}, but `objective` is {self.objective}; leave it out")
+        if self.audit:
+            raise ValueError("an audit measures stops by one objective; leave out `audit` or `objectives`")
+        return self
+
+    @property
+    def costs(self) -> list[str]:
+        """The figures of a trial that are minimized beside the metric, such as `num_parameters`; empty for one objective."""
+        return costs_of(self.objectives)
 
 
 class RetrainSettings(Strict):

@@ -44,6 +44,8 @@ FOLLOWED = {
     "docs/how-to/own-initialization.md": "alone",
     "docs/how-to/own-hyper-parameter.md": "copy",
     "docs/how-to/resume.md": "alone",
+    "docs/how-to/limits.md": "alone",
+    "docs/how-to/objectives.md": "alone",
 }
 # Sections whose blocks need something of their own, and the tests that run them.
 BY_SECTION = {

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial
 
 from tests.helpers.tiny import tiny_config, tiny_data
 from tests.search.study.test_ledger import SHAPE, make_folder, report, study_of
 from winnow.search.operations.limits import limit_notes
 from winnow.search.ray_backend.shared_data import Job
 from winnow.search.ray_backend.worker import trial_reports
+from winnow.search.samplers.draft import Draft
+from winnow.search.samplers.feasibility import Feasibility
 from winnow.search.settings import Settings, settings_for
 from winnow.search.study.amendments import RunChanges, amend
 from winnow.search.study.completed import completed_trials
@@ -70,13 +74,13 @@ def is_slow(assignment: Assignment) -> bool:
 
 def slow_epochs(assignment: Assignment, epoch: int) -> float:
     """The first epoch of a process also loads libraries, so only the second counts."""
-    return 9.0 if epoch == 1 or is_slow(assignment) else 1.0
+    return 60.0 if epoch == 1 else 320 / assignment.config["batch_size"]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("crash_after", [None, 5])
 def test_a_trial_with_slow_epochs_is_infeasible_and_never_wins(tmp_path, sampler, crash_after):
-    space, settings = limited("search.limits.epoch_seconds=5", sampler=sampler, trials=30)
+    space, settings = limited("search.limits.epoch_seconds=7", sampler=sampler, trials=30)
     folder = make_folder(tmp_path, space, settings)
     if crash_after is not None:
         assert not run(Ledger(folder, space, settings, SHAPE), slow_epochs, crash_after)
@@ -88,12 +92,28 @@ def test_a_trial_with_slow_epochs_is_infeasible_and_never_wins(tmp_path, sampler
     judged = {trial.number for trial in trials if 2 in trial.intermediate_values}
     assert {number for number, status in ended.items() if status == "infeasible"} == slow & judged != set()
     assert all(max(trials[number].intermediate_values) == 2 for number in slow & judged)
-    assert "above the limit of 5" in trials[min(slow & judged)].user_attrs["reason"]
+    assert "above the limit of 7" in trials[min(slow & judged)].user_attrs["reason"]
     assert ledger.best is not None
     assert ledger.best[0] not in slow
     assert not slow & {trial.number for trial in completed_trials(folder, space, settings).winners}
     assert not any((slow & judged) & set(values) for values in ledger.scheduler.table().values())
-    assert len([number for number in slow if number >= 20]) <= 1, "slow configs are expected to be slow"
+
+
+def test_configs_expected_to_be_clearly_slower_than_the_limit_are_no_longer_suggested(tmp_path):
+    space, settings = limited("search.limits.epoch_seconds=7", trials=20)
+    folder = make_folder(tmp_path, space, settings)
+    assert run(Ledger(folder, space, settings, SHAPE), slow_epochs)
+    study, feasibility = study_of(folder), Feasibility(settings.limits, SHAPE, 10)
+
+    slow = next(trial for trial in study.trials if trial.user_attrs["status"] == "infeasible").user_attrs["config"]
+
+    def is_hopeless(batch_size: int, trials: list[FrozenTrial]) -> bool:
+        draft = Draft(study, RandomSampler(), 20, known=space.encode({**slow, "batch_size": batch_size}))
+        space.suggest(draft)
+        return feasibility.is_hopeless(draft, trials)
+
+    assert [is_hopeless(size, study.trials) for size in (32, 64, 128)] == [True, False, False]
+    assert not is_hopeless(32, study.trials[:5])
 
 
 def test_a_worker_trains_no_network_beyond_a_limit(tmp_path: Path):

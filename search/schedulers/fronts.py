@@ -1,0 +1,66 @@
+"""Successive halving for several objectives: a trial that reaches a rung is compared by dominance, not by its metric alone.
+
+Trials at a rung are ordered by non-dominated layers, and within a layer so that those that go on cover it well (Schmucker et al.,
+"Multi-objective Asynchronous Successive Halving", 2021). The rest is successive halving as for one objective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from winnow.search.schedulers.asha import Asha
+from winnow.search.schedulers.pausing import Pausing
+from winnow.search.settings import Settings
+from winnow.spaces.fronts import gains, ranked
+
+
+class Costs:
+    """The costs of each trial, as far as they are known."""
+
+    def __init__(self, names: Sequence[str], maximize: bool) -> None:
+        self._names = names
+        self._maximize = maximize
+        self._figures: dict[int, dict[str, Any]] = {}
+
+    def note(self, trial: int, figures: Mapping[str, Any]) -> None:
+        known = self._figures.setdefault(trial, {})
+        known.update({name: figures[name] for name in self._names if figures.get(name) is not None})
+
+    def places(self, values: Mapping[int, float]) -> dict[int, int]:
+        """Return how many of the trials with these metrics come before each of them."""
+        trials = list(values)
+        costs = [[self._figures.get(trial, {}).get(name) for name in self._names] for trial in trials]
+        points = gains([values[trial] for trial in trials], costs, self._maximize)
+        return {trials[index]: place for place, index in enumerate(ranked(points))}
+
+
+class FrontAsha(Asha):
+    """Successive halving by dominance that stops trials."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
+        self._costs = Costs(settings.costs, settings.direction == "maximize")
+
+    def note_figures(self, trial: int, figures: Mapping[str, Any]) -> None:
+        self._costs.note(trial, figures)
+
+    def num_better(self, trial: int, epoch: int) -> int:
+        return self._costs.places(self._values[epoch])[trial]
+
+
+class FrontPausing(Pausing):
+    """Successive halving by dominance that pauses trials."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
+        self._costs = Costs(settings.costs, settings.direction == "maximize")
+
+    def note_figures(self, trial: int, figures: Mapping[str, Any]) -> None:
+        self._costs.note(trial, figures)
+
+    def _standings(self, rung: int, trials: Collection[int], values: dict[int, float]) -> dict[int, int]:
+        """Return, for each trial whose last rung this is, how many of `values` come before its own."""
+        waiting = self._at_their_last(rung, trials, values)
+        places = self._costs.places(values) if waiting else {}
+        return {trial: places[trial] for trial in waiting}

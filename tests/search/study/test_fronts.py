@@ -1,0 +1,168 @@
+"""Several objectives: rungs compare by dominance, samplers see random weightings, winners are the front; a crash changes nothing."""
+
+from __future__ import annotations
+
+import json
+
+import optuna
+import pytest
+from optuna.trial import create_trial
+
+from tests.search.study.test_ledger import SHAPE, make_folder, outcome, report, study_of
+from winnow.search.samplers.scalarized import scalarized
+from winnow.search.schedulers.registry import make_scheduler
+from winnow.search.settings import Settings, settings_for
+from winnow.search.study.amendments import RunChanges, amend
+from winnow.search.study.completed import completed_trials
+from winnow.search.study.ledger import Ledger
+from winnow.search.study.warm_start import warm_start
+from winnow.search.winners.winner import best_within
+from winnow.spaces import catalog
+from winnow.spaces.errors import InputError
+from winnow.spaces.fronts import gains, non_dominated
+from winnow.spaces.schema import Config
+from winnow.spaces.sizes import size_of
+
+OBJECTIVES = "search.objectives=[validation_accuracy, {minimize: multiply_adds}]"
+SAMPLERS = ("forecast", "tpe", "random")
+
+
+def problem(sampler: str = "random", trials: int = 14, *overrides: str):
+    space = catalog.load("digits", ["epochs=9", OBJECTIVES, *overrides])
+    return space, settings_for(space, trials=trials, sampler=sampler)
+
+
+def run(ledger: Ledger, crash_after: int | None = None) -> bool:
+    """Run one trial after the other; False if the driver "crashed" after so many reports."""
+    num_reports = 0
+    while (assignment := ledger.ask()) is not None:
+        size = size_of(Config.model_validate(assignment.config).model, SHAPE, 10)
+        assert size is not None
+        for epoch in range(assignment.recorded + 1, 10):
+            if num_reports == crash_after:
+                return False
+            num_reports += 1
+            if epoch == 1:
+                sizes = {"num_parameters": size.parameters, "multiply_adds": size.multiply_adds, "device": "cpu"}
+                ledger.note_size(assignment.number, sizes)
+            if not ledger.record(assignment.number, report(assignment, epoch)):
+                break
+    ledger.close()
+    return True
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_winners_are_the_front_and_a_crash_changes_nothing(tmp_path, sampler):
+    space, settings = problem(sampler)
+    folder = make_folder(tmp_path / "whole", space, settings)
+    assert run(Ledger(folder, space, settings, SHAPE))
+    winners = completed_trials(folder, space, settings).winners
+    ended = [trial for trial in study_of(folder).trials if trial.user_attrs["status"] == "completed"]
+    inside = [trial for trial in ended if trial.user_attrs["source"] == "sampler"]
+    points = gains([t.value for t in inside], [[t.user_attrs["multiply_adds"]] for t in inside], maximize=True)
+    expected = {trial.number for trial, kept in zip(inside, non_dominated(points), strict=True) if kept}
+    assert {winner.number for winner in winners} == expected
+    assert winners[0].value == max(trial.value for trial in inside)
+    broken = make_folder(tmp_path / "broken", space, settings)
+    assert not run(Ledger(broken, space, settings, SHAPE), crash_after=17)
+    assert run(Ledger(broken, space, settings, SHAPE))
+    assert outcome(broken) == outcome(folder)
+
+
+@pytest.mark.parametrize("sampler", ["random", "forecast"])
+def test_a_small_network_goes_on_although_larger_ones_are_more_accurate(sampler):
+    _, settings = problem(sampler, 14, "search.grace_epochs=3")
+    scheduler = make_scheduler(settings, sampler == "forecast")
+    for trial, (accuracy, cost) in enumerate([(0.9, 1e6), (0.8, 1e6), (0.7, 1e6), (0.85, 2e6), (0.6, 2e6), (0.5, 1e3)]):
+        scheduler.note_figures(trial, {"multiply_adds": cost})
+        going_on = scheduler.judge(trial, 3, accuracy)
+    if sampler == "random":
+        assert going_on
+        assert not scheduler.judge(6, 3, 0.55)  # of unknown cost: neither accurate nor known to be small
+    else:
+        assert scheduler.worth_finishing(range(6)) == {0, 5}
+        assert scheduler.promoted(range(6)) == 0
+
+
+def test_each_moment_of_a_search_has_its_own_weights_and_no_dominated_trial_is_preferred():
+    study = optuna.create_study(direction="maximize")
+    front = [(0.9, 1e6), (0.8, 1e5), (0.6, 1e4), (0.4, 1e3)]
+    for accuracy, cost in [*front, (0.75, 1.1e5), (0.3, 1e6)]:
+        values = {1: accuracy / 2, 2: accuracy}
+        study.add_trial(create_trial(value=accuracy, intermediate_values=values, user_attrs={"multiply_adds": cost}))
+    best, shown = set(), []
+    for seed in range(20):
+        view = scalarized(study, ["multiply_adds"], seed)
+        values = [trial.value for trial in view.trials]
+        shown.append(values)
+        best.add(values.index(max(values)))
+        assert values[1] > values[4] > values[5]
+        assert values[0] > values[5]
+        assert all(trial.intermediate_values[2] == trial.value for trial in view.trials)
+        assert all(trial.intermediate_values[1] <= trial.value for trial in view.trials)
+    assert best <= {0, 1, 2, 3}
+    assert len(best) > 2
+    assert [trial.value for trial in scalarized(study, ["multiply_adds"], 19).trials] == shown[-1]
+    assert study.trials[0].value == 0.9
+
+
+def test_warm_start_takes_the_costs_along(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    space, settings = problem()
+    old = make_folder(tmp_path, space, settings)
+    assert run(Ledger(old, space, settings, SHAPE))
+    study = {**old.read_study(), "data": {"fingerprint": "x"}}
+    (old.path / "study.yaml").write_text(json.dumps(study))
+    lines = [json.loads(line) for line in warm_start(str(old.path), space, study).lines]
+    assert all(line["figures"]["multiply_adds"] > 0 for line in lines)
+    other = catalog.load("digits", ["epochs=9", "search.objectives=[validation_accuracy, latency_ms]"])
+    with pytest.raises(InputError, match="none of its trials has a latency_ms, which this search minimizes"):
+        warm_start(str(old.path), other, study)
+
+
+def test_the_objectives_of_a_run_do_not_change(tmp_path):
+    space, settings = problem()
+    folder = make_folder(tmp_path, space, settings)
+    study = folder.read_study()
+    assert Settings.from_dict(study["settings"]) == settings
+    with pytest.raises(InputError, match=r"search\.objectives: the objectives of a run cannot change"):
+        amend(folder, study, space, RunChanges(overrides=("search.objectives=[validation_accuracy, parameters]",)))
+
+
+@pytest.mark.parametrize(
+    ("objectives", "message"),
+    [
+        ("[validation_accuracy]", "several objectives are at least two"),
+        ("[parameters, validation_accuracy]", "the first objective must be a metric"),
+        ("[validation_accuracy, validation_loss]", "the first objective must be a metric .* and the others costs"),
+        ("[validation_accuracy, {maximize: parameters}]", "parameters is better when it is small"),
+        ("[validation_accuracy, parameters, parameters]", "each objective may stand once"),
+        ("[validation_accuracy, speed]", "must be one of validation_accuracy"),
+    ],
+)
+def test_bad_objectives_are_refused(objectives, message):
+    with pytest.raises(InputError, match=message):
+        catalog.load("digits", [f"search.objectives={objectives}"])
+
+
+def test_one_objective_is_asked_for_where_only_one_makes_sense():
+    space = catalog.load("digits", [OBJECTIVES])
+    with pytest.raises(InputError, match="--audit: an audit measures stops by one objective"):
+        settings_for(space, audit=0.5)
+    with pytest.raises(InputError, match="--objective validation_loss: the objectives of the space begin with"):
+        settings_for(space, objective="validation_loss")
+
+
+def test_export_finds_the_best_small_winner(tmp_path):
+    space, settings = problem()
+    folder = make_folder(tmp_path, space, settings)
+    with pytest.raises(InputError, match="no winner was retrained yet"):
+        best_within(folder, 100)
+    lines = [
+        {"rank": rank, "seed": 1, "status": "completed", "num_parameters": size, "search_value": value}
+        for rank, size, value in ((1, 900, 0.9), (2, 100, 0.7), (3, 500, 0.8), (None, 50, 0.99))
+    ]
+    folder.retrained.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [best_within(folder, limit) for limit in (900, 899, 499)] == [1, 3, 2]
+    with pytest.raises(InputError, match="has no such winner; the smallest has 100"):
+        best_within(folder, 99)
