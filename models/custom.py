@@ -30,7 +30,7 @@ def custom(model: Custom, image_shape: tuple[int, int, int], num_classes: int) -
         InputError: The function cannot be imported, does not take these keys, raises, or returns no module.
     """
     keys: dict[str, Any] = {"image_shape": image_shape, "num_classes": num_classes, **(model.model_extra or {})}
-    function = _load(model.name)
+    function = load_function("model", model.name)
     _check_keys(model.name, function, keys)
     try:
         network = function(**keys)
@@ -43,7 +43,16 @@ def custom(model: Custom, image_shape: tuple[int, int, int], num_classes: int) -
     return network
 
 
-def _load(name: str) -> Callable[..., Any]:
+def load_function(what: str, name: str) -> Callable[..., Any]:
+    """Import a function of the user's.
+
+    Args:
+        what: What it is for, the first word of the messages.
+        name: `package.module:function`; the package is installed or in the working directory.
+
+    Raises:
+        InputError: There is no such module or function, or importing it fails.
+    """
     module_name, _, function_name = name.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())  # an installed command does not search there, unlike `python -m`
@@ -51,7 +60,7 @@ def _load(name: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # user code runs here
         raise InputError(
-            f"model {name}: importing {module_name} failed with {type(error).__name__}: {error}; "
+            f"{what} {name}: importing {module_name} failed with {type(error).__name__}: {error}; "
             "the package must be installed or be in the working directory"
         ) from error
     function = getattr(module, function_name, None)
@@ -59,7 +68,7 @@ def _load(name: str) -> Callable[..., Any]:
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         near = get_close_matches(function_name, public, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"model {name}: module {module_name} has no function {function_name}{hint}")
+        raise InputError(f"{what} {name}: module {module_name} has no function {function_name}{hint}")
     return function
 
 
