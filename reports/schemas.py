@@ -304,6 +304,20 @@ TABLES: dict[str, TableSchema] = {
                 if f.name != "validation_accuracy"
             ),
             Column(
+                "largest_class",
+                "float",
+                "test accuracy of always answering the largest class: its share of the test images",
+                "fraction",
+                "not recorded",
+            ),
+            Column(
+                "num_one_class",
+                "int",
+                "number of its networks that give every test image the same class",
+                "trainings",
+                "not recorded",
+            ),
+            Column(
                 "train_accuracy",
                 "float",
                 "mean training accuracy of the last epoch over the seeds",
@@ -372,6 +386,39 @@ TABLES: dict[str, TableSchema] = {
             *_GPU,
             Column("weights", "string", "file of the weights, relative to the run folder", null="not kept"),
             Column("error", "string", "error message", null="no error"),
+        ),
+    ),
+    "classes": TableSchema(
+        "the test images of one class, for one retrained config; no rows without predictions",
+        (
+            _RUN,
+            _RANK,
+            _WINNER_TRIAL,
+            _BASELINE,
+            Column("class", "int", "number of the class, 0 is the first"),
+            Column("class_name", "string", "name of the class"),
+            Column("support", "int", "test images of the class", "images"),
+            Column(
+                "precision",
+                "float",
+                "mean over the seeds: share of the images predicted as this class that belong to it",
+                "fraction",
+                "never predicted",
+            ),
+            Column(
+                "recall",
+                "float",
+                "mean over the seeds: share of the images of the class that are predicted as it",
+                "fraction",
+                "no test images",
+            ),
+            Column(
+                "f1",
+                "float",
+                "mean over the seeds: harmonic mean of precision and recall",
+                "fraction",
+                "neither in the test images nor predicted",
+            ),
         ),
     ),
     "predictions": TableSchema(

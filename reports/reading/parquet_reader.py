@@ -42,6 +42,8 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         "retrains": {"node": None, **_NO_GPU_FACTS},
         "winners": {
             "num_test_images": None,
+            "largest_class": None,
+            "num_one_class": None,
             **{name_on_test_images(f.name): None for f in METRICS if f.name != "validation_accuracy"},
         },
         "importance": {"values": "last"},

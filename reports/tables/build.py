@@ -14,6 +14,7 @@ from winnow.reports.reading.predictions import encoded_gallery, load_predictions
 from winnow.reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.tables.audit import audit_rows
+from winnow.reports.tables.classes import class_rows
 from winnow.reports.tables.data import data_rows
 from winnow.reports.tables.front import front_rows
 from winnow.reports.tables.importance import importance_rows
@@ -280,6 +281,7 @@ ROWS: dict[str, Callable[..., Any]] = {
     "front": lambda run: front_rows(run, trial_rows(run), winner_rows(run)),
     "winners": _winners,
     "retrains": retrain_rows,
+    "classes": class_rows,
     "predictions": _predictions,
     "importance": importance_rows,
     "failures": _failures,

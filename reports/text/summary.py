@@ -6,9 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from winnow.reports.tables.answers import winner_answers
+from winnow.reports.facts import largest_class
 from winnow.reports.tables.ensemble import ensemble
 from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
@@ -31,9 +29,8 @@ def sentences(run: RunData) -> list[str]:
         _best_sentence(run, trials),
         _front_sentence(run),
         *_winner_sentences(run.rows("winners")),
-        ensemble_sentence(run),
-        _constant_sentence(run),
-        *_majority_sentence(run, run.rows("winners")),
+        *map(wording.one_class_warning, run.rows("winners")),
+        _majority_sentence(run, run.rows("winners")),
         _cost_sentence(run, trials),
         _retrain_cost(run),
         audit_sentence(run),
@@ -126,25 +123,16 @@ def ensemble_sentence(run: RunData) -> str:
     )
 
 
-def _majority_sentence(run: RunData, winners: list[Row]) -> list[str]:
-    """What an accuracy is worth where one class is much more common than the others."""
-    data = run.study.get("data") or {}
-    share = (data.get("summary") or {}).get("majority_share")
+def _majority_sentence(run: RunData, winners: list[Row]) -> str:
+    """What an accuracy is worth: that of a constant answer."""
     is_tested = any(row["test_accuracy"] is not None for row in winners)
-    if share is None or not is_tested or share < 1.5 / max(1, data["num_classes"]):
-        return []
-    return [f"Always answering the largest class would reach a test accuracy of {wording.percent(share)}."]
-
-
-def _constant_sentence(run: RunData) -> str:
-    """A warning of networks of the winner that give every test image the same answer."""
-    answers = winner_answers(run)
-    if answers is None:
-        return ""
-    constant = sum(len(np.unique(predicted)) == 1 for predicted in answers.predicted)
-    if not constant:
-        return ""
-    return f"{constant} of the winner's {len(answers.predicted)} networks give every test image the same class."
+    split = "test" if is_tested else "validation"
+    share = largest_class(run, split)
+    return (
+        f"Always answering the largest class would reach a {split} accuracy of {wording.percent(share)}."
+        if share
+        else ""
+    )
 
 
 def _interval(row: Row) -> str:

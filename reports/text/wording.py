@@ -106,6 +106,15 @@ def basis(row: Mapping[str, Any]) -> str:
     return f"over {seeds} and {count(row['num_test_images'])} test images"
 
 
+def one_class_warning(winner: Mapping[str, Any]) -> str:
+    """A warning of networks of a row of `winners` that give every test image the same class; empty if there are none."""
+    num = winner["num_one_class"]
+    if not num:
+        return ""
+    whose = "the baseline" if winner["baseline"] else f"winner {winner['rank']}"
+    return f"Warning: {num} of the {plural(winner['num_seeds'], 'network')} of {whose} give every test image the same class."
+
+
 def points(value: float | None) -> str:
     """Format a difference of accuracies in percentage points with its sign; `-` for None."""
     return "-" if value is None else f"{100 * value:+.2f}\u00a0points"

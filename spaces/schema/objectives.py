@@ -5,18 +5,9 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from winnow.spaces.epoch_figures import OBJECTIVES, QUALITY
-from winnow.spaces.schema.fields import Strict
+from winnow.spaces.schema.fields import Metric, Strict
 from winnow.spaces.schema.limits import LIMITED
 
-Metric = Literal[
-    "validation_accuracy",
-    "validation_loss",
-    "validation_balanced_accuracy",
-    "validation_macro_f1",
-    "validation_top5_accuracy",
-    "validation_auroc",
-    "validation_calibration_error",
-]
 Cost = Literal["parameters", "multiply_adds", "latency_ms", "epoch_seconds"]
 _MAXIMIZED = {figure.name for figure in QUALITY if figure.name in OBJECTIVES and figure.better == "high"}
 

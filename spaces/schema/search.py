@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from winnow.spaces.samplers import DEFAULT_SAMPLER, SAMPLERS, SamplerName
-from winnow.spaces.schema.fields import Count, Strict
+from winnow.spaces.schema.fields import Count, Metric, Strict
 from winnow.spaces.schema.limits import Limits
-from winnow.spaces.schema.objectives import Metric, Objectives, check_objectives, costs_of, name_of
+from winnow.spaces.schema.objectives import Objectives, check_objectives, costs_of, name_of
 
 _SAMPLER_TEXT = "Algorithm that suggests the configs. " + " ".join(
     f"{k}: {spec.summary}" for k, spec in SAMPLERS.items()
@@ -29,7 +29,7 @@ class SearchSettings(Strict):
     trials: Count = 50
     """Number of trials to run."""
     objective: Metric = "validation_accuracy"
-    """Metric that ranks the trials, measured on the validation images."""
+    """Metric that ranks the trials, measured on the validation images. `validation_own_metric` is the function that the key `own_metric` names."""
     objectives: Objectives | None = None
     """Several objectives instead of one: a metric of the validation images, then costs that are minimized. The winners are their front."""
     sampler: Annotated[SamplerName, Field(description=_SAMPLER_TEXT)] = DEFAULT_SAMPLER
