@@ -21,9 +21,9 @@ from winnow.search.operations.trusted_code import is_remembered, remember
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.spaces.errors import InputError
+from winnow.spaces.schema.fields import IMPORT_PATH
 from winnow.spaces.space import Space
 
-IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 NEVER = re.compile(r"torch\.hub\b.*")
 """Import paths that only fetch and run other code."""
 
@@ -68,7 +68,7 @@ def check_export_code(folder: Path, trusted: bool) -> None:
 
 def import_paths(tree: Any) -> set[str]:
     """Every `package.module:function` that stands anywhere in a tree of mappings and lists."""
-    return {text for text in _texts(tree) if IMPORT_PATH.fullmatch(text)}
+    return {text for text in _texts(tree) if re.match(IMPORT_PATH, text)}
 
 
 def own_code_hashes(tree: Any) -> dict[str, str]:

@@ -22,7 +22,9 @@ def added(default: Any, **limits: Any) -> Any:
     return Field(default, exclude_if=lambda value: value == default, **limits)
 
 
-ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+"""`package.module:function`."""
+ImportPath = Annotated[str, Field(pattern=IMPORT_PATH)]
 Metric = Literal[
     "validation_accuracy",
     "validation_loss",
