@@ -157,7 +157,7 @@ class DeviceData:
         extra_source = self._extra_sources(order)
         position = torch.cat([torch.arange(len(part)), extra_source])[permutation].to(device, non_blocking=True)
         is_extra = (permutation >= len(part)).to(device, non_blocking=True)
-        size = _chunk_size(self.image_shape, batch_size)
+        size = chunk_size(self.image_shape, batch_size)
         indices = part.index.index_select(0, position).split(size)
         for chunk, index, extra in zip(part.gathered(indices), indices, is_extra.split(size), strict=True):
             images = self._augment(_pixels(chunk), extra, draws)
@@ -167,7 +167,7 @@ class DeviceData:
         self, part: Labelled, batch_size: int, memory_format: torch.memory_format
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the images of `part` in order, normalized but not augmented; shapes as in `train_chunks`."""
-        indices = part.index.split(_chunk_size(self.image_shape, batch_size))
+        indices = part.index.split(chunk_size(self.image_shape, batch_size))
         for chunk, index in zip(part.gathered(indices), indices, strict=True):
             yield self._normalize(_pixels(chunk), memory_format), part.labels.index_select(0, index)
 
@@ -275,6 +275,6 @@ def _pixels(images: torch.Tensor) -> torch.Tensor:
     return images.permute(0, 3, 1, 2).to(torch.float32)
 
 
-def _chunk_size(image_shape: tuple[int, int, int], batch_size: int) -> int:
+def chunk_size(image_shape: tuple[int, int, int], batch_size: int) -> int:
     """Number of images in a chunk: at least one batch, and whole batches."""
     return batch_size * max(1, CHUNK_FLOATS // (batch_size * int(np.prod(image_shape))))
