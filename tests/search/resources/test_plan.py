@@ -147,6 +147,7 @@ def test_a_slow_first_step_does_not_shrink_what_is_measured(digits, monkeypatch)
 def test_on_a_gpu_the_probe_has_a_full_chunk_and_a_batch_of_the_evaluation(digits):
     """A trial has them from its first epoch on, and the memory of several has to fit."""
     from winnow.search.training import speed_probe as probe
+    from winnow.search.training.device_data import DeviceData
 
     space, data = digits
     config = sample_configs(space, data, 1, 0)[0].model_copy(update={"batch_size": 8})
