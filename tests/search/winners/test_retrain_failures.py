@@ -101,7 +101,7 @@ def test_a_checkpoint_is_all_that_the_next_try_needs(tmp_path, monkeypatch):
     whole, epochs = train("whole")
     assert (whole["status"], epochs) == ("completed", [1, 2, 3, 4])
     (tmp_path / "faults" / "once-assert").write_text(str(STEPS + 3))
-    with pytest.raises(DeviceLost, match="^AcceleratorError: CUDA error: device-side assert triggered$"):
+    with pytest.raises(DeviceLost, match=r"^AcceleratorError: CUDA error: device-side assert triggered$"):
         train("again")
     process_state._spoiled.clear()  # another process
     again, epochs = train("again")
