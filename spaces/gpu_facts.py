@@ -21,6 +21,7 @@ GPU_FACTS = (
     GpuFact("driver", "string", "version of NVIDIA's driver"),
     GpuFact("cuda", "string", "version of CUDA, or of ROCm, that torch was built for"),
     GpuFact("cudnn", "string", "version of cuDNN"),
+    GpuFact("tf32", "bool", "whether products of float32 numbers are computed in TensorFloat-32"),
     GpuFact("peak_allocated_mb", "float", "most memory of the GPU that tensors of the training had", "MB", peak=True),
     GpuFact(
         "peak_reserved_mb",

@@ -23,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from winnow.spaces.errors import InputError, printable
 
     replace_unknown_characters()
+    if sys.platform == "win32":
+        click.echo("note: Winnow was not tried on Windows; under WSL2 it runs as on Linux", err=True)
     try:
         with sigterm_like_ctrl_c():
             code = cli.main(args=arguments, prog_name="winnow", standalone_mode=False)

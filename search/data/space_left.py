@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from winnow.search.data.foreign import shown
 from winnow.spaces.errors import InputError
@@ -22,18 +22,12 @@ def fits_in_memory(num_bytes: int) -> bool:
 
 def free_memory() -> int:
     """Bytes that a process can still take, within the limits of its container."""
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable"):
-                pages = int(line.split()[1]) * 1024
-    except OSError:  # no Linux
-        pass
+    available = psutil.virtual_memory().available
     try:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        return max(0, min(pages, limit - int(Path("/sys/fs/cgroup/memory.current").read_text())))
+        return max(0, min(available, limit - int(Path("/sys/fs/cgroup/memory.current").read_text())))
     except (OSError, ValueError):  # no limit
-        return pages
+        return available
 
 
 def room_note(num_bytes: int, folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import tempfile
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def prepare_local_start() -> None:
 
 
 def _use_short_folder() -> None:
+    if sys.platform == "win32":  # no sockets in folders
+        return
     named = os.environ.get("RAY_TMPDIR")
     if named is not None:
         problem = _problem(named)

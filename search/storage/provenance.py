@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "pyarrow", "pydantic", "scikit-learn")
 
 
@@ -39,7 +41,7 @@ def hardware() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "num_cpus": available_cpus(),
-        "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+        "memory_mb": psutil.virtual_memory().total // 2**20,
     }
 
 

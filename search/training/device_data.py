@@ -163,7 +163,7 @@ class DeviceData:
         position = self._sources(order)[permutation].to(device, non_blocking=True)
         marks = None if odd is None else odd.to(device, non_blocking=True).index_select(0, position)
         is_extra = (permutation >= len(part)).to(device, non_blocking=True)
-        size = _chunk_size(self.image_shape, batch_size)
+        size = chunk_size(self.image_shape, batch_size)
         indices = part.index.index_select(0, position).split(size)
         marks_of = [None] * len(indices) if marks is None else marks.split(size)
         for chunk, index, extra, mark in zip(
@@ -176,7 +176,7 @@ class DeviceData:
         self, part: Labelled, batch_size: int, memory_format: torch.memory_format
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the images of `part` in order, normalized but not augmented; shapes as in `train_chunks`."""
-        indices = part.index.split(_chunk_size(self.image_shape, batch_size))
+        indices = part.index.split(chunk_size(self.image_shape, batch_size))
         for chunk, index in zip(part.gathered(indices), indices, strict=True):
             yield self._normalize(_pixels(chunk), memory_format), part.labels.index_select(0, index)
 
@@ -319,6 +319,6 @@ def _pixels(images: torch.Tensor) -> torch.Tensor:
     return images.permute(0, 3, 1, 2).to(torch.float32)
 
 
-def _chunk_size(image_shape: tuple[int, int, int], batch_size: int) -> int:
+def chunk_size(image_shape: tuple[int, int, int], batch_size: int) -> int:
     """Number of images in a chunk: at least one batch, and whole batches."""
     return batch_size * max(1, CHUNK_FLOATS // (batch_size * int(np.prod(image_shape))))

@@ -39,6 +39,8 @@ def _constant_facts(index: int) -> dict[str, Any]:
         "driver": _driver(),
         "cuda": torch.version.cuda or (torch.version.hip and f"ROCm {torch.version.hip}"),
         "cudnn": _dotted(torch.backends.cudnn.version()),
+        # `prepare_device` allows it everywhere; hardware has it since Ampere.
+        "tf32": torch.version.hip is None and torch.cuda.get_device_capability(index) >= (8, 0),
     }
 
 

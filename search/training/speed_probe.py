@@ -6,7 +6,6 @@ device. They run the training loop on a few batches of the real images and keep 
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from winnow.search.training.device_data import DeviceData
+from winnow.search.training.device_data import DeviceData, chunk_size
+from winnow.search.training.evaluate import EVALUATION_BATCH
 from winnow.search.training.loop import train
 from winnow.spaces import schema
 
@@ -69,7 +69,7 @@ def measure(
     config = _harmless(config)
     memory = _Memory(device)
     whole = DeviceData.build(data, config.data, device, seed)
-    single = train(config, _cut(whole, config.batch_size, 1), device, seed)
+    single = train(config, _cut(whole, config.batch_size, 1, device), device, seed)
     first_seconds = next(single).wall_seconds
     started = time.time()
     # On a CPU a step of the largest networks takes half a minute, so one must suffice.
@@ -82,7 +82,7 @@ def measure(
         )
     # A second epoch, because the first of a process also loads libraries, which takes seconds on a GPU.
     num_batches = max(1, min(MAX_BATCHES, int(seconds / max(next(single).wall_seconds, 1e-3))))
-    part = _cut(whole, config.batch_size, num_batches)
+    part = _cut(whole, config.batch_size, num_batches, device)
     training = train(config, part, device, seed)
     next(training)
     wait()
@@ -129,13 +129,21 @@ def _harmless(config: schema.Config) -> schema.Config:
     )
 
 
-def _cut(whole: DeviceData, batch_size: int, num_batches: int) -> DeviceData:
-    """Return the first `num_batches` batches of both splits."""
+def _cut(whole: DeviceData, batch_size: int, num_batches: int, device: torch.device) -> DeviceData:
+    """Return the first `num_batches` batches of both splits.
 
-    def first(part: Labelled) -> Labelled:
-        return replace(part, index=part.index[: max(2, num_batches * batch_size)])
+    On a GPU they are at least a chunk and a batch of the evaluation: its memory is what several trials have to share.
+    """
+    num_images, on_gpu = max(2, num_batches * batch_size), device.type == "cuda"
 
-    return replace(whole, train=first(whole.train), validation=first(whole.validation) if whole.validation else None)
+    def first(part: Labelled, least: int) -> Labelled:
+        return replace(part, index=part.index[: max(num_images, least if on_gpu else 0)])
+
+    return replace(
+        whole,
+        train=first(whole.train, chunk_size(whole.image_shape, batch_size)),
+        validation=first(whole.validation, EVALUATION_BATCH) if whole.validation else None,
+    )
 
 
 class _Memory:
@@ -169,5 +177,7 @@ def process_peak_mb() -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
     except (OSError, StopIteration):
+        import resource  # Windows has none
+
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / (2**20 if sys.platform == "darwin" else 1024)

@@ -144,6 +144,21 @@ def test_a_slow_first_step_does_not_shrink_what_is_measured(digits, monkeypatch)
     assert min(sizes[2:]) >= min(probe.MAX_BATCHES * config.batch_size, 1000)
 
 
+def test_on_a_gpu_the_probe_has_a_full_chunk_and_a_batch_of_the_evaluation(digits):
+    """A trial has them from its first epoch on, and the memory of several has to fit."""
+    from winnow.search.training import speed_probe as probe
+    from winnow.search.training.device_data import DeviceData
+
+    space, data = digits
+    config = sample_configs(space, data, 1, 0)[0].model_copy(update={"batch_size": 8})
+    whole = DeviceData.build(data, config.data, torch.device("cpu"), 0)
+    assert whole.validation is not None
+    on_cpu, on_gpu = (probe._cut(whole, 8, 1, torch.device(name)) for name in ("cpu", "cuda"))
+    assert (len(on_cpu.train), len(on_cpu.validation)) == (8, 8)
+    assert len(on_gpu.train) == len(whole.train), "all of digits are one chunk"
+    assert len(on_gpu.validation) == 256
+
+
 def test_a_learning_rate_that_would_diverge_is_measured_all_the_same(digits):
     space, data = digits
     config = sample_configs(space, data, 1, 0)[0]

@@ -22,6 +22,7 @@ def gpu(monkeypatch):
     values = {
         "get_device_name": lambda device: "NVIDIA H100",
         "get_device_properties": lambda index: SimpleNamespace(total_memory=80 * 2**30),
+        "get_device_capability": lambda index: (9, 0),
         "max_memory_allocated": lambda device: 3 * 2**20,
         "max_memory_reserved": lambda device: 2**23 + 2**19,
     }
@@ -42,6 +43,7 @@ def test_a_line_says_what_it_was_trained_on(gpu):
         "driver": "570.86.10",
         "cuda": "12.8",
         "cudnn": "9.10.2",
+        "tf32": True,
         "peak_allocated_mb": 3.0,
         "peak_reserved_mb": 8.5,
     }

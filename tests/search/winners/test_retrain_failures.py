@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from winnow.search.resources.plan import ResourcePlan
 from winnow.search.settings import settings_for
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
+from winnow.search.training import process_state
 from winnow.search.training.checkpoint import load
-from winnow.search.winners.retraining import Candidate, retrain
+from winnow.search.training.errors import DeviceLost
+from winnow.search.winners.retraining import Candidate, retrain, retrain_one
 from winnow.spaces import catalog
 
 STEPS = 4  # of an epoch: 50 images in batches of 16
@@ -84,6 +87,41 @@ def run(shared_ray, tmp_path):
         return list(read_json_lines(folder.retrained))
 
     return run
+
+
+def test_a_checkpoint_is_all_that_the_next_try_needs(tmp_path, monkeypatch):
+    """Without Ray: an error of CUDA that stays, then a lack of memory and a try in pieces, each after the first epoch."""
+    monkeypatch.setattr(process_state, "_spoiled", [])
+    data, config = tiny_data(), candidate(1, tmp_path / "faults")
+
+    def train(name: str, which: Candidate = config) -> tuple[dict[str, Any], list[int]]:
+        line, curve = retrain_one(data, which, 7, Job(str(tmp_path / name), "cpu", 1, seed=0), str(tmp_path / "p"))
+        return line, [record["epoch"] for record in curve]
+
+    whole, epochs = train("whole")
+    assert (whole["status"], epochs) == ("completed", [1, 2, 3, 4])
+    (tmp_path / "faults" / "once-assert").write_text(str(STEPS + 3))
+    with pytest.raises(DeviceLost, match=r"^AcceleratorError: CUDA error: device-side assert triggered$"):
+        train("again")
+    process_state._spoiled.clear()  # another process
+    again, epochs = train("again")
+    assert (again["status"], epochs) == ("completed", [1, 2, 3, 4])
+    weights, undisturbed = (load(tmp_path / name / Path(whole["weights"]).name) for name in ("again", "whole"))
+    assert same_tensors(weights["weights"], undisturbed["weights"])
+    (tmp_path / "faults" / "once-memory").write_text(str(STEPS + 3))
+    assert train("pieces")[0]["status"] == "out_of_memory"
+    line, epochs = train("pieces", replace(config, micro_batches=4))
+    assert (line["status"], line["micro_batches"], epochs) == ("completed", 4, [1, 2, 3, 4])
+
+
+def test_the_checkpoint_of_another_config_is_not_continued(tmp_path):
+    one, other = candidate(1, tmp_path / "a"), candidate(1, tmp_path / "a", batch_size=25)
+    job = Job(str(tmp_path / "checkpoints"), "cpu", 1, seed=0)
+    retrain_one(tiny_data(), one, 7, job, str(tmp_path / "p"))
+    steps = tmp_path / "a" / "steps"
+    steps.unlink()
+    retrain_one(tiny_data(), other, 7, job, str(tmp_path / "p"))
+    assert len(steps.read_text().split()) == 4 * 2
 
 
 @pytest.mark.parametrize("fault", ["assert", "death"])
