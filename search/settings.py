@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -105,6 +106,20 @@ class Settings(SearchSettings):
     def measured(self) -> set[str]:
         """The figures of a trial that are limited or minimized."""
         return {*self.costs, *(self.limits.by_figure if self.limits else ())}
+
+    def ranking(self, metrics: Sequence[float], costs: Sequence[Sequence[float | None]]) -> list[int]:
+        """Order trials by all objectives.
+
+        Args:
+            metrics: The metric of each trial.
+            costs: The costs of each trial, in the order of `costs`; None if one is not known yet.
+
+        Returns:
+            Indices of the trials, the best first; see `winnow.spaces.fronts.ranked`.
+        """
+        from winnow.spaces.fronts import gains, ranked
+
+        return ranked(gains(metrics, costs, self.direction == "maximize"))
 
     def changed(self, **values: Any) -> Settings:
         """The same settings with other values for some fields."""
