@@ -196,8 +196,12 @@ def check_options(options: dict[str, Any], known: type[BaseModel] = RunOptions) 
     Raises:
         InputError: An option is no field of `known`, or its value is refused by the schema.
     """
-    names = list(known.model_fields)
+    names = [spec.name for spec in option_specs(known)]
     for key in options:
+        if key not in names and key in known.model_fields:
+            raise InputError(
+                f"{key} is a key of the space, not an option: override search.{key}, as --set search.{key}=..."
+            )
         if key not in names:
             raise InputError(f"no option {key!r}{nearest(key, names)}; there are {', '.join(names)}")
     given = {key: value for key, value in options.items() if value is not None}
