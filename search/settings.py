@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -113,6 +114,20 @@ class Settings(SearchSettings):
         """The figures of a trial that are limited or minimized."""
         return {*self.costs, *(self.limits.by_figure if self.limits else ())}
 
+    def ranking(self, metrics: Sequence[float], costs: Sequence[Sequence[float | None]]) -> list[int]:
+        """Order trials by all objectives.
+
+        Args:
+            metrics: The metric of each trial.
+            costs: The costs of each trial, in the order of `costs`; None if one is not known yet.
+
+        Returns:
+            Indices of the trials, the best first; see `winnow.spaces.fronts.ranked`.
+        """
+        from winnow.spaces.fronts import gains, ranked
+
+        return ranked(gains(metrics, costs, self.direction == "maximize"))
+
     def changed(self, **values: Any) -> Settings:
         """The same settings with other values for some fields."""
         return self.model_copy(update=values)
@@ -189,8 +204,12 @@ def check_options(options: dict[str, Any], known: type[BaseModel] = RunOptions) 
     Raises:
         InputError: An option is no field of `known`, or its value is refused by the schema.
     """
-    names = list(known.model_fields)
+    names = [spec.name for spec in option_specs(known)]
     for key in options:
+        if key not in names and key in known.model_fields:
+            raise InputError(
+                f"{key} is a key of the space, not an option: override search.{key}, as --set search.{key}=..."
+            )
         if key not in names:
             raise InputError(f"no option {key!r}{nearest(key, names)}; there are {', '.join(names)}")
     given = {key: value for key, value in options.items() if value is not None}

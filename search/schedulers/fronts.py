@@ -6,21 +6,20 @@ Trials at a rung are ordered by non-dominated layers, and within a layer so that
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from winnow.search.schedulers.asha import Asha
 from winnow.search.schedulers.pausing import Pausing
 from winnow.search.settings import Settings
-from winnow.spaces.fronts import gains, ranked
 
 
 class Costs:
     """The costs of each trial, as far as they are known."""
 
-    def __init__(self, names: Sequence[str], maximize: bool) -> None:
-        self._names = names
-        self._maximize = maximize
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._names = settings.costs
         self._figures: dict[int, dict[str, Any]] = {}
 
     def note(self, trial: int, figures: Mapping[str, Any]) -> None:
@@ -31,8 +30,8 @@ class Costs:
         """Return how many of the trials with these metrics come before each of them."""
         trials = list(values)
         costs = [[self._figures.get(trial, {}).get(name) for name in self._names] for trial in trials]
-        points = gains([values[trial] for trial in trials], costs, self._maximize)
-        return {trials[index]: place for place, index in enumerate(ranked(points))}
+        order = self._settings.ranking(list(values.values()), costs)
+        return {trials[index]: place for place, index in enumerate(order)}
 
 
 class FrontAsha(Asha):
@@ -40,7 +39,7 @@ class FrontAsha(Asha):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
-        self._costs = Costs(settings.costs, settings.direction == "maximize")
+        self._costs = Costs(settings)
 
     def note_figures(self, trial: int, figures: Mapping[str, Any]) -> None:
         self._costs.note(trial, figures)
@@ -54,7 +53,7 @@ class FrontPausing(Pausing):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
-        self._costs = Costs(settings.costs, settings.direction == "maximize")
+        self._costs = Costs(settings)
 
     def note_figures(self, trial: int, figures: Mapping[str, Any]) -> None:
         self._costs.note(trial, figures)
