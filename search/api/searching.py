@@ -60,7 +60,7 @@ def run(
         quiet: Whether to show no progress.
         storage: URI or path that all nodes reach, for the workers of a cluster to write to; None: the run folder.
         warm_start: Another run with the same data, split, epochs and objective, whose trials the sampler knows from the start.
-        log: Trackers to log to as well, `tensorboard` or `mlflow`; a resumed run continues with them.
+        log: Trackers to log to as well, `tensorboard`, `mlflow` or `wandb`; a resumed run continues with them.
         **options: Search and retraining options, such as `trials=20`; see "Options" below. An option that is not given is
             as the space says.
 
@@ -112,7 +112,7 @@ def search(
         quiet: Whether to show no progress.
         storage: URI or path that all nodes reach, for the workers of a cluster to write to; None: the run folder.
         warm_start: Another run with the same data, split, epochs and objective, whose trials the sampler knows from the start.
-        log: Trackers to log to as well, `tensorboard` or `mlflow`; a resumed run continues with them.
+        log: Trackers to log to as well, `tensorboard`, `mlflow` or `wandb`; a resumed run continues with them.
         **options: Search options, such as `trials=20`; see "Options" below. An option that is not given is as the space says.
 
     Returns:
@@ -161,7 +161,7 @@ def resume(
         devices: Devices, and how trainings share them.
         address: A running Ray cluster, `auto` or `host:port`; None: this machine.
         quiet: Whether to show no progress.
-        log: Trackers to log to as well, `tensorboard` or `mlflow`; empty: those that the run began with.
+        log: Trackers to log to as well, `tensorboard`, `mlflow` or `wandb`; empty: those that the run began with.
 
     Returns:
         The run, with a new report.
@@ -215,7 +215,7 @@ def extend(
         devices: Devices, and how trainings share them.
         address: A running Ray cluster, `auto` or `host:port`; None: this machine.
         quiet: Whether to show no progress.
-        log: Trackers to log to as well, `tensorboard` or `mlflow`; empty: those that the run began with.
+        log: Trackers to log to as well, `tensorboard`, `mlflow` or `wandb`; empty: those that the run began with.
 
     Returns:
         The run, with a new report; `study.yaml` keeps the earlier settings.

@@ -246,6 +246,6 @@ events_as_json = json_option("Write one JSON object per event to standard output
 log_option = click.option(
     "--log",
     multiple=True,
-    type=click.Choice(["tensorboard", "mlflow"]),
-    help="Also log to TensorBoard or MLflow, one run per trial and per retraining; may be repeated.",
+    type=click.Choice(["tensorboard", "mlflow", "wandb"]),
+    help="Also log to TensorBoard, MLflow or Weights & Biases, one run per trial and per retraining; may be repeated.",
 )

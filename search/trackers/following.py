@@ -1,4 +1,4 @@
-"""Passes a search on to TensorBoard and MLflow (`--log`): one run there per trial and per retraining.
+"""Passes a search on to TensorBoard, MLflow and Weights & Biases (`--log`): one run there per trial and per retraining.
 
 The run folder stays the source of truth. At each start of a search a tracker first catches up with what the folder has recorded,
 then follows the events, so a killed driver leaves no gap and a resume writes nothing twice.
@@ -16,6 +16,7 @@ from winnow.search.storage.run_folder import RunFolder, trial_name
 from winnow.search.trackers.base import Record, Tracker
 from winnow.search.trackers.mlflow import MLflow
 from winnow.search.trackers.tensorboard import TensorBoard
+from winnow.search.trackers.wandb import WandB
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.problems import nearest
 from winnow.spaces.space import Space
@@ -23,7 +24,11 @@ from winnow.spaces.space import Space
 if TYPE_CHECKING:
     from winnow.search.study.trials import Event
 
-TRACKERS: dict[str, Callable[[RunFolder, Record], Tracker]] = {"tensorboard": TensorBoard, "mlflow": MLflow}
+TRACKERS: dict[str, Callable[[RunFolder, Record], Tracker]] = {
+    "tensorboard": TensorBoard,
+    "mlflow": MLflow,
+    "wandb": WandB,
+}
 
 
 def check_installed(names: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -231,3 +232,66 @@ def test_a_missing_package_is_named_before_anything_starts(tmp_path, monkeypatch
     assert not (tmp_path / "runs").exists()
     with pytest.raises(InputError, match="no tracker 'mlfow'; did you mean mlflow"):
         trackers.check_installed(["mlfow"])
+
+
+needs_wandb = pytest.mark.skipif(not importlib.util.find_spec("wandb"), reason="wandb is not installed")
+
+
+def wandb_records(file: Path) -> Iterator[bytes]:
+    """The records of an offline file of W&B: after seven bytes, blocks of 32 KiB as in LevelDB's log."""
+    content, place, parts = file.read_bytes(), 7, b""
+    while place + 7 <= len(content):
+        left = 32768 - place % 32768
+        if left < 7:
+            place += left
+            continue
+        length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
+        parts += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield parts
+            parts = b""
+
+
+def offline_runs(folder: RunFolder) -> dict[str, tuple[dict[str, float], list[tuple[int, float]]]]:
+    """What W&B's offline files hold: by name of the training the config, and the curve."""
+    from wandb.proto import wandb_internal_pb2
+
+    found = {}
+    for file in (folder.path / "wandb").glob("offline-run-*/*.wandb"):
+        name, config, curve = "", {}, []
+        for data in wandb_records(file):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            if record.HasField("run"):
+                name = record.run.display_name
+                config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
+            if record.HasField("history"):
+                values = {item.key or ".".join(item.nested_key): item.value_json for item in record.history.item}
+                curve.append((int(values["_step"]), float(values["validation_accuracy"])))
+        found[name] = (config, curve)
+    return found
+
+
+@needs_wandb
+def test_wandb_holds_every_epoch_once_offline(tmp_path, space, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    settings = settings_for(space, trials=3)
+    folder = new_run(tmp_path, space, settings)
+    assert start(folder, space, settings, "wandb", crash_after=4) == []
+    assert start(folder, space, settings, "wandb") == []
+    rows = {f"trial-{row['trial']:05d}": row for row in reports.read(folder.path).rows("trials")}
+    found = offline_runs(folder)
+    assert found.keys() == rows.keys()
+    for trial, curve in expected_curves(folder).items():
+        config, logged = found[f"trial-{trial:05d}"]
+        assert logged == [(epoch, pytest.approx(value)) for epoch, value in curve]
+        assert config["optimizer.lr"] == rows[f"trial-{trial:05d}"]["optimizer.lr"]
+
+
+@needs_wandb
+def test_wandb_without_a_key_says_what_to_do(tmp_path, space, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr("wandb.api", type("Api", (), {"api_key": None}))
+    with pytest.raises(InputError, match="WANDB_MODE=offline"):
+        start(new_run(tmp_path, space, settings_for(space, trials=1)), space, settings_for(space, trials=1), "wandb")

@@ -1,0 +1,61 @@
+"""Weights & Biases (`--log wandb`)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from hashlib import sha256
+from typing import Any
+
+from winnow.search.optional import require
+from winnow.search.storage.run_folder import RunFolder
+from winnow.search.trackers.base import Record, figures
+from winnow.spaces.errors import InputError
+
+PROJECT = "winnow"
+
+
+class WandB:
+    """Writes one run per training, grouped by the name of the run, to the project WANDB_PROJECT or `winnow`.
+
+    With WANDB_MODE=offline everything is written to RUN/wandb, from the record at each start; `wandb sync` uploads it.
+    """
+
+    def __init__(self, folder: RunFolder, study: Record) -> None:
+        self._wandb = require("wandb", "--log wandb", "wandb")
+        self.errors: tuple[type[Exception], ...] = (self._wandb.errors.Error, OSError)
+        self._folder, self._group = folder.path, folder.name
+        # A training keeps its id, so that a resume continues it: the folder may have been moved or recreated.
+        self._identity = f"{study['name']} {study['created']}"
+        self._open: dict[str, Any] = {}
+        if os.environ.get("WANDB_MODE", "online") == "offline":
+            shutil.rmtree(self._folder / "wandb", ignore_errors=True)
+        elif os.environ.get("WANDB_MODE", "online") == "online" and not self._wandb.api.api_key:
+            raise InputError("--log wandb: no key for Weights & Biases; run `wandb login`, or set WANDB_MODE=offline")
+
+    def start(self, name: str, params: Record) -> None:
+        if name not in self._open:
+            self._open[name] = self._wandb.init(
+                project=os.environ.get("WANDB_PROJECT", PROJECT),
+                group=self._group,
+                name=name,
+                id=sha256(f"{self._identity} {name}".encode()).hexdigest()[:16],
+                config=params,
+                dir=str(self._folder),
+                resume="allow",
+                reinit="create_new",
+                settings=self._wandb.Settings(silent=True, console="off", x_disable_stats=True, x_disable_meta=True),
+            )
+
+    def epoch(self, name: str, record: Record) -> None:
+        # An epoch that an earlier start has written is ignored by W&B, since its step is not above the last one.
+        self._open[name].log(figures(record), step=record["epoch"])
+
+    def end(self, name: str, status: str, results: dict[str, float]) -> None:
+        run = self._open.pop(name)
+        run.summary.update({**results, "status": status})
+        run.finish(exit_code=0 if status in ("completed", "stopped") else 1)
+
+    def close(self) -> None:
+        for run in self._open.values():
+            run.finish()
