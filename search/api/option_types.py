@@ -40,6 +40,9 @@ class SearchOptions(TypedDict, total=False):
     audit: float
     """Fraction of the stopped trials that is trained to the end, to measure how often stopping was wrong. At least 0, at most 1. Default: 0.0."""
 
+    trial_timeout: float
+    """Seconds without a finished batch after which a trial is ended as `timed_out`. If not set, 20 times the longest epoch so far, at least 300. Above 0."""
+
     seed: int
     """Random seed of splits, suggestions, initial weights and data order. At least 0. Default: 0."""
 
