@@ -17,6 +17,9 @@ from winnow.spaces.errors import InputError
 
 ARRAY_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 
+LARGE, MOST_EXPANSION = 10**9, 200
+"""Bytes above which an archive is looked at, and how many times its packed size real images take at most."""
+
 
 def list_npz(path: Path, data: schema.Data) -> Listing:
     """List the arrays of a file.
@@ -61,6 +64,7 @@ def _arrays(path: Path) -> Mapping[str, np.ndarray | _Objects]:
     with foreign(str(path), ".npz file"):
         if path.stat().st_size and not zipfile.is_zipfile(path) and not _is_npy(path):
             raise InputError(f"{path}: not a readable .npz file (it is no zip archive)")
+        _check_size(path)
         stored = np.load(path, allow_pickle=False)
         if isinstance(stored, np.ndarray):
             raise InputError(
@@ -76,6 +80,20 @@ def _arrays(path: Path) -> Mapping[str, np.ndarray | _Objects]:
                         raise
                     arrays[name] = _Objects()
             return arrays
+
+
+def _check_size(path: Path) -> None:
+    """Refuse an archive that a few bytes blow up to more than memory holds, before anything of it is unpacked."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    packed = path.stat().st_size
+    if unpacked > LARGE and unpacked > MOST_EXPANSION * packed:
+        raise InputError(
+            f"{path}: unpacks to {unpacked / 1e9:.1f} GB from {packed / 1e6:.1f} MB, which images do not; if it is right, write it "
+            "without compression: np.savez"
+        )
 
 
 def _is_npy(path: Path) -> bool:

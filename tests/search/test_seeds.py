@@ -34,3 +34,12 @@ def test_the_sampler_of_a_trial_shares_no_seed_with_a_training():
 def test_seeds_stay_what_they_are():
     """A change here would change every run of every user."""
     assert [derive_seed(Stream.TRIAL, 0, 0), derive_seed(Stream.DROPOUT, 7, 3)] == [1885847632, 1843027703]
+
+
+def test_a_seed_above_32_bits_is_not_another_one():
+    for stream in Stream:
+        assert len({derive_seed(stream, 7 + 2**32 * k) for k in range(50)}) == 50
+    data = SimpleNamespace(train_labels=np.arange(100) % 5)
+    parts = [np.random.default_rng(derive_seed(Stream.SPLIT, seed)).permutation(100) for seed in (7, 7 + 2**32)]
+    assert data is not None
+    assert (parts[0] != parts[1]).any()
