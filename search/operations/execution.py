@@ -122,4 +122,6 @@ def check_not_deleted(folder: RunFolder) -> None:
         InputError: The run folder was deleted while it was in use.
     """
     if not folder.study.exists():
-        raise InputError(f"{folder.path}: was deleted or moved while winnow worked on it; what was recorded is there no more")
+        raise InputError(
+            f"{folder.path}: was deleted or moved while winnow worked on it; what was recorded is there no more"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,3 +137,29 @@ def test_a_slow_trial_is_not_killed(tmp_path):
     output, _ = search.communicate(timeout=250)
     assert search.returncode == 0, output
     assert set(statuses(tmp_path).values()) == {"completed"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["raylet", "gcs_server"])
+def test_a_ray_that_dies_ends_the_search_with_one_line(tmp_path, server):
+    search = start(tmp_path, hangs="false", seconds=1.0, trials=4, timeout=600)
+    wait_for_epochs(tmp_path, 1)
+    next(child for child in psutil.Process(search.pid).children() if child.name() == server).kill()
+    output, _ = search.communicate(timeout=60)
+    assert search.returncode == 1, output
+    assert output.splitlines()[-1] == (
+        "winnow: a server of Ray ended, perhaps killed for lack of memory. Nothing is lost. Continue with: winnow resume runs/r"
+    )
+    assert len(output.splitlines()) < 20
+
+
+@pytest.mark.slow
+def test_a_run_that_is_deleted_meanwhile_is_not_called_kept(tmp_path):
+    search = start(tmp_path, hangs="false", seconds=0.5, trials=4, timeout=600)
+    wait_for_epochs(tmp_path, 1)
+    shutil.rmtree(tmp_path / "runs" / "r")
+    output, _ = search.communicate(timeout=120)
+    assert search.returncode == 2, output
+    assert "was deleted or moved while winnow worked on it" in output
+    assert "kept" not in output
+    assert "nothing is lost" not in output
