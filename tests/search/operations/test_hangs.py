@@ -36,6 +36,7 @@ class Net(nn.Module):
         if self.training and images.device.type != "meta":
             self.calls += 1
             time.sleep(self.seconds)
+            print("batch", self.calls)
             while self.hangs and self.calls == 7:
                 time.sleep(0.2)
         return self.body(images)
@@ -101,7 +102,18 @@ def test_a_model_that_never_returns_times_out_and_its_worker_is_replaced(tmp_pat
     assert "timed_out" in output
     lines = list(read_json_lines(tmp_path / "runs" / "r" / "epochs.jsonl"))
     assert {line["trial"] for line in lines if line["last"]} == {n for n, s in ended.items() if s == "completed"}
-    assert not list((tmp_path / "runs" / "r" / "checkpoints").glob(".*"))
+    checkpoints = tmp_path / "runs" / "r" / "checkpoints"
+    assert not list(checkpoints.glob(".*"))
+    hung = next(number for number, status in ended.items() if status == "timed_out")
+    assert (checkpoints / f"trial-{hung:05d}.log").read_text().startswith("batch 1\nbatch 2\n")
+    shown = subprocess.run(
+        [sys.executable, "-m", "winnow", "show", "runs/r", "--trial", str(hung)],
+        cwd=tmp_path,
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+    )
+    assert f"runs/r/checkpoints/trial-{hung:05d}.log" in shown.stdout
 
 
 @pytest.mark.slow
