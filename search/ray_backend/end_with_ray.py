@@ -16,7 +16,7 @@ EXIT_CODE = 1
 
 
 @contextmanager
-def ending_with_ray(advice: str, seconds: float = 0.5) -> Iterator[None]:
+def ending_with_ray(advice: str, seconds: float = 0.05) -> Iterator[None]:
     """End this process if a server of the Ray that it started dies within the context.
 
     Nothing is tidied up, as if the process had been killed: everything that a run needs is on the disk already, and calls to a dead
@@ -24,7 +24,7 @@ def ending_with_ray(advice: str, seconds: float = 0.5) -> Iterator[None]:
 
     Args:
         advice: How to continue; printed to standard error.
-        seconds: Time between two looks.
+        seconds: Time between two looks; Ray's agents print within a second.
     """
     servers = [child for child in psutil.Process().children() if child.name() in SERVERS]
     done = threading.Event()

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.util import placement_group_table
 
 from winnow.search.ray_backend.not_pickled import NotPickled
 
@@ -53,6 +54,9 @@ class WaitingNotice(NotPickled, tune.Callback):
 
     def _lacking(self) -> str:
         """What there is too little of for one trial."""
+        states = {group["state"] for group in placement_group_table().values()}
+        if "PENDING" not in states or "CREATED" in states:
+            return ""  # a trial has its resources, and its worker starts
         total, free = ray.cluster_resources(), ray.available_resources()
         return "; ".join(
             f"Ray has {total.get(key, 0.0):g} {key}s, {free.get(key, 0.0):g} are free, and a trial needs {amount:g}"

@@ -80,7 +80,7 @@ def start(folder: Path, hangs: str, seconds: float, trials: int, timeout: float)
 
 
 def wait_for_epochs(folder: Path, number: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while len(list(read_json_lines(folder / "runs" / "r" / "epochs.jsonl"))) < number:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -162,7 +162,7 @@ def test_a_ray_that_dies_ends_the_search_with_one_line(tmp_path, server):
     assert output.splitlines()[-1] == (
         "winnow: a server of Ray ended, perhaps killed for lack of memory. Nothing is lost. Continue with: winnow resume runs/r"
     )
-    assert len(output.splitlines()) < 20
+    assert "state-dump" not in output
 
 
 @pytest.mark.slow

@@ -10,12 +10,15 @@ import pytest
 from winnow.search.ray_backend import waiting
 from winnow.search.ray_backend.waiting import PATIENCE, WaitingNotice
 
+states = ["PENDING"]  # of the placement group of the next trial
+
 
 @pytest.fixture
 def cpus(monkeypatch) -> dict[str, float]:
-    free = {"CPU": 0.0}
+    free, states[0] = {"CPU": 0.0}, "PENDING"
     monkeypatch.setattr(waiting.ray, "cluster_resources", lambda: {"CPU": 2.0})
     monkeypatch.setattr(waiting.ray, "available_resources", lambda: free)
+    monkeypatch.setattr(waiting, "placement_group_table", lambda: {"a": {"state": states[0]}})
     return free
 
 
@@ -39,7 +42,7 @@ def test_what_is_lacking_is_said_once(cpus):
 
 
 def test_a_worker_that_takes_long_to_start_is_no_lack(cpus):
-    cpus["CPU"] = 1.0
+    states[0] = "CREATED"
     seconds, lines = [0.0], []
     notice = WaitingNotice(lines.append, {"cpu": 1.0}, lambda: seconds[0])
     for _ in range(100):
