@@ -41,7 +41,7 @@ docs: $(READY)
 	$(BIN)/python -m docs.generate.reports
 
 lock:
-	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-emit-index-url --extra dev --extra export pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-emit-index-url --extra dev --extra export pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

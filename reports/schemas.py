@@ -98,7 +98,7 @@ TABLES: dict[str, TableSchema] = {
             Column(
                 "status",
                 "string",
-                "completed, stopped, diverged, out_of_memory, failed, lost, infeasible, running or skipped",
+                "completed, stopped, diverged, out_of_memory, failed, lost, timed_out, infeasible, running or skipped",
             ),
             Column(
                 "source",
@@ -476,7 +476,7 @@ TABLES: dict[str, TableSchema] = {
                 "trial", "int", "number of the trial that the config comes from", null="a baseline that was no trial"
             ),
             Column("seed", "int", "seed of the training", null="phase is search and no epoch finished"),
-            Column("status", "string", "diverged, out_of_memory, failed or lost"),
+            Column("status", "string", "diverged, out_of_memory, failed, lost or timed_out"),
             Column("epoch", "int", "last finished epoch; 0: none", "epochs"),
             Column("error", "string", "error message", null="not recorded"),
             Column("time", "time", "end of the training", null="not recorded"),

@@ -39,7 +39,7 @@ def derive_seed(stream: Stream, seed: int, *parts: int) -> int:
 
     Args:
         stream: What the seed is used for.
-        seed: Seed of the search or of the training, any integer.
+        seed: Seed of the search or of the training, any integer; none is cut to 32 bits.
         *parts: Which of the draws of this stream, such as a trial number or an epoch.
 
     Returns:

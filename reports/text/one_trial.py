@@ -64,6 +64,9 @@ def show_trial(run: RunData, console: Console, number: int) -> None:
     for key in (*FACTS, *COSTS):
         if facts[key] is not None:
             console.print(f"{key:<18}{escape(_text(facts[key]))}", highlight=False)
+    prints = run.path / "checkpoints" / f"trial-{number:05d}.log"
+    if prints.is_file():
+        console.print(f"{'printed':<18}{escape(str(prints))}", highlight=False)
     if facts["error"]:
         console.print(f"[red]error[/red]\n{escape(facts['error'].strip())}", highlight=False)
     if facts["epochs"]:

@@ -118,7 +118,20 @@ def write_errors(folder: RunFolder, verb: str = "resume") -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        check_not_deleted(folder)
         raise InputError(
             f"{folder.path}: cannot write ({error.strerror or error}). Everything recorded so far is kept; "
             f"free some space or repair the folder, then: {folder.command(verb)}"
         ) from error
+
+
+def check_not_deleted(folder: RunFolder) -> None:
+    """Refuse to call a run kept that is gone: open files of it can still be written.
+
+    Raises:
+        InputError: The run folder was deleted while it was in use.
+    """
+    if not folder.study.exists():
+        raise InputError(
+            f"{folder.path}: was deleted or moved while winnow worked on it; what was recorded is there no more"
+        )

@@ -28,6 +28,7 @@ def retrain(folder: RunFolder, execution: Execution, *, top: int | None = None, 
     Raises:
         InputError: The run has no completed trial, or its images are others.
     """
+    from winnow.search.ray_backend.end_with_ray import ending_with_ray
     from winnow.search.winners.retraining import Candidate, choose_candidates
     from winnow.search.winners.retraining import retrain as run_retraining
 
@@ -53,4 +54,6 @@ def retrain(folder: RunFolder, execution: Execution, *, top: int | None = None, 
                     record = {"result": result, "curve": curve}
                     tell_trackers(Event("retrained", candidate.trial, candidate.config, record, result["status"]))
 
-                return run_retraining(ray, folder, candidates, settings, shared, job, plan, view.progress, tell)
+                advice = f"Finished trainings are kept. Continue with: {folder.command('retrain')}"
+                with ending_with_ray(advice):
+                    return run_retraining(ray, folder, candidates, settings, shared, job, plan, view.progress, tell)

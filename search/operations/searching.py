@@ -12,7 +12,14 @@ from uuid import uuid4
 from winnow.reports.schemas import RUN_VERSION
 from winnow.search.data.source import Source, describe_data, load_data
 from winnow.search.operations.checks import check_space, load_recorded
-from winnow.search.operations.execution import Execution, job_of, packing_of, recorded_gpus, write_errors
+from winnow.search.operations.execution import (
+    Execution,
+    check_not_deleted,
+    job_of,
+    packing_of,
+    recorded_gpus,
+    write_errors,
+)
 from winnow.search.operations.trust import own_code_hashes, remember_code
 from winnow.search.resources.plan import ResourcePlan
 from winnow.search.settings import Settings, parse_duration
@@ -158,6 +165,7 @@ def _run(
     plan: ResourcePlan,
     execution: Execution,
 ) -> Outcome:
+    from winnow.search.ray_backend.end_with_ray import ending_with_ray
     from winnow.search.ray_backend.tune import Resources, run_search
     from winnow.search.study.ledger import Ledger
 
@@ -174,7 +182,9 @@ def _run(
         try:
             resources = Resources(plan.per_trial["cpu"], plan.per_trial["gpu"])
             job = job_of(folder, plan, settings, limited=True)
-            outcome = run_search(ledger, data, job, resources, plan.concurrent, view.message)
+            with ending_with_ray(f"Nothing is lost. Continue with: {folder.command('resume')}"):
+                outcome = run_search(ledger, data, job, resources, plan.concurrent, view.message)
+            check_not_deleted(folder)
             if ledger.exhausted:
                 view.step(f"every config of the space was tried: {ledger.num_asked} trials")
             return outcome

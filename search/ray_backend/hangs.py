@@ -134,7 +134,6 @@ class HangWatch(NotPickled, tune.Callback):
         number = _number(sign.trial)
         error = f"no sign of life for {silent:.0f} s (the limit is {self.timeout:.0f} s, see --trial-timeout); its worker was killed"
         self._ledger.record(number, {"status": TrialStatus.TIMED_OUT, "error": error})
-        self._say(f"trial {number}: {error}")
         self._drop(sign)
 
     def _give_up(self, sign: _Sign) -> None:

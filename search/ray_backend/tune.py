@@ -26,6 +26,7 @@ from ray.tune.search import Searcher
 from winnow.search.ray_backend.hangs import HangWatch
 from winnow.search.ray_backend.not_pickled import NotPickled
 from winnow.search.ray_backend.shared_data import Job, SharedData
+from winnow.search.ray_backend.waiting import WaitingNotice
 from winnow.search.ray_backend.worker import WHERE_TRAINED, run_trial, trial_name
 from winnow.search.ray_backend.worker_errors import killed_for_memory, raised_by_worker
 from winnow.search.storage.leftovers import temporary_folder
@@ -107,7 +108,7 @@ def run_search(
                 name="search",
                 storage_path=storage,
                 stop=stopping,
-                callbacks=[stopping, stopping.hangs],
+                callbacks=[stopping, stopping.hangs, WaitingNotice(say, resources.per_trial)],
                 verbose=0,
                 progress_reporter=NoReporter(),
             ),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
 from winnow.search.storage.remote import join
-from winnow.search.storage.run_folder import checkpoint_name, heartbeat_name, trial_name
+from winnow.search.storage.run_folder import checkpoint_name, heartbeat_name, prints_name, trial_name
 from winnow.search.study.trials import Assignment
 from winnow.search.training.errors import CannotWrite, RankLost, failure, release_memory
 from winnow.spaces.gpu_facts import GPU_FACT_NAMES
@@ -32,7 +32,11 @@ def run_trial(config: dict[str, Any], data: SharedData, job: Job) -> None:
     """The Tune trainable. `config["assignment"]` is an `Assignment` as JSON (one flat key keeps Tune's bookkeeping small)."""
     from ray import tune
 
-    with closing(trial_reports(Assignment.from_json(config["assignment"]), data, job)) as reports:
+    from winnow.search.training.prints import printing_to
+
+    assignment = Assignment.from_json(config["assignment"])
+    prints = join(job.checkpoints, prints_name(assignment.number))
+    with printing_to(prints), closing(trial_reports(assignment, data, job)) as reports:
         for report in reports:
             tune.report(report)
 

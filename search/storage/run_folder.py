@@ -133,6 +133,11 @@ def checkpoint_name(number: int) -> str:
     return f"{trial_name(number)}.pt"
 
 
+def prints_name(number: int) -> str:
+    """The name of the file with what a trial's model printed, beside its checkpoint: `trial-00007.log`."""
+    return f"{trial_name(number)}.log"
+
+
 def heartbeat_name(number: int) -> str:
     """The name of the file that tells that a trial is alive, beside its checkpoint: `.trial-00007.beat`."""
     return f".{trial_name(number)}.beat"

@@ -14,12 +14,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.text.wording import describe
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Event
 from winnow.search.views.system_usage import GpuUse, Use, Watch
 from winnow.search.views.view import View, clock
-from winnow.spaces.trial_status import FAILURES
 
 SPARKS = "▁▂▃▄▅▆▇█"
 STYLES = {
@@ -107,7 +107,7 @@ class LiveView(View):
     def _note_end(self, event: Event) -> None:
         if self.ledger is not None and self.ledger.best is not None and self.ledger.best[0] == event.number:
             self._incumbent = event.config
-        if event.status in FAILURES:
+        if event.status in FAILED_STATUSES:
             lines = event.record.get("error", "").strip().splitlines()
             reason = f": {lines[-1]}" if lines else ""
             failure = Text(f"trial {event.number} {_words(event.status)}{reason}", style="red", no_wrap=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
+
+from winnow.search.data.hold_out import hold_out
 from winnow.search.samplers.registry import SamplerContext
 from winnow.search.seeds import Stream, derive_seed
 
@@ -34,3 +37,10 @@ def test_the_sampler_of_a_trial_shares_no_seed_with_a_training():
 def test_seeds_stay_what_they_are():
     """A change here would change every run of every user."""
     assert [derive_seed(Stream.TRIAL, 0, 0), derive_seed(Stream.DROPOUT, 7, 3)] == [1885847632, 1843027703]
+
+
+def test_a_seed_above_32_bits_is_not_another_one():
+    for stream in Stream:
+        assert len({derive_seed(stream, 7 + 2**32 * k) for k in range(50)}) == 50
+    parts = [hold_out(np.arange(100) % 5, 0.2, True, seed)[1] for seed in (7, 7 + 2**32)]
+    assert parts[0].tolist() != parts[1].tolist()

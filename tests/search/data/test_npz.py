@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +162,14 @@ def test_a_cache_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> No
     images = parquet_set(tmp_path / "set")
     (tmp_path / "data").write_text("a file where the folder should be")
     assert same_images(read(tmp_path).train_images, images["train"])
+
+
+def test_an_archive_that_unpacks_to_gigabytes_is_refused_before_that(tmp_path: Path) -> None:
+    file = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("train_images.npy", "w") as member:
+        for _ in range(1100):
+            member.write(bytes(10**6))
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"bomb.npz: unpacks to 1\.1 GB from .* MB, which images do not"):
+        read(tmp_path, "npz", file)
+    assert time.monotonic() - started < 1

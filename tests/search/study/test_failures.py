@@ -87,7 +87,15 @@ def test_every_class_has_a_status_and_words():
         {"status": "lost", "worker_losses": 4, "micro_batches": 1},
     ]
     counts = {name: count for name, count, _, _ in class_rows(trials)}
-    assert counts == {"diverged": 1, "out_of_memory": 0, "failed": 0, "lost": 1, "recovered": 2, "micro-batches": 1}
+    assert counts == {
+        "diverged": 1,
+        "out_of_memory": 0,
+        "failed": 0,
+        "lost": 1,
+        "timed_out": 0,
+        "recovered": 2,
+        "micro-batches": 1,
+    }
 
 
 def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):

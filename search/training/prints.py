@@ -1,0 +1,84 @@
+"""What a model prints while it trains: kept in a file per trial, which `winnow show RUN --trial N` names.
+
+It would otherwise be in a log of Ray's that ends with the search.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
+from typing import TextIO
+
+from winnow.search.storage import remote as storage
+
+MOST_CHARACTERS = 1_000_000
+"""A model that prints for every batch must not fill the disk."""
+CUT = "\n[more was printed, and is not kept]\n"
+
+
+@contextmanager
+def printing_to(where: str) -> Iterator[None]:
+    """Keep what is printed within the context. Nothing printed: no file. A trial that continues adds to what there is.
+
+    Args:
+        where: Path of the file; or its URI, which is written when the context ends.
+    """
+    log = _RemoteLog(where) if storage.is_uri(where) else _LocalLog(where)
+    try:
+        with redirect_stdout(log):
+            yield
+    finally:
+        with suppress(OSError):  # a full disk ends the training where that matters
+            log.close()
+
+
+class _Log(io.TextIOBase):
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._left = MOST_CHARACTERS
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if self._left > 0 and text:
+            kept = text[: self._left]
+            self._left -= len(text)
+            with suppress(OSError):
+                self._keep(kept if self._left > 0 else kept + CUT)
+        return len(text)
+
+    def _keep(self, text: str) -> None:
+        raise NotImplementedError
+
+
+class _LocalLog(_Log):
+    _file: TextIO | None = None
+
+    def _keep(self, text: str) -> None:
+        if self._file is None:
+            self._file = Path(self._where).open("a", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115  # until `close`
+        self._file.write(text)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        super().close()
+
+
+class _RemoteLog(_Log):
+    _text = ""
+
+    def _keep(self, text: str) -> None:
+        self._text += text
+
+    def close(self) -> None:
+        if self._text:
+            text, self._text = self._text, ""
+            before = b""
+            with suppress(FileNotFoundError):
+                before = storage.read(self._where)
+            storage.write(self._where, before + text.encode("utf-8", "replace"))
+        super().close()

@@ -1,0 +1,177 @@
+"""Trials that hang for real: a model that never returns, a worker that is stopped, and Ctrl-C beside them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.reliability.processes import workers
+from tests.conftest import REPOSITORY
+from winnow.reports.reading.journal import read_trials
+from winnow.search.storage.json_lines import read_json_lines
+
+searches: list[subprocess.Popen[str]] = []
+
+NETS = """
+import time
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, hangs, seconds):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        self.hangs, self.seconds, self.calls = hangs, seconds, 0
+
+    def forward(self, images):
+        if self.training and images.device.type != "meta":
+            self.calls += 1
+            time.sleep(self.seconds)
+            print("batch", self.calls)
+            while self.hangs and self.calls == 7:
+                time.sleep(0.2)
+        return self.body(images)
+
+
+def build(image_shape, num_classes, hangs=False, seconds=0.0):
+    return Net(hangs, seconds)
+"""
+SPACE = """
+data: {{name: digits, validation: 0.2}}
+epochs: 3
+batch_size: 256
+model: {{name: "hanging_nets:build", hangs: {hangs}, seconds: {seconds}}}
+optimizer: {{name: adam, lr: {{choice: [0.01, 0.02, 0.03, 0.04]}}}}
+search: {{trials: {trials}, grace_epochs: 3, sampler: grid, trial_timeout: {timeout}}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """A search that a failed test leaves behind is killed."""
+    yield
+    for search in searches:
+        search.kill()
+    searches.clear()
+
+
+def start(folder: Path, hangs: str, seconds: float, trials: int, timeout: float) -> subprocess.Popen[str]:
+    (folder / "hanging_nets.py").write_text(NETS)
+    (folder / "space.yaml").write_text(SPACE.format(hangs=hangs, seconds=seconds, trials=trials, timeout=timeout))
+    search = subprocess.Popen(
+        [sys.executable, "-m", "winnow", "search", "space.yaml", "--name", "r", "--cpus-per-trial", "1"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{folder}", "RAY_worker_niceness": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    searches.append(search)
+    return search
+
+
+def wait_for_epochs(folder: Path, number: int) -> None:
+    deadline = time.monotonic() + 200
+    while len(list(read_json_lines(folder / "runs" / "r" / "epochs.jsonl"))) < number:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def statuses(folder: Path) -> dict[int, str]:
+    trials = read_trials(folder / "runs" / "r" / "study.journal")[0]
+    return {trial.number: trial.user_attrs.get("status") for trial in trials}
+
+
+@pytest.mark.slow
+def test_a_model_that_never_returns_times_out_and_its_worker_is_replaced(tmp_path):
+    search = start(tmp_path, hangs="{choice: [true, false]}", seconds=0.05, trials=4, timeout=5)
+    output, _ = search.communicate(timeout=250)
+    assert search.returncode == 0, output
+    ended = statuses(tmp_path)
+    assert set(ended.values()) == {"completed", "timed_out"}
+    assert "no sign of life for" in output
+    assert "timed_out" in output
+    lines = list(read_json_lines(tmp_path / "runs" / "r" / "epochs.jsonl"))
+    assert {line["trial"] for line in lines if line["last"]} == {n for n, s in ended.items() if s == "completed"}
+    checkpoints = tmp_path / "runs" / "r" / "checkpoints"
+    assert not list(checkpoints.glob(".*"))
+    hung = next(number for number, status in ended.items() if status == "timed_out")
+    assert (checkpoints / f"trial-{hung:05d}.log").read_text().startswith("batch 1\nbatch 2\n")
+    shown = subprocess.run(
+        [sys.executable, "-m", "winnow", "show", "runs/r", "--trial", str(hung)],
+        cwd=tmp_path,
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+    )
+    assert f"runs/r/checkpoints/trial-{hung:05d}.log" in shown.stdout
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_times_out(tmp_path):
+    search = start(tmp_path, hangs="false", seconds=0.3, trials=3, timeout=5)
+    wait_for_epochs(tmp_path, 1)
+    stopped = workers(search.pid)[0]
+    os.kill(stopped, signal.SIGSTOP)
+    output, _ = search.communicate(timeout=250)
+    assert search.returncode == 0, output
+    assert sorted(statuses(tmp_path).values()) == ["completed", "completed", "timed_out"]
+    assert not psutil.pid_exists(stopped)
+
+
+@pytest.mark.slow
+def test_one_ctrl_c_ends_a_search_that_hangs(tmp_path):
+    search = start(tmp_path, hangs="true", seconds=0.05, trials=2, timeout=600)
+    wait_for_epochs(tmp_path, 1)
+    time.sleep(3)
+    interrupted = time.monotonic()
+    search.send_signal(signal.SIGINT)
+    output, _ = search.communicate(timeout=120)
+    assert time.monotonic() - interrupted < 40  # 10 s without a sign, and what a busy machine adds
+    assert search.returncode == 130, output
+    assert "winnow resume runs/r" in output
+    assert set(statuses(tmp_path).values()) == {None}
+
+
+@pytest.mark.slow
+def test_a_slow_trial_is_not_killed(tmp_path):
+    """An epoch takes much longer than the timeout; its batches do not."""
+    search = start(tmp_path, hangs="false", seconds=2.0, trials=1, timeout=6)
+    output, _ = search.communicate(timeout=250)
+    assert search.returncode == 0, output
+    assert set(statuses(tmp_path).values()) == {"completed"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["raylet", "gcs_server"])
+def test_a_ray_that_dies_ends_the_search_with_one_line(tmp_path, server):
+    search = start(tmp_path, hangs="false", seconds=1.0, trials=4, timeout=600)
+    wait_for_epochs(tmp_path, 1)
+    next(child for child in psutil.Process(search.pid).children() if child.name() == server).kill()
+    output, _ = search.communicate(timeout=60)
+    assert search.returncode == 1, output
+    assert output.splitlines()[-1] == (
+        "winnow: a server of Ray ended, perhaps killed for lack of memory. Nothing is lost. Continue with: winnow resume runs/r"
+    )
+    assert "state-dump" not in output
+
+
+@pytest.mark.slow
+def test_a_run_that_is_deleted_meanwhile_is_not_called_kept(tmp_path):
+    search = start(tmp_path, hangs="false", seconds=0.5, trials=4, timeout=600)
+    wait_for_epochs(tmp_path, 1)
+    shutil.rmtree(tmp_path / "runs" / "r")
+    output, _ = search.communicate(timeout=120)
+    assert search.returncode == 2, output
+    assert "was deleted or moved while winnow worked on it" in output
+    assert "kept" not in output
+    assert "nothing is lost" not in output

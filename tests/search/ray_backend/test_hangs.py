@@ -1,0 +1,133 @@
+"""When a trial counts as hanging: by the silence of its training, whatever the length of its epochs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.search.study.test_ledger import SHAPE, make_folder, report
+from winnow.search.ray_backend.hangs import NOTHING_MEASURED, HangWatch
+from winnow.search.settings import settings_for
+from winnow.search.storage.run_folder import heartbeat_name
+from winnow.search.study.ledger import Ledger
+from winnow.search.training.heartbeat import beat, beating
+from winnow.spaces import catalog
+
+
+class Search:
+    """One running trial, a clock that the test sets, and a list of the trials whose workers were killed."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        space = catalog.load("digits", ["epochs=9"])
+        settings = settings_for(space, trials=1, **options)
+        self.ledger = Ledger(make_folder(folder, space, settings), space, settings, SHAPE)
+        self.folder = folder
+        self.seconds = 0.0
+        self.killed: list[Any] = []
+        self.watch = HangWatch(self.ledger, str(folder), lambda _: None, lambda: self.seconds, self.killed.append)
+        assignment = self.ledger.ask()
+        assert assignment is not None
+        self.assignment = assignment
+        self.trial: Any = SimpleNamespace(trial_id="t", config={"number": assignment.number})
+        self.watch.on_trial_start(0, [], self.trial)
+
+    def report(self, epoch: int, wall_seconds: float) -> None:
+        result = report(self.assignment, epoch, wall_seconds=wall_seconds)
+        self.watch.on_trial_result(0, [], self.trial, result)
+        self.ledger.record(self.assignment.number, result)
+
+    def beat(self, count: int) -> None:
+        (self.folder / heartbeat_name(self.assignment.number)).write_text(str(count))
+
+    def wait(self, seconds: float) -> None:
+        for _ in range(int(seconds)):
+            self.seconds += 1
+            self.watch.check()
+
+    @property
+    def ended(self) -> dict[str, int]:
+        return self.ledger.counts
+
+
+def test_a_silent_trial_is_ended_and_its_worker_killed(tmp_path):
+    search = Search(tmp_path, trial_timeout=60)
+    search.report(1, 10.0)
+    search.wait(60)
+    assert not search.killed
+    search.wait(1)
+    assert search.killed == [search.trial]
+    assert search.ended == {"timed_out": 1}
+    search.watch.on_trial_error(0, [], search.trial)
+    search.wait(100)
+    assert len(search.killed) == 1
+
+
+def test_a_long_epoch_is_no_silence(tmp_path):
+    search = Search(tmp_path, trial_timeout=60)
+    for count in range(100):
+        search.beat(count)
+        search.wait(20)
+    assert not search.killed
+    search.wait(80)  # the last beat may have been read up to a quarter of the timeout late
+    assert search.ended == {"timed_out": 1}
+
+
+def test_a_worker_that_starts_has_more_time(tmp_path):
+    search = Search(tmp_path, trial_timeout=5)
+    search.wait(300)
+    assert not search.killed
+    search.wait(1)
+    assert search.ended == {"timed_out": 1}
+
+
+@pytest.mark.parametrize(("longest", "timeout"), [(None, NOTHING_MEASURED), (1.0, 300.0), (100.0, 2000.0)])
+def test_the_default_follows_the_longest_epoch(tmp_path, longest, timeout):
+    search = Search(tmp_path)
+    if longest is not None:
+        search.report(1, longest)
+        search.report(2, longest / 2)
+    assert search.watch.timeout == timeout
+    search.wait(timeout)
+    assert not search.killed
+    search.wait(1)
+    assert search.ended == {"timed_out": 1}
+
+
+def test_after_a_signal_a_silent_trial_is_given_up_and_stays_open(tmp_path):
+    search = Search(tmp_path, trial_timeout=600)
+    search.report(1, 10.0)
+    search.beat(1)
+    search.wait(200)
+    search.ledger.wind_down()
+    search.wait(11)
+    assert search.killed == [search.trial]
+    assert search.watch.given_up == {"t"}
+    assert search.ended == {}
+
+
+def test_after_a_signal_a_trial_that_gets_ahead_is_waited_for(tmp_path):
+    search = Search(tmp_path, trial_timeout=600)
+    search.report(1, 10.0)
+    search.ledger.wind_down()
+    for count in range(60):
+        search.beat(count)
+        search.wait(2)
+    assert not search.killed
+
+
+def test_a_training_beats_while_it_runs(tmp_path, monkeypatch):
+    file = tmp_path / heartbeat_name(7)
+    seconds = [100.0]
+    monkeypatch.setattr("winnow.search.training.heartbeat.time.monotonic", lambda: seconds[0])
+    beat()  # no training
+    with beating(str(file)):
+        assert file.read_text() == "1"
+        beat()
+        assert file.read_text() == "1"
+        seconds[0] += 2.5
+        beat()
+        assert file.read_text() == "2"
+    assert not file.exists()
