@@ -51,15 +51,15 @@ def _probe(
     space: Space, settings: Settings, forecast: SearchForecast, execution: Execution, say: Callable[[str], None]
 ) -> Estimate:
     """Train the largest config, then random ones, as many at once as the search would run, in real workers."""
+    from winnow.search.operations.checks import check_space
     from winnow.search.ray_backend.session import ray_session
     from winnow.search.ray_backend.tasks import run_tasks
     from winnow.search.resources.inventory import allocated_cpus
     from winnow.search.resources.largest_config import largest_config, sample_configs
     from winnow.search.resources.plan import plan_resources
-    from winnow.spaces.validation import check
 
     data = load_data(space, execution.new_source)
-    check(space, data.image_shape)
+    check_space(space, data)
     largest, sampled = largest_config(space, data), sample_configs(space, data, NUM_PROBED, settings.seed)
     devices, address = execution.devices, execution.address
     devices.check_one_gpu("the probe of winnow plan")
