@@ -332,6 +332,18 @@ TABLES: dict[str, TableSchema] = {
             Column("error", "string", "error message", null="no error"),
         ),
     ),
+    "ensemble": TableSchema(
+        "the mean of the probabilities of all retrained networks of all winners; no row without two networks and their predictions",
+        (
+            _RUN,
+            Column("num_networks", "int", "networks in the ensemble", "networks"),
+            Column("num_winners", "int", "winners that they belong to", "configs"),
+            Column("test_accuracy", "float", "share of test images that it classifies correctly", "fraction"),
+            Column("test_accuracy_low", "float", "lower end of the 95 % interval over the test images", "fraction"),
+            Column("test_accuracy_high", "float", "upper end of that interval", "fraction"),
+            Column("cost", "float", "its multiply-adds divided by those of the first winner", null="not recorded"),
+        ),
+    ),
     "predictions": TableSchema(
         "the prediction of one retrained network for one test image",
         (

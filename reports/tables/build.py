@@ -15,6 +15,7 @@ from winnow.reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.tables.audit import audit_rows
 from winnow.reports.tables.data import data_rows
+from winnow.reports.tables.ensemble import ensemble_rows
 from winnow.reports.tables.importance import importance_rows
 from winnow.reports.tables.retraining import identity, retrain_groups, retrain_rows, winner_rows
 from winnow.reports.tables.trials import rung_rows, time_of, trial_rows
@@ -252,6 +253,7 @@ ROWS: dict[str, Callable[..., Any]] = {
     "rungs": rung_rows,
     "audit": audit_rows,
     "winners": _winners,
+    "ensemble": ensemble_rows,
     "retrains": retrain_rows,
     "predictions": _predictions,
     "importance": importance_rows,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from winnow.reports.tables.answers import winner_answers
-from winnow.reports.tables.ensemble import ensemble
 from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.terminal import best_first
@@ -97,13 +96,14 @@ def _winner_sentences(winners: list[Row]) -> list[str]:
 
 def ensemble_sentence(run: RunData) -> str:
     """The mean of the winners' probabilities: its test accuracy and its cost; empty if there is none."""
-    result = ensemble(run)
-    if result is None:
+    rows = run.rows("ensemble")
+    if not rows:
         return ""
-    mean, low, high = (100 * (value or 0.0) for value in result.accuracy)
-    cost = f", at {result.cost:.1f} times the multiply-adds of the winner" if result.cost is not None else ""
+    (row,) = rows
+    mean, low, high = (100 * row[key] for key in ("test_accuracy", "test_accuracy_low", "test_accuracy_high"))
+    cost = "" if row["cost"] is None else f", at {row['cost']:.1f} times the multiply-adds of the winner"
     return (
-        f"The mean of the probabilities of all {result.num_networks} networks of {wording.plural(result.num_winners, 'winner')} "
+        f"The mean of the probabilities of all {row['num_networks']} networks of {wording.plural(row['num_winners'], 'winner')} "
         f"reaches a test accuracy of {mean:.2f}\u00a0% (95 % interval {low:.2f} to {high:.2f} over the test images){cost}."
     )
 
