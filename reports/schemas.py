@@ -339,6 +339,11 @@ TABLES: dict[str, TableSchema] = {
             Column("num_epochs", "int", "number of finished epochs", "epochs", "not recorded"),
             Column("wall_seconds", "float", "wall time of the training", "seconds", "not recorded"),
             Column("time", "time", "time of the test", null="not recorded"),
+            Column(
+                "keep_validation",
+                "bool",
+                "whether the validation images chose the epoch; false: they were trained on too",
+            ),
             Column("threads", "int", "CPU threads of the training", "threads", "not recorded"),
             Column("micro_batches", "int", "micro-batches per batch; above 1 after the trial ran out of memory"),
             Column("device", "string", "device of the training", null="not recorded, or the training did not complete"),

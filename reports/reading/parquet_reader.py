@@ -41,6 +41,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
             "num_one_class": None,
             **{name_on_test_images(f.name): None for f in METRICS if f.name != "validation_accuracy"},
         },
+        "retrains": {"keep_validation": False},
         "importance": {"values": "last"},
     },
 }

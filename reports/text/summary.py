@@ -23,7 +23,7 @@ def sentences(run: RunData) -> list[str]:
     facts = (
         _search_sentence(run, trials),
         _best_sentence(run, trials),
-        *_winner_sentences(run.rows("winners")),
+        *_winner_sentences(run),
         *map(wording.one_class_warning, run.rows("winners")),
         _majority_sentence(run, run.rows("winners")),
         _cost_sentence(run, trials),
@@ -57,21 +57,19 @@ def _best_sentence(run: RunData, trials: list[Row]) -> str:
     return f"The best {kind} is trial {best['trial']} with a {wording.objective_name(run)} of {value}."
 
 
-def _winner_sentences(winners: list[Row]) -> list[str]:
+def _winner_sentences(run: RunData) -> list[str]:
+    winners = run.rows("winners")
     tested = [row for row in winners if row["test_accuracy"] is not None and not row["baseline"]]
     if not tested:
         return ["No winner was retrained yet, so there is no test accuracy."]
     first = tested[0]
+    keeps = any(row["keep_validation"] for row in run.rows("retrains") if row["rank"] == first["rank"])
+    images = "training images alone" if keeps else "training and validation images"
     facts = [
-        f"Retrained on training and validation images with {wording.plural(first['num_seeds'], 'fresh seed')}, the winner "
+        f"Retrained on {images} with {wording.plural(first['num_seeds'], 'fresh seed')}, the winner "
         f"(trial {first['trial']}) reaches a test accuracy of {_interval(first)}."
     ]
-    config = json.loads(first["config"])
-    if "stop_after" in config:
-        facts.append(
-            f"It was trained for {wording.plural(config['stop_after'], 'epoch')} of {config['epochs']}, as many as the "
-            "weights had that the search kept: retraining has no validation images to choose an epoch by."
-        )
+    facts += _decisions(json.loads(first["config"]), keeps)
     if len(tested) > 1:
         facts.append(
             f"The ranks are those of the search. Choosing among the {len(tested)} winners by their test accuracy would "
@@ -80,14 +78,32 @@ def _winner_sentences(winners: list[Row]) -> list[str]:
     if first["gain"] is not None:
         facts.append(_gain_sentence(first))
     elif not any(row["baseline"] for row in winners):
-        facts.append(
-            "There is no baseline to compare it with: name a recipe in `start_from` of the space, and retraining trains it too."
-        )
+        facts.append(f"{wording.NO_BASELINE}.")
     if first["gap"] is not None:
         facts.append(
             f"Its validation accuracy in the search was {wording.percent(first['search_accuracy'])}, so the "
             f"search-to-retrain gap is {wording.points(first['gap'])}."
         )
+    return facts
+
+
+def _decisions(config: Row, keeps_validation: bool) -> list[str]:
+    """Who chose the epoch and the learning rates of a retrained winner."""
+    if keeps_validation:
+        return [
+            "The validation images chose the epoch, as in the search (`keep_validation`): each seed kept the weights that the "
+            "rules of its config name."
+        ]
+    facts = []
+    if "stop_after" in config:
+        facts.append(
+            f"It was trained for {wording.plural(config['stop_after'], 'epoch')} of {config['epochs']}, as many as the "
+            "weights had that the search kept: retraining has no validation images to choose an epoch by."
+        )
+    reductions = config["schedule"].get("reductions")
+    if reductions is not None:
+        when = f"after {wording.listed([str(epoch) for epoch in reductions])} epochs" if reductions else "never"
+        facts.append(f"Its learning rate was reduced as the plateau schedule did in the search: {when}.")
     return facts
 
 

@@ -50,6 +50,8 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
     winners = run.winner_rows()
     if winners:
         console.print(_winner_table(winners))
+        if not any(row["baseline"] for row in winners):
+            console.print(f"{escape(wording.NO_BASELINE)}.")
         for warning in filter(None, map(wording.one_class_warning, winners)):
             console.print(f"[yellow]{escape(warning)}[/yellow]")
     elif ranked:
