@@ -264,6 +264,20 @@ TABLES: dict[str, TableSchema] = {
                 if f.name != "validation_accuracy"
             ),
             Column(
+                "largest_class",
+                "float",
+                "test accuracy of always answering the largest class: its share of the test images",
+                "fraction",
+                "not recorded",
+            ),
+            Column(
+                "num_one_class",
+                "int",
+                "number of its networks that give every test image the same class",
+                "trainings",
+                "not recorded",
+            ),
+            Column(
                 "train_accuracy",
                 "float",
                 "mean training accuracy of the last epoch over the seeds",
@@ -325,6 +339,11 @@ TABLES: dict[str, TableSchema] = {
             Column("num_epochs", "int", "number of finished epochs", "epochs", "not recorded"),
             Column("wall_seconds", "float", "wall time of the training", "seconds", "not recorded"),
             Column("time", "time", "time of the test", null="not recorded"),
+            Column(
+                "keep_validation",
+                "bool",
+                "whether the validation images chose the epoch; false: they were trained on too",
+            ),
             Column("threads", "int", "CPU threads of the training", "threads", "not recorded"),
             Column("micro_batches", "int", "micro-batches per batch; above 1 after the trial ran out of memory"),
             Column("device", "string", "device of the training", null="not recorded, or the training did not complete"),
@@ -342,6 +361,39 @@ TABLES: dict[str, TableSchema] = {
             Column("test_accuracy_low", "float", "lower end of the 95 % interval over the test images", "fraction"),
             Column("test_accuracy_high", "float", "upper end of that interval", "fraction"),
             Column("cost", "float", "its multiply-adds divided by those of the first winner", null="not recorded"),
+        ),
+    ),
+    "classes": TableSchema(
+        "the test images of one class, for one retrained config; no rows without predictions",
+        (
+            _RUN,
+            _RANK,
+            _WINNER_TRIAL,
+            _BASELINE,
+            Column("class", "int", "number of the class, 0 is the first"),
+            Column("class_name", "string", "name of the class"),
+            Column("support", "int", "test images of the class", "images"),
+            Column(
+                "precision",
+                "float",
+                "mean over the seeds: share of the images predicted as this class that belong to it",
+                "fraction",
+                "never predicted",
+            ),
+            Column(
+                "recall",
+                "float",
+                "mean over the seeds: share of the images of the class that are predicted as it",
+                "fraction",
+                "no test images",
+            ),
+            Column(
+                "f1",
+                "float",
+                "mean over the seeds: harmonic mean of precision and recall",
+                "fraction",
+                "neither in the test images nor predicted",
+            ),
         ),
     ),
     "predictions": TableSchema(

@@ -7,7 +7,8 @@ computed after each epoch, written to `epochs.jsonl`, compared by `winnow rerun`
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,7 +28,8 @@ class EpochFigure:
         better: Whether low or high values are good; None for what does not measure the quality of the network.
         column: Whether it is a column of the table `epochs`; the others steer the search only.
         metric: For a figure of the validation images, `module:function` of (logits float32 [N, K], labels int64 [N]) that
-            returns a number or a tensor with one element. It is imported when the first epoch ends. None: the loop knows it.
+            returns a number or a tensor with one element. It is imported when the first epoch ends. None: the loop knows it,
+            or the config names the function (`OWN_METRIC`).
     """
 
     name: str
@@ -92,6 +94,16 @@ EPOCH_FIGURES: tuple[EpochFigure, ...] = (
     _metric("auroc", "area under the ROC curve, one class against the rest, mean over the classes", null=_UNDEFINED),
     _metric("calibration_error", "expected calibration error over 15 bins of the confidence", "low"),
     EpochFigure(
+        "validation_own_metric",
+        "float",
+        "value of the function that `own_metric` names; the higher, the better",
+        "",
+        f"{_NO_VALIDATION}, or no own metric",
+        True,
+        True,
+        "high",
+    ),
+    EpochFigure(
         "lr", "float", "learning rate at the end of the epoch", "", _NOT_RECORDED, reproducible=True, drawn=True
     ),
     EpochFigure("wall_seconds", "float", "time of the epoch, validation included", "seconds", _NOT_RECORDED),
@@ -101,7 +113,9 @@ EPOCH_FIGURES: tuple[EpochFigure, ...] = (
     EpochFigure("weights_epoch", "int", "the epoch whose weights are kept so far", "epochs", column=False),
 )
 
-METRICS = tuple(figure for figure in EPOCH_FIGURES if figure.metric is not None)
+OWN_METRIC = "validation_own_metric"
+BUILT_IN_METRICS = tuple(figure for figure in EPOCH_FIGURES if figure.metric is not None)
+METRICS = tuple(figure for figure in EPOCH_FIGURES if figure.metric is not None or figure.name == OWN_METRIC)
 """Figures that are computed from the network's answers for the validation images."""
 OBJECTIVES = ("validation_loss", *(figure.name for figure in METRICS))
 """Figures that trials can be judged by."""
@@ -110,11 +124,33 @@ QUALITY = tuple(figure for figure in EPOCH_FIGURES if figure.better is not None)
 
 
 def load_metric(figure: EpochFigure) -> Callable[[Any, Any], Any]:
-    """The function that computes a figure of `METRICS`."""
+    """The function that computes a figure of `BUILT_IN_METRICS`."""
     assert figure.metric is not None
     module, function = figure.metric.split(":")
     computed: Callable[[Any, Any], Any] = getattr(importlib.import_module(module), function)
     return computed
+
+
+BETTER = {figure.name: figure.better for figure in QUALITY}
+
+
+def to_minimize(metric: str, values: Mapping[str, float | None]) -> float:
+    """The value of an objective as one that is better the lower it is: negated if high values are good, infinity if it is null."""
+    value = values[metric]
+    if value is None:
+        return math.inf
+    return -value if BETTER[metric] == "high" else value
+
+
+def weights_rules() -> dict[str, str]:
+    """The rules by which the weights of the best epoch are kept, and the metric of each."""
+    words = {"low": "lowest", "high": "highest"}
+    return {f"{words[BETTER[name] or 'low']}_{name}": name for name in OBJECTIVES}
+
+
+def in_words(metric: str) -> str:
+    """`validation macro F1` for `validation_macro_f1`."""
+    return metric.replace("_", " ").replace("f1", "F1").replace("auroc", "AUROC")
 
 
 def name_on_test_images(name: str) -> str:

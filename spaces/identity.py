@@ -136,7 +136,7 @@ def _schedule(schedule: Section, epochs: int) -> Section:
         "multistep": schedule.get("gamma") == 1 or not schedule.get("milestones"),
         "cosine": schedule.get("final") == 1,
         # The first epoch always improves; a change needs `patience` + 1 epochs that do not, and then one that it affects.
-        "plateau": schedule.get("patience", 0) + 2 >= epochs,
+        "plateau": not schedule.get("reductions") and schedule.get("patience", 0) + 2 >= epochs,
     }
     if never_changes.get(schedule["name"]):
         return {"name": "constant", "warmup": schedule["warmup"]}

@@ -11,7 +11,7 @@ from winnow.spaces.grammar.parse import is_open
 from winnow.spaces.stub_trials import KnownTrial
 
 # How a training is measured rather than what is trained; the space decides, so that results can be compared.
-PROTOCOL_KEYS = ("epochs", "early_stopping", "weights", "precision")
+PROTOCOL_KEYS = ("epochs", "early_stopping", "weights", "own_metric", "precision")
 
 
 def under_protocol(recipe: dict[str, Any], space: Group) -> dict[str, Any]:

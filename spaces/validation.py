@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from winnow.spaces.epoch_figures import OWN_METRIC
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.domains import Log
 from winnow.spaces.grammar.nodes import AtLeast, Parameter, draw, locate
-from winnow.spaces.grammar.problems import KeyPath, Problem, refuse, show_path, show_value
+from winnow.spaces.grammar.problems import KeyPath, Problem, refuse, show_list, show_path, show_value
 from winnow.spaces.schema import Config, Reference, RetrainSettings, SearchSettings, measured_loss
 from winnow.spaces.schema.messages import translate
 from winnow.spaces.shapes import ImageShape
@@ -63,8 +64,16 @@ def check_objective(space: Space, objective: str) -> None:
         objective: A value of `search.objective`.
 
     Raises:
-        InputError: The objective is the loss, but the space has losses whose values differ in kind.
+        InputError: The objective is the loss, but the space has losses whose values differ in kind; or it is the own metric, but
+            the space names none, or several.
     """
+    if objective == OWN_METRIC:
+        names = {config.own_metric for config in corners(space)}
+        if len(names) > 1 or None in names:
+            raise InputError(
+                f"{space.source}: the objective {OWN_METRIC} needs one function in the key own_metric, such as "
+                f"`own_metric: my_metrics:cost`, but the space has {show_list(sorted(map(str, names)))}"
+            )
     if objective != "validation_loss":
         return
     kinds = {str(measured_loss(config.loss)): measured_loss(config.loss) for config in corners(space)}

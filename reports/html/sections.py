@@ -17,12 +17,14 @@ from winnow.reports.html.gallery import winner_mistakes
 from winnow.reports.html.templating import Section, Table, render
 from winnow.reports.schemas import TABLES
 from winnow.reports.statuses import STATUS_WORDS
+from winnow.reports.tables.retraining import TEST_METRICS
 from winnow.reports.text import summary, wording
 from winnow.reports.text.advice import advice
 from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.failure_classes import class_rows
 from winnow.reports.text.terminal import best_first
 from winnow.reports.text.winner_recipe import training_command, winner_config
+from winnow.spaces.epoch_figures import OWN_METRIC, in_words, name_on_test_images
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -88,8 +90,42 @@ def winners(run: RunData) -> Section:
         for row in rows
     ]
     table = Table(columns, lines, numeric=range(1, len(columns))) if rows else None
-    html = render("winners.html", command=wording.command("retrain", run.path), figures=figures, table=table)
+    html = render(
+        "winners.html",
+        command=wording.command("retrain", run.path),
+        figures=figures,
+        table=table,
+        metrics=_metrics_table(rows) if rows else None,
+        warnings=[text for row in rows if (text := wording.one_class_warning(row))],
+        share=wording.percent(rows[0]["largest_class"]) if rows and rows[0]["largest_class"] is not None else None,
+    )
     return Section("winners", "Winners", html, figures)
+
+
+def _metrics_table(rows: list[Row]) -> Table:
+    """Every metric of the winners on the test images; a metric that no winner has is left out."""
+    known = [key for key in ("test_accuracy", *TEST_METRICS, "test_loss") if any(row[key] is not None for row in rows)]
+    heads = [in_words(key.removeprefix("test_")) for key in known]
+    own = ("test_loss", name_on_test_images(OWN_METRIC))  # the others are shares
+    lines = [
+        [
+            figures_winners.winner_label(row),
+            *(wording.number(row[key]) if key in own else wording.percent(row[key]) for key in known),
+        ]
+        for row in rows
+    ]
+    return Table(("", *heads), lines, numeric=range(1, len(known) + 1))
+
+
+def _class_table(run: RunData) -> Table | None:
+    """Precision, recall and F1 of the first winner by class; None without its predictions."""
+    rows = [row for row in run.rows("classes") if row["rank"] == 1]
+    lines = [
+        [row["class_name"], str(row["support"]), *(wording.percent(row[key]) for key in ("precision", "recall", "f1"))]
+        for row in rows
+    ]
+    heads = ("class", "test images", "precision", "recall", "F1")
+    return Table(heads, lines, numeric=range(1, len(heads)), wide=(0,)) if lines else None
 
 
 def _range(low: float | None, high: float | None) -> str:
@@ -204,7 +240,14 @@ def test_images(run: RunData) -> Section:
     """The mistakes of the winner."""
     figures = figures_winners.confusion(run)
     layout = "pair" if len(run.class_names) <= MAX_PAIRED_CLASSES else ""
-    html = render("test_images.html", figures=figures, layout=layout, mistakes=winner_mistakes(run) if figures else [])
+    mistakes = winner_mistakes(run) if figures else []
+    html = render(
+        "test_images.html",
+        figures=figures,
+        layout=layout,
+        mistakes=mistakes,
+        classes=_class_table(run) if figures else None,
+    )
     return Section("test-images", "Test images", html, figures)
 
 

@@ -23,7 +23,7 @@ from winnow.reports.schemas import KINDS
 from winnow.reports.tables.parquet import write_whole
 from winnow.reports.text import wording
 from winnow.reports.text.winner_recipe import training_words
-from winnow.spaces.epoch_figures import EPOCH_FIGURES, QUALITY
+from winnow.spaces.epoch_figures import EPOCH_FIGURES, QUALITY, in_words
 from winnow.spaces.errors import InputError
 
 FIGURES = tuple(figure.name for figure in QUALITY)
@@ -119,19 +119,17 @@ def best_epochs_text(training: TrainingData) -> str:
 def outcome(training: TrainingData) -> str:
     """One sentence: the epoch whose weights were kept, and why the training ended."""
     result, planned, last = training.result, training.config["epochs"], training.epochs[-1]["epoch"]
-    rule = {
-        "last": "of the last epoch",
-        "lowest_validation_loss": "of the epoch with the lowest validation loss",
-        "highest_validation_accuracy": "of the epoch with the highest validation accuracy",
-    }["last" if result.get("fit_validation") else training.config["weights"]]
+    kept = "last" if result.get("fit_validation") else training.config["weights"]
+    rule = "of the last epoch" if kept == "last" else f"of the epoch with the {in_words(kept)}"
     if not result:
         return f"{last} of {planned} epochs have finished; the training is still running or was interrupted."
     if result["status"] == "diverged":
         return f"The loss became non-finite in epoch {last}; the test images were not used."
-    patience = (training.config.get("early_stopping") or {}).get("patience")
+    stopping = training.config.get("early_stopping") or {}
+    metric = in_words(stopping.get("metric", "validation_loss"))
     end = f"all {planned} epochs were trained"
     if result["stopped_early"]:
-        end = f"training stopped early after epoch {last} of {planned}, because the validation loss had not improved for {patience} epochs"
+        end = f"training stopped early after epoch {last} of {planned}, because the {metric} had not improved for {stopping['patience']} epochs"
     return f"The weights {rule} (epoch {result['weights_epoch']}) were kept and tested; {end}."
 
 

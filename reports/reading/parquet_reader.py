@@ -37,8 +37,11 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
     3: {
         "winners": {
             "num_test_images": None,
+            "largest_class": None,
+            "num_one_class": None,
             **{name_on_test_images(f.name): None for f in METRICS if f.name != "validation_accuracy"},
         },
+        "retrains": {"keep_validation": False},
         "importance": {"values": "last"},
     },
 }

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from winnow.reports.facts import largest_class
 from winnow.reports.tables.answers import Answers, answers_of
 from winnow.reports.tables.intervals import Interval, accuracy_interval, difference_interval, seeds_interval
 from winnow.reports.tables.trials import finite, time_of, trial_rows
@@ -89,6 +90,8 @@ def _winner_row(run: RunRecords, lines: list[Row], trial: Row | None, answers: A
         "test_accuracy_low": low,
         "test_accuracy_high": high,
         "num_test_images": None if answers is None else len(answers.true),
+        "largest_class": largest_class(run, "test"),
+        "num_one_class": _num_one_class(lines, answers),
         **{key: _mean(lines, key) for key in ("test_loss", *TEST_METRICS, "train_accuracy", "wall_seconds")},
         "search_objective": finite(first.get("search_value")),
         "search_accuracy": search_accuracy,
@@ -97,6 +100,14 @@ def _winner_row(run: RunRecords, lines: list[Row], trial: Row | None, answers: A
         "multiply_adds": first.get("multiply_adds"),
         "config": json.dumps(first.get("config")),
     }
+
+
+def _num_one_class(lines: list[Row], answers: Answers | None) -> int | None:
+    """Networks that give every test image the same class; None if neither the lines nor the predictions tell."""
+    known = [line["num_classes_answered"] for line in lines if "num_classes_answered" in line]
+    if not known and answers is not None:
+        known = [len(set(predicted.tolist())) for predicted in answers.predicted]
+    return sum(num == 1 for num in known) if known else None
 
 
 def _mean(lines: list[Row], key: str) -> float | None:
@@ -120,6 +131,7 @@ def _retrain_row(run: RunRecords, line: Row) -> Row:
         **{key: finite(line.get(key)) for key in numbers},
         "num_epochs": line.get("epochs"),
         "time": time_of(line.get("time")),
+        "keep_validation": line.get("keep_validation", False),
         "threads": line.get("threads"),
         "micro_batches": line.get("micro_batches", 1),
         "device": line.get("device"),

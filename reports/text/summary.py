@@ -6,9 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from winnow.reports.tables.answers import winner_answers
+from winnow.reports.facts import largest_class
 from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.terminal import best_first
@@ -25,10 +23,10 @@ def sentences(run: RunData) -> list[str]:
     facts = (
         _search_sentence(run, trials),
         _best_sentence(run, trials),
-        *_winner_sentences(run.rows("winners")),
+        *_winner_sentences(run),
         ensemble_sentence(run),
-        _constant_sentence(run),
-        *_majority_sentence(run, run.rows("winners")),
+        *map(wording.one_class_warning, run.rows("winners")),
+        _majority_sentence(run, run.rows("winners")),
         _cost_sentence(run, trials),
         _retrain_cost(run),
         audit_sentence(run),
@@ -60,21 +58,19 @@ def _best_sentence(run: RunData, trials: list[Row]) -> str:
     return f"The best {kind} is trial {best['trial']} with a {wording.objective_name(run)} of {value}."
 
 
-def _winner_sentences(winners: list[Row]) -> list[str]:
+def _winner_sentences(run: RunData) -> list[str]:
+    winners = run.rows("winners")
     tested = [row for row in winners if row["test_accuracy"] is not None and not row["baseline"]]
     if not tested:
         return ["No winner was retrained yet, so there is no test accuracy."]
     first = tested[0]
+    keeps = any(row["keep_validation"] for row in run.rows("retrains") if row["rank"] == first["rank"])
+    images = "training images alone" if keeps else "training and validation images"
     facts = [
-        f"Retrained on training and validation images with {wording.plural(first['num_seeds'], 'fresh seed')}, the winner "
+        f"Retrained on {images} with {wording.plural(first['num_seeds'], 'fresh seed')}, the winner "
         f"(trial {first['trial']}) reaches a test accuracy of {_interval(first)}."
     ]
-    config = json.loads(first["config"])
-    if "stop_after" in config:
-        facts.append(
-            f"It was trained for {wording.plural(config['stop_after'], 'epoch')} of {config['epochs']}, as many as the "
-            "weights had that the search kept: retraining has no validation images to choose an epoch by."
-        )
+    facts += _decisions(json.loads(first["config"]), keeps)
     if len(tested) > 1:
         facts.append(
             f"The ranks are those of the search. Choosing among the {len(tested)} winners by their test accuracy would "
@@ -83,9 +79,7 @@ def _winner_sentences(winners: list[Row]) -> list[str]:
     if first["gain"] is not None:
         facts.append(_gain_sentence(first))
     elif not any(row["baseline"] for row in winners):
-        facts.append(
-            "There is no baseline to compare it with: name a recipe in `start_from` of the space, and retraining trains it too."
-        )
+        facts.append(f"{wording.NO_BASELINE}.")
     if first["gap"] is not None:
         facts.append(
             f"Its validation accuracy in the search was {wording.percent(first['search_accuracy'])}, so the "
@@ -108,25 +102,36 @@ def ensemble_sentence(run: RunData) -> str:
     )
 
 
-def _majority_sentence(run: RunData, winners: list[Row]) -> list[str]:
-    """What an accuracy is worth where one class is much more common than the others."""
-    data = run.study.get("data") or {}
-    share = (data.get("summary") or {}).get("majority_share")
+def _decisions(config: Row, keeps_validation: bool) -> list[str]:
+    """Who chose the epoch and the learning rates of a retrained winner."""
+    if keeps_validation:
+        return [
+            "The validation images chose the epoch, as in the search (`keep_validation`): each seed kept the weights that the "
+            "rules of its config name."
+        ]
+    facts = []
+    if "stop_after" in config:
+        facts.append(
+            f"It was trained for {wording.plural(config['stop_after'], 'epoch')} of {config['epochs']}, as many as the "
+            "weights had that the search kept: retraining has no validation images to choose an epoch by."
+        )
+    reductions = config["schedule"].get("reductions")
+    if reductions is not None:
+        when = f"after {wording.listed([str(epoch) for epoch in reductions])} epochs" if reductions else "never"
+        facts.append(f"Its learning rate was reduced as the plateau schedule did in the search: {when}.")
+    return facts
+
+
+def _majority_sentence(run: RunData, winners: list[Row]) -> str:
+    """What an accuracy is worth: that of a constant answer."""
     is_tested = any(row["test_accuracy"] is not None for row in winners)
-    if share is None or not is_tested or share < 1.5 / max(1, data["num_classes"]):
-        return []
-    return [f"Always answering the largest class would reach a test accuracy of {wording.percent(share)}."]
-
-
-def _constant_sentence(run: RunData) -> str:
-    """A warning of networks of the winner that give every test image the same answer."""
-    answers = winner_answers(run)
-    if answers is None:
-        return ""
-    constant = sum(len(np.unique(predicted)) == 1 for predicted in answers.predicted)
-    if not constant:
-        return ""
-    return f"{constant} of the winner's {len(answers.predicted)} networks give every test image the same class."
+    split = "test" if is_tested else "validation"
+    share = largest_class(run, split)
+    return (
+        f"Always answering the largest class would reach a {split} accuracy of {wording.percent(share)}."
+        if share
+        else ""
+    )
 
 
 def _interval(row: Row) -> str:

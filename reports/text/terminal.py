@@ -10,6 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from winnow.reports.facts import largest_class
 from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS
 from winnow.reports.text import wording
 
@@ -49,6 +50,10 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
     winners = run.winner_rows()
     if winners:
         console.print(_winner_table(winners))
+        if not any(row["baseline"] for row in winners):
+            console.print(f"{escape(wording.NO_BASELINE)}.")
+        for warning in filter(None, map(wording.one_class_warning, winners)):
+            console.print(f"[yellow]{escape(warning)}[/yellow]")
     elif ranked:
         console.print("No winner was retrained yet, so no test accuracy is known.")
     _print_places(run, console)
@@ -88,7 +93,16 @@ def best_first(run: RunData, rows: list[Row]) -> list[Row]:
 def _trial_table(run: RunData, rows: Sequence[Row], title: str) -> Table:
     """One line per trial, cut to the width; `winnow show RUN --trial N` prints everything."""
     title = f"{title}, by {wording.objective_name(run)}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+    share = largest_class(run, "validation") if run.objective == "validation_accuracy" else None
+    table = Table(
+        title=title,
+        caption=_largest_class_text(share, "validation") or None,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        expand=True,
+    )
     table.add_column("trial", justify="right", min_width=5)
     table.add_column("status", min_width=max((len(STATUS_WORDS[row["status"]]) for row in rows), default=0))
     table.add_column("value", justify="right", min_width=8)
@@ -109,7 +123,8 @@ def _trial_table(run: RunData, rows: Sequence[Row], title: str) -> Table:
 def _winner_table(rows: list[Row]) -> Table:
     table = Table(
         title="Retrained, tested once",
-        caption="95 %: interval over seeds and test images; gain: above the baseline; gap: search - test; both in percentage points",
+        caption="95 %: interval over seeds and test images; gain: above the baseline; gap: search - test; both in percentage points\n"
+        + _largest_class_text(rows[0]["largest_class"], "test"),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -128,6 +143,12 @@ def _winner_table(rows: list[Row]) -> Table:
             wording.count(row["num_parameters"]),
         )
     return table
+
+
+def _largest_class_text(share: float | None, split: str) -> str:
+    return (
+        "" if share is None else f"always answering the largest class: {wording.percent(share)} of the {split} images"
+    )
 
 
 def _signed(value: float | None) -> str:

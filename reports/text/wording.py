@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 NO_INTERVAL = "there is no interval, as one side has a single seed or its predictions are missing"
 
 
+NO_BASELINE = (
+    "There is no baseline to compare it with: name a recipe or a file in `baseline` of the space, such as "
+    "`baseline: recipes/cifar10-baseline`, and retraining trains it too"
+)
+
+
 def status_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Count trials per status, in the order of `STATUSES`. The first five statuses are included even if their count is 0."""
     counts = Counter(row["status"] for row in rows)
@@ -74,6 +80,15 @@ def basis(row: Mapping[str, Any]) -> str:
     if row["num_test_images"] is None:
         return f"over {seeds} alone, as predictions are missing"
     return f"over {seeds} and {count(row['num_test_images'])} test images"
+
+
+def one_class_warning(winner: Mapping[str, Any]) -> str:
+    """A warning of networks of a row of `winners` that give every test image the same class; empty if there are none."""
+    num = winner["num_one_class"]
+    if not num:
+        return ""
+    whose = "the baseline" if winner["baseline"] else f"winner {winner['rank']}"
+    return f"Warning: {num} of the {plural(winner['num_seeds'], 'network')} of {whose} give every test image the same class."
 
 
 def points(value: float | None) -> str:

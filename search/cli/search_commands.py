@@ -105,7 +105,7 @@ def extend(run: str, **options: Any) -> int:
 @device_options
 @events_as_json
 def retrain(run: str, **options: Any) -> int:
-    """Train the best configs again on train + validation with fresh seeds, and test each once."""
+    """Train the best configs again with fresh seeds, on train + validation by default, and test each once."""
     from winnow.search.cli.outcome import print_summary
     from winnow.search.storage.run_folder import open_run
 
@@ -165,7 +165,8 @@ def _retrain(folder: RunFolder, options: Options) -> None:
     from winnow.search.operations.retraining import retrain as retrain_winners
 
     with execution(options) as here:
-        retrain_winners(folder, here, top=options["top"], seeds=options["seeds"])
+        keys = ("top", "seeds", "keep_validation")
+        retrain_winners(folder, here, **{key: options[key] for key in keys})
 
 
 def _report(folder: RunFolder) -> None:

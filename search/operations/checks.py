@@ -60,17 +60,23 @@ def check_space(space: Space, data: ImageData) -> None:
         InputError: A network shrinks the images to nothing, or cannot be built.
     """
     check(space, data.image_shape)
-    check_losses(space, data.num_classes)
+    check_losses_and_metric(space, data.num_classes)
     check_parts(space, data)
 
 
-def check_losses(space: Space, num_classes: int) -> None:
-    """Check that every list of class weights has one weight per class."""
+def check_losses_and_metric(space: Space, num_classes: int) -> None:
+    """Check that every list of class weights has one weight per class, and that a metric of the user's can be computed."""
     from winnow.search.training.losses import check_class_weights
 
-    for config in corners(space):
+    configs = list(corners(space))
+    for config in configs:
         if not isinstance(config.loss, OwnLoss):
             check_class_weights(config.loss.class_weights, num_classes)
+    if names := {config.own_metric for config in configs if config.own_metric}:
+        from winnow.search.training.own_metric import check_own_metric
+
+        for name in sorted(names):
+            check_own_metric(name, num_classes)
 
 
 def check_parts(space: Space, data: ImageData) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+from winnow.spaces.epoch_figures import to_minimize, weights_rules
+
+Values = Mapping[str, float | None]
+"""The values of an epoch by metric, a name of `winnow.spaces.epoch_figures.OBJECTIVES`."""
 
 
 @dataclass
@@ -19,11 +25,11 @@ class BestWeights:
     """The epoch that the weights are from; 0: none yet."""
     weights: dict[str, torch.Tensor] | None = None
 
-    def observe(self, epoch: int, validation_loss: float, validation_accuracy: float, model: nn.Module) -> None:
+    def observe(self, epoch: int, values: Values, model: nn.Module) -> None:
         """Copy the model's weights if this epoch is the best so far; the first of equal epochs is kept."""
         if self.rule == "last":
             return
-        value = validation_loss if self.rule == "lowest_validation_loss" else -validation_accuracy
+        value = to_minimize(weights_rules()[self.rule], values)
         if value < self.best:
             self.best, self.epoch = value, epoch
             self.weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
@@ -31,17 +37,19 @@ class BestWeights:
 
 @dataclass
 class EarlyStopping:
-    """Counts the epochs since the lowest validation loss."""
+    """Counts the epochs since the best value of a metric."""
 
     patience: int
     min_delta: float = 0.0
+    metric: str = "validation_loss"
     best: float = math.inf
     num_bad: int = 0
 
-    def observe(self, loss: float) -> bool:
-        """Record the validation loss of an epoch; return whether the last `patience` epochs brought no new lowest one."""
-        if loss < self.best - self.min_delta:
-            self.best, self.num_bad = loss, 0
+    def observe(self, values: Values) -> bool:
+        """Record the values of an epoch; return whether the last `patience` epochs brought no new best one."""
+        value = to_minimize(self.metric, values)
+        if value < self.best - self.min_delta:
+            self.best, self.num_bad = value, 0
         else:
             self.num_bad += 1
         return self.num_bad >= self.patience

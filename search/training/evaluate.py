@@ -13,8 +13,10 @@ from winnow import models
 from winnow.search.training.device_data import DeviceData, Labelled
 from winnow.search.training.losses import build_evaluation_loss
 from winnow.search.training.metrics import all_metrics
+from winnow.search.training.own_metric import own_metric
 from winnow.search.training.precision import autocast, full_precision, image_format
 from winnow.spaces import schema
+from winnow.spaces.epoch_figures import METRICS, OWN_METRIC
 
 EVALUATION_BATCH = 256
 
@@ -96,10 +98,15 @@ def score(logits: torch.Tensor, labels: torch.Tensor, config: schema.Config) -> 
         config: What the network was trained by; its loss is the one that is measured, without label smoothing.
 
     Returns:
-        The loss, and every metric of `winnow.spaces.epoch_figures.METRICS` by name; None where it is not defined.
+        The loss, and every metric of `winnow.spaces.epoch_figures.METRICS` by name; None if it is not defined.
     """
     loss = build_evaluation_loss(config.loss)(logits, labels)
     metrics = all_metrics(logits, labels)
     loss_value, *values = torch.stack([loss.double(), *metrics.values()]).tolist()
-    defined = [value if math.isfinite(value) else None for value in values]
-    return loss_value, dict(zip(metrics, defined, strict=True))
+    scores = dict(zip(metrics, values, strict=True))
+    if config.own_metric is not None:
+        scores[OWN_METRIC] = own_metric(config.own_metric, logits, labels)
+    return loss_value, {
+        figure.name: value if (value := scores.get(figure.name)) is not None and math.isfinite(value) else None
+        for figure in METRICS
+    }

@@ -31,13 +31,19 @@ def evaluate_test_set(
         output: Path or URI of an .npz file to write with every prediction (docs/reports.md); None: none is written.
 
     Returns:
-        `test_loss`, and the metrics of `winnow.spaces.epoch_figures.METRICS` by name, as `test_accuracy`.
+        `test_loss`, `num_classes_answered` (the classes that at least one image gets as its answer), and the metrics of `winnow.spaces.epoch_figures.METRICS` by name, as `test_accuracy`.
     """
     evaluation = evaluate(config, weights, on_device, data.test_images, data.test_labels)
     if output is not None:
         storage.write(str(output), _packed(evaluation.probabilities, data))
     metrics = {name_on_test_images(name): value for name, value in evaluation.metrics.items()}
-    return {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy, **metrics}
+    num_answered = len(np.unique(evaluation.probabilities.argmax(1)))
+    return {
+        "test_loss": evaluation.loss,
+        "test_accuracy": evaluation.accuracy,
+        **metrics,
+        "num_classes_answered": num_answered,
+    }
 
 
 def _packed(probabilities: np.ndarray, data: ImageData) -> memoryview:

@@ -26,7 +26,7 @@ from winnow.search.training.precision import autocast, image_format, prepare_dev
 from winnow.search.training.ranks import Rank, Team
 from winnow.search.training.schedules import Plateau, lr_factor
 from winnow.spaces import schema
-from winnow.spaces.epoch_figures import EPOCH_FIGURES, METRICS
+from winnow.spaces.epoch_figures import EPOCH_FIGURES, METRICS, to_minimize
 
 NUM_IMAGES_FOR_LAYERS = 5000
 """Training images from which a whitening layer takes its weights."""
@@ -121,7 +121,7 @@ class EpochResult:
 
     def figures(self) -> dict[str, Any]:
         """The plain values of all `EPOCH_FIGURES` by name; a value that is not finite stays as it is."""
-        return {f.name: self.metrics[f.name] if f.metric else getattr(self, f.name) for f in EPOCH_FIGURES}
+        return {f.name: self.metrics[f.name] if f.name in NO_METRICS else getattr(self, f.name) for f in EPOCH_FIGURES}
 
     def state(self) -> dict[str, Any]:
         """Return all that is needed to resume exactly from here: CPU tensors and plain values."""
@@ -178,7 +178,7 @@ class TrainingState:
                 models.initialize_own(config.initialization, model, images)
         optimizer = build_optimizer(config.optimizer, model, device, config.batch_size)
         batches = Batches(data.num_train, config.batch_size, has_batch_norm(model), micro_batches, rank)
-        schedule, selects = config.schedule, data.validation is not None
+        schedule, stopping, selects = config.schedule, config.early_stopping, data.validation is not None
         return TrainingState(
             config=config,
             data=data,
@@ -194,10 +194,12 @@ class TrainingState:
             if config.averaging
             else None,
             best_weights=BestWeights(config.weights if selects else "last"),
-            early_stopping=EarlyStopping(config.early_stopping.patience, config.early_stopping.min_delta)
-            if config.early_stopping and selects
+            early_stopping=EarlyStopping(stopping.patience, stopping.min_delta, stopping.metric)
+            if stopping and selects
             else None,
-            plateau=Plateau(schedule.factor, schedule.patience) if isinstance(schedule, schema.Plateau) else None,
+            plateau=Plateau(schedule.factor, schedule.patience, schedule.reductions)
+            if isinstance(schedule, schema.Plateau)
+            else None,
         )
 
     @property
@@ -226,7 +228,7 @@ class TrainingState:
             self.stopped = True
             validation_loss, metrics = None, dict(NO_METRICS)
         else:
-            self._observe(train_loss, validation_loss, metrics["validation_accuracy"])
+            self._observe(train_loss, {"validation_loss": validation_loss, **metrics})
         return EpochResult(
             epoch=self.epoch,
             train_loss=train_loss,
@@ -329,16 +331,19 @@ class TrainingState:
         for group, peak in zip(self.optimizer.param_groups, self.peak_lrs, strict=True):
             group["lr"] = peak * factor
 
-    def _observe(self, train_loss: float, validation_loss: float | None, validation_accuracy: float | None) -> None:
-        if self.plateau is not None:
-            # Retraining has no validation split, so the training loss takes the place of the validation loss.
-            self.plateau.observe(train_loss if validation_loss is None else validation_loss)
-        if validation_loss is None or validation_accuracy is None:
+    def _observe(self, train_loss: float, values: dict[str, float | None]) -> None:
+        """Let the parts that watch the values of finished epochs decide about the next one."""
+        is_validated = values["validation_loss"] is not None
+        schedule = self.config.schedule
+        if self.plateau is not None and isinstance(schedule, schema.Plateau):
+            # Without a validation split, the training loss takes the place of what is watched.
+            self.plateau.observe(self.epoch, to_minimize(schedule.metric, values) if is_validated else train_loss)
+        if not is_validated:
             return
         with self._averaged():
-            self.best_weights.observe(self.epoch, validation_loss, validation_accuracy, self.model)
+            self.best_weights.observe(self.epoch, values, self.model)
         if self.early_stopping is not None:
-            self.stopped = self.early_stopping.observe(validation_loss)
+            self.stopped = self.early_stopping.observe(values)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return CPU copies of the weights to evaluate."""

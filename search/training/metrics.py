@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from winnow.spaces.epoch_figures import METRICS, load_metric
+from winnow.spaces.epoch_figures import BUILT_IN_METRICS, load_metric
 
 
 def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -64,7 +64,7 @@ def calibration_error(logits: torch.Tensor, labels: torch.Tensor, num_bins: int 
 
 
 def all_metrics(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Every metric of `winnow.spaces.epoch_figures.METRICS` by name, as float64 scalars on the device of the logits.
+    """Every metric of `winnow.spaces.epoch_figures.BUILT_IN_METRICS` by name, as float64 scalars on the device of the logits.
 
     Args:
         logits: float32 [N, K].
@@ -72,5 +72,5 @@ def all_metrics(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.T
     """
     return {
         figure.name: torch.as_tensor(load_metric(figure)(logits, labels), dtype=torch.float64, device=logits.device)
-        for figure in METRICS
+        for figure in BUILT_IN_METRICS
     }

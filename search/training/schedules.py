@@ -1,13 +1,13 @@
 """Learning-rate schedules by name: pure functions of the step that return the factor of the peak learning rate.
 
-Only `plateau` has a state, because it depends on the losses: the loop keeps a `Plateau` and also multiplies by its `scale`.
+Only `plateau` has a state, because it depends on earlier epochs: the loop keeps a `Plateau` and also multiplies by its `scale`.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from winnow.spaces import own_code, schema
@@ -36,18 +36,23 @@ def lr_factor(settings: schema.Schedule, step: int, total_steps: int, steps_per_
 
 @dataclass
 class Plateau:
-    """Counts epochs without a new lowest loss; after more than `patience` of them, multiplies `scale` by `factor`."""
+    """Multiplies `scale` by `factor` after more than `patience` epochs without a new lowest value, or after given epochs."""
 
     factor: float
     patience: int
+    reductions: Sequence[int] | None = None
+    """Epochs after which the scale is reduced whatever the values are."""
     best: float = math.inf
     num_bad: int = 0
     scale: float = 1.0
 
-    def observe(self, loss: float) -> None:
-        """Record the loss of an epoch."""
-        if loss < self.best:
-            self.best, self.num_bad = loss, 0
+    def observe(self, epoch: int, value: float) -> None:
+        """Record the value of an epoch; the lower, the better."""
+        if self.reductions is not None:
+            self.scale = self.factor ** bisect_right(self.reductions, epoch)
+            return
+        if value < self.best:
+            self.best, self.num_bad = value, 0
             return
         self.num_bad += 1
         if self.num_bad > self.patience:

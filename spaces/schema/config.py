@@ -9,26 +9,38 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
+from winnow.spaces.epoch_figures import OWN_METRIC
 from winnow.spaces.schema.averaging import Averaging
 from winnow.spaces.schema.data import Data
-from winnow.spaces.schema.fields import Count, Positive, Strict, added, bare_name
+from winnow.spaces.schema.fields import (
+    Count,
+    ImportPath,
+    Positive,
+    Strict,
+    WatchedMetric,
+    WeightsRule,
+    added,
+    bare_name,
+)
 from winnow.spaces.schema.loss import CrossEntropy, Loss
 from winnow.spaces.schema.mixing import Mixing
 from winnow.spaces.schema.model import Model
 from winnow.spaces.schema.optimizer import Optimizer
 from winnow.spaces.schema.own import OwnInitialization
-from winnow.spaces.schema.schedule import Constant, Schedule
+from winnow.spaces.schema.schedule import Constant, Plateau, Schedule
 
 
 class EarlyStopping(Strict):
-    """Early stopping on the validation loss. Retraining has no validation split: it trains as many epochs as the search did."""
+    """Early stopping. Retraining has no validation split: it trains as many epochs as the search did."""
 
     patience: Count
-    """Epochs without a new lowest validation loss after which the training ends."""
+    """Epochs without a new best value of the metric after which the training ends."""
+    metric: WatchedMetric = "validation_loss"
+    """Metric to watch."""
     min_delta: Annotated[float, Field(ge=0.0, exclude_if=lambda value: value == 0.0)] = 0.0
-    """How much lower than the lowest one a validation loss must be to count as new."""
+    """How much better than the best value so far a value must be to count as new, in the unit of the metric."""
 
 
 class Config(Strict):
@@ -60,9 +72,23 @@ class Config(Strict):
     """Maximum global L2 norm of the gradient; larger gradients are scaled down. null: no clipping."""
     early_stopping: EarlyStopping | None = None
     """Early stopping; null: train all epochs."""
-    weights: Literal["last", "lowest_validation_loss", "highest_validation_accuracy"] = "last"
+    weights: WeightsRule = "last"
     """The epoch whose weights are kept and evaluated. Retraining has no validation split: it ends after as many epochs as the kept weights had in the search."""
     test_flip: bool = added(False)
     """In the final test and in predictions, average the logits of each image and of its mirror image."""
+    own_metric: Annotated[ImportPath | None, Field(exclude_if=lambda value: value is None)] = None
+    """A metric of your own, `package.module:function`: a function of the labels int64 [N] and the probabilities float32 [N, K], both NumPy arrays, that returns a number; the higher, the better, so negate a cost. It is called after every epoch with the validation images, and with the test images. Its name elsewhere, such as in `search.objective`, is `validation_own_metric`."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), else float32. GPUs that have TensorFloat-32 use it for the products of float32 numbers in training and validation. The final test is computed in float32 without it."""
+
+    @model_validator(mode="after")
+    def _own_metric_where_needed(self) -> Config:
+        watched = {
+            "early_stopping.metric": self.early_stopping and self.early_stopping.metric,
+            "schedule.metric": isinstance(self.schedule, Plateau) and self.schedule.metric,
+            "weights": self.weights.removeprefix("highest_"),
+        }
+        for key, metric in watched.items():
+            if metric == OWN_METRIC and self.own_metric is None:
+                raise ValueError(f"{key} needs `own_metric`, the import path of the function")
+        return self

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from winnow.spaces.schema.fields import Count, NonNegative, Positive, Strict, added, bare_name
+from winnow.spaces.schema.fields import Count, ImportPath, NonNegative, Positive, Strict, added, bare_name
 from winnow.spaces.schema.own import OwnAugmentation, kind_of
 
 
@@ -166,7 +166,6 @@ class Normalization(Strict):
 KNOWN_DATA_SETS = ("digits", "cifar10", "cifar100")
 DEFAULT_VALIDATION = 0.2
 
-ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 Pixels = Annotated[int, Field(ge=4)]
 
 

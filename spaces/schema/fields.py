@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,6 +10,32 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
+
+IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+ImportPath = Annotated[str, Field(pattern=IMPORT_PATH)]
+Metric = Literal[
+    "validation_accuracy",
+    "validation_loss",
+    "validation_balanced_accuracy",
+    "validation_macro_f1",
+    "validation_top5_accuracy",
+    "validation_auroc",
+    "validation_calibration_error",
+    "validation_own_metric",
+]
+WeightsRule = Literal[
+    "last",
+    "lowest_validation_loss",
+    "highest_validation_accuracy",
+    "highest_validation_balanced_accuracy",
+    "highest_validation_macro_f1",
+    "highest_validation_top5_accuracy",
+    "highest_validation_auroc",
+    "lowest_validation_calibration_error",
+    "highest_validation_own_metric",
+]
+WatchedMetric = Annotated[Metric, Field(exclude_if=lambda value: value == "validation_loss")]
 
 
 def added(default: Any, **limits: Any) -> Any:

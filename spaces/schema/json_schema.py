@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from winnow.spaces import schema
 from winnow.spaces.grammar.parse import DATA_KEYS_THAT_MAY_BE_OPEN
-from winnow.spaces.schema.own import IMPORT_PATH
+from winnow.spaces.schema.fields import IMPORT_PATH
 
 Json = dict[str, Any]
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from winnow.spaces.schema.fields import Positive
-
-IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+from winnow.spaces.schema.fields import ImportPath, Positive
 
 
 class OwnPart(BaseModel):
     """Base class of all own parts."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-    name: Annotated[str, Field(pattern=IMPORT_PATH)]
+    name: ImportPath
     """Import path of the function, `package.module:function`; the module is installed or lies in the working directory."""
 
     @property

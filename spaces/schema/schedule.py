@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from winnow.spaces.schema.fields import Count, NonNegative, Strict, added
+from winnow.spaces.schema.fields import Count, NonNegative, Strict, WatchedMetric, added
 from winnow.spaces.schema.own import OwnSchedule, kind_of
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -81,9 +81,9 @@ class OneCycle(Strict):
 
 
 class Plateau(_Schedule):
-    """Reduce on plateau: multiply the learning rate by `factor` once the validation loss stops improving.
+    """Reduce on plateau: multiply the learning rate by `factor` once a metric stops improving.
 
-    Retraining has no validation split and uses the training loss.
+    Retraining has no validation split: it reduces the rate after the epochs after which the search did.
     """
 
     name: Literal["plateau"]
@@ -91,6 +91,10 @@ class Plateau(_Schedule):
     """Factor of each reduction."""
     patience: Annotated[int, Field(ge=0)] = 5
     """Epochs without improvement to allow before the learning rate is reduced."""
+    metric: WatchedMetric = "validation_loss"
+    """Metric to watch. Without validation images, and no `reductions`, it is the training loss."""
+    reductions: Annotated[list[Count] | None, Field(exclude_if=lambda value: value is None)] = None
+    """Epochs after which the learning rate is reduced, ascending, instead of watching a metric. Retraining sets it to those of the search."""
 
 
 BuiltInSchedule = Constant | StepDecay | MultiStep | Exponential | Cosine | OneCycle | Plateau

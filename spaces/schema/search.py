@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from winnow.spaces.samplers import DEFAULT_SAMPLER, SAMPLERS, SamplerName
-from winnow.spaces.schema.fields import Count, Strict
+from winnow.spaces.schema.fields import Count, Metric, Strict
 
 _SAMPLER_TEXT = "Algorithm that suggests the configs. " + " ".join(
     f"{k}: {spec.summary}" for k, spec in SAMPLERS.items()
@@ -25,16 +25,8 @@ class SearchSettings(Strict):
 
     trials: Count = 50
     """Number of trials to run."""
-    objective: Literal[
-        "validation_accuracy",
-        "validation_loss",
-        "validation_balanced_accuracy",
-        "validation_macro_f1",
-        "validation_top5_accuracy",
-        "validation_auroc",
-        "validation_calibration_error",
-    ] = "validation_accuracy"
-    """Metric that ranks the trials, measured on the validation images."""
+    objective: Metric = "validation_accuracy"
+    """Metric that ranks the trials, measured on the validation images. `validation_own_metric` is the function that the key `own_metric` names."""
     sampler: Annotated[SamplerName, Field(description=_SAMPLER_TEXT)] = DEFAULT_SAMPLER
     grace_epochs: Count | None = None
     """First rung, in epochs: no trial is stopped earlier. If not set, a sixteenth of the training."""
@@ -57,6 +49,8 @@ class RetrainSettings(Strict):
     """Number of best configs to retrain."""
     seeds: Count = 3
     """Number of fresh seeds per config."""
+    keep_validation: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
+    """Retrain on the training images alone: early stopping, plateau schedule and `weights` watch the validation images, as in the search. If not, both are trained on, for as many epochs as the search chose."""
 
 
 class Reference(Strict):

@@ -117,7 +117,7 @@ def test_networks_that_answer_one_class_only_are_told(tmp_path):
         path = run.path / line["predictions"]
         arrays = dict(np.load(path))
         np.savez(path, **(arrays | {"predicted": np.zeros_like(arrays["predicted"])}))
-    assert "2 of the winner's 3 networks give every test image the same class" in " ".join(
+    assert "2 of the 3 networks of winner 1 give every test image the same class" in " ".join(
         summary.sentences(reports.read(run.path))
     )
 

@@ -18,8 +18,17 @@ from winnow.search.trackers.base import FIGURES
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.evaluate import score
 from winnow.search.training.loop import train
-from winnow.spaces.epoch_figures import EPOCH_FIGURES, METRICS, OBJECTIVES, load_metric
+from winnow.spaces.epoch_figures import (
+    BUILT_IN_METRICS,
+    EPOCH_FIGURES,
+    METRICS,
+    OBJECTIVES,
+    OWN_METRIC,
+    load_metric,
+    weights_rules,
+)
 from winnow.spaces.schema import SearchSettings
+from winnow.spaces.schema.fields import WeightsRule
 
 NAMES = [figure.name for figure in EPOCH_FIGURES]
 
@@ -32,7 +41,9 @@ def test_a_training_gives_every_figure_and_no_other():
         figures = result.figures()
         assert list(figures) == NAMES
         unknown = {figure.name for figure in EPOCH_FIGURES if figures[figure.name] is None}
-        assert unknown == (set() if use == "search" else {"validation_loss", *(metric.name for metric in METRICS)})
+        assert unknown == (
+            {OWN_METRIC} if use == "search" else {"validation_loss", *(metric.name for metric in METRICS)}
+        )
 
 
 def test_all_users_take_their_figures_from_the_list():
@@ -46,7 +57,7 @@ def test_all_users_take_their_figures_from_the_list():
 def test_every_metric_is_computed_from_logits_and_labels():
     logits = torch.tensor([[3.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     labels = torch.tensor([0, 2, 1, 1])
-    values = {metric.name: float(load_metric(metric)(logits, labels)) for metric in METRICS}
+    values = {metric.name: float(load_metric(metric)(logits, labels)) for metric in BUILT_IN_METRICS}
     assert values["validation_accuracy"] == 0.75
     assert all(map(torch.isfinite, map(torch.tensor, values.values())))
 
@@ -54,6 +65,7 @@ def test_every_metric_is_computed_from_logits_and_labels():
 def test_trials_can_be_judged_by_every_metric():
     annotation = SearchSettings.model_fields["objective"].annotation
     assert set(typing.get_args(annotation)) == set(OBJECTIVES) == set(DIRECTIONS)
+    assert set(typing.get_args(WeightsRule)) == {"last", *weights_rules()}
     assert DIRECTIONS["validation_macro_f1"] == "maximize"
     assert DIRECTIONS["validation_calibration_error"] == "minimize"
 
@@ -64,7 +76,7 @@ def test_metrics_are_those_of_scikit_learn(num_classes):
     labels = random.choice(num_classes, 400, p=np.arange(1, num_classes + 1) / np.arange(1, num_classes + 1).sum())
     logits = np.round(random.normal(0, 1, (400, num_classes)) + 1.5 * np.eye(num_classes)[labels], 1)  # with ties
     torch_logits, torch_labels = torch.tensor(logits, dtype=torch.float32), torch.tensor(labels)
-    values = {metric.name: float(load_metric(metric)(torch_logits, torch_labels)) for metric in METRICS}
+    values = {metric.name: float(load_metric(metric)(torch_logits, torch_labels)) for metric in BUILT_IN_METRICS}
     probabilities = torch_logits.double().softmax(1).numpy()
     answers = torch_logits.argmax(1).numpy()
     areas = [reference.roc_auc_score(labels == k, probabilities[:, k]) for k in range(num_classes)]
@@ -79,7 +91,7 @@ def test_metrics_are_those_of_scikit_learn(num_classes):
 def test_calibration_error_is_the_distance_of_accuracy_and_confidence():
     logits = torch.tensor([[2.0, 0.0]] * 10).log_softmax(1)
     labels = torch.tensor([0] * 6 + [1] * 4)
-    metric = next(metric for metric in METRICS if metric.name == "validation_calibration_error")
+    metric = next(metric for metric in BUILT_IN_METRICS if metric.name == "validation_calibration_error")
     assert float(load_metric(metric)(logits, labels)) == pytest.approx(float(torch.tensor(2.0).sigmoid()) - 0.6)
 
 

@@ -127,7 +127,7 @@ def test_plateau_is_torchs(losses: list[float], patience: int) -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     reference = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=patience, threshold=0.0, eps=0.0)
     plateau = Plateau(factor=0.5, patience=patience)
-    for loss in losses:
-        plateau.observe(loss)
+    for epoch, loss in enumerate(losses, start=1):
+        plateau.observe(epoch, loss)
         reference.step(loss)
         assert plateau.scale == optimizer.param_groups[0]["lr"]

@@ -19,8 +19,7 @@ from winnow.search.cli.main import main
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import open_run
 from winnow.search.training.checkpoint import save
-from winnow.search.winners.ensemble import load_ensemble
-from winnow.search.winners.winner import load_export, load_retrained
+from winnow.search.winners.winner import load_ensemble, load_export, load_retrained
 from winnow.spaces.schema import Config
 
 

@@ -1,0 +1,19 @@
+"""What a figure of a run is worth: the accuracy that needs no network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from winnow.reports.run_data import RunFacts
+
+
+def largest_class(run: RunFacts, split: str) -> float | None:
+    """Accuracy of always answering the largest class of a split: `train`, `validation` or `test`; None if it is not recorded."""
+    data = run.study.get("data") or {}
+    summary = data.get("summary") or {}
+    counts = ((summary.get("splits") or {}).get(split) or {}).get("by_class")
+    if counts and sum(counts):
+        return float(max(counts) / sum(counts))
+    share = summary.get("majority_share") if split == "test" else None
+    return None if share is None else float(share)

@@ -1,0 +1,56 @@
+"""Makes the rows of each class on the test images: precision, recall and F1 of each retrained config."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from winnow.reports.reading.predictions import load_predictions
+from winnow.reports.tables.retraining import identity, retrain_groups
+
+if TYPE_CHECKING:
+    from winnow.reports.run_data import RunRecords
+
+Row = dict[str, Any]
+
+
+def class_rows(run: RunRecords) -> list[Row]:
+    """One row per retrained config and class, with the means over the seeds; none for a config without predictions."""
+    rows: list[Row] = []
+    for lines in retrain_groups(run):
+        loaded = [load_predictions(run.path / line["predictions"]) for line in lines if line.get("predictions")]
+        seeds = [arrays for arrays in loaded if arrays is not None]
+        if not seeds:
+            continue
+        num_classes = max(len(run.class_names), *(int(max(s["true"].max(), s["predicted"].max())) + 1 for s in seeds))
+        names = [*run.class_names, *(str(k) for k in range(len(run.class_names), num_classes))]
+        scores = [class_scores(each["true"], each["predicted"], num_classes) for each in seeds]
+        means = {key: _mean(np.stack([score[key] for score in scores])) for key in scores[0]}
+        for k, name in enumerate(names):
+            figures = {key: None if np.isnan(values[k]) else float(values[k]) for key, values in means.items()}
+            support = int((seeds[0]["true"] == k).sum())
+            rows.append(
+                {"run": run.name, **identity(lines[0]), "class": k, "class_name": name, "support": support, **figures}
+            )
+    return rows
+
+
+def class_scores(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> dict[str, np.ndarray]:
+    """`precision`, `recall` and `f1` of each class, float64 [K], from classes int64 [N]; NaN if they are not defined."""
+    right, num_true, num_predicted = (
+        np.bincount(each, minlength=num_classes).astype(float) for each in (true[true == predicted], true, predicted)
+    )
+    with np.errstate(invalid="ignore"):
+        return {
+            "precision": right / num_predicted,
+            "recall": right / num_true,
+            "f1": 2 * right / (num_true + num_predicted),
+        }
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the seeds [S, K] that have a value; NaN for a class without any."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0.0).sum(0) / known.sum(0)

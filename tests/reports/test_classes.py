@@ -1,0 +1,103 @@
+"""The test images by class, every metric of the winners, the share of the largest class, networks that answer one class only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from sklearn.metrics import precision_recall_fscore_support
+
+from tests.helpers.make_run import make_run
+from tests.helpers.tiny import CPU, tiny_config, tiny_data
+from winnow.reports import read as read_run
+from winnow.reports.facts import largest_class
+from winnow.reports.html.sections import overview, test_images, winners
+from winnow.reports.tables.classes import class_scores
+from winnow.reports.text.terminal import show
+from winnow.search.operations.training import TrainingJob, fit_and_test
+
+test_images.__test__ = False  # type: ignore[attr-defined]  # a section of the report
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "digits")
+
+
+def change_lines(folder: Path, **values: object) -> None:
+    file = folder / "retrain.jsonl"
+    lines = [json.loads(line) | values for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_scores_are_those_of_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    true, predicted = random.integers(0, 4, 200), random.integers(0, 5, 200)
+    scores = class_scores(true, predicted, 6)
+    labels = list(range(6))
+    precision, recall, f1, _ = precision_recall_fscore_support(true, predicted, labels=labels, zero_division=np.nan)
+    for key, expected in (("precision", precision), ("recall", recall)):
+        np.testing.assert_allclose(scores[key], expected)
+    np.testing.assert_allclose(scores["f1"][:5], f1[:5])
+    assert np.isnan(scores["f1"][5])
+
+
+def test_the_table_has_each_class_of_each_config(folder: Path) -> None:
+    run = read_run(folder)
+    rows = run.rows("classes")
+    assert [(row["rank"], row["class"]) for row in rows] == [(r, k) for r in (1, 2, 3, None) for k in range(10)]
+    first = [row for row in rows if row["rank"] == 1]
+    assert sum(row["support"] for row in first) == 360
+    accuracy = sum(row["recall"] * row["support"] for row in first) / 360
+    chosen = np.array(run.predictions.column("rank").to_pylist()) == 1
+    assert accuracy == pytest.approx(np.array(run.predictions.column("correct").to_pylist())[chosen].mean())
+
+
+def test_the_report_shows_classes_and_all_metrics(folder: Path) -> None:
+    change_lines(folder, test_balanced_accuracy=0.5123, test_own_metric=-3.25)
+    run = read_run(folder)
+    assert "<th" in test_images(run).html
+    assert all(word in test_images(run).html for word in ("precision", "recall", "F1"))
+    html = winners(run).html
+    assert "balanced accuracy" in html
+    assert "51.23" in html
+    assert "own metric" in html
+    assert "-3.25" in html
+    assert ">AUROC<" not in html.replace(" ", "")  # no winner has it
+
+
+def test_the_share_of_the_largest_class_stands_beside_accuracies(folder: Path) -> None:
+    run = read_run(folder)
+    assert largest_class(run, "test") == pytest.approx(0.1)
+    assert largest_class(run, "validation") == pytest.approx(35 / 287)
+    assert run.rows("winners")[0]["largest_class"] == pytest.approx(0.1)
+    assert "largest class" in winners(run).html
+    assert "Always answering the largest class" in overview(run).html
+    console = Console(width=100, record=True, quiet=False)
+    show(run, console)
+    text = console.export_text()
+    assert "always answering the largest class: 12.20\u00a0% of the validation images" in text
+    assert "always answering the largest class: 10.00\u00a0% of the test images" in text
+
+
+def test_networks_that_answer_one_class_are_named(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "digits")
+    assert "same class" not in overview(read_run(folder)).html
+    change_lines(folder, num_classes_answered=1)
+    run = read_run(folder)
+    warning = "3 of the 3 networks of winner 1 give every test image the same class"
+    assert warning in overview(run).html
+    assert warning in winners(run).html
+    console = Console(width=150, record=True)
+    show(run, console)
+    assert warning in console.export_text()
+
+
+def test_a_training_counts_the_classes_it_answers() -> None:
+    config = tiny_config(epochs=1, optimizer={"name": "sgd", "lr": 1e-9})
+    final = fit_and_test(TrainingJob("tiny", config, 0), tiny_data(), CPU, None)
+    assert final is not None
+    assert final["num_classes_answered"] in (1, 2, 3)
