@@ -379,6 +379,11 @@ TABLES: dict[str, TableSchema] = {
             Column("num_epochs", "int", "number of finished epochs", "epochs", "not recorded"),
             Column("wall_seconds", "float", "wall time of the training", "seconds", "not recorded"),
             Column("time", "time", "time of the test", null="not recorded"),
+            Column(
+                "keep_validation",
+                "bool",
+                "whether the validation images chose the epoch; false: they were trained on too",
+            ),
             Column("threads", "int", "CPU threads of the training", "threads", "not recorded"),
             Column("micro_batches", "int", "micro-batches per batch; above 1 after the trial ran out of memory"),
             Column("device", "string", "device of the training", null="not recorded, or the training did not complete"),
@@ -386,6 +391,18 @@ TABLES: dict[str, TableSchema] = {
             *_GPU,
             Column("weights", "string", "file of the weights, relative to the run folder", null="not kept"),
             Column("error", "string", "error message", null="no error"),
+        ),
+    ),
+    "ensemble": TableSchema(
+        "the mean of the probabilities of all retrained networks of all winners; no row without two networks and their predictions",
+        (
+            _RUN,
+            Column("num_networks", "int", "networks in the ensemble", "networks"),
+            Column("num_winners", "int", "winners that they belong to", "configs"),
+            Column("test_accuracy", "float", "share of test images that it classifies correctly", "fraction"),
+            Column("test_accuracy_low", "float", "lower end of the 95 % interval over the test images", "fraction"),
+            Column("test_accuracy_high", "float", "upper end of that interval", "fraction"),
+            Column("cost", "float", "its multiply-adds divided by those of the first winner", null="not recorded"),
         ),
     ),
     "classes": TableSchema(

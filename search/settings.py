@@ -228,7 +228,7 @@ class OptionSpec:
 
     name: str
     types: tuple[str, ...]
-    """JSON types that a value may have: `integer`, `number`, `string`."""
+    """JSON types that a value may have: `integer`, `number`, `string`, `boolean`."""
     choices: tuple[str, ...]
     """Allowed values; empty: any in the range."""
     minimum: float | None

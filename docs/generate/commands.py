@@ -48,7 +48,7 @@ class SearchOptions(TypedDict, total=False):
 class RunOptions(SearchOptions, total=False):
     """The options of `run`: those of the search, and those of retraining."""
 {retrain}'''
-_TYPES = {"integer": "int", "number": "float", "string": "str"}
+_TYPES = {"integer": "int", "number": "float", "string": "str", "boolean": "bool"}
 _SECTION = re.compile(r"^(Args|Returns|Raises):$", re.MULTILINE)
 _ITEM = re.compile(r"^    (\*{0,2}\w+): (.*)$")
 
@@ -62,7 +62,7 @@ def python_markdown() -> str:
     """One section per public name with signature and docstring (for a class its fields and public methods), then the options."""
     names = "".join(_name(name, getattr(search, name)) for name in search.__all__)
     rows = "\n".join(map(_option_row, option_specs()))
-    head = "`top` and `seeds` are options of `run` alone, the others also of `search` and `plan`. A space can state its own default."
+    head = "`top`, `seeds` and `keep_validation` are options of `run` alone, the others also of `search` and `plan`. A space can state its own default."
     return f"{_PYTHON}{names}\n## Options\n\n{head}\n\n| option | type | range | default | meaning |\n|---|---|---|---|---|\n{rows}\n"
 
 

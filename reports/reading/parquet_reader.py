@@ -39,7 +39,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
     3: {
         "trials": {"node": None, "device": None, **_NO_GPU_FACTS},
         "epochs": _NO_GPU_FACTS,
-        "retrains": {"node": None, **_NO_GPU_FACTS},
+        "retrains": {"node": None, **_NO_GPU_FACTS, "keep_validation": False},
         "winners": {
             "num_test_images": None,
             "largest_class": None,

@@ -16,6 +16,7 @@ from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.tables.audit import audit_rows
 from winnow.reports.tables.classes import class_rows
 from winnow.reports.tables.data import data_rows
+from winnow.reports.tables.ensemble import ensemble_rows
 from winnow.reports.tables.front import front_rows
 from winnow.reports.tables.importance import importance_rows
 from winnow.reports.tables.retraining import identity, retrain_groups, retrain_rows, winner_rows
@@ -107,10 +108,16 @@ def _winners(run: RunRecords) -> list[Row]:
 def config_values(space: Space, config: dict[str, Any], kinds: Mapping[str, ArrowKind]) -> Row:
     """The values of the parameter columns for a config; the space's own are null for a baseline outside the space."""
     try:
-        study_params = space.encode({key: value for key, value in config.items() if key != "stop_after"})
+        study_params = space.encode(_without_decisions(config))
     except SpaceError:
         study_params = {}
     return parameter_values(space, config, study_params, kinds)
+
+
+def _without_decisions(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without what retraining wrote into it: the last epoch, and the epochs of a plateau's reductions."""
+    schedule = {key: value for key, value in config["schedule"].items() if key != "reductions"}
+    return {key: value for key, value in config.items() if key != "stop_after"} | {"schedule": schedule}
 
 
 def parameter_values(space: Space, config: Any, study_params: Mapping[str, Any], kinds: Mapping[str, ArrowKind]) -> Row:
@@ -280,6 +287,7 @@ ROWS: dict[str, Callable[..., Any]] = {
     "audit": audit_rows,
     "front": lambda run: front_rows(run, trial_rows(run), winner_rows(run)),
     "winners": _winners,
+    "ensemble": ensemble_rows,
     "retrains": retrain_rows,
     "classes": class_rows,
     "predictions": _predictions,

@@ -131,6 +131,7 @@ def _retrain_row(run: RunRecords, line: Row) -> Row:
         **{key: finite(line.get(key)) for key in numbers},
         "num_epochs": line.get("epochs"),
         "time": time_of(line.get("time")),
+        "keep_validation": line.get("keep_validation", False),
         "threads": line.get("threads"),
         "micro_batches": line.get("micro_batches", 1),
         **where_trained([line]),

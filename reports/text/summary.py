@@ -7,7 +7,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports.facts import largest_class
-from winnow.reports.tables.ensemble import ensemble
 from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.terminal import best_first
@@ -28,7 +27,8 @@ def sentences(run: RunData) -> list[str]:
         _search_sentence(run, trials),
         _best_sentence(run, trials),
         _front_sentence(run),
-        *_winner_sentences(run.rows("winners")),
+        *_winner_sentences(run),
+        ensemble_sentence(run),
         *map(wording.one_class_warning, run.rows("winners")),
         _majority_sentence(run, run.rows("winners")),
         _cost_sentence(run, trials),
@@ -76,21 +76,19 @@ def _front_sentence(run: RunData) -> str:
     return f"The front of {wording.objective_name(run)} and {wording.listed([wording.COST_WORDS[c] for c in run.costs])} has {trials}; its ends are {wording.listed(told)}."
 
 
-def _winner_sentences(winners: list[Row]) -> list[str]:
+def _winner_sentences(run: RunData) -> list[str]:
+    winners = run.rows("winners")
     tested = [row for row in winners if row["test_accuracy"] is not None and not row["baseline"]]
     if not tested:
         return ["No winner was retrained yet, so there is no test accuracy."]
     first = tested[0]
+    keeps = any(row["keep_validation"] for row in run.rows("retrains") if row["rank"] == first["rank"])
+    images = "training images alone" if keeps else "training and validation images"
     facts = [
-        f"Retrained on training and validation images with {wording.plural(first['num_seeds'], 'fresh seed')}, the winner "
+        f"Retrained on {images} with {wording.plural(first['num_seeds'], 'fresh seed')}, the winner "
         f"(trial {first['trial']}) reaches a test accuracy of {_interval(first)}."
     ]
-    config = json.loads(first["config"])
-    if "stop_after" in config:
-        facts.append(
-            f"It was trained for {wording.plural(config['stop_after'], 'epoch')} of {config['epochs']}, as many as the "
-            "weights had that the search kept: retraining has no validation images to choose an epoch by."
-        )
+    facts += _decisions(json.loads(first["config"]), keeps)
     if len(tested) > 1:
         facts.append(
             f"The ranks are those of the search. Choosing among the {len(tested)} winners by their test accuracy would "
@@ -99,9 +97,7 @@ def _winner_sentences(winners: list[Row]) -> list[str]:
     if first["gain"] is not None:
         facts.append(_gain_sentence(first))
     elif not any(row["baseline"] for row in winners):
-        facts.append(
-            "There is no baseline to compare it with: name a recipe in `start_from` of the space, and retraining trains it too."
-        )
+        facts.append(f"{wording.NO_BASELINE}.")
     if first["gap"] is not None:
         facts.append(
             f"Its validation accuracy in the search was {wording.percent(first['search_accuracy'])}, so the "
@@ -112,15 +108,36 @@ def _winner_sentences(winners: list[Row]) -> list[str]:
 
 def ensemble_sentence(run: RunData) -> str:
     """The mean of the winners' probabilities: its test accuracy and its cost; empty if there is none."""
-    result = ensemble(run)
-    if result is None:
+    rows = run.rows("ensemble")
+    if not rows:
         return ""
-    mean, low, high = (100 * (value or 0.0) for value in result.accuracy)
-    cost = f", at {result.cost:.1f} times the multiply-adds of the winner" if result.cost is not None else ""
+    (row,) = rows
+    mean, low, high = (100 * row[key] for key in ("test_accuracy", "test_accuracy_low", "test_accuracy_high"))
+    cost = "" if row["cost"] is None else f", at {row['cost']:.1f} times the multiply-adds of the winner"
     return (
-        f"The mean of the probabilities of all {result.num_networks} networks of {wording.plural(result.num_winners, 'winner')} "
+        f"The mean of the probabilities of all {row['num_networks']} networks of {wording.plural(row['num_winners'], 'winner')} "
         f"reaches a test accuracy of {mean:.2f}\u00a0% (95 % interval {low:.2f} to {high:.2f} over the test images){cost}."
     )
+
+
+def _decisions(config: Row, keeps_validation: bool) -> list[str]:
+    """Who chose the epoch and the learning rates of a retrained winner."""
+    if keeps_validation:
+        return [
+            "The validation images chose the epoch, as in the search (`keep_validation`): each seed kept the weights that the "
+            "rules of its config name."
+        ]
+    facts = []
+    if "stop_after" in config:
+        facts.append(
+            f"It was trained for {wording.plural(config['stop_after'], 'epoch')} of {config['epochs']}, as many as the "
+            "weights had that the search kept: retraining has no validation images to choose an epoch by."
+        )
+    reductions = config["schedule"].get("reductions")
+    if reductions is not None:
+        when = f"after {wording.listed([str(epoch) for epoch in reductions])} epochs" if reductions else "never"
+        facts.append(f"Its learning rate was reduced as the plateau schedule did in the search: {when}.")
+    return facts
 
 
 def _majority_sentence(run: RunData, winners: list[Row]) -> str:

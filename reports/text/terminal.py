@@ -57,6 +57,8 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
         for row in winners:
             label = "baseline" if row["baseline"] else f"winner {row['rank']}"
             console.print(f"{label:<9}{escape(short_winner(row))}", highlight=False, no_wrap=True, overflow="ellipsis")
+        if not any(row["baseline"] for row in winners):
+            console.print(f"{escape(wording.NO_BASELINE)}.")
         for warning in filter(None, map(wording.one_class_warning, winners)):
             console.print(f"[yellow]{escape(warning)}[/yellow]")
     elif ranked:

@@ -39,6 +39,8 @@ def training_command(run: RunData, recipe: Path | str, rank: int = 1) -> str | N
     if not rows:
         return None
     row = min(rows, key=lambda row: row["seed"])
+    if row["keep_validation"]:  # the split has the seed of the search, and the training one of its own
+        return None
     return training_words(
         recipe,
         seed=row["seed"],

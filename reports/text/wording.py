@@ -24,6 +24,12 @@ FAILURE_MEANINGS = {
 NO_INTERVAL = "there is no interval, as one side has a single seed or its predictions are missing"
 
 
+NO_BASELINE = (
+    "There is no baseline to compare it with: name a recipe or a file in `baseline` of the space, such as "
+    "`baseline: recipes/cifar10-baseline`, and retraining trains it too"
+)
+
+
 def status_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Count trials per status, in the order of `STATUSES`. The first five statuses are included even if their count is 0."""
     counts = Counter(row["status"] for row in rows)

@@ -59,3 +59,6 @@ class RunOptions(SearchOptions, total=False):
 
     seeds: int
     """Number of fresh seeds per config. At least 1. Default: 3."""
+
+    keep_validation: bool
+    """Retrain on the training images alone: early stopping, plateau schedule and `weights` watch the validation images, as in the search. If not, both are trained on, for as many epochs as the search chose. Default: False."""

@@ -247,18 +247,21 @@ def retrain(
     *,
     top: int | None = None,
     seeds: int | None = None,
+    keep_validation: bool | None = None,
     data_dir: Place | None = None,
     download: bool = False,
     devices: DeviceOptions = ALL_DEVICES,
     address: str | None = None,
     quiet: bool = False,
 ) -> Run:
-    """Train the best configs again on train + validation with fresh seeds, and test each once, as `winnow retrain` does.
+    """Train the best configs again with fresh seeds, on train + validation by default, and test each once, as `winnow retrain` does.
 
     Args:
         run: The run: its path, its name under `runs/`, or a `Run`.
         top: Number of best configs, at least 1; None: as the run says.
         seeds: Number of seeds per config, at least 1; None: as the run says.
+        keep_validation: Whether to train on the training images alone, and let the validation images choose the epoch; None: as
+            the run says.
         data_dir: Folder of CIFAR; None: the folder that the run recorded.
         download: Whether to download a data set that is missing.
         devices: Devices, and how trainings share them.
@@ -273,7 +276,7 @@ def retrain(
     """
     folder = open_run(Path(run))
     with execution(devices, data_dir, download, address, quiet) as here:
-        retraining.retrain(folder, here, top=top, seeds=seeds)
+        retraining.retrain(folder, here, top=top, seeds=seeds, keep_validation=keep_validation)
     return _reported(folder)
 
 

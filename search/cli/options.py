@@ -92,10 +92,15 @@ def settings_options(model: str) -> tuple[click.Option, ...]:
 def _option_of(spec: OptionSpec) -> click.Option:
     owner = "the space's, or " if spec.in_space else ""
     default = "" if spec.default is None else f"  [default: {owner}{_shown(spec.default)}]"
-    return click.Option([f"--{spec.name.replace('_', '-')}"], type=_type_of(spec), help=spec.text + default)
+    name = spec.name.replace("_", "-")
+    if spec.types == ("boolean",):
+        return click.Option([f"--{name}/--no-{name}"], default=None, help=spec.text + default)
+    return click.Option([f"--{name}"], type=_type_of(spec), help=spec.text + default)
 
 
 def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return "yes" if default else "no"
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 

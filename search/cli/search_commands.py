@@ -107,7 +107,7 @@ def extend(run: str, **options: Any) -> int:
 @device_options
 @events_as_json
 def retrain(run: str, **options: Any) -> int:
-    """Train the best configs again on train + validation with fresh seeds, and test each once."""
+    """Train the best configs again with fresh seeds, on train + validation by default, and test each once."""
     from winnow.search.storage.run_folder import open_run
 
     folder = open_run(run)
@@ -166,7 +166,7 @@ def _retrain(folder: RunFolder, options: Options) -> int:
     from winnow.search.cli.outcome import print_interrupted
     from winnow.search.operations.retraining import retrain as retrain_winners
 
-    asked = {name: options.get(name) for name in ("top", "seeds")}
+    asked = {name: options.get(name) for name in ("top", "seeds", "keep_validation")}
     try:
         with execution(options) as here:
             retrain_winners(folder, here, **asked)

@@ -13,14 +13,23 @@ from winnow.search.study.trials import Event
 from winnow.search.trackers.following import check_installed, following
 
 
-def retrain(folder: RunFolder, execution: Execution, *, top: int | None = None, seeds: int | None = None) -> int:
-    """Train the best configs and the baseline with fresh seeds on train + validation, and test each once.
+def retrain(
+    folder: RunFolder,
+    execution: Execution,
+    *,
+    top: int | None = None,
+    seeds: int | None = None,
+    keep_validation: bool | None = None,
+) -> int:
+    """Train the best configs and the baseline with fresh seeds, and test each once.
 
     Args:
         folder: The run.
         execution: Devices, images and view.
         top: Number of best configs, at least 1; None: as the run says.
         seeds: Number of seeds per config, at least 1; None: as the run says.
+        keep_validation: Whether the validation images choose the epoch, as in the search, and are not trained on; None: as the
+            run says.
 
     Returns:
         Number of trainings that were run now; those of an earlier call are kept.
@@ -32,7 +41,7 @@ def retrain(folder: RunFolder, execution: Execution, *, top: int | None = None, 
     from winnow.search.winners.retraining import Candidate, choose_candidates
     from winnow.search.winners.retraining import retrain as run_retraining
 
-    options = check_options({"top": top, "seeds": seeds}, RetrainSettings)
+    options = check_options({"top": top, "seeds": seeds, "keep_validation": keep_validation}, RetrainSettings)
     study = folder.read_study()
     log = study.get("log", ())
     check_installed(log)
@@ -44,8 +53,9 @@ def retrain(folder: RunFolder, execution: Execution, *, top: int | None = None, 
         data = load_recorded(folder, study, space, execution.recorded_source(study))
         num_trainings, gpus = len(candidates) * settings.retrain.seeds, recorded_gpus(study)
         with execution.workers([space], num_trainings, [data], folder.shared, recorded=gpus) as (ray, plan, [shared]):
+            images = "train" if settings.retrain.keep_validation else "train + validation"
             view.step(
-                f"retraining {plural(len(candidates), 'config')}, {plural(settings.retrain.seeds, 'seed')} each, on train + validation"
+                f"retraining {plural(len(candidates), 'config')}, {plural(settings.retrain.seeds, 'seed')} each, on {images}"
             )
             job = job_of(folder, plan, settings)
             with write_errors(folder, "retrain"), following(log, folder, space, view.message) as tell_trackers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from winnow.spaces.identity import identity
 from winnow.spaces.space import Space
 
 
@@ -17,5 +18,5 @@ def baseline_config(space: Space) -> dict[str, Any] | None:
 
 
 def may_win(config: dict[str, Any], baseline: dict[str, Any] | None) -> bool:
-    """Return whether a trial with this config is a winner if it completes inside the space."""
-    return config != baseline
+    """Whether a trial with this config, if it completes inside the space, is a winner."""
+    return baseline is None or identity(config) != identity(baseline)

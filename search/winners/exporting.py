@@ -21,9 +21,8 @@ from safetensors.torch import save
 from winnow.search.optional import require
 from winnow.search.storage.provenance import versions
 from winnow.search.storage.run_folder import RunFolder, write_text
-from winnow.search.winners.ensemble import load_ensemble
 from winnow.search.winners.model_card import Checks, model_card
-from winnow.search.winners.winner import EXPORT_VERSION, Pixels, Winner, load_winner
+from winnow.search.winners.winner import EXPORT_VERSION, Pixels, Winner, load_ensemble, load_winner
 from winnow.spaces.errors import InputError
 
 NUM_CHECKED = 5  # random images

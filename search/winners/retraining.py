@@ -1,4 +1,4 @@
-"""Honest winners: the best configs and the baseline, trained again on train + validation with fresh seeds, tested once.
+"""Honest winners: the best configs and the baseline, trained again with fresh seeds, tested once.
 
 The search chose these configs on validation images; the test images are opened here and nowhere else, and every line of
 `retrain.jsonl` says when. What a line exists for is not run again, so an interrupted retraining goes on where it was.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
 from winnow.search.ray_backend.tasks import run_tasks
@@ -22,7 +22,7 @@ from winnow.search.storage import remote as storage
 from winnow.search.storage.clock import now
 from winnow.search.storage.json_lines import JsonLines, epoch_line, json_line, read_json_lines
 from winnow.search.storage.run_folder import RunFolder, write_text
-from winnow.search.study.completed import Completed, completed_trials
+from winnow.search.study.completed import Completed, CompletedTrial, completed_trials
 from winnow.search.study.failure_policy import MICRO_BATCHES
 from winnow.search.study.winners import baseline_config
 from winnow.search.training.errors import (
@@ -33,6 +33,7 @@ from winnow.search.training.errors import (
     failure,
     release_memory,
 )
+from winnow.search.winners.as_searched import as_searched, searched_epochs
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
@@ -53,11 +54,10 @@ class Candidate:
     Attributes:
         rank: 1 is the best of the search; None is the baseline.
         trial: Number of the trial that it comes from, `BASELINE` if it was none.
-        config: The complete config. Its `stop_after` is the epoch whose weights the search kept, if that is not the last one:
-            without a validation split, retraining trains as many epochs and keeps the last. They have more steps than in the
-            search, since the validation images are trained on too.
+        config: The complete config, for trainings on both splits with the decisions of the search written into it, see `as_searched`.
         search_value: The objective in the search.
         micro_batches: Pieces of a batch, as the search had to train it.
+        keep_validation: Whether the validation images decide as in the search, and are not trained on.
     """
 
     rank: int | None
@@ -65,6 +65,7 @@ class Candidate:
     config: dict[str, Any]
     search_value: float | None
     micro_batches: int = 1
+    keep_validation: bool = False
 
     @property
     def label(self) -> str:
@@ -208,7 +209,8 @@ def _state(job: Job, candidate: Candidate, seed: int) -> dict[str, Any] | None:
         state = load(_checkpoint(job, candidate, seed))
     except (FileNotFoundError, CorruptCheckpoint):
         return None
-    return state if state["config"] == candidate.config else None
+    is_same = (state["config"], state["keep_validation"]) == (candidate.config, candidate.keep_validation)
+    return state if is_same else None
 
 
 def _epochs_done(job: Job, candidate: Candidate, seed: int) -> int:
@@ -227,6 +229,7 @@ def _line_of(candidate: Candidate, seed: int, job: Job, failed: Failed | None = 
         "search_value": candidate.search_value,
         "threads": job.threads,
         "micro_batches": candidate.micro_batches,
+        "keep_validation": candidate.keep_validation,
         "time": now(),
         **({"status": failed.status, "error": failed.text} if failed else {}),
     }
@@ -250,42 +253,27 @@ def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> li
         InputError: The search has no winner, or an earlier version of Winnow retrained some.
     """
     completed = completed_trials(folder, space, settings)
-    kept = _kept_epochs(folder)
+    keeps = settings.retrain.keep_validation
+    lines = {} if keeps else searched_epochs(folder)
     winners = [
-        Candidate(
-            rank, trial.number, _shortened(trial.config, kept.get(trial.number)), trial.value, trial.micro_batches
-        )
+        Candidate(rank, trial.number, as_searched(trial.config, lines.get(trial.number, [])), *_rest(trial, keeps))
         for rank, trial in enumerate(completed.winners, start=1)
     ]
     if not winners:
         raise InputError(_no_winner(folder, completed))
     _check_seeds(folder, settings)
-    baseline = _baseline(space, completed, kept)
+    baseline = []
+    if (trial := completed.baseline) is not None:
+        config = as_searched(trial.config, lines.get(trial.number, []))
+        baseline = [Candidate(None, trial.number, config, *_rest(trial, keeps))]
+    elif (given := baseline_config(space)) is not None:
+        baseline = [Candidate(None, BASELINE, given, None, keep_validation=keeps)]
     _update_lines(folder, [*winners, *baseline])
     return [*winners[: settings.retrain.top], *baseline]
 
 
-def _baseline(space: Space, completed: Completed, kept: Mapping[int, int]) -> list[Candidate]:
-    """The baseline as a candidate, as the search trained it if it did."""
-    trial, config = completed.baseline, baseline_config(space)
-    if trial is not None:
-        config = _shortened(trial.config, kept.get(trial.number))
-        return [Candidate(None, trial.number, config, trial.value, trial.micro_batches)]
-    return [] if config is None else [Candidate(None, BASELINE, config, None)]
-
-
-def _kept_epochs(folder: RunFolder) -> dict[int, int]:
-    """The epoch whose weights each trial kept at the end of its search, by the number of the trial."""
-    kept: dict[int, tuple[int, int]] = {}
-    for line in read_json_lines(folder.epochs):
-        if line.get("phase") == "search" and "weights_epoch" in line:
-            kept[line["trial"]] = max(kept.get(line["trial"], (0, 0)), (line["epoch"], line["weights_epoch"]))
-    return {trial: epoch for trial, (_, epoch) in kept.items()}
-
-
-def _shortened(config: dict[str, Any], epochs: int | None) -> dict[str, Any]:
-    """Return the config with its training ended after `epochs`."""
-    return config if epochs is None or epochs == config["epochs"] else {**config, "stop_after": epochs}
+def _rest(trial: CompletedTrial, keep_validation: bool) -> tuple[float, int, bool]:
+    return trial.value, trial.micro_batches, keep_validation
 
 
 def _no_winner(folder: RunFolder, completed: Completed) -> str:
@@ -309,7 +297,8 @@ def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
     kept, gone = [], []
     for line in lines:
         candidate = places.get(line["trial"])
-        if candidate is None or candidate.config != line["config"]:
+        same = (line["config"], line.get("keep_validation", False))
+        if candidate is None or (candidate.config, candidate.keep_validation) != same:
             gone.append(line)
         else:
             kept.append({**line, "rank": candidate.rank, "baseline": candidate.rank is None})
@@ -340,13 +329,14 @@ def _train_and_test(
     started = time.monotonic()
     device = prepare(job, team)
     config = Config.model_validate(candidate.config)
-    on_device = DeviceData.build(data, config.data, device, job.seed, use="retrain")
+    use: Literal["search", "retrain"] = "search" if candidate.keep_validation else "retrain"
+    on_device = DeviceData.build(data, config.data, device, job.seed, use)
     pieces = candidate.micro_batches
     state = _state(job, candidate, seed)
     history: list[dict[str, Any]] = state.pop("history") if state else []
     yield from history
     if team is not None:
-        team.begin(Task(config, job.seed, "retrain", seed, state, pieces))
+        team.begin(Task(config, job.seed, use, seed, state, pieces))
     result = None
     for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=pieces, team=team):
         figures = {**result.figures(), **where_trained(device, job)}
@@ -356,7 +346,12 @@ def _train_and_test(
             try:
                 save(
                     _checkpoint(job, candidate, seed),
-                    {**result.state(), "history": history, "config": candidate.config},
+                    {
+                        **result.state(),
+                        "history": history,
+                        "config": candidate.config,
+                        "keep_validation": candidate.keep_validation,
+                    },
                 )
             except OSError as error:
                 raise CannotWrite(f"{error.strerror or error}: {job.checkpoints}") from error
@@ -383,6 +378,7 @@ def _train_and_test(
         "train_loss": result.train_loss,
         "train_accuracy": result.train_accuracy,
         "epochs": result.epoch,
+        "weights_epoch": result.weights_epoch,
         "num_parameters": summary.num_parameters,
         "multiply_adds": summary.multiply_adds,
         "images_per_second": result.images_per_second,

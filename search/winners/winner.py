@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from winnow import models
+from winnow.reports.tables.ensemble import members
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder, open_run
 from winnow.search.training.checkpoint import CorruptCheckpoint, load
 from winnow.search.training.evaluate import MirroredMean
+from winnow.search.winners.ensemble import MeanOfProbabilities
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
 
@@ -135,14 +138,50 @@ def load_retrained(folder: RunFolder, line: dict[str, Any]) -> Winner:
     return _assemble(config, stored["weights"], shape, tuple(study["data"]["class_names"]), normalization, origin)
 
 
+def load_ensemble(run: str | Path) -> Winner:
+    """Load all retrained networks of all winners of a run as one network, on the CPU, ready to predict.
+
+    Args:
+        run: The run: its path, its name under `runs/`, or a `Run`.
+
+    Returns:
+        The ensemble. Its config is that of the first winner, and its `members` are the networks.
+
+    Raises:
+        InputError: There is no such run, or it has fewer than two retrained networks.
+    """
+    folder = open_run(run)
+    return _joined(_members(folder))
+
+
+def _members(folder: RunFolder) -> list[Winner]:
+    lines = [line for line in members(list(read_json_lines(folder.retrained))) if line.get("weights")]
+    if len(lines) < 2:
+        raise InputError(
+            f"{folder.path}: an ensemble needs at least two retrained networks of winners, but there are {len(lines)}; "
+            f"first: {folder.command('retrain')}"
+        )
+    return [load_retrained(folder, line) for line in lines]
+
+
+def _joined(networks: Sequence[Winner]) -> Winner:
+    """Join winners of one run into one; they take the same images and have the same classes."""
+    first = networks[0]
+    network = MeanOfProbabilities([each.network for each in networks]).eval()
+    origin: dict[str, Any] = {**first.origin, "ensemble": [_label(each.origin) for each in networks]}
+    return Winner(network, first.config, first.class_names, origin, first.image_shape, tuple(networks))
+
+
+def _label(origin: dict[str, Any]) -> dict[str, Any]:
+    return {key: origin[key] for key in ("rank", "trial", "seed")}
+
+
 def load_export(folder: str | Path) -> Winner:
     """Load a folder that `winnow export` wrote. Raises InputError if something in it is missing or damaged."""
     folder = Path(folder)
     about = _read_about(folder)
     if about.get("members"):
-        from winnow.search.winners.ensemble import joined
-
-        return joined([load_export(folder / name) for name in about["members"]])
+        return _joined([load_export(folder / name) for name in about["members"]])
     try:
         config = Config.model_validate(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
         weights = read_safetensors(folder / "weights.safetensors")

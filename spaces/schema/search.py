@@ -75,6 +75,8 @@ class RetrainSettings(Strict):
     """Number of best configs to retrain."""
     seeds: Count = 3
     """Number of fresh seeds per config."""
+    keep_validation: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
+    """Retrain on the training images alone: early stopping, plateau schedule and `weights` watch the validation images, as in the search. If not, both are trained on, for as many epochs as the search chose."""
 
 
 class Reference(Strict):

@@ -14,14 +14,12 @@ from tests.helpers.make_run import make_run
 from winnow import reports
 from winnow.models import build
 from winnow.reports.reading.predictions import load_predictions
-from winnow.reports.tables.ensemble import ensemble
 from winnow.reports.text.summary import sentences
 from winnow.search.cli.main import main
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import open_run
 from winnow.search.training.checkpoint import save
-from winnow.search.winners.ensemble import load_ensemble
-from winnow.search.winners.winner import load_export, load_retrained
+from winnow.search.winners.winner import load_ensemble, load_export, load_retrained
 from winnow.spaces.schema import Config
 
 
@@ -54,15 +52,13 @@ def test_the_report_says_what_the_ensemble_reaches(run: Path) -> None:
     mean = np.mean([each["probabilities"].astype(float) for each in arrays if each], axis=0)
     right = (mean.argmax(1) == arrays[0]["true"]).mean() if arrays[0] else 0.0
     data = reports.read(run)
-    result = ensemble(data)
-    assert result is not None
-    assert (result.num_networks, result.num_winners) == (8, 3)
-    assert result.accuracy.mean == pytest.approx(right)
-    assert result.accuracy.low is not None
-    assert result.accuracy.low < right
-    assert result.accuracy.high == pytest.approx(1.0) if right == 1 else result.accuracy.high
+    (row,) = data.rows("ensemble")
+    assert (row["num_networks"], row["num_winners"]) == (8, 3)
+    assert row["test_accuracy"] == pytest.approx(right)
+    assert row["test_accuracy_low"] < right
+    assert right <= row["test_accuracy_high"] <= 1
     costs = [line["multiply_adds"] for line in lines]
-    assert result.cost == pytest.approx(sum(costs) / costs[0])
+    assert row["cost"] == pytest.approx(sum(costs) / costs[0])
     (sentence,) = [text for text in sentences(data) if "probabilities" in text]
     assert f"all 8 networks of 3 winners reaches a test accuracy of {100 * right:.2f}" in sentence
 
@@ -73,7 +69,7 @@ def test_no_ensemble_without_probabilities(run: Path, tmp_path: Path) -> None:
     for file in older.glob("predictions/*.npz"):
         arrays = load_predictions(file) or {}
         np.savez(file, **{key: value for key, value in arrays.items() if key != "probabilities"})
-    assert ensemble(reports.read(older)) is None
+    assert reports.read(older).rows("ensemble") == []
     assert not any("probabilities" in text for text in sentences(reports.read(older)))
 
 

@@ -1,0 +1,106 @@
+"""Retraining keeps the decisions of the search: written into the config, or taken again on the validation images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.helpers.make_run import make_run
+from tests.helpers.tiny import CPU, tiny_config, tiny_data
+from winnow import reports
+from winnow.reports.text.summary import sentences
+from winnow.reports.text.winner_recipe import training_command
+from winnow.search.ray_backend.shared_data import Job
+from winnow.search.study.winners import may_win
+from winnow.search.training.device_data import DeviceData
+from winnow.search.training.loop import train
+from winnow.search.winners.as_searched import as_searched, plateau_reductions
+from winnow.search.winners.retraining import Candidate, retrain_one
+
+
+def searched(config: Any, seed: int = 3) -> list[dict[str, Any]]:
+    data = DeviceData.build(tiny_data(), config.data, CPU, 0)
+    return [result.figures() for result in train(config, data, CPU, seed)]
+
+
+@pytest.mark.parametrize("warmup", [0.0, 1.5])
+def test_a_plateau_is_replayed_from_its_learning_rates(warmup: float) -> None:
+    # AUROC is at most 1, and epochs that bring no new best value are many.
+    schedule = {"name": "plateau", "patience": 0, "factor": 0.3, "metric": "validation_accuracy", "warmup": warmup}
+    config = tiny_config(epochs=9, schedule=schedule, optimizer={"name": "sgd", "lr": 1e-6})
+    lines = searched(config)
+    replayed = as_searched(config.model_dump(mode="json"), lines)
+    assert len(replayed["schedule"]["reductions"]) > 3
+    again = type(config).model_validate(replayed)
+    data = DeviceData.build(tiny_data(), again.data, CPU, 0, "retrain")
+    # Both end their epochs at the same point of the warm-up, up to the rounding of the steps.
+    assert [r.lr for r in train(again, data, CPU, 8)] == pytest.approx([line["lr"] for line in lines], rel=0.15)
+
+
+def test_rates_that_were_not_recorded_tell_nothing() -> None:
+    assert plateau_reductions({"name": "plateau", "factor": 0.1}, [0.1, None, 0.01, 0.01, 0.001]) == [4]
+
+
+def test_the_kept_epoch_is_where_retraining_stops() -> None:
+    config = tiny_config().model_dump(mode="json")
+    assert as_searched(config, []) == config
+    assert as_searched(config, [{"epoch": 4, "weights_epoch": 4, "lr": 0.01}]) == config
+    assert as_searched(config, [{"epoch": 4, "weights_epoch": 2, "lr": 0.01}])["stop_after"] == 2
+
+
+def test_kept_validation_images_choose_the_epoch_again(tmp_path: Path) -> None:
+    config = tiny_config(epochs=6, weights="highest_validation_accuracy", early_stopping={"patience": 2})
+    job = Job(str(tmp_path / "checkpoints"), "cpu", torch.get_num_threads(), seed=0)
+    tree = config.model_dump(mode="json")
+    candidate = Candidate(1, 3, tree, 0.5, keep_validation=True)
+    line, curve = retrain_one(tiny_data(), candidate, 3, job, str(tmp_path / "predictions"))
+    assert line["status"] == "completed", line.get("error")
+    expected = searched(config)
+    assert line["keep_validation"]
+    assert [each["validation_accuracy"] for each in curve] == [each["validation_accuracy"] for each in expected]
+    assert (line["epochs"], line["weights_epoch"]) == (expected[-1]["epoch"], expected[-1]["weights_epoch"])
+    both, curve = retrain_one(tiny_data(), Candidate(1, 3, tree, 0.5), 3, job, str(tmp_path / "predictions"))
+    assert not both["keep_validation"]
+    assert both["epochs"] == 6
+    assert curve[0]["validation_accuracy"] is None
+
+
+def change(folder: Path, **values: Any) -> None:
+    file = folder / "retrain.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines = [{**line, **values, "config": {**line["config"], **values.get("config", {})}} for line in lines]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_the_report_says_who_chose_the_epoch(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    assert "Retrained on training and validation images" in " ".join(sentences(reports.read(folder)))
+    change(folder, keep_validation=True)
+    run = reports.read(folder)
+    text = " ".join(sentences(run))
+    assert "Retrained on training images alone" in text
+    assert "The validation images chose the epoch, as in the search" in text
+    assert all(row["keep_validation"] for row in run.rows("retrains"))
+    assert training_command(run, "winner.yaml") is None, "winnow train would split by another seed"
+
+
+def test_the_report_says_when_the_rate_was_reduced(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    schedule = {"name": "plateau", "factor": 0.1, "patience": 3, "warmup": 0.0, "reductions": [4, 9]}
+    change(folder, config={"schedule": schedule, "stop_after": 12})
+    text = " ".join(sentences(reports.read(folder)))
+    assert "trained for 12 epochs of 18" in text
+    assert "reduced as the plateau schedule did in the search: after 4 and 9 epochs" in text
+
+
+def test_the_baseline_is_recognised_by_what_it_trains() -> None:
+    baseline = tiny_config(schedule={"name": "cosine", "final": 1.0}).model_dump(mode="json")
+    same = tiny_config(schedule={"name": "constant"}).model_dump(mode="json")
+    assert same != baseline
+    assert not may_win(same, baseline)
+    assert may_win(tiny_config(epochs=5).model_dump(mode="json"), baseline)
+    assert may_win(same, None)
