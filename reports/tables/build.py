@@ -234,9 +234,9 @@ def _device(kind: tuple[Any, ...], rows: list[Row]) -> str:
         f"{name} {version}" for name, version in (("driver", driver), ("CUDA", cuda), ("cuDNN", cudnn)) if version
     ]
     parts.append(f"{len(rows)} trial{'s' * (len(rows) > 1)}")
-    for state in ("allocated", "reserved"):
-        peaks = [row[f"peak_{state}_mb"] for row in rows if row[f"peak_{state}_mb"] is not None]
-        parts += [f"at most {max(peaks):,.0f} MB {state}"] if peaks else []
+    for use in ("allocated", "reserved"):
+        peaks = [row[f"peak_{use}_mb"] for row in rows if row[f"peak_{use}_mb"] is not None]
+        parts += [f"at most {max(peaks):,.0f} MB {use}"] if peaks else []
     return ", ".join(parts)
 
 

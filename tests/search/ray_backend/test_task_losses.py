@@ -93,5 +93,5 @@ def test_what_is_appended_between_two_results_runs_too():
 
 
 def test_a_bug_is_raised():
-    with pytest.raises(ValueError, match="a bug"):
+    with pytest.raises(ValueError, match="the traceback"):
         run(lambda name: raised(ValueError("a bug")), "a")
