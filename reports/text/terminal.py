@@ -12,7 +12,6 @@ from rich.table import Table
 
 from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS
 from winnow.reports.text import wording
-from winnow.reports.text.winner_words import short_winner
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,7 +51,9 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
         console.print(_winner_table(winners))
         for row in winners:
             label = "baseline" if row["baseline"] else f"winner {row['rank']}"
-            console.print(f"{label:<9}{escape(short_winner(row))}", highlight=False, no_wrap=True, overflow="ellipsis")
+            console.print(
+                f"{label:<9}{escape(wording.short_winner(row))}", highlight=False, no_wrap=True, overflow="ellipsis"
+            )
     elif ranked:
         console.print("No winner was retrained yet, so no test accuracy is known.")
     _print_places(run, console)
