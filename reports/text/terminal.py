@@ -14,7 +14,6 @@ from winnow.reports.facts import largest_class
 from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS, UNRANKED_STATUSES
 from winnow.reports.tables.front import front_rows
 from winnow.reports.text import wording
-from winnow.reports.text.winner_words import short_winner
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +55,9 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
         console.print(_winner_table(winners))
         for row in winners:
             label = "baseline" if row["baseline"] else f"winner {row['rank']}"
-            console.print(f"{label:<9}{escape(short_winner(row))}", highlight=False, no_wrap=True, overflow="ellipsis")
+            console.print(
+                f"{label:<9}{escape(wording.short_winner(row))}", highlight=False, no_wrap=True, overflow="ellipsis"
+            )
         if not any(row["baseline"] for row in winners):
             console.print(f"{escape(wording.NO_BASELINE)}.")
         for warning in filter(None, map(wording.one_class_warning, winners)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -53,13 +52,6 @@ def _network(model: Mapping[str, Any], num_parameters: int | None) -> str:
     unit = "units" if key == "hidden" else "filters"
     facts = "; ".join(filter(None, [f"{wording.listed(widths)} {unit}" if widths else "", weights]))
     return f"A {family} with {wording.plural(len(layers), layer)}" + (f" ({facts})" if facts else "")
-
-
-def short_winner(row: Mapping[str, Any]) -> str:
-    """The config of a row of `winners` in a few words, such as `cnn 16-64 adam 0.0045 constant batch 64, 18 epochs`."""
-    config = json.loads(row["config"])
-    words = wording.describe({**config, "model": {**config["model"], "activation": None, "norm": None, "head": None}})
-    return f"{words}, {wording.plural(config.get('stop_after') or config['epochs'], 'epoch')}"
 
 
 def yardsticks(run: RunData) -> list[tuple[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections import Counter
@@ -196,6 +197,13 @@ def describe(config: Mapping[str, Any]) -> str:
     if model.get("head"):
         parts.append(f"head {'-'.join(map(str, model['head']))}")
     return " ".join(parts)
+
+
+def short_winner(row: Mapping[str, Any]) -> str:
+    """The config of a row of `winners` in a few words, such as `cnn 16-64 adam 0.0045 constant batch 64, 18 epochs`."""
+    config = json.loads(row["config"])
+    words = describe({**config, "model": {**config["model"], "activation": None, "norm": None, "head": None}})
+    return f"{words}, {plural(config.get('stop_after') or config['epochs'], 'epoch')}"
 
 
 def failure_text(row: Mapping[str, Any]) -> str:
