@@ -76,10 +76,10 @@ class Recorded:
     @cached_property
     def scale(self) -> tuple[float, float]:
         """The best recorded score and the median of random configs, both after the last epoch."""
-        rng = np.random.default_rng(0)
-        draws = [draw(partial(suggest_all, self.space), rng) for _ in range(NUM_RANDOM)]
-        median = float(np.median([self.curve(params)[-1] for params in draws]))
-        return float(self._curves[:, -1].max()), median
+        coordinates = np.random.default_rng(0).random((NUM_RANDOM, len(self._axes)))
+        points = np.stack([axis.at(column) for axis, column in zip(self._axes, coordinates.T, strict=True)], axis=1)
+        nearest = [((self._points - point) ** 2).sum(axis=1).argmin() for point in points]
+        return float(self._curves[:, -1].max()), float(np.median(self._curves[nearest, -1]))
 
 
 class _Axis:
@@ -94,6 +94,13 @@ class _Axis:
         else:
             self._low, self._high = described["float"]
             self.distribution = FloatDistribution(self._low, self._high, log=self._log)
+
+    def at(self, coordinates: Array) -> Array:
+        """The scaled values at coordinates in [0, 1), on which all values are spread evenly."""
+        if not isinstance(self.distribution, CategoricalDistribution):
+            return coordinates
+        choices = self.distribution.choices
+        return self.scale(list(choices))[(coordinates * len(choices)).astype(int)]
 
     def scale(self, values: list[Any]) -> Array:
         change = np.log if self._log else np.asarray

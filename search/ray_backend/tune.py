@@ -157,6 +157,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
         self.groups = groups
         self.hangs = hangs
         self.started = time.monotonic()
+        self.next_note = 0.0
         self.num_signals = 0
         self.out_of_time = False
         self.error: OSError | None = None
@@ -173,7 +174,9 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
         budget = self.ledger.settings.time_budget_seconds
         elapsed = time.monotonic() - self.started
         if budget is not None:
-            self.ledger.note_time_left(budget - elapsed, self.concurrent)
+            if elapsed >= self.next_note:
+                self.next_note = elapsed + 1.0  # Tune asks at every event, and the ledger goes through all open trials
+                self.ledger.note_time_left(budget - elapsed, self.concurrent)
             if elapsed > budget:
                 self.out_of_time = True
                 self.ledger.wind_down()

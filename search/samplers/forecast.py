@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from winnow.search.samplers.forecast_model import Forecast
 
 NUM_FIRST_TRIALS = 8  # at random
-SKILLS = (0.3, 0.6)
+SKILLS = (0.3, 0.7)
 """The skills between which the share of the forecast grows from the least to the largest."""
 SHARES = (0.05, 0.95)
 """The least and the largest share of the decisions that the forecast takes."""

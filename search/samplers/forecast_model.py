@@ -23,8 +23,8 @@ from winnow.search.samplers.epoch_cost import EpochCost, work_per_image
 from winnow.search.samplers.gaussian_process import GaussianProcess, best_and_some_others, log_expected_improvement
 
 MOST_CHECKED = 60  # random trials that the model's skill is measured on, the newest
-USUAL_SKILL = 0.4
-WEIGHT_OF_USUAL = 8  # as many checked trials say as much
+FEWEST_CHECKED = 6
+UNKNOWN_SKILL = 0.5  # while there are fewer
 NUM_ELITES = 5  # trials around which new points are looked for
 LARGEST_POSTERIOR = 200  # observations: what a suggestion costs grows with their square
 MOST_RUNNING = 100  # trials: of more, those that promise most, since what is looked for lies near them
@@ -61,7 +61,7 @@ class Forecast:
         modelled = seen.part(kept)
         groups = np.append(self.features.groups, len(self.features.names))
         self._process = GaussianProcess(modelled.inputs, groups, modelled.targets, modelled.levels, len(rungs), rng)
-        self.skill = self._skill(np.array(rows)[kept], modelled)
+        self.skill = self._skill(rows, seen)
         self._believe_running(modelled, paused)
         self.mean, self.deviation = self._process.predict(self._at_end(self._columns))
         self.best = self.mean.max()
@@ -118,19 +118,20 @@ class Forecast:
                 levels.append(len(self.rungs) - 1)
                 targets.append(worst)
 
-    def _skill(self, rows: Array, modelled: _Seen) -> float:
-        """How well the model orders random trials that it has not seen: Spearman's correlation, -1 to 1, drawn towards `USUAL_SKILL`.
+    def _skill(self, rows: list[int], seen: _Seen) -> float:
+        """How well the model orders random trials that it has not seen: Spearman's correlation, -1 to 1.
 
-        Each is forecast at its last rung from all other trials. Configs that the model chose are no test of it: they lie close
-        together.
+        Each is forecast at its last rung from the others at theirs. Configs that the model chose are no test of it: they lie
+        close together.
         """
-        drawn = [row for row in np.unique(rows) if self.trials[row].user_attrs.get(RANDOM)][-MOST_CHECKED:]
-        blocks = [np.flatnonzero(rows == row) for row in drawn]
-        blocks = [block[np.argsort(modelled.levels[block])] for block in blocks]
-        expected = np.array([values[-1] for values in self._process.leave_out(blocks)])
-        actual = np.array([modelled.targets[block[-1]] for block in blocks])
-        measured = _rank_correlation(expected, actual)
-        return (len(blocks) * measured + WEIGHT_OF_USUAL * USUAL_SKILL) / (len(blocks) + WEIGHT_OF_USUAL)
+        last = {row: index for index, row in enumerate(rows) if self.trials[row].user_attrs.get(RANDOM)}
+        if len(last) < FEWEST_CHECKED:
+            return UNKNOWN_SKILL
+        checked = seen.part(np.array([last[row] for row in sorted(last)[-MOST_CHECKED:]]))
+        expected = self._process.leave_one_out(checked.inputs, checked.targets, checked.levels)
+        if np.ptp(checked.targets) == 0 or np.ptp(expected) == 0:
+            return 0.0
+        return float(np.corrcoef(rankdata(expected), rankdata(checked.targets))[0, 1])
 
     def _gained(self, sign: float) -> list[float]:
         """At each rung, what trials have gained since the first one on average; nothing is taken for granted that none has reached."""
@@ -212,13 +213,6 @@ def _rank_scores(rows: Sequence[int], levels: Array, values: Array) -> Array:
             scores[here] = ndtri((ranks - 0.5) / len(here))
         latest |= dict(zip(trials, scores[here].tolist(), strict=True))
     return scores
-
-
-def _rank_correlation(a: Array, b: Array) -> float:
-    """Spearman's correlation; 0 where one side is constant or empty."""
-    if len(a) == 0 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return 0.0
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
 
 def _standardize(values: Array) -> Array:

@@ -11,7 +11,6 @@ Great in High Dimensions", 2024).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from scipy.linalg import cho_solve, lapack, solve_triangular
@@ -59,21 +58,10 @@ class GaussianProcess:
         self._factor = lapack.dpotrf(self._noisy_covariance(inputs, sources), lower=1, clean=1)[0]
         self._weights = cho_solve((self._factor, True), targets, check_finite=False)
 
-    def leave_out(self, blocks: Sequence[Array]) -> list[Array]:
-        """What the process expects of each block of its observations from those outside the block.
-
-        Args:
-            blocks: Rows of the observations, integers.
-
-        Returns:
-            For each block the expected values of its rows; the kernel is kept.
-        """
-        lower = lapack.dpotri(self._factor, lower=1)[0]
-        precision = np.tril(lower) + np.tril(lower, -1).T
-        return [
-            self.targets[block] - np.linalg.solve(precision[np.ix_(block, block)], self._weights[block])
-            for block in blocks
-        ]
+    def leave_one_out(self, inputs: Array, targets: Array, sources: Array) -> Array:
+        """What the process expects of each of these observations from the others, [n]; the kernel is kept."""
+        precision = np.linalg.inv(self._noisy_covariance(inputs, sources))
+        return targets - (precision @ targets) / np.diag(precision)
 
     def predict(self, inputs: Array) -> tuple[Array, Array]:
         """Mean and standard deviation [n] of the noise-free function."""
