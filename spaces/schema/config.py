@@ -62,6 +62,16 @@ class Config(Strict):
     """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), else float32. GPUs that have TensorFloat-32 use it for the products of float32 numbers in training and validation. The final test is computed in float32 without it."""
 
     @model_validator(mode="after")
+    def _momentum_to_cycle(self) -> Config:
+        lowest = getattr(self.schedule, "lowest_momentum", None)
+        momentum = getattr(self.optimizer, "momentum", None) or getattr(self.optimizer, "beta1", 0.0)
+        if lowest is not None and lowest > momentum:
+            raise ValueError(
+                f"schedule.lowest_momentum must not be above the momentum of the optimizer, {momentum:g}, but got {lowest:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _own_metric_where_needed(self) -> Config:
         watched = {
             "early_stopping.metric": self.early_stopping and self.early_stopping.metric,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, model_validator
 
-from winnow.spaces.schema.fields import Count, NonNegative, Strict, WatchedMetric
+from winnow.spaces.schema.fields import Count, Fraction, NonNegative, Strict, WatchedMetric
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Decay = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -75,6 +75,8 @@ class OneCycle(Strict):
     """Initial learning rate as a fraction of the peak."""
     final: Share = 0.0001
     """Final learning rate as a fraction of the peak."""
+    lowest_momentum: Annotated[Fraction | None, Field(exclude_if=lambda value: value is None)] = None
+    """Momentum at the peak: it falls from the optimizer's momentum (`beta1` of Adam) while the learning rate rises, and returns while it decays. null: constant momentum."""
 
 
 class Plateau(_Schedule):
