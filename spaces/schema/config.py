@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from winnow.spaces.epoch_figures import OWN_METRIC
 from winnow.spaces.schema.data import Data
-from winnow.spaces.schema.fields import Count, ImportPath, Positive, Strict, WatchedMetric, WeightsRule, bare_name
+from winnow.spaces.schema.fields import Count, ImportPath, Metric, NonNegative, Positive, Strict, WeightsRule, bare_name
 from winnow.spaces.schema.loss import CrossEntropy, Loss
 from winnow.spaces.schema.model import Model
 from winnow.spaces.schema.optimizer import Optimizer
@@ -25,9 +25,9 @@ class EarlyStopping(Strict):
 
     patience: Count
     """Epochs without a new best value of the metric after which the training ends."""
-    metric: WatchedMetric = "validation_loss"
+    metric: Metric = "validation_loss"
     """Metric to watch."""
-    min_delta: Annotated[float, Field(ge=0.0, exclude_if=lambda value: value == 0.0)] = 0.0
+    min_delta: NonNegative = 0.0
     """How much better than the best value so far a value must be to count as new, in the unit of the metric."""
 
 
@@ -56,7 +56,7 @@ class Config(Strict):
     """Early stopping; null: train all epochs."""
     weights: WeightsRule = "last"
     """The epoch whose weights are kept and evaluated. Retraining has no validation split: it ends after as many epochs as the kept weights had in the search."""
-    own_metric: Annotated[ImportPath | None, Field(exclude_if=lambda value: value is None)] = None
+    own_metric: ImportPath | None = None
     """A metric of your own, `package.module:function`: a function of the labels int64 [N] and the probabilities float32 [N, K], both NumPy arrays, that returns a number; the higher, the better, so negate a cost. It is called after every epoch with the validation images, and with the test images. Its name elsewhere, such as in `search.objective`, is `validation_own_metric`."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), else float32. GPUs that have TensorFloat-32 use it for the products of float32 numbers in training and validation. The final test is computed in float32 without it."""

@@ -34,7 +34,6 @@ WeightsRule = Literal[
     "lowest_validation_calibration_error",
     "highest_validation_own_metric",
 ]
-WatchedMetric = Annotated[Metric, Field(exclude_if=lambda value: value == "validation_loss")]
 
 
 class Strict(BaseModel):

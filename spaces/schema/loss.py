@@ -8,10 +8,7 @@ from pydantic import Discriminator, Field
 
 from winnow.spaces.schema.fields import Fraction, NonNegative, Positive, Strict
 
-ClassWeights = Annotated[
-    Literal["none", "balanced"] | Annotated[list[NonNegative], Field(min_length=2)],
-    Field(exclude_if=lambda value: value == "none"),
-]
+ClassWeights = Literal["none", "balanced"] | Annotated[list[NonNegative], Field(min_length=2)]
 
 
 class _Loss(Strict):
