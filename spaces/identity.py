@@ -36,10 +36,53 @@ def normal_form(config: Section, image_shape: ImageShape | None = None) -> Secti
     form["schedule"] = _schedule(form["schedule"], epochs)
     if form["early_stopping"] and form["early_stopping"]["patience"] >= epochs - 1:
         form["early_stopping"] = None
+    _drop_newer_defaults(form)
     # All or none: a step without effect still draws random numbers before the next step does.
     if form["data"]["extra"] is None and all(_leaves_images_alone(step) for step in form["data"]["augment"]):
         form["data"]["augment"] = []
     return form
+
+
+NEWER_KEYS: tuple[tuple[str, str, Any], ...] = (
+    ("data", "sampling", "uniform"),
+    ("loss", "class_weights", "none"),
+    ("early_stopping", "min_delta", 0.0),
+    ("early_stopping", "metric", "validation_loss"),
+    ("schedule", "metric", "validation_loss"),
+    ("schedule", "lowest_momentum", None),
+    ("schedule", "shape", "cosine"),
+    ("optimizer", "norm_bias_lr_factor", 1.0),
+    ("optimizer", "head_lr_factor", 1.0),
+    ("optimizer", "layer_decay", 1.0),
+    ("optimizer", "decay_biases", True),
+    ("optimizer", "decoupled", False),
+    ("model", "whitening", None),
+    ("model", "pool_place", "after_activation"),
+    ("model", "logits_scale", 1.0),
+    ("model", "stochastic_depth", 0.0),
+    ("model", "squeeze", None),
+    ("", "initialization", None),
+    ("", "mix", None),
+    ("", "averaging", None),
+    ("", "test_flip", False),
+    ("", "own_metric", None),
+)
+"""Keys that configs of earlier versions lack: section, key, and the default, which does what these versions did."""
+NEWER_KEYS_OF_STEPS = {"alternate": False, "fill": "zero"}
+"""The same for the steps of an augmentation."""
+
+
+def _drop_newer_defaults(form: Section) -> None:
+    """Leave out newer keys that have no effect, so that recorded configs keep their identity."""
+    for name, key, default in NEWER_KEYS:
+        section = form[name] if name else form
+        if section and section.get(key, default) == default:
+            section.pop(key, None)
+    extra = form["data"]["extra"]
+    for step in [*form["data"]["augment"], *(extra["augment"] if extra else [])]:
+        for key, default in NEWER_KEYS_OF_STEPS.items():
+            if step.get(key, default) == default:
+                step.pop(key, None)
 
 
 # --- models ---------------------------------------------------------------------------------------------------------

@@ -17,11 +17,11 @@ from winnow.spaces.schema.data import Data
 from winnow.spaces.schema.fields import (
     Count,
     ImportPath,
+    Metric,
+    NonNegative,
     Positive,
     Strict,
-    WatchedMetric,
     WeightsRule,
-    added,
     bare_name,
 )
 from winnow.spaces.schema.loss import CrossEntropy, Loss
@@ -37,9 +37,9 @@ class EarlyStopping(Strict):
 
     patience: Count
     """Epochs without a new best value of the metric after which the training ends."""
-    metric: WatchedMetric = "validation_loss"
+    metric: Metric = "validation_loss"
     """Metric to watch."""
-    min_delta: Annotated[float, Field(ge=0.0, exclude_if=lambda value: value == 0.0)] = 0.0
+    min_delta: NonNegative = 0.0
     """How much better than the best value so far a value must be to count as new, in the unit of the metric."""
 
 
@@ -56,7 +56,7 @@ class Config(Strict):
     """Training images per optimizer step, over all GPUs of a trial."""
     model: Model
     """The network architecture."""
-    initialization: Annotated[OwnInitialization, BeforeValidator(bare_name)] | None = added(None)
+    initialization: Annotated[OwnInitialization, BeforeValidator(bare_name)] | None = None
     """Own initialization, applied to the new network; a bare import path is short for `{name: PATH}`. null: that of the model."""
     optimizer: Optimizer
     """The optimizer and its settings."""
@@ -64,9 +64,9 @@ class Config(Strict):
     """Learning-rate schedule; a bare name is short for `{name: NAME}`."""
     loss: Annotated[Loss, BeforeValidator(bare_name)] = CrossEntropy()
     """Training loss; a bare name is short for `{name: NAME}`."""
-    mix: Annotated[Mixing, BeforeValidator(bare_name)] | None = added(None)
+    mix: Annotated[Mixing, BeforeValidator(bare_name)] | None = None
     """Mixing of the training images within a batch; a bare name is short for `{name: NAME}`. null: none."""
-    averaging: Annotated[Averaging, BeforeValidator(bare_name)] | None = added(None)
+    averaging: Annotated[Averaging, BeforeValidator(bare_name)] | None = None
     """Average of the weights over the steps, which is then validated, tested and kept; a bare name is short for `{name: NAME}`. null: the weights themselves."""
     gradient_clip: Positive | None = None
     """Maximum global L2 norm of the gradient; larger gradients are scaled down. null: no clipping."""
@@ -74,12 +74,22 @@ class Config(Strict):
     """Early stopping; null: train all epochs."""
     weights: WeightsRule = "last"
     """The epoch whose weights are kept and evaluated. Retraining has no validation split: it ends after as many epochs as the kept weights had in the search."""
-    test_flip: bool = added(False)
+    test_flip: bool = False
     """In the final test and in predictions, average the logits of each image and of its mirror image."""
-    own_metric: Annotated[ImportPath | None, Field(exclude_if=lambda value: value is None)] = None
+    own_metric: ImportPath | None = None
     """A metric of your own, `package.module:function`: a function of the labels int64 [N] and the probabilities float32 [N, K], both NumPy arrays, that returns a number; the higher, the better, so negate a cost. It is called after every epoch with the validation images, and with the test images. Its name elsewhere, such as in `search.objective`, is `validation_own_metric`."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), else float32. GPUs that have TensorFloat-32 use it for the products of float32 numbers in training and validation. The final test is computed in float32 without it."""
+
+    @model_validator(mode="after")
+    def _momentum_to_cycle(self) -> Config:
+        lowest = getattr(self.schedule, "lowest_momentum", None)
+        momentum = getattr(self.optimizer, "momentum", None) or getattr(self.optimizer, "beta1", 0.0)
+        if lowest is not None and lowest > momentum:
+            raise ValueError(
+                f"schedule.lowest_momentum must not be above the momentum of the optimizer, {momentum:g}, but got {lowest:g}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _own_metric_where_needed(self) -> Config:

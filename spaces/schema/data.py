@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from winnow.spaces.schema.fields import Count, ImportPath, NonNegative, Positive, Strict, added, bare_name
+from winnow.spaces.schema.fields import Count, ImportPath, NonNegative, Positive, Strict, bare_name
 from winnow.spaces.schema.own import OwnAugmentation, kind_of
 
 
@@ -15,7 +15,7 @@ class Flip(Strict):
     name: Literal["flip"] = "flip"
     p: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """Probability."""
-    alternate: bool = added(False)
+    alternate: bool = False
     """Draw each image once, in the first epoch, and flip it in every other epoch from then on, so that no view repeats in two epochs in a row (Jordan, 2024). Needs p=0.5."""
 
     @model_validator(mode="after")
@@ -30,7 +30,7 @@ class Crop(Strict):
 
     name: Literal["crop"] = "crop"
     padding: Count = 4
-    fill: Literal["zero", "reflect"] = added("zero")
+    fill: Literal["zero", "reflect"] = "zero"
     """Padding with black, or with the mirrored border of the image."""
 
 
@@ -206,7 +206,7 @@ class Data(Strict):
     """Random changes of the training images, drawn again in every epoch: a list, or the name of a preset."""
     extra: ExtraCopies | None = None
     """Augmented copies beside the originals."""
-    sampling: Annotated[Literal["uniform", "balanced"], Field(exclude_if=lambda value: value == "uniform")] = "uniform"
+    sampling: Literal["uniform", "balanced"] = "uniform"
     """Training images of an epoch. `uniform`: each once; `balanced`: as many, the same number of each class, so images of rare classes repeat and others wait for a later epoch."""
 
     @property

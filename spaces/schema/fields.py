@@ -10,18 +10,6 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-
-
-def added(default: Any, **limits: Any) -> Any:
-    """A key that a later version added: a config that leaves it at its default is recorded as before, so old runs stay the same.
-
-    Args:
-        default: The default.
-        **limits: What `pydantic.Field` takes, such as `ge`.
-    """
-    return Field(default, exclude_if=lambda value: value == default, **limits)
-
-
 IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 """`package.module:function`."""
 ImportPath = Annotated[str, Field(pattern=IMPORT_PATH)]
@@ -46,7 +34,6 @@ WeightsRule = Literal[
     "lowest_validation_calibration_error",
     "highest_validation_own_metric",
 ]
-WatchedMetric = Annotated[Metric, Field(exclude_if=lambda value: value == "validation_loss")]
 
 
 class Strict(BaseModel):

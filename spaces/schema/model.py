@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from winnow.spaces.schema.fields import Count, Fraction, Positive, Strict, added
+from winnow.spaces.schema.fields import Count, Fraction, Positive, Strict
 from winnow.spaces.schema.own import OwnPart
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
@@ -83,7 +83,7 @@ class Cnn(_Layered):
 
     _layers: ClassVar[str] = "stages"
     name: Literal["cnn"]
-    whitening: Annotated[int, Field(ge=2)] | None = added(None)
+    whitening: Annotated[int, Field(ge=2)] | None = None
     """Kernel size of a first convolution, without padding, whose fixed weights whiten the patches of the training images, each with both signs; its bias trains (Page, 2019). null: no such layer."""
     depth: Annotated[int, Field(ge=0)] | None = None
     """Number of stages; defaults to the length of the list, and must equal it."""
@@ -95,7 +95,7 @@ class Cnn(_Layered):
     """Normalization in every stage."""
     norm_place: Literal["after_conv", "after_activation", "after_pool"] = "after_conv"
     """Position of the norm within a stage."""
-    pool_place: Literal["after_activation", "after_conv"] = added("after_activation")
+    pool_place: Literal["after_activation", "after_conv"] = "after_activation"
     """Position of the pooling within a stage. Directly after the convolution, norm and activation have fewer values to compute."""
     stage_dropout: Fraction = 0.0
     """Probability of channel-wise dropout after every stage."""
@@ -109,7 +109,7 @@ class Cnn(_Layered):
     """Dropout probability in the head."""
     dropout_place: Literal["hidden", "last"] = "hidden"
     """Position of the dropout: after every hidden layer of the head (`hidden`), or once, before the class layer (`last`)."""
-    logits_scale: Positive = added(1.0)
+    logits_scale: Positive = 1.0
     """Factor of the class layer's outputs."""
     init: Initialization = "default"
     """Weight initialization; `default` is PyTorch's own, `dirac` makes every convolution pass on its input channels (Zagoruyko & Komodakis, 2017)."""
@@ -148,9 +148,9 @@ class Residual(_Layered):
     """Use residual connections; false: the same convolutions without them."""
     scale: Positive = 1.0
     """Factor of the branch before the shortcut is added."""
-    stochastic_depth: Fraction = added(0.0)
+    stochastic_depth: Fraction = 0.0
     """Probability that an image skips the branch of the last block in training; it rises linearly over the blocks (Huang et al., 2016)."""
-    squeeze: Count | None = added(None)
+    squeeze: Count | None = None
     """Squeeze-and-excitation: the branch's channels are weighted by a network of two layers with this factor fewer hidden units (Hu et al., 2018). null: none."""
     groups: Count = 1
     """Number of groups of the blocks' 3x3 convolutions; every width must be a multiple of it."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from winnow.spaces.schema.fields import Fraction, NonNegative, Positive, Strict, added
+from winnow.spaces.schema.fields import Fraction, NonNegative, Positive, Strict
 from winnow.spaces.schema.own import OwnOptimizer, kind_of
 
 
@@ -14,13 +14,13 @@ class _Optimizer(Strict):
     name: str
     lr: Positive
     """Peak learning rate; scaled by the schedule."""
-    norm_bias_lr_factor: Positive = added(1.0)
+    norm_bias_lr_factor: Positive = 1.0
     """Learning rate of the biases of norms as a multiple of `lr`."""
-    head_lr_factor: Positive = added(1.0)
+    head_lr_factor: Positive = 1.0
     """Learning rate of the last linear layer as a multiple of `lr`."""
-    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = added(1.0)
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Factor of the learning rate from each layer with weights to the one before it; the last layer has `lr` (Clark et al., 2020)."""
-    decay_biases: bool = added(True)
+    decay_biases: bool = True
     """Apply weight decay to norms and biases too."""
 
 
@@ -34,7 +34,7 @@ class Sgd(_Optimizer):
     """Use Nesterov momentum; needs a momentum above 0."""
     weight_decay: NonNegative = 0.0
     """L2 penalty coefficient: this times the weights is added to the gradient."""
-    decoupled: bool = added(False)
+    decoupled: bool = False
     """State `lr`, `momentum` and `weight_decay` per 1,024 images, each independent of the others and of the batch size: torch gets momentum ** (batch_size / 1024), lr * (batch_size / 1024) * (1 - that), and weight_decay / lr."""
 
     @model_validator(mode="after")
