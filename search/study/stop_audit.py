@@ -125,6 +125,8 @@ class Audit:
                 last[line["trial"]] = line
         for frozen in trials:
             number = frozen.number
+            if not frozen.state.is_finished():
+                continue  # the driver may have died between the two writes of its end: the ledger has it
             if frozen.user_attrs.get("status") != TrialStatus.STOPPED or not self.chooses(number):
                 continue
             line = last.get(number, {})

@@ -45,7 +45,7 @@ from winnow.spaces.space import Space
 
 SCENARIOS = 48
 """Different searches; the undisturbed one of each is simulated once."""
-FAULTS = ("kill", "kill", "power", "power", "full", "error")
+FAULTS = ("kill", "kill", "power", "power", "full", "full", "error")
 MOST_FAULTS = 4  # in one history
 SPACE = {
     "data": "digits",

@@ -105,7 +105,7 @@ def test_a_model_that_never_returns_times_out_and_its_worker_is_replaced(tmp_pat
     checkpoints = tmp_path / "runs" / "r" / "checkpoints"
     assert not list(checkpoints.glob(".*"))
     hung = next(number for number, status in ended.items() if status == "timed_out")
-    assert (checkpoints / f"trial-{hung:05d}.log").read_text().startswith("batch 1\nbatch 2\n")
+    assert (checkpoints / f"trial-{hung:05d}.log").read_text().endswith("batch 6\nbatch 7\n")
     shown = subprocess.run(
         [sys.executable, "-m", "winnow", "show", "runs/r", "--trial", str(hung)],
         cwd=tmp_path,
@@ -153,7 +153,7 @@ def test_a_slow_trial_is_not_killed(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("server", ["raylet", "gcs_server"])
-def test_a_ray_that_dies_ends_the_search_with_one_line(tmp_path, server):
+def test_a_ray_that_dies_ends_the_search_with_what_to_type(tmp_path, server):
     search = start(tmp_path, hangs="false", seconds=1.0, trials=4, timeout=600)
     wait_for_epochs(tmp_path, 1)
     next(child for child in psutil.Process(search.pid).children() if child.name() == server).kill()
@@ -162,7 +162,6 @@ def test_a_ray_that_dies_ends_the_search_with_one_line(tmp_path, server):
     assert output.splitlines()[-1] == (
         "winnow: a server of Ray ended, perhaps killed for lack of memory. Nothing is lost. Continue with: winnow resume runs/r"
     )
-    assert "state-dump" not in output
 
 
 @pytest.mark.slow

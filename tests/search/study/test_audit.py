@@ -133,3 +133,18 @@ def test_an_audit_that_fails_is_tried_again_at_the_next_start(tmp_path, space):
     ledger.close()
     again = Ledger(folder, space, settings, SHAPE)
     assert [(a.number, a.recorded) for a in (again.ask(), again.ask())] == [(0, 1), (bad.number, 1)]
+
+
+def test_a_trial_whose_end_is_half_written_is_continued_and_not_audited_as_well(tmp_path, space):
+    """The driver died between the two writes of the end: the status is there, and the trial still runs for the study."""
+    settings = settings_for(space, trials=2, sampler="random", audit=1.0)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    assignment = ledger.ask()
+    assert assignment is not None
+    ledger._record.write_attrs(assignment.number, status="stopped")
+    ledger.close()
+    again = Ledger(folder, space, settings, SHAPE)
+    started = [trial.number for trial in (again.ask(), again.ask()) if trial is not None]
+    again.close()
+    assert started == [0, 1]
