@@ -89,6 +89,10 @@ class _GroupedJournal(JournalFileBackend):
             self._waiting += f"{line}\n".encode()
             self._unread.append(json.loads(line))  # what a later start will read
 
+    def drop(self) -> None:
+        """Forget the entries that wait."""
+        self._waiting = bytearray()
+
     def flush(self) -> None:
         """Write the entries that wait, with one wait for the disk; after an error they are dropped."""
         lines, self._waiting = self._waiting, bytearray()
@@ -226,7 +230,11 @@ class Record:
         Raises:
             OSError: It cannot be written; all of it is dropped, and nothing more is written.
         """
-        self._lines.flush()
+        try:
+            self._lines.flush()
+        except OSError:
+            self._journal.drop()  # the study never knows more than the lines
+            raise
         self._journal.flush()
 
     def close(self) -> None:
