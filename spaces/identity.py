@@ -36,10 +36,31 @@ def normal_form(config: Section, image_shape: ImageShape | None = None) -> Secti
     form["schedule"] = _schedule(form["schedule"], epochs)
     if form["early_stopping"] and form["early_stopping"]["patience"] >= epochs - 1:
         form["early_stopping"] = None
+    _drop_newer_defaults(form)
     # All or none: a step without effect still draws random numbers before the next step does.
     if form["data"]["extra"] is None and all(_leaves_images_alone(step) for step in form["data"]["augment"]):
         form["data"]["augment"] = []
     return form
+
+
+NEWER_KEYS: tuple[tuple[str, str, Any], ...] = (
+    ("data", "sampling", "uniform"),
+    ("loss", "class_weights", "none"),
+    ("early_stopping", "min_delta", 0.0),
+    ("early_stopping", "metric", "validation_loss"),
+    ("schedule", "metric", "validation_loss"),
+    ("schedule", "lowest_momentum", None),
+)
+"""Keys that configs of earlier versions lack: section, key, and the default, which does what these versions did."""
+
+
+def _drop_newer_defaults(form: Section) -> None:
+    """Leave out newer keys that have no effect, so that recorded configs keep their identity."""
+    for section, key, default in NEWER_KEYS:
+        if form[section] and form[section].get(key, default) == default:
+            form[section].pop(key, None)
+    if form.get("own_metric") is None:
+        form.pop("own_metric", None)
 
 
 # --- models ---------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from winnow.search.training.mixing import Mixer
 from winnow.search.training.optimizers import build_optimizer
 from winnow.search.training.precision import autocast, image_format, prepare_device
 from winnow.search.training.ranks import Rank, Team
-from winnow.search.training.schedules import Plateau, lr_factor
+from winnow.search.training.schedules import Plateau, lr_factor, momentum_at
 from winnow.spaces import schema
 from winnow.spaces.epoch_figures import EPOCH_FIGURES, METRICS, to_minimize
 
@@ -275,6 +275,7 @@ class TrainingState:
         for images, labels in chunks:
             for batch in self.batches.of(images, labels, mixer):
                 self._set_lr(step, total_steps, steps_per_epoch)
+                self._set_momentum(step, total_steps)
                 self._update(batch, loss_function, mixed_precision, sums)
                 step += 1
             # The one place where the host waits for the device: a diverged training ends within the chunk, on all ranks.
@@ -330,6 +331,17 @@ class TrainingState:
             factor *= self.plateau.scale
         for group, peak in zip(self.optimizer.param_groups, self.peak_lrs, strict=True):
             group["lr"] = peak * factor
+
+    def _set_momentum(self, step: int, total_steps: int) -> None:
+        """Set the momentum, or Adam's `beta1`, if the schedule moves it."""
+        if getattr(self.config.schedule, "lowest_momentum", None) is None:
+            return
+        defaults = self.optimizer.defaults
+        is_adam = "betas" in defaults
+        momentum = defaults["betas"][0] if is_adam else defaults["momentum"]
+        value = momentum_at(self.config.schedule, momentum, step, total_steps)
+        for group in self.optimizer.param_groups:
+            group.update({"betas": (value, group["betas"][1])} if is_adam else {"momentum": value})
 
     def _observe(self, train_loss: float, values: dict[str, float | None]) -> None:
         """Let the parts that watch the values of finished epochs decide about the next one."""

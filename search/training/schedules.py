@@ -34,6 +34,20 @@ def lr_factor(settings: schema.Schedule, step: int, total_steps: int, steps_per_
     return rise * SCHEDULES[settings.name](settings, step, total_steps, steps_per_epoch)
 
 
+def momentum_at(settings: schema.Schedule, momentum: float, step: int, total_steps: int) -> float:
+    """Return the momentum at a step: that of the optimizer, unless a one-cycle schedule moves it against the learning rate.
+
+    Args:
+        settings: The `schedule` section of a config.
+        momentum: Momentum of the optimizer.
+        step: The optimizer step, counted from 0.
+        total_steps: Optimizer steps of the whole training.
+    """
+    if not isinstance(settings, schema.OneCycle) or settings.lowest_momentum is None:
+        return momentum
+    return _one_cycle_phases(settings, momentum, settings.lowest_momentum, momentum, step, total_steps)
+
+
 @dataclass
 class Plateau:
     """Multiplies `scale` by `factor` after more than `patience` epochs without a new lowest value, or after given epochs."""
@@ -80,11 +94,17 @@ def _cosine(settings: schema.Cosine, step: int, total_steps: int, steps_per_epoc
 
 
 def _one_cycle(settings: schema.OneCycle, step: int, total_steps: int, steps_per_epoch: int) -> float:
-    # The phases end where those of torch's OneCycleLR do.
+    return _one_cycle_phases(settings, settings.initial, 1.0, settings.final, step, total_steps)
+
+
+def _one_cycle_phases(
+    settings: schema.OneCycle, start: float, turn: float, end: float, step: int, total_steps: int
+) -> float:
+    """Value of the two half cosines at a step; they end where those of torch's OneCycleLR do."""
     peak_step, last_step = settings.peak * total_steps - 1, total_steps - 1
     if step <= peak_step:
-        return _SHAPES[settings.shape](settings.initial, 1.0, step / peak_step if peak_step > 0 else 1.0)
-    return _SHAPES[settings.shape](1.0, settings.final, (step - peak_step) / (last_step - peak_step))
+        return _SHAPES[settings.shape](start, turn, step / peak_step if peak_step > 0 else 1.0)
+    return _SHAPES[settings.shape](turn, end, (step - peak_step) / (last_step - peak_step))
 
 
 def _half_cosine(start: float, end: float, share: float) -> float:

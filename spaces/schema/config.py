@@ -17,9 +17,10 @@ from winnow.spaces.schema.data import Data
 from winnow.spaces.schema.fields import (
     Count,
     ImportPath,
+    Metric,
+    NonNegative,
     Positive,
     Strict,
-    WatchedMetric,
     WeightsRule,
     added,
     bare_name,
@@ -37,9 +38,9 @@ class EarlyStopping(Strict):
 
     patience: Count
     """Epochs without a new best value of the metric after which the training ends."""
-    metric: WatchedMetric = "validation_loss"
+    metric: Metric = "validation_loss"
     """Metric to watch."""
-    min_delta: Annotated[float, Field(ge=0.0, exclude_if=lambda value: value == 0.0)] = 0.0
+    min_delta: NonNegative = 0.0
     """How much better than the best value so far a value must be to count as new, in the unit of the metric."""
 
 
@@ -76,10 +77,20 @@ class Config(Strict):
     """The epoch whose weights are kept and evaluated. Retraining has no validation split: it ends after as many epochs as the kept weights had in the search."""
     test_flip: bool = added(False)
     """In the final test and in predictions, average the logits of each image and of its mirror image."""
-    own_metric: Annotated[ImportPath | None, Field(exclude_if=lambda value: value is None)] = None
+    own_metric: ImportPath | None = None
     """A metric of your own, `package.module:function`: a function of the labels int64 [N] and the probabilities float32 [N, K], both NumPy arrays, that returns a number; the higher, the better, so negate a cost. It is called after every epoch with the validation images, and with the test images. Its name elsewhere, such as in `search.objective`, is `validation_own_metric`."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), else float32. GPUs that have TensorFloat-32 use it for the products of float32 numbers in training and validation. The final test is computed in float32 without it."""
+
+    @model_validator(mode="after")
+    def _momentum_to_cycle(self) -> Config:
+        lowest = getattr(self.schedule, "lowest_momentum", None)
+        momentum = getattr(self.optimizer, "momentum", None) or getattr(self.optimizer, "beta1", 0.0)
+        if lowest is not None and lowest > momentum:
+            raise ValueError(
+                f"schedule.lowest_momentum must not be above the momentum of the optimizer, {momentum:g}, but got {lowest:g}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _own_metric_where_needed(self) -> Config:

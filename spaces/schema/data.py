@@ -206,7 +206,7 @@ class Data(Strict):
     """Random changes of the training images, drawn again in every epoch: a list, or the name of a preset."""
     extra: ExtraCopies | None = None
     """Augmented copies beside the originals."""
-    sampling: Annotated[Literal["uniform", "balanced"], Field(exclude_if=lambda value: value == "uniform")] = "uniform"
+    sampling: Literal["uniform", "balanced"] = "uniform"
     """Training images of an epoch. `uniform`: each once; `balanced`: as many, the same number of each class, so images of rare classes repeat and others wait for a later epoch."""
 
     @property

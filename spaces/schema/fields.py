@@ -35,7 +35,6 @@ WeightsRule = Literal[
     "lowest_validation_calibration_error",
     "highest_validation_own_metric",
 ]
-WatchedMetric = Annotated[Metric, Field(exclude_if=lambda value: value == "validation_loss")]
 
 
 def added(default: Any, **limits: Any) -> Any:

@@ -9,10 +9,7 @@ from pydantic import Discriminator, Field, Tag
 from winnow.spaces.schema.fields import Fraction, NonNegative, Positive, Strict
 from winnow.spaces.schema.own import OwnLoss, kind_of
 
-ClassWeights = Annotated[
-    Literal["none", "balanced"] | Annotated[list[NonNegative], Field(min_length=2)],
-    Field(exclude_if=lambda value: value == "none"),
-]
+ClassWeights = Literal["none", "balanced"] | Annotated[list[NonNegative], Field(min_length=2)]
 
 
 class _Loss(Strict):

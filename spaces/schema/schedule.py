@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from winnow.spaces.schema.fields import Count, NonNegative, Strict, WatchedMetric, added
+from winnow.spaces.schema.fields import Count, Fraction, Metric, NonNegative, Strict, added
 from winnow.spaces.schema.own import OwnSchedule, kind_of
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -78,6 +78,8 @@ class OneCycle(Strict):
     """Final learning rate as a fraction of the peak."""
     shape: Literal["cosine", "linear"] = added("cosine")
     """Form of both phases."""
+    lowest_momentum: Fraction | None = None
+    """Momentum at the peak: it falls from the optimizer's momentum (`beta1` of Adam) while the learning rate rises, and returns while it decays. null: constant momentum."""
 
 
 class Plateau(_Schedule):
@@ -91,7 +93,7 @@ class Plateau(_Schedule):
     """Factor of each reduction."""
     patience: Annotated[int, Field(ge=0)] = 5
     """Epochs without improvement to allow before the learning rate is reduced."""
-    metric: WatchedMetric = "validation_loss"
+    metric: Metric = "validation_loss"
     """Metric to watch. Without validation images, and no `reductions`, it is the training loss."""
     reductions: Annotated[list[Count] | None, Field(exclude_if=lambda value: value is None)] = None
     """Epochs after which the learning rate is reduced, ascending, instead of watching a metric. Retraining sets it to those of the search."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.helpers.tiny import tiny_data
+from tests.helpers.tiny import tiny_config, tiny_data
 from winnow.search.operations.checks import check_space
 from winnow.search.settings import settings_for
 from winnow.spaces.errors import InputError
+from winnow.spaces.identity import NEWER_KEYS, identity
 from winnow.spaces.space import Space
+from winnow.spaces.stub_trials import KnownTrial
+from winnow.spaces.validation import corners
 
 CE = {"cross_entropy": {"label_smoothing": {"float": [0.0, 0.2]}}}
 
@@ -60,3 +64,36 @@ def test_a_list_of_class_weights_must_fit_the_classes() -> None:
     weights = {"choice": ["none", [1.0, 2.0]]}
     with pytest.raises(InputError, match=r"loss\.class_weights: one weight per class is needed, so 3, but got 2"):
         check_space(space({"name": "cross_entropy", "class_weights": weights}), tiny_data())
+
+
+def test_a_default_among_the_options_is_found_again_in_a_config() -> None:
+    """A key that is left out of a complete config when it has its default could not be encoded."""
+    keys: dict[str, Any] = {
+        "data": {"name": "npz", "path": "unused.npz", "sampling": {"choice": ["uniform", "balanced"]}},
+        "early_stopping": {
+            "patience": 1,
+            "min_delta": {"choice": [0.0, 0.1]},
+            "metric": {"choice": ["validation_loss", "validation_macro_f1"]},
+        },
+        "schedule": {"name": "one_cycle", "lowest_momentum": {"choice": [None, 0.0]}},
+    }
+    weights = {"name": "cross_entropy", "class_weights": {"choice": ["none", "balanced"]}}
+    whole = Space.from_tree({**space(weights).tree, **keys}, "own.yaml")
+    for config in corners(whole):
+        complete = config.model_dump(mode="json")
+        stored = whole.encode(complete)
+        assert {parameter.study_name for parameter in whole.parameters()} == set(stored)
+        assert whole.config(whole.suggest(KnownTrial(stored))) == config
+
+
+def test_configs_recorded_before_a_key_existed_keep_their_identity() -> None:
+    config = tiny_config(early_stopping={"patience": 1}, schedule={"name": "plateau", "patience": 0}).model_dump(
+        mode="json"
+    )
+    older = copy.deepcopy(config)
+    for section, key, _ in NEWER_KEYS:
+        older[section].pop(key, None)
+    older.pop("own_metric")
+    assert older != config
+    assert identity(older) == identity(config)
+    assert identity({**config, "own_metric": "a:b"}) != identity(config)

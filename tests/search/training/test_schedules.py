@@ -12,7 +12,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from tests.helpers.tiny import schema_names
+from tests.helpers.tiny import CPU, schema_names, tiny_config, tiny_data
+from winnow.search.training.device_data import DeviceData
+from winnow.search.training.loop import TrainingState
+from winnow.search.training.ranks import Rank
 from winnow.search.training.schedules import SCHEDULES, Plateau, lr_factor
 from winnow.spaces import schema
 
@@ -131,3 +134,31 @@ def test_plateau_is_torchs(losses: list[float], patience: int) -> None:
         plateau.observe(epoch, loss)
         reference.step(loss)
         assert plateau.scale == optimizer.param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize(
+    "optimizer", [{"name": "sgd", "lr": 0.1, "momentum": 0.95}, {"name": "adam", "lr": 0.1, "beta1": 0.95}]
+)
+def test_one_cycle_moves_the_momentum_as_torch_does(optimizer: dict[str, Any]) -> None:
+    schedule = {"name": "one_cycle", "peak": 0.3, "lowest_momentum": 0.85}
+    config = tiny_config(epochs=5, optimizer=optimizer, schedule=schedule)
+    data = DeviceData.build(tiny_data(), config.data, CPU, 0)
+    state = TrainingState.start(config, data, CPU, 0, Rank(), 1)
+    steps = state.batches.steps_per_epoch
+    parameters = [torch.nn.Parameter(torch.zeros(1))]
+    reference: torch.optim.Optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.95)
+    if optimizer["name"] == "adam":
+        reference = torch.optim.Adam(parameters, lr=0.1, betas=(0.95, 0.999))
+    cycle = lr_scheduler.OneCycleLR(reference, 0.1, 5 * steps, pct_start=0.3, base_momentum=0.85, max_momentum=0.95)
+    for step in range(5 * steps):
+        state._set_momentum(step, 5 * steps)
+        for key in ("momentum", "betas"):
+            assert state.optimizer.param_groups[0].get(key) == pytest.approx(reference.param_groups[0].get(key)), step
+        reference.step()
+        cycle.step()
+    state.run_epoch()
+
+
+def test_the_lowest_momentum_lies_below_that_of_the_optimizer() -> None:
+    with pytest.raises(ValueError, match=r"must not be above the momentum of the optimizer, 0, but got 0.85"):
+        tiny_config(optimizer={"name": "sgd", "lr": 0.1}, schedule={"name": "one_cycle", "lowest_momentum": 0.85})
