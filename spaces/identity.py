@@ -19,7 +19,9 @@ Section = dict[str, Any]
 
 def identity(config: Section, image_shape: ImageShape | None = None) -> str:
     """Return a short hash that is equal for complete configs (`Config.model_dump(mode="json")`) of the same training."""
-    return hashlib.sha256(json.dumps(normal_form(config, image_shape), sort_keys=True).encode()).hexdigest()[:16]
+    form = normal_form(config, image_shape)
+    _drop_newer_defaults(form)
+    return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def normal_form(config: Section, image_shape: ImageShape | None = None) -> Section:
@@ -36,7 +38,6 @@ def normal_form(config: Section, image_shape: ImageShape | None = None) -> Secti
     form["schedule"] = _schedule(form["schedule"], epochs)
     if form["early_stopping"] and form["early_stopping"]["patience"] >= epochs - 1:
         form["early_stopping"] = None
-    _drop_newer_defaults(form)
     # All or none: a step without effect still draws random numbers before the next step does.
     if form["data"]["extra"] is None and all(_leaves_images_alone(step) for step in form["data"]["augment"]):
         form["data"]["augment"] = []
