@@ -233,8 +233,7 @@ class Ledger(TrialBook):
     def _must_complete(self, number: int) -> bool:
         """Whether a trial that halving would stop is one of the last that can still become a winner."""
         left = self._epochs_left
-        ends_soon = self._time_is_needed or not self._may_start
-        return ends_soon and number in left and len(left) <= self._num_wanted
+        return self._time_is_needed and number in left and len(left) <= self._num_wanted
 
     def _shown(self) -> optuna.Study:
         """The study that the sampler reads; with several objectives, a random weighting of them."""

@@ -72,13 +72,16 @@ def test_no_trial_begins_while_the_time_is_needed(tmp_path, space):
     assert ledger.num_asked == 6
 
 
-def test_the_last_trials_complete_if_winners_are_missing(tmp_path, space):
-    """Successive halving would stop the worst of them; with three winners wanted of three trials, none is stopped."""
-    settings = settings_for(space, sampler="random", trials=3)
+def test_a_trial_without_which_winners_are_missing_is_not_stopped(tmp_path, space):
+    """Successive halving would stop the worst of three; with three winners wanted and no time for others, none is stopped."""
+    settings = settings_for(space, sampler="random", trials=None, time_budget=100)
     ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
     trials = [ledger.ask() for _ in range(3)]
     for epoch in range(1, 19):
-        going_on = [ledger.record(t.number, report(t, epoch, value=0.9 - 0.1 * t.number)) for t in trials]
+        going_on = [
+            ledger.record(t.number, report(t, epoch, value=0.9 - 0.1 * t.number, wall_seconds=1.0)) for t in trials
+        ]
+        ledger.note_time_left(20 - epoch, 3)
         assert going_on == [epoch < 18] * 3
     assert ledger.counts == {TrialStatus.COMPLETED: 3}
 
