@@ -63,6 +63,7 @@ class FailingDisk:
         self._fuse: int | None = None
         self._fault = ""
         self._full_for = 0
+        self._full_at_append = False
         self._room = 0.0
         self._files: dict[str, _File] = {}
         self._changes: list[_NameChange] = []
@@ -73,6 +74,7 @@ class FailingDisk:
     def arm(self, fault: str, steps: int) -> None:
         """Let the operation that comes after `steps` others fail: `kill`, `power`, `full` or `error`."""
         self.faults, self._fuse, self._fault = 0, steps, fault
+        self._full_at_append = self._rng.random() < 0.7  # most writes are checkpoints, and the lines matter more
 
     def disarm(self) -> None:
         """No fault from here on; a disk that was full has room again."""
@@ -128,7 +130,7 @@ class FailingDisk:
 
     # --- faults -----------------------------------------------------------------------------------------------------------
 
-    def step(self, writes: bool) -> bool:
+    def step(self, writes: bool, appends: bool = False) -> bool:
         """Count an operation; True if it must fail for lack of room, after a part of it.
 
         Raises:
@@ -139,7 +141,8 @@ class FailingDisk:
         self.num_steps += 1
         if self._fuse is not None:
             self._fuse -= 1
-            if self._fuse < 0:
+            waits = self._fault == "full" and self._full_at_append and not appends
+            if self._fuse < 0 and not waits:
                 self._fuse = None
                 self._blow()
         if self._full_for and writes:
@@ -335,7 +338,7 @@ class _Raw(io.FileIO):
         if self._disk.dead:
             return len(content)
         try:
-            is_full = self._disk.step(writes=True)
+            is_full = self._disk.step(writes=True, appends=self._appends)
         except (ProcessKilled, PowerCut):
             # A write that a process dies in is done in part, or not at all, or as a whole.
             self._write(content[: self._disk.part(len(content))])
