@@ -17,6 +17,8 @@ from winnow.spaces import catalog
 from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from winnow.search.data.prepare import Prepared
     from winnow.search.operations.rerunning import Rerun
     from winnow.search.winners.predicting import Prediction
@@ -156,7 +158,7 @@ def train(
     )
 
 
-def rerun(
+def verify(
     run: Place,
     trial: int,
     *,
@@ -185,6 +187,70 @@ def rerun(
 
     source = None if data_dir is None else Source(Path(data_dir), download)
     return train_again(open_run(Path(run)), trial, source, device, threads)
+
+
+rerun = verify
+"""The name of `verify` until version 0.2."""
+
+
+def query(run: Place, sql: str) -> pd.DataFrame:
+    """Run one SQL query (DuckDB) on the tables of a run, as `winnow query` does.
+
+    Args:
+        run: The run: its path, its name under `runs/`, or a `Run`.
+        sql: The query. The tables are called `trials`, `epochs`, `winners`, and so on.
+
+    Returns:
+        The result as a data frame.
+
+    Raises:
+        InputError: There is no such run, DuckDB is not installed, or it refuses the query.
+    """
+    from winnow import reports
+    from winnow.reports.tables.query import query as run_query
+
+    frame: pd.DataFrame = run_query(reports.read_tables(open_run(Path(run)).path), sql).to_pandas()
+    return frame
+
+
+def serve(runs: Sequence[Place] = (), port: int = 8266) -> None:
+    """Serve the reports of runs on this machine until it is interrupted, as `winnow serve` does.
+
+    Args:
+        runs: Run folders, or their names under `runs/`; empty: all under `runs/`.
+        port: Port on 127.0.0.1, 0 to 65535; 0: any free one.
+
+    Returns:
+        Nothing; it ends with Ctrl-C.
+
+    Raises:
+        InputError: There is no such run, or the port is taken.
+    """
+    from winnow.search.operations.serving import make_server
+
+    with make_server([Path(run) for run in runs], port) as server:
+        console().print(server.url)
+        server.serve_forever()
+
+
+def init(folder: Place, output: Place | None = None) -> Path:
+    """Look at a folder of images and write a commented space for them, as `winnow init` does.
+
+    Args:
+        folder: Images in one folder per class.
+        output: The YAML file; it must not exist. None: the name of the folder with `.yaml`, in the current folder.
+
+    Returns:
+        The YAML file.
+
+    Raises:
+        InputError: There are no such images, or the file exists or cannot be written.
+    """
+    from winnow.search.operations.first_space import first_space
+
+    file = Path(output) if output is not None else Path(f"{Path(folder).resolve().name}.yaml")
+    first_space(Path(folder), file)
+    return file
 
 
 def export(

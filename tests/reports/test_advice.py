@@ -100,7 +100,7 @@ def test_every_command_is_accepted_when_pasted(tmp_path, monkeypatch, winnow):  
     for operation in (searching, retraining):
         monkeypatch.setattr(operation, "load_recorded", lambda *arguments: None)
     monkeypatch.setattr(Execution, "recorded_source", lambda *arguments: None)
-    monkeypatch.setattr(searching, "check_space", lambda *arguments: None)
+    monkeypatch.setattr(searching, "check_space", lambda *arguments: [])
     monkeypatch.setattr(winners_retraining, "_check_seeds", lambda *arguments: None)  # those of `make_run` are made up
     monkeypatch.setattr(Execution, "workers", stop)
     monkeypatch.setattr(exporting, "export", stop)

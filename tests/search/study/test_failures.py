@@ -93,6 +93,7 @@ def test_every_class_has_a_status_and_words():
         "failed": 0,
         "lost": 1,
         "timed_out": 0,
+        "infeasible": 0,
         "recovered": 2,
         "micro-batches": 1,
     }

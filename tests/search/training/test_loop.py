@@ -157,7 +157,7 @@ def test_the_final_test_is_in_float32_whatever_the_training(precision: str) -> N
 
 def test_early_stopping_asks_for_a_least_improvement() -> None:
     small = [early_stopping.EarlyStopping(2, delta) for delta in (0.0, 0.1)]
-    stops = [[each.observe(loss) for loss in (1.0, 0.95, 0.91, 0.8)] for each in small]
+    stops = [[each.observe({"validation_loss": loss}) for loss in (1.0, 0.95, 0.91, 0.8)] for each in small]
     assert stops == [[False] * 4, [False, False, True, False]]
 
 
