@@ -20,10 +20,6 @@ CLASSES: dict[str, tuple[str, str]] = {
         "no batch was finished for longer than `search.trial_timeout`",
         "ended; its worker was killed and replaced",
     ),
-    "infeasible": (
-        "a limit of the search was exceeded, or an own model refused its config",
-        "ended; never a winner; the sampler learns that the config is infeasible",
-    ),
     "recovered": ("the worker or node was lost", "resumed from the checkpoint; not counted against the trial"),
     "micro-batches": ("out of memory once", "tried again with a GPU to itself and each batch split into micro-batches"),
 }
