@@ -364,13 +364,16 @@ def _train_and_test(
         }
         return
     weights = result.weights()
-    test = evaluate_test_set(config, weights, on_device, data, storage.join(predictions, f"{stem}.npz"))
     weights_name = f"winner-{stem}.pt"
     normalization = {"mean": list(on_device.mean), "std": list(on_device.std)}
-    save(
-        storage.join(job.checkpoints, weights_name),
-        {"weights": weights, "config": candidate.config, "normalization": normalization},
-    )
+    try:
+        test = evaluate_test_set(config, weights, on_device, data, storage.join(predictions, f"{stem}.npz"))
+        save(
+            storage.join(job.checkpoints, weights_name),
+            {"weights": weights, "config": candidate.config, "normalization": normalization},
+        )
+    except OSError as error:
+        raise CannotWrite(f"{error.strerror or error}: {job.checkpoints}") from error
     summary = summarize(config.model, data.image_shape, data.num_classes)
     yield {
         "status": TrialStatus.COMPLETED,

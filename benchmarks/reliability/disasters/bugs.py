@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
-from winnow.search.storage.json_lines import epoch_line
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.record import Record
-from winnow.search.study.trials import OpenTrial
 
 
-def _write_value_first(
-    self: Record,
-    phase: str,
-    trial: OpenTrial,
-    report: Mapping[str, Any],
-    *,
-    rung: int | None = None,
-    decision: str | None = None,
-) -> dict[str, Any]:
-    value, assignment = self.value_of(trial, report), trial.assignment
-    if phase == "search" and math.isfinite(value):
-        self.write_value(trial, report["epoch"], value)
-    figures = {**report, "diverged": not math.isfinite(value)}
-    line = epoch_line(phase, assignment.seed, figures, trial=assignment.number, rung=rung, decision=decision)
-    self._lines.append(line)
-    return line
+def _commit_study_first(self: Record) -> None:
+    self._journal.flush()
+    self._lines.flush()
 
 
 @contextmanager
@@ -56,7 +40,7 @@ IGNORED_FSYNC = {"no fsync of epochs": "epochs.jsonl", "no fsync of weights": ".
 BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "no fsync of epochs": nullcontext,
     "no fsync of weights": nullcontext,
-    "study before line": lambda: patch.object(Record, "write_epoch", _write_value_first),
+    "study before line": lambda: patch.object(Record, "commit", _commit_study_first),
     "no cut after a failed write": lambda: patch("winnow.search.storage.write_guard.WriteGuard.appending", _no_cut),
     "no cut of a torn journal": lambda: patch("winnow.search.study.record.repair_journal", _nothing),
     "no fsync of the folder": lambda: patch("winnow.search.storage.run_folder.sync_folder", _nothing),

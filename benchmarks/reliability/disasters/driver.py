@@ -7,7 +7,8 @@ The searcher, the scheduler and the stopper are the real ones of `winnow.search.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -224,9 +225,10 @@ class _Loop:
 
 def _run_tasks(world: World) -> Callable[..., Iterator[tuple[Any, Any]]]:
     def run_tasks(
-        ray: Any, function: Callable[..., Any], items: Sequence[tuple[Any, tuple[Any, ...]]], *_: Any
+        ray: Any, function: Callable[..., Any], todo: deque[tuple[Any, tuple[Any, ...]]], *_: Any, **__: Any
     ) -> Iterator[tuple[Any, Any]]:
-        for item, arguments in items:
+        while todo:
+            item, arguments = todo.popleft()
             while True:
                 try:
                     result = function(*arguments)

@@ -252,7 +252,8 @@ class _History:
         with ExitStack() as stack:
             for target, stand_in in {
                 "winnow.search.storage.clock._steady": steady,
-                "winnow.search.operations.searching.load_checked": lambda *_: DATA,
+                "winnow.search.operations.searching.load_data": lambda *_: DATA,
+                "winnow.search.operations.searching.check_space": lambda *_: [],
                 "winnow.search.operations.searching.load_recorded": lambda *_: DATA,
                 "winnow.search.operations.retraining.load_recorded": lambda *_: DATA,
                 "winnow.search.operations.searching.describe_data": lambda *_: {

@@ -153,6 +153,9 @@ def _check_retraining(folder: RunFolder, settings: Settings) -> list[str]:
     if any(number % settings.retrain.seeds for number in Counter(line["trial"] for line in lines).values()):
         wrong.append(f"retrainings are missing: {sorted(count)}")
     for line in lines:
+        error = line.get("error") or ""
+        if line["status"] == "failed" and "a bug of its own" not in error:
+            wrong.append(f"a retraining failed although it has no bug: {error}")
         if line["status"] != "completed":
             continue
         try:

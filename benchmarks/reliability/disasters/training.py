@@ -69,7 +69,8 @@ def key_of(config: dict[str, Any]) -> str:
 
 class _Result:
     def __init__(self, figures: dict[str, Any], chain: str) -> None:
-        self.epoch, self.diverged = figures["epoch"], figures["diverged"]
+        self.epoch, self.diverged, self.last = figures["epoch"], figures["diverged"], figures["last"]
+        self.weights_epoch = self.epoch
         self.train_loss = self.train_accuracy = figures["train_accuracy"]
         self.images_per_second = 1000.0
         self._figures, self._chain = figures, chain
