@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from winnow.search.api.common import ALL_DEVICES, Overrides, Place, as_texts, console, execution, load_space
 from winnow.search.data.source import Source
@@ -251,6 +251,48 @@ def init(folder: Place, output: Place | None = None) -> Path:
     file = Path(output) if output is not None else Path(f"{Path(folder).resolve().name}.yaml")
     first_space(Path(folder), file)
     return file
+
+
+def launch(
+    space: Place,
+    on: Literal["slurm", "kuberay", "sky"],
+    name: str | None = None,
+    options: Sequence[str] = (),
+    output: Place | None = None,
+    *,
+    nodes: int = 4,
+    gpus_per_node: int = 1,
+    cpus_per_node: int = 8,
+    gpu: str = "A10G",
+    image: str = "your-registry/winnow:0.2.0",
+    hours: float = 12.0,
+) -> Path:
+    """Write the file that searches a space on Slurm, Kubernetes or a cloud, as `winnow launch` does; nothing is started.
+
+    Args:
+        space: The space: a name of the catalog, or a YAML file.
+        on: `slurm`, `kuberay` (Kubernetes) or `sky` (SkyPilot).
+        name: Name of the run, of small letters, digits and `-`; None: that of the space.
+        options: Options of `winnow run`, such as `["--trials", "200"]`.
+        output: The file; None: named by the run, in the current folder.
+        nodes: Nodes with GPUs, at most.
+        gpus_per_node: GPUs of each node.
+        cpus_per_node: CPUs of each node.
+        gpu: Kind of GPU, for SkyPilot.
+        image: Container image, for Kubernetes.
+        hours: Time limit, for Slurm.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: The space or the name cannot be used, or the file exists or cannot be written.
+    """
+    from winnow.search.operations.launch.files import Cluster
+    from winnow.search.operations.launch.files import launch as write
+
+    cluster = Cluster(nodes, gpus_per_node, cpus_per_node, gpu, image, hours)
+    return write(on, str(space), name, options, cluster, None if output is None else Path(output))[0]
 
 
 def export(

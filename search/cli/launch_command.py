@@ -39,15 +39,12 @@ def launch(
 
     OPTIONS are those of `winnow run`, such as --trials 200.
     """
-    from winnow.search.operations.launch.files import SUFFIXES, Cluster, launch_file, write_launch_file
-    from winnow.spaces import catalog
+    from winnow.search.operations.launch.files import Cluster
+    from winnow.search.operations.launch.files import launch as write
 
-    name = name or catalog.load(space).name
     _check_options([space, *options])
-    text, command = launch_file(cast("System", system), space, name, options, Cluster(**cluster))  # type: ignore[arg-type]
-    path = output or Path(name + SUFFIXES[system])
-    write_launch_file(path, text)
-    click.echo(f"wrote {path}; look at it, then: {command.format(file=path)}")
+    path, command = write(cast("System", system), space, name, options, Cluster(**cluster), output)  # type: ignore[arg-type]
+    click.echo(f"wrote {path}; look at it, then: {command}")
     return DONE
 
 

@@ -54,6 +54,11 @@ BY_SECTION = {
     ("docs/cluster.md", "Nodes started by hand"): "docs/test_docs_cluster.py::test_nodes_started_by_hand",
     ("docs/cluster.md", "AWS, with Ray's launcher"): "docs/test_docs_cluster.py::test_the_launcher_takes_the_lines",
     ("docs/cluster.md", "Slurm"): "search/ray_backend/test_cluster_network.py::test_the_slurm_file_on_two_nodes",
+    ("docs/cluster.md", "Kubernetes"): "search/operations/test_launch.py::test_the_commands_of_the_cluster_page",
+    (
+        "docs/cluster.md",
+        "Clouds, with SkyPilot",
+    ): "search/operations/test_launch.py::test_the_commands_of_the_cluster_page",
     ("docs/cluster.md", "As a Ray job, detached"): "docs/test_docs_cluster.py::test_a_ray_job",
     (
         "docs/measurements.md",

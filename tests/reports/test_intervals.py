@@ -158,4 +158,4 @@ def test_a_run_without_a_baseline_says_how_to_name_one(tmp_path):
     assert "no baseline" not in " ".join(summary.sentences(reports.read(folder)))
     lines = [line for line in (folder / "retrain.jsonl").read_text().splitlines() if not json.loads(line)["baseline"]]
     (folder / "retrain.jsonl").write_text("\n".join(lines) + "\n")
-    assert "name a recipe in `start_from` of the space" in " ".join(summary.sentences(reports.read(folder)))
+    assert "name a recipe or a file in `baseline` of the space" in " ".join(summary.sentences(reports.read(folder)))

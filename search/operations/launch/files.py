@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
 
 System = Literal["slurm", "kuberay", "sky"]
@@ -147,3 +148,29 @@ MAKERS: dict[str, Callable[[str, str, str, list[str], Cluster], tuple[str, str]]
     "sky": _sky,
 }
 SUFFIXES = {"slurm": ".sbatch", "kuberay": ".rayjob.yaml", "sky": ".sky.yaml"}
+
+
+def launch(
+    system: System, space: str, name: str | None, options: Sequence[str], cluster: Cluster, output: Path | None
+) -> tuple[Path, str]:
+    """Write the file that searches a space on a cluster; nothing is started.
+
+    Args:
+        system: Where to search.
+        space: The space, as `winnow run` takes it.
+        name: Name of the run; None: that of the space.
+        options: Further options of `winnow run`.
+        cluster: Nodes and what they have.
+        output: The file; None: named by the run, in the current folder.
+
+    Returns:
+        The file, and the command that starts what it says.
+
+    Raises:
+        InputError: The space or the name cannot be used, or the file exists or cannot be written.
+    """
+    name = name or catalog.load(space).name
+    text, command = launch_file(system, space, name, options, cluster)
+    path = output or Path(name + SUFFIXES[system])
+    write_launch_file(path, text)
+    return path, command.format(file=path)

@@ -58,6 +58,7 @@ def test_a_call_as_a_command():
         "sampler": "gp",
         "reduction_factor": 2,
         "space": "my space.yaml",
+        "keep_validation": True,
     }
     for name in ("run", "search", "resume", "extend"):
         function, command = getattr(search, name), cli.commands[name]

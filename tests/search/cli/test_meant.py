@@ -65,7 +65,7 @@ def test_completion_of_keys_and_columns(tmp_path, monkeypatch):
     context = click.Context(cli.commands["show"])
     context.params = {"run": "a"}
     option = cli.commands["show"].params[0]
-    assert names(complete_key(context, option, "optimizer.l")) == ["optimizer.lr="]
+    assert names(complete_key(context, option, "optimizer.lr")) == ["optimizer.lr=", "optimizer.lr_decay="]
     assert "epochs=" in names(complete_key(context, option, "ep"))
     assert names(complete_column(context, option, "-num_ep")) == ["-num_epochs"]
     assert names(complete_column(context, option, "status == 'failed' and optimizer.l")) == [

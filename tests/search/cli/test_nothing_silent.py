@@ -33,7 +33,7 @@ def test_the_first_line_is_the_folder_of_the_run(tmp_path, monkeypatch, winnow, 
     def stop(*arguments: object) -> None:
         raise InputError("no images")
 
-    monkeypatch.setattr(searching, "load_checked", stop)
+    monkeypatch.setattr(searching, "load_data", stop)
     (tmp_path / "runs" / "digits").mkdir(parents=True)
     done = winnow("run", "digits", *([] if name is None else ["--name", name]))
     expected = "run      runs/mine" if name else "run      runs/digits-2  (runs/digits exists already)"

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
+from tests.helpers.doc_blocks import blocks, commands
+from winnow import search
 from winnow.search.cli.main import cli, main
 
 # The keys of a task in SkyPilot's sky/utils/schemas.py that this file could have.
@@ -101,3 +103,20 @@ def test_what_the_cluster_would_refuse_is_refused_here(launch, tmp_path, argumen
     assert code == 2
     assert words in err
     assert [path.name for path in tmp_path.iterdir()] == ["there.sbatch"]
+
+
+@pytest.mark.parametrize("section", ["Kubernetes", "Clouds, with SkyPilot"])
+def test_the_commands_of_the_cluster_page(section, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (line,) = commands(blocks("docs/cluster.md", section)[0].text)
+    with pytest.raises(SystemExit) as end:
+        main(shlex.split(line)[1:])
+    assert end.value.code == 0, capsys.readouterr().err
+    (file,) = tmp_path.iterdir()
+    assert file.name in blocks("docs/cluster.md", section)[0].text
+
+
+def test_the_function_writes_the_same_file(launch, tmp_path):
+    assert launch("--on", "sky", "--name", "a", "--nodes", "2", "--trials", "20")[0] == 0
+    path = search.launch("digits", "sky", "a", ["--trials", "20"], tmp_path / "b.yaml", nodes=2)
+    assert path.read_text() == (tmp_path / "a.sky.yaml").read_text()
