@@ -94,7 +94,16 @@ def train(
 
 
 def make_optimizer(config: Config, net: nn.Module) -> torch.optim.Optimizer:
-    keys = config.optimizer.model_dump(exclude={"name", "beta1", "beta2"})
+    """The optimizers that `cifar10-cnn` searches over, without parameter groups."""
+    settings = config.optimizer
+    own = {"norm_bias_lr_factor", "head_lr_factor", "layer_decay", "decay_biases", "decoupled"}  # not torch's
+    changed = [
+        key
+        for key in own & type(settings).model_fields.keys()
+        if getattr(settings, key) != type(settings).model_fields[key].default
+    ]
+    assert not changed, f"plain PyTorch has no {changed}"
+    keys = settings.model_dump(exclude={"name", "beta1", "beta2", *own})
     classes = {
         "sgd": torch.optim.SGD,
         "adam": torch.optim.Adam,
