@@ -45,7 +45,7 @@ def simulated(ledger: Ledger, budget: float, workers: int, epoch_seconds: float 
 @pytest.mark.parametrize(("sampler", "workers"), [("forecast", 2), ("random", 1), ("random", 4)])
 def test_as_many_trials_complete_as_winners_are_wanted(tmp_path, space, sampler, workers):
     budget = 200 / workers
-    settings = settings_for(space, sampler=sampler, trials=None, time_budget=budget)
+    settings = settings_for(space, sampler=sampler, trials=1000, time_budget=budget)
     ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
     begun = simulated(ledger, budget, workers)
     assert ledger.counts.get(TrialStatus.COMPLETED, 0) >= settings.retrain.top == 3
@@ -54,7 +54,7 @@ def test_as_many_trials_complete_as_winners_are_wanted(tmp_path, space, sampler,
 
 
 def test_a_budget_too_short_for_the_winners_is_searched_in_its_first_half(tmp_path, space):
-    settings = settings_for(space, trials=None, time_budget=40)
+    settings = settings_for(space, trials=1000, time_budget=40)
     ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
     begun = simulated(ledger, 40, workers=1)
     assert len(begun) > 5
@@ -62,7 +62,7 @@ def test_a_budget_too_short_for_the_winners_is_searched_in_its_first_half(tmp_pa
 
 
 def test_no_trial_begins_while_the_time_is_needed(tmp_path, space):
-    settings = settings_for(space, trials=None, time_budget=100)
+    settings = settings_for(space, trials=1000, time_budget=100)
     ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
     for trial in [ledger.ask() for _ in range(6)]:
         ledger.record(trial.number, report(trial, 1, wall_seconds=1.0))
@@ -74,7 +74,7 @@ def test_no_trial_begins_while_the_time_is_needed(tmp_path, space):
 
 def test_a_trial_without_which_winners_are_missing_is_not_stopped(tmp_path, space):
     """Successive halving would stop the worst of three; with three winners wanted and no time for others, none is stopped."""
-    settings = settings_for(space, sampler="random", trials=None, time_budget=100)
+    settings = settings_for(space, sampler="random", trials=1000, time_budget=100)
     ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
     trials = [ledger.ask() for _ in range(3)]
     for epoch in range(1, 19):
