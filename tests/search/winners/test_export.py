@@ -111,7 +111,7 @@ def test_programs_give_what_the_network_gives(family, tmp_path):
     torch.manual_seed(0)
     network = Pixels(build(config.model, shape, 4), shape, [0.5] * 3, [0.2] * 3).eval()
     origin = {"run": "r", "rank": 1, "trial": 0, "seed": 0, "data_fingerprint": "f"}
-    winner = Winner(network, config, ("a", "<b>bold", "c\n", "ünï 🐱"), origin)
+    winner = Winner(network, config, ("a", "<b>bold", "c\n", "ünï 🐱"), origin, shape)
     checks = _write_programs(winner, tmp_path)
     assert checks.onnx is not None
     assert checks.onnx_any_batch == (family != "mixture")

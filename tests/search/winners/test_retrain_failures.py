@@ -81,7 +81,15 @@ def run(shared_ray, tmp_path):
         folder.checkpoints.mkdir(parents=True)
         job = Job(str(folder.checkpoints), "cpu", 1, seed=0)
         retrain(
-            shared_ray, folder, list(candidates), settings, data, job, plan, lambda line: None, lambda *record: None
+            shared_ray,
+            folder,
+            list(candidates),
+            settings,
+            data,
+            job,
+            plan,
+            lambda *progress: None,
+            lambda *record: None,
         )
         assert not list(folder.checkpoints.glob("retraining-*")), "nobody needs them any more"
         return list(read_json_lines(folder.retrained))
