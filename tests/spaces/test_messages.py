@@ -196,8 +196,8 @@ WRONG = {
         "epochs: 5",
         "epochs: 5\nsearch: {trails: 5, sampler: tpee}",
         "s.yaml:3: search.sampler: must be one of forecast, tpe, gp, random, qmc, grid, but got 'tpee'; did you mean tpe?\n"
-        "s.yaml:3: search.trails: unknown key 'trails'; allowed: trials, objective, sampler, grace_epochs, "
-        "reduction_factor, repeats, checkpoint_quota, audit; did you mean trials?",
+        "s.yaml:3: search.trails: unknown key 'trails'; allowed: trials, objective, objectives, sampler, "
+        "grace_epochs, reduction_factor, repeats, checkpoint_quota, audit, limits; did you mean trials?",
     ),
     "several at once, in the order of the file": (
         BASE,
