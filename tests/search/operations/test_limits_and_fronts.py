@@ -9,9 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.search.operations.test_search import winnow
+from tests.search.operations.test_search import start, winnow
 from winnow import reports
 from winnow.reports.figures.front import front_info
+from winnow.search.data.source import Source
+from winnow.search.operations.checks import load_checked
+from winnow.spaces import catalog
+from winnow.spaces.errors import InputError
 from winnow.spaces.fronts import gains, non_dominated
 
 pytestmark = pytest.mark.slow
@@ -95,15 +99,19 @@ def test_a_search_keeps_to_its_limits_and_says_so(space, capsys):
     assert not Path("runs/q").exists()
 
 
-def test_a_model_of_ones_own_may_refuse_configs(space, capsys):
+def test_a_model_of_ones_own_may_refuse_configs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("some.yaml").write_text(SPACE)
     Path("refusing_nets.py").write_text(OWN)
     widths = "model={name: 'refusing_nets:build', width: {choice: [8, 16, 32, 64]}}"
-    assert winnow("search", str(space), "--name", "r", "--trials", "8", "--set", widths) == 0
-    assert "of your own models refuse their config and are infeasible" in capsys.readouterr().out
+    searching = start(tmp_path, "search", "some.yaml", "--name", "r", "--trials", "8", "--set", widths)
+    printed, errors = searching.communicate(timeout=280)
+    assert searching.returncode == 0, errors
+    assert "of your own models refuse their config and are infeasible" in printed
     trials = rows("trials")
     refused = [row for row in trials if json.loads(row["config"])["model"]["width"] > 16]
     assert refused
     assert all(row["status"] == "infeasible" and "units are too many" in row["reason"] for row in refused)
     assert any(row["status"] == "completed" for row in trials)
-    assert winnow("search", str(space), "--name", "q", "--set", widths.replace("[8, 16, 32, 64]", "[32, 64]")) == 2
-    assert "32 units are too many" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"model refusing_nets:build raised ValueError: \d\d units are too many"):
+        load_checked(catalog.load("some.yaml", [widths.replace("[8, 16, 32, 64]", "[32, 64]")]), Source(Path("data")))
