@@ -9,7 +9,7 @@ CLASSES: dict[str, tuple[str, str]] = {
     "diverged": ("the loss became non-finite", "ended at once and reported to the sampler as failed; no second try"),
     "out_of_memory": (
         "out of memory twice",
-        "the second try had a GPU to itself and split each batch into micro-batches; then ended",
+        "the second try had the same resources and split each batch into micro-batches; then ended",
     ),
     "failed": (
         "an error, for example in a custom model",
@@ -21,7 +21,7 @@ CLASSES: dict[str, tuple[str, str]] = {
         "ended; its worker was killed and replaced",
     ),
     "recovered": ("the worker or node was lost", "resumed from the checkpoint; not counted against the trial"),
-    "micro-batches": ("out of memory once", "tried again with a GPU to itself and each batch split into micro-batches"),
+    "micro-batches": ("out of memory once", "tried again with the same resources and each batch split into micro-batches"),
 }
 
 
