@@ -79,7 +79,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_no_trial(tmp_path):
 
 
 def test_every_class_has_a_status_and_words():
-    assert set(FAILED_STATUSES) == ENDED_STATES.keys() - {"completed", "stopped"}
+    assert set(FAILED_STATUSES) == ENDED_STATES.keys() - {"completed", "stopped", "infeasible"}
     assert set(FAILED_STATUSES) <= CLASSES.keys()
     trials = [
         {"status": "diverged", "worker_losses": 1, "micro_batches": 1},
