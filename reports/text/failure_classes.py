@@ -21,7 +21,10 @@ CLASSES: dict[str, tuple[str, str]] = {
         "ended; its worker was killed and replaced",
     ),
     "recovered": ("the worker or node was lost", "resumed from the checkpoint; not counted against the trial"),
-    "micro-batches": ("out of memory once", "tried again with the same resources and each batch split into micro-batches"),
+    "micro-batches": (
+        "out of memory once",
+        "tried again with the same resources and each batch split into micro-batches",
+    ),
 }
 
 

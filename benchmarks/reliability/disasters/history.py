@@ -252,6 +252,8 @@ class _History:
         with ExitStack() as stack:
             for target, stand_in in {
                 "winnow.search.storage.clock._steady": steady,
+                "winnow.search.storage.clock._OFFSET": 0.0,  # each start sets both again; afterwards they are as before
+                "winnow.search.storage.clock._earliest": 0.0,
                 "winnow.search.operations.searching.load_data": lambda *_: DATA,
                 "winnow.search.operations.searching.check_space": lambda *_: [],
                 "winnow.search.operations.searching.load_recorded": lambda *_: DATA,
