@@ -24,7 +24,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.trial import Trial, TrialState
 
 from benchmarks import RESULTS
-from benchmarks.search_quality.tasks import Params, Task, lcbench_tasks, suggest_all
+from benchmarks.search_quality.tasks import Params, Task, lcbench_tasks
 from winnow.search.samplers.draft import Draft
 from winnow.search.samplers.history_window import recent
 from winnow.search.samplers.registry import SamplerContext, make_sampler
@@ -89,7 +89,7 @@ class Ours:
                 self.paused.discard(resumed)
                 return resumed, {}
         draft = Draft(shown, sampler, number)
-        suggest_all(self.task.space, draft)
+        self.task.suggest(draft)
         cost = {COST: num_weights(draft.params)}
         self.storage.create_new_trial(self.study._study_id, template_trial=draft.to_trial(cost))
         self.rule.note_figures(number, cost)
@@ -119,7 +119,8 @@ class OptunaFront:
         self.trials: dict[int, Trial] = {}
 
     def ask(self) -> tuple[int, Params]:
-        trial = self.study.ask(fixed_distributions=self.task.space)
+        trial = self.study.ask()
+        self.task.suggest(trial)
         self.trials[trial.number] = trial
         return trial.number, trial.params
 

@@ -34,7 +34,10 @@ def complete_key(context: click.Context, parameter: click.Parameter, incomplete:
 
 def complete_column(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Columns of the trials of RUN, or of any run if it is not known; for `--where` in place of the last word."""
-    before, minus, start = re.fullmatch(r"(.*?[\s(]|)(-?)([\w.]*)", incomplete, re.DOTALL).groups()  # type: ignore[union-attr]
+    word = re.fullmatch(r"(.*?[\s(]|)(-?)([\w.]*)", incomplete, re.DOTALL)
+    if word is None:
+        return []
+    before, minus, start = word.groups()
     names = [name for name in _columns(context.params.get("run")) if name.startswith(start)]
     return [CompletionItem(f"{before}{minus}{name}") for name in names]
 

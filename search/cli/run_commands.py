@@ -340,7 +340,7 @@ def report(run: str) -> int:
 def serve(runs: tuple[str, ...], port: int) -> int:
     """Show the reports of RUNS in a browser on this machine, also while they run; without RUNS, all under runs/.
 
-    The page is the one that `winnow report` writes, as of now. Nothing is written. Ctrl-C ends it.
+    The page is the one that `winnow report` writes, with the current state of the run. Nothing is written. Ctrl-C ends it.
     """
     from winnow.search.operations.serving import make_server
 

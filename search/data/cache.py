@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import PIL
@@ -96,10 +96,10 @@ def _read(path: Path, is_new: bool = False) -> Arrays | None:
     """
     try:
         about = json.loads((path / "about.json").read_text(encoding="utf-8"))
-        mapped = None if fits_in_memory(about["num_bytes"]) else "r"
+        mapped: Literal["r"] | None = None if fits_in_memory(about["num_bytes"]) else "r"
         splits = {
             split: SplitArrays(
-                images=np.load(path / f"{split}_images.npy", mmap_mode=mapped),  # type: ignore[arg-type]
+                images=np.load(path / f"{split}_images.npy", mmap_mode=mapped),
                 **{kind: np.load(path / f"{split}_{kind}.npy") for kind in kinds},
             )
             for split, kinds in about["splits"].items()

@@ -6,6 +6,7 @@ It would otherwise be in a log of Ray's that ends with the search.
 from __future__ import annotations
 
 import io
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
@@ -50,8 +51,9 @@ class _Log(io.TextIOBase):
                 self._keep(kept if self._left > 0 else kept + CUT)
         return len(text)
 
+    @abstractmethod
     def _keep(self, text: str) -> None:
-        raise NotImplementedError
+        """Add a text to what is kept."""
 
 
 class _LocalLog(_Log):

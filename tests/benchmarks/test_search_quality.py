@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from benchmarks.search_quality import fronts
 from benchmarks.search_quality.contenders import CONTENDERS
 from benchmarks.search_quality.efficiency_tables import tables
 from benchmarks.search_quality.simulation import simulate
@@ -73,3 +75,18 @@ def test_tables_compare_on_tasks_that_all_have_run() -> None:
     assert "| forecast | 10 |  | 1.00 | -20 (t1) |" in text
     assert "| random + ASHA | 30 | +20 [+20, +20] | 2.00 |  |" in text
     assert "TPE" not in text
+
+
+@pytest.mark.parametrize("name", fronts.CONTENDERS)
+def test_a_front_is_found_and_is_the_same_twice(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fronts, "BUDGETS", [2, 6])
+    space = {
+        "x": FloatDistribution(0, 1),
+        "max_units": IntDistribution(64, 1024, log=True),
+        "num_layers": IntDistribution(1, 5),
+    }
+    task = replace(_task(), suggest=partial(suggest_all, space))
+    volumes = [fronts.volumes(fronts.CONTENDERS[name](task, 3), task) for _ in range(2)]
+    assert volumes[0] == volumes[1]
+    assert 0 <= volumes[0][0] <= volumes[0][1] <= 1
+    assert volumes[0][1] > 0
