@@ -38,7 +38,7 @@ def retrain(
         InputError: The run has no completed trial, or its images are others.
     """
     from winnow.search.ray_backend.end_with_ray import ending_with_ray
-    from winnow.search.winners.retraining import Candidate, choose_candidates
+    from winnow.search.winners.candidates import Candidate, choose_candidates
     from winnow.search.winners.retraining import retrain as run_retraining
 
     options = check_options({"top": top, "seeds": seeds, "keep_validation": keep_validation}, RetrainSettings)

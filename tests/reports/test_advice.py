@@ -19,8 +19,7 @@ from winnow.reports.text.terminal import best_first
 from winnow.reports.writing import write_spaces
 from winnow.search.operations import retraining, searching
 from winnow.search.operations.execution import Execution
-from winnow.search.winners import exporting
-from winnow.search.winners import retraining as winners_retraining
+from winnow.search.winners import candidates, exporting
 from winnow.spaces.errors import InputError
 
 
@@ -101,7 +100,7 @@ def test_every_command_is_accepted_when_pasted(tmp_path, monkeypatch, winnow):  
         monkeypatch.setattr(operation, "load_recorded", lambda *arguments: None)
     monkeypatch.setattr(Execution, "recorded_source", lambda *arguments: None)
     monkeypatch.setattr(searching, "check_space", lambda *arguments: [])
-    monkeypatch.setattr(winners_retraining, "_check_seeds", lambda *arguments: None)  # those of `make_run` are made up
+    monkeypatch.setattr(candidates, "_check_seeds", lambda *arguments: None)  # those of `make_run` are made up
     monkeypatch.setattr(Execution, "workers", stop)
     monkeypatch.setattr(exporting, "export", stop)
     pieces = all_advice(Path("runs"))

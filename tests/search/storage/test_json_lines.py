@@ -12,7 +12,8 @@ from winnow.search.operations.training import TrainingJob, fit_and_test
 from winnow.search.ray_backend.shared_data import Job
 from winnow.search.storage import clock
 from winnow.search.storage.json_lines import JsonLines, epoch_line, json_line
-from winnow.search.winners.retraining import Candidate, retrain_one
+from winnow.search.winners.candidates import Candidate
+from winnow.search.winners.retraining import retrain_one
 
 
 def strict(line: str) -> dict:

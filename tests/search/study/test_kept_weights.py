@@ -16,7 +16,7 @@ from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Assignment
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.loop import train
-from winnow.search.winners.retraining import choose_candidates
+from winnow.search.winners.candidates import choose_candidates
 from winnow.spaces import catalog
 
 

@@ -11,7 +11,7 @@ from winnow.search.storage.json_lines import JsonLines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.completed import completed_trials
 from winnow.search.study.ledger import Ledger
-from winnow.search.winners.retraining import BASELINE, choose_candidates
+from winnow.search.winners.candidates import BASELINE, choose_candidates
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space

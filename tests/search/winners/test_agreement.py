@@ -20,9 +20,10 @@ from winnow.search.data.source import describe_data, load
 from winnow.search.ray_backend.shared_data import Job
 from winnow.search.storage.json_lines import json_line
 from winnow.search.storage.run_folder import open_run
+from winnow.search.winners.candidates import Candidate
 from winnow.search.winners.exporting import export
 from winnow.search.winners.predicting import predict
-from winnow.search.winners.retraining import Candidate, retrain_one
+from winnow.search.winners.retraining import retrain_one
 from winnow.search.winners.winner import load_winner
 from winnow.spaces import catalog
 

@@ -19,7 +19,8 @@ from winnow.search.study.winners import may_win
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.loop import train
 from winnow.search.winners.as_searched import as_searched, plateau_reductions
-from winnow.search.winners.retraining import Candidate, retrain_one
+from winnow.search.winners.candidates import Candidate
+from winnow.search.winners.retraining import retrain_one
 
 
 def searched(config: Any, seed: int = 3) -> list[dict[str, Any]]:

@@ -22,7 +22,8 @@ from winnow.search.cli.main import cli, main
 from winnow.search.operations.training import TrainingJob, fit_and_test
 from winnow.search.ray_backend.shared_data import Job
 from winnow.search.training.checkpoint import load
-from winnow.search.winners.retraining import Candidate, retrain_one
+from winnow.search.winners.candidates import Candidate
+from winnow.search.winners.retraining import retrain_one
 
 SPACE = """
 data: {name: digits, augment: {choice: [none, crop]}}

@@ -21,7 +21,8 @@ from winnow.search.storage.run_folder import RunFolder
 from winnow.search.training import process_state
 from winnow.search.training.checkpoint import load
 from winnow.search.training.errors import DeviceLost
-from winnow.search.winners.retraining import Candidate, retrain, retrain_one
+from winnow.search.winners.candidates import Candidate
+from winnow.search.winners.retraining import retrain, retrain_one
 from winnow.spaces import catalog
 
 STEPS = 4  # of an epoch: 50 images in batches of 16

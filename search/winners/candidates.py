@@ -1,0 +1,125 @@
+"""Chooses what to retrain: the best configs of a search, and the baseline; earlier lines of `retrain.jsonl` get the ranks that hold now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from winnow.search.seeds import Stream, derive_seed
+from winnow.search.settings import Settings
+from winnow.search.storage.json_lines import JsonLines, json_line, read_json_lines
+from winnow.search.storage.run_folder import RunFolder, write_text
+from winnow.search.study.completed import Completed, CompletedTrial, completed_trials
+from winnow.search.study.winners import baseline_config
+from winnow.search.winners.as_searched import as_searched, searched_epochs
+from winnow.spaces.errors import InputError
+from winnow.spaces.space import Space
+
+BASELINE = -1  # the trial number of a baseline that was no trial of the search
+MAX_SEEDS = 1000  # more than anyone retrains with
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A config to retrain.
+
+    Attributes:
+        rank: 1 is the best of the search; None is the baseline.
+        trial: Number of the trial that it comes from, `BASELINE` if it was none.
+        config: The complete config, for trainings on both splits with the decisions of the search written into it, see `as_searched`.
+        search_value: The objective in the search.
+        micro_batches: Pieces of a batch, as the search had to train it.
+        keep_validation: Whether the validation images decide as in the search, and are not trained on.
+    """
+
+    rank: int | None
+    trial: int
+    config: dict[str, Any]
+    search_value: float | None
+    micro_batches: int = 1
+    keep_validation: bool = False
+
+    @property
+    def label(self) -> str:
+        return "baseline" if self.rank is None else f"winner {self.rank} (trial {self.trial})"
+
+
+def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> list[Candidate]:
+    """Choose the best `settings.retrain.top` winners of the search, then the baseline if the space names one.
+
+    What a winner is: `winnow.search.study.winners`. Lines of earlier retrainings get the ranks that hold now.
+
+    Raises:
+        InputError: The search has no winner, or an earlier version of Winnow retrained some.
+    """
+    completed = completed_trials(folder, space, settings)
+    keeps = settings.retrain.keep_validation
+    lines = {} if keeps else searched_epochs(folder)
+    winners = [
+        Candidate(rank, trial.number, as_searched(trial.config, lines.get(trial.number, [])), *_rest(trial, keeps))
+        for rank, trial in enumerate(completed.winners, start=1)
+    ]
+    if not winners:
+        raise InputError(_no_winner(folder, completed))
+    _check_seeds(folder, settings)
+    baseline = []
+    if (trial := completed.baseline) is not None:
+        config = as_searched(trial.config, lines.get(trial.number, []))
+        baseline = [Candidate(None, trial.number, config, *_rest(trial, keeps))]
+    elif (given := baseline_config(space)) is not None:
+        baseline = [Candidate(None, BASELINE, given, None, keep_validation=keeps)]
+    _update_lines(folder, [*winners, *baseline])
+    return [*winners[: settings.retrain.top], *baseline]
+
+
+def _rest(trial: CompletedTrial, keep_validation: bool) -> tuple[float, int, bool]:
+    return trial.value, trial.micro_batches, keep_validation
+
+
+def _no_winner(folder: RunFolder, completed: Completed) -> str:
+    """Explain why there is nothing to retrain, with the command that changes that."""
+    cause = "no trial was completed"
+    if completed.baseline is not None:
+        cause = f"only the baseline (trial {completed.baseline.number}) was completed, and winners are compared with it"
+    advice = folder.command("resume")
+    if not completed.num_open:
+        advice = folder.command("extend", "--trials", "10")
+    return f"{folder.path}: {cause}, so there is nothing to retrain; continue the search: {advice}"
+
+
+def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
+    """Give earlier lines the ranks that hold now, and move those of configs that no longer compete to another file.
+
+    They are not deleted, since each line is a look at the test images.
+    """
+    places = {candidate.trial: candidate for candidate in now}
+    lines = list(read_json_lines(folder.retrained))
+    kept, gone = [], []
+    for line in lines:
+        candidate = places.get(line["trial"])
+        same = (line["config"], line.get("keep_validation", False))
+        if candidate is None or (candidate.config, candidate.keep_validation) != same:
+            gone.append(line)
+        else:
+            kept.append({**line, "rank": candidate.rank, "baseline": candidate.rank is None})
+    if kept == lines:
+        return
+    aside = JsonLines(folder.retrained_earlier)
+    for line in gone:
+        aside.append(line)
+    aside.close()
+    write_text(folder.retrained, "".join(map(json_line, kept)))
+
+
+def seed_of(settings: Settings, index: int) -> int:
+    return derive_seed(Stream.RETRAINING, settings.seed, index)
+
+
+def _check_seeds(folder: RunFolder, settings: Settings) -> None:
+    """Raise InputError for lines of an earlier version of Winnow, whose seeds would give a config too many."""
+    done = {line["seed"] for line in read_json_lines(folder.retrained)}
+    if done - {seed_of(settings, index) for index in range(MAX_SEEDS)}:
+        raise InputError(
+            f"{folder.retrained}: was written by an earlier version of Winnow, which derived other seeds; "
+            "to retrain with this version, move the file out of the run folder"
+        )
