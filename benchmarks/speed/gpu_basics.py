@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import torch
 
@@ -112,10 +113,8 @@ def _provoke(name: str, config: Config, data: ImageData, device: str, answers: A
             torch.cuda.empty_cache()
         answers.put(f"{first}, then {_trial(plain, data, device)}")
     else:
-        step = torch.optim.Adam.step
-        torch.optim.Adam.step = lambda self: _index_out_of_range(device)  # type: ignore[assignment, misc]
-        first = _trial(plain, data, device)
-        torch.optim.Adam.step = step  # type: ignore[method-assign]
+        with patch.object(torch.optim.Adam, "step", lambda self: _index_out_of_range(device)):
+            first = _trial(plain, data, device)
         answers.put(f"{first}, then {_trial(plain, data, device)}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
@@ -33,7 +33,17 @@ COUNT = click.IntRange(min=1)
 )
 @click.option("--output", type=click.Path(path_type=Path), help="File to write.  [default: named by the run, here]")
 def launch(
-    space: str, options: tuple[str, ...], system: str, name: str | None, output: Path | None, **cluster: object
+    space: str,
+    options: tuple[str, ...],
+    system: System,
+    name: str | None,
+    output: Path | None,
+    nodes: int,
+    gpus: int,
+    cpus: int,
+    gpu: str,
+    image: str,
+    hours: float,
 ) -> int:
     """Write the file that searches SPACE on Slurm, Kubernetes (KubeRay) or a cloud (SkyPilot); start nothing.
 
@@ -43,7 +53,7 @@ def launch(
     from winnow.search.operations.launch.files import launch as write
 
     _check_options([space, *options])
-    path, command = write(cast("System", system), space, name, options, Cluster(**cluster), output)  # type: ignore[arg-type]
+    path, command = write(system, space, name, options, Cluster(nodes, gpus, cpus, gpu, image, hours), output)
     click.echo(f"wrote {path}; look at it, then: {command}")
     return DONE
 

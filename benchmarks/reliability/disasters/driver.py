@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -79,7 +79,7 @@ class World:
 @dataclass
 class _Worker:
     trial: Any
-    reports: Iterator[dict[str, Any]]
+    reports: Generator[dict[str, Any], None, None]
     hangs: bool = False
 
 
@@ -220,7 +220,7 @@ class _Loop:
 
     def _drop(self, worker: _Worker) -> None:
         with self.world.disk.silenced():
-            worker.reports.close()  # type: ignore[attr-defined]
+            worker.reports.close()
 
 
 def _run_tasks(world: World) -> Callable[..., Iterator[tuple[Any, Any]]]:
