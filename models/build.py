@@ -35,7 +35,7 @@ def build(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> 
 
 
 def fit_images(network: nn.Module, images: Callable[[], Tensor]) -> None:
-    """Let every layer that depends on the training images take what it needs, once, before the training.
+    """Initialise every layer that depends on the training images, once, before the training.
 
     Args:
         network: The network.

@@ -31,7 +31,7 @@ def custom(model: Custom, image_shape: tuple[int, int, int], num_classes: int) -
 
 
 def initialize_own(settings: OwnInitialization, network: nn.Module, images: Tensor) -> None:
-    """Let a user's own function change the initial weights of a network, in place.
+    """Apply a user's own function to the initial weights of a network, in place.
 
     Args:
         settings: The `initialization` section of a config.

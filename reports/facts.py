@@ -1,4 +1,4 @@
-"""What a figure of a run is worth: the accuracy that needs no network."""
+"""The accuracy that needs no network, against which a run's figures are read."""
 
 from __future__ import annotations
 

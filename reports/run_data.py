@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What `study.yaml` says about a run."""
+    """The facts that `study.yaml` holds about a run."""
 
     path: Path
     study: Row
@@ -122,7 +122,7 @@ class RunRecords(RunFacts):
 
 
 class TableSource(Protocol):
-    """Where the tables of a run come from: the records of its folder, or the Parquet files of its report."""
+    """The source of a run's tables: the records of its folder, or the Parquet files of its report."""
 
     def table(self, name: str) -> pa.Table:
         """The table `name`, a key of `winnow.reports.schemas.TABLES`."""

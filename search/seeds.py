@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class Stream(IntEnum):
-    """What a derived seed is used for. Values must never be reused: they are part of what makes a run reproducible."""
+    """The uses of derived seeds. Values must never be reused: they are part of what makes a run reproducible."""
 
     TRIAL = 1
     """Training of a trial of the search; part: trial number."""

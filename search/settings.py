@@ -1,4 +1,4 @@
-"""What a search is asked to do. The options come from `winnow.spaces.schema.search`; `study.yaml` records the result."""
+"""The settings of a search. The options come from `winnow.spaces.schema.search`; `study.yaml` records the result."""
 
 from __future__ import annotations
 

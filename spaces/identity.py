@@ -90,7 +90,7 @@ def _drop_newer_defaults(form: Section) -> None:
 
 
 def _custom(model: Section, image_shape: ImageShape | None) -> None:
-    """Leave a custom model as it is: which values have an effect is known only to its code."""
+    """Return a custom model as it is: which values have an effect is known only to its code."""
 
 
 def _mlp(model: Section, image_shape: ImageShape | None) -> None:

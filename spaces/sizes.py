@@ -48,7 +48,7 @@ def size_of(model: Any, image_shape: ImageShape, num_classes: int) -> Size | Non
 
 
 def known_excess(limits: Limits | None, config: Config, image_shape: ImageShape, num_classes: int) -> str | None:
-    """Say which limit the network of a config exceeds.
+    """Name the limit that the network of a config exceeds.
 
     Args:
         limits: The limits; None: nothing is exceeded.

@@ -1,4 +1,4 @@
-"""How a trial stands, in the one spelling that the study, the files of a run, the tables and the views share."""
+"""The status of a trial, in the one spelling that the study, the files of a run, the tables and the views share."""
 
 from __future__ import annotations
 

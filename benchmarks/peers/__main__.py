@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def write_npz(path: Path, options: argparse.Namespace) -> None:
-    """For the peers: the first 80 % of the rows to train, the rest to validate."""
+    """Write the data set as the peers read it: the first 80 % of the rows to train, the rest to validate."""
     space = load_space((f"data.path={options.data}", "data.name=parquet", f"data.limit={rows_read(options)}"))
     data = load_data(space, Source(Path("data")))
     names = ("train_images", "train_labels", "validation_images", "validation_labels")
@@ -117,7 +117,7 @@ def run(name: str, seed: int, folder: Path, data: Path, options: argparse.Namesp
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """As a user would, with Ctrl-C; its whole process group where that does not help."""
+    """End a peer as a user would, with Ctrl-C, and kill its process group if that does not help."""
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(1)

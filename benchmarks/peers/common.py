@@ -1,4 +1,4 @@
-"""What the two peers share: the data set and the training as the public PyTorch tutorials write them.
+"""The data set and the training that the two peers share, as the public PyTorch tutorials write them.
 
 A `Dataset` that gives PIL images, torchvision transforms, a `DataLoader`, and a loop that calls `.item()` at every step.
 The networks and the space are Winnow's own, so that only the wiring differs.

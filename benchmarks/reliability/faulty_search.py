@@ -63,11 +63,11 @@ class Search(ABC):
         """(trial, epoch) on disk, in the order in which they were written."""
 
     def seen(self) -> set[Epoch]:
-        """What the driver has written down anywhere by now, whether the end will know of it or not."""
+        """The epochs that the driver has written down anywhere so far, whether the final records hold them or not."""
         return set(self.epochs())
 
     def kept(self) -> set[Epoch]:
-        """Of these epochs those whose trials the search, now that it has ended, still counts as its own."""
+        """Keep the epochs of those trials that the search, now that it has ended, still counts as its own."""
         return set(self.epochs())
 
     @abstractmethod
@@ -78,7 +78,7 @@ class Search(ABC):
         return sum(log.stat().st_size for log in self.batches.iterdir()) / BATCHES_PER_EPOCH
 
     def wait_for_epochs(self, more: int) -> bool:
-        """Until `more` epochs have been written; False if the driver ends before."""
+        """Wait until `more` epochs have been written; False if the driver ends before."""
         assert self.driver is not None
         goal, deadline = len(self.seen()) + more, time.monotonic() + PATIENCE
         while len(self.seen()) < goal:
@@ -92,7 +92,7 @@ class Search(ABC):
         return True
 
     def wait_for_batches(self, more: int = 2) -> None:
-        """Until so many batches more were trained: then the damage hits a running epoch. RuntimeError if none is trained."""
+        """Wait until so many more batches were trained, so that the damage hits a running epoch. RuntimeError if none is trained."""
         goal, deadline = self.epochs_trained() + more / BATCHES_PER_EPOCH, time.monotonic() + PATIENCE
         while self.epochs_trained() < goal - 1e-9:
             if time.monotonic() > deadline:
@@ -107,7 +107,7 @@ class Search(ABC):
         return any(self.exit_code(self.start()) == 0 for _ in range(NUM_STARTS))
 
     def exit_code(self, driver: subprocess.Popen[bytes]) -> int | None:
-        """None where it hangs; it is killed then."""
+        """Wait for the driver to end and return its exit code; None if it hangs and had to be killed."""
         try:
             return driver.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -135,7 +135,7 @@ class Ours(Search):
         return sum(trial[-1] in ("completed", "stopped") for trial in self.outcome())
 
     def outcome(self) -> list[tuple[object, ...]]:
-        """Everything that the study says of its trials, times left out."""
+        """The facts that the study records about its trials, without times."""
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
@@ -167,7 +167,7 @@ class Stock(Search):
         return found
 
     def kept(self) -> set[Epoch]:
-        """What Tune has forgotten of a trial may still lie in its folder; the trial's own results do not hold it."""
+        """Keep the epochs that the trial's own results hold; its folder may also hold some that Tune has forgotten."""
         last = {trial["trial_id"]: trial["epochs"] for trial in self._ended()}
         return {(trial, epoch) for trial, epoch in self.epochs() if epoch <= last.get(trial, 0)}
 
@@ -180,7 +180,7 @@ class Stock(Search):
 
 
 def _epochs_in(files: Iterable[Path]) -> list[Epoch]:
-    """Of Tune's result.json files."""
+    """The epochs of each trial in Tune's result.json files."""
     lines = [line for file in sorted(files) for line in read_json_lines(file)]
     return [(line["trial_id"], line["epoch"]) for line in lines if "epoch" in line]
 

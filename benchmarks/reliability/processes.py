@@ -29,7 +29,7 @@ def start(command: list[str], folder: Path, log: Path, **environment: str) -> su
 
 
 def members(session: int) -> list[int]:
-    """What lives in the session of a driver that `start` started; a zombie does not."""
+    """The live processes in the session of a driver that `start` started, without zombies."""
     return [pid for pid, (state, _, its_session) in _processes().items() if its_session == session and state != "Z"]
 
 
@@ -57,7 +57,7 @@ def _processes() -> dict[int, tuple[str, int, int]]:
 
 
 def seconds_until_gone(session: int, limit: float = 90.0) -> float:
-    """How long anything of a dead driver lives on, in seconds; what is left at the limit is killed."""
+    """Seconds until no process of a dead driver is left; processes that are left at the limit are killed."""
     began = time.monotonic()
     while (left := members(session)) and time.monotonic() - began < limit:
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What a search loses to a fault: every fault is really provoked, and what was lost is counted. Ours beside stock Ray Tune.
+"""Counts what a search loses to a fault, for Winnow and for stock Ray Tune: every fault is really provoked.
 
     python -m benchmarks.reliability.reliability [--faults kill,ctrl_c] [--only ours] [--tries 3] [--minutes 10 --folder kept]
 
@@ -41,7 +41,7 @@ CLOCK_SHIFT = REPOSITORY / "benchmarks" / "reliability" / "clock_shift.c"
 
 @dataclass
 class Loss:
-    """What one fault cost."""
+    """The cost of one fault."""
 
     fault: str
     contender: str
@@ -172,7 +172,7 @@ def sigterm(search: Search, before: list[Epoch], notes: dict[str, object], draw:
 
 
 def sigterm_all(search: Search, before: list[Epoch], notes: dict[str, object], draw: random.Random) -> tuple[int, bool]:
-    """As Slurm signals a step: driver, Ray's servers and workers, all at once."""
+    """Send SIGTERM to driver, Ray's servers and workers at once, as Slurm signals a step."""
     return _signalled(search, before, notes, draw, signal.SIGTERM, to_all=True)
 
 

@@ -1,4 +1,4 @@
-"""What a suggestion costs in a long study, with all of it and with the part that `winnow.search.samplers.history_window` keeps; and whether it suggests as well.
+"""Measures the cost of a suggestion in a long study, with all of it and with the part that `winnow.search.samplers.history_window` keeps; and whether it suggests as well.
 
     python -m benchmarks.scale.asking [--repeats 5] [--searches 20]
 

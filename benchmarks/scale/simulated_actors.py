@@ -25,7 +25,7 @@ Curve = Callable[[dict[str, Any], int, float], dict[str, Any]]
 
 
 class SimulatedActors:
-    """At most `num_slots` actors live at once."""
+    """Simulated workers in the place of Ray's actors; at most `num_slots` live at once."""
 
     num_slots = 1
     curve: Curve
@@ -162,7 +162,7 @@ class _Actor:
         return self._filled()
 
     def _filled(self) -> dict[str, Any]:
-        """What Tune adds to every report."""
+        """Add the keys that Tune adds to every report."""
         return {
             "training_iteration": self.iteration,
             "time_this_iter_s": self.seconds,

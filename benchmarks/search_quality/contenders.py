@@ -40,7 +40,7 @@ class Contender(Protocol):
 
 
 class _Names:
-    """All that the sampler `qmc` asks of a space: what its parameters are called."""
+    """The part of a space that the sampler `qmc` reads: the names of its parameters."""
 
     def __init__(self, task: Task) -> None:
         self._names = list(draw(task.suggest, np.random.default_rng(0)))
@@ -122,7 +122,7 @@ class Forecasting:
         return going_on
 
     def _end_worst(self) -> None:
-        """What the ledger's quota does: the paused trial that stands worst at its last rung is stopped."""
+        """Stop the paused trial that is worst at its last rung, as the ledger's quota does."""
         shares = self.rule.shares_better(self.paused)
         worst = max(shares, key=lambda trial: (shares[trial], -trial))
         self.paused.discard(worst)

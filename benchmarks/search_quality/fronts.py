@@ -60,7 +60,7 @@ class Contender(Protocol):
 
 
 class Ours:
-    """What the ledger does in a search with two objectives, without its folder."""
+    """The decisions of the ledger in a search with two objectives, without its folder."""
 
     def __init__(self, task: Task, seed: int, sampler: str) -> None:
         self.task = task

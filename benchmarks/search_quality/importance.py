@@ -1,4 +1,4 @@
-"""How close importance under early stopping comes to the importance of fully trained trials.
+"""Measures how close importance under early stopping comes to the importance of fully trained trials.
 
     python -m benchmarks.search_quality.importance [--seeds 10]
 

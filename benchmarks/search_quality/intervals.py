@@ -1,4 +1,4 @@
-"""How often the report's intervals hold the truth, and how often two equal configs are called different.
+"""Measures how often the report's intervals hold the truth, and how often two equal configs are called different.
 
     python -m benchmarks.search_quality.intervals [--repetitions 2000]
 

@@ -1,4 +1,4 @@
-"""What does it give to search by balanced accuracy when the classes are not?
+"""Measures the gain of a search by balanced accuracy on classes of unequal size.
 
     python -m benchmarks.search_quality.long_tail DATA [--seeds 3] [--trials 10]
 

@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def search(space: Space, data: ImageData, sampler: str, seed: int) -> list[dict[str, Any]]:
-    """What stands at each budget: `accuracy` of the incumbent at its end, `best_completed` of those trained to the end by then."""
+    """Run one search and return its state at each budget: `accuracy` of the incumbent at its end, `best_completed` of those trained to the end by then."""
     settings = settings_for(space, trials=100_000, sampler=sampler, seed=seed)
     marks: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,4 +1,4 @@
-"""How well searchers spend a budget, on unlike families of tasks, with asynchronous workers in simulated time.
+"""Compares how well searchers spend a budget, on unlike families of tasks, with asynchronous workers in simulated time.
 
     python -m benchmarks.search_quality.search_efficiency --seeds 10    # everything that was not run yet, then the tables
     python -m benchmarks.search_quality.search_efficiency --only forecast --half dev --seeds 2
@@ -110,7 +110,7 @@ def _append(path: Path, line: dict[str, Any]) -> None:
 
 
 def read_runs(path: Path) -> list[dict[str, Any]]:
-    """What has been run so far."""
+    """The runs that the file of raw figures holds so far."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 

@@ -73,7 +73,7 @@ def flipped_and_cropped(padded: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def torch_defaults() -> Iterator[None]:
-    """Every loop sets what it wants for itself; none inherits what the one before it set."""
+    """Reset torch's global settings, so that no loop inherits those of the one before it."""
     cudnn = torch.backends.cudnn
     before = (torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark)
     try:

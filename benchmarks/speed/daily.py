@@ -1,4 +1,4 @@
-"""What a user waits for: the help text, the first result, trials per minute, and the share of the time that is training.
+"""Measures what a user waits for: the help text, the first result, trials per minute, and the share of the time that is training.
 
     python -m benchmarks.speed.daily [--runs 3]
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def search_figures(seed: int) -> dict[str, float]:
-    """Of one `winnow search digits`."""
+    """The figures of one `winnow search digits`."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.time()
         seconds = timed(lambda: winnow("search", "digits", "--runs-dir", folder, "--seed", str(seed), "--quiet"))

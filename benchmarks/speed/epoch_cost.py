@@ -1,4 +1,4 @@
-"""What an epoch costs beside the multiply-adds of its network: the constants of search/samplers/epoch_cost.py.
+"""Measures the cost of an epoch beyond the multiply-adds of its network: the constants of search/samplers/epoch_cost.py.
 
     python -m benchmarks.speed.epoch_cost [--device cpu] [--configs 36] [--data ../shared/data/cifar10]
 

@@ -1,4 +1,4 @@
-"""What a GPU gives: one trial against other loops, several trials on it at once, and a whole `winnow run` through Ray.
+"""Measures Winnow on a GPU: one trial against other loops, several trials on it at once, and a whole `winnow run` through Ray.
 
     python -m benchmarks.speed.gpu                          # a CUDA device, under 8 minutes
     python -m benchmarks.speed.gpu --no-ray                 # where Ray and Optuna are not installed
@@ -178,7 +178,7 @@ class Benchmark:
         return found
 
     def _epochs(self, loop: Loop, config: Config, data: ImageData) -> int:
-        """How many take about `self.seconds`, after one that is not counted (it loads libraries and chooses algorithms)."""
+        """The number of epochs that take about `self.seconds`, after one that is not counted (it loads libraries and chooses algorithms)."""
         with torch_defaults():
             seconds, _, _ = loop(config, data, 0, self.device)
             if seconds < self.seconds:
@@ -279,7 +279,7 @@ def write_images(path: Path, folder: Path | None, num: int) -> str:
 def together(
     config: Config, data: ImageData, at_once: int, device: torch.device, seconds: float, threads: int
 ) -> dict[str, Any]:
-    """So many processes train `config` at the same time, with what `winnow` measures with."""
+    """Train `config` in so many processes at the same time, timed as `winnow` times itself."""
     context = torch.multiprocessing.get_context("spawn")
     gate, answers = context.Barrier(at_once), context.Queue()
     processes = [
@@ -328,7 +328,7 @@ def train_beside_others(
 
 
 def run_figures(run: Path) -> dict[str, Any]:
-    """Of a finished run, from its records."""
+    """The figures of a finished run, from its records."""
     import yaml
 
     epochs = [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]

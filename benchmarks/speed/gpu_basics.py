@@ -35,7 +35,7 @@ TEST_SECONDS = 240.0
 
 @dataclass(frozen=True)
 class Check:
-    """What was tried, what came of it, and whether that is right."""
+    """One check: what was tried, its result, and whether that is right."""
 
     name: str
     result: str

@@ -1,4 +1,4 @@
-"""What a real search costs beside its trainings: the share of the workers' time, and the pause from a trial's end to the next trial's start.
+"""Measures the cost of a real search beyond its trainings: the share of the workers' time, and the pause from a trial's end to the next trial's start.
 
     python -m benchmarks.speed.orchestration [--seconds 0.1 1 10] [--workers 2] [--against CHECKOUT]
 

@@ -1,4 +1,4 @@
-"""How long reading many small image files takes: `winnow prepare` against a plain loop of Pillow, one CPU each, by turns.
+"""Measures the time to read many small image files: `winnow prepare` against a plain loop of Pillow, one CPU each, by turns.
 
     python -m benchmarks.speed.preparing [--num 100000] [--size 32] [--kind png] [--rounds 3]
 
@@ -72,7 +72,7 @@ def measured(way: str, folder: Path, round_number: int) -> dict[str, object]:
 
 
 def plain(folder: Path) -> dict[str, float]:
-    """What people write by hand."""
+    """Read all images as people do by hand."""
     bind()
     wall, cpu = time.perf_counter(), time.process_time()
     files = sorted(folder.rglob("*.*"))
@@ -100,7 +100,7 @@ def ours(folder: Path) -> dict[str, float]:
 
 
 def bind() -> None:
-    """To one CPU, so that both have the same."""
+    """Bind this process to one CPU, so that both contenders have the same."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 

@@ -1,4 +1,4 @@
-"""From the command to the first result: seconds, and CPU seconds of all processes until then.
+"""Measures the time from the command to the first result: seconds, and CPU seconds of all processes until then.
 
     python -m benchmarks.speed.startup [--runs 5] [--against CHECKOUT]
 
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def first_result(tree: Path, seed: int) -> dict[str, float]:
-    """Of one `winnow run digits` with the code in `tree`."""
+    """Seconds and CPU seconds until the first result of one `winnow run digits` with the code in `tree`."""
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         command = [

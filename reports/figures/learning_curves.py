@@ -125,7 +125,7 @@ class _BudgetInfo:
 
 
 def budget(run: RunData) -> list[Figure]:
-    """How the epochs were spent: between which rungs, and on trials of which status."""
+    """A figure of how the epochs were spent: between which rungs, and on trials of which status."""
     info = _budget_info(run)
     if not info.epochs:
         return []

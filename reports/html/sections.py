@@ -244,7 +244,7 @@ def parameters(run: RunData) -> Section:
 
 
 def audit(run: RunData) -> Section | None:
-    """How well the rungs predict the final values; None if the run has no audit."""
+    """The section on how well the rungs predict the final values; None if the run has no audit."""
     rows = run.rows("audit")
     if not rows:
         return None
@@ -298,7 +298,7 @@ def test_images(run: RunData) -> Section:
 
 
 def data(run: RunData) -> Section | None:
-    """What was read: rules, columns, sizes, repeated images, and the counts by class; None for a run of an older Winnow."""
+    """The section on the images that were read: rules, columns, sizes, repeated images, and the counts by class; None for a run of an older Winnow."""
     summary_of_data = (run.study.get("data") or {}).get("summary")
     if not summary_of_data:
         return None

@@ -1,4 +1,4 @@
-"""What the networks of one retrained config answered for the test images, from which its intervals are computed."""
+"""The answers of one retrained config's networks for the test images, from which its intervals are computed."""
 
 from __future__ import annotations
 

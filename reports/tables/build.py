@@ -218,7 +218,7 @@ def _environment(run: RunRecords) -> list[Row]:
 
 
 def _nodes(trials: list[Row]) -> dict[str, str]:
-    """What trained on each node: its devices with their software, and the most memory that a trial had."""
+    """One row per node: its devices with their software, and the most memory that a trial used there."""
     groups: dict[str, dict[tuple[Any, ...], list[Row]]] = {}
     for row in trials:
         if row["node"] is not None:

@@ -31,7 +31,7 @@ def write_tables(run: RunData, folder: Path, source: str = "") -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then rename it: readers see either the old file or the new one."""
+    """Replace a file as a whole: `write` fills a file beside `path`, which is then renamed, so readers see either the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:

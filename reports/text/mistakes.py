@@ -1,4 +1,4 @@
-"""Which test images the winner gets wrong: every one of them once, over all seeds."""
+"""The test images that the winner gets wrong: every one of them once, over all seeds."""
 
 from __future__ import annotations
 

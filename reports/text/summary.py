@@ -141,7 +141,7 @@ def _decisions(config: Row, keeps_validation: bool) -> list[str]:
 
 
 def _majority_sentence(run: RunData, winners: list[Row]) -> str:
-    """What an accuracy is worth: that of a constant answer."""
+    """The sentence that gives the accuracy of a constant answer, against which the others are read."""
     is_tested = any(row["test_accuracy"] is not None for row in winners)
     split = "test" if is_tested else "validation"
     share = largest_class(run, split)

@@ -106,7 +106,7 @@ def interval_text(mean: float | None, low: float | None, high: float | None) -> 
 
 
 def basis(row: Mapping[str, Any]) -> str:
-    """What the intervals of a row of `winners` are over: `over 3 seeds and 360 test images`."""
+    """The basis of the intervals of a row of `winners`, such as `over 3 seeds and 360 test images`."""
     seeds = plural(row["num_seeds"], "seed")
     if row["num_test_images"] is None:
         return f"over {seeds} alone, as predictions are missing"

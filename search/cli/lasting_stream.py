@@ -13,7 +13,7 @@ def lasting(stream: IO[str]) -> IO[str]:
 
 
 def replace_unknown_characters() -> None:
-    """Let standard output and standard error replace the characters that a terminal without UTF-8 does not have."""
+    """Make standard output and standard error replace the characters that a terminal without UTF-8 does not have."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

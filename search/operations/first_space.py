@@ -30,7 +30,7 @@ IMBALANCE = 3.0
 
 @dataclass(frozen=True)
 class Look:
-    """What the images of a folder are like."""
+    """The properties of the images of a folder."""
 
     folder: Path
     num_images: int
@@ -50,7 +50,7 @@ class Look:
 
     @property
     def imbalance(self) -> float:
-        """How many times the largest class is larger than the smallest."""
+        """The size of the largest class divided by that of the smallest."""
         return max(self.counts.values()) / max(1, min(self.counts.values()))
 
 

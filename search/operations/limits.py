@@ -18,7 +18,7 @@ MAX_NAMED = 3
 
 
 def limit_notes(space: Space, image_shape: ImageShape, num_classes: int) -> list[str]:
-    """Say what the limits of a space that are known before training refuse.
+    """Describe what those limits of a space refuse that are known before training.
 
     Args:
         space: The space.

@@ -58,7 +58,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class SearchForecast:
-    """What a search will do: trials that reach each rung, epochs, and if probed an estimate of time and memory."""
+    """The plan of a search: trials that reach each rung, epochs, and if probed an estimate of time and memory."""
 
     trials: int
     max_epochs: int

@@ -87,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing is printed for a request."""
+        """Print nothing for a request."""
 
 
 def make_server(runs: Sequence[Path | str], port: int) -> ReportServer:

@@ -67,7 +67,7 @@ def check_export_code(folder: Path, trusted: bool) -> None:
 
 
 def import_paths(tree: Any) -> set[str]:
-    """Every `package.module:function` that stands anywhere in a tree of mappings and lists."""
+    """Find every `package.module:function` in a tree of mappings and lists."""
     return {text for text in _texts(tree) if re.match(IMPORT_PATH, text)}
 
 

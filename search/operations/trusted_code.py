@@ -1,4 +1,4 @@
-"""What this user already trusted: pairs of a folder and an import path that it names, kept outside of any folder that can be received.
+"""The record of code that this user trusts: pairs of a folder and an import path that it names, kept outside of any folder that can be received.
 
 A run that was begun here names code that its user chose, so a later `winnow resume` does not ask again. Only a hash of each pair is
 kept. A run that is moved or copied is asked about once more.

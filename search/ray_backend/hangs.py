@@ -33,7 +33,7 @@ MISSED_BEATS = 5
 
 @dataclass
 class _Sign:
-    """What the driver knows of a running trial.
+    """The last sign of life of a running trial, as the driver knows it.
 
     Attributes:
         seen: Time of its last sign of life.

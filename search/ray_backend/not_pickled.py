@@ -1,4 +1,4 @@
-"""What Tune must not pickle."""
+"""Wrapper of values that Tune must not pickle."""
 
 from __future__ import annotations
 

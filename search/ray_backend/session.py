@@ -159,7 +159,7 @@ def ray_kept() -> Iterator[None]:
 
 @dataclass
 class _Session:
-    """What this process knows of its Ray; Ray allows one per process.
+    """The Ray session of this process; Ray allows one per process.
 
     Attributes:
         kept: Whether `ray_kept` shuts it down, and not the operation that started it.

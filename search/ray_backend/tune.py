@@ -123,7 +123,7 @@ def run_search(
 
 @contextmanager
 def in_waiting_processes() -> Iterator[None]:
-    """Let trials have the processes that wait in a Ray of this machine (`winnow.search.ray_backend.preload`).
+    """Give trials the processes that wait in a Ray of this machine (`winnow.search.ray_backend.preload`).
 
     Tune gives its workers environment variables (Ray 2.60), and Ray starts other processes for whoever brings some. Here they
     inherit them from the driver; on a cluster, whose jobs bring an environment anyway, Tune's are needed.
@@ -264,10 +264,10 @@ class StudySearcher(NotPickled, Searcher):
         self.numbers.pop(trial_id, None)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the study is in its journal."""
+        """Do nothing: the study is in its journal."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore: every start is a fresh one."""
+        """Do nothing: every start begins with an empty Tune."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StudySearcher:
         return self

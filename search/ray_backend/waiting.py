@@ -53,7 +53,7 @@ class WaitingNotice(NotPickled, tune.Callback):
                 self._say(f"waiting: {lacking}")
 
     def _lacking(self) -> str:
-        """What there is too little of for one trial."""
+        """Name the resource of which the cluster has too little for one trial."""
         states = {group["state"] for group in placement_group_table().values()}
         if "PENDING" not in states or "CREATED" in states:
             return ""  # a trial has its resources, and its worker starts

@@ -280,7 +280,7 @@ def _cpus_beside(cpus_per_gpu: float, cpus_per_trial: int | None, per_gpu: int) 
 
 
 def _several_gpus_each(inventory: Inventory, options: DeviceOptions, ranks: int, num_trials: int) -> ResourcePlan:
-    """Each trial on `ranks` GPUs, on one node if they fit (search/ray_backend/rank_groups.py)."""
+    """Plan trials on `ranks` GPUs each, on one node if they fit (search/ray_backend/rank_groups.py)."""
     num_gpus, option = inventory.num_gpus, f"--gpus-per-trial {ranks}"
     if ranks > num_gpus:
         raise InputError(f"{option}: there are {num_gpus} GPUs, and there will be no more")

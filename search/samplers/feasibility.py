@@ -38,7 +38,7 @@ class Feasibility:
         self._num_classes = num_classes
 
     def exceeded(self, config: Config) -> str | None:
-        """Say which limit the network of a config is known to exceed; None if there is none."""
+        """Name the limit that the network of a config is known to exceed; None if there is none."""
         return known_excess(self._limits, config, self._image_shape, self._num_classes)
 
     def is_hopeless(self, draft: Draft, trials: Sequence[FrozenTrial]) -> bool:

@@ -59,7 +59,7 @@ class GaussianProcess:
         self._weights = cho_solve((self._factor, True), targets, check_finite=False)
 
     def leave_one_out(self, inputs: Array, targets: Array, sources: Array) -> Array:
-        """What the process expects of each of these observations from the others, [n]; the kernel is kept."""
+        """Predict each of these observations from the others, [n]; the kernel is kept."""
         precision = np.linalg.inv(self._noisy_covariance(inputs, sources))
         return targets - (precision @ targets) / np.diag(precision)
 

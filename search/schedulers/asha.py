@@ -26,12 +26,12 @@ class Asha:
         self._values: dict[int, dict[int, float]] = {rung: {} for rung in self.rungs}  # rung -> trial -> value
 
     def record(self, trial: int, epoch: int, value: float) -> None:
-        """Enter a value that was judged before, when the rungs are rebuilt from a study."""
+        """Add a value that was judged before, when the rungs are rebuilt from a study."""
         if epoch in self._values and math.isfinite(value):
             self._values[epoch][trial] = value
 
     def judge(self, trial: int, epoch: int, value: float) -> bool:
-        """Enter a value; True if the trial may go on. A value that is not finite never may."""
+        """Add a value; True if the trial may go on. A trial with a value that is not finite never may."""
         if not math.isfinite(value):
             return False
         if epoch not in self._values:

@@ -54,7 +54,7 @@ class Pausing(Asha):
         self._final_values.pop(trial, None)
 
     def judge(self, trial: int, epoch: int, value: float) -> bool:
-        """Enter a value; False if the trial pauses, or if the value is not finite."""
+        """Add a value; False if the trial pauses, or if the value is not finite."""
         self.record(trial, epoch, value)
         if not math.isfinite(value):
             return False

@@ -177,7 +177,7 @@ def _check_same_images(old: Space, new: Space) -> None:
 def _consequences(
     space: Space, trials: Sequence[Trial], found: Sequence[Difference], settings: Settings
 ) -> tuple[int, list[str]]:
-    """How many trials will be trained longer, and what the change means for the user."""
+    """Count the trials that will be trained longer, and describe what the change means for the user."""
     from winnow.search.study.space_changes import express, to_run_further
 
     inside = [trial for trial in trials if express(space, trial.user_attrs["config"]) is not None]

@@ -213,7 +213,7 @@ class Ledger(TrialBook):
 
     @property
     def _epochs_left(self) -> dict[int, int]:
-        """What each open trial that may win still has to train."""
+        """Epochs that each open trial that may win still has to train."""
         return {
             number: trial.assignment.config["epochs"] - trial.epoch
             for number, trial in self._open.items()
@@ -270,7 +270,7 @@ class Ledger(TrialBook):
         return going_on and not self.winding_down
 
     def _time_excess(self, trial: OpenTrial, report: Mapping[str, Any]) -> str | None:
-        """Say by how much the epochs of a trial exceed the limit of the search; None if they do not, or it is too early to say."""
+        """Describe by how much the epochs of a trial exceed the limit of the search; None if they do not, or it is too early to tell."""
         if not self.settings.needs_epoch_seconds:
             return None
         number = trial.assignment.number

@@ -156,7 +156,7 @@ class Record:
         return trials
 
     def create(self, number: int, trial: FrozenTrial) -> None:
-        """Enter a new trial, which becomes the one of this number."""
+        """Add a new trial, which becomes the one of this number."""
         trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
         assert self._storage.get_trial_number_from_id(trial_id) == number
 

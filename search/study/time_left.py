@@ -1,4 +1,4 @@
-"""How much of a time budget must be kept so that as many trials complete as winners are wanted."""
+"""Decides how much of a time budget is kept so that as many trials complete as winners are wanted."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TimeLeft:
         return self.seconds <= MARGIN * in_rounds + self._mean  # a worker is free at the end of an epoch
 
     def in_time(self, trials: Collection[int], epochs_left: Mapping[int, int]) -> set[int]:
-        """Those of the trials that can complete in the time that is left."""
+        """The trials among these that can complete in the time that is left."""
         return {trial for trial in trials if self._seconds_of(trial, epochs_left.get(trial, 0)) <= self.seconds}
 
     @property

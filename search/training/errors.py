@@ -16,7 +16,7 @@ class RankLost(Exception):
 
 
 class DeviceLost(RankLost):
-    """Nothing runs on the device in this process any more; the training resumes in another process from its checkpoint."""
+    """The device no longer works in this process; the training resumes in another process from its checkpoint."""
 
 
 class CannotWrite(Exception):

@@ -17,12 +17,12 @@ LOCAL_SECONDS, REMOTE_SECONDS = 2.0, 20.0
 
 
 def seconds_between(where: str) -> float:
-    """How often a training writes its sign of life at this path or URI; each write to an object store is a request."""
+    """Seconds between the signs of life that a training writes to this path or URI; each write to an object store is a request."""
     return REMOTE_SECONDS if storage.is_uri(where) else LOCAL_SECONDS
 
 
 def beat() -> None:
-    """Say that the training in this process got ahead; costs next to nothing."""
+    """Record that the training in this process has made progress; costs next to nothing."""
     if _beating is not None:
         _beating.beat()
 

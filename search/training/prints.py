@@ -1,4 +1,4 @@
-"""What a model prints while it trains: kept in a file per trial, which `winnow show RUN --trial N` names.
+"""The output that a model prints while it trains, kept in a file per trial, which `winnow show RUN --trial N` names.
 
 It would otherwise be in a log of Ray's that ends with the search.
 """

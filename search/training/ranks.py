@@ -78,7 +78,7 @@ class Team:
         self._tell(task)
 
     def epoch(self, lr_scale: float) -> None:
-        """Let the other ranks train an epoch; rank 0 trains its own part next. `lr_scale` is the factor of a plateau schedule."""
+        """Start an epoch on the other ranks; rank 0 trains its own part next. `lr_scale` is the factor of a plateau schedule."""
         self._tell(lr_scale)
 
     @contextmanager

@@ -204,7 +204,7 @@ class LiveView(View):
         )
 
     def _rungs(self, ledger: Ledger) -> RenderableType:
-        """How many trials reached each rung and the end of the training, as bars."""
+        """Bars that show how many trials reached each rung and the end of the training."""
         reached = {rung: len(values) for rung, values in ledger.scheduler.table().items()}
         reached[ledger.settings.max_epochs] = ledger.counts.get("completed", 0)
         best = max if ledger.settings.direction == "maximize" else min

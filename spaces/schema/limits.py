@@ -33,7 +33,7 @@ class Limits(Strict):
     """Longest epoch, in seconds: the shortest of a trial's first two epochs counts, since the first one also loads libraries."""
 
     def exceeded(self, figures: Mapping[str, Any]) -> str | None:
-        """Say which limit a network exceeds.
+        """Name the limit that a network exceeds.
 
         Args:
             figures: Figures of a trial, by the names in `LIMITED`. A figure that is missing or None is not judged.

@@ -22,7 +22,7 @@ def _no_cut(self: Any, path: Any) -> Iterator[None]:
 
 
 def _nothing(*_: Any) -> None:
-    """Nothing is done."""
+    """Do nothing."""
 
 
 def _record_again(self: Ledger, number: int, report: dict[str, Any]) -> bool:

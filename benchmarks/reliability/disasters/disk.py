@@ -29,7 +29,7 @@ class PowerCut(BaseException):
 
 @dataclass
 class _File:
-    """What a power cut would leave of a file."""
+    """The contents that a power cut would leave of a file."""
 
     synced: bytes = b""
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)
@@ -72,7 +72,7 @@ class FailingDisk:
     # --- what a history does to it ----------------------------------------------------------------------------------------
 
     def arm(self, fault: str, steps: int) -> None:
-        """Let the operation that comes after `steps` others fail: `kill`, `power`, `full` or `error`."""
+        """Make the operation that comes after `steps` others fail: `kill`, `power`, `full` or `error`."""
         self.faults, self._fuse, self._fault = 0, steps, fault
         self._full_at_append = self._rng.random() < 0.7  # most writes are checkpoints, and the lines matter more
 
@@ -82,7 +82,7 @@ class FailingDisk:
 
     @contextmanager
     def silenced(self) -> Iterator[None]:
-        """Nothing that is done within reaches the disk: what a dead process would still tidy up."""
+        """Keep everything that is done in this context off the disk, such as the clean-up that a dead process would not have done."""
         before, self._dead = self._dead, True
         try:
             yield
@@ -97,7 +97,7 @@ class FailingDisk:
         self._dead = False
 
     def cut_power(self) -> None:
-        """Leave on the disk what was synced, and an arbitrary part of the rest."""
+        """Reduce the disk to what was synced, and an arbitrary part of the rest."""
         for folder in sorted({os.path.dirname(change.path) for change in self._changes}):
             changes = [change for change in self._changes if os.path.dirname(change.path) == folder]
             for change in reversed(changes[self._rng.randint(0, len(changes)) :]):
@@ -152,11 +152,11 @@ class FailingDisk:
         return False
 
     def part(self, length: int) -> int:
-        """How much of a write is done before it ends, from nothing to all of it."""
+        """The number of bytes of a write that are written before it ends, from none to all of them."""
         return self._rng.randint(0, max(length, 0))
 
     def room(self, length: int) -> int:
-        """How much of a write still fits on the full disk: a part of the first one, nothing of those that follow."""
+        """The number of bytes of a write that still fit on the full disk: a part of the first write, none of those that follow."""
         room, self._room = self._room, 0.0
         return int(room * length)
 

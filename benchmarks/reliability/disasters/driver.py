@@ -39,7 +39,7 @@ class Stuck(Exception):
 
 @dataclass
 class Troubles:
-    """What happens to workers in one start, as shares of their epochs.
+    """The faults that workers meet in one start, as shares of their epochs.
 
     Attributes:
         dies: The worker dies, before or after its epoch is on the disk.
@@ -60,7 +60,7 @@ class Troubles:
 
 @dataclass
 class World:
-    """What all starts of one history share."""
+    """The state that all starts of one history share."""
 
     rng: random.Random
     disk: FailingDisk
@@ -155,7 +155,7 @@ class _Loop:
         return True
 
     def _advance(self, worker: _Worker) -> None:
-        """Let a worker train one epoch, and pass its report on."""
+        """Train one epoch on a worker, and pass its report on."""
         rng, troubles = self.world.rng, self.world.troubles
         if self.world.orphans and rng.random() < 0.3:
             with suppress(RankLost, ProcessKilled):
@@ -197,7 +197,7 @@ class _Loop:
         return self.scheduler.on_trial_result(None, trial, report) == LedgerScheduler.CONTINUE
 
     def _kill(self, trial: Any) -> None:
-        """What the watch does to a worker that hangs; Tune then reports an error of its trial."""
+        """Kill a worker that hangs, as the watch does; Tune then reports an error of its trial."""
         worker = next(worker for worker in self.active if worker.trial is trial)
         self._lose(worker, None)
 
@@ -244,7 +244,7 @@ def _run_tasks(world: World) -> Callable[..., Iterator[tuple[Any, Any]]]:
 
 @contextmanager
 def simulated_backend(world: World) -> Iterator[None]:
-    """Let searches and retrainings run on simulated workers."""
+    """Run searches and retrainings on simulated workers within this context."""
     plan = ResourcePlan("cpu", world.workers, 1.0, 0.0, 1, "simulated")
 
     @contextmanager

@@ -86,7 +86,7 @@ def scenario(number: int) -> Scenario:
 
 @dataclass(frozen=True)
 class Result:
-    """What a history came to.
+    """The outcome of one history.
 
     Attributes:
         violations: What must not be, in words; empty if all is well.

@@ -1,4 +1,4 @@
-"""What must hold in every history, whatever happened in it."""
+"""The conditions that hold in every history, whatever happened in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLOCKED = ("wall_seconds", "images_per_second")
 
 
 class Acknowledged:
-    """What the views were told: epochs and ends of trials, and retrainings."""
+    """The epochs, ends of trials and retrainings that the views were shown."""
 
     def __init__(self) -> None:
         self.epochs: set[tuple[str, int, int]] = set()
@@ -36,7 +36,7 @@ class Acknowledged:
 
 
 def study_rows(folder: RunFolder) -> list[Any]:
-    """Everything that the study says of its trials, without times."""
+    """The facts that the study records about its trials, without times."""
     return [
         (t.number, t.state.name, t.values, t.params, t.intermediate_values, t.user_attrs.get("status"))
         for t in read_records(folder.path).study_trials
@@ -54,7 +54,7 @@ def completed(folder: RunFolder) -> set[int]:
 
 
 def check_readable(folder: RunFolder) -> list[str]:
-    """After each start, however it ended: a report can be made of what there is."""
+    """Check after a start, however it ended, that a report can be made of the folder."""
     if not folder.study.exists():
         return []
     try:

@@ -28,7 +28,7 @@ DATA = SimpleNamespace(image_shape=SHAPE, num_classes=10, fingerprint="simulated
 
 @dataclass(frozen=True)
 class Fate:
-    """How a training ends: `completed`, or the status and the epoch in which that happens.
+    """The end of a training: `completed`, or another status and the epoch in which it happens.
 
     A training that runs out of memory does so only with whole batches, unless `always`.
     """
@@ -108,7 +108,7 @@ def _train(
 
 @cache
 def chain_of(config: str, seed: int, epoch: int) -> str:
-    """What the state of a training is after an epoch, as a digest of all that was trained before."""
+    """The state of a training after an epoch, as a digest of everything that was trained before."""
     return "" if epoch == 0 else _digest(chain_of(config, seed, epoch - 1), config, seed, epoch).hex()
 
 
@@ -119,7 +119,7 @@ def _test(config: Any, weights: Any, on_device: Any, data: Any, output: str) -> 
 
 @contextmanager
 def simulated_training() -> Iterator[None]:
-    """Let workers train in this way."""
+    """Replace the training of the workers by the simulated one within this context."""
     summary = SimpleNamespace(num_parameters=100, multiply_adds=1000)
     on_device = SimpleNamespace(mean=(0.5,), std=(0.5,))
     with ExitStack() as stack:

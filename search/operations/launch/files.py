@@ -21,7 +21,7 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 
 @dataclass(frozen=True)
 class Cluster:
-    """What is asked for.
+    """The nodes, devices and time that the user asks a cluster for.
 
     Attributes:
         nodes: Nodes with GPUs, at most where they come and go.
