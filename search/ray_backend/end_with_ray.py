@@ -26,7 +26,7 @@ def ending_with_ray(advice: str, seconds: float = 0.05) -> Iterator[None]:
         advice: How to continue; printed to standard error.
         seconds: Time between two looks; Ray's agents print within a second.
     """
-    servers = [child for child in psutil.Process().children() if child.name() in SERVERS]
+    servers = own_servers()
     done = threading.Event()
 
     def watch() -> None:
@@ -43,6 +43,11 @@ def ending_with_ray(advice: str, seconds: float = 0.05) -> Iterator[None]:
         yield
     finally:
         done.set()
+
+
+def own_servers() -> list[psutil.Process]:
+    """Ray's servers that this process started."""
+    return [child for child in psutil.Process().children() if child.name() in SERVERS]
 
 
 def _is_dead(server: psutil.Process) -> bool:

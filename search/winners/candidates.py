@@ -117,8 +117,12 @@ def seed_of(settings: Settings, index: int) -> int:
 
 def _check_seeds(folder: RunFolder, settings: Settings) -> None:
     """Raise InputError for lines of an earlier version of Winnow, whose seeds would give a config too many."""
-    done = {line["seed"] for line in read_json_lines(folder.retrained)}
-    if done - {seed_of(settings, index) for index in range(MAX_SEEDS)}:
+    unknown = {line["seed"] for line in read_json_lines(folder.retrained)}
+    for index in range(MAX_SEEDS):
+        if not unknown:
+            return
+        unknown.discard(seed_of(settings, index))
+    if unknown:
         raise InputError(
             f"{folder.retrained}: was written by an earlier version of Winnow, which derived other seeds; "
             "to retrain with this version, move the file out of the run folder"

@@ -258,6 +258,7 @@ def simulated_backend(world: World) -> Iterator[None]:
 
     with (
         patch("winnow.search.operations.execution.backend", backend),
+        patch("winnow.search.ray_backend.end_with_ray.own_servers", list),
         patch("winnow.search.ray_backend.tune.run_search", run_search),
         patch("winnow.search.winners.retraining.run_tasks", _run_tasks(world)),
     ):

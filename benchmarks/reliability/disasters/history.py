@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import random
 import shutil
@@ -101,6 +102,16 @@ class Result:
     faults: int
 
 
+@contextmanager
+def _quick_collections() -> Iterator[None]:
+    """Keep older objects out of garbage collections: with those of torch and Ray, each takes 230 ms, and every retraining makes one."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def simulate(seed: int, bug: str | None = None) -> Result:
     """Run the history of a seed.
 
@@ -110,7 +121,8 @@ def simulate(seed: int, bug: str | None = None) -> Result:
     """
     # The same parser in C, which takes a tenth of the time.
     load, dump = partial(yaml.load, Loader=yaml.CSafeLoader), partial(yaml.dump, Dumper=yaml.CSafeDumper)
-    with patch("yaml.safe_load", load), patch("yaml.safe_dump", dump), BUGS[bug]() if bug else nullcontext():
+    put_in = BUGS[bug]() if bug else nullcontext()
+    with _quick_collections(), patch("yaml.safe_load", load), patch("yaml.safe_dump", dump), put_in:
         return _History(seed, None if bug is None else IGNORED_FSYNC.get(bug)).run()
 
 
