@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-CANNOT_WRITE = "cannot_write"
+STORAGE_FAILED = "storage_failed"
 """In place of a status, a final report that does not end the trial: the driver stops the search, and the trial stays open."""

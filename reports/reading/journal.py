@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from winnow.reports.reading.files import content_of
 from winnow.reports.reading.json_lines import parsed
 from winnow.spaces.errors import InputError
 
@@ -63,11 +64,11 @@ def read_trials(path: Path) -> tuple[list[Trial], list[str]]:
         The trials in the order of their numbers, without those that still wait in the queue, and notes on what could not be read.
 
     Raises:
-        InputError: An entry has an operation code that this Winnow does not know.
+        InputError: The file cannot be read, or an entry has an operation code that this Winnow does not know.
     """
     if not path.is_file():
         return [], [f"{path.name} is missing: there are no trials to report"]
-    lines = path.read_bytes().splitlines(keepends=True)
+    lines = content_of(path).splitlines(keepends=True)
     replay = _Replay()
     notes = []
     for number, entry in enumerate(parsed(lines), start=1):

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from winnow.reports.reading.files import content_of
+
 MANY = 1000
 
 
@@ -19,10 +21,13 @@ def read_lines(path: Path, keys: Sequence[str]) -> tuple[list[dict[str, Any]], l
 
     Returns:
         The lines in order, and notes on the lines left out, such as the torn last line of a process that was killed.
+
+    Raises:
+        InputError: The file cannot be read.
     """
     if not path.is_file():
         return [], []
-    lines = path.read_bytes().splitlines()
+    lines = content_of(path).splitlines()
     rows, damaged = [], []
     required = set(keys)
     for number, row in enumerate(parsed(lines), start=1):

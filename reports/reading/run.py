@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from winnow.reports.reading.files import content_of
 from winnow.reports.reading.journal import read_trials
 from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.run_data import Row, RunRecords
@@ -57,7 +58,7 @@ def read_study(path: Path) -> Row:
     if not file.is_file():
         raise InputError(f"{path}: this folder is no run, it holds no study.yaml")
     try:
-        study = yaml.safe_load(file.read_text(encoding="utf-8"))
+        study = yaml.safe_load(content_of(file).decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(study, dict):

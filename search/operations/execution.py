@@ -113,14 +113,14 @@ def recorded_gpus(study: dict[str, Any]) -> float | None:
 
 
 @contextmanager
-def write_errors(folder: RunFolder, verb: str = "resume") -> Iterator[None]:
-    """Turn a failed write (full disk, read-only folder) into an InputError: what was written stays good, and the command `verb` goes on."""
+def storage_errors(folder: RunFolder, verb: str = "resume") -> Iterator[None]:
+    """Turn a disk that fails (full, read-only, damaged) into an InputError: what was written stays good, and the command `verb` goes on."""
     try:
         yield
     except OSError as error:
         check_not_deleted(folder)
         raise InputError(
-            f"{folder.path}: cannot write ({error.strerror or error}). Everything recorded so far is kept; "
+            f"{folder.path}: cannot write or read ({error.strerror or error}). Everything recorded so far is kept; "
             f"free some space or repair the folder, then: {folder.command(verb)}"
         ) from error
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from winnow.reports.text.wording import plural
 from winnow.search.operations.checks import load_recorded
-from winnow.search.operations.execution import Execution, job_of, recorded_gpus, write_errors
+from winnow.search.operations.execution import Execution, job_of, recorded_gpus, storage_errors
 from winnow.search.settings import RetrainSettings, Settings, check_options
 from winnow.search.storage.run_folder import RunFolder, space_of
 from winnow.search.study.trials import Event
@@ -48,7 +48,7 @@ def retrain(
     space, settings = space_of(folder), Settings.from_dict(study["settings"])
     settings = settings.changed(retrain=settings.retrain.model_copy(update=options))
     execution, view = execution.connected(), execution.view
-    with folder.locked(), write_errors(folder, "retrain"):
+    with folder.locked(), storage_errors(folder, "retrain"):
         candidates = choose_candidates(folder, space, settings)
         data = load_recorded(folder, study, space, execution.recorded_source(study))
         num_trainings, gpus = len(candidates) * settings.retrain.seeds, recorded_gpus(study)
@@ -58,7 +58,7 @@ def retrain(
                 f"retraining {plural(len(candidates), 'config')}, {plural(settings.retrain.seeds, 'seed')} each, on {images}"
             )
             job = job_of(folder, plan, settings)
-            with write_errors(folder, "retrain"), following(log, folder, space, view.message) as tell_trackers:
+            with following(log, folder, space, view.message) as tell_trackers:
 
                 def tell(candidate: Candidate, result: dict[str, Any], curve: list[dict[str, Any]]) -> None:
                     record = {"result": result, "curve": curve}

@@ -18,7 +18,7 @@ from winnow.search.operations.execution import (
     job_of,
     packing_of,
     recorded_gpus,
-    write_errors,
+    storage_errors,
 )
 from winnow.search.operations.trust import own_code_hashes, remember_code
 from winnow.search.resources.plan import ResourcePlan
@@ -122,7 +122,7 @@ def resume(
         InputError: A change cannot be made or was not accepted, the images are others, or the run is in use.
     """
     execution, view = execution.connected(), execution.view
-    with folder.locked():
+    with folder.locked(), storage_errors(folder):
         study = folder.read_study()
         execution = replace(execution, log=execution.log or study.get("log", ()))
         check_installed(execution.log)
@@ -145,13 +145,8 @@ def resume(
             plan,
             [shared],
         ):
-            with write_errors(folder):
-                write_start(
-                    folder,
-                    amended.study if amended else study,
-                    {"devices": asdict(plan), **_own_code(space)},
-                    execution.command,
-                )
+            about = {"devices": asdict(plan), **_own_code(space)}
+            write_start(folder, amended.study if amended else study, about, execution.command)
             remember_code(folder.path, space.tree)
             return _run(folder, space, settings, shared, data.image_shape, plan, execution)
 
@@ -170,7 +165,7 @@ def _run(
     from winnow.search.study.ledger import Ledger
 
     view = execution.view
-    with write_errors(folder), following(execution.log, folder, space, view.message) as tell_trackers:
+    with storage_errors(folder), following(execution.log, folder, space, view.message) as tell_trackers:
 
         def listen(event: Event) -> None:
             view.on_event(event)

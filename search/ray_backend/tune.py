@@ -168,7 +168,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
         return False
 
     def stop_all(self) -> bool:
-        with self.on_write_errors():
+        with self.on_storage_errors():
             self.hangs.check()
             self.ledger.settle()
         budget = self.ledger.settings.time_budget_seconds
@@ -199,7 +199,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
         """Tune retries only trials that were running, so it retries none: the ledger starts them again."""
         if trial.trial_id in self.hangs.given_up:
             return  # it stays open
-        with self.on_write_errors():
+        with self.on_storage_errors():
             number, cause = _number(trial), raised_by_worker(trial.pickled_error_file)
             if self.groups is not None:
                 self.groups.recall(trial_name(number))
@@ -232,7 +232,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
                 signal.signal(number, handler)
 
     @contextmanager
-    def on_write_errors(self) -> Iterator[None]:
+    def on_storage_errors(self) -> Iterator[None]:
         """Keep an error and wind down, because raised inside Tune's loop it would leave workers behind."""
         try:
             yield
@@ -252,7 +252,7 @@ class StudySearcher(NotPickled, Searcher):
         self.numbers: dict[str, int] = {}  # Tune's trial id -> number in the study, of those that have not ended
 
     def suggest(self, trial_id: str) -> Any:
-        with self.stopping.on_write_errors():
+        with self.stopping.on_storage_errors():
             assignment = self.ledger.ask() if len(self.numbers) < self.concurrent else None
             if assignment is not None:
                 self.numbers[trial_id] = assignment.number
@@ -293,7 +293,7 @@ class LedgerScheduler(NotPickled, FIFOScheduler):
         if trial.trial_id not in self.running:
             return self.STOP
         going_on = False
-        with self.stopping.on_write_errors():
+        with self.stopping.on_storage_errors():
             number = _number(trial)
             if "num_parameters" in result:
                 self.ledger.note_size(number, {key: result[key] for key in SIZES if key in result})

@@ -14,7 +14,7 @@ from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
 from winnow.search.storage.remote import join
 from winnow.search.storage.run_folder import checkpoint_name, heartbeat_name, prints_name, trial_name
 from winnow.search.study.trials import Assignment
-from winnow.search.training.errors import CannotWrite, RankLost, failure, release_memory
+from winnow.search.training.errors import RankLost, failure, release_memory, storage_errors
 from winnow.spaces.gpu_facts import GPU_FACT_NAMES
 from winnow.spaces.trial_status import TrialStatus
 
@@ -84,7 +84,8 @@ def _epochs(
     config = Config.model_validate(assignment.config)
     path = join(job.checkpoints, checkpoint_name(assignment.number))
     try:
-        state = load(path)
+        with storage_errors(path):
+            state = load(path)
     except (FileNotFoundError, CorruptCheckpoint):
         state = None
     history: list[dict[str, Any]] = state.pop("history") if state else []
@@ -112,10 +113,8 @@ def _epochs(
             report = {**result.figures(), **where_trained(device, job)}
             history.append(report)
             # Before the report: an epoch that the study knows is never lost with the worker.
-            try:
+            with storage_errors(path):
                 save(path, {**result.state(), "history": history})
-            except OSError as error:
-                raise CannotWrite(f"{error.strerror or error}: {path}") from error
             yield {**report, **size}
             size = {}
 

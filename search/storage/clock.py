@@ -11,7 +11,7 @@ import time
 
 def now() -> float:
     """Return the time in Unix seconds, to the millisecond."""
-    return round(max(_OFFSET + _steady(), _earliest), 3)
+    return round(max(_OFFSET + steady(), _earliest), 3)
 
 
 def not_before(seconds: float) -> None:
@@ -20,10 +20,11 @@ def not_before(seconds: float) -> None:
     _earliest = max(_earliest, seconds)
 
 
-def _steady() -> float:
+def steady() -> float:
+    """Return seconds of a clock that nobody sets; only differences mean something."""
     # Goes on while the machine sleeps, where the system has such a clock.
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-_OFFSET = time.time() - _steady()
+_OFFSET = time.time() - steady()
 _earliest = 0.0

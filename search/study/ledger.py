@@ -20,7 +20,7 @@ from winnow.search.samplers.scalarized import scalarized
 from winnow.search.samplers.suggester import START_FROM, Suggester, Suggestion
 from winnow.search.schedulers.registry import make_scheduler
 from winnow.search.settings import Settings
-from winnow.search.status import CANNOT_WRITE
+from winnow.search.status import STORAGE_FAILED
 from winnow.search.storage.clock import not_before
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.checkpoint_quota import Quota
@@ -140,9 +140,9 @@ class Ledger(TrialBook):
             Whether the trial may go on.
 
         Raises:
-            OSError: The worker could not write its checkpoint.
+            OSError: The worker could not write or read its checkpoint.
         """
-        if report.get("status") == CANNOT_WRITE:
+        if report.get("status") == STORAGE_FAILED:
             raise OSError(report["error"])
         going_on = self._judge(number, report)
         self.settle()

@@ -119,23 +119,21 @@ class Audit:
         """Find the audits that an earlier start left unfinished."""
         if not self.settings.audit:
             return
-        last: dict[int, dict[str, Any]] = {}
-        for line in read_json_lines(self._folder.epochs):
-            if line.get("phase") == "audit":
-                last[line["trial"]] = line
         for frozen in trials:
-            number = frozen.number
-            if not frozen.state.is_finished():
-                continue  # the driver may have died between the two writes of its end: the ledger has it
-            if frozen.user_attrs.get("status") != TrialStatus.STOPPED or not self.chooses(number):
+            # Trials whose end the study did not know yet have been added by the ledger.
+            was_stopped = frozen.state.is_finished() and frozen.user_attrs.get("status") == TrialStatus.STOPPED
+            if was_stopped and self.chooses(frozen.number) and frozen.number not in self._open:
+                self.add(open_trial(frozen))
+        for line in read_json_lines(self._folder.epochs):
+            trial = self._open.get(line.get("trial", -1))
+            if trial is None or line.get("phase") != "audit":
                 continue
-            line = last.get(number, {})
+            trial.values[line["epoch"]] = self._record.value_of(trial, line)
+            trial.epoch = max(trial.epoch, line["epoch"])
             if line.get("last") or line.get("diverged"):
-                self._discard(number)  # the driver may have died before it did that
-            elif number not in self._open:
-                trial = open_trial(frozen)
-                trial.epoch = max(trial.epoch, line.get("epoch", 0))
-                self.add(trial)
+                del self._open[line["trial"]]
+                self._waiting.remove(line["trial"])
+                self._discard(line["trial"])  # the driver may have died before it did that
 
     def _notify(self, kind: str, trial: OpenTrial, **more: Any) -> None:
         self._listener(Event(kind, trial.assignment.number, trial.assignment.config, **more))

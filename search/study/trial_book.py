@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from winnow.search.samplers.suggester import Suggestion
 from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import Settings
+from winnow.search.storage import clock
 from winnow.search.storage import remote as storage
 from winnow.search.storage.clock import now
 from winnow.search.storage.run_folder import RunFolder
@@ -58,7 +58,7 @@ class TrialBook:
 
     def settle(self) -> None:
         """Commit what was recorded, unless more is likely to follow within `GROUP_SECONDS`."""
-        if not self.grouped or time.monotonic() - self._committed_at >= GROUP_SECONDS:
+        if not self.grouped or clock.steady() - self._committed_at >= GROUP_SECONDS:
             self.commit()
 
     def commit(self) -> None:
@@ -67,9 +67,10 @@ class TrialBook:
         Raises:
             OSError: It cannot be written.
         """
-        self._record.commit()
-        self._committed_at = time.monotonic()
+        # First: after a failed write, no later commit may do them.
         actions, self._after_commit = self._after_commit, []
+        self._record.commit()
+        self._committed_at = clock.steady()
         for action in actions:
             action()
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import gc
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from winnow.search.status import CANNOT_WRITE
+from winnow.search.status import STORAGE_FAILED
 from winnow.spaces.errors import ModelRefused, printable
 from winnow.spaces.trial_status import TrialStatus
 
@@ -19,8 +21,8 @@ class DeviceLost(RankLost):
     """The device no longer works in this process; the training resumes in another process from its checkpoint."""
 
 
-class CannotWrite(Exception):
-    """A checkpoint cannot be written, for example because the disk is full; the trial is not to blame."""
+class StorageFailed(Exception):
+    """A file of the run cannot be written or read, for example because the disk is full; the training is not to blame."""
 
 
 class Failed(Exception):
@@ -30,6 +32,17 @@ class Failed(Exception):
         super().__init__(status, text)
         self.status = status
         self.text = text
+
+
+@contextmanager
+def storage_errors(where: str) -> Iterator[None]:
+    """Turn a failed access to the files of the run at `where` into `StorageFailed`; a missing file stays a `FileNotFoundError`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageFailed(f"{error.strerror or error}: {where}") from error
 
 
 def failure(error: BaseException) -> tuple[str, str]:
@@ -42,8 +55,8 @@ def failure(error: BaseException) -> tuple[str, str]:
         return error.status, error.text
     if spoils_process(error):
         raise DeviceLost(headline(error)) from None
-    if isinstance(error, CannotWrite):
-        return CANNOT_WRITE, str(error)
+    if isinstance(error, StorageFailed):
+        return STORAGE_FAILED, str(error)
     if isinstance(error, ModelRefused):
         return TrialStatus.INFEASIBLE, printable(str(error))
     if is_out_of_memory(error):

@@ -22,14 +22,7 @@ from winnow.search.storage.clock import now
 from winnow.search.storage.json_lines import JsonLines, epoch_line, read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.failure_policy import MICRO_BATCHES
-from winnow.search.training.errors import (
-    CANNOT_WRITE,
-    CannotWrite,
-    Failed,
-    RankLost,
-    failure,
-    release_memory,
-)
+from winnow.search.training.errors import STORAGE_FAILED, Failed, RankLost, failure, release_memory, storage_errors
 from winnow.search.winners.candidates import Candidate, seed_of
 from winnow.spaces.trial_status import TrialStatus
 
@@ -92,7 +85,7 @@ def retrain(
         ) as ended:
             for (candidate, seed), outcome in ended:
                 result, curve = outcome if isinstance(outcome, tuple) else (_line_of(candidate, seed, job, outcome), [])
-                if result["status"] == CANNOT_WRITE:
+                if result["status"] == STORAGE_FAILED:
                     raise OSError(result["error"])
                 if result["status"] == TrialStatus.OUT_OF_MEMORY and candidate.micro_batches == 1:
                     in_pieces = replace(candidate, micro_batches=MICRO_BATCHES)
@@ -218,7 +211,8 @@ def _train_and_test(
     use: Literal["search", "retrain"] = "search" if candidate.keep_validation else "retrain"
     on_device = DeviceData.build(data, config.data, device, job.seed, use)
     pieces = candidate.micro_batches
-    state = _state(job, candidate, seed)
+    with storage_errors(job.checkpoints):
+        state = _state(job, candidate, seed)
     history: list[dict[str, Any]] = state.pop("history") if state else []
     yield from history
     if team is not None:
@@ -229,18 +223,9 @@ def _train_and_test(
         history.append(epoch_line("retrain", seed, figures, trial=candidate.trial))
         yield history[-1]
         if not result.last:  # what follows the last epoch takes less time than an epoch
-            try:
-                save(
-                    _checkpoint(job, candidate, seed),
-                    {
-                        **result.state(),
-                        "history": history,
-                        "config": candidate.config,
-                        "keep_validation": candidate.keep_validation,
-                    },
-                )
-            except OSError as error:
-                raise CannotWrite(f"{error.strerror or error}: {job.checkpoints}") from error
+            about = {"history": history, "config": candidate.config, "keep_validation": candidate.keep_validation}
+            with storage_errors(job.checkpoints):
+                save(_checkpoint(job, candidate, seed), {**result.state(), **about})
     assert result is not None  # epochs >= 1, and no checkpoint is of the last one
     if result.diverged:
         yield {
@@ -252,14 +237,12 @@ def _train_and_test(
     weights = result.weights()
     weights_name = f"winner-{stem}.pt"
     normalization = {"mean": list(on_device.mean), "std": list(on_device.std)}
-    try:
+    with storage_errors(job.checkpoints):
         test = evaluate_test_set(config, weights, on_device, data, storage.join(predictions, f"{stem}.npz"))
         save(
             storage.join(job.checkpoints, weights_name),
             {"weights": weights, "config": candidate.config, "normalization": normalization},
         )
-    except OSError as error:
-        raise CannotWrite(f"{error.strerror or error}: {job.checkpoints}") from error
     summary = summarize(config.model, data.image_shape, data.num_classes)
     yield {
         "status": TrialStatus.COMPLETED,

@@ -72,7 +72,7 @@ class FailingDisk:
     # --- what a history does to it ----------------------------------------------------------------------------------------
 
     def arm(self, fault: str, steps: int) -> None:
-        """Make the operation that comes after `steps` others fail: `kill`, `power`, `full` or `error`."""
+        """Make the operation that comes after `steps` others fail: `kill`, `power`, `full`, `error`, or `read` for one that reads."""
         self.faults, self._fuse, self._fault = 0, steps, fault
         self._full_at_append = self._rng.random() < 0.7  # most writes are checkpoints, and the lines matter more
 
@@ -139,7 +139,7 @@ class FailingDisk:
             OSError: The operation fails.
         """
         self.num_steps += 1
-        if self._fuse is not None:
+        if self._fuse is not None and self._fault != "read":
             self._fuse -= 1
             waits = self._fault == "full" and self._full_at_append and not appends
             if self._fuse < 0 and not waits:
@@ -150,6 +150,15 @@ class FailingDisk:
             self.faults += 1
             return True
         return False
+
+    def _step_of_reading(self, path: str) -> None:
+        if self._fuse is None or self._fault != "read" or not os.path.exists(path):
+            return
+        self._fuse -= 1
+        if self._fuse < 0:
+            self._fuse = None
+            self.faults += 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
     def part(self, length: int) -> int:
         """The number of bytes of a write that are written before it ends, from none to all of them."""
@@ -207,6 +216,8 @@ class FailingDisk:
     def _open_file(self, file: Any, mode: str = "r", buffering: int = -1, *rest: Any, **more: Any) -> Any:
         path = self._inside(file)
         if path is None or not set(mode) & set("wax+"):
+            if path is not None and not self._dead:
+                self._step_of_reading(path)
             return _REAL["open"](file, mode, buffering, *rest, **more)
         if self._dead:
             raise ProcessKilled

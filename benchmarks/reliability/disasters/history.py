@@ -46,7 +46,7 @@ from winnow.spaces.space import Space
 
 SCENARIOS = 48
 """Different searches; the undisturbed one of each is simulated once."""
-FAULTS = ("kill", "kill", "power", "power", "full", "full", "error")
+FAULTS = ("kill", "kill", "power", "power", "full", "full", "error", "read")
 MOST_FAULTS = 4  # in one history
 SPACE = {
     "data": "digits",
@@ -64,6 +64,8 @@ class Scenario:
     space: Space
     settings: Settings
     workers: int
+    extension: int
+    """Trials by which the search is extended once it is over; 0: it is not."""
 
 
 @cache
@@ -82,7 +84,7 @@ def scenario(number: int) -> Scenario:
         top=2,
         seeds=2,
     )
-    return Scenario(space, settings, rng.choice([1, 1, 2, 3]))
+    return Scenario(space, settings, rng.choice([1, 1, 2, 3]), rng.choice([0, 0, 1, 2]))
 
 
 @dataclass(frozen=True)
@@ -153,9 +155,9 @@ class _History:
     def run(self) -> Result:
         try:
             with self._simulated():
-                self._until_done(self._search)
-                if not self.violations:
-                    self._until_done(self._retrain)
+                for start in (self._search, self._extend, self._retrain):
+                    if not self.violations:
+                        self._until_done(start)
             if not self.violations:
                 self.violations += check_end(self.folder, self.acknowledged, self.world.hung)
                 if (
@@ -176,17 +178,27 @@ class _History:
 
     def _search(self) -> bool:
         """Begin the search or continue it; whether it is over."""
-        execution = Execution(view=_Watch(self.acknowledged), devices=DeviceOptions())
-        if not self.folder.study.exists():
-            scenario, place = self.scenario, NewRun(self.root / "runs", "r")
-            outcome = search(scenario.space, scenario.settings, place, execution)[1]
-        else:
-            outcome = resume(self.folder, RunChanges(), execution)
-        return not outcome.interrupted
+        if self.folder.study.exists():
+            return self._resume(RunChanges())
+        scenario, place = self.scenario, NewRun(self.root / "runs", "r")
+        return not search(scenario.space, scenario.settings, place, self._execution)[1].interrupted
+
+    def _extend(self) -> bool:
+        """Extend the search, or continue the extension that the study has recorded; whether it is over."""
+        asked = self.scenario.settings.num_trials + self.scenario.extension
+        missing = asked - Settings.from_dict(self.folder.read_study()["settings"]).num_trials
+        return self._resume(RunChanges(trials=missing or None))
+
+    def _resume(self, changes: RunChanges) -> bool:
+        return not resume(self.folder, changes, self._execution).interrupted
 
     def _retrain(self) -> bool:
-        retrain(self.folder, Execution(view=_Watch(self.acknowledged), devices=DeviceOptions()))
+        retrain(self.folder, self._execution)
         return True
+
+    @property
+    def _execution(self) -> Execution:
+        return Execution(view=_Watch(self.acknowledged), devices=DeviceOptions())
 
     def _until_done(self, start: Any) -> None:
         """Start again and again, through the faults that are left, until it is over."""
@@ -263,7 +275,7 @@ class _History:
 
         with ExitStack() as stack:
             for target, stand_in in {
-                "winnow.search.storage.clock._steady": steady,
+                "winnow.search.storage.clock.steady": steady,
                 "winnow.search.storage.clock._OFFSET": 0.0,  # each start sets both again; afterwards they are as before
                 "winnow.search.storage.clock._earliest": 0.0,
                 "winnow.search.operations.searching.load_data": lambda *_: DATA,
@@ -290,6 +302,7 @@ def _undisturbed(number: int) -> list[Any]:
         with history._simulated():
             history._new_process("undisturbed", with_faults=False)
             history._search()
+            history._extend()
             return study_rows(history.folder)
     finally:
         shutil.rmtree(history.root)

@@ -289,7 +289,7 @@ def test_a_full_disk_ends_in_order_and_can_be_mended(run, capsys):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert code == 2
-    assert "cannot write (File too large)" in capsys.readouterr().err
+    assert "cannot write or read (File too large)" in capsys.readouterr().err
     assert winnow("resume", "r") == 0
     assert len(study_of(run).trials) == 3
     assert all(trial.state.is_finished() for trial in study_of(run).trials)

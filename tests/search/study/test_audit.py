@@ -148,3 +148,22 @@ def test_a_trial_whose_end_is_half_written_is_continued_and_not_audited_as_well(
     started = [trial.number for trial in (again.ask(), again.ask()) if trial is not None]
     again.close()
     assert started == [0, 1]
+
+
+def test_lines_of_an_audit_that_are_ahead_of_the_study(tmp_path, space, monkeypatch):
+    """The driver died after the lines of the stop and of the audit, before the study knew of either: no epoch is recorded twice."""
+    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1, sampler="tpe")
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    good, bad = ledger.ask(), ledger.ask()
+    ledger.record(good.number, report(good, 1, 0.9))
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger._record._journal, "flush", lambda: None)
+        ledger.record(bad.number, report(bad, 1, 0.1))
+        ledger.record(bad.number, report(bad, 2, 0.2))
+    again = Ledger(folder, space, settings, SHAPE)
+    assert [(trial.number, trial.recorded) for trial in (again.ask(), again.ask())] == [(0, 1), (bad.number, 2)]
+    for epoch in range(2, 10):
+        assert again.record(bad.number, report(bad, epoch, 0.1 * epoch)) == (epoch < 9)
+    again.close()
+    assert [line["epoch"] for line in audit_lines(folder)] == list(range(2, 10))

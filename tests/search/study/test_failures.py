@@ -23,7 +23,7 @@ from winnow.search.study.ledger import Ledger
 from winnow.search.study.record import ENDED_STATES
 from winnow.search.study.trials import Assignment
 from winnow.search.training import process_state
-from winnow.search.training.errors import CANNOT_WRITE, DeviceLost
+from winnow.search.training.errors import STORAGE_FAILED, DeviceLost
 from winnow.spaces import catalog
 
 ADVICE = "\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
@@ -71,7 +71,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_no_trial(tmp_path):
         (report,) = trial_reports(assignment(), tiny_data(), job(folder.checkpoints))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert report["status"] == CANNOT_WRITE
+    assert report["status"] == STORAGE_FAILED
     with pytest.raises(OSError, match=r"File too large.*trial-00000\.pt"):
         ledger.record(first.number, report)
     assert (ledger.num_asked, ledger.num_ended) == (1, 0)

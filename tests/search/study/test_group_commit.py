@@ -113,3 +113,24 @@ def test_the_end_commits(search):
     ledger.record(first.number, report(first, 1, 0.9))
     ledger.close()
     assert len(list(read_json_lines(folder.epochs))) == 1
+
+
+def test_after_a_failed_commit_nothing_is_told_or_deleted(search, monkeypatch):
+    """The disk is full for a moment: what was dropped must not be announced by the next commit, which has nothing to write."""
+    ledger, (first, second), folder, _, events = search
+    folder.checkpoints.mkdir(exist_ok=True)
+    checkpoint = folder.checkpoints / f"trial-{second.number:05d}.pt"
+    checkpoint.write_bytes(b"x")
+    ledger.record(first.number, report(first, 1, 0.9))
+    ledger.record(second.number, report(second, 1, 0.1))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", _refuse)
+        with pytest.raises(OSError, match="full"):
+            ledger.commit()
+    ledger.close()
+    assert not events
+    assert checkpoint.exists()
+
+
+def _refuse(handle: int) -> None:
+    raise OSError(28, "full")
