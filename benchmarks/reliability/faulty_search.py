@@ -38,6 +38,7 @@ class Search(ABC):
     environment: dict[str, str] = field(default_factory=dict)
     driver: subprocess.Popen[bytes] | None = None
     name: str = "r"
+    """Path of the run below `folder`."""
 
     @property
     def run(self) -> Path:
@@ -124,7 +125,7 @@ class Ours(Search):
         if (self.run / "study.yaml").exists():
             return [*winnow, "resume", str(self.run), *where]
         (self.folder / "space.yaml").write_text(SPACE)
-        named = ["--name", self.name, "--runs-dir", str(self.folder), "--seed", "0"]
+        named = ["--name", self.run.name, "--runs-dir", str(self.run.parent), "--seed", "0"]
         return [*winnow, "search", "space.yaml", *named, *where]
 
     def epochs(self) -> list[Epoch]:
