@@ -9,6 +9,7 @@ import pytest
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_worker_niceness", "0")  # beside other work, Ray's 15 would let every time limit pass
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -1,21 +1,52 @@
-"""Runs independent trainings as Ray tasks, as many at once as resources allow, and starts those again whose process was lost."""
+"""Runs independent trainings as Ray tasks, as many at once as resources allow, and starts those again whose process was lost or hangs."""
 
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
+from winnow.search.ray_backend.silence import Silence
 from winnow.search.ray_backend.worker_errors import short_of_memory
+from winnow.search.storage import remote as storage
 from winnow.search.study.failure_policy import DIED, Losses
 from winnow.search.training.errors import Failed, RankLost
+from winnow.search.training.heartbeat import process_of
 from winnow.spaces.trial_status import TrialStatus
 
 Item = TypeVar("Item")
 
 EXIT_SECONDS = 0.3  # within them Ray sends off what a task returned
+
+
+@dataclass(frozen=True)
+class Hangs(Generic[Item]):
+    """How tasks that hang are noticed.
+
+    Attributes:
+        heartbeat: Path or URI of the file that the training of an item rewrites as long as it lives.
+        limit: Seconds without a change of that file after which the task hangs. Before its first heartbeat a task is not watched.
+    """
+
+    heartbeat: Callable[[Item], str]
+    limit: float
+
+
+@dataclass
+class _Running(Generic[Item]):
+    """A task that was given to Ray."""
+
+    item: Item
+    arguments: tuple[Any, ...]
+    losses: Losses = field(default_factory=Losses)
+    silence: Silence | None = None
+    hung: str | None = None
+    """What to say of it if it hung and was killed."""
 
 
 def run_tasks(
@@ -25,10 +56,12 @@ def run_tasks(
     resources: dict[str, float],
     at_once: int | None = None,
     epoch: Callable[[Item], int] = lambda item: 0,
+    hangs: Hangs[Item] | None = None,
 ) -> Generator[tuple[Item, Any], None, None]:
     """Run a function as Ray tasks.
 
-    A task whose process, node or rank is lost runs again. After four losses with no epoch finished in between it ends as `lost`.
+    A task whose process, node or rank is lost runs again, and so does one that hangs, whose process is killed. After four losses
+    with no epoch finished in between it ends as `lost` or `timed_out`.
     Tasks that still run when the generator is closed are cancelled.
 
     Args:
@@ -38,32 +71,59 @@ def run_tasks(
         resources: What Ray sets aside for each task: `cpu` and `gpu`.
         at_once: Bounds the number of tasks at once; None: the resources alone do.
         epoch: The finished epochs of an item, asked for when its process was lost; default: losses are counted without regard to them.
+        hangs: How tasks that hang are noticed; None: they are not.
 
     Yields:
         (item, result) of each task, in the order in which they end. The result is what the function returned, or a `Failed`
-        with the status `lost`, or `out_of_memory` if Ray killed the process because its node ran short of memory.
+        with the status `lost` or `timed_out`, or `out_of_memory` if Ray killed the process because its node ran short of memory.
     """
     task = ray.remote(max_retries=0, num_cpus=resources["cpu"], num_gpus=resources["gpu"])(_run_in_sound_process)
-    waiting: dict[Any, tuple[Item, tuple[Any, ...], Losses]] = {}
+    waiting: dict[Any, _Running[Item]] = {}
+
+    def start(running: _Running[Item]) -> None:
+        if hangs:
+            heartbeat = hangs.heartbeat(running.item)
+            storage.delete(heartbeat)  # that of a killed process would be taken for the new one's
+            running.hung, running.silence = None, Silence(heartbeat)
+        waiting[task.remote(function, *running.arguments)] = running
+
     try:
         while todo or waiting:
             while todo and (at_once is None or len(waiting) < at_once):
-                item, arguments = todo.popleft()
-                waiting[task.remote(function, *arguments)] = item, arguments, Losses()
+                start(_Running(*todo.popleft()))
             ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
             for reference in ready:
-                item, arguments, losses = waiting.pop(reference)
+                running = waiting.pop(reference)
                 try:
                     result = ray.get(reference)
                 except ray.exceptions.RayError as error:
-                    result = _loss(ray, error)
-                    if result is None or (result.status == TrialStatus.LOST and losses.lost(epoch(item))):
-                        waiting[task.remote(function, *arguments)] = item, arguments, losses
+                    result = Failed(TrialStatus.TIMED_OUT, running.hung) if running.hung else _loss(ray, error)
+                    is_lost = result is not None and result.status in (TrialStatus.LOST, TrialStatus.TIMED_OUT)
+                    if result is None or (is_lost and running.losses.lost(epoch(running.item))):
+                        start(running)
                         continue
-                yield item, result
+                yield running.item, result
+            if hangs:
+                _kill_hung(ray, waiting, hangs.limit)
     finally:
         for reference in waiting:
             ray.cancel(reference, force=True)
+
+
+def _kill_hung(ray: Any, waiting: dict[Any, _Running[Item]], limit: float) -> None:
+    """Kill the processes of the tasks that hang; Ray then reports the tasks as lost."""
+    for reference, running in waiting.items():
+        if running.silence is None:
+            continue
+        seconds = running.silence.seconds(min(limit / 4, 30.0))
+        if not running.silence.alive or seconds <= limit:
+            continue
+        running.hung = f"no sign of life for {seconds:.0f} s (the limit is {limit:.0f} s, see --trial-timeout); its worker was killed"
+        ray.cancel(reference, force=True)
+        process_id = process_of(running.silence.beat)
+        if process_id is not None:  # one that was stopped does not hear Ray
+            with suppress(ProcessLookupError):
+                os.kill(process_id, signal.SIGKILL)
 
 
 def _loss(ray: Any, error: Exception) -> Failed | None:

@@ -15,7 +15,7 @@ OF_PROCESS = re.compile(r"\..+\.(\d+)")  # `.study.yaml.4711`, written by proces
 OF_WORKER = re.compile(
     r"\.(trial-\d+|winner-.+|.+-s\d+)\.(pt|npz)\.[0-9a-f]{8}"
 )  # a process id may be had on two nodes
-HEARTBEAT = re.compile(r"\.trial-\d+\.beat")
+HEARTBEAT = re.compile(r"\.(trial|retraining)-.+\.beat")
 NEW_RUN = re.compile(r"\..+\.(\d+)-\d+")  # a run folder that process 4711 was making: `.digits.4711-140234`
 OLD_SECONDS = 600.0
 """Age from which a folder whose process is not seen here is a leftover: it may be one of another machine."""

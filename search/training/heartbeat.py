@@ -6,6 +6,8 @@ where its checkpoints are and that the driver can read. A model that never retur
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +27,12 @@ def beat() -> None:
     """Record that the training in this process has made progress; costs next to nothing."""
     if _beating is not None:
         _beating.beat()
+
+
+def process_of(beat: bytes | None) -> int | None:
+    """The id of the process that wrote this sign of life, if it is one of this machine."""
+    _, process_id, machine = (beat or b"0 0 elsewhere").decode().split(" ", 2)
+    return int(process_id) if machine == socket.gethostname() else None
 
 
 @contextmanager
@@ -50,6 +58,7 @@ class _Heartbeat:
         self._where = where
         self._interval = seconds_between(where)
         self._count = 0
+        self._process = f"{os.getpid()} {socket.gethostname()}"
         self._due = 0.0
 
     def beat(self) -> None:
@@ -58,7 +67,7 @@ class _Heartbeat:
             return
         self._count += 1
         self._due = now + self._interval
-        content = str(self._count).encode()
+        content = f"{self._count} {self._process}".encode()
         with suppress(OSError):  # a full disk ends the training where that matters
             if storage.is_uri(self._where):
                 storage.write(self._where, content)

@@ -14,9 +14,12 @@ from winnow.search.study.winners import baseline_config
 from winnow.search.winners.as_searched import as_searched, searched_epochs
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
+from winnow.spaces.trial_status import TrialStatus
 
 BASELINE = -1  # the trial number of a baseline that was no trial of the search
 MAX_SEEDS = 1000  # more than anyone retrains with
+PASSING = (TrialStatus.FAILED, TrialStatus.LOST, TrialStatus.TIMED_OUT, TrialStatus.OUT_OF_MEMORY)
+"""Statuses of a retraining that may end otherwise when it is run again: code, device or machine may be others."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,10 @@ def _no_winner(folder: RunFolder, completed: Completed) -> str:
 
 
 def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
-    """Give earlier lines the ranks that hold now, and move those of configs that no longer compete to another file.
+    """Give earlier lines the ranks that hold now, and move to another file those of configs that no longer compete.
 
-    They are not deleted, since each line is a look at the test images.
+    So are those of trainings that failed for a reason that may be gone: they are run again. Lines are not deleted, since each
+    complete one is a look at the test images.
     """
     places = {candidate.trial: candidate for candidate in now}
     lines = list(read_json_lines(folder.retrained))
@@ -98,7 +102,8 @@ def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
     for line in lines:
         candidate = places.get(line["trial"])
         same = (line["config"], line.get("keep_validation", False))
-        if candidate is None or (candidate.config, candidate.keep_validation) != same:
+        fits = candidate is not None and (candidate.config, candidate.keep_validation) == same
+        if candidate is None or not fits or line["status"] in PASSING:
             gone.append(line)
         else:
             kept.append({**line, "rank": candidate.rank, "baseline": candidate.rank is None})

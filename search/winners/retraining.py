@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
-from winnow.search.ray_backend.tasks import run_tasks
+from winnow.search.ray_backend.silence import limit
+from winnow.search.ray_backend.tasks import Hangs, run_tasks
 from winnow.search.ray_backend.worker import prepare, where_trained
 from winnow.search.settings import Settings
 from winnow.search.storage import remote as storage
@@ -23,6 +24,7 @@ from winnow.search.storage.json_lines import JsonLines, epoch_line, read_json_li
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.failure_policy import MICRO_BATCHES
 from winnow.search.training.errors import STORAGE_FAILED, Failed, RankLost, failure, release_memory, storage_errors
+from winnow.search.training.heartbeat import beating
 from winnow.search.winners.candidates import Candidate, seed_of
 from winnow.spaces.trial_status import TrialStatus
 
@@ -81,6 +83,7 @@ def retrain(
                 plan.per_trial,
                 plan.concurrent if plan.ranks > 1 else None,
                 epoch=lambda item: _epochs_done(job, *item),
+                hangs=Hangs(lambda item: _heartbeat(job, *item), limit(settings.trial_timeout, _longest_epoch(folder))),
             )
         ) as ended:
             for (candidate, seed), outcome in ended:
@@ -122,7 +125,7 @@ def retrain_one(
     arguments = {"candidate": candidate, "seed": seed, "job": job, "predictions": predictions, "stem": stem}
     figures: dict[str, Any] = {}
     try:
-        for record in train_on(data, stem, _train_and_test, **arguments):
+        for record in train_on(data, stem, _alive, **arguments):
             if "status" in record:
                 figures = record
             else:
@@ -145,6 +148,17 @@ def _stem(candidate: Candidate, seed: int) -> str:
 
 def _checkpoint(job: Job, candidate: Candidate, seed: int) -> str:
     return storage.join(job.checkpoints, f"retraining-{_stem(candidate, seed)}.pt")
+
+
+def _heartbeat(job: Job, candidate: Candidate, seed: int) -> str:
+    return storage.join(job.checkpoints, f".retraining-{_stem(candidate, seed)}.beat")
+
+
+def _longest_epoch(folder: RunFolder) -> float | None:
+    """Seconds of the longest epoch that the run has recorded."""
+    return max(
+        (line["wall_seconds"] for line in read_json_lines(folder.epochs) if line.get("wall_seconds")), default=None
+    )
 
 
 def _state(job: Job, candidate: Candidate, seed: int) -> dict[str, Any] | None:
@@ -188,6 +202,14 @@ def _fetch(folder: RunFolder, result: dict[str, Any]) -> None:
     for name in (result.get("weights"), result.get("predictions")):
         if name is not None:
             storage.write(str(folder.path / name), storage.read(storage.join(folder.shared, name)))
+
+
+def _alive(
+    data: ImageData, team: Team | None, candidate: Candidate, seed: int, job: Job, **more: Any
+) -> Generator[dict[str, Any], None, None]:
+    """Do the same as `_train_and_test`, with a heartbeat."""
+    with beating(_heartbeat(job, candidate, seed)):
+        yield from _train_and_test(data, team, candidate, seed, job, **more)
 
 
 def _train_and_test(

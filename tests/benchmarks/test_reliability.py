@@ -101,6 +101,7 @@ with ray_session(num_cpus=2, num_gpus=1) as ray:
     ledger = Ledger(folder, space, settings, data.image_shape)
     job = Job(checkpoints=str(folder.checkpoints.resolve()), device="cpu", threads=1, seed=0)
     run_search(ledger, SharedData(ray.put(data)), job, Resources(cpus=1, gpus=0.5), 2, print)
+    ledger.close()
 """
 
 

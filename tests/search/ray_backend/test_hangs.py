@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 
 from tests.search.study.test_ledger import SHAPE, make_folder, report
-from winnow.search.ray_backend.hangs import NOTHING_MEASURED, HangWatch
+from winnow.search.ray_backend.hangs import HangWatch
+from winnow.search.ray_backend.silence import NOTHING_MEASURED
 from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import heartbeat_name
 from winnow.search.study.ledger import Ledger
-from winnow.search.training.heartbeat import beat, beating
+from winnow.search.training.heartbeat import beat, beating, process_of
 from winnow.spaces import catalog
 
 
@@ -124,10 +126,11 @@ def test_a_training_beats_while_it_runs(tmp_path, monkeypatch):
     monkeypatch.setattr("winnow.search.training.heartbeat.time.monotonic", lambda: seconds[0])
     beat()  # no training
     with beating(str(file)):
-        assert file.read_text() == "1"
+        first = file.read_bytes()
         beat()
-        assert file.read_text() == "1"
+        assert file.read_bytes() == first
         seconds[0] += 2.5
         beat()
-        assert file.read_text() == "2"
+        assert file.read_bytes() != first
+        assert process_of(first) == os.getpid()
     assert not file.exists()

@@ -1,11 +1,15 @@
-"""Tasks of Ray: a process that one of them spoiled runs no other."""
+"""Tasks of Ray: a process that one of them spoiled runs no other, and one that hangs is replaced."""
 
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections import deque
+from pathlib import Path
 
-from winnow.search.ray_backend.tasks import run_tasks
+from winnow.search.ray_backend.tasks import Hangs, run_tasks
+from winnow.search.training.heartbeat import beating
 
 
 def task(spoils: bool) -> int:
@@ -23,3 +27,35 @@ def test_a_process_that_a_task_spoiled_is_replaced(shared_ray):
     assert sorted(numbers) == [0, 1, 2, 3, 4]
     spoiler = numbers.index(0)
     assert processes[spoiler] not in processes[spoiler + 1 :]
+
+
+def hang(folder: str, how: str) -> str:
+    """A training that hangs in its first try: it never returns, or its process is stopped."""
+    with beating(f"{folder}/{how}.beat"):
+        first = Path(folder, how)
+        if not first.exists():
+            first.touch()
+            while how == "never returns":
+                time.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGSTOP)
+    return "done"
+
+
+def test_a_task_that_hangs_is_killed_and_runs_again(shared_ray, tmp_path):
+    items = deque((how, (str(tmp_path), how)) for how in ("never returns", "is stopped"))
+    hangs = Hangs(lambda how: f"{tmp_path}/{how}.beat", limit=3.0)
+    ended = dict(run_tasks(shared_ray, hang, items, {"cpu": 1, "gpu": 0}, hangs=hangs))
+    assert ended == {"never returns": "done", "is stopped": "done"}
+
+
+def test_a_task_that_always_hangs_times_out(shared_ray, tmp_path):
+    items = deque([("a", (str(tmp_path),))])
+    hangs = Hangs(lambda _: f"{tmp_path}/a.beat", limit=1.0)
+    ((_, result),) = run_tasks(shared_ray, _always_hang, items, {"cpu": 1, "gpu": 0}, hangs=hangs)
+    assert result.status == "timed_out"
+    assert "no sign of life for" in result.text
+
+
+def _always_hang(folder: str) -> None:
+    with beating(f"{folder}/a.beat"):
+        time.sleep(1000)
