@@ -37,7 +37,9 @@ def query(run: RunData, sql: str) -> pa.Table:
             connection.register(name, run.table(name))
             connection.execute(f'create view "{name}.parquet" as select * from {name}')
     try:
-        result = connection.execute(sql)
+        result = connection.sql(sql)
+        if result is None:
+            raise InputError("query: this statement gives no table; ask with `select`")
         table: pa.Table = result.to_arrow_table()
     except duckdb.Error as error:
         tables = f"the tables are {', '.join(TABLES)}"

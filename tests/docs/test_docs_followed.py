@@ -65,7 +65,11 @@ BY_SECTION = {
         "What a GPU gives",
     ): "benchmarks/test_benchmark_gpu.py::test_the_script_on_a_cpu, test_with_a_whole_run",
 }
-BY_ANOTHER_TEST = {"docs/queries.md": "docs/test_queries.py", "CONTRIBUTING.md": "docs/test_contributing.py"}
+BY_ANOTHER_TEST = {
+    "docs/queries.md": "docs/test_queries.py",
+    "docs/eight-questions.md": "docs/test_eight_questions.py",
+    "CONTRIBUTING.md": "docs/test_contributing.py",
+}
 ZSH = 'eval "$(_WINNOW_COMPLETE=zsh_source winnow)"'
 BY_LINE = {
     ("docs/how-to/shell-completion.md", ZSH): "search/cli/test_completion.py::test_zsh_takes_the_line"
