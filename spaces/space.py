@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from winnow.spaces.epoch_figures import OWN_METRIC
 from winnow.spaces.errors import SpaceError
 from winnow.spaces.grammar import nodes, parse
 from winnow.spaces.grammar.domains import ArrowKind, Stored, SuggestsValues
@@ -48,6 +49,7 @@ class Space:
             SpaceError: A domain is written wrongly.
         """
         source_map = source_map or SourceMap(source)
+        tree = _with_own_objective(tree, source)
         root, problems = parse.parse(tree)
         refuse(problems, source_map)
         return cls(PurePath(source).stem, source, copy.deepcopy(dict(tree)), root, source_map)
@@ -187,3 +189,21 @@ def validate(raw: dict[str, Any], image_shape: ImageShape | None = None) -> tupl
     except ShapeError as error:
         return None, [Problem(error.path, error.reason, of_combination=True)]
     return config, []
+
+
+def _with_own_objective(tree: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """Write an objective that is an import path as `own_metric`, which the trainings compute, and its name as the objective.
+
+    Raises:
+        SpaceError: The tree names another function as `own_metric`.
+    """
+    search = tree.get("search")
+    if not isinstance(search, Mapping) or ":" not in str(search.get("objective")):
+        return tree
+    objective = search["objective"]
+    own_metric = tree.get("own_metric", objective)
+    if own_metric != objective:
+        raise SpaceError(
+            f"{source}: search.objective names the function {objective}, but own_metric names {own_metric}; name one of them"
+        )
+    return {**tree, "own_metric": objective, "search": {**search, "objective": OWN_METRIC}}

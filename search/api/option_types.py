@@ -21,7 +21,7 @@ class SearchOptions(TypedDict, total=False):
         "validation_calibration_error",
         "validation_own_metric",
     ]
-    """Metric that ranks the trials, measured on the validation images. `validation_own_metric` is the function that the key `own_metric` names. Default: validation_accuracy."""
+    """Metric that ranks the trials, measured on the validation images. `validation_own_metric` is the function that the key `own_metric` names; a space may also name the function here, as `package.module:function`. Default: validation_accuracy."""
 
     sampler: Literal["forecast", "tpe", "gp", "random", "qmc", "grid"]
     """Algorithm that suggests the configs. forecast: Resumes the paused trial whose forecast end is most promising; shares decisions with successive halving by its skill. tpe: Tree-structured Parzen estimator (Optuna), with successive halving. gp: Gaussian process over completed trials (Optuna), with successive halving. random: Independent random configs, with successive halving. qmc: Quasi-random configs that cover the space evenly (scrambled Sobol sequence), with successive halving. grid: Every config of a finite space once, in random order, with successive halving. Default: forecast."""

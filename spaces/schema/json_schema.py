@@ -201,6 +201,9 @@ def _sections() -> Json:
     names = {"type": "array", "items": {"type": "string"}}
     sections: tuple[type[BaseModel], ...] = (schema.SearchSettings, schema.RetrainSettings, schema.Reference)
     search, retrain, reference = map(section, sections)
+    objective = search["properties"]["objective"]
+    metrics = {key: objective.pop(key) for key in ("enum", "type")}
+    objective["anyOf"] = [metrics, {"type": "string", "pattern": IMPORT_PATH}]
     return {
         "search": search,
         "retrain": retrain,

@@ -29,7 +29,7 @@ class SearchSettings(Strict):
     trials: Count = 50
     """Number of trials to run."""
     objective: Metric = "validation_accuracy"
-    """Metric that ranks the trials, measured on the validation images. `validation_own_metric` is the function that the key `own_metric` names."""
+    """Metric that ranks the trials, measured on the validation images. `validation_own_metric` is the function that the key `own_metric` names; a space may also name the function here, as `package.module:function`."""
     objectives: Objectives | None = None
     """Several objectives instead of one: a metric of the validation images, then costs that are minimized. The winners are their front."""
     sampler: Annotated[SamplerName, Field(description=_SAMPLER_TEXT)] = DEFAULT_SAMPLER

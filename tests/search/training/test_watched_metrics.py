@@ -138,3 +138,11 @@ def test_an_objective_on_an_own_metric_needs_exactly_one() -> None:
 def test_an_own_metric_is_tried_before_anything_starts(name: str, words: str) -> None:
     with pytest.raises(InputError, match=f"own_metric {name}.*{words}"):
         check_space(space(own_metric=name), tiny_data())
+
+
+def test_an_objective_may_name_the_function() -> None:
+    given = space(search={"objective": "a:b"})
+    assert (given.example().own_metric, settings_for(given).objective) == ("a:b", OWN_METRIC)
+    assert given.tree == space(own_metric="a:b", search={"objective": OWN_METRIC}).tree
+    with pytest.raises(SpaceError, match=r"search.objective names the function a:b, but own_metric names c:d"):
+        space(own_metric="c:d", search={"objective": "a:b"})
