@@ -2,8 +2,8 @@
 
 1. A Gaussian process over (hyper-parameters, logarithm of the epoch) forecasts where every training would end, and a free worker
    takes the config, paused or new, with the highest expected improvement per epoch that it still needs.
-2. At least a third of all epochs goes to configs drawn at random, among which asynchronous successive halving promotes; the share of
-   the forecast grows to the other two thirds with its skill, the rank correlation of its forecasts with random trials that it has not seen.
+2. The other free workers take what asynchronous successive halving would promote among configs drawn at random, or draw another; the
+   share of the forecast grows with its skill, the rank correlation of its forecasts with random trials that it has not seen.
 3. Trials pause at the rungs that can be trusted, those whose order agrees with that of the next rung.
 
 So where configs can be told apart by their hyper-parameters the search is Bayesian optimization, and elsewhere successive halving over
@@ -22,7 +22,7 @@ from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from winnow.search.samplers.draft import RANDOM
 from winnow.search.samplers.encoding import Features
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 NUM_FIRST_TRIALS = 8  # at random
 SKILLS = (0.3, 0.7)
 """The skills between which the share of the forecast grows from the least to the largest."""
-SHARES = (0.05, 2 / 3)
-"""The least and the largest share of all epochs that the forecast decides on."""
+SHARES = (0.05, 0.95)
+"""The least and the largest share of the decisions that the forecast takes."""
 
 Array = np.ndarray
 
@@ -51,6 +51,7 @@ class ForecastSampler(BaseSampler):
     """
 
     def __init__(self, seed: int, rungs: Sequence[int], weigh_cost: bool = False) -> None:
+        self._seed = seed
         self._rng = np.random.default_rng(seed)
         self._rungs = list(rungs)
         self._weigh_cost = weigh_cost
@@ -122,24 +123,18 @@ class ForecastSampler(BaseSampler):
         return Features.draw(param_distribution, self._rng)
 
     def _by_halving(self, study: Study, trials: Sequence[FrozenTrial]) -> bool:
-        """Whether successive halving decides in this moment: whether random configs have had less than their share of the epochs."""
+        """Whether successive halving decides in this moment, which a coin says whose odds are the skill of the forecast."""
         if len(trials) < NUM_FIRST_TRIALS or not self._any_at_rung(trials):
             return True
         if self._halves is None:
+            # The seed is that of the next new trial: without the epochs every decision until then would be the same.
+            num_epochs = sum(len(trial.intermediate_values) for trial in trials)
+            self._rng = np.random.default_rng([self._seed, num_epochs])
             low, high = SKILLS
             skill = self._forecast_of(study, trials).skill
             share = min(max((skill - low) / (high - low), SHARES[0]), SHARES[1])
-            epochs = [self._num_epochs(trial) for trial in trials]
-            at_random = sum(n for n, trial in zip(epochs, trials, strict=True) if trial.user_attrs.get(RANDOM))
-            self._halves = at_random < (1 - share) * sum(epochs)
+            self._halves = bool(self._rng.random() >= share)
         return self._halves
-
-    def _num_epochs(self, trial: FrozenTrial) -> int:
-        """How many epochs a trial has trained; one that runs counts up to its next rung, or all workers would decide alike."""
-        last = max(trial.intermediate_values, default=0)
-        if trial.state != TrialState.RUNNING or trial.number in self._paused:
-            return last
-        return min((rung for rung in self._rungs if rung > last), default=last)
 
     def _any_at_rung(self, trials: Sequence[FrozenTrial]) -> bool:
         return any(rung in trial.intermediate_values for trial in trials for rung in self._rungs)

@@ -26,7 +26,7 @@ class Pausing(Asha):
     """Successive halving that pauses trials.
 
     Besides the rungs of successive halving there are earlier ones, down to the first epoch. An early rung is trusted once its
-    agreement is certain, one from `grace_epochs` on until it has been refuted: where values are still noise at the level
+    agreement has been measured, one from `grace_epochs` on until it has been refuted: where values are still noise at the level
     of chance, trials go on to the first rung that tells them apart.
 
     Start points (`note_start`) are trained to their end: they are the measure of the other trials.
@@ -68,9 +68,7 @@ class Pausing(Asha):
         if len(both) < NUM_PAIRS:
             return rung not in self._early
         here, there = ([values[trial] for trial in both] for values in (self._values[rung], after))
-        # Noise alone makes 1 / sqrt(n) of agreement, and an early rung is measured again after every trial.
-        by_chance = len(both) ** -0.5 if rung in self._early else 0.0
-        return agreement(np.array(here), np.array(there)) >= LEAST_AGREEMENT + by_chance
+        return agreement(np.array(here), np.array(there)) >= LEAST_AGREEMENT
 
     def promoted(self, paused: Collection[int], rivals: Collection[int] | None = None) -> int | None:
         """Return the trial that asynchronous successive halving would promote.
@@ -80,8 +78,7 @@ class Pausing(Asha):
             rivals: The trials that they compete with; None: all.
 
         Returns:
-            The best of the best 1/`reduction_factor` at a rung, of the last rung that has one; None if no rung has. From
-            `grace_epochs` on the best is promoted even if it is the only one, so that some trials soon show how trainings end.
+            The best of the best 1/`reduction_factor` at a rung, of the last rung that has one; None if no rung has.
         """
         for rung in reversed(self.rungs):
             values = self._values[rung]
@@ -89,8 +86,7 @@ class Pausing(Asha):
                 values = {trial: values[trial] for trial in rivals if trial in values}
             standings = self._standings(rung, [trial for trial in paused if trial in values], values)
             best = min(standings, key=lambda trial: (standings[trial], trial), default=None)
-            at_least = 0 if rung in self._early else 1
-            if best is not None and standings[best] < max(at_least, int(len(values) / self.reduction_factor)):
+            if best is not None and standings[best] < int(len(values) / self.reduction_factor):
                 return best
         return None
 

@@ -279,33 +279,17 @@ def test_each_rung_has_a_noise_of_its_own() -> None:
     assert np.abs(process.predict(inputs)[0] * targets.std() - truth).mean() < 0.1
 
 
-@pytest.mark.parametrize(
-    ("learnable", "num_forecast", "at_random"), [(1, 3, 0), (1, 50, 0), (1, 70, 1), (0, 1, 0), (0, 3, 1)]
-)
-def test_the_share_of_the_forecast_grows_with_its_skill(learnable: bool, num_forecast: int, at_random: bool) -> None:
-    """Of all epochs: 5 % where values are noise, two thirds where they are a smooth function of the config."""
+@pytest.mark.parametrize("learnable", [True, False])
+def test_the_share_of_the_forecast_grows_with_its_skill(learnable: bool) -> None:
+    """With values that are noise successive halving decides nearly always, with a smooth function the forecast."""
     rng = np.random.default_rng(0)
     study = optuna.create_study(direction="maximize")
-    for number, x in enumerate(rng.random(30 + num_forecast)):
+    for x in rng.random(30):
         value = (x - 0.7) ** 2 if learnable else rng.random()
-        study.add_trial(_trial({"x": x, "log": 1e-3}, {3: value}, TrialState.PRUNED, {RANDOM: number < 30}))
-    draft = Draft(study, ForecastSampler(0, RUNGS), len(study.trials))
-    assert draft.to_trial({}).user_attrs.get(RANDOM, False) == at_random
-
-
-def test_an_epoch_that_is_yet_to_be_trained_counts_for_the_share() -> None:
-    """Or many workers that ask at the same moment would all be given the same."""
-    study = optuna.create_study(direction="maximize")
-    for x in np.linspace(0, 1, 30):
-        study.add_trial(_trial({"x": x, "log": 1e-3}, {3: x}, TrialState.PRUNED, {RANDOM: True}))
-    at_random = []
-    for number in range(30, 120):
-        draft = Draft(study, ForecastSampler(0, RUNGS), number)
-        trial = draft.to_trial({})
-        at_random.append(trial.user_attrs.get(RANDOM, False))
-        study.add_trial(trial)
-    assert not any(at_random[:50])
-    assert 0.2 < np.mean(at_random[60:]) < 0.5
+        study.add_trial(_trial({"x": x, "log": 1e-3}, {3: value}, TrialState.PRUNED, {RANDOM: True}))
+    drafts = [Draft(study, ForecastSampler(seed, RUNGS), 30) for seed in range(20)]
+    at_random = [draft.to_trial({}).user_attrs.get(RANDOM, False) for draft in drafts]
+    assert np.mean(at_random) < 0.3 if learnable else np.mean(at_random) > 0.7
 
 
 def test_successive_halving_promotes_among_configs_drawn_at_random(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,28 +41,6 @@ def test_an_early_rung_is_trusted_once_it_has_proved_itself(direction: str) -> N
     assert not rule.judge(NUM_PAIRS, 1, 0.05)
 
 
-def test_an_early_rung_needs_more_trials_the_less_they_agree() -> None:
-    """A few trials agree by chance: with noise at the level of chance one of six rungs would soon be trusted."""
-    rule = Pausing(3, 3.0, 50, "maximize")
-    for trial in range(60):
-        rule.record(trial, 1, float(trial))
-        rule.record(trial, 3, float(trial + (-1) ** trial))  # an agreement of 0.8 among five
-        if trial == NUM_PAIRS - 1:
-            assert not rule.is_trusted(1)
-    assert rule.is_trusted(1)
-
-
-def test_the_first_trial_at_a_rung_of_successive_halving_is_promoted() -> None:
-    """So that the first trainings soon show what the rungs say about the end."""
-    rule = Pausing(3, 3.0, 50, "maximize")
-    rule.record(0, 1, 0.5)
-    assert rule.promoted([0]) is None  # an early rung
-    rule.record(0, 3, 0.5)
-    assert rule.promoted([0]) == 0
-    rule.record(1, 3, 0.4)
-    assert rule.promoted([1]) is None
-
-
 def test_a_rung_is_no_longer_trusted_where_the_order_turns_round() -> None:
     rule = Pausing(1, 3.0, 9, "maximize")
     for trial in range(NUM_PAIRS):
