@@ -1,4 +1,4 @@
-"""The trials of a study as points in a unit cube, and new points near and far from them.
+"""Encodes the trials of a study as points in a unit cube, and draws new points near and far from them.
 
 A parameter is one coordinate in [0, 1]; a choice with k options is cut into k equal parts. What a coordinate means to a
 model is its column: the coordinate itself (also for a choice among ascending numbers), or one column per option. A
@@ -19,7 +19,7 @@ Array = np.ndarray
 
 
 class Features:
-    """Of all parameters that `trials` have had so far, in the order of their first appearance."""
+    """The coordinates of all parameters that `trials` have had so far, in the order of their first appearance."""
 
     def __init__(self, trials: Sequence[FrozenTrial]) -> None:
         self.distributions: dict[str, BaseDistribution] = {}
@@ -36,7 +36,7 @@ class Features:
 
     @property
     def groups(self) -> Array:
-        """The parameter of each column."""
+        """Return the parameter of each column."""
         widths = [_width(distribution) for distribution in self.distributions.values()]
         return np.repeat(np.arange(len(widths)), widths)
 
@@ -46,7 +46,7 @@ class Features:
         )
 
     def snap(self, points: Array) -> Array:
-        """Onto values that exist, and NaN where a parameter is not active."""
+        """Move points onto values that exist, with NaN where a parameter is not active."""
         snapped = np.empty_like(points)
         for i, distribution in enumerate(self.distributions.values()):
             active = self._active(i, snapped)
@@ -54,16 +54,16 @@ class Features:
         return snapped
 
     def params(self, point: Array) -> dict[str, Any]:
-        """The values of a snapped point; a parameter that is not active is left out."""
+        """Return the values of a snapped point; a parameter that is not active is left out."""
         named = zip(self.distributions.items(), point, strict=True)
         return {name: _value(distribution, x) for (name, distribution), x in named if not math.isnan(x)}
 
     def spread(self, num: int, rng: np.random.Generator) -> Array:
-        """[num, parameters] anywhere in the space."""
+        """Draw points [num, parameters] anywhere in the space."""
         return self.snap(rng.random((num, len(self.names))))
 
     def near(self, points: Array, num: int, deviation: float, rng: np.random.Generator) -> Array:
-        """[points * num, parameters]: some coordinates of each point moved, those of a choice drawn again."""
+        """Draw points [points * num, parameters] near others: some coordinates of each are moved, those of a choice drawn again."""
         centres = np.nan_to_num(np.repeat(points, num, axis=0), nan=0.5)
         moved = rng.random(centres.shape) < rng.choice([0.2, 0.5, 1.0], (len(centres), 1))
         steps = np.clip(centres + rng.normal(0, deviation, centres.shape), 0, 1)
@@ -75,11 +75,11 @@ class Features:
 
     @staticmethod
     def draw(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
-        """A random value."""
+        """Draw a random value."""
         return value_at(distribution, float(rng.random(1)[0]))
 
     def _gate(self, i: int) -> tuple[int, dict[float, bool]] | None:
-        """The earlier parameter whose value has so far told whether parameter i is active, if it is not always.
+        """Return the earlier parameter whose value has so far decided whether parameter i is active; None if it always is.
 
         Learnt from the trials, since a study does not know its space; a wrong guess costs a little of the model's accuracy and
         nothing else, because what a new trial has is for the space to say.
@@ -106,7 +106,7 @@ class Features:
 
 
 def value_at(distribution: BaseDistribution, coordinate: float) -> Any:
-    """The value at a coordinate in [0, 1), on which all values are spread as the distribution spreads them."""
+    """Return the value at a coordinate in [0, 1), on which all values are spread as the distribution spreads them."""
     return _value(distribution, float(_snap(distribution, np.array([coordinate]))[0]))
 
 
@@ -141,7 +141,7 @@ def _columns(distribution: BaseDistribution, coordinates: Array) -> Array:
 
 
 def _bounds(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
-    """Of the numbers that the coordinate runs over evenly: half a step of margin, so that all steps are equally wide."""
+    """Return the ends of the numbers that the coordinate runs over evenly, with half a step of margin, so that all steps are equally wide."""
     step = distribution.step if distribution.step and not distribution.log else 0.0
     if isinstance(distribution, IntDistribution) and distribution.log:
         step = 1.0

@@ -1,4 +1,4 @@
-"""What an epoch of a config costs: what its network computes, which each trial tells when it starts; of a new config, a forecast.
+"""Estimates the cost of an epoch: from the multiply-adds that each trial reports when it starts, and for a new config by a forecast from those.
 
 Its logarithm is close to linear in the columns of `winnow.search.samplers.encoding`: depth, width, the image's size and the kind of network multiply.
 Not the seconds that it took, so that a search stays a function of its seed and of what its trials gave.
@@ -19,7 +19,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Overhead:
-    """What a training costs beside the multiply-adds of its network, in multiply-adds of a forward pass that take as long."""
+    """The cost of a training beyond the multiply-adds of its network, in multiply-adds of a forward pass that take as long."""
 
     per_image: float
     per_step: float
@@ -32,7 +32,7 @@ GPU = Overhead(per_image=5e5, per_step=1.5e10)  # not measured: 3 ms of kernel l
 
 
 def work_per_image(attrs: dict[str, Any]) -> float:
-    """Of a trial with these user attributes, in multiply-adds; NaN while its worker has not told its size."""
+    """Return the work per image of a trial with these user attributes, in multiply-adds; NaN until its worker has reported the size."""
     if "multiply_adds" not in attrs:
         return math.nan
     overhead = CPU if attrs.get("device", "cpu") == "cpu" else GPU
@@ -40,7 +40,7 @@ def work_per_image(attrs: dict[str, Any]) -> float:
 
 
 class EpochCost:
-    """Natural logarithms, against the mean of the trials. `columns` [n, columns]; `work` [n] > 0, NaN where not known yet."""
+    """A forecast of costs as natural logarithms, relative to the mean of the trials. `columns` [n, columns]; `work` [n] > 0, NaN where not known yet."""
 
     def __init__(self, columns: Array, work: Array) -> None:
         known = np.isfinite(work)
@@ -57,5 +57,5 @@ class EpochCost:
         self.of_trials = np.where(known, cost, self.of(columns))
 
     def of(self, columns: Array) -> Array:
-        """Of new points, [m, columns] -> [m]; never beyond what a trial has cost."""
+        """Forecast the costs [m] of new points [m, columns], never above the highest cost of a trial."""
         return np.clip((columns - self._centre) @ self._slopes, *self._range)

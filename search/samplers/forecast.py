@@ -1,4 +1,4 @@
-"""The default sampler: a forecast of every training, and successive halving where the forecast has no skill.
+"""The default sampler, `forecast`: it forecasts every training, and follows successive halving where the forecast has no skill.
 
 1. A Gaussian process over (hyper-parameters, logarithm of the epoch) forecasts where every training would end, and a free worker
    takes the config, paused or new, with the highest expected improvement per epoch that it still needs.
@@ -42,7 +42,7 @@ Array = np.ndarray
 
 
 class ForecastSampler(BaseSampler):
-    """Serves one moment of a search: the study must not change between calls.
+    """A sampler for one state of a study, which must not change between calls.
 
     Args:
         seed: Of all random draws, together with the state of the study.
@@ -69,7 +69,7 @@ class ForecastSampler(BaseSampler):
         among: Collection[int] | None = None,
         may_start: bool = True,
     ) -> int | None:
-        """The paused trial to resume. Call it before `sample_relative`, which otherwise takes paused trials for running ones.
+        """Choose the paused trial to resume. Call it before `sample_relative`, which otherwise takes paused trials for running ones.
 
         Args:
             study: The study of the search.
@@ -104,7 +104,7 @@ class ForecastSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Values for all parameters that trials have had so far, whichever of them the new trial will ask for.
+        """Suggest values for all parameters that trials have had so far, whichever of them the new trial will ask for.
 
         Empty, and the trial marked as random, if its config is to be drawn at random (`sample_independent`).
         """
@@ -123,7 +123,7 @@ class ForecastSampler(BaseSampler):
         return Features.draw(param_distribution, self._rng)
 
     def _by_halving(self, study: Study, trials: Sequence[FrozenTrial]) -> bool:
-        """Whether successive halving decides in this moment, which a coin says whose odds are the skill of the forecast."""
+        """Whether successive halving decides this time, drawn at random with odds that depend on the skill of the forecast."""
         if len(trials) < NUM_FIRST_TRIALS or not self._any_at_rung(trials):
             return True
         if self._halves is None:
@@ -156,5 +156,5 @@ class ForecastSampler(BaseSampler):
 
 
 def make_sampler(context: SamplerContext) -> BaseSampler:
-    """The sampler of one moment of a search."""
+    """Return a sampler for the present state of the study."""
     return ForecastSampler(context.own_seed, context.rungs, context.weigh_cost)

@@ -1,4 +1,4 @@
-"""What is expected of every training at its last epoch: the model behind `winnow.search.samplers.forecast`, and the best new config.
+"""The model behind `winnow.search.samplers.forecast`: predicts the last epoch of every training, and finds the best new config.
 
 A module of its own because SciPy takes a third of a second to import, and the first trials of a search do without.
 """
@@ -37,7 +37,7 @@ Array = np.ndarray
 
 
 class Forecast:
-    """What is expected of trials and of new points at the last epoch, in standard deviations; higher is better."""
+    """A prediction of trials and new points at the last epoch, in standard deviations; higher is better."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Forecast:
         self.cost = EpochCost(self._columns, np.array(work))
 
     def best_paused(self, paused: Collection[int]) -> tuple[int, float]:
-        """(number, score) of the paused trial with the highest expected improvement for what its training still costs."""
+        """Return (number, score) of the paused trial with the highest expected improvement for the remaining cost of its training."""
         rows = [i for i, trial in enumerate(self.trials) if trial.number in paused]
         still_to_train = np.array([self.max_epochs - max(self.trials[i].intermediate_values, default=0) for i in rows])
         gain = log_expected_improvement(self.mean[rows], self.deviation[rows], self.best)
@@ -77,7 +77,7 @@ class Forecast:
         return self.trials[rows[scores.argmax()]].number, float(scores.max())
 
     def best_new(self, rng: np.random.Generator) -> tuple[Array, float]:
-        """(point, score) after a random search that narrows down on the best candidates."""
+        """Return (point, score) of the best new config, by a random search that narrows down on the best candidates."""
         elites = self.features.points[np.argsort(-self.mean)[:NUM_ELITES]]
         points = np.concatenate(
             [self.features.spread(400, rng)]
@@ -99,7 +99,7 @@ class Forecast:
         return log_expected_improvement(mean, deviation, self.best) - self.cost.of(columns)
 
     def _observations(self, sign: float) -> tuple[list[int], list[int], list[float]]:
-        """(row of the trial, index of the rung, value, higher is better) at each rung of each trial, in the order of the rungs."""
+        """Return (row of the trial, index of the rung, value, higher is better) for each rung of each trial, in the order of the rungs."""
         seen = [
             (row, level, sign * trial.intermediate_values[rung])
             for level, rung in enumerate(self.rungs)
@@ -110,7 +110,7 @@ class Forecast:
         return list(rows), list(levels), list(values)
 
     def _add_failures(self, rows: list[int], levels: list[int], targets: list[float]) -> None:
-        """A failed trial ends with the worst value."""
+        """Add failed trials with the worst value at the end."""
         worst = min(targets)
         for row, trial in enumerate(self.trials):
             if trial.state == TrialState.FAIL:
@@ -119,7 +119,7 @@ class Forecast:
                 targets.append(worst)
 
     def _skill(self, rows: list[int], seen: _Seen) -> float:
-        """How well the model orders random trials that it has not seen: Spearman's correlation, -1 to 1.
+        """Measure how well the model orders random trials that it has not seen: Spearman's correlation, -1 to 1.
 
         Each is forecast at its last rung from the others at theirs. Configs that the model chose are no test of it: they lie
         close together.
@@ -134,7 +134,7 @@ class Forecast:
         return float(np.corrcoef(rankdata(expected), rankdata(checked.targets))[0, 1])
 
     def _gained(self, sign: float) -> list[float]:
-        """At each rung, what trials have gained since the first one on average; nothing is taken for granted that none has reached."""
+        """Return the mean gain of trials since the first rung, for each rung; no gain is assumed at rungs that no trial has reached."""
         gained = [0.0]
         for before, after in pairwise(self.rungs):
             both = [
@@ -146,7 +146,7 @@ class Forecast:
         return gained
 
     def _believe_running(self, modelled: _Seen, paused: Collection[int]) -> None:
-        """A trial that runs is taken to end as forecast, so that several workers do not look at the same place."""
+        """Treat running trials as if they ended as forecast, so that several workers do not look at the same place."""
         running = [
             i for i, trial in enumerate(self.trials) if trial.state == TrialState.RUNNING and trial.number not in paused
         ]
@@ -184,20 +184,20 @@ class _Seen:
 def _scores(
     rows: Sequence[int], levels: Sequence[int], values: Sequence[float], gained: Sequence[float]
 ) -> list[float]:
-    """Values of different rungs on one scale, of mean 0 and variance 1: half the value less what epochs alone bring, half the rank."""
+    """Bring the values of different rungs onto one scale of mean 0 and variance 1: the mean of the value, less the average gain of the epochs, and of the rank."""
     levelled = np.array(values) - np.array(gained)[levels]
     both = _standardize(_cut(levelled)) + _standardize(_rank_scores(rows, np.array(levels), np.array(values)))
     return list(_standardize(both))
 
 
 def _cut(values: Array) -> Array:
-    """How bad the worst values are is of no interest: they are cut at two ranges of the better half."""
+    """Cut the worst values at two ranges of the better half: how bad they are is of no interest."""
     middle, top = np.median(values), values.max()
     return np.maximum(values, middle - 2 * (top - middle))
 
 
 def _rank_scores(rows: Sequence[int], levels: Array, values: Array) -> Array:
-    """Normal scores at the first rung; at each later one its trials share out the scores that they had before, the best the highest."""
+    """Return normal scores at the first rung; at each later one its trials exchange the scores that they had before, the best gets the highest."""
     scores = np.empty(len(values))
     latest: dict[int, float] = {}
     for level in range(int(levels.max()) + 1):
@@ -216,5 +216,5 @@ def _rank_scores(rows: Sequence[int], levels: Array, values: Array) -> Array:
 
 
 def _standardize(values: Array) -> Array:
-    """Mean 0, variance 1."""
+    """Scale values to mean 0 and variance 1."""
     return (values - values.mean()) / max(float(values.std()), 1e-9)
