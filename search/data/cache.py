@@ -19,7 +19,7 @@ from winnow.search.data.arrays import Arrays, SplitArrays
 from winnow.search.data.decode import in_threads
 from winnow.search.data.space_left import fits_in_memory
 
-FORMAT = 3
+FORMAT = 4
 """Raise it when a reader or decoder gives other arrays for the same files."""
 
 

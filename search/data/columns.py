@@ -20,6 +20,7 @@ class Kind(StrEnum):
     BOOLEAN = "booleans"
     FLOAT = "floats"
     LIST = "lists"
+    MIXED = "values of several types"
     OTHER = "of no use here"
 
 

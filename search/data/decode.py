@@ -2,7 +2,8 @@
 
 - EXIF: the image is turned upright.
 - Transparency: the image is laid on white.
-- 16-bit grey and float pixels: scaled by `data.pixel_range`, refused without it. (16-bit colour: Pillow keeps the upper 8 bits.)
+- 16-bit grey, 32-bit and float pixels: scaled by `data.pixel_range`, refused without it.
+- 16-bit colours: the upper 8 bits of each channel.
 - Several frames: the first one counts.
 """
 
@@ -25,13 +26,21 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
+from winnow.search.data.depth import (
+    GREY_MODES,
+    WIDE_MODES,
+    check_usual,
+    has_no_colour,
+    is_reduced,
+    narrowed,
+    narrowed_image,
+    wide_values,
+)
 from winnow.search.data.foreign import foreign
 from winnow.search.data.listing import Encoded
 from winnow.search.storage.provenance import available_cpus
 from winnow.spaces.errors import InputError
 
-GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 GROUND = (255, 255, 255, 255)
 """What transparent images are laid on: white."""
@@ -52,6 +61,7 @@ class Trait(IntFlag):
     ROTATED = 2
     FRAMES = 4
     WIDE = 8
+    REDUCED = 16
 
 
 @dataclass(frozen=True)
@@ -84,8 +94,9 @@ def is_grey(item: Encoded) -> bool:
     """Whether the image has no colour; reads its header alone. InputError where it cannot be read."""
     if isinstance(item.content, np.ndarray):
         return item.content.shape[2] in (1, 2)
-    with opened(item, content_of(item)) as image:
-        return image.mode in GREY_MODES
+    content = content_of(item)
+    with opened(item, content) as image:
+        return has_no_colour(image, content)
 
 
 def size_of(item: Encoded) -> tuple[int, int]:
@@ -108,18 +119,26 @@ def decode_one(item: Encoded, rules: Rules) -> Decoded:
     with opened(item, content) as image, foreign(item.where, "image"):
         if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO is a photo with its preview
             traits |= Trait.FRAMES
-        grey = image.mode in GREY_MODES
+        grey, is_deep = has_no_colour(image, content), is_reduced(image, content)
+        check_usual(image, rules.pixel_range, is_deep)
         is_turned = image.format == "TIFF" and _is_turned(image)
         image.load()  # Pillow turns a TIFF upright itself here, and finds the EXIF data at the end of a PNG
-        if is_turned or _is_turned(image):
-            image, traits = ImageOps.exif_transpose(image), traits | Trait.ROTATED
+        is_turned = is_turned or _is_turned(image)
+        upright = ImageOps.exif_transpose(image) if is_turned else image
         if image.mode in WIDE_MODES:
-            image, traits = _narrowed(image, item.where, rules.pixel_range), traits | Trait.WIDE
-        opaque = on_ground(image)
-        if opaque is not image:
-            image, traits = opaque, traits | Trait.TRANSPARENT
-        width, height = image.size
-        pixels = _fit(image, rules.size, rules.channels)
+            opaque, is_transparent = narrowed_image(image, upright, rules.pixel_range, item.where)
+            traits |= Trait.WIDE
+        else:
+            opaque = on_ground(upright)
+            is_transparent = opaque is not upright
+        for trait, applies in (
+            (Trait.ROTATED, is_turned),
+            (Trait.TRANSPARENT, is_transparent),
+            (Trait.REDUCED, is_deep),
+        ):
+            traits |= trait if applies else Trait(0)
+        width, height = opaque.size
+        pixels = _fit(opaque, rules.size, rules.channels)
     return Decoded(pixels, _key(content), _key(pixels, str(pixels.shape)), height, width, grey, traits)
 
 
@@ -131,10 +150,13 @@ def _is_turned(image: Image.Image) -> bool:
 
 def upright_pixels(image: Image.Image) -> np.ndarray:
     """The pixels of an image in memory, turned upright and laid on the ground: [H, W] or RGB [H, W, 3], of its own depth."""
-    image = on_ground(ImageOps.exif_transpose(image))
-    if image.mode not in ("L", "RGB", *WIDE_MODES):
-        image = image.convert("L" if image.mode in GREY_MODES else "RGB")
-    return np.asarray(image)
+    upright = ImageOps.exif_transpose(image)
+    if image.mode in WIDE_MODES:
+        return wide_values(image, upright)
+    opaque = on_ground(upright)
+    if opaque.mode not in ("L", "RGB"):
+        opaque = opaque.convert("L" if opaque.mode in GREY_MODES else "RGB")
+    return np.asarray(opaque)
 
 
 def content_of(item: Encoded) -> bytes | np.ndarray:
@@ -195,26 +217,6 @@ def in_threads(function: Callable[[S], T], items: Iterator[S]) -> Iterator[T]:
                 yield from pending.pop(0).result()
         for future in pending:
             yield from future.result()
-
-
-def _narrowed(image: Image.Image, where: str, pixel_range: tuple[float, float] | None) -> Image.Image:
-    """8-bit grey of wide pixels: `low` becomes 0, `high` 255, values beyond are clipped."""
-    if pixel_range is None:
-        depth = "float" if image.mode == "F" else "16-bit" if image.mode != "I" else "32-bit"
-        raise InputError(
-            f"{where}: {depth} pixels (Pillow's mode {image.mode}), but 8 bits per channel are needed; say which values are "
-            f"black and white: data.pixel_range: {'[0.0, 1.0]' if image.mode == 'F' else '[0, 65535]'}"
-        )
-    return Image.fromarray(narrowed(np.asarray(image), pixel_range))
-
-
-def narrowed(values: np.ndarray, pixel_range: tuple[float, float]) -> np.ndarray:
-    """uint8 of the same shape. NaN is refused."""
-    low, high = pixel_range
-    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
-    if np.isnan(scaled).any():
-        raise ValueError("it has pixels that are not a number")
-    return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
 
 
 def on_ground(image: Image.Image) -> Image.Image:

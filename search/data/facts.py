@@ -14,7 +14,8 @@ TRAIT_WORDS = {
     Trait.TRANSPARENT: "transparent, laid on white",
     Trait.ROTATED: "turned upright by their EXIF orientation",
     Trait.FRAMES: "of several frames, the first of which is used",
-    Trait.WIDE: "of 16 bits or floats, scaled by data.pixel_range",
+    Trait.WIDE: "of 16 or 32 bits or floats, scaled by data.pixel_range",
+    Trait.REDUCED: "of 16-bit colours, of which the upper 8 bits are used",
 }
 
 

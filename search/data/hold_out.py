@@ -27,7 +27,7 @@ def hold_out(
     random = np.random.default_rng(seed)
     num_held_out = round(share * len(labels))
     if groups is not None:
-        held_out = _whole_groups(labels, groups, num_held_out, random)
+        held_out = _whole_groups(labels if stratified else np.zeros_like(labels), groups, num_held_out, random)
     else:
         shuffled = random.permutation(len(labels))
         if stratified:

@@ -10,11 +10,20 @@ from pathlib import Path
 
 from winnow.search.data.foreign import named, shown
 from winnow.search.data.labels import check_names
-from winnow.search.data.listing import SPLITS, Listing, Part, file_items, refuse_two, split_of, text_array
+from winnow.search.data.listing import (
+    CLASS_FOLDERS,
+    SPLITS,
+    Listing,
+    Part,
+    file_items,
+    refuse_two,
+    split_of,
+    text_array,
+)
 from winnow.search.data.parquet import list_parquet
 from winnow.search.data.path_table import TABLE_SUFFIXES, find_tables, list_tables
 from winnow.search.data.table_values import groups_of
-from winnow.search.data.walking import folders_in, holds_images, images_in, is_image, left_out_note
+from winnow.search.data.walking import count_loose, folders_in, holds_images, images_in, left_out_note
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
@@ -39,9 +48,11 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
     left_out: Counter[str] = Counter()
     folders = folders_in(path, left_out)
     splits = _split_folders(path, folders)
-    if "train" in splits:
-        return _with_splits(path, splits, folders, data, left_out)
     tables = find_tables(path)
+    if "train" in splits and not (tables and _hold_loose_images(splits)):
+        return _with_splits(path, splits, folders, data, left_out)
+    if "train" in splits:
+        return _list_tables(tables, path, data)
     if splits:
         raise InputError(f"data.path: {path} holds no folder `train` (found: {named([f.name for f in folders], 5)})")
     with_images = [folder for folder in folders if holds_images(folder)]
@@ -89,6 +100,13 @@ def _split_folders(path: Path, folders: Sequence[Path]) -> dict[str, Path]:
     return splits
 
 
+def _hold_loose_images(splits: dict[str, Path]) -> bool:
+    """Whether the images of all splits lie neither in class folders nor beside a table of their own."""
+    return not any(
+        find_tables(folder) or any(map(holds_images, folders_in(folder, Counter()))) for folder in splits.values()
+    )
+
+
 def _with_splits(
     path: Path, splits: dict[str, Path], folders: Sequence[Path], data: schema.Data, left_out: Counter[str]
 ) -> Listing:
@@ -101,10 +119,12 @@ def _with_splits(
         raise InputError(f"data.path: {path}: {named(without)} has no table, but other splits have; write them alike")
     if of_folders:
         return _list_tables(of_folders, path, data, notes)
-    if unused := find_tables(path):
+    unused = find_tables(path)
+    if unused:
         notes.append(
             f"left out: {named([table.name for table in unused.values()])}; the classes are those of the folders"
         )
+    count_loose(path, left_out, [table.name for table in unused.values()])
     names = ", ".join(f"`{folder.name}` for {split}" for split, folder in splits.items())
     return _of_classes(splits, path, data, left_out, [f"splits and classes from the folders ({names})", *notes])
 
@@ -131,7 +151,7 @@ def _of_classes(
         if data.groups is not None:
             groups = groups_of([shown(image.relative_to(path)) for image in images], data.groups)
         parts[split] = Part(text_array(labels), file_items(images, [shown(image) for image in images]), groups)
-    return Listing(parts, files=tuple(files), notes=(*notes, *left_out_note(left_out)))
+    return Listing(parts, CLASS_FOLDERS, files=tuple(files), notes=(*notes, *left_out_note(left_out)))
 
 
 def _class_folders(folder: Path, left_out: Counter[str]) -> dict[str, Path]:
@@ -157,6 +177,5 @@ def _images_of(folder: Path, left_out: Counter[str]) -> tuple[list[Path], list[s
         of_class = images_in(class_folder, left_out)
         images += of_class
         labels += [name] * len(of_class)
-    loose = sum(is_image(child.name) and not child.is_dir() for child in folder.iterdir())
-    left_out["images that lie in no class folder"] += loose
+    count_loose(folder, left_out)
     return images, labels

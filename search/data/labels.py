@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 
 import numpy as np
@@ -14,6 +17,9 @@ from winnow.search.data.listing import text_array
 from winnow.spaces.errors import InputError
 
 REMAP = "set data.remap_labels: true to number the classes that occur from 0"
+
+_WHOLE = re.compile(r"-?[0-9]{1,4000}")
+"""A whole number; Python converts no more than 4,300 digits."""
 
 Labels = Mapping[str, np.ndarray]
 """{split: labels [N]}, integers or an object array of names."""
@@ -46,6 +52,7 @@ def number_labels(
         told = ", ".join(f"{split}: {'text' if is_text else 'numbers'}" for split, is_text in kinds.items())
         raise InputError(f"{where}: the labels are of different types ({told}); write them alike in all splits")
     if kinds["train"]:
+        _check_text(labels["train"], where, remap)
         names, numbers = _from_text(labels, class_names, where)
     else:
         names, numbers = _from_integers(labels, class_names, where, remap)
@@ -74,9 +81,34 @@ def check_names(names: Sequence[str], where: str) -> None:
         raise InputError(f"{where}: {len(twice)} class names stand for several classes each: {named(twice)}")
 
 
+def _check_text(values: np.ndarray, where: str, remap: bool) -> None:
+    """Texts that are numbers are looked at as numbers are; texts that are lists are several labels."""
+    names = sorted(set(values.tolist()))
+    lists = [name for name in names if name.startswith(("[", "(", "{")) and _is_list(name)]
+    if lists:
+        raise InputError(
+            f"{where}: the label {shown(lists[0])} is a list: several labels per image; Winnow trains networks that give each "
+            "image one class, so such data sets cannot be used"
+        )
+    numeric = [name for name in names if _WHOLE.fullmatch(name)]
+    if remap and len(numeric) < len(names):
+        raise InputError(f"{where}: data.remap_labels: True has no effect on labels that are text; remove it")
+    if not remap and len(numeric) == len(names) and names[0].startswith("-"):
+        raise InputError(
+            f"{where}: train labels are numbers from {min(map(int, names))}; negative labels usually mark images without one: "
+            f"leave these images out, or {REMAP}"
+        )
+
+
+def _is_list(text: str) -> bool:
+    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        return isinstance(ast.literal_eval(text), list | tuple | set | dict)
+    return False
+
+
 def by_number_or_name(names: Sequence[str]) -> list[str]:
     """Sorted as text, but as numbers where all are: 2 comes before 10."""
-    if all(name.isascii() and name.isdigit() for name in names):
+    if all(_WHOLE.fullmatch(name) for name in names):
         return sorted(names, key=lambda name: (int(name), name))
     return sorted(names)
 

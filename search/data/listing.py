@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -45,10 +46,28 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """A way to lay a data set out, and which of the keys `LAYOUT_KEYS` it reads."""
+
+    words: str
+    keys: tuple[str, ...] = ()
+
+
+LAYOUT_KEYS = ("image_column", "label_column", "one_hot", "groups")
+"""Keys of `data` that some layouts alone read."""
+KNOWN = Layout("a known data set")
+CLASS_FOLDERS = Layout("class folders", ("groups",))
+TABLE = Layout("tables", ("image_column", "label_column", "groups"))
+ARCHIVE = Layout("npz files", ("one_hot", "groups"))
+FUNCTION = Layout("functions of your own", ("groups",))
+
+
+@dataclass(frozen=True)
 class Listing:
     """A data set as it is listed: its splits (`train` is always there), and what was taken for what."""
 
     parts: dict[str, Part]
+    layout: Layout
     class_names: tuple[str, ...] | None = None
     """Names of integer labels; None: not known."""
     files: tuple[Path, ...] | None = None
@@ -60,6 +79,28 @@ class Listing:
     keep_order: bool = False
     """Whether training images stay in the order of the listing. Otherwise the order follows from the pixels, so that the same
     images make the same splits, whatever layout they come in."""
+
+
+def refuse_unused_keys(listing: Listing, data: schema.Data) -> None:
+    """InputError where a key is set that changes nothing for this layout: what it was meant to do would not be done."""
+    for key in LAYOUT_KEYS:
+        value = getattr(data, key)
+        if value == schema.Data.model_fields[key].default or key in listing.layout.keys:
+            continue
+        way_on = "remove it"
+        if listing.layout is CLASS_FOLDERS and key != "one_hot":
+            way_on = "remove it, or name a table in data.path to take the classes from a column"
+        readers = [layout.words for layout in (CLASS_FOLDERS, TABLE, ARCHIVE, FUNCTION) if key in layout.keys]
+        raise InputError(
+            f"data.{key}: {value!r} has no effect on {listing.layout.words} ({data.path or data.name}); "
+            f"it is for {' and '.join(readers)}: {way_on}"
+        )
+    brings_validation = "validation" in listing.parts and not isinstance(data.validation, float)
+    if not data.stratified and brings_validation:
+        raise InputError(
+            f"data.stratified: False has no effect, since {data.path or data.name} brings a validation split; remove it, or give "
+            "data.validation a share"
+        )
 
 
 def split_of(name: str) -> str | None:

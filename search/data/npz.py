@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from winnow.search.data.foreign import foreign, named, require_file
-from winnow.search.data.listing import Encoded, Listing, Part, text_array
+from winnow.search.data.listing import ARCHIVE, Encoded, Listing, Part, text_array
 from winnow.search.data.space_left import fits_in_memory
 from winnow.search.data.table_values import one_hot_labels, whole_numbers
 from winnow.spaces import schema
@@ -55,7 +55,8 @@ def list_npz(path: Path, data: schema.Data) -> Listing:
     if others := [key for key in values if key not in used]:
         notes.append(f"left out: arrays {named(others, 10)}")
     is_large = any(isinstance(array, _Large) for array in values.values())
-    return Listing(parts, _class_names(values, path), files=(path,) if is_large else None, notes=tuple(notes))
+    files = (path,) if is_large else None
+    return Listing(parts, ARCHIVE, _class_names(values, path), files=files, notes=tuple(notes))
 
 
 class _Objects:
@@ -106,16 +107,18 @@ def _arrays(path: Path) -> dict[str, _Array]:
                 f"{path}: not a readable .npz file (it is a single array, an .npy file under another name)"
             )
         with stored:
-            return {name: _array(path, stored, name) for name in stored.files}
+            arrays = {name: _array(path, stored, name) for name in stored.files}
+            return {name: array for name, array in arrays.items() if array is not None}
 
 
-def _array(path: Path, stored: np.lib.npyio.NpzFile, name: str) -> _Array:
+def _array(path: Path, stored: np.lib.npyio.NpzFile, name: str) -> _Array | None:
+    """None for a file in the archive that is no array."""
     large = _large(path, f"{name}.npy")
     if large is not None:
         return large
     try:
-        array: np.ndarray = stored[name]
-        return array
+        array: np.ndarray | bytes = stored[name]
+        return array if isinstance(array, np.ndarray) else None
     except ValueError as error:
         if "allow_pickle" not in str(error):
             raise
@@ -166,6 +169,9 @@ def _keys(values: Mapping[str, object], split: str, path: Path) -> tuple[str, st
             f"{path}: holds {named([c[0] for c in candidates])}, both the {split} images; keep one of them"
         )
     if not candidates:
+        alone = [key for name in ARRAY_NAMES[split] for key in (f"{name}_labels", f"y_{name}") if key in values]
+        if alone:
+            raise InputError(f"{path}: holds {alone[0]}, but no images for it; add them, or leave it out")
         return None
     images, labels = candidates[0]
     if labels not in values:
@@ -248,6 +254,10 @@ def _checked_labels(labels: np.ndarray, num_images: int, data: schema.Data, wher
                 "labels per image cannot be used"
             )
         return one_hot_labels(list(labels.T), [str(k) for k in range(labels.shape[1])], where)
+    if data.one_hot and labels.ndim == 1:
+        raise InputError(
+            f"{where}: data.one_hot: true, but it is {labels.dtype} {list(labels.shape)}; remove data.one_hot"
+        )
     if labels.shape != (num_images,):
         raise InputError(
             f"{where} must be integers [{num_images}], one per image, but is {labels.dtype} {list(labels.shape)}"

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import inspect
 import json
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
@@ -19,9 +14,9 @@ from PIL import Image
 
 from winnow.search.data.decode import upright_pixels
 from winnow.search.data.foreign import foreign, named, shown
-from winnow.search.data.listing import SPLIT_NAMES, Encoded, Listing, Part, split_of, text_array
+from winnow.search.data.listing import FUNCTION, SPLIT_NAMES, Encoded, Listing, Part, split_of, text_array
 from winnow.search.data.table_values import groups_of
-from winnow.spaces import schema
+from winnow.spaces import own_code, schema
 from winnow.spaces.errors import InputError
 
 KEPT_IN_MEMORY = 256 * 2**20
@@ -42,9 +37,8 @@ def list_own(data: schema.Data, folder: Path) -> Listing:
     Raises:
         InputError: Where the function cannot be called, or returns something else.
     """
-    function = _load(data.name)
     arguments = {**data.arguments, **({} if data.path is None else {"path": data.path})}
-    made = _called(data.name, function, arguments)
+    made = own_code.call("data set", data.name, arguments)
     splits = made if isinstance(made, Mapping) else {"train": made}
     parts: dict[str, Part] = {}
     hashes: dict[str, str] = {}
@@ -59,42 +53,9 @@ def list_own(data: schema.Data, folder: Path) -> Listing:
         raise InputError(
             f"data set {data.name}: returned {', '.join(map(str, splits)) or 'nothing'}, but no train split"
         )
-    return Listing(parts, files=(), source_key=json.dumps(hashes), notes=(f"images and classes from {data.name}",))
-
-
-def _load(name: str) -> Callable[..., Any]:
-    module_name, _, function_name = name.partition(":")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())  # an installed command does not look there, `python -m` does
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # code of the user's runs here
-        raise InputError(
-            f"data set {name}: importing {module_name} failed with {type(error).__name__}: {error}; "
-            "the package must be installed or lie in the working directory"
-        ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        near = get_close_matches(function_name, [key for key in vars(module) if not key.startswith("_")], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"data set {name}: module {module_name} has no function {function_name}{hint}")
-    return function
-
-
-def _called(name: str, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    try:
-        inspect.signature(function).bind(**arguments)
-    except TypeError as error:
-        raise InputError(
-            f"data set {name}: {error}; it was given {', '.join(arguments) or 'nothing'}, and takes "
-            f"{', '.join(inspect.signature(function).parameters) or 'nothing'}"
-        ) from error
-    except ValueError:  # some callables written in C have no signature
-        pass
-    try:
-        return function(**arguments)
-    except Exception as error:  # code of the user's: it may raise anything, and the message must say where
-        raise InputError(f"data set {name} raised {type(error).__name__}: {error}") from error
+    return Listing(
+        parts, FUNCTION, files=(), source_key=json.dumps(hashes), notes=(f"images and classes from {data.name}",)
+    )
 
 
 def _part(value: Any, where: str, data: schema.Data, folder: Path) -> tuple[Part, str]:
@@ -105,6 +66,8 @@ def _part(value: Any, where: str, data: schema.Data, folder: Path) -> tuple[Part
         labels.append(label)
     groups = None
     if data.groups is not None:
+        if not any(isinstance(place, Path) for place in kept.places):
+            raise InputError(f"{where}: data.groups: the images have no paths to search in; return them as paths")
         groups = groups_of([shown(place) if isinstance(place, Path) else "" for place in kept.places], data.groups)
     numbers = _labels(labels, where)
     return Part(numbers, lambda rows: kept.items(rows, where), groups), kept.hash_with(numbers.tolist())
@@ -126,10 +89,12 @@ def _pairs(value: Any, where: str) -> Iterator[tuple[Any, Any]]:
             yield from ((image, label) for image, label in value)
     except InputError:
         raise
-    except Exception as error:  # the iterable is code of the user's
+    except (TypeError, ValueError) as error:  # so Python says that something cannot be iterated over or unpacked
         raise InputError(
             f"{where}: must be (images, labels), or an iterable of (image, label) ({type(error).__name__}: {error})"
         ) from error
+    except (Exception, SystemExit) as error:  # the iterable is code of the user's
+        raise InputError(f"{where}: raised {type(error).__name__}: {error}") from error
 
 
 def _is_pair_of_one(value: tuple[Any, Any]) -> bool:
@@ -220,4 +185,7 @@ def _labels(labels: list[Any], where: str) -> np.ndarray:
     wrong = [value for value in values if not isinstance(value, int) or isinstance(value, bool)]
     if wrong:
         raise InputError(f"{where}: labels are integers or texts, all alike, but one is {wrong[0]!r}")
+    large = [value for value in values if abs(value) > np.iinfo(np.int64).max]
+    if large:
+        raise InputError(f"{where}: the label {large[0]} is too large for a class number; write classes as text")
     return np.array(values, dtype=np.int64)

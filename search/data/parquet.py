@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from winnow.search.data.columns import Chosen, Column, Kind, choose
 from winnow.search.data.foreign import foreign, named, require_file, shown
 from winnow.search.data.labels import check_names
-from winnow.search.data.listing import Encoded, Listing, Part, split_of, text_array
-from winnow.search.data.table_values import groups_of, one_hot_labels, whole_numbers
+from winnow.search.data.listing import TABLE, Encoded, Listing, Part, split_of, text_array
+from winnow.search.data.table_values import groups_of, image_path, one_hot_labels, whole_numbers
+from winnow.search.data.walking import is_system, left_out_note, other_kinds
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
@@ -44,10 +45,12 @@ def list_parquet(path: Path, data: schema.Data) -> Listing:
     parts = {split: _part(files, chosen, names, data) for split, files in shards.items()}
     notes = [chosen.note, *names.notes]
     if path.is_dir() and (others := _other_files(path, shards)):
-        notes.append(f"{len(others)} Parquet files belong to no split and were left out: {named(others)}")
+        notes.append(f"left out: {len(others)} Parquet files that belong to no split: {named(others)}")
+    if path.is_dir():
+        notes += left_out_note(other_kinds(path, (".parquet",)))
     files = [file for files in shards.values() for file in files]
-    files += sorted({_path_of(file, text) for file in files for text in _referenced(file, chosen)})
-    return Listing(parts, names.of_labels, tuple(files), notes=tuple(notes))
+    files += sorted({image_path(file.parent, text) for file in files for text in _referenced(file, chosen)})
+    return Listing(parts, TABLE, names.of_labels, tuple(files), notes=tuple(notes))
 
 
 def _find_shards(path: Path) -> dict[str, list[Path]]:
@@ -70,9 +73,10 @@ def _find_shards(path: Path) -> dict[str, list[Path]]:
 
 def _parquet_files(path: Path) -> list[Path]:
     """Those of the folder itself, else those one folder down, else two: `default/train/0000.parquet`."""
-    for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet"):
-        if files := sorted(file for file in path.glob(pattern) if not file.name.startswith(".")):
-            return files
+    for pattern in ("*", "*/*", "*/*/*"):
+        files = (file for file in path.glob(pattern) if file.suffix.lower() == ".parquet")
+        if found := sorted(file for file in files if not is_system(file.name)):
+            return found
     return []
 
 
@@ -94,6 +98,9 @@ def _refuse_missing(path: Path, split: str, files: Sequence[Path]) -> None:
     counts = {int(match["count"]) for file in files if (match := SHARD.match(file.stem)) and match["count"]}
     if counts and counts != {len(files)}:
         raise InputError(f"data.path: {path} holds {len(files)} of {max(counts)} {split} shards")
+    numbers = Counter(match["number"] for file in files if (match := SHARD.match(file.stem)) and match["number"])
+    if twice := [number for number, count in numbers.items() if count > 1]:
+        raise InputError(f"data.path: {path} holds {split} shard {twice[0]} twice, under two names; keep one of them")
 
 
 def _other_files(path: Path, shards: dict[str, list[Path]]) -> list[str]:
@@ -223,7 +230,8 @@ def _part(files: Sequence[Path], chosen: Chosen, names: _Names, data: schema.Dat
 
 def _read(file: Path, column: str) -> pa.ChunkedArray:
     with foreign(f"{file}: column `{shown(column)}`", "column"):
-        values = pq.read_table(file, columns=[column])[column]
+        # Without partitions, since names of folders such as `label=3` would be taken for columns.
+        values = pq.read_table(file, columns=[column], partitioning=None)[column]
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
     if values.null_count:
@@ -271,12 +279,8 @@ def _referenced(file: Path, chosen: Chosen) -> list[str]:
         ]
         if all(chunk.statistics is not None and chunk.statistics.null_count == 0 for chunk in chunks):
             return []
-        rows = pq.read_table(file, columns=[chosen.image])[chosen.image].to_pylist()
+        rows = pq.read_table(file, columns=[chosen.image], partitioning=None)[chosen.image].to_pylist()
     return [str(row["path"]) for row in rows if row and row["bytes"] is None and row.get("path")]
-
-
-def _path_of(file: Path, text: str) -> Path:
-    return file.parent / text
 
 
 class _Items:
@@ -327,5 +331,5 @@ def _item(file: Path, row: int, value: object) -> Encoded:
     if isinstance(content, bytes):
         return Encoded(where, content)
     if isinstance(content, str) or (isinstance(path, str) and path):
-        return Encoded(f"{where}, {content or path}", _path_of(file, str(content or path)))
+        return Encoded(f"{where}, {content or path}", image_path(file.parent, str(content or path)))
     return Encoded(where, b"")

@@ -13,7 +13,16 @@ import numpy as np
 
 from winnow.search.data.arrays import RECORD, Arrays, SplitArrays
 from winnow.search.data.cache import cached, content_key
-from winnow.search.data.decode import Decoded, Rules, decode_one, in_threads, is_grey, many_pixels_allowed, size_of
+from winnow.search.data.decode import (
+    Decoded,
+    Rules,
+    Trait,
+    decode_one,
+    in_threads,
+    is_grey,
+    many_pixels_allowed,
+    size_of,
+)
 from winnow.search.data.foreign import NUM_NAMED, named
 from winnow.search.data.hold_out import hold_out, sample
 from winnow.search.data.labels import number_labels
@@ -27,7 +36,7 @@ HELD_OUT_SEED = 0
 LIMIT_SEED = 0
 NUM_LOOKED_AT = 1000
 """So many images decide whether the data set is grey."""
-NO_EFFECT = {"path", "validation", "stratified", "normalize", "augment", "extra"}
+NO_EFFECT = {"path", "validation", "stratified", "normalize", "augment", "extra", "sampling"}
 """Settings that do not change what is read; which splits are used is among the options as such."""
 
 
@@ -256,6 +265,7 @@ def _finished(
             f"{where}: no training image is left of {len(missing)} of {len(names)} classes: {named(missing, 5)}"
         )
     _check_shapes(finished, where)
+    _refuse_unused_range(splits, data, where)
     return Arrays(finished, names, tuple(sentences))
 
 
@@ -271,6 +281,15 @@ def _taken(part: SplitArrays, rows: np.ndarray, scratch: Path | None, name: str)
         for start in range(0, len(rows), NUM_LOOKED_AT):
             images[start : start + NUM_LOOKED_AT] = part.images[rows[start : start + NUM_LOOKED_AT]]
     return SplitArrays(images, part.labels[rows], part.records[rows], _at(part.groups, rows))
+
+
+def _refuse_unused_range(splits: Mapping[str, SplitArrays], data: schema.Data, where: str) -> None:
+    scaled = int(Trait.WIDE | Trait.REDUCED)
+    if data.pixel_range is not None and not any((part.records["traits"] & scaled).any() for part in splits.values()):
+        raise InputError(
+            f"{where}: data.pixel_range: {data.pixel_range} has no effect, since all images have 8 bits per channel, which are "
+            "taken as they are; remove it"
+        )
 
 
 def _check_shapes(splits: Mapping[str, SplitArrays], where: str) -> None:

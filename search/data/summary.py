@@ -10,6 +10,8 @@ import numpy as np
 from winnow.search.data.foreign import named, shown
 from winnow.search.data.image_data import ImageData, Split
 
+MISSING = ("nan", "<na>", "n/a", "na", "null", "nil", "nat", "#n/a", "-1")
+"""Names, in lower case, that tables use for a missing value. `None` is not among them: it names many a real class."""
 MAX_CLASSES = 12
 """So many classes are written out in a sentence; all are in the table."""
 
@@ -74,11 +76,14 @@ def _sentences(data: ImageData, splits: Mapping[str, dict[str, Any]], rule: str)
 def _alike_sentences(names: Sequence[str]) -> list[str]:
     by_form: dict[str, list[str]] = {}
     for name in names:
-        by_form.setdefault(name.strip().casefold(), []).append(name)
+        form = name.strip().casefold()
+        by_form.setdefault(str(int(form)) if form.isdecimal() and len(form) < 4000 else form, []).append(name)
     alike = [" and ".join(repr(shown(name)) for name in same) for same in by_form.values() if len(same) > 1]
-    if not alike:
-        return []
-    return [f"warning: classes whose names differ by case or blanks alone: {named(alike)}"]
+    lines = [f"warning: classes whose names differ by case, blanks or zeros alone: {named(alike)}"] if alike else []
+    missing = [name for name in names if name.strip().casefold() in MISSING]
+    if missing:
+        lines.append(f"warning: a class is named {named(missing)}, which usually marks images without a label")
+    return lines
 
 
 def _classes_text(counts: Sequence[int], names: Sequence[str]) -> str:

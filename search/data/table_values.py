@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -43,6 +45,20 @@ def one_hot_labels(columns: Sequence[np.ndarray], names: Sequence[str], where: s
             f"image needs exactly one class ({len(wrong)} of {len(matrix)} rows are so)"
         )
     return matrix.argmax(1).astype(np.int64)
+
+
+def image_path(folder: Path, text: str) -> Path:
+    """The file that a table means by a path, relative to its folder, written by whatever system.
+
+    Names of other systems are tried only where there is no file of the name itself: with `\\` between folders, and in the composed
+    or the decomposed form of Unicode.
+    """
+    path = folder / text
+    if (text.isascii() and "\\" not in text) or path.exists():
+        return path
+    slashed = text.replace("\\", "/")
+    others = (folder / unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))
+    return next((other for other in (folder / slashed, *others) if other.exists()), path)
 
 
 def groups_of(paths: Sequence[str], pattern: str) -> np.ndarray:

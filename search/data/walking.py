@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -69,9 +69,11 @@ def folders_in(folder: Path, left_out: Counter[str]) -> list[Path]:
     return [child for child in folders if not is_system(child.name)]
 
 
-def is_image(name: str) -> bool:
-    """By the name alone."""
-    return _reason(name) is None
+def count_loose(folder: Path, left_out: Counter[str], besides: Collection[str] = ()) -> None:
+    """Count the files directly in `folder`, which lie in no class folder, by reason; the names `besides` are told elsewhere."""
+    for child in folder.iterdir():
+        if not child.is_dir() and child.name not in besides:
+            left_out[_reason(child.name) or "images that lie in no class folder"] += 1
 
 
 def is_system(name: str) -> bool:
@@ -84,11 +86,26 @@ def left_out_note(left_out: Mapping[str, int]) -> list[str]:
     return [f"left out: {reasons}"] if reasons else []
 
 
+def other_kinds(folder: Path, suffixes: Collection[str]) -> Counter[str]:
+    """How many files directly in `folder` have none of these suffixes (in lower case), by kind."""
+    with foreign(shown(folder), "folder"):
+        names = [child.name for child in folder.iterdir() if not child.is_dir()]
+    kinds = ((name, os.path.splitext(name)[1].lower()) for name in names)
+    return Counter(
+        _other_kind(name, suffix) for name, suffix in kinds if name.startswith(".") or suffix not in suffixes
+    )
+
+
+def _other_kind(name: str, suffix: str) -> str:
+    if name.startswith("."):
+        return "hidden files"
+    return f"{shown(suffix)} files" if suffix else "files without extension"
+
+
 def _reason(name: str) -> str | None:
     """Why a file is no image; None where it is one."""
     suffix = os.path.splitext(name)[1].lower()
-    if name.startswith("."):
-        return "hidden files"
-    if suffix in extensions():
+    if suffix in extensions() and not name.startswith("."):
         return None
-    return f"{shown(suffix)} files, which the installed Pillow does not decode" if suffix else "files without extension"
+    kind = _other_kind(name, suffix)
+    return f"{kind}, which the installed Pillow does not decode" if kind.startswith(".") else kind
