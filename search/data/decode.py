@@ -235,6 +235,8 @@ def on_ground(image: Image.Image) -> Image.Image:
 
 def _fit(image: Image.Image, size: tuple[int, int] | None, channels: int) -> np.ndarray:
     mode = "L" if channels == 1 else "RGB"
+    if image.mode == "LAB":  # Pillow converts it to nothing else
+        image = image.convert("RGB")
     if image.mode != mode:
         image = image.convert(mode)
     if size is not None and image.size != (size[1], size[0]):
