@@ -140,11 +140,13 @@ def _table_of(folder: Path) -> Path | None:
 def _of_classes(
     splits: dict[str, Path], path: Path, data: schema.Data, left_out: Counter[str], notes: Sequence[str]
 ) -> Listing:
-    for folder in _class_folders(splits["train"], left_out).values():
+    for folder in _class_folders(splits["train"], Counter()).values():
         if not holds_images(folder):
             raise InputError(f"{shown(folder)}: an empty class folder; no image is in it")
     parts, files = {}, []
     for split, folder in splits.items():
+        if folder == path:  # its own folders are counted already
+            left_out["hidden and system folders"] = 0
         images, labels = _images_of(folder, left_out)
         files += images
         groups = None
@@ -173,7 +175,7 @@ def _class_folders(folder: Path, left_out: Counter[str]) -> dict[str, Path]:
 def _images_of(folder: Path, left_out: Counter[str]) -> tuple[list[Path], list[str]]:
     images: list[Path] = []
     labels: list[str] = []
-    for name, class_folder in _class_folders(folder, Counter()).items():
+    for name, class_folder in _class_folders(folder, left_out).items():
         of_class = images_in(class_folder, left_out)
         images += of_class
         labels += [name] * len(of_class)

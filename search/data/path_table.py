@@ -102,7 +102,7 @@ def _read(path: Path) -> _Table:
             return _of_records(path, [_record(line) for line in text.split("\n") if line.strip()])
         header = text.partition("\n")[0]
         delimiter = "\t" if path.suffix.lower() == ".tsv" else max(DELIMITERS, key=header.count)
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     if "\0" in text:
         raise InputError(f"{shown(path)}: not a readable table (it holds null characters)")
     names = rows[0] if rows else []
