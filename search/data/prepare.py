@@ -74,5 +74,7 @@ def _wanted(name: str, overrides: Sequence[str]) -> schema.Data:
 
 def _key(wanted: schema.Data, data: ImageData) -> str:
     """Everything that decides which images are read. Of `validation`: whether a split of the data set's own is among them."""
-    settings = wanted.model_dump(mode="json", exclude=NO_EFFECT - {"path"}, exclude_defaults=True)
+    settings = wanted.model_dump(mode="json", exclude=NO_EFFECT, exclude_defaults=True)
+    if wanted.path is not None:
+        settings["path"] = str(Path(wanted.path).resolve())
     return json.dumps({**settings, "own_validation": data.validation_labels is not None}, sort_keys=True)
