@@ -39,6 +39,10 @@ class Part:
     groups: np.ndarray | None = None
     """[N] object array of str; None where no groups were asked for."""
 
+    def of_rows(self, rows: np.ndarray) -> Part:
+        """The part that these ascending rows are."""
+        return Part(self.labels[rows], _SomeItems(self, rows), None if self.groups is None else self.groups[rows])
+
     def names(self, rows: Sequence[int]) -> list[str]:
         """The names by which the user knows the images with these row numbers; no image is read."""
         names_of = getattr(self.items, "names", None)
@@ -124,6 +128,20 @@ def array_items(images: np.ndarray | Sequence[np.ndarray], where: str) -> Callab
 def file_items(files: Sequence[Path], names: Sequence[str]) -> Callable[[Sequence[int]], Iterable[Encoded]]:
     """The items of a part of image files, with the names that the user knows them by."""
     return _FileItems(files, names)
+
+
+@dataclass(frozen=True)
+class _SomeItems:
+    """The images of a part that stand in `chosen` rows."""
+
+    part: Part
+    chosen: np.ndarray
+
+    def __call__(self, rows: Sequence[int]) -> Iterable[Encoded]:
+        return self.part.items(self.chosen[list(rows)].tolist())
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        return self.part.names(self.chosen[list(rows)].tolist())
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def _pairs(value: Any, where: str) -> Iterator[tuple[Any, Any]]:
         elif isinstance(value, np.ndarray):
             raise TypeError("it is ndarray")
         else:
-            yield from ((image, label) for image, label in value)
+            yield from map(_pair, value)
     except InputError:
         raise
     except (TypeError, ValueError) as error:  # so Python says that something cannot be iterated over or unpacked
@@ -95,6 +95,14 @@ def _pairs(value: Any, where: str) -> Iterator[tuple[Any, Any]]:
         ) from error
     except (Exception, SystemExit) as error:  # the iterable is code of the user's
         raise InputError(f"{where}: raised {type(error).__name__}: {error}") from error
+
+
+def _pair(value: Any) -> tuple[Any, Any]:
+    """A dictionary or a text of two would come apart into its keys or letters."""
+    if not isinstance(value, tuple | list):
+        raise TypeError(f"one is {type(value).__name__}")
+    image, label = value
+    return image, label
 
 
 def _is_pair_of_one(value: tuple[Any, Any]) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from winnow.search.data.columns import Chosen, Column, Kind, choose
 from winnow.search.data.foreign import foreign, named, require_file, shown
 from winnow.search.data.listing import TABLE, Listing, Part, file_items, refuse_two, split_of, text_array
+from winnow.search.data.split_column import SPLIT_COLUMN, refuse_alike, rows_by_split
 from winnow.search.data.table_values import groups_of, image_path, one_hot_labels, whole_numbers
 from winnow.search.data.walking import images_in, is_system
 from winnow.spaces import schema
@@ -24,7 +25,6 @@ from winnow.spaces.errors import InputError
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 TABLE_NAMES = ("labels", "metadata")
 DELIMITERS = (",", ";", "\t")
-SPLIT_COLUMN = "split"
 
 
 @dataclass(frozen=True)
@@ -184,17 +184,10 @@ def _splits(table: _Table, name: str, is_only_one: bool, chosen: Chosen) -> dict
     if not is_only_one:
         return {name: list(range(len(table)))}
     if SPLIT_COLUMN not in table.columns:
+        others = set(table.columns) - {chosen.image, *chosen.labels, chosen.group}
+        refuse_alike(sorted(others), table.columns.__getitem__, shown(table.path))
         return _splits_by_folder(table, name, chosen)
-    rows: dict[str, list[int]] = {}
-    for row, value in enumerate(table.columns[SPLIT_COLUMN]):
-        split = split_of(value)
-        if split is None:
-            raise InputError(
-                f"{shown(table.path)}, row {row}: column `{SPLIT_COLUMN}` is {shown(value)!r}; it must be train, validation "
-                "or test in every row"
-            )
-        rows.setdefault(split, []).append(row)
-    return rows
+    return rows_by_split(table.columns[SPLIT_COLUMN], shown(table.path))
 
 
 def _splits_by_folder(table: _Table, name: str, chosen: Chosen) -> dict[str, list[int]]:

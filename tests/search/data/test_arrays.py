@@ -84,6 +84,16 @@ def build(kind: str, path: str = "") -> Any:
         "floats": (X / 255, Y),
         "short": (X, Y[:-1]),
         "labels": (X, [{}] * 30),
+        "rows": [{"image": image, "label": 0} for image in X],
+        "texts": ["ab", "cd"],
+        "triples": [(image, 0, 1) for image in X],
+        "nothing": [],
+        "no split": {},
+        "one-hot": (X, np.eye(3)[Y]),
+        "booleans": (X, Y > 1),
+        "mixed": (X, ["a", 1] * 15),
+        "objects": ([object()] * 30, Y),
+        "twice": {"val": (X, Y), "valid": (X, Y), "train": (X, Y)},
     }[kind]
 
 
@@ -110,6 +120,20 @@ def test_an_own_data_set(kind: str, tmp_path: Path) -> None:
         (f"{__name__}:build", {"kind": "floats"}, "must be uint8 [H, W] or [H, W, C]"),
         (f"{__name__}:build", {"kind": "short"}, "30 images, but 29 labels"),
         (f"{__name__}:build", {"kind": "labels"}, "labels are integers or texts"),
+        (
+            f"{__name__}:build",
+            {"kind": "rows"},
+            "must be (images, labels), or an iterable of (image, label) (TypeError: one is dict)",
+        ),
+        (f"{__name__}:build", {"kind": "texts"}, "TypeError: one is str"),
+        (f"{__name__}:build", {"kind": "triples"}, "too many values to unpack"),
+        (f"{__name__}:build", {"kind": "nothing"}, "the train split holds no image"),
+        (f"{__name__}:build", {"kind": "no split"}, "returned nothing, but no train split"),
+        (f"{__name__}:build", {"kind": "one-hot"}, "labels are integers or texts"),
+        (f"{__name__}:build", {"kind": "booleans"}, "labels are integers or texts"),
+        (f"{__name__}:build", {"kind": "mixed"}, "labels are integers or texts"),
+        (f"{__name__}:build", {"kind": "objects"}, "is object; an array, a PIL image, bytes or a path is needed"),
+        (f"{__name__}:build", {"kind": "twice"}, "returned two validation splits"),
     ],
 )
 def test_what_an_own_data_set_may_not_be(name: str, arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -119,4 +143,4 @@ def test_what_an_own_data_set_may_not_be(name: str, arguments: dict[str, Any], m
     with pytest.raises(InputError) as error:
         load(Data(name=name, arguments=arguments), tmp_path)
     assert message in str(error.value)
-    assert str(error.value).startswith("data set ")
+    assert str(error.value).startswith((f"data set {name}", f"{name}: "))

@@ -149,3 +149,50 @@ def test_hard_links_and_links_to_files(tmp_path: Path) -> None:
         else:
             os.link(tmp_path / "elsewhere" / f"{k}.png", place)
     assert truth(read(tmp_path, "image_folder"))
+
+
+# --- columns that say the split -----------------------------------------------------------------------------------
+
+PARTS = ["train" if k < 12 else "Val" if k < 16 else "test" for k in range(NUM)]
+
+
+@pytest.mark.parametrize("layout", ["file", "shards", "paths", "csv"])
+@pytest.mark.parametrize("name", ["split", "Split", "subset", "FOLD"])
+def test_a_column_of_splits_in_every_table(layout: str, name: str, tmp_path: Path) -> None:
+    names = images_in(tmp_path / "set" / "images")
+    settings: dict[str, Any] = {"name": "image_folder", "path": tmp_path / "set"}
+    if layout == "csv":
+        rows = [f"images/{names[k]},{NAMES[k]},{PARTS[k]}" for k in range(NUM)]
+        (tmp_path / "set" / "labels.csv").write_text("\n".join([f"file_name,label,{name}", *rows]))
+    elif layout == "paths":
+        paths = [f"images/{each}" for each in names]
+        pq.write_table(pa.table({"file_name": paths, "label": NAMES, name: PARTS}), tmp_path / "set" / "labels.parquet")
+    else:
+        settings = {"name": "parquet", "path": tmp_path / "shards" / "train-0.parquet"}
+        for number, rows_of in enumerate((slice(0, 13), slice(13, NUM)) if layout == "shards" else (slice(0, NUM),)):
+            file = tmp_path / "shards" / f"train-{number}.parquet"
+            write_parquet(
+                file, pa.array(NAMES[rows_of]), rows_of, **{name: pa.array(PARTS[rows_of]).dictionary_encode()}
+            )
+        if layout == "shards":
+            settings["path"] = tmp_path / "shards"
+    if name != "split":
+        message = refusal(tmp_path, **settings)
+        assert f"column `{name}` seems to say which split a row is of; rename it to `split`" in message
+        return
+    data = read(tmp_path, **settings)
+    assert truth(data)
+    assert data.validation_labels is not None
+    assert (len(data.train_labels), len(data.validation_labels), len(data.test_labels)) == (12, 4, 4)
+    assert {image.tobytes() for image in data.test_images} == {image.tobytes() for image in IMAGES[16:NUM]}
+    assert len(set(data.test_names)) == 4
+    assert "splits from column `split`" in text_of(data)
+
+
+def test_a_column_that_is_no_split_is_left_alone(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "set" / "train.parquet", pa.array(NAMES), set=pa.array(["x", "y"] * 10))
+    assert truth(read(tmp_path))
+    write_parquet(tmp_path / "set" / "train.parquet", pa.array(NAMES), split=pa.array(["x", "y"] * 10))
+    assert "row 0: column `split` is 'x'; it must be train, validation or test" in refusal(tmp_path, "parquet")
+    write_parquet(tmp_path / "set" / "train.parquet", pa.array(NAMES), split=pa.array(["test"] * NUM))
+    assert "no row is of the split train" in refusal(tmp_path, "parquet")
