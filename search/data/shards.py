@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from winnow.search.data.foreign import named
@@ -36,11 +36,13 @@ def find_shards(path: Path) -> dict[str, list[Path]]:
 
 def _parquet_files(path: Path) -> list[Path]:
     """Those of the folder itself, else those one folder down, else two: `default/train/0000.parquet`."""
+    return next(filter(None, _by_depth(path)), [])
+
+
+def _by_depth(path: Path) -> Iterator[list[Path]]:
     for pattern in ("*", "*/*", "*/*/*"):
         files = (file for file in path.glob(pattern) if file.suffix.lower() == ".parquet")
-        if found := sorted(file for file in files if not is_system(file.name)):
-            return found
-    return []
+        yield sorted(file for file in files if not any(map(is_system, file.relative_to(path).parts)))
 
 
 def _split_of_file(file: Path, path: Path) -> str | None:
@@ -69,4 +71,4 @@ def _refuse_missing(path: Path, split: str, files: Sequence[Path]) -> None:
 def other_files(path: Path, shards: dict[str, list[Path]]) -> list[str]:
     """The Parquet files that are of no split, relative to `path`."""
     used = {file for files in shards.values() for file in files}
-    return [str(file.relative_to(path)) for file in _parquet_files(path) if file not in used]
+    return [str(file.relative_to(path)) for files in _by_depth(path) for file in files if file not in used]

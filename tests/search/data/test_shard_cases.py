@@ -196,3 +196,13 @@ def test_a_column_that_is_no_split_is_left_alone(tmp_path: Path) -> None:
     assert "row 0: column `split` is 'x'; it must be train, validation or test" in refusal(tmp_path, "parquet")
     write_parquet(tmp_path / "set" / "train.parquet", pa.array(NAMES), split=pa.array(["test"] * NUM))
     assert "no row is of the split train" in refusal(tmp_path, "parquet")
+
+
+def test_parquet_files_further_down_and_in_hidden_folders(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "set" / ".cache" / "train.parquet", pa.array(NAMES))
+    assert "holds no train-*.parquet (found: no Parquet file)" in refusal(tmp_path, "parquet")
+    write_parquet(tmp_path / "set" / "train.parquet", pa.array(NAMES))
+    write_parquet(tmp_path / "set" / "test" / "0000.parquet", pa.array(NAMES))
+    data = read(tmp_path)
+    assert truth(data)
+    assert "left out: 1 Parquet files that belong to no split: test/0000.parquet" in text_of(data)
