@@ -23,7 +23,7 @@ from winnow.spaces.errors import InputError
 
 
 def list_dataset(data: schema.Data, data_dir: Path, download: bool) -> Listing:
-    """The data set that a config names, before any image is decoded. InputError says what was looked for and where."""
+    """List the data set that a config names; no image is decoded. InputError says what was looked for and where."""
     if ":" in data.name:
         listing = list_own(data, data_dir / ".cache")
     else:
@@ -33,7 +33,7 @@ def list_dataset(data: schema.Data, data_dir: Path, download: bool) -> Listing:
 
 
 def _digits(data: schema.Data, data_dir: Path, download: bool) -> Listing:
-    """scikit-learn's 1,797 handwritten digits, 8 x 8, 17 grey levels stretched to 0..255; no test images."""
+    """List scikit-learn's 1,797 handwritten digits: 8 x 8 pixels, 17 grey levels stretched to 0..255, no test images."""
     # The file that load_digits reads; scikit-learn itself, with pandas and SciPy, takes 1.3 s to import.
     package = find_spec("sklearn")
     assert package is not None  # it is a dependency
@@ -45,7 +45,7 @@ def _digits(data: schema.Data, data_dir: Path, download: bool) -> Listing:
 
 
 def _cifar(name: str, data: schema.Data, data_dir: Path, download: bool) -> Listing:
-    """Parquet shards in `data_dir/cifar10`, or else torchvision's files in `data_dir`."""
+    """List CIFAR from Parquet shards in `data_dir/NAME`, or else from torchvision's files in `data_dir`."""
     if list((data_dir / name).glob("*.parquet")):
         return replace(list_parquet(data_dir / name, data), keep_order=True)
     import torchvision
@@ -72,7 +72,7 @@ def _torchvision_part(stored: Any, name: str) -> Part:
 
 
 def _alone(data_dir: Path, name: str) -> FileLock:
-    """Several processes that download at once would unpack over each other; the second finds the files and downloads nothing."""
+    """Return a lock for a download, so that processes do not unpack over each other; the second one finds the files there."""
     data_dir.mkdir(parents=True, exist_ok=True)
     return FileLock(data_dir / f".download-{name}.lock")
 

@@ -1,4 +1,4 @@
-"""One encoded image -> uint8 pixels, by stated rules.
+"""Decodes an image to uint8 pixels by stated rules.
 
 - EXIF: the image is turned upright.
 - Transparency: the image is laid on white.
@@ -91,7 +91,7 @@ class Decoded:
 
 
 def is_grey(item: Encoded) -> bool:
-    """Whether the image has no colour; reads its header alone. InputError where it cannot be read."""
+    """Return whether the image has no colour, from its header alone. Raises InputError if it cannot be read."""
     if isinstance(item.content, np.ndarray):
         return item.content.shape[2] in (1, 2)
     content = content_of(item)
@@ -100,7 +100,7 @@ def is_grey(item: Encoded) -> bool:
 
 
 def size_of(item: Encoded) -> tuple[int, int]:
-    """(height, width) of the upright image, from its header. InputError where it cannot be read."""
+    """Return (height, width) of the upright image, from its header. Raises InputError if it cannot be read."""
     if isinstance(item.content, np.ndarray):
         return item.content.shape[0], item.content.shape[1]
     with opened(item, content_of(item)) as image, foreign(item.where, "image"):
@@ -110,7 +110,7 @@ def size_of(item: Encoded) -> tuple[int, int]:
 
 
 def decode_one(item: Encoded, rules: Rules) -> Decoded:
-    """Decode one image. InputError names it where it cannot be read."""
+    """Decode one image. Raises InputError, which names it, if it cannot be read."""
     content, traits = content_of(item), Trait(0)
     if isinstance(content, np.ndarray) and content.dtype != np.uint8:
         assert rules.pixel_range is not None  # else it is refused when it is listed
@@ -149,7 +149,7 @@ def _is_turned(image: Image.Image) -> bool:
 
 
 def upright_pixels(image: Image.Image) -> np.ndarray:
-    """The pixels of an image in memory, turned upright and laid on the ground: [H, W] or RGB [H, W, 3], of its own depth."""
+    """Return the pixels of an image in memory, upright and opaque: [H, W] or RGB [H, W, 3], of its own depth."""
     upright = ImageOps.exif_transpose(image)
     if image.mode in WIDE_MODES:
         return wide_values(image, upright)
@@ -160,7 +160,7 @@ def upright_pixels(image: Image.Image) -> np.ndarray:
 
 
 def content_of(item: Encoded) -> bytes | np.ndarray:
-    """The bytes of the file, or the pixels. A pipe is refused, since to open it would wait for ever."""
+    """Return the bytes of the file, or the pixels. A pipe is refused, since opening it would wait for ever."""
     if not isinstance(item.content, Path):
         return item.content
     with foreign(item.where, "image"):
@@ -185,7 +185,7 @@ def opened(item: Encoded, content: bytes | np.ndarray) -> Iterator[Image.Image]:
 
 
 def _recognised(content: bytes, where: str) -> Image.Image:
-    """The usual formats are tried first: to ask all of the forty takes as long as to decode a small image."""
+    """Open an image; the usual formats are tried first, since trying all forty takes as long as decoding a small image."""
     with suppress(Image.UnidentifiedImageError):
         return Image.open(io.BytesIO(content), formats=USUAL_FORMATS)
     try:
@@ -196,14 +196,14 @@ def _recognised(content: bytes, where: str) -> Image.Image:
 
 @contextmanager
 def many_pixels_allowed() -> Iterator[None]:
-    """Pillow warns of images above 89 million pixels; it refuses those above 179 million, and that is told."""
+    """Suppress Pillow's warning of images above 89 million pixels; its refusal of those above 179 million is reported."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def in_threads(function: Callable[[S], T], items: Iterator[S]) -> Iterator[T]:
-    """`function` of each item, in order, few read ahead. PIL's decoders release the interpreter lock; processes were no faster."""
+    """Yield `function` of each item, in order, a few ahead. Pillow's decoders release the interpreter lock; processes were no faster."""
     workers = available_cpus()
 
     def run(task: list[S]) -> list[T]:
@@ -220,7 +220,7 @@ def in_threads(function: Callable[[S], T], items: Iterator[S]) -> Iterator[T]:
 
 
 def on_ground(image: Image.Image) -> Image.Image:
-    """The image itself where all of it is opaque."""
+    """Lay a transparent image on the ground; return an image that is opaque as it is."""
     if image.mode not in TRANSPARENT_MODES and "transparency" not in image.info:
         return image
     if image.mode in ("RGBa", "La"):

@@ -1,4 +1,4 @@
-"""One wrapper around foreign readers (Pillow, numpy, Arrow): whatever they raise becomes one message that names the file."""
+"""Wraps foreign readers (Pillow, numpy, Arrow): whatever they raise becomes one message that names the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from winnow.spaces.errors import InputError
 
 NUM_NAMED = 3
-"""So many damaged files are named; all are counted."""
+"""Number of damaged files that are named; all are counted."""
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def foreign(where: str, what: str) -> Iterator[None]:
 
 
 def require_file(path: Path, what: str) -> None:
-    """InputError for a folder or a pipe; to open a pipe would wait for ever. What is not there shows when it is opened."""
+    """Raise InputError for a folder or a pipe; opening a pipe would wait for ever. A missing file shows when it is opened."""
     if path.exists() and not path.is_file():
         raise InputError(
             f"{shown(path)}: not a readable {what} (it is {'a folder' if path.is_dir() else 'no regular file'})"
@@ -44,7 +44,7 @@ def require_file(path: Path, what: str) -> None:
 
 
 def shown(path: Path | str) -> str:
-    """A path as text that every terminal and file can hold: bytes that are not UTF-8 and control characters are escaped."""
+    """Return a text that every terminal and file can hold: bytes that are not UTF-8 and control characters are escaped."""
     if (text := str(path)).isprintable():
         return text
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
@@ -52,5 +52,5 @@ def shown(path: Path | str) -> str:
 
 
 def named(names: Sequence[str], num: int = NUM_NAMED) -> str:
-    """The first few of `names`, and `, ...` where there are more."""
+    """Return the first few of `names`, and `, ...` if there are more."""
     return ", ".join(map(shown, names[:num])) + (", ..." if len(names) > num else "")

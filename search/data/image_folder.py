@@ -1,4 +1,4 @@
-"""Image folders: a folder per split and class, a folder per class, or images with a table of their classes."""
+"""Lists image folders: a folder per split and class, a folder per class, or images with a table of their classes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
 
 
 def _list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: Sequence[str] = ()) -> Listing:
-    """Tables of text, or one in Parquet."""
+    """List images by tables of text, or by one in Parquet."""
     if all(table.suffix.lower() != ".parquet" for table in tables.values()):
         return list_tables(tables, root, data, notes)
     if len(tables) > 1:
@@ -101,7 +101,7 @@ def _split_folders(path: Path, folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _hold_loose_images(splits: dict[str, Path]) -> bool:
-    """Whether the images of all splits lie neither in class folders nor beside a table of their own."""
+    """Return whether the images of all splits lie neither in class folders nor beside a table of their own."""
     return not any(
         find_tables(folder) or any(map(holds_images, folders_in(folder, Counter()))) for folder in splits.values()
     )
@@ -130,7 +130,7 @@ def _with_splits(
 
 
 def _table_of(folder: Path) -> Path | None:
-    """The table in a split's folder, where its images do not lie in class folders."""
+    """Return the table in a split's folder; None if its images lie in class folders."""
     tables = find_tables(folder)
     if "train" not in tables or sum(holds_images(child) for child in folders_in(folder, Counter())) > 1:
         return None
@@ -157,7 +157,7 @@ def _of_classes(
 
 
 def _class_folders(folder: Path, left_out: Counter[str]) -> dict[str, Path]:
-    """{class: its folder}. Names are compared in Unicode's composed form, whatever form the file system has them in."""
+    """Return {class: its folder}. Names are compared in Unicode's composed form, whatever form the file system has them in."""
     classes: dict[str, Path] = {}
     folders = folders_in(folder, left_out)
     check_names([child.name for child in folders], shown(folder))

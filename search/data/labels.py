@@ -1,4 +1,4 @@
-"""From labels as people write them to class numbers 0, 1, ...: everything is checked before anything is allocated for it."""
+"""Turns labels as people write them into class numbers 0, 1, ...; everything is checked before anything is allocated for it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Labels = Mapping[str, np.ndarray]
 def number_labels(
     labels: Labels, class_names: Sequence[str] | None, where: str, remap: bool
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Class names, and the class number of every image.
+    """Return the class names, and the class number of every image.
 
     Args:
         labels: The labels of every split, `train` among them.
@@ -63,12 +63,12 @@ def number_labels(
 
 
 def _composed(values: np.ndarray) -> np.ndarray:
-    """Names in Unicode's composed form, as the names of folders are: those that look the same are the same class."""
+    """Return names in Unicode's composed form, as the names of folders are: those that look the same are the same class."""
     return text_array(unicodedata.normalize("NFC", name) for name in values) if values.dtype.kind == "O" else values
 
 
 def check_names(names: Sequence[str], where: str) -> None:
-    """Class names tell classes apart, and can be written into any file."""
+    """Check that class names tell classes apart and can be written into any file."""
     for name in names:
         if not name:
             raise InputError(f"{where}: a class name is empty; every class needs a name")
@@ -82,7 +82,7 @@ def check_names(names: Sequence[str], where: str) -> None:
 
 
 def _check_text(values: np.ndarray, where: str, remap: bool) -> None:
-    """Texts that are numbers are looked at as numbers are; texts that are lists are several labels."""
+    """Refuse texts that are lists of labels, and negative numbers without `remap`."""
     names = sorted(set(values.tolist()))
     lists = [name for name in names if name.startswith(("[", "(", "{")) and _is_list(name)]
     if lists:
@@ -107,7 +107,7 @@ def _is_list(text: str) -> bool:
 
 
 def by_number_or_name(names: Sequence[str]) -> list[str]:
-    """Sorted as text, but as numbers where all are: 2 comes before 10."""
+    """Sort names as text, but as numbers if all are numbers: 2 comes before 10."""
     if all(_WHOLE.fullmatch(name) for name in names):
         return sorted(names, key=lambda name: (int(name), name))
     return sorted(names)
@@ -184,7 +184,7 @@ def _cause(low: int, high: int, num_classes: int, split: str) -> str:
 def _remapped(
     numbers: Mapping[str, np.ndarray], used: np.ndarray, class_names: Sequence[str] | None, where: str
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Named by the names where the labels index them, else by the numbers themselves."""
+    """Number the labels that occur from 0; they are named by the names that they index, else by themselves."""
     named_from = list(class_names or ())
     if named_from and int(used[0]) == 1 and int(used[-1]) == len(named_from):
         names = tuple(named_from[k - 1] for k in used.tolist())

@@ -40,11 +40,11 @@ class Part:
     """[N] object array of str; None where no groups were asked for."""
 
     def of_rows(self, rows: np.ndarray) -> Part:
-        """The part that these ascending rows are."""
+        """Return the part that these ascending rows are."""
         return Part(self.labels[rows], _SomeItems(self, rows), None if self.groups is None else self.groups[rows])
 
     def names(self, rows: Sequence[int]) -> list[str]:
-        """The names by which the user knows the images with these row numbers; no image is read."""
+        """Return the names by which the user knows the images with these row numbers; no image is read."""
         names_of = getattr(self.items, "names", None)
         return names_of(rows) if names_of is not None else [f"image {row}" for row in rows]
 
@@ -86,7 +86,7 @@ class Listing:
 
 
 def refuse_unused_keys(listing: Listing, data: schema.Data) -> None:
-    """InputError where a key is set that changes nothing for this layout: what it was meant to do would not be done."""
+    """Raise InputError if a key is set that changes nothing for this layout: what it was meant to do would not be done."""
     for key in LAYOUT_KEYS:
         value = getattr(data, key)
         if value == schema.Data.model_fields[key].default or key in listing.layout.keys:
@@ -108,12 +108,12 @@ def refuse_unused_keys(listing: Listing, data: schema.Data) -> None:
 
 
 def split_of(name: str) -> str | None:
-    """The split that a folder, file or column value of this name means."""
+    """Return the split that a folder, file or column value of this name means."""
     return SPLIT_NAMES.get(name.lower())
 
 
 def text_array(values: Iterable[str]) -> np.ndarray:
-    """An object array: numpy's own text arrays drop trailing null characters."""
+    """Return an object array: numpy's own text arrays drop trailing null characters."""
     texts = list(values)
     array = np.empty(len(texts), dtype=object)
     array[:] = texts
@@ -121,12 +121,12 @@ def text_array(values: Iterable[str]) -> np.ndarray:
 
 
 def array_items(images: np.ndarray | Sequence[np.ndarray], where: str) -> Callable[[Sequence[int]], Iterable[Encoded]]:
-    """The items of a part whose pixels are in memory: uint8 [N, H, W, C]."""
+    """Return the items of a part whose pixels are in memory: uint8 [N, H, W, C]."""
     return _ArrayItems(images, where)
 
 
 def file_items(files: Sequence[Path], names: Sequence[str]) -> Callable[[Sequence[int]], Iterable[Encoded]]:
-    """The items of a part of image files, with the names that the user knows them by."""
+    """Return the items of a part of image files, with the names that the user knows them by."""
     return _FileItems(files, names)
 
 
@@ -173,6 +173,6 @@ class _FileItems:
 
 
 def refuse_two(where: object, split: str, names: Sequence[str]) -> None:
-    """InputError where two folders or files would both be one split."""
+    """Raise InputError if two folders or files would both be one split."""
     if len(names) > 1:
         raise InputError(f"data.path: {where} holds {' and '.join(names)}, both a {split} split; keep one of them")

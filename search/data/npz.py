@@ -1,4 +1,4 @@
-"""Data sets in one .npz file: arrays of images and labels by split."""
+"""Lists data sets in one .npz file: arrays of images and labels by split."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class _Large:
         return self.shape[0]
 
     def rows(self, rows: Sequence[int]) -> Iterator[np.ndarray]:
-        """The images with these ascending numbers."""
+        """Yield the images with these ascending numbers."""
         num_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         with (
             foreign(str(self.path), ".npz file"),
@@ -112,7 +112,7 @@ def _arrays(path: Path) -> dict[str, _Array]:
 
 
 def _array(path: Path, stored: np.lib.npyio.NpzFile, name: str) -> _Array | None:
-    """None for a file in the archive that is no array."""
+    """Read an array of the archive; None for a file that is no array."""
     large = _large(path, f"{name}.npy")
     if large is not None:
         return large
@@ -126,7 +126,7 @@ def _array(path: Path, stored: np.lib.npyio.NpzFile, name: str) -> _Array | None
 
 
 def _large(path: Path, member: str) -> _Large | None:
-    """None for an array that fits into the memory, and for one that is not stored image by image."""
+    """Return a large array that is stored image by image; None for any other, also if it fits into the memory."""
     with zipfile.ZipFile(path) as archive:
         if member not in archive.namelist() or fits_in_memory(archive.getinfo(member).file_size):
             return None
@@ -218,7 +218,7 @@ def _items(images: np.ndarray | _Large, where: str) -> Callable[[Sequence[int]],
 
 
 def _check_images(images: np.ndarray | _Large, data: schema.Data, where: str) -> None:
-    """[N, H, W] or [N, H, W, C], C in 1, 3 (colour) or 4 (with transparency); uint8, or numbers that data.pixel_range scales."""
+    """Check images: [N, H, W] or [N, H, W, C], C in 1, 3 (colour) or 4 (with transparency); uint8, or numbers that data.pixel_range scales."""
     shape = images.shape
     if len(shape) != 3 and (len(shape) != 4 or shape[3] not in (1, 3, 4)):
         channels_first = len(shape) == 4 and shape[1] in (1, 3)

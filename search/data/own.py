@@ -1,4 +1,4 @@
-"""A user's own data set by import path: `data: {name: "my_pkg.data:build", arguments: {...}}`."""
+"""Lists a user's own data set by import path: `data: {name: "my_pkg.data:build", arguments: {...}}`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def list_own(data: schema.Data, folder: Path) -> Listing:
 
 
 def _part(value: Any, where: str, data: schema.Data, folder: Path) -> tuple[Part, str]:
-    """A split, and a hash of everything in it. The images of an iterable are never all in memory."""
+    """Return a split, and a hash of everything in it. The images of an iterable are never all in memory."""
     kept, labels = _Kept(folder), []
     for row, (image, label) in enumerate(_pairs(value, where)):
         kept.add(_content(image, f"{where}, image {row}", data), f"{where}, image {row}")
@@ -74,7 +74,7 @@ def _part(value: Any, where: str, data: schema.Data, folder: Path) -> tuple[Part
 
 
 def _pairs(value: Any, where: str) -> Iterator[tuple[Any, Any]]:
-    """(image, label) of every image, one after the other."""
+    """Yield (image, label) of every image."""
     try:
         if isinstance(value, tuple) and len(value) == 2 and not _is_pair_of_one(value):
             images, labels = value
@@ -98,7 +98,7 @@ def _pairs(value: Any, where: str) -> Iterator[tuple[Any, Any]]:
 
 
 def _pair(value: Any) -> tuple[Any, Any]:
-    """A dictionary or a text of two would come apart into its keys or letters."""
+    """Take a pair apart. A dictionary or a text of two is refused, since it would come apart into its keys or letters."""
     if not isinstance(value, tuple | list):
         raise TypeError(f"one is {type(value).__name__}")
     image, label = value
@@ -106,7 +106,7 @@ def _pair(value: Any) -> tuple[Any, Any]:
 
 
 def _is_pair_of_one(value: tuple[Any, Any]) -> bool:
-    """A tuple of two (image, label) pairs, which is an iterable of them."""
+    """Return whether it is a tuple of two (image, label) pairs, which is an iterable of them."""
     return all(isinstance(item, tuple) and len(item) == 2 for item in value)
 
 

@@ -1,4 +1,4 @@
-"""Image data sets in Parquet: shards named by split, images as encoded bytes or as paths."""
+"""Lists image data sets in Parquet: shards named by split, images as encoded bytes or as paths."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _check_same_columns(file: Path, first: Path, chosen: Chosen) -> None:
 
 
 def _features(file: Path) -> dict[str, object]:
-    """What Hugging Face writes about the columns into the metadata."""
+    """Return what Hugging Face writes about the columns into the metadata."""
     try:
         features = json.loads((_schema(file).metadata or {})[b"huggingface"])["info"]["features"]
     except (ValueError, KeyError, TypeError):
@@ -118,7 +118,7 @@ def _features(file: Path) -> dict[str, object]:
 
 
 def _class_label(file: Path) -> str | None:
-    """The only column that the file itself declares to be classes."""
+    """Return the only column that the file itself declares to be classes; None if there are none or several."""
     declared = [name for name, value in _features(file).items() if isinstance(value, dict) and value.get("names")]
     return declared[0] if len(declared) == 1 else None
 
@@ -167,7 +167,7 @@ class _Names:
 
 
 def _rows_by_split(files: Sequence[Path], chosen: Chosen) -> dict[str, list[int]]:
-    """By the column `split`; empty where there is none."""
+    """Return the rows of each split by the column `split`; empty if there is none."""
     where, first = shown(files[0]), _columns(files[0])
     others = {column.name for column in first if column.kind is Kind.TEXT}
     others -= {chosen.image, *chosen.labels, chosen.group}
@@ -216,7 +216,7 @@ def _labels(file: Path, chosen: Chosen, names: _Names) -> np.ndarray:
 
 
 def _texts(file: Path, column: str) -> list[str]:
-    """The values as text; of a struct of bytes and path, the path."""
+    """Return the values as text; of a struct of bytes and path, the path."""
     values = _read(file, column)
     if pa.types.is_struct(values.type):
         fields = [values.type.field(i).name for i in range(values.type.num_fields)]
@@ -229,7 +229,7 @@ def _texts(file: Path, column: str) -> list[str]:
 
 
 def _referenced(file: Path, chosen: Chosen) -> list[str]:
-    """Paths of images that are not in the Parquet file itself."""
+    """Return the paths of images that are not in the Parquet file itself."""
     if chosen.is_path:
         return _texts(file, chosen.image)
     with foreign(str(file), "Parquet file"):
@@ -263,7 +263,7 @@ class _Items:
             start += num
 
     def names(self, rows: Sequence[int]) -> list[str]:
-        """Such as `train-0001.parquet, row 17`; no row is read."""
+        """Return names such as `train-0001.parquet, row 17`; no row is read."""
         ends = np.cumsum([pq.read_metadata(file).num_rows for file in self._files])
         shards = np.searchsorted(ends, rows, side="right")
         starts = np.concatenate([[0], ends])

@@ -1,4 +1,4 @@
-"""Images with a table of their paths and classes: `labels.csv`, Hugging Face's `metadata.csv`, JSON lines, Parquet."""
+"""Lists images by a table of their paths and classes: `labels.csv`, Hugging Face's `metadata.csv`, JSON lines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DELIMITERS = (",", ";", "\t")
 
 @dataclass(frozen=True)
 class _Table:
-    """All values are text: what looks like a number is the name of a class too. An empty text stands for no value."""
+    """A table whose values are all text: what looks like a number is the name of a class too. An empty text stands for no value."""
 
     path: Path
     columns: dict[str, list[str]]
@@ -41,7 +41,7 @@ class _Table:
 
 
 def find_tables(folder: Path) -> dict[str, Path]:
-    """{split: table} in a folder: one `labels` or `metadata` file (as `train`), or one file named after each split."""
+    """Return {split: table} in a folder: one `labels` or `metadata` file (as `train`), or one file named after each split."""
     with foreign(shown(folder), "folder"):
         files = sorted(f for f in folder.iterdir() if f.suffix.lower() in TABLE_SUFFIXES and not is_system(f.name))
     whole = [file for file in files if file.stem.lower() in TABLE_NAMES]
@@ -180,7 +180,7 @@ def _check_columns(table: _Table, first: _Table, chosen: Chosen) -> None:
 
 
 def _splits(table: _Table, name: str, is_only_one: bool, chosen: Chosen) -> dict[str, list[int]]:
-    """{split: row numbers}: by the column `split` or by the first folder of the paths, where one table holds all."""
+    """Return {split: row numbers}: by the column `split` or by the first folder of the paths, if one table holds all."""
     if not is_only_one:
         return {name: list(range(len(table)))}
     if SPLIT_COLUMN not in table.columns:
@@ -191,7 +191,7 @@ def _splits(table: _Table, name: str, is_only_one: bool, chosen: Chosen) -> dict
 
 
 def _splits_by_folder(table: _Table, name: str, chosen: Chosen) -> dict[str, list[int]]:
-    """As the first folder of every path says, such as `test/7.png`; all rows are one split where none does."""
+    """Return the split that the first folder of every path names, as in `test/7.png`; all rows are one split if none does."""
     rows: dict[str | None, list[int]] = {}
     for row, text in enumerate(table.columns[chosen.image]):
         folder, _, rest = text.removeprefix("./").replace("\\", "/").partition("/")

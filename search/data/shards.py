@@ -1,4 +1,4 @@
-"""Which Parquet files of a folder are which split."""
+"""Finds out which Parquet files of a folder are which split."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHARD = re.compile(r"^(?P<split>[A-Za-z]+)(?:[-_.](?:(?P<number>\d+)-of-(?P<coun
 
 
 def find_shards(path: Path) -> dict[str, list[Path]]:
-    """{split: its files}, `train` among them; a single file is training data. InputError where shards are missing or too many."""
+    """Return {split: its files}, `train` among them; a single file is training data. Raises InputError if shards are missing or too many."""
     if path.is_file():
         return {"train": [path]}
     if not path.is_dir():
@@ -35,7 +35,7 @@ def find_shards(path: Path) -> dict[str, list[Path]]:
 
 
 def _parquet_files(path: Path) -> list[Path]:
-    """Those of the folder itself, else those one folder down, else two: `default/train/0000.parquet`."""
+    """Return the files of the folder itself, else those one folder down, else two: `default/train/0000.parquet`."""
     return next(filter(None, _by_depth(path)), [])
 
 
@@ -46,14 +46,14 @@ def _by_depth(path: Path) -> Iterator[list[Path]]:
 
 
 def _split_of_file(file: Path, path: Path) -> str | None:
-    """By the name of the file, or of the folder that it lies in."""
+    """Return the split by the name of the file, or of the folder that it lies in."""
     match = SHARD.match(file.stem)
     by_name = split_of(match["split"]) if match else None
     return by_name or (split_of(file.parent.name) if file.parent != path else None)
 
 
 def _refuse_missing(path: Path, split: str, files: Sequence[Path]) -> None:
-    """Shards say how many they are: `train-00000-of-00002`."""
+    """Check that as many shards are there as their names say: `train-00000-of-00002`."""
     if len({file.parent for file in files}) > 1:
         folders = ", ".join(sorted({str(file.parent.relative_to(path)) for file in files}))
         raise InputError(f"data.path: {path} holds {split} shards in several folders ({folders}); name one of them")
@@ -69,6 +69,6 @@ def _refuse_missing(path: Path, split: str, files: Sequence[Path]) -> None:
 
 
 def other_files(path: Path, shards: dict[str, list[Path]]) -> list[str]:
-    """The Parquet files that are of no split, relative to `path`."""
+    """Return the Parquet files that are of no split, relative to `path`."""
     used = {file for files in shards.values() for file in files}
     return [str(file.relative_to(path)) for files in _by_depth(path) for file in files if file not in used]

@@ -1,4 +1,4 @@
-"""A column that says which split each row of a table is of."""
+"""Reads a column that says which split each row of a table is of."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ALIKE = ("split", "splits", "subset", "set", "partition", "part", "phase", "fold
 
 
 def rows_by_split(values: Sequence[str], where: str) -> dict[str, list[int]]:
-    """{split: row numbers}. InputError names the first row without a split.
+    """Return {split: row numbers}. Raises InputError, which names the first row without a split.
 
     Args:
         values: The column `split`.
@@ -34,7 +34,7 @@ def rows_by_split(values: Sequence[str], where: str) -> dict[str, list[int]]:
 
 
 def refuse_alike(names: Iterable[str], values: Callable[[str], Iterable[str]], where: str) -> None:
-    """InputError where a column of another name divides the rows into splits: its test images would be trained on.
+    """Raise InputError if a column of another name divides the rows into splits: its test images would be trained on.
 
     Args:
         names: The columns of text that are nothing else, such as labels.

@@ -1,4 +1,4 @@
-"""Which files of a folder are images: all that the installed Pillow decodes, in sub-folders too; the rest is counted."""
+"""Finds the image files of a folder: all that the installed Pillow decodes, in sub-folders too. The rest is counted."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 
 @cache
 def extensions() -> frozenset[str]:
-    """The file name extensions, in lower case with the dot, of all formats that the installed Pillow decodes."""
+    """Return the file name extensions, in lower case with the dot, of all formats that the installed Pillow decodes."""
     formats = Image.registered_extensions()
     return frozenset(ext for ext, name in formats.items() if name in Image.OPEN and name not in NOT_READ)
 
 
 def images_in(folder: Path, left_out: Counter[str]) -> list[Path]:
-    """The image files in `folder` and its sub-folders, sorted by path; what is no image is counted in `left_out` by reason.
+    """Return the image files in `folder` and its sub-folders, sorted by path; other files are counted in `left_out` by reason.
 
     A folder that a link leads back to is entered once; links to folders above are not followed.
     """
@@ -52,17 +52,17 @@ def _walked(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
 
 
 def _refuse(error: OSError) -> None:
-    """A folder that cannot be listed would otherwise be passed over in silence."""
+    """Raise InputError for a folder that cannot be listed; it would otherwise be passed over in silence."""
     raise InputError(f"{shown(error.filename)}: this folder cannot be read ({error.strerror})") from error
 
 
 def holds_images(folder: Path) -> bool:
-    """Whether an image is in the folder or below; stops at the first."""
+    """Return whether an image is in the folder or below; stops at the first."""
     return next(_walked(folder, Counter()), None) is not None
 
 
 def folders_in(folder: Path, left_out: Counter[str]) -> list[Path]:
-    """The folders directly in `folder`, sorted, without hidden and system ones, which are counted."""
+    """Return the folders directly in `folder`, sorted, without hidden and system ones, which are counted."""
     with foreign(shown(folder), "folder"):
         folders = sorted(child for child in folder.iterdir() if child.is_dir())
     left_out["hidden and system folders"] += sum(is_system(child.name) for child in folders)
@@ -70,7 +70,7 @@ def folders_in(folder: Path, left_out: Counter[str]) -> list[Path]:
 
 
 def count_loose(folder: Path, left_out: Counter[str], besides: Collection[str] = ()) -> None:
-    """Count the files directly in `folder`, which lie in no class folder, by reason; the names `besides` are told elsewhere."""
+    """Count the files directly in `folder`, which lie in no class folder, by reason; the names `besides` are reported elsewhere."""
     for child in folder.iterdir():
         if not child.is_dir() and child.name not in besides:
             left_out[_reason(child.name) or "images that lie in no class folder"] += 1
@@ -81,13 +81,13 @@ def is_system(name: str) -> bool:
 
 
 def left_out_note(left_out: Mapping[str, int]) -> list[str]:
-    """One sentence, or none where nothing was left out."""
+    """Return one sentence, or none if nothing was left out."""
     reasons = ", ".join(f"{reason}: {num}" for reason, num in sorted(left_out.items()) if num)
     return [f"left out: {reasons}"] if reasons else []
 
 
 def other_kinds(folder: Path, suffixes: Collection[str]) -> Counter[str]:
-    """How many files directly in `folder` have none of these suffixes (in lower case), by kind."""
+    """Count the files directly in `folder` that have none of these suffixes (in lower case), by kind."""
     with foreign(shown(folder), "folder"):
         names = [child.name for child in folder.iterdir() if not child.is_dir()]
     kinds = ((name, os.path.splitext(name)[1].lower()) for name in names)
@@ -103,7 +103,7 @@ def _other_kind(name: str, suffix: str) -> str:
 
 
 def _reason(name: str) -> str | None:
-    """Why a file is no image; None where it is one."""
+    """Return why a file is no image; None if it is one."""
     suffix = os.path.splitext(name)[1].lower()
     if suffix in extensions() and not name.startswith("."):
         return None
