@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from winnow.search.data.arrays import Arrays, SplitArrays
 from winnow.search.data.decode import in_threads
+from winnow.search.data.foreign import read_chunks
 from winnow.search.data.space_left import fits_in_memory
 
 FORMAT = 4
@@ -64,13 +65,13 @@ def content_key(files: Sequence[Path], options: dict[str, Any]) -> str:
 
 def _digest(file: Path) -> bytes:
     """Return the hash of a file. One that is missing or not a regular file shows when it is decoded."""
-    if not file.is_file():
-        return b"missing"
+    digest = hashlib.sha256()
     try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").digest()
+        for chunk in read_chunks(file):
+            digest.update(chunk)
     except OSError:
         return b"unreadable"
+    return digest.digest()
 
 
 @contextmanager

@@ -10,8 +10,6 @@
 from __future__ import annotations
 
 import io
-import os
-import stat
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +34,7 @@ from winnow.search.data.depth import (
     narrowed_image,
     wide_values,
 )
-from winnow.search.data.foreign import foreign
+from winnow.search.data.foreign import foreign, read_chunks
 from winnow.search.data.listing import Encoded
 from winnow.search.storage.provenance import available_cpus
 from winnow.spaces.errors import InputError
@@ -117,8 +115,8 @@ def decode_one(item: Encoded, rules: Rules) -> Decoded:
         with foreign(item.where, "image"):
             content, traits = narrowed(content, rules.pixel_range), Trait.WIDE
     with opened(item, content) as image, foreign(item.where, "image"):
-        if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO is a photo with its preview
-            traits |= Trait.FRAMES
+        # An MPO is a photo with its preview.
+        has_frames = getattr(image, "is_animated", False) and image.format != "MPO"
         grey, is_deep = has_no_colour(image, content), is_reduced(image, content)
         check_usual(image, rules.pixel_range, is_deep)
         is_turned = image.format == "TIFF" and _is_turned(image)
@@ -131,12 +129,14 @@ def decode_one(item: Encoded, rules: Rules) -> Decoded:
         else:
             opaque = on_ground(upright)
             is_transparent = opaque is not upright
-        for trait, applies in (
-            (Trait.ROTATED, is_turned),
-            (Trait.TRANSPARENT, is_transparent),
-            (Trait.REDUCED, is_deep),
-        ):
-            traits |= trait if applies else Trait(0)
+        applied = {
+            Trait.FRAMES: has_frames,
+            Trait.ROTATED: is_turned,
+            Trait.TRANSPARENT: is_transparent,
+            Trait.REDUCED: is_deep,
+        }
+        for trait in [trait for trait, applies in applied.items() if applies]:
+            traits |= trait
         width, height = opaque.size
         pixels = _fit(opaque, rules.size, rules.channels)
     return Decoded(pixels, _key(content), _key(pixels, str(pixels.shape)), height, width, grey, traits)
@@ -164,9 +164,7 @@ def content_of(item: Encoded) -> bytes | np.ndarray:
     if not isinstance(item.content, Path):
         return item.content
     with foreign(item.where, "image"):
-        if not stat.S_ISREG(os.stat(item.content).st_mode):
-            raise InputError(f"{item.where}: not a readable image (it is no regular file)")
-        return item.content.read_bytes()
+        return b"".join(read_chunks(item.content))
 
 
 @contextmanager
@@ -205,6 +203,9 @@ def many_pixels_allowed() -> Iterator[None]:
 def in_threads(function: Callable[[S], T], items: Iterator[S]) -> Iterator[T]:
     """Yield `function` of each item, in order, a few ahead. Pillow's decoders release the interpreter lock; processes were no faster."""
     workers = available_cpus()
+    if workers == 1:  # a second thread would only wait for the first
+        yield from map(function, items)
+        return
 
     def run(task: list[S]) -> list[T]:
         return [function(item) for item in task]

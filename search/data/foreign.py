@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from winnow.spaces.errors import InputError
 
+MAX_CHUNK = 2**24
 NUM_NAMED = 3
 """Number of damaged files that are named; all are counted."""
 
@@ -41,6 +43,26 @@ def require_file(path: Path, what: str) -> None:
         raise InputError(
             f"{shown(path)}: not a readable {what} (it is {'a folder' if path.is_dir() else 'no regular file'})"
         )
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a regular file in chunks of at most 16 MB.
+
+    A file is opened once and looked at once, which is what most of the time goes into for small files. Opened without waiting, a pipe
+    cannot hang.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+    """
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(number)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is no regular file")
+        while chunk := os.read(number, min(status.st_size + 1, MAX_CHUNK)):
+            yield chunk
+    finally:
+        os.close(number)
 
 
 def shown(path: Path | str) -> str:
