@@ -18,6 +18,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """What people call a split, in any case of letters."""
+SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,11 @@ def refuse_unused_keys(listing: Listing, data: schema.Data) -> None:
 def split_of(name: str) -> str | None:
     """Return the split that a folder, file or column value of this name means."""
     return SPLIT_NAMES.get(name.lower())
+
+
+def is_system(name: str) -> bool:
+    """Return whether a folder or file of this name is hidden or belongs to an operating system."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def text_array(values: Iterable[str]) -> np.ndarray:

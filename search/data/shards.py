@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from winnow.search.data.foreign import named
-from winnow.search.data.listing import split_of
-from winnow.search.data.walking import is_system
+from winnow.search.data.listing import is_system, split_of
 from winnow.spaces.errors import InputError
 
 SHARD = re.compile(r"^(?P<split>[A-Za-z]+)(?:[-_.](?:(?P<number>\d+)-of-(?P<count>\d+))?.*)?$")
