@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from winnow.search.data.arrays import fingerprint_of
+from winnow.search.data.class_order import ranked
 from winnow.search.data.foreign import named
 from winnow.search.data.hold_out import hold_out
 from winnow.spaces.errors import InputError
@@ -112,7 +113,7 @@ def split(data: ImageData, validation: float | Literal["given"] | None, stratifi
             raise InputError(f"data.validation: `given`, but {data.name} brings no validation split; give a fraction")
         return Split(np.arange(num), np.arange(len(data.validation_labels)))
     share = validation if isinstance(validation, float) else DEFAULT_VALIDATION
-    train, held_out = hold_out(data.train_labels, share, stratified, seed, data.train_groups)
+    train, held_out = hold_out(ranked(data.train_labels, data.class_names), share, stratified, seed, data.train_groups)
     if not len(train) or not len(held_out):
         raise InputError(
             f"data.validation: {share} of {num} training images leaves {len(train)} to fit and {len(held_out)} "

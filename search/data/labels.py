@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,14 +11,12 @@ from itertools import islice
 
 import numpy as np
 
+from winnow.search.data.class_order import WHOLE, by_number_or_name
 from winnow.search.data.foreign import named, shown
 from winnow.search.data.listing import text_array
 from winnow.spaces.errors import InputError
 
 REMAP = "set data.remap_labels: true to number the classes that occur from 0"
-
-_WHOLE = re.compile(r"-?[0-9]{1,4000}")
-"""A whole number; Python converts no more than 4,300 digits."""
 
 Labels = Mapping[str, np.ndarray]
 """{split: labels [N]}, integers or an object array of names."""
@@ -90,7 +87,7 @@ def _check_text(values: np.ndarray, where: str, remap: bool) -> None:
             f"{where}: the label {shown(lists[0])} is a list: several labels per image; Winnow trains networks that give each "
             "image one class, so such data sets cannot be used"
         )
-    numeric = [name for name in names if _WHOLE.fullmatch(name)]
+    numeric = [name for name in names if WHOLE.fullmatch(name)]
     if remap and len(numeric) < len(names):
         raise InputError(f"{where}: data.remap_labels: True has no effect on labels that are text; remove it")
     if not remap and len(numeric) == len(names) and names[0].startswith("-"):
@@ -104,13 +101,6 @@ def _is_list(text: str) -> bool:
     with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
         return isinstance(ast.literal_eval(text), list | tuple | set | dict)
     return False
-
-
-def by_number_or_name(names: Sequence[str]) -> list[str]:
-    """Sort names as text, but as numbers if all are numbers: 2 comes before 10."""
-    if all(_WHOLE.fullmatch(name) for name in names):
-        return sorted(names, key=lambda name: (int(name), name))
-    return sorted(names)
 
 
 def _from_text(

@@ -13,6 +13,7 @@ import numpy as np
 
 from winnow.search.data.arrays import RECORD, Arrays, SplitArrays
 from winnow.search.data.cache import cached, content_key
+from winnow.search.data.class_order import ranked
 from winnow.search.data.decode import (
     Decoded,
     Rules,
@@ -56,7 +57,7 @@ def read_arrays(listing: Listing, data: schema.Data, data_dir: Path) -> Arrays:
     groups = _group_numbers(listing, list(numbers), where)
     rows = {split: np.arange(len(values)) for split, values in numbers.items()}
     if data.limit is not None and "test" in numbers:
-        rows["train"] = sample(numbers["train"], data.limit, LIMIT_SEED)
+        rows["train"] = sample(ranked(numbers["train"], names), data.limit, LIMIT_SEED)
 
     def build(scratch: Path | None) -> Arrays:
         read = _decoded(listing, numbers, groups, rows, data, scratch)
@@ -238,10 +239,11 @@ def _finished(
     train = splits["train"]
     if not len(train):
         raise InputError(f"{where}: no training image is left")
-    order = np.arange(len(train)) if listing.keep_order else np.lexsort((train.labels, train.records["pixel_key"]))
+    ranks = ranked(train.labels, names)
+    order = np.arange(len(train)) if listing.keep_order else np.lexsort((ranks, train.records["pixel_key"]))
     test_rows = None
     if "test" not in splits:
-        kept, test = hold_out(train.labels[order], HELD_OUT_TEST, True, HELD_OUT_SEED, _at(train.groups, order))
+        kept, test = hold_out(ranks[order], HELD_OUT_TEST, True, HELD_OUT_SEED, _at(train.groups, order))
         order, test_rows = order[kept], order[test]
         kind = "stratified" if train.groups is None else "grouped"
         sentences.append(
@@ -249,7 +251,7 @@ def _finished(
             "every seed) is held out as the test set"
         )
     if data.limit is not None and len(order) > data.limit:
-        order = order[sample(train.labels[order], data.limit, LIMIT_SEED)]
+        order = order[sample(ranks[order], data.limit, LIMIT_SEED)]
     if data.limit is not None and data.limit < len(listing.parts["train"].labels):
         sentences.append(f"data.limit: a stratified sample of {len(order):,} training images")
     finished = {"train": _taken(train, order, scratch, "train_images")}
