@@ -69,7 +69,7 @@ def _digest(file: Path) -> bytes:
     try:
         for chunk in read_chunks(file):
             digest.update(chunk)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return b"unreadable"
     return digest.digest()
 

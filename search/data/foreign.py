@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from winnow.spaces.errors import InputError
@@ -69,7 +69,8 @@ def shown(path: Path | str) -> str:
     """Return a text that every terminal and file can hold: bytes that are not UTF-8 and control characters are escaped."""
     if (text := str(path)).isprintable():
         return text
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    with suppress(UnicodeEncodeError):  # half a character, which no file system has, is escaped below
+        text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -146,7 +147,7 @@ class _Kept:
         if isinstance(content, Path):
             self.places.append(content)
             with foreign(where, "image"):  # what is no file is found out when it is decoded
-                found = content.read_bytes() if content.is_file() else shown(content).encode()
+                found = content.read_bytes() if os.path.isfile(content) else shown(content).encode()
             self._digest.update(hashlib.sha256(found).digest())
             return
         dtype: np.dtype[Any] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -234,5 +235,12 @@ def _one_hot(table: _Table, rows: list[int], chosen: Chosen) -> np.ndarray:
 
 
 def _num_unlisted(root: Path, files: Sequence[Path]) -> int:
-    listed = {file.resolve() for file in files}
-    return sum(image.resolve() not in listed for image in images_in(root, Counter()))
+    listed = set(map(_real, files))
+    return sum(_real(image) not in listed for image in images_in(root, Counter()))
+
+
+def _real(file: Path) -> str:
+    try:
+        return os.path.realpath(file)
+    except ValueError:  # a name that no file can have
+        return str(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -54,11 +55,11 @@ def image_path(folder: Path, text: str) -> Path:
     or the decomposed form of Unicode.
     """
     path = folder / text
-    if (text.isascii() and "\\" not in text) or path.exists():
+    if (text.isascii() and "\\" not in text) or os.path.exists(path):  # unlike that of Path, it raises for no name
         return path
     slashed = text.replace("\\", "/")
     others = (folder / unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))
-    return next((other for other in (folder / slashed, *others) if other.exists()), path)
+    return next((other for other in (folder / slashed, *others) if os.path.exists(other)), path)
 
 
 def groups_of(paths: Sequence[str], pattern: str) -> np.ndarray:

@@ -238,3 +238,38 @@ def test_line_separators_inside_a_json_text(tmp_path: Path) -> None:
         json.dumps({"file_name": f"{k}.png", "label": name}, ensure_ascii=False) for k, name in enumerate(labels)
     )
     assert truth(read_table(tmp_path, text, "metadata.jsonl"), labels)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a\0.png", "é" * 300 + ".png", "x" * 300 + ".png", "\\" * 300, "\ud800.png", "", " ", "/dev/zero", "a/" * 3000],
+)
+def test_paths_that_no_file_can_have(name: str, tmp_path: Path) -> None:
+    """Each is a damaged image like others."""
+    text = json_text([k % 2 for k in range(NUM)]) + "\n" + json.dumps({"file_name": name, "label": 1})
+    message = refused(tmp_path, text, "metadata.jsonl")
+    if not name:
+        assert "1 rows have no `file_name`" in message
+        return
+    assert "data.skip_damaged: true leaves such images out" in message
+    data = read(tmp_path, "image_folder", skip_damaged=True)
+    assert truth(data, ["01"[k % 2] for k in range(NUM)])
+    pq.write_table(
+        pa.table(
+            {
+                "path": [f"{k}.png" for k in range(NUM)] + [name.replace("\ud800", "?")],
+                "label": [k % 2 for k in range(NUM + 1)],
+            }
+        ),
+        tmp_path / "set" / "a.parquet",
+    )
+    refusal(tmp_path, "parquet", tmp_path / "set" / "a.parquet")
+    assert truth(
+        read(tmp_path, "parquet", tmp_path / "set" / "a.parquet", skip_damaged=True), ["01"[k % 2] for k in range(NUM)]
+    )
+
+
+def test_a_label_that_is_half_a_character(tmp_path: Path) -> None:
+    labels = ["\ud800" if k % 2 else "b" for k in range(NUM)]
+    message = refused(tmp_path, json_text(labels), "metadata.jsonl")
+    assert r"the class name \ud800 is not valid UTF-8; rename it" in message

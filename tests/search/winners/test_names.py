@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from winnow.reports.visible import plotly_text
 from winnow.search.cli.main import main
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.training.checkpoint import save
-from winnow.search.winners.predicting import predict
+from winnow.search.winners.predicting import predict, predict_each
 from winnow.spaces.schema import Config
 
 torch.set_num_threads(1)
@@ -161,3 +163,24 @@ def test_predictions_read_pixels_as_training_does(
     assert [answer.error for answer in predict(exported, files)] == [None] * len(files)
     assert sorted(image.tobytes() for image in seen) == sorted(image.tobytes() for image in trained.train_images)
     assert len(seen) == len(contents) == len(trained.train_images)
+
+
+def test_a_stream_is_answered_before_the_next_image_is_there(exported: Path, tmp_path: Path) -> None:
+    def stream() -> Iterator[Path]:
+        for k in range(3):
+            Image.fromarray(np.full((8, 8), 9 * k, dtype=np.uint8)).save(tmp_path / f"{k}.png")
+            yield tmp_path / f"{k}.png"
+
+    answers = predict_each(exported, stream())
+    assert next(answers).error is None
+    assert not (tmp_path / "1.png").exists()
+    assert len(list(answers)) == 2
+
+
+def test_a_pipe_is_an_error_and_is_not_waited_for(exported: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save(tmp_path / "a.png")
+    first, second = predict_each(exported, [tmp_path / "pipe.png", tmp_path / "a.png"])
+    assert first.error is not None
+    assert "it is no regular file" in first.error
+    assert second.error is None
