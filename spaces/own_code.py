@@ -95,5 +95,6 @@ def _check_arguments(what: str, name: str, function: Callable[..., Any], argumen
         signature.bind(**arguments)
     except TypeError as error:
         raise InputError(
-            f"{what} {name}: {error}; it was given {', '.join(arguments)}, and takes {', '.join(signature.parameters)}"
+            f"{what} {name}: {error}; it was given {', '.join(arguments) or 'nothing'}, and takes "
+            f"{', '.join(signature.parameters) or 'nothing'}"
         ) from error

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from winnow.reports.text import wording
+from winnow.reports.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,9 +58,9 @@ def show_mistakes(run: RunData, console: Console, top: int) -> None:
     for row in rows[:top]:
         table.add_row(
             f"{row['num_wrong']} of {row['num_seeds']}",
-            escape(row["true_class"]),
-            escape(row["predicted_class"]),
+            escape(visible(row["true_class"])),
+            escape(visible(row["predicted_class"])),
             wording.percent(row["confidence"]),
-            escape(row["image_name"] or f"image {row['index']} of the test set"),
+            escape(visible(row["image_name"]) if row["image_name"] else f"image {row['index']} of the test set"),
         )
     console.print(table)

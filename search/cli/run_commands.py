@@ -134,9 +134,11 @@ def _print_rows(columns: list[str], rows: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from winnow.reports.visible import visible
+
     table = Table(*map(escape, columns), box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        table.add_row(*(escape("" if value is None else str(value)) for value in row.values()))
+        table.add_row(*(escape("" if value is None else visible(str(value))) for value in row.values()))
     console().print(table)
 
 
@@ -249,7 +251,7 @@ def predict(
         elif output is None:
             size = prediction.resized_from
             note = f"  (resized from {size[0]}x{size[1]})" if size else ""
-            classes = ", ".join(f"{probability:>8.2%}  {name}" for name, probability in prediction.ranked[:top])
+            classes = ", ".join(f"{probability:>8.2%}  {shown(name)}" for name, probability in prediction.ranked[:top])
             click.echo(f"{prediction.file:<{width}}  {classes}{note}")
     if output is not None:
         write_predictions(rows, output)

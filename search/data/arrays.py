@@ -50,7 +50,7 @@ class Arrays:
 
 
 def fingerprint_of(splits: dict[str, tuple[np.ndarray, np.ndarray]], class_names: tuple[str, ...]) -> str:
-    """The first 16 hex digits of the SHA-256 of all shapes, bytes and class names; splits are (images, labels)."""
+    """Return the first 16 hex digits of the SHA-256 of all shapes, bytes and class names; splits are (images, labels)."""
     digest = hashlib.sha256()
     for split, arrays in splits.items():
         for kind, array in zip(("images", "labels"), arrays, strict=True):

@@ -1,4 +1,4 @@
-"""Decoded images on disk: decoding 60,000 CIFAR images takes half a minute, reading them back half a second."""
+"""Keeps decoded images on disk: decoding 60,000 CIFAR images takes half a minute, reading them back half a second."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from filelock import FileLock
 
 from winnow.search.data.arrays import Arrays, SplitArrays
 from winnow.search.data.decode import in_threads
+from winnow.search.data.foreign import read_chunks
 from winnow.search.data.space_left import fits_in_memory
 
-FORMAT = 3
-"""Raise it when a reader or decoder gives other arrays for the same files."""
+FORMAT = 4
+"""Version of the cache. Raise it when a reader or decoder gives other arrays for the same files."""
 
 
 def cached(folder: Path, key: str, build: Callable[[Path], Arrays]) -> Arrays:
-    """What `build` gave last time for the same key, or what it gives now.
+    """Return what `build` gave last time for the same key, or what it gives now.
 
     One process at a time decodes; others wait and find it done. A folder that cannot be written to is no error, and damaged files
     are made again. Large arrays stay on the disk and are mapped into memory.
@@ -55,7 +56,7 @@ def cached(folder: Path, key: str, build: Callable[[Path], Arrays]) -> Arrays:
 
 
 def content_key(files: Sequence[Path], options: dict[str, Any]) -> str:
-    """A name for what is read from these files with these options: it follows from their content, wherever they lie."""
+    """Return a name for what is read from these files with these options; it follows from their content, wherever they lie."""
     digest = hashlib.sha256(json.dumps([FORMAT, PIL.__version__, options], sort_keys=True).encode())
     for content in in_threads(_digest, iter(files)):
         digest.update(content)
@@ -63,19 +64,19 @@ def content_key(files: Sequence[Path], options: dict[str, Any]) -> str:
 
 
 def _digest(file: Path) -> bytes:
-    """A file that is missing or no regular one is found out when it is decoded."""
-    if not file.is_file():
-        return b"missing"
+    """Return the hash of a file. One that is missing or not a regular file shows when it is decoded."""
+    digest = hashlib.sha256()
     try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").digest()
-    except OSError:
+        for chunk in read_chunks(file):
+            digest.update(chunk)
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return b"unreadable"
+    return digest.digest()
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Where no lock can be made, nobody can write the files either."""
+    """Hold a lock, or none where none can be made: nobody can write the files there either."""
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +91,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _read(path: Path, is_new: bool = False) -> Arrays | None:
-    """None if it is not there, or damaged: the fingerprint of what is read must be the one that was written.
+    """Read a folder of arrays; None if it is missing or damaged: the fingerprint must be the one that was written.
 
     `is_new`: this process has just written it, so it is not read again to be compared.
     """

@@ -1,4 +1,4 @@
-"""Which column of a table holds the images and which the classes: chosen by name and type, never guessed among several."""
+"""Chooses the columns of images and of classes in a table by name and type; never guesses among several."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Kind(StrEnum):
     BOOLEAN = "booleans"
     FLOAT = "floats"
     LIST = "lists"
+    MIXED = "values of several types"
     OTHER = "of no use here"
 
 
@@ -46,7 +47,7 @@ CLASS_KINDS = (Kind.INTEGER, Kind.TEXT, Kind.BOOLEAN)
 
 @dataclass(frozen=True)
 class Column:
-    """`shown` is the type as the file has it."""
+    """A column of a table; `shown` is its type as the file has it."""
 
     name: str
     kind: Kind
@@ -72,7 +73,7 @@ class Chosen:
 
 
 def choose(columns: Sequence[Column], data: schema.Data, where: str, hinted_label: str | None = None) -> Chosen:
-    """The columns to read.
+    """Return the columns to read.
 
     Args:
         columns: All columns of the table.

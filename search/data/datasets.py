@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from filelock import FileLock
 
 from winnow.search.data.image_folder import list_image_folder
-from winnow.search.data.listing import Listing, Part, array_items
+from winnow.search.data.listing import KNOWN, Listing, Part, array_items, refuse_unused_keys
 from winnow.search.data.npz import list_npz
 from winnow.search.data.own import list_own
 from winnow.search.data.parquet import list_parquet
@@ -22,14 +23,17 @@ from winnow.spaces.errors import InputError
 
 
 def list_dataset(data: schema.Data, data_dir: Path, download: bool) -> Listing:
-    """The data set that a config names, before any image is decoded. InputError says what was looked for and where."""
+    """List the data set that a config names; no image is decoded. InputError says what was looked for and where."""
     if ":" in data.name:
-        return list_own(data, data_dir / ".cache")
-    return DATASETS[data.name](data, data_dir, download)
+        listing = list_own(data, data_dir / ".cache")
+    else:
+        listing = DATASETS[data.name](data, data_dir, download)
+    refuse_unused_keys(listing, data)
+    return listing
 
 
 def _digits(data: schema.Data, data_dir: Path, download: bool) -> Listing:
-    """scikit-learn's 1,797 handwritten digits, 8 x 8, 17 grey levels stretched to 0..255; no test images."""
+    """List scikit-learn's 1,797 handwritten digits: 8 x 8 pixels, 17 grey levels stretched to 0..255, no test images."""
     # The file that load_digits reads; scikit-learn itself, with pandas and SciPy, takes 1.3 s to import.
     package = find_spec("sklearn")
     assert package is not None  # it is a dependency
@@ -37,14 +41,13 @@ def _digits(data: schema.Data, data_dir: Path, download: bool) -> Listing:
     rows = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     images = np.round(rows[:, :-1].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     train = Part(rows[:, -1].astype(np.int64), array_items(images, "digits"))
-    return Listing({"train": train}, tuple(str(k) for k in range(10)), keep_order=True)
+    return Listing({"train": train}, KNOWN, tuple(str(k) for k in range(10)), keep_order=True)
 
 
 def _cifar(name: str, data: schema.Data, data_dir: Path, download: bool) -> Listing:
-    """Parquet shards in `data_dir/cifar10`, or else torchvision's files in `data_dir`."""
+    """List CIFAR from Parquet shards in `data_dir/NAME`, or else from torchvision's files in `data_dir`."""
     if list((data_dir / name).glob("*.parquet")):
-        listing = list_parquet(data_dir / name, data)
-        return Listing(listing.parts, listing.class_names, listing.files, notes=listing.notes, keep_order=True)
+        return replace(list_parquet(data_dir / name, data), keep_order=True)
     import torchvision
 
     kind = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[name]
@@ -61,7 +64,7 @@ def _cifar(name: str, data: schema.Data, data_dir: Path, download: bool) -> List
             f"{kind.base_folder}/): fetch it with --download, or say where it is with --data-dir"
         ) from error
     parts = {split: _torchvision_part(stored, name) for split, stored in sets.items()}
-    return Listing(parts, tuple(sets["train"].classes), keep_order=True)
+    return Listing(parts, KNOWN, tuple(sets["train"].classes), keep_order=True)
 
 
 def _torchvision_part(stored: Any, name: str) -> Part:
@@ -69,7 +72,7 @@ def _torchvision_part(stored: Any, name: str) -> Part:
 
 
 def _alone(data_dir: Path, name: str) -> FileLock:
-    """Several processes that download at once would unpack over each other; the second finds the files and downloads nothing."""
+    """Return a lock for a download, so that processes do not unpack over each other; the second one finds the files there."""
     data_dir.mkdir(parents=True, exist_ok=True)
     return FileLock(data_dir / f".download-{name}.lock")
 

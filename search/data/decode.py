@@ -1,16 +1,15 @@
-"""One encoded image -> uint8 pixels, by stated rules.
+"""Decodes an image to uint8 pixels by stated rules.
 
 - EXIF: the image is turned upright.
 - Transparency: the image is laid on white.
-- 16-bit grey and float pixels: scaled by `data.pixel_range`, refused without it. (16-bit colour: Pillow keeps the upper 8 bits.)
+- 16-bit grey, 32-bit and float pixels: scaled by `data.pixel_range`, refused without it.
+- 16-bit colours: the upper 8 bits of each channel.
 - Several frames: the first one counts.
 """
 
 from __future__ import annotations
 
 import io
-import os
-import stat
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,13 +24,21 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from winnow.search.data.foreign import foreign
+from winnow.search.data.depth import (
+    GREY_MODES,
+    WIDE_MODES,
+    check_usual,
+    has_no_colour,
+    is_reduced,
+    narrowed,
+    narrowed_image,
+    wide_values,
+)
+from winnow.search.data.foreign import foreign, read_chunks
 from winnow.search.data.listing import Encoded
 from winnow.search.storage.provenance import available_cpus
 from winnow.spaces.errors import InputError
 
-GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 GROUND = (255, 255, 255, 255)
 """What transparent images are laid on: white."""
@@ -52,6 +59,7 @@ class Trait(IntFlag):
     ROTATED = 2
     FRAMES = 4
     WIDE = 8
+    REDUCED = 16
 
 
 @dataclass(frozen=True)
@@ -81,15 +89,16 @@ class Decoded:
 
 
 def is_grey(item: Encoded) -> bool:
-    """Whether the image has no colour; reads its header alone. InputError where it cannot be read."""
+    """Return whether the image has no colour, from its header alone. Raises InputError if it cannot be read."""
     if isinstance(item.content, np.ndarray):
         return item.content.shape[2] in (1, 2)
-    with opened(item, content_of(item)) as image:
-        return image.mode in GREY_MODES
+    content = content_of(item)
+    with opened(item, content) as image:
+        return has_no_colour(image, content)
 
 
 def size_of(item: Encoded) -> tuple[int, int]:
-    """(height, width) of the upright image, from its header. InputError where it cannot be read."""
+    """Return (height, width) of the upright image, from its header. Raises InputError if it cannot be read."""
     if isinstance(item.content, np.ndarray):
         return item.content.shape[0], item.content.shape[1]
     with opened(item, content_of(item)) as image, foreign(item.where, "image"):
@@ -99,27 +108,37 @@ def size_of(item: Encoded) -> tuple[int, int]:
 
 
 def decode_one(item: Encoded, rules: Rules) -> Decoded:
-    """Decode one image. InputError names it where it cannot be read."""
+    """Decode one image. Raises InputError, which names it, if it cannot be read."""
     content, traits = content_of(item), Trait(0)
     if isinstance(content, np.ndarray) and content.dtype != np.uint8:
         assert rules.pixel_range is not None  # else it is refused when it is listed
         with foreign(item.where, "image"):
             content, traits = narrowed(content, rules.pixel_range), Trait.WIDE
     with opened(item, content) as image, foreign(item.where, "image"):
-        if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO is a photo with its preview
-            traits |= Trait.FRAMES
-        grey = image.mode in GREY_MODES
+        # An MPO is a photo with its preview.
+        has_frames = getattr(image, "is_animated", False) and image.format != "MPO"
+        grey, is_deep = has_no_colour(image, content), is_reduced(image, content)
+        check_usual(image, rules.pixel_range, is_deep)
         is_turned = image.format == "TIFF" and _is_turned(image)
         image.load()  # Pillow turns a TIFF upright itself here, and finds the EXIF data at the end of a PNG
-        if is_turned or _is_turned(image):
-            image, traits = ImageOps.exif_transpose(image), traits | Trait.ROTATED
+        is_turned = is_turned or _is_turned(image)
+        upright = ImageOps.exif_transpose(image) if is_turned else image
         if image.mode in WIDE_MODES:
-            image, traits = _narrowed(image, item.where, rules.pixel_range), traits | Trait.WIDE
-        opaque = on_ground(image)
-        if opaque is not image:
-            image, traits = opaque, traits | Trait.TRANSPARENT
-        width, height = image.size
-        pixels = _fit(image, rules.size, rules.channels)
+            opaque, is_transparent = narrowed_image(image, upright, rules.pixel_range, item.where)
+            traits |= Trait.WIDE
+        else:
+            opaque = on_ground(upright)
+            is_transparent = opaque is not upright
+        applied = {
+            Trait.FRAMES: has_frames,
+            Trait.ROTATED: is_turned,
+            Trait.TRANSPARENT: is_transparent,
+            Trait.REDUCED: is_deep,
+        }
+        for trait in [trait for trait, applies in applied.items() if applies]:
+            traits |= trait
+        width, height = opaque.size
+        pixels = _fit(opaque, rules.size, rules.channels)
     return Decoded(pixels, _key(content), _key(pixels, str(pixels.shape)), height, width, grey, traits)
 
 
@@ -130,21 +149,22 @@ def _is_turned(image: Image.Image) -> bool:
 
 
 def upright_pixels(image: Image.Image) -> np.ndarray:
-    """The pixels of an image in memory, turned upright and laid on the ground: [H, W] or RGB [H, W, 3], of its own depth."""
-    image = on_ground(ImageOps.exif_transpose(image))
-    if image.mode not in ("L", "RGB", *WIDE_MODES):
-        image = image.convert("L" if image.mode in GREY_MODES else "RGB")
-    return np.asarray(image)
+    """Return the pixels of an image in memory, upright and opaque: [H, W] or RGB [H, W, 3], of its own depth."""
+    upright = ImageOps.exif_transpose(image)
+    if image.mode in WIDE_MODES:
+        return wide_values(image, upright)
+    opaque = on_ground(upright)
+    if opaque.mode not in ("L", "RGB"):
+        opaque = opaque.convert("L" if opaque.mode in GREY_MODES else "RGB")
+    return np.asarray(opaque)
 
 
 def content_of(item: Encoded) -> bytes | np.ndarray:
-    """The bytes of the file, or the pixels. A pipe is refused, since to open it would wait for ever."""
+    """Return the bytes of the file, or the pixels. A pipe is refused, since opening it would wait for ever."""
     if not isinstance(item.content, Path):
         return item.content
     with foreign(item.where, "image"):
-        if not stat.S_ISREG(os.stat(item.content).st_mode):
-            raise InputError(f"{item.where}: not a readable image (it is no regular file)")
-        return item.content.read_bytes()
+        return b"".join(read_chunks(item.content))
 
 
 @contextmanager
@@ -163,7 +183,7 @@ def opened(item: Encoded, content: bytes | np.ndarray) -> Iterator[Image.Image]:
 
 
 def _recognised(content: bytes, where: str) -> Image.Image:
-    """The usual formats are tried first: to ask all of the forty takes as long as to decode a small image."""
+    """Open an image; the usual formats are tried first, since trying all forty takes as long as decoding a small image."""
     with suppress(Image.UnidentifiedImageError):
         return Image.open(io.BytesIO(content), formats=USUAL_FORMATS)
     try:
@@ -174,15 +194,18 @@ def _recognised(content: bytes, where: str) -> Image.Image:
 
 @contextmanager
 def many_pixels_allowed() -> Iterator[None]:
-    """Pillow warns of images above 89 million pixels; it refuses those above 179 million, and that is told."""
+    """Suppress Pillow's warning of images above 89 million pixels; its refusal of those above 179 million is reported."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def in_threads(function: Callable[[S], T], items: Iterator[S]) -> Iterator[T]:
-    """`function` of each item, in order, few read ahead. PIL's decoders release the interpreter lock; processes were no faster."""
+    """Yield `function` of each item, in order, a few ahead. Pillow's decoders release the interpreter lock; processes were no faster."""
     workers = available_cpus()
+    if workers == 1:  # a second thread would only wait for the first
+        yield from map(function, items)
+        return
 
     def run(task: list[S]) -> list[T]:
         return [function(item) for item in task]
@@ -197,28 +220,8 @@ def in_threads(function: Callable[[S], T], items: Iterator[S]) -> Iterator[T]:
             yield from future.result()
 
 
-def _narrowed(image: Image.Image, where: str, pixel_range: tuple[float, float] | None) -> Image.Image:
-    """8-bit grey of wide pixels: `low` becomes 0, `high` 255, values beyond are clipped."""
-    if pixel_range is None:
-        depth = "float" if image.mode == "F" else "16-bit" if image.mode != "I" else "32-bit"
-        raise InputError(
-            f"{where}: {depth} pixels (Pillow's mode {image.mode}), but 8 bits per channel are needed; say which values are "
-            f"black and white: data.pixel_range: {'[0.0, 1.0]' if image.mode == 'F' else '[0, 65535]'}"
-        )
-    return Image.fromarray(narrowed(np.asarray(image), pixel_range))
-
-
-def narrowed(values: np.ndarray, pixel_range: tuple[float, float]) -> np.ndarray:
-    """uint8 of the same shape. NaN is refused."""
-    low, high = pixel_range
-    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
-    if np.isnan(scaled).any():
-        raise ValueError("it has pixels that are not a number")
-    return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
-
-
 def on_ground(image: Image.Image) -> Image.Image:
-    """The image itself where all of it is opaque."""
+    """Lay a transparent image on the ground; return an image that is opaque as it is."""
     if image.mode not in TRANSPARENT_MODES and "transparency" not in image.info:
         return image
     if image.mode in ("RGBa", "La"):
@@ -233,6 +236,8 @@ def on_ground(image: Image.Image) -> Image.Image:
 
 def _fit(image: Image.Image, size: tuple[int, int] | None, channels: int) -> np.ndarray:
     mode = "L" if channels == 1 else "RGB"
+    if image.mode == "LAB":  # Pillow converts it to nothing else
+        image = image.convert("RGB")
     if image.mode != mode:
         image = image.convert(mode)
     if size is not None and image.size != (size[1], size[0]):

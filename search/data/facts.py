@@ -1,4 +1,4 @@
-"""Figures about the files of a data set: sizes, traits, repeated images. Plain values, ready for YAML."""
+"""Counts what the files of a data set have: sizes, traits, repeated images. The figures are plain values, ready for YAML."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ TRAIT_WORDS = {
     Trait.TRANSPARENT: "transparent, laid on white",
     Trait.ROTATED: "turned upright by their EXIF orientation",
     Trait.FRAMES: "of several frames, the first of which is used",
-    Trait.WIDE: "of 16 bits or floats, scaled by data.pixel_range",
+    Trait.WIDE: "of 16 or 32 bits or floats, scaled by data.pixel_range",
+    Trait.REDUCED: "of 16-bit colours, of which the upper 8 bits are used",
 }
 
 
 def facts_of(arrays: Arrays, taken: Sequence[str]) -> dict[str, Any]:
-    """Facts about the files, before the validation split is drawn; plain values, ready for YAML.
+    """Return facts about the files, before the validation split is drawn, as plain values.
 
     Args:
         arrays: All splits.
@@ -35,7 +36,7 @@ def facts_of(arrays: Arrays, taken: Sequence[str]) -> dict[str, Any]:
 
 
 def _sizes(records: np.ndarray) -> dict[str, int] | None:
-    """The smallest and the largest height and width of the files, in pixels, and how many sizes there are."""
+    """Return the smallest and the largest height and width of the files, in pixels, and how many sizes there are."""
     if not len(records):
         return None
     pairs = np.unique(np.stack([records["height"], records["width"]]), axis=1)
@@ -55,7 +56,7 @@ def _traits(arrays: Arrays) -> dict[str, int]:
 
 
 def _repeated(arrays: Arrays) -> dict[str, int]:
-    """Images that are there more than once: equal files, equal pixels, in one split, in two splits, under two labels."""
+    """Count images that are there more than once: equal files, equal pixels, in one split, in two splits, under two labels."""
     split = np.concatenate([np.full(len(part), k) for k, part in enumerate(arrays.splits.values())])
     labels = np.concatenate([part.labels for part in arrays.splits.values()])
     records = np.concatenate([part.records for part in arrays.splits.values()])
@@ -80,12 +81,12 @@ def _numbered(keys: np.ndarray) -> np.ndarray:
 
 
 def _surplus(groups: np.ndarray) -> int:
-    """Images beyond the first of each group."""
+    """Count the images beyond the first of each group."""
     return len(groups) - len(np.unique(groups))
 
 
 def _num_mixed(groups: np.ndarray, labels: np.ndarray) -> int:
-    """Images whose pixels stand under several labels."""
+    """Count the images whose pixels stand under several labels."""
     pairs = np.unique(np.stack([groups, labels]), axis=1)
     mixed = np.flatnonzero(np.bincount(pairs[0]) > 1)
     return int(np.isin(groups, mixed).sum())

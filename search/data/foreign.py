@@ -1,16 +1,18 @@
-"""One wrapper around foreign readers (Pillow, numpy, Arrow): whatever they raise becomes one message that names the file."""
+"""Wraps foreign readers (Pillow, numpy, Arrow): whatever they raise becomes one message that names the file."""
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from winnow.spaces.errors import InputError
 
+MAX_CHUNK = 2**24
 NUM_NAMED = 3
-"""So many damaged files are named; all are counted."""
+"""Number of damaged files that are named; all are counted."""
 
 
 @contextmanager
@@ -36,21 +38,42 @@ def foreign(where: str, what: str) -> Iterator[None]:
 
 
 def require_file(path: Path, what: str) -> None:
-    """InputError for a folder or a pipe; to open a pipe would wait for ever. What is not there shows when it is opened."""
+    """Raise InputError for a folder or a pipe; opening a pipe would wait for ever. A missing file shows when it is opened."""
     if path.exists() and not path.is_file():
         raise InputError(
             f"{shown(path)}: not a readable {what} (it is {'a folder' if path.is_dir() else 'no regular file'})"
         )
 
 
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a regular file in chunks of at most 16 MB.
+
+    A file is opened once and looked at once, which is what most of the time goes into for small files. Opened without waiting, a pipe
+    cannot hang.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+    """
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(number)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is no regular file")
+        while chunk := os.read(number, min(status.st_size + 1, MAX_CHUNK)):
+            yield chunk
+    finally:
+        os.close(number)
+
+
 def shown(path: Path | str) -> str:
-    """A path as text that every terminal and file can hold: bytes that are not UTF-8 and control characters are escaped."""
+    """Return a text that every terminal and file can hold: bytes that are not UTF-8 and control characters are escaped."""
     if (text := str(path)).isprintable():
         return text
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    with suppress(UnicodeEncodeError):  # half a character, which no file system has, is escaped below
+        text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def named(names: Sequence[str], num: int = NUM_NAMED) -> str:
-    """The first few of `names`, and `, ...` where there are more."""
+    """Return the first few of `names`, and `, ...` if there are more."""
     return ", ".join(map(shown, names[:num])) + (", ..." if len(names) > num else "")

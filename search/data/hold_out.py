@@ -1,4 +1,4 @@
-"""Which images are held out, and which are sampled: seeded, stratified, and no group in two splits."""
+"""Chooses images to hold out or to sample: seeded, stratified, and with no group in two splits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def hold_out(
     random = np.random.default_rng(seed)
     num_held_out = round(share * len(labels))
     if groups is not None:
-        held_out = _whole_groups(labels, groups, num_held_out, random)
+        held_out = _whole_groups(labels if stratified else np.zeros_like(labels), groups, num_held_out, random)
     else:
         shuffled = random.permutation(len(labels))
         if stratified:
@@ -40,7 +40,7 @@ def hold_out(
 
 
 def sample(labels: np.ndarray, num: int, seed: int) -> np.ndarray:
-    """Ascending indices of `num` images with the same share of each class, one at least.
+    """Return ascending indices of `num` images with the same share of each class, one at least.
 
     Which images of a class are drawn depends on their order within it alone. InputError where `num` is below the number of
     classes.
@@ -63,7 +63,7 @@ def sample(labels: np.ndarray, num: int, seed: int) -> np.ndarray:
 
 
 def _first_of_each_class(shuffled: np.ndarray, labels: np.ndarray, num: int, keep_one: bool) -> np.ndarray:
-    """The first of each class in the shuffled order, `num` in all, shared out by largest remainder."""
+    """Return the first of each class in the shuffled order, `num` in all, shared out by largest remainder."""
     classes, sizes = np.unique(labels, return_counts=True)
     quota = _quotas(sizes, num, most=sizes - 1 if keep_one else sizes)
     in_class = [shuffled[labels[shuffled] == k] for k in classes]
@@ -71,7 +71,7 @@ def _first_of_each_class(shuffled: np.ndarray, labels: np.ndarray, num: int, kee
 
 
 def _quotas(sizes: np.ndarray, num: int, least: int = 0, most: np.ndarray | None = None) -> np.ndarray:
-    """`num` shared out over classes in proportion to their sizes, by largest remainder, within [least, most] of each."""
+    """Share `num` out over classes in proportion to their sizes, by largest remainder, within [least, most] of each."""
     most = sizes if most is None else most
     exact = sizes * (num / max(1, int(sizes.sum())))
     quota = np.clip(np.floor(exact).astype(np.int64), least, most)
@@ -86,7 +86,7 @@ def _quotas(sizes: np.ndarray, num: int, least: int = 0, most: np.ndarray | None
 
 
 def _whole_groups(labels: np.ndarray, groups: np.ndarray, num: int, random: np.random.Generator) -> np.ndarray:
-    """Groups in random order, each taken where it brings the held-out classes nearer to their shares, and leaves some of each."""
+    """Take groups in random order that bring the held-out classes nearer to their shares and leave some images of each class."""
     num_classes = int(labels.max(initial=-1)) + 1
     sizes = np.bincount(labels, minlength=num_classes)
     target, left = sizes * (num / max(1, len(labels))), sizes.copy()
@@ -102,7 +102,7 @@ def _whole_groups(labels: np.ndarray, groups: np.ndarray, num: int, random: np.r
 
 
 def _members(groups: np.ndarray, random: np.random.Generator) -> Iterator[np.ndarray]:
-    """The images of each group, the groups in random order; groups are numbered by their first image."""
+    """Yield the images of each group, the groups in random order; groups are numbered by their first image."""
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))[inverse]
     order = np.argsort(rank, kind="stable")

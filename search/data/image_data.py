@@ -1,4 +1,4 @@
-"""A data set as plain arrays, and its split into what is fitted and what selects. Read once, shared by all workers."""
+"""A data set as plain arrays, and its split into what is fitted and what selects. It is read once and shared by all workers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from winnow.search.data.arrays import fingerprint_of
+from winnow.search.data.class_order import ranked
 from winnow.search.data.foreign import named
 from winnow.search.data.hold_out import hold_out
 from winnow.spaces.errors import InputError
@@ -20,7 +21,7 @@ from winnow.spaces.schema.data import DEFAULT_VALIDATION
 
 @dataclass(frozen=True)
 class ImageData:
-    """Images are uint8 [N, H, W, C], labels int64 [N]; arrays may be read-only (shared between processes)."""
+    """A data set: images uint8 [N, H, W, C], labels int64 [N]. Arrays may be read-only (shared between processes)."""
 
     name: str
     train_images: np.ndarray
@@ -43,7 +44,7 @@ class ImageData:
     """What was read, from `facts.facts_of`: columns, sizes, repeated images."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Arrays in mapped files travel as the names of these files: to copy them would fill the memory."""
+        """Replace arrays in mapped files by the names of these files: copies would fill the memory."""
         state = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: _Mapped.of(value) if isinstance(value, np.memmap) else value for name, value in state.items()}
 
@@ -85,14 +86,14 @@ class _Mapped:
 
 @dataclass(frozen=True)
 class Split:
-    """Ascending int64 indices into the training images; of a given split, into the validation images."""
+    """The images that are fitted and those that select: ascending int64 indices into the training images, or into a given validation split."""
 
     train_index: np.ndarray
     validation_index: np.ndarray
 
 
 def fingerprint(data: ImageData) -> str:
-    """The first 16 hex digits of the SHA-256 of all shapes, bytes and class names."""
+    """Return the first 16 hex digits of the SHA-256 of all shapes, bytes and class names."""
     splits = {"train": (data.train_images, data.train_labels)}
     if data.validation_images is not None and data.validation_labels is not None:
         splits["validation"] = (data.validation_images, data.validation_labels)
@@ -100,19 +101,19 @@ def fingerprint(data: ImageData) -> str:
 
 
 def uses_given(data: ImageData, validation: float | Literal["given"] | None) -> bool:
-    """Whether the validation split that the data set brings selects: by `given`, or by default where there is one."""
+    """Return whether the validation split that the data set brings selects: by `given`, or by default if there is one."""
     return validation == "given" or (validation is None and data.validation_labels is not None)
 
 
 def split(data: ImageData, validation: float | Literal["given"] | None, stratified: bool, seed: int) -> Split:
-    """What is fitted and what selects. InputError if either would be empty, or a class would have nothing to fit."""
+    """Divide the images into those that are fitted and those that select. Raises InputError if either is empty or a class has none to fit."""
     num = len(data.train_labels)
     if uses_given(data, validation):
         if data.validation_labels is None:
             raise InputError(f"data.validation: `given`, but {data.name} brings no validation split; give a fraction")
         return Split(np.arange(num), np.arange(len(data.validation_labels)))
     share = validation if isinstance(validation, float) else DEFAULT_VALIDATION
-    train, held_out = hold_out(data.train_labels, share, stratified, seed, data.train_groups)
+    train, held_out = hold_out(ranked(data.train_labels, data.class_names), share, stratified, seed, data.train_groups)
     if not len(train) or not len(held_out):
         raise InputError(
             f"data.validation: {share} of {num} training images leaves {len(train)} to fit and {len(held_out)} "
@@ -128,7 +129,7 @@ def split(data: ImageData, validation: float | Literal["given"] | None, stratifi
 
 
 def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Both arrays [N, ...] one after the other; in a file beside the first, where that is in one."""
+    """Return both arrays [N, ...] one after the other; in a file beside the first, if that one is in a file."""
     if not isinstance(first, np.memmap):
         return np.concatenate([first, second])
     shape = (len(first) + len(second), *first.shape[1:])

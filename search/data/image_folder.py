@@ -1,4 +1,4 @@
-"""Image folders: a folder per split and class, a folder per class, or images with a table of their classes."""
+"""Lists image folders: a folder per split and class, a folder per class, or images with a table of their classes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ from pathlib import Path
 
 from winnow.search.data.foreign import named, shown
 from winnow.search.data.labels import check_names
-from winnow.search.data.listing import SPLITS, Listing, Part, file_items, refuse_two, split_of, text_array
+from winnow.search.data.listing import (
+    CLASS_FOLDERS,
+    SPLITS,
+    Listing,
+    Part,
+    file_items,
+    refuse_two,
+    split_of,
+    text_array,
+)
 from winnow.search.data.parquet import list_parquet
 from winnow.search.data.path_table import TABLE_SUFFIXES, find_tables, list_tables
 from winnow.search.data.table_values import groups_of
-from winnow.search.data.walking import folders_in, holds_images, images_in, is_image, left_out_note
+from winnow.search.data.walking import count_loose, folders_in, holds_images, images_in, left_out_note
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
@@ -39,9 +48,11 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
     left_out: Counter[str] = Counter()
     folders = folders_in(path, left_out)
     splits = _split_folders(path, folders)
-    if "train" in splits:
-        return _with_splits(path, splits, folders, data, left_out)
     tables = find_tables(path)
+    if "train" in splits and not (tables and _hold_loose_images(splits)):
+        return _with_splits(path, splits, folders, data, left_out)
+    if "train" in splits:
+        return _list_tables(tables, path, data)
     if splits:
         raise InputError(f"data.path: {path} holds no folder `train` (found: {named([f.name for f in folders], 5)})")
     with_images = [folder for folder in folders if holds_images(folder)]
@@ -69,7 +80,7 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
 
 
 def _list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: Sequence[str] = ()) -> Listing:
-    """Tables of text, or one in Parquet."""
+    """List images by tables of text, or by one in Parquet."""
     if all(table.suffix.lower() != ".parquet" for table in tables.values()):
         return list_tables(tables, root, data, notes)
     if len(tables) > 1:
@@ -89,6 +100,13 @@ def _split_folders(path: Path, folders: Sequence[Path]) -> dict[str, Path]:
     return splits
 
 
+def _hold_loose_images(splits: dict[str, Path]) -> bool:
+    """Return whether the images of all splits lie neither in class folders nor beside a table of their own."""
+    return not any(
+        find_tables(folder) or any(map(holds_images, folders_in(folder, Counter()))) for folder in splits.values()
+    )
+
+
 def _with_splits(
     path: Path, splits: dict[str, Path], folders: Sequence[Path], data: schema.Data, left_out: Counter[str]
 ) -> Listing:
@@ -101,16 +119,18 @@ def _with_splits(
         raise InputError(f"data.path: {path}: {named(without)} has no table, but other splits have; write them alike")
     if of_folders:
         return _list_tables(of_folders, path, data, notes)
-    if unused := find_tables(path):
+    unused = find_tables(path)
+    if unused:
         notes.append(
             f"left out: {named([table.name for table in unused.values()])}; the classes are those of the folders"
         )
+    count_loose(path, left_out, [table.name for table in unused.values()])
     names = ", ".join(f"`{folder.name}` for {split}" for split, folder in splits.items())
     return _of_classes(splits, path, data, left_out, [f"splits and classes from the folders ({names})", *notes])
 
 
 def _table_of(folder: Path) -> Path | None:
-    """The table in a split's folder, where its images do not lie in class folders."""
+    """Return the table in a split's folder; None if its images lie in class folders."""
     tables = find_tables(folder)
     if "train" not in tables or sum(holds_images(child) for child in folders_in(folder, Counter())) > 1:
         return None
@@ -120,22 +140,24 @@ def _table_of(folder: Path) -> Path | None:
 def _of_classes(
     splits: dict[str, Path], path: Path, data: schema.Data, left_out: Counter[str], notes: Sequence[str]
 ) -> Listing:
-    for folder in _class_folders(splits["train"], left_out).values():
+    for folder in _class_folders(splits["train"], Counter()).values():
         if not holds_images(folder):
             raise InputError(f"{shown(folder)}: an empty class folder; no image is in it")
     parts, files = {}, []
     for split, folder in splits.items():
+        if folder == path:  # its own folders are counted already
+            left_out["hidden and system folders"] = 0
         images, labels = _images_of(folder, left_out)
         files += images
         groups = None
         if data.groups is not None:
             groups = groups_of([shown(image.relative_to(path)) for image in images], data.groups)
         parts[split] = Part(text_array(labels), file_items(images, [shown(image) for image in images]), groups)
-    return Listing(parts, files=tuple(files), notes=(*notes, *left_out_note(left_out)))
+    return Listing(parts, CLASS_FOLDERS, files=tuple(files), notes=(*notes, *left_out_note(left_out)))
 
 
 def _class_folders(folder: Path, left_out: Counter[str]) -> dict[str, Path]:
-    """{class: its folder}. Names are compared in Unicode's composed form, whatever form the file system has them in."""
+    """Return {class: its folder}. Names are compared in Unicode's composed form, whatever form the file system has them in."""
     classes: dict[str, Path] = {}
     folders = folders_in(folder, left_out)
     check_names([child.name for child in folders], shown(folder))
@@ -153,10 +175,9 @@ def _class_folders(folder: Path, left_out: Counter[str]) -> dict[str, Path]:
 def _images_of(folder: Path, left_out: Counter[str]) -> tuple[list[Path], list[str]]:
     images: list[Path] = []
     labels: list[str] = []
-    for name, class_folder in _class_folders(folder, Counter()).items():
+    for name, class_folder in _class_folders(folder, left_out).items():
         of_class = images_in(class_folder, left_out)
         images += of_class
         labels += [name] * len(of_class)
-    loose = sum(is_image(child.name) and not child.is_dir() for child in folder.iterdir())
-    left_out["images that lie in no class folder"] += loose
+    count_loose(folder, left_out)
     return images, labels

@@ -1,14 +1,17 @@
-"""From labels as people write them to class numbers 0, 1, ...: everything is checked before anything is allocated for it."""
+"""Turns labels as people write them into class numbers 0, 1, ...; everything is checked before anything is allocated for it."""
 
 from __future__ import annotations
 
+import ast
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 
 import numpy as np
 
+from winnow.search.data.class_order import WHOLE, by_number_or_name
 from winnow.search.data.foreign import named, shown
 from winnow.search.data.listing import text_array
 from winnow.spaces.errors import InputError
@@ -22,7 +25,7 @@ Labels = Mapping[str, np.ndarray]
 def number_labels(
     labels: Labels, class_names: Sequence[str] | None, where: str, remap: bool
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Class names, and the class number of every image.
+    """Return the class names, and the class number of every image.
 
     Args:
         labels: The labels of every split, `train` among them.
@@ -46,6 +49,7 @@ def number_labels(
         told = ", ".join(f"{split}: {'text' if is_text else 'numbers'}" for split, is_text in kinds.items())
         raise InputError(f"{where}: the labels are of different types ({told}); write them alike in all splits")
     if kinds["train"]:
+        _check_text(labels["train"], where, remap)
         names, numbers = _from_text(labels, class_names, where)
     else:
         names, numbers = _from_integers(labels, class_names, where, remap)
@@ -56,12 +60,12 @@ def number_labels(
 
 
 def _composed(values: np.ndarray) -> np.ndarray:
-    """Names in Unicode's composed form, as the names of folders are: those that look the same are the same class."""
+    """Return names in Unicode's composed form, as the names of folders are: those that look the same are the same class."""
     return text_array(unicodedata.normalize("NFC", name) for name in values) if values.dtype.kind == "O" else values
 
 
 def check_names(names: Sequence[str], where: str) -> None:
-    """Class names tell classes apart, and can be written into any file."""
+    """Check that class names tell classes apart and can be written into any file."""
     for name in names:
         if not name:
             raise InputError(f"{where}: a class name is empty; every class needs a name")
@@ -74,11 +78,29 @@ def check_names(names: Sequence[str], where: str) -> None:
         raise InputError(f"{where}: {len(twice)} class names stand for several classes each: {named(twice)}")
 
 
-def by_number_or_name(names: Sequence[str]) -> list[str]:
-    """Sorted as text, but as numbers where all are: 2 comes before 10."""
-    if all(name.isascii() and name.isdigit() for name in names):
-        return sorted(names, key=lambda name: (int(name), name))
-    return sorted(names)
+def _check_text(values: np.ndarray, where: str, remap: bool) -> None:
+    """Refuse texts that are lists of labels, and negative numbers without `remap`."""
+    names = sorted(set(values.tolist()))
+    lists = [name for name in names if name.startswith(("[", "(", "{")) and _is_list(name)]
+    if lists:
+        raise InputError(
+            f"{where}: the label {shown(lists[0])} is a list: several labels per image; Winnow trains networks that give each "
+            "image one class, so such data sets cannot be used"
+        )
+    numeric = [name for name in names if WHOLE.fullmatch(name)]
+    if remap and len(numeric) < len(names):
+        raise InputError(f"{where}: data.remap_labels: True has no effect on labels that are text; remove it")
+    if not remap and len(numeric) == len(names) and names[0].startswith("-"):
+        raise InputError(
+            f"{where}: train labels are numbers from {min(map(int, names))}; negative labels usually mark images without one: "
+            f"leave these images out, or {REMAP}"
+        )
+
+
+def _is_list(text: str) -> bool:
+    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        return isinstance(ast.literal_eval(text), list | tuple | set | dict)
+    return False
 
 
 def _from_text(
@@ -152,7 +174,7 @@ def _cause(low: int, high: int, num_classes: int, split: str) -> str:
 def _remapped(
     numbers: Mapping[str, np.ndarray], used: np.ndarray, class_names: Sequence[str] | None, where: str
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Named by the names where the labels index them, else by the numbers themselves."""
+    """Number the labels that occur from 0; they are named by the names that they index, else by themselves."""
     named_from = list(class_names or ())
     if named_from and int(used[0]) == 1 and int(used[-1]) == len(named_from):
         names = tuple(named_from[k - 1] for k in used.tolist())

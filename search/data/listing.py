@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -17,6 +18,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """What people call a split, in any case of letters."""
+SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,31 @@ class Part:
     groups: np.ndarray | None = None
     """[N] object array of str; None where no groups were asked for."""
 
+    def of_rows(self, rows: np.ndarray) -> Part:
+        """Return the part that these ascending rows are."""
+        return Part(self.labels[rows], _SomeItems(self, rows), None if self.groups is None else self.groups[rows])
+
     def names(self, rows: Sequence[int]) -> list[str]:
-        """The names by which the user knows the images with these row numbers; no image is read."""
+        """Return the names by which the user knows the images with these row numbers; no image is read."""
         names_of = getattr(self.items, "names", None)
         return names_of(rows) if names_of is not None else [f"image {row}" for row in rows]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way to lay a data set out, and which of the keys `LAYOUT_KEYS` it reads."""
+
+    words: str
+    keys: tuple[str, ...] = ()
+
+
+LAYOUT_KEYS = ("image_column", "label_column", "one_hot", "groups")
+"""Keys of `data` that some layouts alone read."""
+KNOWN = Layout("a known data set")
+CLASS_FOLDERS = Layout("class folders", ("groups",))
+TABLE = Layout("tables", ("image_column", "label_column", "groups"))
+ARCHIVE = Layout("npz files", ("one_hot", "groups"))
+FUNCTION = Layout("functions of your own", ("groups",))
 
 
 @dataclass(frozen=True)
@@ -49,6 +72,7 @@ class Listing:
     """A data set as it is listed: its splits (`train` is always there), and what was taken for what."""
 
     parts: dict[str, Part]
+    layout: Layout
     class_names: tuple[str, ...] | None = None
     """Names of integer labels; None: not known."""
     files: tuple[Path, ...] | None = None
@@ -62,13 +86,40 @@ class Listing:
     images make the same splits, whatever layout they come in."""
 
 
+def refuse_unused_keys(listing: Listing, data: schema.Data) -> None:
+    """Raise InputError if a key is set that changes nothing for this layout: what it was meant to do would not be done."""
+    for key in LAYOUT_KEYS:
+        value = getattr(data, key)
+        if value == schema.Data.model_fields[key].default or key in listing.layout.keys:
+            continue
+        way_on = "remove it"
+        if listing.layout is CLASS_FOLDERS and key != "one_hot":
+            way_on = "remove it, or name a table in data.path to take the classes from a column"
+        readers = [layout.words for layout in (CLASS_FOLDERS, TABLE, ARCHIVE, FUNCTION) if key in layout.keys]
+        raise InputError(
+            f"data.{key}: {value!r} has no effect on {listing.layout.words} ({data.path or data.name}); "
+            f"it is for {' and '.join(readers)}: {way_on}"
+        )
+    brings_validation = "validation" in listing.parts and not isinstance(data.validation, float)
+    if not data.stratified and brings_validation:
+        raise InputError(
+            f"data.stratified: False has no effect, since {data.path or data.name} brings a validation split; remove it, or give "
+            "data.validation a share"
+        )
+
+
 def split_of(name: str) -> str | None:
-    """The split that a folder, file or column value of this name means."""
+    """Return the split that a folder, file or column value of this name means."""
     return SPLIT_NAMES.get(name.lower())
 
 
+def is_system(name: str) -> bool:
+    """Return whether a folder or file of this name is hidden or belongs to an operating system."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
+
+
 def text_array(values: Iterable[str]) -> np.ndarray:
-    """An object array: numpy's own text arrays drop trailing null characters."""
+    """Return an object array: numpy's own text arrays drop trailing null characters."""
     texts = list(values)
     array = np.empty(len(texts), dtype=object)
     array[:] = texts
@@ -76,13 +127,27 @@ def text_array(values: Iterable[str]) -> np.ndarray:
 
 
 def array_items(images: np.ndarray | Sequence[np.ndarray], where: str) -> Callable[[Sequence[int]], Iterable[Encoded]]:
-    """The items of a part whose pixels are in memory: uint8 [N, H, W, C]."""
+    """Return the items of a part whose pixels are in memory: uint8 [N, H, W, C]."""
     return _ArrayItems(images, where)
 
 
 def file_items(files: Sequence[Path], names: Sequence[str]) -> Callable[[Sequence[int]], Iterable[Encoded]]:
-    """The items of a part of image files, with the names that the user knows them by."""
+    """Return the items of a part of image files, with the names that the user knows them by."""
     return _FileItems(files, names)
+
+
+@dataclass(frozen=True)
+class _SomeItems:
+    """The images of a part that stand in `chosen` rows."""
+
+    part: Part
+    chosen: np.ndarray
+
+    def __call__(self, rows: Sequence[int]) -> Iterable[Encoded]:
+        return self.part.items(self.chosen[list(rows)].tolist())
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        return self.part.names(self.chosen[list(rows)].tolist())
 
 
 @dataclass(frozen=True)
@@ -114,6 +179,6 @@ class _FileItems:
 
 
 def refuse_two(where: object, split: str, names: Sequence[str]) -> None:
-    """InputError where two folders or files would both be one split."""
+    """Raise InputError if two folders or files would both be one split."""
     if len(names) > 1:
         raise InputError(f"data.path: {where} holds {' and '.join(names)}, both a {split} split; keep one of them")

@@ -1,4 +1,4 @@
-"""Data sets in one .npz file: arrays of images and labels by split."""
+"""Lists data sets in one .npz file: arrays of images and labels by split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from winnow.search.data.foreign import foreign, named, require_file
-from winnow.search.data.listing import Encoded, Listing, Part, text_array
+from winnow.search.data.listing import ARCHIVE, Encoded, Listing, Part, text_array
 from winnow.search.data.space_left import fits_in_memory
 from winnow.search.data.table_values import one_hot_labels, whole_numbers
 from winnow.spaces import schema
@@ -55,7 +55,8 @@ def list_npz(path: Path, data: schema.Data) -> Listing:
     if others := [key for key in values if key not in used]:
         notes.append(f"left out: arrays {named(others, 10)}")
     is_large = any(isinstance(array, _Large) for array in values.values())
-    return Listing(parts, _class_names(values, path), files=(path,) if is_large else None, notes=tuple(notes))
+    files = (path,) if is_large else None
+    return Listing(parts, ARCHIVE, _class_names(values, path), files=files, notes=tuple(notes))
 
 
 class _Objects:
@@ -79,7 +80,7 @@ class _Large:
         return self.shape[0]
 
     def rows(self, rows: Sequence[int]) -> Iterator[np.ndarray]:
-        """The images with these ascending numbers."""
+        """Yield the images with these ascending numbers."""
         num_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         with (
             foreign(str(self.path), ".npz file"),
@@ -106,16 +107,18 @@ def _arrays(path: Path) -> dict[str, _Array]:
                 f"{path}: not a readable .npz file (it is a single array, an .npy file under another name)"
             )
         with stored:
-            return {name: _array(path, stored, name) for name in stored.files}
+            arrays = {name: _array(path, stored, name) for name in stored.files}
+            return {name: array for name, array in arrays.items() if array is not None}
 
 
-def _array(path: Path, stored: np.lib.npyio.NpzFile, name: str) -> _Array:
+def _array(path: Path, stored: np.lib.npyio.NpzFile, name: str) -> _Array | None:
+    """Read an array of the archive; None for a file that is no array."""
     large = _large(path, f"{name}.npy")
     if large is not None:
         return large
     try:
-        array: np.ndarray = stored[name]
-        return array
+        array: np.ndarray | bytes = stored[name]
+        return array if isinstance(array, np.ndarray) else None
     except ValueError as error:
         if "allow_pickle" not in str(error):
             raise
@@ -123,7 +126,7 @@ def _array(path: Path, stored: np.lib.npyio.NpzFile, name: str) -> _Array:
 
 
 def _large(path: Path, member: str) -> _Large | None:
-    """None for an array that fits into the memory, and for one that is not stored image by image."""
+    """Return a large array that is stored image by image; None for any other, also if it fits into the memory."""
     with zipfile.ZipFile(path) as archive:
         if member not in archive.namelist() or fits_in_memory(archive.getinfo(member).file_size):
             return None
@@ -166,6 +169,9 @@ def _keys(values: Mapping[str, object], split: str, path: Path) -> tuple[str, st
             f"{path}: holds {named([c[0] for c in candidates])}, both the {split} images; keep one of them"
         )
     if not candidates:
+        alone = [key for name in ARRAY_NAMES[split] for key in (f"{name}_labels", f"y_{name}") if key in values]
+        if alone:
+            raise InputError(f"{path}: holds {alone[0]}, but no images for it; add them, or leave it out")
         return None
     images, labels = candidates[0]
     if labels not in values:
@@ -212,7 +218,7 @@ def _items(images: np.ndarray | _Large, where: str) -> Callable[[Sequence[int]],
 
 
 def _check_images(images: np.ndarray | _Large, data: schema.Data, where: str) -> None:
-    """[N, H, W] or [N, H, W, C], C in 1, 3 (colour) or 4 (with transparency); uint8, or numbers that data.pixel_range scales."""
+    """Check images: [N, H, W] or [N, H, W, C], C in 1, 3 (colour) or 4 (with transparency); uint8, or numbers that data.pixel_range scales."""
     shape = images.shape
     if len(shape) != 3 and (len(shape) != 4 or shape[3] not in (1, 3, 4)):
         channels_first = len(shape) == 4 and shape[1] in (1, 3)
@@ -248,6 +254,10 @@ def _checked_labels(labels: np.ndarray, num_images: int, data: schema.Data, wher
                 "labels per image cannot be used"
             )
         return one_hot_labels(list(labels.T), [str(k) for k in range(labels.shape[1])], where)
+    if data.one_hot and labels.ndim == 1:
+        raise InputError(
+            f"{where}: data.one_hot: true, but it is {labels.dtype} {list(labels.shape)}; remove data.one_hot"
+        )
     if labels.shape != (num_images,):
         raise InputError(
             f"{where} must be integers [{num_images}], one per image, but is {labels.dtype} {list(labels.shape)}"

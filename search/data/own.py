@@ -1,15 +1,11 @@
-"""A user's own data set by import path: `data: {name: "my_pkg.data:build", arguments: {...}}`."""
+"""Lists a user's own data set by import path: `data: {name: "my_pkg.data:build", arguments: {...}}`."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import inspect
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
@@ -19,9 +15,9 @@ from PIL import Image
 
 from winnow.search.data.decode import upright_pixels
 from winnow.search.data.foreign import foreign, named, shown
-from winnow.search.data.listing import SPLIT_NAMES, Encoded, Listing, Part, split_of, text_array
+from winnow.search.data.listing import FUNCTION, SPLIT_NAMES, Encoded, Listing, Part, split_of, text_array
 from winnow.search.data.table_values import groups_of
-from winnow.spaces import schema
+from winnow.spaces import own_code, schema
 from winnow.spaces.errors import InputError
 
 KEPT_IN_MEMORY = 256 * 2**20
@@ -42,9 +38,8 @@ def list_own(data: schema.Data, folder: Path) -> Listing:
     Raises:
         InputError: Where the function cannot be called, or returns something else.
     """
-    function = _load(data.name)
     arguments = {**data.arguments, **({} if data.path is None else {"path": data.path})}
-    made = _called(data.name, function, arguments)
+    made = own_code.call("data set", data.name, arguments)
     splits = made if isinstance(made, Mapping) else {"train": made}
     parts: dict[str, Part] = {}
     hashes: dict[str, str] = {}
@@ -59,59 +54,28 @@ def list_own(data: schema.Data, folder: Path) -> Listing:
         raise InputError(
             f"data set {data.name}: returned {', '.join(map(str, splits)) or 'nothing'}, but no train split"
         )
-    return Listing(parts, files=(), source_key=json.dumps(hashes), notes=(f"images and classes from {data.name}",))
-
-
-def _load(name: str) -> Callable[..., Any]:
-    module_name, _, function_name = name.partition(":")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())  # an installed command does not look there, `python -m` does
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # code of the user's runs here
-        raise InputError(
-            f"data set {name}: importing {module_name} failed with {type(error).__name__}: {error}; "
-            "the package must be installed or lie in the working directory"
-        ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        near = get_close_matches(function_name, [key for key in vars(module) if not key.startswith("_")], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"data set {name}: module {module_name} has no function {function_name}{hint}")
-    return function
-
-
-def _called(name: str, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    try:
-        inspect.signature(function).bind(**arguments)
-    except TypeError as error:
-        raise InputError(
-            f"data set {name}: {error}; it was given {', '.join(arguments) or 'nothing'}, and takes "
-            f"{', '.join(inspect.signature(function).parameters) or 'nothing'}"
-        ) from error
-    except ValueError:  # some callables written in C have no signature
-        pass
-    try:
-        return function(**arguments)
-    except Exception as error:  # code of the user's: it may raise anything, and the message must say where
-        raise InputError(f"data set {name} raised {type(error).__name__}: {error}") from error
+    return Listing(
+        parts, FUNCTION, files=(), source_key=json.dumps(hashes), notes=(f"images and classes from {data.name}",)
+    )
 
 
 def _part(value: Any, where: str, data: schema.Data, folder: Path) -> tuple[Part, str]:
-    """A split, and a hash of everything in it. The images of an iterable are never all in memory."""
+    """Return a split, and a hash of everything in it. The images of an iterable are never all in memory."""
     kept, labels = _Kept(folder), []
     for row, (image, label) in enumerate(_pairs(value, where)):
         kept.add(_content(image, f"{where}, image {row}", data), f"{where}, image {row}")
         labels.append(label)
     groups = None
     if data.groups is not None:
+        if not any(isinstance(place, Path) for place in kept.places):
+            raise InputError(f"{where}: data.groups: the images have no paths to search in; return them as paths")
         groups = groups_of([shown(place) if isinstance(place, Path) else "" for place in kept.places], data.groups)
     numbers = _labels(labels, where)
     return Part(numbers, lambda rows: kept.items(rows, where), groups), kept.hash_with(numbers.tolist())
 
 
 def _pairs(value: Any, where: str) -> Iterator[tuple[Any, Any]]:
-    """(image, label) of every image, one after the other."""
+    """Yield (image, label) of every image."""
     try:
         if isinstance(value, tuple) and len(value) == 2 and not _is_pair_of_one(value):
             images, labels = value
@@ -123,17 +87,27 @@ def _pairs(value: Any, where: str) -> Iterator[tuple[Any, Any]]:
         elif isinstance(value, np.ndarray):
             raise TypeError("it is ndarray")
         else:
-            yield from ((image, label) for image, label in value)
+            yield from map(_pair, value)
     except InputError:
         raise
-    except Exception as error:  # the iterable is code of the user's
+    except (TypeError, ValueError) as error:  # so Python says that something cannot be iterated over or unpacked
         raise InputError(
             f"{where}: must be (images, labels), or an iterable of (image, label) ({type(error).__name__}: {error})"
         ) from error
+    except (Exception, SystemExit) as error:  # the iterable is code of the user's
+        raise InputError(f"{where}: raised {type(error).__name__}: {error}") from error
+
+
+def _pair(value: Any) -> tuple[Any, Any]:
+    """Take a pair apart. A dictionary or a text of two is refused, since it would come apart into its keys or letters."""
+    if not isinstance(value, tuple | list):
+        raise TypeError(f"one is {type(value).__name__}")
+    image, label = value
+    return image, label
 
 
 def _is_pair_of_one(value: tuple[Any, Any]) -> bool:
-    """A tuple of two (image, label) pairs, which is an iterable of them."""
+    """Return whether it is a tuple of two (image, label) pairs, which is an iterable of them."""
     return all(isinstance(item, tuple) and len(item) == 2 for item in value)
 
 
@@ -173,7 +147,7 @@ class _Kept:
         if isinstance(content, Path):
             self.places.append(content)
             with foreign(where, "image"):  # what is no file is found out when it is decoded
-                found = content.read_bytes() if content.is_file() else shown(content).encode()
+                found = content.read_bytes() if os.path.isfile(content) else shown(content).encode()
             self._digest.update(hashlib.sha256(found).digest())
             return
         dtype: np.dtype[Any] | None = None
@@ -220,4 +194,7 @@ def _labels(labels: list[Any], where: str) -> np.ndarray:
     wrong = [value for value in values if not isinstance(value, int) or isinstance(value, bool)]
     if wrong:
         raise InputError(f"{where}: labels are integers or texts, all alike, but one is {wrong[0]!r}")
+    large = [value for value in values if abs(value) > np.iinfo(np.int64).max]
+    if large:
+        raise InputError(f"{where}: the label {large[0]} is too large for a class number; write classes as text")
     return np.array(values, dtype=np.int64)

@@ -1,9 +1,8 @@
-"""Image data sets in Parquet: shards named by split, images as encoded bytes or as paths."""
+"""Lists image data sets in Parquet: shards named by split, images as encoded bytes or as paths."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,12 +14,14 @@ import pyarrow.parquet as pq
 from winnow.search.data.columns import Chosen, Column, Kind, choose
 from winnow.search.data.foreign import foreign, named, require_file, shown
 from winnow.search.data.labels import check_names
-from winnow.search.data.listing import Encoded, Listing, Part, split_of, text_array
-from winnow.search.data.table_values import groups_of, one_hot_labels, whole_numbers
+from winnow.search.data.listing import TABLE, Encoded, Listing, Part, text_array
+from winnow.search.data.shards import find_shards, other_files
+from winnow.search.data.split_column import SPLIT_COLUMN, refuse_alike, rows_by_split
+from winnow.search.data.table_values import groups_of, image_path, one_hot_labels, whole_numbers
+from winnow.search.data.walking import left_out_note, other_kinds
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
-SHARD = re.compile(r"^(?P<split>[A-Za-z]+)(?:[-_.](?:(?P<number>\d+)-of-(?P<count>\d+))?.*)?$")
 ROWS_PER_BATCH = 1000
 
 
@@ -35,7 +36,7 @@ def list_parquet(path: Path, data: schema.Data) -> Listing:
     Raises:
         InputError: Where a file cannot be read, shards are missing, or they have other columns than the first one.
     """
-    shards = _find_shards(path)
+    shards = find_shards(path)
     first = shards["train"][0]
     chosen = choose(_columns(first), data, str(first), _class_label(first))
     for file in (file for files in shards.values() for file in files):
@@ -43,62 +44,16 @@ def list_parquet(path: Path, data: schema.Data) -> Listing:
     names = _Names(first, chosen)
     parts = {split: _part(files, chosen, names, data) for split, files in shards.items()}
     notes = [chosen.note, *names.notes]
-    if path.is_dir() and (others := _other_files(path, shards)):
-        notes.append(f"{len(others)} Parquet files belong to no split and were left out: {named(others)}")
+    if list(shards) == ["train"] and (rows := _rows_by_split(shards["train"], chosen)):
+        parts = {split: parts["train"].of_rows(np.array(of_split)) for split, of_split in rows.items()}
+        notes.append(f"splits from column `{SPLIT_COLUMN}`")
+    if path.is_dir() and (others := other_files(path, shards)):
+        notes.append(f"left out: {len(others)} Parquet files that belong to no split: {named(others)}")
+    if path.is_dir():
+        notes += left_out_note(other_kinds(path, (".parquet",)))
     files = [file for files in shards.values() for file in files]
-    files += sorted({_path_of(file, text) for file in files for text in _referenced(file, chosen)})
-    return Listing(parts, names.of_labels, tuple(files), notes=tuple(notes))
-
-
-def _find_shards(path: Path) -> dict[str, list[Path]]:
-    if path.is_file():
-        return {"train": [path]}
-    if not path.is_dir():
-        raise InputError(f"data.path: {path} does not exist; a folder with train-*.parquet or a Parquet file is needed")
-    files = _parquet_files(path)
-    shards: dict[str, list[Path]] = {}
-    for file in files:
-        if (split := _split_of_file(file, path)) is not None:
-            shards.setdefault(split, []).append(file)
-    if "train" not in shards:
-        present = named([file.name for file in files], 5) or "no Parquet file"
-        raise InputError(f"data.path: {path} holds no train-*.parquet (found: {present})")
-    for split, split_files in shards.items():
-        _refuse_missing(path, split, split_files)
-    return shards
-
-
-def _parquet_files(path: Path) -> list[Path]:
-    """Those of the folder itself, else those one folder down, else two: `default/train/0000.parquet`."""
-    for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet"):
-        if files := sorted(file for file in path.glob(pattern) if not file.name.startswith(".")):
-            return files
-    return []
-
-
-def _split_of_file(file: Path, path: Path) -> str | None:
-    """By the name of the file, or of the folder that it lies in."""
-    match = SHARD.match(file.stem)
-    by_name = split_of(match["split"]) if match else None
-    return by_name or (split_of(file.parent.name) if file.parent != path else None)
-
-
-def _refuse_missing(path: Path, split: str, files: Sequence[Path]) -> None:
-    """Shards say how many they are: `train-00000-of-00002`."""
-    if len({file.parent for file in files}) > 1:
-        folders = ", ".join(sorted({str(file.parent.relative_to(path)) for file in files}))
-        raise InputError(f"data.path: {path} holds {split} shards in several folders ({folders}); name one of them")
-    prefixes = {match["split"] for file in files if (match := SHARD.match(file.stem)) and split_of(match["split"])}
-    if len(prefixes) > 1:
-        raise InputError(f"data.path: {path} holds {' and '.join(sorted(prefixes))} shards, all {split}; keep one kind")
-    counts = {int(match["count"]) for file in files if (match := SHARD.match(file.stem)) and match["count"]}
-    if counts and counts != {len(files)}:
-        raise InputError(f"data.path: {path} holds {len(files)} of {max(counts)} {split} shards")
-
-
-def _other_files(path: Path, shards: dict[str, list[Path]]) -> list[str]:
-    used = {file for files in shards.values() for file in files}
-    return [str(file.relative_to(path)) for file in _parquet_files(path) if file not in used]
+    files += sorted({image_path(file.parent, text) for file in files for text in _referenced(file, chosen)})
+    return Listing(parts, TABLE, names.of_labels, tuple(files), notes=tuple(notes))
 
 
 # --- schemas ------------------------------------------------------------------------------------------------------
@@ -154,7 +109,7 @@ def _check_same_columns(file: Path, first: Path, chosen: Chosen) -> None:
 
 
 def _features(file: Path) -> dict[str, object]:
-    """What Hugging Face writes about the columns into the metadata."""
+    """Return what Hugging Face writes about the columns into the metadata."""
     try:
         features = json.loads((_schema(file).metadata or {})[b"huggingface"])["info"]["features"]
     except (ValueError, KeyError, TypeError):
@@ -163,7 +118,7 @@ def _features(file: Path) -> dict[str, object]:
 
 
 def _class_label(file: Path) -> str | None:
-    """The only column that the file itself declares to be classes."""
+    """Return the only column that the file itself declares to be classes; None if there are none or several."""
     declared = [name for name, value in _features(file).items() if isinstance(value, dict) and value.get("names")]
     return declared[0] if len(declared) == 1 else None
 
@@ -211,6 +166,21 @@ class _Names:
 # --- values -------------------------------------------------------------------------------------------------------
 
 
+def _rows_by_split(files: Sequence[Path], chosen: Chosen) -> dict[str, list[int]]:
+    """Return the rows of each split by the column `split`; empty if there is none."""
+    where, first = shown(files[0]), _columns(files[0])
+    others = {column.name for column in first if column.kind is Kind.TEXT}
+    others -= {chosen.image, *chosen.labels, chosen.group}
+
+    def values(name: str) -> list[str]:
+        return [text for file in files for text in _texts(file, name)]
+
+    if SPLIT_COLUMN in others:
+        return rows_by_split(values(SPLIT_COLUMN), where)
+    refuse_alike(sorted(others), values, where)
+    return {}
+
+
 def _part(files: Sequence[Path], chosen: Chosen, names: _Names, data: schema.Data) -> Part:
     labels = [_labels(file, chosen, names) for file in files]
     groups = None
@@ -223,7 +193,8 @@ def _part(files: Sequence[Path], chosen: Chosen, names: _Names, data: schema.Dat
 
 def _read(file: Path, column: str) -> pa.ChunkedArray:
     with foreign(f"{file}: column `{shown(column)}`", "column"):
-        values = pq.read_table(file, columns=[column])[column]
+        # Without partitions, since names of folders such as `label=3` would be taken for columns.
+        values = pq.read_table(file, columns=[column], partitioning=None)[column]
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
     if values.null_count:
@@ -245,7 +216,7 @@ def _labels(file: Path, chosen: Chosen, names: _Names) -> np.ndarray:
 
 
 def _texts(file: Path, column: str) -> list[str]:
-    """The values as text; of a struct of bytes and path, the path."""
+    """Return the values as text; of a struct of bytes and path, the path."""
     values = _read(file, column)
     if pa.types.is_struct(values.type):
         fields = [values.type.field(i).name for i in range(values.type.num_fields)]
@@ -258,7 +229,7 @@ def _texts(file: Path, column: str) -> list[str]:
 
 
 def _referenced(file: Path, chosen: Chosen) -> list[str]:
-    """Paths of images that are not in the Parquet file itself."""
+    """Return the paths of images that are not in the Parquet file itself."""
     if chosen.is_path:
         return _texts(file, chosen.image)
     with foreign(str(file), "Parquet file"):
@@ -271,12 +242,8 @@ def _referenced(file: Path, chosen: Chosen) -> list[str]:
         ]
         if all(chunk.statistics is not None and chunk.statistics.null_count == 0 for chunk in chunks):
             return []
-        rows = pq.read_table(file, columns=[chosen.image])[chosen.image].to_pylist()
+        rows = pq.read_table(file, columns=[chosen.image], partitioning=None)[chosen.image].to_pylist()
     return [str(row["path"]) for row in rows if row and row["bytes"] is None and row.get("path")]
-
-
-def _path_of(file: Path, text: str) -> Path:
-    return file.parent / text
 
 
 class _Items:
@@ -296,7 +263,7 @@ class _Items:
             start += num
 
     def names(self, rows: Sequence[int]) -> list[str]:
-        """Such as `train-0001.parquet, row 17`; no row is read."""
+        """Return names such as `train-0001.parquet, row 17`; no row is read."""
         ends = np.cumsum([pq.read_metadata(file).num_rows for file in self._files])
         shards = np.searchsorted(ends, rows, side="right")
         starts = np.concatenate([[0], ends])
@@ -327,5 +294,5 @@ def _item(file: Path, row: int, value: object) -> Encoded:
     if isinstance(content, bytes):
         return Encoded(where, content)
     if isinstance(content, str) or (isinstance(path, str) and path):
-        return Encoded(f"{where}, {content or path}", _path_of(file, str(content or path)))
+        return Encoded(f"{where}, {content or path}", image_path(file.parent, str(content or path)))
     return Encoded(where, b"")

@@ -1,10 +1,11 @@
-"""Images with a table of their paths and classes: `labels.csv`, Hugging Face's `metadata.csv`, JSON lines, Parquet."""
+"""Lists images by a table of their paths and classes: `labels.csv`, Hugging Face's `metadata.csv`, JSON lines."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,21 +16,21 @@ import numpy as np
 
 from winnow.search.data.columns import Chosen, Column, Kind, choose
 from winnow.search.data.foreign import foreign, named, require_file, shown
-from winnow.search.data.listing import Listing, Part, file_items, refuse_two, split_of, text_array
-from winnow.search.data.table_values import groups_of, one_hot_labels
-from winnow.search.data.walking import images_in, is_system
+from winnow.search.data.listing import TABLE, Listing, Part, file_items, is_system, refuse_two, split_of, text_array
+from winnow.search.data.split_column import SPLIT_COLUMN, refuse_alike, rows_by_split
+from winnow.search.data.table_values import groups_of, image_path, one_hot_labels, whole_numbers
+from winnow.search.data.walking import images_in
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 TABLE_NAMES = ("labels", "metadata")
 DELIMITERS = (",", ";", "\t")
-SPLIT_COLUMN = "split"
 
 
 @dataclass(frozen=True)
 class _Table:
-    """All values are text: what looks like a number is the name of a class too. An empty text stands for no value."""
+    """A table whose values are all text: what looks like a number is the name of a class too. An empty text stands for no value."""
 
     path: Path
     columns: dict[str, list[str]]
@@ -41,12 +42,13 @@ class _Table:
 
 
 def find_tables(folder: Path) -> dict[str, Path]:
-    """{split: table} in a folder: one `labels` or `metadata` file (as `train`), or one file named after each split."""
+    """Return {split: table} in a folder: one `labels` or `metadata` file (as `train`), or one file named after each split."""
     with foreign(shown(folder), "folder"):
         files = sorted(f for f in folder.iterdir() if f.suffix.lower() in TABLE_SUFFIXES and not is_system(f.name))
     whole = [file for file in files if file.stem.lower() in TABLE_NAMES]
     if whole:
-        refuse_two(folder, "table of the", [file.name for file in whole])
+        others = [file for file in files if split_of(file.stem)]
+        refuse_two(folder, "table of the", [file.name for file in [*whole, *others]])
         return {"train": whole[0]}
     tables: dict[str, Path] = {}
     for split in ("train", "validation", "test"):
@@ -76,19 +78,21 @@ def list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: S
     files: list[Path] = []
     for name, table in read.items():
         _check_columns(table, first, chosen)
-        for split, rows in _splits(table, name, len(read) == 1).items():
+        for split, rows in _splits(table, name, len(read) == 1, chosen).items():
             parts[split], part_files = _part(table, rows, chosen, data)
             files += part_files
     sentences = [f"{named([table.path.name for table in read.values()])}: {chosen.note}", *notes]
     if len(read) == 1 and SPLIT_COLUMN in first.columns:
         sentences.append(f"splits from column `{SPLIT_COLUMN}`")
+    elif len(read) == 1 and len(parts) > 1:
+        sentences.append(f"splits ({', '.join(parts)}) from the first folder of the paths")
     unlisted = _num_unlisted(root, files)
     if unlisted:
         sentences.append(f"left out: {unlisted} images in {shown(root)} that the table does not list")
     if "train" not in parts:
-        raise InputError(f"{shown(first.path)}: column `{SPLIT_COLUMN}`: no row is of the split train")
+        raise InputError(f"{shown(first.path)}: no row is of the split train (found: {', '.join(parts)})")
     names = chosen.labels if len(chosen.labels) > 1 else None
-    return Listing(parts, names, (*tables.values(), *files), notes=tuple(sentences))
+    return Listing(parts, TABLE, names, (*tables.values(), *files), notes=tuple(sentences))
 
 
 def _read(path: Path) -> _Table:
@@ -96,10 +100,10 @@ def _read(path: Path) -> _Table:
     with foreign(shown(path), "table"):
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".jsonl":
-            return _of_records(path, [json.loads(line) for line in text.splitlines() if line.strip()])
+            return _of_records(path, [_record(line) for line in text.split("\n") if line.strip()])
         header = text.partition("\n")[0]
         delimiter = "\t" if path.suffix.lower() == ".tsv" else max(DELIMITERS, key=header.count)
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     if "\0" in text:
         raise InputError(f"{shown(path)}: not a readable table (it holds null characters)")
     names = rows[0] if rows else []
@@ -114,6 +118,19 @@ def _read(path: Path) -> _Table:
                 f"{shown(path)}, line {line}: {len(row)} values, but the header names {len(names)} columns"
             )
     return _Table(path, {name: [row[k] for _, row in filled] for k, name in enumerate(names)})
+
+
+def _record(line: str) -> dict[str, object]:
+    record = json.loads(line, object_pairs_hook=_without_repeats)
+    if not isinstance(record, dict):
+        raise ValueError(f"a line is {type(record).__name__}, but each must be an object")
+    return record
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a line names a column twice")
+    return dict(pairs)
 
 
 def _of_records(path: Path, records: list[dict[str, object]]) -> _Table:
@@ -132,9 +149,12 @@ def _json_text(value: object) -> str:
 
 
 def _json_kind(values: Sequence[object]) -> Kind:
-    if any(isinstance(value, list | dict) for value in values):
+    kinds = {type(value) for value in values if value is not None}
+    if kinds & {list, dict}:
         return Kind.LIST
-    return Kind.FLOAT if any(isinstance(value, float) for value in values) else Kind.TEXT
+    if float in kinds and kinds <= {int, float}:
+        return Kind.FLOAT
+    return Kind.TEXT if len(kinds) <= 1 else Kind.MIXED
 
 
 def _columns(table: _Table) -> list[Column]:
@@ -148,6 +168,11 @@ def _check_columns(table: _Table, first: _Table, chosen: Chosen) -> None:
     for name in (chosen.image, *chosen.labels, *([chosen.group] if chosen.group else [])):
         if name not in table.columns:
             raise InputError(f"{shown(table.path)}: has no column `{shown(name)}`, which {first.path.name} has")
+        mine, theirs = (each.kinds.get(name, Kind.TEXT) for each in (table, first))
+        if mine is not theirs:
+            raise InputError(
+                f"{shown(table.path)}: its column `{shown(name)}` is {mine}, but that of {first.path.name} is {theirs}"
+            )
         empty = [row for row, value in enumerate(table.columns[name]) if not value]
         if empty:
             raise InputError(
@@ -155,20 +180,31 @@ def _check_columns(table: _Table, first: _Table, chosen: Chosen) -> None:
             )
 
 
-def _splits(table: _Table, name: str, is_only_one: bool) -> dict[str, list[int]]:
-    """{split: row numbers}: by the column `split`, where one table holds all."""
-    if not is_only_one or SPLIT_COLUMN not in table.columns:
+def _splits(table: _Table, name: str, is_only_one: bool, chosen: Chosen) -> dict[str, list[int]]:
+    """Return {split: row numbers}: by the column `split` or by the first folder of the paths, if one table holds all."""
+    if not is_only_one:
         return {name: list(range(len(table)))}
-    rows: dict[str, list[int]] = {}
-    for row, value in enumerate(table.columns[SPLIT_COLUMN]):
-        split = split_of(value)
-        if split is None:
-            raise InputError(
-                f"{shown(table.path)}, row {row}: column `{SPLIT_COLUMN}` is {shown(value)!r}; it must be train, validation "
-                "or test in every row"
-            )
-        rows.setdefault(split, []).append(row)
-    return rows
+    if SPLIT_COLUMN not in table.columns:
+        others = set(table.columns) - {chosen.image, *chosen.labels, chosen.group}
+        refuse_alike(sorted(others), table.columns.__getitem__, shown(table.path))
+        return _splits_by_folder(table, name, chosen)
+    return rows_by_split(table.columns[SPLIT_COLUMN], shown(table.path))
+
+
+def _splits_by_folder(table: _Table, name: str, chosen: Chosen) -> dict[str, list[int]]:
+    """Return the split that the first folder of every path names, as in `test/7.png`; all rows are one split if none does."""
+    rows: dict[str | None, list[int]] = {}
+    for row, text in enumerate(table.columns[chosen.image]):
+        folder, _, rest = text.removeprefix("./").replace("\\", "/").partition("/")
+        rows.setdefault(split_of(folder) if rest else None, []).append(row)
+    if set(rows) in ({None}, {"train"}):
+        return {name: list(range(len(table)))}
+    if None in rows:
+        raise InputError(
+            f"{shown(table.path)}: {len(table) - len(rows[None])} paths begin with the name of a split, but {len(rows[None])} do not, "
+            f"the first: row {rows[None][0]}; say which split every image is of: a column `{SPLIT_COLUMN}`"
+        )
+    return {split: of_split for split, of_split in rows.items() if split is not None}
 
 
 def _part(table: _Table, rows: list[int], chosen: Chosen, data: schema.Data) -> tuple[Part, list[Path]]:
@@ -176,11 +212,14 @@ def _part(table: _Table, rows: list[int], chosen: Chosen, data: schema.Data) -> 
         return [table.columns[name][row] for row in rows]
 
     texts = column(chosen.image)
-    files = [table.path.parent / text for text in texts]
+    files = [image_path(table.path.parent, text) for text in texts]
     if len(chosen.labels) > 1:
         labels = _one_hot(table, rows, chosen)
     else:
-        labels = text_array(unicodedata.normalize("NFC", text) for text in column(chosen.labels[0]))
+        name = chosen.labels[0]
+        if table.kinds.get(name) is Kind.FLOAT:
+            whole_numbers(np.array(column(name)).astype(np.float64), f"{shown(table.path)}: column `{shown(name)}`")
+        labels = text_array(unicodedata.normalize("NFC", text) for text in column(name))
     groups = None
     if data.groups is not None:
         groups = text_array(column(chosen.group)) if chosen.group else groups_of(texts, data.groups)
@@ -196,5 +235,12 @@ def _one_hot(table: _Table, rows: list[int], chosen: Chosen) -> np.ndarray:
 
 
 def _num_unlisted(root: Path, files: Sequence[Path]) -> int:
-    listed = {file.resolve() for file in files}
-    return sum(image.resolve() not in listed for image in images_in(root, Counter()))
+    listed = set(map(_real, files))
+    return sum(_real(image) not in listed for image in images_in(root, Counter()))
+
+
+def _real(file: Path) -> str:
+    try:
+        return os.path.realpath(file)
+    except ValueError:  # a name that no file can have
+        return str(file)

@@ -1,4 +1,4 @@
-"""`winnow prepare`: a data set downloaded, converted and checked once per machine, however many processes ask for it at once."""
+"""Prepares a data set for `winnow prepare`: downloads, converts and checks it once per machine, however many processes ask at once."""
 
 from __future__ import annotations
 
@@ -73,6 +73,8 @@ def _wanted(name: str, overrides: Sequence[str]) -> schema.Data:
 
 
 def _key(wanted: schema.Data, data: ImageData) -> str:
-    """Everything that decides which images are read. Of `validation`: whether a split of the data set's own is among them."""
-    settings = wanted.model_dump(mode="json", exclude=NO_EFFECT - {"path"}, exclude_defaults=True)
+    """Return everything that decides which images are read. Of `validation` that is whether a split of the data set's own is among them."""
+    settings = wanted.model_dump(mode="json", exclude=NO_EFFECT, exclude_defaults=True)
+    if wanted.path is not None:
+        settings["path"] = str(Path(wanted.path).resolve())
     return json.dumps({**settings, "own_validation": data.validation_labels is not None}, sort_keys=True)

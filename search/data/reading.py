@@ -1,4 +1,4 @@
-"""From a listing to arrays: labels are checked, images decoded, damaged ones counted, a test set held out, the limit sampled."""
+"""Turns a listing into arrays: checks labels, decodes images, counts damaged ones, holds out a test set, samples the limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ import numpy as np
 
 from winnow.search.data.arrays import RECORD, Arrays, SplitArrays
 from winnow.search.data.cache import cached, content_key
-from winnow.search.data.decode import Decoded, Rules, decode_one, in_threads, is_grey, many_pixels_allowed, size_of
+from winnow.search.data.class_order import ranked
+from winnow.search.data.decode import (
+    Decoded,
+    Rules,
+    Trait,
+    decode_one,
+    in_threads,
+    is_grey,
+    many_pixels_allowed,
+    size_of,
+)
 from winnow.search.data.foreign import NUM_NAMED, named
 from winnow.search.data.hold_out import hold_out, sample
 from winnow.search.data.labels import number_labels
@@ -26,13 +36,13 @@ HELD_OUT_TEST = 0.2
 HELD_OUT_SEED = 0
 LIMIT_SEED = 0
 NUM_LOOKED_AT = 1000
-"""So many images decide whether the data set is grey."""
-NO_EFFECT = {"path", "validation", "stratified", "normalize", "augment", "extra"}
+"""Number of images that decide whether the data set is grey."""
+NO_EFFECT = {"path", "validation", "stratified", "normalize", "augment", "extra", "sampling"}
 """Settings that do not change what is read; which splits are used is among the options as such."""
 
 
 def read_arrays(listing: Listing, data: schema.Data, data_dir: Path) -> Arrays:
-    """The arrays of a data set, from the cache where they were read before. InputError where it cannot be used."""
+    """Return the arrays of a data set, from the cache if they were read before. Raises InputError if it cannot be used."""
     where = data.path or data.name
     if data.validation == "given" and "validation" not in listing.parts:
         raise InputError(f"data.validation: `given`, but {where} brings no validation split; give a fraction")
@@ -47,7 +57,7 @@ def read_arrays(listing: Listing, data: schema.Data, data_dir: Path) -> Arrays:
     groups = _group_numbers(listing, list(numbers), where)
     rows = {split: np.arange(len(values)) for split, values in numbers.items()}
     if data.limit is not None and "test" in numbers:
-        rows["train"] = sample(numbers["train"], data.limit, LIMIT_SEED)
+        rows["train"] = sample(ranked(numbers["train"], names), data.limit, LIMIT_SEED)
 
     def build(scratch: Path | None) -> Arrays:
         read = _decoded(listing, numbers, groups, rows, data, scratch)
@@ -66,7 +76,7 @@ def read_arrays(listing: Listing, data: schema.Data, data_dir: Path) -> Arrays:
 
 
 def first_shape(listing: Listing, data: schema.Data) -> tuple[int, int, int]:
-    """(channels, height, width) that the images will have, from their headers; where sizes differ, those of the first."""
+    """Return (channels, height, width) that the images will have, from their headers; if sizes differ, those of the first."""
     train = listing.parts["train"]
     first = list(range(min(NUM_LOOKED_AT, len(train.labels))))
     channels = data.channels or _num_channels(train.items(first))
@@ -83,7 +93,7 @@ def _digest_of(values: np.ndarray) -> str:
 
 
 def _group_numbers(listing: Listing, splits: Sequence[str], where: str) -> dict[str, np.ndarray]:
-    """int64 by split; InputError where a group stands in two of the splits that the data set brings."""
+    """Return group numbers, int64 by split. Raises InputError if a group stands in two of the splits that the data set brings."""
     texts = {split: listing.parts[split].groups for split in splits}
     present = {split: values for split, values in texts.items() if values is not None}
     if not present:
@@ -113,7 +123,7 @@ def _decoded(
     data: schema.Data,
     scratch: Path | None,
 ) -> tuple[dict[str, SplitArrays], list[str]]:
-    """All splits, and a sentence about what was left out. InputError counts the damaged images of all of them."""
+    """Return all splits, and a sentence about what was left out. Raises InputError, which counts the damaged images of all of them."""
     with many_pixels_allowed():
         channels = data.channels or _num_channels(listing.parts["train"].items(rows["train"][:NUM_LOOKED_AT].tolist()))
         pixel_range = (data.pixel_range[0], data.pixel_range[1]) if data.pixel_range else None
@@ -132,7 +142,7 @@ def _decoded(
 
 
 def _num_channels(items: Any) -> int:
-    """3 if one of these images is in colour, else 1; damaged ones show later."""
+    """Return 3 if one of these images is in colour, else 1; damaged ones show later."""
     for item in items:
         try:
             if not is_grey(item):
@@ -151,7 +161,7 @@ class _Reader:
         self._odd: list[str] = []
 
     def read(self, items: Any, num: int, scratch: Path | None, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Images uint8 [n, H, W, C], their records, and which of the `num` items they are; n < num where some are damaged."""
+        """Return images uint8 [n, H, W, C], their records, and which of the `num` items they are; n < num if some are damaged."""
         records = np.zeros(num, dtype=RECORD)
         kept: list[int] = []
         images: np.ndarray | None = None
@@ -192,7 +202,7 @@ class _Reader:
         return item, decoded
 
     def verdict(self, num: int, skip_damaged: bool) -> list[str]:
-        """What to tell of the images that were left out; InputError where they may not be."""
+        """Return what to report of the images that were left out. Raises InputError if none may be."""
         more = "; data.skip_damaged: true leaves such images out"
         if self._damaged and not skip_damaged:
             if len(self._damaged) == 1:
@@ -223,16 +233,17 @@ def _finished(
     notes: Sequence[str],
     scratch: Path | None,
 ) -> Arrays:
-    """Training images in an order that follows from their pixels, a test set in any case, the limit, and the last checks."""
+    """Put training images in an order that follows from their pixels, hold out a test set, sample the limit, and check what is left."""
     splits, left_out = read
     where, sentences = data.path or data.name, [*notes, *left_out]
     train = splits["train"]
     if not len(train):
         raise InputError(f"{where}: no training image is left")
-    order = np.arange(len(train)) if listing.keep_order else np.lexsort((train.labels, train.records["pixel_key"]))
+    ranks = ranked(train.labels, names)
+    order = np.arange(len(train)) if listing.keep_order else np.lexsort((ranks, train.records["pixel_key"]))
     test_rows = None
     if "test" not in splits:
-        kept, test = hold_out(train.labels[order], HELD_OUT_TEST, True, HELD_OUT_SEED, _at(train.groups, order))
+        kept, test = hold_out(ranks[order], HELD_OUT_TEST, True, HELD_OUT_SEED, _at(train.groups, order))
         order, test_rows = order[kept], order[test]
         kind = "stratified" if train.groups is None else "grouped"
         sentences.append(
@@ -240,7 +251,7 @@ def _finished(
             "every seed) is held out as the test set"
         )
     if data.limit is not None and len(order) > data.limit:
-        order = order[sample(train.labels[order], data.limit, LIMIT_SEED)]
+        order = order[sample(ranks[order], data.limit, LIMIT_SEED)]
     if data.limit is not None and data.limit < len(listing.parts["train"].labels):
         sentences.append(f"data.limit: a stratified sample of {len(order):,} training images")
     finished = {"train": _taken(train, order, scratch, "train_images")}
@@ -256,6 +267,7 @@ def _finished(
             f"{where}: no training image is left of {len(missing)} of {len(names)} classes: {named(missing, 5)}"
         )
     _check_shapes(finished, where)
+    _refuse_unused_range(splits, data, where)
     return Arrays(finished, names, tuple(sentences))
 
 
@@ -271,6 +283,15 @@ def _taken(part: SplitArrays, rows: np.ndarray, scratch: Path | None, name: str)
         for start in range(0, len(rows), NUM_LOOKED_AT):
             images[start : start + NUM_LOOKED_AT] = part.images[rows[start : start + NUM_LOOKED_AT]]
     return SplitArrays(images, part.labels[rows], part.records[rows], _at(part.groups, rows))
+
+
+def _refuse_unused_range(splits: Mapping[str, SplitArrays], data: schema.Data, where: str) -> None:
+    scaled = int(Trait.WIDE | Trait.REDUCED)
+    if data.pixel_range is not None and not any((part.records["traits"] & scaled).any() for part in splits.values()):
+        raise InputError(
+            f"{where}: data.pixel_range: {data.pixel_range} has no effect, since all images have 8 bits per channel, which are "
+            "taken as they are; remove it"
+        )
 
 
 def _check_shapes(splits: Mapping[str, SplitArrays], where: str) -> None:

@@ -1,4 +1,4 @@
-"""Where the images of a space lie, and what a run records of them."""
+"""Reads the images of a space, and describes them for a run."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from winnow.spaces.validation import check
 
 @dataclass(frozen=True)
 class Source:
-    """Where the images lie on this machine; not part of the space, since it differs between machines."""
+    """The place of the images on this machine; not part of the space, since it differs between machines."""
 
     data_dir: Path
     download: bool = False
 
 
 def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData:
-    """Read a data set. Nothing is downloaded unless asked. InputError says what was looked for and where."""
+    """Read a data set. Nothing is downloaded unless asked. Raises InputError, which says what was looked for and where."""
     listing = list_dataset(data, data_dir, download)
     arrays = read_arrays(listing, data, data_dir)
     train, test, validation = arrays.splits["train"], arrays.splits["test"], arrays.splits.get("validation")
@@ -50,7 +50,7 @@ def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData
 
 
 def load_data(space: Space, source: Source) -> ImageData:
-    """The images of a space. What decides which images are read is fixed in a space, so any config of it will do."""
+    """Read the images of a space. What decides which images are read is fixed in a space, so any config of it will do."""
     return load(space.example().data, source.data_dir, source.download)
 
 
@@ -78,7 +78,7 @@ def check_on_images(space: Space, source: Source) -> str | None:
 
 
 def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
-    """What a run records of its images, the summary of `summary.summarize` among it. `seed` decides the validation split."""
+    """Return what a run records of its images, with the summary of `summary.summarize`. `seed` decides the validation split."""
     config = space.example().data
     parts = split(data, config.validation, config.stratified, seed)
     return {
@@ -96,7 +96,7 @@ def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
 
 
 def validation_rule(config: schema.Data, seed: int, is_given: bool) -> str:
-    """How the validation split came about, in words."""
+    """Return in words how the validation split came about."""
     if is_given:
         return "the split that the data set brings" + (" (by default)" if config.validation is None else "")
     share = config.validation if isinstance(config.validation, float) else DEFAULT_VALIDATION

@@ -1,4 +1,4 @@
-"""Where large arrays go: into memory where there is plenty, else into files that the system pages in and out."""
+"""Puts large arrays into memory if there is plenty, else into files that the system pages in and out."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from winnow.search.data.foreign import shown
 from winnow.spaces.errors import InputError
 
 MEMORY_SHARE = 0.25
-"""Images that take more of the free memory than this stay on the disk."""
+"""Share of the free memory; images that take more stay on the disk."""
 
 
 def fits_in_memory(num_bytes: int) -> bool:
-    """Whether arrays of this size are best held in memory."""
+    """Return whether arrays of this size are best held in memory."""
     return num_bytes <= MEMORY_SHARE * free_memory()
 
 
 def free_memory() -> int:
-    """Bytes that a process can still take, within the limits of its container."""
+    """Return the bytes that a process can still take, within the limits of its container."""
     available = psutil.virtual_memory().available
     try:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
@@ -31,7 +31,7 @@ def free_memory() -> int:
 
 
 def room_note(num_bytes: int, folder: Path) -> str:
-    """Where decoded images of this size will be, and how much room there is. InputError where there is none."""
+    """Return in words where decoded images of this size will be, and how much room there is. Raises InputError if there is none."""
     size = size_text(num_bytes)
     if fits_in_memory(num_bytes):
         return f"{size} decoded, held in memory ({size_text(free_memory())} are free), and as much in {shown(folder)}"
@@ -51,7 +51,7 @@ def _require_disk(num_bytes: int, folder: Path) -> None:
 
 
 def allocate(shape: tuple[int, ...], folder: Path | None, name: str) -> np.ndarray:
-    """uint8 of this shape, in memory or in a new file of `folder` (None: in memory). InputError where it fits into neither."""
+    """Allocate uint8 of this shape, in memory or in a new file of `folder` (None: in memory). Raises InputError if it fits into neither."""
     num_bytes = int(np.prod(shape, dtype=np.int64))
     if folder is None or fits_in_memory(num_bytes):
         return np.empty(shape, dtype=np.uint8)
@@ -67,7 +67,7 @@ def allocate(shape: tuple[int, ...], folder: Path | None, name: str) -> np.ndarr
 
 
 def size_text(num_bytes: float) -> str:
-    """Such as `1.5 GB`."""
+    """Return a size in words, such as `1.5 GB`."""
     for unit in ("bytes", "kB", "MB"):
         if num_bytes < 1000:
             return f"{num_bytes:.3g} {unit}"

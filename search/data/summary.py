@@ -1,4 +1,4 @@
-"""What was read, in figures and in sentences: one summary for the terminal, study.yaml, the report and its table."""
+"""Summarises what was read, in figures and in sentences, for the terminal, study.yaml, the report and its table."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import numpy as np
 from winnow.search.data.foreign import named, shown
 from winnow.search.data.image_data import ImageData, Split
 
+MISSING = ("nan", "<na>", "n/a", "na", "null", "nil", "nat", "#n/a", "-1")
+"""Names, in lower case, that tables use for a missing value. `None` is not among them: it names many a real class."""
 MAX_CLASSES = 12
-"""So many classes are written out in a sentence; all are in the table."""
+"""Number of classes that are written out in a sentence; all are in the table."""
 
 
 def summarize(data: ImageData, parts: Split, rule: str) -> dict[str, Any]:
-    """The whole summary of a data set as a run uses it.
+    """Return the whole summary of a data set as a run uses it.
 
     Args:
         data: The images.
@@ -74,15 +76,18 @@ def _sentences(data: ImageData, splits: Mapping[str, dict[str, Any]], rule: str)
 def _alike_sentences(names: Sequence[str]) -> list[str]:
     by_form: dict[str, list[str]] = {}
     for name in names:
-        by_form.setdefault(name.strip().casefold(), []).append(name)
+        form = name.strip().casefold()
+        by_form.setdefault(str(int(form)) if form.isdecimal() and len(form) < 4000 else form, []).append(name)
     alike = [" and ".join(repr(shown(name)) for name in same) for same in by_form.values() if len(same) > 1]
-    if not alike:
-        return []
-    return [f"warning: classes whose names differ by case or blanks alone: {named(alike)}"]
+    lines = [f"warning: classes whose names differ by case, blanks or zeros alone: {named(alike)}"] if alike else []
+    missing = [name for name in names if name.strip().casefold() in MISSING]
+    if missing:
+        lines.append(f"warning: a class is named {named(missing)}, which usually marks images without a label")
+    return lines
 
 
 def _classes_text(counts: Sequence[int], names: Sequence[str]) -> str:
-    """`120 cat, 80 dog (the largest class holds 60.0 %)`."""
+    """Return the classes as in `120 cat, 80 dog (the largest class holds 60.0 %)`."""
     order = sorted(range(len(counts)), key=lambda k: -counts[k])
     listed = ", ".join(f"{counts[k]:,} {shown(names[k])}" for k in order[:MAX_CLASSES])
     if len(counts) > MAX_CLASSES:
@@ -111,5 +116,5 @@ def _repeated_sentences(repeated: Mapping[str, int]) -> list[str]:
 
 
 def _share(counts: Sequence[int]) -> float:
-    """Of the largest class: the accuracy of one who always answers it."""
+    """Return the share of the largest class, which is the accuracy of always answering it."""
     return round(max(counts, default=0) / max(1, sum(counts)), 6)

@@ -1,9 +1,12 @@
-"""From the values of a table to labels and groups."""
+"""Turns the values of a table into labels, groups and paths."""
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +16,7 @@ from winnow.spaces.errors import InputError
 
 
 def whole_numbers(values: np.ndarray, where: str) -> np.ndarray:
-    """int64 of numbers that are whole; InputError names the first that is not, or that is too large for a class number."""
+    """Return int64 of numbers that are whole. Raises InputError, which names the first that is not, or is too large for a class number."""
     # Beyond 2^53 floats skip whole numbers, so that two classes could become one.
     most = 2**53 if values.dtype.kind == "f" else np.iinfo(np.int64).max
     large = np.flatnonzero(np.isfinite(values) & ((values > most) | (values < -most - 1)))
@@ -32,7 +35,7 @@ def whole_numbers(values: np.ndarray, where: str) -> np.ndarray:
 
 
 def one_hot_labels(columns: Sequence[np.ndarray], names: Sequence[str], where: str) -> np.ndarray:
-    """Which of the K columns [N] holds the 1, int64 [N]; InputError names the first row that has not one 1 and else 0."""
+    """Return which of the K columns [N] holds the 1, int64 [N]. Raises InputError, which names the first row that has not one 1 and else 0."""
     matrix = np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
     wrong = np.flatnonzero(~(np.isin(matrix, (0.0, 1.0)).all(1) & (matrix.sum(1) == 1)))
     if len(wrong):
@@ -45,8 +48,22 @@ def one_hot_labels(columns: Sequence[np.ndarray], names: Sequence[str], where: s
     return matrix.argmax(1).astype(np.int64)
 
 
+def image_path(folder: Path, text: str) -> Path:
+    """Return the file that a table means by a path, relative to its folder, whatever system wrote it.
+
+    Names of other systems are tried only where there is no file of the name itself: with `\\` between folders, and in the composed
+    or the decomposed form of Unicode.
+    """
+    path = folder / text
+    if (text.isascii() and "\\" not in text) or os.path.exists(path):  # unlike that of Path, it raises for no name
+        return path
+    slashed = text.replace("\\", "/")
+    others = (folder / unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))
+    return next((other for other in (folder / slashed, *others) if os.path.exists(other)), path)
+
+
 def groups_of(paths: Sequence[str], pattern: str) -> np.ndarray:
-    """What the one group of the regular expression holds in each path; InputError names the first without it."""
+    """Return what the one group of the regular expression holds in each path. Raises InputError, which names the first without it."""
     search = re.compile(pattern).search
     if not re.compile(pattern).groups:
         raise InputError(

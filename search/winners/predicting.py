@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -46,12 +46,12 @@ def predict(folder: Path, files: Sequence[Path]) -> list[Prediction]:
     return list(predict_each(folder, expanded(files)))
 
 
-def predict_each(folder: Path, files: Sequence[Path]) -> Iterator[Prediction]:
+def predict_each(folder: Path, files: Iterable[Path]) -> Iterator[Prediction]:
     """Yield one prediction per file, in order, as they are read; memory does not grow with their number.
 
     Args:
         folder: An exported winner.
-        files: Image files; see `expanded` for folders.
+        files: Image files, also as a stream; see `expanded` for folders.
     """
     winner = load_export(folder)
     channels, height, width = winner.image_shape

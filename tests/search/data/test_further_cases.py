@@ -161,7 +161,7 @@ def test_class_names_that_differ_by_case_alone_are_told(tmp_path: Path) -> None:
     class_folders(tmp_path / "set", ("Cat", "cat"))
     data = read(tmp_path, "image_folder")
     text = summarize(data, split(data, None, True, 0), "rule")["text"]
-    assert "warning: classes whose names differ by case or blanks alone: 'Cat' and 'cat'" in text
+    assert "warning: classes whose names differ by case, blanks or zeros alone: 'Cat' and 'cat'" in text
 
 
 # --- large sets without much memory -------------------------------------------------------------------------------

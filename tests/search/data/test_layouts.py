@@ -280,3 +280,20 @@ def test_other_file_names_and_rows_give_the_same_order_of_training_images(layout
     assert first.fingerprint == second.fingerprint
     assert np.array_equal(first.train_images, second.train_images)
     assert np.array_equal(first.test_images, second.test_images)
+
+
+@pytest.mark.parametrize("settings", [{}, {"limit": 13}, {"has_test": True}], ids=str)
+def test_the_order_of_class_names_changes_no_split(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Shares of the classes that are equal to the last image are rounded the same way, whichever number a class has."""
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 4, 4, 3), dtype=np.uint8)
+    labels = np.arange(24) % 3
+    found = []
+    for order in ([0, 1, 2], [2, 0, 1], [1, 0, 2]):
+        names, number = [["2", "10", "b"][k] for k in order], np.argsort(order)
+        arrays = {"train_images": pixels, "train_labels": number[labels], "class_names": names}
+        if "has_test" in settings:
+            arrays |= {"test_images": 255 - pixels, "test_labels": number[labels]}
+        np.savez(tmp_path / f"{order}.npz", **arrays)
+        wanted = Data(name="npz", path=str(tmp_path / f"{order}.npz"), limit=settings.get("limit"))
+        found.append([contents(load(wanted, tmp_path / "data"), seed) for seed in range(5)])
+    assert found[0] == found[1] == found[2]

@@ -1,0 +1,123 @@
+"""Images of more than 8 bits per channel: which they are, and by which rule they become 8 bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from winnow.spaces.errors import InputError
+
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+WHOLE_RANGE = (0.0, 65535.0)
+"""The only range that colours of 16 bits can have, since Pillow gives their upper 8 bits alone."""
+BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+WHITE_IS_ZERO, UNSIGNED, SIGNED = 0, 1, 2
+
+
+def has_no_colour(image: Image.Image, content: bytes | np.ndarray) -> bool:
+    """Whether an open image is grey. Pillow opens grey PNG files of 16 bits with transparency as colour images."""
+    is_grey_png = image.format == "PNG" and isinstance(content, bytes) and content[25] in (0, 4)
+    return image.mode in GREY_MODES or is_grey_png
+
+
+def is_reduced(image: Image.Image, content: bytes | np.ndarray) -> bool:
+    """Whether Pillow gives only the upper 8 bits of each channel of an open image, and says nothing."""
+    if image.mode in WIDE_MODES or not isinstance(content, bytes):
+        return False
+    if image.format == "PNG":
+        return content[24] == 16
+    if image.format == "TIFF":
+        return max(_tag(image, BITS, (8,))) > 8
+    if image.format == "SGI":
+        return content[3] == 2
+    if image.format == "JPEG2000":
+        start = content.find(b"\xff\x4f\xff\x51")
+        return start >= 0 and (content[start + 42] & 0x7F) + 1 > 8
+    return False
+
+
+def check_usual(image: Image.Image, pixel_range: tuple[float, float] | None, is_deep: bool) -> None:
+    """Raise ValueError where Pillow would give other pixels of an image than its file holds.
+
+    Args:
+        image: An open image.
+        pixel_range: As in `Rules`.
+        is_deep: What `is_reduced` says of the image.
+    """
+    if image.format == "TIFF" and image.mode not in WIDE_MODES and SIGNED in _tag(image, SAMPLE_FORMAT, (UNSIGNED,)):
+        raise ValueError("its pixels are signed 8-bit numbers; save them as unsigned ones")
+    if not is_deep:
+        return
+    if "transparency" in image.info:
+        raise ValueError("one of its 16-bit colours is transparent; save it with an alpha channel, or with 8 bits")
+    if pixel_range is not None and pixel_range != WHOLE_RANGE:
+        raise ValueError(
+            "of 16-bit colours Pillow gives the upper 8 bits alone, so data.pixel_range can be [0, 65535] or null for them; "
+            "save them with 8 bits to scale them otherwise"
+        )
+
+
+def wide_values(image: Image.Image, upright: Image.Image) -> np.ndarray:
+    """The pixels of an image in a wide mode, [H, W]. Pillow wraps unsigned numbers of 32 bits around, which is undone.
+
+    Args:
+        image: As it was opened, with the tags of its file.
+        upright: The same, turned upright.
+    """
+    values = np.asarray(upright)
+    is_unsigned = image.format == "TIFF" and _tag(image, SAMPLE_FORMAT, (UNSIGNED,))[0] == UNSIGNED
+    return values.view(np.uint32) if image.mode == "I" and is_unsigned else values
+
+
+def narrowed(values: np.ndarray, pixel_range: tuple[float, float]) -> np.ndarray:
+    """Scale numbers so that `low` becomes 0 and `high` 255, rounded and clipped: uint8 of the same shape.
+
+    Raises:
+        ValueError: One of them is not a number.
+    """
+    low, high = pixel_range
+    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+    if np.isnan(scaled).any():
+        raise ValueError("it has pixels that are not a number")
+    return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
+
+
+def narrowed_image(
+    image: Image.Image, upright: Image.Image, pixel_range: tuple[float, float] | None, where: str
+) -> tuple[Image.Image, bool]:
+    """Make an image of a wide mode 8-bit grey; a transparent colour becomes white, and numbers that a file stores inverted are turned.
+
+    Args:
+        image: As it was opened, with the tags of its file.
+        upright: The same, turned upright.
+        pixel_range: As in `Rules`.
+        where: The image as the user knows it.
+
+    Returns:
+        The image, and whether some of it was transparent.
+
+    Raises:
+        InputError: There is no range.
+        ValueError: A pixel is not a number.
+    """
+    if pixel_range is None:
+        depth = "float" if image.mode == "F" else "16-bit" if image.mode != "I" else "32-bit"
+        raise InputError(
+            f"{where}: {depth} pixels (Pillow's mode {image.mode}), but 8 bits per channel are needed; say which values are "
+            f"black and white: data.pixel_range: {'[0.0, 1.0]' if image.mode == 'F' else '[0, 65535]'}"
+        )
+    values = wide_values(image, upright)
+    pixels = narrowed(values, pixel_range)
+    # Pillow heeds this tag for images of 8 bits alone.
+    if image.format == "TIFF" and _tag(image, PHOTOMETRIC, 1) == WHITE_IS_ZERO:
+        pixels = 255 - pixels
+    hidden = values == image.info["transparency"] if "transparency" in image.info else np.zeros(values.shape, bool)
+    pixels[hidden] = 255
+    return Image.fromarray(pixels), bool(hidden.any())
+
+
+def _tag(image: Image.Image, tag: int, default: Any) -> Any:
+    return getattr(image, "tag_v2", {}).get(tag, default)

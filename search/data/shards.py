@@ -1,0 +1,73 @@
+"""Finds out which Parquet files of a folder are which split."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from winnow.search.data.foreign import named
+from winnow.search.data.listing import is_system, split_of
+from winnow.spaces.errors import InputError
+
+SHARD = re.compile(r"^(?P<split>[A-Za-z]+)(?:[-_.](?:(?P<number>\d+)-of-(?P<count>\d+))?.*)?$")
+
+
+def find_shards(path: Path) -> dict[str, list[Path]]:
+    """Return {split: its files}, `train` among them; a single file is training data. Raises InputError if shards are missing or too many."""
+    if path.is_file():
+        return {"train": [path]}
+    if not path.is_dir():
+        raise InputError(f"data.path: {path} does not exist; a folder with train-*.parquet or a Parquet file is needed")
+    files = _parquet_files(path)
+    shards: dict[str, list[Path]] = {}
+    for file in files:
+        if (split := _split_of_file(file, path)) is not None:
+            shards.setdefault(split, []).append(file)
+    if "train" not in shards:
+        present = named([file.name for file in files], 5) or "no Parquet file"
+        raise InputError(f"data.path: {path} holds no train-*.parquet (found: {present})")
+    for split, split_files in shards.items():
+        _refuse_missing(path, split, split_files)
+    return shards
+
+
+def _parquet_files(path: Path) -> list[Path]:
+    """Return the files of the folder itself, else those one folder down, else two: `default/train/0000.parquet`."""
+    return next(filter(None, _by_depth(path)), [])
+
+
+def _by_depth(path: Path) -> Iterator[list[Path]]:
+    for pattern in ("*", "*/*", "*/*/*"):
+        files = (file for file in path.glob(pattern) if file.suffix.lower() == ".parquet")
+        yield sorted(file for file in files if not any(map(is_system, file.relative_to(path).parts)))
+
+
+def _split_of_file(file: Path, path: Path) -> str | None:
+    """Return the split by the name of the file, or of the folder that it lies in."""
+    match = SHARD.match(file.stem)
+    by_name = split_of(match["split"]) if match else None
+    return by_name or (split_of(file.parent.name) if file.parent != path else None)
+
+
+def _refuse_missing(path: Path, split: str, files: Sequence[Path]) -> None:
+    """Check that as many shards are there as their names say: `train-00000-of-00002`."""
+    if len({file.parent for file in files}) > 1:
+        folders = ", ".join(sorted({str(file.parent.relative_to(path)) for file in files}))
+        raise InputError(f"data.path: {path} holds {split} shards in several folders ({folders}); name one of them")
+    prefixes = {match["split"] for file in files if (match := SHARD.match(file.stem)) and split_of(match["split"])}
+    if len(prefixes) > 1:
+        raise InputError(f"data.path: {path} holds {' and '.join(sorted(prefixes))} shards, all {split}; keep one kind")
+    counts = {int(match["count"]) for file in files if (match := SHARD.match(file.stem)) and match["count"]}
+    if counts and counts != {len(files)}:
+        raise InputError(f"data.path: {path} holds {len(files)} of {max(counts)} {split} shards")
+    numbers = Counter(match["number"] for file in files if (match := SHARD.match(file.stem)) and match["number"])
+    if twice := [number for number, count in numbers.items() if count > 1]:
+        raise InputError(f"data.path: {path} holds {split} shard {twice[0]} twice, under two names; keep one of them")
+
+
+def other_files(path: Path, shards: dict[str, list[Path]]) -> list[str]:
+    """Return the Parquet files that are of no split, relative to `path`."""
+    used = {file for files in shards.values() for file in files}
+    return [str(file.relative_to(path)) for files in _by_depth(path) for file in files if file not in used]
