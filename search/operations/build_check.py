@@ -39,7 +39,7 @@ def check_own_parts(configs: Sequence[Config], image_shape: tuple[int, int, int]
     tries = {}
     for config in configs:
         for index, (what, part) in enumerate(own_parts(config)):
-            model = config.model if what == "initialization" else None
+            model = config.model if what in ("initialization", "train") else None
             tries[repr((what, part, model))] = (what, part.name, config, index)
     if not tries:
         return Tried(0, [])

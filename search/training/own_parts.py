@@ -12,6 +12,7 @@ from torch import nn
 from winnow.models import build, check_buildable, initialize_own
 from winnow.search.training.augment import augment
 from winnow.search.training.optimizers import build_optimizer
+from winnow.search.training.own_loop_check import check_own_loop
 from winnow.spaces import own_code, schema
 from winnow.spaces.errors import InputError
 
@@ -115,6 +116,7 @@ def _shown(value: Any) -> str:
 CHECKS: dict[str, Callable[[Any, schema.Config, tuple[int, int, int], int], None]] = {
     "model": _check_model,
     "initialization": _check_initialization,
+    "train": check_own_loop,
     "optimizer": _check_optimizer,
     "schedule": _check_schedule,
     "loss": _check_loss,
