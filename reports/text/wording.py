@@ -190,6 +190,7 @@ def describe(config: Mapping[str, Any]) -> str:
         parts.append("-".join(map(str, model["hidden"])))
     if loop:
         parts.append(f"loop {loop['name']}")
+        parts += [_setting(key, value) for key, value in loop.items() if key != "name"]
     else:
         parts.append(f"{config['optimizer']['name']} {config['optimizer']['lr']:.2g}")
         parts.append(config["schedule"]["name"])
@@ -200,6 +201,10 @@ def describe(config: Mapping[str, Any]) -> str:
     if model.get("head"):
         parts.append(f"head {'-'.join(map(str, model['head']))}")
     return " ".join(parts)
+
+
+def _setting(key: str, value: Any) -> str:
+    return f"{key} {value:.2g}" if isinstance(value, float) else f"{key} {value}"
 
 
 def short_winner(row: Mapping[str, Any]) -> str:
