@@ -23,20 +23,26 @@ class LoopConfig(Mapping[str, Any]):
 
     def __init__(self, entries: Mapping[str, Any], network: Callable[[], nn.Module]) -> None:
         self._entries = dict(entries)
+        self._read: set[str] = set()
         self._network = network
 
     def network(self) -> nn.Module:
         """Build the network of the space's `model` section, on the device, with the initial weights of the seed."""
         return self._network()
 
+    def unread(self) -> set[str]:
+        """Return the keys that nobody has read yet."""
+        return self._entries.keys() - self._read
+
     def __getitem__(self, key: str) -> Any:
+        self._read.add(key)
         return self._entries[key]
 
     def __getattr__(self, key: str) -> Any:
         if key.startswith("_") or key not in self._entries:
             known = ", ".join(self.__dict__.get("_entries", ()))
             raise AttributeError(f"the config of the loop has no {key}, only {known}; further keys stand in `train`")
-        return self._entries[key]
+        return self[key]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

@@ -102,6 +102,11 @@ class OwnTraining:
         """Whether no epoch follows."""
         return self.stopped or self.epoch >= (self._config.stop_after or self._config.epochs)
 
+    def unread(self) -> set[str]:
+        """Return the keys of `train` that the loop has not read yet."""
+        assert self._config.train is not None
+        return self._settings.unread() & self._config.train.keys.keys()
+
     def close(self) -> None:
         """End the loop where it is; its `finally` blocks run."""
         self._loop.close()
@@ -181,9 +186,8 @@ class OwnTraining:
         }
         if not inspect.isgeneratorfunction(self._function):
             raise self._refusal("must be a generator: it has to `yield` the figures of every epoch")
-        loop: Generator[Any, None, None] = self._function(
-            LoopConfig(entries, self._build), self._images, self._device, self.checkpoint
-        )
+        self._settings = LoopConfig(entries, self._build)
+        loop: Generator[Any, None, None] = self._function(self._settings, self._images, self._device, self.checkpoint)
         return loop
 
     def _build(self) -> nn.Module:

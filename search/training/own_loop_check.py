@@ -25,7 +25,7 @@ TOLERANCE = 1e-3
 """Largest difference of a logit, as a share of the largest logit (at least 1)."""
 
 
-def check_own_loop(part: Any, config: schema.Config, image_shape: tuple[int, int, int], num_classes: int) -> None:
+def check_own_loop(part: Any, config: schema.Config, image_shape: tuple[int, int, int], num_classes: int) -> set[str]:
     """Train an epoch as in the search, go on from the stored state, and train an epoch as in retraining.
 
     Args:
@@ -34,11 +34,15 @@ def check_own_loop(part: Any, config: schema.Config, image_shape: tuple[int, int
         image_shape: (channels, height, width) of the images.
         num_classes: Number of classes.
 
+    Returns:
+        The keys of `train` that the loop did not read.
+
     Raises:
         InputError: The loop raises, or does not keep to what docs/how-to/own-loop.md says.
     """
     config = config.model_copy(update={"data": config.data.model_copy(update={"extra": None})})
     data = _made_up(config, image_shape, num_classes)
+    unread = set(part.keys)
     try:
         with _located(part.name, "in the search"), closing(OwnTraining(config, data, CPU, 0)) as training:
             if not training.run_epoch().diverged:
@@ -50,12 +54,14 @@ def check_own_loop(part: Any, config: schema.Config, image_shape: tuple[int, int
                         closing(_resumed(config, data, state)) as resumed,
                     ):
                         resumed.run_epoch()
+                    unread &= resumed.unread()
         retraining = replace(data, validation=None)
         when = "in retraining, which has no validation images"
         with _located(part.name, when), closing(OwnTraining(config, retraining, CPU, 0)) as training:
             training.run_epoch()
+        return unread & training.unread()
     except ModelRefused:
-        return  # the check of the model says so
+        return set()  # the check of the model says so
 
 
 def _resumed(config: schema.Config, data: DeviceData, state: dict[str, Any]) -> OwnTraining:

@@ -22,7 +22,7 @@ STEPS_PER_EPOCH = 10
 
 def check_own_part(
     what: str, part: schema.OwnPart, config: schema.Config, image_shape: tuple[int, int, int], num_classes: int
-) -> None:
+) -> set[str]:
     """Try one own part.
 
     Args:
@@ -32,11 +32,14 @@ def check_own_part(
         image_shape: (channels, height, width) of the images.
         num_classes: Number of logits.
 
+    Returns:
+        The keys that it did not read, if it is a loop, which gets them without a signature that names them.
+
     Raises:
         InputError: It does not take its keys, raises, or returns something else than it must.
     """
     with torch.random.fork_rng(devices=[]):
-        CHECKS[what](part, config, image_shape, num_classes)
+        return CHECKS[what](part, config, image_shape, num_classes) or set()
 
 
 def _check_model(part: Any, config: schema.Config, image_shape: tuple[int, int, int], num_classes: int) -> None:
@@ -113,7 +116,7 @@ def _shown(value: Any) -> str:
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
 
 
-CHECKS: dict[str, Callable[[Any, schema.Config, tuple[int, int, int], int], None]] = {
+CHECKS: dict[str, Callable[[Any, schema.Config, tuple[int, int, int], int], set[str] | None]] = {
     "model": _check_model,
     "initialization": _check_initialization,
     "train": check_own_loop,

@@ -354,6 +354,13 @@ def test_good_loops_pass_the_check_in_a_process_of_its_own() -> None:
         check_own_parts([own_config("no_dict")], SHAPE, 3)
 
 
+def test_a_key_that_no_tried_loop_reads_is_told() -> None:
+    used, misspelt = own_config("adam", {"lr": 0.01}), own_config("adam", {"lr": 0.02, "momentun": 0.9})
+    assert check_own_parts([used], SHAPE, 3).notes == []
+    (note,) = check_own_parts([misspelt], SHAPE, 3).notes
+    assert note == f"{path('adam')} did not read momentun in the epochs that were tried; is it misspelt in `train`?"
+
+
 def test_parts_without_effect_are_refused() -> None:
     own_config("adam", early_stopping={"patience": 2})
     for key, value in {"optimizer": {"name": "adam", "lr": 0.1}, "schedule": "cosine", "mix": "mixup"}.items():
