@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from jsonschema import Draft202012Validator
 from torch import nn
 from torch.nn import functional
 
@@ -24,6 +25,7 @@ from winnow.search.training.speed_probe import measure
 from winnow.spaces.errors import InputError
 from winnow.spaces.identity import identity
 from winnow.spaces.own_code import own_parts
+from winnow.spaces.schema.json_schema import json_schema
 from winnow.spaces.space import Space
 from winnow.spaces.validation import check
 
@@ -382,6 +384,14 @@ def test_keys_of_a_loop_are_searched_and_the_loop_is_sent() -> None:
     check(space)
     assert {"train.lr", "train.width"} <= {parameter.path for parameter in space.parameters()}
     assert set(_user_modules(space.tree)) == {"one", "two"}
+
+
+def test_the_schema_for_editors_wants_an_optimizer_or_a_loop() -> None:
+    schema = Draft202012Validator(json_schema())
+    tree = {"data": "digits", "epochs": 2, "batch_size": 8, "model": {"name": "mlp", "hidden": [8]}}
+    assert not schema.is_valid(tree)
+    for loop in ("a:run", {"name": "a:run", "lr": {"log": [0.1, 1.0]}}, {"choice": {"a:run": {"lr": 1}}}):
+        assert schema.is_valid({**tree, "train": loop})
 
 
 def test_identity_depends_on_the_loop_and_its_keys() -> None:
