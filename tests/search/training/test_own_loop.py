@@ -15,8 +15,12 @@ from torch import nn
 from torch.nn import functional
 
 from tests.helpers.tiny import CPU, figures, same_tensors, tiny_config, tiny_data
+from winnow.reports.text.winner_words import winner_sentence
+from winnow.reports.text.wording import describe
 from winnow.search.operations.build_check import check_own_parts
+from winnow.search.ray_backend.backend import _check_loops
 from winnow.search.ray_backend.runtime_env import _user_modules
+from winnow.search.resources.plan import ResourcePlan
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.errors import is_out_of_memory
 from winnow.search.training.loop import train
@@ -392,6 +396,22 @@ def test_the_schema_for_editors_wants_an_optimizer_or_a_loop() -> None:
     assert not schema.is_valid(tree)
     for loop in ("a:run", {"name": "a:run", "lr": {"log": [0.1, 1.0]}}, {"choice": {"a:run": {"lr": 1}}}):
         assert schema.is_valid({**tree, "train": loop})
+
+
+def test_a_loop_with_several_gpus_is_refused() -> None:
+    tree = own_config("adam", {"lr": 0.1}).model_dump(mode="json")
+    space = Space.from_tree(tree, "own.yaml")
+    one, two = (ResourcePlan("cuda", 1, 2.0, float(ranks), 1, "", ranks=ranks) for ranks in (1, 2))
+    _check_loops(one, [space])
+    with pytest.raises(InputError, match="trains on one GPU, but each trial would get 2; use --gpus-per-trial 1"):
+        _check_loops(two, [space])
+    _check_loops(two, [Space.from_tree(tiny_config().model_dump(mode="json"), "built-in.yaml")])
+
+
+def test_reports_name_the_loop_and_its_keys() -> None:
+    config = own_config("adam", {"lr": 0.125}).model_dump(mode="json")
+    assert f"loop {path('adam')} lr 0.12 batch 16" in describe(config)
+    assert f"trained for 4 epochs by the loop {path('adam')}, in batches of 16." in winner_sentence(config, 100)
 
 
 def test_identity_depends_on_the_loop_and_its_keys() -> None:
