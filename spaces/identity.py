@@ -27,14 +27,14 @@ def identity(config: Section, image_shape: ImageShape | None = None) -> str:
 def normal_form(config: Section, image_shape: ImageShape | None = None) -> Section:
     """Return the config with every value without effect set to its default. With an image shape (C, H, W), sizes count too."""
     form = copy.deepcopy(config)
-    model, epochs = form["model"], form["epochs"]
+    model, epochs, optimizer = form["model"], form["epochs"], form["optimizer"] or {}
     NORMAL_FORMS.get(model["name"], _custom)(model, image_shape)
-    if model["name"] == "transfer" and model["frozen"]:
+    if optimizer and model["name"] == "transfer" and model["frozen"]:
         # Only the head trains, so only its learning rate counts.
-        form["optimizer"]["lr"] *= model["head_lr_factor"]
+        optimizer["lr"] *= model["head_lr_factor"]
         model["head_lr_factor"] = 1.0
-    if form["optimizer"]["name"] == "adamw" and form["optimizer"]["weight_decay"] == 0:
-        form["optimizer"]["name"] = "adam"
+    if optimizer.get("name") == "adamw" and optimizer["weight_decay"] == 0:
+        optimizer["name"] = "adam"
     form["schedule"] = _schedule(form["schedule"], epochs)
     if form["early_stopping"] and form["early_stopping"]["patience"] >= epochs - 1:
         form["early_stopping"] = None
@@ -63,6 +63,7 @@ NEWER_KEYS: tuple[tuple[str, str, Any], ...] = (
     ("model", "stochastic_depth", 0.0),
     ("model", "squeeze", None),
     ("", "initialization", None),
+    ("", "train", None),
     ("", "mix", None),
     ("", "averaging", None),
     ("", "test_flip", False),

@@ -24,6 +24,7 @@ def own_parts(config: Config) -> Iterator[tuple[str, OwnPart]]:
     parts = [
         ("model", config.model),
         ("initialization", config.initialization),
+        ("train", config.train),
         ("optimizer", config.optimizer),
         ("schedule", config.schedule),
         ("loss", config.loss),

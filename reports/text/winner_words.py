@@ -31,14 +31,19 @@ def winner_sentence(config: Mapping[str, Any], num_parameters: int | None) -> st
         Such as "A convolutional network with 2 stages (16 and 64 filters; 272,378 weights), trained for 18 epochs with Adam at a
         learning rate of 0.0045 (constant), in batches of 64.".
     """
-    optimizer = config["optimizer"]
     epochs = config.get("stop_after") or config["epochs"]
-    name = OPTIMIZERS.get(optimizer["name"], optimizer["name"])
-    schedule = config["schedule"]["name"].replace("_", " ")
     return (
-        f"{_network(config['model'], num_parameters)}, trained for {wording.plural(epochs, 'epoch')} with {name} at a learning rate of "
-        f"{optimizer['lr']:.2g} ({schedule} schedule), in batches of {config['batch_size']}."
+        f"{_network(config['model'], num_parameters)}, trained for {wording.plural(epochs, 'epoch')} {_trained_by(config)}, "
+        f"in batches of {config['batch_size']}."
     )
+
+
+def _trained_by(config: Mapping[str, Any]) -> str:
+    if config.get("train"):
+        return f"by the loop {config['train']['name']}"
+    optimizer, schedule = config["optimizer"], config["schedule"]["name"].replace("_", " ")
+    name = OPTIMIZERS.get(optimizer["name"], optimizer["name"])
+    return f"with {name} at a learning rate of {optimizer['lr']:.2g} ({schedule} schedule)"
 
 
 def _network(model: Mapping[str, Any], num_parameters: int | None) -> str:

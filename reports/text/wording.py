@@ -182,14 +182,18 @@ def parameters_text(params: Mapping[str, Any]) -> str:
 
 def describe(config: Mapping[str, Any]) -> str:
     """Describe a config on one line of a table, the most important first, because the end may be cut off."""
-    model, optimizer = config["model"], config["optimizer"]
+    model, loop = config["model"], config.get("train")
     parts = [model["name"]]
     if "stages" in model:
         parts.append("-".join(str(stage.get("filters", "?")) for stage in model["stages"]))
     if model.get("hidden"):
         parts.append("-".join(map(str, model["hidden"])))
-    parts.append(f"{optimizer['name']} {optimizer['lr']:.2g}")
-    parts.append(config["schedule"]["name"])
+    if loop:
+        parts.append(f"loop {loop['name']}")
+        parts += [_setting(key, value) for key, value in loop.items() if key != "name"]
+    else:
+        parts.append(f"{config['optimizer']['name']} {config['optimizer']['lr']:.2g}")
+        parts.append(config["schedule"]["name"])
     parts.append(f"batch {config['batch_size']}")
     if model.get("dropout"):
         parts.append(f"dropout {model['dropout']:.2g}")
@@ -197,6 +201,10 @@ def describe(config: Mapping[str, Any]) -> str:
     if model.get("head"):
         parts.append(f"head {'-'.join(map(str, model['head']))}")
     return " ".join(parts)
+
+
+def _setting(key: str, value: Any) -> str:
+    return f"{key} {value:.2g}" if isinstance(value, float) else f"{key} {value}"
 
 
 def short_winner(row: Mapping[str, Any]) -> str:

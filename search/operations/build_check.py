@@ -23,6 +23,8 @@ class Tried(NamedTuple):
     """Own models that were built."""
     refusals: list[str]
     """For each own model that raised an error while it was built, which refuses its config, the error."""
+    notes: list[str]
+    """A note for each own loop that did not read all of its keys."""
 
 
 def check_own_parts(configs: Sequence[Config], image_shape: tuple[int, int, int], num_classes: int) -> Tried:
@@ -39,10 +41,10 @@ def check_own_parts(configs: Sequence[Config], image_shape: tuple[int, int, int]
     tries = {}
     for config in configs:
         for index, (what, part) in enumerate(own_parts(config)):
-            model = config.model if what == "initialization" else None
+            model = config.model if what in ("initialization", "train") else None
             tries[repr((what, part, model))] = (what, part.name, config, index)
     if not tries:
-        return Tried(0, [])
+        return Tried(0, [], [])
     request = {
         "configs": [(config.model_dump(mode="json"), index) for _, _, config, index in tries.values()],
         "image_shape": image_shape,
@@ -56,7 +58,15 @@ def check_own_parts(configs: Sequence[Config], image_shape: tuple[int, int, int]
         what, name, _, _ = list(tries.values())[len(lines)]
         raise InputError(f"{what} {name}: {_ending(code)} while it was {'built' if what == 'model' else 'tried'}")
     num_models = sum(what == "model" for what, _, _, _ in tries.values())
-    return Tried(num_models, [line["refusal"] for line in lines if line["refusal"]])
+    unread: dict[str, set[str]] = {}
+    for (_, name, _, _), line in zip(tries.values(), lines, strict=True):
+        unread[name] = unread.get(name, set(line["unread"])) & {*line["unread"]}
+    notes = [
+        f"{name} did not read {', '.join(sorted(keys))} in the epochs that were tried; is it misspelt in `train`?"
+        for name, keys in unread.items()
+        if keys
+    ]
+    return Tried(num_models, [line["refusal"] for line in lines if line["refusal"]], notes)
 
 
 def _answers(request: dict[str, object]) -> tuple[list[dict[str, Any]], int]:
@@ -94,15 +104,18 @@ def _try_each(answers: int) -> None:
     sys.path[:] = request["path"]
     for tree, index in request["configs"]:
         problem = refusal = None
+        unread: set[str] = set()
         config = Config.model_validate(tree)
         what, part = list(own_parts(config))[index]
         try:
-            check_own_part(what, part, config, tuple(request["image_shape"]), request["num_classes"])
+            unread = check_own_part(what, part, config, tuple(request["image_shape"]), request["num_classes"])
         except ModelRefused as error:
             refusal = str(error)
         except InputError as error:
             problem = str(error)
-        os.write(answers, (json.dumps({"problem": problem, "refusal": refusal}) + "\n").encode())
+        os.write(
+            answers, (json.dumps({"problem": problem, "refusal": refusal, "unread": sorted(unread)}) + "\n").encode()
+        )
         if problem:
             return
 

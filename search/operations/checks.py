@@ -87,7 +87,7 @@ def check_parts(space: Space, data: ImageData) -> list[str]:
     """Try own parts and torchvision models once here, since only their code knows what fits; otherwise the first worker would fail.
 
     Returns:
-        A note if some own models refuse their config: those configs are infeasible.
+        Notes: some own models refuse their config, so that it is infeasible, or an own loop does not read all of its keys.
 
     Raises:
         InputError: A part does not fit, or all own models refuse their config.
@@ -102,12 +102,13 @@ def check_parts(space: Space, data: ImageData) -> list[str]:
             check_buildable(model, data.image_shape, data.num_classes)
     tried = check_own_parts(configs, data.image_shape, data.num_classes)
     if not tried.refusals:
-        return []
+        return tried.notes
     if len(tried.refusals) == tried.num_models:
         raise InputError(tried.refusals[0])
     return [
+        *tried.notes,
         f"{len(tried.refusals)} of {tried.num_models} of your own models refuse their config and are infeasible: "
-        f"{tried.refusals[0]}"
+        f"{tried.refusals[0]}",
     ]
 
 

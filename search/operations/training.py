@@ -7,6 +7,7 @@ epoch, with the loss of every batch), checkpoint.pt, weights.pt, predictions.npz
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -272,10 +273,11 @@ def _middle(values: list[float]) -> float:
 def _line(figures: dict[str, Any], epochs: int) -> str:
     if figures["diverged"]:
         return f"epoch {figures['epoch']:>3}/{epochs}  diverged"
-    parts = [
-        f"{part} loss {figures[f'{part}_loss']:.4f} acc {figures[f'{part}_accuracy']:.4f}"
+    shares = [
+        (f"{part} {short} ", figures[f"{part}_{key}"], ".4f")
         for part in ("train", "validation")
-        if figures[f"{part}_loss"] is not None
+        for short, key in (("loss", "loss"), ("acc", "accuracy"))
     ]
-    speed = f"lr {figures['lr']:.2g}  {figures['images_per_second']:.0f} images/s"
-    return "  ".join([f"epoch {figures['epoch']:>3}/{epochs}", *parts, speed])
+    shown = [*shares, ("lr ", figures["lr"], ".2g"), ("", figures["images_per_second"], ".0f")]
+    parts = [f"{name}{value:{form}}" for name, value, form in shown if value is not None and not math.isnan(value)]
+    return "  ".join([f"epoch {figures['epoch']:>3}/{epochs}", *parts]) + " images/s"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.search.resources.gpus import gpus_of_this_machine
 from winnow.search.resources.plan import DeviceOptions, Measure, ResourcePlan, plan_resources
+from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def backend(
         several = (devices.gpus_per_trial or recorded or 0) > 1
         with ray_session(devices.num_cpus, devices.num_gpus, warm=not several) as ray:
             plan = plan_resources(ray, devices, num_trials, measure and measure(ray), recorded)
+            _check_loops(plan, spaces)
             with _groups(plan) as groups:
                 yield ray, plan, [SharedData(put_once(ray, images.fingerprint, images), groups) for images in data]
         return
@@ -73,6 +75,7 @@ def backend(
             ray = stack.enter_context(ray_session(address=address, runtime_env=shipped))
         # First without measuring: nothing is tried on nodes that nobody has looked at.
         plan, grows = plan_on_cluster(ray, devices, num_trials, address, None, recorded)
+        _check_loops(plan, spaces)
         references = [put_once(ray, images.fingerprint, images) for images in data]
         say("looking at every node of the cluster")
         sent = [(reference, images.fingerprint) for reference, images in zip(references, data, strict=True)]
@@ -82,6 +85,16 @@ def backend(
             plan, grows = plan_on_cluster(ray, devices, num_trials, address, measure(ray), recorded)
         with grown(grows, plan), _groups(plan) as groups:
             yield ray, plan, [SharedData(reference, groups) for reference in references]
+
+
+def _check_loops(plan: ResourcePlan, spaces: Sequence[Space]) -> None:
+    """Refuse several GPUs for each trial where a space names its own loop, which trains on one device."""
+    own = [space.source for space in spaces if space.tree.get("train") is not None]
+    if plan.ranks > 1 and own:
+        raise InputError(
+            f"{own[0]}: `train` names an own loop, which trains on one GPU, but each trial would get {plan.ranks}; "
+            "use --gpus-per-trial 1 or less"
+        )
 
 
 def _groups(plan: ResourcePlan) -> AbstractContextManager[RankGroups | None]:

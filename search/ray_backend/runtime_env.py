@@ -19,7 +19,7 @@ from winnow.spaces.space import Space
 
 PACKAGES = ("search", "models", "reports", "spaces")
 OWN_PART = re.compile(r"([A-Za-z_]\w*)(\.\w+)*:[A-Za-z_]\w*")  # package.module:function
-KEYS_OF_PARTS = ("model", "initialization", "optimizer", "schedule", "loss", "augment", "own_metric")
+KEYS_OF_PARTS = ("model", "initialization", "train", "optimizer", "schedule", "loss", "augment", "own_metric")
 
 
 @contextmanager

@@ -45,3 +45,14 @@ def load(where: Path | str) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise CorruptCheckpoint(f"{where}: holds a {type(state).__name__}, not a checkpoint")
     return state
+
+
+def to_cpu(value: Any) -> Any:
+    """Copy a state to the CPU, keeping memory formats: fused optimizers rely on equal strides."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: to_cpu(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(to_cpu(item) for item in value)
+    return value

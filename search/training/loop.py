@@ -6,32 +6,33 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from winnow import models
 from winnow.search.seeds import Stream, derive_seed
 from winnow.search.training.averaging import WeightAverage
 from winnow.search.training.batches import Batches, EpochSums, MicroBatch, has_batch_norm
+from winnow.search.training.checkpoint import to_cpu
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.early_stopping import BestWeights, EarlyStopping
+from winnow.search.training.epoch_images import epoch_chunks
+from winnow.search.training.epoch_result import NO_METRICS, EpochResult
 from winnow.search.training.evaluate import EVALUATION_BATCH, predict, score
 from winnow.search.training.heartbeat import beat
 from winnow.search.training.losses import LossFunction, build_loss
 from winnow.search.training.mixing import Mixer
+from winnow.search.training.network import initial_network
 from winnow.search.training.optimizers import build_optimizer
+from winnow.search.training.own_loop import own_epochs
 from winnow.search.training.precision import autocast, image_format, prepare_device
 from winnow.search.training.ranks import Rank, Team
 from winnow.search.training.schedules import Plateau, lr_factor, momentum_at
+from winnow.search.training.seeding import seeded
 from winnow.spaces import schema
-from winnow.spaces.epoch_figures import EPOCH_FIGURES, METRICS, to_minimize
-
-NUM_IMAGES_FOR_LAYERS = 5000
-"""Training images from which a whitening layer takes its weights."""
-NO_METRICS: dict[str, float | None] = dict.fromkeys(figure.name for figure in METRICS)
+from winnow.spaces.epoch_figures import to_minimize
 
 
 def train(
@@ -43,7 +44,7 @@ def train(
     micro_batches: int = 1,
     team: Team | None = None,
 ) -> Iterator[EpochResult]:
-    """Train one config; yield one result per epoch.
+    """Train one config, by its own loop if it names one; yield one result per epoch.
 
     The same seed gives the same numbers on the same device and number of threads, interrupted or not: every epoch draws
     from generators seeded by (seed, stream, epoch), and the global generators are restored. Early stopping and the choice
@@ -70,6 +71,9 @@ def train(
         RankLost: A rank of the team no longer responds.
         ValueError: The checkpoint is of a training with another seed.
     """
+    if config.train is not None:
+        yield from own_epochs(config, data, device, seed, checkpoint, micro_batches)
+        return
     if team is None:
         training = TrainingState.start(config, data, device, seed, Rank(), micro_batches)
     else:
@@ -85,57 +89,6 @@ def train(
                 team.epoch(training.plateau.scale if training.plateau else 1.0)
                 result = training.run_epoch()
         yield result
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """The result of one epoch. `state` and `weights` read the live training: call them before the next epoch begins."""
-
-    epoch: int
-    """Counted from 1."""
-    train_loss: float
-    """Mean over the images of the epoch, while the weights were changing; NaN if the training diverged."""
-    train_accuracy: float
-    """In [0, 1], measured as `train_loss`."""
-    validation_loss: float | None
-    """Without label smoothing and class weights; None in retraining and if the training diverged."""
-    metrics: dict[str, float | None]
-    """The metrics of the validation images (`winnow.spaces.epoch_figures.METRICS`) by name; None as `validation_loss`."""
-    lr: float
-    """Learning rate of the first parameter group at the last step."""
-    wall_seconds: float
-    """Duration of the epoch, validation included."""
-    images_per_second: float
-    """Training images per second, validation not included."""
-    diverged: bool
-    last: bool
-    """Whether the training is over, by number of epochs, early stopping or divergence."""
-    weights_epoch: int
-    """The epoch whose weights `weights` returns."""
-    batch_losses: torch.Tensor = field(repr=False)
-    """float32 [micro-batches] on the CPU: the training loss of each."""
-    _training: TrainingState = field(repr=False, compare=False)
-
-    @property
-    def validation_accuracy(self) -> float | None:
-        return self.metrics["validation_accuracy"]
-
-    def figures(self) -> dict[str, Any]:
-        """The plain values of all `EPOCH_FIGURES` by name; a value that is not finite stays as it is."""
-        return {f.name: self.metrics[f.name] if f.name in NO_METRICS else getattr(self, f.name) for f in EPOCH_FIGURES}
-
-    def state(self) -> dict[str, Any]:
-        """Return all that is needed to resume exactly from here: CPU tensors and plain values."""
-        return self._live().state()
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """Return CPU copies of the weights to evaluate: of the last epoch, or of the best one by `config.weights`."""
-        return self._live().weights()
-
-    def _live(self) -> TrainingState:
-        if self._training.epoch != self.epoch:
-            raise RuntimeError(f"epoch {self.epoch} is over: the training is at epoch {self._training.epoch}")
-        return self._training
 
 
 @dataclass
@@ -168,15 +121,8 @@ class TrainingState:
     ) -> TrainingState:
         """Build the network, the optimizer and the rest, before the first epoch. The arguments are those of `train`."""
         prepare_device(device)
-        with _seeded(device, derive_seed(Stream.WEIGHTS, seed)):
-            model = models.build(config.model, data.image_shape, data.num_classes)
-        model.to(device)
-        model.to(memory_format=image_format(model))
-        models.fit_images(model, lambda: data.first_images(NUM_IMAGES_FOR_LAYERS, image_format(model)))
-        if config.initialization is not None:
-            images = data.first_images(NUM_IMAGES_FOR_LAYERS, image_format(model))
-            with _seeded(device, derive_seed(Stream.WEIGHTS, seed, 1)):
-                models.initialize_own(config.initialization, model, images)
+        model = initial_network(config, data, device, seed)
+        assert config.optimizer is not None  # without one, a config has a loop of its own
         optimizer = build_optimizer(config.optimizer, model, device, config.batch_size)
         batches = Batches(data.num_train, config.batch_size, has_batch_norm(model), micro_batches, rank)
         schedule, stopping, selects = config.schedule, config.early_stopping, data.validation is not None
@@ -212,7 +158,7 @@ class TrainingState:
         """Train and validate one epoch, alone or as rank 0."""
         started = time.perf_counter()
         self.epoch += 1
-        with _seeded(self.device, derive_seed(Stream.DROPOUT, self.seed, self.epoch)):
+        with seeded(self.device, derive_seed(Stream.DROPOUT, self.seed, self.epoch)):
             losses, train_loss, train_accuracy = self._fit()
             trained = time.perf_counter()
             validation_loss, metrics = None, dict[str, float | None](NO_METRICS)
@@ -252,7 +198,7 @@ class TrainingState:
         if self.plateau is not None:
             self.plateau.scale = lr_scale
         # Dropout of its own: the same draws on every rank would drop the same units of different images.
-        with _seeded(self.device, derive_seed(Stream.DROPOUT, self.seed, self.epoch, self.rank.index)):
+        with seeded(self.device, derive_seed(Stream.DROPOUT, self.seed, self.epoch, self.rank.index)):
             self._fit()
 
     def _fit(self) -> tuple[torch.Tensor, float, float]:
@@ -260,8 +206,6 @@ class TrainingState:
 
         All ranks draw and augment whole batches in the same way, and each trains its part.
         """
-        order = torch.Generator().manual_seed(derive_seed(Stream.ORDER, self.seed, self.epoch))
-        draws = torch.Generator(self.device).manual_seed(derive_seed(Stream.AUGMENTATION, self.seed, self.epoch))
         steps_per_epoch = self.batches.steps_per_epoch
         step, total_steps = (self.epoch - 1) * steps_per_epoch, self.config.epochs * steps_per_epoch
         loss_function = build_loss(self.config.loss, self.data.class_counts)
@@ -272,7 +216,7 @@ class TrainingState:
         if self.config.mix is not None:
             mixer = Mixer(self.config.mix, derive_seed(Stream.MIXING, self.seed, self.epoch))
         memory_format = image_format(self.parallel)
-        chunks = self.data.train_chunks(self.config.batch_size, order, draws, memory_format, self._odd_images())
+        chunks = epoch_chunks(self.data, self.config.batch_size, self.seed, self.epoch, memory_format)
         for images, labels in chunks:
             for batch in self.batches.of(images, labels, mixer):
                 self._set_lr(step, total_steps, steps_per_epoch)
@@ -305,14 +249,6 @@ class TrainingState:
         self.optimizer.step()
         if self.average is not None:
             self.average.step()
-
-    def _odd_images(self) -> torch.Tensor | None:
-        """The mark of each training image for a flip that alternates: drawn once, then inverted in every epoch; None without one."""
-        if not any(isinstance(step, schema.Flip) and step.alternate for step in self.data.settings.augment):
-            return None
-        drawn = torch.Generator().manual_seed(derive_seed(Stream.AUGMENTATION, self.seed, 0))
-        first = torch.rand(len(self.data.train), generator=drawn) < 0.5
-        return first ^ bool(self.epoch % 2)
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -405,27 +341,3 @@ def _loss_of(loss_function: LossFunction, logits: torch.Tensor, part: MicroBatch
     if part.other_labels is None:
         return loss
     return part.share * loss + (1 - part.share) * loss_function(logits, part.other_labels)
-
-
-def to_cpu(value: Any) -> Any:
-    """Copy a state to the CPU, keeping memory formats: fused optimizers rely on equal strides."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: to_cpu(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(to_cpu(item) for item in value)
-    return value
-
-
-@contextmanager
-def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed the global generators, from which weights and dropout are drawn; restore them at the end."""
-    on_gpu = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if on_gpu else []):
-        # torch.manual_seed would also seed GPUs that this training has nothing to do with.
-        torch.default_generator.manual_seed(seed)
-        if on_gpu:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield

@@ -12,6 +12,7 @@ from torch import nn
 from winnow.models import build, check_buildable, initialize_own
 from winnow.search.training.augment import augment
 from winnow.search.training.optimizers import build_optimizer
+from winnow.search.training.own_loop_check import check_own_loop
 from winnow.spaces import own_code, schema
 from winnow.spaces.errors import InputError
 
@@ -21,7 +22,7 @@ STEPS_PER_EPOCH = 10
 
 def check_own_part(
     what: str, part: schema.OwnPart, config: schema.Config, image_shape: tuple[int, int, int], num_classes: int
-) -> None:
+) -> set[str]:
     """Try one own part.
 
     Args:
@@ -31,11 +32,14 @@ def check_own_part(
         image_shape: (channels, height, width) of the images.
         num_classes: Number of logits.
 
+    Returns:
+        The keys that it did not read, if it is a loop, which gets them without a signature that names them.
+
     Raises:
         InputError: It does not take its keys, raises, or returns something else than it must.
     """
     with torch.random.fork_rng(devices=[]):
-        CHECKS[what](part, config, image_shape, num_classes)
+        return CHECKS[what](part, config, image_shape, num_classes) or set()
 
 
 def _check_model(part: Any, config: schema.Config, image_shape: tuple[int, int, int], num_classes: int) -> None:
@@ -112,9 +116,10 @@ def _shown(value: Any) -> str:
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
 
 
-CHECKS: dict[str, Callable[[Any, schema.Config, tuple[int, int, int], int], None]] = {
+CHECKS: dict[str, Callable[[Any, schema.Config, tuple[int, int, int], int], set[str] | None]] = {
     "model": _check_model,
     "initialization": _check_initialization,
+    "train": check_own_loop,
     "optimizer": _check_optimizer,
     "schedule": _check_schedule,
     "loss": _check_loss,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from winnow.search.training.device_data import DeviceData, chunk_size
+from winnow.search.training.epoch_result import EpochResult
 from winnow.search.training.evaluate import EVALUATION_BATCH
 from winnow.search.training.loop import train
 from winnow.spaces import schema
@@ -69,7 +70,7 @@ def measure(
     config = _harmless(config)
     memory = _Memory(device)
     whole = DeviceData.build(data, config.data, device, seed)
-    single = train(config, _cut(whole, config.batch_size, 1, device), device, seed)
+    single = _epochs(config, _cut(whole, config.batch_size, 1, device), device, seed)
     first_seconds = next(single).wall_seconds
     started = time.time()
     # On a CPU a step of the largest networks takes half a minute, so one must suffice.
@@ -83,7 +84,7 @@ def measure(
     # A second epoch, because the first of a process also loads libraries, which takes seconds on a GPU.
     num_batches = max(1, min(MAX_BATCHES, int(seconds / max(next(single).wall_seconds, 1e-3))))
     part = _cut(whole, config.batch_size, num_batches, device)
-    training = train(config, part, device, seed)
+    training = _epochs(config, part, device, seed)
     next(training)
     wait()
     num_epochs, train_seconds, validation_seconds = 0, 0.0, 0.0
@@ -111,22 +112,31 @@ def estimate_memory_mb(config: schema.Config, num_parameters: int, outputs_per_i
         num_parameters: Parameters of its network.
         outputs_per_image: Numbers that the layers output for one image.
     """
-    states = OPTIMIZER_STATES.get(config.optimizer.name, 2) + (config.averaging is not None)
+    optimizer = config.optimizer.name if config.optimizer else ""
+    states = OPTIMIZER_STATES.get(optimizer, 2) + (config.averaging is not None)
     numbers = num_parameters * (2 + states) + 2 * config.batch_size * outputs_per_image
     return 4 * numbers / 2**20 + FIXED_MB
 
 
 def _harmless(config: schema.Config) -> schema.Config:
     """Return a config with the same work per step but nothing that could end it: no divergence, early stopping or extra copies."""
+    without = {"early_stopping": None, "data": config.data.model_copy(update={"extra": None})}
+    if config.optimizer is None:  # nobody but an own loop knows what its keys mean
+        return config.model_copy(update=without)
     return config.model_copy(
         update={
+            **without,
             "epochs": MANY_EPOCHS,
-            "early_stopping": None,
             "optimizer": config.optimizer.model_copy(update={"lr": HARMLESS_LR}),
             "schedule": schema.Constant(),
-            "data": config.data.model_copy(update={"extra": None}),
         }
     )
+
+
+def _epochs(config: schema.Config, data: DeviceData, device: torch.device, seed: int) -> Iterator[EpochResult]:
+    """Yield epochs for as long as they are asked for: a training that ends begins again."""
+    while True:
+        yield from train(config, data, device, seed)
 
 
 def _cut(whole: DeviceData, batch_size: int, num_batches: int, device: torch.device) -> DeviceData:

@@ -60,6 +60,7 @@ from winnow.spaces.schema.optimizer import (
 from winnow.spaces.schema.own import (
     OwnAugmentation,
     OwnInitialization,
+    OwnLoop,
     OwnLoss,
     OwnOptimizer,
     OwnPart,
@@ -131,6 +132,7 @@ __all__ = [
     "Optimizer",
     "OwnAugmentation",
     "OwnInitialization",
+    "OwnLoop",
     "OwnLoss",
     "OwnOptimizer",
     "OwnPart",

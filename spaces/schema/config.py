@@ -7,9 +7,10 @@ fractions. Unknown keys are refused.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 from winnow.spaces.epoch_figures import OWN_METRIC
 from winnow.spaces.schema.averaging import Averaging
@@ -28,7 +29,7 @@ from winnow.spaces.schema.loss import CrossEntropy, Loss
 from winnow.spaces.schema.mixing import Mixing
 from winnow.spaces.schema.model import Model
 from winnow.spaces.schema.optimizer import Optimizer
-from winnow.spaces.schema.own import OwnInitialization
+from winnow.spaces.schema.own import OwnInitialization, OwnLoop
 from winnow.spaces.schema.schedule import Constant, Plateau, Schedule
 
 
@@ -41,6 +42,19 @@ class EarlyStopping(Strict):
     """Metric to watch."""
     min_delta: NonNegative = 0.0
     """How much better than the best value so far a value must be to count as new, in the unit of the metric."""
+
+
+PARTS_OF_THE_LOOP = (
+    "initialization",
+    "optimizer",
+    "schedule",
+    "loss",
+    "mix",
+    "averaging",
+    "gradient_clip",
+    "precision",
+)
+"""Keys that only Winnow's own loop reads."""
 
 
 class Config(Strict):
@@ -58,8 +72,10 @@ class Config(Strict):
     """The network architecture."""
     initialization: Annotated[OwnInitialization, BeforeValidator(bare_name)] | None = None
     """Own initialization, applied to the new network; a bare import path is short for `{name: PATH}`. null: that of the model."""
-    optimizer: Optimizer
-    """The optimizer and its settings."""
+    train: Annotated[OwnLoop, BeforeValidator(bare_name)] | None = None
+    """Own training loop; a bare import path is short for `{name: PATH}`. null: Winnow's."""
+    optimizer: Annotated[Optimizer | None, Field(validate_default=True)] = None
+    """The optimizer and its settings. Required, unless `train` names an own loop."""
     schedule: Annotated[Schedule, BeforeValidator(bare_name)] = Constant()
     """Learning-rate schedule; a bare name is short for `{name: NAME}`."""
     loss: Annotated[Loss, BeforeValidator(bare_name)] = CrossEntropy()
@@ -80,6 +96,24 @@ class Config(Strict):
     """A metric of your own, `package.module:function`: a function of the labels int64 [N] and the probabilities float32 [N, K], both NumPy arrays, that returns a number; the higher, the better, so negate a cost. It is called after every epoch with the validation images, and with the test images. Its name elsewhere, such as in `search.objective`, is `validation_own_metric`."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), else float32. GPUs that have TensorFloat-32 use it for the products of float32 numbers in training and validation. The final test is computed in float32 without it."""
+
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _optimizer_unless_own_loop(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.data.get("train", "refused") is None:
+            raise PydanticKnownError("missing")
+        return value
+
+    @model_validator(mode="after")
+    def _only_what_the_loop_reads(self) -> Config:
+        fields = type(self).model_fields
+        idle = [key for key in PARTS_OF_THE_LOOP if self.train and getattr(self, key) != fields[key].default]
+        if idle:
+            raise ValueError(
+                f"`train` names an own loop, in which these keys have no effect: {', '.join(idle)}; leave them out, and give "
+                "the loop what it needs as keys of `train`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _momentum_to_cycle(self) -> Config:

@@ -36,6 +36,7 @@ def json_schema() -> Json:
         "type": "object",
         "properties": {**whole["properties"], **_sections()},
         "required": whole["required"],
+        "anyOf": [{"required": ["optimizer"]}, {"required": ["train"]}],
         "additionalProperties": False,
         "$defs": {**definitions, **_without_names(definitions), **_domains()},
     }
@@ -106,11 +107,16 @@ def _text_of(node: ast.stmt) -> str | None:
 
 def _allow_short_names(config: Json, definitions: Json) -> None:
     """Allow `schedule: cosine` for `{name: cosine}`, and `augment: flip_crop` for a preset."""
+    optimizer = config["properties"]["optimizer"]
+    optimizer["oneOf"] = optimizer.pop("anyOf")[0][
+        "oneOf"
+    ]  # null is for configs as recorded, in which every key stands
     for key in ("schedule", "loss", "mix", "averaging"):
         union = config["properties"][key]
         names = _short_names(_members(union), definitions)
         union["anyOf"] = [*(union.pop("oneOf", None) or union["anyOf"]), *names]
-    config["properties"]["initialization"]["anyOf"].append({"type": "string", "pattern": IMPORT_PATH})
+    for key in ("initialization", "train"):
+        config["properties"][key]["anyOf"].append({"type": "string", "pattern": IMPORT_PATH})
     data = definitions["Data"]
     config["properties"]["data"] = {"anyOf": [config["properties"]["data"], data["properties"]["name"]]}
     for owner in (data, definitions["ExtraCopies"]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from winnow.spaces.schema.fields import ImportPath, Positive
 
@@ -52,6 +52,24 @@ class OwnInitialization(OwnPart):
 
     Images are up to 5,000 training images, float32 [N, C, H, W], normalized. torch's global generators are seeded.
     """
+
+
+class OwnLoop(OwnPart):
+    """An own training loop: `function(config, data, device, checkpoint)` is a generator that yields a dict of figures after every epoch.
+
+    The other keys are entries of `config`, beside `epochs`, `batch_size` and `seed`; `config.network()` builds the network of
+    the `model` section. The loop takes the place of `optimizer`, `schedule`, `loss`, `mix`, `averaging`, `gradient_clip`, `initialization` and `precision`.
+    """
+
+    @model_validator(mode="after")
+    def _no_key_twice(self) -> OwnLoop:
+        taken = sorted(self.keys.keys() & {"epochs", "batch_size", "seed", "network"})
+        if taken:
+            raise ValueError(
+                f"the loop has {', '.join(taken)} from elsewhere: epochs and batch_size are keys of the space itself, and seed and "
+                "network are Winnow's; choose another name"
+            )
+        return self
 
 
 def kind_of(value: Any) -> str:

@@ -43,6 +43,7 @@ FOLLOWED = {
     "docs/how-to/own-augmentation.md": "alone",
     "docs/how-to/own-initialization.md": "alone",
     "docs/how-to/own-hyper-parameter.md": "copy",
+    "docs/how-to/own-loop.md": "copy",
     "docs/how-to/resume.md": "alone",
     "docs/how-to/limits.md": "alone",
     "docs/how-to/objectives.md": "alone",

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from winnow.search.data.image_data import ImageData
-from winnow.search.training.loop import EpochResult
+from winnow.search.training.epoch_result import EpochResult
 from winnow.spaces.schema import Config
 
 torch.set_num_threads(1)

@@ -20,7 +20,7 @@ optimizer: {name: adam, lr: 1e-3}
 """
 LR, STAGES, OPTIMIZER = "lr: 1e-3", "stages: [{filters: 8}]", "optimizer: {name: adam, lr: 1e-3}"
 TOP_KEYS = (
-    "data, epochs, stop_after, batch_size, model, initialization, optimizer, schedule, loss, mix, averaging, gradient_clip, "
+    "data, epochs, stop_after, batch_size, model, initialization, train, optimizer, schedule, loss, mix, averaging, gradient_clip, "
     "early_stopping, weights, test_flip, own_metric, precision, search, retrain, start_from, baseline, reference"
 )
 OPTIMIZERS = "sgd, adam, adamw, nadam, radam, adamax, adagrad, rmsprop, muon, package.module:function"

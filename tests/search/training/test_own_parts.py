@@ -95,7 +95,7 @@ KEYS: dict[str, Any] = {
 
 def test_all_own_parts_train_and_resume_exactly(tmp_path: Path) -> None:
     config = tiny_config(**{**KEYS, "initialization": {"name": path("zeros"), "value": 0.1}})
-    assert {what for what, _ in own_parts(config)} == CHECKS.keys() - {"model"}
+    assert {what for what, _ in own_parts(config)} == CHECKS.keys() - {"model", "train"}
     assert_exact(config, tmp_path)
 
 

@@ -13,7 +13,8 @@ from winnow.search.operations.checks import check_space
 from winnow.search.settings import settings_for
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.early_stopping import EarlyStopping
-from winnow.search.training.loop import EpochResult, train
+from winnow.search.training.epoch_result import EpochResult
+from winnow.search.training.loop import train
 from winnow.search.training.schedules import Plateau
 from winnow.spaces.epoch_figures import OBJECTIVES, OWN_METRIC, to_minimize, weights_rules
 from winnow.spaces.errors import InputError, SpaceError

@@ -1,0 +1,37 @@
+"""The network at the beginning of a training, on its device and with its initial weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from winnow import models
+from winnow.search.seeds import Stream, derive_seed
+from winnow.search.training.device_data import DeviceData
+from winnow.search.training.precision import image_format
+from winnow.search.training.seeding import seeded
+from winnow.spaces import schema
+
+NUM_IMAGES_FOR_LAYERS = 5000
+"""Training images from which a whitening layer takes its weights."""
+
+
+def initial_network(config: schema.Config, data: DeviceData, device: torch.device, seed: int) -> nn.Module:
+    """Build the network of a config.
+
+    Args:
+        config: The training.
+        data: Its images.
+        device: Where to train.
+        seed: Seed of the training, which decides the weights.
+    """
+    with seeded(device, derive_seed(Stream.WEIGHTS, seed)):
+        model = models.build(config.model, data.image_shape, data.num_classes)
+    model.to(device)
+    model.to(memory_format=image_format(model))
+    models.fit_images(model, lambda: data.first_images(NUM_IMAGES_FOR_LAYERS, image_format(model)))
+    if config.initialization is not None:
+        images = data.first_images(NUM_IMAGES_FOR_LAYERS, image_format(model))
+        with seeded(device, derive_seed(Stream.WEIGHTS, seed, 1)):
+            models.initialize_own(config.initialization, model, images)
+    return model
