@@ -1,12 +1,12 @@
 """Suggests configs because of earlier runs, in turns with another sampler.
 
 The share of the earlier runs is their weight (`winnow.search.samplers.memory_model`), which is all of it at the start and falls as the
-trials of this search tell more; they stop when they have nothing more to propose.
+trials of this search tell more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -19,14 +19,12 @@ from optuna.trial import FrozenTrial
 from winnow.search.samplers.draft import RANDOM
 
 if TYPE_CHECKING:
-    from winnow.search.samplers.memory_model import Recollection
+    from winnow.search.samplers.memory_model import Proposals, Recollection
     from winnow.search.samplers.registry import PausingSampler
     from winnow.search.schedulers.pausing import Pausing
 
 MEMORY = "memory"
 """The user attribute of a trial that tells how much each earlier run weighed, and what the suggestion owes to it."""
-
-Array = np.ndarray
 
 
 class RememberingSampler(BaseSampler):
@@ -41,9 +39,9 @@ class RememberingSampler(BaseSampler):
     def __init__(self, inner: BaseSampler, recollection: Recollection, seed: int) -> None:
         self._inner = inner
         self._recollection = recollection
-        self._names = recollection.names
         self._rng = np.random.default_rng([seed, 0])
-        self._turn: _Turn | None = None
+        self._proposals: Proposals | None = None
+        self._left: Iterator[int] = iter(())
 
     def resume(
         self,
@@ -65,46 +63,24 @@ class RememberingSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The values that the earlier runs propose, or those of the inner sampler. Asked again, the next best ones."""
-        if self._turn is None:
-            self._turn = _Turn(self._recollection, study, self._rng)
-        proposal = self._turn.next()
-        weights = dict(zip(self._names, self._turn.weights.tolist(), strict=True))
-        if proposal is None:
+        if self._proposals is None:
+            sign = -1.0 if study.direction == StudyDirection.MINIMIZE else 1.0
+            self._proposals = self._recollection.propose(study.get_trials(deepcopy=False), sign, self._rng)
+            is_turn = self._rng.random() < self._proposals.weights.sum()
+            self._left = iter(range(len(self._proposals.points) if is_turn else 0))
+        names, proposals = self._recollection.names, self._proposals
+        weights = dict(zip(names, proposals.weights.tolist(), strict=True))
+        chosen = next(self._left, None)
+        if chosen is None:
             values = self._inner.sample_relative(study, trial, search_space)
             trial.set_user_attr(MEMORY, {"weights": weights})
             return values
-        values, owed = proposal
         trial.set_user_attr(RANDOM, True)  # a forecast of this search did not choose it, so it may test that forecast
-        trial.set_user_attr(MEMORY, {"weights": weights, "owed": dict(zip(self._names, owed.tolist(), strict=True))})
-        return values
+        owed = dict(zip(names, proposals.shares[chosen].tolist(), strict=True))
+        trial.set_user_attr(MEMORY, {"weights": weights, "owed": owed})
+        return self._recollection.features.params(proposals.points[chosen])
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         return self._inner.sample_independent(study, trial, param_name, param_distribution)
-
-
-class _Turn:
-    """The proposals of the earlier runs in one moment of a search, the best first; none if it is the turn of the inner sampler."""
-
-    def __init__(self, recollection: Recollection, study: Study, rng: np.random.Generator) -> None:
-        from winnow.search.samplers.memory_model import LEAST_GAIN
-
-        trials = study.get_trials(deepcopy=False)
-        sign = -1.0 if study.direction == StudyDirection.MINIMIZE else 1.0
-        self._features = recollection.features
-        self._candidates = recollection.candidates
-        self.weights = recollection.weights(trials, sign, rng)
-        self._gains = recollection.gains(trials, self.weights)
-        total = self._gains.sum(axis=0)
-        is_turn = rng.random() < self.weights.sum()
-        order = np.argsort(-total, kind="stable") if is_turn else np.array([], int)
-        self._order = iter(order[total[order] > LEAST_GAIN * self.weights.sum()].tolist())
-
-    def next(self) -> tuple[dict[str, Any], Array] | None:
-        """The values of the next proposal, and the share of each run in its gain; None if there is none."""
-        chosen = next(self._order, None)
-        if chosen is None:
-            return None
-        gains = self._gains[:, chosen]
-        return self._features.params(self._candidates[chosen]), gains / gains.sum()

@@ -14,12 +14,13 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tests.helpers.make_run import make_run
+from tests.reports.test_versions import VERSION_1
 from tests.search.study.test_ledger import make_folder, run_to_the_end, study_of
 from winnow import reports
 from winnow.reports.figures.memory import weight_lines
 from winnow.reports.html.sections import memory
 from winnow.reports.text.memory import earlier_runs, memory_sentence
-from winnow.search.samplers.memory_model import Recollection, win_scores
+from winnow.search.samplers.memory_model import Here, Recollection, win_scores
 from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.earlier_runs import learn_from, recollect
@@ -42,6 +43,11 @@ def trial(x: float, values: Mapping[int, float]) -> FrozenTrial:
 
 def peaked(at: float, num: int = 15, sign: float = 1.0) -> list[FrozenTrial]:
     return [trial(x, {1: -sign * abs(x - at)}) for x in np.linspace(0, 1, num)]
+
+
+def weights_of(recollection: Recollection, here: list[FrozenTrial], sign: float = 1.0) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return recollection.weights(Here(recollection.features, here, sign, rng), rng)
 
 
 @pytest.fixture(scope="module")
@@ -79,32 +85,34 @@ def test_trials_are_compared_where_both_were(tmp_path):
 
 def test_a_run_that_explains_the_first_results_weighs_more():
     recollection = Recollection({"alike": peaked(0.8), "other": peaked(0.1)})
-    rng = np.random.default_rng(0)
-    assert recollection.weights([], 1.0, rng).tolist() == [0.5, 0.5]
+    assert weights_of(recollection, []).tolist() == [0.5, 0.5]
     here = [trial(x, {1: -abs(x - 0.8)}) for x in (0.05, 0.3, 0.5, 0.9)]
-    weights = recollection.weights(here, 1.0, rng)
+    weights = weights_of(recollection, here)
     assert weights[0] > 0.3
     assert weights[1] < 0.05
     mirrored = [trial(x, {1: abs(x - 0.8)}) for x in (0.05, 0.3, 0.5, 0.9)]
-    assert np.allclose(recollection.weights(mirrored, -1.0, np.random.default_rng(0)), weights, atol=0.1)
+    assert np.allclose(weights_of(recollection, mirrored, -1.0), weights, atol=0.1)
 
 
-def test_the_first_proposals_cover_what_was_good_in_each_run():
-    recollection = Recollection({"right": peaked(0.9), "left": peaked(0.1)})
-    weights, proposed = np.array([0.5, 0.5]), []
-    for _ in range(2):
-        gains = recollection.gains([trial(x, {}) for x in proposed], weights).sum(axis=0)
-        proposed.append(recollection.features.params(recollection.candidates[gains.argmax()])["x"])
-    assert sorted(proposed) == pytest.approx([0.1, 0.9], abs=0.12)
-    more = [*proposed, 0.12, 0.88, 0.9, 0.1]
-    assert recollection.gains([trial(x, {}) for x in more], weights).sum(axis=0).max() < 0.2
+def test_the_first_proposals_cover_what_was_good_in_each_run_and_the_next_ones_refine_it():
+    recollection, rng = Recollection({"right": peaked(0.9), "left": peaked(0.1)}), np.random.default_rng(0)
+    here: list[FrozenTrial] = []
+    for _ in range(12):
+        proposals = recollection.propose(here, 1.0, rng)
+        found = [recollection.features.params(point)["x"] for point in proposals.points]
+        x = found[0] if found else rng.random()  # it is the turn of the other sampler
+        here.append(trial(x, {1: -abs(x - 0.85)}))
+    tried = [each.params["x"] for each in here]
+    assert sorted(tried[:2]) == pytest.approx([0.1, 0.9], abs=0.12)
+    assert min(abs(x - 0.85) for x in tried) < 0.02
+    assert proposals.weights[0] > proposals.weights[1]
 
 
 def test_useless_runs_leave_the_search_alone():
     rng = np.random.default_rng(3)
     noise = {f"noise {k}": [trial(x, {1: y}) for x, y in rng.random((12, 2))] for k in range(8)}
     here = [trial(x, {1: -abs(x - 0.5)}) for x in np.linspace(0, 1, 25)]
-    assert Recollection(noise).weights(here, 1.0, rng).sum() < 0.4
+    assert weights_of(Recollection(noise), here).sum() < 0.4
 
 
 # --- what agrees ----------------------------------------------------------------------------------------------------------
@@ -193,6 +201,12 @@ def test_a_report_alone_teaches_as_much_as_its_run(tmp_path, old_runs):
     of_run, of_report = (learn_from([str(place)], space).facts[0] for place in (old_runs[0], alone))
     assert {key: of_run[key] for key in keys} == {key: of_report[key] for key in keys}
     shutil.rmtree(old_runs[0] / "report")
+
+
+def test_a_report_of_version_1_is_read():
+    facts = learn_from([str(VERSION_1)], catalog.load("digits")).facts[0]
+    assert facts["trials_taken_over"] > 0
+    assert "batch_size" in facts["agreeing"]
 
 
 def test_a_changed_space_recalls_what_still_agrees(tmp_path, old_runs):
