@@ -48,22 +48,26 @@ def encode(root: Group, config: dict[str, Any]) -> dict[str, Stored]:
     return parameters
 
 
-def known_part(space: Space, config: dict[str, Any]) -> dict[str, Stored | None]:
-    """Find the study parameters of a space that a config of another space knows.
+def known_parts(space: Space, configs: Iterable[dict[str, Any]]) -> list[dict[str, Stored | None]]:
+    """Find the study parameters of a space that configs of another space know.
 
     Args:
         space: The space.
-        config: A complete config, also one of an older version.
+        configs: Complete configs, also those of an older version.
 
     Returns:
-        The value of each parameter that has the same key under the same options in the config, by study name. None: the space does
-        not have this value there.
+        For each config, the value of each parameter that has the same key under the same options there, by study name. None: the
+        space does not have this value.
     """
+    example = space.example().model_dump(mode="json")
+    return [_known_part(space, example, config) for config in configs]
+
+
+def _known_part(space: Space, example: dict[str, Any], config: dict[str, Any]) -> dict[str, Stored | None]:
     try:
         complete = complete_config(config)
     except ValidationError:
         complete = config
-    example = space.example().model_dump(mode="json")
     paths = {parameter.path for parameter in space.parameters()}
     known: dict[str, Stored | None] = {}
     for parameter in space.parameters():

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from winnow.search.storage.json_lines import json_line, read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.space_changes import Recorder
-from winnow.spaces.encoding import known_part
+from winnow.spaces.encoding import known_parts
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
@@ -53,7 +53,8 @@ def learn_from(runs: Sequence[str], space: Space) -> EarlierRuns:
         What to record in the new run.
 
     Raises:
-        InputError: There is no run, none of its trials has finished, or it shares no parameter with the space.
+        InputError: There is no run, none of its trials has finished, it shares no parameter with the space, or none of its trials
+            lies in the space.
     """
     from winnow.reports import read
 
@@ -103,6 +104,11 @@ def _line(named: str, path: Path, run: RunData, space: Space) -> dict[str, Any]:
     if not agreeing:
         raise InputError(
             f"--learn-from {named}: no parameter of this space has the same name, kind and range in its {len(ranked)} trials"
+        )
+    if not taken:
+        raise InputError(
+            f"--learn-from {named}: none of its {len(ranked)} trials lies in this space with all parameters that agree, which are "
+            + ", ".join(sorted(agreeing))
         )
     data = run.study.get("data") or {}
     return {
@@ -179,7 +185,7 @@ def agreement(
         The study names of the parameters that agree (some trial has a value of the space there), and each trial that lies in the
         space as far as these go, with its values.
     """
-    known = [known_part(space, trial["config"]) for trial in trials]
+    known = known_parts(space, [trial["config"] for trial in trials])
     agreeing = {name for params in known for name, value in params.items() if value is not None}
     inside = []
     for trial, params in zip(trials, known, strict=True):

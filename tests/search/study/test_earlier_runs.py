@@ -26,7 +26,7 @@ from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.earlier_runs import learn_from, recollect
 from winnow.search.study.ledger import Ledger
 from winnow.spaces import catalog
-from winnow.spaces.encoding import known_part
+from winnow.spaces.encoding import known_parts
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 from winnow.spaces.stub_trials import completions
@@ -125,7 +125,7 @@ def test_a_space_knows_its_own_configs(name):
         raw = space.suggest(drawn)
         if not space.infeasible(raw, None):
             config = space.config(raw).model_dump(mode="json")
-            assert known_part(space, config) == space.encode(config)
+            assert known_parts(space, [config])[0] == space.encode(config)
 
 
 def test_parameters_agree_by_name_kind_and_range():
@@ -146,13 +146,13 @@ def test_parameters_agree_by_name_kind_and_range():
         "model": {"name": "mlp", "hidden": [8], "dropout": 0.4},
         "optimizer": {"name": "sgd", "lr": 0.5},
     }
-    assert known_part(of(), config) == {"batch_size": 64, "model.dropout": 0.4, "optimizer.lr": 0.5}
+    assert known_parts(of(), [config])[0] == {"batch_size": 64, "model.dropout": 0.4, "optimizer.lr": 0.5}
     narrow = of(optimizer={"name": "sgd", "lr": {"log": [0.01, 0.1]}})
-    assert known_part(narrow, config)["optimizer.lr"] is None
+    assert known_parts(narrow, [config])[0]["optimizer.lr"] is None
     other = of(optimizer={"name": "adam", "lr": {"log": [0.01, 1.0]}})
-    assert "optimizer.lr" not in known_part(other, config)
+    assert "optimizer.lr" not in known_parts(other, [config])[0]
     either = of(optimizer={"choice": {n: {"lr": {"log": [0.01, 1.0]}} for n in ("adam", "sgd")}})
-    known = known_part(either, config)
+    known = known_parts(either, [config])[0]
     assert (known["optimizer"], known["optimizer.sgd.lr"]) == ("sgd", 0.5)
     assert "optimizer.adam.lr" not in known
 
