@@ -5,18 +5,15 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
 from winnow.spaces.errors import SpaceError
 from winnow.spaces.grammar.domains import Choice, Domain, Stored, same
-from winnow.spaces.grammar.nodes import AtLeast, Branches, Group, Node, Open, Parameter, Repeat, Series, draw, join
+from winnow.spaces.grammar.nodes import Branches, Group, Node, Open, Repeat, Series, draw, join
 from winnow.spaces.grammar.problems import KeyPath, nearest, show_list, show_path, show_value
 from winnow.spaces.stub_trials import KnownTrial
-
-if TYPE_CHECKING:
-    from winnow.spaces.space import Space
 
 
 def encode(root: Group, config: dict[str, Any]) -> dict[str, Stored]:
@@ -46,76 +43,6 @@ def encode(root: Group, config: dict[str, Any]) -> dict[str, Stored]:
             f"{show_path(path)}: the space has {show_value(of_space)} there, but the config {show_value(of_config)}"
         )
     return parameters
-
-
-def known_parts(space: Space, configs: Iterable[dict[str, Any]]) -> list[dict[str, Stored | None]]:
-    """Find the study parameters of a space that configs of another space know.
-
-    Args:
-        space: The space.
-        configs: Complete configs, also those of an older version.
-
-    Returns:
-        For each config, the value of each parameter that has the same key under the same options there, by study name. None: the
-        space does not have this value.
-    """
-    example = space.example().model_dump(mode="json")
-    return [_known_part(space, example, config) for config in configs]
-
-
-def _known_part(space: Space, example: dict[str, Any], config: dict[str, Any]) -> dict[str, Stored | None]:
-    try:
-        complete = complete_config(config)
-    except ValidationError:
-        complete = config
-    paths = {parameter.path for parameter in space.parameters()}
-    known: dict[str, Stored | None] = {}
-    for parameter in space.parameters():
-        path: KeyPath = tuple(int(part) if part.isdigit() else part for part in parameter.path.split("."))
-        if not _conditions_hold(parameter, known) or not _same_options(path, complete, example, paths):
-            continue
-        try:
-            value = value_at(complete, path)
-        except (KeyError, IndexError, TypeError):
-            continue
-        try:
-            known[parameter.study_name] = _encode_value(parameter.domain, value, path, complete)
-        except (SpaceError, ValidationError):
-            known[parameter.study_name] = None
-    return known
-
-
-def _conditions_hold(parameter: Parameter, known: dict[str, Stored | None]) -> bool:
-    for name, wanted in parameter.conditions:
-        value = known.get(name)
-        if value is None:
-            return False
-        is_met = int(value) >= wanted.count if isinstance(wanted, AtLeast) else value == wanted
-        if not is_met:
-            return False
-    return True
-
-
-def _same_options(path: KeyPath, config: dict[str, Any], example: dict[str, Any], paths: set[str]) -> bool:
-    """Whether the mappings on the way to a key have the same fixed `name`, without which the key means something else.
-
-    The name of the data does not matter.
-    """
-    for length in range(1, len(path)):
-        prefix = path[:length]
-        if prefix == ("data",) or ".".join(map(str, (*prefix, "name"))) in paths:
-            continue
-        names = [_name_at(tree, prefix) for tree in (config, example)]
-        if names[0] != names[1]:
-            return False
-    return True
-
-
-def _name_at(config: dict[str, Any], path: KeyPath) -> Any:
-    try:
-        return value_at(config, path).get("name")
-    except (KeyError, IndexError, TypeError, AttributeError):
-        return None
 
 
 def localized(config: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +78,7 @@ def _read(
 ) -> None:
     match node:
         case Open():
-            parameters[study_name] = _encode_value(node.domain, value, path, complete)
+            parameters[study_name] = encode_value(node.domain, value, path, complete)
         case Group() if isinstance(value, dict):
             for key, child in node.children.items():
                 stated = value[key] if key in value else _default_of(complete, (*path, key))
@@ -183,7 +110,8 @@ def _default_of(config: dict[str, Any], path: KeyPath) -> Any:
     return None if field is None or field.is_required() else field.default
 
 
-def _encode_value(domain: Domain, value: Any, path: KeyPath, complete: dict[str, Any]) -> Stored:
+def encode_value(domain: Domain, value: Any, path: KeyPath, complete: dict[str, Any]) -> Stored:
+    """Return a value of a complete config as the study stores it. Raises SpaceError if the domain does not have it."""
     if domain.contains(value):
         return domain.encode(value)
     if isinstance(domain, Choice):

@@ -19,8 +19,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from winnow.search.storage.json_lines import json_line, read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.space_changes import Recorder
-from winnow.spaces.encoding import known_parts
 from winnow.spaces.errors import InputError
+from winnow.spaces.known_parts import known_parts
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
 

@@ -26,8 +26,8 @@ from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.earlier_runs import learn_from, recollect
 from winnow.search.study.ledger import Ledger
 from winnow.spaces import catalog
-from winnow.spaces.encoding import known_parts
 from winnow.spaces.errors import InputError
+from winnow.spaces.known_parts import known_parts
 from winnow.spaces.space import Space
 from winnow.spaces.stub_trials import completions
 
