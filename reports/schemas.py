@@ -277,6 +277,33 @@ TABLES: dict[str, TableSchema] = {
             Column("test_accuracy", "float", "mean test accuracy over the seeds", "fraction", "not retrained"),
         ),
     ),
+    "memory": TableSchema(
+        "one earlier run at the time of one suggestion; no rows without `learn_from`",
+        (
+            _RUN,
+            Column("earlier_run", "string", "name of the earlier run"),
+            Column("data", "string", "name of its data set", null="not recorded"),
+            Column("data_fingerprint", "string", "fingerprint of its images", null="not recorded"),
+            Column("family", "string", "its network families, separated by commas"),
+            Column("machine", "string", "devices of its trials and processor", null="not recorded"),
+            Column("winnow_version", "string", "version of Winnow that began it", null="not recorded"),
+            Column("num_trials", "int", "number of its trials that this search learns from", "trials"),
+            Column("trial", "int", "number of the trial of this search that was suggested"),
+            Column(
+                "weight",
+                "float",
+                "weight of the earlier run at that time; all runs together have at most 1",
+                "fraction",
+            ),
+            Column(
+                "share",
+                "float",
+                "share of the earlier run in the gain that the suggestion promised",
+                "fraction",
+                "the sampler of this search suggested the trial",
+            ),
+        ),
+    ),
     "winners": TableSchema(
         "one retrained config: the winners by rank, the baseline last",
         (

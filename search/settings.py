@@ -186,6 +186,10 @@ def settings_for(space: Space, **options: Any) -> Settings:
         searched["sampler"] = "random"  # repeats of a single config: nothing to forecast by
     if spec_of(searched["sampler"]).finite:
         check_grid(space)
+        if searched["learn_from"]:
+            raise InputError(
+                f"--learn-from: the sampler {searched['sampler']} tries every config, whatever earlier runs say"
+            )
     check_objective(space, searched["objective"])
     grace = searched.pop("grace_epochs") or default_grace_epochs(space.max_epochs)
     return Settings(
@@ -239,6 +243,8 @@ class OptionSpec:
     in_space: bool
     """Whether a space can state it, so that the default here counts only for spaces that do not."""
     text: str
+    repeated: bool = False
+    """Whether it may be given several times; its value is a list."""
 
 
 def option_specs(model: type[BaseModel] = RunOptions) -> list[OptionSpec]:
@@ -246,7 +252,9 @@ def option_specs(model: type[BaseModel] = RunOptions) -> list[OptionSpec]:
     specs = []
     for name, field in model.model_json_schema()["properties"].items():
         variants = [each for each in field.get("anyOf", [field]) if each.get("type") != "null"]
-        if any("$ref" in each or each["type"] == "array" for each in variants):
+        repeated = any(each.get("type") == "array" for each in variants)
+        variants = [each.get("items", each) for each in variants]
+        if any("type" not in each for each in variants):
             continue
         limits = {key: value for variant in variants for key, value in variant.items()}
         specs.append(
@@ -260,6 +268,7 @@ def option_specs(model: type[BaseModel] = RunOptions) -> list[OptionSpec]:
                 default=field["default"],
                 in_space=name in SearchSettings.model_fields or name in RetrainSettings.model_fields,
                 text=" ".join(field["description"].split()),
+                repeated=repeated,
             )
         )
     return specs

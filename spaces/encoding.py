@@ -78,7 +78,7 @@ def _read(
 ) -> None:
     match node:
         case Open():
-            parameters[study_name] = _encode_value(node.domain, value, path, complete)
+            parameters[study_name] = encode_value(node.domain, value, path, complete)
         case Group() if isinstance(value, dict):
             for key, child in node.children.items():
                 stated = value[key] if key in value else _default_of(complete, (*path, key))
@@ -110,7 +110,8 @@ def _default_of(config: dict[str, Any], path: KeyPath) -> Any:
     return None if field is None or field.is_required() else field.default
 
 
-def _encode_value(domain: Domain, value: Any, path: KeyPath, complete: dict[str, Any]) -> Stored:
+def encode_value(domain: Domain, value: Any, path: KeyPath, complete: dict[str, Any]) -> Stored:
+    """Return a value of a complete config as the study stores it. Raises SpaceError if the domain does not have it."""
     if domain.contains(value):
         return domain.encode(value)
     if isinstance(domain, Choice):

@@ -15,14 +15,14 @@ import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import HyperbandPruner
-from optuna.samplers import TPESampler
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
 from benchmarks.search_quality.tasks import Params, Task, draw
 from winnow.search.samplers.draft import Draft
 from winnow.search.samplers.forecast import ForecastSampler
 from winnow.search.samplers.history_window import recent
-from winnow.search.samplers.registry import SamplerContext, make_sampler
+from winnow.search.samplers.registry import PausingSampler, SamplerContext, make_sampler
 from winnow.search.schedulers.asha import Asha
 from winnow.search.schedulers.pausing import Pausing
 from winnow.search.seeds import Stream, derive_seed
@@ -64,13 +64,17 @@ class Stopping:
 
     def ask(self) -> tuple[int, Params]:
         number = self.num_trials
-        space = cast(Space, _Names(self.task))
-        context = SamplerContext(self.seed, number, _rungs(self.task), space, num_drafts=number)
-        draft = Draft(self.study, make_sampler(self.sampler, context), number)
+        draft = Draft(self.study, self.sampler_of(number), number)
         self.task.suggest(draft)
         self.storage.create_new_trial(self.study._study_id, template_trial=draft.to_trial({}))
         self.num_trials += 1
         return number, draft.params
+
+    def sampler_of(self, number: int) -> BaseSampler:
+        space = cast(Space, _Names(self.task))
+        return make_sampler(
+            self.sampler, SamplerContext(self.seed, number, _rungs(self.task), space, num_drafts=number)
+        )
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
@@ -97,9 +101,9 @@ class Forecasting:
 
     def ask(self) -> tuple[int, Params]:
         number = self.num_trials
-        sampler = ForecastSampler(derive_seed(Stream.SAMPLER, self.seed, number), _rungs(self.task))
+        sampler = self.sampler_of(number)
         shown = recent(self.study, "forecast")
-        resumed = sampler.resume(shown, self.paused, self.rule)
+        resumed = cast(PausingSampler, sampler).resume(shown, self.paused, self.rule)
         if resumed is not None:
             self.paused.discard(resumed)
             return resumed, {}
@@ -108,6 +112,9 @@ class Forecasting:
         self.storage.create_new_trial(self.study._study_id, template_trial=draft.to_trial({}))
         self.num_trials += 1
         return number, draft.params
+
+    def sampler_of(self, number: int) -> BaseSampler:
+        return ForecastSampler(derive_seed(Stream.SAMPLER, self.seed, number), _rungs(self.task))
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)

@@ -193,7 +193,8 @@ def _type(spec: OptionSpec) -> str:
         if len(choices) <= 6:
             return f"Literal[{', '.join(choices)}]"
         return "Literal[\n" + "".join(f"        {choice},\n" for choice in choices) + "    ]"
-    return " | ".join(_TYPES[name] for name in spec.types)
+    types = " | ".join(_TYPES[name] for name in spec.types)
+    return f"list[{types}]" if spec.repeated else types
 
 
 def _range(spec: OptionSpec) -> str:

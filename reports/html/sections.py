@@ -10,6 +10,7 @@ import yaml
 from winnow.reports.figures import cost as figures_cost
 from winnow.reports.figures import front as figures_front
 from winnow.reports.figures import learning_curves as figures_search
+from winnow.reports.figures import memory as figures_memory
 from winnow.reports.figures import parameters as figures_parameters
 from winnow.reports.figures import progress as figures_progress
 from winnow.reports.figures import winners as figures_winners
@@ -24,6 +25,7 @@ from winnow.reports.text import summary, wording
 from winnow.reports.text.advice import advice
 from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.failure_classes import class_rows
+from winnow.reports.text.memory import earlier_runs, memory_sentence
 from winnow.reports.text.terminal import best_first
 from winnow.reports.text.winner_recipe import training_command, winner_config
 from winnow.reports.text.winner_words import winner_sentence, yardsticks
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 MAX_TRIALS = 15
 """Rows of the table of trials; trials.parquet has all."""
 MAX_FAILURES = 30
+MAX_OWED = 8
+"""First suggestions that are listed for each earlier run; memory.parquet has all."""
 MAX_PAIRED_CLASSES = 30
 """With more classes the confusion matrix needs the whole width."""
 
@@ -145,6 +149,27 @@ def front(run: RunData) -> Section | None:
     ]
     html = render("front.html", figures=figures, table=Table(columns, lines, numeric=range(len(columns))))
     return Section("front", "Front", html, figures)
+
+
+def memory(run: RunData) -> Section | None:
+    """The earlier runs that the search learned from; None if there are none."""
+    summaries, figures = earlier_runs(run), figures_memory.weights(run)
+    if not summaries:
+        return None
+    columns = ("earlier run", "data", "networks", "machine", "version", "trials", "mean weight", "trials owed to it")
+    lines = [
+        [
+            each.name,
+            *(each.facts[key] or "-" for key in ("data", "family", "machine", "winnow_version")),
+            str(each.facts["num_trials"]),
+            f"{each.weight:.2f}",
+            ", ".join(f"{trial} ({100 * share:.0f}\u00a0%)" for trial, share in each.owed[:MAX_OWED]) or "-",
+        ]
+        for each in summaries
+    ]
+    table = Table(columns, lines, numeric=(5, 6))
+    html = render("memory.html", sentence=memory_sentence(run), figures=figures, table=table)
+    return Section("memory", "Earlier runs", html, figures)
 
 
 def _metrics_table(rows: list[Row]) -> Table:
@@ -367,6 +392,7 @@ SECTIONS: tuple[Callable[[RunData], Section | None], ...] = (
     front,
     winners,
     search,
+    memory,
     parameters,
     audit,
     test_images,

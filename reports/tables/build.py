@@ -19,6 +19,7 @@ from winnow.reports.tables.data import data_rows
 from winnow.reports.tables.ensemble import ensemble_rows
 from winnow.reports.tables.front import front_rows
 from winnow.reports.tables.importance import importance_rows
+from winnow.reports.tables.memory import memory_rows
 from winnow.reports.tables.retraining import identity, retrain_groups, retrain_rows, winner_rows
 from winnow.reports.tables.trials import rung_rows, time_of, trial_rows
 from winnow.spaces.errors import SpaceError
@@ -286,6 +287,7 @@ ROWS: dict[str, Callable[..., Any]] = {
     "rungs": rung_rows,
     "audit": audit_rows,
     "front": lambda run: front_rows(run, trial_rows(run), winner_rows(run)),
+    "memory": memory_rows,
     "winners": _winners,
     "ensemble": ensemble_rows,
     "retrains": retrain_rows,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from winnow.reports.facts import largest_class
 from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
+from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.terminal import best_first
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def sentences(run: RunData) -> list[str]:
         _cost_sentence(run, trials),
         _retrain_cost(run),
         audit_sentence(run),
+        memory_sentence(run),
     )
     return [sentence for sentence in facts if sentence]
 

@@ -14,6 +14,7 @@ from winnow.reports.facts import largest_class
 from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS, UNRANKED_STATUSES
 from winnow.reports.tables.front import front_rows
 from winnow.reports.text import wording
+from winnow.reports.text.memory import memory_sentence
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +52,8 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
     winners = run.winner_rows()
     if front := front_rows(run, rows, winners):
         console.print(_front_table(run, front[:top], len(front)))
+    if learned := memory_sentence(run):
+        console.print(escape(learned), highlight=False)
     if winners:
         console.print(_winner_table(winners))
         for row in winners:

@@ -41,6 +41,9 @@ class SearchOptions(TypedDict, total=False):
     audit: float
     """Fraction of the stopped trials that is trained to the end, to measure how often stopping was wrong. At least 0, at most 1. Default: 0.0."""
 
+    learn_from: list[str]
+    """Earlier runs to learn from, on other data too: what was good there is tried first, and believed as far as it explains the first results here."""
+
     trial_timeout: float
     """Seconds without a finished batch after which a trial is ended as `timed_out`. If not set, 20 times the longest epoch so far, at least 300. Above 0."""
 

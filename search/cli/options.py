@@ -95,6 +95,14 @@ def _option_of(spec: OptionSpec) -> click.Option:
     name = spec.name.replace("_", "-")
     if spec.types == ("boolean",):
         return click.Option([f"--{name}/--no-{name}"], default=None, help=spec.text + default)
+    if spec.repeated:
+        return click.Option(
+            [f"--{name}"],
+            type=_type_of(spec),
+            multiple=True,
+            callback=lambda context, option, values: list(values) or None,
+            help=f"{spec.text} May be repeated.",
+        )
     return click.Option([f"--{name}"], type=_type_of(spec), help=spec.text + default)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -33,6 +34,7 @@ from winnow.spaces.space import Space
 if TYPE_CHECKING:
     from winnow.search.ray_backend.shared_data import SharedData
     from winnow.search.ray_backend.tune import Outcome
+    from winnow.search.study.earlier_runs import EarlierRuns
     from winnow.search.study.trials import Event
     from winnow.search.study.warm_start import WarmStart
 
@@ -81,6 +83,7 @@ def search(space: Space, settings: Settings, place: NewRun, execution: Execution
     for line in facts["summary"]["text"]:
         view.message(line)
     warm = _warm_start(place.warm_start, space, settings, facts, execution) if place.warm_start else None
+    earlier = _earlier_runs(settings.learn_from, space, execution) if settings.learn_from else None
     measure = partial(packing_of, space=space, data=data, seed=settings.seed, say=view.step)
     written_to = storage or str(place.runs_dir.resolve())
     with execution.workers([space], settings.num_trials, [data], written_to, measure=measure) as (_, plan, [shared]):
@@ -91,7 +94,10 @@ def search(space: Space, settings: Settings, place: NewRun, execution: Execution
             study["then_retrain"] = True
         if warm is not None:
             study["warm_start"] = warm.facts
-        folder = create(place.runs_dir, place.name, space.name, study, warm.lines if warm else ())
+        if earlier is not None:
+            study["earlier_runs"] = earlier.facts
+        lines = (warm.lines if warm else (), earlier.lines if earlier else ())
+        folder = create(place.runs_dir, place.name, space.name, study, *lines)
         remember_code(folder.path, space.tree)
         if folder.path != path:  # another search took the name meanwhile
             view.announce(_announced(folder.path, path.name))
@@ -198,6 +204,19 @@ def _warm_start(
         f"the sampler starts with {facts['trials_taken_over']} of {facts['trials_ended']} trials of {facts['run']}"
     )
     return warm
+
+
+def _earlier_runs(runs: Sequence[str], space: Space, execution: Execution) -> EarlierRuns:
+    from winnow.search.study.earlier_runs import learn_from
+
+    earlier = learn_from(runs, space)
+    for facts in earlier.facts:
+        left_out = f"; not known to it: {', '.join(facts['left_out'])}" if facts["left_out"] else ""
+        execution.view.step(
+            f"learning from {facts['trials_taken_over']} of {facts['trials_ended']} trials of {facts['run']}, "
+            f"{len(facts['agreeing'])} parameters{left_out}"
+        )
+    return earlier
 
 
 def study_record(

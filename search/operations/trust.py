@@ -51,7 +51,7 @@ def check_space_code(space: Space, trusted: bool) -> None:
 def check_run_code(folder: RunFolder, trusted: bool) -> None:
     """Refuse a run that names code which may not run, in its space or in any of its configs; as `check_space_code`."""
     records = [folder.read_study().get("space")]
-    for file in (folder.journal, folder.retrained, folder.warm_start):
+    for file in (folder.journal, folder.retrained, folder.warm_start, folder.earlier_runs):
         records.extend(read_json_lines(file))
     _check(import_paths(records), str(folder.path), folder.path.resolve(), trusted, True)
 

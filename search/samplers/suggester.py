@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.samplers import BaseSampler
 
 from winnow.search.samplers.draft import Draft
 from winnow.search.samplers.feasibility import Feasibility
+from winnow.search.samplers.memory import RememberingSampler
 from winnow.search.samplers.registry import SamplerContext, make_sampler
 from winnow.search.settings import Settings
 from winnow.spaces.identity import identity
 from winnow.spaces.samplers import spec_of
 from winnow.spaces.space import Space
+
+if TYPE_CHECKING:
+    from winnow.search.samplers.memory_model import Recollection
 
 SAMPLER_DRAFTS = 20
 """After this many rejected suggestions the sampler is unlikely to find a config that can be built; random ones take over."""
@@ -43,7 +47,10 @@ class Suggestion:
 
 
 class Suggester:
-    """Suggests configs and remembers which ones ran. `queued` configs (source, raw config) come before those of the sampler."""
+    """Suggests configs and remembers which ones ran. `queued` configs (source, raw config) come before those of the sampler.
+
+    With a `recollection` of earlier runs the sampler suggests in turns with them.
+    """
 
     def __init__(
         self,
@@ -52,12 +59,14 @@ class Suggester:
         image_shape: tuple[int, int, int],
         rungs: list[int],
         num_classes: int = 1,
+        recollection: Recollection | None = None,
     ) -> None:
         self.queued: deque[tuple[str, dict[str, Any]]] = deque()
         self._space = space
         self._settings = settings
         self._image_shape = image_shape
         self._rungs = rungs
+        self._recollection = recollection
         self._feasibility = Feasibility(settings.limits, image_shape, num_classes)
         self._num_runs: Counter[str] = Counter()  # of a config's identity
         self._known: set[str] = set()  # identities that the sampler must not suggest
@@ -83,7 +92,10 @@ class Suggester:
             num_drafts=self._num_drafts,
             weigh_cost=settings.time_budget_seconds is not None,
         )
-        return make_sampler(name or settings.sampler, context)
+        sampler = make_sampler(name or settings.sampler, context)
+        if self._recollection is None or name is not None:
+            return sampler
+        return RememberingSampler(sampler, self._recollection, context.own_seed)
 
     def next(self, study: optuna.Study, sampler: BaseSampler, number: int) -> Suggestion | None:
         """Return the next config: a queued one that has not run, else one that the sampler finds; None if there is neither."""

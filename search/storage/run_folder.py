@@ -54,6 +54,11 @@ class RunFolder:
         return self.path / "warm_start.jsonl"
 
     @property
+    def earlier_runs(self) -> Path:
+        """What earlier runs tell the sampler about good configs."""
+        return self.path / "earlier_runs.jsonl"
+
+    @property
     def retrained(self) -> Path:
         return self.path / "retrain.jsonl"
 
@@ -144,9 +149,14 @@ def heartbeat_name(number: int) -> str:
 
 
 def create(
-    parent: Path, name: str | None, default_name: str, study: dict[str, Any], warm_start: Iterable[str] = ()
+    parent: Path,
+    name: str | None,
+    default_name: str,
+    study: dict[str, Any],
+    warm_start: Iterable[str] = (),
+    earlier_runs: Iterable[str] = (),
 ) -> RunFolder:
-    """Make a new run folder with its `study.yaml` and the lines of its warm start.
+    """Make a new run folder with its `study.yaml`, the lines of its warm start and those of earlier runs.
 
     A name that was asked for and exists is refused, a default one counts up.
     """
@@ -155,7 +165,7 @@ def create(
     while True:
         path = free_path(parent, name, default_name)
         try:
-            _make(path, study, warm_start)
+            _make(path, study, warm_start, earlier_runs)
             return RunFolder(path)
         except OSError as error:
             if name is None and path.exists():
@@ -165,15 +175,16 @@ def create(
             ) from error
 
 
-def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str]) -> None:
+def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str], earlier_runs: Iterable[str]) -> None:
     """Make the folder whole or not at all, so that a driver killed here leaves no folder that cannot be resumed."""
     # Not the process id alone: in a container every driver may have the same one.
     folder = RunFolder(path.with_name(f".{path.name}.{os.getpid()}-{secrets.randbelow(10**9)}"))
     try:
         folder.checkpoints.mkdir(parents=True)
         folder.predictions.mkdir()
-        if lines := "".join(f"{line}\n" for line in warm_start):
-            write_text(folder.warm_start, lines)
+        for file, lines in ((folder.warm_start, warm_start), (folder.earlier_runs, earlier_runs)):
+            if text := "".join(f"{line}\n" for line in lines):
+                write_text(file, text)
         write_text(folder.study, yaml.safe_dump({**study, "name": path.name}, sort_keys=False, allow_unicode=True))
         folder.path.rename(path)
         sync_folder(path.parent)  # else a power cut takes the whole run back, whatever was recorded in it

@@ -24,6 +24,7 @@ from winnow.search.status import STORAGE_FAILED
 from winnow.search.storage.clock import not_before
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.checkpoint_quota import Quota
+from winnow.search.study.earlier_runs import recollect
 from winnow.search.study.epoch_times import EpochTimes
 from winnow.search.study.failure_policy import DIED, MICRO_BATCHES
 from winnow.search.study.paused import PausedTrials
@@ -65,7 +66,8 @@ class Ledger(TrialBook):
         self._times = EpochTimes()
         num_classes = (folder.read_study().get("data") or {}).get("num_classes", 1)
         rungs = [*self.scheduler.rungs, settings.max_epochs]
-        self._suggester = Suggester(space, settings, image_shape, rungs, num_classes)
+        recollection = recollect(folder, space)
+        self._suggester = Suggester(space, settings, image_shape, rungs, num_classes, recollection)
         self._rebuild(self._record.trials())
         self.commit()
 

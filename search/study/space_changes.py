@@ -109,14 +109,14 @@ def num_earlier_spaces(study: Mapping[str, Any]) -> int:
 def express(space: Space, config: dict[str, Any]) -> Params | None:
     """Return the parameters with which `space` suggests `config`, and their distributions; None if it lies outside."""
     try:
-        recorder = _Recorder(space.encode(localized(config, space.tree)))
+        recorder = Recorder(space.encode(localized(config, space.tree)))
         space.suggest(recorder)
     except SpaceError:
         return None
     return recorder.params, recorder.distributions
 
 
-class _Recorder(KnownTrial):
+class Recorder(KnownTrial):
     """A stand-in for a trial that returns known values and records the distributions asked for."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:

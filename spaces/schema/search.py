@@ -20,7 +20,7 @@ class SearchSettings(Strict):
     """The optional `search:` section of a space.
 
     Each field is a search option, stated here and nowhere else: `winnow.search.settings`, the command line, the Python functions
-    and the reference pages read its type, range, default and description. A field that is a mapping or a list has no option of its
+    and the reference pages read its type, range, default and description. A mapping, or a list of them, has no option of its
     own on the command line: `--set search.limits.parameters=1e6`.
     """
 
@@ -45,6 +45,8 @@ class SearchSettings(Strict):
     """Fraction of the stopped trials that is trained to the end, to measure how often stopping was wrong."""
     limits: Limits | None = None
     """Upper limits of size, latency and time; see `search.limits`. A config beyond one of them is infeasible."""
+    learn_from: list[str] | None = None
+    """Earlier runs to learn from, on other data too: what was good there is tried first, and believed as far as it explains the first results here."""
     trial_timeout: Annotated[float, Field(gt=0.0)] | None = None
     """Seconds without a finished batch after which a trial is ended as `timed_out`. If not set, 20 times the longest epoch so far, at least 300."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from benchmarks.search_quality import fronts
+from benchmarks.search_quality import fronts, memory
 from benchmarks.search_quality.contenders import CONTENDERS
 from benchmarks.search_quality.efficiency_tables import tables
 from benchmarks.search_quality.simulation import simulate
@@ -75,6 +76,27 @@ def test_tables_compare_on_tasks_that_all_have_run() -> None:
     assert "| forecast | 10 |  | 1.00 | -20 (t1) |" in text
     assert "| random + ASHA | 30 | +20 [+20, +20] | 2.00 |  |" in text
     assert "TPE" not in text
+
+
+@pytest.mark.parametrize("name", ["forecast, learn-from", "random + ASHA, portfolio of 8", "random + ASHA, learn-from"])
+def test_a_search_that_learns_begins_where_an_earlier_one_ended(name: str, tmp_path: Path) -> None:
+    earlier = {"other": memory.earlier_run(replace(_task(), name="other"), tmp_path)}
+    assert (tmp_path / "other.json").is_file()
+    marks = [simulate(memory.contenders(_task(), 3, earlier)[name](), _task(), [2, 8], num_workers=2) for _ in range(2)]
+    assert marks[0] == marks[1]
+    assert _task().regret(marks[0][0][0]) < 10
+
+
+def test_the_table_of_memory_is_paired() -> None:
+    names = ["forecast", "forecast, learn-from"]
+    runs = [
+        {"task": task, "seed": 0, "contender": name, "regrets": [regret] * 3}
+        for name, regret in zip(names, (30.0, 10.0), strict=True)
+        for task in ("t1", "t2")
+    ]
+    text = memory.table(runs, names)
+    assert "| 5 | forecast | 30.0 |  |  | 2 | 1 |" in text
+    assert "| 5 | forecast, learn-from | 10.0 | +20.0 (+20.0 to +20.0) | +20.0 | 2 | 1 |" in text
 
 
 @pytest.mark.parametrize("name", fronts.CONTENDERS)

@@ -47,6 +47,7 @@ FOLLOWED = {
     "docs/how-to/resume.md": "alone",
     "docs/how-to/limits.md": "alone",
     "docs/how-to/objectives.md": "alone",
+    "docs/how-to/learn-from.md": "alone",
 }
 # Sections whose blocks need something of their own, and the tests that run them.
 BY_SECTION = {
@@ -230,10 +231,17 @@ def _check_resume(reader: Reader) -> None:
     assert len(reports.read(reader.folder / "runs" / "night").trials) == 14
 
 
+def _check_learning(reader: Reader) -> None:
+    rows = reports.read(reader.folder / "runs" / "noisy").rows("memory")
+    assert {row["earlier_run"] for row in rows} == {"plain", "turned", "negative"}
+    assert any(row["share"] for row in rows)
+
+
 CHECKS: dict[str, Callable[[Reader], None]] = {
     "docs/tutorial.md": _check_tutorial,
     "docs/how-to/own-hyper-parameter.md": _check_parameter,
     "docs/how-to/resume.md": _check_resume,
+    "docs/how-to/learn-from.md": _check_learning,
 }
 
 

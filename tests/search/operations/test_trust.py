@@ -99,7 +99,7 @@ def test_no_config_of_a_run_is_overlooked(place):
     """A resume trains the configs of the journal, a rerun too, and an export builds those of `retrain.jsonl`."""
     folder = run_of(place)
     check_run_code(folder, trusted=False)
-    for file in (folder.journal, folder.retrained, folder.warm_start):
+    for file in (folder.journal, folder.retrained, folder.warm_start, folder.earlier_runs):
         lines = JsonLines(file)
         lines.append({"user_attr": {"config": {"model": {"name": "subprocess:call"}}}})
         lines.close()

@@ -1,0 +1,36 @@
+"""Draws how much each earlier run weighed during a search that learned from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+
+from winnow.reports.figures.style import Figure, base_layout
+
+if TYPE_CHECKING:
+    from winnow.reports.run_data import RunData
+
+
+def weights(run: RunData) -> list[Figure]:
+    """Draw the weights against the number of the trial; no figure if the search learned from no earlier run."""
+    lines = weight_lines(run)
+    if not lines:
+        return []
+    figure = go.Figure(layout=base_layout("trial", "weight", height=300))
+    for name, (trials, values) in lines.items():
+        hover = f"{name}: %{{y:.2f}} at trial %{{x}}<extra></extra>"
+        figure.add_scatter(x=trials, y=values, mode="lines+markers", name=name, hovertemplate=hover)
+    figure.update_yaxes(range=[0, 1.02])
+    caption = "What is missing to 1 is the weight of the search itself, whose sampler suggests by its own results."
+    return [Figure("memory-weights", "Weight of each earlier run", caption, figure)]
+
+
+def weight_lines(run: RunData) -> dict[str, tuple[list[int], list[float]]]:
+    """The numbers of the trials and the weights at their suggestion, by earlier run."""
+    lines: dict[str, tuple[list[int], list[float]]] = {}
+    for row in run.rows("memory"):
+        trials, values = lines.setdefault(row["earlier_run"], ([], []))
+        trials.append(row["trial"])
+        values.append(row["weight"])
+    return lines

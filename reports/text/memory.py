@@ -1,0 +1,59 @@
+"""Says what a search learned from earlier runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+from winnow.reports.text import wording
+
+if TYPE_CHECKING:
+    from winnow.reports.run_data import RunData
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """What one earlier run did for a search.
+
+    Attributes:
+        name: Its name.
+        facts: A row of the table `memory`.
+        weight: Its weight, the mean over the suggestions of this search.
+        owed: (trial, share) of the suggestions that it has the largest share in, in order.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    weight: float
+    owed: list[tuple[int, float]]
+
+
+def earlier_runs(run: RunData) -> list[EarlierRun]:
+    """Summarise each earlier run, that with the largest weight first; empty if the search learned from none."""
+    if not run.study.get("earlier_runs"):
+        return []
+    rows = run.rows("memory")
+    largest: dict[int, float] = {}
+    for row in rows:
+        largest[row["trial"]] = max(largest.get(row["trial"], 0.0), row["share"] or 0.0)
+    summaries = []
+    for name in dict.fromkeys(row["earlier_run"] for row in rows):
+        own = [row for row in rows if row["earlier_run"] == name]
+        owed = [(r["trial"], r["share"]) for r in own if r["share"] and r["share"] == largest[r["trial"]]]
+        summaries.append(EarlierRun(name, own[0], mean(row["weight"] for row in own), owed))
+    return sorted(summaries, key=lambda each: -each.weight)
+
+
+def memory_sentence(run: RunData) -> str:
+    """Say which earlier runs the search learned from and how much; empty if there are none."""
+    summaries = earlier_runs(run)
+    if not summaries:
+        return ""
+    trials = {row["trial"] for row in run.rows("memory")}
+    owed = {row["trial"] for row in run.rows("memory") if row["share"] is not None}
+    weights = wording.listed([f"{each.name} ({each.weight:.2f})" for each in summaries])
+    return (
+        f"The search learned from {wording.plural(len(summaries), 'earlier run')}, which suggested {len(owed)} of "
+        f"{wording.plural(len(trials), 'trial')}; mean weights: {weights}."
+    )

@@ -1,0 +1,86 @@
+"""Suggests configs because of earlier runs, in turns with another sampler.
+
+The share of the earlier runs is their weight (`winnow.search.samplers.memory_model`), which is all of it at the start and falls as the
+trials of this search tell more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+
+from winnow.search.samplers.draft import RANDOM
+
+if TYPE_CHECKING:
+    from winnow.search.samplers.memory_model import Proposals, Recollection
+    from winnow.search.samplers.registry import PausingSampler
+    from winnow.search.schedulers.pausing import Pausing
+
+MEMORY = "memory"
+"""The user attribute of a trial that tells how much each earlier run weighed, and what the suggestion owes to it."""
+
+
+class RememberingSampler(BaseSampler):
+    """Serves one moment of a search.
+
+    Args:
+        inner: The sampler that suggests when the earlier runs do not, and decides about paused trials.
+        recollection: The earlier runs.
+        seed: Seed of the draws of this moment.
+    """
+
+    def __init__(self, inner: BaseSampler, recollection: Recollection, seed: int) -> None:
+        self._inner = inner
+        self._recollection = recollection
+        self._rng = np.random.default_rng([seed, 0])
+        self._proposals: Proposals | None = None
+        self._left: Iterator[int] = iter(())
+
+    def resume(
+        self,
+        study: Study,
+        paused: Collection[int],
+        rule: Pausing,
+        *,
+        among: Collection[int] | None = None,
+        may_start: bool = True,
+    ) -> int | None:
+        """The paused trial that the inner sampler resumes; see `PausingSampler`."""
+        inner = cast("PausingSampler", self._inner)
+        return inner.resume(study, paused, rule, among=among, may_start=may_start)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._inner.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The values that the earlier runs propose, or those of the inner sampler. Asked again, the next best ones."""
+        if self._proposals is None:
+            sign = -1.0 if study.direction == StudyDirection.MINIMIZE else 1.0
+            self._proposals = self._recollection.propose(study.get_trials(deepcopy=False), sign, self._rng)
+            is_turn = self._rng.random() < self._proposals.weights.sum()
+            self._left = iter(range(len(self._proposals.points) if is_turn else 0))
+        names, proposals = self._recollection.names, self._proposals
+        weights = dict(zip(names, proposals.weights.tolist(), strict=True))
+        chosen = next(self._left, None)
+        if chosen is None:
+            values = self._inner.sample_relative(study, trial, search_space)
+            trial.set_user_attr(MEMORY, {"weights": weights})
+            return values
+        trial.set_user_attr(RANDOM, True)  # a forecast of this search did not choose it, so it may test that forecast
+        owed = dict(zip(names, proposals.shares[chosen].tolist(), strict=True))
+        trial.set_user_attr(MEMORY, {"weights": weights, "owed": owed})
+        return self._recollection.features.params(proposals.points[chosen])
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)

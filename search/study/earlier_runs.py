@@ -1,0 +1,195 @@
+"""`--learn-from RUN...`: which parameters are good, as earlier runs found out, on other data too.
+
+A warm start takes the trials of one run with the same data and protocol for trials of this search. Earlier runs only rank their own
+trials, so their data, epochs and objective may differ; how far they are believed follows from the first results here. What is used of
+them is copied into the new run, so that the old ones may be moved or deleted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from winnow.search.storage.json_lines import json_line, read_json_lines
+from winnow.search.storage.run_folder import RunFolder
+from winnow.search.study.space_changes import Recorder
+from winnow.spaces.errors import InputError
+from winnow.spaces.known_parts import known_parts
+from winnow.spaces.space import Space
+from winnow.spaces.trial_status import TrialStatus
+
+if TYPE_CHECKING:
+    from winnow.reports.run_data import RunData
+    from winnow.search.samplers.memory_model import Recollection
+
+RANKED = (TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.DIVERGED)
+"""How trials end that say something about their config, whatever the machine."""
+MOST_TRIALS = 200
+"""Trials that are taken from one run, the newest."""
+
+
+@dataclass(frozen=True)
+class EarlierRuns:
+    """The lines for `earlier_runs.jsonl`, one per run, and what study.yaml says about each run."""
+
+    lines: tuple[str, ...]
+    facts: list[dict[str, Any]]
+
+
+def learn_from(runs: Sequence[str], space: Space) -> EarlierRuns:
+    """Collect the trials of earlier runs whose parameters agree with those of a space.
+
+    Args:
+        runs: Run folders, their names under `runs/`, or report folders. Runs of older versions are read too.
+        space: The space to search.
+
+    Returns:
+        What to record in the new run.
+
+    Raises:
+        InputError: There is no run, none of its trials has finished, it shares no parameter with the space, or none of its trials
+            lies in the space.
+    """
+    from winnow.reports import read
+
+    lines: list[dict[str, Any]] = []
+    for named in runs:
+        path = _place_of(named)
+        if any(line["path"] == str(path) for line in lines):
+            raise InputError(f"--learn-from {named}: this run is named twice")
+        lines.append(_line(named, path, read(path), space))
+    for line in lines:
+        same_name = [each for each in lines if each["run"] == line["run"]]
+        if len(same_name) > 1:
+            for number, each in enumerate(same_name, start=1):
+                each["run"] += f" ({number})"
+    facts = [{key: value for key, value in line.items() if key != "trials"} for line in lines]
+    return EarlierRuns(tuple(json_line(line).rstrip("\n") for line in lines), facts)
+
+
+def recollect(folder: RunFolder, space: Space) -> Recollection | None:
+    """What the earlier runs that were copied into a run know about its current space; None if there is nothing."""
+    runs = {line["run"]: _trials(line["trials"], space) for line in read_json_lines(folder.earlier_runs)}
+    known = {name: trials for name, trials in runs.items() if trials}
+    if not known:
+        return None
+    from winnow.search.samplers.memory_model import Recollection
+
+    return Recollection(known)
+
+
+def _place_of(named: str) -> Path:
+    for place in (Path(named), Path("runs") / named):
+        for folder in (place, place / "report"):
+            if (folder / "study.yaml").is_file() or (folder / "trials.parquet").is_file():
+                return folder.resolve()
+    raise InputError(
+        f"--learn-from {named}: no run here (a run is a folder with a study.yaml, or a report folder with its trials.parquet)"
+    )
+
+
+def _line(named: str, path: Path, run: RunData, space: Space) -> dict[str, Any]:
+    ranked = _ranked(run)
+    if not ranked:
+        raise InputError(
+            f"--learn-from {named}: none of its {len(run.trial_rows())} trials has finished an epoch and ended"
+        )
+    agreeing, taken = agreement(ranked, space)
+    if not agreeing:
+        raise InputError(
+            f"--learn-from {named}: no parameter of this space has the same name, kind and range in its {len(ranked)} trials"
+        )
+    if not taken:
+        raise InputError(
+            f"--learn-from {named}: none of its {len(ranked)} trials lies in this space with all parameters that agree, which are "
+            + ", ".join(sorted(agreeing))
+        )
+    data = run.study.get("data") or {}
+    return {
+        "run": run.name,
+        "path": str(path),
+        "created": run.study.get("created"),
+        "winnow_version": run.study.get("winnow_version"),
+        "data": data.get("name"),
+        "data_fingerprint": data.get("fingerprint"),
+        "family": sorted({str(trial["config"].get("model", {}).get("name")) for trial in ranked}),
+        "machine": _machine(run),
+        "objective": run.objective,
+        "trials_ended": len(ranked),
+        "trials_taken_over": len(taken),
+        "agreeing": [p.study_name for p in space.parameters() if p.study_name in agreeing],
+        "left_out": [p.study_name for p in space.parameters() if p.study_name not in agreeing],
+        "trials": [trial for trial, _ in taken],
+    }
+
+
+def _ranked(run: RunData) -> list[dict[str, Any]]:
+    """The newest ended trials of a run, each with its value at each epoch; higher values are better."""
+    sign = 1.0 if run.maximize else -1.0
+    ended = [row for row in run.trial_rows() if row["status"] in RANKED and row["config"] and row["num_epochs"]]
+    trials = []
+    for row in ended[-MOST_TRIALS:]:
+        values: dict[int, float] = {}
+        if row["status"] != TrialStatus.DIVERGED:
+            epochs = run.epochs_of_trial(row["trial"])
+            values = {e["epoch"]: sign * e[run.objective] for e in epochs if e.get(run.objective) is not None}
+            if values and row["objective"] is not None:
+                values[max(values)] = sign * row["objective"]  # that of the weights that were kept
+        trials.append({"trial": row["trial"], "config": json.loads(row["config"]), "values": values})
+    return trials if any(trial["values"] for trial in trials) else []
+
+
+def _machine(run: RunData) -> str | None:
+    """The devices of the trials, else the processor."""
+    devices = Counter(row["device"] for row in run.trial_rows() if row["device"])
+    hardware = run.study.get("hardware") or {}
+    parts = [*devices, hardware.get("processor")]
+    return ", ".join(str(part) for part in parts if part) or None
+
+
+def _trials(lines: Sequence[dict[str, Any]], space: Space) -> list[FrozenTrial]:
+    """The trials of an earlier run that lie in the space as far as they know it, with their parameters there."""
+    domains = {parameter.study_name: parameter.domain for parameter in space.parameters()}
+    trials = []
+    for line, params in agreement(lines, space)[1]:
+        recorder = Recorder(params)
+        for name in params:
+            domains[name].suggest(recorder, name)
+        trials.append(
+            create_trial(
+                state=TrialState.PRUNED,
+                params=recorder.params,
+                distributions=recorder.distributions,
+                intermediate_values={int(epoch): value for epoch, value in line["values"].items()},
+            )
+        )
+    return trials
+
+
+def agreement(
+    trials: Sequence[dict[str, Any]], space: Space
+) -> tuple[set[str], list[tuple[dict[str, Any], dict[str, Any]]]]:
+    """Find what earlier trials say about a space.
+
+    Args:
+        trials: Trials of one run, each with its `config`.
+        space: The space to search.
+
+    Returns:
+        The study names of the parameters that agree (some trial has a value of the space there), and each trial that lies in the
+        space as far as these go, with its values.
+    """
+    known = known_parts(space, [trial["config"] for trial in trials])
+    agreeing = {name for params in known for name, value in params.items() if value is not None}
+    inside = []
+    for trial, params in zip(trials, known, strict=True):
+        values = {name: value for name, value in params.items() if name in agreeing}
+        if values and None not in values.values():
+            inside.append((trial, values))
+    return agreeing, inside
