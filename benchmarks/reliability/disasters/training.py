@@ -59,6 +59,7 @@ def figures_of(config: str, seed: int, epoch: int, epochs: int) -> dict[str, Any
     accuracy = level * (1 - math.exp(-epoch / 3)) + 0.02 * _share(config, seed, f"noise {epoch}")
     value = math.nan if diverged else round(accuracy, 6)
     steering = {"epoch": epoch, "diverged": diverged, "last": diverged or epoch == epochs, "weights_epoch": epoch}
+    steering["wall_seconds"] = 1.0  # also of an epoch that diverged
     return {figure.name: steering.get(figure.name, value) for figure in EPOCH_FIGURES}
 
 
