@@ -219,7 +219,7 @@ def _check_tutorial(reader: Reader) -> None:
     assert "test accuracy" in reader.output
     assert (reader.folder / "runs" / "mine" / "report" / "report.html").stat().st_size > 1_000_000
     card = (reader.folder / "temple-or-flower" / "README.md").read_text()
-    assert "48 x 48 pixels and 3 channels, 2 classes (flower, temple)" in card
+    assert "48 x 48 pixels (height x width) and 3 channels, 2 classes (flower, temple)" in card
 
 
 def _check_parameter(reader: Reader) -> None:

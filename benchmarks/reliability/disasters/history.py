@@ -223,10 +223,12 @@ class _History:
                 self.disk.cut_power()
         except InputError as error:
             self.world.note(f"refused: {error}".replace(str(self.root), ""))
-            self.faults += self.disk.faults > 0
+            struck = self.disk.faults > 0
+            self.faults += struck
+            self.disk.disarm()  # what follows reads the run
             if "nothing to retrain" in str(error) and not completed(self.folder):
                 done = True
-            elif not self.disk.faults:
+            elif not struck:
                 self.violations.append(f"{start.__name__} was refused without a fault: {error}")
             elif "cannot" not in str(error):
                 self.violations.append(f"{start.__name__} was refused with another reason than the disk: {error}")

@@ -266,7 +266,7 @@ def test_a_driver_with_another_python_than_the_cluster(desk, tmp_path):
             ("--device", "cpu", "--gpus-per-trial", "3"),
             "--gpus-per-trial 3 does not divide the 4 GPUs: 1 would stand idle",
         ),
-        (("--gpus-per-trial", "1"), "Ray declares 2 GPUs there, but torch"),
+        (("--gpus-per-trial", "1"), "nodes cannot run trials; nothing was started"),
     ],
 )
 def test_bad_input(desk, arguments, message):
