@@ -155,8 +155,11 @@ def images_per_second(data: ImageData, network: str, piece: torch.Tensor) -> flo
 
 def drop_from_cache(images: np.ndarray) -> None:
     """Images of a mapped file: pages that a process has mapped would stay, so it gives them up first."""
-    images._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
-    descriptor = os.open(images.filename, os.O_RDONLY)  # type: ignore[attr-defined]
+    assert isinstance(images, np.memmap)
+    assert isinstance(images.base, mmap.mmap)
+    assert images.filename is not None
+    images.base.madvise(mmap.MADV_DONTNEED)
+    descriptor = os.open(images.filename, os.O_RDONLY)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(descriptor)
 

@@ -26,7 +26,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(groups, {"momentum": groups[0]["momentum"]})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         """Take one step. `closure` is not supported."""
         for group in self.param_groups:
             for weight in group["params"]:

@@ -14,12 +14,10 @@ from tests.helpers.make_run import make_run
 from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from winnow.reports import read as read_run
 from winnow.reports.facts import largest_class
-from winnow.reports.html.sections import overview, test_images, winners
+from winnow.reports.html import sections
 from winnow.reports.tables.classes import class_scores
 from winnow.reports.text.terminal import show
 from winnow.search.operations.training import TrainingJob, fit_and_test
-
-test_images.__test__ = False  # type: ignore[attr-defined]  # a section of the report
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +57,9 @@ def test_the_table_has_each_class_of_each_config(folder: Path) -> None:
 def test_the_report_shows_classes_and_all_metrics(folder: Path) -> None:
     change_lines(folder, test_balanced_accuracy=0.5123, test_own_metric=-3.25)
     run = read_run(folder)
-    assert "<th" in test_images(run).html
-    assert all(word in test_images(run).html for word in ("precision", "recall", "F1"))
-    html = winners(run).html
+    assert "<th" in sections.test_images(run).html
+    assert all(word in sections.test_images(run).html for word in ("precision", "recall", "F1"))
+    html = sections.winners(run).html
     assert "balanced accuracy" in html
     assert "51.23" in html
     assert "own metric" in html
@@ -74,8 +72,8 @@ def test_the_share_of_the_largest_class_stands_beside_accuracies(folder: Path) -
     assert largest_class(run, "test") == pytest.approx(0.1)
     assert largest_class(run, "validation") == pytest.approx(35 / 287)
     assert run.rows("winners")[0]["largest_class"] == pytest.approx(0.1)
-    assert "largest class" in winners(run).html
-    assert "Always answering the largest class" in overview(run).html
+    assert "largest class" in sections.winners(run).html
+    assert "Always answering the largest class" in sections.overview(run).html
     console = Console(width=100, record=True, quiet=False)
     show(run, console)
     text = console.export_text()
@@ -85,12 +83,12 @@ def test_the_share_of_the_largest_class_stands_beside_accuracies(folder: Path) -
 
 def test_networks_that_answer_one_class_are_named(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "digits")
-    assert "same class" not in overview(read_run(folder)).html
+    assert "same class" not in sections.overview(read_run(folder)).html
     change_lines(folder, num_classes_answered=1)
     run = read_run(folder)
     warning = "3 of the 3 networks of winner 1 give every test image the same class"
-    assert warning in overview(run).html
-    assert warning in winners(run).html
+    assert warning in sections.overview(run).html
+    assert warning in sections.winners(run).html
     console = Console(width=150, record=True)
     show(run, console)
     assert warning in console.export_text()

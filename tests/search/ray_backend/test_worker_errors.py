@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 from tests.search.study.test_ledger import SHAPE, make_folder
 from winnow.search.ray_backend.hangs import HangWatch
@@ -42,13 +43,13 @@ def test_a_trial_killed_for_memory_is_tried_in_pieces_and_then_out_of_memory(tmp
         assignment = ledger.ask()
         assert assignment is not None
         assert assignment.micro_batches == pieces
-        trial = SimpleNamespace(
+        trial: Any = SimpleNamespace(
             trial_id="t",
             config={"number": assignment.number},
             pickled_error_file=None,
             error_file=str(tmp_path / "error.txt"),
         )
-        stopping.on_trial_error(1, [], trial)  # type: ignore[arg-type]
+        stopping.on_trial_error(1, [], trial)
     assert ledger.counts["out_of_memory"] == 1
     assert lines[0].startswith("trial 0: Ray killed its worker because the memory of the node ran out")
     ledger.close()

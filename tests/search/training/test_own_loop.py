@@ -1,203 +1,29 @@
-"""A user's own training loop: what it gets, what becomes of what it yields, and what is refused."""
+"""A user's own training loop: what it gets, and what becomes of what it yields."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from jsonschema import Draft202012Validator
-from torch import nn
-from torch.nn import functional
 
+from tests.helpers.own_loops import BY_HAND, SHAPE, device_data, own_config, path
 from tests.helpers.tiny import CPU, figures, same_tensors, tiny_config, tiny_data
 from winnow.reports.text.winner_words import winner_sentence
 from winnow.reports.text.wording import describe
-from winnow.search.operations.build_check import check_own_parts
 from winnow.search.ray_backend.backend import _check_loops
 from winnow.search.ray_backend.runtime_env import _user_modules
 from winnow.search.resources.plan import ResourcePlan
-from winnow.search.training.device_data import DeviceData
 from winnow.search.training.errors import is_out_of_memory
 from winnow.search.training.loop import train
-from winnow.search.training.own_parts import check_own_part
 from winnow.search.training.speed_probe import measure
 from winnow.spaces.errors import InputError
 from winnow.spaces.identity import identity
-from winnow.spaces.own_code import own_parts
 from winnow.spaces.schema.json_schema import json_schema
 from winnow.spaces.space import Space
 from winnow.spaces.validation import check
-
-SHAPE = (3, 8, 8)
-BY_HAND = {"precision": "float32", "data": {"name": "digits", "augment": ["flip"]}}
-
-
-def adam(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    """What Winnow's loop does, written by hand."""
-    model = config.network()
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
-    for _ in checkpoint.epochs(model=model, optimizer=optimizer):
-        model.train()
-        for images, labels in data.loader():
-            optimizer.zero_grad()
-            loss = functional.cross_entropy(model(images), labels)
-            loss.backward()
-            optimizer.step()
-        yield {"lr": optimizer.param_groups[0]["lr"]}
-
-
-def average_and_global_draws(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    """An average of the weights is what counts; NumPy and Python draw too, and training images are read twice."""
-    model = config.network()
-    average = torch.optim.swa_utils.AveragedModel(model, use_buffers=True)
-    optimizer = torch.optim.SGD(model.parameters(), lr=config["lr"], momentum=0.9)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, config.epochs * len(data.loader()))
-    loader = data.loader("train")
-    for _ in checkpoint.epochs(
-        model=average.module, raw=model, count=average, optimizer=optimizer, scheduler=scheduler
-    ):
-        total = 0.0
-        assert not all(torch.equal(a, b) for (a, _), (b, _) in zip(loader, loader, strict=True))
-        for images, labels in loader:
-            images = images * (1 + random.random() / 10 + np.random.rand() / 10)
-            loss = functional.cross_entropy(model(images), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            scheduler.step()
-            average.update_parameters(model)
-            total += loss.item()
-        yield {"train_loss": total / len(loader), "train_accuracy": 0.5}
-
-
-def diverges(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    model = config.network()
-    for epoch in checkpoint.epochs(model=model):
-        yield {"train_loss": torch.tensor(float("nan") if epoch else 1.0)}
-
-
-def improves_once(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    model = config.network()
-    for epoch in checkpoint.epochs(model=model):
-        with torch.no_grad():
-            next(model.parameters()).fill_(epoch / 100)
-        yield {"validation_loss": 1.0 if epoch == 1 else 2.0}
-
-
-def another_network(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    for _ in checkpoint.epochs(model=nn.Linear(3, 3)):
-        yield {}
-
-
-class Scaled(nn.Module):
-    """The weights of another network, but ten times its answers."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = [inner]
-
-    def state_dict(self, *arguments: Any, **keys: Any) -> Any:
-        return self.inner[0].state_dict()
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.inner[0](images * 10)
-
-
-def other_answers(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    for _ in checkpoint.epochs(model=Scaled(config.network())):
-        yield {}
-
-
-def no_generator(config: Any, data: Any, device: torch.device, checkpoint: Any) -> None: ...
-
-
-def three_arguments(config: Any, data: Any, device: torch.device) -> Iterator[dict[str, Any]]:
-    yield {}
-
-
-def no_epochs(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    yield {}
-
-
-def unknown_figure(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    for _ in checkpoint.epochs(model=config.network()):
-        yield {"validation_acuracy": 0.5}
-
-
-def no_number(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    for _ in checkpoint.epochs(model=config.network()):
-        yield {"train_loss": "0.5"}
-
-
-def no_dict(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[Any]:
-    for _ in checkpoint.epochs(model=config.network()):
-        yield 0.5
-
-
-def twice(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    for _ in checkpoint.epochs(model=config.network()):
-        yield {}
-        yield {}
-
-
-def too_short(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    for _ in checkpoint.epochs(model=config.network()):
-        yield {}
-        return
-
-
-def too_good(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    for _ in checkpoint.epochs(model=config.network()):
-        yield {"validation_accuracy": 1.0}
-
-
-def raises(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    for _ in checkpoint.epochs(model=config.network()):
-        yield {"train_loss": config.momentum}
-
-
-def divides(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    for _ in checkpoint.epochs(model=config.network()):
-        yield {"train_loss": 1 / len(data.loader("validation"))}
-
-
-class NumpyState:
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": Path("x")}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
-
-
-def strange_state(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    for _ in checkpoint.epochs(model=config.network(), best=NumpyState()):
-        yield {}
-
-
-def stateless_part(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    for _ in checkpoint.epochs(model=config.network(), best=3):
-        yield {}
-
-
-def opens_the_test(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
-    data.loader("test")
-    yield {}
-
-
-def path(function: str) -> str:
-    return f"{__name__}:{function}"
-
-
-def own_config(function: str, keys: dict[str, Any] | None = None, **changes: Any) -> Any:
-    return tiny_config(**{"optimizer": None, "train": {"name": path(function), **(keys or {})}, **changes})
-
-
-def device_data(config: Any, use: Any = "search") -> DeviceData:
-    return DeviceData.build(tiny_data(), config.data, CPU, 0, use)
 
 
 def test_a_loop_written_by_hand_gives_what_winnows_own_gives() -> None:
@@ -310,70 +136,6 @@ def test_batches_cannot_be_cut_for_an_own_loop() -> None:
     with pytest.raises(MemoryError, match="a smaller batch_size needs less") as error:
         next(train(config, device_data(config), CPU, 0, micro_batches=4))
     assert is_out_of_memory(error.value)
-
-
-REFUSED: dict[str, str] = {
-    "no_generator": r"train \S+ \(test_own_loop.py:\d+\): must be a generator",
-    "three_arguments": r"must take \(config, data, device, checkpoint\), but too many positional arguments",
-    "no_epochs": r"\(test_own_loop.py:\d+\): must loop over checkpoint.epochs\(model=",
-    "unknown_figure": r"yielded 'validation_acuracy', which is none of .*; did you mean validation_accuracy\?",
-    "no_number": r"must yield numbers, but train_loss is '0.5'",
-    "no_dict": r"must yield a dict of figures, but yielded float",
-    "another_network": r"must be that of the space's `model` section",
-    "other_answers": r"answers otherwise than that of the `model` section",
-    "raises": r"\(test_own_loop.py:\d+\) raised AttributeError: the config of the loop has no momentum, only epochs",
-    "divides": r"\(test_own_loop.py:\d+\) raised ZeroDivisionError: .*, in retraining, which has no validation images",
-    "strange_state": r"the state of its parts cannot be stored",
-    "stateless_part": r"best must have state_dict\(\) and load_state_dict\(\), but a int has not",
-    "opens_the_test": r"there is no split 'test' for a loop",
-}
-
-
-@pytest.mark.parametrize("function", REFUSED)
-def test_refused_before_anything_starts(function: str) -> None:
-    config = own_config(function)
-    ((what, part),) = own_parts(config)
-    with pytest.raises(InputError, match=REFUSED[function]) as error:
-        check_own_part(what, part, config, SHAPE, 3)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        ("twice", r"must yield once in every epoch, but yield 2 came in epoch 1"),
-        ("too_short", r"ended after 1 of 4 epochs"),
-        ("too_good", r"yielded a validation_accuracy of 1.0000 in epoch 1, but the network classifies 0\.\d+"),
-    ],
-)
-def test_refused_during_the_training(function: str, message: str) -> None:
-    config = own_config(function)
-    with pytest.raises(InputError, match=message):
-        list(train(config, device_data(config), CPU, 0))
-
-
-def test_good_loops_pass_the_check_in_a_process_of_its_own() -> None:
-    check_own_parts(
-        [own_config("adam", {"lr": 0.01}), own_config("average_and_global_draws", {"lr": 0.01}, epochs=1)], SHAPE, 3
-    )
-    with pytest.raises(InputError, match=REFUSED["no_dict"]):
-        check_own_parts([own_config("no_dict")], SHAPE, 3)
-
-
-def test_a_key_that_no_tried_loop_reads_is_told() -> None:
-    used, misspelt = own_config("adam", {"lr": 0.01}), own_config("adam", {"lr": 0.02, "momentun": 0.9})
-    assert check_own_parts([used], SHAPE, 3).notes == []
-    (note,) = check_own_parts([misspelt], SHAPE, 3).notes
-    assert note == f"{path('adam')} did not read momentun in the epochs that were tried; is it misspelt in `train`?"
-
-
-def test_parts_without_effect_are_refused() -> None:
-    own_config("adam", early_stopping={"patience": 2})
-    for key, value in {"optimizer": {"name": "adam", "lr": 0.1}, "schedule": "cosine", "mix": "mixup"}.items():
-        with pytest.raises(ValueError, match=f"in which these keys have no effect: {key}; leave them out"):
-            own_config("adam", **{key: value})
-    with pytest.raises(ValueError, match="the loop has epochs from elsewhere"):
-        own_config("adam", {"epochs": 3})
 
 
 def test_keys_of_a_loop_are_searched_and_the_loop_is_sent() -> None:
