@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from winnow.reports.figures import cost as figures_cost
 from winnow.reports.figures import front as figures_front
-from winnow.reports.figures import learning_curves as figures_search
-from winnow.reports.figures import memory as figures_memory
-from winnow.reports.figures import parameters as figures_parameters
-from winnow.reports.figures import progress as figures_progress
 from winnow.reports.figures import winners as figures_winners
 from winnow.reports.figures.style import STATUS_COLORS
 from winnow.reports.html.gallery import winner_mistakes
 from winnow.reports.html.network_drawing import COLUMN, HEIGHT, network_blocks
+from winnow.reports.html.search_sections import MAX_TRIALS, audit, memory, parameters, search
 from winnow.reports.html.templating import Section, Table, render
 from winnow.reports.schemas import TABLES
 from winnow.reports.statuses import STATUS_WORDS
 from winnow.reports.tables.retraining import TEST_METRICS
 from winnow.reports.text import summary, wording
 from winnow.reports.text.advice import advice
-from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.failure_classes import class_rows
-from winnow.reports.text.memory import earlier_runs, memory_sentence
 from winnow.reports.text.terminal import best_first
 from winnow.reports.text.winner_recipe import training_command, winner_config
 from winnow.reports.text.winner_words import winner_sentence, yardsticks
@@ -34,11 +28,7 @@ from winnow.spaces.epoch_figures import OWN_METRIC, in_words, name_on_test_image
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
-MAX_TRIALS = 15
-"""Rows of the table of trials; trials.parquet has all."""
 MAX_FAILURES = 30
-MAX_OWED = 8
-"""First suggestions that are listed for each earlier run; memory.parquet has all."""
 MAX_PAIRED_CLASSES = 30
 """With more classes the confusion matrix needs the whole width."""
 
@@ -151,27 +141,6 @@ def front(run: RunData) -> Section | None:
     return Section("front", "Front", html, figures)
 
 
-def memory(run: RunData) -> Section | None:
-    """The earlier runs that the search learned from; None if there are none."""
-    summaries, figures = earlier_runs(run), figures_memory.weights(run)
-    if not summaries:
-        return None
-    columns = ("earlier run", "data", "networks", "machine", "version", "trials", "mean weight", "trials owed to it")
-    lines = [
-        [
-            each.name,
-            *(each.facts[key] or "-" for key in ("data", "family", "machine", "winnow_version")),
-            str(each.facts["num_trials"]),
-            f"{each.weight:.2f}",
-            ", ".join(f"{trial} ({100 * share:.0f}\u00a0%)" for trial, share in each.owed[:MAX_OWED]) or "-",
-        ]
-        for each in summaries
-    ]
-    table = Table(columns, lines, numeric=(5, 6))
-    html = render("memory.html", sentence=memory_sentence(run), figures=figures, table=table)
-    return Section("memory", "Earlier runs", html, figures)
-
-
 def _metrics_table(rows: list[Row]) -> Table:
     """Every metric of the winners on the test images; a metric that no winner has is left out."""
     known = [key for key in ("test_accuracy", *TEST_METRICS, "test_loss") if any(row[key] is not None for row in rows)]
@@ -200,110 +169,6 @@ def _class_table(run: RunData) -> Table | None:
 
 def _range(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f" ({100 * low:+.2f} to {100 * high:+.2f})"
-
-
-def search(run: RunData) -> Section:
-    """The course of the search: best so far, learning curves, budget, the best trials."""
-    progress = figures_progress.best_so_far(run)
-    curves = [*figures_search.learning_curves(run), *figures_search.budget(run)]
-    ranked = best_first(run, run.rows("trials"))
-    html = render(
-        "search.html",
-        progress=progress,
-        curves=curves,
-        objective=wording.objective_name(run),
-        unaudited_stops=_unaudited_stops(run),
-        title="The best trials" if len(ranked) <= MAX_TRIALS else f"The best {MAX_TRIALS} trials",
-        table=_trial_table(run, ranked[:MAX_TRIALS]),
-    )
-    return Section("search", "Search", html, [*progress, *curves])
-
-
-def _unaudited_stops(run: RunData) -> str:
-    """A hint at the audit if the run stopped trials without one; else empty."""
-    stopped = sum(row["status"] == "stopped" for row in run.rows("trials"))
-    if not stopped or len(run.table("audit")):
-        return ""
-    return (
-        f"Whether the {wording.plural(stopped, 'stop')} cost a better trial is unknown. A search with --audit 0.1 trains "
-        "a tenth of the stopped trials to completion and reports how many stops were wrong."
-    )
-
-
-def _trial_table(run: RunData, trials: list[Row]) -> Table:
-    lines = [
-        [
-            str(row["trial"]),
-            STATUS_WORDS[row["status"]],
-            wording.objective_text(run, row["objective"]),
-            f"{wording.objective_text(run, row['best_objective'])} at {row['best_epoch']}",
-            str(row["num_epochs"]),
-            wording.duration(row["train_seconds"]),
-            wording.count(row["num_parameters"]),
-        ]
-        for row in trials
-    ]
-    columns = ("trial", "status", wording.objective_name(run), "best, at epoch", "epochs", "training", "weights")
-    paths = run.space.columns()
-    params = [wording.parameters_text(_active(row, paths)) for row in trials]
-    return Table(columns, lines, numeric=(0, 2, 3, 4, 5, 6), below=params)
-
-
-def _active(row: Mapping[str, Any], paths: Iterable[str]) -> Row:
-    """The parameters that the trial had, a branch by its own name: `optimizer`, not `optimizer.name`."""
-    return {path.removesuffix(".name"): row[path] for path in paths if row[path] is not None}
-
-
-def parameters(run: RunData) -> Section:
-    """The effect of the parameters: importance, parallel coordinates, slices, cost."""
-    top = [*figures_parameters.importance(run), *figures_parameters.parallel_coordinates(run)]
-    slices, left_out = figures_parameters.slices(run)
-    costs = figures_cost.cost(run)
-    about = f"{wording.objective_name(run).capitalize()} by parameter. Dots: completed; crosses: stopped early. "
-    about += f"{figures_parameters.LAST_VALUES} "
-    about += "If outliers would compress the other values, the axis leaves out the worst; a button shows them."
-    if left_out:
-        about += f" Shown are the {len(slices)} most important of {len(slices) + left_out} parameters."
-    html = render("parameters.html", top=top, slices=slices, costs=costs, about_slices=about)
-    return Section("parameters", "Parameters", html, [*top, *slices, *costs])
-
-
-def audit(run: RunData) -> Section | None:
-    """The section on how well the rungs predict the final values; None if the run has no audit."""
-    rows = run.rows("audit")
-    if not rows:
-        return None
-    columns = (
-        *("rung", "stopped", "audited", "wrong stops", "missed the best"),
-        *("rho (n)", "tau (n)", "rho, all finished (n)"),
-    )
-    lines = [
-        [
-            "all" if row["rung"] is None else f"epoch {row['epoch']}",
-            str(row["num_stopped"]),
-            str(row["num_audited"]),
-            _wrong_rate(row),
-            wording.number(row["num_missed_best"]),
-            _correlation(row, "spearman", "sampled"),
-            _correlation(row, "kendall", "sampled"),
-            _correlation(row, "spearman", "finished"),
-        ]
-        for row in rows
-    ]
-    table = Table(columns, lines, numeric=range(1, len(columns)))
-    return Section("audit", "Audit of the stops", render("audit.html", sentence=audit_sentence(run), table=table))
-
-
-def _wrong_rate(row: Row) -> str:
-    if row["wrong_rate"] is None:
-        return "-"
-    low, high = (round(100 * row[key]) for key in ("wrong_low", "wrong_high"))
-    return f"{row['num_wrong']} of {row['num_audited']} ({low} to {high} %)"
-
-
-def _correlation(row: Row, kind: str, which: str) -> str:
-    value, num = row[f"{kind}_{which}"], row[f"num_{which}"]
-    return "-" if num is None else f"{'-' if value is None else format(value, '.2f')} ({num})"
 
 
 def test_images(run: RunData) -> Section:

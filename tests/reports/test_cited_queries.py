@@ -16,9 +16,11 @@ from tests.search.cli.test_cli import winnow  # noqa: F401
 from winnow import reports
 from winnow.reports.html import sections
 from winnow.reports.html.page import page
+from winnow.reports.html.search_sections import MAX_TRIALS
 from winnow.reports.tables.parquet import write_tables
 from winnow.reports.tables.query import query
 from winnow.reports.text.queries import queries
+from winnow.reports.text.terminal import best_first
 from winnow.spaces.errors import InputError
 
 duckdb = pytest.importorskip("duckdb", reason="the extra `query` is not installed")
@@ -135,7 +137,7 @@ def test_confusion_and_classes(run: reports.RunData, figures: dict[str, Any]) ->
 def test_tables_of_the_page(run: reports.RunData) -> None:
     counts = Counter(row["status"] for row in run.rows("trials"))
     assert {row["status"]: row["trials"] for row in rows(run, "tiles")} == counts
-    best = sections.best_first(run, run.rows("trials"))[: sections.MAX_TRIALS]
+    best = best_first(run, run.rows("trials"))[:MAX_TRIALS]
     assert [row["trial"] for row in rows(run, "best-trials")] == [row["trial"] for row in best]
     assert [row["trial"] for row in rows(run, "failures")] == [row["trial"] for row in run.rows("failures")]
 

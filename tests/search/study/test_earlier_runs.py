@@ -18,7 +18,7 @@ from tests.reports.test_versions import VERSION_1
 from tests.search.study.test_ledger import make_folder, run_to_the_end, study_of
 from winnow import reports
 from winnow.reports.figures.memory import weight_lines
-from winnow.reports.html.sections import memory
+from winnow.reports.html.search_sections import memory
 from winnow.reports.text.memory import earlier_runs, memory_sentence
 from winnow.search.samplers.memory_model import Here, Recollection, win_scores
 from winnow.search.settings import settings_for
