@@ -48,7 +48,8 @@ def test_a_notebook_runs(tmp_path, monkeypatch):
     assert "InputError no option 'trails'; did you mean trials?" in refused
     assert 0 < json.loads(figures)[0] <= 1
     # Drawn in place: one picture of the search and one of the retraining, not one per epoch.
-    assert len([output for output in done.cells[1].outputs if "text/html" in output.get("data", {})]) == 2
+    drawn = [output["data"]["text/html"] for output in done.cells[1].outputs if "text/html" in output.get("data", {})]
+    assert len([html for html in drawn if "╭" in html]) == 2
 
 
 def test_a_picture_is_html_without_a_style_sheet():
