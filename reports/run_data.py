@@ -128,7 +128,7 @@ class TableSource(Protocol):
         """The table `name`, a key of `winnow.reports.schemas.TABLES`."""
 
     def trial_rows(self) -> list[Row]:
-        """The rows of `trials` without the parameter columns."""
+        """The rows of `trials` without the parameter columns and `estimated_end`."""
 
     def epochs_of_trial(self, number: int) -> list[Row]:
         """The rows of `epochs` of one trial's search phase, in order."""
@@ -173,7 +173,10 @@ class RunData(RunFacts):
         return plain.lists(self.table(name).select(columns))
 
     def trial_rows(self) -> list[Row]:
-        """One row per trial, by number, without the parameter columns. Needs no Arrow if the run folder was read."""
+        """One row per trial, by number, without the parameter columns and `estimated_end`.
+
+        Needs no Arrow if the run folder was read.
+        """
         return self.once("trial rows", self.source.trial_rows)
 
     def epochs_of_trial(self, number: int) -> list[Row]:

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 RUN_VERSION = 1
 """Version of a run folder (study.yaml, study.journal and the .jsonl files)."""
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Version of the tables. `reading/parquet_reader.py` reads older versions too."""
+ESTIMATED_END = "estimated_end"
+"""The column of `trials` that, like the parameter columns, is made for the table only: a regression is fitted for it."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,13 @@ TABLES: dict[str, TableSchema] = {
                 "float",
                 "final objective of a stopped trial that the audit trained to completion",
                 null="not audited, not finished, or diverged",
+            ),
+            Column(
+                ESTIMATED_END,
+                "float",
+                "objective after the full training, estimated by a regression on the parameters and the rungs; "
+                "see `values` of `importance`",
+                null="completed or failed, or the last values are the better measure",
             ),
             *(
                 Column(f.name, f.kind, "value of the epoch whose weights are kept", f.unit, _NEVER_RAN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 MAX_AXES = 8
 """Parallel coordinates with more axes are unreadable; the most important parameters are shown."""
 MAX_SLICES = 12
-LAST_VALUES = "A stopped trial is shown with its last value, which belongs to fewer epochs."
 NUM_BEST = 100
 """The best trials are always drawn."""
 FEW_TRIALS = 20
@@ -140,10 +139,30 @@ def parallel_coordinates(run: RunData) -> list[Figure]:
     caption = (
         "One line per trial that did not fail, coloured by rank (orange is best, grey is worst); drag along an axis to keep only the trials in a range. "
         f"Shown are the {len(axes)} most important parameters; lines at the bottom (-) are trials without that parameter. "
-        f"{LAST_VALUES}"
+        f"{about_stopped(rows)}"
     ) + note(len(rows), len(scored), f"the {NUM_BEST} best trials")
     plot = _draw_parallel(run, axes, rows)
     return [Figure("parallel", "Parallel coordinates", caption, plot, min_width=110 * (len(axes) + 1))]
+
+
+def about_stopped(rows: Iterable[Mapping[str, Any]]) -> str:
+    """A sentence on the values that figures show for trials that were stopped.
+
+    Args:
+        rows: Rows of `trials`.
+    """
+    if any(row["estimated_end"] is not None for row in rows):
+        return (
+            "A trial that did not complete is shown with its estimated value after the full training, because values at "
+            "one rung say little about the next one in this search."
+        )
+    return "A stopped trial is shown with its last value, which belongs to fewer epochs."
+
+
+def shown_value(row: Mapping[str, Any]) -> float:
+    """The value of a trial in figures of parameters: the estimated one after the full training where the table has one."""
+    end = row["estimated_end"]
+    return float(row["objective"] if end is None else end)
 
 
 def scored_trials(run: RunData) -> list[dict[str, Any]]:
@@ -158,7 +177,7 @@ def _scored_trials(run: RunData) -> list[dict[str, Any]]:
 
 def drawn_trials(run: RunData, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """All trials, or the best and evenly spaced others if there are many."""
-    best = best_positions([row["objective"] for row in rows], run.maximize, NUM_BEST)
+    best = best_positions([shown_value(row) for row in rows], run.maximize, NUM_BEST)
     return [rows[i] for i in drawn(len(rows), MAX_TRIALS, best)]
 
 
@@ -212,7 +231,7 @@ def _label(value: Any) -> str:
 
 
 def _draw_parallel(run: RunData, axes: Sequence[_Axis], rows: Sequence[dict[str, Any]]) -> go.Figure:
-    objective = [row["objective"] for row in rows]
+    objective = [shown_value(row) for row in rows]
     dimensions = [_dimension(axis) for axis in axes]
     form = value_axis(run.objective)["tickformat"]
     dimensions.append({"label": wording.objective_name(run), "values": objective, "tickformat": form})
@@ -287,7 +306,7 @@ def _slice_info(run: RunData, path: str) -> _SliceInfo:
     return _SliceInfo(
         path=path,
         x=[_label(row[path]) if is_category else row[path] for row in rows],
-        y=[row["objective"] for row in rows],
+        y=[shown_value(row) for row in rows],
         trials=[row["trial"] for row in rows],
         statuses=[row["status"] for row in rows],
         is_log=path in _log_paths(run),

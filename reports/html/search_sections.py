@@ -86,7 +86,7 @@ def parameters(run: RunData) -> Section:
     slices, left_out = figures_parameters.slices(run)
     costs = figures_cost.cost(run)
     about = f"{wording.objective_name(run).capitalize()} by parameter. Dots: completed; crosses: stopped early. "
-    about += f"{figures_parameters.LAST_VALUES} "
+    about += f"{figures_parameters.about_stopped(figures_parameters.scored_trials(run))} "
     about += "If outliers would compress the other values, the axis leaves out the worst; a button shows them."
     if left_out:
         about += f" Shown are the {len(slices)} most important of {len(slices) + left_out} parameters."

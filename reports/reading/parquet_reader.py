@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports import rows as plain
 from winnow.reports.run_data import Row, RunData
-from winnow.reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
+from winnow.reports.schemas import ESTIMATED_END, SCHEMA_VERSION, TABLES, arrow_schema
 from winnow.spaces.epoch_figures import METRICS, name_on_test_images
 from winnow.spaces.errors import InputError
 from winnow.spaces.gpu_facts import GPU_FACT_NAMES
@@ -50,6 +50,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         "predictions": {"image_name": None},
     },
     4: {"trials": {"multiply_adds": None, "latency_ms": None, "epoch_seconds": None}},
+    5: {"trials": {"estimated_end": None}},
 }
 """Columns added by each version of the tables: {version: {table: {column: its value in an older file}}}."""
 
@@ -64,7 +65,8 @@ class FromParquet:
         return self.tables[name]
 
     def trial_rows(self) -> list[Row]:
-        return self._own_rows("trials")
+        rows = self._own_rows("trials")
+        return [{key: value for key, value in row.items() if key != ESTIMATED_END} for row in rows]
 
     def epochs_of_trial(self, number: int) -> list[Row]:
         import pyarrow.compute as pc

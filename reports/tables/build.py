@@ -18,13 +18,14 @@ from winnow.reports.tables.classes import class_rows
 from winnow.reports.tables.data import data_rows
 from winnow.reports.tables.ensemble import ensemble_rows
 from winnow.reports.tables.front import front_rows
-from winnow.reports.tables.importance import importance_rows
+from winnow.reports.tables.importance import ends_of_trials, importance_rows
 from winnow.reports.tables.memory import memory_rows
 from winnow.reports.tables.retraining import identity, retrain_groups, retrain_rows, winner_rows
 from winnow.reports.tables.trials import rung_rows, time_of, trial_rows
 from winnow.spaces.errors import SpaceError
 from winnow.spaces.grammar.domains import ArrowKind
 from winnow.spaces.grammar.nodes import columns
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunRecords
@@ -65,8 +66,10 @@ def _trials(run: RunRecords) -> list[Row]:
     rows = [dict(row) for row in trial_rows(run)]
     kinds = _columns(run)
     trials = {trial.number: trial for trial in run.study_trials}
+    ends = ends_of_trials(run) or {}
     for row in rows:
         trial = trials[row["trial"]]
+        row["estimated_end"] = None if row["status"] == TrialStatus.COMPLETED else ends.get(row["trial"])
         space = run.spaces[min(trial.user_attrs.get("space", 0), len(run.spaces) - 1)]
         row.update(parameter_values(space, trial.user_attrs.get("config"), trial.params, kinds))
     return rows

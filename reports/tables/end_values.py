@@ -28,18 +28,22 @@ PENALTIES = np.logspace(-1, 2, 7)
 """Of the ridge regression. Smaller ones extrapolate wildly where few trials reached the last rungs."""
 
 
-def end_values(columns: Array, observed: Sequence[Observed], rungs: Sequence[int]) -> Array | None:
+def end_values(
+    columns: Array, observed: Sequence[Observed], rungs: Sequence[int], fitted: Sequence[int] | None = None
+) -> Array | None:
     """Estimate the value of every trial at the last rung, if these estimates are better than the last values.
 
     Args:
         columns: float64 [trials, columns]: the parameters, each column within [0, 1].
         observed: The finite values of each trial by epoch.
         rungs: Epochs at which trials are judged, ascending; the last one is the full training.
+        fitted: Indices of the trials that the regression is fitted to; by default all.
 
     Returns:
         float64 [trials]; None if the last value of each trial is the better measure.
     """
-    rows = [(trial, epoch) for trial, values in enumerate(observed) for epoch in rungs if epoch in values]
+    fitted = range(len(observed)) if fitted is None else fitted
+    rows = [(trial, epoch) for trial in fitted for epoch in rungs if epoch in observed[trial]]
     if len(rungs) < 2 or len(rows) < FOLDS:
         return None
     trials = np.array([trial for trial, _ in rows])
@@ -54,7 +58,7 @@ def end_values(columns: Array, observed: Sequence[Observed], rungs: Sequence[int
             train, test = (_features(columns[trials[part]], missing[part]) for part in (~held_out, held_out))
             predicted[held_out] = _ridge(train, values[~held_out], test)
     by_row = dict(zip(rows, predicted.tolist(), strict=True))
-    if not _ranks_better(by_row, observed, rungs):
+    if not _ranks_better(by_row, {trial: observed[trial] for trial in fitted}, rungs):
         return None
     end = _features(columns, np.zeros(len(columns)))
     return _ridge(_features(columns[trials], missing), values, end)
@@ -75,14 +79,14 @@ def _ridge(features: Array, values: Array, others: Array) -> Array:
 
 
 def _ranks_better(
-    predicted: Mapping[tuple[int, int], float], observed: Sequence[Observed], rungs: Sequence[int]
+    predicted: Mapping[tuple[int, int], float], observed: Mapping[int, Observed], rungs: Sequence[int]
 ) -> bool:
     """Whether the predictions rank the trials at a rung better than their values at the rung before, over all rungs."""
     from scipy.stats import rankdata
 
     gain, weight = 0.0, 0
     for earlier, later in pairwise(rungs):
-        both = [trial for trial, values in enumerate(observed) if earlier in values and later in values]
+        both = [trial for trial, values in observed.items() if earlier in values and later in values]
         if len(both) < MIN_PAIRS:
             continue
         before = rankdata([observed[trial][earlier] for trial in both])

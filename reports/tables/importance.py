@@ -47,14 +47,32 @@ Array = np.ndarray
 def importance_rows(run: RunRecords) -> list[dict[str, Any]]:
     """One row per parameter of the space, the most important first, those without an importance last."""
     targets = _targets(run)
-    trials = [trial for trial in run.study_trials if trial.number in targets]
+    trials = _ranked_trials(run, targets)
     trials = [trials[i] for i in drawn(len(trials), MAX_FITTED)]
-    observed = {trial.number: finite_values(trial) for trial in trials}
-    estimates = estimated_ends(trials, observed, [*run.rungs, int(run.settings.get("max_epochs") or 0)])
+    estimates = ends_of_trials(run)
     values = "last" if estimates is None else "estimated end"
     importances = importances_of(trials, targets if estimates is None else estimates)
     rows = [_row(run, parameter, trials, importances, values) for parameter in run.space.parameters()]
     return sorted(rows, key=lambda row: (-(row["importance"] if row["importance"] is not None else -1.0), row["path"]))
+
+
+def ends_of_trials(run: RunRecords) -> dict[int, float] | None:
+    """Estimate the final objective of each trial that did not fail, by number; None if the last ones are the better measure.
+
+    The regression is fitted to at most `MAX_FITTED` trials, evenly spaced.
+    """
+    return run.once("ends_of_trials", lambda: _ends_of_trials(run))
+
+
+def _ends_of_trials(run: RunRecords) -> dict[int, float] | None:
+    trials = _ranked_trials(run, _targets(run))
+    observed = {trial.number: finite_values(trial) for trial in trials}
+    rungs = [*run.rungs, int(run.settings.get("max_epochs") or 0)]
+    return estimated_ends(trials, observed, rungs, drawn(len(trials), MAX_FITTED))
+
+
+def _ranked_trials(run: RunRecords, targets: Mapping[int, float]) -> list[Trial]:
+    return [trial for trial in run.study_trials if trial.number in targets]
 
 
 def _targets(run: RunRecords) -> dict[int, float]:
@@ -64,7 +82,10 @@ def _targets(run: RunRecords) -> dict[int, float]:
 
 
 def estimated_ends(
-    trials: Sequence[Trial], observed: Mapping[int, Mapping[int, float]], rungs: Sequence[int]
+    trials: Sequence[Trial],
+    observed: Mapping[int, Mapping[int, float]],
+    rungs: Sequence[int],
+    fitted: Sequence[int] | None = None,
 ) -> dict[int, float] | None:
     """Estimate the final objective of each trial, by number; None if its last objective is the better measure.
 
@@ -72,6 +93,7 @@ def estimated_ends(
         trials: The trials.
         observed: The finite objectives of each trial by epoch, by the trial's number.
         rungs: Epochs at which trials are judged, and the epochs of a full training.
+        fitted: Positions in `trials` of those that the estimate is fitted to; by default all.
     """
     names = sorted({name for trial in trials for name in trial.params})
     rungs = sorted(set(rungs) - {0})
@@ -82,7 +104,7 @@ def estimated_ends(
         values, bounds = _input(trials, name)
         low, high = bounds[:, 0], bounds[:, 1]
         columns.append((values - low) / np.where(high > low, high - low, 1.0))
-    ends = end_values(np.hstack(columns), [observed[trial.number] for trial in trials], rungs)
+    ends = end_values(np.hstack(columns), [observed[trial.number] for trial in trials], rungs, fitted)
     return None if ends is None else {trial.number: float(end) for trial, end in zip(trials, ends, strict=True)}
 
 

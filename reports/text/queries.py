@@ -29,9 +29,10 @@ def queries(run: RunData) -> dict[str, str]:
         f"select time, trial, epoch, {objective}, {best}({objective}) over (order by time, trial) as best_so_far\n"
         f"from 'epochs.parquet' where {known} and time is not null order by time, trial"
     )
+    shown = "coalesce(estimated_end, objective)"
     slices = {
         f"{SLICE}{path.replace('.', '-')}": (
-            f'select trial, status, "{path}", objective from \'trials.parquet\'\nwhere {scored} and "{path}" is not null order by trial'
+            f'select trial, status, "{path}", {shown} as objective from \'trials.parquet\'\nwhere {scored} and "{path}" is not null order by trial'
         )
         for path in run.space.columns()
     }
@@ -62,7 +63,7 @@ def queries(run: RunData) -> dict[str, str]:
             "select parameter, importance, num_trials, condition from 'importance.parquet'\n"
             "where importance is not null order by importance desc"
         ),
-        "parallel": f"select trial, status, objective{parameters}\nfrom 'trials.parquet' where {scored} order by trial",
+        "parallel": f"select trial, status, {shown} as objective{parameters}\nfrom 'trials.parquet' where {scored} order by trial",
         "size": f"select trial, status, num_parameters, objective from 'trials.parquet'\nwhere {scored} and num_parameters > 0 order by trial",
         "speed": (
             "select trial, status, train_seconds / num_epochs as seconds_per_epoch, objective from 'trials.parquet'\n"

@@ -128,14 +128,15 @@ def test_daily_use(real_run, served, tmp_path):
         "run digits": "--set epochs=2 --trials 4 --top 1 --seeds 1",
         "search cifar10-cnn": f"{TINY} --trials 6",
         "search new.yaml": MORE,
+        "extend mine --max-epochs": f"{MORE} --max-epochs 24",
         "extend": MORE,
     }
     reader = _with_photos(tmp_path, cheap, served)
     for name in ("mine", "other"):
         _copy_run(real_run, name, reader.folder / "runs")
-    # The run has trainings of 100 epochs by then; dropout of 0.6 was the most that it tried.
+    # The run has trainings of 24 epochs by then; dropout of 0.6 was the most that it tried.
     digits = (REPOSITORY / "spaces" / "catalog" / "digits.yaml").read_text()
-    wider = digits.replace("epochs: 18", "epochs: 100").replace(
+    wider = digits.replace("epochs: 18", "epochs: 24").replace(
         "dropout: {float: [0.0, 0.6]}", "dropout: {float: [0.0, 0.8]}"
     )
     for name in ("wider.yaml", "new.yaml"):

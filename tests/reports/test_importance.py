@@ -8,7 +8,8 @@ import pytest
 from benchmarks.search_quality.importance import CASES, simulate
 from tests.helpers.make_run import make_run
 from winnow import reports
-from winnow.reports.figures import parameters
+from winnow.reports.figures import parameters as figures
+from winnow.reports.tables import end_values as end_values_module
 from winnow.reports.tables.end_values import end_values
 
 
@@ -24,7 +25,23 @@ def test_shares_are_those_of_the_final_values(case: str, seed: int) -> None:
 def test_last_values_count_where_rungs_agree(tmp_path) -> None:
     run = reports.read(make_run(tmp_path / "run"))
     assert {row["values"] for row in run.rows("importance")} == {"last"}
-    assert "its last value counts" in parameters.importance(run)[0].caption
+    assert "its last value counts" in figures.importance(run)[0].caption
+
+
+def test_figures_show_the_estimated_end_where_rungs_mislead(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(end_values_module, "_ranks_better", lambda *_: True)
+    run = reports.read(make_run(tmp_path / "run", "searched"))
+    rows = figures.scored_trials(run)
+    assert {row["values"] for row in run.rows("importance")} == {"estimated end"}
+    assert {row["status"] for row in rows} > {"completed"}
+    assert all((row["estimated_end"] is None) == (row["status"] == "completed") for row in rows)
+
+    info = figures._slice_info(run, "model.dropout")
+    by_trial = {row["trial"]: row for row in rows}
+    for trial, y in zip(info.trials, info.y, strict=True):
+        row = by_trial[trial]
+        assert y == (row["objective"] if row["status"] == "completed" else row["estimated_end"])
+    assert "estimated value after the full training" in figures.parallel_coordinates(run)[0].caption
 
 
 def test_too_little_to_estimate_from() -> None:
