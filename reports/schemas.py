@@ -360,7 +360,16 @@ TABLES: dict[str, TableSchema] = {
                 "fraction",
                 _UNTESTED,
             ),
+            Column(
+                "test_objective",
+                "float",
+                "the metric that the search was for on the test images, mean over the seeds; `test_accuracy` if that was it",
+                null=_UNTESTED,
+            ),
+            Column("test_objective_low", "float", "lower end of its 95 % interval", null=_ONE_SEED),
+            Column("test_objective_high", "float", "upper end of its 95 % interval", null=_ONE_SEED),
             Column("search_objective", "float", "objective in the search", null="a baseline that was no trial"),
+            Column("objective_gap", "float", "search_objective - test_objective", null="either is null"),
             Column("search_accuracy", "float", "validation accuracy in the search", "fraction", "no such trial"),
             Column("gap", "float", "search_accuracy - test_accuracy", "fraction", "either is null"),
             Column(
@@ -384,6 +393,21 @@ TABLES: dict[str, TableSchema] = {
                 "fraction",
                 "no gain, one seed on one side, or a prediction file is missing",
             ),
+            Column(
+                "objective_gain",
+                "float",
+                "how much better test_objective is than that of the baseline; negative if it is worse",
+                null="no baseline, or this is the baseline",
+            ),
+            *(
+                Column(
+                    f"objective_gain_{end}",
+                    "float",
+                    f"{words} end of the 95 % interval of objective_gain, paired by image",
+                    null="no gain, one seed on one side, a prediction file is missing, or the metric is a function of the user's",
+                )
+                for end, words in (("low", "lower"), ("high", "upper"))
+            ),
             Column("wall_seconds", "float", "mean wall time of one training", "seconds", _UNTESTED),
             _NUM_PARAMETERS,
             Column(
@@ -404,6 +428,11 @@ TABLES: dict[str, TableSchema] = {
             Column("status", "string", "completed, diverged, out_of_memory, failed or lost"),
             Column("test_accuracy", "float", "accuracy on the test images, measured once", "fraction", _UNFINISHED),
             Column("test_loss", "float", "loss on the test images", null=_UNFINISHED),
+            *(
+                Column(name_on_test_images(f.name), f.kind, f.meaning, f.unit, "not recorded")
+                for f in METRICS
+                if f.name != "validation_accuracy"
+            ),
             Column(
                 "train_accuracy",
                 "float",

@@ -148,6 +148,11 @@ def weights_rules() -> dict[str, str]:
     return {f"{words[BETTER[name] or 'low']}_{name}": name for name in OBJECTIVES}
 
 
+def is_share(metric: str) -> bool:
+    """Whether a metric lies within [0, 1] and reads best in percent."""
+    return any(figure.name == metric and figure.unit == "fraction" for figure in QUALITY)
+
+
 def in_words(metric: str) -> str:
     """`validation macro F1` for `validation_macro_f1`."""
     return metric.replace("_", " ").replace("f1", "F1").replace("auroc", "AUROC")
@@ -156,3 +161,8 @@ def in_words(metric: str) -> str:
 def name_on_test_images(name: str) -> str:
     """`test_accuracy` for `validation_accuracy`."""
     return name.replace("validation_", "test_")
+
+
+def name_on_validation_images(name: str) -> str:
+    """`validation_accuracy` for `test_accuracy`."""
+    return name.replace("test_", "validation_")

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from benchmarks import RESULTS
-from winnow.reports.tables.intervals import Interval, accuracy_interval, difference_interval, seeds_interval
+from winnow.reports.tables.intervals import Interval, difference_interval, seeds_interval, share_interval
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def simulate(case: Case, num_seeds: int, repetitions: int, random: np.random.Gen
     for _ in range(repetitions):
         images = random.normal(case.base, case.image_sd, case.num_images)
         first, second = (_answers(case, images, num_seeds, random) for _ in range(2))
-        accuracy, gain = accuracy_interval(first), difference_interval(first, second)
+        accuracy, gain = share_interval(first), difference_interval(first, second)
         over_seeds = seeds_interval([float(row.mean()) for row in first])
         zero_width = accuracy.low == accuracy.high or gain.low == gain.high
         counts += (_holds(accuracy, truth), not _holds(gain, 0.0), zero_width, _holds(over_seeds, truth))

@@ -10,6 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from winnow.reports.statuses import STATUS_WORDS
+from winnow.spaces.epoch_figures import is_share
 
 # Medium tones: a contrast of at least 3:1 with both page backgrounds (WCAG 2.2, 1.4.11; a test checks it).
 BLUE, ORANGE, GREEN, RED = "#3b82d6", "#cf6f12", "#2f9e6b", "#e0524a"
@@ -98,7 +99,7 @@ def add_trials(
 
 def value_axis(objective: str) -> dict[str, Any]:
     """The tick format of an axis that shows the objective."""
-    return {"tickformat": ".2~%" if not objective.endswith("loss") else ".3g"}
+    return {"tickformat": ".2~%" if is_share(objective) else ".3g"}
 
 
 def focus(values: Sequence[float], maximize: bool, share: float = 0.15) -> dict[str, Any]:
@@ -149,4 +150,4 @@ def faded(color: str, opacity: float) -> str:
 
 
 def hover_format(objective: str) -> str:
-    return ":.2%" if not objective.endswith("loss") else ":.4g"
+    return ":.2%" if is_share(objective) else ":.4g"

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from winnow.reports.figures.style import BLUE, ORANGE, PURPLE, RED, Figure, base_layout, faded
+from winnow.reports.figures.style import BLUE, ORANGE, PURPLE, RED, Figure, base_layout, faded, hover_format, value_axis
+from winnow.reports.text import wording
 from winnow.reports.visible import plotly_text
+from winnow.spaces.epoch_figures import name_on_test_images
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -30,33 +32,43 @@ class _WinnersInfo:
     above: list[float]
     seeds: list[list[float]]
     search: list[float | None]
+    names: tuple[str, str]
+    """The objective on the test and on the validation images."""
+    objective: str
 
 
 def winners(run: RunData) -> list[Figure]:
-    """Test accuracy of the winners and the baseline: mean, 95 % interval, each seed, and the accuracy in the search."""
+    """The objective of the winners and the baseline on the test images: mean, 95 % interval, each seed, and its value in the search."""
     info = _winners_info(run)
     if not info.labels:
         return []
     caption = (
-        "Dot and bar: mean test accuracy and its 95 % interval over seeds and test images; ticks: the seeds. "
-        "Open diamond: validation accuracy in the search; its distance from the dot is the search-to-retrain gap."
+        f"Dot and bar: mean {info.names[0]} and its 95 % interval over seeds and test images; ticks: the seeds. "
+        f"Open diamond: {info.names[1]} in the search; its distance from the dot is the search-to-retrain gap."
     )
     return [Figure("winners", "Winners on the test images", caption, _draw_winners(info))]
 
 
 def _winners_info(run: RunData) -> _WinnersInfo:
-    rows = [row for row in run.winners.to_pylist() if row["test_accuracy"] is not None]
+    rows = [row for row in run.winners.to_pylist() if row["test_objective"] is not None]
+    tested = name_on_test_images(run.objective)
     retrains = run.table("retrains").to_pylist()
     return _WinnersInfo(
         labels=[winner_label(row) for row in rows],
-        means=[row["test_accuracy"] for row in rows],
-        below=[row["test_accuracy"] - (row["test_accuracy_low"] or row["test_accuracy"]) for row in rows],
-        above=[(row["test_accuracy_high"] or row["test_accuracy"]) - row["test_accuracy"] for row in rows],
-        seeds=[
-            [r["test_accuracy"] for r in retrains if _same(r, row) and r["test_accuracy"] is not None] for row in rows
-        ],
-        search=[row["search_accuracy"] for row in rows],
+        means=[row["test_objective"] for row in rows],
+        below=[_distance(row, "low") for row in rows],
+        above=[_distance(row, "high") for row in rows],
+        seeds=[[each[tested] for each in retrains if _same(each, row) and each[tested] is not None] for row in rows],
+        search=[row["search_objective"] for row in rows],
+        names=(wording.tested_name(run), wording.objective_name(run)),
+        objective=run.objective,
     )
+
+
+def _distance(row: dict[str, Any], end: str) -> float:
+    """From the mean to an end of its interval; 0 if there is none."""
+    value = row[f"test_objective_{end}"]
+    return 0.0 if value is None else abs(float(value) - float(row["test_objective"]))
 
 
 def winner_label(row: dict[str, Any]) -> str:
@@ -69,7 +81,7 @@ def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 
 def _draw_winners(info: _WinnersInfo) -> go.Figure:
-    layout = base_layout("test accuracy", "", height=110 + 44 * len(info.labels))
+    layout = base_layout(info.names[0], "", height=110 + 44 * len(info.labels))
     figure = go.Figure(layout=layout)
     error = {"type": "data", "array": info.above, "arrayminus": info.below, "thickness": 2.5, "width": 7, "color": BLUE}
     figure.add_scatter(
@@ -79,23 +91,30 @@ def _draw_winners(info: _WinnersInfo) -> go.Figure:
         mode="markers",
         marker={"color": BLUE, "size": 11},
         name="mean, 95 % interval",
-        hovertemplate="%{x:.2%}<extra>mean</extra>",
+        hovertemplate=f"%{{x{hover_format(info.objective)}}}<extra>mean</extra>",
     )
     seeds = [(value, label) for label, values in zip(info.labels, info.seeds, strict=True) for value in values]
     tick = {"color": PURPLE, "size": 15, "symbol": "line-ns-open", "line": {"width": 2}}
-    _add_dots(figure, seeds, "one seed", tick)
+    _add_dots(figure, seeds, "one seed", tick, info.objective)
     search = [(value, label) for label, value in zip(info.labels, info.search, strict=True) if value is not None]
     diamond = {"color": ORANGE, "size": 10, "symbol": "diamond-open", "line": {"width": 2}}
-    _add_dots(figure, search, "validation, in the search", diamond)
-    figure.update_xaxes(tickformat=".2~%")
+    _add_dots(figure, search, "validation, in the search", diamond, info.objective)
+    figure.update_xaxes(value_axis(info.objective))
     figure.update_yaxes(categoryorder="array", categoryarray=list(reversed(info.labels)))
     return figure
 
 
-def _add_dots(figure: go.Figure, points: list[tuple[float, str]], name: str, marker: dict[str, Any]) -> None:
+def _add_dots(
+    figure: go.Figure, points: list[tuple[float, str]], name: str, marker: dict[str, Any], objective: str
+) -> None:
     x, y = [value for value, _ in points], [label for _, label in points]
     figure.add_scatter(
-        x=x, y=y, mode="markers", marker=marker, name=name, hovertemplate=f"%{{x:.2%}}<extra>{name}</extra>"
+        x=x,
+        y=y,
+        mode="markers",
+        marker=marker,
+        name=name,
+        hovertemplate=f"%{{x{hover_format(objective)}}}<extra>{name}</extra>",
     )
 
 

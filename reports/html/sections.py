@@ -43,7 +43,7 @@ def overview(run: RunData) -> Section:
         notes=run.notes,
         headline=_headline(run),
         winner=_winner_facts(run),
-        yardsticks=[(name, wording.percent(value)) for name, value in yardsticks(run)],
+        yardsticks=yardsticks(run),
         sentences=summary.sentences(run),
         tiles=[
             {"color": STATUS_COLORS[status], "count": count, "status": STATUS_WORDS[status]}
@@ -67,36 +67,44 @@ def _winner_facts(run: RunData) -> dict[str, Any] | None:
 
 
 def _headline(run: RunData) -> tuple[str, str] | None:
-    """The most important number and what it is: the winner's test accuracy, or else the best objective."""
-    first = next((row for row in run.rows("winners") if row["rank"] == 1 and row["test_accuracy"] is not None), None)
+    """The most important number and what it is: the objective of the winner on the test images, or else the best one of a trial."""
+    rows = run.rows("winners")
+    first = next((row for row in rows if row["rank"] == 1 and row["test_objective"] is not None), None)
     if first is not None:
-        low, high = first["test_accuracy_low"], first["test_accuracy_high"]
-        images = first["num_test_images"]
-        of = f" of {wording.count(images)} test images of {len(run.class_names)} classes" if images else ""
-        about = f"correct{of}: the test accuracy of the winner, mean of {wording.plural(first['num_seeds'], 'seed')}"
-        about += (
-            f", 95 % interval {100 * low:.2f} to {100 * high:.2f} {wording.basis(first)}" if low is not None else ""
-        )
-        return wording.percent(first["test_accuracy"]), about
+        low, high = first["test_objective_low"], first["test_objective_high"]
+        images, name = first["num_test_images"], wording.tested_name(run)
+        num_classes = f"{len(run.class_names)} classes"
+        if run.objective == "validation_accuracy":
+            of = f" of {wording.count(images)} test images of {num_classes}" if images else ""
+            about = f"correct{of}: the {name} of the winner"
+        else:
+            on = f" on {wording.count(images)} images of {num_classes}" if images else ""
+            about = f"is the {name} of the winner{on}"
+        about += f", mean of {wording.plural(first['num_seeds'], 'seed')}"
+        if low is not None:
+            about += f", 95 % interval {wording.ends_text(run, low, high)} {wording.basis(run, first)}"
+        return wording.objective_text(run, first["test_objective"]), about
     ranked = best_first(run, run.rows("trials"))
     if not ranked:
         return None
     value = wording.objective_text(run, ranked[0]["objective"])
-    return value, f"best {wording.objective_name(run)}, not yet retrained or tested"
+    state = "all retrainings failed, so nothing was tested" if rows else "not yet retrained or tested"
+    return value, f"best {wording.objective_name(run)}; {state}"
 
 
 def winners(run: RunData) -> Section:
     """The winners beside the baseline."""
     rows, figures = run.rows("winners"), figures_winners.winners(run)
-    columns = ("", "test accuracy", "seeds", "above baseline", "in the search", "gap", "weights", "time")
+    above = "above baseline" if run.maximize else "better than baseline"
+    columns = ("", wording.tested_name(run), "seeds", above, "in the search", "gap", "weights", "time")
     lines = [
         [
             figures_winners.winner_label(row),
-            wording.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"]),
+            wording.objective_interval(run, row),
             f"{row['num_seeds']}" + (f", {row['num_failed']} failed" if row["num_failed"] else ""),
-            wording.points(row["gain"]) + _range(row["gain_low"], row["gain_high"]),
-            wording.percent(row["search_accuracy"]),
-            wording.points(row["gap"]),
+            wording.difference_text(run, row["objective_gain"]) + _range(run, row),
+            wording.objective_text(run, row["search_objective"]),
+            wording.difference_text(run, row["objective_gap"]),
             wording.count(row["num_parameters"]),
             wording.duration(row["wall_seconds"]),
         ]
@@ -108,7 +116,9 @@ def winners(run: RunData) -> Section:
         command=wording.command("retrain", run.path),
         figures=figures,
         table=table,
-        metrics=_metrics_table(rows) if rows else None,
+        metrics=_metrics_table(rows),
+        objective=wording.objective_name(run),
+        tested=wording.tested_name(run),
         warnings=[text for row in rows if (text := wording.one_class_warning(row))],
         share=wording.percent(rows[0]["largest_class"]) if rows and rows[0]["largest_class"] is not None else None,
     )
@@ -141,9 +151,11 @@ def front(run: RunData) -> Section | None:
     return Section("front", "Front", html, figures)
 
 
-def _metrics_table(rows: list[Row]) -> Table:
-    """Every metric of the winners on the test images; a metric that no winner has is left out."""
+def _metrics_table(rows: list[Row]) -> Table | None:
+    """Every metric of the winners on the test images; a metric that no winner has is left out. None if nothing was tested."""
     known = [key for key in ("test_accuracy", *TEST_METRICS, "test_loss") if any(row[key] is not None for row in rows)]
+    if not known:
+        return None
     heads = [in_words(key.removeprefix("test_")) for key in known]
     own = ("test_loss", name_on_test_images(OWN_METRIC))  # the others are shares
     lines = [
@@ -167,8 +179,9 @@ def _class_table(run: RunData) -> Table | None:
     return Table(heads, lines, numeric=range(1, len(heads)), wide=(0,)) if lines else None
 
 
-def _range(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f" ({100 * low:+.2f} to {100 * high:+.2f})"
+def _range(run: RunData, row: Row) -> str:
+    low, high = row["objective_gain_low"], row["objective_gain_high"]
+    return "" if low is None else f" ({wording.difference_ends(run, low, high)})"
 
 
 def test_images(run: RunData) -> Section:

@@ -29,6 +29,12 @@ WORTHWHILE_BYTES = 5_000_000
 """Total size of these files below which reading them is quicker than importing Arrow."""
 
 _NO_GPU_FACTS = dict.fromkeys(GPU_FACT_NAMES)
+OF_OBJECTIVE = {
+    **{f"test_objective{end}": f"test_accuracy{end}" for end in ("", "_low", "_high")},
+    **{f"objective_gain{end}": f"gain{end}" for end in ("", "_low", "_high")},
+    "objective_gap": "gap",
+}
+"""The columns of `winners` that describe the objective, and those for the accuracy, to which they are equal if that is it."""
 ADDED: dict[int, dict[str, dict[str, Any]]] = {
     2: {
         "trials": {"in_space": True, "audit_objective": None, "audited": False, "worker_losses": 0, "micro_batches": 1},
@@ -50,7 +56,11 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         "predictions": {"image_name": None},
     },
     4: {"trials": {"multiply_adds": None, "latency_ms": None, "epoch_seconds": None}},
-    5: {"trials": {"estimated_end": None}},
+    5: {
+        "trials": {"estimated_end": None},
+        "winners": dict.fromkeys(OF_OBJECTIVE),
+        "retrains": {name_on_test_images(f.name): None for f in METRICS if f.name != "validation_accuracy"},
+    },
 }
 """Columns added by each version of the tables: {version: {table: {column: its value in an older file}}}."""
 
@@ -191,6 +201,11 @@ def _metadata(table: pa.Table, file: Path) -> dict[str, str]:
     return metadata
 
 
+def _objective(table: pa.Table) -> str | None:
+    provenance = json.loads((table.schema.metadata or {}).get(b"winnow.provenance", b"{}"))
+    return (provenance.get("settings") or {}).get("objective")
+
+
 def _migrated(table: pa.Table, name: str, version: int, file: Path) -> pa.Table:
     """The table with exactly the columns of this version, followed by the parameter columns."""
     import pyarrow as pa
@@ -200,6 +215,9 @@ def _migrated(table: pa.Table, name: str, version: int, file: Path) -> pa.Table:
     for newer in range(version + 1, SCHEMA_VERSION + 1):
         for column, value in ADDED.get(newer, {}).get(name, {}).items():
             table = table.append_column(schema.field(column), pa.array([value] * len(table), schema.field(column).type))
+    if name == "winners" and version < 5 and _objective(table) == "validation_accuracy":
+        for column, same in OF_OBJECTIVE.items():
+            table = table.set_column(table.column_names.index(column), schema.field(column), table[same])
     for figure in METRICS:  # a metric that came later has no value in an older file
         if figure.name in own and figure.name not in table.column_names:
             table = table.append_column(schema.field(figure.name), pa.nulls(len(table), schema.field(figure.name).type))

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 
+ARRAYS = ("true", "predicted", "confidence", "probability_true")
+"""The arrays of a prediction file with one number for each image."""
+
+
 @dataclass(frozen=True, eq=False)
 class Answers:
     """Answers of at least two networks, one per seed, for at least two images."""
@@ -23,6 +27,12 @@ class Answers:
     """int64 [N]: the true class of each image."""
     predicted: np.ndarray
     """int64 [S, N]: the class that the network of each seed predicts."""
+    confidence: np.ndarray | None = None
+    """float [S, N]: the probability of the predicted class."""
+    probability_true: np.ndarray | None = None
+    """float [S, N]: the probability of the true class."""
+    probabilities: Sequence[np.ndarray] | None = None
+    """S arrays, float [N, K]; None if they were not recorded, or were not read."""
 
     @property
     def correct(self) -> np.ndarray:
@@ -34,30 +44,39 @@ class Answers:
         return np.array_equal(self.true, other.true)
 
 
-def answers_of(path: Path, lines: Sequence[dict[str, Any]]) -> Answers | None:
+def answers_of(path: Path, lines: Sequence[dict[str, Any]], probabilities: bool = False) -> Answers | None:
     """Load the answers of one retrained config.
 
     Args:
         path: The run folder.
         lines: The lines of `retrain.jsonl` of the config.
+        probabilities: Whether to keep the probabilities of all classes, up to 2 bytes x images x classes x seeds.
 
     Returns:
         The answers of all seeds that completed; None if there are fewer than two, or a prediction file is missing.
     """
     completed = [line for line in lines if line["status"] == "completed"]
-    loaded = [load_predictions(path / line["predictions"]) if line.get("predictions") else None for line in completed]
-    return _gather([arrays for arrays in loaded if arrays is not None]) if all(loaded) else None
+    kept = ARRAYS + ("probabilities",) * probabilities
+    loaded = []
+    for line in completed:
+        arrays = load_predictions(path / line["predictions"]) if line.get("predictions") else None
+        if arrays is None:
+            return None
+        loaded.append({name: values for name, values in arrays.items() if name in kept})
+    return _gather(loaded)
 
 
 def winner_answers(run: RunData) -> Answers | None:
     """The answers of the first winner of a run; None if there are fewer than two seeds, or predictions are missing."""
-    table = run.predictions.select(["rank", "seed", "index", "true", "predicted"])
-    rank, seed, index, true, predicted = (table.column(i).to_numpy(zero_copy_only=False) for i in range(5))
+    names = ["rank", "seed", "index", *ARRAYS]
+    table = run.predictions.select(names)
+    columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in names}
+    rank, seed, index = (columns.pop(name) for name in ("rank", "seed", "index"))
     parts = []
     for value in np.unique(seed[rank == 1]).tolist():
         rows = np.flatnonzero((rank == 1) & (seed == value))
         rows = rows[np.argsort(index[rows], kind="stable")]
-        parts.append({"true": true[rows], "predicted": predicted[rows]})
+        parts.append({name: values[rows] for name, values in columns.items()})
     completed = sum(row["rank"] == 1 and row["status"] == "completed" for row in run.retrain_rows())
     return _gather(parts) if len(parts) == completed else None
 
@@ -66,4 +85,16 @@ def _gather(seeds: Sequence[dict[str, np.ndarray]]) -> Answers | None:
     if len(seeds) < 2 or any(not np.array_equal(seed["true"], seeds[0]["true"]) for seed in seeds):
         return None
     true = seeds[0]["true"]
-    return Answers(true, np.stack([seed["predicted"] for seed in seeds])) if len(true) > 1 else None
+    if len(true) < 2:
+        return None
+    stacked = {
+        name: np.stack([seed[name] for seed in seeds]) if all(name in seed for seed in seeds) else None
+        for name in ("confidence", "probability_true")
+    }
+    has_all = all("probabilities" in seed for seed in seeds)
+    return Answers(
+        true,
+        np.stack([seed["predicted"] for seed in seeds]),
+        **stacked,
+        probabilities=[seed["probabilities"] for seed in seeds] if has_all else None,
+    )

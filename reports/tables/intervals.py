@@ -1,10 +1,10 @@
-"""95 % intervals of a test accuracy and of a difference between two, over training seeds and test images at once.
+"""95 % intervals of a metric on the test images and of a difference between two, over training seeds and test images at once.
 
-A test accuracy varies for two reasons: another seed gives another network, and another test set has other images. Both are
+A test accuracy, or another metric whose contributions by image are known (see `contributions`), varies for two reasons: another seed gives another network, and another test set has other images. Both are
 random effects, crossed, since every network answers every image. The variance of the mean therefore follows from a two-way
 analysis of variance without replication (rows: seeds, columns: images), with degrees of freedom after Satterthwaite (1946).
-An accuracy gets the score interval of Wilson (1927) at the effective number of images that this variance implies, so it stays
-within [0, 1] and never has zero width. A difference pairs the images: what makes an image hard for both networks cancels.
+A metric within [0, 1] gets the score interval of Wilson (1927) at the effective number of images that this variance implies,
+so it stays within [0, 1] and never has zero width. A difference pairs the images: what makes an image hard for both networks cancels.
 
 `python -m benchmarks.search_quality.intervals` simulates coverage and false differences.
 """
@@ -52,38 +52,58 @@ class _Components(NamedTuple):
     residual: float
 
 
-def accuracy_interval(correct: np.ndarray) -> Interval:
-    """Return the mean accuracy of networks on images, with the interval for other seeds and other images.
+def share_interval(values: np.ndarray, effective_images: float | None = None) -> Interval:
+    """Return the mean of a metric within [0, 1] over networks, with the interval for other seeds and other images.
 
     Args:
-        correct: bool [S, N], S >= 2 seeds and N >= 2 images; whether the network of each seed is right on each image.
+        values: [S, N], S >= 2 seeds and N >= 2 images; what each image contributes to the metric of each network. For an
+            accuracy, whether the network is right, as bool.
+        effective_images: Images whose share of right answers would be as uncertain as the metric; by default N.
 
     Returns:
         The mean and its interval, within [0, 1].
     """
-    num_seeds, num_images = correct.shape
-    mean, seeds, images, residual = _components(correct)
+    num_seeds, num_images = values.shape
+    most = num_images if effective_images is None else effective_images
+    mean, seeds, images, residual = _components(values)
     variance = images + max(0.0, seeds - residual)
-    freedom, effective = float(num_images - 1), float(num_images)
+    freedom, effective = float(num_images - 1), float(most)
     if variance > 0:
-        freedom = variance**2 / (images**2 / _image_freedom(correct) + seeds**2 / (num_seeds - 1))
-        effective = min(mean * (1 - mean) / variance, float(num_seeds * num_images))
+        freedom = variance**2 / (images**2 / _image_freedom(values) + seeds**2 / (num_seeds - 1))
+        effective = min(max(mean * (1 - mean), 0.0) / variance, float(num_seeds * most)) or float(most)
     t = t_975(max(1.0, freedom))
     shift = t**2 / effective
     center = (mean + shift / 2) / (1 + shift)
     half = t / (1 + shift) * math.sqrt(mean * (1 - mean) / effective + shift / (4 * effective))
-    return Interval(mean, max(0.0, center - half), min(1.0, center + half))
+    return Interval(mean, max(0.0, min(mean, center - half)), min(1.0, max(mean, center + half)))
 
 
-def difference_interval(a: np.ndarray, b: np.ndarray) -> Interval:
-    """Return accuracy of `a` less accuracy of `b`, with the interval for other seeds and other images.
+def mean_interval(values: np.ndarray) -> Interval:
+    """Return the mean of a metric of at least 0 without an upper bound, such as a loss, with the interval as `share_interval` has it.
 
     Args:
-        a: bool [S, N], S >= 2; right answers of the first config's networks.
-        b: bool [T, N], T >= 2; right answers of the second config's networks on the same images in the same order.
+        values: [S, N], S >= 2 seeds and N >= 2 images; what each image contributes to the metric of each network.
+    """
+    mean, seeds, images, residual = _components(values)
+    variance = images + max(0.0, seeds - residual)
+    if variance <= 0:
+        return Interval(mean, None, None)
+    freedom = variance**2 / (images**2 / _image_freedom(values) + seeds**2 / (len(values) - 1))
+    half = t_975(max(1.0, freedom)) * math.sqrt(variance)
+    return Interval(mean, max(0.0, mean - half), mean + half)
+
+
+def difference_interval(a: np.ndarray, b: np.ndarray, most: float = 1.0) -> Interval:
+    """Return a metric of `a` less that of `b`, with the interval for other seeds and other images.
+
+    Args:
+        a: [S, N], S >= 2; what each image contributes to the metric of each of the first config's networks. For an
+            accuracy, whether the network is right, as bool.
+        b: [T, N], T >= 2; the same of the second config's networks on the same images in the same order.
+        most: The largest possible difference.
 
     Returns:
-        The difference and its interval, within [-1, 1]; at least as wide as one image of N implies.
+        The difference and its interval, within [-most, most]; at least as wide as one image of N implies.
     """
     num_images = a.shape[1]
     if b.shape[1] != num_images:
@@ -99,12 +119,12 @@ def difference_interval(a: np.ndarray, b: np.ndarray) -> Interval:
     freedom = min(max(1.0, variance**2 / spread), num_images - 1) if spread > 0 else num_images - 1
     half = t_975(freedom) * math.sqrt(variance)
     difference = float(by_image.mean())
-    return Interval(difference, max(-1.0, difference - half), min(1.0, difference + half))
+    return Interval(difference, max(-most, difference - half), min(most, difference + half))
 
 
-def _components(correct: np.ndarray) -> _Components:
-    num_seeds, num_images = correct.shape
-    values = correct.astype(np.float64)
+def _components(values: np.ndarray) -> _Components:
+    num_seeds, num_images = values.shape
+    values = values.astype(np.float64)
     mean, by_seed, by_image = values.mean(), values.mean(1), values.mean(0)
     residuals = values - by_seed[:, None] - by_image + mean
     answers = num_seeds * num_images
@@ -116,19 +136,20 @@ def _components(correct: np.ndarray) -> _Components:
     )
 
 
-def _image_freedom(correct: np.ndarray) -> float:
+def _image_freedom(values: np.ndarray) -> float:
     """Degrees of freedom of the images' mean square: few where nearly all images are right, since rare ones decide it."""
-    num_images = correct.shape[1]
-    deviations = correct.mean(0) - correct.mean()
+    num_images = values.shape[1]
+    deviations = values.mean(0) - values.mean()
     second = float((deviations**2).mean())
     kurtosis = float((deviations**4).mean()) / second**2 if second > 0 else 1.0
     return min(num_images - 1, KURTOSIS_WEIGHT * num_images / max(kurtosis - 1, 1e-9))
 
 
-def seeds_interval(values: Sequence[float]) -> Interval:
-    """Return the mean of accuracies and Student's interval over seeds alone, within [0, 1].
+def seeds_interval(values: Sequence[float], bounds: tuple[float, float] = (0.0, 1.0)) -> Interval:
+    """Return the mean of values and Student's interval over seeds alone, within the bounds.
 
-    It says nothing of the test images, so it is only for runs whose predictions are not there. No interval for one value.
+    It says nothing of the test images, so it is only for runs whose predictions are not there, and for metrics of the
+    user's. No interval for one value.
     """
     if not values:
         return Interval(None, None, None)
@@ -136,7 +157,7 @@ def seeds_interval(values: Sequence[float]) -> Interval:
     if len(values) < 2:
         return Interval(mean, None, None)
     half = t_975(len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))
+    return Interval(mean, max(bounds[0], mean - half), min(bounds[1], mean + half))
 
 
 def t_975(freedom: float) -> float:

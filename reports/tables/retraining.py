@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean, stdev
@@ -10,16 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports.facts import largest_class
 from winnow.reports.tables.answers import Answers, answers_of
-from winnow.reports.tables.intervals import Interval, accuracy_interval, difference_interval, seeds_interval
+from winnow.reports.tables.contributions import NEED_PROBABILITIES, contributions, effective_images
+from winnow.reports.tables.intervals import Interval, difference_interval, mean_interval, seeds_interval, share_interval
 from winnow.reports.tables.trials import finite, time_of, trial_rows, where_trained
-from winnow.spaces.epoch_figures import METRICS, name_on_test_images
+from winnow.spaces.epoch_figures import (
+    BETTER,
+    METRICS,
+    OWN_METRIC,
+    name_on_test_images,
+    name_on_validation_images,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from winnow.reports.run_data import RunRecords
 
 Row = dict[str, Any]
 TEST_METRICS = [name_on_test_images(each.name) for each in METRICS if each.name != "validation_accuracy"]
 Tested = tuple[float | None, Answers | None]
+MAX_ROUNDING = 0.005
+"""Largest difference between a metric and the mean of its contributions that counts as rounding, relative above 1."""
 
 
 def winner_rows(run: RunRecords) -> list[Row]:
@@ -30,39 +42,86 @@ def winner_rows(run: RunRecords) -> list[Row]:
 def _winner_rows(run: RunRecords) -> list[Row]:
     groups = retrain_groups(run)
     trials = {row["trial"]: row for row in trial_rows(run)} if groups else {}
-    answers = [answers_of(run.path, lines) for lines in groups]
+    tested = name_on_test_images(run.objective)
+    answers = [answers_of(run.path, lines, tested in NEED_PROBABILITIES) for lines in groups]
     rows = [
         _winner_row(run, lines, trials.get(lines[0]["trial"]), each)
         for lines, each in zip(groups, answers, strict=True)
     ]
     baseline = next((place for place, row in enumerate(rows) if row["baseline"]), None)
     for row, each in zip(rows, answers, strict=True):
-        gain, low, high = None, None, None
-        if baseline is not None and not row["baseline"]:
-            reference = rows[baseline]["test_accuracy"], answers[baseline]
-            gain, low, high = accuracy_gain((row["test_accuracy"], each), reference)
-        row |= {"gain": gain, "gain_low": low, "gain_high": high}
+        for gain, value, metric in (
+            ("gain", "test_accuracy", "test_accuracy"),
+            ("objective_gain", "test_objective", tested),
+        ):
+            interval = Interval(None, None, None)
+            if baseline is not None and not row["baseline"]:
+                interval = metric_gain(metric, (row[value], each), (rows[baseline][value], answers[baseline]))
+            row |= {gain: interval.mean, f"{gain}_low": interval.low, f"{gain}_high": interval.high}
     return rows
 
 
-def accuracy_gain(first: Tested, second: Tested) -> Interval:
-    """Return how much higher the first test accuracy is, with its 95 % interval.
+def metric_gain(metric: str, first: Tested, second: Tested) -> Interval:
+    """Return how much better the first config is by a metric on the test images, with its 95 % interval.
 
     Args:
-        first: Mean test accuracy over the seeds, and the answers of the networks; None where there are none.
+        metric: A metric on the test images, such as `test_accuracy`.
+        first: Mean of the metric over the seeds, and the answers of the networks; None where there are none.
         second: The same of the config to compare with.
 
     Returns:
-        The difference, None if an accuracy is missing. No ends if either has fewer than two seeds, if answers are missing,
-        or if the two were tested on different images.
+        The difference, positive if the first is better; None if a value is missing. No ends if either has fewer than two
+        seeds, if answers are missing, if the two were tested on different images, or if the metric is a function of the
+        user's.
     """
     (mean, answers), (other_mean, other_answers) = first, second
     if mean is None or other_mean is None:
         return Interval(None, None, None)
+    sign = 1 if BETTER[name_on_validation_images(metric)] == "high" else -1
+    gain = sign * (mean - other_mean)
     if answers is None or other_answers is None or not answers.same_images(other_answers):
-        return Interval(mean - other_mean, None, None)
-    _, low, high = difference_interval(answers.correct, other_answers.correct)
-    return Interval(mean - other_mean, low, high)
+        return Interval(gain, None, None)
+    values, others = (_contributions(metric, *each) for each in ((answers, mean), (other_answers, other_mean)))
+    if values is None or others is None:
+        return Interval(gain, None, None)
+    _, low, high = difference_interval(sign * values, sign * others, math.inf if metric == "test_loss" else 1.0)
+    return Interval(gain, low, high)
+
+
+def metric_interval(metric: str, values: Sequence[float], answers: Answers | None) -> Interval:
+    """Return the mean of a metric on the test images over the seeds, with its 95 % interval.
+
+    Args:
+        metric: A metric on the test images, such as `test_accuracy`.
+        values: The metric of each seed that completed.
+        answers: The answers of these networks; None where there are none.
+
+    Returns:
+        The interval over seeds and test images; over the seeds alone without answers, or if the metric is a function of
+        the user's.
+    """
+    bounds = {"test_loss": (0.0, math.inf), name_on_test_images(OWN_METRIC): (-math.inf, math.inf)}
+    over_seeds = seeds_interval(values, bounds.get(metric, (0.0, 1.0)))
+    if answers is None or over_seeds.mean is None:
+        return over_seeds
+    by_image = _contributions(metric, answers, over_seeds.mean)
+    if by_image is None:
+        return over_seeds
+    both = (
+        mean_interval(by_image)
+        if metric == "test_loss"
+        else share_interval(by_image, effective_images(metric, answers))
+    )
+    return Interval(over_seeds.mean, both.low, both.high)
+
+
+def _contributions(metric: str, answers: Answers, mean: float) -> np.ndarray | None:
+    """The contributions of the images, float64 [S, N], if their mean is the metric that was measured.
+
+    It is another one if, for example, the loss that was measured has label smoothing.
+    """
+    values = contributions(metric, answers)
+    return None if values is None or abs(mean - values.mean()) > MAX_ROUNDING * max(1.0, abs(mean)) else values
 
 
 def retrain_groups(run: RunRecords) -> list[list[Row]]:
@@ -75,10 +134,11 @@ def retrain_groups(run: RunRecords) -> list[list[Row]]:
 
 def _winner_row(run: RunRecords, lines: list[Row], trial: Row | None, answers: Answers | None) -> Row:
     first = lines[0]
-    values = accuracies(lines)
-    mean, low, high = seeds_interval(values)
-    if answers is not None:
-        _, low, high = accuracy_interval(answers.correct)
+    values = metric_values(lines, "test_accuracy")
+    mean, low, high = metric_interval("test_accuracy", values, answers)
+    tested = name_on_test_images(run.objective)
+    objective = metric_interval(tested, metric_values(lines, tested), answers)
+    searched = finite(first.get("search_value"))
     search_accuracy = trial["validation_accuracy"] if trial else None
     return {
         "run": run.name,
@@ -93,7 +153,11 @@ def _winner_row(run: RunRecords, lines: list[Row], trial: Row | None, answers: A
         "largest_class": largest_class(run, "test"),
         "num_one_class": _num_one_class(lines, answers),
         **{key: _mean(lines, key) for key in ("test_loss", *TEST_METRICS, "train_accuracy", "wall_seconds")},
-        "search_objective": finite(first.get("search_value")),
+        "test_objective": objective.mean,
+        "test_objective_low": objective.low,
+        "test_objective_high": objective.high,
+        "search_objective": searched,
+        "objective_gap": None if objective.mean is None or searched is None else searched - objective.mean,
         "search_accuracy": search_accuracy,
         "gap": None if mean is None or search_accuracy is None else search_accuracy - mean,
         "num_parameters": first.get("num_parameters"),
@@ -122,7 +186,7 @@ def retrain_rows(run: RunRecords) -> list[Row]:
 
 
 def _retrain_row(run: RunRecords, line: Row) -> Row:
-    numbers = ("test_accuracy", "test_loss", "train_accuracy", "train_loss", "wall_seconds")
+    numbers = ("test_accuracy", "test_loss", *TEST_METRICS, "train_accuracy", "train_loss", "wall_seconds")
     return {
         "run": run.name,
         **identity(line),
@@ -150,7 +214,7 @@ def identity(line: Row) -> Row:
     }
 
 
-def accuracies(lines: Sequence[Row]) -> list[float]:
-    """The test accuracies of the trainings that completed."""
-    values = (finite(line.get("test_accuracy")) for line in lines if line["status"] == "completed")
+def metric_values(lines: Sequence[Row], metric: str) -> list[float]:
+    """A metric on the test images of the trainings that completed."""
+    values = (finite(line.get(metric)) for line in lines if line["status"] == "completed")
     return [value for value in values if value is not None]

@@ -54,8 +54,10 @@ def _advice(run: RunData, trials: list[Row], ranked: list[Row]) -> Iterator[Advi
     if not winners and any(row["status"] == "completed" for row in trials):
         text = "Retrain the best trials to measure their test accuracy."
         yield Advice(text, wording.command("retrain", run.path))
+    yield from _on_failed_retraining(run, winners)
     yield from _on_failures(run, trials)
     yield from _on_the_baseline(run, winners)
+    yield from _on_a_better_baseline(run, trials, winners)
     yield from _on_epochs(run, ranked)
     yield from (_from_change(run, change) for change in wider_ranges(run, ranked))
     yield from _on_trials(run, trials, ranked)
@@ -66,6 +68,29 @@ def _advice(run: RunData, trials: list[Row], ranked: list[Row]) -> Iterator[Advi
 
 def _from_change(run: RunData, change: Change) -> Advice:
     return Advice(change.text, changed_command(run, change))
+
+
+def _on_failed_retraining(run: RunData, winners: list[Row]) -> Iterator[Advice]:
+    """Advice to run the retrainings again if none of the winners completed one."""
+    if winners and not any(row["num_seeds"] for row in winners if not row["baseline"]):
+        failed = [row for row in run.rows("retrains") if row["status"] != "completed" and not row["baseline"]]
+        error = wording.failure_text(failed[-1]).splitlines()[-1]
+        text = (
+            f"All {len(failed)} retrainings of the winners failed, so nothing was tested. The last one: {error.rstrip('.')}. "
+            "Once the cause is mended, this command runs them again."
+        )
+        yield Advice(text, wording.command("retrain", run.path))
+
+
+def _on_a_better_baseline(run: RunData, trials: list[Row], winners: list[Row]) -> Iterator[Advice]:
+    """Advice to search more if the winner is worse than the baseline beyond chance."""
+    first = next((row for row in winners if row["rank"] == 1), None)
+    if first is not None and first["objective_gain_high"] is not None and first["objective_gain_high"] < 0:
+        text = (
+            "The winner is worse than the baseline: the interval of the gain lies below 0. Search more of the space; if that does "
+            "not help, widen the space towards the baseline, or train longer."
+        )
+        yield Advice(text, wording.command("extend", run.path, "--trials", str(len(trials))))
 
 
 def _on_failures(run: RunData, trials: list[Row]) -> Iterator[Advice]:
@@ -140,26 +165,34 @@ def _on_trials(run: RunData, trials: list[Row], ranked: list[Row]) -> Iterator[A
 
 
 def _on_winners(run: RunData, winners: list[Row]) -> Iterator[Advice]:
-    tested = [row for row in winners if row["test_accuracy_low"] is not None and not row["baseline"]]
+    tested = [row for row in winners if row["test_objective_low"] is not None and not row["baseline"]]
     if not tested:
         return
     first = tested[0]
-    if first["search_accuracy"] is not None and first["search_accuracy"] > first["test_accuracy_high"]:
+    searched = first["search_objective"]
+    if searched is not None and (
+        searched > first["test_objective_high"] if run.maximize else searched < first["test_objective_low"]
+    ):
         share = run.space.example().data.validation
         if isinstance(share, float) and share < 0.5:  # else the data set brings its own split
             text = (
-                f"The validation accuracy in the search lies above the interval of the test accuracy (gap {wording.points(first['gap'])}). "
+                f"The {wording.objective_name(run)} in the search lies {'above' if run.maximize else 'below'} the interval of the "
+                f"{wording.tested_name(run)} (gap {wording.difference_text(run, first['objective_gap'])}). "
                 "A larger validation split makes the selection more reliable."
             )
             yield Advice(text, _new_run(run, f"data.validation={min(0.5, share + 0.1):g}"))
-    if first["gain_low"] is not None and first["gain_low"] <= 0 <= first["gain_high"]:
+    low, high = first["objective_gain_low"], first["objective_gain_high"]
+    if low is not None and low <= 0 <= high:
         text = (
             "The interval of the gain contains 0: the test shows no difference to the baseline, so prefer the one that is smaller or "
             "faster. Do not add seeds until the interval excludes 0: that would find a difference where none is."
         )
         yield Advice(text, wording.command("show", run.path, "--sort", "num_parameters"))
     smallest = min(tested, key=lambda row: (row["num_parameters"] or math.inf, row["rank"]))
-    if smallest is not first and smallest["test_accuracy_high"] >= first["test_accuracy_low"]:
+    overlap = smallest["test_objective_high"] >= first["test_objective_low"] and (
+        smallest["test_objective_low"] <= first["test_objective_high"]
+    )
+    if smallest is not first and overlap:
         text = (
             f"The intervals of the winners overlap: winner {smallest['rank']} has {wording.count(smallest['num_parameters'])} "
             f"weights instead of {wording.count(first['num_parameters'])} and may be as good."

@@ -11,9 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from winnow.reports.tables.answers import winner_answers
-from winnow.reports.tables.retraining import Tested, accuracy_gain
+from winnow.reports.tables.retraining import Tested, metric_gain
 from winnow.reports.text import wording
 from winnow.reports.text.terminal import best_first
+from winnow.spaces.epoch_figures import name_on_test_images
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,19 +77,20 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
         runs: The runs. The first one is the reference.
 
     Returns:
-        One dict per run. `difference` is its winner's test accuracy minus the reference's, as a fraction; `difference_low`
+        One dict per run. `difference` is how much better its winner's objective on the test images is than the reference's; `difference_low`
         and `difference_high` are the ends of its 95 % interval over seeds and test images, paired by image. All three are None for the reference.
     """
     reference: Tested = (None, None)
+    metric = name_on_test_images(runs[0].objective)
     rows = []
     for place, run in enumerate(runs):
         trials = run.trial_rows()
         ranked = best_first(run, trials)
         winner = next((row for row in run.winner_rows() if row["rank"] == 1), {})
-        tested = (winner.get("test_accuracy"), winner_answers(run))
+        tested = (winner.get("test_objective"), winner_answers(run))
         if place == 0:
             reference = tested
-        difference, low, high = (None,) * 3 if place == 0 else accuracy_gain(tested, reference)
+        difference, low, high = (None,) * 3 if place == 0 else metric_gain(metric, tested, reference)
         rows.append(
             {
                 "run": run.name,
@@ -103,6 +105,9 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
                         "test_accuracy",
                         "test_accuracy_low",
                         "test_accuracy_high",
+                        "test_objective",
+                        "test_objective_low",
+                        "test_objective_high",
                         "num_seeds",
                         "num_test_images",
                     )
@@ -127,10 +132,10 @@ def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
         return False
     rows = comparison(runs)
     console.print(_search_table(runs[0], rows))
-    console.print(_winner_table(rows))
+    console.print(_winner_table(runs[0], rows))
     if len({row["seed"] for row in rows}) > 1:
         console.print(
-            "The seeds differ, so the searches used different validation splits: compare the test accuracies, not the best values."
+            "The seeds differ, so the searches used different validation splits: compare the values on the test images, not the best values of the search."
         )
     for run in runs:
         if run.costs:
@@ -141,7 +146,7 @@ def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
         limits = "; ".join(f"{run.name}: {wording.limits_text(run) or 'none'}" for run in runs)
         console.print(escape(f"The limits differ, so the winners were chosen among different networks: {limits}."))
     for row in rows[1:]:
-        console.print(escape(_verdict(row, rows[0])), highlight=False)
+        console.print(escape(_verdict(runs[0], row, rows[0])), highlight=False)
     return True
 
 
@@ -166,7 +171,7 @@ def _search_table(run: RunData, rows: list[Row]) -> Table:
     return table
 
 
-def _winner_table(rows: list[Row]) -> Table:
+def _winner_table(run: RunData, rows: list[Row]) -> Table:
     table = Table(
         title="Winners, retrained and tested once",
         title_justify="left",
@@ -175,25 +180,27 @@ def _winner_table(rows: list[Row]) -> Table:
         expand=True,
     )
     table.add_column("run", min_width=max(len(row["run"]) for row in rows))
-    table.add_column("test accuracy (95 %)", justify="right", min_width=26)
+    table.add_column(f"{wording.tested_name(run)} (95 %)", justify="right", min_width=26)
     table.add_column("seeds", justify="right", min_width=5)
     table.add_column("config", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
-        interval = wording.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"])
+        interval = wording.objective_interval(run, row)
         table.add_row(
             escape(row["run"]), interval, str(row["num_seeds"] or 0), escape(row["winner"] or "not retrained yet")
         )
     return table
 
 
-def _verdict(row: Row, first: Row) -> str:
+def _verdict(run: RunData, row: Row, first: Row) -> str:
     if row["difference"] is None:
-        missing = [each["run"] for each in (first, row) if each["test_accuracy"] is None]
+        missing = [each["run"] for each in (first, row) if each["test_objective"] is None]
         return f"{row['run']} - {first['run']}: the difference is unknown, because no winner of {' and '.join(dict.fromkeys(missing))} was tested"
-    text = f"{row['run']} - {first['run']}: {wording.points(row['difference'])} of test accuracy"
+    text = f"{row['run']} - {first['run']}: {wording.difference_text(run, row['difference'])} of {wording.tested_name(run)}"
+    if not run.maximize:
+        text += ", positive if the first named is better"
     if row["difference_low"] is None:
-        return f"{text}; {wording.NO_INTERVAL}"
+        return f"{text}; {wording.no_interval(run)}"
     low, high = row["difference_low"], row["difference_high"]
     verdict = ": the two cannot be told apart" if low <= 0 <= high else ""
     over = f"over the seeds and {wording.count(row['num_test_images'])} test images, paired by image"
-    return f"{text} (95 % interval {100 * low:+.2f} to {100 * high:+.2f} {over}){verdict}"
+    return f"{text} (95 % interval {wording.difference_ends(run, low, high)} {over}){verdict}"

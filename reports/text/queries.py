@@ -39,11 +39,11 @@ def queries(run: RunData) -> dict[str, str]:
     parameters = "".join(f', "{path}"' for path in run.space.columns())
     of_winner = "from 'predictions.parquet' where rank = 1"
     return slices | {
-        "headline": "select test_accuracy, test_accuracy_low, test_accuracy_high, num_seeds from 'winners.parquet' where rank = 1",
+        "headline": "select test_objective, test_objective_low, test_objective_high, num_seeds from 'winners.parquet' where rank = 1",
         "tiles": "select status, count(*) as trials from 'trials.parquet' group by status order by status",
         "winners": (
-            "select rank, trial, baseline, test_accuracy, test_accuracy_low, test_accuracy_high, num_seeds, gain, gain_low, gain_high,\n"
-            "  search_accuracy, gap, num_parameters, wall_seconds from 'winners.parquet' order by baseline, rank"
+            "select rank, trial, baseline, test_objective, test_objective_low, test_objective_high, num_seeds, objective_gain,\n"
+            "  objective_gain_low, objective_gain_high, search_objective, objective_gap, num_parameters, wall_seconds from 'winners.parquet' order by baseline, rank"
         ),
         "best-by-time": so_far,
         "best-by-epochs": so_far,

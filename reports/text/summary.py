@@ -11,6 +11,7 @@ from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.terminal import best_first
+from winnow.spaces.epoch_figures import is_share
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -88,22 +89,25 @@ def _winner_sentences(run: RunData) -> list[str]:
     images = "training images alone" if keeps else "training and validation images"
     facts = [
         f"Retrained on {images} with {wording.plural(first['num_seeds'], 'fresh seed')}, the winner "
-        f"(trial {first['trial']}) reaches a test accuracy of {_interval(first)}."
+        f"(trial {first['trial']}) reaches a {wording.tested_name(run)} of {_interval(run, first)}."
     ]
+    if run.objective != "validation_accuracy":
+        interval = wording.interval_text(*(first[f"test_accuracy{end}"] for end in ("", "_low", "_high")))
+        facts.append(f"Its test accuracy is {interval}.")
     facts += _decisions(json.loads(first["config"]), keeps)
     if len(tested) > 1:
         facts.append(
-            f"The ranks are those of the search. Choosing among the {len(tested)} winners by their test accuracy would "
+            f"The ranks are those of the search. Choosing among the {len(tested)} winners by their {wording.tested_name(run)} would "
             "flatter the choice: the highest of several measurements lies above its true value on average."
         )
-    if first["gain"] is not None:
-        facts.append(_gain_sentence(first))
+    if first["objective_gain"] is not None:
+        facts.append(_gain_sentence(run, first))
     elif not any(row["baseline"] for row in winners):
         facts.append(f"{wording.NO_BASELINE}.")
-    if first["gap"] is not None:
+    if first["objective_gap"] is not None:
         facts.append(
-            f"Its validation accuracy in the search was {wording.percent(first['search_accuracy'])}, so the "
-            f"search-to-retrain gap is {wording.points(first['gap'])}."
+            f"Its {wording.objective_name(run)} in the search was {wording.objective_text(run, first['search_objective'])}, so the "
+            f"search-to-retrain gap is {wording.difference_text(run, first['objective_gap'])}."
         )
     return facts
 
@@ -154,23 +158,24 @@ def _majority_sentence(run: RunData, winners: list[Row]) -> str:
     )
 
 
-def _interval(row: Row) -> str:
-    if row["test_accuracy_low"] is None:
-        return f"{wording.percent(row['test_accuracy'])} (one seed, so no interval)"
-    low, high = 100 * row["test_accuracy_low"], 100 * row["test_accuracy_high"]
-    return f"{wording.percent(row['test_accuracy'])} (95 % interval {low:.2f} to {high:.2f} {wording.basis(row)})"
+def _interval(run: RunData, row: Row) -> str:
+    value, low, high = (row[f"test_objective{end}"] for end in ("", "_low", "_high"))
+    if low is None:
+        return f"{wording.objective_text(run, value)} (one seed, so no interval)"
+    return f"{wording.objective_text(run, value)} (95 % interval {wording.ends_text(run, low, high)} {wording.basis(run, row)})"
 
 
-def _gain_sentence(row: Row) -> str:
-    points = f"{100 * abs(row['gain']):.2f}"
-    side = "above" if row["gain"] >= 0 else "below"
-    where = "level with" if points == "0.00" else f"{points} points {side}"
+def _gain_sentence(run: RunData, row: Row) -> str:
+    gain, low, high = (row[f"objective_gain{end}"] for end in ("", "_low", "_high"))
+    size = f"{100 * abs(gain):.2f} points" if is_share(run.objective) else wording.number(abs(gain))
+    sides = ("above", "below") if run.maximize else ("below", "above")  # a gain of a loss lies below the baseline
+    where = "level with" if size == "0.00 points" or gain == 0 else f"{size} {sides[gain < 0]}"
     text = f"That is {where} the baseline trained under the same protocol"
-    if row["gain_low"] is None:
-        return f"{text}; {wording.NO_INTERVAL}."
-    low, high = 100 * row["gain_low"], 100 * row["gain_high"]
+    if low is None:
+        return f"{text}; {wording.no_interval(run)}."
     verdict = ", so the two cannot be told apart" if low <= 0 <= high else ""
-    return f"{text} (95 % interval {low:+.2f} to {high:+.2f}){verdict}."
+    better = "" if run.maximize else " better"
+    return f"{text} (95 % interval {wording.difference_ends(run, low, high)}{better}){verdict}."
 
 
 def _cost_sentence(run: RunData, trials: list[Row]) -> str:

@@ -15,6 +15,7 @@ from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS, UNRANKED_STAT
 from winnow.reports.tables.front import front_rows
 from winnow.reports.text import wording
 from winnow.reports.text.memory import memory_sentence
+from winnow.spaces.epoch_figures import is_share
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,11 +56,13 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
     if learned := memory_sentence(run):
         console.print(escape(learned), highlight=False)
     if winners:
-        console.print(_winner_table(winners))
+        console.print(_winner_table(run, winners))
         for row in winners:
-            label = "baseline" if row["baseline"] else f"winner {row['rank']}"
             console.print(
-                f"{label:<9}{escape(wording.short_winner(row))}", highlight=False, no_wrap=True, overflow="ellipsis"
+                f"{_label(row):<9}{escape(wording.short_winner(row))}",
+                highlight=False,
+                no_wrap=True,
+                overflow="ellipsis",
             )
         if not any(row["baseline"] for row in winners):
             console.print(f"{escape(wording.NO_BASELINE)}.")
@@ -146,29 +149,40 @@ def _front_table(run: RunData, rows: Sequence[Row], num_rows: int) -> Table:
     return table
 
 
-def _winner_table(rows: list[Row]) -> Table:
+def _winner_table(run: RunData, rows: list[Row]) -> Table:
+    others = "gain: above the baseline; gap: search - test; both in percentage points"
+    if not is_share(run.objective):
+        others = f"gain: {'above' if run.maximize else 'below'} the baseline; gap: search - test"
+    captions = [f"95 %: interval over seeds and test images; {others}"]
+    if run.objective != "validation_accuracy":
+        texts = [f"{_label(row)} {wording.percent(row['test_accuracy'])}" for row in rows]
+        captions.append(f"test accuracy: {', '.join(texts)}")
+    captions.append(_largest_class_text(rows[0]["largest_class"], "test"))
     table = Table(
         title="Retrained, tested once",
-        caption="95 %: interval over seeds and test images; gain: above the baseline; gap: search - test; both in percentage points\n"
-        + _largest_class_text(rows[0]["largest_class"], "test"),
+        caption="\n".join(captions),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for name in ("rank", "trial", "test accuracy (95 %)", "seeds", "gain", "gap", "weights"):
+    for name in ("rank", "trial", f"{wording.tested_name(run)} (95 %)", "seeds", "gain", "gap", "weights"):
         table.add_column(name, justify="left" if name == "rank" else "right", no_wrap=True)
     for row in rows:
         table.add_row(
             "baseline" if row["baseline"] else str(row["rank"]),
             "-" if row["trial"] is None else str(row["trial"]),
-            wording.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"]),
+            wording.objective_interval(run, row),
             f"{row['num_seeds']}" + (f" (+{row['num_failed']} failed)" if row["num_failed"] else ""),
-            _signed(row["gain"]),
-            _signed(row["gap"]),
+            _signed(run, row["objective_gain"]),
+            _signed(run, row["objective_gap"]),
             wording.count(row["num_parameters"]),
         )
     return table
+
+
+def _label(row: Row) -> str:
+    return "baseline" if row["baseline"] else f"winner {row['rank']}"
 
 
 def _largest_class_text(share: float | None, split: str) -> str:
@@ -177,8 +191,10 @@ def _largest_class_text(share: float | None, split: str) -> str:
     )
 
 
-def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:+.2f}"
+def _signed(run: RunData, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:+.2f}" if is_share(run.objective) else f"{value:+.3g}"
 
 
 def _print_places(run: RunData, console: Console) -> None:

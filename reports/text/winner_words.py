@@ -59,14 +59,20 @@ def _network(model: Mapping[str, Any], num_parameters: int | None) -> str:
     return f"A {family} with {wording.plural(len(layers), layer)}" + (f" ({facts})" if facts else "")
 
 
-def yardsticks(run: RunData) -> list[tuple[str, float]]:
-    """(name, accuracy from 0 to 1) of what the winner is compared with: guessing, the largest class, the baseline; what is known."""
+def yardsticks(run: RunData) -> list[tuple[str, str]]:
+    """(name, value) of what the winner is compared with: guessing, the largest class, the baseline; what is known.
+
+    If the search was for another metric than accuracy, its accuracy stands beside.
+    """
     data = run.study.get("data") or {}
     share = (data.get("summary") or {}).get("majority_share")
-    baseline = next((row["test_accuracy"] for row in run.rows("winners") if row["baseline"]), None)
-    known = {
-        "guessing at random": 1 / data["num_classes"] if data.get("num_classes") else None,
-        "always the largest class": share,
-        "the baseline": baseline,
-    }
-    return [(name, value) for name, value in known.items() if value is not None]
+    rows = run.rows("winners")
+    baseline = next((row["test_objective"] for row in rows if row["baseline"]), None)
+    guessing = 1 / data["num_classes"] if data.get("num_classes") else None
+    if run.objective == "validation_accuracy":
+        known = {"guessing at random": guessing, "always the largest class": share}
+    else:
+        accuracy = next((row["test_accuracy"] for row in rows if row["rank"] == 1), None)
+        known = {"its accuracy": accuracy, "accuracy of always the largest class": share}
+    texts = [(name, wording.percent(value)) for name, value in known.items() if value is not None]
+    return texts if baseline is None else [*texts, ("the baseline", wording.objective_text(run, baseline))]

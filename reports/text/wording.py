@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports.statuses import STATUS_WORDS, STATUSES
+from winnow.spaces.epoch_figures import OWN_METRIC, in_words, is_share, name_on_test_images
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData, RunFacts
@@ -22,7 +23,6 @@ FAILURE_MEANINGS = {
     "lost": "its worker died repeatedly",
 }
 """What a failure without a message means, by status."""
-NO_INTERVAL = "there is no interval, as one side has a single seed or its predictions are missing"
 
 
 NO_BASELINE = (
@@ -72,9 +72,9 @@ def listed(items: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
 
 
-def objective_text(run: RunData, value: float | None) -> str:
-    """Format a value of the objective: an accuracy in percent, a loss as a number."""
-    return percent(value) if run.objective != "validation_loss" else number(value)
+def objective_text(run: RunFacts, value: float | None) -> str:
+    """Format a value of the objective: a share in percent, a loss or a metric of the user's as a number."""
+    return percent(value) if is_share(run.objective) else number(value)
 
 
 COST_WORDS = {
@@ -93,9 +93,37 @@ def cost_text(cost: str, value: float | None) -> str:
     return number(value)
 
 
-def objective_name(run: RunData) -> str:
+def objective_name(run: RunFacts) -> str:
     """The objective in words, such as `validation accuracy`."""
-    return run.objective.replace("_", " ")
+    return in_words(run.objective)
+
+
+def tested_name(run: RunFacts) -> str:
+    """The objective on the test images in words, such as `test accuracy`."""
+    return in_words(name_on_test_images(run.objective))
+
+
+def objective_interval(run: RunFacts, row: Mapping[str, Any]) -> str:
+    """Format the objective of a row of `winners` on the test images with its interval, such as `97.41 % (96.90 to 97.92)`."""
+    mean, low, high = (row[f"test_objective{end}"] for end in ("", "_low", "_high"))
+    return objective_text(run, mean) if low is None else f"{objective_text(run, mean)} ({ends_text(run, low, high)})"
+
+
+def ends_text(run: RunFacts, low: float, high: float) -> str:
+    """Format the ends of an interval of the objective, such as `96.90 to 97.92`."""
+    return f"{100 * low:.2f} to {100 * high:.2f}" if is_share(run.objective) else f"{number(low)} to {number(high)}"
+
+
+def difference_text(run: RunFacts, value: float | None) -> str:
+    """Format a difference of the objective with its sign, such as `+0.52 points`; `-` for None."""
+    if value is None:
+        return "-"
+    return points(value) if is_share(run.objective) else f"{value:+.4g}"
+
+
+def difference_ends(run: RunFacts, low: float, high: float) -> str:
+    """Format the ends of an interval of a difference of the objective, such as `-0.20 to +1.24`."""
+    return f"{100 * low:+.2f} to {100 * high:+.2f}" if is_share(run.objective) else f"{low:+.4g} to {high:+.4g}"
 
 
 def interval_text(mean: float | None, low: float | None, high: float | None) -> str:
@@ -105,8 +133,22 @@ def interval_text(mean: float | None, low: float | None, high: float | None) -> 
     return f"{percent(mean)} ({100 * low:.2f} to {100 * high:.2f})"
 
 
-def basis(row: Mapping[str, Any]) -> str:
-    """The basis of the intervals of a row of `winners`, such as `over 3 seeds and 360 test images`."""
+def no_interval(run: RunFacts) -> str:
+    """Why a difference of the objective has no interval."""
+    if run.objective == OWN_METRIC:
+        return "there is no interval, as the metric is a function of the user's"
+    return "there is no interval, as one side has a single seed or its predictions are missing"
+
+
+def basis(run: RunFacts, row: Mapping[str, Any]) -> str:
+    """The basis of the interval of the objective of a row of `winners`, such as `over 3 seeds and 360 test images`."""
+    if run.objective == OWN_METRIC:
+        return f"over {plural(row['num_seeds'], 'seed')} alone, as the metric is a function of the user's"
+    return accuracy_basis(row)
+
+
+def accuracy_basis(row: Mapping[str, Any]) -> str:
+    """The basis of the interval of the test accuracy of a row of `winners`, such as `over 3 seeds and 360 test images`."""
     seeds = plural(row["num_seeds"], "seed")
     if row["num_test_images"] is None:
         return f"over {seeds} alone, as predictions are missing"

@@ -7,7 +7,7 @@ import json
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, RenderableType
 
@@ -17,8 +17,10 @@ from winnow.reports.text.summary import sentences
 from winnow.search.study.trials import Event
 from winnow.search.views.live import LiveView
 
+if TYPE_CHECKING:
+    from winnow.reports.run_data import RunData
+
 SECONDS_BETWEEN_DRAWINGS = 0.25
-WINNER_COLUMNS = ("", "trial", "test accuracy (95 %)", "gain over the baseline", "parameters", "config")
 PAGE = "<pre style=\"font-family:Menlo,'DejaVu Sans Mono',consolas,monospace;line-height:1.25;background:none\">{code}</pre>"
 
 
@@ -87,19 +89,18 @@ def run_html(path: Path) -> str:
         "notebook_run.html",
         name=data.name,
         sentences=sentences(data),
-        columns=WINNER_COLUMNS,
-        winners=[_winner_cells(row) for row in data.winner_rows()],
+        columns=("", "trial", f"{words.tested_name(data)} (95 %)", "gain over the baseline", "parameters", "config"),
+        winners=[_winner_cells(data, row) for row in data.winner_rows()],
         report=str(report) if report.is_file() else None,
     )
 
 
-def _winner_cells(row: dict[str, Any]) -> tuple[str, ...]:
-    accuracy = words.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"])
+def _winner_cells(run: RunData, row: dict[str, Any]) -> tuple[str, ...]:
     return (
         "baseline" if row["baseline"] else f"winner {row['rank']}",
         "" if row["trial"] is None else str(row["trial"]),
-        accuracy,
-        "" if row["gain"] is None else words.points(row["gain"]),
+        words.objective_interval(run, row),
+        "" if row["objective_gain"] is None else words.difference_text(run, row["objective_gain"]),
         f"{row['num_parameters']:,}",
         words.describe(json.loads(row["config"])),
     )

@@ -14,6 +14,7 @@ from winnow.search.data.foreign import shown
 from winnow.search.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from winnow.reports.run_data import RunData
     from winnow.search.winners.winner import Winner
 
 
@@ -48,7 +49,7 @@ def model_card(folder: RunFolder, winner: Winner, title: str, checks: Checks | N
             "",
             "## How good it is",
             "",
-            *_figures(winner, row, baseline, seed_line, run.study),
+            *_figures(run, winner, row, baseline, seed_line),
             "",
             "## Files",
             "",
@@ -100,21 +101,26 @@ def markdown(text: str) -> str:
 
 
 def _figures(
+    run: RunData,
     winner: Winner,
     row: dict[str, Any],
     baseline: dict[str, Any] | None,
     seed_line: dict[str, Any],
-    study: dict[str, Any],
 ) -> list[str]:
+    study = run.study
     mean = words.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"])
     lines = [
         f"- Test accuracy of this recipe: **{mean}**, the mean of {words.plural(row['num_seeds'], 'training')} with fresh seeds "
-        f"and its 95 % interval {words.basis(row)}."
+        f"and its 95 % interval {words.accuracy_basis(row)}."
         + (f" {row['num_failed']} more did not complete." if row["num_failed"] else ""),
         f"- Test accuracy of these weights: {words.percent(seed_line['test_accuracy'])} (seed {winner.origin['seed']}; the "
         "seed with the lowest number was taken, not the best, so that the test images selected nothing).",
         f"- The test set: {study['data']['num_test']} images, opened by retraining only; the search chose on validation images.",
     ]
+    if run.objective != "validation_accuracy":
+        lines.append(
+            f"- The search was for another metric: {words.tested_name(run)} {words.objective_interval(run, row)}."
+        )
     if row["search_accuracy"] is not None:
         lines.append(
             f"- The search had seen {words.percent(row['search_accuracy'])} on its validation images: search - test is "

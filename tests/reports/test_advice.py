@@ -65,8 +65,8 @@ def rows_at(path: str, value: float) -> list[dict[str, Any]]:
 
 
 WINNER = {
-    "rank": 1, "baseline": False, "num_parameters": 9000, "gap": 0.05, "search_accuracy": 0.99,
-    "test_accuracy_low": 0.9, "test_accuracy_high": 0.95, "gain_low": -0.01, "gain_high": 0.02,
+    "rank": 1, "baseline": False, "num_parameters": 9000, "objective_gap": 0.05, "search_objective": 0.99, "num_seeds": 3,
+    "test_objective_low": 0.9, "test_objective_high": 0.95, "objective_gain_low": -0.01, "objective_gain_high": 0.02,
 }  # fmt: skip
 
 
@@ -83,6 +83,8 @@ def all_advice(folder: Path) -> list[Advice]:
     pieces += advice._on_failures(run, [{"status": "failed", "optimizer.lr": None}] * 3)
     pieces += advice._on_failures(run, diverged_rows())
     pieces += advice._on_winners(run, [WINNER, {**WINNER, "rank": 2, "num_parameters": 100}])
+    pieces += advice._on_a_better_baseline(run, [{}] * 10, [{**WINNER, "objective_gain_high": -0.005}])
+    pieces += advice._on_failed_retraining(run, [{**WINNER, "num_seeds": 0}])
     pieces += advice._on_trials(run, [{}] * 10, [{"trial": 9}])
     for path, value in (("model.dropout", 0.59), ("model.depth", 4), ("optimizer.lr", 0.29)):
         pieces += [advice._from_change(run, change) for change in advice_ranges.wider_ranges(run, rows_at(path, value))]

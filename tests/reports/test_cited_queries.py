@@ -19,6 +19,7 @@ from winnow.reports.html.page import page
 from winnow.reports.html.search_sections import MAX_TRIALS
 from winnow.reports.tables.parquet import write_tables
 from winnow.reports.tables.query import query
+from winnow.reports.text import wording
 from winnow.reports.text.queries import queries
 from winnow.reports.text.terminal import best_first
 from winnow.spaces.errors import InputError
@@ -112,11 +113,11 @@ def test_budget(run: reports.RunData, figures: dict[str, Any]) -> None:
 
 def test_winners_and_headline(run: reports.RunData, figures: dict[str, Any]) -> None:
     found = rows(run, "winners")
-    assert figures["winners"][0]["x"] == [row["test_accuracy"] for row in found]
-    assert rows(run, "headline")[0]["test_accuracy"] == found[0]["test_accuracy"]
+    assert figures["winners"][0]["x"] == [row["test_objective"] for row in found]
+    assert rows(run, "headline")[0]["test_objective"] == found[0]["test_objective"]
     headline = sections._headline(run)
     assert headline is not None
-    assert headline[0].startswith(f"{100 * found[0]['test_accuracy']:.2f}")
+    assert headline[0] == wording.objective_text(run, found[0]["test_objective"])
 
 
 def test_confusion_and_classes(run: reports.RunData, figures: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from benchmarks.search_quality.intervals import Case, simulate
 from tests.helpers.make_run import NUM_TEST, make_run
 from winnow import reports
 from winnow.reports.tables.answers import answers_of, winner_answers
-from winnow.reports.tables.intervals import accuracy_interval, difference_interval, seeds_interval, t_975
+from winnow.reports.tables.intervals import difference_interval, seeds_interval, share_interval, t_975
 from winnow.reports.text import compare, summary
 
 ANSWERS = arrays.arrays(bool, st.tuples(st.integers(2, 5), st.integers(2, 40)))
@@ -23,7 +23,7 @@ ANSWERS = arrays.arrays(bool, st.tuples(st.integers(2, 5), st.integers(2, 40)))
 
 @given(ANSWERS)
 def test_an_accuracy_lies_inside_an_interval_that_has_a_width(correct):
-    mean, low, high = accuracy_interval(correct)
+    mean, low, high = share_interval(correct)
     assert mean == pytest.approx(correct.mean())
     assert 0 <= low <= mean + 1e-12
     assert mean - 1e-12 <= high <= 1
@@ -41,7 +41,7 @@ def test_a_difference_turns_its_sign_with_its_sides(correct, seed):
 
 def test_all_images_right_leaves_room_for_the_images_that_were_not_seen():
     """The rule of three: with 0 errors in 300 images the true error may be about 1 %."""
-    _, low, high = accuracy_interval(np.ones((3, 300), bool))
+    _, low, high = share_interval(np.ones((3, 300), bool))
     assert high == 1
     assert 0.98 < low < 0.995
 
@@ -49,7 +49,7 @@ def test_all_images_right_leaves_room_for_the_images_that_were_not_seen():
 def test_more_seeds_do_not_make_a_small_test_set_say_more():
     """Ten networks that agree on every image are one network as far as the images go: Wilson's interval of 100 images."""
     one = np.arange(100) < 80
-    _, low, high = accuracy_interval(np.tile(one, (10, 1)))
+    _, low, high = share_interval(np.tile(one, (10, 1)))
     assert (low, high) == pytest.approx((0.7112, 0.8666), abs=0.005)
 
 
@@ -102,7 +102,7 @@ def test_winners_have_intervals_over_seeds_and_images(tmp_path):
     assert own is not None
     assert others is not None
     assert first["num_test_images"] == own.correct.shape[1] == NUM_TEST
-    low, high = accuracy_interval(own.correct)[1:]
+    low, high = share_interval(own.correct)[1:]
     assert (first["test_accuracy_low"], first["test_accuracy_high"]) == (low, high)
     assert (first["gain_low"], first["gain_high"]) == difference_interval(own.correct, others.correct)[1:]
     assert baseline["gain_low"] is None

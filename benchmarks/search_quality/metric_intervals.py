@@ -1,0 +1,141 @@
+"""Measures how often the report's intervals of metrics other than accuracy hold the truth, and how often equal configs are called different.
+
+    python -m benchmarks.search_quality.metric_intervals [--repetitions 1000]
+
+Logits are sums of normal effects: of the image and class, of the config, of the seed, and of the network as a whole. Two
+configs have equal populations, whose metrics are estimated from 40 test sets of 20,000 images. Prints a Markdown table and
+writes benchmarks/results/metric_intervals.json. About six minutes on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from dataclasses import asdict, dataclass
+from functools import cache
+
+import numpy as np
+
+from benchmarks import RESULTS
+from winnow.reports.tables.answers import Answers
+from winnow.reports.tables.contributions import CONTRIBUTIONS, contributions, effective_images
+from winnow.reports.tables.intervals import difference_interval, mean_interval, share_interval
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Case:
+    """`shares` of the classes, `base` the advantage of the true class, `network_sd` of whole networks; the other effects are fixed."""
+
+    shares: tuple[float, ...]
+    base: float
+    network_sd: float
+    image_sd: float = 1.0
+    config_sd: float = 0.5
+    seed_sd: float = 0.5
+
+
+CASES = {
+    "ten equal classes": Case((0.1,) * 10, 3.0, 0.05),
+    "five classes, 60 to 4 %": Case((0.6, 0.2, 0.1, 0.06, 0.04), 2.2, 0.1),
+}
+SIZES = ((100, 3), (360, 3), (360, 10), (2000, 3))
+"""Test images and seeds."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The metric in the population, and shares of the repetitions in percent."""
+
+    truth: float
+    coverage: float
+    false_difference: float
+
+
+def simulate(
+    case: Case, num_images: int, num_seeds: int, repetitions: int, random: np.random.Generator
+) -> dict[str, Shares]:
+    """How the intervals of each metric did."""
+    truth = truths(case)
+    counts = {metric: np.zeros(2) for metric in CONTRIBUTIONS}
+    for _ in range(repetitions):
+        true, images = _images(case, num_images, random)
+        first, second = (_answers(case, true, images, num_seeds, random) for _ in range(2))
+        for metric, count in counts.items():
+            values, others = contributions(metric, first), contributions(metric, second)
+            assert values is not None
+            assert others is not None
+            is_loss = metric == "test_loss"
+            interval = mean_interval(values) if is_loss else share_interval(values, effective_images(metric, first))
+            gain = difference_interval(values, others, math.inf if is_loss else 1.0)
+            assert interval.low is not None
+            assert interval.high is not None
+            assert gain.low is not None
+            assert gain.high is not None
+            count += (interval.low <= truth[metric] <= interval.high, not gain.low <= 0 <= gain.high)
+    return {metric: Shares(truth[metric], *(100 * count / repetitions)) for metric, count in counts.items()}
+
+
+@cache
+def truths(case: Case) -> dict[str, float]:
+    """The metrics in the population."""
+    random = np.random.default_rng(0)
+    values: dict[str, list[float]] = {metric: [] for metric in CONTRIBUTIONS}
+    for _ in range(40):
+        true, images = _images(case, 20_000, random)
+        given = _answers(case, true, images, 2, random)
+        for metric, found in values.items():
+            by_image = contributions(metric, given)
+            assert by_image is not None
+            found.append(float(by_image.mean()))
+    return {metric: float(np.mean(found)) for metric, found in values.items()}
+
+
+def _images(case: Case, num: int, random: np.random.Generator) -> tuple[Array, Array]:
+    true = random.choice(len(case.shares), num, p=case.shares)
+    return true, random.normal(0, case.image_sd, (num, len(case.shares)))
+
+
+def _answers(case: Case, true: Array, images: Array, num_seeds: int, random: np.random.Generator) -> Answers:
+    num, num_classes = images.shape
+    places = np.arange(num)
+    of_config = images + random.normal(0, case.config_sd, (num, num_classes)) + np.log(case.shares)
+    probabilities = []
+    for _ in range(num_seeds):
+        logits = of_config + random.normal(0, case.seed_sd, (num, num_classes))
+        logits += random.normal(0, case.network_sd, num_classes)
+        logits[places, true] += case.base + random.normal(0, case.network_sd)
+        powers = np.exp(logits - logits.max(1, keepdims=True))
+        probabilities.append(powers / powers.sum(1, keepdims=True))
+    predicted = np.stack([each.argmax(1) for each in probabilities])
+    confidence = np.stack([each.max(1) for each in probabilities])
+    return Answers(true, predicted, confidence, np.stack([each[places, true] for each in probabilities]), probabilities)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repetitions", type=int, default=1000)
+    options = parser.parse_args()
+    random = np.random.default_rng(0)
+    rows = []
+    print("| classes | images | seeds | metric | truth | coverage | equal configs called different |")
+    print("|---|---|---|---|---|---|---|")
+    for name, case in CASES.items():
+        for num_images, num_seeds in SIZES:
+            for metric, shares in simulate(case, num_images, num_seeds, options.repetitions, random).items():
+                rows.append(
+                    {"case": name, "images": num_images, "seeds": num_seeds, "metric": metric, **asdict(shares)}
+                )
+                print(
+                    f"| {name} | {num_images} | {num_seeds} | {metric} | {shares.truth:.3f} | {shares.coverage:.1f} | "
+                    f"{shares.false_difference:.1f} |",
+                    flush=True,
+                )
+    result = {"repetitions": options.repetitions, "rows": rows}
+    (RESULTS / "metric_intervals.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""What each test image contributes to a metric, so that any metric gets an interval over seeds and test images.
+
+The contributions of a network have the metric as their mean, and their variance over the images, divided by the number of
+images, is that of the metric over other test sets of this size. For a share of right answers they are the answers
+themselves; for other metrics they are the metric plus its influence function (Hampel, 1974), which for the area under the
+ROC curve gives the variance of DeLong et al. (1988).
+
+`python -m benchmarks.search_quality.intervals --metrics` simulates coverage and false differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from winnow.reports.tables.answers import Answers
+
+Array = np.ndarray
+NUM_BINS = 15
+"""Bins of the confidence, as in `winnow.search.training.metrics.calibration_error`."""
+
+
+def contributions(metric: str, answers: Answers) -> Array | None:
+    """Compute what each image contributes to a metric.
+
+    Args:
+        metric: A metric on the test images, such as `test_macro_f1`.
+        answers: The answers of S networks for N images.
+
+    Returns:
+        float64 [S, N], the mean over the images is the metric of each network; None if the metric is a function of the
+        user's, or needs probabilities that were not recorded.
+    """
+    compute = CONTRIBUTIONS.get(metric)
+    rows = [] if compute is None else [compute(answers, seed) for seed in range(len(answers.predicted))]
+    known = [row for row in rows if row is not None]
+    return np.stack(known) if rows and len(known) == len(rows) else None
+
+
+def effective_images(metric: str, answers: Answers) -> float:
+    """The number of images whose share of right answers would be as uncertain as the metric.
+
+    A mean over the classes depends on the images of the rarest ones: K squared over the sum of 1 / images of a class. With
+    classes of equal size, and for other metrics, it is the number of images.
+    """
+    if metric not in OVER_CLASSES:
+        return float(len(answers.true))
+    counts = np.bincount(answers.true)
+    counts = counts[counts > 0]
+    return float(len(counts) ** 2 / (1 / counts).sum())
+
+
+def _accuracy(answers: Answers, seed: int) -> Array:
+    return (answers.predicted[seed] == answers.true).astype(np.float64)
+
+
+def _top5_accuracy(answers: Answers, seed: int) -> Array | None:
+    if answers.probabilities is None:
+        return None
+    scores = answers.probabilities[seed]
+    highest = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+    return (highest == answers.true[:, None]).any(1).astype(np.float64)
+
+
+def _balanced_accuracy(answers: Answers, seed: int) -> Array:
+    correct = _accuracy(answers, seed)
+    counts = np.bincount(answers.true)
+    recalls = np.bincount(answers.true, weights=correct) / np.maximum(counts, 1)
+    present = counts > 0
+    weights = len(correct) / (present.sum() * np.maximum(counts, 1))
+    return recalls[present].mean() + weights[answers.true] * (correct - recalls[answers.true])
+
+
+def _macro_f1(answers: Answers, seed: int) -> Array:
+    true, predicted = answers.true, answers.predicted[seed]
+    num_classes = int(max(true.max(), predicted.max())) + 1
+    right = np.bincount(true[true == predicted], minlength=num_classes).astype(np.float64)
+    total = np.bincount(true, minlength=num_classes) + np.bincount(predicted, minlength=num_classes)
+    present = total > 0
+    total = np.maximum(total, 1)
+    f1 = 2 * right / total
+    # Another image of class t, predicted as p, changes the F1 of both.
+    change = np.where(true == predicted, 2 / total[true], 0.0) - (f1 / total)[true] - (f1 / total)[predicted]
+    return f1[present].mean() + len(true) / present.sum() * change
+
+
+def _auroc(answers: Answers, seed: int) -> Array | None:
+    if answers.probabilities is None:
+        return None
+    scores = answers.probabilities[seed].astype(np.float64)
+    num = len(answers.true)
+    total, influence, classes = 0.0, np.zeros(num), 0
+    for label in np.unique(answers.true):
+        positive = answers.true == label
+        if positive.all():
+            continue
+        above, below = np.sort(scores[positive, label]), np.sort(scores[~positive, label])
+        share = np.empty(num)  # of the images on the other side that the image is ranked rightly against
+        share[positive] = _rank(below, scores[positive, label])
+        share[~positive] = 1 - _rank(above, scores[~positive, label])
+        area = share[positive].mean()
+        influence += np.where(positive, num / positive.sum(), num / (~positive).sum()) * (share - area)
+        total, classes = total + area, classes + 1
+    return (total + influence) / classes if classes else None
+
+
+def _rank(ordered: Array, values: Array) -> Array:
+    """The share of `ordered`, ascending, that lies below each value; equal ones count half."""
+    places = np.searchsorted(ordered, values) + np.searchsorted(ordered, values, side="right")
+    return places / (2 * len(ordered))
+
+
+def _calibration_error(answers: Answers, seed: int) -> Array | None:
+    if answers.confidence is None:
+        return None
+    confidence = answers.confidence[seed].astype(np.float64)
+    surplus = _accuracy(answers, seed) - confidence
+    bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64), 1, NUM_BINS) - 1
+    return np.sign(np.bincount(bins, weights=surplus, minlength=NUM_BINS))[bins] * surplus
+
+
+def _loss(answers: Answers, seed: int) -> Array | None:
+    if answers.probability_true is None:
+        return None
+    return -np.log(np.maximum(answers.probability_true[seed].astype(np.float64), np.finfo(np.float32).tiny))
+
+
+CONTRIBUTIONS: dict[str, Callable[[Answers, int], Array | None]] = {
+    "test_loss": _loss,
+    "test_accuracy": _accuracy,
+    "test_balanced_accuracy": _balanced_accuracy,
+    "test_macro_f1": _macro_f1,
+    "test_top5_accuracy": _top5_accuracy,
+    "test_auroc": _auroc,
+    "test_calibration_error": _calibration_error,
+}
+NEED_PROBABILITIES = ("test_top5_accuracy", "test_auroc")
+"""The metrics that need the probabilities of all classes."""
+OVER_CLASSES = ("test_balanced_accuracy", "test_macro_f1", "test_auroc")

@@ -1,0 +1,151 @@
+"""Intervals of metrics other than accuracy: what each image contributes, and what the report makes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from benchmarks.search_quality.metric_intervals import CASES, simulate
+from tests.helpers.make_run import make_run
+from winnow import reports
+from winnow.reports.figures import winners as figures
+from winnow.reports.tables.answers import Answers
+from winnow.reports.tables.contributions import CONTRIBUTIONS, contributions, effective_images
+from winnow.reports.tables.intervals import share_interval
+from winnow.reports.text import summary
+from winnow.search.training.metrics import all_metrics
+from winnow.spaces.epoch_figures import OBJECTIVES, OWN_METRIC, name_on_test_images
+
+
+def answers(seed: int, num: int = 60, num_classes: int = 7, seeds: int = 2) -> tuple[Answers, list[torch.Tensor]]:
+    """Random answers; the last class has no image. And the logits of each network."""
+    random = np.random.default_rng(seed)
+    true = random.integers(0, num_classes - 1, num)
+    logits = [torch.tensor(random.normal(0, 1.5, (num, num_classes)), dtype=torch.float32) for _ in range(seeds)]
+    for each in logits:
+        each[np.arange(num), true] += 1.5
+    probabilities = [each.softmax(1).double().numpy() for each in logits]
+    predicted = np.stack([each.argmax(1) for each in probabilities])
+    confidence = np.stack([each.max(1) for each in probabilities])
+    of_true = np.stack([each[np.arange(num), true] for each in probabilities])
+    return Answers(true, predicted, confidence, of_true, probabilities), logits
+
+
+def repeated(given: Answers, image: int) -> Answers:
+    """The same answers with one image twice."""
+    rows = [*range(len(given.true)), image]
+    assert given.probabilities is not None
+    assert given.confidence is not None
+    assert given.probability_true is not None
+    return Answers(
+        given.true[rows],
+        given.predicted[:, rows],
+        given.confidence[:, rows],
+        given.probability_true[:, rows],
+        [each[rows] for each in given.probabilities],
+    )
+
+
+def test_every_objective_has_contributions_but_the_users_own() -> None:
+    assert set(CONTRIBUTIONS) == {name_on_test_images(name) for name in OBJECTIVES if name != OWN_METRIC}
+    assert contributions(name_on_test_images(OWN_METRIC), answers(0)[0]) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_their_mean_is_the_metric(seed: int) -> None:
+    given, logits = answers(seed)
+    labels = torch.tensor(given.true)
+    for network, each in enumerate(logits):
+        expected = {name_on_test_images(name): float(value) for name, value in all_metrics(each, labels).items()}
+        expected["test_loss"] = float(torch.nn.functional.cross_entropy(each, labels))
+        for metric, value in expected.items():
+            by_image = contributions(metric, given)
+            assert by_image is not None
+            assert by_image[network].mean() == pytest.approx(value, abs=1e-6), metric
+
+
+@pytest.mark.parametrize("metric", CONTRIBUTIONS)
+def test_an_image_that_counts_twice_moves_the_metric_by_its_contribution(metric: str) -> None:
+    given, _ = answers(3, num=400)
+    by_image = contributions(metric, given)
+    assert by_image is not None
+    value = by_image[0].mean()
+    for image in range(0, 40, 3):
+        twice = contributions(metric, repeated(given, image))
+        assert twice is not None
+        moved = (twice[0].mean() - value) * (len(given.true) + 1)
+        assert moved == pytest.approx(by_image[0, image] - value, abs=0.02 + 0.03 * abs(by_image[0, image] - value))
+
+
+def test_a_mean_over_classes_is_as_uncertain_as_its_rarest_class() -> None:
+    true = np.repeat([0, 1], [99, 1])
+    perfect = Answers(true, np.stack([true, true]))
+    assert effective_images("test_accuracy", perfect) == 100
+    assert effective_images("test_macro_f1", perfect) == pytest.approx(4 / (1 / 99 + 1))
+    by_image = contributions("test_macro_f1", perfect)
+    assert by_image is not None
+    assert share_interval(by_image, effective_images("test_macro_f1", perfect)).low < 0.6  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("metric", ["test_macro_f1", "test_auroc"])
+def test_intervals_hold_the_truth_as_often_as_they_say(metric: str) -> None:
+    """Nominal 95 and 5 %; five standard errors of 300 repetitions are 6.3 points."""
+    shares = simulate(CASES["five classes, 60 to 4 %"], 360, 3, 300, np.random.default_rng(1))[metric]
+    assert 88.7 < shares.coverage <= 100
+    assert shares.false_difference < 11.3
+
+
+# --- in a report -----------------------------------------------------------------------------------------------------
+
+
+def run_by_macro_f1(folder: Path) -> reports.RunData:
+    """A retrained run whose objective is macro F1; the networks answer as in `make_run`."""
+    make_run(folder)
+    study = (folder / "study.yaml").read_text()
+    (folder / "study.yaml").write_text(
+        study.replace("objective: validation_accuracy", "objective: validation_macro_f1")
+    )
+    epochs = (folder / "epochs.jsonl").read_text()
+    (folder / "epochs.jsonl").write_text(epochs.replace('"validation_accuracy"', '"validation_macro_f1"'))
+    lines = []
+    for line in map(json.loads, (folder / "retrain.jsonl").read_text().splitlines()):
+        if line["predictions"]:
+            with np.load(folder / line["predictions"]) as arrays:
+                known = Answers(arrays["true"], arrays["predicted"][None])
+            line["test_macro_f1"] = float(CONTRIBUTIONS["test_macro_f1"](known, 0).mean())  # type: ignore[union-attr]
+        lines.append(json.dumps(line) + "\n")
+    (folder / "retrain.jsonl").write_text("".join(lines))
+    return reports.read(folder)
+
+
+def test_the_report_says_of_the_objective_what_it_says_of_accuracy(tmp_path, capsys) -> None:
+    run = run_by_macro_f1(tmp_path / "run")
+    first, *_, baseline = run.winner_rows()
+    assert first["test_objective"] == first["test_macro_f1"] != first["test_accuracy"]
+    assert first["test_objective_low"] < first["test_objective"] < first["test_objective_high"]
+    assert first["objective_gain"] == pytest.approx(first["test_macro_f1"] - baseline["test_macro_f1"])
+    assert first["objective_gain_low"] < first["objective_gain"] < first["objective_gain_high"]
+    assert first["objective_gap"] == pytest.approx(first["search_objective"] - first["test_objective"])
+
+    text = " ".join(summary.sentences(run)).replace("\u00a0", " ")
+    assert f"reaches a test macro F1 of {100 * first['test_macro_f1']:.2f} %" in text
+    assert f"Its test accuracy is {100 * first['test_accuracy']:.2f} %" in text
+    assert figures._winners_info(run).means[0] == first["test_macro_f1"]
+    assert "is the test macro F1 of the winner on 360 images of 10 classes" in reports.html.page.page(run)
+
+    reports.show(run.path, Console(width=100))
+    assert "test macro F1 (95 %)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_loss_that_is_lower_is_a_gain(tmp_path) -> None:
+    run = reports.read(make_run(tmp_path / "run", objective="validation_loss"))
+    first, *_, baseline = run.winner_rows()
+    assert first["test_objective"] == first["test_loss"]
+    assert first["objective_gain"] == pytest.approx(baseline["test_loss"] - first["test_loss"])
+    sentence = next(each for each in summary.sentences(run) if each.startswith("That is"))
+    assert ("below" if first["objective_gain"] > 0 else "above") in sentence
