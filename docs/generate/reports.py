@@ -70,8 +70,11 @@ read that layout (Hive partitioning) with `run` as a column. A table without row
 
 ## Definitions
 
-- **95 % interval**: Student's t over the seeds for a mean, Welch's t for a gain over the baseline.
-- **objective**: validation accuracy or validation loss; `environment` says which. For a stopped trial it is the value at its stop.
+- **95 % interval**: for another set of seeds and of test images at once, from a two-way analysis of variance (seeds, images); a gain pairs the images.
+  Of a share, Wilson's interval at the effective number of images. Without predictions, and for a metric of your own, over the seeds alone. The
+  calibration error is biased upwards on small test sets; its interval does not correct that.
+- **objective**: the metric that the search was for; `environment` says which. For a stopped trial it is the value at its stop. `test_objective` of
+  `winners` is the same metric on the test images.
 - **importance**: fANOVA over the trials in which the parameter was active, without failed trials; `num_trials` is their number.
 - **GPU-hours**: `wall_seconds * gpus / 3600`, summed over `epochs`. On a machine without GPUs the report shows CPU-hours, from `cpus`.
 """

@@ -1,11 +1,13 @@
-"""Draws the best objective so far against time, epochs, and GPU-hours or CPU-hours."""
+"""Draws the best completed trial so far against time, epochs, or GPU-hours (CPU-hours)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+import numpy as np
 import plotly.graph_objects as go
 import pyarrow.compute as pc
 
@@ -13,6 +15,7 @@ from winnow.reports import rows as plain
 from winnow.reports.figures.style import BLUE, GREY, Figure, base_layout, hover_format, value_axis
 from winnow.reports.subsample import MAX_EPOCHS, drawn
 from winnow.reports.text import wording
+from winnow.spaces.epoch_figures import BETTER, is_share
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -30,19 +33,19 @@ class _BestInfo:
     """`GPU` or `CPU`."""
     values: list[float]
     best: list[float | None]
-    """Among the trials in the current space; None before the first of them."""
+    """Of the trials in the current space that had completed by then; None before the first of them."""
     trials: list[int]
     inside: list[bool]
 
 
 def best_so_far(run: RunData) -> list[Figure]:
-    """The best objective against wall time, epochs, and the GPU-hours (on a CPU: CPU-hours) of all trials together."""
+    """The best completed trial so far; buttons choose time, epochs, or GPU-hours (on a CPU: CPU-hours) of all trials as the axis."""
     info = _best_info(run)
     if not any(info.inside):
         return []
     axes: dict[str, tuple[list[float], str]] = {
         "time": _scaled(info.seconds),
-        "epochs": ([i + 1.0 for i in range(len(info.values))], "epochs"),
+        "epochs": ([i + 1.0 for i in range(len(info.values))], "epochs of all trials"),
     }
     if info.device_seconds:
         axes[f"{info.device}-hours"] = _scaled(info.device_seconds, f"{info.device}-")
@@ -50,28 +53,20 @@ def best_so_far(run: RunData) -> list[Figure]:
     last = len(info.best) - 1
     corners = [i for i, value in enumerate(info.best) if i in (0, last) or value != info.best[i - 1]]
     shown = drawn(len(info.best), MAX_EPOCHS, corners)
-    return [
-        Figure(
-            f"best-by-{name.lower()}",
-            f"Against {name}",
-            _CAPTIONS.get(name, ""),
-            _draw_best(run, info, shown, x, title),
-        )
-        for name, (x, title) in axes.items()
-    ]
-
-
-_CAPTIONS = {
-    "time": "Since the search began.",
-    "epochs": "Sum over all trials.",
-    "GPU-hours": "Wall time multiplied by the GPUs in use.",
-    "CPU-hours": "Wall time multiplied by the CPUs in use.",
-}
+    caption = (
+        f"The line is the best {wording.objective_name(run)} of a completed trial, the value that trials are ranked by. Each dot is one "
+        "finished epoch of one trial. The axis leaves out low values of the first steps; a button shows them."
+    )
+    if info.best[-1] is None:
+        caption = f"No trial has completed yet. {caption}"
+    return [Figure("best-so-far", "Best so far", caption, _draw_best(run, info, shown, axes))]
 
 
 def _best_info(run: RunData) -> _BestInfo:
     known = (pc.field("phase") == "search") & pc.field("time").is_valid() & pc.field(run.objective).is_valid()
-    epochs = run.epochs.select(["phase", "trial", "time", run.objective, "wall_seconds", "gpus", "cpus"]).filter(known)
+    epochs = run.epochs.select(
+        ["phase", "trial", "epoch", "time", run.objective, "wall_seconds", "gpus", "cpus"]
+    ).filter(known)
     if not len(epochs):
         return _BestInfo([], [], "CPU", [], [], [], [])
     epochs = epochs.drop_columns("phase").sort_by([("time", "ascending"), ("trial", "ascending")])
@@ -83,12 +78,16 @@ def _best_info(run: RunData) -> _BestInfo:
     held, seconds, values = rows[f"{device.lower()}s"], rows["wall_seconds"], rows[run.objective]
     spent = [] if None in held or None in seconds else [a * b for a, b in zip(held, seconds, strict=True)]
     inside = [trial not in run.outside for trial in rows["trial"]]
-    counted = iter(
-        accumulate((v for v, counts in zip(values, inside, strict=True) if counts), max if run.maximize else min)
-    )
+    ends = {
+        (row["trial"], row["num_epochs"]): row["objective"]
+        for row in run.rows("trials")
+        if row["status"] == "completed" and row["in_space"] and row["objective"] is not None
+    }
+    better = max if run.maximize else min
     best: list[float | None] = []
-    for counts in inside:
-        best.append(next(counted) if counts else best[-1] if best else None)
+    for place in zip(rows["trial"], rows["epoch"], strict=True):
+        known_values = [value for value in (best[-1] if best else None, ends.get(place)) if value is not None]
+        best.append(better(known_values, default=None))
     return _BestInfo(
         seconds=[(moment - start) / 1e6 for moment in moments],
         device_seconds=list(accumulate(spent)),
@@ -112,16 +111,20 @@ def _scaled(seconds: list[float], prefix: str = "") -> tuple[list[float], str]:
     return [value / scale for value in seconds], f"{prefix}{unit}"
 
 
-def _draw_best(run: RunData, info: _BestInfo, shown: list[int], x: list[float], x_title: str) -> go.Figure:
+def _draw_best(
+    run: RunData, info: _BestInfo, shown: list[int], axes: Mapping[str, tuple[list[float], str]]
+) -> go.Figure:
     form = hover_format(run.objective)
-    figure = go.Figure(layout=base_layout(x_title, wording.objective_name(run), height=320))
+    _, x_title = next(iter(axes.values()))
+    figure = go.Figure(layout=base_layout(x_title, wording.objective_name(run), height=420))
     hover = f"trial %{{customdata}}: %{{y{form}}}<extra></extra>"
-    name = "an epoch" if len(shown) == len(x) else f"an epoch ({len(shown):,} of {len(x):,} shown)"
+    name = "an epoch" if len(shown) == len(info.values) else f"an epoch ({len(shown):,} of {len(info.values):,} shown)"
+    traces: list[list[int]] = []
     for counts, label, symbol in ((True, name, "circle"), (False, "outside the current space", "circle-open")):
         if not (places := [i for i in shown if info.inside[i] == counts]):
             continue
+        traces.append(places)
         figure.add_scatter(
-            x=[x[i] for i in places],
             y=[info.values[i] for i in places],
             customdata=[info.trials[i] for i in places],
             mode="markers",
@@ -129,23 +132,56 @@ def _draw_best(run: RunData, info: _BestInfo, shown: list[int], x: list[float], 
             name=label,
             hovertemplate=hover,
         )
-    line = {"color": BLUE, "width": 2.5, "shape": "hv"}
-    hover = f"best so far: %{{y{form}}} at %{{x:.3g}} {x_title}<extra></extra>"
-    best = {"x": [x[i] for i in shown], "y": [info.best[i] for i in shown]}
-    figure.add_scatter(**best, mode="lines", line=line, name="best so far", hovertemplate=hover)
-    figure.update_yaxes(
-        value_axis(run.objective),
-        range=_range_after_start([v for v in info.best if v is not None], run.objective),
-        autorange=False,
+    traces.append(shown)
+    figure.add_scatter(
+        y=[info.best[i] for i in shown],
+        mode="lines",
+        line={"color": BLUE, "width": 2.5, "shape": "hv"},
+        name="best completed trial so far",
+        hovertemplate=f"best so far: %{{y{form}}} at %{{x:.3g}}<extra></extra>",
     )
+    _offer_axes(figure, traces, axes)
+    figure.update_yaxes(value_axis(run.objective), range=_range_after_start(info, run.objective), autorange=False)
     figure.update_xaxes(rangemode="tozero")
     return figure
 
 
-def _range_after_start(best: list[float], objective: str) -> list[float]:
-    """The range of an axis for the best values after the first twentieth of the epochs: later values differ little."""
+def _offer_axes(
+    figure: go.Figure, traces: Sequence[Sequence[int]], axes: Mapping[str, tuple[list[float], str]]
+) -> None:
+    """Add buttons that choose the horizontal axis; the first is shown.
+
+    Args:
+        figure: The figure, whose traces have no x yet.
+        traces: The positions of the dots of each trace.
+        axes: Name -> (the value at each position, the title).
+    """
+    buttons = []
+    for name, (values, title) in axes.items():
+        by_trace = [[values[i] for i in places] for places in traces]
+        buttons.append(
+            {"label": f"by {name}", "method": "update", "args": [{"x": by_trace}, {"xaxis.title.text": title}]}
+        )
+    for trace, x in zip(figure.data, buttons[0]["args"][0]["x"], strict=True):  # type: ignore[index]
+        trace.x = x
+    place = {"x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom", "pad": {"b": 36}}
+    look = {"bgcolor": "rgba(0,0,0,0)", "bordercolor": GREY, "font": {"size": 12}, "showactive": False}
+    figure.update_layout(updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons, **place, **look}])
+    figure.update_layout(margin_t=88)
+
+
+def _range_after_start(info: _BestInfo, objective: str) -> list[float]:
+    """The range of an axis for the best value and those that come near it: the values of the first epochs compress all others."""
+    best = [value for value in info.best if value is not None] or info.values
     early, last = best[len(best) // 20], best[-1]
-    room = 0.08 * abs(last - early) or 0.02 * abs(last) or 0.02
-    low, high = min(early, last), max(early, last)
-    top = high + room
-    return [low - room, min(top, 1.0 + 0.2 * room) if objective.endswith("accuracy") else top]
+    inside = [value for value, counts in zip(info.values, info.inside, strict=True) if counts]
+    further = max(inside) if BETTER[objective] == "high" else min(inside)
+    low, high = min(early, last, further), max(early, last, further)
+    room = 0.08 * (high - low) or 0.02 * abs(last) or 0.02
+    spread = float(np.subtract(*np.percentile(inside, [75, 25])))
+    if BETTER[objective] == "high":
+        return [
+            min(low, high - spread) - room,
+            min(high + room, 1.0 + 0.2 * room) if is_share(objective) else high + room,
+        ]
+    return [max(0.0, low - room) if objective == "validation_loss" else low - room, max(high, low + spread) + room]

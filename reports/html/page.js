@@ -51,7 +51,7 @@
     for (const element of elements) {
       const axis = figures[element.dataset.figure].layout.yaxis;
       if (!axis || axis.autorange !== false) continue;
-      const place = element.closest(".triple, .slices, .pair") || element.closest("figure");
+      const place = element.closest(".slices, .pair") || element.closest("figure");
       groups.set(place, [...(groups.get(place) || []), element]);
     }
     for (const [place, members] of groups) {

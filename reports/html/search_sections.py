@@ -37,7 +37,6 @@ def search(run: RunData) -> Section:
         "search.html",
         progress=progress,
         curves=curves,
-        objective=wording.objective_name(run),
         unaudited_stops=_unaudited_stops(run),
         title="The best trials" if len(ranked) <= MAX_TRIALS else f"The best {MAX_TRIALS} trials",
         table=_trial_table(run, ranked[:MAX_TRIALS]),

@@ -26,8 +26,10 @@ def queries(run: RunData) -> dict[str, str]:
     ranked = f"status <> 'completed', objective {order}, trial"
     known = f"phase = 'search' and {objective} is not null"
     so_far = (
-        f"select time, trial, epoch, {objective}, {best}({objective}) over (order by time, trial) as best_so_far\n"
-        f"from 'epochs.parquet' where {known} and time is not null order by time, trial"
+        "with ends as (select trial, num_epochs, objective from 'trials.parquet' where status = 'completed' and in_space)\n"
+        f"select time, epochs.trial, epoch, {objective}, {best}(ends.objective) over (order by time, epochs.trial) as best_so_far\n"
+        "from 'epochs.parquet' epochs left join ends on ends.trial = epochs.trial and ends.num_epochs = epoch\n"
+        f"where {known} and time is not null order by time, epochs.trial"
     )
     shown = "coalesce(estimated_end, objective)"
     slices = {
@@ -45,10 +47,7 @@ def queries(run: RunData) -> dict[str, str]:
             "select rank, trial, baseline, test_objective, test_objective_low, test_objective_high, num_seeds, objective_gain,\n"
             "  objective_gain_low, objective_gain_high, search_objective, objective_gap, num_parameters, wall_seconds from 'winners.parquet' order by baseline, rank"
         ),
-        "best-by-time": so_far,
-        "best-by-epochs": so_far,
-        "best-by-gpu-hours": so_far,
-        "best-by-cpu-hours": so_far,
+        "best-so-far": so_far,
         "learning-curves": f"select trial, epoch, {objective} from 'epochs.parquet' where {known} order by trial, epoch",
         "budget": (
             "with stretches as (select epoch, lag(epoch, 1, 0) over (order by epoch) as start from 'rungs.parquet')\n"

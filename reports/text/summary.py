@@ -82,6 +82,9 @@ def _front_sentence(run: RunData) -> str:
 def _winner_sentences(run: RunData) -> list[str]:
     winners = run.rows("winners")
     tested = [row for row in winners if row["test_accuracy"] is not None and not row["baseline"]]
+    failed = sum(row["num_failed"] for row in winners if not row["baseline"])
+    if not tested and failed:
+        return [f"All {failed} retrainings of the winners failed, so there is no {wording.tested_name(run)}."]
     if not tested:
         return ["No winner was retrained yet, so there is no test accuracy."]
     first = tested[0]

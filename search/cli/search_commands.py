@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from winnow.search.cli.common import DONE, Options, execution, load_space, settings_of
+from winnow.search.cli.common import DONE, FAILED, Options, execution, load_space, settings_of
 from winnow.search.cli.complete import complete_run
 from winnow.search.cli.options import (
     SettingsCommand,
@@ -191,6 +191,12 @@ def _finish(folder: RunFolder, code: int, options: Options, retrained: bool = Fa
     _report(folder)
     if code == DONE and retrained:
         print_summary(folder, options)
+        from winnow import reports
+
+        winners = [row for row in reports.winners_table(folder.path) if not row["baseline"]]
+        if winners and not any(row["num_seeds"] for row in winners):
+            click.echo(f"{folder.path}: no retraining of a winner completed, so nothing was tested", err=True)
+            return FAILED
     elif code == DONE:
         from winnow import reports
 

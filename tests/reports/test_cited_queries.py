@@ -86,13 +86,12 @@ def test_slices(run: reports.RunData, figures: dict[str, Any]) -> None:
 
 
 def test_best_so_far(run: reports.RunData, figures: dict[str, Any]) -> None:
-    found = rows(run, "best-by-time")
-    for name in (name for name in figures if name.startswith("best-by")):
-        line = figures[name][-1]
-        assert line["y"] == [row["best_so_far"] for row in found]
-        assert counted((y, trial) for _, y, trial in dots(figures[name][:-1])) == counted(
-            (row[run.objective], row["trial"]) for row in found
-        )
+    found = rows(run, "best-so-far")
+    *points, line = figures["best-so-far"]
+    assert line["y"] == [row["best_so_far"] for row in found]
+    assert counted((y, trial) for _, y, trial in dots(points)) == counted(
+        (row[run.objective], row["trial"]) for row in found
+    )
 
 
 def test_parallel_coordinates(run: reports.RunData, figures: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import yaml
 
 from tests.helpers.make_run import make_run
 from tests.search.cli.test_cli import winnow  # noqa: F401
-from winnow import search
+from winnow import reports, search
+from winnow.reports.text import summary
 from winnow.search.operations import retraining, searching
 from winnow.search.ray_backend.tune import Outcome
 from winnow.spaces.errors import InputError
@@ -68,6 +70,25 @@ def test_a_resumed_run_is_retrained_from_python(run, monkeypatch):
     monkeypatch.setattr(retraining, "retrain", lambda folder, here, **options: calls.append(folder.name))
     search.resume(run, quiet=True)
     assert calls == ["mine"]
+
+
+def test_retrainings_that_all_fail_are_a_failure(tmp_path, monkeypatch, winnow):  # noqa: F811
+    path = make_run(tmp_path / "runs" / "mine")
+    lines = [json.loads(line) for line in (path / "retrain.jsonl").read_text().splitlines()]
+    failed = {
+        "status": "failed",
+        "error": "ValueError: the shape does not fit",
+        "test_accuracy": None,
+        "predictions": None,
+    }
+    (path / "retrain.jsonl").write_text("".join(json.dumps(line | failed) + "\n" for line in lines))
+    monkeypatch.setattr(retraining, "retrain", lambda folder, here, **options: 9)
+    done = winnow("retrain", "mine")
+    assert done.returncode == 1
+    assert "no retraining of a winner completed, so nothing was tested" in done.stderr
+    assert done.stdout.splitlines()[-1] == "next     winnow retrain runs/mine"
+    text = " ".join(summary.sentences(reports.read(path)))
+    assert "All 9 retrainings of the winners failed, so there is no test accuracy." in text
 
 
 def test_show_without_a_name_shows_the_newest(tmp_path, winnow):  # noqa: F811
