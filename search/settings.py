@@ -78,6 +78,8 @@ class Settings(SearchSettings):
     max_epochs: Count
     """Epochs of a full training."""
     grace_epochs: Count = 1
+    pauses_early: bool = True
+    """Whether a sampler that pauses trials also uses rungs below `grace_epochs`: unless the space or the user set that."""
     seed: int = 0
     time_budget_seconds: float | None = None
     """Limit of one start of the search."""
@@ -90,8 +92,9 @@ class Settings(SearchSettings):
 
     @property
     def rungs(self) -> list[int]:
-        """The epochs at which trials are judged. A sampler that pauses trials also uses rungs below `grace_epochs`."""
-        early = early_rungs(self.grace_epochs, self.reduction_factor) if spec_of(self.sampler).pauses else []
+        """The epochs at which trials are judged."""
+        has_early = self.pauses_early and spec_of(self.sampler).pauses
+        early = early_rungs(self.grace_epochs, self.reduction_factor) if has_early else []
         return [*early, *rung_epochs(self.grace_epochs, self.reduction_factor, self.max_epochs)]
 
     @property
@@ -191,9 +194,12 @@ def settings_for(space: Space, **options: Any) -> Settings:
                 f"--learn-from: the sampler {searched['sampler']} tries every config, whatever earlier runs say"
             )
     check_objective(space, searched["objective"])
-    grace = searched.pop("grace_epochs") or default_grace_epochs(space.max_epochs)
+    grace = searched.pop("grace_epochs")
+    pauses_early = grace is None  # who names the first rung does not want trials to be judged before it
+    grace = grace or default_grace_epochs(space.max_epochs)
     return Settings(
         **searched,
+        pauses_early=pauses_early,
         max_epochs=space.max_epochs,
         grace_epochs=min(grace, space.max_epochs),
         seed=values.get("seed", 0),

@@ -27,7 +27,7 @@ class SearchOptions(TypedDict, total=False):
     """Algorithm that suggests the configs. forecast: Resumes the paused trial whose forecast end is most promising; shares decisions with successive halving by its skill. tpe: Tree-structured Parzen estimator (Optuna), with successive halving. gp: Gaussian process over completed trials (Optuna), with successive halving. random: Independent random configs, with successive halving. qmc: Quasi-random configs that cover the space evenly (scrambled Sobol sequence), with successive halving. grid: Every config of a finite space once, in random order, with successive halving. Default: forecast."""
 
     grace_epochs: int
-    """First rung, in epochs: no trial is stopped earlier. If not set, a sixteenth of the training. At least 1."""
+    """First rung, in epochs: no trial is paused or stopped earlier. If not set, a sixteenth of the training, and a sampler that pauses trials also uses earlier rungs whose order agrees with later ones. At least 1."""
 
     reduction_factor: float
     """Ratio between the epochs of two rungs; about one trial in this many continues past each rung. Above 1. Default: 3.0."""

@@ -52,7 +52,8 @@ class FrontPausing(Pausing):
     """Successive halving by dominance that pauses trials."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
+        halving = (settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
+        super().__init__(*halving, settings.pauses_early)
         self._costs = Costs(settings)
 
     def note_figures(self, trial: int, figures: Mapping[str, Any]) -> None:

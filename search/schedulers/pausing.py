@@ -25,16 +25,18 @@ LEAST_AGREEMENT = 0.5
 class Pausing(Asha):
     """Successive halving that pauses trials.
 
-    Besides the rungs of successive halving there are earlier ones, down to the first epoch. An early rung is trusted once its
+    Besides the rungs of successive halving there are earlier ones, down to the first epoch, if `early` is true. An early rung is trusted once its
     agreement has been measured, one from `grace_epochs` on until it has been refuted: where values are still noise at the level
     of chance, trials go on to the first rung that tells them apart.
 
     Start points (`note_start`) are trained to their end: they are the measure of the other trials.
     """
 
-    def __init__(self, grace_epochs: int, reduction_factor: float, max_epochs: int, direction: Direction) -> None:
+    def __init__(
+        self, grace_epochs: int, reduction_factor: float, max_epochs: int, direction: Direction, early: bool = True
+    ) -> None:
         super().__init__(grace_epochs, reduction_factor, max_epochs, direction)
-        self._early = early_rungs(grace_epochs, reduction_factor)
+        self._early = early_rungs(grace_epochs, reduction_factor) if early else []
         self.rungs = [*self._early, *self.rungs]
         self._values = {rung: {} for rung in self.rungs}
         self._max_epochs = max_epochs

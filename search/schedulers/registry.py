@@ -19,4 +19,4 @@ def make_scheduler(settings: Settings, pauses: bool) -> Asha:
     if settings.costs:
         return FrontPausing(settings) if pauses else FrontAsha(settings)
     halving = (settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
-    return Pausing(*halving) if pauses else Asha(*halving)
+    return Pausing(*halving, settings.pauses_early) if pauses else Asha(*halving)

@@ -34,7 +34,7 @@ class SearchSettings(Strict):
     """Several objectives instead of one: a metric of the validation images, then costs that are minimized. The winners are their front."""
     sampler: Annotated[SamplerName, Field(description=_SAMPLER_TEXT)] = DEFAULT_SAMPLER
     grace_epochs: Count | None = None
-    """First rung, in epochs: no trial is stopped earlier. If not set, a sixteenth of the training."""
+    """First rung, in epochs: no trial is paused or stopped earlier. If not set, a sixteenth of the training, and a sampler that pauses trials also uses earlier rungs whose order agrees with later ones."""
     reduction_factor: Annotated[float, Field(gt=1.0)] = 3.0
     """Ratio between the epochs of two rungs; about one trial in this many continues past each rung."""
     repeats: Count = 1

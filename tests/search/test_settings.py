@@ -96,6 +96,21 @@ def test_bad_options_are_refused(options, words, space):
         settings_for(space, **options)
 
 
+def test_who_names_the_first_rung_gets_no_earlier_one():
+    space = catalog.load("digits", ["epochs=60", "search={}"])
+    assert settings_for(space).rungs == [1, 3, 9, 27]
+    for named in (
+        settings_for(space, grace_epochs=20),
+        settings_for(catalog.load("digits", ["epochs=60", "search.grace_epochs=20"])),
+    ):
+        assert named.sampler == "forecast"
+        assert named.rungs == make_scheduler(named, True).rungs == [20]
+        assert Settings.from_dict(named.to_dict()).rungs == [20]
+    older = settings_for(space, grace_epochs=20).to_dict()
+    del older["pauses_early"]  # a run of an earlier version goes on as it began
+    assert Settings.from_dict(older).rungs == [1, 2, 7, 20]
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_rungs_that_a_run_records_are_those_of_its_scheduler(sampler):
     """An epoch's record holds the number of its rung: the report finds the rung's epoch by it in study.yaml."""
