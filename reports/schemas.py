@@ -546,6 +546,13 @@ TABLES: dict[str, TableSchema] = {
                 "fraction",
                 "too few trials",
             ),
+            Column(
+                "importance_std",
+                "float",
+                "its standard deviation over the trees of the forest",
+                "fraction",
+                "too few trials",
+            ),
             Column("note", "string", "why there is no importance", null="there is one"),
         ),
     ),

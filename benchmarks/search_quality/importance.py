@@ -79,9 +79,13 @@ def simulate(case: str, seed: int) -> Result:
         trials.append(Trial(number, State.COMPLETE, None, params, dict.fromkeys(NAMES, DOMAIN), {}, {}, None, None))
     last = {number: values[max(values)] for number, values in observed.items()}
     estimates = estimated_ends(trials, observed, [*asha.rungs, num_epochs])
-    shares = importances_of(trials, last)
-    reported = shares if estimates is None else importances_of(trials, estimates)
-    return Result(importances_of(trials, full), shares, reported)
+    shares = _shares(trials, last)
+    reported = shares if estimates is None else _shares(trials, estimates)
+    return Result(_shares(trials, full), shares, reported)
+
+
+def _shares(trials: list[Trial], targets: dict[int, float]) -> Shares:
+    return {name: importance.share for name, importance in importances_of(trials, targets).items()}
 
 
 def main() -> None:

@@ -47,6 +47,8 @@ class _ImportanceInfo:
 
     labels: list[str]
     importances: list[float]
+    deviations: list[float]
+    """Standard deviations of the importances over the trees of the forest."""
     num_trials: list[int]
     conditions: list[str]
     left_out: int
@@ -62,8 +64,15 @@ def importance(run: RunData) -> list[Figure]:
         return []
     caption = (
         f"Share of the variance of the {wording.objective_name(run)} that each parameter explains by itself (fANOVA), "
-        f"among the trials that have the parameter; n is their number. Pale bars are estimates from fewer than {FEW_TRIALS} trials."
+        "among the trials that have the parameter; n is their number. The line at the end of a bar is the standard deviation over the "
+        "trees of the forest."
     )
+    if (few := sum(n < FEW_TRIALS for n in info.num_trials)) and few < len(info.labels):
+        caption += (
+            f" {wording.plural(few, 'parameter')} with fewer than {FEW_TRIALS} trials appear on a click in the legend."
+        )
+    elif few:
+        caption += f" Pale bars are estimates from fewer than {FEW_TRIALS} trials."
     caption += f" {_about_values(info)}"
     num = len(scored_trials(run))
     if (fitted := len(drawn(num, MAX_FITTED))) < num:
@@ -79,6 +88,7 @@ def _importance_info(run: RunData) -> _ImportanceInfo:
     return _ImportanceInfo(
         labels=[plotly_text(row["parameter"]) for row in known],
         importances=[row["importance"] for row in known],
+        deviations=[row["importance_std"] or 0.0 for row in known],
         num_trials=[row["num_trials"] for row in known],
         conditions=[plotly_text(f"if {row['condition']}") if row["condition"] else "in every trial" for row in known],
         left_out=len(rows) - len(known),
@@ -96,25 +106,48 @@ def _about_values(info: _ImportanceInfo) -> str:
 
 
 def _draw_importance(info: _ImportanceInfo) -> go.Figure:
-    labels = list(reversed(info.labels))
-    layout = base_layout("share", "", height=90 + 24 * len(labels))
+    """Bars, the most important on top. Those that rest on few trials are folded away if there are others."""
+    shown = [place for place, n in enumerate(info.num_trials) if n >= FEW_TRIALS]
+    few = [place for place in range(len(info.labels)) if place not in shown]
+    layout = base_layout("share", "", height=110 + 24 * len(shown or few))
     figure = go.Figure(layout=layout)
-    figure.add_bar(
-        x=list(reversed(info.importances)),
-        y=labels,
-        orientation="h",
-        marker={
-            "color": [faded(BLUE, 0.45) if n < FEW_TRIALS else BLUE for n in reversed(info.num_trials)],
-            "line": {"color": BLUE, "width": 1.5},
-        },
-        text=[f"n={n}" for n in reversed(info.num_trials)],
-        textposition="outside",
-        cliponaxis=False,
-        customdata=list(reversed(info.conditions)),
-        hovertemplate="%{y}: %{x:.1%}<br>%{customdata}<extra></extra>",
-    )
-    figure.update_xaxes(tickformat=".0%", range=[0, 1.35 * max(info.importances) or 1], nticks=5, tickangle=0)
+    for places, name, color in (
+        (shown, f"{FEW_TRIALS} trials or more", BLUE),
+        (few, f"fewer than {FEW_TRIALS} trials", faded(BLUE, 0.45)),
+    ):
+        if places:
+            figure.add_bar(
+                x=[info.importances[place] for place in reversed(places)],
+                y=[info.labels[place] for place in reversed(places)],
+                error_x={
+                    "type": "data",
+                    "array": [info.deviations[place] for place in reversed(places)],
+                    "color": GREY,
+                },
+                orientation="h",
+                name=name,
+                visible="legendonly" if shown and places is few else True,
+                marker={"color": color, "line": {"color": BLUE, "width": 1.5}},
+                legendgroup=name,
+                customdata=[info.conditions[place] for place in reversed(places)],
+                hovertemplate="%{y}: %{x:.1%}<br>%{customdata}<extra></extra>",
+            )
+            figure.add_scatter(
+                x=[info.importances[place] + info.deviations[place] for place in reversed(places)],
+                y=figure.data[-1].y,
+                text=[f"  n={info.num_trials[place]}" for place in reversed(places)],
+                mode="text",
+                textposition="middle right",
+                cliponaxis=False,
+                visible=figure.data[-1].visible,
+                legendgroup=name,
+                showlegend=False,
+                hoverinfo="skip",
+            )
+    longest = max(share + deviation for share, deviation in zip(info.importances, info.deviations, strict=True))
+    figure.update_xaxes(tickformat=".0%", range=[0, 1.3 * longest or 1], nticks=5, tickangle=0)
     figure.update_yaxes(tickfont_size=11)
+    figure.update_layout(showlegend=bool(shown and few))
     return figure
 
 
@@ -193,7 +226,7 @@ def _paths_by_importance(run: RunData) -> list[str]:
     others = {row["path"] for row in table} - known.keys()
     num_had = {path: sum(row[path] is not None for row in rows) for path in others}
     paths = [*known, *sorted(others, key=lambda path: (-num_had[path], path))]
-    return [path for path in paths if len({row[path] for row in rows}) > 1]
+    return [path for path in paths if len({row[path] for row in rows if row[path] is not None}) > 1]
 
 
 def _axis(run: RunData, path: str, rows: Sequence[dict[str, Any]]) -> _Axis:

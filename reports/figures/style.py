@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import plotly.graph_objects as go
@@ -15,6 +16,8 @@ from winnow.spaces.epoch_figures import is_share
 # Medium tones: a contrast of at least 3:1 with both page backgrounds (WCAG 2.2, 1.4.11; a test checks it).
 BLUE, ORANGE, GREEN, RED = "#3b82d6", "#cf6f12", "#2f9e6b", "#e0524a"
 PURPLE, GREY, PINK = "#9b6bd6", "#848b94", "#d65a9b"
+LEAST_TICK_DISTANCE = 0.12
+"""Distance of two own ticks as a share of the axis; closer ones overlap in a slice."""
 MAX_OWN_TICKS = 5
 """With at most this many distinct values, the ticks of an axis are the values themselves."""
 LIGHT_PAGE, DARK_PAGE = "#ffffff", "#15181d"
@@ -113,15 +116,21 @@ def focus(values: Sequence[float], maximize: bool, share: float = 0.15) -> dict[
 
 
 def number_axis(values: Sequence[float], is_log: bool, room: int = 9) -> dict[str, Any]:
-    """The ticks of a numeric axis: the values themselves if they are few; otherwise up to `room` on a logarithmic axis."""
+    """The ticks of a numeric axis: the values themselves if they are few and apart; otherwise up to `room` on a logarithmic axis."""
     distinct = sorted(set(values))
-    if len(distinct) <= MAX_OWN_TICKS:
+    if len(distinct) <= MAX_OWN_TICKS and _are_apart([math.log(value) for value in distinct] if is_log else distinct):
         ticks = distinct
     elif is_log:
         ticks = _decade_ticks(distinct[0], distinct[-1], room)
     else:
         return {"type": "linear"}
     return {"type": "log" if is_log else "linear", "tickvals": ticks, "ticktext": [short_number(v) for v in ticks]}
+
+
+def _are_apart(ascending: Sequence[float]) -> bool:
+    """Whether the labels of these places have room beside each other."""
+    least = LEAST_TICK_DISTANCE * (ascending[-1] - ascending[0])
+    return all(high - low >= least for low, high in pairwise(ascending))
 
 
 def _decade_ticks(low: float, high: float, room: int) -> list[float]:

@@ -20,6 +20,7 @@ from winnow.reports.tables.retraining import TEST_METRICS
 from winnow.reports.text import summary, wording
 from winnow.reports.text.advice import advice
 from winnow.reports.text.failure_classes import class_rows
+from winnow.reports.text.glossary import GLOSSARY
 from winnow.reports.text.terminal import best_first
 from winnow.reports.text.winner_recipe import training_command, winner_config
 from winnow.reports.text.winner_words import winner_sentence, yardsticks
@@ -260,6 +261,11 @@ def reproduce(run: RunData) -> Section:
     return Section("reproduce", "Reproduce", html)
 
 
+def terms(_: RunData) -> Section:
+    """What the terms of the page mean."""
+    return Section("glossary", "Glossary", render("glossary.html", terms=GLOSSARY.items()))
+
+
 def sections_of(run: RunData) -> list[Section]:
     """The sections that apply to the run, in order."""
     return [section for make in SECTIONS if (section := make(run)) is not None]
@@ -277,4 +283,5 @@ SECTIONS: tuple[Callable[[RunData], Section | None], ...] = (
     data,
     failures,
     reproduce,
+    terms,
 )

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from winnow.reports.figures.style import Figure
+from winnow.reports.text import glossary
 from winnow.reports.visible import visible
 
 
@@ -65,7 +66,17 @@ def _environment() -> Environment:
         finalize=_shown,
     )
     environment.filters["percent"] = "{:.0%}".format
+    environment.filters["explained"] = _explained
     return environment
+
+
+def _explained(text: str) -> Markup:
+    """The text with the meaning of each term of the glossary shown on hover."""
+    pieces = (
+        escape(piece) if meaning is None else Markup('<abbr title="{}">{}</abbr>').format(meaning, piece)
+        for piece, meaning in glossary.parts(visible(text))
+    )
+    return Markup("").join(pieces)
 
 
 def _shown(value: Any) -> Any:

@@ -58,6 +58,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
     4: {"trials": {"multiply_adds": None, "latency_ms": None, "epoch_seconds": None}},
     5: {
         "trials": {"estimated_end": None},
+        "importance": {"importance_std": None},
         "winners": dict.fromkeys(OF_OBJECTIVE),
         "retrains": {name_on_test_images(f.name): None for f in METRICS if f.name != "validation_accuracy"},
     },

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from optuna.distributions import (
@@ -108,7 +108,15 @@ def estimated_ends(
     return None if ends is None else {trial.number: float(end) for trial, end in zip(trials, ends, strict=True)}
 
 
-def importances_of(trials: Sequence[Trial], targets: dict[int, float]) -> dict[str, float]:
+class Importance(NamedTuple):
+    """The share of the variance that a parameter explains alone, in [0, 1], and its standard deviation over the trees."""
+
+    share: float
+    deviation: float
+
+
+def importances_of(trials: Sequence[Trial], targets: dict[int, float]) -> dict[str, Importance]:
+    """The importance of each parameter that at least `MIN_TRIALS` trials have, by its name in the study."""
     active: dict[str, list[int]] = defaultdict(list)
     for i, trial in enumerate(trials):
         for name in trial.params:
@@ -116,26 +124,28 @@ def importances_of(trials: Sequence[Trial], targets: dict[int, float]) -> dict[s
     groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for name, where in active.items():
         groups[tuple(where)].append(name)
-    importances: dict[str, float] = {}
+    importances: dict[str, Importance] = {}
     for indices, names in groups.items():
         if len(indices) >= MIN_TRIALS:
             importances |= _fanova([trials[k] for k in indices], names, targets)
     return importances
 
 
-def _fanova(trials: Sequence[Trial], names: Sequence[str], targets: dict[int, float]) -> dict[str, float]:
-    """The share of the variance among `trials` that each of `names` explains alone, in [0, 1]; the rest is interaction."""
+def _fanova(trials: Sequence[Trial], names: Sequence[str], targets: dict[int, float]) -> dict[str, Importance]:
+    """The share of the variance among `trials` that each of `names` explains alone; the rest is interaction."""
     values = np.array([targets[trial.number] for trial in trials])
     inputs = {name: _input(trials, name) for name in sorted({name for trial in trials for name in trial.params})}
     inputs = {name: (columns, bounds) for name, (columns, bounds) in inputs.items() if np.ptp(columns)}
-    importances = dict.fromkeys(names, 0.0)
+    importances = dict.fromkeys(names, Importance(0.0, 0.0))
     if np.ptp(values) and inputs:
         forest = _Fanova(n_trees=32, max_depth=MAX_DEPTH, min_samples_split=2, min_samples_leaf=1, seed=0)
         bounds = np.concatenate([bounds for _, bounds in inputs.values()])
         ends = np.cumsum([len(bounds) for _, bounds in inputs.values()])
         places = np.split(np.arange(len(bounds)), ends[:-1])
         forest.fit(np.hstack([columns for columns, _ in inputs.values()]), values, bounds, places)
-        importances |= {name: forest.get_importance(k)[0] for k, name in enumerate(inputs) if name in importances}
+        importances |= {
+            name: Importance(*forest.get_importance(k)) for k, name in enumerate(inputs) if name in importances
+        }
     return importances
 
 
@@ -169,7 +179,7 @@ def _row(
     run: RunRecords,
     parameter: Parameter,
     trials: Sequence[Trial],
-    importances: dict[str, float],
+    importances: dict[str, Importance],
     values: str,
 ) -> dict[str, Any]:
     num_trials = sum(parameter.study_name in trial.params for trial in trials)
@@ -181,7 +191,8 @@ def _row(
         "condition": condition_text(parameter),
         "num_trials": num_trials,
         "values": values,
-        "importance": importance,
+        "importance": None if importance is None else importance.share,
+        "importance_std": None if importance is None else importance.deviation,
         "note": None if importance is not None else f"{num_trials} trials; at least {MIN_TRIALS} are needed",
     }
 

@@ -59,7 +59,7 @@ def queries(run: RunData) -> dict[str, str]:
             f"from 'trials.parquet' where {scored} order by {ranked} limit 15"
         ),
         "importance": (
-            "select parameter, importance, num_trials, condition from 'importance.parquet'\n"
+            "select parameter, importance, importance_std, num_trials, condition from 'importance.parquet'\n"
             "where importance is not null order by importance desc"
         ),
         "parallel": f"select trial, status, {shown} as objective{parameters}\nfrom 'trials.parquet' where {scored} order by trial",

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from markupsafe import escape as markup_escape
 
 from tests.helpers.make_run import NUM_TEST, RUNGS, Stage, make_run
 from winnow import reports
@@ -28,7 +31,8 @@ from winnow.reports.html.sections import sections_of
 from winnow.reports.reading.parquet_reader import FromParquet
 from winnow.reports.reading.run import read_records
 from winnow.reports.statuses import STATUSES
-from winnow.reports.text import summary
+from winnow.reports.text import glossary, summary
+from winnow.reports.text.glossary import GLOSSARY
 from winnow.reports.visible import visible
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -104,7 +108,35 @@ def test_importance_bars_say_how_many_trials(run: reports.RunData) -> None:
     assert shown["optimizer.sgd.lr"] == sum("optimizer.sgd.lr" in trial.params for trial in scored)
     assert len(info.labels) + info.left_out == len(run.space.parameters())
     figure = figures_parameters.importance(run)[0].plot
-    assert list(figure.data[0].text) == [f"n={n}" for n in reversed(info.num_trials)]
+    few = figures_parameters.FEW_TRIALS
+    bars, texts = figure.data[::2], figure.data[1::2]
+    assert sorted(text.strip() for each in texts for text in each.text) == sorted(f"n={n}" for n in info.num_trials)
+    well, thin = bars if len(bars) == 2 else (bars[0], None)
+    assert (min(info.num_trials) < few) == (thin is not None or max(info.num_trials) < few)
+    assert list(well.error_x.array) == [
+        deviation
+        for deviation, n in reversed(list(zip(info.deviations, info.num_trials, strict=True)))
+        if n >= few or thin is None
+    ]
+    assert thin is None or thin.visible == "legendonly"
+
+
+def test_terms_explain_themselves(run: reports.RunData) -> None:
+    html = page(run)
+    for term, meaning in GLOSSARY.items():
+        assert f"<dt>{term}</dt><dd>{markup_escape(meaning)}</dd>" in html
+    assert f'<abbr title="{markup_escape(GLOSSARY["gap"])}">gap</abbr></th>' in html
+    assert html.count('class="caption"><abbr') + html.count("</abbr>") > 20
+
+
+@given(
+    st.lists(st.sampled_from([*GLOSSARY, "Rungs", "arung", "front-end", " ", "<b>", ", "]), max_size=12).map("".join)
+)
+def test_a_text_is_the_same_with_its_terms_explained(text: str) -> None:
+    pieces = glossary.parts(text)
+    assert "".join(piece for piece, _ in pieces) == text
+    meanings = [meaning for _, meaning in pieces if meaning is not None]
+    assert len(meanings) == len(set(meanings))
 
 
 def _scored(run: reports.RunData) -> set[int]:

@@ -1,0 +1,60 @@
+"""The terms of the report, which explain themselves on hover and at the end of the page."""
+
+from __future__ import annotations
+
+import re
+
+GLOSSARY = {
+    "objective": "The metric that the search looks for, measured on the validation images; it ranks the trials.",
+    "rung": "An epoch at which a trial is compared with the others that reached it, and continues, pauses or is stopped.",
+    "completed": "A trial that trained to its end: all its epochs, or until its own early stopping ended it.",
+    "stopped early": "A trial that ended at a rung because others were better there. Its last value belongs to fewer epochs.",
+    "diverged": "A trial whose loss became infinite or not a number.",
+    "baseline": "A plain training that the space names, retrained under the same protocol as the winners.",
+    "gain": "How much better a winner is than the baseline on the test images.",
+    "gap": "The value in the search minus the value on the test images. The best of many trials tends to look better than it is.",
+    "95 % interval": (
+        "A range made so that in 95 of 100 repetitions, with other seeds and other test images, it holds the true value."
+    ),
+    "fANOVA": (
+        "Functional analysis of variance (Hutter et al., 2014): a random forest of the trials' values is split into the shares "
+        "that each parameter explains by itself."
+    ),
+    "balanced accuracy": "The mean over the classes of the share of their images that are classified correctly.",
+    "macro F1": "The mean over the classes of the F1 score, the harmonic mean of precision and recall.",
+    "precision": "Of the images that were given a class, the share that belongs to it.",
+    "recall": "Of the images of a class, the share that was given it.",
+    "top5 accuracy": "The share of images whose class is among the five with the highest probabilities.",
+    "AUROC": "The area under the ROC curve of each class against the rest, mean over the classes; 50 % is chance.",
+    "calibration error": "The mean distance between confidence and accuracy over bins of the confidence; 0 is best.",
+    "front": "The completed trials of which no other is as good in all objectives and better in one.",
+    "audit": "Stopped trials that are trained to their end all the same, to measure how often stopping was wrong.",
+    "rho": "Spearman's rank correlation: 1 is the same order, 0 none.",
+    "tau": "Kendall's rank correlation: 1 is the same order, 0 none.",
+}
+"""Term -> what it means, in one or two sentences."""
+
+_BY_LOWER = {term.lower(): (term, meaning) for term, meaning in GLOSSARY.items()}
+_TERMS = re.compile(
+    r"(?<![\w-])(" + "|".join(sorted(map(re.escape, GLOSSARY), key=len, reverse=True)) + r")(s?)(?![\w-])",
+    re.IGNORECASE,
+)
+
+
+def parts(text: str) -> list[tuple[str, str | None]]:
+    """Split a text at the first occurrence of each term.
+
+    Returns:
+        (piece of the text, its meaning); None for what lies between the terms. The pieces joined are the text.
+    """
+    found: list[tuple[str, str | None]] = []
+    seen: set[str] = set()
+    end = 0
+    for match in _TERMS.finditer(text):
+        term, meaning = _BY_LOWER[match[1].lower()]
+        if term in seen:
+            continue
+        seen.add(term)
+        found += [(text[end : match.start()], None), (match[0], meaning)]
+        end = match.end()
+    return [(piece, meaning) for piece, meaning in [*found, (text[end:], None)] if piece]
