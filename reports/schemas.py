@@ -55,6 +55,7 @@ KINDS: dict[str, str] = {
     "string": "string",
     "time": "timestamp[us, UTC]",
     "bytes": "binary",
+    "floats": "list of float32",
 }
 
 _RUN = Column("run", "string", "name of the run")
@@ -523,6 +524,26 @@ TABLES: dict[str, TableSchema] = {
             Column("image", "bytes", "the image as PNG", null="not among the most confident mistakes of its training"),
         ),
     ),
+    "validation": TableSchema(
+        "the answer of one completed trial for one validation image; no rows unless `search.keep_predictions` is set",
+        (
+            _RUN,
+            _TRIAL,
+            Column(
+                "index",
+                "int",
+                "index of the image among the training images, or in the validation split of the data set",
+            ),
+            Column("true", "int", "index of the true class"),
+            Column("predicted", "int", "index of the predicted class"),
+            Column("true_class", "string", "name of the true class"),
+            Column("predicted_class", "string", "name of the predicted class"),
+            Column("correct", "bool", "whether the prediction is right"),
+            Column("confidence", "float", "probability of the predicted class", "fraction"),
+            Column("probability_true", "float", "probability of the true class", "fraction"),
+            Column("probabilities", "floats", "probability of each class, rounded to 16 bits", "fraction"),
+        ),
+    ),
     "importance": TableSchema(
         "one parameter of the space",
         (
@@ -614,8 +635,8 @@ def arrow_schema(table: str, parameters: Mapping[str, str], metadata: Mapping[st
     """
     import pyarrow as pa
 
-    types = {kind: pa.type_for_alias(name) for kind, name in KINDS.items() if kind != "time"}
-    types["time"] = pa.timestamp("us", tz="UTC")
+    types = {kind: pa.type_for_alias(name) for kind, name in KINDS.items() if kind not in ("time", "floats")}
+    types |= {"time": pa.timestamp("us", tz="UTC"), "floats": pa.list_(pa.float32())}
     schema = TABLES[table]
     fields = [pa.field(c.name, types[c.kind], nullable=c.null is not None) for c in schema.columns]
     if schema.parameters:

@@ -27,6 +27,12 @@ def load_predictions(path: Path) -> dict[str, np.ndarray] | None:
         return None
 
 
+def validation_files(run: Path) -> dict[int, Path]:
+    """The files with the answers of trials for the validation images (`search.keep_predictions`), by the number of the trial."""
+    names = (run / "predictions").glob("validation-trial-*.npz")
+    return {int(path.stem.rpartition("-")[2]): path for path in sorted(names)}
+
+
 def encoded_gallery(arrays: Mapping[str, np.ndarray]) -> dict[int, bytes]:
     """Encode the images kept in a prediction file as PNG, keyed by their index in the test set."""
     if "gallery_images" not in arrays:

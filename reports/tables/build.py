@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from winnow.reports.reading.predictions import encoded_gallery, load_predictions
+from winnow.reports.reading.predictions import encoded_gallery, load_predictions, validation_files
 from winnow.reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.tables.audit import audit_rows
@@ -279,6 +279,30 @@ def _prediction_block(run: RunRecords, line: Row, arrays: dict[str, np.ndarray],
     return pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
 
 
+def _validation(run: RunRecords) -> pa.Table:
+    """The rows of the answers of completed trials for the validation images; a missing or torn file has none."""
+    schema = arrow_schema("validation", {}, {})
+    blocks = [schema.empty_table()]
+    files = validation_files(run.path)
+    for row in trial_rows(run):
+        path = files.get(row["trial"]) if row["status"] == TrialStatus.COMPLETED else None
+        arrays = None if path is None else load_predictions(path)
+        if arrays is None:
+            continue
+        true, predicted, probabilities = (arrays[key] for key in ("true", "predicted", "probabilities"))
+        n, num_classes = probabilities.shape
+        columns = {"run": pa.repeat(run.name, n), "trial": pa.repeat(pa.scalar(row["trial"], pa.int64()), n)}
+        columns |= {
+            key: pa.array(arrays[key]) for key in ("index", "true", "predicted", "confidence", "probability_true")
+        }
+        columns |= {"true_class": _names(run, true), "predicted_class": _names(run, predicted)}
+        columns["correct"] = pa.array(true == predicted)
+        ends = pa.array(np.arange(n + 1, dtype=np.int32) * num_classes)
+        columns["probabilities"] = pa.ListArray.from_arrays(ends, pa.array(probabilities.astype(np.float32).ravel()))
+        blocks.append(pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema))
+    return pa.concat_tables(blocks)
+
+
 def _names(run: RunRecords, classes: np.ndarray) -> pa.Array:
     names = run.class_names
     return pa.array([names[i] if i < len(names) else str(i) for i in classes.tolist()], pa.string())
@@ -296,6 +320,7 @@ ROWS: dict[str, Callable[..., Any]] = {
     "retrains": retrain_rows,
     "classes": class_rows,
     "predictions": _predictions,
+    "validation": _validation,
     "importance": importance_rows,
     "failures": _failures,
     "data": data_rows,

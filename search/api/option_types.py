@@ -44,6 +44,9 @@ class SearchOptions(TypedDict, total=False):
     learn_from: list[str]
     """Earlier runs to learn from, on other data too: what was good there is tried first, and believed as far as it explains the first results here."""
 
+    keep_predictions: bool
+    """Keep what every trial that trains to its end answers for the validation images, so that other metrics can be computed afterwards. Default: False."""
+
     trial_timeout: float
     """Seconds without a finished batch after which a trial is ended as `timed_out`. If not set, 20 times the longest epoch so far, at least 300. Above 0."""
 

@@ -104,6 +104,7 @@ def job_of(folder: RunFolder, plan: ResourcePlan, settings: Settings, *, limited
         gpus=plan.gpus_per_trial,
         limits=settings.limits if limited else None,
         latency=limited and settings.needs_latency,
+        predictions=join(folder.shared, "predictions") if settings.keep_predictions else None,
     )
 
 

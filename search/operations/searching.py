@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -25,8 +26,9 @@ from winnow.search.operations.trust import own_code_hashes, remember_code
 from winnow.search.resources.plan import ResourcePlan
 from winnow.search.settings import Settings, parse_duration
 from winnow.search.storage import provenance
+from winnow.search.storage import remote as storage
 from winnow.search.storage.remote import check_usable, join
-from winnow.search.storage.run_folder import RunFolder, check_new, create, free_path, space_of
+from winnow.search.storage.run_folder import RunFolder, answers_name, check_new, create, free_path, space_of
 from winnow.search.study.amendments import RunChanges, amend, write_start
 from winnow.search.trackers.following import check_installed, following
 from winnow.spaces.space import Space
@@ -186,11 +188,24 @@ def _run(
             with ending_with_ray(f"Nothing is lost. Continue with: {folder.command('resume')}"):
                 outcome = run_search(ledger, data, job, resources, plan.concurrent, view.message)
             check_not_deleted(folder)
+            if settings.keep_predictions:
+                _fetch_answers(folder, ledger.num_asked)
             if ledger.exhausted:
                 view.step(f"every config of the space was tried: {ledger.num_asked} trials")
             return outcome
         finally:
             ledger.close()
+
+
+def _fetch_answers(folder: RunFolder, num_trials: int) -> None:
+    """Copy the answers of trials for the validation images from the storage into the run folder, where the report looks."""
+    if folder.shared == str(folder.path.resolve()):
+        return
+    for number in range(num_trials):
+        name = join("predictions", answers_name(number))
+        if not (folder.path / name).exists():
+            with suppress(FileNotFoundError):  # most trials do not train to their end
+                storage.write(str(folder.path / name), storage.read(join(folder.shared, name)))
 
 
 def _warm_start(

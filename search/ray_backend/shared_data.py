@@ -42,6 +42,8 @@ class Job:
     """A network beyond one of them is not trained."""
     latency: bool = False
     """Whether the latency of each network is measured before its training."""
+    predictions: str | None = None
+    """Where trials that train to their end write their answers for the validation images; None: nowhere."""
 
 
 @dataclass(frozen=True)

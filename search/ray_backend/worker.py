@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
 from winnow.search.storage.remote import join
-from winnow.search.storage.run_folder import checkpoint_name, heartbeat_name, prints_name, trial_name
+from winnow.search.storage.run_folder import answers_name, checkpoint_name, heartbeat_name, prints_name, trial_name
 from winnow.search.study.trials import Assignment
 from winnow.search.training.errors import RankLost, failure, release_memory, storage_errors
 from winnow.spaces.gpu_facts import GPU_FACT_NAMES
@@ -78,6 +78,7 @@ def _epochs(
     from winnow.search.training.latency import latency_ms
     from winnow.search.training.loop import train
     from winnow.search.training.ranks import Task
+    from winnow.search.training.validation_answers import write_validation_answers
     from winnow.spaces.schema import Config
 
     device = prepare(job, team)
@@ -112,6 +113,10 @@ def _epochs(
         for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=pieces, team=team):
             report = {**result.figures(), **where_trained(device, job)}
             history.append(report)
+            if job.predictions is not None and result.last and not result.diverged:
+                answers = join(job.predictions, answers_name(assignment.number))
+                with storage_errors(answers):
+                    write_validation_answers(config, result.weights(), on_device, answers)
             # Before the report: an epoch that the study knows is never lost with the worker.
             with storage_errors(path):
                 save(path, {**result.state(), "history": history})

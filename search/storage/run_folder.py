@@ -138,6 +138,11 @@ def checkpoint_name(number: int) -> str:
     return f"{trial_name(number)}.pt"
 
 
+def answers_name(number: int) -> str:
+    """The name of the file with a trial's answers for the validation images: `validation-trial-00007.npz`."""
+    return f"validation-{trial_name(number)}.npz"
+
+
 def prints_name(number: int) -> str:
     """The name of the file with what a trial's model printed, beside its checkpoint: `trial-00007.log`."""
     return f"{trial_name(number)}.log"

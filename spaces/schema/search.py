@@ -47,6 +47,8 @@ class SearchSettings(Strict):
     """Upper limits of size, latency and time; see `search.limits`. A config beyond one of them is infeasible."""
     learn_from: list[str] | None = None
     """Earlier runs to learn from, on other data too: what was good there is tried first, and believed as far as it explains the first results here."""
+    keep_predictions: bool = False
+    """Keep what every trial that trains to its end answers for the validation images, so that other metrics can be computed afterwards."""
     trial_timeout: Annotated[float, Field(gt=0.0)] | None = None
     """Seconds without a finished batch after which a trial is ended as `timed_out`. If not set, 20 times the longest epoch so far, at least 300."""
 

@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -33,6 +34,16 @@ STAGES: tuple[Stage, ...] = ("empty", "first_epoch", "searching", "searched", "r
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_run(tmp_path_factory.mktemp("runs") / "whole")
+    answers = {"index": [4, 2], "true": [0, 1], "predicted": [0, 2]}
+    shares = {
+        "confidence": [0.9, 0.5],
+        "probability_true": [0.9, 0.3],
+        "probabilities": [[0.9, 0.1, 0.0], [0.2, 0.3, 0.5]],
+    }
+    arrays = {name: np.array(values, np.float32) for name, values in shares.items()}
+    np.savez(
+        folder / "predictions" / "validation-trial-00000.npz", **{k: np.array(v) for k, v in answers.items()}, **arrays
+    )
     write_tables(reports.read(folder), folder / "report")
     return folder
 
