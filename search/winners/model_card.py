@@ -118,13 +118,21 @@ def _figures(
         f"- The test set: {study['data']['num_test']} images, opened by retraining only; the search chose on validation images.",
     ]
     if run.objective != "validation_accuracy":
+        gain, low, high = (row[f"objective_gain{end}"] for end in ("", "_low", "_high"))
+        ends = "" if low is None else f" (95 % interval {words.difference_ends(run, low, high)})"
         lines.append(
-            f"- The search was for another metric: {words.tested_name(run)} {words.objective_interval(run, row)}."
+            f"- The search was for another metric: {words.tested_name(run)} {words.objective_interval(run, row)}"
+            + (
+                "."
+                if gain is None
+                else f", which is {words.difference_text(run, gain)}{ends} better than the baseline's."
+            )
         )
     if row["search_accuracy"] is not None:
         lines.append(
             f"- The search had seen {words.percent(row['search_accuracy'])} on its validation images: search - test is "
-            f"{words.points(row['gap'])}. The best of many trials tends to look better than it is."
+            f"{words.points(row['gap'])}."
+            + (" The best of many trials tends to look better than it is." if row["gap"] > 0 else "")
         )
     if baseline is not None and row["gain"] is not None:
         interval = (
