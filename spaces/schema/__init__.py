@@ -22,26 +22,22 @@ from winnow.spaces.schema.data import (
     TrivialAugment,
     Zoom,
 )
+from winnow.spaces.schema.layers import Activation, Initialization, Norm, Pool, Widths
 from winnow.spaces.schema.limits import Limits
 from winnow.spaces.schema.loss import BuiltInLoss, CrossEntropy, Focal, Loss, Margin, measured_loss
 from winnow.spaces.schema.mixing import CutMix, Mixing, Mixup
 from winnow.spaces.schema.model import (
-    Activation,
     Cnn,
     Custom,
-    Initialization,
     Mixture,
     MixtureBlock,
     Mlp,
     Model,
-    Norm,
-    Pool,
     Residual,
     ResidualStage,
     Stage,
     TrainedBackbone,
     Transfer,
-    Widths,
 )
 from winnow.spaces.schema.objectives import Maximized, Minimized
 from winnow.spaces.schema.optimizer import (
@@ -66,6 +62,7 @@ from winnow.spaces.schema.own import (
     OwnPart,
     OwnSchedule,
 )
+from winnow.spaces.schema.patches import ConvNext, ConvNextStage, Vit
 from winnow.spaces.schema.schedule import (
     BuiltInSchedule,
     Constant,
@@ -97,6 +94,8 @@ __all__ = [
     "Cnn",
     "Config",
     "Constant",
+    "ConvNext",
+    "ConvNextStage",
     "Cosine",
     "Crop",
     "CrossEntropy",
@@ -156,6 +155,7 @@ __all__ = [
     "TrainedBackbone",
     "Transfer",
     "TrivialAugment",
+    "Vit",
     "Widths",
     "Zoom",
     "measured_loss",

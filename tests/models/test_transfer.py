@@ -181,6 +181,8 @@ OLD_MODELS = {
     "mlp": {"name": "mlp", "hidden": [8]},
     "residual": {"name": "residual", "stem": 4, "stages": [{"blocks": 1, "filters": 6}], "logits_norm": "batch"},
     "mixture": {"name": "mixture", "blocks": [{"filters": 4}]},
+    "convnext": {"name": "convnext", "stages": [{"blocks": 1, "filters": 4}]},
+    "vit": {"name": "vit", "width": 8, "depth": 1},
     "transfer": {"name": "transfer", "backbone": "squeezenet1_1", "frozen": True, "resize": 32, "weights": "gone.pt"},
     "custom": {"name": "tests.models.test_registries:tiny", "width": 5},
 }
