@@ -216,13 +216,13 @@ class TrainedBackbone(Strict):
 
 
 class Transfer(Strict):
-    """Transfer learning: a trained backbone without its class layer, then a new head."""
+    """A network by name, or an earlier winner, without its class layer, then a new head: transfer learning, or training from scratch with `weights: none`."""
 
     name: Literal["transfer"]
     backbone: str | TrainedBackbone
-    """Name of a torchvision classification model, or an earlier winner."""
+    """Name of a torchvision classification model, `timm/NAME` for a model of timm (extra `timm`), or an earlier winner."""
     weights: str = "none"
-    """Weights of a torchvision backbone: `none`, a torchvision name such as `IMAGENET1K_V1` (never downloaded), or a .pt, .pth or .safetensors file with a state dict."""
+    """Weights of a named backbone: `none` (from scratch), a .pt, .pth or .safetensors file with a state dict, or for torchvision a name such as `IMAGENET1K_V1`. Never downloaded."""
     frozen: bool = False
     """Freeze the backbone and train only the new head; the backbone stays in evaluation mode."""
     resize: Annotated[int, Field(ge=4)] | None = None
@@ -239,7 +239,7 @@ class Transfer(Strict):
     @model_validator(mode="after")
     def _weights_once(self) -> Transfer:
         if isinstance(self.backbone, TrainedBackbone) and self.weights != "none":
-            raise ValueError("`weights` belongs to a torchvision backbone; this one states backbone.weights")
+            raise ValueError("`weights` belongs to a named backbone; this one states backbone.weights")
         return self
 
 
