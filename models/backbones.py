@@ -42,7 +42,8 @@ def torchvision_backbone(model: Transfer, side: int) -> tuple[nn.Module, int]:
     try:
         network = torchvision.models.get_model(model.backbone, **keys)
     except (AssertionError, ValueError) as error:
-        raise InputError(f"model.backbone: {model.backbone} cannot take images of {side}x{side}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"model.backbone: {model.backbone} cannot take images of {side}x{side}: {reason}") from error
     width, dropped = cut_classes(network, f"model.backbone: {model.backbone}")
     if model.weights != "none":
         path = _named_file(model.backbone, model.weights) if named_weights else Path(model.weights)

@@ -63,8 +63,9 @@ def _build(timm: Any, architecture: str, size: tuple[int, int]) -> Any:
         return timm.create_model(architecture, pretrained=False, num_classes=0, **keys)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         height, width = size
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"model.backbone: {PREFIX}{architecture} cannot take images of {height}x{width}: {error}"
+            f"model.backbone: {PREFIX}{architecture} cannot take images of {height}x{width}: {reason}"
         ) from error
 
 

@@ -41,11 +41,15 @@ from winnow.spaces.schema.model import (
 )
 from winnow.spaces.schema.objectives import Maximized, Minimized
 from winnow.spaces.schema.optimizer import (
+    Adadelta,
+    Adafactor,
     Adagrad,
     Adam,
     Adamax,
     AdamW,
+    Asgd,
     BuiltInOptimizer,
+    Lion,
     Muon,
     NAdam,
     Optimizer,
@@ -79,10 +83,13 @@ from winnow.spaces.schema.search import Reference, RetrainSettings, SearchSettin
 __all__ = [
     "AUGMENTATION_PRESETS",
     "Activation",
+    "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "Asgd",
     "Augmentation",
     "Augmentations",
     "Averaging",
@@ -111,6 +118,7 @@ __all__ = [
     "Focal",
     "Initialization",
     "Limits",
+    "Lion",
     "Lookahead",
     "Loss",
     "Margin",
