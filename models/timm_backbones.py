@@ -29,8 +29,8 @@ def timm_backbone(name: str, weights: str, size: tuple[int, int]) -> tuple[nn.Mo
     """
     timm = _timm(name)
     architecture = name.removeprefix(PREFIX)
-    names = timm.list_models()
-    if architecture.partition(".")[0] not in names:
+    names = [*timm.list_models(), *timm.list_models(pretrained=True)]  # the latter with the tags of published weights
+    if architecture not in names:
         raise InputError(f"model.backbone: timm has no {architecture!r}{near(architecture, names)}")
     if weights != "none" and not is_file(weights):
         raise InputError(
@@ -57,7 +57,7 @@ def _timm(name: str) -> Any:
 
 def _build(timm: Any, architecture: str, size: tuple[int, int]) -> Any:
     """Build the network; models of a fixed image size, such as transformers, are built for `size`."""
-    facts = timm.get_pretrained_cfg(architecture, allow_unregistered=True)
+    facts = timm.get_pretrained_cfg(architecture)
     keys = {"img_size": size} if facts is not None and facts.fixed_input_size else {}
     try:
         return timm.create_model(architecture, pretrained=False, num_classes=0, **keys)
@@ -70,6 +70,6 @@ def _build(timm: Any, architecture: str, size: tuple[int, int]) -> Any:
 
 
 def _without_classes(tensors: dict[str, Tensor], network: Any) -> dict[str, Tensor]:
-    names = network.pretrained_cfg["classifier"]
+    names = network.pretrained_cfg["classifier"] or ()
     prefixes = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
     return {name: value for name, value in tensors.items() if not name.startswith(prefixes)}

@@ -99,6 +99,7 @@ def test_trains_through_the_command_line(tmp_path: Path) -> None:
 @needs_timm
 def test_refusals() -> None:
     assert refusal("resnet_18").startswith("model.backbone: timm has no 'resnet_18'; did you mean ")
+    assert "timm has no 'resnet18.gone'; did you mean resnet18 or resnet18.gluon_in1k" in refusal("resnet18.gone")
     assert "takes `none` or a file" in refusal("resnet18", weights="a1_in1k")
     assert "no such file: gone.pth" in refusal("resnet18", weights="gone.pth")
     assert "cannot take images of 3x16x16: layer backbone" in refusal("inception_v3", resize=32)
