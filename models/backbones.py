@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,10 @@ import torchvision
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from winnow.models.weights import load_into, read_file, state_dict
+from winnow.models.weights import WEIGHT_SUFFIXES, is_file, load_into, near, read_file, state_dict
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar import yaml12
 from winnow.spaces.schema import Model, TrainedBackbone, Transfer
-
-WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors")
 
 # Arguments that some models of torchvision need, given the side of the image in pixels.
 TORCHVISION_KEYS: dict[str, Callable[[int], dict[str, Any]]] = {
@@ -37,15 +34,16 @@ def torchvision_backbone(model: Transfer, side: int) -> tuple[nn.Module, int]:
     assert isinstance(model.backbone, str)
     names = torchvision.models.list_models(module=torchvision.models)
     if model.backbone not in names:
-        raise InputError(f"model.backbone: torchvision has no {model.backbone!r}{_near(model.backbone, names)}")
+        raise InputError(f"model.backbone: torchvision has no {model.backbone!r}{near(model.backbone, names)}")
     keys = TORCHVISION_KEYS.get(re.split(r"[_\d]", model.backbone)[0], lambda side: {})(side)
-    named_weights = model.weights != "none" and not _is_file(model.weights)
+    named_weights = model.weights != "none" and not is_file(model.weights)
     if named_weights and "aux_logits" in keys:
         keys["transform_input"] = True  # these weights expect pixels in [-1, 1] rather than normalized by mean and std
     try:
         network = torchvision.models.get_model(model.backbone, **keys)
     except (AssertionError, ValueError) as error:
-        raise InputError(f"model.backbone: {model.backbone} cannot take images of {side}x{side}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"model.backbone: {model.backbone} cannot take images of {side}x{side}: {reason}") from error
     width, dropped = cut_classes(network, f"model.backbone: {model.backbone}")
     if model.weights != "none":
         path = _named_file(model.backbone, model.weights) if named_weights else Path(model.weights)
@@ -105,17 +103,12 @@ def cut_classes(network: nn.Module, where: str) -> tuple[int, tuple[str, ...]]:
     return width, tuple(f"{parent_name}.{name}.".lstrip(".") for name in names)
 
 
-def _is_file(weights: str) -> bool:
-    return weights.endswith(WEIGHT_SUFFIXES) or "/" in weights
-
-
 def _named_file(backbone: str, weights: str) -> Path:
     """Path where torch stores downloaded weights of that name."""
     known = torchvision.models.get_model_weights(backbone)
     if weights not in known.__members__:
-        near = _near(weights, list(known.__members__))
         raise InputError(
-            f"model.weights: {backbone} has no weights {weights!r}{near}; allowed: none, "
+            f"model.weights: {backbone} has no weights {weights!r}{near(weights, list(known.__members__))}; allowed: none, "
             f"{', '.join(known.__members__)}, or a file that ends in {', '.join(WEIGHT_SUFFIXES)}"
         )
     url = known[weights].url
@@ -123,11 +116,6 @@ def _named_file(backbone: str, weights: str) -> Path:
     if not path.is_file():
         raise InputError(f"model.weights: {backbone} {weights} is not at {path}; Winnow does not download: fetch {url}")
     return path
-
-
-def _near(name: str, allowed: list[str]) -> str:
-    near = get_close_matches(name, allowed, n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -8,10 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from winnow.models.cnn import cnn
+from winnow.models.convnext import convnext
 from winnow.models.custom import custom
 from winnow.models.mixture import mixture
 from winnow.models.mlp import mlp
 from winnow.models.residual import residual
+from winnow.models.vit import vit
 from winnow.models.whitening import Whitening
 from winnow.spaces.schema import Custom, Model, Transfer
 
@@ -75,6 +77,8 @@ MODELS: dict[str, Callable[[Any, tuple[int, int, int], int], nn.Module]] = {
     "cnn": cnn,
     "residual": residual,
     "mixture": mixture,
+    "convnext": convnext,
+    "vit": vit,
     "transfer": _transfer,
     "custom": custom,
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from winnow.models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, sequence
+from winnow.models.branches import SqueezeExcitation
+from winnow.models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, separable_conv, sequence
 from winnow.models.whitening import Whitening
 from winnow.spaces.schema import Cnn, Stage
 from winnow.spaces.shapes import trace
@@ -38,16 +39,18 @@ def cnn(model: Cnn, image_shape: tuple[int, int, int], num_classes: int) -> nn.M
 
 def _stage(model: Cnn, stage: Stage, in_channels: int) -> nn.Sequential:
     norm_follows = model.norm != "none" and model.norm_place == "after_conv"
+    convolve = separable_conv if stage.separable else conv
     kernel = (stage.kernel, stage.padding, stage.stride)
     norms = {model.norm_place: norm_2d(model.norm, stage.filters)}
     pools = {model.pool_place: pool(stage.pool, stage.pool_size)}
     return sequence(
         # A norm that follows would remove the bias.
-        conv=conv(in_channels, stage.filters, *kernel, bias=not norm_follows),
+        conv=convolve(in_channels, stage.filters, *kernel, bias=not norm_follows),
         pool_after_conv=pools.get("after_conv"),
         norm=norms.get("after_conv"),
         activation=ACTIVATIONS[model.activation](),
         norm_after_activation=norms.get("after_activation"),
+        squeeze=SqueezeExcitation(stage.filters, stage.squeeze) if stage.squeeze else None,
         pool=pools.get("after_activation"),
         norm_after_pool=norms.get("after_pool"),
         dropout=nn.Dropout2d(model.stage_dropout) if model.stage_dropout > 0 else None,

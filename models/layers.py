@@ -42,7 +42,7 @@ NORMS: dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]] |
 
 
 def _dirac(weight: Tensor) -> None:
-    """Make the first output channels of a convolution pass on its input channels; the others and linear layers stay as drawn."""
+    """Make the first output channels of an ungrouped convolution pass on its input channels; the others and linear layers stay as drawn."""
     if weight.ndim == 4:
         nn.init.dirac_(weight.detach()[: weight.shape[1]])
 
@@ -55,6 +55,7 @@ INITIALIZATIONS: dict[str, Callable[[Tensor], object] | None] = {
     "xavier_uniform": nn.init.xavier_uniform_,
     "orthogonal": nn.init.orthogonal_,
     "dirac": _dirac,
+    "normal": partial(nn.init.normal_, std=0.02),  # as in BERT, ViT and ConvNeXt
 }
 
 
@@ -82,6 +83,21 @@ def conv(
     return nn.Conv2d(in_channels, out_channels, kernel, stride, width, groups=groups, bias=bias)
 
 
+def separable_conv(
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    padding: int | Literal["same"] = "same",
+    stride: int = 1,
+    bias: bool = True,
+) -> nn.Sequential:
+    """Return a depthwise-separable convolution: one filter for each input channel, then a 1x1 convolution."""
+    return sequence(
+        depthwise=conv(in_channels, in_channels, kernel, padding, stride, groups=in_channels, bias=False),
+        pointwise=conv(in_channels, out_channels, 1, bias=bias),
+    )
+
+
 class SameConv2d(nn.Conv2d):
     """Convolution with `same` padding for an even kernel, which pads one pixel more on the right and below."""
 
@@ -101,6 +117,13 @@ def norm_2d(kind: str, channels: int) -> nn.Module | None:
     """Return a norm for feature maps [N, C, H, W]; None for `none`."""
     pair = NORMS[kind]
     return None if pair is None else pair[0](channels)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm of [N, C, H, W] over the channels of each position, as in ConvNeXt; `layer` in NORMS is over the positions too."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def norm_1d(kind: str, width: int) -> nn.Module | None:
@@ -184,6 +207,9 @@ def initialize(module: nn.Module, scheme: str) -> None:
         return
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            draw(layer.weight)
+            # Each group of a convolution passes on its own channels.
+            num_parts = layer.groups if scheme == "dirac" and isinstance(layer, nn.Conv2d) else 1
+            for part in layer.weight.chunk(num_parts):
+                draw(part)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

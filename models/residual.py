@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
-import torch
 from torch import Tensor, nn
 
-from winnow.models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, sequence
+from winnow.models.branches import SqueezeExcitation, skip_probabilities, survivors
+from winnow.models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, separable_conv, sequence
 from winnow.spaces.schema import Residual, ResidualStage
 from winnow.spaces.shapes import trace
 
@@ -16,8 +17,7 @@ def residual(model: Residual, image_shape: tuple[int, int, int], num_classes: in
     """Build the network. Raises ShapeError if the stages shrink the image to nothing."""
     shapes = dict(trace(model, image_shape, num_classes))
     widths = [model.stem, *(stage.filters for stage in model.stages)]
-    num_blocks = sum(stage.blocks for stage in model.stages)
-    skips = iter(model.stochastic_depth * block / num_blocks for block in range(1, num_blocks + 1))
+    skips = skip_probabilities(model.stochastic_depth, sum(stage.blocks for stage in model.stages))
     stages = [_stage(model, stage, channels, skips) for stage, channels in zip(model.stages, widths, strict=False)]
     network = sequence(
         stem=nn.Sequential(*_unit(model, image_shape[0], model.stem)),
@@ -45,8 +45,9 @@ class ResidualBlock(nn.Module):
         self, model: Residual, in_channels: int, out_channels: int, stride: int, skip_probability: float
     ) -> None:
         super().__init__()
-        first = _unit(model, in_channels, out_channels, stride, model.groups)
-        second = _unit(model, out_channels, out_channels, 1, model.groups)
+        convolve = separable_conv if model.separable else partial(conv, groups=model.groups)
+        first = _unit(model, in_channels, out_channels, stride, convolve)
+        second = _unit(model, out_channels, out_channels, 1, convolve)
         squeeze = [] if model.squeeze is None else [SqueezeExcitation(out_channels, model.squeeze)]
         self.branch = nn.Sequential(*first, *second, *squeeze)
         self.scale = model.scale
@@ -56,26 +57,7 @@ class ResidualBlock(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if self.shortcut is None:
             return self.branch(images)
-        return self.scale * self._survivors(self.branch(images)) + self.shortcut(images)
-
-    def _survivors(self, branch: Tensor) -> Tensor:
-        """Stochastic depth: in training, zero the branch of some images, and scale the others so that the mean stays."""
-        if not self.training or self.skip_probability == 0:
-            return branch
-        kept = torch.rand(len(branch), 1, 1, 1, device=branch.device) >= self.skip_probability
-        return branch * (kept / (1 - self.skip_probability))
-
-
-class SqueezeExcitation(nn.Module):
-    """Weight the channels of [N, C, H, W] by a small network of their means (Hu et al., 2018)."""
-
-    def __init__(self, channels: int, reduction: int) -> None:
-        super().__init__()
-        hidden = max(1, channels // reduction)
-        self.weights = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid())
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images * self.weights(images.mean((2, 3)))[:, :, None, None]
+        return self.scale * survivors(self.branch(images), self.skip_probability, self.training) + self.shortcut(images)
 
 
 def _stage(model: Residual, stage: ResidualStage, in_channels: int, skips: Iterator[float]) -> nn.Sequential:
@@ -84,12 +66,14 @@ def _stage(model: Residual, stage: ResidualStage, in_channels: int, skips: Itera
     return sequence(blocks=nn.Sequential(*blocks), pool=pool(stage.pool, stage.pool_size))
 
 
-def _unit(model: Residual, in_channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+def _unit(
+    model: Residual, in_channels: int, out_channels: int, stride: int = 1, convolve: Callable[..., nn.Module] = conv
+) -> list[nn.Module]:
     """3x3 convolution and activation, with the norm between or after them."""
     norm = norm_2d(model.norm, out_channels)
     activation = ACTIVATIONS[model.activation]()
     norm_follows = norm is not None and model.norm_place == "after_conv"
-    convolution = conv(in_channels, out_channels, 3, stride=stride, groups=groups, bias=not norm_follows)
+    convolution = convolve(in_channels, out_channels, 3, stride=stride, bias=not norm_follows)
     if norm is None:
         return [convolution, activation]
     return [convolution, norm, activation] if norm_follows else [convolution, activation, norm]

@@ -58,7 +58,8 @@ def summarize(model: Model, image_shape: tuple[int, int, int], num_classes: int)
     """
     trace(model, image_shape, num_classes)  # its message names the stage that does not fit
     with torch.random.fork_rng(devices=[]):
-        network = _blank(model, image_shape, num_classes)
+        # Torch's counter fails on parameters that a network expands, such as class tokens, if they require gradients.
+        network = _blank(model, image_shape, num_classes).requires_grad_(False)
         device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
         images = torch.zeros(BATCH, *image_shape, device=device)
         layers, logits, flops = _run(network, images, f"model {model.name}")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from winnow.models.backbones import torchvision_backbone, trained_backbone
 from winnow.models.layers import head
+from winnow.models.timm_backbones import PREFIX, timm_backbone
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Model, TrainedBackbone, Transfer
 
@@ -40,7 +41,10 @@ def transfer(
     else:
         if channels not in (1, 3):
             raise InputError(f"model.backbone: {model.backbone} takes 3 channels (or 1, repeated), not {channels}")
-        backbone, features = torchvision_backbone(model, height)
+        if model.backbone.startswith(PREFIX):
+            backbone, features = timm_backbone(model.backbone, model.weights, (height, width))
+        else:
+            backbone, features = torchvision_backbone(model, height)
         expand = channels == 1
     inputs = Inputs(model.resize, expand)
     classifier = head(

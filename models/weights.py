@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,21 @@ from winnow.spaces.errors import InputError
 # Keys under which files of Winnow (the first one) and other tools keep the state dict.
 CONTAINERS = ("weights", "state_dict", "model_state_dict", "model")
 
+WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors")
+
 # Prefixes that wrappers add to every name.
 PREFIXES = ("module.", "_orig_mod.")
+
+
+def is_file(weights: str) -> bool:
+    """Whether the `weights` of a backbone name a file rather than published weights."""
+    return weights.endswith(WEIGHT_SUFFIXES) or "/" in weights
+
+
+def near(name: str, allowed: list[str]) -> str:
+    """Return `; did you mean ...?` with the nearest allowed names; empty if none is near."""
+    matches = get_close_matches(name, allowed, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(matches)}?" if matches else ""
 
 
 def read_file(path: Path, key: str, device: torch.device) -> dict[str, Any]:

@@ -62,6 +62,7 @@ NEWER_KEYS: tuple[tuple[str, str, Any], ...] = (
     ("model", "logits_scale", 1.0),
     ("model", "stochastic_depth", 0.0),
     ("model", "squeeze", None),
+    ("model", "separable", False),
     ("", "initialization", None),
     ("", "train", None),
     ("", "mix", None),
@@ -70,6 +71,8 @@ NEWER_KEYS: tuple[tuple[str, str, Any], ...] = (
     ("", "own_metric", None),
 )
 """Keys that configs of earlier versions lack: section, key, and the default, which does what these versions did."""
+NEWER_KEYS_OF_STAGES = {"separable": False, "squeeze": None}
+"""The same for the stages of a `cnn`."""
 NEWER_KEYS_OF_STEPS = {"alternate": False, "fill": "zero"}
 """The same for the steps of an augmentation."""
 
@@ -81,10 +84,13 @@ def _drop_newer_defaults(form: Section) -> None:
         if section and section.get(key, default) == default:
             section.pop(key, None)
     extra = form["data"]["extra"]
-    for step in [*form["data"]["augment"], *(extra["augment"] if extra else [])]:
-        for key, default in NEWER_KEYS_OF_STEPS.items():
-            if step.get(key, default) == default:
-                step.pop(key, None)
+    steps = [*form["data"]["augment"], *(extra["augment"] if extra else [])]
+    stages = form["model"]["stages"] if form["model"]["name"] == "cnn" else []
+    for items, defaults in ((steps, NEWER_KEYS_OF_STEPS), (stages, NEWER_KEYS_OF_STAGES)):
+        for item in items:
+            for key, default in defaults.items():
+                if item.get(key, default) == default:
+                    item.pop(key, None)
 
 
 # --- models ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from winnow.spaces.errors import SpaceError
 from winnow.spaces.grammar.problems import KeyPath, show_path
 
 if TYPE_CHECKING:
-    from winnow.spaces.schema import Cnn, Config, Mixture, Mlp, Residual, Stage
+    from winnow.spaces.schema import Cnn, Config, ConvNext, Mixture, Mlp, Residual, Stage, Vit
 
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
@@ -134,11 +134,48 @@ def _trace_mixture(model: Mixture, image_shape: ImageShape, num_classes: int) ->
     return [*shapes, *_trace_head(model, shapes[-1][1], num_classes, flattened=False)]
 
 
+def _trace_convnext(model: ConvNext, image_shape: ImageShape, num_classes: int) -> Shapes:
+    _, height, width = image_shape
+    if min(height, width) < model.patch:
+        raise ShapeError(
+            ("model", "patch"), f"is larger than the image of {height}x{width} pixels, which leaves nothing"
+        )
+    height, width = height // model.patch, width // model.patch
+    shapes: Shapes = [("stem", (model.stages[0].filters, height, width))]
+    for index, stage in enumerate(model.stages):
+        if index > 0:
+            if min(height, width) < 2:
+                reason = f"a {height}x{width} feature map cannot be halved; use fewer stages or a smaller patch"
+                raise ShapeError(("model", "stages", index), reason)
+            height, width = height // 2, width // 2
+            shapes.append((f"stages.{index}.downsampling", (stage.filters, height, width)))
+        shapes.append((f"stages.{index}.blocks", (stage.filters, height, width)))
+    return [*shapes, ("features", (model.stages[-1].filters,)), ("classes", (num_classes,))]
+
+
+def _trace_vit(model: Vit, image_shape: ImageShape, num_classes: int) -> Shapes:
+    _, height, width = image_shape
+    if height % model.patch or width % model.patch:
+        reason = f"must divide the height and the width of the image, {height}x{width} pixels, but got {model.patch}"
+        raise ShapeError(("model", "patch"), reason)
+    rows, columns = height // model.patch, width // model.patch
+    tokens = rows * columns + (model.features == "class_token")
+    blocks: Shapes = [(f"blocks.{index}", (tokens, model.width)) for index in range(model.depth)]
+    return [
+        ("patches", (model.width, rows, columns)),
+        *blocks,
+        ("features", (model.width,)),
+        ("classes", (num_classes,)),
+    ]
+
+
 TRACES: dict[str, Callable[[Any, ImageShape, int], Shapes]] = {
     "mlp": _trace_mlp,
     "cnn": _trace_cnn,
     "residual": _trace_residual,
     "mixture": _trace_mixture,
+    "convnext": _trace_convnext,
+    "vit": _trace_vit,
 }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from winnow.spaces.shapes import ImageShape, trace
 
 if TYPE_CHECKING:
-    from winnow.spaces.schema import Cnn, Config, Limits, Mixture, Mlp, Residual
+    from winnow.spaces.schema import Cnn, Config, ConvNext, Limits, Mixture, Mlp, Residual, Vit
 
 
 class Size(NamedTuple):
@@ -79,8 +79,12 @@ def _cnn(model: Cnn, image_shape: ImageShape, num_classes: int) -> Iterator[Size
     for index, stage in enumerate(model.stages):
         positions = math.prod(shapes[f"stages.{index}.conv"][1:])
         bias = model.norm == "none" or model.norm_place != "after_conv"
-        yield _conv(channels, stage.filters, stage.kernel, positions, bias=bias)
+        if stage.separable:
+            yield from _separable_conv(channels, stage.filters, stage.kernel, positions, bias)
+        else:
+            yield _conv(channels, stage.filters, stage.kernel, positions, bias)
         yield _norm(model.norm, stage.filters)
+        yield from _squeeze(stage.squeeze, stage.filters)
         channels = stage.filters
     yield from _head(shapes["features"][0], model.head, num_classes, model.head_norm)
 
@@ -93,12 +97,9 @@ def _residual(model: Residual, image_shape: ImageShape, num_classes: int) -> Ite
         positions = math.prod(shapes[f"stages.{index}.blocks"][1:])
         for block in range(stage.blocks):
             stride = stage.stride if block == 0 else 1
-            yield from _unit(model, channels, stage.filters, positions, model.groups)
-            yield from _unit(model, stage.filters, stage.filters, positions, model.groups)
-            if model.squeeze is not None:
-                hidden = max(1, stage.filters // model.squeeze)
-                yield _linear(stage.filters, hidden)
-                yield _linear(hidden, stage.filters)
+            for inputs in (channels, stage.filters):
+                yield from _unit(model, inputs, stage.filters, positions, model.groups, model.separable)
+            yield from _squeeze(model.squeeze, stage.filters)
             if model.skip and (channels != stage.filters or stride != 1):
                 yield _conv(channels, stage.filters, 1, positions, bias=model.norm == "none")
                 yield _norm(model.norm, stage.filters)
@@ -121,18 +122,74 @@ def _mixture(model: Mixture, image_shape: ImageShape, num_classes: int) -> Itera
     yield from _head(channels, model.head, num_classes, "none")
 
 
+def _convnext(model: ConvNext, image_shape: ImageShape, num_classes: int) -> Iterator[Size]:
+    shapes = dict(trace(model, image_shape, num_classes))
+    channels = model.stages[0].filters
+    yield _conv(image_shape[0], channels, model.patch, math.prod(shapes["stem"][1:]), bias=True)
+    yield _norm("layer", channels)
+    for index, stage in enumerate(model.stages):
+        positions = math.prod(shapes[f"stages.{index}.blocks"][1:])
+        if index > 0:
+            yield _norm("layer", channels)
+            yield _conv(channels, stage.filters, 2, positions, bias=True)
+        channels, hidden = stage.filters, stage.filters * model.expansion
+        for _ in range(stage.blocks):
+            yield _conv(channels, channels, stage.kernel, positions, bias=True, groups=channels)
+            yield _norm("layer", channels)
+            yield _conv(channels, hidden, 1, positions, bias=True)
+            yield _conv(hidden, channels, 1, positions, bias=True)
+            yield Size(0 if model.layer_scale is None else channels, 0)
+    yield _norm("layer", channels)
+    yield _linear(channels, num_classes)
+
+
+def _vit(model: Vit, image_shape: ImageShape, num_classes: int) -> Iterator[Size]:
+    shapes = dict(trace(model, image_shape, num_classes))
+    tokens, width = shapes["blocks.0"]
+    yield _conv(image_shape[0], width, model.patch, math.prod(shapes["patches"][1:]), bias=True)
+    yield Size(tokens * width + (width if model.features == "class_token" else 0), 0)
+    for _ in range(model.depth):
+        yield _norm("layer", 2 * width)  # two norms
+        hidden = int(width * model.mlp_ratio)
+        for inputs, outputs in ((width, 3 * width), (width, width), (width, hidden), (hidden, width)):
+            size = _linear(inputs, outputs)
+            yield Size(size.parameters, tokens * size.multiply_adds)
+        yield Size(0, 2 * tokens**2 * width)  # queries with keys, shares with values
+    yield _norm("layer", width)
+    yield _linear(width, num_classes)
+
+
 SIZES: dict[str, Callable[[Any, ImageShape, int], Iterator[Size]]] = {
     "mlp": _mlp,
     "cnn": _cnn,
     "residual": _residual,
     "mixture": _mixture,
+    "convnext": _convnext,
+    "vit": _vit,
 }
 
 
-def _unit(model: Residual, channels: int, filters: int, positions: int, groups: int = 1) -> Iterator[Size]:
+def _unit(
+    model: Residual, channels: int, filters: int, positions: int, groups: int = 1, separable: bool = False
+) -> Iterator[Size]:
     bias = model.norm == "none" or model.norm_place != "after_conv"
-    yield _conv(channels, filters, 3, positions, bias, groups)
+    if separable:
+        yield from _separable_conv(channels, filters, 3, positions, bias)
+    else:
+        yield _conv(channels, filters, 3, positions, bias, groups)
     yield _norm(model.norm, filters)
+
+
+def _separable_conv(channels: int, filters: int, kernel: int, positions: int, bias: bool) -> Iterator[Size]:
+    yield _conv(channels, channels, kernel, positions, bias=False, groups=channels)
+    yield _conv(channels, filters, 1, positions, bias)
+
+
+def _squeeze(reduction: int | None, filters: int) -> Iterator[Size]:
+    if reduction is not None:
+        hidden = max(1, filters // reduction)
+        yield _linear(filters, hidden)
+        yield _linear(hidden, filters)
 
 
 def _mixed_conv(channels: int, filters: int, num_convs: int, positions: int) -> Size:

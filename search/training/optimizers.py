@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from winnow import models
+from winnow.search.training.lion import Lion
 from winnow.search.training.muon import Muon
 from winnow.search.training.parameter_groups import parameter_groups
 from winnow.spaces import own_code, schema
@@ -99,6 +100,22 @@ def _adagrad(groups: Any, settings: schema.Adagrad, fused: bool) -> torch.optim.
     return torch.optim.Adagrad(groups, lr=settings.lr, lr_decay=settings.lr_decay, eps=settings.eps)
 
 
+def _adadelta(groups: Any, settings: schema.Adadelta, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.Adadelta(groups, lr=settings.lr, rho=settings.rho, eps=settings.eps)
+
+
+def _adafactor(groups: Any, settings: schema.Adafactor, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.Adafactor(groups, lr=settings.lr, beta2_decay=settings.beta2_decay, d=settings.clip)
+
+
+def _asgd(groups: Any, settings: schema.Asgd, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.ASGD(groups, lr=settings.lr, lambd=settings.lambd, alpha=settings.alpha)
+
+
+def _lion(groups: Any, settings: schema.Lion, fused: bool) -> torch.optim.Optimizer:
+    return Lion([{**group, "betas": (settings.beta1, settings.beta2)} for group in groups])
+
+
 def _rmsprop(groups: Any, settings: schema.RmsProp, fused: bool) -> torch.optim.Optimizer:
     # torch has no fused RMSprop.
     return torch.optim.RMSprop(
@@ -128,6 +145,10 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "radam": _radam,
     "adamax": _adamax,
     "adagrad": _adagrad,
+    "adadelta": _adadelta,
+    "adafactor": _adafactor,
+    "asgd": _asgd,
     "rmsprop": _rmsprop,
+    "lion": _lion,
     "muon": _muon,
 }

@@ -29,7 +29,14 @@ MANY_EPOCHS = 1_000_000
 MAX_BATCHES = 16  # in one measured epoch
 SLOW = 3.0
 HARMLESS_LR = 1e-9  # a step takes as long at any rate, and none of these trainings may diverge
-OPTIMIZER_STATES = {"sgd": 1, "adagrad": 1, "muon": 1}  # buffers per weight; 2 for the others
+OPTIMIZER_STATES = {
+    "sgd": 1,
+    "adagrad": 1,
+    "adafactor": 0,
+    "asgd": 1,
+    "lion": 1,
+    "muon": 1,
+}  # buffers per weight; 2 for the others
 FIXED_MB = 150.0  # a chunk of images being augmented, and work space
 
 

@@ -22,34 +22,34 @@ from winnow.spaces.schema.data import (
     TrivialAugment,
     Zoom,
 )
+from winnow.spaces.schema.layers import Activation, Initialization, Norm, Pool, Widths
 from winnow.spaces.schema.limits import Limits
 from winnow.spaces.schema.loss import BuiltInLoss, CrossEntropy, Focal, Loss, Margin, measured_loss
 from winnow.spaces.schema.mixing import CutMix, Mixing, Mixup
 from winnow.spaces.schema.model import (
-    Activation,
     Cnn,
     Custom,
-    Initialization,
     Mixture,
     MixtureBlock,
     Mlp,
     Model,
-    Norm,
-    Pool,
     Residual,
     ResidualStage,
     Stage,
     TrainedBackbone,
     Transfer,
-    Widths,
 )
 from winnow.spaces.schema.objectives import Maximized, Minimized
 from winnow.spaces.schema.optimizer import (
+    Adadelta,
+    Adafactor,
     Adagrad,
     Adam,
     Adamax,
     AdamW,
+    Asgd,
     BuiltInOptimizer,
+    Lion,
     Muon,
     NAdam,
     Optimizer,
@@ -66,6 +66,7 @@ from winnow.spaces.schema.own import (
     OwnPart,
     OwnSchedule,
 )
+from winnow.spaces.schema.patches import ConvNext, ConvNextStage, Vit
 from winnow.spaces.schema.schedule import (
     BuiltInSchedule,
     Constant,
@@ -82,10 +83,13 @@ from winnow.spaces.schema.search import Reference, RetrainSettings, SearchSettin
 __all__ = [
     "AUGMENTATION_PRESETS",
     "Activation",
+    "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "Asgd",
     "Augmentation",
     "Augmentations",
     "Averaging",
@@ -97,6 +101,8 @@ __all__ = [
     "Cnn",
     "Config",
     "Constant",
+    "ConvNext",
+    "ConvNextStage",
     "Cosine",
     "Crop",
     "CrossEntropy",
@@ -112,6 +118,7 @@ __all__ = [
     "Focal",
     "Initialization",
     "Limits",
+    "Lion",
     "Lookahead",
     "Loss",
     "Margin",
@@ -156,6 +163,7 @@ __all__ = [
     "TrainedBackbone",
     "Transfer",
     "TrivialAugment",
+    "Vit",
     "Widths",
     "Zoom",
     "measured_loss",

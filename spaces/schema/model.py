@@ -7,42 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from winnow.spaces.schema.fields import Count, Fraction, Positive, Strict
+from winnow.spaces.schema.layers import Activation, Initialization, Layered, Norm, Pool, Widths
 from winnow.spaces.schema.own import OwnPart
-
-Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
-Initialization = Literal[
-    "default", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform", "orthogonal", "dirac"
-]
-Norm = Literal["none", "batch", "group", "layer"]
-Pool = Literal["max", "avg", "none"]
-Widths = list[Count]
+from winnow.spaces.schema.patches import ConvNext, Vit
 
 
-class _Layered(Strict):
-    """Base class of the families whose `depth` is the length of a list, named by `_layers`.
-
-    A missing `depth` is filled in, so that two spellings of one network are one config.
-    """
-
-    _layers: ClassVar[str]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _depth_stated(cls, values: Any) -> Any:
-        layers = values.get(cls._layers) if isinstance(values, dict) else None
-        if isinstance(layers, list) and values.get("depth") is None:
-            return {**values, "depth": len(layers)}
-        return values
-
-    @model_validator(mode="after")
-    def _depth_agrees(self: Any) -> Any:
-        num_layers = len(getattr(self, self._layers))
-        if self.depth != num_layers:
-            raise ValueError(f"depth is {self.depth}, but `{self._layers}` lists {num_layers}")
-        return self
-
-
-class Mlp(_Layered):
+class Mlp(Layered):
     """Multi-layer perceptron: flatten; linear, norm, activation and dropout for each hidden width; then the class layer."""
 
     _layers: ClassVar[str] = "hidden"
@@ -76,9 +46,13 @@ class Stage(Strict):
     """Pooling after the activation."""
     pool_size: Annotated[int, Field(ge=2)] = 2
     """Size and stride of the pooling window, in pixels per side."""
+    separable: bool = False
+    """Depthwise-separable convolution: one filter for each input channel, then a 1x1 convolution (Chollet, 2017)."""
+    squeeze: Count | None = None
+    """Squeeze-and-excitation before the pooling, with this factor fewer hidden units (Hu et al., 2018). null: none."""
 
 
-class Cnn(_Layered):
+class Cnn(Layered):
     """Convolutional network: a stack of convolution stages, then a fully connected head."""
 
     _layers: ClassVar[str] = "stages"
@@ -130,7 +104,7 @@ class ResidualStage(Strict):
     """Size and stride of the pooling window, in pixels per side."""
 
 
-class Residual(_Layered):
+class Residual(Layered):
     """Residual network: a 3x3 stem, stages of residual blocks (two 3x3 convolutions each), then a fully connected head.
 
     A block computes `scale * branch + input`. If the width or the size changes, the shortcut is a 1x1 convolution and the norm.
@@ -154,6 +128,8 @@ class Residual(_Layered):
     """Squeeze-and-excitation: the branch's channels are weighted by a network of two layers with this factor fewer hidden units (Hu et al., 2018). null: none."""
     groups: Count = 1
     """Number of groups of the blocks' 3x3 convolutions; every width must be a multiple of it."""
+    separable: bool = False
+    """Depthwise-separable 3x3 convolutions in the blocks: one filter for each input channel, then a 1x1 convolution (Chollet, 2017)."""
     activation: Activation = "relu"
     """Activation after every convolution and every hidden layer of the head."""
     norm: Norm = "batch"
@@ -182,6 +158,8 @@ class Residual(_Layered):
             raise ValueError(
                 f"every width must be a multiple of groups={self.groups}, but got stem and filters {widths}"
             )
+        if self.separable and self.groups > 1:
+            raise ValueError(f"separable needs groups: 1, but got {self.groups}; it has one group for each channel")
         if self.stochastic_depth and not self.skip:
             raise ValueError("stochastic_depth needs skip: true, since a network without it has no way around a branch")
         return self
@@ -198,7 +176,7 @@ class MixtureBlock(Strict):
     """Size and stride of the pooling window, in pixels per side."""
 
 
-class Mixture(_Layered):
+class Mixture(Layered):
     """Network of blocks that mix `convs` parallel 3x3 convolutions with weights computed for each image (CondConv, Yang et al., 2019).
 
     A linear layer and `mixing` compute the weights from the global average of the block's input. The weighted sum plus the
@@ -238,13 +216,13 @@ class TrainedBackbone(Strict):
 
 
 class Transfer(Strict):
-    """Transfer learning: a trained backbone without its class layer, then a new head."""
+    """A network by name, or an earlier winner, without its class layer, then a new head: transfer learning, or training from scratch with `weights: none`."""
 
     name: Literal["transfer"]
     backbone: str | TrainedBackbone
-    """Name of a torchvision classification model, or an earlier winner."""
+    """Name of a torchvision classification model, `timm/NAME` for a model of timm (extra `timm`), or an earlier winner."""
     weights: str = "none"
-    """Weights of a torchvision backbone: `none`, a torchvision name such as `IMAGENET1K_V1` (never downloaded), or a .pt, .pth or .safetensors file with a state dict."""
+    """Weights of a named backbone: `none` (from scratch), a .pt, .pth or .safetensors file with a state dict, or for torchvision a name such as `IMAGENET1K_V1`. Never downloaded."""
     frozen: bool = False
     """Freeze the backbone and train only the new head; the backbone stays in evaluation mode."""
     resize: Annotated[int, Field(ge=4)] | None = None
@@ -261,7 +239,7 @@ class Transfer(Strict):
     @model_validator(mode="after")
     def _weights_once(self) -> Transfer:
         if isinstance(self.backbone, TrainedBackbone) and self.weights != "none":
-            raise ValueError("`weights` belongs to a torchvision backbone; this one states backbone.weights")
+            raise ValueError("`weights` belongs to a named backbone; this one states backbone.weights")
         return self
 
 
@@ -279,6 +257,8 @@ Model = Annotated[
     | Annotated[Cnn, Tag("cnn")]
     | Annotated[Residual, Tag("residual")]
     | Annotated[Mixture, Tag("mixture")]
+    | Annotated[ConvNext, Tag("convnext")]
+    | Annotated[Vit, Tag("vit")]
     | Annotated[Transfer, Tag("transfer")]
     | Annotated[Custom, Tag("custom")],
     Discriminator(_model_tag),

@@ -125,6 +125,54 @@ class Adagrad(_Optimizer):
     """L2 penalty coefficient: this times the weights is added to the gradient."""
 
 
+class Adadelta(_Optimizer):
+    """Adadelta (Zeiler, 2012)."""
+
+    name: Literal["adadelta"]
+    rho: Fraction = 0.9
+    """Decay rate of the running means of the squared gradients and the squared steps."""
+    eps: Positive = 1e-6
+    """Term added to the denominator for numerical stability."""
+    weight_decay: NonNegative = 0.0
+    """L2 penalty coefficient: this times the weights is added to the gradient."""
+
+
+class Adafactor(_Optimizer):
+    """Adafactor (Shazeer & Stern, 2018): the second moments of a matrix as an outer product of its rows and columns, no momentum."""
+
+    name: Literal["adafactor"]
+    beta2_decay: Annotated[float, Field(le=0.0, allow_inf_nan=False)] = -0.8
+    """Decay of the second moments: step t keeps the share 1 - t ** beta2_decay of the old ones."""
+    clip: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 1.0
+    """Largest root mean square of a step before the learning rate."""
+    weight_decay: NonNegative = 0.0
+    """Decoupled weight decay: each step subtracts lr times this times the weights."""
+
+
+class Asgd(_Optimizer):
+    """Stochastic gradient descent with a decaying rate, as in torch's ASGD (Polyak & Juditsky, 1992); for the averaged weights see `averaging`."""
+
+    name: Literal["asgd"]
+    lambd: NonNegative = 1e-4
+    """Decay term: the learning rate of step t is lr / (1 + lambd * lr * t) ** alpha, and each step shrinks the weights by lambd times it."""
+    alpha: NonNegative = 0.75
+    """Power of the decay of the learning rate."""
+    weight_decay: NonNegative = 0.0
+    """L2 penalty coefficient: this times the weights is added to the gradient."""
+
+
+class Lion(_Optimizer):
+    """Lion (Chen et al., 2023): steps of one length, in the direction of the sign of the momentum."""
+
+    name: Literal["lion"]
+    beta1: Fraction = 0.9
+    """Share of the momentum in the direction of a step; the rest is the gradient."""
+    beta2: Fraction = 0.99
+    """Decay rate of the momentum."""
+    weight_decay: NonNegative = 0.01
+    """Decoupled weight decay: each step subtracts lr times this times the weights."""
+
+
 class Muon(_Optimizer):
     """Muon (Jordan et al., 2024): orthogonalized momentum for convolutions and linear layers, AdamW for norms and biases."""
 
@@ -143,7 +191,9 @@ class Muon(_Optimizer):
     """Decoupled weight decay: each step subtracts lr times this times the weights."""
 
 
-BuiltInOptimizer = Sgd | Adam | AdamW | NAdam | RAdam | Adamax | Adagrad | RmsProp | Muon
+BuiltInOptimizer = (
+    Sgd | Adam | AdamW | NAdam | RAdam | Adamax | Adagrad | Adadelta | Adafactor | Asgd | RmsProp | Lion | Muon
+)
 
 Optimizer = Annotated[
     Annotated[BuiltInOptimizer, Discriminator("name"), Tag("built_in")] | Annotated[OwnOptimizer, Tag("own")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -140,6 +141,70 @@ def test_groups_must_divide_every_width() -> None:
     assert residual(groups=2).get_parameter("stages.0.blocks.0.branch.0.weight").shape == (4, 2, 3, 3)
 
 
+def test_separable_convolutions_are_a_filter_for_each_channel_and_a_1x1_convolution() -> None:
+    separable = residual(separable=True)
+    weights = dict(separable.get_submodule("stages.1.blocks.0.branch").named_parameters())
+    convs = {name: tuple(weight.shape) for name, weight in weights.items() if weight.ndim == 4}
+    assert convs == {
+        "0.depthwise.weight": (4, 1, 3, 3),
+        "0.pointwise.weight": (6, 4, 1, 1),
+        "3.depthwise.weight": (6, 1, 3, 3),
+        "3.pointwise.weight": (6, 6, 1, 1),
+    }
+    with pytest.raises(ValidationError, match="separable needs groups: 1, but got 2"):
+        residual(separable=True, groups=2)
+
+
+# --- convnext and vit -----------------------------------------------------------------------------------------------
+
+
+def test_convnext_block_is_that_of_the_paper() -> None:
+    """Against torchvision's block with the same weights."""
+    from torchvision.models.convnext import CNBlock
+
+    network = make(name="convnext", stages=[{"blocks": 1, "filters": 6}], layer_scale=0.5)
+    ours = network.get_submodule("stages.0.blocks.0")
+    theirs = CNBlock(6, layer_scale=0.5, stochastic_depth_prob=0.0)
+    weights = list(ours.state_dict().values())
+    names = [name for name in theirs.state_dict() if name != "layer_scale"] + ["layer_scale"]
+    theirs.load_state_dict(
+        {name: weight.view_as(theirs.state_dict()[name]) for name, weight in zip(names, weights, strict=True)}
+    )
+    images = torch.randn(2, 6, 9, 7)
+    torch.testing.assert_close(ours(images), theirs(images))
+
+
+@pytest.mark.parametrize("features", ["class_token", "avg"])
+def test_vit_is_that_of_the_paper(features: str) -> None:
+    """Against torchvision's encoder with the same weights, epsilon included."""
+    from torchvision.models import VisionTransformer
+
+    network = make(name="vit", patch=4, width=8, depth=2, heads=2, features=features)
+    if features == "avg":
+        tokens = network.get_submodule("tokens")(network.get_submodule("patches")(torch.randn(2, 3, 16, 16)))
+        encoded = network.get_submodule("norm")(network.get_submodule("blocks")(tokens))
+        torch.testing.assert_close(network.get_submodule("features")(encoded), encoded.mean(1))
+        return
+    theirs = VisionTransformer(16, 4, 2, 2, 8, 32, num_classes=5, norm_layer=partial(nn.LayerNorm, eps=1e-5))
+    ours = network.state_dict()
+    moved = {
+        "class_token": ours.pop("tokens.class_token"),
+        "encoder.pos_embedding": ours.pop("tokens.positions"),
+        "conv_proj.weight": ours.pop("patches.weight"),
+        "conv_proj.bias": ours.pop("patches.bias"),
+    }
+    names = [name for name in theirs.state_dict() if name not in moved]
+    state = {**moved, **dict(zip(names, ours.values(), strict=True))}
+    theirs.load_state_dict({name: value.view_as(theirs.state_dict()[name]) for name, value in state.items()})
+    images = torch.randn(3, 3, 16, 16)
+    torch.testing.assert_close(network(images), theirs(images))
+
+
+def test_heads_must_divide_the_width() -> None:
+    with pytest.raises(ValidationError, match="width must be a multiple of heads=3, but got 128"):
+        make(name="vit", heads=3)
+
+
 # --- mixture ------------------------------------------------------------------------------------------------------
 
 
@@ -186,6 +251,12 @@ def test_mixture_block_order() -> None:
         ({"name": "cnn", "stages": [{"filters": 2, "kernel": 17, "padding": 0}]}, ["model.stages.0", "17x17"]),
         ({"name": "residual", "stages": [{"blocks": 1, "filters": 2, "pool": "max", "pool_size": 17}]}, ["pool"]),
         ({"name": "mixture", "blocks": [{"filters": 2}] * 5}, ["model.blocks.4", "pool"]),
+        ({"name": "convnext", "patch": 17, "stages": [{"blocks": 1, "filters": 2}]}, ["model.patch", "16x16"]),
+        (
+            {"name": "convnext", "patch": 4, "stages": [{"blocks": 1, "filters": 2}] * 4},
+            ["model.stages.3", "a 1x1 feature map cannot be halved"],
+        ),
+        ({"name": "vit", "patch": 5}, ["model.patch", "16x16 pixels, but got 5"]),
     ],
 )
 def test_networks_that_leave_nothing_of_the_image(raw: dict[str, Any], words: list[str]) -> None:
@@ -215,8 +286,10 @@ def test_whitened_patches_are_uncorrelated() -> None:
     assert torch.allclose(covariance, torch.eye(8), atol=0.05)  # the smallest variance is damped a little
 
 
-def test_dirac_passes_on_the_input() -> None:
-    network = make(name="cnn", stages=[{"filters": 5, "pool": "none"}], init="dirac", activation="relu")
+@pytest.mark.parametrize("separable", [False, True])
+def test_dirac_passes_on_the_input(separable: bool) -> None:
+    stages = [{"filters": 5, "pool": "none", "separable": separable}]
+    network = make(name="cnn", stages=stages, init="dirac", activation="relu")
     images = torch.rand(2, 3, 16, 16)
     assert torch.equal(network.get_submodule("stages.0.conv")(images)[:, :3], images)
 

@@ -29,6 +29,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "head": [8],
     },
     "mixture": {"name": "mixture", "blocks": [{"filters": 4}, {"filters": 4, "pool": "none"}], "head": [8]},
+    "convnext": {
+        "name": "convnext",
+        "stages": [{"blocks": 2, "filters": 4}, {"blocks": 1, "filters": 6, "kernel": 2}],
+    },
+    "vit": {"name": "vit", "patch": 2, "width": 8, "depth": 2, "heads": 2},
     "transfer": {"name": "transfer", "backbone": "squeezenet1_1", "resize": 32, "head": [8]},
     "custom": {"name": "tests.models.test_registries:tiny", "width": 5},
 }
@@ -53,9 +58,16 @@ VARIANTS: list[dict[str, Any]] = [
     {**FAMILIES["residual"], "norm_place": "after_activation", "groups": 2, "scale": 0.1, "features": "flatten"},
     {**FAMILIES["residual"], "norm": "none", "skip": False},
     {**FAMILIES["residual"], "stochastic_depth": 0.2, "squeeze": 4, "norm": "group"},
+    *({**FAMILIES["cnn"], "stages": [{"filters": 4, "kernel": k, "stride": 2, "separable": True}]} for k in (2, 3)),
+    {**FAMILIES["cnn"], "stages": [{"filters": 4}, {"filters": 6, "separable": True, "squeeze": 2}], "norm": "batch"},
+    {**FAMILIES["residual"], "separable": True, "squeeze": 2},
+    {**FAMILIES["residual"], "separable": True, "norm": "none"},
     {**FAMILIES["residual"], "logits_norm": "batch", "head_norm": "batch", "dropout": 0.2, "dropout_place": "last"},
     *({**FAMILIES["mixture"], "mixing": name, "dropout": 0.1} for name in MIXINGS),
     {**FAMILIES["mixture"], "norm": "none", "convs": 1, "mixing": "sigmoid"},
+    {**FAMILIES["convnext"], "patch": 1, "expansion": 2, "layer_scale": None, "stochastic_depth": 0.2, "dropout": 0.1},
+    {**FAMILIES["vit"], "features": "class_token", "mlp_ratio": 1.5, "stochastic_depth": 0.2, "dropout": 0.1},
+    {**FAMILIES["vit"], "patch": 4, "heads": 4, "depth": 1, "activation": "silu", "init": "default"},
 ]
 
 
@@ -129,7 +141,7 @@ def test_weights_depend_on_the_global_seed_alone(family: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", [name for name in INITIALIZATIONS if name != "default"])
-@pytest.mark.parametrize("family", ["mlp", "cnn", "residual", "mixture"])
+@pytest.mark.parametrize("family", ["mlp", "cnn", "residual", "mixture", "convnext", "vit"])
 def test_named_schemes_zero_every_bias(family: str, scheme: str) -> None:
     network = build(parse({**FAMILIES[family], "init": scheme}), IMAGES, CLASSES)
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
@@ -146,6 +158,7 @@ SPREADS = {
     "orthogonal": (1 / 300) ** 0.5,  # 200 orthonormal rows of 300 entries
     "default": (1 / 3 / 300) ** 0.5,  # PyTorch: uniform within 1 / sqrt(fan in)
     "dirac": (1 / 3 / 300) ** 0.5,  # of linear layers as by default
+    "normal": 0.02,
 }
 
 

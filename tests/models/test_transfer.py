@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tests.models.test_timm import built_or_refused
 from winnow.models import build, check_buildable, parameter_groups, summarize
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Model
@@ -52,10 +53,20 @@ def test_every_builder_of_torchvision_gets_a_new_head(backbone: str) -> None:
     assert [layer.output_shape for layer in summary.layers if layer.name == "head.hidden.0.linear"] == [(11,)]
 
 
+EVERY_BACKBONE = torchvision.models.list_models(module=torchvision.models)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", torchvision.models.list_models(module=torchvision.models))
+@pytest.mark.parametrize("backbone", EVERY_BACKBONE)
 def test_every_backbone_of_torchvision(backbone: str) -> None:
     check_buildable(parse(name="transfer", backbone=backbone, resize=224), SHAPE, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [32, 64])
+@pytest.mark.parametrize("backbone", EVERY_BACKBONE)
+def test_small_images_are_taken_or_refused_in_a_sentence(backbone: str, side: int) -> None:
+    assert built_or_refused(parse(name="transfer", backbone=backbone, resize=side), SHAPE, 5)
 
 
 def test_hand_count_of_resnet18() -> None:
@@ -181,6 +192,8 @@ OLD_MODELS = {
     "mlp": {"name": "mlp", "hidden": [8]},
     "residual": {"name": "residual", "stem": 4, "stages": [{"blocks": 1, "filters": 6}], "logits_norm": "batch"},
     "mixture": {"name": "mixture", "blocks": [{"filters": 4}]},
+    "convnext": {"name": "convnext", "stages": [{"blocks": 1, "filters": 4}]},
+    "vit": {"name": "vit", "width": 8, "depth": 1},
     "transfer": {"name": "transfer", "backbone": "squeezenet1_1", "frozen": True, "resize": 32, "weights": "gone.pt"},
     "custom": {"name": "tests.models.test_registries:tiny", "width": 5},
 }

@@ -113,6 +113,16 @@ def test_a_frozen_backbone_has_one_rate():
     assert identity(one, (3, 16, 16)) != identity(other, (3, 16, 16))
 
 
+def test_stages_recorded_before_they_could_be_separable_keep_their_identity() -> None:
+    config = complete()
+    older = {**config, "model": {**config["model"], "stages": [dict(stage) for stage in config["model"]["stages"]]}}
+    for stage in older["model"]["stages"]:
+        del stage["separable"], stage["squeeze"]
+    assert identity(older) == identity(config)
+    for key, value in (("separable", True), ("squeeze", 2)):
+        assert identity(complete(**model(stages=[{**CNN["stages"][0], key: value}]))) != identity(config)
+
+
 # Few values for each key, and many that matter only beside others: two random configs are often one training.
 LAYERS = st.fixed_dictionaries(
     {

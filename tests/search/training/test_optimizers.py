@@ -23,6 +23,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "radam": {"lr": 0.01, "beta1": 0.8, "beta2": 0.95, "eps": 1e-6, "weight_decay": 0.1, "decoupled_decay": True},
     "adamax": {"lr": 0.01, "beta1": 0.8, "beta2": 0.95, "eps": 1e-6, "weight_decay": 0.1},
     "adagrad": {"lr": 0.01, "lr_decay": 0.1, "eps": 1e-6, "weight_decay": 0.1},
+    "adadelta": {"lr": 0.5, "rho": 0.8, "eps": 1e-5, "weight_decay": 0.1},
+    "adafactor": {"lr": 0.05, "beta2_decay": -0.5, "clip": 1.5, "weight_decay": 0.1},
+    "asgd": {"lr": 0.05, "lambd": 0.2, "alpha": 0.5, "weight_decay": 0.1},
+    "lion": {"lr": 0.01, "beta1": 0.8, "beta2": 0.95, "weight_decay": 0.1},
     "rmsprop": {"lr": 0.01, "alpha": 0.9, "eps": 1e-6, "momentum": 0.5, "weight_decay": 0.1},
     "muon": {"lr": 0.01, "momentum": 0.8, "weight_decay": 0.1},
 }
@@ -33,7 +37,7 @@ def test_the_registries_hold_what_the_schema_names() -> None:
     assert set(LOSSES) == schema_names(schema.BuiltInLoss)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "lion"])  # torch has no Lion
 def test_every_setting_reaches_torch(name: str) -> None:
     """Three steps beside torch's own plain implementation, with these settings."""
     settings = tiny_config(optimizer={"name": name, **SETTINGS[name]}).optimizer
@@ -66,7 +70,12 @@ def reference_optimizer(name: str, model: nn.Module) -> torch.optim.Optimizer:
         values["betas"] = (values.pop("beta1"), values.pop("beta2"))
     if "decoupled_decay" in values:
         values["decoupled_weight_decay"] = values.pop("decoupled_decay")
+    if "clip" in values:
+        values["d"] = values.pop("clip")
     kind = {
+        "adadelta": torch.optim.Adadelta,
+        "adafactor": torch.optim.Adafactor,
+        "asgd": torch.optim.ASGD,
         "sgd": torch.optim.SGD,
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
@@ -143,6 +152,19 @@ def test_muon_steps_norms_and_biases_as_adamw() -> None:
         assert torch.allclose(weight, other, atol=1e-6) == (weight.ndim == 1)
     values = torch.linalg.svdvals(orthogonalized(torch.randn(8, 20, generator=torch.Generator().manual_seed(0))))
     assert ((values > 0.5) & (values < 1.4)).all()
+
+
+def test_lion_by_hand() -> None:
+    model = linear()
+    settings = tiny_config(optimizer={"name": "lion", **SETTINGS["lion"]}).optimizer
+    optimizer = build_optimizer(settings, model, CPU)
+    weight, momentum = model.bias.detach().clone(), torch.zeros(2)
+    for gradient in (torch.tensor([0.3, -0.2]), torch.tensor([-0.01, 0.5]), torch.tensor([-0.9, 0.0])):
+        model.bias.grad = gradient.clone()
+        optimizer.step()
+        weight = weight * (1 - 0.01 * 0.1) - 0.01 * torch.sign(0.8 * momentum + 0.2 * gradient)
+        momentum = 0.95 * momentum + 0.05 * gradient
+        assert torch.allclose(model.bias, weight, atol=1e-7)
 
 
 @pytest.mark.parametrize("batch_size", [64, 1024])

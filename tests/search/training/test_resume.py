@@ -72,6 +72,11 @@ def test_parts_of_modern_networks(tmp_path: Path) -> None:
     stages = [{"blocks": 2, "filters": 8}]
     model = {"name": "residual", "stem": 4, "stages": stages, "stochastic_depth": 0.5, "squeeze": 2, "norm": "layer"}
     assert_exact(tiny_config(model=model), tmp_path)
+    stages = [{"blocks": 2, "filters": 4}, {"blocks": 1, "filters": 4}]
+    model = {"name": "convnext", "stages": stages, "stochastic_depth": 0.5, "dropout": 0.2}
+    assert_exact(tiny_config(model=model, optimizer={"name": "lion", "lr": 0.01}), tmp_path)
+    model = {"name": "vit", "patch": 2, "width": 8, "depth": 2, "heads": 2, "stochastic_depth": 0.5, "dropout": 0.2}
+    assert_exact(tiny_config(model=model), tmp_path)
 
 
 def test_augmentation_and_extra_copies(tmp_path: Path) -> None:
