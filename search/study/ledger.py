@@ -219,7 +219,7 @@ class Ledger(TrialBook):
         return {
             number: trial.assignment.config["epochs"] - trial.epoch
             for number, trial in self._open.items()
-            if self._tally.may_win(trial.assignment.config)
+            if self._tally.may_win(number, trial.assignment.config)
         }
 
     @property
@@ -234,8 +234,10 @@ class Ledger(TrialBook):
 
     def _must_complete(self, number: int) -> bool:
         """Whether a trial that halving would stop is one of the last that can still become a winner."""
+        if not self._time_is_needed:
+            return False
         left = self._epochs_left
-        return self._time_is_needed and number in left and len(left) <= self._num_wanted
+        return number in left and len(left) <= self._num_wanted
 
     def _shown(self) -> optuna.Study:
         """The study that the sampler reads; with several objectives, a random weighting of them."""
