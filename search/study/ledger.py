@@ -79,10 +79,8 @@ class Ledger(TrialBook):
         A trial is on the disk before it runs: its checkpoint is found by its number.
         """
         assignment = self._next()
-        if assignment is None:
-            self.settle()
-        else:
-            self.commit()
+        self.settle()
+        self._record.commit_trials()
         return assignment
 
     def _next(self) -> Assignment | None:
@@ -197,8 +195,8 @@ class Ledger(TrialBook):
     def note_size(self, number: int, sizes: Mapping[str, Any]) -> None:
         """Record what the worker found when it built the network, such as `multiply_adds`, and where it trains."""
         if number in self._open:
-            self._record.write_attrs(number, **sizes)
-            self.commit()  # before the line of the epoch: a worker that goes on after it does not say this again
+            self._record.write_sizes(number, sizes)
+            self.settle()
             self.scheduler.note_figures(number, sizes)
 
     # --- deciding ---------------------------------------------------------------------------------------------------------
