@@ -10,6 +10,7 @@ from tests.search.samplers.test_recent import study_of
 from winnow.search.samplers.draft import Draft
 from winnow.search.samplers.optuna_samplers import make_tpe
 from winnow.search.samplers.registry import SamplerContext
+from winnow.search.samplers.study_view import view_of
 from winnow.spaces import catalog
 
 
@@ -21,7 +22,9 @@ def test_it_suggests_the_same_as_the_sampler_of_optuna(direction):
         ours = make_tpe(context)
         optunas = TPESampler(seed=context.own_seed, multivariate=False, constant_liar=False, n_startup_trials=10)
         for _ in range(2):  # again, as after a config that cannot be built
-            drafts = [Draft(study, sampler, number) for sampler in (ours, optunas)]
+            # Optuna's reads the trials of a study once, until a trial is told to it; a new view is read again.
+            shown = view_of(study.get_trials(deepcopy=False), study.direction)
+            drafts = [Draft(shown, sampler, number) for sampler in (ours, optunas)]
             configs = [space.suggest(draft) for draft in drafts]
             assert configs[0] == configs[1]
         study.add_trial(ended(drafts[0], number))
