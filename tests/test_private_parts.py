@@ -5,7 +5,8 @@ The upper bounds in pyproject.toml are the versions for which these passed. Afte
 
 | part | used in | here or elsewhere |
 |---|---|---|
-| environment variables of Tune's workers, `class_cache` | ray_backend/tune.py | here |
+| environment variables of Tune's workers, `class_cache` | ray_backend/lean_tune.py | here |
+| snapshots, registry, statistics and usage tags of Tune | ray_backend/lean_tune.py | here |
 | `choose_trial_to_run` may return None | ray_backend/tune.py | here |
 | `Trial.pickled_error_file` | ray_backend/tune.py | here |
 | `canonicalize_bootstrap_address` | ray_backend/cluster.py | here |
@@ -13,6 +14,7 @@ The upper bounds in pyproject.toml are the versions for which these passed. Afte
 | `RAY_TRAIN_*` switches | ray_backend/rank_groups.py | here |
 | session folders that Ray's processes hold open | ray_backend/watchdog.py | search/ray_backend/test_interrupts.py |
 | a stand-in for `torch._dynamo` | ray_backend/no_compiler.py | here |
+| the parts of `TPESampler` | samplers/optuna_samplers.py | search/samplers/test_tpe.py |
 | samplers read a study by `get_all_trials` alone | samplers/study_view.py | here |
 | `JournalFileOpenLock.acquire` and `.release` | study/record.py | here |
 | operations of Optuna's journal | reports/reading/journal.py | here, and reports/test_journal.py |
@@ -61,6 +63,20 @@ def test_tune_takes_the_environment_of_its_workers_from_two_names():
     source = inspect.getsource(class_cache._ActorClassCache.get)
     assert "DEFAULT_ENV_VARS.copy()" in source
     assert "in ENV_VARS_TO_PROPAGATE:" in source
+
+
+def test_the_parts_of_tune_that_are_switched_off_are_still_there():
+    import sys
+
+    from ray.tune import registry
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.trainable.metadata import _TrainingRunMetadata
+
+    assert "self._get_trial_checkpoints()" in inspect.getsource(TuneController.save_to_dir)
+    assert "_internal_kv_get" in inspect.getsource(registry._global_registry.get)
+    assert "_internal_kv_get" in inspect.getsource(registry._global_registry.contains)
+    assert "air_usage.tag_callbacks(callbacks)" in inspect.getsource(sys.modules["ray.tune.tune"])
+    assert {"metric_analysis", "metric_n_steps", "last_result"} <= set(vars(_TrainingRunMetadata()))
 
 
 def test_the_controller_accepts_that_no_trial_is_chosen():

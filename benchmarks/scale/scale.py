@@ -1,11 +1,14 @@
 """A search of thousands of trials on hundreds of slots, without training: what does the driver cost, and how does it grow?
 
-    python -m benchmarks.scale.scale [--trials 10000] [--slots 512] [--space digits] [--sampler tpe]
+    python -m benchmarks.scale.scale [--trials 10000] [--slots 512] [--space digits] [--sampler tpe] [--tune-alone]
 
 Real: `winnow.search.ray_backend.tune.run_search` with Tune's controller, the searcher and the scheduler that it calls, the ledger, ASHA, Optuna with its
 journal, epochs.jsonl, the replay at a resume, the tables and the HTML report. Simulated: workers and trainings (`benchmarks/scale/simulated_actors.py`:
 synthetic curves and epoch times, in simulated time). Costs are CPU seconds of this process, so other programs on the machine hardly
 change them; each row is the mean since the row before. Prints Markdown and writes benchmarks/results/scale-<sampler>-<trials>.json.
+
+`--tune-alone` is the share of Ray: the same controller and workers, trials with as many epochs, and nothing of Winnow
+(`benchmarks/scale/tune_alone.py`).
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from ray.tune.execution import tune_controller
 
 from benchmarks import RESULTS
 from benchmarks.scale.simulated_actors import SimulatedActors
+from benchmarks.scale.tune_alone import run_tune_alone
 from winnow import reports
 from winnow.search.ray_backend.session import ray_session
 from winnow.search.ray_backend.shared_data import Job, SharedData
@@ -50,7 +54,14 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=512)
     parser.add_argument("--space", default="digits")
     parser.add_argument("--sampler", default="tpe")
+    parser.add_argument("--tune-alone", action="store_true")
     options = parser.parse_args()
+    if options.tune_alone:
+        raw = {"options": vars(options), **run_tune_alone(options.trials, options.slots)}
+        print("\n".join(f"{name}: {value}" for name, value in raw.items()))
+        raw |= {"load": os.getloadavg(), "hardware": hardware(), "versions": versions()}
+        (RESULTS / f"scale-tune-alone-{options.trials}.json").write_text(json.dumps(raw, indent=2) + "\n")
+        return
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(RunFolder(Path(folder, "scale")), options)
     print(
@@ -67,7 +78,8 @@ def main() -> None:
 
 def measure(folder: RunFolder, options: argparse.Namespace) -> dict[str, Any]:
     space = catalog.load(options.space)
-    settings = settings_for(space, trials=options.trials, sampler=options.sampler)
+    # Simulated workers give no sign of life between epochs.
+    settings = settings_for(space, trials=options.trials, sampler=options.sampler, trial_timeout=1e6)
     folder.checkpoints.mkdir(parents=True)
     folder.predictions.mkdir()
     folder.study.write_text(yaml.safe_dump(study_of(space, settings), sort_keys=False))
@@ -78,11 +90,17 @@ def measure(folder: RunFolder, options: argparse.Namespace) -> dict[str, Any]:
         began = time.monotonic()
         costs = simulate(ledger, options.slots, marks)
         wall_seconds = time.monotonic() - began
+    cpu_seconds = time.process_time() - costs.began
     figures: dict[str, Any] = {
         "growth": costs.growth,
         "results": costs.num_results,
-        "CPU, s": round(time.process_time() - costs.began, 1),
+        "CPU, s": round(cpu_seconds, 1),
         "wall, s": round(wall_seconds, 1),
+        "waits for the disk": costs.num_fsyncs,
+        "waiting for the disk, s": round(costs.fsync_seconds, 1),
+        "results a second of CPU": round(costs.num_results / cpu_seconds),
+        "results a second of CPU and disk": round(costs.num_results / (cpu_seconds + costs.fsync_seconds)),
+        "results a second": round(costs.num_results / wall_seconds),
     }
     ledger.close()
     figures |= {f"{path.name}, MB": round(path.stat().st_size / 1e6, 1) for path in (folder.journal, folder.epochs)}
@@ -103,24 +121,31 @@ class Costs:
         self.spent: dict[str, list[float]] = {"ask": [], "record": []}
         self.growth: list[dict[str, Any]] = []
         self.num_results = 0
+        self.num_fsyncs, self.fsync_seconds = 0, 0.0
         self.began = self.mark = time.process_time()
 
     @contextmanager
     def measured(self, marks: Sequence[int]) -> Iterator[None]:
-        """Within, every suggestion and every result is timed."""
-        suggest, judge = StudySearcher.suggest, LedgerScheduler.on_trial_result
+        """Within, every suggestion, every result and every wait for the disk is timed."""
+        suggest, judge, fsync = StudySearcher.suggest, LedgerScheduler.on_trial_result, os.fsync
 
         def timed_suggest(searcher: StudySearcher, trial_id: str) -> Any:
-            began = time.process_time()
-            found = suggest(searcher, trial_id)
-            if isinstance(found, dict):
-                self.spent["ask"].append(time.process_time() - began)
-            return found
+            began = time.thread_time()  # that of the process takes long where there are many threads
+            suggestion = suggest(searcher, trial_id)
+            if isinstance(suggestion, dict):
+                self.spent["ask"].append(time.thread_time() - began)
+            return suggestion
+
+        def timed_fsync(handle: int) -> None:
+            began = time.monotonic()
+            fsync(handle)
+            self.num_fsyncs += 1
+            self.fsync_seconds += time.monotonic() - began
 
         def timed_judge(scheduler: LedgerScheduler, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-            began = time.process_time()
+            began = time.thread_time()
             verdict = judge(scheduler, controller, trial, result)
-            self.spent["record"].append(time.process_time() - began)
+            self.spent["record"].append(time.thread_time() - began)
             self.num_results += 1
             self._note(scheduler.ledger.num_ended, marks)
             return verdict
@@ -128,6 +153,7 @@ class Costs:
         with (
             patch.object(StudySearcher, "suggest", timed_suggest),
             patch.object(LedgerScheduler, "on_trial_result", timed_judge),
+            patch.object(os, "fsync", timed_fsync),
         ):
             yield
 

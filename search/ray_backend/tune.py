@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import ray
 from ray import tune
-from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from winnow.search.ray_backend.hangs import HangWatch
+from winnow.search.ray_backend.lean_tune import forget_results, lean_tune
 from winnow.search.ray_backend.not_pickled import NotPickled
 from winnow.search.ray_backend.shared_data import Job, SharedData
 from winnow.search.ray_backend.waiting import WaitingNotice
@@ -113,28 +112,12 @@ def run_search(
                 progress_reporter=NoReporter(),
             ),
         )
-        with stopping.on_signals(), in_waiting_processes():
+        with stopping.on_signals(), lean_tune():
             tuner.fit()
     if stopping.error is not None:
         raise stopping.error
     wall_seconds = time.monotonic() - stopping.started
     return Outcome(stopping.num_signals > 0, stopping.out_of_time, ledger.bug, wall_seconds, stopping.num_signals > 1)
-
-
-@contextmanager
-def in_waiting_processes() -> Iterator[None]:
-    """Give trials the processes that wait in a Ray of this machine (`winnow.search.ray_backend.preload`).
-
-    Tune gives its workers environment variables (Ray 2.60), and Ray starts other processes for whoever brings some. Here they
-    inherit them from the driver; on a cluster, whose jobs bring an environment anyway, Tune's are needed.
-    """
-    theirs = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
-    if not ray.get_runtime_context().runtime_env:
-        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
-    try:
-        yield
-    finally:
-        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = theirs
 
 
 class StopController(NotPickled, tune.Stopper, tune.Callback):
@@ -194,6 +177,9 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
         # A trial that Tune starts while the search winds down has done nothing yet, so nobody waits for it.
         if not self.ledger.winding_down:
             self.running.add(trial.trial_id)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        forget_results(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tune retries only trials that were running, so it retries none: the ledger starts them again."""

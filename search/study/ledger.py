@@ -79,10 +79,8 @@ class Ledger(TrialBook):
         A trial is on the disk before it runs: its checkpoint is found by its number.
         """
         assignment = self._next()
-        if assignment is None:
-            self.settle()
-        else:
-            self.commit()
+        self.settle()
+        self._record.commit_trials()
         return assignment
 
     def _next(self) -> Assignment | None:
@@ -197,8 +195,8 @@ class Ledger(TrialBook):
     def note_size(self, number: int, sizes: Mapping[str, Any]) -> None:
         """Record what the worker found when it built the network, such as `multiply_adds`, and where it trains."""
         if number in self._open:
-            self._record.write_attrs(number, **sizes)
-            self.commit()  # before the line of the epoch: a worker that goes on after it does not say this again
+            self._record.write_sizes(number, sizes)
+            self.settle()
             self.scheduler.note_figures(number, sizes)
 
     # --- deciding ---------------------------------------------------------------------------------------------------------
@@ -219,7 +217,7 @@ class Ledger(TrialBook):
         return {
             number: trial.assignment.config["epochs"] - trial.epoch
             for number, trial in self._open.items()
-            if self._tally.may_win(trial.assignment.config)
+            if self._tally.may_win(number, trial.assignment.config)
         }
 
     @property
@@ -234,8 +232,10 @@ class Ledger(TrialBook):
 
     def _must_complete(self, number: int) -> bool:
         """Whether a trial that halving would stop is one of the last that can still become a winner."""
+        if not self._time_is_needed:
+            return False
         left = self._epochs_left
-        return self._time_is_needed and number in left and len(left) <= self._num_wanted
+        return number in left and len(left) <= self._num_wanted
 
     def _shown(self) -> optuna.Study:
         """The study that the sampler reads; with several objectives, a random weighting of them."""

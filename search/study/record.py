@@ -11,6 +11,7 @@ write only. So no epoch is trained twice, and none is judged twice.
 
 Waiting for the disk takes longer than all else, so the writes of several events are made together (`commit`): first all their
 lines, then all that the study is to know. What was not committed is as if it had not been reported: workers report it again.
+Two kinds of entries of the study depend on no line and go ahead of all lines: new trials, and the sizes of networks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +68,7 @@ class _LockOfTheRun(JournalFileOpenLock):
 class _GroupedJournal(JournalFileBackend):
     """Optuna's journal file, written in groups. The study knows an entry at once, the disk after `flush`.
 
-    A write that fails leaves no half line. Nobody else writes the file, so it is read once.
+    Entries that are made within `ahead` are written before the others, by `flush_ahead`: they depend on no line. A write that fails leaves no half line. Nobody else writes the file, so it is read once.
     """
 
     def __init__(self, path: Path, guard: WriteGuard) -> None:
@@ -75,6 +78,8 @@ class _GroupedJournal(JournalFileBackend):
         self._is_read = False
         self._unread: list[dict[str, Any]] = []
         self._waiting = bytearray()
+        self._waiting_ahead = bytearray()
+        self._is_ahead = False
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         if not self._is_read:
@@ -84,24 +89,46 @@ class _GroupedJournal(JournalFileBackend):
         yield from unread
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        waiting = self._waiting_ahead if self._is_ahead else self._waiting
         for log in logs:
             line = json.dumps(log, separators=(",", ":"))
-            self._waiting += f"{line}\n".encode()
-            self._unread.append(json.loads(line))  # what a later start will read
+            waiting += f"{line}\n".encode()
+            self._unread.append(json.loads(line, object_pairs_hook=_interned))  # what a later start will read
+
+    @contextmanager
+    def ahead(self) -> Iterator[None]:
+        self._is_ahead = True
+        try:
+            yield
+        finally:
+            self._is_ahead = False
 
     def drop(self) -> None:
         """Forget the entries that wait."""
-        self._waiting = bytearray()
+        self._waiting, self._waiting_ahead = bytearray(), bytearray()
 
     def flush(self) -> None:
         """Write the entries that wait, with one wait for the disk; after an error they are dropped."""
         lines, self._waiting = self._waiting, bytearray()
+        self._append(lines)
+
+    def flush_ahead(self) -> None:
+        """Write the entries that go ahead of the others, with one wait for the disk; after an error they are dropped."""
+        lines, self._waiting_ahead = self._waiting_ahead, bytearray()
+        self._append(lines)
+
+    def _append(self, lines: bytearray) -> None:
         if lines:
             with self._guard.appending(self._path), self._path.open("ab", buffering=0) as file:
                 rest = memoryview(lines)
                 while rest:
                     rest = rest[file.write(rest) :]
                 os.fsync(file.fileno())
+
+
+def _interned(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object whose keys are shared with all others: half the memory of a trial is the keys of its config."""
+    return {sys.intern(key): value for key, value in pairs}
 
 
 def open_study(
@@ -157,7 +184,8 @@ class Record:
 
     def create(self, number: int, trial: FrozenTrial) -> None:
         """Add a new trial, which becomes the one of this number."""
-        trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
+        with self._journal.ahead():
+            trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
         assert self._storage.get_trial_number_from_id(trial_id) == number
 
     def value_of(self, trial: OpenTrial, report: Mapping[str, Any]) -> float:
@@ -202,6 +230,11 @@ class Record:
             if value is not None:
                 self._storage.set_trial_user_attr(trial_id, key, value)
 
+    def write_sizes(self, number: int, sizes: Mapping[str, Any]) -> None:
+        """Set what the worker says once, before its first epoch. It is on the disk before the line of that epoch."""
+        with self._journal.ahead():
+            self.write_attrs(number, **sizes)
+
     def end(self, number: int, status: TrialStatus, value: float | None, **attrs: Any) -> None:
         """End a trial with its objective, if it has one."""
         self.write_attrs(number, status=status.value, ended=now(), **attrs)
@@ -231,11 +264,20 @@ class Record:
             OSError: It cannot be written; all of it is dropped, and nothing more is written.
         """
         try:
+            self._journal.flush_ahead()
             self._lines.flush()
         except OSError:
             self._journal.drop()  # the study never knows more than the lines
             raise
         self._journal.flush()
+
+    def commit_trials(self) -> None:
+        """Put new trials on the disk, but no results: these can wait.
+
+        Raises:
+            OSError: It cannot be written; nothing more is written.
+        """
+        self._journal.flush_ahead()
 
     def close(self) -> None:
         self._lines.close()

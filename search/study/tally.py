@@ -25,15 +25,19 @@ class Tally:
         self.num_winners = 0
         self._sign = 1 if settings.direction == "maximize" else -1
         self._baseline = baseline_config(space)
+        self._may_win: dict[int, bool] = {}
 
     def add(self, number: int, status: TrialStatus, value: float | None, config: dict[str, Any]) -> None:
         """Count a trial that has ended; `value` is its objective, None where it has none or lies outside the space."""
         self.counts[status] = self.counts.get(status, 0) + 1
         if status != TrialStatus.COMPLETED or value is None:
             return
-        self.num_winners += self.may_win(config)
+        self.num_winners += self.may_win(number, config)
         if self.best is None or self._sign * value > self._sign * self.best[1]:
             self.best = (number, value)
 
-    def may_win(self, config: dict[str, Any]) -> bool:
-        return may_win(config, self._baseline)
+    def may_win(self, number: int, config: dict[str, Any]) -> bool:
+        """Whether a trial may become a winner. Its config is compared with the baseline once: the ledger asks at every decision."""
+        if number not in self._may_win:
+            self._may_win[number] = may_win(config, self._baseline)
+        return self._may_win[number]

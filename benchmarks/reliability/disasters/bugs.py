@@ -12,6 +12,7 @@ from winnow.search.study.record import Record
 
 
 def _commit_study_first(self: Record) -> None:
+    self._journal.flush_ahead()
     self._journal.flush()
     self._lines.flush()
 

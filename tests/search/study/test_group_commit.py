@@ -47,6 +47,30 @@ def test_a_trial_is_on_the_disk_before_it_runs(search):
     assert [trial.number for trial in study_of(folder).trials] == [first.number, second.number]
 
 
+def test_a_new_trial_waits_for_one_file_and_takes_no_result_along(search, monkeypatch):
+    ledger, (first, _), folder, _, _ = search
+    ledger.record(first.number, report(first, 1, 0.9))
+    waits: list[int] = []
+    monkeypatch.setattr(os, "fsync", waits.append)
+    third = ledger.ask()
+    assert len(waits) == 1
+    assert [trial.number for trial in study_of(folder).trials] == [0, 1, third.number]
+    assert not folder.epochs.read_text()
+    assert study_of(folder).trials[first.number].intermediate_values == {}
+
+
+def test_the_size_of_a_network_is_on_the_disk_before_its_first_epoch(search, monkeypatch):
+    """A worker that goes on after the epoch does not say it again."""
+    ledger, (first, _), folder, _, _ = search
+    ledger.note_size(first.number, {"num_parameters": 7})
+    ledger.record(first.number, report(first, 1, 0.9))
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger._record._lines, "flush", die)
+        with pytest.raises(Killed):
+            ledger.commit()
+    assert study_of(folder).trials[first.number].user_attrs["num_parameters"] == 7
+
+
 def test_many_events_wait_once_for_each_file(search, monkeypatch):
     ledger, (first, second), folder, _, events = search
     waits: list[int] = []

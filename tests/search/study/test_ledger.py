@@ -290,7 +290,7 @@ def test_a_sampler_that_insists_on_what_cannot_be_built_is_left_soon(tmp_path, s
     monkeypatch.setattr(Suggester, "_config_of", lambda self, draft: None)
     suggester = Suggester(space, settings, SHAPE, [1])
     assert suggester.next(optuna.create_study(), suggester.sampler(0), 0) is None
-    assert asked == ["TPESampler"] * SAMPLER_DRAFTS + ["RandomSampler"] * (MAX_DRAFTS - SAMPLER_DRAFTS)
+    assert asked == ["OneSplitTpe"] * SAMPLER_DRAFTS + ["RandomSampler"] * (MAX_DRAFTS - SAMPLER_DRAFTS)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
