@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from winnow.search.data.foreign import shown
+from winnow.search.data.foreign import foreign, shown
 from winnow.search.data.listing import text_array
 from winnow.spaces.errors import InputError
 
@@ -36,7 +36,8 @@ def whole_numbers(values: np.ndarray, where: str) -> np.ndarray:
 
 def one_hot_labels(columns: Sequence[np.ndarray], names: Sequence[str], where: str) -> np.ndarray:
     """Return which of the K columns [N] holds the 1, int64 [N]. Raises InputError, which names the first row that has not one 1 and else 0."""
-    matrix = np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
+    with foreign(where, "one-hot table"):
+        matrix = np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
     wrong = np.flatnonzero(~(np.isin(matrix, (0.0, 1.0)).all(1) & (matrix.sum(1) == 1)))
     if len(wrong):
         row = dict(zip(names, matrix[wrong[0]].tolist(), strict=True))

@@ -98,6 +98,11 @@ def _other_kind(name: str, suffix: str) -> str:
     return f"{shown(suffix)} files" if suffix else "files without extension"
 
 
+def is_image(name: str) -> bool:
+    """Return whether a file of this name counts as an image."""
+    return _reason(name) is None
+
+
 def _reason(name: str) -> str | None:
     """Return why a file is no image; None if it is one."""
     suffix = os.path.splitext(name)[1].lower()
