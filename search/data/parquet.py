@@ -23,6 +23,8 @@ from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
 ROWS_PER_BATCH = 1000
+MAX_PATH = 300
+"""Characters of a path that are shown; a longer text is an image in Base64 rather than a path."""
 
 
 def list_parquet(path: Path, data: schema.Data) -> Listing:
@@ -296,5 +298,8 @@ def _item(file: Path, row: int, value: object) -> Encoded:
     if isinstance(content, bytes):
         return Encoded(where, content)
     if isinstance(content, str) or (isinstance(path, str) and path):
-        return Encoded(f"{where}, {content or path}", image_path(file.parent, str(content or path)))
+        text = str(content or path)
+        return Encoded(
+            f"{where}, {text if len(text) < MAX_PATH else text[:40] + ' ...'}", image_path(file.parent, text)
+        )
     return Encoded(where, b"")

@@ -104,7 +104,7 @@ def list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: S
 def _read(path: Path) -> _Table:
     require_file(path, "table")
     with foreign(shown(path), "table"):
-        text = path.read_text(encoding="utf-8-sig")
+        text = _decoded(path.read_bytes())
         if path.suffix.lower() == ".jsonl":
             return _of_records(path, [_record(line) for line in text.split("\n") if line.strip()])
         header = re.sub('"[^"]*"', '""', text.partition("\n")[0])
@@ -135,6 +135,13 @@ def _read(path: Path) -> _Table:
 def _are_decimal(values: Sequence[str]) -> bool:
     """Return whether these texts are numbers of which some have a decimal point, as a measurement or a class number of pandas has."""
     return all(map(NUMBER.fullmatch, values)) and any("." in value for value in values)
+
+
+def _decoded(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8: {error}; save it as UTF-8") from error
 
 
 def _record(line: str) -> dict[str, object]:
