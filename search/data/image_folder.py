@@ -44,7 +44,8 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
         return _list_tables({"train": path}, path.parent, data)
     if not path.is_dir():
         raise InputError(
-            f"data.path: {path} is no folder; one with train/CLASS/IMAGE in it is needed, or a table of paths"
+            f"data.path: {path} is no folder; one with train/CLASS/IMAGE in it is needed, or a table of paths "
+            f"({', '.join(TABLE_SUFFIXES)})"
         )
     left_out: Counter[str] = Counter()
     folders = folders_in(path, left_out)
@@ -76,7 +77,7 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
         present = named(sorted(child.name for child in path.iterdir()), 5) or "nothing"
         raise InputError(
             f"data.path: {path} holds no folder `train`, no class folders with images and no table such as labels.csv "
-            f"(found: {present})"
+            f"(found: {present}){_what_is_in(folders)}"
         )
     for folder in with_images:
         if inside := [child.name for child in folders_in(folder, Counter()) if split_of(child.name)]:
@@ -85,11 +86,15 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
                 "above classes (train/CLASS/IMAGE), or name one of the folders in data.path"
             )
     if len(with_images) == 1:
-        others = named([child.name for child in sorted(path.iterdir()) if child != with_images[0]]) or "nothing else"
+        beside = [child.name for child in sorted(path.iterdir()) if child != with_images[0]]
+        unused = [name for name in beside if Path(name).suffix.lower() in TABLE_SUFFIXES]
+        way_on = f"; to use {shown(unused[0])}, name it in data.path" if unused else ""
         raise InputError(
-            f"data.path: {path}: at least 2 classes are needed, but there is 1: {shown(with_images[0].name)} (beside it: {others}). "
-            "One folder of images per class is needed, or a table (labels.csv) of the columns `file_name` and `label`"
+            f"data.path: {path}: at least 2 classes are needed, but there is 1: {shown(with_images[0].name)} "
+            f"(beside it: {named(beside) or 'nothing'}). One folder of images per class is needed, or a table (labels.csv) of the "
+            f"columns `file_name` and `label`{way_on}"
         )
+    _refuse_repeated_folders(path, with_images)
     return _of_classes({"train": path}, path, data, left_out, ["classes from the folders; there are no split folders"])
 
 
@@ -102,6 +107,25 @@ def _list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: 
         raise InputError(f"data.path: {root}: {names}: for Parquet tables of several splits use data.name: parquet")
     listing = list_parquet(tables["train"], data)
     return replace(listing, notes=(*listing.notes, *notes))
+
+
+def _what_is_in(folders: Sequence[Path]) -> str:
+    """Return what the folders hold in place of images, such as `; left out: .dcm files ...: 10`."""
+    left_out: Counter[str] = Counter()
+    for folder in folders:
+        images_in(folder, left_out)
+    return "".join(f"; {note}" for note in left_out_note(left_out))
+
+
+def _refuse_repeated_folders(path: Path, folders: Sequence[Path]) -> None:
+    """Raise InputError if all folders have the same folders of images in them: then these may as well be the classes."""
+    inside = [{child.name for child in folders_in(folder, Counter()) if holds_images(child)} for folder in folders]
+    repeated = sorted(set.intersection(*inside))
+    if len(repeated) > 1 and not any(map(_loose_images, folders)):
+        raise InputError(
+            f"data.path: {path}: {named([folder.name for folder in folders])} all hold the folders {named(repeated)}, so it is not certain "
+            "which are the classes; name one of the first in data.path, or move the images of each class into one folder"
+        )
 
 
 def _split_folders(path: Path, folders: Sequence[Path]) -> dict[str, Path]:
@@ -133,7 +157,7 @@ def _loose_images(folder: Path) -> bool:
 
 def _refuse_split_words(path: Path, folders: Sequence[Path]) -> None:
     """Raise InputError if folders that are no splits by their names seem to be, as `seg_train` and `seg_test` do."""
-    words = {split_of(word): folder.name for folder in folders for word in re.split(r"[\W\d_]+", folder.name)}
+    words = {split_of(word): folder.name for folder in folders for word in re.split(r"[-_.\d]+", folder.name)}
     words.pop(None, None)
     if "train" in words and len(words) > 1:
         raise InputError(
@@ -185,7 +209,7 @@ def _of_classes(
 ) -> Listing:
     for folder in _class_folders(splits["train"], Counter()).values():
         if not holds_images(folder):
-            raise InputError(f"{shown(folder)}: an empty class folder; no image is in it")
+            raise InputError(f"{shown(folder)}: an empty class folder; no image is in it{_what_is_in([folder])}")
     parts, files = {}, []
     for split, folder in splits.items():
         if folder == path:  # its own folders are counted already

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
@@ -15,6 +16,8 @@ MISSING = ("nan", "<na>", "n/a", "na", "null", "nil", "nat", "#n/a", "-1")
 """Names, in lower case, that tables use for a missing value. `None` is not among them: it names many a real class."""
 NUMBER = re.compile(r"0*([0-9]+)(?:\.0*)?")
 """A whole number without leading zeros and empty decimals."""
+PART = re.compile(r".*(?:part|batch|fold|images?|imgs?|shard|chunk|split)[ _-]?\d+", re.IGNORECASE)
+"""A folder that holds a part of the images."""
 SEPARATORS = ("|", ";", ",", "/", "&", "+", " ")
 """What stands between the labels of an image that has several."""
 MAX_CLASSES = 12
@@ -81,7 +84,8 @@ def _sentences(data: ImageData, splits: Mapping[str, dict[str, Any]], rule: str)
 def _alike_sentences(names: Sequence[str]) -> list[str]:
     by_form: dict[str, list[str]] = {}
     for name in names:
-        form = name.strip().casefold()
+        visible = "".join(char for char in name if unicodedata.category(char) != "Cf")
+        form = unicodedata.normalize("NFKC", visible).strip().casefold()
         number = NUMBER.fullmatch(form)
         by_form.setdefault(number[1] if number else form, []).append(name)
     alike = [" and ".join(repr(shown(name)) for name in same) for same in by_form.values() if len(same) > 1]
@@ -89,6 +93,8 @@ def _alike_sentences(names: Sequence[str]) -> list[str]:
     missing = [name for name in names if name.strip().casefold() in MISSING]
     if missing:
         lines.append(f"warning: a class is named {named(missing)}, which usually marks images without a label")
+    if all(map(PART.fullmatch, names)):
+        lines.append(f"warning: the classes are named {named(names)}, which usually are parts of one set")
     joined = [name for name in names if _joins(name, set(names))]
     if joined:
         lines.append(

@@ -366,3 +366,48 @@ def test_a_refused_image_says_its_values(tmp_path: Path) -> None:
         (tmp_path / "set" / NAMES[k]).mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.array([[0, 1023]], np.uint16)).save(tmp_path / "set" / NAMES[k] / f"{k}.png")
     assert "data.pixel_range: [0, 65535] (its values lie in [0, 1023])" in refusal(tmp_path)
+
+
+# --- folders that are no classes ----------------------------------------------------------------------------------
+
+
+def test_folders_that_all_hold_the_same_folders_are_not_certain(tmp_path: Path) -> None:
+    root = tree(tmp_path / "set", parts=("train", "test"))
+    (root / "train").rename(root / "colour")
+    (root / "test").rename(root / "grey")
+    message = refusal(tmp_path)
+    assert "colour, grey all hold the folders cat, dog, so it is not certain which are the classes" in message
+    assert read(tmp_path, "image_folder", root / "colour").class_names == ("cat", "dog")
+    images_in(root / "grey", range(20, 22))
+    assert read(tmp_path, "image_folder").class_names == ("colour", "grey")
+
+
+def test_classes_that_seem_to_be_parts_are_warned_of(tmp_path: Path) -> None:
+    images_in(tmp_path / "set" / "images_part_1", range(12))
+    images_in(tmp_path / "set" / "images_part_2", range(12, NUM))
+    text = text_of(read(tmp_path, "image_folder"))
+    assert "warning: the classes are named images_part_1, images_part_2, which usually are parts of one set" in text
+
+
+@pytest.mark.parametrize("twin", ["cat\u200b", "cat\xa0", "CAT", "\uff43at"])
+def test_names_that_look_alike_are_warned_of(twin: str, tmp_path: Path) -> None:
+    text = text_of(read_table(tmp_path, table(names=[twin, *NAMES[1:]])))
+    assert "warning: classes whose names differ by case, blanks or zeros alone" in text
+
+
+def test_folders_without_images_say_what_is_in_them(tmp_path: Path) -> None:
+    for k in range(NUM):
+        (tmp_path / "set" / NAMES[k]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / NAMES[k] / f"{k}.dcm").write_bytes(b"\0")
+    assert ".dcm files, which the installed Pillow does not decode: 24" in refusal(tmp_path)
+    images_in(tmp_path / "set" / "cat")
+    images_in(tmp_path / "set" / "owl")
+    message = refusal(tmp_path)
+    assert "dog: an empty class folder; no image is in it; left out: .dcm files, which" in message
+
+
+def test_a_table_of_another_name_is_named(tmp_path: Path) -> None:
+    images_in(tmp_path / "set" / "images")
+    (tmp_path / "set" / "birds.csv").write_text(table())
+    assert "; to use birds.csv, name it in data.path" in refusal(tmp_path)
+    assert classes(read(tmp_path, "image_folder", tmp_path / "set" / "birds.csv")) == NAMES
