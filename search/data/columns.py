@@ -142,7 +142,7 @@ def _label_by_name(columns: Sequence[Column], hinted: str | None, where: str) ->
             break
     several = usual or [column for column in columns if column.kind in CLASS_KINDS]
     way_on = "say which: data.label_column"
-    if len(several) > 2 and all(column.kind in (Kind.INTEGER, Kind.BOOLEAN) for column in several):
+    if sum(column.kind in (Kind.INTEGER, Kind.BOOLEAN, Kind.FLOAT) for column in columns) > 2:
         way_on += " (a list of columns, where they are one-hot)"
     if len(several) > 1:
         raise InputError(f"{where}: no label column for certain; it can be any of {_listed(several)}; {way_on}")

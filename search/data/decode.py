@@ -101,6 +101,14 @@ def is_grey(item: Encoded) -> bool:
         return has_no_colour(image, content)
 
 
+def is_wide(item: Encoded) -> bool:
+    """Return whether the image needs `Rules.pixel_range`, from its header alone. Raises InputError if it cannot be read."""
+    if isinstance(item.content, np.ndarray):
+        return item.content.dtype != np.uint8
+    with opened(item, content_of(item)) as image:
+        return image.mode in WIDE_MODES
+
+
 def size_of(item: Encoded) -> tuple[int, int]:
     """Return (height, width) of the upright image, from its header. Raises InputError if it cannot be read."""
     if isinstance(item.content, np.ndarray):
