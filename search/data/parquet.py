@@ -17,8 +17,8 @@ from winnow.search.data.labels import check_names
 from winnow.search.data.listing import TABLE, Encoded, Listing, Part, text_array
 from winnow.search.data.shards import find_shards, other_files
 from winnow.search.data.split_column import refuse_alike, rows_by_split, split_column
-from winnow.search.data.table_values import groups_of, image_path, one_hot_labels, whole_numbers
-from winnow.search.data.walking import left_out_note, other_kinds
+from winnow.search.data.table_values import groups_of, one_hot_labels, whole_numbers
+from winnow.search.data.walking import image_path, left_out_note, other_kinds
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -47,20 +44,6 @@ def one_hot_labels(columns: Sequence[np.ndarray], names: Sequence[str], where: s
             f"image needs exactly one class ({len(wrong)} of {len(matrix)} rows are so)"
         )
     return matrix.argmax(1).astype(np.int64)
-
-
-def image_path(folder: Path, text: str) -> Path:
-    """Return the file that a table means by a path, relative to its folder, whatever system wrote it.
-
-    Names of other systems are tried only where there is no file of the name itself: with `\\` between folders, and in the composed
-    or the decomposed form of Unicode.
-    """
-    path = folder / text
-    if (text.isascii() and "\\" not in text) or os.path.exists(path):  # unlike that of Path, it raises for no name
-        return path
-    slashed = text.replace("\\", "/")
-    others = (folder / unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))
-    return next((other for other in (folder / slashed, *others) if os.path.exists(other)), path)
 
 
 def groups_of(paths: Sequence[str], pattern: str) -> np.ndarray:
