@@ -20,7 +20,7 @@ from winnow.search.data.decode import in_threads
 from winnow.search.data.foreign import read_chunks
 from winnow.search.data.space_left import fits_in_memory
 
-FORMAT = 4
+FORMAT = 5
 """Version of the cache. Raise it when a reader or decoder gives other arrays for the same files."""
 
 

@@ -26,22 +26,9 @@ class Kind(StrEnum):
 
 IMAGE_NAMES = ("image", "img")
 PATH_NAMES = ("file_name", "filename", "file", "path", "filepath", "file_path", "image_path", "image", "img")
+ID_NAMES = ("image_id", "image_name", "id")
+"""What people call a column of file names without folder or extension; it counts only where there is no column of paths."""
 LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "category")
-NO_LABELS = (
-    "id",
-    "index",
-    "idx",
-    "__index_level_0__",
-    "width",
-    "height",
-    "size",
-    "row",
-    "number",
-    "split",
-    "fold",
-    "year",
-)
-"""Integer columns that are no label, even where there is no other."""
 CLASS_KINDS = (Kind.INTEGER, Kind.TEXT, Kind.BOOLEAN)
 
 
@@ -102,8 +89,9 @@ def _image(by_name: Mapping[str, Column], asked: str | None, where: str) -> Colu
             )
         return column
     images = [column for column in by_name.values() if column.kind is Kind.IMAGE]
-    paths = [by_name[name] for name in PATH_NAMES if name in by_name and by_name[name].kind is Kind.TEXT]
-    for candidates in ([column for column in images if column.name in IMAGE_NAMES], images, paths):
+    texts = [column for column in by_name.values() if column.kind is Kind.TEXT]
+    paths, ids = (_with_names(texts, names) for names in (PATH_NAMES, ID_NAMES))
+    for candidates in (_with_names(images, IMAGE_NAMES), images, paths, ids):
         if len(candidates) == 1:
             return candidates[0]
         if candidates:
@@ -114,6 +102,11 @@ def _image(by_name: Mapping[str, Column], asked: str | None, where: str) -> Colu
         f"{where}: no column of encoded images (a struct with `bytes`, or binary) or of paths (named file_name, path or image) "
         f"among {_listed(by_name.values())}; say which: data.image_column"
     )
+
+
+def _with_names(columns: Iterable[Column], names: Sequence[str]) -> list[Column]:
+    """Return the columns that are called one of these names, in any case of letters."""
+    return [column for column in columns if column.name.lower() in names]
 
 
 def _labels(
@@ -127,7 +120,7 @@ def _labels(
     if asked is not None:
         for name in asked:
             column = _existing(by_name, name, "data.label_column", where)
-            if column.kind not in (Kind.INTEGER, Kind.BOOLEAN, Kind.FLOAT):
+            if column.kind not in (*CLASS_KINDS, Kind.FLOAT):
                 raise InputError(
                     f"{where}: data.label_column: `{name}` is {column.shown}; one-hot columns hold 0 and 1"
                 )
@@ -140,28 +133,20 @@ def _labels(
 
 
 def _label_by_name(columns: Sequence[Column], hinted: str | None, where: str) -> Column:
-    usual = [column for column in columns if column.name in LABEL_NAMES]
-    for name in ("label", hinted):
-        first = next((column for column in columns if column.name == name), None)
-        if first is not None:
-            return first
-    if len(usual) == 1:
-        return usual[0]
-    integers = [column for column in columns if column.kind is Kind.INTEGER]
-    if not usual and len(integers) == 1 and integers[0].name not in NO_LABELS and not _of_classes(columns, integers):
-        return integers[0]
+    usual = _with_names(columns, LABEL_NAMES)
+    declared = [column for column in columns if column.name == hinted]
+    for candidates in (_with_names(usual, ("label",)), declared, usual):
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            break
     several = usual or [column for column in columns if column.kind in CLASS_KINDS]
     way_on = "say which: data.label_column"
-    if len(several) > 2 and all(column.kind in (Kind.INTEGER, Kind.BOOLEAN) for column in several):
+    if sum(column.kind in (Kind.INTEGER, Kind.BOOLEAN, Kind.FLOAT) for column in columns) > 2:
         way_on += " (a list of columns, where they are one-hot)"
     if len(several) > 1:
         raise InputError(f"{where}: no label column for certain; it can be any of {_listed(several)}; {way_on}")
     raise InputError(f"{where}: no label column (named `label`) among {_listed(columns)}; {way_on}")
-
-
-def _of_classes(columns: Sequence[Column], besides: Sequence[Column]) -> bool:
-    """Whether a column of text or booleans could be the classes as well."""
-    return any(c.kind in (Kind.TEXT, Kind.BOOLEAN) and c not in besides and c.name not in PATH_NAMES for c in columns)
 
 
 def _existing(by_name: Mapping[str, Column], name: str, key: str, where: str) -> Column:

@@ -28,11 +28,13 @@ from winnow.search.data.depth import (
     GREY_MODES,
     WIDE_MODES,
     check_usual,
+    fit,
     has_no_colour,
     is_reduced,
     narrowed,
     narrowed_image,
     wide_values,
+    widen_transparent_grey,
 )
 from winnow.search.data.foreign import foreign, read_chunks
 from winnow.search.data.listing import Encoded
@@ -60,6 +62,8 @@ class Trait(IntFlag):
     FRAMES = 4
     WIDE = 8
     REDUCED = 16
+    OUTSIDE = 32
+    NARROW = 64
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,14 @@ def is_grey(item: Encoded) -> bool:
         return has_no_colour(image, content)
 
 
+def is_wide(item: Encoded) -> bool:
+    """Return whether the image needs `Rules.pixel_range`, from its header alone. Raises InputError if it cannot be read."""
+    if isinstance(item.content, np.ndarray):
+        return item.content.dtype != np.uint8
+    with opened(item, content_of(item)) as image:
+        return image.mode in WIDE_MODES
+
+
 def size_of(item: Encoded) -> tuple[int, int]:
     """Return (height, width) of the upright image, from its header. Raises InputError if it cannot be read."""
     if isinstance(item.content, np.ndarray):
@@ -109,10 +121,11 @@ def size_of(item: Encoded) -> tuple[int, int]:
 
 def decode_one(item: Encoded, rules: Rules) -> Decoded:
     """Decode one image. Raises InputError, which names it, if it cannot be read."""
-    content, traits = content_of(item), Trait(0)
+    content, traits, fits = content_of(item), Trait(0), (False, False)
     if isinstance(content, np.ndarray) and content.dtype != np.uint8:
         assert rules.pixel_range is not None  # else it is refused when it is listed
         with foreign(item.where, "image"):
+            fits = fit(content, rules.pixel_range)
             content, traits = narrowed(content, rules.pixel_range), Trait.WIDE
     with opened(item, content) as image, foreign(item.where, "image"):
         # An MPO is a photo with its preview.
@@ -120,11 +133,12 @@ def decode_one(item: Encoded, rules: Rules) -> Decoded:
         grey, is_deep = has_no_colour(image, content), is_reduced(image, content)
         check_usual(image, rules.pixel_range, is_deep)
         is_turned = image.format == "TIFF" and _is_turned(image)
+        widen_transparent_grey(image, content)
         image.load()  # Pillow turns a TIFF upright itself here, and finds the EXIF data at the end of a PNG
         is_turned = is_turned or _is_turned(image)
         upright = ImageOps.exif_transpose(image) if is_turned else image
         if image.mode in WIDE_MODES:
-            opaque, is_transparent = narrowed_image(image, upright, rules.pixel_range, item.where)
+            opaque, is_transparent, fits = narrowed_image(image, upright, rules.pixel_range, item.where)
             traits |= Trait.WIDE
         else:
             opaque = on_ground(upright)
@@ -134,6 +148,8 @@ def decode_one(item: Encoded, rules: Rules) -> Decoded:
             Trait.ROTATED: is_turned,
             Trait.TRANSPARENT: is_transparent,
             Trait.REDUCED: is_deep,
+            Trait.OUTSIDE: fits[0],
+            Trait.NARROW: fits[1],
         }
         for trait in [trait for trait, applies in applied.items() if applies]:
             traits |= trait

@@ -23,6 +23,14 @@ def has_no_colour(image: Image.Image, content: bytes | np.ndarray) -> bool:
     return image.mode in GREY_MODES or is_grey_png
 
 
+def widen_transparent_grey(image: Image.Image, content: bytes | np.ndarray) -> None:
+    """Correct the transparent value of a PNG of 2 or 4 bits: Pillow widens the pixels to 8 bits, but not that value."""
+    if image.format != "PNG" or not isinstance(content, bytes) or content[25] != 0 or content[24] not in (2, 4):
+        return
+    if "transparency" in image.info:
+        image.info["transparency"] *= 255 // (2 ** content[24] - 1)
+
+
 def is_reduced(image: Image.Image, content: bytes | np.ndarray) -> bool:
     """Whether Pillow gives only the upper 8 bits of each channel of an open image, and says nothing."""
     if image.mode in WIDE_MODES or not isinstance(content, bytes):
@@ -85,9 +93,17 @@ def narrowed(values: np.ndarray, pixel_range: tuple[float, float]) -> np.ndarray
     return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
 
 
+def fit(values: np.ndarray, pixel_range: tuple[float, float]) -> tuple[bool, bool]:
+    """Return whether most numbers lie outside the range, and whether, none outside, they differ by less than a tenth of it."""
+    low, high = pixel_range
+    span = float(values.max()) - float(values.min())
+    is_outside = bool(((values < low) | (values > high)).mean() > 0.5)
+    return is_outside, not is_outside and 0 < span < (high - low) / 10
+
+
 def narrowed_image(
     image: Image.Image, upright: Image.Image, pixel_range: tuple[float, float] | None, where: str
-) -> tuple[Image.Image, bool]:
+) -> tuple[Image.Image, bool, tuple[bool, bool]]:
     """Make an image of a wide mode 8-bit grey; a transparent colour becomes white, and numbers that a file stores inverted are turned.
 
     Args:
@@ -97,26 +113,27 @@ def narrowed_image(
         where: The image as the user knows it.
 
     Returns:
-        The image, and whether some of it was transparent.
+        The image, whether some of it was transparent, and how its numbers fit into the range (`fit`).
 
     Raises:
         InputError: There is no range.
         ValueError: A pixel is not a number.
     """
+    values = wide_values(image, upright)
     if pixel_range is None:
         depth = "float" if image.mode == "F" else "16-bit" if image.mode != "I" else "32-bit"
         raise InputError(
             f"{where}: {depth} pixels (Pillow's mode {image.mode}), but 8 bits per channel are needed; say which values are "
-            f"black and white: data.pixel_range: {'[0.0, 1.0]' if image.mode == 'F' else '[0, 65535]'}"
+            f"black and white: data.pixel_range: {'[0.0, 1.0]' if image.mode == 'F' else '[0, 65535]'} (its values lie in "
+            f"[{values.min():g}, {values.max():g}])"
         )
-    values = wide_values(image, upright)
     pixels = narrowed(values, pixel_range)
     # Pillow heeds this tag for images of 8 bits alone.
     if image.format == "TIFF" and _tag(image, PHOTOMETRIC, 1) == WHITE_IS_ZERO:
         pixels = 255 - pixels
     hidden = values == image.info["transparency"] if "transparency" in image.info else np.zeros(values.shape, bool)
     pixels[hidden] = 255
-    return Image.fromarray(pixels), bool(hidden.any())
+    return Image.fromarray(pixels), bool(hidden.any()), fit(values, pixel_range)
 
 
 def _tag(image: Image.Image, tag: int, default: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from winnow.search.data.listing import (
 from winnow.search.data.parquet import list_parquet
 from winnow.search.data.path_table import TABLE_SUFFIXES, find_tables, list_tables
 from winnow.search.data.table_values import groups_of
-from winnow.search.data.walking import count_loose, folders_in, holds_images, images_in, left_out_note
+from winnow.search.data.walking import count_loose, folders_in, holds_images, images_in, is_image, left_out_note
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
@@ -43,7 +44,8 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
         return _list_tables({"train": path}, path.parent, data)
     if not path.is_dir():
         raise InputError(
-            f"data.path: {path} is no folder; one with train/CLASS/IMAGE in it is needed, or a table of paths"
+            f"data.path: {path} is no folder; one with train/CLASS/IMAGE in it is needed, or a table of paths "
+            f"({', '.join(TABLE_SUFFIXES)})"
         )
     left_out: Counter[str] = Counter()
     folders = folders_in(path, left_out)
@@ -56,6 +58,13 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
     if splits:
         raise InputError(f"data.path: {path} holds no folder `train` (found: {named([f.name for f in folders], 5)})")
     with_images = [folder for folder in folders if holds_images(folder)]
+    if not tables:
+        _refuse_split_words(path, with_images)
+    if not tables and len(with_images) == 1 and _is_wrapper(path, with_images[0]):
+        listing = list_image_folder(with_images[0], data)
+        count_loose(path, left_out)
+        notes = (f"read from the only folder, `{shown(with_images[0].name)}`", *left_out_note(left_out))
+        return replace(listing, notes=(*notes, *listing.notes))
     if tables and len(with_images) > 1:
         raise InputError(
             f"data.path: {path} holds {named([table.name for table in tables.values()])} and {len(with_images)} folders of "
@@ -68,14 +77,24 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
         present = named(sorted(child.name for child in path.iterdir()), 5) or "nothing"
         raise InputError(
             f"data.path: {path} holds no folder `train`, no class folders with images and no table such as labels.csv "
-            f"(found: {present})"
+            f"(found: {present}){_what_is_in(folders)}"
         )
     for folder in with_images:
         if inside := [child.name for child in folders_in(folder, Counter()) if split_of(child.name)]:
             raise InputError(
                 f"{shown(folder)}: holds {named(inside)}, so it is not certain whether the folders are classes; write splits "
-                "above classes: train/CLASS/IMAGE"
+                "above classes (train/CLASS/IMAGE), or name one of the folders in data.path"
             )
+    if len(with_images) == 1:
+        beside = [child.name for child in sorted(path.iterdir()) if child != with_images[0]]
+        unused = [name for name in beside if Path(name).suffix.lower() in TABLE_SUFFIXES]
+        way_on = f"; to use {shown(unused[0])}, name it in data.path" if unused else ""
+        raise InputError(
+            f"data.path: {path}: at least 2 classes are needed, but there is 1: {shown(with_images[0].name)} "
+            f"(beside it: {named(beside) or 'nothing'}). One folder of images per class is needed, or a table (labels.csv) of the "
+            f"columns `file_name` and `label`{way_on}"
+        )
+    _refuse_repeated_folders(path, with_images)
     return _of_classes({"train": path}, path, data, left_out, ["classes from the folders; there are no split folders"])
 
 
@@ -90,27 +109,75 @@ def _list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: 
     return replace(listing, notes=(*listing.notes, *notes))
 
 
+def _what_is_in(folders: Sequence[Path]) -> str:
+    """Return what the folders hold in place of images, such as `; left out: .dcm files ...: 10`."""
+    left_out: Counter[str] = Counter()
+    for folder in folders:
+        images_in(folder, left_out)
+    return "".join(f"; {note}" for note in left_out_note(left_out))
+
+
+def _refuse_repeated_folders(path: Path, folders: Sequence[Path]) -> None:
+    """Raise InputError if all folders have the same folders of images in them: then these may as well be the classes."""
+    inside = [{child.name for child in folders_in(folder, Counter()) if holds_images(child)} for folder in folders]
+    repeated = sorted(set.intersection(*inside))
+    if len(repeated) > 1 and not any(map(_loose_images, folders)):
+        raise InputError(
+            f"data.path: {path}: {named([folder.name for folder in folders])} all hold the folders {named(repeated)}, so it is not certain "
+            "which are the classes; name one of the first in data.path, or move the images of each class into one folder"
+        )
+
+
 def _split_folders(path: Path, folders: Sequence[Path]) -> dict[str, Path]:
     splits: dict[str, Path] = {}
     for split in SPLITS:
         same = [folder for folder in folders if split_of(folder.name) == split]
         refuse_two(path, split, [folder.name for folder in same])
         if same:
-            splits[split] = same[0]
+            splits[split] = _unpacked(same[0])
     return splits
 
 
+def _unpacked(folder: Path) -> Path:
+    """Return the folder itself, or that of the same name which alone is in it, as archives are often unpacked."""
+    inside = [child for child in folders_in(folder, Counter()) if holds_images(child)]
+    is_repeated = len(inside) == 1 and inside[0].name.lower() == folder.name.lower()
+    return inside[0] if is_repeated and not _loose_images(folder) else folder
+
+
+def _is_wrapper(path: Path, folder: Path) -> bool:
+    """Return whether the folder of `path` that alone holds images is a data set rather than a class."""
+    is_set = bool(find_tables(folder)) or any(map(holds_images, folders_in(folder, Counter())))
+    return is_set and not _loose_images(path)
+
+
+def _loose_images(folder: Path) -> bool:
+    return any(is_image(child.name) and not child.is_dir() for child in folder.iterdir())
+
+
+def _refuse_split_words(path: Path, folders: Sequence[Path]) -> None:
+    """Raise InputError if folders that are no splits by their names seem to be, as `seg_train` and `seg_test` do."""
+    words = {split_of(word): folder.name for folder in folders for word in re.split(r"[-_.\d]+", folder.name)}
+    words.pop(None, None)
+    if "train" in words and len(words) > 1:
+        raise InputError(
+            f"data.path: {path}: the folders {named(sorted(words.values()))} seem to be splits; rename them to {named(sorted(map(str, words)))}, "
+            "so that they are not taken for classes"
+        )
+
+
 def _hold_loose_images(splits: dict[str, Path]) -> bool:
-    """Return whether the images of all splits lie neither in class folders nor beside a table of their own."""
-    return not any(
-        find_tables(folder) or any(map(holds_images, folders_in(folder, Counter()))) for folder in splits.values()
+    """Return whether the images of a split lie neither in class folders nor beside a table of their own."""
+    return any(
+        not find_tables(folder) and not any(map(holds_images, folders_in(folder, Counter())))
+        for folder in splits.values()
     )
 
 
 def _with_splits(
     path: Path, splits: dict[str, Path], folders: Sequence[Path], data: schema.Data, left_out: Counter[str]
 ) -> Listing:
-    others = [folder.name for folder in folders if folder not in splits.values()]
+    others = [folder.name for folder in folders if split_of(folder.name) is None]
     notes = [f"left out: {len(others)} folders that are no split: {named(others)}"] if others else []
     tables = {split: _table_of(folder) for split, folder in splits.items()}
     of_folders = {split: table for split, table in tables.items() if table is not None}
@@ -125,7 +192,7 @@ def _with_splits(
             f"left out: {named([table.name for table in unused.values()])}; the classes are those of the folders"
         )
     count_loose(path, left_out, [table.name for table in unused.values()])
-    names = ", ".join(f"`{folder.name}` for {split}" for split, folder in splits.items())
+    names = ", ".join(f"`{folder.relative_to(path)}` for {split}" for split, folder in splits.items())
     return _of_classes(splits, path, data, left_out, [f"splits and classes from the folders ({names})", *notes])
 
 
@@ -142,7 +209,7 @@ def _of_classes(
 ) -> Listing:
     for folder in _class_folders(splits["train"], Counter()).values():
         if not holds_images(folder):
-            raise InputError(f"{shown(folder)}: an empty class folder; no image is in it")
+            raise InputError(f"{shown(folder)}: an empty class folder; no image is in it{_what_is_in([folder])}")
     parts, files = {}, []
     for split, folder in splits.items():
         if folder == path:  # its own folders are counted already
@@ -168,8 +235,20 @@ def _class_folders(folder: Path, left_out: Counter[str]) -> dict[str, Path]:
         classes[name] = child
     if not classes:
         hint = ": its images lie in no class folder" if holds_images(folder) else ""
-        raise InputError(f"{shown(folder)}: holds no class folders{hint}; one folder of images per class is needed")
+        raise InputError(
+            f"{shown(folder)}: holds no class folders{hint}; one folder of images per class is needed, or a table (labels.csv) of "
+            f"the columns `file_name` and `label`{_without(folder)}"
+        )
     return classes
+
+
+def _without(folder: Path) -> str:
+    """Return how to leave a split out, where that is possible."""
+    split = split_of(folder.name)
+    train = [other.name for other in folders_in(folder.parent, Counter()) if split_of(other.name) == "train"]
+    if split in (None, "train") or not train:
+        return ""
+    return f". To leave the {split} split out, set data.path: {shown(folder.parent / train[0])}"
 
 
 def _images_of(folder: Path, left_out: Counter[str]) -> tuple[list[Path], list[str]]:

@@ -67,7 +67,7 @@ def _composed(values: np.ndarray) -> np.ndarray:
 def check_names(names: Sequence[str], where: str) -> None:
     """Check that class names tell classes apart and can be written into any file."""
     for name in names:
-        if not name:
+        if not name.strip():
             raise InputError(f"{where}: a class name is empty; every class needs a name")
         try:
             name.encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,11 @@ from winnow.spaces.errors import InputError
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val"), "validation"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""What people call a split, in any case of letters."""
+"""What people call a split, in any case of letters, alone or as in `test_set` and `train-images`."""
+_OF_SPLIT = re.compile(r"[ _-]?(?:set|split|data|images|imgs)")
 SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 
 
@@ -110,7 +112,12 @@ def refuse_unused_keys(listing: Listing, data: schema.Data) -> None:
 
 def split_of(name: str) -> str | None:
     """Return the split that a folder, file or column value of this name means."""
-    return SPLIT_NAMES.get(name.lower())
+    plain = name.strip().lower()
+    return SPLIT_NAMES.get(plain) or next((SPLIT_NAMES[n] for n in SPLIT_NAMES if _is_of(plain, n)), None)
+
+
+def _is_of(name: str, split: str) -> bool:
+    return name.startswith(split) and _OF_SPLIT.fullmatch(name, len(split)) is not None
 
 
 def is_system(name: str) -> bool:

@@ -158,18 +158,13 @@ def _is_npy(path: Path) -> bool:
 
 
 def _keys(values: Mapping[str, object], split: str, path: Path) -> tuple[str, str] | None:
-    candidates = [
-        keys
-        for name in ARRAY_NAMES[split]
-        for keys in ((f"{name}_images", f"{name}_labels"), (f"x_{name}", f"y_{name}"))
-        if keys[0] in values
-    ]
+    candidates = [keys for name in ARRAY_NAMES[split] for keys in _pairs(name) if keys[0] in values]
     if len(candidates) > 1:
         raise InputError(
             f"{path}: holds {named([c[0] for c in candidates])}, both the {split} images; keep one of them"
         )
     if not candidates:
-        alone = [key for name in ARRAY_NAMES[split] for key in (f"{name}_labels", f"y_{name}") if key in values]
+        alone = [labels for name in ARRAY_NAMES[split] for _, labels in _pairs(name) if labels in values]
         if alone:
             raise InputError(f"{path}: holds {alone[0]}, but no images for it; add them, or leave it out")
         return None
@@ -177,6 +172,11 @@ def _keys(values: Mapping[str, object], split: str, path: Path) -> tuple[str, st
     if labels not in values:
         raise InputError(f"{path}: holds {images}, but no {labels}")
     return images, labels
+
+
+def _pairs(name: str) -> tuple[tuple[str, str], ...]:
+    """Return what the images and the labels of a split may be called."""
+    return (f"{name}_images", f"{name}_labels"), (f"x_{name}", f"y_{name}"), (f"X_{name}", f"y_{name}")
 
 
 def _part(values: Mapping[str, _Array], keys: tuple[str, str], data: schema.Data, path: Path) -> Part:
@@ -267,8 +267,10 @@ def _checked_labels(labels: np.ndarray, num_images: int, data: schema.Data, wher
     if labels.dtype.kind == "b":
         return text_array("true" if value else "false" for value in labels.tolist())
     if labels.dtype.kind not in "iu":
+        cast = {"f": "; if its numbers are whole, store labels.astype(int)", "S": "; store labels.astype(str)"}
         raise InputError(
             f"{where} must be integers [{num_images}], one per image, but is {labels.dtype} {list(labels.shape)}"
+            f"{cast.get(labels.dtype.kind, '')}"
         )
     return whole_numbers(labels, where)
 

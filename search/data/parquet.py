@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from winnow.search.data.columns import Chosen, Column, Kind, choose
+from winnow.search.data.columns import CLASS_KINDS, Chosen, Column, Kind, choose
 from winnow.search.data.foreign import foreign, named, require_file, shown
 from winnow.search.data.labels import check_names
 from winnow.search.data.listing import TABLE, Encoded, Listing, Part, text_array
 from winnow.search.data.shards import find_shards, other_files
-from winnow.search.data.split_column import SPLIT_COLUMN, refuse_alike, rows_by_split
-from winnow.search.data.table_values import groups_of, image_path, one_hot_labels, whole_numbers
-from winnow.search.data.walking import left_out_note, other_kinds
+from winnow.search.data.split_column import refuse_alike, rows_by_split, split_column
+from winnow.search.data.table_values import groups_of, one_hot_labels, whole_numbers
+from winnow.search.data.walking import image_path, left_out_note, other_kinds
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
 ROWS_PER_BATCH = 1000
+MAX_PATH = 300
+"""Characters of a path that are shown; a longer text is an image in Base64 rather than a path."""
 
 
 def list_parquet(path: Path, data: schema.Data) -> Listing:
@@ -46,7 +48,7 @@ def list_parquet(path: Path, data: schema.Data) -> Listing:
     notes = [chosen.note, *names.notes]
     if list(shards) == ["train"] and (rows := _rows_by_split(shards["train"], chosen)):
         parts = {split: parts["train"].of_rows(np.array(of_split)) for split, of_split in rows.items()}
-        notes.append(f"splits from column `{SPLIT_COLUMN}`")
+        notes.append("splits from column `split`")
     if path.is_dir() and (others := other_files(path, shards)):
         notes.append(f"left out: {len(others)} Parquet files that belong to no split: {named(others)}")
     if path.is_dir():
@@ -168,17 +170,19 @@ class _Names:
 
 def _rows_by_split(files: Sequence[Path], chosen: Chosen) -> dict[str, list[int]]:
     """Return the rows of each split by the column `split`; empty if there is none."""
-    where, first = shown(files[0]), _columns(files[0])
-    others = {column.name for column in first if column.kind is Kind.TEXT}
-    others -= {chosen.image, *chosen.labels, chosen.group}
-
-    def values(name: str) -> list[str]:
-        return [text for file in files for text in _texts(file, name)]
-
-    if SPLIT_COLUMN in others:
-        return rows_by_split(values(SPLIT_COLUMN), where)
-    refuse_alike(sorted(others), values, where)
+    where, used = shown(files[0]), {chosen.image, *chosen.labels, chosen.group}
+    others = [column.name for column in _columns(files[0]) if column.kind in CLASS_KINDS and column.name not in used]
+    if (split := split_column(others)) is not None:
+        return rows_by_split([text for file in files for text in _texts(file, split)], where)
+    refuse_alike(others, lambda name: (text for file in files for text in _first_texts(file, name)), where)
     return {}
+
+
+def _first_texts(file: Path, column: str) -> Iterator[str]:
+    """Yield the values as text; no more of them are read than are taken."""
+    with foreign(f"{file}: column `{shown(column)}`", "column"), pq.ParquetFile(file) as parquet:
+        for batch in parquet.iter_batches(batch_size=ROWS_PER_BATCH, columns=[column]):
+            yield from map(str, batch.column(0).to_pylist())
 
 
 def _part(files: Sequence[Path], chosen: Chosen, names: _Names, data: schema.Data) -> Part:
@@ -294,5 +298,8 @@ def _item(file: Path, row: int, value: object) -> Encoded:
     if isinstance(content, bytes):
         return Encoded(where, content)
     if isinstance(content, str) or (isinstance(path, str) and path):
-        return Encoded(f"{where}, {content or path}", image_path(file.parent, str(content or path)))
+        text = str(content or path)
+        return Encoded(
+            f"{where}, {text if len(text) < MAX_PATH else text[:40] + ' ...'}", image_path(file.parent, text)
+        )
     return Encoded(where, b"")

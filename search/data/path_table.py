@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,15 +18,16 @@ import numpy as np
 from winnow.search.data.columns import Chosen, Column, Kind, choose
 from winnow.search.data.foreign import foreign, named, require_file, shown
 from winnow.search.data.listing import TABLE, Listing, Part, file_items, is_system, refuse_two, split_of, text_array
-from winnow.search.data.split_column import SPLIT_COLUMN, refuse_alike, rows_by_split
-from winnow.search.data.table_values import groups_of, image_path, one_hot_labels, whole_numbers
-from winnow.search.data.walking import images_in
+from winnow.search.data.split_column import SPLIT_COLUMN, refuse_alike, rows_by_split, split_column
+from winnow.search.data.table_values import groups_of, one_hot_labels, whole_numbers
+from winnow.search.data.walking import find_files, images_in
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 TABLE_NAMES = ("labels", "metadata")
 DELIMITERS = (",", ";", "\t")
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,17 @@ def list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: S
     chosen = choose(_columns(first), data, shown(first.path))
     parts: dict[str, Part] = {}
     files: list[Path] = []
+    sentences = [f"{named([table.path.name for table in read.values()])}: {chosen.note}", *notes]
     for name, table in read.items():
         _check_columns(table, first, chosen)
+        of_rows, folder = find_files(table.columns[chosen.image], table.path)
+        files += of_rows
+        if folder is not None:
+            sentences.append(f"{table.path.name}: the images were found by their names in {folder}")
         for split, rows in _splits(table, name, len(read) == 1, chosen).items():
-            parts[split], part_files = _part(table, rows, chosen, data)
-            files += part_files
-    sentences = [f"{named([table.path.name for table in read.values()])}: {chosen.note}", *notes]
-    if len(read) == 1 and SPLIT_COLUMN in first.columns:
-        sentences.append(f"splits from column `{SPLIT_COLUMN}`")
+            parts[split] = _part(table, of_rows, rows, chosen, data)
+    if len(read) == 1 and split_column(first.columns) is not None:
+        sentences.append("splits from column `split`")
     elif len(read) == 1 and len(parts) > 1:
         sentences.append(f"splits ({', '.join(parts)}) from the first folder of the paths")
     unlisted = _num_unlisted(root, files)
@@ -98,26 +103,44 @@ def list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: S
 def _read(path: Path) -> _Table:
     require_file(path, "table")
     with foreign(shown(path), "table"):
-        text = path.read_text(encoding="utf-8-sig")
+        text = _decoded(path.read_bytes())
         if path.suffix.lower() == ".jsonl":
             return _of_records(path, [_record(line) for line in text.split("\n") if line.strip()])
-        header = text.partition("\n")[0]
+        header = re.sub('"[^"]*"', '""', text.partition("\n")[0])
         delimiter = "\t" if path.suffix.lower() == ".tsv" else max(DELIMITERS, key=header.count)
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+        is_spaced = header.count(delimiter + " ") == header.count(delimiter)
+        stream = io.StringIO(text, newline="")
+        rows = list(csv.reader(stream, delimiter=delimiter, skipinitialspace=is_spaced, strict=True))
     if "\0" in text:
         raise InputError(f"{shown(path)}: not a readable table (it holds null characters)")
-    names = rows[0] if rows else []
-    if len(set(names)) < len(names):
-        raise InputError(
-            f"{shown(path)}: a column name occurs twice: {named([n for n in names if names.count(n) > 1], 1)}"
-        )
-    filled = [(line, row) for line, row in enumerate(rows[1:], start=2) if row]
+    names = [name.strip() for name in rows[0]] if rows else []
+    filled = [(line, row) for line, row in enumerate(rows[1:], start=2) if any(map(str.strip, row))]
     for line, row in filled:
         if len(row) != len(names):
             raise InputError(
                 f"{shown(path)}, line {line}: {len(row)} values, but the header names {len(names)} columns"
             )
-    return _Table(path, {name: [row[k] for _, row in filled] for k, name in enumerate(names)})
+    # Spreadsheets write columns that were never used, without name or values.
+    used = [k for k, name in enumerate(names) if name or any(row[k].strip() for _, row in filled)]
+    names = [names[k] for k in used]
+    if len(set(names)) < len(names):
+        raise InputError(
+            f"{shown(path)}: a column name occurs twice: {named([n for n in names if names.count(n) > 1], 1)}"
+        )
+    columns = {name: [row[k] for _, row in filled] for name, k in zip(names, used, strict=True)}
+    return _Table(path, columns, {name: Kind.FLOAT for name, values in columns.items() if _are_decimal(values)})
+
+
+def _are_decimal(values: Sequence[str]) -> bool:
+    """Return whether these texts are numbers of which some have a decimal point, as a measurement or a class number of pandas has."""
+    return all(map(NUMBER.fullmatch, values)) and any("." in value for value in values)
+
+
+def _decoded(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8: {error}; save it as UTF-8") from error
 
 
 def _record(line: str) -> dict[str, object]:
@@ -167,28 +190,41 @@ def _columns(table: _Table) -> list[Column]:
 def _check_columns(table: _Table, first: _Table, chosen: Chosen) -> None:
     for name in (chosen.image, *chosen.labels, *([chosen.group] if chosen.group else [])):
         if name not in table.columns:
-            raise InputError(f"{shown(table.path)}: has no column `{shown(name)}`, which {first.path.name} has")
+            raise InputError(
+                f"{shown(table.path)}: has no column `{shown(name)}`, which {first.path.name} has{_without(table)}"
+            )
         mine, theirs = (each.kinds.get(name, Kind.TEXT) for each in (table, first))
         if mine is not theirs:
             raise InputError(
                 f"{shown(table.path)}: its column `{shown(name)}` is {mine}, but that of {first.path.name} is {theirs}"
             )
-        empty = [row for row, value in enumerate(table.columns[name]) if not value]
+        empty = [row for row, value in enumerate(table.columns[name]) if not value.strip()]
         if empty:
             raise InputError(
                 f"{shown(table.path)}: {len(empty)} rows have no `{shown(name)}`, the first: row {empty[0]}"
             )
 
 
+def _without(table: _Table) -> str:
+    """Return how to leave a split out whose table lacks a column, such as one without labels."""
+    train = [
+        file for file in table.path.parent.iterdir() if split_of(file.stem) == "train" and file.suffix in TABLE_SUFFIXES
+    ]
+    return f"; to leave this split out, set data.path: {shown(train[0])}" if len(train) == 1 else ""
+
+
 def _splits(table: _Table, name: str, is_only_one: bool, chosen: Chosen) -> dict[str, list[int]]:
     """Return {split: row numbers}: by the column `split` or by the first folder of the paths, if one table holds all."""
     if not is_only_one:
         return {name: list(range(len(table)))}
-    if SPLIT_COLUMN not in table.columns:
-        others = set(table.columns) - {chosen.image, *chosen.labels, chosen.group}
-        refuse_alike(sorted(others), table.columns.__getitem__, shown(table.path))
-        return _splits_by_folder(table, name, chosen)
-    return rows_by_split(table.columns[SPLIT_COLUMN], shown(table.path))
+    split = split_column(table.columns)
+    if split is not None:
+        return rows_by_split(table.columns[split], shown(table.path))
+    used = {chosen.image, *chosen.labels, chosen.group}
+    refuse_alike(
+        [column for column in table.columns if column not in used], table.columns.__getitem__, shown(table.path)
+    )
+    return _splits_by_folder(table, name, chosen)
 
 
 def _splits_by_folder(table: _Table, name: str, chosen: Chosen) -> dict[str, list[int]]:
@@ -207,31 +243,25 @@ def _splits_by_folder(table: _Table, name: str, chosen: Chosen) -> dict[str, lis
     return {split: of_split for split, of_split in rows.items() if split is not None}
 
 
-def _part(table: _Table, rows: list[int], chosen: Chosen, data: schema.Data) -> tuple[Part, list[Path]]:
+def _part(table: _Table, files: Sequence[Path], rows: list[int], chosen: Chosen, data: schema.Data) -> Part:
     def column(name: str) -> list[str]:
         return [table.columns[name][row] for row in rows]
 
-    texts = column(chosen.image)
-    files = [image_path(table.path.parent, text) for text in texts]
+    of_rows = [files[row] for row in rows]
     if len(chosen.labels) > 1:
-        labels = _one_hot(table, rows, chosen)
+        columns = [text_array(column(name)) for name in chosen.labels]
+        labels = one_hot_labels(columns, chosen.labels, shown(table.path))
     else:
         name = chosen.labels[0]
+        values = column(name)
         if table.kinds.get(name) is Kind.FLOAT:
-            whole_numbers(np.array(column(name)).astype(np.float64), f"{shown(table.path)}: column `{shown(name)}`")
-        labels = text_array(unicodedata.normalize("NFC", text) for text in column(name))
+            where = f"{shown(table.path)}: column `{shown(name)}`"
+            values = list(map(str, whole_numbers(np.array(values).astype(np.float64), where).tolist()))
+        labels = text_array(unicodedata.normalize("NFC", text) for text in values)
     groups = None
     if data.groups is not None:
-        groups = text_array(column(chosen.group)) if chosen.group else groups_of(texts, data.groups)
-    return Part(labels, file_items(files, [shown(file) for file in files]), groups), files
-
-
-def _one_hot(table: _Table, rows: list[int], chosen: Chosen) -> np.ndarray:
-    columns = []
-    for name in chosen.labels:
-        with foreign(f"{shown(table.path)}: column `{shown(name)}`", "one-hot column"):
-            columns.append(np.array([table.columns[name][row] for row in rows]).astype(np.float64))
-    return one_hot_labels(columns, chosen.labels, shown(table.path))
+        groups = text_array(column(chosen.group)) if chosen.group else groups_of(column(chosen.image), data.groups)
+    return Part(labels, file_items(of_rows, [shown(file) for file in of_rows]), groups)
 
 
 def _num_unlisted(root: Path, files: Sequence[Path]) -> int:

@@ -260,7 +260,8 @@ def _finished(
     finished["test"] = splits["test"] if test_rows is None else _taken(train, test_rows, scratch, "test_images")
     for split, part in finished.items():
         if not len(part):
-            raise InputError(f"{where}: no {split} image is left")
+            alone = "; every class has a single image, of which none can be held out: are these classes?"
+            raise InputError(f"{where}: no {split} image is left{alone if len(names) == len(train) else ''}")
     missing = [names[k] for k in np.flatnonzero(np.bincount(finished["train"].labels, minlength=len(names)) == 0)]
     if missing:
         raise InputError(

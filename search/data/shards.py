@@ -11,6 +11,8 @@ from winnow.search.data.foreign import named
 from winnow.search.data.listing import is_system, split_of
 from winnow.spaces.errors import InputError
 
+NUMBERS = re.compile(r"[-_.]?\d+(?:[-_.]of[-_.]\d+(?:-[0-9a-zA-Z]+)?)?$")
+"""The end of the name of a shard: its number, and perhaps a hash."""
 SHARD = re.compile(r"^(?P<split>[A-Za-z]+)(?:[-_.](?:(?P<number>\d+)-of-(?P<count>\d+))?.*)?$")
 
 
@@ -27,7 +29,9 @@ def find_shards(path: Path) -> dict[str, list[Path]]:
             shards.setdefault(split, []).append(file)
     if "train" not in shards:
         present = named([file.name for file in files], 5) or "no Parquet file"
-        raise InputError(f"data.path: {path} holds no train-*.parquet (found: {present})")
+        raise InputError(
+            f"data.path: {path} holds no train-*.parquet (found: {present}); name the splits so, or set data.path to one file"
+        )
     for split, split_files in shards.items():
         _refuse_missing(path, split, split_files)
     return shards
@@ -51,14 +55,19 @@ def _split_of_file(file: Path, path: Path) -> str | None:
     return by_name or (split_of(file.parent.name) if file.parent != path else None)
 
 
+def _named_after_split(file: Path) -> bool:
+    match = SHARD.match(file.stem)
+    return match is not None and split_of(match["split"]) is not None
+
+
 def _refuse_missing(path: Path, split: str, files: Sequence[Path]) -> None:
     """Check that as many shards are there as their names say: `train-00000-of-00002`."""
     if len({file.parent for file in files}) > 1:
         folders = ", ".join(sorted({str(file.parent.relative_to(path)) for file in files}))
         raise InputError(f"data.path: {path} holds {split} shards in several folders ({folders}); name one of them")
-    prefixes = {match["split"] for file in files if (match := SHARD.match(file.stem)) and split_of(match["split"])}
-    if len(prefixes) > 1:
-        raise InputError(f"data.path: {path} holds {' and '.join(sorted(prefixes))} shards, all {split}; keep one kind")
+    kinds = sorted({NUMBERS.sub("", file.stem) for file in files if _named_after_split(file)})
+    if len(kinds) > 1:
+        raise InputError(f"data.path: {path} holds {named(kinds, 5)} shards, all {split}; keep one kind")
     counts = {int(match["count"]) for file in files if (match := SHARD.match(file.stem)) and match["count"]}
     if counts and counts != {len(files)}:
         raise InputError(f"data.path: {path} holds {len(files)} of {max(counts)} {split} shards")

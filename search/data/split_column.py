@@ -9,8 +9,15 @@ from winnow.search.data.listing import split_of
 from winnow.spaces.errors import InputError
 
 SPLIT_COLUMN = "split"
-ALIKE = ("split", "splits", "subset", "set", "partition", "part", "phase", "fold", "usage", "stage")
-"""What people call such a column, in lower case. Only `split` is read, but the others are not passed over."""
+ALIKE = ("splits", "subset", "set", "dataset", "partition", "part", "phase", "fold", "usage", "stage", "ml_use")
+"""What else people call such a column, in lower case. It is not read, but not passed over either."""
+FLAGS = ({"true", "false"}, {"1", "0"}, {"yes", "no"})
+"""The values of a column such as `is_valid`."""
+
+
+def split_column(names: Iterable[str]) -> str | None:
+    """Return the column `split`, in any case of letters; None if there is none."""
+    return next((name for name in names if name.lower() == SPLIT_COLUMN), None)
 
 
 def rows_by_split(values: Sequence[str], where: str) -> dict[str, list[int]]:
@@ -37,16 +44,35 @@ def refuse_alike(names: Iterable[str], values: Callable[[str], Iterable[str]], w
     """Raise InputError if a column of another name divides the rows into splits: its test images would be trained on.
 
     Args:
-        names: The columns of text that are nothing else, such as labels.
-        values: Gives the values of a column.
+        names: The columns of texts, booleans or integers that are nothing else, such as labels.
+        values: Gives the values of a column; no more of them are taken than decide.
         where: The table as the user knows it.
     """
     for name in names:
-        if name == SPLIT_COLUMN or name.strip().lower() not in ALIKE:
+        if _is_flag(name) and {value.lower() for value in values(name)} in FLAGS:
+            way_on = f"write a column `{SPLIT_COLUMN}` of train, validation and test instead"
+        elif _divides(name, values(name)):
+            way_on = f"rename it to `{SPLIT_COLUMN}` to use it"
+        else:
             continue
-        splits = {split_of(value) for value in values(name)}
-        if len(splits) > 1 and None not in splits:
-            raise InputError(
-                f"{where}: column `{shown(name)}` seems to say which split a row is of; rename it to `{SPLIT_COLUMN}` to use it, or "
-                "leave it out"
-            )
+        raise InputError(
+            f"{where}: column `{shown(name)}` seems to say which split a row is of; {way_on}, or leave it out"
+        )
+
+
+def _is_flag(name: str) -> bool:
+    return split_of(name.lower().removeprefix("is_")) is not None
+
+
+def _divides(name: str, values: Iterable[str]) -> bool:
+    """Return whether all values name splits, or some do and the column is called like one of splits."""
+    if name.lower() in ALIKE:
+        splits = set(map(split_of, values))
+        return "train" in splits and len(splits) > 1
+    known = set()
+    for value in values:
+        split = split_of(value)
+        if split is None:
+            return False
+        known.add(split)
+    return len(known) > 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,12 @@ from winnow.search.data.image_data import ImageData, Split
 
 MISSING = ("nan", "<na>", "n/a", "na", "null", "nil", "nat", "#n/a", "-1")
 """Names, in lower case, that tables use for a missing value. `None` is not among them: it names many a real class."""
+NUMBER = re.compile(r"0*([0-9]+)(?:\.0*)?")
+"""A whole number without leading zeros and empty decimals."""
+PART = re.compile(r".*(?:part|batch|fold|images?|imgs?|shard|chunk|split)[ _-]?\d+", re.IGNORECASE)
+"""A folder that holds a part of the images."""
+SEPARATORS = ("|", ";", ",", "/", "&", "+", " ")
+"""What stands between the labels of an image that has several."""
 MAX_CLASSES = 12
 """Number of classes that are written out in a sentence; all are in the table."""
 
@@ -76,14 +84,29 @@ def _sentences(data: ImageData, splits: Mapping[str, dict[str, Any]], rule: str)
 def _alike_sentences(names: Sequence[str]) -> list[str]:
     by_form: dict[str, list[str]] = {}
     for name in names:
-        form = name.strip().casefold()
-        by_form.setdefault(str(int(form)) if form.isdecimal() and len(form) < 4000 else form, []).append(name)
+        visible = "".join(char for char in name if unicodedata.category(char) != "Cf")
+        form = unicodedata.normalize("NFKC", visible).strip().casefold()
+        number = NUMBER.fullmatch(form)
+        by_form.setdefault(number[1] if number else form, []).append(name)
     alike = [" and ".join(repr(shown(name)) for name in same) for same in by_form.values() if len(same) > 1]
     lines = [f"warning: classes whose names differ by case, blanks or zeros alone: {named(alike)}"] if alike else []
     missing = [name for name in names if name.strip().casefold() in MISSING]
     if missing:
         lines.append(f"warning: a class is named {named(missing)}, which usually marks images without a label")
+    if all(map(PART.fullmatch, names)):
+        lines.append(f"warning: the classes are named {named(names)}, which usually are parts of one set")
+    joined = [name for name in names if _joins(name, set(names))]
+    if joined:
+        lines.append(
+            f"warning: a class is named {named(joined)}, after several other classes, which usually marks images of all of them"
+        )
     return lines
+
+
+def _joins(name: str, names: Set[str]) -> bool:
+    """Return whether a name lists other classes, as `rust scab` or `Mass|Nodule` do."""
+    parts = [[part.strip() for part in name.split(separator)] for separator in SEPARATORS if separator in name]
+    return any(len(of_name) > 1 and all(part != name and part in names for part in of_name) for of_name in parts)
 
 
 def _classes_text(counts: Sequence[int], names: Sequence[str]) -> str:

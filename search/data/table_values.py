@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from winnow.search.data.foreign import shown
+from winnow.search.data.foreign import foreign, shown
 from winnow.search.data.listing import text_array
 from winnow.spaces.errors import InputError
 
@@ -36,7 +33,8 @@ def whole_numbers(values: np.ndarray, where: str) -> np.ndarray:
 
 def one_hot_labels(columns: Sequence[np.ndarray], names: Sequence[str], where: str) -> np.ndarray:
     """Return which of the K columns [N] holds the 1, int64 [N]. Raises InputError, which names the first row that has not one 1 and else 0."""
-    matrix = np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
+    with foreign(where, "one-hot table"):
+        matrix = np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
     wrong = np.flatnonzero(~(np.isin(matrix, (0.0, 1.0)).all(1) & (matrix.sum(1) == 1)))
     if len(wrong):
         row = dict(zip(names, matrix[wrong[0]].tolist(), strict=True))
@@ -46,20 +44,6 @@ def one_hot_labels(columns: Sequence[np.ndarray], names: Sequence[str], where: s
             f"image needs exactly one class ({len(wrong)} of {len(matrix)} rows are so)"
         )
     return matrix.argmax(1).astype(np.int64)
-
-
-def image_path(folder: Path, text: str) -> Path:
-    """Return the file that a table means by a path, relative to its folder, whatever system wrote it.
-
-    Names of other systems are tried only where there is no file of the name itself: with `\\` between folders, and in the composed
-    or the decomposed form of Unicode.
-    """
-    path = folder / text
-    if (text.isascii() and "\\" not in text) or os.path.exists(path):  # unlike that of Path, it raises for no name
-        return path
-    slashed = text.replace("\\", "/")
-    others = (folder / unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))
-    return next((other for other in (folder / slashed, *others) if os.path.exists(other)), path)
 
 
 def groups_of(paths: Sequence[str], pattern: str) -> np.ndarray:

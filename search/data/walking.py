@@ -1,17 +1,18 @@
-"""Finds the image files of a folder: all that the installed Pillow decodes, in sub-folders too. The rest is counted."""
+"""Finds image files: those of a folder, in sub-folders too, that the installed Pillow decodes, and those that a table names."""
 
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from PIL import Image
 
-from winnow.search.data.foreign import foreign, shown
-from winnow.search.data.listing import is_system
+from winnow.search.data.foreign import foreign, named, shown
+from winnow.search.data.listing import is_system, split_of
 from winnow.spaces.errors import InputError
 
 NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
@@ -98,6 +99,11 @@ def _other_kind(name: str, suffix: str) -> str:
     return f"{shown(suffix)} files" if suffix else "files without extension"
 
 
+def is_image(name: str) -> bool:
+    """Return whether a file of this name counts as an image."""
+    return _reason(name) is None
+
+
 def _reason(name: str) -> str | None:
     """Return why a file is no image; None if it is one."""
     suffix = os.path.splitext(name)[1].lower()
@@ -105,3 +111,53 @@ def _reason(name: str) -> str | None:
         return None
     kind = _other_kind(name, suffix)
     return f"{kind}, which the installed Pillow does not decode" if kind.startswith(".") else kind
+
+
+def image_path(folder: Path, text: str) -> Path:
+    """Return the file that a table means by a path, relative to its folder, whatever system wrote it.
+
+    Names of other systems are tried only where there is no file of the name itself: with `\\` between folders, and in the composed
+    or the decomposed form of Unicode.
+    """
+    path = folder / text
+    if (text.isascii() and "\\" not in text) or os.path.exists(path):  # unlike that of Path, it raises for no name
+        return path
+    slashed = text.replace("\\", "/")
+    others = (folder / unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))
+    return next((other for other in (folder / slashed, *others) if os.path.exists(other)), path)
+
+
+def find_files(names: Sequence[str], table: Path) -> tuple[list[Path], str | None]:
+    """Return the image that each row of a table means, and the folder that was searched for them, if one had to be.
+
+    Paths are relative to the folder of the table. Where none of them exists and all are bare names, the images are looked for
+    anywhere below; if `train.csv` has a folder `train` beside it, below that.
+
+    Args:
+        names: What the table says of each image.
+        table: Its file.
+
+    Raises:
+        InputError: Several images have one of the names.
+    """
+    paths = [image_path(table.parent, name) for name in names]
+    if any(map(os.path.exists, paths)) or any("/" in name or "\\" in name for name in names):
+        return paths, None
+    split = split_of(table.stem)
+    same = [folder for folder in folders_in(table.parent, Counter()) if split_of(folder.name) == split]
+    folder = same[0] if split is not None and len(same) == 1 else table.parent
+    by_name: dict[str, list[Path]] = {}
+    for image in images_in(folder, Counter()):
+        for name in {image.name, os.path.splitext(image.name)[0]}:
+            by_name.setdefault(name, []).append(image)
+    for row, name in enumerate(names):
+        files = by_name.get(name, [])
+        if len(files) > 1:
+            raise InputError(
+                f"{shown(table)}, row {row}: several images are called {shown(name)}: "
+                f"{named([str(file.relative_to(table.parent)) for file in files])}; write their paths into the table"
+            )
+    found = any(name in by_name for name in names)
+    return [by_name.get(name, [path])[0] for name, path in zip(names, paths, strict=True)], shown(
+        folder
+    ) if found else None

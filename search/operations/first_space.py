@@ -6,7 +6,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -14,7 +13,9 @@ from statistics import median
 import numpy as np
 
 from winnow.search.data.datasets import list_dataset
-from winnow.search.data.decode import is_grey, many_pixels_allowed, size_of
+from winnow.search.data.decode import is_grey, is_wide, many_pixels_allowed, size_of
+from winnow.search.data.foreign import shown
+from winnow.search.data.labels import number_labels
 from winnow.search.data.listing import Part
 from winnow.search.data.source import Source, check_on_images
 from winnow.spaces import catalog, schema
@@ -41,7 +42,11 @@ class Look:
     width: int
     sizes_differ: bool
     is_grey: bool
+    is_wide: bool
+    """Whether some images have more than 8 bits per channel."""
     splits: tuple[str, ...]
+    notes: tuple[str, ...]
+    """Which column or folder was taken for what, what was left out, and what cannot be read."""
 
     @property
     def size(self) -> int:
@@ -58,7 +63,7 @@ def first_space(folder: Path, output: Path) -> list[str]:
     """Write a space for the images of a folder, check it on them, and describe it.
 
     Args:
-        folder: Images in one folder per class, with or without folders `train`, `validation` and `test` above.
+        folder: Images in one folder per class, with or without folders `train`, `validation` and `test` above; or a table of them.
         output: The YAML file to write; it must not exist.
 
     Returns:
@@ -88,19 +93,25 @@ def look(folder: Path) -> Look:
     Raises:
         InputError: There are no images of at least two classes.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder")
+    if not folder.exists():
+        raise InputError(f"{shown(folder)}: there is no such folder")
     data = schema.Data.model_validate({"name": "image_folder", "path": str(folder), "image_size": 8})
     listing = list_dataset(data, Path("data"), download=False)
     train = listing.parts["train"]
-    counts = Counter(str(label) for label in train.labels.tolist())
-    if len(counts) < 2:
-        raise InputError(
-            f"{folder}: a search needs images of two classes or more, one folder each, but found {', '.join(counts)}"
+    labels = {split: part.labels for split, part in listing.parts.items()}
+    names, numbers = number_labels(labels, listing.class_names, str(folder), data.remap_labels)
+    counts = Counter(names[number] for number in numbers["train"].tolist())
+    headers, damaged = _headers(train)
+    if not headers:
+        raise InputError(f"{shown(folder)}: none of the images can be read; {damaged[0]}")
+    notes = [*listing.notes, *_damaged_note(damaged, len(headers))]
+    num_wide = sum(header.is_wide for header in headers)
+    if num_wide:
+        notes.append(
+            f"warning: {num_wide} of {len(headers)} images have more than 8 bits per channel; say which values are black and white: "
+            "data.pixel_range"
         )
-    sizes, grey = _headers(train)
-    if not sizes:
-        raise InputError(f"{folder}: none of the images can be read")
+    sizes = [header.size for header in headers]
     return Look(
         folder=folder,
         num_images=sum(len(part.labels) for part in listing.parts.values()),
@@ -108,21 +119,40 @@ def look(folder: Path) -> Look:
         height=round(median(height for height, _ in sizes)),
         width=round(median(width for _, width in sizes)),
         sizes_differ=len(set(sizes)) > 1,
-        is_grey=all(grey),
+        is_grey=all(header.is_grey for header in headers),
+        is_wide=num_wide > 0,
         splits=tuple(listing.parts),
+        notes=tuple(notes),
     )
 
 
-def _headers(part: Part) -> tuple[list[tuple[int, int]], list[bool]]:
-    """Sizes, and whether they are grey, of images spread over a part; those that cannot be read are left out."""
+def _damaged_note(damaged: Sequence[str], num_read: int) -> list[str]:
+    if not damaged:
+        return []
+    num = len(damaged) + num_read
+    return [
+        f"warning: {len(damaged)} of {num} images cannot be read, the first: {damaged[0]}; data.skip_damaged: true leaves such images out"
+    ]
+
+
+@dataclass(frozen=True)
+class _Header:
+    size: tuple[int, int]
+    is_grey: bool
+    is_wide: bool
+
+
+def _headers(part: Part) -> tuple[list[_Header], list[str]]:
+    """Headers of images spread over a part, and the messages of those that cannot be read."""
     rows = np.unique(np.linspace(0, len(part.labels) - 1, min(NUM_LOOKED_AT, len(part.labels))).astype(int)).tolist()
-    sizes, grey = [], []
+    headers, damaged = [], []
     with many_pixels_allowed():
         for item in part.items(rows):
-            with suppress(InputError):
-                sizes.append(size_of(item))
-                grey.append(is_grey(item))
-    return sizes, grey
+            try:
+                headers.append(_Header(size_of(item), is_grey(item), is_wide(item)))
+            except InputError as error:
+                damaged.append(str(error))
+    return headers, damaged
 
 
 def space_text(found: Look) -> str:
@@ -132,7 +162,9 @@ def space_text(found: Look) -> str:
     batches = [16, 32, 64] if num_train < 2000 else [64, 128, 256]
     augment = "[none, crop]" if found.is_grey else "[none, flip, flip_crop]"
     why = "grey images may be text or scans, which a flip would spoil" if found.is_grey else "a photo may be mirrored"
-    validation = ""
+    validation, pixel_range = "", ""
+    if found.is_wide:
+        pixel_range = "  # Which values are black and white? Then take the # away.\n  # pixel_range: [0, 65535]\n"
     if "validation" not in found.splits:
         validation = "  # The share of the training images that the search selects by.\n  validation: 0.2\n"
     epochs = 40 if num_train < 5000 else 25
@@ -144,7 +176,7 @@ def space_text(found: Look) -> str:
         )
     widths = [16 * 2 ** min(index, 2) for index in range(depth)]
     stages = ", ".join(f"{{filters: {width}, pool: max}}" for width in widths)
-    return f"""# Images of {found.folder.name}: {found.num_images:,} images of {len(found.counts)} classes, {found.height}x{found.width} pixels (median).
+    return f"""# Images of {shown(found.folder.name)}: {found.num_images:,} images of {len(found.counts)} classes, {found.height}x{found.width} pixels (median).
 # Search it with: winnow run THIS_FILE. See what it will cost first: winnow plan THIS_FILE. All keys: docs/reference/spaces.md.
 
 data:
@@ -153,7 +185,7 @@ data:
   # Every image is resized to this many pixels. Twice as many cost four times the time.
   image_size: {size}
   channels: {1 if found.is_grey else 3}
-  normalize: computed
+{pixel_range}  normalize: computed
 {validation}  # {why[0].upper()}{why[1:]}; the search decides whether it helps.
   augment: {{choice: {augment}}}
 
@@ -195,11 +227,12 @@ baseline:
 
 def _sentences(found: Look) -> list[str]:
     names: Sequence[str] = [
-        f"{count:,} {name}" for name, count in sorted(found.counts.items(), key=lambda item: -item[1])
+        f"{count:,} {shown(name)}" for name, count in sorted(found.counts.items(), key=lambda item: -item[1])
     ]
     more = f", and {len(names) - 8} more" if len(names) > 8 else ""
     differ = "sizes differ, the median is " if found.sizes_differ else ""
     return [
         f"{found.num_images:,} images of {len(found.counts)} classes: {', '.join(names[:8])}{more}",
         f"{differ}{found.height}x{found.width} pixels, {'grey' if found.is_grey else 'colour'}; they are resized to {found.size}x{found.size}",
+        *found.notes,
     ]

@@ -106,7 +106,7 @@ def test_a_table_beside_folders_of_classes_is_not_guessed(tmp_path: Path) -> Non
         ([("file_name", "kind", "type"), ("a.png", "x", "y")], "it can be any of kind: text, type: text"),
         ([("file_name", "path", "label"), ("a.png", "a.png", "y")], "several columns can be the images"),
         ([("name", "label"), ("a.png", "x")], "say which: data.image_column"),
-        ([("file_name", "label", "split"), ("a.png", "x", "dev")], "column `split` is 'dev'"),
+        ([("file_name", "label", "split"), ("a.png", "x", "other")], "column `split` is 'other'"),
         ([("file_name", "label")], "holds no rows"),
     ],
 )

@@ -80,6 +80,14 @@ def test_16_bit_grey_is_scaled_and_its_transparent_value_is_white() -> None:
     assert "16-bit pixels" in refusal(content)
 
 
+@pytest.mark.parametrize("bits", [2, 4])
+def test_a_transparent_grey_of_few_bits_is_white(bits: int) -> None:
+    column = np.array([[0], [1], [2], [3]]) << (8 - bits)  # one pixel in each row
+    content = raw_png(column, GREY, bits, ((b"tRNS", struct.pack(">H", 1)),))
+    step = 255 // (2**bits - 1)
+    assert pixels_of(content)[:, 0].tolist() == [0, 255, 2 * step, 3 * step]
+
+
 def test_a_transparent_16_bit_colour_is_refused() -> None:
     content = raw_png(np.stack([DEEP] * 3, axis=-1), COLOUR, chunks=((b"tRNS", struct.pack(">HHH", 300, 300, 300)),))
     assert "one of its 16-bit colours is transparent" in refusal(content)

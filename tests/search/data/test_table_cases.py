@@ -66,8 +66,8 @@ def test_ways_to_write_a_table(text: str, tmp_path: Path) -> None:
         ("file_name,label", "labels.csv: holds no rows"),
         ("", "labels.csv: holds no rows"),
         (
-            lines().replace("label", "Label", 1),
-            "no label column (named `label`) among Label: text; say which: data.label_column",
+            lines().replace("label", "kind", 1),
+            "no label column (named `label`) among kind: text; say which: data.label_column",
         ),
         (lines(row3="x,y"), "labels.csv, line 5: 3 values"),
         (lines(row3='"x'), "labels.csv: not a readable table (unexpected end of data)"),
@@ -248,7 +248,7 @@ def test_paths_that_no_file_can_have(name: str, tmp_path: Path) -> None:
     """Each is a damaged image like others."""
     text = json_text([k % 2 for k in range(NUM)]) + "\n" + json.dumps({"file_name": name, "label": 1})
     message = refused(tmp_path, text, "metadata.jsonl")
-    if not name:
+    if not name.strip():
         assert "1 rows have no `file_name`" in message
         return
     assert "data.skip_damaged: true leaves such images out" in message
