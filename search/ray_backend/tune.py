@@ -159,7 +159,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
         if budget is not None:
             if elapsed >= self.next_note:
                 self.next_note = elapsed + 1.0  # Tune asks at every event, and the ledger goes through all open trials
-                self.ledger.note_time_left(budget - elapsed, self.concurrent)
+                self.ledger.goal.note_time_left(budget - elapsed, self.concurrent)
             if elapsed > budget:
                 self.out_of_time = True
                 self.ledger.wind_down()

@@ -12,8 +12,10 @@ from optuna.samplers import BaseSampler
 
 from winnow.search.samplers.draft import Draft
 from winnow.search.samplers.feasibility import Feasibility
+from winnow.search.samplers.history_window import recent
 from winnow.search.samplers.memory import RememberingSampler
 from winnow.search.samplers.registry import SamplerContext, make_sampler
+from winnow.search.samplers.scalarized import scalarized
 from winnow.search.settings import Settings
 from winnow.spaces.identity import identity
 from winnow.spaces.samplers import spec_of
@@ -80,6 +82,13 @@ class Suggester:
     def note_known(self, config: dict[str, Any]) -> None:
         """Reject this config when the sampler suggests it, because another run has tried it."""
         self._known.add(identity(config, self._image_shape))
+
+    def readable(self, study: optuna.Study) -> optuna.Study:
+        """The part of a study that the sampler reads; with several objectives, a random weighting of them."""
+        settings = self._settings
+        if settings.costs and spec_of(settings.sampler).reads_results:
+            study = scalarized(study, settings.costs, settings.seed)
+        return recent(study, settings.sampler)
 
     def sampler(self, number: int, name: str | None = None) -> BaseSampler:
         """Make the sampler for trial `number`; `name` replaces that of the settings."""

@@ -1,30 +1,46 @@
-"""Measures what an epoch of each trial takes, where a search has a use for it."""
+"""Measures what an epoch of each trial takes, where a search has a use for it, and compares it with the limit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from winnow.search.schedulers.asha import Asha
+from winnow.search.settings import Settings
+from winnow.search.study.record import Record
+
 JUDGED_EPOCH = 2
 """The epoch after which a trial is judged by its time: the first one of a process also loads libraries."""
 
 
 class EpochTimes:
-    """Keeps the shortest epoch of each trial until it is judged."""
+    """Keeps the shortest epoch of each trial until it is judged; then records it and tells the scheduler."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings, record: Record, scheduler: Asha) -> None:
+        self._settings = settings
+        self._record = record
+        self._scheduler = scheduler
         self._shortest: dict[int, float] = {}
 
-    def note(self, number: int, report: Mapping[str, Any]) -> float | None:
-        """Note an epoch.
+    def excess(self, number: int, report: Mapping[str, Any]) -> str | None:
+        """Note an epoch, and describe by how much those of the trial exceed the limit of the search.
 
         Args:
             number: Number of the trial.
             report: The figures of the epoch, in order from the first one.
 
         Returns:
-            The seconds of the trial's shortest epoch if it is judged after this one; else None.
+            The description; None if there is no excess, or it is too early to tell.
         """
+        if not self._settings.needs_epoch_seconds:
+            return None
+        figures = {"epoch_seconds": self._note(number, report)}
+        self._record.write_attrs(number, **figures)
+        self._scheduler.note_figures(number, figures)
+        return self._settings.limits.exceeded(figures) if self._settings.limits else None
+
+    def _note(self, number: int, report: Mapping[str, Any]) -> float | None:
+        """The seconds of the trial's shortest epoch if it is judged after this one; else None."""
         epoch, seconds = report["epoch"], report.get("wall_seconds")
         if seconds is None or epoch > JUDGED_EPOCH:
             return None

@@ -15,8 +15,6 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from winnow.search.samplers.history_window import recent
-from winnow.search.samplers.scalarized import scalarized
 from winnow.search.samplers.suggester import START_FROM, Suggester, Suggestion
 from winnow.search.schedulers.registry import make_scheduler
 from winnow.search.settings import Settings
@@ -27,9 +25,10 @@ from winnow.search.study.checkpoint_quota import Quota
 from winnow.search.study.earlier_runs import recollect
 from winnow.search.study.epoch_times import EpochTimes
 from winnow.search.study.failure_policy import DIED, MICRO_BATCHES
+from winnow.search.study.goal import Goal
 from winnow.search.study.paused import PausedTrials
 from winnow.search.study.record import ending, open_trial
-from winnow.search.study.space_changes import OUTSIDE, History, to_run_further
+from winnow.search.study.space_changes import OUTSIDE, History
 from winnow.search.study.time_left import TimeLeft
 from winnow.search.study.trial_book import TrialBook
 from winnow.search.study.trials import Assignment, Event, OpenTrial
@@ -45,6 +44,7 @@ class Ledger(TrialBook):
     Attributes:
         scheduler: Judges trials at the rungs.
         exhausted: The sampler finds nothing new in the space.
+        goal: What is still needed for the winners. Whoever knows the time that is left tells it (`note_time_left`).
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class Ledger(TrialBook):
         self._history = History(folder, space)
         self._paused = PausedTrials(self.scheduler, Quota(folder, settings.checkpoint_quota))
         self._time = TimeLeft(settings.time_budget_seconds)
-        self._time_is_needed = False
-        self._times = EpochTimes()
+        self.goal = Goal(settings, self._tally, self._open, self._paused.numbers, self._time)
+        self._times = EpochTimes(settings, self._record, self.scheduler)
         num_classes = (folder.read_study().get("data") or {}).get("num_classes", 1)
         rungs = [*self.scheduler.rungs, settings.max_epochs]
         recollection = recollect(folder, space)
@@ -89,15 +89,15 @@ class Ledger(TrialBook):
         if self._readopted:
             return self._start(self._readopted.popleft())
         sampler = self._suggester.sampler(self._num_trials)
-        may_start = self._may_start and not self._enough_open
+        may_start = self._may_start and not self.goal.enough_open
         if self._paused.possible and not (may_start and self._suggester.queued):
-            in_time = self._time.in_time(self._paused.numbers, self._epochs_left)
-            resumed = self._paused.resume(sampler, self._shown, may_start, self._num_missing, in_time)
+            in_time = self._time.in_time(self._paused.numbers, self.goal.epochs_left)
+            resumed = self._paused.resume(sampler, self._shown, may_start, self.goal.num_missing, in_time)
             if resumed is not None:
                 return self._start(self._open[resumed].continued)
             if not self._may_start and len(self._paused.numbers) == len(self._open):
                 self._stop_paused(self._paused.numbers)
-        if not self._enough_open and (audited := self._audit.ask()) is not None:
+        if not self.goal.enough_open and (audited := self._audit.ask()) is not None:
             return audited
         if may_start:
             suggestion = self._suggester.next(self._shown(), sampler, self._num_trials)
@@ -105,22 +105,6 @@ class Ledger(TrialBook):
                 return self._start(self._begin(suggestion))
             self.exhausted = True
         return None
-
-    def note_time_left(self, seconds: float, num_workers: int) -> None:
-        """Take note of the time until the search must end.
-
-        Once all of it is needed to complete the trials that are still wanted as winners, and until they have completed, no more
-        trials begin than these.
-
-        Args:
-            seconds: The rest of the time budget.
-            num_workers: Trials that run at the same time.
-        """
-        self._time.seconds, self._time.num_workers = seconds, num_workers
-        wanted = self._num_wanted
-        self._time_is_needed = wanted > 0 and (
-            self._time_is_needed or self._time.is_needed(self._epochs_left, wanted, self.settings.max_epochs)
-        )
 
     @property
     def finished(self) -> bool:
@@ -206,43 +190,9 @@ class Ledger(TrialBook):
         asked = self.settings.trials
         return (asked is None or self._num_trials < asked) and not self.exhausted
 
-    @property
-    def _num_wanted(self) -> int:
-        """Trials that must still complete for `retrain.top` winners."""
-        return max(0, self.settings.retrain.top - self._tally.num_winners)
-
-    @property
-    def _epochs_left(self) -> dict[int, int]:
-        """Epochs that each open trial that may win still has to train."""
-        return {
-            number: trial.assignment.config["epochs"] - trial.epoch
-            for number, trial in self._open.items()
-            if self._tally.may_win(number, trial.assignment.config)
-        }
-
-    @property
-    def _num_missing(self) -> int:
-        """Trials still missing for `retrain.top` winners, assuming that all running trials complete."""
-        return max(0, self._num_wanted - len(self._epochs_left.keys() - self._paused.numbers))
-
-    @property
-    def _enough_open(self) -> bool:
-        """Whether the time that is left is for open trials only."""
-        return self._time_is_needed and len(self._epochs_left) >= self._num_wanted
-
-    def _must_complete(self, number: int) -> bool:
-        """Whether a trial that halving would stop is one of the last that can still become a winner."""
-        if not self._time_is_needed:
-            return False
-        left = self._epochs_left
-        return number in left and len(left) <= self._num_wanted
-
     def _shown(self) -> optuna.Study:
-        """The study that the sampler reads; with several objectives, a random weighting of them."""
-        study = self._history.for_sampler(self._record.study)
-        if self.settings.costs and spec_of(self.settings.sampler).reads_results:
-            study = scalarized(study, self.settings.costs, self.settings.seed)
-        return recent(study, self.settings.sampler)
+        """The study that the sampler reads."""
+        return self._suggester.readable(self._history.for_sampler(self._record.study))
 
     def _begin(self, suggestion: Suggestion) -> Assignment:
         assignment = self._create(suggestion, self._history.version)
@@ -254,9 +204,11 @@ class Ledger(TrialBook):
     def _record_epoch(self, trial: OpenTrial, report: dict[str, Any]) -> bool:
         number, epoch, value = trial.assignment.number, report["epoch"], self._record.value_of(trial, report)
         self._time.note_epoch(number, report.get("wall_seconds", 0.0))
-        going_on = self.scheduler.judge(number, epoch, value) or (math.isfinite(value) and self._must_complete(number))
+        going_on = self.scheduler.judge(number, epoch, value) or (
+            math.isfinite(value) and self.goal.must_complete(number)
+        )
         going_on = going_on and not report["last"]
-        excess = self._time_excess(trial, report)
+        excess = self._times.excess(number, report)
         ends = report["last"] or not math.isfinite(value) or not self._paused.possible or excess is not None
         decision = "continue" if going_on and excess is None else "stop" if ends else "pause"
         rung = self.scheduler.rung_index(epoch)
@@ -270,16 +222,6 @@ class Ledger(TrialBook):
             self._end_after(trial, line, excess)
             return not self.winding_down and self._audit.go_on(number)
         return going_on and not self.winding_down
-
-    def _time_excess(self, trial: OpenTrial, report: Mapping[str, Any]) -> str | None:
-        """Describe by how much the epochs of a trial exceed the limit of the search; None if they do not, or it is too early to tell."""
-        if not self.settings.needs_epoch_seconds:
-            return None
-        number = trial.assignment.number
-        seconds = self._times.note(number, report)
-        self._record.write_attrs(number, epoch_seconds=seconds)
-        self.scheduler.note_figures(number, {"epoch_seconds": seconds})
-        return self.settings.limits.exceeded({"epoch_seconds": seconds}) if self.settings.limits else None
 
     def _end_after(self, trial: OpenTrial, line: Mapping[str, Any], excess: str | None) -> None:
         """End a trial after the epoch of `line`, which exceeded a limit if `excess` says so."""
@@ -303,11 +245,7 @@ class Ledger(TrialBook):
             self._suggester.note_known(config)
         for frozen in trials:
             self._replay(frozen)
-        outside = [frozen for frozen in trials if not self._history.is_inside(frozen)]
-        named = [(START_FROM + name, raw) for name, raw in self.space.start_from_named()]
-        further = to_run_further(self.space, outside, self.settings.direction)
-        tried = {frozen.user_attrs["source"] for frozen in trials}
-        self._suggester.queued.extend(config for config in [*named, *further] if config[0] not in tried)
+        self._suggester.queued.extend(self._history.to_begin_with(trials, self.settings.direction))
         self._catch_up()
         self._audit.rebuild(filter(self._history.is_inside, trials))
 
@@ -338,7 +276,7 @@ class Ledger(TrialBook):
             if is_new:
                 self.scheduler.record(number, epoch, trial.values[epoch])
             decisions[number] = line["decision"]
-            excess = self._time_excess(trial, line)
+            excess = self._times.excess(number, line)
             if line["decision"] == "stop" and epoch >= trial.epoch:
                 self._end_after(trial, line, excess)
         if self._paused.possible:

@@ -17,6 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from winnow.search.samplers.study_view import view_of
+from winnow.search.samplers.suggester import START_FROM
 from winnow.search.settings import Direction
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
@@ -53,6 +54,14 @@ class History:
     def is_inside(self, trial: FrozenTrial) -> bool:
         """Whether a trial of the run lies in the current space."""
         return trial.user_attrs.get("space", 0) == self.version or self._expressed(trial) is not None
+
+    def to_begin_with(self, trials: Sequence[FrozenTrial], direction: Direction) -> list[tuple[str, dict[str, Any]]]:
+        """(source, config) of what runs before the sampler suggests anything and has not begun: start points, then `to_run_further`."""
+        outside = [trial for trial in trials if not self.is_inside(trial)]
+        named = [(START_FROM + name, raw) for name, raw in self._space.start_from_named()]
+        tried = {trial.user_attrs["source"] for trial in trials}
+        configs = [*named, *to_run_further(self._space, outside, direction)]
+        return [(source, config) for source, config in configs if source not in tried]
 
     def for_sampler(self, study: optuna.Study) -> optuna.Study:
         """Return the study that the sampler reads: the study itself if there is nothing to hide or to add."""

@@ -15,7 +15,7 @@ def test_the_ledger_hears_every_second_how_much_time_is_left(monkeypatch: pytest
     ledger: Any = SimpleNamespace(
         settings=SimpleNamespace(time_budget_seconds=100.0),
         winding_down=False,
-        note_time_left=lambda seconds, workers: heard.append((seconds, workers)),
+        goal=SimpleNamespace(note_time_left=lambda seconds, workers: heard.append((seconds, workers))),
         wind_down=lambda: None,
         settle=lambda: None,
     )

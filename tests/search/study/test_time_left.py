@@ -26,7 +26,7 @@ def simulated(ledger: Ledger, budget: float, workers: int, epoch_seconds: float 
     events: list[tuple[float, int, int, object]] = []  # (end of the epoch, order, epoch, assignment)
     order, now, idle = 0, 0.0, workers
     while True:
-        ledger.note_time_left(budget - now, workers)
+        ledger.goal.note_time_left(budget - now, workers)
         while idle and (assignment := ledger.ask()) is not None:
             begun += [now] if assignment.recorded == 0 else []
             order, idle = order + 1, idle - 1
@@ -34,7 +34,7 @@ def simulated(ledger: Ledger, budget: float, workers: int, epoch_seconds: float 
         if not events or events[0][0] > budget:
             return begun
         now, _, epoch, assignment = heapq.heappop(events)
-        ledger.note_time_left(budget - now, workers)
+        ledger.goal.note_time_left(budget - now, workers)
         if ledger.record(assignment.number, report(assignment, epoch, wall_seconds=epoch_seconds)):
             order += 1
             heapq.heappush(events, (now + epoch_seconds, order, epoch + 1, assignment))
@@ -67,7 +67,7 @@ def test_no_trial_begins_while_the_time_is_needed(tmp_path, space):
     for trial in [ledger.ask() for _ in range(6)]:
         ledger.record(trial.number, report(trial, 1, wall_seconds=1.0))
         assert not ledger.record(trial.number, report(trial, 2, wall_seconds=1.0))
-    ledger.note_time_left(20, 1)
+    ledger.goal.note_time_left(20, 1)
     assert [ledger.ask().recorded for _ in range(3)] == [2, 2, 2]
     assert ledger.num_asked == 6
 
@@ -81,7 +81,7 @@ def test_a_trial_without_which_winners_are_missing_is_not_stopped(tmp_path, spac
         going_on = [
             ledger.record(t.number, report(t, epoch, value=0.9 - 0.1 * t.number, wall_seconds=1.0)) for t in trials
         ]
-        ledger.note_time_left(20 - epoch, 3)
+        ledger.goal.note_time_left(20 - epoch, 3)
         assert going_on == [epoch < 18] * 3
     assert ledger.counts == {TrialStatus.COMPLETED: 3}
 

@@ -1,0 +1,84 @@
+"""What a search still needs for the winners that are wanted, and whether the time that is left allows more than that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+
+from winnow.search.settings import Settings
+from winnow.search.study.tally import Tally
+from winnow.search.study.time_left import TimeLeft
+from winnow.search.study.trials import OpenTrial
+
+
+class Goal:
+    """Counts the trials that must still complete for `retrain.top` winners.
+
+    Args:
+        settings: The settings of the search.
+        tally: The trials that ended.
+        open_trials: The trials that did not, by number. The ledger changes this mapping.
+        paused: The numbers of those that wait at a rung.
+        time: The time that is left.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tally: Tally,
+        open_trials: Mapping[int, OpenTrial],
+        paused: Set[int],
+        time: TimeLeft,
+    ) -> None:
+        self._settings = settings
+        self._tally = tally
+        self._open = open_trials
+        self._paused = paused
+        self._time = time
+        self._time_is_needed = False
+
+    def note_time_left(self, seconds: float, num_workers: int) -> None:
+        """Take note of the time until the search must end.
+
+        Once all of it is needed to complete the trials that are still wanted as winners, and until they have completed, no more
+        trials begin than these.
+
+        Args:
+            seconds: The rest of the time budget.
+            num_workers: Trials that run at the same time.
+        """
+        self._time.seconds, self._time.num_workers = seconds, num_workers
+        wanted = self.num_wanted
+        self._time_is_needed = wanted > 0 and (
+            self._time_is_needed or self._time.is_needed(self.epochs_left, wanted, self._settings.max_epochs)
+        )
+
+    @property
+    def num_wanted(self) -> int:
+        """Trials that must still complete."""
+        return max(0, self._settings.retrain.top - self._tally.num_winners)
+
+    @property
+    def epochs_left(self) -> dict[int, int]:
+        """Epochs that each open trial that may win still has to train."""
+        return {
+            number: trial.assignment.config["epochs"] - trial.epoch
+            for number, trial in self._open.items()
+            if self._tally.may_win(number, trial.assignment.config)
+        }
+
+    @property
+    def num_missing(self) -> int:
+        """Trials still missing if all running trials complete."""
+        return max(0, self.num_wanted - len(self.epochs_left.keys() - self._paused))
+
+    @property
+    def enough_open(self) -> bool:
+        """Whether the time that is left is for open trials only."""
+        return self._time_is_needed and len(self.epochs_left) >= self.num_wanted
+
+    def must_complete(self, number: int) -> bool:
+        """Whether a trial that halving would stop is one of the last that can still become a winner."""
+        if not self._time_is_needed:
+            return False
+        left = self.epochs_left
+        return number in left and len(left) <= self.num_wanted
