@@ -20,12 +20,10 @@ def tables(runs: Runs, halves: dict[str, list[str]], budgets: Sequence[int]) -> 
     Args:
         runs: The lines of the result file.
         halves: The names of the tasks of each half.
-        budgets: The budgets of the runs, in full trainings.
+        budgets: The budgets of the longest runs, in full trainings.
     """
     lines = [
-        "Normalised regret x 100 (0: best known, 100: median of random configs) of the incumbent after the cost of "
-        + " / ".join(map(str, budgets))
-        + " full trainings, mean over tasks and seeds.",
+        "Normalised regret x 100 (0: best known, 100: median of random configs) of the incumbent, mean over tasks and seeds.",
         "`behind`: how much higher the regret is than that of `"
         + REFERENCE
         + "`, over all tasks, with a 95 % bootstrap interval over tasks.",
@@ -41,7 +39,10 @@ def tables(runs: Runs, halves: dict[str, list[str]], budgets: Sequence[int]) -> 
 
 
 def _table(runs: Runs, budgets: Sequence[int]) -> list[str]:
-    cells = _cells(runs, len(budgets))
+    num_budgets = _num_budgets(runs)
+    if not num_budgets:
+        return ["No searcher has run on all of these tasks."]
+    cells = _cells(runs, num_budgets)
     families = list(dict.fromkeys(run["family"] for run in runs))
     tasks = {family: sorted({r["task"] for r in runs if r["family"] == family}) for family in families}
     named = [task for family in families for task in tasks[family]]
@@ -49,12 +50,28 @@ def _table(runs: Runs, budgets: Sequence[int]) -> list[str]:
     means = {name: np.array([cells[name, task] for task in named]) for name in _complete(cells, named)}
     ranks = rankdata(np.stack(list(means.values())), axis=0).mean(axis=(1, 2))
     head = ["searcher", *(f"{family} ({len(tasks[family])} tasks)" for family in families), "behind", "rank", "worst"]
-    lines = [f"At least {seeds} seeds of each task.", "", f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    reached = " / ".join(map(str, budgets[:num_budgets]))
+    lines = [
+        f"After the cost of {reached} full trainings. At least {seeds} seeds of each task.",
+        "",
+        f"| {' | '.join(head)} |",
+        "| --- " * len(head) + "|",
+    ]
     for (name, of_tasks), rank in zip(means.items(), ranks, strict=True):
         by_family = [np.mean([cells[name, task] for task in tasks[family]], axis=0) for family in families]
         row = [name, *map(_joined, by_family), _behind(of_tasks, means), f"{rank:.2f}", _worst(of_tasks, means, named)]
         lines.append(f"| {' | '.join(row)} |")
     return lines
+
+
+def _num_budgets(runs: Runs) -> int:
+    """Return how many budgets every searcher that has run on all tasks has reached on them; 0 if none has run on all."""
+    longest: dict[str, dict[str, int]] = {}
+    for run in runs:
+        of_tasks = longest.setdefault(run["contender"], {})
+        of_tasks[run["task"]] = max(of_tasks.get(run["task"], 0), len(run["regrets"]))
+    num_tasks = len({run["task"] for run in runs})
+    return min((min(of_tasks.values()) for of_tasks in longest.values() if len(of_tasks) == num_tasks), default=0)
 
 
 def _cells(runs: Runs, num_budgets: int) -> dict[tuple[str, str], Array]:

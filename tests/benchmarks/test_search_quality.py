@@ -76,6 +76,26 @@ def test_tables_compare_on_tasks_that_all_have_run() -> None:
     assert "| forecast | 10 |  | 1.00 | -20 (t1) |" in text
     assert "| random + ASHA | 30 | +20 [+20, +20] | 2.00 |  |" in text
     assert "TPE" not in text
+    assert tables(runs, {"dev": ["t1", "t2"]}, [5, 10]) == text  # no run has reached the second budget
+
+
+def test_tables_stop_at_the_last_budget_that_all_searchers_have_reached() -> None:
+    runs = [
+        {"contender": name, "task": "t1", "family": "a", "workers": 4, "noise": 0.0, "seed": 0, "regrets": regrets}
+        for name, regrets in (("forecast", [10.0, 5.0, 1.0]), ("random + ASHA", [30.0, 20.0]))
+    ]
+    text = tables(runs, {"dev": ["t1"]}, [2, 5, 10])
+    assert "After the cost of 2 / 5 full trainings." in text
+    assert "| forecast | 10 / 5 |" in text
+    assert "| random + ASHA | 30 / 20 |" in text
+
+
+def test_tables_say_so_if_no_searcher_has_run_on_all_tasks() -> None:
+    runs = [
+        {"contender": name, "task": task, "family": "a", "workers": 4, "noise": 0.0, "seed": 0, "regrets": [1.0]}
+        for name, task in (("forecast", "t1"), ("random + ASHA", "t2"))
+    ]
+    assert "No searcher has run on all of these tasks." in tables(runs, {"dev": ["t1", "t2"]}, [2])
 
 
 @pytest.mark.parametrize("name", ["forecast, learn-from", "random + ASHA, portfolio of 8", "random + ASHA, learn-from"])
