@@ -57,6 +57,9 @@ def parameter_groups(network: nn.Module, lr: float) -> list[dict[str, Any]]:
     Args:
         network: The network.
         lr: The optimizer's peak learning rate.
+
+    Returns:
+        Keyword arguments of each group, as `torch.optim` takes them; groups without a parameter that trains are left out.
     """
     own = getattr(network, "parameter_groups", None)
     groups: list[dict[str, Any]] = own(lr) if own else [{"params": list(network.parameters()), "lr": lr}]

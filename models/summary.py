@@ -53,6 +53,9 @@ def summarize(model: Model, image_shape: tuple[int, int, int], num_classes: int)
         image_shape: (channels, height, width) of the images.
         num_classes: Number of logits.
 
+    Returns:
+        The number of parameters, and of multiply-adds for one image.
+
     Raises:
         InputError: The network cannot be built for such images, or does not return `num_classes` logits.
     """
@@ -72,7 +75,16 @@ def summarize(model: Model, image_shape: tuple[int, int, int], num_classes: int)
 
 
 def check_buildable(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> None:
-    """Build the network and run one batch; raise InputError if something does not fit. Arguments as in `summarize`."""
+    """Build the network and run one batch.
+
+    Args:
+        model: The `model` section of a config.
+        image_shape: (channels, height, width) of the images.
+        num_classes: Number of logits.
+
+    Raises:
+        InputError: The network cannot be built for such images, or does not return `num_classes` logits.
+    """
     summarize(model, image_shape, num_classes)
 
 

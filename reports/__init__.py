@@ -130,7 +130,11 @@ def write(run: Path | str) -> Path:
 
 
 def is_training(folder: Path | str) -> bool:
-    """Whether a folder holds a single training, as `winnow train --output` and `winnow bench-recipes` write it."""
+    """Whether a folder holds a single training, as `winnow train --output` and `winnow bench-recipes` write it.
+
+    Args:
+        folder: The folder. One that does not exist holds none.
+    """
     return all((Path(folder) / name).is_file() for name in ("config.yaml", "epochs.jsonl"))
 
 

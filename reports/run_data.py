@@ -165,11 +165,26 @@ class RunData(RunFacts):
         return self.once(f"table {name}", lambda: self.source.table(name))
 
     def rows(self, name: str) -> list[Row]:
-        """The table `name` as one dict per row, made once: callers only read them."""
+        """Return a table as dicts, which are made once: callers only read them.
+
+        Args:
+            name: Name of the table, such as `trials`; see `winnow.reports.schemas.TABLES`.
+
+        Returns:
+            One dict per row, column -> value.
+        """
         return self.once(f"rows {name}", lambda: plain.rows(self.table(name)))
 
     def columns(self, name: str, columns: Sequence[str]) -> dict[str, list[Any]]:
-        """The given columns of the table `name` as lists."""
+        """Return some columns of a table.
+
+        Args:
+            name: Name of the table.
+            columns: Names of its columns.
+
+        Returns:
+            Column -> list of its values.
+        """
         return plain.lists(self.table(name).select(columns))
 
     def trial_rows(self) -> list[Row]:
@@ -180,7 +195,14 @@ class RunData(RunFacts):
         return self.once("trial rows", self.source.trial_rows)
 
     def epochs_of_trial(self, number: int) -> list[Row]:
-        """The rows of `epochs` of one trial's search phase, in order."""
+        """Return the epochs of one trial in the search.
+
+        Args:
+            number: Number of the trial in the study.
+
+        Returns:
+            Its rows of the table `epochs`, in order; empty for a trial without epochs.
+        """
         return self.source.epochs_of_trial(number)
 
     def winner_rows(self) -> list[Row]:

@@ -44,7 +44,14 @@ class DeviceOptions:
             _check_divides(self.gpus_per_trial)
 
     def check_one_gpu(self, command: str) -> None:
-        """Raise InputError if a trial is to have several GPUs; `command`, which has no support for that, names itself."""
+        """Refuse several GPUs for a training in a command that has no support for that.
+
+        Args:
+            command: How the command names itself in the message, such as `winnow train`.
+
+        Raises:
+            InputError: `gpus_per_trial` is above 1.
+        """
         if (self.gpus_per_trial or 0) > 1:
             raise InputError(
                 f"--gpus-per-trial {self.gpus_per_trial:g}: {command} trains on one GPU; use 1, or a fraction of one"
