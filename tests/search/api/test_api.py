@@ -59,6 +59,7 @@ def test_a_call_as_a_command():
         "reduction_factor": 2,
         "space": "my space.yaml",
         "keep_validation": True,
+        "keep_predictions": True,
     }
     for name in ("run", "search", "resume", "extend"):
         function, command = getattr(search, name), cli.commands[name]
