@@ -10,7 +10,7 @@ DOCS_FILE = Path(__file__).resolve().parents[1] / "reports.md"
 
 _INTRODUCTION = f"""# Reports
 
-This page is generated from `reports/schemas.py` by `python -m docs.generate.reports`.
+This page is generated from `reports/schemas/` by `python -m docs.generate.reports`.
 
 `winnow report RUN` writes `RUN/report/` at any time: during a run, after a crash, before retraining. `winnow run` writes it at the end.
 

@@ -1,0 +1,50 @@
+"""What a column and a table are, and the columns that several tables have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from winnow.spaces.gpu_facts import GPU_FACTS
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    kind: str
+    """Its type, a key of `KINDS`."""
+    meaning: str
+    unit: str = ""
+    null: str | None = None
+    """When the value is null; None: never."""
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """One table."""
+
+    row: str
+    """What a row is."""
+    columns: tuple[Column, ...]
+    parameters: bool = False
+    """Whether the parameters of the space follow as columns, named by config path."""
+
+
+KINDS: dict[str, str] = {
+    "int": "int64",
+    "float": "float64",
+    "bool": "bool",
+    "string": "string",
+    "time": "timestamp[us, UTC]",
+    "bytes": "binary",
+    "floats": "list of float32",
+}
+
+RUN = Column("run", "string", "name of the run")
+SEED = Column("seed", "int", "seed of this training")
+NUM_PARAMETERS = Column(
+    "num_parameters", "int", "trainable parameters (weights and biases) of the network", "parameters", "not built yet"
+)
+NODE = Column("node", "string", "host name", null="not recorded")
+GPU = tuple(Column(f.name, f.kind, f.meaning, f.unit, "no GPU, or not recorded") for f in GPU_FACTS)

@@ -1,0 +1,303 @@
+"""The tables of the search."""
+
+from __future__ import annotations
+
+from winnow.reports.schemas.column import GPU, NODE, NUM_PARAMETERS, RUN, SEED, Column, TableSchema
+from winnow.spaces.epoch_figures import EPOCH_FIGURES, QUALITY
+
+ESTIMATED_END = "estimated_end"
+"""The column of `trials` that, like the parameter columns, is made for the table only: a regression is fitted for it."""
+_TRIAL = Column("trial", "int", "number of the trial in the study")
+_NEVER_RAN = "no epoch finished"
+_MULTIPLY_ADDS = Column(
+    "multiply_adds", "int", "multiply-adds of the network for one image", "multiply-adds", "not built yet"
+)
+_LATENCY_MS = Column(
+    "latency_ms",
+    "float",
+    "latency of a batch of one image on the device of the trial, median before its training",
+    "milliseconds",
+    "not measured: the search neither limits nor minimizes it",
+)
+_EPOCH_SECONDS = Column("epoch_seconds", "float", "the shorter of the trial's first two epochs", "seconds", _NEVER_RAN)
+_ALL_RUNGS = "all rungs together"
+_NO_COMPLETED = "no trial completed"
+_NO_AUDITED = "no trial completed, or none was audited"
+_FEW = "fewer than three trials, all values equal, or all rungs together"
+
+TABLES = {
+    "trials": TableSchema(
+        "one trial of the search",
+        (
+            RUN,
+            _TRIAL,
+            Column(
+                "status",
+                "string",
+                "completed, stopped, diverged, out_of_memory, failed, lost, timed_out, infeasible, running or skipped",
+            ),
+            Column(
+                "source",
+                "string",
+                "origin of the config: `sampler`, or `start_from:NAME` for a starting point",
+                null="not recorded",
+            ),
+            Column(
+                "reason",
+                "string",
+                "why the trial was skipped, or ended without a decision at a rung",
+                null="it ran normally",
+            ),
+            Column(
+                "in_space",
+                "bool",
+                "whether the config lies in the current space; false only after a change of the space",
+            ),
+            Column(
+                "objective",
+                "float",
+                "objective recorded in the study: that of the weights kept at the end, or so far",
+                null=_NEVER_RAN,
+            ),
+            Column("best_objective", "float", "best finite objective over all epochs", null=_NEVER_RAN),
+            Column("best_epoch", "int", "first epoch with best_objective", "epochs", _NEVER_RAN),
+            Column("num_epochs", "int", "number of finished epochs", "epochs"),
+            Column("rung", "int", "highest rung that the trial reached, 0 is the first", null="no rung reached"),
+            Column(
+                "audit_objective",
+                "float",
+                "final objective of a stopped trial that the audit trained to completion",
+                null="not audited, not finished, or diverged",
+            ),
+            Column(
+                ESTIMATED_END,
+                "float",
+                "objective after the full training, estimated by a regression on the parameters and the rungs; "
+                "see `values` of `importance`",
+                null="completed or failed, or the last values are the better measure",
+            ),
+            *(
+                Column(f.name, f.kind, "value of the epoch whose weights are kept", f.unit, _NEVER_RAN)
+                for f in reversed(QUALITY)
+            ),
+            Column("started", "time", "start of the first epoch", null="not started"),
+            Column("ended", "time", "end of the trial", null="not ended"),
+            Column("wall_seconds", "float", "wall time from start to end, including pauses", "seconds", "not ended"),
+            Column("train_seconds", "float", "training time, the sum over the finished epochs", "seconds"),
+            Column("images_per_second", "float", "training throughput, mean over the epochs", "images/s", _NEVER_RAN),
+            NUM_PARAMETERS,
+            _MULTIPLY_ADDS,
+            _LATENCY_MS,
+            _EPOCH_SECONDS,
+            Column(
+                "audited",
+                "bool",
+                "whether the audit selected the trial; audited trials are a random sample of all trials",
+            ),
+            Column(
+                "worker_losses",
+                "int",
+                "number of times that its worker or node was lost and it resumed from its checkpoint",
+            ),
+            Column("micro_batches", "int", "micro-batches per batch; above 1 after it ran out of memory"),
+            Column("node", "string", "host name of its last epoch", null=_NEVER_RAN),
+            Column("device", "string", "device of its last epoch", null=_NEVER_RAN),
+            *GPU,
+            Column("error", "string", "error message", null="no error"),
+            Column("config", "string", "complete config as JSON", null="status is skipped"),
+        ),
+        parameters=True,
+    ),
+    "epochs": TableSchema(
+        "one finished epoch of one training",
+        (
+            RUN,
+            Column("phase", "string", "search, audit (a stopped trial after its stop) or retrain"),
+            Column("trial", "int", "number of the trial that the config comes from; -1: a baseline that was no trial"),
+            SEED,
+            *(Column(f.name, f.kind, f.meaning, f.unit, f.null) for f in EPOCH_FIGURES if f.column),
+            Column("rung", "int", "rung at this epoch, 0 is the first", null="no rung at this epoch"),
+            Column("decision", "string", "decision at the rung: continue, pause or stop", null="no rung at this epoch"),
+            Column("time", "time", "end of the epoch", null="not recorded"),
+            NODE,
+            Column("device", "string", "device of the training", null="not recorded"),
+            Column("cpus", "float", "CPUs reserved for the training", "CPUs", "not recorded"),
+            Column(
+                "gpus",
+                "float",
+                "GPUs reserved for the training; a fraction if several trainings share one",
+                "GPUs",
+                "not recorded",
+            ),
+            *GPU,
+        ),
+    ),
+    "rungs": TableSchema(
+        "one rung of early stopping; the last row is the full training",
+        (
+            RUN,
+            Column("rung", "int", "0 is the first"),
+            Column("epoch", "int", "epoch at which trials continue or stop", "epochs"),
+            Column("num_reached", "int", "number of trials that finished this epoch", "trials"),
+            Column("num_stopped", "int", "number of trials stopped at this rung", "trials"),
+            Column("best_objective", "float", "best objective at this epoch", null="no trial reached it"),
+            Column("median_objective", "float", "median objective at this epoch", null="no trial reached it"),
+            Column("epochs_spent", "int", "epochs trained by all trials since the previous rung", "epochs"),
+            Column("train_seconds", "float", "training time of these epochs", "seconds"),
+        ),
+    ),
+    "audit": TableSchema(
+        "one rung of a search with an audit, and one row for all rungs together; no rows without an audit",
+        (
+            RUN,
+            Column("rung", "int", "0 is the first", null=_ALL_RUNGS),
+            Column("epoch", "int", "epoch at which trials continue or stop", "epochs", _ALL_RUNGS),
+            Column("num_stopped", "int", "number of trials stopped at this rung", "trials"),
+            Column("num_audited", "int", "number of these that the audit trained to completion", "trials"),
+            Column(
+                "num_wrong",
+                "int",
+                "number of audited trials that ended strictly better than the median of the completed trials",
+                "trials",
+                _NO_COMPLETED,
+            ),
+            Column(
+                "num_missed_best",
+                "int",
+                "number of audited trials that ended strictly better than the best completed trial",
+                "trials",
+                _NO_COMPLETED,
+            ),
+            Column("wrong_rate", "float", "num_wrong / num_audited", "fraction", _NO_AUDITED),
+            Column("wrong_low", "float", "lower end of the exact 95 % interval of wrong_rate", "fraction", _NO_AUDITED),
+            Column(
+                "wrong_high", "float", "upper end of the exact 95 % interval of wrong_rate", "fraction", _NO_AUDITED
+            ),
+            Column(
+                "num_sampled",
+                "int",
+                "number of audited trials, stopped or not, with a value at this rung and a final value: a random sample of all trials",
+                "trials",
+                _ALL_RUNGS,
+            ),
+            Column(
+                "spearman_sampled",
+                "float",
+                "Spearman's rank correlation between the values at this rung and the final values of these trials",
+                "",
+                _FEW,
+            ),
+            Column("kendall_sampled", "float", "Kendall's tau-b for the same trials", "", _FEW),
+            Column(
+                "num_finished",
+                "int",
+                "number of all trials with a value at this rung and a final value",
+                "trials",
+                _ALL_RUNGS,
+            ),
+            Column(
+                "spearman_finished",
+                "float",
+                "Spearman's rank correlation for these trials; biased towards survivors",
+                "",
+                _FEW,
+            ),
+            Column("kendall_finished", "float", "Kendall's tau-b for these trials; biased towards survivors", "", _FEW),
+        ),
+    ),
+    "front": TableSchema(
+        "one trial of the front of a search with several objectives: completed, and no other trial is as good in all of them "
+        "and better in one; no rows with one objective",
+        (
+            RUN,
+            Column("rank", "int", "1 has the best objective; each next one is the farthest from those before it"),
+            _TRIAL,
+            Column("objective", "float", "objective of the trial, the first of the objectives"),
+            NUM_PARAMETERS,
+            _MULTIPLY_ADDS,
+            _LATENCY_MS,
+            _EPOCH_SECONDS,
+            Column("test_accuracy", "float", "mean test accuracy over the seeds", "fraction", "not retrained"),
+        ),
+    ),
+    "memory": TableSchema(
+        "one earlier run at the time of one suggestion; no rows without `learn_from`",
+        (
+            RUN,
+            Column("earlier_run", "string", "name of the earlier run"),
+            Column("data", "string", "name of its data set", null="not recorded"),
+            Column("data_fingerprint", "string", "fingerprint of its images", null="not recorded"),
+            Column("family", "string", "its network families, separated by commas"),
+            Column("machine", "string", "devices of its trials and processor", null="not recorded"),
+            Column("winnow_version", "string", "version of Winnow that began it", null="not recorded"),
+            Column("num_trials", "int", "number of its trials that this search learns from", "trials"),
+            Column("trial", "int", "number of the trial of this search that was suggested"),
+            Column(
+                "weight",
+                "float",
+                "weight of the earlier run at that time; all runs together have at most 1",
+                "fraction",
+            ),
+            Column(
+                "share",
+                "float",
+                "share of the earlier run in the gain that the suggestion promised",
+                "fraction",
+                "the sampler of this search suggested the trial",
+            ),
+        ),
+    ),
+    "validation": TableSchema(
+        "the answer of one completed trial for one validation image; no rows unless `search.keep_predictions` is set",
+        (
+            RUN,
+            _TRIAL,
+            Column(
+                "index",
+                "int",
+                "index of the image among the training images, or in the validation split of the data set",
+            ),
+            Column("true", "int", "index of the true class"),
+            Column("predicted", "int", "index of the predicted class"),
+            Column("true_class", "string", "name of the true class"),
+            Column("predicted_class", "string", "name of the predicted class"),
+            Column("correct", "bool", "whether the prediction is right"),
+            Column("confidence", "float", "probability of the predicted class", "fraction"),
+            Column("probability_true", "float", "probability of the true class", "fraction"),
+            Column("probabilities", "floats", "probability of each class, rounded to 16 bits", "fraction"),
+        ),
+    ),
+    "importance": TableSchema(
+        "one parameter of the space",
+        (
+            RUN,
+            Column("parameter", "string", "name in the study, including the branch, such as `optimizer.sgd.lr`"),
+            Column("path", "string", "config path, the name of the column in `trials`"),
+            Column("condition", "string", "condition under which the parameter exists", null="always"),
+            Column(
+                "num_trials", "int", "number of trials with an objective in which the parameter was active", "trials"
+            ),
+            Column(
+                "values",
+                "string",
+                "what the share is of: `last` values of the objective, or the `estimated end` of every trial, where a "
+                "regression over the rungs predicts later rungs better than the values before them",
+            ),
+            Column(
+                "importance",
+                "float",
+                "fANOVA importance: share of the variance of the objective among these trials",
+                "fraction",
+                "too few trials",
+            ),
+            Column(
+                "importance_std",
+                "float",
+                "its standard deviation over the trees of the forest",
+                "fraction",
+                "too few trials",
+            ),
+            Column("note", "string", "why there is no importance", null="there is one"),
+        ),
+    ),
+}
