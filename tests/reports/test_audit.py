@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from tests.helpers.ledgers import SHAPE, make_folder, report
 from tests.helpers.make_run import make_run
-from tests.search.study.test_ledger import SHAPE, make_folder, report
 from winnow import reports
 from winnow.reports.run_data import RunData
 from winnow.reports.text.audit import audit_sentence

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
-from tests.search.study.test_ledger import make_folder
+from tests.helpers.ledgers import make_folder
 from winnow.search.cli.main import main
 from winnow.search.operations.trust import (
     UntrustedCode,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.search.study.test_ledger import SHAPE, make_folder, report
+from tests.helpers.ledgers import SHAPE, make_folder, report
 from winnow.search.ray_backend.hangs import HangWatch
 from winnow.search.ray_backend.silence import NOTHING_MEASURED
 from winnow.search.settings import settings_for

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from tests.search.study.test_ledger import SHAPE, make_folder
+from tests.helpers.ledgers import SHAPE, make_folder
 from winnow.search.ray_backend.hangs import HangWatch
 from winnow.search.ray_backend.tune import StopController
 from winnow.search.ray_backend.worker_errors import killed_for_memory

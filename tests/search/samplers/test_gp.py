@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.search.study.test_ledger import SHAPE, make_folder, outcome, report, study_of
+from tests.helpers.ledgers import SHAPE, make_folder, outcome, report, study_of
 from winnow.search.settings import settings_for
 from winnow.search.study.ledger import Ledger
 from winnow.spaces.space import Space

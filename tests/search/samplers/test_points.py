@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
-from tests.search.study.test_ledger import STEPS, run_to_the_end, study_of
+from tests.helpers.ledgers import STEPS, run_to_the_end, study_of
 from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import create
 from winnow.search.study.ledger import Ledger

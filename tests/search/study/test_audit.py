@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.search.study.test_ledger import SHAPE, make_folder, outcome, report, run_to_the_end, study_of
+from tests.helpers.ledgers import SHAPE, make_folder, outcome, report, run_to_the_end, study_of
 from winnow.search.settings import Settings, settings_for
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder

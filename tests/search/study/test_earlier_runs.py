@@ -13,9 +13,9 @@ import yaml
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from tests.helpers.ledgers import make_folder, run_to_the_end, study_of
 from tests.helpers.make_run import make_run
 from tests.reports.test_versions import VERSION_1
-from tests.search.study.test_ledger import make_folder, run_to_the_end, study_of
 from winnow import reports
 from winnow.reports.figures.memory import weight_lines
 from winnow.reports.html.search_sections import memory

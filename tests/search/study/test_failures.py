@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers.ledgers import SHAPE, make_folder, outcome, run_to_the_end
 from tests.helpers.tiny import tiny_config, tiny_data
-from tests.search.study.test_ledger import SHAPE, make_folder, outcome, run_to_the_end
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.text.failure_classes import CLASSES, class_rows
 from winnow.search.ray_backend.shared_data import Job

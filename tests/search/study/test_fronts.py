@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.trial import create_trial
 
-from tests.search.study.test_ledger import SHAPE, make_folder, outcome, report, study_of
+from tests.helpers.ledgers import SHAPE, make_folder, outcome, report, study_of
 from winnow.search.samplers.scalarized import scalarized
 from winnow.search.schedulers.registry import make_scheduler
 from winnow.search.settings import Settings, settings_for

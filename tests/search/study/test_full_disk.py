@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.search.study.test_ledger import SHAPE, make_folder, report
+from tests.helpers.ledgers import SHAPE, make_folder, report
 from winnow.search.settings import settings_for
 from winnow.search.storage.json_lines import JsonLines, read_json_lines
 from winnow.search.storage.write_guard import WriteGuard

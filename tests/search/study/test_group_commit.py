@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.search.study.test_ledger import SHAPE, make_folder, report, study_of
+from tests.helpers.ledgers import SHAPE, make_folder, report, study_of
 from winnow.search.settings import settings_for
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.study import trial_book

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from tests.search.study.test_ledger import make_folder, report, run_to_the_end, study_of
+from tests.helpers.ledgers import make_folder, report, run_to_the_end, study_of
 from winnow import reports
 from winnow.reports.figures import learning_curves as figures_search
 from winnow.reports.figures import progress as figures_progress

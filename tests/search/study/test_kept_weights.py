@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.ledgers import SHAPE, make_folder, study_of
 from tests.helpers.tiny import CPU, tiny_config, tiny_data
-from tests.search.study.test_ledger import SHAPE, make_folder, study_of
 from winnow import reports
 from winnow.search.settings import settings_for
 from winnow.search.study.ledger import Ledger

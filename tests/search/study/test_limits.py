@@ -8,8 +8,8 @@ import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 
+from tests.helpers.ledgers import SHAPE, make_folder, report, study_of
 from tests.helpers.tiny import tiny_config, tiny_data
-from tests.search.study.test_ledger import SHAPE, make_folder, report, study_of
 from winnow.search.operations.limits import limit_notes
 from winnow.search.ray_backend.shared_data import Job
 from winnow.search.ray_backend.worker import trial_reports

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.search.study.test_ledger import SHAPE, make_folder, report, study_of
+from tests.helpers.ledgers import SHAPE, make_folder, report, study_of
 from winnow.search.schedulers.registry import make_scheduler
 from winnow.search.settings import settings_for
 from winnow.search.study.checkpoint_quota import Quota

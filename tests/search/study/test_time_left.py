@@ -6,7 +6,7 @@ import heapq
 
 import pytest
 
-from tests.search.study.test_ledger import SHAPE, make_folder, report
+from tests.helpers.ledgers import SHAPE, make_folder, report
 from winnow.search.settings import settings_for
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.time_left import TimeLeft

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from tests.search.study.test_ledger import SHAPE, make_folder, report, run_to_the_end
+from tests.helpers.ledgers import SHAPE, make_folder, report, run_to_the_end
 from winnow.search.settings import Settings, settings_for
 from winnow.search.storage.json_lines import JsonLines
 from winnow.search.storage.run_folder import RunFolder

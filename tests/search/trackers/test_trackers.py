@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.search.study.test_ledger import SHAPE, run_to_the_end
+from tests.helpers.ledgers import SHAPE, run_to_the_end
 from winnow import reports
 from winnow.reports.reading.run import read_records
 from winnow.search.cli.main import main
