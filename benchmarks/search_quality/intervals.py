@@ -63,11 +63,12 @@ def simulate(case: Case, num_seeds: int, repetitions: int, random: np.random.Gen
         accuracy, gain = share_interval(first), difference_interval(first, second)
         over_seeds = seeds_interval([float(row.mean()) for row in first])
         zero_width = accuracy.low == accuracy.high or gain.low == gain.high
-        counts += (_holds(accuracy, truth), not _holds(gain, 0.0), zero_width, _holds(over_seeds, truth))
+        counts += (holds(accuracy, truth), not holds(gain, 0.0), zero_width, holds(over_seeds, truth))
     return truth, Shares(*(100 * counts / repetitions))
 
 
-def _holds(interval: Interval, value: float) -> bool:
+def holds(interval: Interval, value: float) -> bool:
+    """Whether an interval has ends and holds a value."""
     return interval.low is not None and interval.high is not None and interval.low <= value <= interval.high
 
 

@@ -18,6 +18,7 @@ from functools import cache
 import numpy as np
 
 from benchmarks import RESULTS
+from benchmarks.search_quality.intervals import holds
 from winnow.reports.tables.answers import Answers
 from winnow.reports.tables.contributions import CONTRIBUTIONS, contributions, effective_images
 from winnow.reports.tables.intervals import difference_interval, mean_interval, share_interval
@@ -70,11 +71,7 @@ def simulate(
             is_loss = metric == "test_loss"
             interval = mean_interval(values) if is_loss else share_interval(values, effective_images(metric, first))
             gain = difference_interval(values, others, math.inf if is_loss else 1.0)
-            assert interval.low is not None
-            assert interval.high is not None
-            assert gain.low is not None
-            assert gain.high is not None
-            count += (interval.low <= truth[metric] <= interval.high, not gain.low <= 0 <= gain.high)
+            count += (holds(interval, truth[metric]), not holds(gain, 0.0))
     return {metric: Shares(truth[metric], *(100 * count / repetitions)) for metric, count in counts.items()}
 
 

@@ -85,9 +85,11 @@ def _best_info(run: RunData) -> _BestInfo:
     }
     better = max if run.maximize else min
     best: list[float | None] = []
+    so_far: float | None = None
     for place in zip(rows["trial"], rows["epoch"], strict=True):
-        known_values = [value for value in (best[-1] if best else None, ends.get(place)) if value is not None]
-        best.append(better(known_values, default=None))
+        if (end := ends.get(place)) is not None:
+            so_far = end if so_far is None else better(so_far, end)
+        best.append(so_far)
     return _BestInfo(
         seconds=[(moment - start) / 1e6 for moment in moments],
         device_seconds=list(accumulate(spent)),
@@ -156,14 +158,13 @@ def _offer_axes(
         traces: The positions of the dots of each trace.
         axes: Name -> (the value at each position, the title).
     """
-    buttons = []
-    for name, (values, title) in axes.items():
-        by_trace = [[values[i] for i in places] for places in traces]
-        buttons.append(
-            {"label": f"by {name}", "method": "update", "args": [{"x": by_trace}, {"xaxis.title.text": title}]}
-        )
-    for trace, x in zip(figure.data, buttons[0]["args"][0]["x"], strict=True):  # type: ignore[index]
+    by_axis = {name: [[values[i] for i in places] for places in traces] for name, (values, _) in axes.items()}
+    for trace, x in zip(figure.data, next(iter(by_axis.values())), strict=True):
         trace.x = x
+    buttons = [
+        {"label": f"by {name}", "method": "update", "args": [{"x": by_axis[name]}, {"xaxis.title.text": title}]}
+        for name, (_, title) in axes.items()
+    ]
     place = {"x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom", "pad": {"b": 36}}
     look = {"bgcolor": "rgba(0,0,0,0)", "bordercolor": GREY, "font": {"size": 12}, "showactive": False}
     figure.update_layout(updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons, **place, **look}])

@@ -50,14 +50,14 @@ def _winner_rows(run: RunRecords) -> list[Row]:
     ]
     baseline = next((place for place, row in enumerate(rows) if row["baseline"]), None)
     for row, each in zip(rows, answers, strict=True):
-        for gain, value, metric in (
-            ("gain", "test_accuracy", "test_accuracy"),
-            ("objective_gain", "test_objective", tested),
-        ):
-            interval = Interval(None, None, None)
-            if baseline is not None and not row["baseline"]:
-                interval = metric_gain(metric, (row[value], each), (rows[baseline][value], answers[baseline]))
-            row |= {gain: interval.mean, f"{gain}_low": interval.low, f"{gain}_high": interval.high}
+        gains = dict.fromkeys(("test_accuracy", tested), Interval(None, None, None))
+        if baseline is not None and not row["baseline"]:
+            gains = {
+                metric: metric_gain(metric, (row[metric], each), (rows[baseline][metric], answers[baseline]))
+                for metric in gains
+            }
+        for name, gain in (("gain", gains["test_accuracy"]), ("objective_gain", gains[tested])):
+            row |= {name: gain.mean, f"{name}_low": gain.low, f"{name}_high": gain.high}
     return rows
 
 
@@ -135,9 +135,11 @@ def retrain_groups(run: RunRecords) -> list[list[Row]]:
 def _winner_row(run: RunRecords, lines: list[Row], trial: Row | None, answers: Answers | None) -> Row:
     first = lines[0]
     values = metric_values(lines, "test_accuracy")
-    mean, low, high = metric_interval("test_accuracy", values, answers)
     tested = name_on_test_images(run.objective)
-    objective = metric_interval(tested, metric_values(lines, tested), answers)
+    by_metric = {
+        metric: metric_interval(metric, metric_values(lines, metric), answers) for metric in {"test_accuracy", tested}
+    }
+    (mean, low, high), objective = by_metric["test_accuracy"], by_metric[tested]
     searched = finite(first.get("search_value"))
     search_accuracy = trial["validation_accuracy"] if trial else None
     return {

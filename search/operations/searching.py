@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -31,6 +30,7 @@ from winnow.search.storage.remote import check_usable, join
 from winnow.search.storage.run_folder import RunFolder, answers_name, check_new, create, free_path, space_of
 from winnow.search.study.amendments import RunChanges, amend, write_start
 from winnow.search.trackers.following import check_installed, following
+from winnow.search.views.view import View
 from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _run(
                 outcome = run_search(ledger, data, job, resources, plan.concurrent, view.message)
             check_not_deleted(folder)
             if settings.keep_predictions:
-                _fetch_answers(folder, ledger.num_asked)
+                _fetch_answers(folder, ledger.completed, view)
             if ledger.exhausted:
                 view.step(f"every config of the space was tried: {ledger.num_asked} trials")
             return outcome
@@ -197,15 +197,19 @@ def _run(
             ledger.close()
 
 
-def _fetch_answers(folder: RunFolder, num_trials: int) -> None:
+def _fetch_answers(folder: RunFolder, completed: Sequence[int], view: View) -> None:
     """Copy the answers of trials for the validation images from the storage into the run folder, where the report looks."""
     if folder.shared == str(folder.path.resolve()):
         return
-    for number in range(num_trials):
+    for number in completed:
         name = join("predictions", answers_name(number))
         if not (folder.path / name).exists():
-            with suppress(FileNotFoundError):  # most trials do not train to their end
-                storage.write(str(folder.path / name), storage.read(join(folder.shared, name)))
+            try:
+                answers = storage.read(join(folder.shared, name))
+            except FileNotFoundError:
+                view.message(f"the answers of trial {number} are no longer in the storage: {join(folder.shared, name)}")
+            else:
+                storage.write(str(folder.path / name), answers)
 
 
 def _warm_start(

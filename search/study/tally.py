@@ -15,12 +15,14 @@ class Tally:
 
     Attributes:
         counts: Ended trials by status.
+        completed: Numbers of the completed trials, in the order of their ends.
         best: (number, objective) of the incumbent: the best completed trial inside the space; None before there is one.
         num_winners: Completed trials that retraining may choose from.
     """
 
     def __init__(self, space: Space, settings: Settings) -> None:
         self.counts: dict[str, int] = {}
+        self.completed: list[int] = []
         self.best: tuple[int, float] | None = None
         self.num_winners = 0
         self._sign = 1 if settings.direction == "maximize" else -1
@@ -30,7 +32,10 @@ class Tally:
     def add(self, number: int, status: TrialStatus, value: float | None, config: dict[str, Any]) -> None:
         """Count a trial that has ended; `value` is its objective, None where it has none or lies outside the space."""
         self.counts[status] = self.counts.get(status, 0) + 1
-        if status != TrialStatus.COMPLETED or value is None:
+        if status != TrialStatus.COMPLETED:
+            return
+        self.completed.append(number)
+        if value is None:
             return
         self.num_winners += self.may_win(number, config)
         if self.best is None or self._sign * value > self._sign * self.best[1]:

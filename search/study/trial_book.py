@@ -101,6 +101,11 @@ class TrialBook:
         return self._tally.counts
 
     @property
+    def completed(self) -> list[int]:
+        """Numbers of the completed trials."""
+        return self._tally.completed
+
+    @property
     def best(self) -> tuple[int, float] | None:
         """(number, objective) of the incumbent."""
         return self._tally.best

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from tests.helpers.make_run import make_run
 from tests.search.study.test_failures import assignment, job, tiny_data
 from winnow import reports
+from winnow.search.operations.searching import _fetch_answers
 from winnow.search.ray_backend.worker import trial_reports
-from winnow.search.storage.run_folder import answers_name
+from winnow.search.storage.run_folder import RunFolder, answers_name
 
 
 def test_the_answers_of_the_last_epoch_have_its_figures(tmp_path: Path) -> None:
@@ -58,3 +62,18 @@ def test_the_table_has_the_completed_trials(tmp_path: Path) -> None:
     assert [row["correct"] for row in table] == [True, True, True, False]
     assert [row["true_class"] for row in table] == ["0", "1", "2", "9"]
     assert table[0]["probabilities"] == pytest.approx(probabilities[0].tolist())
+
+
+def test_answers_in_a_storage_are_copied_into_the_run(tmp_path: Path) -> None:
+    folder, shared = make_run(tmp_path / "run"), tmp_path / "shared"
+    said: list[str] = []
+    view: Any = SimpleNamespace(message=said.append)
+    study = yaml.safe_load((folder / "study.yaml").read_text())
+    (folder / "study.yaml").write_text(yaml.safe_dump(study | {"storage": str(shared)}))
+    (shared / "predictions").mkdir(parents=True)
+    for trial in (2, 5):
+        (shared / "predictions" / answers_name(trial)).write_bytes(b"answers of %d" % trial)
+    _fetch_answers(RunFolder(folder), [2, 7], view)
+    copied = {path.name: path.read_bytes() for path in (folder / "predictions").glob("validation-*")}
+    assert copied == {answers_name(2): b"answers of 2"}
+    assert said == [f"the answers of trial 7 are no longer in the storage: {shared / 'predictions' / answers_name(7)}"]
