@@ -116,7 +116,7 @@ def test_every_command_is_accepted_when_pasted(tmp_path, monkeypatch, winnow):  
         verbs.add(words[1])
     assert verbs == {"resume", "retrain", "extend", "show", "export", "run"}
     kinds = ("not finished", "Retrain", "trials failed", "have it above", "no baseline", "last epoch", "more trials", "Widen",
-             "larger validation", "interval of the gain", "intervals of the winners", "Importance rests", "Start the next")  # fmt: skip
+             "larger validation", "interval of the gain contains 0", "worse than the baseline", "retrainings of the winners failed", "intervals of the winners", "Importance rests", "Start the next")  # fmt: skip
     for kind in kinds:
         assert any(kind in piece.text for piece in pieces), kind
 
@@ -156,3 +156,11 @@ def test_longer_trainings_only_for_curves_that_rise(tmp_path):
     advised = [list(advice._on_epochs(run, best_first(run, run.rows("trials")))) for run in (rising, level)]
     assert [len(pieces) for pieces in advised] == [1, 0]
     assert advised[0][0].command.endswith(f"--max-epochs {2 * MAX_EPOCHS}")
+
+
+def test_a_baseline_is_better_only_beyond_chance(tmp_path: Path) -> None:
+    run = reports.read(make_run(tmp_path / "run"))
+    worse = [{**WINNER, "objective_gain_low": -0.05, "objective_gain_high": -0.01}]
+    assert len(list(advice._on_a_better_baseline(run, [{}], worse))) == 1
+    for high in (0.0, 0.02, None):
+        assert not list(advice._on_a_better_baseline(run, [{}], [{**WINNER, "objective_gain_high": high}]))

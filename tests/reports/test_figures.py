@@ -14,6 +14,7 @@ from winnow.reports.figures import learning_curves as figures_search
 from winnow.reports.figures import parameters as figures_parameters
 from winnow.reports.figures import progress as figures_progress
 from winnow.reports.figures import winners as figures_winners
+from winnow.reports.figures.style import number_axis
 from winnow.reports.html import gallery, sections
 from winnow.reports.html.page import page
 from winnow.reports.reading.run import read_records
@@ -70,6 +71,7 @@ def test_importance_bars_say_how_many_trials(run: reports.RunData) -> None:
     assert len(info.labels) + info.left_out == len(run.space.parameters())
     figure = figures_parameters.importance(run)[0].plot
     few = figures_parameters.FEW_TRIALS
+    assert max(info.deviations) > 0
     bars, texts = figure.data[::2], figure.data[1::2]
     assert sorted(text.strip() for each in texts for text in each.text) == sorted(f"n={n}" for n in info.num_trials)
     well, thin = bars if len(bars) == 2 else (bars[0], None)
@@ -84,6 +86,25 @@ def test_importance_bars_say_how_many_trials(run: reports.RunData) -> None:
 
 def _scored(run: reports.RunData) -> set[int]:
     return {row["trial"] for row in figures_parameters.scored_trials(run)}
+
+
+def test_no_slice_of_a_parameter_with_one_value(tmp_path: Path) -> None:
+    """With three trials a parameter of a branch has a value in one of them."""
+    short = reports.read(make_run(tmp_path / "short", "searched", trials=3))
+    values = {
+        path: {row[path] for row in figures_parameters.scored_trials(short)} - {None} for path in short.space.columns()
+    }
+    assert any(len(each) == 1 for each in values.values())
+    shown = {figure.title for figure in figures_parameters.slices(short)[0]}
+    assert shown == {path for path, each in values.items() if len(each) > 1}
+
+
+def test_ticks_are_the_values_where_they_have_room() -> None:
+    assert number_axis([64, 128, 256], False)["tickvals"] == [64, 128, 256]
+    assert number_axis([1e-4, 1e-3, 1e-1], True)["ticktext"] == ["0.0001", "0.001", "0.1"]
+    assert number_axis([0.388, 0.395, 0.266], False) == {"type": "linear"}
+    close = number_axis([0.00101, 0.00117, 0.00549], True)["tickvals"]
+    assert not {0.00101, 0.00117} <= set(close)
 
 
 def test_slices_are_logarithmic_where_the_domain_is(run: reports.RunData) -> None:

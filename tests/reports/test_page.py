@@ -159,3 +159,13 @@ def test_a_text_is_the_same_with_its_terms_explained(text: str) -> None:
     assert "".join(piece for piece, _ in pieces) == text
     meanings = [meaning for _, meaning in pieces if meaning is not None]
     assert len(meanings) == len(set(meanings))
+
+
+def test_a_term_is_explained_at_its_first_place_only() -> None:
+    gap, rung = GLOSSARY["gap"], GLOSSARY["rung"]
+    assert glossary.parts("Gap of rungs, gap, rung-like") == [
+        ("Gap", gap),
+        (" of ", None),
+        ("rungs", rung),
+        (", gap, rung-like", None),
+    ]
