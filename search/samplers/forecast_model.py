@@ -191,14 +191,8 @@ def _scores(
 
 
 def _cut(values: Array) -> Array:
-    """Cut the worst values at two ranges of the better half: how bad they are is of no interest.
-
-    If more than half of them are the best, as where many configs reach 100 %, the next best one stands for the middle:
-    otherwise all values would be equal.
-    """
+    """Cut the worst values at two ranges of the better half: how bad they are is of no interest."""
     middle, top = np.median(values), values.max()
-    if middle == top and (values < top).any():
-        middle = values[values < top].max()
     return np.maximum(values, middle - 2 * (top - middle))
 
 

@@ -16,7 +16,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.optimize import check_grad
 
-from winnow.search.samplers import forecast_model
 from winnow.search.samplers import gaussian_process as gaussian
 from winnow.search.samplers.draft import RANDOM, Draft
 from winnow.search.samplers.encoding import Features
@@ -267,14 +266,6 @@ def test_a_forecast_of_equal_values_or_configs_has_no_skill(values: list[float])
         study.add_trial(_trial({"x": 0.5, "log": 1e-3}, {3: value}, TrialState.PRUNED, {RANDOM: True}))
     forecast = Forecast(study.get_trials(deepcopy=False), (), 1.0, RUNGS, False, np.random.default_rng(0))
     assert forecast.skill <= 0
-
-
-@given(st.lists(st.sampled_from([1.0, 0.9, 0.8, 0.1]), min_size=2, max_size=12))
-def test_values_of_which_most_are_the_best_do_not_all_become_equal(values: list[float]) -> None:
-    cut = forecast_model._cut(np.array(values))
-    assert (np.ptp(cut) > 0) == (np.ptp(values) > 0)
-    assert cut.max() == max(values)
-    assert np.array_equal(cut[cut > cut.min()], np.array(values)[cut > cut.min()])
 
 
 def test_each_rung_has_a_noise_of_its_own() -> None:
