@@ -233,17 +233,7 @@ WITH_RANKS = ("--device", "cpu", "--num-gpus", "2", "--gpus-per-trial", "2")  # 
 
 def test_a_search_whose_trials_have_two_ranks_each_and_one_of_them_is_killed(tmp_path):
     (tmp_path / "space.yaml").write_text(SPACE)
-    folder = RunFolder(tmp_path / "runs" / "two")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "winnow", "run", "space.yaml", "--name", "two", *WITH_RANKS],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while process.poll() is None and len(list(read_json_lines(folder.epochs))) < 2:
-        time.sleep(0.05)
+    folder, process = _start("run", tmp_path)
     victims = ranks_of(process.pid)
     assert len(victims) == 2
     os.kill(max(victims), signal.SIGKILL)
@@ -264,6 +254,38 @@ def test_a_search_whose_trials_have_two_ranks_each_and_one_of_them_is_killed(tmp
     assert not any("train" in path.name.lower() for path in folder.path.iterdir() if path.name != "retrain.jsonl")
     # Two ranks again, undisturbed this time: bit for bit.
     assert all(rerun(folder, trial, None, None, None).equal for trial in range(2))
+
+
+@pytest.mark.parametrize("which", [min, max])
+def test_a_rank_that_hangs_ends_its_trial_and_no_other(tmp_path, which):
+    space = SPACE.replace("epochs: 8\n", "epochs: 30\n").replace(
+        "grace_epochs: 8", "grace_epochs: 30, trial_timeout: 30"
+    )
+    (tmp_path / "space.yaml").write_text(space)
+    _, process = _start("search", tmp_path)
+    ranks = ranks_of(process.pid)
+    os.kill(which(ranks), signal.SIGSTOP)
+    output, errors = process.communicate(timeout=500)
+    assert process.returncode == 0, output + errors
+    assert "1 completed, 1 timed out" in " ".join(output.split())
+    assert "no sign of life for 30 s" in output
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+
+
+def _start(command: str, folder: Path) -> tuple[RunFolder, subprocess.Popen[str]]:
+    """Start the search of `space.yaml` with two ranks per trial, and wait for two epochs."""
+    run = RunFolder(folder / "runs" / "two")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "winnow", command, "space.yaml", "--name", "two", *WITH_RANKS],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and len(list(read_json_lines(run.epochs))) < 2:
+        time.sleep(0.05)
+    return run, process
 
 
 def _wait_until_gone(pids: Iterable[int]) -> None:
