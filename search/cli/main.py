@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = cli.main(args=arguments, prog_name="winnow", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else DONE)
     except click.ClickException as error:
-        if isinstance(error, click.NoSuchOption):
+        if isinstance(error, click.UsageError):
             from winnow.search.cli.meant import meant
 
             error = meant(error, sys.argv[1:] if arguments is None else arguments)

@@ -1,4 +1,4 @@
-"""Answers an unknown option with what is probably meant: most are keys of a config, which `--set` changes."""
+"""Answers a wrong option with what is probably meant: most are keys of a config, which `--set` changes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from collections.abc import Sequence
 import click
 
 
-def meant(error: click.NoSuchOption, arguments: Sequence[str]) -> click.UsageError:
+def meant(error: click.UsageError, arguments: Sequence[str]) -> click.UsageError:
     """The error to show: with the `--set` that does what the option seems to ask for, if there is one.
 
     Args:
         error: What click raised.
         arguments: The command line.
     """
+    if isinstance(error, click.BadParameter):
+        return _meant_by_value(error, arguments)
+    if not isinstance(error, click.NoSuchOption):
+        return error
     command = error.ctx.command if error.ctx is not None else None
     if command is None or not any(parameter.name == "overrides" for parameter in command.params):
         return error
@@ -29,6 +33,16 @@ def meant(error: click.NoSuchOption, arguments: Sequence[str]) -> click.UsageErr
     return click.UsageError(
         f"{error.option_name}: a key of the config is changed by {' or '.join(wanted[:3])}", error.ctx
     )
+
+
+def _meant_by_value(error: click.BadParameter, arguments: Sequence[str]) -> click.UsageError:
+    """A function of one's own is an objective in the space only, since trainings must compute it."""
+    name = error.param.name if error.param is not None else None
+    value = _value_of("--objective", arguments)
+    if name != "objective" or ":" not in value:
+        return error
+    wanted = f"--set {shlex.quote(f'search.objective={value}')}"
+    return click.UsageError(f"--objective: a function of your own is named by {wanted}", error.ctx)
 
 
 def _paths_named(name: str) -> list[str]:

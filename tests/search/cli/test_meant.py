@@ -30,6 +30,7 @@ from winnow.search.winners.predicting import Prediction
         (["train", "recipes/digits-baseline", "--batch-size", "8"], "--set batch_size=8"),
         (["extend", "x", "--epochs", "40"], "--max-epochs 40"),
         (["run", "digits", "--trails", "4"], "--trials"),
+        (["search", "digits", "--objective", "my_metric:f1"], "--set search.objective=my_metric:f1"),
         (["run", "digits", "--time-budget", "5min"], "is written 5m"),
         (["run", "digits", "--time-budget", "2 hours"], "is written 2h"),
     ],
