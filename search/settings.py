@@ -185,6 +185,8 @@ def settings_for(space: Space, **options: Any) -> Settings:
         searched["objective"] = first
         if searched["audit"]:
             raise InputError("--audit: an audit measures stops by one objective, and the space has search.objectives")
+        if searched["stop_when"]:
+            raise InputError("--stop-when: one best value decides when a search is to stop, and the space has search.objectives")
     if searched["sampler"] == "forecast" and not space.parameters():
         searched["sampler"] = "random"  # repeats of a single config: nothing to forecast by
     if spec_of(searched["sampler"]).finite:
@@ -229,7 +231,7 @@ def check_options(options: dict[str, Any], known: type[BaseModel] = RunOptions) 
         problem = error.errors()[0]
         if isinstance(refusal := problem.get("ctx", {}).get("error"), InputError):
             raise refusal from error
-        raise InputError(f"{problem['loc'][0]}={problem['input']!r}: {problem['msg']}") from error
+        raise InputError(f"{problem['loc'][0]}={problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}") from error
 
 
 @dataclass(frozen=True)

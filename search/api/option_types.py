@@ -50,6 +50,9 @@ class SearchOptions(TypedDict, total=False):
     trial_timeout: float
     """Seconds without a finished batch after which a trial is ended as `timed_out`. If not set, 20 times the longest epoch so far, at least 300. Above 0."""
 
+    stop_when: str
+    """End the search early, when the best value improved too little over the last 70 % of the training time: `no gain` (not at all) or a price such as `0.01 per hour`, in units of the objective per hour of training, summed over all trials. If not set, the search ends with `trials` or its time budget."""
+
     seed: int
     """Random seed of splits, suggestions, initial weights and data order. At least 0. Default: 0."""
 

@@ -33,7 +33,7 @@ def print_outcome(folder: RunFolder, outcome: Outcome, as_json: bool = False) ->
         )
     else:
         why = "time budget used up" if outcome.out_of_time else "search complete"
-        click.echo(f"{why} after {outcome.wall_seconds:.0f} s")
+        click.echo(f"{why} after {outcome.wall_seconds:.0f} s" + (f": {outcome.no_gain}" if outcome.no_gain else ""))
     code = FAILED if outcome.bug else INTERRUPTED if outcome.interrupted else DONE
     if outcome.at_once:
         raise SystemExit(code)
@@ -90,6 +90,7 @@ def _outcome_facts(folder: RunFolder, outcome: Outcome) -> dict[str, Any]:
         "status": status,
         "wall_seconds": round(outcome.wall_seconds, 3),
         "error": outcome.bug,
+        "no_gain": outcome.no_gain or None,
         "resume": None if status == "complete" else folder.command("resume"),
     }
 

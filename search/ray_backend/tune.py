@@ -62,6 +62,7 @@ class Outcome:
         bug: The traceback that too many trials ended with.
         wall_seconds: Duration of this start.
         at_once: By a second signal, so that running epochs did not end.
+        no_gain: Why more of the search was not worth its time, if it ended by `search.stop_when`.
     """
 
     interrupted: bool
@@ -69,6 +70,7 @@ class Outcome:
     bug: str | None
     wall_seconds: float
     at_once: bool = False
+    no_gain: str = ""
 
 
 def run_search(
@@ -117,7 +119,9 @@ def run_search(
     if stopping.error is not None:
         raise stopping.error
     wall_seconds = time.monotonic() - stopping.started
-    return Outcome(stopping.num_signals > 0, stopping.out_of_time, ledger.bug, wall_seconds, stopping.num_signals > 1)
+    by_signal, at_once = stopping.num_signals > 0, stopping.num_signals > 1
+    no_gain = str(ledger.gain) if ledger.no_gain else ""
+    return Outcome(by_signal, stopping.out_of_time, ledger.bug, wall_seconds, at_once, no_gain)
 
 
 class StopController(NotPickled, tune.Stopper, tune.Callback):

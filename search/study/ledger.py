@@ -25,6 +25,7 @@ from winnow.search.study.checkpoint_quota import Quota
 from winnow.search.study.earlier_runs import recollect
 from winnow.search.study.epoch_times import EpochTimes
 from winnow.search.study.failure_policy import DIED, MICRO_BATCHES
+from winnow.search.study.gain_rule import GainRule
 from winnow.search.study.goal import Goal
 from winnow.search.study.paused import PausedTrials
 from winnow.search.study.record import ending, open_trial
@@ -45,6 +46,7 @@ class Ledger(TrialBook):
         scheduler: Judges trials at the rungs.
         exhausted: The sampler finds nothing new in the space.
         goal: What is still needed for the winners. Whoever knows the time that is left tells it (`note_time_left`).
+        gain: Whether the search is still worth its time (`search.stop_when`).
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Ledger(TrialBook):
         self._paused = PausedTrials(self.scheduler, Quota(folder, settings.checkpoint_quota))
         self._time = TimeLeft(settings.time_budget_seconds)
         self.goal = Goal(settings, self._tally, self._open, self._paused.numbers, self._time)
+        self.gain = GainRule(settings)
         self._times = EpochTimes(settings, self._record, self.scheduler)
         num_classes = (folder.read_study().get("data") or {}).get("num_classes", 1)
         rungs = [*self.scheduler.rungs, settings.max_epochs]
@@ -90,7 +93,9 @@ class Ledger(TrialBook):
             return self._start(self._readopted.popleft())
         sampler = self._suggester.sampler(self._num_trials)
         may_start = self._may_start and not self.goal.enough_open
-        if self._paused.possible and not (may_start and self._suggester.queued):
+        if self.no_gain:
+            self._stop_paused(self._paused.numbers)
+        elif self._paused.possible and not (may_start and self._suggester.queued):
             in_time = self._time.in_time(self._paused.numbers, self.goal.epochs_left)
             resumed = self._paused.resume(sampler, self._shown, may_start, self.goal.num_missing, in_time)
             if resumed is not None:
@@ -105,6 +110,11 @@ class Ledger(TrialBook):
                 return self._start(self._begin(suggestion))
             self.exhausted = True
         return None
+
+    @property
+    def no_gain(self) -> bool:
+        """Whether the search ends because more of it is not worth its time, and as many trials completed as winners are wanted."""
+        return self.gain.reached and not self.goal.num_wanted
 
     @property
     def finished(self) -> bool:
@@ -188,7 +198,7 @@ class Ledger(TrialBook):
     @property
     def _may_start(self) -> bool:
         asked = self.settings.trials
-        return (asked is None or self._num_trials < asked) and not self.exhausted
+        return (asked is None or self._num_trials < asked) and not self.exhausted and not self.no_gain
 
     def _shown(self) -> optuna.Study:
         """The study that the sampler reads."""
@@ -213,6 +223,7 @@ class Ledger(TrialBook):
         decision = "continue" if going_on and excess is None else "stop" if ends else "pause"
         rung = self.scheduler.rung_index(epoch)
         line = self._record.write_epoch("search", trial, report, rung=rung, decision=decision)
+        self.gain.note_epoch(line)
         self._notify("epoch", trial, record=line, value=value)
         if decision == "pause":
             self._paused.numbers.add(number)
@@ -228,6 +239,8 @@ class Ledger(TrialBook):
         status = ending(line)
         if excess is None or status == TrialStatus.DIVERGED:
             self._end(trial, status)
+            if status == TrialStatus.COMPLETED:
+                self.gain.note_completed(trial.values[trial.epoch])
         else:
             self.scheduler.forget(trial.assignment.number)
             self._end(trial, TrialStatus.INFEASIBLE, reason=excess)
@@ -248,6 +261,7 @@ class Ledger(TrialBook):
         self._suggester.queued.extend(self._history.to_begin_with(trials, self.settings.direction))
         self._catch_up()
         self._audit.rebuild(filter(self._history.is_inside, trials))
+        self.gain.rebuild(self.folder, self._tally.values)
 
     def _replay(self, frozen: FrozenTrial) -> None:
         """Restore a trial from the study."""

@@ -17,6 +17,7 @@ class Tally:
         counts: Ended trials by status.
         completed: Numbers of the completed trials, in the order of their ends.
         best: (number, objective) of the incumbent: the best completed trial inside the space; None before there is one.
+        values: The objectives of the completed trials inside the space, by number.
         num_winners: Completed trials that retraining may choose from.
     """
 
@@ -24,6 +25,7 @@ class Tally:
         self.counts: dict[str, int] = {}
         self.completed: list[int] = []
         self.best: tuple[int, float] | None = None
+        self.values: dict[int, float] = {}
         self.num_winners = 0
         self._sign = 1 if settings.direction == "maximize" else -1
         self._baseline = baseline_config(space)
@@ -37,6 +39,7 @@ class Tally:
         self.completed.append(number)
         if value is None:
             return
+        self.values[number] = value
         self.num_winners += self.may_win(number, config)
         if self.best is None or self._sign * value > self._sign * self.best[1]:
             self.best = (number, value)

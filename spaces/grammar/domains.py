@@ -80,8 +80,8 @@ class Choice(Domain):
         if not self.options:
             raise SpaceError("a choice needs at least one option, but got none")
         for index, option in enumerate(self.stored):
-            if isinstance(option, float) and not math.isfinite(option):
-                raise SpaceError(f"the options of a choice must be finite, but got {option}")
+            if not _is_finite(self.options[index]):
+                raise SpaceError(f"the options of a choice must be finite, but got {self.options[index]}")
             if option in self.stored[:index]:  # 1, 1.0 and true are one value to Optuna
                 first = self.options[self.stored.index(option)]
                 raise SpaceError(f"options must differ, but got {_show(first)} and {_show(self.options[index])}")
@@ -306,6 +306,13 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
     return bool(left == right)
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether no number of a plain value is infinite or NaN, at whatever depth it lies."""
+    if isinstance(value, list | dict):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _store(option: Any) -> Stored:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from winnow.spaces.samplers import DEFAULT_SAMPLER, SAMPLERS, SamplerName
 from winnow.spaces.schema.fields import Count, Metric, Strict
@@ -14,6 +15,27 @@ from winnow.spaces.schema.objectives import Objectives, check_objectives, costs_
 _SAMPLER_TEXT = "Algorithm that suggests the configs. " + " ".join(
     f"{k}: {spec.summary}" for k, spec in SAMPLERS.items()
 )
+
+
+def price_of(text: str) -> float:
+    """Return the price that `stop_when` names, in units of the objective per hour of training; 0 for `no gain`.
+
+    Raises:
+        ValueError: The text is neither `no gain` nor a number of at least 0 with `per hour`.
+    """
+    number = "0" if text == "no gain" else text.removesuffix(" per hour")
+    try:
+        price = math.nan if number == text else float(number)
+    except ValueError:
+        price = math.nan
+    if not 0 <= price < math.inf:
+        raise ValueError(f"write `no gain`, or a price such as `0.01 per hour`, not {text!r}")
+    return price
+
+
+def _checked(text: str) -> str:
+    price_of(text)
+    return text
 
 
 class SearchSettings(Strict):
@@ -52,6 +74,9 @@ class SearchSettings(Strict):
     trial_timeout: Annotated[float, Field(gt=0.0)] | None = None
     """Seconds without a finished batch after which a trial is ended as `timed_out`. If not set, 20 times the longest epoch so far, at least 300."""
 
+    stop_when: Annotated[str, AfterValidator(_checked)] | None = None
+    """End the search early, when the best value improved too little over the last 70 % of the training time: `no gain` (not at all) or a price such as `0.01 per hour`, in units of the objective per hour of training, summed over all trials. If not set, the search ends with `trials` or its time budget."""
+
     @model_validator(mode="after")
     def _objectives_fit(self) -> SearchSettings:
         if self.objectives is None:
@@ -62,6 +87,8 @@ class SearchSettings(Strict):
             raise ValueError(f"`objectives` begin with {first}, but `objective` is {self.objective}; leave it out")
         if self.audit:
             raise ValueError("an audit measures stops by one objective; leave out `audit` or `objectives`")
+        if self.stop_when is not None:
+            raise ValueError("one best value decides when a search is to stop; leave out `stop_when` or `objectives`")
         return self
 
     @property

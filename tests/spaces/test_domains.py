@@ -154,6 +154,10 @@ REFUSED = [
     (lambda: Choice((0, False)), "options must differ, but got 0 and false"),
     (lambda: Choice(([1], "[1]")), "options must differ, but got [1] and '[1]'"),
     (lambda: Choice((math.nan,)), "the options of a choice must be finite, but got nan"),
+    (
+        lambda: Choice(([16, {"filters": math.inf}], 3)),
+        "the options of a choice must be finite, but got [16, {'filters': inf}]",
+    ),
 ]
 
 
