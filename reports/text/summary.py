@@ -72,12 +72,12 @@ def _front_sentence(run: RunData) -> str:
     if not rows:
         return ""
     ends = [rows[0]] + [min(rows, key=lambda row: row[cost] or 0.0) for cost in run.costs]
-    told = []
+    descriptions = []
     for row in {row["trial"]: row for row in ends}.values():
         costs = ", ".join(f"{wording.cost_text(cost, row[cost])} {wording.COST_WORDS[cost]}" for cost in run.costs)
-        told.append(f"trial {row['trial']} with {wording.objective_text(run, row['objective'])} ({costs})")
+        descriptions.append(f"trial {row['trial']} with {wording.objective_text(run, row['objective'])} ({costs})")
     trials = wording.plural(len(rows), "trial")
-    return f"The front of {wording.objective_name(run)} and {wording.listed([wording.COST_WORDS[c] for c in run.costs])} has {trials}; its ends are {wording.listed(told)}."
+    return f"The front of {wording.objective_name(run)} and {wording.listed([wording.COST_WORDS[c] for c in run.costs])} has {trials}; its ends are {wording.listed(descriptions)}."
 
 
 def _winner_sentences(run: RunData) -> list[str]:

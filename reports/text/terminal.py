@@ -84,13 +84,13 @@ def _print_chosen(run: RunData, console: Console, chosen: Sequence[Row], top: in
 
 def _state_line(run: RunData, rows: list[Row]) -> str:
     planned = run.settings.get("trials")
-    of = f" of {planned} asked for" if planned and len(rows) < planned else ""
+    planned_text = f" of {planned} asked for" if planned and len(rows) < planned else ""
     seconds = sum(row["train_seconds"] for row in rows)
     epochs = sum(row["num_epochs"] for row in rows)
     text = wording.counts_text(wording.status_counts(rows))
     if run.outside:
         text += f", {len(run.outside)} of them outside the current space"
-    return f"{text}{of}; {wording.plural(epochs, 'epoch')} in {wording.duration(seconds)} of training"
+    return f"{text}{planned_text}; {wording.plural(epochs, 'epoch')} in {wording.duration(seconds)} of training"
 
 
 def best_first(run: RunData, rows: list[Row]) -> list[Row]:

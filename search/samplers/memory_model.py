@@ -93,32 +93,32 @@ class Recollection:
             sign: 1 if higher values are better, else -1.
             rng: Draws samples of the trials, and points around the best of them.
         """
-        here = Here(self.encoding, trials, sign, rng)
-        weights = self.weights(here, rng)
-        gains = self.gains(here.points, weights)
+        current = ThisSearch(self.encoding, trials, sign, rng)
+        weights = self.weights(current, rng)
+        gains = self.gains(current.points, weights)
         total = gains.sum(axis=0)
         if total.max() > LEAST_GAIN * weights.sum():
             order = np.argsort(-total, kind="stable")[:MOST_PROPOSED]
             return Proposals(weights, self.candidates[order], (gains[:, order] / np.maximum(total[order], 1e-12)).T)
-        if here.process is None:
+        if current.process is None:
             return Proposals(weights, self.candidates[:0], np.empty((0, len(weights))))
-        points = np.concatenate([self.candidates, self.encoding.perturb(here.best(NUM_BEST_HERE), 20, 0.05, rng)])
-        order = np.argsort(-self._improvement(here, weights, points), kind="stable")[:MOST_PROPOSED]
+        points = np.concatenate([self.candidates, self.encoding.perturb(current.best(NUM_BEST_HERE), 20, 0.05, rng)])
+        order = np.argsort(-self._improvement(current, weights, points), kind="stable")[:MOST_PROPOSED]
         return Proposals(weights, points[order], np.tile(weights, (len(order), 1)))
 
-    def weights(self, here: Here, rng: np.random.Generator) -> Array:
+    def weights(self, current: ThisSearch, rng: np.random.Generator) -> Array:
         """Weigh the earlier runs by how they order the trials of this search.
 
         Returns:
             The weight of each run, [runs]. What is missing to 1 is the weight of this search itself.
         """
         alike = np.full(len(self.names), 1 / len(self.names))
-        if here.process is None:
+        if current.process is None:
             return alike
-        num = len(here.seen)
-        own = here.process.leave_one_out(here.process.inputs, here.process.targets, np.zeros(num, int))
-        order = _order(here.seen, here.sign)
-        wrong = np.stack([_disagreement(order, each) for each in [*self._scores_of(here.seen_points), own]])
+        num = len(current.seen)
+        own = current.process.leave_one_out(current.process.inputs, current.process.targets, np.zeros(num, int))
+        order = _order(current.seen, current.sign)
+        wrong = np.stack([_disagreement(order, each) for each in [*self._scores_of(current.seen_points), own]])
         counts = rng.multinomial(num, np.full(num, 1 / num), NUM_SAMPLES).astype(float)
         pairs = np.einsum("si,ij,sj->s", counts, np.abs(order), counts, optimize=True)
         counted = np.einsum("si,mij,sj->ms", counts, wrong, counts, optimize=True)
@@ -135,14 +135,14 @@ class Recollection:
         best = self._scores_of(tried).max(axis=1, initial=0.0)  # a typical trial of a run is not worth a suggestion
         return weights[:, None] * np.maximum(self._expected - best[:, None], 0.0)
 
-    def _improvement(self, here: Here, weights: Array, points: Array) -> Array:
+    def _improvement(self, current: ThisSearch, weights: Array, points: Array) -> Array:
         """The logarithm of the expected improvement of each point, where all runs and this search together are one model."""
-        assert here.process is not None
-        mean, deviation = here.process.predict(self.encoding.encode(points))
-        at_trials = here.process.predict(self.encoding.encode(here.points))[0]
+        assert current.process is not None
+        mean, deviation = current.process.predict(self.encoding.encode(points))
+        at_trials = current.process.predict(self.encoding.encode(current.points))[0]
         own = 1 - weights.sum()
         mean = own * mean + weights @ self._scores_of(points)
-        best = (own * at_trials + weights @ self._scores_of(here.points)).max()
+        best = (own * at_trials + weights @ self._scores_of(current.points)).max()
         return log_expected_improvement(mean, deviation, best)
 
     def _scores_of(self, points: Array) -> Array:
@@ -150,7 +150,7 @@ class Recollection:
         return np.stack([process.predict(columns)[0] for process in self._processes])
 
 
-class Here:
+class ThisSearch:
     """What this search has tried so far.
 
     Args:

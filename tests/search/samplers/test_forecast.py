@@ -76,7 +76,7 @@ def test_columns_put_ascending_numbers_on_a_line_and_names_at_equal_distances() 
     trials = [
         _trial({"numbers": number, "names": name}) for number, name in [(64, "relu"), (128, "elu"), (256, "gelu")]
     ]
-    columns = ParameterEncoding(trials).columns(ParameterEncoding(trials).points)
+    columns = ParameterEncoding(trials).encode(ParameterEncoding(trials).points)
     assert np.all(np.diff(columns[:, 0]) > 0)
     names = columns[:, 1:]
     distances = ((names[:, None] - names[None]) ** 2).sum(axis=2)

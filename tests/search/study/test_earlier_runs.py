@@ -20,7 +20,7 @@ from winnow import reports
 from winnow.reports.figures.memory import weight_lines
 from winnow.reports.html.search_sections import memory
 from winnow.reports.text.memory import earlier_runs, memory_sentence
-from winnow.search.samplers.memory_model import Here, Recollection, win_scores
+from winnow.search.samplers.memory_model import Recollection, ThisSearch, win_scores
 from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.earlier_runs import learn_from, recollect
@@ -47,7 +47,7 @@ def peaked(at: float, num: int = 15, sign: float = 1.0) -> list[FrozenTrial]:
 
 def weights_of(recollection: Recollection, here: list[FrozenTrial], sign: float = 1.0) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return recollection.weights(Here(recollection.encoding, here, sign, rng), rng)
+    return recollection.weights(ThisSearch(recollection.encoding, here, sign, rng), rng)
 
 
 @pytest.fixture(scope="module")
