@@ -168,7 +168,7 @@ def settings_for(space: Space, **options: Any) -> Settings:
 
     Returns:
         Complete settings; the grace epochs are resolved and never above the epochs of a full training. A space with nothing
-        open is searched by the `random` sampler where `forecast` was asked for.
+        open is searched by the `random` sampler if the sampler pauses trials, since there is nothing to forecast by.
 
     Raises:
         InputError: An option is unknown or out of range, or does not fit the space.
@@ -186,8 +186,10 @@ def settings_for(space: Space, **options: Any) -> Settings:
         if searched["audit"]:
             raise InputError("--audit: an audit measures stops by one objective, and the space has search.objectives")
         if searched["stop_when"]:
-            raise InputError("--stop-when: one best value decides when a search is to stop, and the space has search.objectives")
-    if searched["sampler"] == "forecast" and not space.parameters():
+            raise InputError(
+                "--stop-when: one best value decides when a search is to stop, and the space has search.objectives"
+            )
+    if spec_of(searched["sampler"]).pauses and not space.parameters():
         searched["sampler"] = "random"  # repeats of a single config: nothing to forecast by
     if spec_of(searched["sampler"]).finite:
         check_grid(space)
@@ -231,7 +233,9 @@ def check_options(options: dict[str, Any], known: type[BaseModel] = RunOptions) 
         problem = error.errors()[0]
         if isinstance(refusal := problem.get("ctx", {}).get("error"), InputError):
             raise refusal from error
-        raise InputError(f"{problem['loc'][0]}={problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}") from error
+        raise InputError(
+            f"{problem['loc'][0]}={problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from benchmarks.search_quality.contenders import Contender, Forecasting, Stoppin
 from benchmarks.search_quality.simulation import simulate
 from benchmarks.search_quality.tasks import Task, lcbench_tasks, recorded_tasks
 from winnow.search.samplers.memory import RememberingSampler
-from winnow.search.samplers.memory_model import Here, Recollection
+from winnow.search.samplers.memory_model import Recollection, ThisSearch
 from winnow.search.seeds import Stream, derive_seed
 from winnow.search.storage.json_lines import JsonLines, read_json_lines
 from winnow.search.study.space_changes import Recorder
@@ -46,7 +46,7 @@ NAMES = tuple(
 class Alike(Recollection):
     """Earlier runs that weigh the same whatever this search shows: a greedy portfolio."""
 
-    def weights(self, here: Here, rng: np.random.Generator) -> np.ndarray:
+    def weights(self, current: ThisSearch, rng: np.random.Generator) -> np.ndarray:
         return np.full(len(self.names), 1 / len(self.names))
 
 

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks import REPOSITORY, RESULTS
 from benchmarks.search_quality import lcbench
-from winnow.search.samplers.encoding import Features
+from winnow.search.samplers.encoding import ParameterEncoding
 from winnow.spaces import catalog
 from winnow.spaces.space import Space
 
@@ -176,8 +176,8 @@ class RecordedTree:
 
     def curve(self, params: Params) -> Array:
         """The curve of the nearest recorded config, as far as the encoding of the samplers measures distance."""
-        features = Features([*self._recorded, self._trial(params)])
-        columns = features.columns(features.points)
+        encoding = ParameterEncoding([*self._recorded, self._trial(params)])
+        columns = encoding.encode(encoding.points)
         return self.curves[((columns[:-1] - columns[-1]) ** 2).sum(axis=1).argmin()]
 
     def _trial(self, params: Params) -> FrozenTrial:
@@ -228,5 +228,5 @@ class _Drawn:
         return self._draw(name, FloatDistribution(low, high, log=log, step=step))
 
     def _draw(self, name: str, distribution: BaseDistribution) -> Any:
-        self.params[name] = Features.draw(distribution, self._rng)
+        self.params[name] = ParameterEncoding.draw(distribution, self._rng)
         return self.params[name]

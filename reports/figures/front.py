@@ -18,6 +18,7 @@ from winnow.reports.figures.style import (
     value_axis,
 )
 from winnow.reports.text import wording
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -58,7 +59,7 @@ def front_info(run: RunData, cost: str) -> FrontInfo:
     completed = [
         row
         for row in run.rows("trials")
-        if row["status"] == "completed" and row["in_space"] and row["objective"] is not None and row[cost]
+        if row["status"] == TrialStatus.COMPLETED and row["in_space"] and row["objective"] is not None and row[cost]
     ]
     place = {row["trial"]: position for position, row in enumerate(completed)}
     members = sorted((row for row in run.rows("front") if row["trial"] in place), key=lambda row: row[cost])

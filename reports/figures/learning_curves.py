@@ -21,6 +21,7 @@ from winnow.reports.figures.style import (
 from winnow.reports.statuses import STATUS_WORDS, STATUSES
 from winnow.reports.subsample import MAX_CURVES, best_positions, drawn, note
 from winnow.reports.text import wording
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -95,11 +96,11 @@ def _draw_curves(run: RunData, info: _CurvesInfo) -> go.Figure:
             mode="lines+markers",
             line={
                 "color": color,
-                "width": 1.5 if status == "completed" else 1,
+                "width": 1.5 if status == TrialStatus.COMPLETED else 1,
                 "dash": "dot" if status == OUTSIDE else "solid",
             },
             marker={"symbol": symbols, "size": sizes, "color": color, "line": {"color": color, "width": 2}},
-            opacity=0.9 if status == "completed" else 0.7,
+            opacity=0.9 if status == TrialStatus.COMPLETED else 0.7,
             name=f"{STATUS_WORDS.get(status, status)} ({len(curves)})",
             hovertemplate=f"trial %{{customdata}}, epoch %{{x}}: %{{y{hover_format(run.objective)}}}<extra></extra>",
         )

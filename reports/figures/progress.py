@@ -16,6 +16,7 @@ from winnow.reports.figures.style import BLUE, GREY, Figure, base_layout, hover_
 from winnow.reports.subsample import MAX_EPOCHS, drawn
 from winnow.reports.text import wording
 from winnow.spaces.epoch_figures import BETTER, is_share
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -81,7 +82,7 @@ def _best_info(run: RunData) -> _BestInfo:
     ends = {
         (row["trial"], row["num_epochs"]): row["objective"]
         for row in run.rows("trials")
-        if row["status"] == "completed" and row["in_space"] and row["objective"] is not None
+        if row["status"] == TrialStatus.COMPLETED and row["in_space"] and row["objective"] is not None
     }
     better = max if run.maximize else min
     best: list[float | None] = []

@@ -16,6 +16,7 @@ from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.memory import earlier_runs, memory_sentence
 from winnow.reports.text.terminal import best_first
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -46,7 +47,7 @@ def search(run: RunData) -> Section:
 
 def _unaudited_stops(run: RunData) -> str:
     """A hint at the audit if the run stopped trials without one; else empty."""
-    stopped = sum(row["status"] == "stopped" for row in run.rows("trials"))
+    stopped = sum(row["status"] == TrialStatus.STOPPED for row in run.rows("trials"))
     if not stopped or len(run.table("audit")):
         return ""
     return (

@@ -25,6 +25,7 @@ from winnow.reports.text import wording
 from winnow.reports.text.winner_recipe import training_words
 from winnow.spaces.epoch_figures import EPOCH_FIGURES, QUALITY, in_words
 from winnow.spaces.errors import InputError
+from winnow.spaces.trial_status import TrialStatus
 
 FIGURES = tuple(figure.name for figure in QUALITY)
 
@@ -123,7 +124,7 @@ def outcome(training: TrainingData) -> str:
     rule = "of the last epoch" if kept == "last" else f"of the epoch with the {in_words(kept)}"
     if not result:
         return f"{last} of {planned} epochs have finished; the training is still running or was interrupted."
-    if result["status"] == "diverged":
+    if result["status"] == TrialStatus.DIVERGED:
         return f"The loss became non-finite in epoch {last}; the test images were not used."
     stopping = training.config.get("early_stopping") or {}
     metric = in_words(stopping.get("metric", "validation_loss"))

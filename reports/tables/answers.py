@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from winnow.reports.reading.predictions import load_predictions
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -55,7 +56,7 @@ def answers_of(path: Path, lines: Sequence[dict[str, Any]], probabilities: bool 
     Returns:
         The answers of all seeds that completed; None if there are fewer than two, or a prediction file is missing.
     """
-    completed = [line for line in lines if line["status"] == "completed"]
+    completed = [line for line in lines if line["status"] == TrialStatus.COMPLETED]
     kept = ARRAYS + ("probabilities",) * probabilities
     loaded = []
     for line in completed:
@@ -77,7 +78,7 @@ def winner_answers(run: RunData) -> Answers | None:
         rows = np.flatnonzero((rank == 1) & (seed == value))
         rows = rows[np.argsort(index[rows], kind="stable")]
         parts.append({name: values[rows] for name, values in columns.items()})
-    completed = sum(row["rank"] == 1 and row["status"] == "completed" for row in run.retrain_rows())
+    completed = sum(row["rank"] == 1 and row["status"] == TrialStatus.COMPLETED for row in run.retrain_rows())
     return _gather(parts) if len(parts) == completed else None
 
 

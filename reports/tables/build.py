@@ -184,7 +184,7 @@ def _failures(run: RunRecords) -> list[Row]:
         if row["status"] in FAILED_STATUSES:
             rows.append(_failure(run, "search", row, of_trial.get(row["trial"], {}), row["ended"]))
     for line in run.retrain_lines:
-        if line["status"] != "completed":
+        if line["status"] != TrialStatus.COMPLETED:
             key = ("retrain", line["trial"], line["seed"])
             named = line | {"trial": identity(line)["trial"]}
             rows.append(_failure(run, "retrain", named, last.get(key, {}), time_of(line.get("time"))))

@@ -10,6 +10,7 @@ import numpy as np
 
 from winnow.reports.reading.predictions import load_predictions
 from winnow.reports.tables.intervals import NORMAL_975, Interval
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunRecords
@@ -19,7 +20,7 @@ Row = dict[str, Any]
 
 def members(lines: Sequence[Row]) -> list[Row]:
     """The lines of `retrain.jsonl` whose networks form the ensemble: all that completed of all winners, the baseline left out."""
-    chosen = [line for line in lines if line.get("rank") is not None and line["status"] == "completed"]
+    chosen = [line for line in lines if line.get("rank") is not None and line["status"] == TrialStatus.COMPLETED]
     return sorted(chosen, key=lambda line: (line["rank"], line["seed"]))
 
 

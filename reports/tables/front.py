@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from winnow.spaces.trial_status import TrialStatus
+
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunFacts
 
@@ -28,7 +30,7 @@ def front_rows(run: RunFacts, trials: list[Row], winners: list[Row]) -> list[Row
     rows = [
         row
         for row in trials
-        if row["status"] == "completed"
+        if row["status"] == TrialStatus.COMPLETED
         and row["in_space"]
         and row["objective"] is not None
         and _config(row) != baseline

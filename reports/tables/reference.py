@@ -17,6 +17,7 @@ from winnow.reports.text.wording import count
 from winnow.spaces import catalog
 from winnow.spaces.space import Space
 from winnow.spaces.stub_trials import KnownTrial
+from winnow.spaces.trial_status import TrialStatus
 
 RESULTS = "results.jsonl"
 
@@ -89,7 +90,7 @@ def _results(path: Path) -> list[dict[str, Any]]:
 def _row(space: Space, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     reference = space.reference
     assert reference is not None
-    done = [line for line in lines if line["status"] == "completed"]
+    done = [line for line in lines if line["status"] == TrialStatus.COMPLETED]
     values = [line[f"{reference.split}_accuracy"] for line in done]
     mean, low, high = (None if value is None else 100 * value for value in seeds_interval(values))
     return {
@@ -117,7 +118,9 @@ def _row(space: Space, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _status(lines: Sequence[dict[str, Any]]) -> str:
     """`not run`, or the statuses of the seeds."""
     statuses = [line["status"] for line in lines]
-    others = [f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses) if status != "completed"]
+    others = [
+        f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses) if status != TrialStatus.COMPLETED
+    ]
     return ", ".join((["completed"] if "completed" in statuses else []) + others) or "not run"
 
 
@@ -171,7 +174,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ours = f"{row['ours']:.2f}"
     if row["ours_low"] is not None:
         ours += f" ± {row['ours_high'] - row['ours']:.2f}"
-    if row["status"] != "completed":
+    if row["status"] != TrialStatus.COMPLETED:
         ours += f" ({row['status'].removeprefix('completed, ')})"
     if row["changed"]:
         ours += f"; changed: {row['changed']}"

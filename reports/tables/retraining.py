@@ -21,6 +21,7 @@ from winnow.spaces.epoch_figures import (
     name_on_test_images,
     name_on_validation_images,
 )
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     import numpy as np
@@ -177,7 +178,7 @@ def _num_one_class(lines: list[Row], answers: Answers | None) -> int | None:
 
 
 def _mean(lines: list[Row], key: str) -> float | None:
-    values = [finite(line.get(key)) for line in lines if line["status"] == "completed"]
+    values = [finite(line.get(key)) for line in lines if line["status"] == TrialStatus.COMPLETED]
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
 
@@ -218,5 +219,5 @@ def identity(line: Row) -> Row:
 
 def metric_values(lines: Sequence[Row], metric: str) -> list[float]:
     """A metric on the test images of the trainings that completed."""
-    values = (finite(line.get(metric)) for line in lines if line["status"] == "completed")
+    values = (finite(line.get(metric)) for line in lines if line["status"] == TrialStatus.COMPLETED)
     return [value for value in values if value is not None]

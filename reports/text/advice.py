@@ -13,6 +13,7 @@ from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.text import wording
 from winnow.reports.text.advice_ranges import Change, changed_command, converging_range, wider_ranges
 from winnow.reports.text.terminal import best_first
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -47,11 +48,11 @@ def advice(run: RunData) -> list[Advice]:
 def _advice(run: RunData, trials: list[Row], ranked: list[Row]) -> Iterator[Advice]:
     winners = run.rows("winners")
     planned = run.settings.get("trials") or 0
-    if len(trials) < planned or any(row["status"] == "running" for row in trials):
+    if len(trials) < planned or any(row["status"] == TrialStatus.RUNNING for row in trials):
         text = "The search has not finished. If it is not running, resume it."
         yield Advice(text, wording.command("resume", run.path))
         return
-    if not winners and any(row["status"] == "completed" for row in trials):
+    if not winners and any(row["status"] == TrialStatus.COMPLETED for row in trials):
         text = "Retrain the best trials to measure their test accuracy."
         yield Advice(text, wording.command("retrain", run.path))
     yield from _on_failed_retraining(run, winners)
@@ -73,7 +74,7 @@ def _from_change(run: RunData, change: Change) -> Advice:
 def _on_failed_retraining(run: RunData, winners: list[Row]) -> Iterator[Advice]:
     """Advice to run the retrainings again if none of the winners completed one."""
     if winners and not any(row["num_seeds"] for row in winners if not row["baseline"]):
-        failed = [row for row in run.rows("retrains") if row["status"] != "completed" and not row["baseline"]]
+        failed = [row for row in run.rows("retrains") if row["status"] != TrialStatus.COMPLETED and not row["baseline"]]
         error = wording.failure_text(failed[-1]).splitlines()[-1]
         text = (
             f"All {len(failed)} retrainings of the winners failed, so nothing was tested. The last one: {error.rstrip('.')}. "
@@ -94,7 +95,7 @@ def _on_a_better_baseline(run: RunData, trials: list[Row], winners: list[Row]) -
 
 
 def _on_failures(run: RunData, trials: list[Row]) -> Iterator[Advice]:
-    ran = [row for row in trials if row["status"] != "skipped"]
+    ran = [row for row in trials if row["status"] != TrialStatus.SKIPPED]
     failed = [row for row in ran if row["status"] in FAILED_STATUSES]
     if len(failed) * 10 <= len(ran):
         return
@@ -126,7 +127,7 @@ def _on_the_baseline(run: RunData, winners: list[Row]) -> Iterator[Advice]:
 def _on_epochs(run: RunData, ranked: list[Row]) -> Iterator[Advice]:
     """Advice to train longer if the best completed trials were still improving at their last epoch."""
     epochs = int(run.settings.get("max_epochs") or 0)
-    completed = [row for row in ranked if row["status"] == "completed" and row["num_epochs"] == epochs][:4]
+    completed = [row for row in ranked if row["status"] == TrialStatus.COMPLETED and row["num_epochs"] == epochs][:4]
     rises = [rise for row in completed if (rise := _late_rise(run, row)) is not None]
     if len(rises) < MIN_CURVES or min(rises) <= _noise(run, completed[0]["objective"]):
         return

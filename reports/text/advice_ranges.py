@@ -13,6 +13,7 @@ from winnow.reports.text import wording
 from winnow.spaces.grammar.nodes import draw
 from winnow.spaces.space import AtLeast, Space, validate
 from winnow.spaces.stub_trials import completions
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -74,7 +75,7 @@ def wider_ranges(run: RunData, ranked: Sequence[Row]) -> Iterator[Change]:
 def converging_range(run: RunData, ran: Sequence[Row]) -> Change | None:
     """Advice to lower the upper end of a range above which most trainings diverge; None if no value separates them."""
     columns = _columns(run.space)
-    if not any(row["status"] == "diverged" for row in ran):
+    if not any(row["status"] == TrialStatus.DIVERGED for row in ran):
         return None
     for parameter in run.space.parameters():
         if not parameter.domain.is_log:
@@ -83,7 +84,7 @@ def converging_range(run: RunData, ran: Sequence[Row]) -> Change | None:
             sorted(
                 row[parameter.path]
                 for row in ran
-                if (row["status"] == "diverged") is it and _had(row, parameter, columns)
+                if (row["status"] == TrialStatus.DIVERGED) is it and _had(row, parameter, columns)
             )
             for it in (True, False)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from winnow.reports.text import wording
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -16,7 +17,7 @@ def audit_sentence(run: RunData) -> str:
     if not rows:
         return ""
     total, share = rows[-1], run.settings["audit"]
-    waiting = sum(row["audited"] and row["status"] == "stopped" for row in run.trial_rows())
+    waiting = sum(row["audited"] and row["status"] == TrialStatus.STOPPED for row in run.trial_rows())
     num_stopped = wording.plural(total["num_stopped"], "stopped trial")
     text = f"The audit (a random {100 * share:g} % of the trials) trained {total['num_audited']} of {num_stopped} to completion"
     unfinished = waiting - total["num_audited"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from winnow.spaces.trial_status import TrialStatus
+
 CLASSES: dict[str, tuple[str, str]] = {
     "diverged": ("the loss became non-finite", "ended at once and reported to the sampler as failed; no second try"),
     "out_of_memory": (
@@ -40,6 +42,8 @@ def class_rows(trials: Iterable[Mapping[str, Any]]) -> list[tuple[str, int, str,
     """
     trials = list(trials)
     counts = {name: sum(row["status"] == name for row in trials) for name in CLASSES}
-    counts["recovered"] = sum(row["worker_losses"] > 0 and row["status"] != "lost" for row in trials)
-    counts["micro-batches"] = sum(row["micro_batches"] > 1 and row["status"] != "out_of_memory" for row in trials)
+    counts["recovered"] = sum(row["worker_losses"] > 0 and row["status"] != TrialStatus.LOST for row in trials)
+    counts["micro-batches"] = sum(
+        row["micro_batches"] > 1 and row["status"] != TrialStatus.OUT_OF_MEMORY for row in trials
+    )
     return [(name, counts[name], *about) for name, about in CLASSES.items()]

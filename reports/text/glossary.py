@@ -47,7 +47,7 @@ def parts(text: str) -> list[tuple[str, str | None]]:
     Returns:
         (piece of the text, its meaning); None for what lies between the terms. The pieces joined are the text.
     """
-    found: list[tuple[str, str | None]] = []
+    pieces: list[tuple[str, str | None]] = []
     seen: set[str] = set()
     end = 0
     for match in _TERMS.finditer(text):
@@ -55,6 +55,6 @@ def parts(text: str) -> list[tuple[str, str | None]]:
         if term in seen:
             continue
         seen.add(term)
-        found += [(text[end : match.start()], None), (match[0], meaning)]
+        pieces += [(text[end : match.start()], None), (match[0], meaning)]
         end = match.end()
-    return [(piece, meaning) for piece, meaning in [*found, (text[end:], None)] if piece]
+    return [(piece, meaning) for piece, meaning in [*pieces, (text[end:], None)] if piece]

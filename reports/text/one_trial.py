@@ -12,6 +12,7 @@ from rich.table import Table
 
 from winnow.reports.text import wording
 from winnow.spaces.errors import InputError
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +73,7 @@ def show_trial(run: RunData, console: Console, number: int) -> None:
     if facts["epochs"]:
         console.print(_epoch_table(facts["epochs"]))
     for line in facts["retrains"]:
-        result = wording.percent(line["test_accuracy"]) if line["status"] == "completed" else line["status"]
+        result = wording.percent(line["test_accuracy"]) if line["status"] == TrialStatus.COMPLETED else line["status"]
         console.print(f"retrained, seed {line['seed']}: test accuracy {result}", highlight=False)
     if facts["config"]:
         console.print("\n[bold]config[/bold]")

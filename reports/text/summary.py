@@ -12,6 +12,7 @@ from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.terminal import best_first
 from winnow.spaces.epoch_figures import is_share
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -47,7 +48,7 @@ def _search_sentence(run: RunData, trials: list[Row]) -> str:
         verbs = ("lies", "is") if len(run.outside) == 1 else ("lie", "are")
         text += f" {wording.plural(len(run.outside), 'trial')} {verbs[0]} outside the current space and {verbs[1]} not ranked."
     planned = run.settings.get("trials")
-    unfinished = sum(row["status"] == "running" for row in trials)
+    unfinished = sum(row["status"] == TrialStatus.RUNNING for row in trials)
     if unfinished or (planned and len(trials) < planned):
         text += (
             f" {planned} trials were asked for: the search is still running, or it was interrupted and can be resumed."
@@ -60,7 +61,7 @@ def _best_sentence(run: RunData, trials: list[Row]) -> str:
     if not ranked:
         return "No trial has finished an epoch yet, so there is nothing to compare."
     best = ranked[0]
-    kind = "completed trial" if best["status"] == "completed" else "trial so far (none has completed yet)"
+    kind = "completed trial" if best["status"] == TrialStatus.COMPLETED else "trial so far (none has completed yet)"
     value = wording.objective_text(run, best["objective"])
     return f"The best {kind} is trial {best['trial']} with a {wording.objective_name(run)} of {value}."
 
@@ -71,12 +72,12 @@ def _front_sentence(run: RunData) -> str:
     if not rows:
         return ""
     ends = [rows[0]] + [min(rows, key=lambda row: row[cost] or 0.0) for cost in run.costs]
-    told = []
+    descriptions = []
     for row in {row["trial"]: row for row in ends}.values():
         costs = ", ".join(f"{wording.cost_text(cost, row[cost])} {wording.COST_WORDS[cost]}" for cost in run.costs)
-        told.append(f"trial {row['trial']} with {wording.objective_text(run, row['objective'])} ({costs})")
+        descriptions.append(f"trial {row['trial']} with {wording.objective_text(run, row['objective'])} ({costs})")
     trials = wording.plural(len(rows), "trial")
-    return f"The front of {wording.objective_name(run)} and {wording.listed([wording.COST_WORDS[c] for c in run.costs])} has {trials}; its ends are {wording.listed(told)}."
+    return f"The front of {wording.objective_name(run)} and {wording.listed([wording.COST_WORDS[c] for c in run.costs])} has {trials}; its ends are {wording.listed(descriptions)}."
 
 
 def _winner_sentences(run: RunData) -> list[str]:
@@ -187,7 +188,7 @@ def _cost_sentence(run: RunData, trials: list[Row]) -> str:
         return ""
     wall = _seconds_at_work(run)
     text = f"The search trained {wording.plural(epochs, 'epoch')}"
-    ran = sum(row["status"] != "skipped" for row in trials)
+    ran = sum(row["status"] != TrialStatus.SKIPPED for row in trials)
     full = ran * int(run.settings.get("max_epochs") or 0)
     if full > epochs:
         text += f" ({100 * epochs / full:.0f} % of {ran} full trainings)"

@@ -16,6 +16,7 @@ from winnow.reports.tables.front import front_rows
 from winnow.reports.text import wording
 from winnow.reports.text.memory import memory_sentence
 from winnow.spaces.epoch_figures import is_share
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,13 +84,13 @@ def _print_chosen(run: RunData, console: Console, chosen: Sequence[Row], top: in
 
 def _state_line(run: RunData, rows: list[Row]) -> str:
     planned = run.settings.get("trials")
-    of = f" of {planned} asked for" if planned and len(rows) < planned else ""
+    planned_text = f" of {planned} asked for" if planned and len(rows) < planned else ""
     seconds = sum(row["train_seconds"] for row in rows)
     epochs = sum(row["num_epochs"] for row in rows)
     text = wording.counts_text(wording.status_counts(rows))
     if run.outside:
         text += f", {len(run.outside)} of them outside the current space"
-    return f"{text}{of}; {wording.plural(epochs, 'epoch')} in {wording.duration(seconds)} of training"
+    return f"{text}{planned_text}; {wording.plural(epochs, 'epoch')} in {wording.duration(seconds)} of training"
 
 
 def best_first(run: RunData, rows: list[Row]) -> list[Row]:
@@ -101,7 +102,9 @@ def best_first(run: RunData, rows: list[Row]) -> list[Row]:
     inside = [row for row in rows if row["in_space"]]
     known = [row for row in inside if row["objective"] is not None and row["status"] not in UNRANKED_STATUSES]
     sign = -1 if run.maximize else 1
-    return sorted(known, key=lambda row: (row["status"] != "completed", sign * row["objective"], row["trial"]))
+    return sorted(
+        known, key=lambda row: (row["status"] != TrialStatus.COMPLETED, sign * row["objective"], row["trial"])
+    )
 
 
 def _trial_table(run: RunData, rows: Sequence[Row], title: str) -> Table:

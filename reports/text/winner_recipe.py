@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports.text.terminal import best_first
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -35,7 +36,7 @@ def training_command(run: RunData, recipe: Path | str, rank: int = 1) -> str | N
     Returns:
         A shell command; None if no retraining of this winner completed.
     """
-    rows = [row for row in run.rows("retrains") if row["rank"] == rank and row["status"] == "completed"]
+    rows = [row for row in run.rows("retrains") if row["rank"] == rank and row["status"] == TrialStatus.COMPLETED]
     if not rows:
         return None
     row = min(rows, key=lambda row: row["seed"])

@@ -25,14 +25,14 @@ def as_command(name: str, arguments: Mapping[str, Any]) -> str | None:
     Returns:
         The command line; None if the space is an object, which no command line can name (`study.yaml` holds it in full).
     """
-    given = dict(arguments)
-    target = given.pop("run") if "run" in given else given.pop("space")
+    remaining = dict(arguments)
+    target = remaining.pop("run") if "run" in remaining else remaining.pop("space")
     if isinstance(target, Space) or not isinstance(target, str | PathLike):
         return None
-    given |= given.pop("options", {}) | asdict(given.pop("devices"))
-    given["set"] = as_texts(given.pop("overrides"))
+    remaining |= remaining.pop("options", {}) | asdict(remaining.pop("devices"))
+    remaining["set"] = as_texts(remaining.pop("overrides"))
     words = ["winnow", name, fspath(target)]
-    for key, value in given.items():
+    for key, value in remaining.items():
         if key in NOT_RECORDED or value is None or value is False or value == DEFAULTS.get(key):
             continue
         option = f"--{key.replace('_', '-')}"

@@ -77,8 +77,8 @@ def run(
     settings = settings_for(searched, **options)
     place = replace(_new_run(runs_dir, name, storage, warm_start), retrain=True)
     with _one_ray():
-        with execution(devices, data_dir, download, address, quiet, log, command) as here:
-            folder = _search(searched, settings, place, here)
+        with execution(devices, data_dir, download, address, quiet, log, command) as context:
+            folder = _search(searched, settings, place, context)
         return retrain(Run(folder.path), download=download, devices=devices, address=address, quiet=quiet)
 
 
@@ -127,8 +127,8 @@ def search(
     searched = load_space(space, overrides)
     settings = settings_for(searched, **options)
     place = _new_run(runs_dir, name, storage, warm_start)
-    with execution(devices, data_dir, download, address, quiet, log, command) as here:
-        folder = _search(searched, settings, place, here)
+    with execution(devices, data_dir, download, address, quiet, log, command) as context:
+        folder = _search(searched, settings, place, context)
     return _reported(folder)
 
 
@@ -175,8 +175,8 @@ def resume(
     changes = _changes(space, overrides, accept_space_change)
     folder = open_run(Path(run))
     with _one_ray():
-        with execution(devices, data_dir, download, address, quiet, log, command) as here:
-            resumed = _continue(folder, replace(changes, command=command), here, time_budget)
+        with execution(devices, data_dir, download, address, quiet, log, command) as context:
+            resumed = _continue(folder, replace(changes, command=command), context, time_budget)
         if not folder.then_retrain:
             return resumed
         return retrain(resumed, data_dir=data_dir, download=download, devices=devices, address=address, quiet=quiet)
@@ -238,8 +238,8 @@ def extend(
     )
     if not changes.any:
         raise InputError("extend: say by how much: trials, time_budget or max_epochs")
-    with execution(devices, data_dir, download, address, quiet, log, command) as here:
-        return _continue(open_run(Path(run)), changes, here)
+    with execution(devices, data_dir, download, address, quiet, log, command) as context:
+        return _continue(open_run(Path(run)), changes, context)
 
 
 def retrain(
@@ -275,8 +275,8 @@ def retrain(
         InputError: There is no such run, it has no completed trial, or its images are others.
     """
     folder = open_run(Path(run))
-    with execution(devices, data_dir, download, address, quiet) as here:
-        retraining.retrain(folder, here, top=top, seeds=seeds, keep_validation=keep_validation)
+    with execution(devices, data_dir, download, address, quiet) as context:
+        retraining.retrain(folder, context, top=top, seeds=seeds, keep_validation=keep_validation)
     return _reported(folder)
 
 
@@ -311,16 +311,16 @@ def plan(
     """
     loaded = load_space(space, overrides)
     settings = settings_for(loaded, **options)
-    with execution(devices, data_dir, download, address, quiet=True) as here:
-        return probing.plan_search(loaded, settings, here if probe else None, lambda text: None)
+    with execution(devices, data_dir, download, address, quiet=True) as context:
+        return probing.plan_search(loaded, settings, context if probe else None, lambda text: None)
 
 
 def _new_run(runs_dir: Place, name: str | None, storage: str | None, warm_start: Place | None) -> NewRun:
     return NewRun(Path(runs_dir), name, storage, None if warm_start is None else str(Path(warm_start)))
 
 
-def _search(space: Space, settings: Settings, place: NewRun, here: Execution) -> RunFolder:
-    folder, outcome = searching.search(space, settings, place, here)
+def _search(space: Space, settings: Settings, place: NewRun, context: Execution) -> RunFolder:
+    folder, outcome = searching.search(space, settings, place, context)
     _raise_unless_done(folder, outcome)
     return folder
 
@@ -329,8 +329,10 @@ def _changes(space: str | Path | None, overrides: Overrides, accepted: bool) -> 
     return RunChanges(space=None if space is None else str(space), overrides=as_texts(overrides), accepted=accepted)
 
 
-def _continue(folder: RunFolder, changes: RunChanges, here: Execution, time_budget: str | float | None = None) -> Run:
-    _raise_unless_done(folder, searching.resume(folder, changes, here, time_budget))
+def _continue(
+    folder: RunFolder, changes: RunChanges, context: Execution, time_budget: str | float | None = None
+) -> Run:
+    _raise_unless_done(folder, searching.resume(folder, changes, context, time_budget))
     return _reported(folder)
 
 

@@ -385,5 +385,5 @@ def bench_recipes(
     """
     from winnow.search.operations.reproduction import bench_recipes as reproduce
 
-    with execution(devices, data_dir, download, address, quiet) as here:
-        return reproduce(recipes, as_texts(overrides), seeds=seeds, output=Path(output), execution=here)[0]
+    with execution(devices, data_dir, download, address, quiet) as context:
+        return reproduce(recipes, as_texts(overrides), seeds=seeds, output=Path(output), execution=context)[0]

@@ -64,7 +64,7 @@ def _check_options(words: list[str]) -> None:
     from winnow.spaces.errors import InputError
 
     run = next(command for command in SEARCH_COMMANDS if command.name == "run")
-    given = run.make_context("run", list(words)).params
+    values = run.make_context("run", list(words)).params
     for name in ("address", "name"):
-        if given.get(name):
+        if values.get(name):
             raise InputError(f"--{name}: the file says it itself; leave it out")

@@ -24,14 +24,14 @@ def meant(error: click.UsageError, arguments: Sequence[str]) -> click.UsageError
         return error
     name = error.option_name.lstrip("-").replace("-", "_")
     if name == "epochs" and any(parameter.name == "max_epochs" for parameter in command.params):
-        wanted = [f"--max-epochs {_value_of(error.option_name, arguments)}"]
+        suggestions = [f"--max-epochs {_value_of(error.option_name, arguments)}"]
     else:
         value = _value_of(error.option_name, arguments)
-        wanted = [f"--set {shlex.quote(f'{path}={value}')}" for path in _paths_named(name)]
-    if not wanted:
+        suggestions = [f"--set {shlex.quote(f'{path}={value}')}" for path in _paths_named(name)]
+    if not suggestions:
         return error
     return click.UsageError(
-        f"{error.option_name}: a key of the config is changed by {' or '.join(wanted[:3])}", error.ctx
+        f"{error.option_name}: a key of the config is changed by {' or '.join(suggestions[:3])}", error.ctx
     )
 
 

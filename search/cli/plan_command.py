@@ -37,8 +37,8 @@ def plan(space: str, overrides: tuple[str, ...], **options: Any) -> int:
     if options["no_probe"]:
         forecast = plan_search(loaded, settings, None, say)
     else:
-        with execution({**options, "quiet": True, "as_json": False}) as here:
-            forecast = plan_search(loaded, settings, here, say)
+        with execution({**options, "quiet": True, "as_json": False}) as context:
+            forecast = plan_search(loaded, settings, context, say)
     if options["as_json"]:
         write_json(forecast.to_dict())
     else:

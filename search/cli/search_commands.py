@@ -129,8 +129,8 @@ def _search(
 
     settings = settings_of(space, options)
     place = NewRun(options["runs_dir"], options["name"], options["storage"], options["warm_start"], then_retrain)
-    with execution(options) as here:
-        folder, outcome = run_search(space, settings, place, here)
+    with execution(options) as context:
+        folder, outcome = run_search(space, settings, place, context)
     return folder, print_outcome(folder, outcome, options["as_json"])
 
 
@@ -143,8 +143,8 @@ def _continue(run: str, changes: RunChanges, time_budget: str | None, options: O
     check_run(folder, options["trust_code"])
     if options["space"] is not None:
         check_space(load_space(options["space"], options["overrides"]), options["trust_code"])
-    with execution(options) as here:
-        outcome = resume_search(folder, changes, here, time_budget)
+    with execution(options) as context:
+        outcome = resume_search(folder, changes, context, time_budget)
     return folder, print_outcome(folder, outcome, options["as_json"])
 
 
@@ -166,13 +166,13 @@ def _retrain(folder: RunFolder, options: Options) -> int:
     from winnow.search.cli.outcome import print_interrupted
     from winnow.search.operations.retraining import retrain as retrain_winners
 
-    asked = {name: options.get(name) for name in ("top", "seeds", "keep_validation")}
+    chosen = {name: options.get(name) for name in ("top", "seeds", "keep_validation")}
     try:
-        with execution(options) as here:
-            retrain_winners(folder, here, **asked)
+        with execution(options) as context:
+            retrain_winners(folder, context, **chosen)
         return DONE
     except KeyboardInterrupt:
-        return print_interrupted(folder, asked, options["as_json"])
+        return print_interrupted(folder, chosen, options["as_json"])
     except InputError:  # such as no completed trial: the report shows why
         _report(folder)
         raise

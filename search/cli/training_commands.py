@@ -80,8 +80,8 @@ def bench_recipes(
     """
     from winnow.search.operations.reproduction import bench_recipes as reproduce
 
-    with execution(options) as here:
-        table, num_failed = reproduce(recipes, overrides, seeds=seeds, output=output, execution=here)
+    with execution(options) as context:
+        table, num_failed = reproduce(recipes, overrides, seeds=seeds, output=output, execution=context)
     click.echo(f"table    {table}")
     return FAILED if num_failed else DONE
 

@@ -46,8 +46,8 @@ def number_labels(
     class_names = None if class_names is None else [unicodedata.normalize("NFC", name) for name in class_names]
     kinds = {split: values.dtype.kind == "O" for split, values in labels.items()}
     if len(set(kinds.values())) > 1:
-        told = ", ".join(f"{split}: {'text' if is_text else 'numbers'}" for split, is_text in kinds.items())
-        raise InputError(f"{where}: the labels are of different types ({told}); write them alike in all splits")
+        kinds_text = ", ".join(f"{split}: {'text' if is_text else 'numbers'}" for split, is_text in kinds.items())
+        raise InputError(f"{where}: the labels are of different types ({kinds_text}); write them alike in all splits")
     if kinds["train"]:
         _check_text(labels["train"], where, remap)
         names, numbers = _from_text(labels, class_names, where)

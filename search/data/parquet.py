@@ -257,11 +257,11 @@ class _Items:
         self._files, self._chosen = files, chosen
 
     def __call__(self, rows: Sequence[int]) -> Iterable[Encoded]:
-        wanted, start = np.asarray(rows, dtype=np.int64), 0
+        row_numbers, start = np.asarray(rows, dtype=np.int64), 0
         for file in self._files:
             with foreign(str(file), "Parquet file"):
                 num = pq.read_metadata(file).num_rows
-            inside = wanted[(wanted >= start) & (wanted < start + num)] - start
+            inside = row_numbers[(row_numbers >= start) & (row_numbers < start + num)] - start
             if len(inside):
                 yield from self._of_file(file, inside)
             start += num

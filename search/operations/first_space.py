@@ -74,9 +74,9 @@ def first_space(folder: Path, output: Path) -> list[str]:
     """
     if output.exists():
         raise InputError(f"--output {output}: exists already; choose another name")
-    found = look(folder)
+    listing = look(folder)
     try:
-        output.write_text(space_text(found), encoding="utf-8")
+        output.write_text(space_text(listing), encoding="utf-8")
     except OSError as error:
         raise InputError(f"--output {output}: cannot be written ({error.strerror or error})") from error
     try:
@@ -84,7 +84,7 @@ def first_space(folder: Path, output: Path) -> list[str]:
     except InputError:
         output.unlink()
         raise
-    return _sentences(found)
+    return _sentences(listing)
 
 
 def look(folder: Path) -> Look:

@@ -107,7 +107,7 @@ def _groups(plan: ResourcePlan) -> AbstractContextManager[RankGroups | None]:
 
 
 def resolved(address: str | None) -> str | None:
-    """`host:port`, asked for first of all: a wrong address is told before data is read."""
+    """`host:port`, checked first, so that a wrong address is reported before data is read."""
     if address is None:
         return None
     from winnow.search.ray_backend.cluster import resolve

@@ -60,19 +60,19 @@ def resolve(address: str) -> str:
             f"--address {address}: Ray Client is not supported; run winnow on a node of the cluster (--address auto), or submit "
             "it as a Ray job (docs/cluster.md)"
         )
-    found = _found() if address == "auto" else address
-    if found is None:
+    resolved = _running_address() if address == "auto" else address
+    if resolved is None:
         raise InputError(
             "--address auto: no Ray runs on this machine; start one with `ray start --head`, or give its host:port"
         )
-    said = f"--address {address}" + (f" ({found})" if found != address else "")
-    host, colon, port = found.rpartition(":")
+    option = f"--address {address}" + (f" ({resolved})" if resolved != address else "")
+    host, colon, port = resolved.rpartition(":")
     if not (colon and host and port.isdigit() and 0 < int(port) < 65536):
         raise InputError(f"--address {address}: give auto, or host:port such as 10.0.0.5:6379")
     problem = _no_answer(host.strip("[]"), int(port))
     if problem is not None:
-        raise InputError(f"{said}: no Ray cluster answers there ({problem})")
-    return found
+        raise InputError(f"{option}: no Ray cluster answers there ({problem})")
+    return resolved
 
 
 def plan_on_cluster(
@@ -102,24 +102,28 @@ def plan_on_cluster(
     Raises:
         InputError: The cluster does not have the GPUs that were asked for, and cannot get them.
     """
-    has = capacity(ray, devices, address)
+    available = capacity(ray, devices, address)
     gpus = devices.gpus_per_trial or 0.0
-    if gpus > has.gpus:
+    if gpus > available.gpus:
         raise InputError(
-            f"--gpus-per-trial {gpus:g}: the cluster has {has.gpus:g} GPUs"
-            + (" with all that the autoscaler may start" if has.grows else _HOW_TO_GROW)
+            f"--gpus-per-trial {gpus:g}: the cluster has {available.gpus:g} GPUs"
+            + (" with all that the autoscaler may start" if available.grows else _HOW_TO_GROW)
         )
-    if devices.device == "cuda" and not has.gpus:
+    if devices.device == "cuda" and not available.gpus:
         raise InputError(f"--device cuda: the cluster has no GPU{_HOW_TO_GROW}")
-    nodes = tuple((of.get("CPU", 0.0), of.get("GPU", 0.0)) for count, of in has.kinds for _ in range(count))
-    have = Inventory(nodes, int(ray.cluster_resources().get("GPU", 0)))
+    nodes = tuple(
+        (resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+        for count, resources in available.kinds
+        for _ in range(count)
+    )
+    inventory = Inventory(nodes, int(ray.cluster_resources().get("GPU", 0)))
     if not (devices.device == "cpu" and gpus):
-        plan = share_out(have, devices, num_trials, measure, recorded)
-        if devices.device == "auto" and not has.gpus:
+        plan = share_out(inventory, devices, num_trials, measure, recorded)
+        if devices.device == "auto" and not available.gpus:
             plan = replace(plan, explanation=f"{plan.explanation}; the cluster has no GPU{_HOW_TO_GROW}")
-        return plan, has.grows
-    plan = share_out(have, replace(devices, device="cuda"), num_trials)
-    return replace(plan, device="cpu"), has.grows
+        return plan, available.grows
+    plan = share_out(inventory, replace(devices, device="cuda"), num_trials)
+    return replace(plan, device="cpu"), available.grows
 
 
 _HOW_TO_GROW = "; if an autoscaler may start nodes, say with --num-gpus and --num-cpus how many there may be in all"
@@ -135,16 +139,16 @@ def capacity(ray: Any, devices: DeviceOptions, address: str) -> Capacity:
     kinds = _launcher_kinds() if on_head else []
     if _sum(kinds, "GPU") < _sum(now, "GPU") or _sum(kinds, "CPU") < _sum(now, "CPU"):
         kinds = now
-    asked = {"CPU": devices.num_cpus, "GPU": devices.num_gpus}
-    missing = {key: max(0.0, (amount or 0.0) - _sum(kinds, key)) for key, amount in asked.items()}
+    requested = {"CPU": devices.num_cpus, "GPU": devices.num_gpus}
+    missing = {key: max(0.0, (amount or 0.0) - _sum(kinds, key)) for key, amount in requested.items()}
     if any(missing.values()):
         kinds = [*kinds, (1, missing)]  # how it will be spread over nodes is not known
-    cpus, gpus = (_sum(kinds, key) if asked[key] is None else float(asked[key] or 0) for key in ("CPU", "GPU"))
+    cpus, gpus = (_sum(kinds, key) if requested[key] is None else float(requested[key] or 0) for key in ("CPU", "GPU"))
     return Capacity(kinds, cpus, gpus, grows=cpus > _sum(now, "CPU") or gpus > _sum(now, "GPU"))
 
 
 def _sum(kinds: list[Kind], key: str) -> float:
-    return sum(count * has.get(key, 0.0) for count, has in kinds)
+    return sum(count * resources.get(key, 0.0) for count, resources in kinds)
 
 
 @contextmanager
@@ -162,16 +166,16 @@ def grown(grows: bool, plan: ResourcePlan) -> Iterator[None]:
         request_resources(bundles=[])
 
 
-def _found() -> str | None:
+def _running_address() -> str | None:
     """Find the cluster as `ray.init("auto")` does: by RAY_ADDRESS, which a Ray job has, or by the Ray that runs on this machine."""
     # Ray has no public way to ask for the address without connecting, and connecting to a dead one takes 40 s and more.
     from ray._private.services import canonicalize_bootstrap_address
 
     try:
-        found = canonicalize_bootstrap_address("auto")
+        address = canonicalize_bootstrap_address("auto")
     except (ConnectionError, ValueError):
         return None
-    return None if found is None else str(found)
+    return None if address is None else str(address)
 
 
 def _no_answer(host: str, port: int) -> str | None:

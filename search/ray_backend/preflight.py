@@ -44,27 +44,27 @@ def check_nodes(ray: Any, data: Sequence[tuple[Any, str]], shared: str, device: 
     demands = Demands(versions(), shared, f".preflight-{uuid4().hex[:8]}", device)
     storage.write(storage.join(shared, demands.probe), demands.probe.encode())
     remote = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(examine_node)  # its process, and its share of a GPU, go
-    asked = {
+    nodes_of = {
         remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(
             list(data), demands, node_id, node["Resources"].get("GPU", 0.0)
         ): node_id
         for node_id, node in nodes.items()
     }
     try:
-        ready, silent = ray.wait(list(asked), num_returns=len(asked), timeout=PATIENCE_SECONDS)
-        found = {asked[reference]: _answer(ray, reference) for reference in ready}
+        ready, silent = ray.wait(list(nodes_of), num_returns=len(nodes_of), timeout=PATIENCE_SECONDS)
+        answers = {nodes_of[reference]: _answer(ray, reference) for reference in ready}
         for reference in silent:
             ray.cancel(reference, force=True)
-            found[asked[reference]] = [f"no answer within {PATIENCE_SECONDS:.0f} s"]
-        for node_id, problems in found.items():
+            answers[nodes_of[reference]] = [f"no answer within {PATIENCE_SECONDS:.0f} s"]
+        for node_id, problems in answers.items():
             if not problems and not _wrote(demands, node_id):
                 problems.append(_not_shared(shared))
     finally:
         for name in ("", *(f"-{node_id}" for node_id in nodes)):
             storage.delete(storage.join(shared, demands.probe + name))
-    lines = [f"  {_label(nodes[node_id])}: {problem}" for node_id in nodes for problem in found[node_id]]
+    lines = [f"  {_label(nodes[node_id])}: {problem}" for node_id in nodes for problem in answers[node_id]]
     if lines:
-        num_bad = len({node_id for node_id in nodes if found[node_id]})
+        num_bad = len({node_id for node_id in nodes if answers[node_id]})
         raise InputError(f"{num_bad} of {len(nodes)} nodes cannot run trials; nothing was started\n" + "\n".join(lines))
     return len(nodes)
 
@@ -78,13 +78,13 @@ def examine_node(data: list[tuple[Any, str]], demands: Demands, node_id: str, nu
     return [*problems, *_gpu_problems(num_gpus if demands.device == "cuda" else 0)]
 
 
-def _versions_problems(wanted: dict[str, str]) -> list[str]:
+def _versions_problems(expected: dict[str, str]) -> list[str]:
     """Compare versions: Python up to its minor version, packages without what follows a + (the CUDA build of torch)."""
-    have = versions()
+    installed = versions()
     return [
-        f"{name} is {'not installed' if have[name] == 'unknown' else have[name]}, but the driver has {version}"
-        for name, version in wanted.items()
-        if _comparable(name, have[name]) != _comparable(name, version)
+        f"{name} is {'not installed' if installed[name] == 'unknown' else installed[name]}, but the driver has {version}"
+        for name, version in expected.items()
+        if _comparable(name, installed[name]) != _comparable(name, version)
     ]
 
 
@@ -124,7 +124,7 @@ def _not_shared(shared: str) -> str:
     )
 
 
-def _data_problems(reference: Any, wanted: str) -> list[str]:
+def _data_problems(reference: Any, expected: str) -> list[str]:
     """Fetch the images and compare their fingerprint; they stay in the node's object store for its workers."""
     import ray
 
@@ -134,7 +134,7 @@ def _data_problems(reference: Any, wanted: str) -> list[str]:
         arrived = fingerprint(ray.get(reference))
     except ray.exceptions.RayError as error:
         return [f"cannot fetch the images ({_last_line(error)})"]
-    return [] if arrived == wanted else [f"the images that arrived have the fingerprint {arrived}, not {wanted}"]
+    return [] if arrived == expected else [f"the images that arrived have the fingerprint {arrived}, not {expected}"]
 
 
 def _gpu_problems(num_gpus: float) -> list[str]:

@@ -174,7 +174,7 @@ class RankGroupPool:
             if name in self.replies:
                 self.placements.pop(name, None)
                 self.replies[name].put_nowait(RankLost(cause))
-            else:  # whoever waits for a group is told why there is none
+            else:  # everyone who waits for a group learns why there is none
                 self.free.put_nowait(RankLost(cause))
                 await asyncio.sleep(1.0)
 

@@ -126,8 +126,8 @@ def _too_old(torch: Any, index: int) -> str | None:
     oldest = min(((int(arch[:-1]), int(arch[-1])) for arch in built), default=(0, 0))
     if tuple(capability) >= oldest:
         return None
-    have, need = ("{}.{}".format(*pair) for pair in (capability, oldest))
-    return f"compute capability {have}, but torch {torch.__version__} has kernels for {need} and above"
+    actual, need = ("{}.{}".format(*pair) for pair in (capability, oldest))
+    return f"compute capability {actual}, but torch {torch.__version__} has kernels for {need} and above"
 
 
 def _first_line(error: Exception) -> str:

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial
 Array = np.ndarray
 
 
-class Features:
+class ParameterEncoding:
     """The coordinates of all parameters that `trials` have had so far, in the order of their first appearance."""
 
     def __init__(self, trials: Sequence[FrozenTrial]) -> None:
@@ -40,30 +40,41 @@ class Features:
         widths = [_width(distribution) for distribution in self.distributions.values()]
         return np.repeat(np.arange(len(widths)), widths)
 
-    def columns(self, points: Array) -> Array:
+    def encode(self, points: Array) -> Array:
+        """Return the columns [n, columns] that a model reads, for points [n, parameters]."""
         return np.concatenate(
             [_columns(distribution, points[:, i]) for i, distribution in enumerate(self.distributions.values())], axis=1
         )
 
-    def snap(self, points: Array) -> Array:
+    def round_to_domain(self, points: Array) -> Array:
         """Move points onto values that exist, with NaN where a parameter is not active."""
-        snapped = np.empty_like(points)
+        rounded = np.empty_like(points)
         for i, distribution in enumerate(self.distributions.values()):
-            active = self._active(i, snapped)
-            snapped[:, i] = np.where(active, _snap(distribution, np.nan_to_num(points[:, i], nan=0.5)), np.nan)
-        return snapped
+            active = self._active(i, rounded)
+            rounded[:, i] = np.where(active, _round(distribution, np.nan_to_num(points[:, i], nan=0.5)), np.nan)
+        return rounded
 
     def params(self, point: Array) -> dict[str, Any]:
-        """Return the values of a snapped point; a parameter that is not active is left out."""
+        """Return the values of a rounded point; a parameter that is not active is left out."""
         named = zip(self.distributions.items(), point, strict=True)
         return {name: _value(distribution, x) for (name, distribution), x in named if not math.isnan(x)}
 
-    def spread(self, num: int, rng: np.random.Generator) -> Array:
+    def sample_uniform(self, num: int, rng: np.random.Generator) -> Array:
         """Draw points [num, parameters] anywhere in the space."""
-        return self.snap(rng.random((num, len(self.names))))
+        return self.round_to_domain(rng.random((num, len(self.names))))
 
-    def near(self, points: Array, num: int, deviation: float, rng: np.random.Generator) -> Array:
-        """Draw points [points * num, parameters] near others: some coordinates of each are moved, those of a choice drawn again."""
+    def perturb(self, points: Array, num: int, deviation: float, rng: np.random.Generator) -> Array:
+        """Draw points near others: some coordinates of each are moved, those of a choice drawn again.
+
+        Args:
+            points: [n, parameters].
+            num: Number of new points for each of them.
+            deviation: Standard deviation of a move, as a fraction of the range.
+            rng: Source of the draws.
+
+        Returns:
+            Points [n * num, parameters] that exist in the space.
+        """
         centres = np.nan_to_num(np.repeat(points, num, axis=0), nan=0.5)
         moved = rng.random(centres.shape) < rng.choice([0.2, 0.5, 1.0], (len(centres), 1))
         steps = np.clip(centres + rng.normal(0, deviation, centres.shape), 0, 1)
@@ -71,7 +82,7 @@ class Features:
         drawn = rng.random(centres.shape)
         # A choice has no neighbourhood: it changes as rarely as a number moves far.
         moved &= ~unordered | (rng.random(centres.shape) < 0.2)
-        return self.snap(np.where(moved, np.where(unordered, drawn, steps), centres))
+        return self.round_to_domain(np.where(moved, np.where(unordered, drawn, steps), centres))
 
     @staticmethod
     def draw(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
@@ -90,24 +101,26 @@ class Features:
         for j in range(i):
             if not _is_discrete(list(self.distributions.values())[j]):
                 continue
-            told: dict[float, bool] = {}
+            activity: dict[float, bool] = {}
             keys = _keys(self.points[:, j])
-            if all(told.setdefault(float(key), bool(here)) == here for key, here in zip(keys, present, strict=True)):
-                return j, told
+            if all(
+                activity.setdefault(float(key), bool(active)) == active
+                for key, active in zip(keys, present, strict=True)
+            ):
+                return j, activity
         return None
 
-    def _active(self, i: int, snapped: Array) -> Array:
+    def _active(self, i: int, rounded: Array) -> Array:
         gate = self._gates[i]
         if gate is None:
-            return np.ones(len(snapped), bool)
-        told = gate[1]
-        keys = _keys(snapped[:, gate[0]])
-        return np.array([told.get(float(key), True) for key in keys], bool)
+            return np.ones(len(rounded), bool)
+        decider, activity = gate
+        return np.array([activity.get(float(key), True) for key in _keys(rounded[:, decider])], bool)
 
 
 def value_at(distribution: BaseDistribution, coordinate: float) -> Any:
     """Return the value at a coordinate in [0, 1), on which all values are spread as the distribution spreads them."""
-    return _value(distribution, float(_snap(distribution, np.array([coordinate]))[0]))
+    return _value(distribution, float(_round(distribution, np.array([coordinate]))[0]))
 
 
 def _keys(coordinates: Array) -> Array:
@@ -157,7 +170,7 @@ def _coordinates(distribution: BaseDistribution, internal: Array) -> Array:
     return np.clip(((np.log(internal) if distribution.log else internal) - low) / (high - low), 0, 1)
 
 
-def _snap(distribution: BaseDistribution, coordinates: Array) -> Array:
+def _round(distribution: BaseDistribution, coordinates: Array) -> Array:
     if isinstance(distribution, CategoricalDistribution):
         k = len(distribution.choices)
         return (np.minimum(np.floor(coordinates * k), k - 1) + 0.5) / k

@@ -13,7 +13,7 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from winnow.search.samplers.draft import Draft
-from winnow.search.samplers.encoding import Features
+from winnow.search.samplers.encoding import ParameterEncoding
 from winnow.search.samplers.epoch_cost import RIDGE
 from winnow.spaces.schema import Config, Limits
 from winnow.spaces.shapes import ImageShape
@@ -53,8 +53,8 @@ def _expected_beyond(draft: Draft, trials: Sequence[FrozenTrial], figure: str, l
     measured = [trial for trial in trials if trial.user_attrs.get(figure)]
     if len(measured) < NUM_MEASURED:
         return False
-    features = Features([*measured, draft.to_trial({})])
-    columns = features.columns(features.points)
+    encoding = ParameterEncoding([*measured, draft.to_trial({})])
+    columns = encoding.encode(encoding.points)
     inputs = columns[:-1] - columns[:-1].mean(axis=0)
     logs = np.log([trial.user_attrs[figure] for trial in measured])
     slopes = np.linalg.solve(inputs.T @ inputs + RIDGE * np.eye(inputs.shape[1]), inputs.T @ (logs - logs.mean()))

@@ -25,7 +25,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from winnow.search.samplers.draft import RANDOM
-from winnow.search.samplers.encoding import Features
+from winnow.search.samplers.encoding import ParameterEncoding
 from winnow.search.samplers.registry import SamplerContext
 from winnow.search.schedulers.pausing import Pausing
 
@@ -115,12 +115,12 @@ class ForecastSampler(BaseSampler):
         forecast = self._forecast_of(study, trials)
         point = (self._best_new or self._look_for_new(forecast))[0]
         self._best_new = None  # asked again, as after a repeated config, another one is looked for
-        return forecast.features.params(point)
+        return forecast.encoding.params(point)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return Features.draw(param_distribution, self._rng)
+        return ParameterEncoding.draw(param_distribution, self._rng)
 
     def _by_halving(self, study: Study, trials: Sequence[FrozenTrial]) -> bool:
         """Whether successive halving decides this time, drawn at random with odds that depend on the skill of the forecast."""

@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 from threadpoolctl import ThreadpoolController
 
 from winnow.search.samplers.draft import RANDOM
-from winnow.search.samplers.encoding import Features
+from winnow.search.samplers.encoding import ParameterEncoding
 from winnow.search.samplers.epoch_cost import EpochCost, work_per_image
 from winnow.search.samplers.gaussian_process import GaussianProcess, best_and_some_others, log_expected_improvement
 
@@ -51,15 +51,15 @@ class Forecast:
         self.trials = trials
         self.rungs = rungs
         self.max_epochs = rungs[-1]
-        self.features = Features(trials)
-        self._columns = self.features.columns(self.features.points)
+        self.encoding = ParameterEncoding(trials)
+        self._columns = self.encoding.encode(self.encoding.points)
         rows, levels, values = self._observations(sign)
         targets = _scores(rows, levels, values, self._gained(sign))
         self._add_failures(rows, levels, targets)
         kept = best_and_some_others(np.array(targets), LARGEST_POSTERIOR, rng)
         seen = _Seen(self._inputs(self._columns[rows], levels), np.array(targets), np.array(levels))
         modelled = seen.part(kept)
-        groups = np.append(self.features.groups, len(self.features.names))
+        groups = np.append(self.encoding.groups, len(self.encoding.names))
         self._process = GaussianProcess(modelled.inputs, groups, modelled.targets, modelled.levels, len(rungs), rng)
         self.skill = self._skill(rows, seen)
         self._believe_running(modelled, paused)
@@ -78,15 +78,15 @@ class Forecast:
 
     def best_new(self, rng: np.random.Generator) -> tuple[Array, float]:
         """Return (point, score) of the best new config, by a random search that narrows down on the best candidates."""
-        elites = self.features.points[np.argsort(-self.mean)[:NUM_ELITES]]
+        elites = self.encoding.points[np.argsort(-self.mean)[:NUM_ELITES]]
         points = np.concatenate(
-            [self.features.spread(400, rng)]
-            + [self.features.near(elites, 40, deviation, rng) for deviation in (0.05, 0.15)]
+            [self.encoding.sample_uniform(400, rng)]
+            + [self.encoding.perturb(elites, 40, deviation, rng) for deviation in (0.05, 0.15)]
         )
         scores = self._score(points)
         for deviation in REFINEMENTS:
             top = points[np.argsort(-scores)[:8]]
-            nearby = self.features.near(top, 15, deviation, rng)
+            nearby = self.encoding.perturb(top, 15, deviation, rng)
             points, scores = (
                 np.concatenate([top, nearby]),
                 np.concatenate([np.sort(scores)[::-1][:8], self._score(nearby)]),
@@ -94,7 +94,7 @@ class Forecast:
         return points[scores.argmax()], float(scores.max())
 
     def _score(self, points: Array) -> Array:
-        columns = self.features.columns(points)
+        columns = self.encoding.encode(points)
         mean, deviation = self._process.predict(self._at_end(columns))
         return log_expected_improvement(mean, deviation, self.best) - self.cost.of(columns)
 

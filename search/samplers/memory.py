@@ -28,12 +28,12 @@ MEMORY = "memory"
 
 
 class RememberingSampler(BaseSampler):
-    """Serves one moment of a search.
+    """Serves one point of a search.
 
     Args:
         inner: The sampler that suggests when the earlier runs do not, and decides about paused trials.
         recollection: The earlier runs.
-        seed: Seed of the draws of this moment.
+        seed: Seed of the draws made with it.
     """
 
     def __init__(self, inner: BaseSampler, recollection: Recollection, seed: int) -> None:
@@ -78,7 +78,7 @@ class RememberingSampler(BaseSampler):
         trial.set_user_attr(RANDOM, True)  # a forecast of this search did not choose it, so it may test that forecast
         owed = dict(zip(names, proposals.shares[chosen].tolist(), strict=True))
         trial.set_user_attr(MEMORY, {"weights": weights, "owed": owed})
-        return self._recollection.features.params(proposals.points[chosen])
+        return self._recollection.encoding.params(proposals.points[chosen])
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -22,7 +22,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.special import ndtri
 
-from winnow.search.samplers.encoding import Features, value_at
+from winnow.search.samplers.encoding import ParameterEncoding, value_at
 from winnow.search.samplers.gaussian_process import GaussianProcess, log_expected_improvement
 
 FEWEST_COMPARED = 3
@@ -32,7 +32,7 @@ NUM_SAMPLES = 200  # bootstrap samples of the trials of this search
 NUM_ELITES = 10  # of each run, around which candidates are drawn
 NUM_BEST_HERE = 3  # trials of this search around which more are drawn
 MOST_PROPOSED = 10
-"""Proposals in one moment. If all of them are refused, as by a limit of size, it is the turn of the other sampler."""
+"""Proposals at one point of a search. If all of them are refused, as by a limit of size, it is the turn of the other sampler."""
 NUM_SPREAD = 300  # candidates anywhere in the space
 LEAST_GAIN = 0.02
 """Expected gain, in standard deviations of a run's scores, below which the portfolio is complete."""
@@ -42,7 +42,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Proposals:
-    """What the earlier runs propose in one moment of a search.
+    """What the earlier runs propose at one point of a search.
 
     Attributes:
         weights: The weight of each run, [runs].
@@ -64,8 +64,8 @@ class Recollection:
 
     def __init__(self, runs: Mapping[str, Sequence[FrozenTrial]]) -> None:
         self.names = list(runs)
-        self.features = Features([trial for run in runs.values() for trial in run])
-        columns = self.features.columns(self.features.points)
+        self.encoding = ParameterEncoding([trial for run in runs.values() for trial in run])
+        columns = self.encoding.encode(self.encoding.points)
         ends = np.cumsum([len(run) for run in runs.values()])
         rng = np.random.default_rng(0)
         self._processes, elites = [], []
@@ -73,11 +73,11 @@ class Recollection:
             part = slice(end - len(run), end)
             scores = win_scores(run)
             zeros = np.zeros(len(scores), int)
-            self._processes.append(GaussianProcess(columns[part], self.features.groups, scores, zeros, 1, rng))
-            elites.append(self.features.points[part][np.argsort(-scores, kind="stable")[:NUM_ELITES]])
+            self._processes.append(GaussianProcess(columns[part], self.encoding.groups, scores, zeros, 1, rng))
+            elites.append(self.encoding.points[part][np.argsort(-scores, kind="stable")[:NUM_ELITES]])
         best = np.concatenate(elites)
-        near = [self.features.near(best, 3, deviation, rng) for deviation in (0.05, 0.15)]
-        self.candidates = np.concatenate([best, *near, self.features.spread(NUM_SPREAD, rng)])
+        near = [self.encoding.perturb(best, 3, deviation, rng) for deviation in (0.05, 0.15)]
+        self.candidates = np.concatenate([best, *near, self.encoding.sample_uniform(NUM_SPREAD, rng)])
         """[candidates, parameters]."""
 
     @cached_property
@@ -86,39 +86,39 @@ class Recollection:
         return self._scores_of(self.candidates)
 
     def propose(self, trials: Sequence[FrozenTrial], sign: float, rng: np.random.Generator) -> Proposals:
-        """Order configs by what they promise in this moment of the search.
+        """Order configs by what they promise at this point of the search.
 
         Args:
             trials: The trials of this search.
             sign: 1 if higher values are better, else -1.
             rng: Draws samples of the trials, and points around the best of them.
         """
-        here = Here(self.features, trials, sign, rng)
-        weights = self.weights(here, rng)
-        gains = self.gains(here.points, weights)
+        current = ThisSearch(self.encoding, trials, sign, rng)
+        weights = self.weights(current, rng)
+        gains = self.gains(current.points, weights)
         total = gains.sum(axis=0)
         if total.max() > LEAST_GAIN * weights.sum():
             order = np.argsort(-total, kind="stable")[:MOST_PROPOSED]
             return Proposals(weights, self.candidates[order], (gains[:, order] / np.maximum(total[order], 1e-12)).T)
-        if here.process is None:
+        if current.process is None:
             return Proposals(weights, self.candidates[:0], np.empty((0, len(weights))))
-        points = np.concatenate([self.candidates, self.features.near(here.best(NUM_BEST_HERE), 20, 0.05, rng)])
-        order = np.argsort(-self._improvement(here, weights, points), kind="stable")[:MOST_PROPOSED]
+        points = np.concatenate([self.candidates, self.encoding.perturb(current.best(NUM_BEST_HERE), 20, 0.05, rng)])
+        order = np.argsort(-self._improvement(current, weights, points), kind="stable")[:MOST_PROPOSED]
         return Proposals(weights, points[order], np.tile(weights, (len(order), 1)))
 
-    def weights(self, here: Here, rng: np.random.Generator) -> Array:
+    def weights(self, current: ThisSearch, rng: np.random.Generator) -> Array:
         """Weigh the earlier runs by how they order the trials of this search.
 
         Returns:
             The weight of each run, [runs]. What is missing to 1 is the weight of this search itself.
         """
         alike = np.full(len(self.names), 1 / len(self.names))
-        if here.process is None:
+        if current.process is None:
             return alike
-        num = len(here.seen)
-        own = here.process.leave_one_out(here.process.inputs, here.process.targets, np.zeros(num, int))
-        order = _order(here.seen, here.sign)
-        wrong = np.stack([_disagreement(order, each) for each in [*self._scores_of(here.seen_points), own]])
+        num = len(current.seen)
+        own = current.process.leave_one_out(current.process.inputs, current.process.targets, np.zeros(num, int))
+        order = _order(current.seen, current.sign)
+        wrong = np.stack([_disagreement(order, each) for each in [*self._scores_of(current.seen_points), own]])
         counts = rng.multinomial(num, np.full(num, 1 / num), NUM_SAMPLES).astype(float)
         pairs = np.einsum("si,ij,sj->s", counts, np.abs(order), counts, optimize=True)
         counted = np.einsum("si,mij,sj->ms", counts, wrong, counts, optimize=True)
@@ -135,36 +135,36 @@ class Recollection:
         best = self._scores_of(tried).max(axis=1, initial=0.0)  # a typical trial of a run is not worth a suggestion
         return weights[:, None] * np.maximum(self._expected - best[:, None], 0.0)
 
-    def _improvement(self, here: Here, weights: Array, points: Array) -> Array:
+    def _improvement(self, current: ThisSearch, weights: Array, points: Array) -> Array:
         """The logarithm of the expected improvement of each point, where all runs and this search together are one model."""
-        assert here.process is not None
-        mean, deviation = here.process.predict(self.features.columns(points))
-        at_trials = here.process.predict(self.features.columns(here.points))[0]
+        assert current.process is not None
+        mean, deviation = current.process.predict(self.encoding.encode(points))
+        at_trials = current.process.predict(self.encoding.encode(current.points))[0]
         own = 1 - weights.sum()
         mean = own * mean + weights @ self._scores_of(points)
-        best = (own * at_trials + weights @ self._scores_of(here.points)).max()
+        best = (own * at_trials + weights @ self._scores_of(current.points)).max()
         return log_expected_improvement(mean, deviation, best)
 
     def _scores_of(self, points: Array) -> Array:
-        columns = self.features.columns(points)
+        columns = self.encoding.encode(points)
         return np.stack([process.predict(columns)[0] for process in self._processes])
 
 
-class Here:
+class ThisSearch:
     """What this search has tried so far.
 
     Args:
-        features: The parameters that the earlier runs know.
+        encoding: The parameters that the earlier runs know.
         trials: The trials of this search.
         sign: 1 if higher values are better, else -1.
         rng: Draws the trials that a process is fitted to, if there are many.
     """
 
     def __init__(
-        self, features: Features, trials: Sequence[FrozenTrial], sign: float, rng: np.random.Generator
+        self, encoding: ParameterEncoding, trials: Sequence[FrozenTrial], sign: float, rng: np.random.Generator
     ) -> None:
         self.sign = sign
-        self.points = _points_of(features, trials)
+        self.points = _points_of(encoding, trials)
         """[trials, parameters]."""
         rows = [row for row, trial in enumerate(trials) if trial.intermediate_values][-MOST_COMPARED:]
         self.seen = [trials[row] for row in rows]
@@ -172,8 +172,8 @@ class Here:
         self.process: GaussianProcess | None = None
         """Of the trials with an epoch; None while there are few."""
         if len(rows) >= FEWEST_COMPARED:
-            columns, zeros = features.columns(self.seen_points), np.zeros(len(rows), int)
-            self.process = GaussianProcess(columns, features.groups, win_scores(self.seen, sign), zeros, 1, rng)
+            columns, zeros = encoding.encode(self.seen_points), np.zeros(len(rows), int)
+            self.process = GaussianProcess(columns, encoding.groups, win_scores(self.seen, sign), zeros, 1, rng)
 
     def best(self, num: int) -> Array:
         """The points of the best trials."""
@@ -181,14 +181,14 @@ class Here:
         return self.seen_points[np.argsort(-self.process.targets, kind="stable")[:num]]
 
 
-def _points_of(features: Features, trials: Sequence[FrozenTrial]) -> Array:
+def _points_of(encoding: ParameterEncoding, trials: Sequence[FrozenTrial]) -> Array:
     def known_part(params: Mapping[str, Any]) -> FrozenTrial:
-        known = {name: params[name] for name in features.distributions if name in params}
-        distributions = {name: features.distributions[name] for name in known}
+        known = {name: params[name] for name in encoding.distributions if name in params}
+        distributions = {name: encoding.distributions[name] for name in known}
         return create_trial(state=TrialState.RUNNING, params=known, distributions=distributions)
 
-    whole = {name: value_at(each, 0.5) for name, each in features.distributions.items()}
-    return Features([known_part(whole), *(known_part(trial.params) for trial in trials)]).points[1:]
+    whole = {name: value_at(each, 0.5) for name, each in encoding.distributions.items()}
+    return ParameterEncoding([known_part(whole), *(known_part(trial.params) for trial in trials)]).points[1:]
 
 
 def win_scores(trials: Sequence[FrozenTrial], sign: float = 1.0) -> Array:

@@ -1,6 +1,6 @@
 """Shows a search with several objectives to a sampler that knows one: each suggestion sees another weighting of them.
 
-The weights are drawn at random for each moment of a search, and every trial gets the augmented Chebyshev value of its objectives
+The weights are drawn at random for each suggestion, and every trial gets the augmented Chebyshev value of its objectives
 (Knowles, "ParEGO", 2006). A sampler that improves on many weightings finds the front.
 """
 

@@ -69,8 +69,8 @@ class Pausing(Asha):
         both = sorted(self._values[rung].keys() & after.keys())
         if len(both) < NUM_PAIRS:
             return rung not in self._early
-        here, there = ([values[trial] for trial in both] for values in (self._values[rung], after))
-        return agreement(np.array(here), np.array(there)) >= LEAST_AGREEMENT
+        at_rung, at_next = ([values[trial] for trial in both] for values in (self._values[rung], after))
+        return agreement(np.array(at_rung), np.array(at_next)) >= LEAST_AGREEMENT
 
     def promoted(self, paused: Collection[int], rivals: Collection[int] | None = None) -> int | None:
         """Return the trial that asynchronous successive halving would promote.

@@ -1,8 +1,8 @@
-"""Decides what is done about each failure of a trial; the table in docs/reliability.md says the same in words.
+"""Decides what is done about each failure of a trial; docs/reliability.md has the same as a table.
 
-`diverged` and `failed` end the trial. `out_of_memory` is tried once more, with the same
-resources and smaller pieces of a batch in memory at a time. A lost worker or node is not charged to the trial, as long as it gets ahead: only losses with no epoch in
-between are counted, so a spot instance may go as often as it likes, and a trial that kills its worker itself ends as `lost`.
+`diverged` and `failed` end the trial. `out_of_memory` is tried once more, with the same resources and smaller micro-batches. A lost
+worker or node is not charged to the trial as long as it makes progress: only losses with no finished epoch in between are counted.
+A spot instance may therefore disappear any number of times, and a trial that kills its own worker ends as `lost`.
 """
 
 from __future__ import annotations

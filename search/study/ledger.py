@@ -197,8 +197,8 @@ class Ledger(TrialBook):
 
     @property
     def _may_start(self) -> bool:
-        asked = self.settings.trials
-        return (asked is None or self._num_trials < asked) and not self.exhausted and not self.no_gain
+        limit = self.settings.trials
+        return (limit is None or self._num_trials < limit) and not self.exhausted and not self.no_gain
 
     def _shown(self) -> optuna.Study:
         """The study that the sampler reads."""

@@ -1,4 +1,4 @@
-"""The two-writes protocol, by which a search survives the death of its driver at any moment.
+"""The two-writes protocol, by which a search survives the death of its driver at any point.
 
 Every epoch is written twice, in this order:
 

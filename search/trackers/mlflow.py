@@ -10,7 +10,7 @@ from winnow.search.trackers.base import Record, figures
 class MLflow:
     """Writes an experiment named after the run to MLFLOW_TRACKING_URI, or to the default of MLflow."""
 
-    ENDINGS = {"completed": "FINISHED", "stopped": "KILLED", "infeasible": "KILLED"}  # any other status: FAILED
+    END_STATUSES = {"completed": "FINISHED", "stopped": "KILLED", "infeasible": "KILLED"}  # any other status: FAILED
 
     def __init__(self, folder: RunFolder, study: Record) -> None:
         mlflow = require("mlflow", "--log mlflow", "mlflow")
@@ -72,7 +72,7 @@ class MLflow:
         for figure, value in results.items():
             self._client.log_metric(self._runs[name], figure, value)
         self._client.set_tag(self._runs[name], "winnow.status", status)
-        self._client.set_terminated(self._runs[name], self.ENDINGS.get(status, "FAILED"))
+        self._client.set_terminated(self._runs[name], self.END_STATUSES.get(status, "FAILED"))
         self._ended.add(name)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from winnow.reports.text.wording import describe
 from winnow.search.views.view import View, clock
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.search.study.trials import Event
@@ -26,14 +27,14 @@ class PlainView(View):
         if event.kind == "epoch":
             self._last[event.number] = (event.record["epoch"], event.value)
         if event.kind == "audited":
-            ended = f"{event.value:.4f}" if event.status == "completed" else event.status
+            ended = f"{event.value:.4f}" if event.status == TrialStatus.COMPLETED else event.status
             self.message(f"trial {event.number}, stopped earlier, finished for the audit: {ended}")
         if event.kind != "ended" or self.ledger is None:
             return
         settings = self.ledger.settings
         epoch, last = self._last.pop(event.number, (0, None))
-        reached = event.value if event.status == "completed" else last
-        after = f" after epoch {epoch}" if epoch and event.status != "completed" else ""
+        reached = event.value if event.status == TrialStatus.COMPLETED else last
+        after = f" after epoch {epoch}" if epoch and event.status != TrialStatus.COMPLETED else ""
         value = "" if reached is None else f" {settings.objective} {reached:.4f}"
         best = self.ledger.best
         incumbent = " (best so far)" if best is not None and best[0] == event.number else ""
@@ -41,7 +42,7 @@ class PlainView(View):
         self.message(f"{done} trial {event.number} {event.status}{after}{value}{incumbent}: {describe(event.config)}")
         if "error" in event.record:
             self.message(event.record["error"].strip().splitlines()[-1])
-        if event.status == "infeasible":
+        if event.status == TrialStatus.INFEASIBLE:
             self.message(event.record["reason"])
 
     def step(self, text: str) -> None:

@@ -25,6 +25,7 @@ from winnow.search.training.evaluate import MirroredMean
 from winnow.search.winners.ensemble import MeanOfProbabilities
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
+from winnow.spaces.trial_status import TrialStatus
 
 EXPORT_VERSION = 2
 """2: an export may be an ensemble, whose `members` are folders in it."""
@@ -208,7 +209,7 @@ def best_within(folder: RunFolder, max_parameters: int) -> int:
     """
     settings = folder.read_study()["settings"]
     sign = 1 if settings["direction"] == "maximize" else -1
-    lines = [line for line in _winner_lines(folder) if line["status"] == "completed"]
+    lines = [line for line in _winner_lines(folder) if line["status"] == TrialStatus.COMPLETED]
     small = [line for line in lines if line["num_parameters"] <= max_parameters]
     if not small:
         least = min((line["num_parameters"] for line in lines), default=None)
@@ -229,7 +230,11 @@ def _retrained_line(folder: RunFolder, rank: int) -> dict[str, Any]:
     ranks = sorted({line["rank"] for line in lines})
     if rank not in ranks:
         raise InputError(f"--winner {rank}: {folder.path} has the winners {', '.join(map(str, ranks))}")
-    whole = [line for line in lines if line["rank"] == rank and line["status"] == "completed" and line.get("weights")]
+    whole = [
+        line
+        for line in lines
+        if line["rank"] == rank and line["status"] == TrialStatus.COMPLETED and line.get("weights")
+    ]
     if not whole:
         raise InputError(f"{folder.path}: no retraining of winner {rank} was completed, so there are no weights of it")
     return min(whole, key=lambda line: line["seed"])

@@ -1,4 +1,4 @@
-"""The forecasting sampler: its Gaussian process, its features, and what it chooses."""
+"""The forecasting sampler: its Gaussian process, its encoding, and what it chooses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scipy.optimize import check_grad
 
 from winnow.search.samplers import gaussian_process as gaussian
 from winnow.search.samplers.draft import RANDOM, Draft
-from winnow.search.samplers.encoding import Features
+from winnow.search.samplers.encoding import ParameterEncoding
 from winnow.search.samplers.forecast import NUM_FIRST_TRIALS, ForecastSampler
 from winnow.search.samplers.forecast_model import MOST_RUNNING, Forecast
 from winnow.search.samplers.gaussian_process import GaussianProcess, log_expected_improvement
@@ -44,10 +44,10 @@ def test_a_value_survives_the_way_to_a_point_and_back(name: str) -> None:
     @settings(max_examples=50, deadline=None)
     @given(st.integers(0, 10_000))
     def check(seed: int) -> None:
-        value = Features.draw(DISTRIBUTIONS[name], np.random.default_rng(seed))
+        value = ParameterEncoding.draw(DISTRIBUTIONS[name], np.random.default_rng(seed))
         assert DISTRIBUTIONS[name]._contains(DISTRIBUTIONS[name].to_internal_repr(value))
-        features = Features([_trial({name: value})])
-        back = features.params(features.snap(features.points)[0])[name]
+        encoding = ParameterEncoding([_trial({name: value})])
+        back = encoding.params(encoding.round_to_domain(encoding.points)[0])[name]
         assert back == (value if isinstance(value, str | int) else pytest.approx(value))
 
     check()
@@ -56,16 +56,18 @@ def test_a_value_survives_the_way_to_a_point_and_back(name: str) -> None:
 def test_all_options_and_steps_are_drawn_about_equally_often() -> None:
     rng = np.random.default_rng(0)
     for name in ("int", "int by threes", "names", "numbers"):
-        values, counts = np.unique([Features.draw(DISTRIBUTIONS[name], rng) for _ in range(2000)], return_counts=True)
+        values, counts = np.unique(
+            [ParameterEncoding.draw(DISTRIBUTIONS[name], rng) for _ in range(2000)], return_counts=True
+        )
         assert len(values) == {"int": 8, "int by threes": 4, "names": 3, "numbers": 3}[name]
         assert counts.min() > 0.7 * counts.mean()  # six sigma for eight options
 
 
 def test_parameters_of_a_branch_are_active_where_the_branch_was_chosen() -> None:
     trials = [_trial(_branching(i)) for i in range(6)]
-    features = Features(trials)
-    for point in features.spread(50, np.random.default_rng(0)):
-        params = features.params(point)
+    encoding = ParameterEncoding(trials)
+    for point in encoding.sample_uniform(50, np.random.default_rng(0)):
+        params = encoding.params(point)
         assert ("sgd.momentum" in params) == (params["optimizer"] == "sgd")
         assert ("adam.beta" in params) == (params["optimizer"] == "adam")
 
@@ -74,7 +76,7 @@ def test_columns_put_ascending_numbers_on_a_line_and_names_at_equal_distances() 
     trials = [
         _trial({"numbers": number, "names": name}) for number, name in [(64, "relu"), (128, "elu"), (256, "gelu")]
     ]
-    columns = Features(trials).columns(Features(trials).points)
+    columns = ParameterEncoding(trials).encode(ParameterEncoding(trials).points)
     assert np.all(np.diff(columns[:, 0]) > 0)
     names = columns[:, 1:]
     distances = ((names[:, None] - names[None]) ** 2).sum(axis=2)

@@ -20,7 +20,7 @@ from winnow import reports
 from winnow.reports.figures.memory import weight_lines
 from winnow.reports.html.search_sections import memory
 from winnow.reports.text.memory import earlier_runs, memory_sentence
-from winnow.search.samplers.memory_model import Here, Recollection, win_scores
+from winnow.search.samplers.memory_model import Recollection, ThisSearch, win_scores
 from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.earlier_runs import learn_from, recollect
@@ -47,7 +47,7 @@ def peaked(at: float, num: int = 15, sign: float = 1.0) -> list[FrozenTrial]:
 
 def weights_of(recollection: Recollection, here: list[FrozenTrial], sign: float = 1.0) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return recollection.weights(Here(recollection.features, here, sign, rng), rng)
+    return recollection.weights(ThisSearch(recollection.encoding, here, sign, rng), rng)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_the_first_proposals_cover_what_was_good_in_each_run_and_the_next_ones_r
     for _ in range(12):
         proposals = recollection.propose(here, 1.0, rng)
         weights.append(proposals.weights)
-        found = [recollection.features.params(point)["x"] for point in proposals.points]
+        found = [recollection.encoding.params(point)["x"] for point in proposals.points]
         x = found[0] if found else rng.random()  # it is the turn of the other sampler
         here.append(trial(x, {1: -abs(x - 0.85)}))
     tried = [each.params["x"] for each in here]
@@ -216,7 +216,7 @@ def test_a_changed_space_recalls_what_still_agrees(tmp_path, old_runs):
     narrower = catalog.load("digits", ["batch_size=64"])
     recollection = recollect(folder, narrower)
     assert recollection is not None
-    assert "batch_size" not in recollection.features.names
+    assert "batch_size" not in recollection.encoding.names
     tree = {"model": {"name": "mlp", "hidden": [{"int": [900, 901]}]}, "optimizer": {"name": "adam", "lr": 0.1}}
     unlike = Space.from_tree({"data": "digits", "epochs": 1, "batch_size": 64, **tree}, "unlike")
     assert recollect(folder, unlike) is None
