@@ -11,13 +11,26 @@ import numpy as np
 
 from winnow.search.data.foreign import named, shown
 from winnow.search.data.image_data import ImageData, Split
+from winnow.search.data.not_classes import PART
 
-MISSING = ("nan", "<na>", "n/a", "na", "null", "nil", "nat", "#n/a", "-1")
-"""Names, in lower case, that tables use for a missing value. `None` is not among them: it names many a real class."""
+MISSING = (
+    "nan",
+    "<na>",
+    "n/a",
+    "na",
+    "null",
+    "nil",
+    "nat",
+    "#n/a",
+    "-1",
+    "unlabeled",
+    "unlabelled",
+    "unsup",
+    "background_google",
+)
+"""Names, in lower case, of a missing value in tables, and of folders of images without a class. `None` is not among them: it names many a real class."""
 NUMBER = re.compile(r"0*([0-9]+)(?:\.0*)?")
 """A whole number without leading zeros and empty decimals."""
-PART = re.compile(r".*(?:part|batch|fold|images?|imgs?|shard|chunk|split)[ _-]?\d+", re.IGNORECASE)
-"""A folder that holds a part of the images."""
 SEPARATORS = ("|", ";", ",", "/", "&", "+", " ")
 """What stands between the labels of an image that has several."""
 MAX_CLASSES = 12

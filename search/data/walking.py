@@ -13,6 +13,7 @@ from PIL import Image
 
 from winnow.search.data.foreign import foreign, named, shown
 from winnow.search.data.listing import is_system, split_of
+from winnow.search.data.shards import split_of_shard
 from winnow.spaces.errors import InputError
 
 NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
@@ -143,7 +144,7 @@ def find_files(names: Sequence[str], table: Path) -> tuple[list[Path], str | Non
     paths = [image_path(table.parent, name) for name in names]
     if any(map(os.path.exists, paths)) or any("/" in name or "\\" in name for name in names):
         return paths, None
-    split = split_of(table.stem)
+    split = split_of_shard(table.stem)
     same = [folder for folder in folders_in(table.parent, Counter()) if split_of(folder.name) == split]
     folder = same[0] if split is not None and len(same) == 1 else table.parent
     by_name: dict[str, list[Path]] = {}
