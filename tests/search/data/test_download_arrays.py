@@ -44,7 +44,7 @@ def test_names_that_look_alike_are_warned_of(twin: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [("train", "train-small"), ("train_clean-0", "train_noisy-0"), ("train-0", "train_s0")]
+    "names", [("train", "training"), ("train-data", "train-set-0"), ("train-00000-of-00001", "Train_0")]
 )
 def test_kinds_of_shards_are_not_merged(names: tuple[str, str], tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()

@@ -27,7 +27,7 @@ def shard(file: Path, start: int = 0) -> None:
         "validation_matched-00000-of-00001.parquet",
         "test_unlabeled.parquet",
         "train.clean.100.parquet",
-        "val2.parquet",
+        "val2-00000-of-00001.parquet",
         "cifar-train.parquet",
     ],
 )
