@@ -60,7 +60,8 @@ def remember_most(image: Image.Image) -> None:
 
 def _most(image: Image.Image) -> int:
     """Return which number is white in an open PPM or PGM."""
-    arguments = image.tile[0].args if image.tile else ()
+    tile = getattr(image, "tile", [])
+    arguments = tile[0].args if tile else ()
     numbers = [value for value in arguments if isinstance(value, int)] if isinstance(arguments, tuple) else []
     return numbers[-1] if numbers else 65535 if image.mode == "I" else 255
 

@@ -21,7 +21,13 @@ from winnow.search.data.listing import (
     split_of,
     text_array,
 )
-from winnow.search.data.not_classes import refuse_masks, refuse_no_classes, refuse_parts
+from winnow.search.data.not_classes import (
+    refuse_masks,
+    refuse_no_classes,
+    refuse_parts,
+    refuse_repeated_classes,
+    twins_note,
+)
 from winnow.search.data.parquet import list_parquet
 from winnow.search.data.path_table import TABLE_SUFFIXES, find_tables, list_tables
 from winnow.search.data.table_values import groups_of
@@ -215,7 +221,10 @@ def _of_classes(
     splits: dict[str, Path], path: Path, data: schema.Data, left_out: Counter[str], notes: Sequence[str]
 ) -> Listing:
     for folder in splits.values():
-        refuse_no_classes(folder, _class_folders(folder, Counter()), _without(folder))
+        classes = _class_folders(folder, Counter())
+        refuse_no_classes(folder, classes, _without(folder))
+        inside = {name: [child.name for child in folders_in(of_class, Counter())] for name, of_class in classes.items()}
+        refuse_repeated_classes(folder, inside)
     for folder in _class_folders(splits["train"], Counter()).values():
         if not holds_images(folder):
             raise InputError(f"{shown(folder)}: an empty class folder; no image is in it{_what_is_in([folder])}")
@@ -229,7 +238,9 @@ def _of_classes(
         if data.groups is not None:
             groups = groups_of([shown(image.relative_to(path)) for image in images], data.groups)
         parts[split] = Part(text_array(labels), file_items(images, [shown(image) for image in images]), groups)
-    return Listing(parts, CLASS_FOLDERS, files=tuple(files), notes=(*notes, *left_out_note(left_out)))
+    return Listing(
+        parts, CLASS_FOLDERS, files=tuple(files), notes=(*notes, *left_out_note(left_out), *twins_note(files))
+    )
 
 
 def _class_folders(folder: Path, left_out: Counter[str]) -> dict[str, Path]:

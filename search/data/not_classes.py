@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from winnow.search.data.foreign import named, shown
@@ -17,10 +17,13 @@ ANNOTATIONS = (
     "segmentation_masks", "trimap", "trimaps", "ground_truth", "groundtruth", "gt", "labels", "bboxes", "bounding_boxes",
 )  # fmt: skip
 """Names, in lower case, of folders that hold what is drawn for each image. `mask` alone may be a class, of faces with masks."""
-MASK_FILE = re.compile(
-    r"(?P<image>.+?)[ _-](?:mask|masks|seg|segmentation|label|labels|annotation|trimap|gt)(?:[ _-]?\d+)?", re.IGNORECASE
-)
+_DRAWN = "(?:masks?|seg|segmentation|labels?|annotation|trimap|gt|superpixels)"
+MASK_FILE = re.compile(rf"(?P<image>.+?)[ _-]{_DRAWN}(?:[ _-]?\d+)?", re.IGNORECASE)
 """The name of a mask without its suffix, beside the image of the same name."""
+MASK_OF = re.compile(rf"{_DRAWN}[ _-](?P<image>.+)", re.IGNORECASE)
+"""The same, where the word comes first."""
+OF_IMAGES = ("", "img_", "image_", "img-", "image-")
+"""What stands before the number of an image whose mask is called `mask_7`."""
 PART = re.compile(r".*(?:part|batch|fold|images?|imgs?|shard|chunk|split)[ _-]?\d+", re.IGNORECASE)
 """A folder that holds a part of the images."""
 
@@ -70,13 +73,50 @@ def refuse_masks(folder: Path, images: Sequence[Path]) -> None:
                 "than its images; move it away"
             )
     stems = {os.path.splitext(image)[0] for image in images}
-    matches = {image: MASK_FILE.fullmatch(os.path.splitext(image.name)[0]) for image in images}
-    masks = [image for image, match in matches.items() if match and str(image.with_name(match["image"])) in stems]
+    masks = [image for image in images if _is_mask(image, stems)]
     if masks:
         raise InputError(
             f"{shown(folder)}: {len(masks)} images seem to be masks of others, since they are called like them: "
             f"{named([mask.name for mask in masks])}; move them away"
         )
+
+
+def _is_mask(image: Path, stems: Collection[str]) -> bool:
+    """Return whether one of the images, whose paths without suffix are given, is that which this one was drawn for."""
+    stem = os.path.splitext(image.name)[0]
+    if match := MASK_FILE.fullmatch(stem):
+        return str(image.with_name(match["image"])) in stems
+    match = MASK_OF.fullmatch(stem)
+    return match is not None and any(str(image.with_name(before + match["image"])) in stems for before in OF_IMAGES)
+
+
+def twins_note(images: Sequence[Path]) -> list[str]:
+    """Return a warning of images that differ from others by their suffix alone, or nothing."""
+    by_stem: dict[str, list[str]] = {}
+    for image in images:
+        by_stem.setdefault(os.path.splitext(image)[0], []).append(image.name)
+    twins = [names for names in by_stem.values() if len(names) > 1]
+    if not twins:
+        return []
+    return [
+        f"warning: {len(twins)} times images of one class are called alike but for their suffix, such as {named(twins[0])}; they usually "
+        "are copies, or masks and their images"
+    ]
+
+
+def refuse_repeated_classes(folder: Path, inside: Mapping[str, Collection[str]]) -> None:
+    """Raise InputError if one of some class folders holds several of the others once more, as archives are often unpacked twice.
+
+    Args:
+        folder: They lie in it.
+        inside: {name of a class folder: names of the folders in it}.
+    """
+    for name, children in inside.items():
+        if len(repeated := sorted(set(children) & inside.keys())) > 1:
+            raise InputError(
+                f"{shown(folder)}: the folder {shown(name)} holds {named(repeated)}, which lie beside it too, so it is not certain which "
+                f"are the classes; move {shown(name)} away, or name it in data.path"
+            )
 
 
 def refuse_parts(folder: Path, names: Collection[str], tables: Sequence[str]) -> None:

@@ -80,7 +80,7 @@ def _referenced(file: Path, chosen: Chosen) -> list[str]:
             for place in range(metadata.num_columns)
             if metadata.row_group(group).column(place).path_in_schema == f"{chosen.image}.bytes"
         ]
-        if chunks and all(chunk.statistics is not None and chunk.statistics.null_count == 0 for chunk in chunks):
+        if all(chunk.statistics is not None and chunk.statistics.null_count == 0 for chunk in chunks):
             return []
         rows = pq.read_table(file, columns=[chosen.image], partitioning=None)[chosen.image].to_pylist()
     return [str(row["path"]) for row in rows if row and row["bytes"] is None and row.get("path")]

@@ -65,10 +65,15 @@ def holds_images(folder: Path) -> bool:
 
 def folders_in(folder: Path, left_out: Counter[str]) -> list[Path]:
     """Return the folders directly in `folder`, sorted, without hidden and system ones, which are counted."""
-    with foreign(shown(folder), "folder"):
-        folders = sorted(child for child in folder.iterdir() if child.is_dir())
+    with foreign(shown(folder), "folder"), os.scandir(folder) as entries:
+        folders = sorted(folder / entry.name for entry in entries if _is_folder(entry))
     left_out["hidden and system folders"] += sum(is_system(child.name) for child in folders)
     return [child for child in folders if not is_system(child.name)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether it is a folder or a link to one. The system is asked about links alone, since that takes time."""
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
 
 
 def count_loose(folder: Path, left_out: Counter[str], besides: Collection[str] = ()) -> None:

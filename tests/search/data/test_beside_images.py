@@ -56,7 +56,9 @@ def test_masks_inside_a_class_folder(tmp_path: Path) -> None:
     assert "the folder masks seems to hold masks or annotations of the class cat" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["0_mask.png", "1-seg.tif", "2 mask 1.png", "3_Segmentation.gif"])
+@pytest.mark.parametrize(
+    "name", ["0_mask.png", "1-seg.tif", "2 mask 1.png", "3_Segmentation.gif", "mask_0.png", "0_superpixels.png"]
+)
 def test_masks_that_are_called_like_images(name: str, tmp_path: Path) -> None:
     root = tree(tmp_path / "set")
     images_in(root / "test" / "dog", [name.replace("2", "1").replace("3", "0")])
@@ -97,3 +99,28 @@ def test_classes_that_are_none_are_warned_of(name: str, tmp_path: Path) -> None:
     assert f"warning: a class is named {name}, which usually marks images without a label" in text_of(
         read(tmp_path, "image_folder")
     )
+
+
+def test_images_of_one_name_and_two_suffixes_are_told(tmp_path: Path) -> None:
+    root = tree(tmp_path / "set")
+    (root / "train" / "cat" / "0.jpg").write_bytes(png(IMAGES[40]))
+    data = read(tmp_path, "image_folder")
+    assert len(data.train_labels) == 11
+    assert (
+        "warning: 1 times images of one class are called alike but for their suffix, such as 0.jpg, 0.png"
+        in text_of(data)
+    )
+    (root / "train" / "cat" / "0.jpg").rename(root / "train" / "dog" / "9.jpg")
+    assert "alike but for their suffix" not in text_of(read(tmp_path, "image_folder"))
+
+
+def test_an_archive_that_was_unpacked_twice(tmp_path: Path) -> None:
+    root = tree(tmp_path / "made", parts=("train",)) / "train"
+    tree(root / "plants", parts=("train",))
+    (root / "plants" / "train").rename(tmp_path / "inner")
+    (root / "plants").rmdir()
+    (tmp_path / "inner").rename(root / "plants")
+    message = refusal(tmp_path, path=root)
+    assert "the folder plants holds cat, dog, which lie beside it too" in message
+    assert "move plants away, or name it in data.path" in message
+    assert read(tmp_path, "image_folder", root / "plants").class_names == ("cat", "dog")

@@ -93,10 +93,11 @@ def test_grey_images_without_an_axis_of_channels_are_certain(tmp_path: Path) -> 
 
 def test_dev_arrays_are_the_validation_split(tmp_path: Path) -> None:
     arrays = {"train_images": pictures(9), "train_labels": np.arange(9) % 3}
-    dev = {"dev_images": pictures(3, 1), "dev_labels": [2, 1, 0]}
-    data = read(tmp_path, "npz", write_npz(tmp_path / "a.npz", **arrays, **dev))
+    images = pictures(3, 1)
+    path = write_npz(tmp_path / "a.npz", **arrays, dev_images=images, dev_labels=[2, 1, 0])
+    data = read(tmp_path, "npz", path)
     assert data.validation_images is not None
-    assert np.array_equal(data.validation_images, dev["dev_images"])
+    assert np.array_equal(data.validation_images, images)
 
 
 def test_no_npz(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -99,7 +100,7 @@ def test_a_path_without_bytes_is_looked_for_too(tmp_path: Path) -> None:
     rows = [{"bytes": None, "path": f"img_{k}.png"} for k in range(12)]
     pq.write_table(pa.table({"image": pa.array(rows, IMAGE_TYPE), "label": LABELS}), tmp_path / "set" / "train.parquet")
     data = read(tmp_path, "parquet")
-    assert same_images([*data.train_images, *data.test_images], IMAGES[:12])
+    assert same_images(np.concatenate([data.train_images, data.test_images]), IMAGES[:12])
 
 
 def test_a_name_of_two_images_is_refused(tmp_path: Path) -> None:
