@@ -19,15 +19,15 @@ from winnow.search.data.parquet_columns import (
     ROWS_PER_BATCH,
     ImageItems,
     Places,
-    find_images,
     kind_of,
     read_column,
+    referenced,
     texts_of,
 )
 from winnow.search.data.shards import find_shards, other_files
 from winnow.search.data.split_column import refuse_alike, rows_by_split, split_column
 from winnow.search.data.table_values import groups_of, one_hot_labels, whole_numbers
-from winnow.search.data.walking import left_out_note, other_kinds
+from winnow.search.data.walking import find_files, left_out_note, other_kinds
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
@@ -50,7 +50,7 @@ def list_parquet(path: Path, data: schema.Data) -> Listing:
     for file in files:
         _check_same_columns(file, first, chosen)
     names = _Names(first, chosen)
-    places, searched = find_images(files, chosen)
+    places, searched = _find_images(files, chosen)
     parts = {split: _part(of_split, chosen, names, places, data) for split, of_split in shards.items()}
     notes = [chosen.note, *searched, *names.notes]
     if list(shards) == ["train"] and (rows := _rows_by_split(shards["train"], chosen)):
@@ -192,3 +192,16 @@ def _labels(file: Path, chosen: Chosen, names: _Names) -> np.ndarray:
         return text_array("true" if value else "false" for value in values.to_pylist())
     numbers = values.cast(pa.float64()).to_numpy() if kind is Kind.FLOAT else values.to_numpy()
     return names.translated(file, whole_numbers(numbers, f"{file}: column `{shown(chosen.labels[0])}`"))
+
+
+def _find_images(files: Sequence[Path], chosen: Chosen) -> tuple[Places, list[str]]:
+    """Return where the images are that are not in the Parquet files themselves, and which folders were searched for them."""
+    places: Places = {}
+    notes: list[str] = []
+    for file in files:
+        texts = referenced(file, chosen)
+        images, folder = find_files(texts, file)
+        places[file] = dict(zip(texts, images, strict=True))
+        if folder is not None:
+            notes.append(f"{shown(file.name)}: the images were found by their names in {folder}")
+    return places, notes

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 from winnow.search.data.columns import Chosen, Kind
 from winnow.search.data.foreign import foreign, shown
 from winnow.search.data.listing import Encoded
-from winnow.search.data.walking import find_files
 from winnow.spaces.errors import InputError
 
 ROWS_PER_BATCH = 1000
@@ -68,7 +67,7 @@ def texts_of(file: Path, column: str) -> list[str]:
     return [str(value) for value in values.to_pylist()]
 
 
-def _referenced(file: Path, chosen: Chosen) -> list[str]:
+def referenced(file: Path, chosen: Chosen) -> list[str]:
     """Return the paths of images that are not in the Parquet file itself."""
     if chosen.is_path:
         return texts_of(file, chosen.image)
@@ -84,19 +83,6 @@ def _referenced(file: Path, chosen: Chosen) -> list[str]:
             return []
         rows = pq.read_table(file, columns=[chosen.image], partitioning=None)[chosen.image].to_pylist()
     return [str(row["path"]) for row in rows if row and row["bytes"] is None and row.get("path")]
-
-
-def find_images(files: Sequence[Path], chosen: Chosen) -> tuple[Places, list[str]]:
-    """Return where the images are that are not in the Parquet files themselves, and which folders were searched for them."""
-    places: Places = {}
-    notes: list[str] = []
-    for file in files:
-        texts = _referenced(file, chosen)
-        images, folder = find_files(texts, file)
-        places[file] = dict(zip(texts, images, strict=True))
-        if folder is not None:
-            notes.append(f"{shown(file.name)}: the images were found by their names in {folder}")
-    return places, notes
 
 
 class ImageItems:

@@ -8,11 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from winnow.search.data.foreign import named, shown
-from winnow.search.data.listing import is_system, split_of
+from winnow.search.data.listing import NUMBERS, is_system, split_of, split_of_shard
 from winnow.spaces.errors import InputError
 
-NUMBERS = re.compile(r"[-_.]?\d+(?:[-_.]of[-_.]\d+(?:-[0-9a-zA-Z]+)?)?$")
-"""The end of the name of a shard: its number, and perhaps a hash."""
 SHARD = re.compile(r"[-_.](?P<number>\d+)-of-(?P<count>\d+)(?:-[0-9a-zA-Z]+)?$")
 WORDS = re.compile(r"[^A-Za-z]+")
 
@@ -47,11 +45,6 @@ def _by_depth(path: Path) -> Iterator[list[Path]]:
     for pattern in ("*", "*/*", "*/*/*"):
         files = (file for file in path.glob(pattern) if file.suffix.lower() == ".parquet")
         yield sorted(file for file in files if not any(map(is_system, file.relative_to(path).parts)))
-
-
-def split_of_shard(stem: str) -> str | None:
-    """Return the split that the name of a file means, without its suffix: its number does not count."""
-    return split_of(NUMBERS.sub("", stem))
 
 
 def _split_of_file(file: Path, path: Path) -> str | None:

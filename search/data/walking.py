@@ -12,8 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from winnow.search.data.foreign import foreign, named, shown
-from winnow.search.data.listing import is_system, split_of
-from winnow.search.data.shards import split_of_shard
+from winnow.search.data.listing import is_system, split_of, split_of_shard
 from winnow.spaces.errors import InputError
 
 NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
