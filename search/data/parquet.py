@@ -19,7 +19,6 @@ from winnow.search.data.parquet_columns import (
     ROWS_PER_BATCH,
     ImageItems,
     Places,
-    kind_of,
     read_column,
     referenced,
     texts_of,
@@ -74,11 +73,33 @@ def _schema(file: Path) -> pa.Schema:
 
 
 def _columns(file: Path) -> list[Column]:
-    columns = [Column(field.name, kind_of(field.type), str(field.type)) for field in _schema(file)]
+    columns = [Column(field.name, _kind_of(field.type), str(field.type)) for field in _schema(file)]
     twice = [name for name, count in Counter(column.name for column in columns).items() if count > 1]
     if twice:
         raise InputError(f"{file}: a column name occurs twice: {named(twice)}")
     return columns
+
+
+def _kind_of(kind: pa.DataType) -> Kind:
+    if pa.types.is_dictionary(kind):
+        return _kind_of(kind.value_type)
+    if pa.types.is_struct(kind):
+        fields = {kind.field(i).name for i in range(kind.num_fields)}
+        return Kind.IMAGE if "bytes" in fields else Kind.OTHER
+    for test, column_kind in _KINDS:
+        if test(kind):
+            return column_kind
+    return Kind.OTHER
+
+
+_KINDS = (
+    (lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind), Kind.IMAGE),
+    (lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind), Kind.TEXT),
+    (pa.types.is_integer, Kind.INTEGER),
+    (pa.types.is_boolean, Kind.BOOLEAN),
+    (lambda kind: pa.types.is_floating(kind) or pa.types.is_decimal(kind), Kind.FLOAT),
+    (lambda kind: pa.types.is_nested(kind), Kind.LIST),
+)  # fmt: skip
 
 
 def _check_same_columns(file: Path, first: Path, chosen: Chosen) -> None:
@@ -185,7 +206,7 @@ def _labels(file: Path, chosen: Chosen, names: _Names) -> np.ndarray:
             [read_column(file, column).to_numpy() for column in chosen.labels], chosen.labels, str(file)
         )
     values = read_column(file, chosen.labels[0])
-    kind = kind_of(values.type)
+    kind = _kind_of(values.type)
     if kind is Kind.TEXT:
         return text_array(values.to_pylist())
     if kind is Kind.BOOLEAN:

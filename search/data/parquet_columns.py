@@ -4,43 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from winnow.search.data.columns import Chosen, Kind
 from winnow.search.data.foreign import foreign, shown
 from winnow.search.data.listing import Encoded
 from winnow.spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from winnow.search.data.columns import Chosen
 
 ROWS_PER_BATCH = 1000
 MAX_PATH = 300
 """Characters of a path that are shown; a longer text is an image in Base64 rather than a path."""
 Places = dict[Path, dict[str, Path]]
 """{Parquet file: {path as it is written: image}}."""
-
-
-def kind_of(kind: pa.DataType) -> Kind:
-    if pa.types.is_dictionary(kind):
-        return kind_of(kind.value_type)
-    if pa.types.is_struct(kind):
-        fields = {kind.field(i).name for i in range(kind.num_fields)}
-        return Kind.IMAGE if "bytes" in fields else Kind.OTHER
-    for test, column_kind in _KINDS:
-        if test(kind):
-            return column_kind
-    return Kind.OTHER
-
-
-_KINDS = (
-    (lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind), Kind.IMAGE),
-    (lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind), Kind.TEXT),
-    (pa.types.is_integer, Kind.INTEGER),
-    (pa.types.is_boolean, Kind.BOOLEAN),
-    (lambda kind: pa.types.is_floating(kind) or pa.types.is_decimal(kind), Kind.FLOAT),
-    (lambda kind: pa.types.is_nested(kind), Kind.LIST),
-)  # fmt: skip
 
 
 def read_column(file: Path, column: str) -> pa.ChunkedArray:
@@ -62,7 +43,7 @@ def texts_of(file: Path, column: str) -> list[str]:
         if "path" not in fields:
             raise InputError(f"{file}: data.groups: the column `{shown(column)}` holds no paths to search in")
         return ["" if row["path"] is None else str(row["path"]) for row in values.to_pylist()]
-    if kind_of(values.type) is Kind.IMAGE:
+    if any(test(values.type) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)):
         raise InputError(f"{file}: data.groups: the images are bytes without a path to search in; name a column")
     return [str(value) for value in values.to_pylist()]
 
