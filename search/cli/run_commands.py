@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from copy import copy
 from dataclasses import asdict
 from pathlib import Path
@@ -236,9 +237,13 @@ def predict(
         check_output(output)
     check_export(folder, trust_code)
     from winnow.search.data.foreign import shown
+    from winnow.search.data.walking import left_out_note
     from winnow.search.winners.predicting import expanded, predict_each
 
-    files, num_errors = expanded(images), 0
+    left_out: Counter[str] = Counter()
+    files, num_errors = expanded(images, left_out), 0
+    for note in left_out_note(left_out):
+        click.echo(f"winnow: {note}", err=True)
     width = max(len(shown(file)) for file in files)
     rows: list[dict[str, Any]] = []
     for prediction in predict_each(folder, files):

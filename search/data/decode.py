@@ -3,7 +3,7 @@
 - EXIF: the image is turned upright.
 - Transparency: the image is laid on white.
 - 16-bit grey, 32-bit and float pixels: scaled by `data.pixel_range`, refused without it.
-- 16-bit colours: the upper 8 bits of each channel.
+- Colours of 10 to 16 bits: the upper 8 bits of each channel.
 - Several frames: the first one counts.
 """
 
@@ -33,6 +33,7 @@ from winnow.search.data.depth import (
     is_reduced,
     narrowed,
     narrowed_image,
+    remember_most,
     wide_values,
     widen_transparent_grey,
 )
@@ -134,6 +135,7 @@ def decode_one(item: Encoded, rules: Rules) -> Decoded:
         check_usual(image, rules.pixel_range, is_deep)
         is_turned = image.format == "TIFF" and _is_turned(image)
         widen_transparent_grey(image, content)
+        remember_most(image)
         image.load()  # Pillow turns a TIFF upright itself here, and finds the EXIF data at the end of a PNG
         is_turned = is_turned or _is_turned(image)
         upright = ImageOps.exif_transpose(image) if is_turned else image
@@ -166,6 +168,7 @@ def _is_turned(image: Image.Image) -> bool:
 
 def upright_pixels(image: Image.Image) -> np.ndarray:
     """Return the pixels of an image in memory, upright and opaque: [H, W] or RGB [H, W, 3], of its own depth."""
+    remember_most(image)
     upright = ImageOps.exif_transpose(image)
     if image.mode in WIDE_MODES:
         return wide_values(image, upright)

@@ -39,12 +39,31 @@ def is_reduced(image: Image.Image, content: bytes | np.ndarray) -> bool:
         return content[24] == 16
     if image.format == "TIFF":
         return max(_tag(image, BITS, (8,))) > 8
+    if image.format == "PPM":
+        return _most(image) > 255
+    if image.format == "AVIF":
+        start = content.find(b"av1C")
+        return start >= 0 and bool(content[start + 6] & 0x40)
     if image.format == "SGI":
         return content[3] == 2
     if image.format == "JPEG2000":
         start = content.find(b"\xff\x4f\xff\x51")
         return start >= 0 and (content[start + 42] & 0x7F) + 1 > 8
     return False
+
+
+def remember_most(image: Image.Image) -> None:
+    """Note in `image.info` which number is white in an open PGM of more than 8 bits; Pillow stretches the others to 65535."""
+    if image.format == "PPM" and image.mode == "I":
+        image.info["most"] = _most(image)
+
+
+def _most(image: Image.Image) -> int:
+    """Return which number is white in an open PPM or PGM."""
+    tile = getattr(image, "tile", [])
+    arguments = tile[0].args if tile else ()
+    numbers = [value for value in arguments if isinstance(value, int)] if isinstance(arguments, tuple) else []
+    return numbers[-1] if numbers else 65535 if image.mode == "I" else 255
 
 
 def check_usual(image: Image.Image, pixel_range: tuple[float, float] | None, is_deep: bool) -> None:
@@ -63,19 +82,23 @@ def check_usual(image: Image.Image, pixel_range: tuple[float, float] | None, is_
         raise ValueError("one of its 16-bit colours is transparent; save it with an alpha channel, or with 8 bits")
     if pixel_range is not None and pixel_range != WHOLE_RANGE:
         raise ValueError(
-            "of 16-bit colours Pillow gives the upper 8 bits alone, so data.pixel_range can be [0, 65535] or null for them; "
+            "of colours of more than 8 bits Pillow gives the upper 8 bits alone, so data.pixel_range can be [0, 65535] or null for them; "
             "save them with 8 bits to scale them otherwise"
         )
 
 
 def wide_values(image: Image.Image, upright: Image.Image) -> np.ndarray:
-    """The pixels of an image in a wide mode, [H, W]. Pillow wraps unsigned numbers of 32 bits around, which is undone.
+    """The pixels of an image in a wide mode, [H, W], as its file holds them.
+
+    Pillow wraps unsigned numbers of 32 bits around, and stretches those of PGM (`remember_most`). Both is undone.
 
     Args:
         image: As it was opened, with the tags of its file.
         upright: The same, turned upright.
     """
     values = np.asarray(upright)
+    if (most := image.info.get("most", 65535)) != 65535:
+        return np.round(values * (most / 65535)).astype(np.int64)
     is_unsigned = image.format == "TIFF" and _tag(image, SAMPLE_FORMAT, (UNSIGNED,))[0] == UNSIGNED
     return values.view(np.uint32) if image.mode == "I" and is_unsigned else values
 
@@ -121,10 +144,11 @@ def narrowed_image(
     """
     values = wide_values(image, upright)
     if pixel_range is None:
-        depth = "float" if image.mode == "F" else "16-bit" if image.mode != "I" else "32-bit"
+        most = image.info.get("most")
+        depth = "float" if image.mode == "F" else "16-bit" if image.mode != "I" or most else "32-bit"
         raise InputError(
             f"{where}: {depth} pixels (Pillow's mode {image.mode}), but 8 bits per channel are needed; say which values are "
-            f"black and white: data.pixel_range: {'[0.0, 1.0]' if image.mode == 'F' else '[0, 65535]'} (its values lie in "
+            f"black and white: data.pixel_range: {'[0.0, 1.0]' if image.mode == 'F' else f'[0, {most or 65535}]'} (its values lie in "
             f"[{values.min():g}, {values.max():g}])"
         )
     pixels = narrowed(values, pixel_range)

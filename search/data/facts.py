@@ -17,7 +17,7 @@ TRAIT_WORDS = {
     Trait.WIDE: "of 16 or 32 bits or floats, scaled by data.pixel_range",
     Trait.OUTSIDE: "of pixels that lie mostly outside data.pixel_range, and are black or white",
     Trait.NARROW: "of pixels that differ by less than a tenth of data.pixel_range, so that few shades are left",
-    Trait.REDUCED: "of 16-bit colours, of which the upper 8 bits are used",
+    Trait.REDUCED: "of colours of 9 to 16 bits, of which the upper 8 bits are used",
 }
 
 

@@ -21,6 +21,13 @@ from winnow.search.data.listing import (
     split_of,
     text_array,
 )
+from winnow.search.data.not_classes import (
+    refuse_masks,
+    refuse_no_classes,
+    refuse_parts,
+    refuse_repeated_classes,
+    twins_note,
+)
 from winnow.search.data.parquet import list_parquet
 from winnow.search.data.path_table import TABLE_SUFFIXES, find_tables, list_tables
 from winnow.search.data.table_values import groups_of
@@ -85,15 +92,16 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
                 f"{shown(folder)}: holds {named(inside)}, so it is not certain whether the folders are classes; write splits "
                 "above classes (train/CLASS/IMAGE), or name one of the folders in data.path"
             )
+    beside = [child.name for child in sorted(path.iterdir()) if child not in with_images]
+    unused = [name for name in beside if Path(name).suffix.lower() in TABLE_SUFFIXES]
     if len(with_images) == 1:
-        beside = [child.name for child in sorted(path.iterdir()) if child != with_images[0]]
-        unused = [name for name in beside if Path(name).suffix.lower() in TABLE_SUFFIXES]
         way_on = f"; to use {shown(unused[0])}, name it in data.path" if unused else ""
         raise InputError(
             f"data.path: {path}: at least 2 classes are needed, but there is 1: {shown(with_images[0].name)} "
             f"(beside it: {named(beside) or 'nothing'}). One folder of images per class is needed, or a table (labels.csv) of the "
             f"columns `file_name` and `label`{way_on}"
         )
+    refuse_parts(path, [folder.name for folder in with_images], unused)
     _refuse_repeated_folders(path, with_images)
     return _of_classes({"train": path}, path, data, left_out, ["classes from the folders; there are no split folders"])
 
@@ -192,6 +200,11 @@ def _with_splits(
             f"left out: {named([table.name for table in unused.values()])}; the classes are those of the folders"
         )
     count_loose(path, left_out, [table.name for table in unused.values()])
+    for folder in splits.values():
+        notes += [
+            f"left out: {shown(table.relative_to(path))}; the classes are those of the folders"
+            for table in find_tables(folder).values()
+        ]
     names = ", ".join(f"`{folder.relative_to(path)}` for {split}" for split, folder in splits.items())
     return _of_classes(splits, path, data, left_out, [f"splits and classes from the folders ({names})", *notes])
 
@@ -207,6 +220,11 @@ def _table_of(folder: Path) -> Path | None:
 def _of_classes(
     splits: dict[str, Path], path: Path, data: schema.Data, left_out: Counter[str], notes: Sequence[str]
 ) -> Listing:
+    for folder in splits.values():
+        classes = _class_folders(folder, Counter())
+        refuse_no_classes(folder, classes, _without(folder))
+        inside = {name: [child.name for child in folders_in(of_class, Counter())] for name, of_class in classes.items()}
+        refuse_repeated_classes(folder, inside)
     for folder in _class_folders(splits["train"], Counter()).values():
         if not holds_images(folder):
             raise InputError(f"{shown(folder)}: an empty class folder; no image is in it{_what_is_in([folder])}")
@@ -220,7 +238,9 @@ def _of_classes(
         if data.groups is not None:
             groups = groups_of([shown(image.relative_to(path)) for image in images], data.groups)
         parts[split] = Part(text_array(labels), file_items(images, [shown(image) for image in images]), groups)
-    return Listing(parts, CLASS_FOLDERS, files=tuple(files), notes=(*notes, *left_out_note(left_out)))
+    return Listing(
+        parts, CLASS_FOLDERS, files=tuple(files), notes=(*notes, *left_out_note(left_out), *twins_note(files))
+    )
 
 
 def _class_folders(folder: Path, left_out: Counter[str]) -> dict[str, Path]:
@@ -256,7 +276,8 @@ def _images_of(folder: Path, left_out: Counter[str]) -> tuple[list[Path], list[s
     labels: list[str] = []
     for name, class_folder in _class_folders(folder, left_out).items():
         of_class = images_in(class_folder, left_out)
+        refuse_masks(class_folder, of_class)
         images += of_class
         labels += [name] * len(of_class)
-    count_loose(folder, left_out)
+    count_loose(folder, left_out, [table.name for table in find_tables(folder).values()])
     return images, labels

@@ -20,6 +20,8 @@ SPLIT_NAMES = {
 }
 """What people call a split, in any case of letters, alone or as in `test_set` and `train-images`."""
 _OF_SPLIT = re.compile(r"[ _-]?(?:set|split|data|images|imgs)")
+NUMBERS = re.compile(r"[-_.]?\d+(?:[-_.]of[-_.]\d+(?:-[0-9a-zA-Z]+)?)?$")
+"""The end of the name of a shard: its number, and perhaps a hash."""
 SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 
 
@@ -114,6 +116,11 @@ def split_of(name: str) -> str | None:
     """Return the split that a folder, file or column value of this name means."""
     plain = name.strip().lower()
     return SPLIT_NAMES.get(plain) or next((SPLIT_NAMES[n] for n in SPLIT_NAMES if _is_of(plain, n)), None)
+
+
+def split_of_shard(stem: str) -> str | None:
+    """Return the split that the name of a file means, without its suffix: its number does not count."""
+    return split_of(NUMBERS.sub("", stem))
 
 
 def _is_of(name: str, split: str) -> bool:

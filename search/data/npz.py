@@ -18,7 +18,7 @@ from winnow.search.data.table_values import one_hot_labels, whole_numbers
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
-ARRAY_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
+ARRAY_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 LARGE, MOST_EXPANSION = 10**9, 200
 """Bytes above which an archive is looked at, and how many times its packed size real images take at most."""
@@ -221,11 +221,17 @@ def _check_images(images: np.ndarray | _Large, data: schema.Data, where: str) ->
     """Check images: [N, H, W] or [N, H, W, C], C in 1, 3 (colour) or 4 (with transparency); uint8, or numbers that data.pixel_range scales."""
     shape = images.shape
     if len(shape) != 3 and (len(shape) != 4 or shape[3] not in (1, 3, 4)):
-        channels_first = len(shape) == 4 and shape[1] in (1, 3)
+        channels_first = len(shape) == 4 and shape[1] in (1, 3, 4)
         hint = "; its channels come first: transpose it with images.transpose(0, 2, 3, 1)" if channels_first else ""
         raise InputError(
             f"{where} must be uint8 [N, H, W] or [N, H, W, C] with 1, 3 or 4 channels, but is {images.dtype} "
             f"{list(shape)}{hint}"
+        )
+    if len(shape) == 4 and shape[1] in (1, 3):
+        way_on = "store grey images as [N, H, W]" if 1 in (shape[1], shape[3]) else "store them as PNG files"
+        raise InputError(
+            f"{where} is {list(shape)}: the channels may be the second axis or the last one; if they are the second, transpose it with "
+            f"images.transpose(0, 2, 3, 1); if the images are {shape[1]} pixels high, {way_on}"
         )
     if 0 in shape[1:]:
         raise InputError(f"{where}: the images are {shape[1]}x{shape[2]} pixels; there is nothing in them")

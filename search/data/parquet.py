@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +14,21 @@ import pyarrow.parquet as pq
 from winnow.search.data.columns import CLASS_KINDS, Chosen, Column, Kind, choose
 from winnow.search.data.foreign import foreign, named, require_file, shown
 from winnow.search.data.labels import check_names
-from winnow.search.data.listing import TABLE, Encoded, Listing, Part, text_array
+from winnow.search.data.listing import TABLE, Listing, Part, text_array
+from winnow.search.data.parquet_columns import (
+    ROWS_PER_BATCH,
+    ImageItems,
+    Places,
+    read_column,
+    referenced,
+    texts_of,
+)
 from winnow.search.data.shards import find_shards, other_files
 from winnow.search.data.split_column import refuse_alike, rows_by_split, split_column
 from winnow.search.data.table_values import groups_of, one_hot_labels, whole_numbers
-from winnow.search.data.walking import image_path, left_out_note, other_kinds
+from winnow.search.data.walking import find_files, left_out_note, other_kinds
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
-
-ROWS_PER_BATCH = 1000
-MAX_PATH = 300
-"""Characters of a path that are shown; a longer text is an image in Base64 rather than a path."""
 
 
 def list_parquet(path: Path, data: schema.Data) -> Listing:
@@ -41,11 +45,13 @@ def list_parquet(path: Path, data: schema.Data) -> Listing:
     shards = find_shards(path)
     first = shards["train"][0]
     chosen = choose(_columns(first), data, str(first), _class_label(first))
-    for file in (file for files in shards.values() for file in files):
+    files = [file for of_split in shards.values() for file in of_split]
+    for file in files:
         _check_same_columns(file, first, chosen)
     names = _Names(first, chosen)
-    parts = {split: _part(files, chosen, names, data) for split, files in shards.items()}
-    notes = [chosen.note, *names.notes]
+    places, searched = _find_images(files, chosen)
+    parts = {split: _part(of_split, chosen, names, places, data) for split, of_split in shards.items()}
+    notes = [chosen.note, *searched, *names.notes]
     if list(shards) == ["train"] and (rows := _rows_by_split(shards["train"], chosen)):
         parts = {split: parts["train"].of_rows(np.array(of_split)) for split, of_split in rows.items()}
         notes.append("splits from column `split`")
@@ -53,8 +59,7 @@ def list_parquet(path: Path, data: schema.Data) -> Listing:
         notes.append(f"left out: {len(others)} Parquet files that belong to no split: {named(others)}")
     if path.is_dir():
         notes += left_out_note(other_kinds(path, (".parquet",)))
-    files = [file for files in shards.values() for file in files]
-    files += sorted({image_path(file.parent, text) for file in files for text in _referenced(file, chosen)})
+    files += sorted({image for of_file in places.values() for image in of_file.values()})
     return Listing(parts, TABLE, names.of_labels, tuple(files), notes=tuple(notes))
 
 
@@ -68,16 +73,16 @@ def _schema(file: Path) -> pa.Schema:
 
 
 def _columns(file: Path) -> list[Column]:
-    columns = [Column(field.name, _kind(field.type), str(field.type)) for field in _schema(file)]
+    columns = [Column(field.name, _kind_of(field.type), str(field.type)) for field in _schema(file)]
     twice = [name for name, count in Counter(column.name for column in columns).items() if count > 1]
     if twice:
         raise InputError(f"{file}: a column name occurs twice: {named(twice)}")
     return columns
 
 
-def _kind(kind: pa.DataType) -> Kind:
+def _kind_of(kind: pa.DataType) -> Kind:
     if pa.types.is_dictionary(kind):
-        return _kind(kind.value_type)
+        return _kind_of(kind.value_type)
     if pa.types.is_struct(kind):
         fields = {kind.field(i).name for i in range(kind.num_fields)}
         return Kind.IMAGE if "bytes" in fields else Kind.OTHER
@@ -173,7 +178,7 @@ def _rows_by_split(files: Sequence[Path], chosen: Chosen) -> dict[str, list[int]
     where, used = shown(files[0]), {chosen.image, *chosen.labels, chosen.group}
     others = [column.name for column in _columns(files[0]) if column.kind in CLASS_KINDS and column.name not in used]
     if (split := split_column(others)) is not None:
-        return rows_by_split([text for file in files for text in _texts(file, split)], where)
+        return rows_by_split([text for file in files for text in texts_of(file, split)], where)
     refuse_alike(others, lambda name: (text for file in files for text in _first_texts(file, name)), where)
     return {}
 
@@ -185,32 +190,23 @@ def _first_texts(file: Path, column: str) -> Iterator[str]:
             yield from map(str, batch.column(0).to_pylist())
 
 
-def _part(files: Sequence[Path], chosen: Chosen, names: _Names, data: schema.Data) -> Part:
+def _part(files: Sequence[Path], chosen: Chosen, names: _Names, places: Places, data: schema.Data) -> Part:
     labels = [_labels(file, chosen, names) for file in files]
     groups = None
     if data.groups is not None:
         column = chosen.group or chosen.image
-        texts = [text for file in files for text in (_texts(file, column))]
+        texts = [text for file in files for text in (texts_of(file, column))]
         groups = text_array(texts) if chosen.group else groups_of(texts, data.groups)
-    return Part(np.concatenate(labels), _Items(files, chosen), groups)
-
-
-def _read(file: Path, column: str) -> pa.ChunkedArray:
-    with foreign(f"{file}: column `{shown(column)}`", "column"):
-        # Without partitions, since names of folders such as `label=3` would be taken for columns.
-        values = pq.read_table(file, columns=[column], partitioning=None)[column]
-        if pa.types.is_dictionary(values.type):
-            values = values.cast(values.type.value_type)
-    if values.null_count:
-        raise InputError(f"{file}: {values.null_count} rows have no `{shown(column)}`")
-    return values
+    return Part(np.concatenate(labels), ImageItems(files, chosen, places), groups)
 
 
 def _labels(file: Path, chosen: Chosen, names: _Names) -> np.ndarray:
     if len(chosen.labels) > 1:
-        return one_hot_labels([_read(file, column).to_numpy() for column in chosen.labels], chosen.labels, str(file))
-    values = _read(file, chosen.labels[0])
-    kind = _kind(values.type)
+        return one_hot_labels(
+            [read_column(file, column).to_numpy() for column in chosen.labels], chosen.labels, str(file)
+        )
+    values = read_column(file, chosen.labels[0])
+    kind = _kind_of(values.type)
     if kind is Kind.TEXT:
         return text_array(values.to_pylist())
     if kind is Kind.BOOLEAN:
@@ -219,87 +215,14 @@ def _labels(file: Path, chosen: Chosen, names: _Names) -> np.ndarray:
     return names.translated(file, whole_numbers(numbers, f"{file}: column `{shown(chosen.labels[0])}`"))
 
 
-def _texts(file: Path, column: str) -> list[str]:
-    """Return the values as text; of a struct of bytes and path, the path."""
-    values = _read(file, column)
-    if pa.types.is_struct(values.type):
-        fields = [values.type.field(i).name for i in range(values.type.num_fields)]
-        if "path" not in fields:
-            raise InputError(f"{file}: data.groups: the column `{shown(column)}` holds no paths to search in")
-        return ["" if row["path"] is None else str(row["path"]) for row in values.to_pylist()]
-    if _kind(values.type) is Kind.IMAGE:
-        raise InputError(f"{file}: data.groups: the images are bytes without a path to search in; name a column")
-    return [str(value) for value in values.to_pylist()]
-
-
-def _referenced(file: Path, chosen: Chosen) -> list[str]:
-    """Return the paths of images that are not in the Parquet file itself."""
-    if chosen.is_path:
-        return _texts(file, chosen.image)
-    with foreign(str(file), "Parquet file"):
-        metadata = pq.read_metadata(file)
-        chunks = [
-            metadata.row_group(group).column(place)
-            for group in range(metadata.num_row_groups)
-            for place in range(metadata.num_columns)
-            if metadata.row_group(group).column(place).path_in_schema == f"{chosen.image}.bytes"
-        ]
-        if all(chunk.statistics is not None and chunk.statistics.null_count == 0 for chunk in chunks):
-            return []
-        rows = pq.read_table(file, columns=[chosen.image], partitioning=None)[chosen.image].to_pylist()
-    return [str(row["path"]) for row in rows if row and row["bytes"] is None and row.get("path")]
-
-
-class _Items:
-    """The encoded images of some shards, read only when asked for."""
-
-    def __init__(self, files: Sequence[Path], chosen: Chosen) -> None:
-        self._files, self._chosen = files, chosen
-
-    def __call__(self, rows: Sequence[int]) -> Iterable[Encoded]:
-        row_numbers, start = np.asarray(rows, dtype=np.int64), 0
-        for file in self._files:
-            with foreign(str(file), "Parquet file"):
-                num = pq.read_metadata(file).num_rows
-            inside = row_numbers[(row_numbers >= start) & (row_numbers < start + num)] - start
-            if len(inside):
-                yield from self._of_file(file, inside)
-            start += num
-
-    def names(self, rows: Sequence[int]) -> list[str]:
-        """Return names such as `train-0001.parquet, row 17`; no row is read."""
-        ends = np.cumsum([pq.read_metadata(file).num_rows for file in self._files])
-        shards = np.searchsorted(ends, rows, side="right")
-        starts = np.concatenate([[0], ends])
-        pairs = zip(rows, shards.tolist(), strict=True)
-        return [f"{self._files[shard]}, row {row - starts[shard]}" for row, shard in pairs]
-
-    def _of_file(self, file: Path, rows: np.ndarray) -> Iterable[Encoded]:
-        start = 0
-        with foreign(str(file), "Parquet file"), pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(batch_size=ROWS_PER_BATCH, columns=[self._chosen.image]):
-                inside = rows[(rows >= start) & (rows < start + len(batch))] - start
-                values = batch.column(0)
-                if pa.types.is_binary_view(values.type) or pa.types.is_string_view(
-                    values.type
-                ):  # which cannot be taken from
-                    values = values.cast(
-                        pa.large_binary() if pa.types.is_binary_view(values.type) else pa.large_string()
-                    )
-                for row, value in zip(inside.tolist(), values.take(pa.array(inside)).to_pylist(), strict=True):
-                    yield _item(file, start + row, value)
-                start += len(batch)
-
-
-def _item(file: Path, row: int, value: object) -> Encoded:
-    where = f"{file}, row {row}"
-    content = value.get("bytes") if isinstance(value, dict) else value
-    path = value.get("path") if isinstance(value, dict) else None
-    if isinstance(content, bytes):
-        return Encoded(where, content)
-    if isinstance(content, str) or (isinstance(path, str) and path):
-        text = str(content or path)
-        return Encoded(
-            f"{where}, {text if len(text) < MAX_PATH else text[:40] + ' ...'}", image_path(file.parent, text)
-        )
-    return Encoded(where, b"")
+def _find_images(files: Sequence[Path], chosen: Chosen) -> tuple[Places, list[str]]:
+    """Return where the images are that are not in the Parquet files themselves, and which folders were searched for them."""
+    places: Places = {}
+    notes: list[str] = []
+    for file in files:
+        texts = referenced(file, chosen)
+        images, folder = find_files(texts, file)
+        places[file] = dict(zip(texts, images, strict=True))
+        if folder is not None:
+            notes.append(f"{shown(file.name)}: the images were found by their names in {folder}")
+    return places, notes

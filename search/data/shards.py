@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from winnow.search.data.foreign import named
-from winnow.search.data.listing import is_system, split_of
+from winnow.search.data.foreign import named, shown
+from winnow.search.data.listing import NUMBERS, is_system, split_of, split_of_shard
 from winnow.spaces.errors import InputError
 
-NUMBERS = re.compile(r"[-_.]?\d+(?:[-_.]of[-_.]\d+(?:-[0-9a-zA-Z]+)?)?$")
-"""The end of the name of a shard: its number, and perhaps a hash."""
-SHARD = re.compile(r"^(?P<split>[A-Za-z]+)(?:[-_.](?:(?P<number>\d+)-of-(?P<count>\d+))?.*)?$")
+SHARD = re.compile(r"[-_.](?P<number>\d+)-of-(?P<count>\d+)(?:-[0-9a-zA-Z]+)?$")
+WORDS = re.compile(r"[^A-Za-z]+")
 
 
 def find_shards(path: Path) -> dict[str, list[Path]]:
@@ -49,15 +48,21 @@ def _by_depth(path: Path) -> Iterator[list[Path]]:
 
 
 def _split_of_file(file: Path, path: Path) -> str | None:
-    """Return the split by the name of the file, or of the folder that it lies in."""
-    match = SHARD.match(file.stem)
-    by_name = split_of(match["split"]) if match else None
-    return by_name or (split_of(file.parent.name) if file.parent != path else None)
+    """Return the split by the name of the file, or of the folder that it lies in. Raises InputError if the name has more in it."""
+    is_nested = file.parent != path
+    split = split_of_shard(file.stem) or (split_of(file.parent.name) if is_nested else None)
+    name = file.parent.name if is_nested and not _names_split(file.stem) else NUMBERS.sub("", file.stem)
+    if _names_split(name) and split_of(name) is None:
+        raise InputError(
+            f"data.path: {path}: {shown(str(file.relative_to(path)))} seems to be a split, but `{shown(name)}` is none of train, "
+            "validation and test; rename it to the one that it is, or move it away"
+        )
+    return split
 
 
-def _named_after_split(file: Path) -> bool:
-    match = SHARD.match(file.stem)
-    return match is not None and split_of(match["split"]) is not None
+def _names_split(name: str) -> bool:
+    """Return whether a word of the name is that of a split, as in `train_unlabeled`."""
+    return any(split_of(word) for word in WORDS.split(name))
 
 
 def _refuse_missing(path: Path, split: str, files: Sequence[Path]) -> None:
@@ -65,13 +70,14 @@ def _refuse_missing(path: Path, split: str, files: Sequence[Path]) -> None:
     if len({file.parent for file in files}) > 1:
         folders = ", ".join(sorted({str(file.parent.relative_to(path)) for file in files}))
         raise InputError(f"data.path: {path} holds {split} shards in several folders ({folders}); name one of them")
-    kinds = sorted({NUMBERS.sub("", file.stem) for file in files if _named_after_split(file)})
+    kinds = sorted({NUMBERS.sub("", file.stem) for file in files if split_of_shard(file.stem)})
     if len(kinds) > 1:
         raise InputError(f"data.path: {path} holds {named(kinds, 5)} shards, all {split}; keep one kind")
-    counts = {int(match["count"]) for file in files if (match := SHARD.match(file.stem)) and match["count"]}
+    matches = [match for file in files if (match := SHARD.search(file.stem))]
+    counts = {int(match["count"]) for match in matches}
     if counts and counts != {len(files)}:
         raise InputError(f"data.path: {path} holds {len(files)} of {max(counts)} {split} shards")
-    numbers = Counter(match["number"] for file in files if (match := SHARD.match(file.stem)) and match["number"])
+    numbers = Counter(match["number"] for match in matches)
     if twice := [number for number, count in numbers.items() if count > 1]:
         raise InputError(f"data.path: {path} holds {split} shard {twice[0]} twice, under two names; keep one of them")
 

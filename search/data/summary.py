@@ -11,15 +11,30 @@ import numpy as np
 
 from winnow.search.data.foreign import named, shown
 from winnow.search.data.image_data import ImageData, Split
+from winnow.search.data.not_classes import PART
 
-MISSING = ("nan", "<na>", "n/a", "na", "null", "nil", "nat", "#n/a", "-1")
-"""Names, in lower case, that tables use for a missing value. `None` is not among them: it names many a real class."""
+MISSING = (
+    "nan",
+    "<na>",
+    "n/a",
+    "na",
+    "null",
+    "nil",
+    "nat",
+    "#n/a",
+    "-1",
+    "unlabeled",
+    "unlabelled",
+    "unsup",
+    "background_google",
+)
+"""Names, in lower case, of a missing value in tables, and of folders of images without a class. `None` is not among them: it names many a real class."""
 NUMBER = re.compile(r"0*([0-9]+)(?:\.0*)?")
 """A whole number without leading zeros and empty decimals."""
-PART = re.compile(r".*(?:part|batch|fold|images?|imgs?|shard|chunk|split)[ _-]?\d+", re.IGNORECASE)
-"""A folder that holds a part of the images."""
 SEPARATORS = ("|", ";", ",", "/", "&", "+", " ")
 """What stands between the labels of an image that has several."""
+CERTAIN_SEPARATORS = ("|", ";")
+"""Those that hardly stand in the name of one class, so that one other class in it is enough."""
 MAX_CLASSES = 12
 """Number of classes that are written out in a sentence; all are in the table."""
 
@@ -98,15 +113,19 @@ def _alike_sentences(names: Sequence[str]) -> list[str]:
     joined = [name for name in names if _joins(name, set(names))]
     if joined:
         lines.append(
-            f"warning: a class is named {named(joined)}, after several other classes, which usually marks images of all of them"
+            f"warning: a class is named {named(joined)}, after other classes, which usually marks images of several classes"
         )
     return lines
 
 
 def _joins(name: str, names: Set[str]) -> bool:
     """Return whether a name lists other classes, as `rust scab` or `Mass|Nodule` do."""
-    parts = [[part.strip() for part in name.split(separator)] for separator in SEPARATORS if separator in name]
-    return any(len(of_name) > 1 and all(part != name and part in names for part in of_name) for of_name in parts)
+    for separator in SEPARATORS:
+        if separator in name:
+            are_classes = [part.strip() in names for part in name.split(separator)]
+            if all(are_classes) or (separator in CERTAIN_SEPARATORS and any(are_classes)):
+                return True
+    return False
 
 
 def _classes_text(counts: Sequence[int], names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from winnow.search.data.foreign import foreign, named, shown
-from winnow.search.data.listing import is_system, split_of
+from winnow.search.data.listing import is_system, split_of, split_of_shard
 from winnow.spaces.errors import InputError
 
 NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
@@ -64,10 +64,15 @@ def holds_images(folder: Path) -> bool:
 
 def folders_in(folder: Path, left_out: Counter[str]) -> list[Path]:
     """Return the folders directly in `folder`, sorted, without hidden and system ones, which are counted."""
-    with foreign(shown(folder), "folder"):
-        folders = sorted(child for child in folder.iterdir() if child.is_dir())
+    with foreign(shown(folder), "folder"), os.scandir(folder) as entries:
+        folders = sorted(folder / entry.name for entry in entries if _is_folder(entry))
     left_out["hidden and system folders"] += sum(is_system(child.name) for child in folders)
     return [child for child in folders if not is_system(child.name)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether it is a folder or a link to one. The system is asked about links alone, since that takes time."""
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
 
 
 def count_loose(folder: Path, left_out: Counter[str], besides: Collection[str] = ()) -> None:
@@ -143,7 +148,7 @@ def find_files(names: Sequence[str], table: Path) -> tuple[list[Path], str | Non
     paths = [image_path(table.parent, name) for name in names]
     if any(map(os.path.exists, paths)) or any("/" in name or "\\" in name for name in names):
         return paths, None
-    split = split_of(table.stem)
+    split = split_of_shard(table.stem)
     same = [folder for folder in folders_in(table.parent, Counter()) if split_of(folder.name) == split]
     folder = same[0] if split is not None and len(same) == 1 else table.parent
     by_name: dict[str, list[Path]] = {}

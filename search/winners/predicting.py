@@ -13,7 +13,7 @@ import numpy as np
 from winnow.search.data.decode import Rules, decode_one, many_pixels_allowed
 from winnow.search.data.foreign import shown
 from winnow.search.data.listing import Encoded
-from winnow.search.data.walking import images_in
+from winnow.search.data.walking import images_in, left_out_note
 from winnow.search.winners.winner import Winner, load_export
 from winnow.spaces.errors import InputError
 
@@ -65,15 +65,27 @@ def predict_each(folder: Path, files: Iterable[Path]) -> Iterator[Prediction]:
             num = BATCH
 
 
-def expanded(files: Sequence[Path]) -> list[Path]:
-    """Return the files; a folder is replaced by the image files in it and its sub-folders."""
-    return [file for place in files for file in (_of_folder(place) if place.is_dir() else [place])]
+def expanded(files: Sequence[Path], left_out: Counter[str] | None = None) -> list[Path]:
+    """Return the files; a folder is replaced by the image files in it and its sub-folders.
+
+    Args:
+        files: Image files and folders.
+        left_out: Counts the other files in the folders, by reason. Default: they are not counted.
+
+    Raises:
+        InputError: A folder holds no image.
+    """
+    counts: Counter[str] = Counter() if left_out is None else left_out
+    return [file for place in files for file in (_of_folder(place, counts) if place.is_dir() else [place])]
 
 
-def _of_folder(folder: Path) -> list[Path]:
-    files = images_in(folder, Counter())
+def _of_folder(folder: Path, left_out: Counter[str]) -> list[Path]:
+    of_folder: Counter[str] = Counter()
+    files = images_in(folder, of_folder)
     if not files:
-        raise InputError(f"{shown(folder)}: a folder without image files that the installed Pillow reads")
+        notes = "".join(f"; {note}" for note in left_out_note(of_folder))
+        raise InputError(f"{shown(folder)}: a folder without image files that the installed Pillow reads{notes}")
+    left_out.update(of_folder)
     return files
 
 

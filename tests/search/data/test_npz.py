@@ -59,6 +59,21 @@ def test_npz(train: str, test: str, tmp_path: Path) -> None:
         ),
         ({"train_images": pictures(3), "train_labels": [0, 0, 0]}, "at least 2 classes are needed"),
         ({"train_images": pictures(0), "train_labels": np.zeros(0, int)}, "the train split holds no image"),
+        *(
+            (
+                {"train_images": np.zeros((3, *shape), np.uint8), "train_labels": [0, 1, 2]},
+                f"last one; .* {shape[0]} pixels.*{way_on}",
+            )
+            for shape, way_on in [
+                ((3, 8, 3), "PNG"),
+                ((3, 3, 3), "PNG"),
+                ((3, 8, 4), "PNG"),
+                ((1, 8, 1), "H, W"),
+                ((3, 8, 1), "H, W"),
+                ((1, 8, 3), "H, W"),
+            ]
+        ),
+        ({"train_images": np.zeros((3, 4, 8, 8), np.uint8), "train_labels": [0, 1, 2]}, "its channels come first"),
         (
             {"x_train": pictures(2), "y_train": [0, 1], "x_test": pictures(2, size=(4, 4)), "y_test": [0, 1]},
             r"image shapes differ between splits \(train 5x6x3, test 4x4x3\)",
@@ -68,6 +83,21 @@ def test_npz(train: str, test: str, tmp_path: Path) -> None:
 def test_what_npz_refuses(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         read(tmp_path, "npz", write_npz(tmp_path / "a.npz", **arrays))
+
+
+def test_grey_images_without_an_axis_of_channels_are_certain(tmp_path: Path) -> None:
+    images = pictures(9, size=(3, 8), channels=1)[..., 0]
+    data = read(tmp_path, "npz", write_npz(tmp_path / "a.npz", train_images=images, train_labels=np.arange(9) % 3))
+    assert data.image_shape == (1, 3, 8)
+
+
+def test_dev_arrays_are_the_validation_split(tmp_path: Path) -> None:
+    arrays = {"train_images": pictures(9), "train_labels": np.arange(9) % 3}
+    images = pictures(3, 1)
+    path = write_npz(tmp_path / "a.npz", **arrays, dev_images=images, dev_labels=[2, 1, 0])
+    data = read(tmp_path, "npz", path)
+    assert data.validation_images is not None
+    assert np.array_equal(data.validation_images, images)
 
 
 def test_no_npz(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from tests.helpers.images import COLOUR, COLOUR_ALPHA, GREY, GREY_ALPHA, raw_png, raw_tiff
 from tests.helpers.layouts import pictures
@@ -302,3 +303,44 @@ def test_training_and_plan_read_the_same_sizes(tmp_path: Path) -> None:
         item = Encoded("a", saved(Image.fromarray(CORNERS), kind, exif=exif))
         decoded = decode_one(item, Rules(None, 1))
         assert size_of(item) == (decoded.height, decoded.width) == (24, 16)
+
+
+# --- depths that only the header tells ----------------------------------------------------------------------------
+
+TEN_BIT_AVIF = base64.b64decode(
+    "AAAAIGZ0eXBhdmlmAAAAAGF2aWZtaWYxbWlhZk1BMUEAAAD5bWV0YQAAAAAAAAAvaGRscgAAAAAAAAAAcGljdAAAAAAAAAAAAAAAAFBpY3R1cmVIYW5k"
+    "bGVyAAAAAA5waXRtAAAAAAABAAAAHmlsb2MAAAAARAAAAQABAAAAAQAAASEAAAAdAAAAKGlpbmYAAAAAAAEAAAAaaW5mZQIAAAAAAQAAYXYwMUNvbG9y"
+    "AAAAAGppcHJwAAAAS2lwY28AAAAUaXNwZQAAAAAAAAAQAAAAEAAAABBwaXhpAAAAAAMKCgoAAAAMYXYxQ4EgQAAAAAATY29scm5jbHgAAgACAAIAAAAA"
+    "F2lwbWEAAAAAAAAAAQABBAECgwQAAAAlbWRhdAoFOAz/24QyFBKAAABAAAAACeNO8umrZbcbFDQ4"
+)
+"""16 x 16 pixels of the colour (100, 50, 200), encoded with 10 bits."""
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
+def test_colours_of_10_bits_in_avif_are_told() -> None:
+    assert np.abs(pixels_of(TEN_BIT_AVIF, 3).astype(int) - (100, 50, 200)).max() <= 3
+    assert Trait.REDUCED in traits_of(TEN_BIT_AVIF)
+    assert "data.pixel_range can be [0, 65535] or null" in refusal(TEN_BIT_AVIF, (0.0, 1023.0))
+    assert Trait.REDUCED not in traits_of(saved(Image.new("RGB", (16, 16)), "AVIF"))
+
+
+@pytest.mark.parametrize("most", [300, 1023, 65535])
+def test_deep_colours_of_ppm_are_told(most: int) -> None:
+    content = f"P6 2 1 {most}\n".encode() + np.array([0, most, most // 2, 1, 2, most], ">u2").tobytes()
+    expected = np.round(np.array([[[0, most, most // 2], [1, 2, most]]]) * (255 / most))
+    assert np.abs(pixels_of(content, 3) - expected).max() <= 1
+    assert Trait.REDUCED in traits_of(content)
+    assert Trait.REDUCED not in traits_of(b"P6 1 1 255\n\x01\x02\x03")
+
+
+@pytest.mark.parametrize("most", [300, 1023, 4095, 65535])
+@pytest.mark.parametrize("is_text", [True, False])
+def test_deep_grey_of_pgm_is_scaled_from_the_numbers_of_the_file(most: int, is_text: bool) -> None:
+    values = np.array([0, 1, most // 3, most])
+    header = f"{'P2' if is_text else 'P5'} 4 1 {most}\n".encode()
+    content = header + (" ".join(map(str, values)).encode() if is_text else values.astype(">u2").tobytes())
+    expected = np.round(values * (255 / most))
+    assert np.array_equal(pixels_of(content, pixel_range=(0.0, float(most)))[0], expected)
+    message = refusal(content)
+    assert f"data.pixel_range: [0, {most}] (its values lie in [0, {most:g}])" in message
+    assert "16-bit pixels" in message

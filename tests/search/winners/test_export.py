@@ -161,6 +161,30 @@ def test_predict_reads_files_as_training_did(run, exported, tmp_path, capsys):
     assert f"{tmp_path / 'absent.png'}: no such file" in captured.err
 
 
+def test_predict_counts_what_it_leaves_out_of_a_folder(exported, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    (folder / "sub" / ".git").mkdir(parents=True)
+    for name in ("a.png", "sub/b.PNG"):
+        Image.new("L", (8, 8), 3).save(folder / name)
+    for name in ("notes.txt", "sub/c.heic", "sub/d.txt", ".hidden.png"):
+        (folder / name).write_bytes(b"x")
+    capsys.readouterr()
+    assert winnow("predict", exported, folder, "--json") == 0
+    shown = capsys.readouterr()
+    assert [json.loads(line)["file"] for line in shown.out.splitlines()] == [
+        str(folder / "a.png"),
+        str(folder / "sub" / "b.PNG"),
+    ]
+    assert shown.err == (
+        "winnow: left out: .heic files, which the installed Pillow does not decode: 1, .txt files, which the installed Pillow does "
+        "not decode: 2, hidden and system folders: 1, hidden files: 1\n"
+    )
+    (folder / "a.png").unlink()
+    (folder / "sub" / "b.PNG").unlink()
+    assert winnow("predict", exported, folder) == 2
+    assert "reads; left out: .heic files, which the installed Pillow does not decode: 1" in capsys.readouterr().err
+
+
 def test_predict_turns_images_upright(exported, tmp_path):
     image = Image.fromarray(images(1)[0, :, :, 0])
     exif = Image.Exif()
