@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 READING = ("SELECT", "EXPLAIN", "MULTI")
 """Kinds of statements that only read; DuckDB calls `pivot` MULTI, `describe` and `show tables` SELECT."""
-ONLY_READS = "one statement that reads the run's tables is allowed (`select`, `from`, `with`, `describe`), and no other file"
+ONLY_READS = (
+    "one statement that reads the run's tables is allowed (`select`, `from`, `with`, `describe`), and no other file"
+)
 
 
 def query(run: RunData, sql: str) -> pa.Table:

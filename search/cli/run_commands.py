@@ -16,7 +16,6 @@ from winnow.search.cli.json_output import json_option, write_json
 from winnow.search.cli.options import data_options, events_as_json
 from winnow.search.cli.trust import check_export, check_run, trust_option
 
-
 MAX_PRINTED_ROWS = 1000
 """Rows of a query that are printed as a table."""
 
