@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from copy import copy
 from dataclasses import asdict
 from pathlib import Path
@@ -120,7 +121,7 @@ def query(run: str, sql: str, as_json: bool, as_csv: bool) -> int:
     if as_csv:
         from pyarrow import csv
 
-        csv.write_csv(table, click.get_binary_stream("stdout"))
+        csv.write_csv(table, sys.stdout.buffer)
     elif as_json:
         for batch in table.to_batches(max_chunksize=10_000):
             click.echo("\n".join(json.dumps(row, default=str) for row in batch.to_pylist()))
