@@ -23,7 +23,8 @@ def meant(error: click.NoSuchOption, arguments: Sequence[str]) -> click.UsageErr
         wanted = [f"--max-epochs {_value_of(error.option_name, arguments)}"]
     else:
         value = _value_of(error.option_name, arguments)
-        wanted = [f"--set {shlex.quote(f'{path}={value}')}" for path in _paths_named(name)]
+        key = "epochs" if name == "max_epochs" else name  # the option of `extend`
+        wanted = [f"--set {shlex.quote(f'{path}={value}')}" for path in _paths_named(key)]
     if not wanted:
         return error
     return click.UsageError(
