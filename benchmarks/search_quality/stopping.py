@@ -59,7 +59,8 @@ def search(contender: Contender, task: Task) -> History:
 
     def start(now: int, worker: int) -> None:
         number, params = contender.ask()
-        curves.setdefault(number, task.curve(params))
+        if number not in curves:  # else it was paused
+            curves[number] = task.curve(params)
         heapq.heappush(events, (now + 1, worker, number))
 
     for worker in range(WORKERS):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,9 @@ SOURCES = ("study.yaml", "study.journal", "epochs.jsonl", "retrain.jsonl")
 """Files that the tables are made from. Predictions never change after their line in retrain.jsonl."""
 WORTHWHILE_BYTES = 5_000_000
 """Total size of these files below which reading them is quicker than importing Arrow."""
+
+LONG_TABLES = ("epochs", "predictions")
+"""Tables that most views of a run do not need."""
 
 _NO_GPU_FACTS = dict.fromkeys(GPU_FACT_NAMES)
 OF_OBJECTIVE = {
@@ -70,20 +73,21 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
 class FromParquet:
     """A `TableSource` over the tables of a report."""
 
+    folder: Path
     tables: Mapping[str, pa.Table]
+    """The tables that were read; the others are read from `folder` when they are asked for."""
 
     def table(self, name: str) -> pa.Table:
-        return self.tables[name]
+        return self.tables[name] if name in self.tables else read_table(self.folder / f"{name}.parquet")
 
     def trial_rows(self) -> list[Row]:
-        rows = self._own_rows("trials")
-        return [{key: value for key, value in row.items() if key != ESTIMATED_END} for row in rows]
+        return self._own_rows("trials", without=ESTIMATED_END)
 
     def epochs_of_trial(self, number: int) -> list[Row]:
         import pyarrow.compute as pc
 
         search = (pc.field("trial") == number) & (pc.field("phase") == "search")
-        return plain.rows(self.tables["epochs"].filter(search))
+        return plain.rows(self.table("epochs").filter(search))
 
     def winner_rows(self) -> list[Row]:
         return self._own_rows("winners")
@@ -91,8 +95,9 @@ class FromParquet:
     def retrain_rows(self) -> list[Row]:
         return self._own_rows("retrains")
 
-    def _own_rows(self, name: str) -> list[Row]:
-        return plain.rows(self.tables[name].select([column.name for column in TABLES[name].columns]))
+    def _own_rows(self, name: str, without: str = "") -> list[Row]:
+        own = [column.name for column in TABLES[name].columns if column.name != without]
+        return plain.rows(self.table(name).select(own))
 
 
 def fingerprint(path: Path) -> str:
@@ -126,7 +131,7 @@ def read_current(path: Path) -> RunData | None:
         sizes = {name: size for name, (size, _) in json.loads(source).items()}
         if sizes != _sizes(path) or source.decode() != fingerprint(path):
             return None
-        return read_report(path / "report")
+        return read_report(path / "report", later=LONG_TABLES)
     except (OSError, pa.ArrowException, InputError):
         return None
 
@@ -140,11 +145,12 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_report(folder: Path) -> RunData:
+def read_report(folder: Path, later: Collection[str] = ()) -> RunData:
     """Read the run whose tables are in `folder`.
 
     Args:
         folder: A folder with the Parquet files of a report.
+        later: Tables that are read only when they are asked for, so that a damaged one is noticed only then.
 
     Returns:
         The run. Tables that are missing are empty and mentioned in its `notes`.
@@ -157,17 +163,18 @@ def read_report(folder: Path) -> RunData:
     for name in TABLES:
         file = folder / f"{name}.parquet"
         if file.is_file():
-            tables[name] = read_table(file)
+            if name not in later:
+                tables[name] = read_table(file)
         else:
             missing.append(f"{file.name} is missing: the report was not written to its end, or by an older Winnow")
     metadata = _metadata(tables["trials"], folder / "trials.parquet")
     study = json.loads(metadata["winnow.provenance"]) | {"space": json.loads(metadata.get("winnow.space", "{}"))}
     parameters = Space.from_tree(study["space"], str(folder)).columns() if study["space"] else {}
-    for name in TABLES.keys() - tables.keys():
+    for name in TABLES.keys() - tables.keys() - set(later):
         schema = TABLES[name]
         tables[name] = arrow_schema(name, parameters if schema.parameters else {}, {}).empty_table()
     notes = (*json.loads(metadata.get("winnow.notes", "[]")), *missing)
-    return RunData(path=folder.parent, study=study, notes=notes, source=FromParquet(tables))
+    return RunData(path=folder.parent, study=study, notes=notes, source=FromParquet(folder, tables))
 
 
 def read_table(file: Path | str) -> pa.Table:

@@ -9,9 +9,19 @@ from winnow.reports.schemas import TABLES
 from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import duckdb
     import pyarrow as pa
 
     from winnow.reports.run_data import RunData
+
+
+READING = ("SELECT", "EXPLAIN", "MULTI")
+"""Kinds of statements that only read; DuckDB calls `pivot` MULTI, `describe` and `show tables` SELECT."""
+ONLY_READS = (
+    "one statement that reads the run's tables is allowed (`select`, `from`, `with`, `describe`), and no other file"
+)
 
 
 def query(run: RunData, sql: str) -> pa.Table:
@@ -19,29 +29,52 @@ def query(run: RunData, sql: str) -> pa.Table:
 
     Args:
         run: The run. Its tables are called `trials`, `epochs`, ... and also `trials.parquet`, ..., as in the queries of the report.
-        sql: A query in DuckDB's SQL.
+        sql: One statement in DuckDB's SQL that reads; nothing but the tables of the run can be read.
 
     Returns:
         The result as an Arrow table.
 
     Raises:
-        InputError: DuckDB is not installed, or refuses the query.
+        InputError: DuckDB is not installed or refuses the query, or the query does more than read the tables.
     """
     try:
         import duckdb
     except ModuleNotFoundError as error:
         raise InputError("winnow query needs DuckDB: pip install 'winnow-search[query]'") from error
-    connection = duckdb.connect(":memory:")
-    for name in TABLES:
-        if re.search(rf"\b{name}\b", sql):
-            connection.register(name, run.table(name))
-            connection.execute(f'create view "{name}.parquet" as select * from {name}')
+    connection = _connection(run, sql)
     try:
-        result = connection.sql(sql)
-        if result is None:
-            raise InputError("query: this statement gives no table; ask with `select`")
-        table: pa.Table = result.to_arrow_table()
+        statements = connection.extract_statements(sql)
+        if len(statements) != 1 or statements[0].type.name not in READING:
+            raise InputError(f"query: {ONLY_READS}, but got {_given(statements)}")
+        table: pa.Table = connection.sql(sql).to_arrow_table()
+    except (duckdb.PermissionException, duckdb.IOException) as error:
+        raise InputError(f"query: {ONLY_READS}; DuckDB says: {_in_one_line(error)}") from error
     except duckdb.Error as error:
         tables = f"the tables are {', '.join(TABLES)}"
-        raise InputError(f"query: {' '.join(str(error).split())} ({tables})") from error
+        raise InputError(f"query: {_in_one_line(error)} ({tables})") from error
     return table
+
+
+def _connection(run: RunData, sql: str) -> duckdb.DuckDBPyConnection:
+    """A database in memory that has the tables of the run and reaches nothing else: no file, no network, no Python variable."""
+    import duckdb
+
+    connection = duckdb.connect(
+        ":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false"}
+    )
+    named = [name for name in TABLES if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
+    for name in named or TABLES:  # a query that names none may be `show tables`
+        connection.register(name, run.table(name))
+        connection.execute(f'create view "{name}.parquet" as select * from {name}')
+    connection.execute("set lock_configuration = true")
+    return connection
+
+
+def _given(statements: Sequence[duckdb.Statement]) -> str:
+    if len(statements) > 1:
+        return f"{len(statements)} statements"
+    return f"`{statements[0].type.name.lower()}`" if statements else "none"
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -72,9 +72,12 @@ def _from_change(run: RunData, change: Change) -> Advice:
 
 
 def _on_failed_retraining(run: RunData, winners: list[Row]) -> Iterator[Advice]:
-    """Advice to run the retrainings again if none of the winners completed one."""
+    """Advice to run the retrainings again, or to go on with them, if none of the winners completed one."""
     if winners and not any(row["num_seeds"] for row in winners if not row["baseline"]):
         failed = [row for row in run.rows("retrains") if row["status"] != TrialStatus.COMPLETED and not row["baseline"]]
+        if not failed:  # interrupted after the baseline
+            yield Advice("No winner was retrained yet. This command goes on.", wording.command("retrain", run.path))
+            return
         error = wording.failure_text(failed[-1]).splitlines()[-1]
         text = (
             f"All {len(failed)} retrainings of the winners failed, so nothing was tested. The last one: {error.rstrip('.')}. "

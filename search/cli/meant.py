@@ -27,7 +27,8 @@ def meant(error: click.UsageError, arguments: Sequence[str]) -> click.UsageError
         suggestions = [f"--max-epochs {_value_of(error.option_name, arguments)}"]
     else:
         value = _value_of(error.option_name, arguments)
-        suggestions = [f"--set {shlex.quote(f'{path}={value}')}" for path in _paths_named(name)]
+        key = "epochs" if name == "max_epochs" else name  # the option of `extend`
+        suggestions = [f"--set {shlex.quote(f'{path}={value}')}" for path in _paths_named(key)]
     if not suggestions:
         return error
     return click.UsageError(

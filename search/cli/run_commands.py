@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from copy import copy
 from dataclasses import asdict
@@ -16,6 +17,9 @@ from winnow.search.cli.complete import complete_column, complete_run
 from winnow.search.cli.json_output import json_option, write_json
 from winnow.search.cli.options import data_options, events_as_json
 from winnow.search.cli.trust import check_export, check_run, trust_option
+
+MAX_PRINTED_ROWS = 1000
+"""Rows of a query that are printed as a table."""
 
 
 @click.command()
@@ -116,17 +120,17 @@ def query(run: str, sql: str, as_json: bool, as_csv: bool) -> int:
 
     table = run_query(reports.read_tables(open_run(run).path), sql)
     if as_csv:
-        from io import BytesIO
-
         from pyarrow import csv
 
-        csv.write_csv(table, buffer := BytesIO())
-        click.echo(buffer.getvalue().decode(), nl=False)
+        csv.write_csv(table, sys.stdout.buffer)
     elif as_json:
-        for row in table.to_pylist():
-            click.echo(json.dumps(row, default=str))
+        for batch in table.to_batches(max_chunksize=10_000):
+            click.echo("\n".join(json.dumps(row, default=str) for row in batch.to_pylist()))
     else:
-        _print_rows(table.column_names, table.to_pylist())
+        _print_rows(table.column_names, table.slice(0, MAX_PRINTED_ROWS).to_pylist())
+        if table.num_rows > MAX_PRINTED_ROWS:
+            note = f"winnow: these are the first {MAX_PRINTED_ROWS:,} of {table.num_rows:,} rows; --csv or --json writes all"
+            click.echo(note, err=True)
     return DONE
 
 

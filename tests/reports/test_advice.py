@@ -164,3 +164,12 @@ def test_a_baseline_is_better_only_beyond_chance(tmp_path: Path) -> None:
     assert len(list(advice._on_a_better_baseline(run, [{}], worse))) == 1
     for high in (0.0, 0.02, None):
         assert not list(advice._on_a_better_baseline(run, [{}], [{**WINNER, "objective_gain_high": high}]))
+
+
+def test_a_retraining_that_was_cut_after_the_baseline_is_continued(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    file = folder / "retrain.jsonl"
+    file.write_text("".join(line + "\n" for line in file.read_text().splitlines() if '"rank": null' in line))
+    first = advice.advice(reports.read(folder))[0]
+    assert first.text.startswith("No winner was retrained yet")
+    assert first.command == f"winnow retrain {folder}"

@@ -159,6 +159,55 @@ def test_the_command_prints_a_table_json_or_csv(tmp_path: Path, winnow) -> None:
     assert "the tables are trials, epochs" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("copy trials to 'out.csv'", "`copy`"),
+        ("attach 'out.db'", "`attach`"),
+        ("install httpfs", "`load`"),
+        ("pragma database_list", "`pragma`"),
+        ("set threads = 1", "`set`"),
+        ("create table kept as select 1", "`create`"),
+        ("drop view trials", "`drop`"),
+        ("select 1; drop view trials", "2 statements"),
+        ("-- a remark", "none"),
+        ("select * from read_csv('secret.txt')", "secret.txt"),
+        ("select * from read_text('secret.txt')", "secret.txt"),
+        ("select * from glob('*')", "no other file"),
+        ("select * from 'secret.txt'", "secret.txt"),
+        ("select * from run", "run"),
+    ],
+)
+def test_only_the_tables_of_the_run_can_be_read(
+    run: reports.RunData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("secret.txt").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match=re.escape(reason)) as error:
+        query(run, sql)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["secret.txt"], "nothing is written"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["FROM Trials", "with t as (from trials) from t", "describe trials", "show tables", "pivot trials on status using count(*)", "select 1 -- ;\n;"],
+)  # fmt: skip
+def test_every_way_to_read_is_allowed(run: reports.RunData, sql: str) -> None:
+    assert query(run, sql).num_rows > 0
+
+
+def test_a_long_result_is_cut_in_the_terminal_only(tmp_path: Path, winnow) -> None:  # noqa: F811
+    make_run(tmp_path / "runs" / "a", "empty")
+    printed = winnow("query", "a", "select i from range(2000) r(i)")
+    assert len(printed.stdout.split()) < 1010
+    assert "the first 1,000 of 2,000 rows; --csv or --json writes all" in printed.stderr
+    for option in ("--csv", "--json"):
+        written = winnow("query", "a", "select i from range(2000) r(i)", option)
+        assert len(written.stdout.splitlines()) == 2000 + (option == "--csv")
+        assert not written.stderr
+
+
 def test_without_duckdb_the_way_to_it_is_named(monkeypatch: pytest.MonkeyPatch, run: reports.RunData) -> None:
     monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
     with pytest.raises(InputError, match=r"pip install 'winnow-search\[query\]'"):

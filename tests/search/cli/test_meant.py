@@ -25,6 +25,7 @@ from winnow.search.winners.predicting import Prediction
     ("arguments", "expected"),
     [
         (["run", "digits", "--epochs", "4"], "--set epochs=4"),
+        (["run", "digits", "--max-epochs", "4"], "--set epochs=4"),
         (["run", "digits", "--lr=0.1"], "--set optimizer.lr=0.1"),
         (["search", "digits", "--optimizer.lr", "0.1"], "--set optimizer.lr=0.1"),
         (["train", "recipes/digits-baseline", "--batch-size", "8"], "--set batch_size=8"),
