@@ -58,6 +58,7 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
     folders = folders_in(path, left_out)
     splits = _split_folders(path, folders)
     tables = find_tables(path)
+    _refuse_class_named_as_split(path, splits, folders, bool(tables))
     if "train" in splits and not (tables and _hold_loose_images(splits)):
         return _with_splits(path, splits, folders, data, left_out)
     if "train" in splits:
@@ -171,6 +172,19 @@ def _refuse_split_words(path: Path, folders: Sequence[Path]) -> None:
         raise InputError(
             f"data.path: {path}: the folders {named(sorted(words.values()))} seem to be splits; rename them to {named(sorted(map(str, words)))}, "
             "so that they are not taken for classes"
+        )
+
+
+def _refuse_class_named_as_split(
+    path: Path, splits: dict[str, Path], folders: Sequence[Path], has_tables: bool
+) -> None:
+    """Raise InputError if the only split has loose images as the folders beside it have, so that it may be a class."""
+    beside = [folder.name for folder in folders if split_of(folder.name) is None and _loose_images(folder)]
+    if len(splits) == 1 and beside and not has_tables and _hold_loose_images(splits):
+        (folder,) = splits.values()
+        raise InputError(
+            f"data.path: {path}: `{shown(folder.name)}` is the name of a split, but its images lie in no class folder, and {named(beside)} "
+            f"beside it hold{'s' if len(beside) == 1 else ''} images too. If it is a class, move all class folders into a new folder named train"
         )
 
 

@@ -124,3 +124,11 @@ def test_an_archive_that_was_unpacked_twice(tmp_path: Path) -> None:
     assert "the folder plants holds cat, dog, which lie beside it too" in message
     assert "move plants away, or name it in data.path" in message
     assert read(tmp_path, "image_folder", root / "plants").class_names == ("cat", "dog")
+
+
+def test_a_class_called_train_is_not_guessed(tmp_path: Path) -> None:
+    for name in ("train", "bus", "car"):
+        images_in(tmp_path / "own" / name, [f"{k}.png" for k in range(4)])
+    assert "If it is a class, move all class folders into a new folder named train" in refusal(tmp_path / "own")
+    (tmp_path / "own").rename(tmp_path / "train")
+    assert sorted(read(tmp_path).class_names) == ["bus", "car", "train"]
