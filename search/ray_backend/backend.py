@@ -74,17 +74,17 @@ def backend(
         with runtime_env(spaces) as shipped:  # sent while Ray connects, and not needed afterwards
             ray = stack.enter_context(ray_session(address=address, runtime_env=shipped))
         # First without measuring: nothing is tried on nodes that nobody has looked at.
-        plan, grows = plan_on_cluster(ray, devices, num_trials, address, None, recorded)
+        plan = plan_on_cluster(ray, devices, num_trials, address, None, recorded)
         _check_loops(plan, spaces)
         references = [put_once(ray, images.fingerprint, images) for images in data]
         say("looking at every node of the cluster")
         sent = [(reference, images.fingerprint) for reference, images in zip(references, data, strict=True)]
-        num_nodes = check_nodes(ray, sent, place, plan.device)
-        say("1 node is ready" if num_nodes == 1 else f"{num_nodes} nodes are ready")
+        checked = check_nodes(ray, sent, place, plan.device)
+        say("1 node is ready" if len(checked) == 1 else f"{len(checked)} nodes are ready")
         if measure is not None:
-            plan, grows = plan_on_cluster(ray, devices, num_trials, address, measure(ray), recorded)
-        with grown(grows, plan), _groups(plan) as groups:
-            yield ray, plan, [SharedData(reference, groups) for reference in references]
+            plan = plan_on_cluster(ray, devices, num_trials, address, measure(ray), recorded)
+        with grown(plan), _groups(plan) as groups:
+            yield ray, plan, [SharedData(reference, groups, fingerprint, checked) for reference, fingerprint in sent]
 
 
 def _check_loops(plan: ResourcePlan, spaces: Sequence[Space]) -> None:
