@@ -61,7 +61,10 @@ def backend(
     if address is None:
         several = (devices.gpus_per_trial or recorded or 0) > 1
         # Ray's processes inherit where the daemon is.
-        with _mps(devices, bool(report.usable)), ray_session(devices.num_cpus, devices.num_gpus, warm=not several) as ray:
+        with (
+            _mps(devices, bool(report.usable)),
+            ray_session(devices.num_cpus, devices.num_gpus, warm=not several) as ray,
+        ):
             plan = plan_resources(ray, devices, num_trials, measure and measure(ray), recorded)
             _check_loops(plan, spaces)
             with _groups(plan) as groups:

@@ -25,7 +25,9 @@ def mps_daemon() -> Iterator[None]:
         InputError: NVIDIA's driver has no MPS here, or the daemon did not start.
     """
     if shutil.which(CONTROL) is None:
-        raise InputError(f"--mps: there is no {CONTROL} on the PATH; it comes with NVIDIA's driver for Linux. Leave --mps out")
+        raise InputError(
+            f"--mps: there is no {CONTROL} on the PATH; it comes with NVIDIA's driver for Linux. Leave --mps out"
+        )
     names = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
     before = {name: os.environ.get(name) for name in names}
     with tempfile.TemporaryDirectory(prefix="winnow-mps-", ignore_cleanup_errors=True) as folder:

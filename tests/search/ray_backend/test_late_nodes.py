@@ -31,7 +31,12 @@ class InstantCheck:
 
 
 def node(node_id: str, alive: bool = True) -> dict:
-    return {"NodeID": node_id, "Alive": alive, "NodeManagerHostname": f"host-{node_id}", "NodeManagerAddress": "10.0.0.9"}
+    return {
+        "NodeID": node_id,
+        "Alive": alive,
+        "NodeManagerHostname": f"host-{node_id}",
+        "NodeManagerAddress": "10.0.0.9",
+    }
 
 
 @pytest.fixture
@@ -74,6 +79,33 @@ def test_a_node_that_went_gets_no_trial(watch):
     watch.nodes.clear()
     watch.watch.look()
     assert watch.watch.selector == {"ray.io/node-id": "in(none)"}
+
+
+def test_a_trial_waits_for_a_checked_node(tmp_path, shared_ray):
+    """Ray has room from the beginning, but no node was checked; the trial starts when one has passed, and keeps its request."""
+    from ray import tune
+
+    lines: list[str] = []
+    watch = NodeWatch(shared_ray, frozenset(), [], str(tmp_path), "cpu", lines.append)
+
+    class Look(late_nodes.NotPickled, tune.Stopper):
+        def __call__(self, trial_id, result):
+            return False
+
+        def stop_all(self):
+            watch.look()
+            return False
+
+    tuner = tune.Tuner(
+        tune.with_resources(lambda config: tune.report({"score": 1.0}), {"cpu": 1}),
+        run_config=tune.RunConfig(storage_path=str(tmp_path / "tune"), stop=Look(), verbose=0),
+    )
+    with on_checked_nodes(watch):
+        results = tuner.fit()
+    assert not results.errors
+    assert len(results) == 1
+    assert [line.rpartition(") ")[2] for line in lines] == ["joined and is ready"]
+    assert not list(tmp_path.glob(".preflight*"))
 
 
 @pytest.mark.slow
