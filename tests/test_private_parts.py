@@ -7,6 +7,7 @@ The upper bounds in pyproject.toml are the versions for which these passed. Afte
 |---|---|---|
 | environment variables of Tune's workers, `class_cache` | ray_backend/lean_tune.py | here |
 | snapshots, registry, statistics and usage tags of Tune | ray_backend/lean_tune.py | here |
+| `PlacementGroupResourceManager` of Tune's controller, and how it keeps its groups | ray_backend/late_nodes.py | here |
 | `choose_trial_to_run` may return None | ray_backend/tune.py | here |
 | `Trial.pickled_error_file` | ray_backend/tune.py | here |
 | `canonicalize_bootstrap_address` | ray_backend/cluster.py | here |
@@ -53,6 +54,25 @@ def test_what_is_leaned_on_has_an_upper_bound_that_was_tested(package):
     installed = Version(version(package))
     assert installed in requirement.specifier
     assert (bound.major, bound.minor) == (installed.major, installed.minor + 1)
+
+
+def test_tune_keeps_its_placement_groups_as_ours_does():
+    """`_OnCheckedNodes.request_resources` is Ray's own, with a selector: what Ray's notes, ours has to note."""
+    from ray.air.execution.resources import PlacementGroupResourceManager
+    from ray.tune.execution.tune_controller import TuneController
+
+    from winnow.search.ray_backend.late_nodes import _OnCheckedNodes
+
+    assert "PlacementGroupResourceManager()" in inspect.getsource(TuneController.__init__)
+    noted = {
+        line.split(".")[1].split("[")[0]
+        for manager in (PlacementGroupResourceManager, _OnCheckedNodes)
+        for line in inspect.getsource(manager.request_resources).splitlines()
+        if line.strip().startswith("self._")
+    }
+    assert noted == {"_pg_to_request", "_request_to_staged_pgs", "_staging_future_to_pg", "_pg_to_staging_future"}
+    source = inspect.getsource(PlacementGroupResourceManager.request_resources)
+    assert all(name in source for name in noted)
 
 
 def test_tune_takes_the_environment_of_its_workers_from_two_names():

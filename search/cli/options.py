@@ -39,7 +39,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Space and images": ("overrides", "trust_code", "data_dir", "download", "warm_start"),
     "Run folder": ("name", "runs_dir", "storage", "log"),
     "Devices": (
-        *("device", "concurrent", "cpus_per_trial", "trials_per_gpu", "gpus_per_trial"),
+        *("device", "concurrent", "cpus_per_trial", "trials_per_gpu", "gpus_per_trial", "mps"),
         *("num_cpus", "num_gpus", "address"),
     ),
     OTHERS: ("quiet", "as_json", "no_probe"),
@@ -241,6 +241,11 @@ device_options = _together(
         "--gpus-per-trial",
         type=click.FloatRange(min=0),
         help="GPUs for each trial: a fraction such as 0.25, or several such as 2.",
+    ),
+    click.option(
+        "--mps",
+        is_flag=True,
+        help="Start a CUDA MPS daemon on this machine, so that trials that share a GPU compute at the same time.",
     ),
     click.option(
         "--num-cpus",

@@ -60,12 +60,21 @@ def backend(
     import_meanwhile("winnow.search.ray_backend.tune")
     if address is None:
         several = (devices.gpus_per_trial or recorded or 0) > 1
-        with ray_session(devices.num_cpus, devices.num_gpus, warm=not several) as ray:
+        # Ray's processes inherit where the daemon is.
+        with (
+            _mps(devices, bool(report.usable)),
+            ray_session(devices.num_cpus, devices.num_gpus, warm=not several) as ray,
+        ):
             plan = plan_resources(ray, devices, num_trials, measure and measure(ray), recorded)
             _check_loops(plan, spaces)
             with _groups(plan) as groups:
                 yield ray, plan, [SharedData(put_once(ray, images.fingerprint, images), groups) for images in data]
         return
+    if devices.mps:
+        raise InputError(
+            "--mps: Winnow starts a daemon on this machine only; on a cluster run `nvidia-cuda-mps-control -d` on each node before "
+            "`ray start`, and leave --mps out"
+        )
     from winnow.search.ray_backend.cluster import grown, plan_on_cluster
     from winnow.search.ray_backend.preflight import check_nodes
     from winnow.search.ray_backend.runtime_env import runtime_env
@@ -74,17 +83,28 @@ def backend(
         with runtime_env(spaces) as shipped:  # sent while Ray connects, and not needed afterwards
             ray = stack.enter_context(ray_session(address=address, runtime_env=shipped))
         # First without measuring: nothing is tried on nodes that nobody has looked at.
-        plan, grows = plan_on_cluster(ray, devices, num_trials, address, None, recorded)
+        plan = plan_on_cluster(ray, devices, num_trials, address, None, recorded)
         _check_loops(plan, spaces)
         references = [put_once(ray, images.fingerprint, images) for images in data]
         say("looking at every node of the cluster")
         sent = [(reference, images.fingerprint) for reference, images in zip(references, data, strict=True)]
-        num_nodes = check_nodes(ray, sent, place, plan.device)
-        say("1 node is ready" if num_nodes == 1 else f"{num_nodes} nodes are ready")
+        checked = check_nodes(ray, sent, place, plan.device)
+        say("1 node is ready" if len(checked) == 1 else f"{len(checked)} nodes are ready")
         if measure is not None:
-            plan, grows = plan_on_cluster(ray, devices, num_trials, address, measure(ray), recorded)
-        with grown(grows, plan), _groups(plan) as groups:
-            yield ray, plan, [SharedData(reference, groups) for reference in references]
+            plan = plan_on_cluster(ray, devices, num_trials, address, measure(ray), recorded)
+        with grown(plan), _groups(plan) as groups:
+            yield ray, plan, [SharedData(reference, groups, fingerprint, checked) for reference, fingerprint in sent]
+
+
+def _mps(devices: DeviceOptions, has_gpu: bool) -> AbstractContextManager[None]:
+    """Return the context of the daemon that `--mps` asks for, on a machine with a GPU that torch can use."""
+    if not devices.mps:
+        return nullcontext()
+    if not has_gpu:
+        raise InputError("--mps: there is no GPU here that torch can use; leave it out")
+    from winnow.search.resources.mps import mps_daemon
+
+    return mps_daemon()
 
 
 def _check_loops(plan: ResourcePlan, spaces: Sequence[Space]) -> None:

@@ -82,7 +82,7 @@ def plan_on_cluster(
     address: str,
     measure: Measure | None = None,
     recorded: float | None = None,
-) -> tuple[ResourcePlan, bool]:
+) -> ResourcePlan:
     """Plan a search for what the cluster has or can grow to.
 
     `--device cpu --gpus-per-trial 1` reserves a GPU for each trial but trains on the CPU, so that placement can be tried
@@ -97,7 +97,7 @@ def plan_on_cluster(
         recorded: GPUs per trial of an earlier start of the run, if any.
 
     Returns:
-        The plan, and whether the cluster has to grow for it.
+        The plan.
 
     Raises:
         InputError: The cluster does not have the GPUs that were asked for, and cannot get them.
@@ -121,9 +121,9 @@ def plan_on_cluster(
         plan = share_out(inventory, devices, num_trials, measure, recorded)
         if devices.device == "auto" and not available.gpus:
             plan = replace(plan, explanation=f"{plan.explanation}; the cluster has no GPU{_HOW_TO_GROW}")
-        return plan, available.grows
+        return plan
     plan = share_out(inventory, replace(devices, device="cuda"), num_trials)
-    return replace(plan, device="cpu"), available.grows
+    return replace(plan, device="cpu")
 
 
 _HOW_TO_GROW = "; if an autoscaler may start nodes, say with --num-gpus and --num-cpus how many there may be in all"
@@ -152,11 +152,12 @@ def _sum(kinds: list[Kind], key: str) -> float:
 
 
 @contextmanager
-def grown(grows: bool, plan: ResourcePlan) -> Iterator[None]:
-    """Ask the autoscaler for room for all concurrent trials at once; Tune alone would ask for one trial at a time."""
-    if not grows:
-        yield
-        return
+def grown(plan: ResourcePlan) -> Iterator[None]:
+    """Ask the autoscaler for room for all concurrent trials at once.
+
+    Tune alone would ask for one trial at a time. Its requests name the nodes that were checked, which no autoscaler can
+    start, so a node that is lost would not be replaced either.
+    """
     from ray.autoscaler.sdk import request_resources
 
     request_resources(bundles=plan.bundles)

@@ -1,7 +1,7 @@
 """Measures for a few seconds how many trials at once train the most images per second, and chooses that number.
 
-On a GPU the trials share its memory, which nothing in Ray checks, so the space's largest model is stepped once at its largest
-batch first. On a CPU the trials share the cores: two trials with one thread, or one with two? There the memory of that model is
+On a GPU the trials share its memory and that of the machine, which nothing in Ray checks, so the space's largest model is stepped
+once at its largest batch first. On a CPU the trials share the cores: two trials with one thread, or one with two? There the memory of that model is
 estimated, since a step of it may take half a minute.
 """
 
@@ -42,6 +42,7 @@ def measure_packing(
             return choose([level], None)
         device_held = MeasuredDevice(ray, group, shared, device, cpus, seed)
         memory_mb = device_held.memory_mb()
+        limits = []
         largest_mb = estimated_mb(largest, data) + CONTEXT_MB
         if on_gpu:
             try:
@@ -50,7 +51,9 @@ def measure_packing(
                 level = Level(1, None, 0.0, f"the largest model did not train alone: {error}")
                 return choose([level], memory_mb)
             largest_mb = alone.memory_mb + CONTEXT_MB
-        levels = [_level(device_held, typical, n, largest_mb, memory_mb) for n in LEVELS if n <= max(1, cpus)]
+            limits = [Limit(alone.host_mb, device_held.host_share_mb(), " of the machine's memory")]
+        limits.insert(0, Limit(largest_mb, memory_mb))
+        levels = [_level(device_held, typical, n, limits) for n in LEVELS if n <= max(1, cpus)]
     finally:
         ray.util.remove_placement_group(group)
     return choose(levels, memory_mb, estimated=not on_gpu)
@@ -65,10 +68,21 @@ def _typical(space: Space, data: ImageData, configs: Sequence[Config]) -> Config
     return configs[order[len(order) // 2]] if configs else space.example()
 
 
-def _level(device: MeasuredDevice, config: Config, at_once: int, largest_mb: float, memory_mb: float) -> Level:
-    needed = at_once * largest_mb
-    if needed > USABLE * memory_mb:
-        return Level(at_once, None, needed, f"would need {needed:,.0f} MB")
+@dataclass(frozen=True)
+class Limit:
+    """A memory that trials share: what each of them needs of it, and what is free, in MB."""
+
+    each: float
+    free: float
+    whose: str = ""
+
+
+def _level(device: MeasuredDevice, config: Config, at_once: int, limits: Sequence[Limit]) -> Level:
+    """Measure so many trials at once, unless a memory cannot hold them. The first limit is that of the device."""
+    needed = at_once * limits[0].each
+    for limit in limits:
+        if at_once * limit.each > USABLE * limit.free:
+            return Level(at_once, None, needed, f"would need {at_once * limit.each:,.0f} MB{limit.whose}")
     try:
         results = device.measure(config, at_once, SECONDS)
     except NotMeasured as error:
@@ -113,6 +127,12 @@ class MeasuredDevice:
 
     def memory_mb(self) -> float:
         return float(self.ray.get(self._remote(memory_of, 0, 0.01).remote(self.device)))
+
+    def host_share_mb(self) -> float:
+        """Return the free memory of the machine for each of its GPUs, in MB."""
+        free, node_id = self.ray.get(self._remote(host_memory, 0, 0.01).remote())
+        (gpus,) = [node["Resources"].get("GPU", 1.0) for node in self.ray.nodes() if node["NodeID"] == node_id]
+        return float(free / gpus)
 
     def _remote(self, what: Any, cpus: float, gpus: float) -> Any:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -162,3 +182,10 @@ def memory_of(device: str) -> float:
     import psutil
 
     return float(psutil.virtual_memory().available / 2**20)
+
+
+def host_memory() -> tuple[float, str]:
+    """Run in a Ray worker: return the free memory of its machine in MB, and the id of its node."""
+    import ray
+
+    return memory_of("cpu"), ray.get_runtime_context().get_node_id()

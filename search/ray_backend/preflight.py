@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +27,61 @@ class Demands:
     device: str
 
 
-def check_nodes(ray: Any, data: Sequence[tuple[Any, str]], shared: str, device: str) -> int:
-    """Check every node, and return the number of nodes.
+class NodeCheck:
+    """One look at some nodes. They answer while the driver does something else."""
+
+    def __init__(
+        self, ray: Any, nodes: Sequence[dict[str, Any]], data: Sequence[tuple[Any, str]], shared: str, device: str
+    ) -> None:
+        """Start a task on each node. Arguments are those of `check_nodes`; `nodes` are items of `ray.nodes()`."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self._ray = ray
+        self._demands = Demands(versions(), shared, f".preflight-{uuid4().hex[:8]}", device)
+        self._nodes = nodes
+        self._deadline = time.monotonic() + PATIENCE_SECONDS
+        storage.write(storage.join(shared, self._demands.probe), self._demands.probe.encode())
+        # Its process, and its share of a GPU, go.
+        remote = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(examine_node)
+        self._waiting = {
+            remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+                list(data), self._demands, node["NodeID"], node["Resources"].get("GPU", 0.0)
+            ): node
+            for node in nodes
+        }
+
+    @property
+    def is_done(self) -> bool:
+        """Whether `answers` has returned the problems of every node."""
+        return not self._waiting
+
+    def answers(self, seconds: float) -> list[tuple[dict[str, Any], list[str]]]:
+        """Return (node, its problems) of each node that has answered since the last call, or can no longer do so in time.
+
+        Args:
+            seconds: How long to wait until all have answered.
+        """
+        ready, silent = self._ray.wait(list(self._waiting), num_returns=len(self._waiting), timeout=seconds)
+        results = [(self._waiting.pop(reference), _answer(self._ray, reference)) for reference in ready]
+        if time.monotonic() >= self._deadline:
+            for reference in silent:
+                self._ray.cancel(reference, force=True)
+                results.append((self._waiting.pop(reference), [f"no answer within {PATIENCE_SECONDS:.0f} s"]))
+        for node, problems in results:
+            if not problems and not _wrote(self._demands, node["NodeID"]):
+                problems.append(_not_shared(self._demands.shared))
+        if self.is_done:
+            self.close()
+        return results
+
+    def close(self) -> None:
+        """Delete the test files."""
+        for name in ("", *(f"-{node['NodeID']}" for node in self._nodes)):
+            storage.delete(storage.join(self._demands.shared, self._demands.probe + name))
+
+
+def check_nodes(ray: Any, data: Sequence[tuple[Any, str]], shared: str, device: str) -> frozenset[str]:
+    """Check every node, and return their ids.
 
     Args:
         ray: The `ray` module, connected to the cluster.
@@ -38,35 +92,18 @@ def check_nodes(ray: Any, data: Sequence[tuple[Any, str]], shared: str, device: 
     Raises:
         InputError: Some nodes cannot run trials. The message lists every problem of every node.
     """
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
-    demands = Demands(versions(), shared, f".preflight-{uuid4().hex[:8]}", device)
-    storage.write(storage.join(shared, demands.probe), demands.probe.encode())
-    remote = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(examine_node)  # its process, and its share of a GPU, go
-    nodes_of = {
-        remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(
-            list(data), demands, node_id, node["Resources"].get("GPU", 0.0)
-        ): node_id
-        for node_id, node in nodes.items()
-    }
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    check, results = NodeCheck(ray, nodes, data, shared, device), []
     try:
-        ready, silent = ray.wait(list(nodes_of), num_returns=len(nodes_of), timeout=PATIENCE_SECONDS)
-        answers = {nodes_of[reference]: _answer(ray, reference) for reference in ready}
-        for reference in silent:
-            ray.cancel(reference, force=True)
-            answers[nodes_of[reference]] = [f"no answer within {PATIENCE_SECONDS:.0f} s"]
-        for node_id, problems in answers.items():
-            if not problems and not _wrote(demands, node_id):
-                problems.append(_not_shared(shared))
+        while not check.is_done:
+            results += check.answers(PATIENCE_SECONDS)
     finally:
-        for name in ("", *(f"-{node_id}" for node_id in nodes)):
-            storage.delete(storage.join(shared, demands.probe + name))
-    lines = [f"  {_label(nodes[node_id])}: {problem}" for node_id in nodes for problem in answers[node_id]]
+        check.close()
+    lines = [f"  {label(node)}: {problem}" for node, problems in results for problem in problems]
     if lines:
-        num_bad = len({node_id for node_id in nodes if answers[node_id]})
+        num_bad = sum(bool(problems) for _, problems in results)
         raise InputError(f"{num_bad} of {len(nodes)} nodes cannot run trials; nothing was started\n" + "\n".join(lines))
-    return len(nodes)
+    return frozenset(node["NodeID"] for node in nodes)
 
 
 def examine_node(data: list[tuple[Any, str]], demands: Demands, node_id: str, num_gpus: float) -> list[str]:
@@ -166,6 +203,6 @@ def _last_line(error: Exception) -> str:
     return lines[-1].strip() if lines else type(error).__name__
 
 
-def _label(node: dict[str, Any]) -> str:
+def label(node: dict[str, Any]) -> str:
     """Name a node by host, address and id, because one host may run several nodes."""
     return f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}, {node['NodeID'][:8]})"

@@ -54,6 +54,10 @@ class SharedData:
     """ray.ObjectRef of an ImageData."""
     groups: RankGroups | None = None
     """The groups that train if a training has several GPUs; None if the worker itself trains."""
+    fingerprint: str = ""
+    """That of the images."""
+    checked_nodes: frozenset[str] | None = None
+    """Ids of the nodes of a cluster that passed the check before the first trial; None on this machine."""
 
 
 def train_on(

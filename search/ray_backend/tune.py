@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from winnow.search.ray_backend.hangs import HangWatch
+from winnow.search.ray_backend.late_nodes import NodeWatch, on_checked_nodes
 from winnow.search.ray_backend.lean_tune import forget_results, lean_tune
 from winnow.search.ray_backend.not_pickled import NotPickled
 from winnow.search.ray_backend.shared_data import Job, SharedData
@@ -84,12 +86,16 @@ def run_search(
         job: What all trials share.
         resources: Ray resources of one trial.
         concurrent: Trials at once.
-        say: Gets a line for each worker that is lost.
+        say: Gets a line for each worker that is lost and each node that joins.
 
     Raises:
         OSError: Something cannot be written, as on a full disk; raised once Tune has released the workers.
     """
-    stopping = StopController(ledger, say, HangWatch(ledger, job.checkpoints, say), data.groups, concurrent)
+    nodes = None
+    if data.checked_nodes is not None:
+        images = [(data.reference, data.fingerprint)]
+        nodes = NodeWatch(ray, data.checked_nodes, images, job.checkpoints, job.device, say)
+    stopping = StopController(ledger, say, HangWatch(ledger, job.checkpoints, say), data.groups, concurrent, nodes)
     # By default one trial at a time may wait for its worker, so hundreds of workers would be started one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     searcher = StudySearcher(ledger, stopping, concurrent)
@@ -114,7 +120,7 @@ def run_search(
                 progress_reporter=NoReporter(),
             ),
         )
-        with stopping.on_signals(), lean_tune():
+        with stopping.on_signals(), lean_tune(), on_checked_nodes(nodes):
             tuner.fit()
     if stopping.error is not None:
         raise stopping.error
@@ -137,8 +143,10 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
         hangs: HangWatch,
         groups: RankGroups | None = None,
         concurrent: int = 1,
+        nodes: NodeWatch | None = None,
     ) -> None:
         self.ledger = ledger
+        self.nodes = nodes
         self.concurrent = concurrent
         self.say = say
         self.groups = groups
@@ -157,6 +165,8 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
     def stop_all(self) -> bool:
         with self.on_storage_errors():
             self.hangs.check()
+            if self.nodes is not None:
+                self.nodes.look()
             self.ledger.settle()
         budget = self.ledger.settings.time_budget_seconds
         elapsed = time.monotonic() - self.started

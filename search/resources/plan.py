@@ -36,12 +36,16 @@ class DeviceOptions:
     """GPUs of a Ray started on this machine; None: all that are visible."""
     trials_per_gpu: int | Literal["auto"] | None = None
     """Trials on one GPU at once; `auto`: measure, also where an earlier start of the run did."""
+    mps: bool = False
+    """Whether a daemon of CUDA MPS is started on this machine for trials that share a GPU."""
 
     def __post_init__(self) -> None:
         if self.trials_per_gpu is not None and self.gpus_per_trial is not None:
             raise InputError("--trials-per-gpu and --gpus-per-trial say the same thing twice; give one of them")
         if self.gpus_per_trial:
             _check_divides(self.gpus_per_trial)
+        if self.mps and self.device in ("cpu", "mps"):
+            raise InputError(f"--mps is for GPUs of NVIDIA, not for --device {self.device}; leave it out")
 
     def check_one_gpu(self, command: str) -> None:
         """Refuse several GPUs for a training in a command that has no support for that.

@@ -53,6 +53,8 @@ class Measured:
     """Peak memory: of torch on a GPU; on a CPU of the whole process, images and libraries included."""
     started: float
     """Unix time in seconds at the end of the first epoch, when the process, its imports and the network are ready."""
+    host_mb: float = 0.0
+    """Memory of the machine, not of a GPU, that this process alone holds at the end; shared images do not count."""
 
 
 def measure(
@@ -105,7 +107,7 @@ def measure(
     epoch_seconds = per_image * (len(whole.train) + copies)
     if whole.validation is not None and part.validation is not None:
         epoch_seconds += validation_seconds / num_epochs * len(whole.validation) / len(part.validation)
-    return Measured(config.model_dump(mode="json"), 1 / per_image, epoch_seconds, memory.peak_mb(), started)
+    return Measured(config.model_dump(mode="json"), 1 / per_image, epoch_seconds, memory.peak_mb(), started, own_mb())
 
 
 def estimate_memory_mb(config: schema.Config, num_parameters: int, outputs_per_image: int) -> float:
@@ -178,6 +180,13 @@ class _Memory:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_reserved(self.device) / 2**20
         return process_peak_mb()
+
+
+def own_mb() -> float:
+    """Return the memory that would be free without this process, in MB."""
+    import psutil
+
+    return float(psutil.Process().memory_full_info().uss / 2**20)
 
 
 def reset_peak() -> None:

@@ -127,8 +127,11 @@ def test_an_archive_that_was_unpacked_twice(tmp_path: Path) -> None:
 
 
 def test_a_class_called_train_is_not_guessed(tmp_path: Path) -> None:
+    root = tmp_path / "set"
     for name in ("train", "bus", "car"):
-        images_in(tmp_path / "own" / name, [f"{k}.png" for k in range(4)])
-    assert "If it is a class, move all class folders into a new folder named train" in refusal(tmp_path / "own")
-    (tmp_path / "own").rename(tmp_path / "train")
-    assert sorted(read(tmp_path).class_names) == ["bus", "car", "train"]
+        images_in(root / name, [f"{k}.png" for k in range(4)])
+    assert "If it is a class, move all class folders into a new folder named train" in refusal(tmp_path)
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    root.rename(moved / "train")
+    assert sorted(read(tmp_path, "image_folder", moved).class_names) == ["bus", "car", "train"]

@@ -57,10 +57,9 @@ def test_what_its_workers_may_become_is_known_before_they_are_there(monkeypatch,
     bootstrap = tmp_path / "ray_bootstrap_config.yaml"
     bootstrap.write_text((REPOSITORY / "cluster.yaml").read_text())
     monkeypatch.setattr("winnow.search.ray_backend.cluster.BOOTSTRAP", bootstrap)
-    plan, grows = plan_on_cluster(OnlyTheHead, DeviceOptions(device="cuda", gpus_per_trial=0.5), 200, "10.0.0.5:6379")
-    assert grows
+    plan = plan_on_cluster(OnlyTheHead, DeviceOptions(device="cuda", gpus_per_trial=0.5), 200, "10.0.0.5:6379")
     assert (plan.concurrent, plan.gpus_per_trial, plan.cpus_per_trial) == (16, 0.5, 2)
-    two, _ = plan_on_cluster(OnlyTheHead, DeviceOptions(device="cuda", gpus_per_trial=2), 200, "10.0.0.5:6379")
+    two = plan_on_cluster(OnlyTheHead, DeviceOptions(device="cuda", gpus_per_trial=2), 200, "10.0.0.5:6379")
     assert (two.concurrent, two.explanation.rpartition("; ")[2]) == (4, "each spans several nodes")
     with pytest.raises(InputError, match="the cluster has 8 GPUs with all that the autoscaler may start"):
         plan_on_cluster(OnlyTheHead, DeviceOptions(device="cuda", gpus_per_trial=9), 200, "10.0.0.5:6379")
@@ -73,10 +72,10 @@ def test_what_its_workers_may_become_is_known_before_they_are_there(monkeypatch,
 
 
 def test_a_cluster_that_has_no_gpu_trains_on_cpus_and_says_so():
-    plan, _ = plan_on_cluster(OnlyTheHead, DeviceOptions(), 5, "elsewhere:6379")
+    plan = plan_on_cluster(OnlyTheHead, DeviceOptions(), 5, "elsewhere:6379")
     assert plan.device == "cpu"
     assert "the cluster has no GPU; if an autoscaler may start nodes, say with --num-gpus" in plan.explanation
-    assert "GPU" not in plan_on_cluster(OnlyTheHead, DeviceOptions(device="cpu"), 5, "elsewhere:6379")[0].explanation
+    assert "GPU" not in plan_on_cluster(OnlyTheHead, DeviceOptions(device="cpu"), 5, "elsewhere:6379").explanation
 
 
 def test_a_trial_gets_no_more_cpus_than_a_node_has():
@@ -86,8 +85,7 @@ def test_a_trial_gets_no_more_cpus_than_a_node_has():
         cluster_resources=lambda: {"CPU": 12.0},
         util=OnlyTheHead.util,
     )
-    plan, grows = plan_on_cluster(ray, DeviceOptions(device="cpu"), 5, "10.0.0.5:6379")
-    assert not grows
+    plan = plan_on_cluster(ray, DeviceOptions(device="cpu"), 5, "10.0.0.5:6379")
     assert (plan.concurrent, plan.cpus_per_trial, plan.threads) == (5, 2.0, 2)
     with pytest.raises(InputError, match="--cpus-per-trial 6: the largest node of Ray has 4 CPUs"):
         plan_on_cluster(ray, DeviceOptions(device="cpu", concurrent=2, cpus_per_trial=6), 5, "10.0.0.5:6379")
@@ -132,8 +130,7 @@ def test_the_ray_job_agrees_with_its_own_words():
         cpus_per_trial=int(options["--cpus-per-trial"]),
         gpus_per_trial=float(options["--gpus-per-trial"]),
     )
-    plan, grows = plan_on_cluster(ray, devices, int(options["--trials"]), "elsewhere:6379")
-    assert grows
+    plan = plan_on_cluster(ray, devices, int(options["--trials"]), "elsewhere:6379")
     assert (plan.concurrent, plan.gpus_per_trial) == (8, 1.0)
 
 

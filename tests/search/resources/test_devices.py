@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from tests.conftest import REPOSITORY
-from winnow.search.ray_backend.measure_packing import memory_of
+from winnow.search.ray_backend.measure_packing import Limit, MeasuredDevice, _level, memory_of
 from winnow.search.resources.inventory import Inventory, allocated_cpus, allocated_gpus
 from winnow.search.resources.packing import Level, Packing, choose, fraction_of
 from winnow.search.resources.plan import DeviceOptions, ResourcePlan, share_out
+from winnow.search.training.speed_probe import Measured
 from winnow.spaces.errors import InputError
 
 
@@ -309,3 +310,25 @@ def test_trials_spread_over_all_gpus_and_fill_none_twice():
     four, eight = (Counter(line.split()) for line in found)
     assert four == {"0": 1, "1": 1, "2": 1, "3": 1}
     assert eight == {"0": 2, "1": 2, "2": 2, "3": 2}
+
+
+def test_a_memory_that_cannot_hold_the_trials_is_named():
+    """The GPU holds four such trials, the machine two: four are not even tried."""
+
+    class Device:
+        def measure(self, config, at_once, seconds):
+            return [Measured({}, 100.0, 1.0, 500.0, 0.0)] * at_once
+
+    limits = [Limit(1_000, 5_000), Limit(3_000, 8_000, " of the machine's memory")]
+    levels = [_level(Device(), None, n, limits) for n in (1, 2, 4)]
+    assert [level.images_per_second for level in levels] == [100.0, 200.0, None]
+    assert levels[2].reason == "would need 12,000 MB of the machine's memory"
+    assert [level.memory_mb for level in levels] == [1_000, 2_000, 4_000]  # that of the GPU
+
+
+def test_the_machines_memory_is_shared_by_its_gpus(monkeypatch):
+    node = {"NodeID": "mine", "Resources": {"GPU": 4.0}}
+    ray = SimpleNamespace(get=lambda value: value, nodes=lambda: [node, {"NodeID": "other", "Resources": {}}])
+    device = MeasuredDevice(ray, None, None, "cuda", 4.0, 0)
+    monkeypatch.setattr(MeasuredDevice, "_remote", lambda *_: SimpleNamespace(remote=lambda: (64_000.0, "mine")))
+    assert device.host_share_mb() == 16_000

@@ -1,0 +1,177 @@
+"""Nodes that join during a search: they are checked before they get a trial, and a wrong one is set aside and named."""
+
+from __future__ import annotations
+
+import os
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from winnow.search.ray_backend import late_nodes
+from winnow.search.ray_backend.late_nodes import NodeWatch, on_checked_nodes
+from winnow.search.storage.provenance import versions
+
+
+class InstantCheck:
+    """Stands in for `NodeCheck`: every node has answered when it is asked."""
+
+    problems: dict[str, list[str]] = {}
+
+    def __init__(self, ray, nodes, data, shared, device):
+        self.nodes = list(nodes)
+
+    @property
+    def is_done(self):
+        return not self.nodes
+
+    def answers(self, seconds):
+        answered, self.nodes = self.nodes, []
+        return [(node, self.problems.get(node["NodeID"], [])) for node in answered]
+
+
+def node(node_id: str, alive: bool = True) -> dict:
+    return {
+        "NodeID": node_id,
+        "Alive": alive,
+        "NodeManagerHostname": f"host-{node_id}",
+        "NodeManagerAddress": "10.0.0.9",
+    }
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    """A watch that may look at any time, on a cluster of one checked node `a`."""
+    monkeypatch.setattr(late_nodes, "NodeCheck", InstantCheck)
+    monkeypatch.setattr(late_nodes, "SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(InstantCheck, "problems", {})
+    nodes, lines = [node("a")], []
+    ray = SimpleNamespace(nodes=lambda: nodes)
+    watch = NodeWatch(ray, frozenset({"a"}), [], "shared", "cpu", lines.append)
+    return SimpleNamespace(watch=watch, nodes=nodes, lines=lines)
+
+
+def test_a_sound_node_may_get_trials_after_its_check(watch):
+    watch.nodes.append(node("b"))
+    assert watch.watch.selector == {"ray.io/node-id": "in(a)"}
+    watch.watch.look()
+    assert watch.watch.selector == {"ray.io/node-id": "in(a,b)"}
+    assert watch.watch.num_joined == 1
+    assert watch.lines == ["node host-b (10.0.0.9, b) joined and is ready"]
+
+
+def test_a_wrong_node_is_named_once_and_gets_none(watch):
+    InstantCheck.problems = {"b": ["optuna is 4.9.0, but the driver has 5.0.0"]}
+    watch.nodes.append(node("b"))
+    for _ in range(3):
+        watch.watch.look()
+    assert watch.watch.selector == {"ray.io/node-id": "in(a)"}
+    assert watch.lines == [
+        "node host-b (10.0.0.9, b) joined and is set aside, no trial is started there: "
+        "optuna is 4.9.0, but the driver has 5.0.0"
+    ]
+
+
+def test_a_node_that_went_gets_no_trial(watch):
+    watch.nodes[:] = [node("a", alive=False), node("b")]
+    watch.watch.look()
+    assert watch.watch.selector == {"ray.io/node-id": "in(b)"}
+    watch.nodes.clear()
+    watch.watch.look()
+    assert watch.watch.selector == {"ray.io/node-id": "in(none)"}
+
+
+def test_a_trial_waits_for_a_checked_node(tmp_path, shared_ray):
+    """Ray has room from the beginning, but no node was checked; the trial starts when one has passed, and keeps its request."""
+    from ray import tune
+
+    lines: list[str] = []
+    watch = NodeWatch(shared_ray, frozenset(), [], str(tmp_path), "cpu", lines.append)
+
+    class Look(late_nodes.NotPickled, tune.Stopper):
+        def __call__(self, trial_id, result):
+            return False
+
+        def stop_all(self):
+            watch.look()
+            return False
+
+    tuner = tune.Tuner(
+        tune.with_resources(lambda config: tune.report({"score": 1.0}), {"cpu": 1}),
+        run_config=tune.RunConfig(storage_path=str(tmp_path / "tune"), stop=Look(), verbose=0),
+    )
+    with on_checked_nodes(watch):
+        results = tuner.fit()
+    assert not results.errors
+    assert len(results) == 1
+    assert [line.rpartition(") ")[2] for line in lines] == ["joined and is ready"]
+    assert not list(tmp_path.glob(".preflight*"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_trials_of_tune_are_placed_on_checked_nodes(tmp_path):
+    """A wrong and a right node join Ray while trials run and others wait for room: only the right one gets some."""
+    import ray
+    from ray import tune
+    from ray.cluster_utils import Cluster
+
+    (tmp_path / "odd" / "optuna-4.9.0.dist-info").mkdir(parents=True)
+    (tmp_path / "odd" / "optuna-4.9.0.dist-info" / "METADATA").write_text("Name: optuna\nVersion: 4.9.0\n")
+    storage = tmp_path / "shared"
+    storage.mkdir()
+    store = {"object_store_memory": 80_000_000}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **store})
+    try:
+        ray.init(cluster.address, log_to_driver=False)
+        checked, lines = frozenset(found["NodeID"] for found in ray.nodes()), []
+        watch = NodeWatch(ray, checked, [], str(storage), "cpu", lines.append)
+
+        def add_nodes() -> dict[str, str]:
+            path = f"{tmp_path / 'odd'}:{os.environ.get('PYTHONPATH', '')}"
+            added = {
+                "wrong": cluster.add_node(num_cpus=2, env_vars={"PYTHONPATH": path}, **store),
+                "right": cluster.add_node(num_cpus=1, **store),
+            }
+            return {name: handle.node_id for name, handle in added.items()}
+
+        ids: dict[str, str] = {}
+
+        class Grow(late_nodes.NotPickled, tune.Callback):
+            def on_trial_start(self, iteration, trials, trial, **info):
+                if not ids:
+                    ids.update(add_nodes())
+
+        class Look(late_nodes.NotPickled, tune.Stopper):
+            def __call__(self, trial_id, result):
+                return False
+
+            def stop_all(self):
+                watch.look()
+                return False
+
+        def sleep(config):
+            deadline = time.monotonic() + 100
+            # The first trial holds the head until the right node has run one.
+            while config["index"] == 0 and time.monotonic() < deadline and len(list(storage.glob("ran-*"))) < 2:
+                time.sleep(0.2)
+            (storage / f"ran-{config['index']}").write_text(ray.get_runtime_context().get_node_id())
+            tune.report({"score": 1.0})
+
+        tuner = tune.Tuner(
+            tune.with_resources(sleep, {"cpu": 1}),
+            param_space={"index": tune.grid_search(range(5))},
+            run_config=tune.RunConfig(storage_path=str(tmp_path / "tune"), callbacks=[Grow()], stop=Look(), verbose=0),
+        )
+        with on_checked_nodes(watch):
+            results = tuner.fit()
+        assert not results.errors
+        ran = {path.read_text() for path in storage.glob("ran-*")}
+        assert ran == {*checked, ids["right"]}
+        assert any("joined and is ready" in line for line in lines)
+        (aside,) = [line for line in lines if "set aside" in line]
+        assert aside.endswith(f"optuna is 4.9.0, but the driver has {versions()['optuna']}")
+        assert not list(storage.glob(".preflight*"))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
