@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from winnow.spaces.trial_status import FAILURES, TrialStatus
+from winnow.spaces.trial_status import FAILURES
+from winnow.spaces.trial_status import TrialStatus as TrialStatus
 
 STATUSES = tuple(status.value for status in TrialStatus)
 FAILED_STATUSES = tuple(status.value for status in FAILURES)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from winnow.reports.statuses import TrialStatus
 from winnow.reports.text.wording import describe
 from winnow.search.views.view import View, clock
-from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.search.study.trials import Event
