@@ -87,7 +87,7 @@ def predictions(monkeypatch):
     """Two files, of which one cannot be read."""
     answers = [Prediction("a.png", {"cat": 0.2, "dog": 0.7, "owl": 0.1}), Prediction("b.png", {}, error="b.png: torn")]
     monkeypatch.setattr(predicting, "predict_each", lambda folder, files: iter(answers))
-    monkeypatch.setattr(predicting, "expanded", lambda images: [Path("a.png"), Path("b.png")])
+    monkeypatch.setattr(predicting, "expanded", lambda images, left_out: [Path("a.png"), Path("b.png")])
     monkeypatch.setattr("winnow.search.cli.run_commands.check_export", lambda *arguments: None)
 
 
