@@ -117,6 +117,9 @@ def amend(folder: RunFolder, study: dict[str, Any], space: Space, changes: RunCh
         if changes.changes_space and not changes.accepted:
             raise InputError("\n".join([*words, "Nothing was changed. To go on so: --accept-space-change"]))
     settings = _extended(settings, changes, len(trials), num_further if changes.max_epochs else 0)
+    if settings.stop_when is not None and (changes.trials or changes.time_budget or changes.max_epochs):
+        settings = settings.changed(stop_when=None)
+        words.append("An extended search ends with its trials or its time: `stop_when` of the run no longer applies.")
     if spec_of(settings.sampler).finite:
         check_grid(changed)
     check_objective(changed, settings.objective)

@@ -46,6 +46,7 @@ FOLLOWED = {
     "docs/how-to/own-loop.md": "copy",
     "docs/how-to/resume.md": "alone",
     "docs/how-to/limits.md": "alone",
+    "docs/how-to/stop-when.md": "alone",
     "docs/how-to/objectives.md": "alone",
     "docs/how-to/learn-from.md": "alone",
 }

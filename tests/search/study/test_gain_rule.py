@@ -8,6 +8,7 @@ import pytest
 
 from tests.helpers.ledgers import SHAPE, make_folder, report
 from winnow.search.settings import settings_for
+from winnow.search.study.amendments import RunChanges, amend
 from winnow.search.study.gain_rule import GainRule
 from winnow.search.study.ledger import Ledger
 from winnow.spaces import catalog
@@ -97,3 +98,17 @@ def test_several_objectives_have_no_best_value():
         catalog.load("digits", [objectives, "search.stop_when=no gain"])
     with pytest.raises(InputError, match="--stop-when: one best value decides"):
         settings_for(catalog.load("digits", [objectives]), stop_when="no gain")
+
+
+def test_an_extended_search_ends_without_the_rule(tmp_path, space):
+    settings = settings_for(space, trials=5, stop_when="no gain")
+    folder = make_folder(tmp_path, space, settings)
+    study = folder.read_study()
+    for changes, rule in (
+        (RunChanges(), "no gain"),
+        (RunChanges(trials=3), None),
+        (RunChanges(time_budget="5m"), None),
+    ):
+        amended = amend(folder, study, space, changes)
+        assert amended.settings.stop_when == rule
+        assert any("`stop_when` of the run no longer applies" in words for words in amended.words) is (rule is None)
