@@ -226,9 +226,9 @@ def check_options(options: dict[str, Any], known: type[BaseModel] = RunOptions) 
             )
         if key not in names:
             raise InputError(f"no option {key!r}{nearest(key, names)}; there are {', '.join(names)}")
-    given = {key: value for key, value in options.items() if value is not None}
+    chosen = {key: value for key, value in options.items() if value is not None}
     try:
-        return known(**given).model_dump(include=set(given))
+        return known(**chosen).model_dump(include=set(chosen))
     except ValidationError as error:
         problem = error.errors()[0]
         if isinstance(refusal := problem.get("ctx", {}).get("error"), InputError):

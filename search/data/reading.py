@@ -129,15 +129,15 @@ def _decoded(
         pixel_range = (data.pixel_range[0], data.pixel_range[1]) if data.pixel_range else None
         reader = _Reader(Rules(data.size, channels, pixel_range), strict=data.channels is None)
         splits = {}
-        for split, wanted in rows.items():
-            items = listing.parts[split].items(wanted.tolist())
-            images, records, kept = reader.read(items, len(wanted), scratch, f"{split}_decoded")
-            chosen = wanted[kept]
+        for split, selected in rows.items():
+            items = listing.parts[split].items(selected.tolist())
+            images, records, kept = reader.read(items, len(selected), scratch, f"{split}_decoded")
+            chosen = selected[kept]
             records["row"] = chosen
             splits[split] = SplitArrays(
                 images, labels[split][chosen], records, groups[split][chosen] if split in groups else None
             )
-    num = sum(len(wanted) for wanted in rows.values())
+    num = sum(len(selected) for selected in rows.values())
     return splits, reader.verdict(num, data.skip_damaged)
 
 
@@ -298,5 +298,5 @@ def _refuse_unused_range(splits: Mapping[str, SplitArrays], data: schema.Data, w
 def _check_shapes(splits: Mapping[str, SplitArrays], where: str) -> None:
     shapes = {split: part.images.shape[1:] for split, part in splits.items()}
     if len(set(shapes.values())) > 1:
-        given = ", ".join(f"{split} {height}x{width}x{channels}" for split, (height, width, channels) in shapes.items())
-        raise InputError(f"{where}: image shapes differ between splits ({given}); set `data.image_size`")
+        sizes = ", ".join(f"{split} {height}x{width}x{channels}" for split, (height, width, channels) in shapes.items())
+        raise InputError(f"{where}: image shapes differ between splits ({sizes}); set `data.image_size`")

@@ -162,7 +162,7 @@ def find_files(names: Sequence[str], table: Path) -> tuple[list[Path], str | Non
                 f"{shown(table)}, row {row}: several images are called {shown(name)}: "
                 f"{named([str(file.relative_to(table.parent)) for file in files])}; write their paths into the table"
             )
-    found = any(name in by_name for name in names)
+    any_found = any(name in by_name for name in names)
     return [by_name.get(name, [path])[0] for name, path in zip(names, paths, strict=True)], shown(
         folder
-    ) if found else None
+    ) if any_found else None

@@ -118,7 +118,7 @@ def without_secrets(uri: str) -> str:
     user, _, place = host.rpartition("@")
     if ":" in user:  # a name alone is none: abfs://container@account, hdfs://user@host
         host = f"***@{place}"
-    return f"{scheme}://{host}{slash}{SECRET_OPTION.sub(lambda found: found[1] + '***', path)}"
+    return f"{scheme}://{host}{slash}{SECRET_OPTION.sub(lambda option: option[1] + '***', path)}"
 
 
 def _write_local(path: Path, content: bytes | memoryview) -> None:
@@ -151,8 +151,8 @@ def _filesystem(base: str, options: str) -> tuple[Any, str]:
     except pa.ArrowInvalid:
         import fsspec
 
-        found, path = fsspec.core.url_to_fs(f"{base}/{anything}{options}")
-        filesystem = fs.PyFileSystem(fs.FSSpecHandler(found))
+        fsspec_system, path = fsspec.core.url_to_fs(f"{base}/{anything}{options}")
+        filesystem = fs.PyFileSystem(fs.FSSpecHandler(fsspec_system))
     return filesystem, path.removesuffix(anything)
 
 

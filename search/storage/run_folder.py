@@ -74,8 +74,8 @@ class RunFolder:
     @cached_property
     def shared(self) -> str:
         """The place where workers write: this folder, or the place in `--storage` that `study.yaml` names."""
-        given = self.read_study().get("storage") if self.study.exists() else None
-        return given or str(self.path.resolve())
+        location = self.read_study().get("storage") if self.study.exists() else None
+        return location or str(self.path.resolve())
 
     def checkpoint(self, trial: int) -> str:
         """Return the path or URI of a trial's checkpoint, which its worker writes and the ledger deletes when the trial ends."""
