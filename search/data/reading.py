@@ -42,7 +42,13 @@ NO_EFFECT = {"path", "validation", "stratified", "normalize", "augment", "extra"
 
 
 def read_arrays(listing: Listing, data: schema.Data, data_dir: Path) -> Arrays:
-    """Return the arrays of a data set, from the cache if they were read before. Raises InputError if it cannot be used."""
+    """Return the arrays of a data set, from the cache if they were read before. Raises InputError if it cannot be used.
+
+    Args:
+        listing: The images of each split.
+        data: The `data` section of a config.
+        data_dir: Folder of the data sets and the cache.
+    """
     where = data.path or data.name
     if data.validation == "given" and "validation" not in listing.parts:
         raise InputError(f"data.validation: `given`, but {where} brings no validation split; give a fraction")
@@ -76,7 +82,12 @@ def read_arrays(listing: Listing, data: schema.Data, data_dir: Path) -> Arrays:
 
 
 def first_shape(listing: Listing, data: schema.Data) -> tuple[int, int, int]:
-    """Return (channels, height, width) that the images will have, from their headers; if sizes differ, those of the first."""
+    """Return (channels, height, width) that the images will have, from their headers; if sizes differ, those of the first.
+
+    Args:
+        listing: The images of each split.
+        data: The `data` section of a config.
+    """
     train = listing.parts["train"]
     first = list(range(min(NUM_LOOKED_AT, len(train.labels))))
     channels = data.channels or _num_channels(train.items(first))

@@ -25,7 +25,12 @@ def is_uri(where: str) -> bool:
 
 
 def join(base: str, *names: str) -> str:
-    """Return `base/name/...`; the options of a URI stay at its end."""
+    """Return `base/name/...`; the options of a URI stay at its end.
+
+    Args:
+        base: A folder or a URI.
+        *names: Parts of the path below it.
+    """
     folder, question, options = base.partition("?") if is_uri(base) else (base, "", "")
     return "/".join([folder.rstrip("/"), *names]) + question + options
 
@@ -46,6 +51,10 @@ def read(where: str) -> bytes:
 
 def write(where: str, content: bytes | memoryview) -> None:
     """Write a file, whole or not at all, and make missing folders.
+
+    Args:
+        where: A path or a URI.
+        content: All bytes of the file.
 
     Raises:
         OSError: It cannot be written.

@@ -116,7 +116,12 @@ def num_earlier_spaces(study: Mapping[str, Any]) -> int:
 
 
 def express(space: Space, config: dict[str, Any]) -> Params | None:
-    """Return the parameters with which `space` suggests `config`, and their distributions; None if it lies outside."""
+    """Return the parameters with which `space` suggests `config`, and their distributions; None if it lies outside.
+
+    Args:
+        space: The space.
+        config: A complete config.
+    """
     try:
         recorder = Recorder(space.encode(localized(config, space.tree)))
         space.suggest(recorder)

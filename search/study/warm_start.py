@@ -36,6 +36,11 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
     """Collect the ended trials of `old_run` that lie in `space`, for a run whose study.yaml will be `study`.
 
     InputError where they were measured otherwise (data, split, epochs, objective), or where none lies in the space.
+
+    Args:
+        old_run: Folder of the run whose trials are used.
+        space: The space of the new run.
+        study: Content of the new run's `study.yaml`.
     """
     from winnow.reports.reading.run import read_records
     from winnow.reports.run_data import RunFacts

@@ -52,6 +52,11 @@ def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> li
 
     What a winner is: `winnow.search.study.winners`. Lines of earlier retrainings get the ranks that hold now.
 
+    Args:
+        folder: The run.
+        space: Its current space.
+        settings: Its settings.
+
     Raises:
         InputError: The search has no winner, or an earlier version of Winnow retrained some.
     """

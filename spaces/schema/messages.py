@@ -171,7 +171,13 @@ _WHOLE: dict[str, Callable[[Any, KeyPath, Any, type[BaseModel]], str]] = {
 
 
 def model_at(model: type[BaseModel], config: Any, path: KeyPath) -> type[BaseModel] | None:
-    """Find the part of the schema for the mapping at a key path of a config; None if there is none."""
+    """Find the part of the schema for the mapping at a key path of a config; None if there is none.
+
+    Args:
+        model: The schema of the config.
+        config: The config.
+        path: Key path of the mapping.
+    """
     if not path:
         return model
     field = model.model_fields.get(str(path[0]))
