@@ -239,7 +239,7 @@ def initialize(module: nn.Module, scheme: str) -> None:
 
     Args:
         module: The network; it is changed in place.
-        scheme: A value of `model.initialization`.
+        scheme: A value of `model.init`.
     """
     draw = INITIALIZATIONS[scheme]
     if draw is None:

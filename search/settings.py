@@ -295,7 +295,7 @@ def rung_epochs(grace_epochs: int, reduction_factor: float, max_epochs: int) -> 
 
     Args:
         grace_epochs: First epoch at which trials are compared, from 1.
-        reduction_factor: Ratio of one rung to the one before, at least 2.
+        reduction_factor: Ratio of one rung to the one before, above 1.
         max_epochs: Epochs of a complete training.
     """
     rungs: list[int] = []
@@ -312,7 +312,7 @@ def early_rungs(grace_epochs: int, reduction_factor: float) -> list[int]:
 
     Args:
         grace_epochs: First epoch at which trials are compared, from 1.
-        reduction_factor: Ratio of one rung to the one before, at least 2.
+        reduction_factor: Ratio of one rung to the one before, above 1.
     """
     early: set[int] = set()
     level = grace_epochs / reduction_factor

@@ -78,7 +78,7 @@ def execution(
         data_dir: Folder of the data sets; None: the default one.
         download: Whether missing data sets are downloaded.
         address: Ray cluster to join; None: one is started on this machine.
-        quiet: Whether nothing is printed.
+        quiet: Whether no progress is shown.
         log: Trackers that get a copy of the figures.
         command: Command line that the run records; None: none.
     """

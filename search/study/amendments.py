@@ -115,7 +115,7 @@ def amend(folder: RunFolder, study: dict[str, Any], space: Space, changes: RunCh
         settings = settings.changed(max_epochs=changed.max_epochs)
         num_further, words = _consequences(changed, trials, changed_keys, settings)
         if changes.changes_space and not changes.accepted:
-            raise InputError("\n".join([*words, "Nothing was changed. To go on so: --accept-space-change"]))
+            raise InputError("\n".join([*words, "Nothing was changed. To continue anyway: --accept-space-change"]))
     settings = _extended(settings, changes, len(trials), num_further if changes.max_epochs else 0)
     if spec_of(settings.sampler).finite:
         check_grid(changed)
