@@ -30,7 +30,12 @@ AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 def torchvision_backbone(model: Transfer, side: int) -> tuple[nn.Module, int]:
-    """Return the network, which takes images [N, 3, side, side], and the width of its features."""
+    """Return the network, which takes images [N, 3, side, side], and the width of its features.
+
+    Args:
+        model: The `model` section of the config.
+        side: Pixels per side of the input.
+    """
     assert isinstance(model.backbone, str)
     names = torchvision.models.list_models(module=torchvision.models)
     if model.backbone not in names:
@@ -80,6 +85,10 @@ def trained_backbone(
 
 def cut_classes(network: nn.Module, where: str) -> tuple[int, tuple[str, ...]]:
     """Replace the class layer, and the layers after it in its sequence, by identities.
+
+    Args:
+        network: The network; it is changed in place.
+        where: What a message calls the network.
 
     Returns:
         The width of the features, and the names of the replaced layers, each followed by a dot.

@@ -32,7 +32,12 @@ class LayerScale(nn.Module):
 
 
 def skip_probabilities(last: float, num_blocks: int) -> Iterator[float]:
-    """Yield the probability of stochastic depth for each block: it rises linearly to `last` (Huang et al., 2016)."""
+    """Yield the probability of stochastic depth for each block: it rises linearly to `last` (Huang et al., 2016).
+
+    Args:
+        last: Probability of the last block, in [0, 1].
+        num_blocks: Number of blocks.
+    """
     return (last * block / num_blocks for block in range(1, num_blocks + 1))
 
 

@@ -12,7 +12,13 @@ from winnow.spaces.shapes import trace
 
 
 def cnn(model: Cnn, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Build the network. Raises ShapeError if the stages shrink the image to nothing."""
+    """Build the network. Raises ShapeError if the stages shrink the image to nothing.
+
+    Args:
+        model: The `model` section of the config.
+        image_shape: (channels, height, width) of an image.
+        num_classes: Number of classes, the width of the last layer.
+    """
     shapes = dict(trace(model, image_shape, num_classes))
     channels = 2 * image_shape[0] * model.whitening**2 if model.whitening else image_shape[0]
     widths = [channels, *(stage.filters for stage in model.stages)]

@@ -76,7 +76,17 @@ def conv(
     groups: int = 1,
     bias: bool = True,
 ) -> nn.Conv2d:
-    """Return a convolution; with `same` padding its output size is ceil(size / stride), for even kernels too."""
+    """Return a convolution; with `same` padding its output size is ceil(size / stride), for even kernels too.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel: Pixels per side of the kernel.
+        padding: Border in pixels, or `same`.
+        stride: Step of the kernel in pixels.
+        groups: Groups of channels that are convolved separately; 1: all together.
+        bias: Whether the layer has a bias.
+    """
     if padding == "same" and kernel % 2 == 0:
         return SameConv2d(in_channels, out_channels, kernel, stride, groups=groups, bias=bias)
     width = kernel // 2 if padding == "same" else padding
@@ -91,7 +101,16 @@ def separable_conv(
     stride: int = 1,
     bias: bool = True,
 ) -> nn.Sequential:
-    """Return a depthwise-separable convolution: one filter for each input channel, then a 1x1 convolution."""
+    """Return a depthwise-separable convolution: one filter for each input channel, then a 1x1 convolution.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel: Pixels per side of the kernel.
+        padding: Border in pixels, or `same`.
+        stride: Step of the kernel in pixels.
+        bias: Whether the layers have a bias.
+    """
     return sequence(
         depthwise=conv(in_channels, in_channels, kernel, padding, stride, groups=in_channels, bias=False),
         pointwise=conv(in_channels, out_channels, 1, bias=bias),
@@ -108,13 +127,23 @@ class SameConv2d(nn.Conv2d):
 
 
 def pool(kind: str, size: int) -> nn.Module | None:
-    """Return a pooling layer, whose window and stride are `size` pixels per side; None for `none`."""
+    """Return a pooling layer, whose window and stride are `size` pixels per side; None for `none`.
+
+    Args:
+        kind: `max`, `avg` or `none`.
+        size: Pixels per side of the window, also its stride.
+    """
     build = POOLS[kind]
     return None if build is None else build(size)
 
 
 def norm_2d(kind: str, channels: int) -> nn.Module | None:
-    """Return a norm for feature maps [N, C, H, W]; None for `none`."""
+    """Return a norm for feature maps [N, C, H, W]; None for `none`.
+
+    Args:
+        kind: Kind of norm, a value of `model.norm`.
+        channels: C, the number of channels.
+    """
     pair = NORMS[kind]
     return None if pair is None else pair[0](channels)
 
@@ -127,7 +156,12 @@ class ChannelNorm(nn.LayerNorm):
 
 
 def norm_1d(kind: str, width: int) -> nn.Module | None:
-    """Return a norm for vectors [N, width]; None for `none`."""
+    """Return a norm for vectors [N, width]; None for `none`.
+
+    Args:
+        kind: Kind of norm, a value of `model.norm`.
+        width: Length of the vectors.
+    """
     pair = NORMS[kind]
     return None if pair is None else pair[1](width)
 
@@ -201,7 +235,12 @@ class Scale(nn.Module):
 
 
 def initialize(module: nn.Module, scheme: str) -> None:
-    """Initialize all convolutions and linear layers: weights from torch's global generator, biases zero."""
+    """Initialize all convolutions and linear layers: weights from torch's global generator, biases zero.
+
+    Args:
+        module: The network; it is changed in place.
+        scheme: A value of `model.init`.
+    """
     draw = INITIALIZATIONS[scheme]
     if draw is None:
         return

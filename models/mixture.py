@@ -24,7 +24,13 @@ MIXINGS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def mixture(model: Mixture, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Build the network. Raises ShapeError if the pools shrink the image to nothing."""
+    """Build the network. Raises ShapeError if the pools shrink the image to nothing.
+
+    Args:
+        model: The `model` section of the config.
+        image_shape: (channels, height, width) of an image.
+        num_classes: Number of classes, the width of the last layer.
+    """
     trace(model, image_shape, num_classes)
     widths = [image_shape[0], *(block.filters for block in model.blocks)]
     blocks = [
@@ -86,14 +92,32 @@ class MixedConv2d(nn.Module):
 
 
 def mix_inputs(images: Tensor, shares: Tensor, kernels: Tensor) -> Tensor:
-    """Convolve images [N, in, H, W] with kernels [K, out, in, 3, 3] mixed by shares [N, K]; the result is [N, out, H, W]."""
+    """Convolve images [N, in, H, W] with kernels [K, out, in, 3, 3] mixed by shares [N, K]; the result is [N, out, H, W].
+
+    Args:
+        images: float [N, in, H, W].
+        shares: Share of each kernel for each image, [N, K].
+        kernels: The kernels, [K, out, in, 3, 3].
+
+    Returns:
+        float [N, out, H, W].
+    """
     columns = shares.to(images.dtype)[:, :, None, None, None].unbind(1)
     scaled = torch.cat([images * column for column in columns], dim=1)  # [N, K * in, H, W]
     return F.conv2d(scaled, kernels.transpose(0, 1).flatten(1, 2), padding=1)
 
 
 def mix_kernels(images: Tensor, shares: Tensor, kernels: Tensor) -> Tensor:
-    """Compute the same sum as `mix_inputs`, with one mixed kernel for each image."""
+    """Compute the same sum as `mix_inputs`, with one mixed kernel for each image.
+
+    Args:
+        images: float [N, in, H, W].
+        shares: Share of each kernel for each image, [N, K].
+        kernels: The kernels, [K, out, in, 3, 3].
+
+    Returns:
+        float [N, out, H, W].
+    """
     num, channels, height, width = images.shape
     own = (shares @ kernels.flatten(1)).view(num * kernels.shape[1], channels, 3, 3)
     return F.conv2d(images.reshape(1, -1, height, width), own, padding=1, groups=num).view(num, -1, height, width)

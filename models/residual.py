@@ -14,7 +14,13 @@ from winnow.spaces.shapes import trace
 
 
 def residual(model: Residual, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Build the network. Raises ShapeError if the stages shrink the image to nothing."""
+    """Build the network. Raises ShapeError if the stages shrink the image to nothing.
+
+    Args:
+        model: The `model` section of the config.
+        image_shape: (channels, height, width) of an image.
+        num_classes: Number of classes, the width of the last layer.
+    """
     shapes = dict(trace(model, image_shape, num_classes))
     widths = [model.stem, *(stage.filters for stage in model.stages)]
     skips = skip_probabilities(model.stochastic_depth, sum(stage.blocks for stage in model.stages))

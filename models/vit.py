@@ -14,7 +14,13 @@ from winnow.spaces.shapes import trace
 
 
 def vit(model: Vit, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Build the network. Raises ShapeError if the patches do not divide the image."""
+    """Build the network. Raises ShapeError if the patches do not divide the image.
+
+    Args:
+        model: The `model` section of the config.
+        image_shape: (channels, height, width) of an image.
+        num_classes: Number of classes, the width of the last layer.
+    """
     shapes = dict(trace(model, image_shape, num_classes))
     skips = skip_probabilities(model.stochastic_depth, model.depth)
     network = sequence(

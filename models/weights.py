@@ -30,7 +30,12 @@ def is_file(weights: str) -> bool:
 
 
 def near(name: str, allowed: list[str]) -> str:
-    """Return `; did you mean ...?` with the nearest allowed names; empty if none is near."""
+    """Return `; did you mean ...?` with the nearest allowed names; empty if none is near.
+
+    Args:
+        name: The name that is unknown.
+        allowed: The known names.
+    """
     matches = get_close_matches(name, allowed, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(matches)}?" if matches else ""
 
@@ -61,7 +66,13 @@ def read_file(path: Path, key: str, device: torch.device) -> dict[str, Any]:
 
 
 def state_dict(content: Mapping[str, Any], path: Path, key: str) -> dict[str, Tensor]:
-    """Return the tensors by name, without the usual containers and prefixes. `path` and `key` are for messages."""
+    """Return the tensors by name, without the usual containers and prefixes. `path` and `key` are for messages.
+
+    Args:
+        content: What the file holds.
+        path: The file, for messages.
+        key: Key of the config that names it, for messages.
+    """
     inner = next((content[name] for name in CONTAINERS if isinstance(content.get(name), dict)), content)
     tensors = {name: value for name, value in inner.items() if isinstance(value, Tensor)}
     if not tensors:

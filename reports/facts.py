@@ -9,7 +9,12 @@ if TYPE_CHECKING:
 
 
 def largest_class(run: RunFacts, split: str) -> float | None:
-    """Accuracy of always answering the largest class of a split: `train`, `validation` or `test`; None if it is not recorded."""
+    """Accuracy of always answering the largest class of a split: `train`, `validation` or `test`; None if it is not recorded.
+
+    Args:
+        run: The run.
+        split: `train`, `validation` or `test`.
+    """
     data = run.study.get("data") or {}
     summary = data.get("summary") or {}
     counts = ((summary.get("splits") or {}).get(split) or {}).get("by_class")

@@ -35,7 +35,13 @@ def drawn(num: int, most: int, always: Collection[int] = ()) -> list[int]:
 
 
 def best_positions(values: list[float], maximize: bool, num: int) -> list[int]:
-    """The positions of the `num` best values, the best first."""
+    """The positions of the `num` best values, the best first.
+
+    Args:
+        values: The values.
+        maximize: Whether high values are good.
+        num: Number of positions, at most.
+    """
     return sorted(range(len(values)), key=lambda i: -values[i] if maximize else values[i])[:num]
 
 

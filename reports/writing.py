@@ -48,7 +48,12 @@ def write(path: Path) -> Path:
 
 
 def write_spaces(run: RunData, folder: Path) -> None:
-    """Write the space of the run, and the winner's config if there is one, as files that commands can read."""
+    """Write the space of the run, and the winner's config if there is one, as files that commands can read.
+
+    Args:
+        run: The run.
+        folder: Folder to write to.
+    """
     trees = {"space.yaml": run.study["space"], "winner.yaml": winner_config(run)}
     for name, tree in trees.items():
         if tree is not None:

@@ -215,6 +215,10 @@ def settings_for(space: Space, **options: Any) -> Settings:
 def check_options(options: dict[str, Any], known: type[BaseModel] = RunOptions) -> dict[str, Any]:
     """The options that are given (not None), with durations in seconds.
 
+    Args:
+        options: Values by name; None: the option was not given.
+        known: The schema of the options.
+
     Raises:
         InputError: An option is no field of `known`, or its value is refused by the schema.
     """
@@ -226,9 +230,9 @@ def check_options(options: dict[str, Any], known: type[BaseModel] = RunOptions) 
             )
         if key not in names:
             raise InputError(f"no option {key!r}{nearest(key, names)}; there are {', '.join(names)}")
-    given = {key: value for key, value in options.items() if value is not None}
+    chosen = {key: value for key, value in options.items() if value is not None}
     try:
-        return known(**given).model_dump(include=set(given))
+        return known(**chosen).model_dump(include=set(chosen))
     except ValidationError as error:
         problem = error.errors()[0]
         if isinstance(refusal := problem.get("ctx", {}).get("error"), InputError):
@@ -287,7 +291,13 @@ def option_specs(model: type[BaseModel] = RunOptions) -> list[OptionSpec]:
 
 
 def rung_epochs(grace_epochs: int, reduction_factor: float, max_epochs: int) -> list[int]:
-    """The epochs at which trials are compared, ascending, all below `max_epochs`."""
+    """The epochs at which trials are compared, ascending, all below `max_epochs`.
+
+    Args:
+        grace_epochs: First epoch at which trials are compared, from 1.
+        reduction_factor: Ratio of one rung to the one before, above 1.
+        max_epochs: Epochs of a complete training.
+    """
     rungs: list[int] = []
     level = float(grace_epochs)
     while round(level) < max_epochs:
@@ -298,7 +308,12 @@ def rung_epochs(grace_epochs: int, reduction_factor: float, max_epochs: int) -> 
 
 
 def early_rungs(grace_epochs: int, reduction_factor: float) -> list[int]:
-    """The epochs below `grace_epochs` that continue its rungs downwards."""
+    """The epochs below `grace_epochs` that continue its rungs downwards.
+
+    Args:
+        grace_epochs: First epoch at which trials are compared, from 1.
+        reduction_factor: Ratio of one rung to the one before, above 1.
+    """
     early: set[int] = set()
     level = grace_epochs / reduction_factor
     while round(level) >= 1:

@@ -42,7 +42,12 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Space:
 
 
 def changed(space: Space, overrides: Sequence[str]) -> Space:
-    """Apply overrides to a space and check it. Raises SpaceError as `load` does."""
+    """Apply overrides to a space and check it. Raises SpaceError as `load` does.
+
+    Args:
+        space: The space; it is not changed itself.
+        overrides: Overrides such as `epochs=5`.
+    """
     return _made(space.tree, overrides, space.source, {}, Path())
 
 

@@ -30,6 +30,10 @@ def differences(old: Space, new: Space) -> list[Difference]:
     """List the differences between two spaces, in the order of the old one, then the new keys.
 
     Sections such as `search`, which say how to search, are not compared.
+
+    Args:
+        old: The space before.
+        new: The space after.
     """
     return list(_of_groups(old.root, new.root, ""))
 

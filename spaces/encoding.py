@@ -46,7 +46,12 @@ def encode(root: Group, config: dict[str, Any]) -> dict[str, Stored]:
 
 
 def localized(config: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
-    """Return the config with the location of the data taken from a space's tree. Runs move between machines; fingerprints identify data."""
+    """Return the config with the location of the data taken from a space's tree. Runs move between machines; fingerprints identify data.
+
+    Args:
+        config: A complete config.
+        tree: The tree of the space.
+    """
     data = tree["data"]
     data = {"name": data} if isinstance(data, str) else data
     return {**config, "data": {**config["data"], "name": data["name"], "path": data.get("path")}}
@@ -60,7 +65,13 @@ def complete_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def first_difference(left: Any, right: Any, path: KeyPath = ()) -> tuple[KeyPath, Any, Any] | None:
-    """Find the first key path at which two plain values differ; return it with both values, or None."""
+    """Find the first key path at which two plain values differ; return it with both values, or None.
+
+    Args:
+        left: A plain value.
+        right: Another one.
+        path: Key path at which both lie.
+    """
     keys: Iterable[Any]
     if isinstance(left, dict) and isinstance(right, dict) and left.get("name") == right.get("name"):
         keys = dict.fromkeys([*left, *right])
@@ -130,14 +141,25 @@ def _completed_option(option: Any, path: KeyPath, complete: dict[str, Any]) -> A
 
 
 def with_value(config: dict[str, Any], path: KeyPath, value: Any) -> dict[str, Any]:
-    """Return a copy with `value` at `path`, which must exist."""
+    """Return a copy with `value` at `path`, which must exist.
+
+    Args:
+        config: The config; it is not changed itself.
+        path: The key path, which must exist.
+        value: The new value.
+    """
     changed = copy.deepcopy(config)
     value_at(changed, path[:-1])[path[-1]] = value
     return changed
 
 
 def value_at(config: Any, path: KeyPath) -> Any:
-    """Return the value at a key path, which must exist."""
+    """Return the value at a key path, which must exist.
+
+    Args:
+        config: A config, or a part of it.
+        path: The key path.
+    """
     for part in path:
         config = config[part]
     return config

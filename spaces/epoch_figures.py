@@ -135,7 +135,12 @@ BETTER = {figure.name: figure.better for figure in QUALITY}
 
 
 def to_minimize(metric: str, values: Mapping[str, float | None]) -> float:
-    """The value of an objective as one that is better the lower it is: negated if high values are good, infinity if it is null."""
+    """The value of an objective as one that is better the lower it is: negated if high values are good, infinity if it is null.
+
+    Args:
+        metric: Name of the objective.
+        values: Its value, and others, by name.
+    """
     value = values[metric]
     if value is None:
         return math.inf

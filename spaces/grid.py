@@ -32,7 +32,12 @@ def check_grid(space: Space) -> None:
 
 
 def point(root: Group, index: int) -> dict[str, Stored]:
-    """Return the study parameters of point `index`, with 0 <= index < size. The last parameter varies fastest."""
+    """Return the study parameters of point `index`, with 0 <= index < size. The last parameter varies fastest.
+
+    Args:
+        root: The root of the space.
+        index: Index of the point, in [0, size).
+    """
     parameters: dict[str, Stored] = {}
     _find(root, index, "", parameters)
     return parameters

@@ -18,14 +18,24 @@ Section = dict[str, Any]
 
 
 def identity(config: Section, image_shape: ImageShape | None = None) -> str:
-    """Return a short hash that is equal for complete configs (`Config.model_dump(mode="json")`) of the same training."""
+    """Return a short hash that is equal for complete configs (`Config.model_dump(mode="json")`) of the same training.
+
+    Args:
+        config: A complete config.
+        image_shape: (C, H, W); None: sizes of images do not count.
+    """
     form = normal_form(config, image_shape)
     _drop_newer_defaults(form)
     return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def normal_form(config: Section, image_shape: ImageShape | None = None) -> Section:
-    """Return the config with every value without effect set to its default. With an image shape (C, H, W), sizes count too."""
+    """Return the config with every value without effect set to its default. With an image shape (C, H, W), sizes count too.
+
+    Args:
+        config: A complete config.
+        image_shape: (C, H, W); None: sizes of images do not count.
+    """
     form = copy.deepcopy(config)
     model, epochs, optimizer = form["model"], form["epochs"], form["optimizer"] or {}
     NORMAL_FORMS.get(model["name"], _custom)(model, image_shape)

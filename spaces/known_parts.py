@@ -53,11 +53,11 @@ def _known_part(space: Space, example: dict[str, Any], config: dict[str, Any]) -
 
 
 def _conditions_hold(parameter: Parameter, known: dict[str, Stored | None]) -> bool:
-    for name, wanted in parameter.conditions:
+    for name, condition in parameter.conditions:
         value = known.get(name)
         if value is None:
             return False
-        is_met = int(value) >= wanted.count if isinstance(wanted, AtLeast) else value == wanted
+        is_met = int(value) >= condition.count if isinstance(condition, AtLeast) else value == condition
         if not is_met:
             return False
     return True

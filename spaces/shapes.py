@@ -53,7 +53,12 @@ def trace(model: Any, image_shape: ImageShape, num_classes: int) -> Shapes:
 
 
 def check_shapes(config: Config, image_shape: ImageShape) -> None:
-    """Raise ShapeError if network, augmentation or normalization do not fit images of shape (channels, height, width)."""
+    """Raise ShapeError if network, augmentation or normalization do not fit images of shape (channels, height, width).
+
+    Args:
+        config: The config.
+        image_shape: (channels, height, width) of an image.
+    """
     from winnow.spaces.schema import ResizeCrop
 
     trace(config.model, image_shape, num_classes=1)

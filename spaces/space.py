@@ -162,18 +162,33 @@ class Space:
         return config
 
     def infeasible(self, raw: dict[str, Any], image_shape: ImageShape | None) -> str | None:
-        """Return the reason why a combination cannot be built, or None. Takes well under a millisecond."""
+        """Return the reason why a combination cannot be built, or None. Takes well under a millisecond.
+
+        Args:
+            raw: A raw config.
+            image_shape: (C, H, W); None: sizes are not checked.
+        """
         problems = validate(raw, image_shape)[1]
         return problems[0].render(SourceMap("")).removeprefix(": ") if problems else None
 
     def located(self, problem: Problem, raw: dict[str, Any]) -> Problem:
-        """Return a problem of the config `raw` with its key path in the file."""
+        """Return a problem of the config `raw` with its key path in the file.
+
+        Args:
+            problem: The problem.
+            raw: The config that has it.
+        """
         path = nodes.locate(self.root, raw, problem.path)
         return Problem(path, problem.message, problem.of_combination)
 
 
 def validate(raw: dict[str, Any], image_shape: ImageShape | None = None) -> tuple[Config | None, list[Problem]]:
-    """Validate a raw config; return the config or None, and its problems with their key paths in the config."""
+    """Validate a raw config; return the config or None, and its problems with their key paths in the config.
+
+    Args:
+        raw: A raw config.
+        image_shape: (C, H, W); None: sizes are not checked.
+    """
     from pydantic import ValidationError
 
     from winnow.spaces.schema import Config

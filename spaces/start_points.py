@@ -18,6 +18,10 @@ def under_protocol(recipe: dict[str, Any], space: Group) -> dict[str, Any]:
     """Return a recipe with the data, the epochs and the other protocol keys of a space.
 
     Keys that the space leaves open keep the recipe's value. So does `data.augment`, which is part of what is trained.
+
+    Args:
+        recipe: A complete config.
+        space: The root of the space.
     """
     adapted = {**copy.deepcopy(recipe), "data": _data_under_protocol(recipe.get("data"), space.children.get("data"))}
     _take_over(adapted, space, PROTOCOL_KEYS)

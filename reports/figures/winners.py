@@ -139,7 +139,13 @@ def confusion(run: RunData) -> list[Figure]:
 
 
 def confusion_of(true: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> list[Figure]:
-    """Confusion matrix and per-class accuracy of any predictions, int64 [n] each."""
+    """Confusion matrix and per-class accuracy of any predictions, int64 [n] each.
+
+    Args:
+        true: True classes, int64 [n].
+        predicted: Predicted classes, int64 [n].
+        class_names: Name of each class.
+    """
     return _confusion_figures(_count(true, predicted, class_names))
 
 

@@ -31,7 +31,7 @@ TABLES = {
             Column(
                 "num_test_images",
                 "int",
-                "number of test images that the intervals take into account beside the seeds",
+                "number of test images that the intervals take into account besides the seeds",
                 "images",
                 "a prediction file is missing, or one seed: the interval is over the seeds alone, the gain has none",
             ),

@@ -35,7 +35,12 @@ Row = dict[str, Any]
 
 
 def table(run: RunRecords, name: str) -> pa.Table:
-    """Make the table `name` of a run with exactly the columns of its schema, also if it has no rows."""
+    """Make the table `name` of a run with exactly the columns of its schema, also if it has no rows.
+
+    Args:
+        run: The records of the run.
+        name: Name of the table.
+    """
     parameters = _columns(run) if TABLES[name].parameters else {}
     schema = arrow_schema(name, parameters, _metadata(run, name))
     made = ROWS[name](run)

@@ -37,7 +37,13 @@ def class_rows(run: RunRecords) -> list[Row]:
 
 
 def class_scores(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> dict[str, np.ndarray]:
-    """`precision`, `recall` and `f1` of each class, float64 [K], from classes int64 [N]; NaN if they are not defined."""
+    """`precision`, `recall` and `f1` of each class, float64 [K], from classes int64 [N]; NaN if they are not defined.
+
+    Args:
+        true: True classes, int64 [N].
+        predicted: Predicted classes, int64 [N].
+        num_classes: K, the number of classes.
+    """
     right, num_true, num_predicted = (
         np.bincount(each, minlength=num_classes).astype(float) for each in (true[true == predicted], true, predicted)
     )

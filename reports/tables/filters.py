@@ -77,6 +77,11 @@ def where(rows: Iterable[Row], columns: Sequence[str], condition: str) -> list[R
 def sort(rows: Iterable[Row], columns: Sequence[str], column: str) -> list[Row]:
     """Sort rows by a column, descending if its name has a leading minus; nulls come last.
 
+    Args:
+        rows: The rows.
+        columns: Names of the columns that there are.
+        column: Name of the column to sort by, with a leading `-` for descending order.
+
     Raises:
         InputError: There is no such column.
     """

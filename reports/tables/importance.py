@@ -116,7 +116,12 @@ class Importance(NamedTuple):
 
 
 def importances_of(trials: Sequence[Trial], targets: dict[int, float]) -> dict[str, Importance]:
-    """The importance of each parameter that at least `MIN_TRIALS` trials have, by its name in the study."""
+    """The importance of each parameter that at least `MIN_TRIALS` trials have, by its name in the study.
+
+    Args:
+        trials: The trials.
+        targets: The value to explain, by number of the trial.
+    """
     active: dict[str, list[int]] = defaultdict(list)
     for i, trial in enumerate(trials):
         for name in trial.params:

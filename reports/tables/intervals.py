@@ -156,6 +156,10 @@ def seeds_interval(values: Sequence[float], bounds: tuple[float, float] = (0.0, 
 
     It says nothing of the test images, so it is only for runs whose predictions are not there, and for metrics of the
     user's. No interval for one value.
+
+    Args:
+        values: One value for each seed.
+        bounds: (lowest, highest) possible value.
     """
     if not values:
         return Interval(None, None, None)

@@ -31,7 +31,12 @@ def write_tables(run: RunData, folder: Path, source: str = "") -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Replace a file as a whole: `write` fills a file beside `path`, which is then renamed, so readers see either the old file or the new one."""
+    """Replace a file as a whole: `write` fills a file beside `path`, which is then renamed, so readers see either the old file or the new one.
+
+    Args:
+        path: The file.
+        write: Called with the path of the file to fill.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -28,6 +28,10 @@ def check_output(path: Path) -> None:
 def write_predictions(rows: Sequence[Row], path: Path) -> None:
     """Write rows with the columns `COLUMNS`; the ending of the file decides the format.
 
+    Args:
+        rows: The predictions.
+        path: The file, whose ending is its format.
+
     Raises:
         InputError: The file cannot be written.
     """

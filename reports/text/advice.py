@@ -76,7 +76,9 @@ def _on_failed_retraining(run: RunData, winners: list[Row]) -> Iterator[Advice]:
     if winners and not any(row["num_seeds"] for row in winners if not row["baseline"]):
         failed = [row for row in run.rows("retrains") if row["status"] != TrialStatus.COMPLETED and not row["baseline"]]
         if not failed:  # interrupted after the baseline
-            yield Advice("No winner was retrained yet. This command goes on.", wording.command("retrain", run.path))
+            yield Advice(
+                "No winner was retrained yet. This command retrains the best.", wording.command("retrain", run.path)
+            )
             return
         error = wording.failure_text(failed[-1]).splitlines()[-1]
         text = (

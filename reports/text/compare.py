@@ -122,7 +122,12 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
 
 
 def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
-    """Print the comparison of runs; return whether they can be compared."""
+    """Print the comparison of runs; return whether they can be compared.
+
+    Args:
+        runs: The runs, at least two.
+        console: Where it is printed.
+    """
     different = protocol_differences(runs)
     if different:
         console.print(

@@ -44,7 +44,13 @@ def mistake_rows(run: RunData) -> list[Row]:
 
 
 def show_mistakes(run: RunData, console: Console, top: int) -> None:
-    """Print the mistakes of the first winner, at most `top` of them."""
+    """Print the mistakes of the first winner, at most `top` of them.
+
+    Args:
+        run: The run.
+        console: Where they are printed.
+        top: Largest number of mistakes.
+    """
     rows = mistake_rows(run)
     if not rows:
         console.print("There are no mistakes of a winner: no predictions are recorded, or all are right.")

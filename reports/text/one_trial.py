@@ -59,7 +59,13 @@ def trial_facts(run: RunData, number: int) -> Row:
 
 
 def show_trial(run: RunData, console: Console, number: int) -> None:
-    """Print the result of `trial_facts`."""
+    """Print the result of `trial_facts`.
+
+    Args:
+        run: The run.
+        console: Where it is printed.
+        number: Number of the trial.
+    """
     facts = trial_facts(run, number)
     console.print(f"[bold]trial {number}[/bold] of {escape(run.name)}")
     for key in (*FACTS, *COSTS):

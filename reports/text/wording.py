@@ -73,7 +73,12 @@ def listed(items: Sequence[str]) -> str:
 
 
 def objective_text(run: RunFacts, value: float | None) -> str:
-    """Format a value of the objective: a share in percent, a loss or a metric of the user's as a number."""
+    """Format a value of the objective: a share in percent, a loss or a metric of the user's as a number.
+
+    Args:
+        run: The run whose objective it is.
+        value: The value, or None.
+    """
     return percent(value) if is_share(run.objective) else number(value)
 
 
@@ -87,7 +92,12 @@ COST_WORDS = {
 
 
 def cost_text(cost: str, value: float | None) -> str:
-    """Format a cost of a network, such as `12,345` or `0.42`."""
+    """Format a cost of a network, such as `12,345` or `0.42`.
+
+    Args:
+        cost: Name of the cost, such as `parameters`.
+        value: The cost, or None.
+    """
     if cost in ("num_parameters", "multiply_adds"):
         return count(None if value is None else round(value))
     return number(value)
@@ -104,30 +114,58 @@ def tested_name(run: RunFacts) -> str:
 
 
 def objective_interval(run: RunFacts, row: Mapping[str, Any]) -> str:
-    """Format the objective of a row of `winners` on the test images with its interval, such as `97.41 % (96.90 to 97.92)`."""
+    """Format the objective of a row of `winners` on the test images with its interval, such as `97.41 % (96.90 to 97.92)`.
+
+    Args:
+        run: The run.
+        row: A row of `winners`.
+    """
     mean, low, high = (row[f"test_objective{end}"] for end in ("", "_low", "_high"))
     return objective_text(run, mean) if low is None else f"{objective_text(run, mean)} ({ends_text(run, low, high)})"
 
 
 def ends_text(run: RunFacts, low: float, high: float) -> str:
-    """Format the ends of an interval of the objective, such as `96.90 to 97.92`."""
+    """Format the ends of an interval of the objective, such as `96.90 to 97.92`.
+
+    Args:
+        run: The run whose objective it is.
+        low: Lower end.
+        high: Upper end.
+    """
     return f"{100 * low:.2f} to {100 * high:.2f}" if is_share(run.objective) else f"{number(low)} to {number(high)}"
 
 
 def difference_text(run: RunFacts, value: float | None) -> str:
-    """Format a difference of the objective with its sign, such as `+0.52 points`; `-` for None."""
+    """Format a difference of the objective with its sign, such as `+0.52 points`; `-` for None.
+
+    Args:
+        run: The run whose objective it is.
+        value: The difference, or None.
+    """
     if value is None:
         return "-"
     return points(value) if is_share(run.objective) else f"{value:+.4g}"
 
 
 def difference_ends(run: RunFacts, low: float, high: float) -> str:
-    """Format the ends of an interval of a difference of the objective, such as `-0.20 to +1.24`."""
+    """Format the ends of an interval of a difference of the objective, such as `-0.20 to +1.24`.
+
+    Args:
+        run: The run whose objective it is.
+        low: Lower end.
+        high: Upper end.
+    """
     return f"{100 * low:+.2f} to {100 * high:+.2f}" if is_share(run.objective) else f"{low:+.4g} to {high:+.4g}"
 
 
 def interval_text(mean: float | None, low: float | None, high: float | None) -> str:
-    """Format an accuracy with its interval, such as `97.41 % (96.90 to 97.92)`; all in [0, 1], or None."""
+    """Format an accuracy with its interval, such as `97.41 % (96.90 to 97.92)`; all in [0, 1], or None.
+
+    Args:
+        mean: The accuracy.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+    """
     if low is None or high is None:
         return percent(mean)
     return f"{percent(mean)} ({100 * low:.2f} to {100 * high:.2f})"
@@ -141,7 +179,12 @@ def no_interval(run: RunFacts) -> str:
 
 
 def basis(run: RunFacts, row: Mapping[str, Any]) -> str:
-    """The basis of the interval of the objective of a row of `winners`, such as `over 3 seeds and 360 test images`."""
+    """The basis of the interval of the objective of a row of `winners`, such as `over 3 seeds and 360 test images`.
+
+    Args:
+        run: The run.
+        row: A row of `winners`.
+    """
     if run.objective == OWN_METRIC:
         return f"over {plural(row['num_seeds'], 'seed')} alone, as the metric is a function of the user's"
     return accuracy_basis(row)
@@ -187,7 +230,12 @@ def count(value: int | None) -> str:
 
 
 def plural(n: int | str, noun: str) -> str:
-    """A number with its noun, such as `1 trial` or `3 trials`."""
+    """A number with its noun, such as `1 trial` or `3 trials`.
+
+    Args:
+        n: The number, or the number as text.
+        noun: The noun in the singular.
+    """
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
@@ -262,5 +310,11 @@ def failure_text(row: Mapping[str, Any]) -> str:
 
 
 def command(verb: str, run: Path, *more: str) -> str:
-    """The command line that does something with a run, quoted so that it can be pasted into a shell."""
+    """The command line that does something with a run, quoted so that it can be pasted into a shell.
+
+    Args:
+        verb: The command, such as `resume`.
+        run: Folder of the run.
+        *more: Further arguments.
+    """
     return shlex.join(["winnow", verb, str(run), *more])

@@ -71,7 +71,17 @@ def execution(
     log: Sequence[str] = (),
     command: str | None = None,
 ) -> Iterator[Execution]:
-    """The view, devices and images of one call."""
+    """The view, devices and images of one call.
+
+    Args:
+        devices: Options that choose devices and their shares.
+        data_dir: Folder of the data sets; None: the default one.
+        download: Whether missing data sets are downloaded.
+        address: Ray cluster to join; None: one is started on this machine.
+        quiet: Whether no progress is shown.
+        log: Trackers that get a copy of the figures.
+        command: Command line that the run records; None: none.
+    """
     with make_view(console(), quiet) as view:
         yield Execution(
             view=view,

@@ -310,7 +310,7 @@ def export(
         run: The run: its path, its name under `runs/`, or a `Run`.
         winner: Rank of the winner, from 1.
         output: Folder to write, which must not exist; None: `winner-RANK` or `ensemble` in the run folder.
-        max_parameters: Export the best winner with at most so many parameters, by the objective of the search, instead of
+        max_parameters: Export the best winner with at most this many parameters, by the objective of the search, instead of
             that of rank `winner`.
         weights_only: Whether to leave out the `torch.export` program and the ONNX file.
         ensemble: Whether to write all networks of all winners as one, which answers with the mean of their probabilities.

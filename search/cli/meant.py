@@ -42,8 +42,8 @@ def _meant_by_value(error: click.BadParameter, arguments: Sequence[str]) -> clic
     value = _value_of("--objective", arguments)
     if name != "objective" or ":" not in value:
         return error
-    wanted = f"--set {shlex.quote(f'search.objective={value}')}"
-    return click.UsageError(f"--objective: a function of your own is named by {wanted}", error.ctx)
+    option = f"--set {shlex.quote(f'search.objective={value}')}"
+    return click.UsageError(f"--objective: a function of your own is named by {option}", error.ctx)
 
 
 def _paths_named(name: str) -> list[str]:

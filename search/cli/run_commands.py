@@ -172,7 +172,7 @@ def compare(runs: tuple[str, ...], as_json: bool) -> int:
 @click.option(
     "--max-parameters",
     type=click.IntRange(min=1),
-    help="Export the best winner, by the objective of the search, with at most so many parameters.",
+    help="Export the best winner, by the objective of the search, with at most this many parameters.",
 )
 @click.option(
     "--output",

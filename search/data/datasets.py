@@ -23,7 +23,13 @@ from winnow.spaces.errors import InputError
 
 
 def list_dataset(data: schema.Data, data_dir: Path, download: bool) -> Listing:
-    """List the data set that a config names; no image is decoded. InputError says what was looked for and where."""
+    """List the data set that a config names; no image is decoded. InputError says what was looked for and where.
+
+    Args:
+        data: The `data` section of a config.
+        data_dir: Folder of the data sets.
+        download: Whether a missing data set is downloaded.
+    """
     if ":" in data.name:
         listing = list_own(data, data_dir / ".cache")
     else:

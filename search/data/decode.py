@@ -121,7 +121,12 @@ def size_of(item: Encoded) -> tuple[int, int]:
 
 
 def decode_one(item: Encoded, rules: Rules) -> Decoded:
-    """Decode one image. Raises InputError, which names it, if it cannot be read."""
+    """Decode one image. Raises InputError, which names it, if it cannot be read.
+
+    Args:
+        item: The image.
+        rules: Size, channels and pixel range of the result.
+    """
     content, traits, fits = content_of(item), Trait(0), (False, False)
     if isinstance(content, np.ndarray) and content.dtype != np.uint8:
         assert rules.pixel_range is not None  # else it is refused when it is listed
@@ -220,7 +225,12 @@ def many_pixels_allowed() -> Iterator[None]:
 
 
 def in_threads(function: Callable[[S], T], items: Iterator[S]) -> Iterator[T]:
-    """Yield `function` of each item, in order, a few ahead. Pillow's decoders release the interpreter lock; processes were no faster."""
+    """Yield `function` of each item, in order, a few ahead. Pillow's decoders release the interpreter lock; processes were no faster.
+
+    Args:
+        function: Called in a thread with each item.
+        items: The items.
+    """
     workers = available_cpus()
     if workers == 1:  # a second thread would only wait for the first
         yield from map(function, items)

@@ -106,6 +106,10 @@ def wide_values(image: Image.Image, upright: Image.Image) -> np.ndarray:
 def narrowed(values: np.ndarray, pixel_range: tuple[float, float]) -> np.ndarray:
     """Scale numbers so that `low` becomes 0 and `high` 255, rounded and clipped: uint8 of the same shape.
 
+    Args:
+        values: Pixels of any shape and numeric type.
+        pixel_range: (low, high) of the pixels.
+
     Raises:
         ValueError: One of them is not a number.
     """
@@ -117,7 +121,12 @@ def narrowed(values: np.ndarray, pixel_range: tuple[float, float]) -> np.ndarray
 
 
 def fit(values: np.ndarray, pixel_range: tuple[float, float]) -> tuple[bool, bool]:
-    """Return whether most numbers lie outside the range, and whether, none outside, they differ by less than a tenth of it."""
+    """Return whether most numbers lie outside the range, and whether, none outside, they differ by less than a tenth of it.
+
+    Args:
+        values: Pixels of any shape and numeric type.
+        pixel_range: (low, high) of the pixels.
+    """
     low, high = pixel_range
     span = float(values.max()) - float(values.min())
     is_outside = bool(((values < low) | (values > high)).mean() > 0.5)

@@ -44,6 +44,11 @@ def sample(labels: np.ndarray, num: int, seed: int) -> np.ndarray:
 
     Which images of a class are drawn depends on their order within it alone. InputError where `num` is below the number of
     classes.
+
+    Args:
+        labels: Classes, int64 [N].
+        num: Number of images to draw.
+        seed: Seed of the draw.
     """
     if num >= len(labels):
         return np.arange(len(labels))

@@ -101,12 +101,25 @@ def fingerprint(data: ImageData) -> str:
 
 
 def uses_given(data: ImageData, validation: float | Literal["given"] | None) -> bool:
-    """Return whether the validation split that the data set brings selects: by `given`, or by default if there is one."""
+    """Return whether the validation split that the data set brings selects: by `given`, or by default if there is one.
+
+    Args:
+        data: The images.
+        validation: The value of `data.validation`.
+    """
     return validation == "given" or (validation is None and data.validation_labels is not None)
 
 
 def split(data: ImageData, validation: float | Literal["given"] | None, stratified: bool, seed: int) -> Split:
-    """Divide the images into those that are fitted and those that select. Raises InputError if either is empty or a class has none to fit."""
+    """Divide the images into those that are fitted and those that select. Raises InputError if either is empty or a class has none to fit.
+
+    Args:
+        data: The images.
+        validation: Share of the training images that selects, in (0, 1); `given`: the data set's validation
+            split; None: its split if there is one.
+        stratified: Whether each class has the same share in both parts.
+        seed: Seed of the split.
+    """
     num = len(data.train_labels)
     if uses_given(data, validation):
         if data.validation_labels is None:
@@ -129,7 +142,15 @@ def split(data: ImageData, validation: float | Literal["given"] | None, stratifi
 
 
 def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return both arrays [N, ...] one after the other; in a file beside the first, if that one is in a file."""
+    """Return both arrays [N, ...] one after the other; in a file beside the first, if that one is in a file.
+
+    Args:
+        first: Array [N, ...].
+        second: Array [M, ...] of the same type.
+
+    Returns:
+        Array [N + M, ...].
+    """
     if not isinstance(first, np.memmap):
         return np.concatenate([first, second])
     shape = (len(first) + len(second), *first.shape[1:])

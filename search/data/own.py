@@ -147,8 +147,8 @@ class _Kept:
         if isinstance(content, Path):
             self.places.append(content)
             with foreign(where, "image"):  # what is no file is found out when it is decoded
-                found = content.read_bytes() if os.path.isfile(content) else shown(content).encode()
-            self._digest.update(hashlib.sha256(found).digest())
+                data = content.read_bytes() if os.path.isfile(content) else shown(content).encode()
+            self._digest.update(hashlib.sha256(data).digest())
             return
         dtype: np.dtype[Any] | None = None
         shape: tuple[int, ...] = ()

@@ -45,36 +45,36 @@ def prepare(
     Raises:
         InputError: If the data is not there, or is no longer what was prepared.
     """
-    wanted = _wanted(name, overrides)
+    settings = _settings_of(name, overrides)
     record = data_dir / RECORD
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(data_dir / ".prepare.lock"):
-            data = load(wanted, data_dir, download=not offline)
-            key = _key(wanted, data)
+            data = load(settings, data_dir, download=not offline)
+            key = _key(settings, data)
             before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
             if before.get(key, data.fingerprint) != data.fingerprint and not accept_change:
                 raise InputError(
-                    f"{name}: the images in {wanted.path or data_dir} are not those that were prepared before (fingerprint "
+                    f"{name}: the images in {settings.path or data_dir} are not those that were prepared before (fingerprint "
                     f"{data.fingerprint}, was {before[key]}); restore them, or, if the change is meant, give --accept-change"
                 )
             write_text(record, json.dumps({**before, key: data.fingerprint}, indent=1, sort_keys=True))
     except (OSError, json.JSONDecodeError) as error:
         raise InputError(f"{data_dir}: cannot keep a data set here ({error}); choose another --data-dir") from error
-    parts = split(data, wanted.validation, wanted.stratified, seed=0)
-    rule = validation_rule(wanted, 0, uses_given(data, wanted.validation))
+    parts = split(data, settings.validation, settings.stratified, seed=0)
+    rule = validation_rule(settings, 0, uses_given(data, settings.validation))
     return Prepared(data, before.get(key) == data.fingerprint, tuple(summarize(data, parts, rule)["text"]))
 
 
-def _wanted(name: str, overrides: Sequence[str]) -> schema.Data:
+def _settings_of(name: str, overrides: Sequence[str]) -> schema.Data:
     if name in KNOWN_DATA_SETS and not overrides:
         return schema.Data.model_validate({"name": name})
     return catalog.load(name, overrides).example().data
 
 
-def _key(wanted: schema.Data, data: ImageData) -> str:
-    """Return everything that decides which images are read. Of `validation` that is whether a split of the data set's own is among them."""
-    settings = wanted.model_dump(mode="json", exclude=NO_EFFECT, exclude_defaults=True)
-    if wanted.path is not None:
-        settings["path"] = str(Path(wanted.path).resolve())
-    return json.dumps({**settings, "own_validation": data.validation_labels is not None}, sort_keys=True)
+def _key(settings: schema.Data, data: ImageData) -> str:
+    """Return everything that decides which images are read, including whether the data set has a validation split."""
+    facts = settings.model_dump(mode="json", exclude=NO_EFFECT, exclude_defaults=True)
+    if settings.path is not None:
+        facts["path"] = str(Path(settings.path).resolve())
+    return json.dumps({**facts, "own_validation": data.validation_labels is not None}, sort_keys=True)

@@ -42,7 +42,13 @@ NO_EFFECT = {"path", "validation", "stratified", "normalize", "augment", "extra"
 
 
 def read_arrays(listing: Listing, data: schema.Data, data_dir: Path) -> Arrays:
-    """Return the arrays of a data set, from the cache if they were read before. Raises InputError if it cannot be used."""
+    """Return the arrays of a data set, from the cache if they were read before. Raises InputError if it cannot be used.
+
+    Args:
+        listing: The images of each split.
+        data: The `data` section of a config.
+        data_dir: Folder of the data sets and the cache.
+    """
     where = data.path or data.name
     if data.validation == "given" and "validation" not in listing.parts:
         raise InputError(f"data.validation: `given`, but {where} brings no validation split; give a fraction")
@@ -76,7 +82,12 @@ def read_arrays(listing: Listing, data: schema.Data, data_dir: Path) -> Arrays:
 
 
 def first_shape(listing: Listing, data: schema.Data) -> tuple[int, int, int]:
-    """Return (channels, height, width) that the images will have, from their headers; if sizes differ, those of the first."""
+    """Return (channels, height, width) that the images will have, from their headers; if sizes differ, those of the first.
+
+    Args:
+        listing: The images of each split.
+        data: The `data` section of a config.
+    """
     train = listing.parts["train"]
     first = list(range(min(NUM_LOOKED_AT, len(train.labels))))
     channels = data.channels or _num_channels(train.items(first))
@@ -129,15 +140,15 @@ def _decoded(
         pixel_range = (data.pixel_range[0], data.pixel_range[1]) if data.pixel_range else None
         reader = _Reader(Rules(data.size, channels, pixel_range), strict=data.channels is None)
         splits = {}
-        for split, wanted in rows.items():
-            items = listing.parts[split].items(wanted.tolist())
-            images, records, kept = reader.read(items, len(wanted), scratch, f"{split}_decoded")
-            chosen = wanted[kept]
+        for split, selected in rows.items():
+            items = listing.parts[split].items(selected.tolist())
+            images, records, kept = reader.read(items, len(selected), scratch, f"{split}_decoded")
+            chosen = selected[kept]
             records["row"] = chosen
             splits[split] = SplitArrays(
                 images, labels[split][chosen], records, groups[split][chosen] if split in groups else None
             )
-    num = sum(len(wanted) for wanted in rows.values())
+    num = sum(len(selected) for selected in rows.values())
     return splits, reader.verdict(num, data.skip_damaged)
 
 
@@ -298,5 +309,5 @@ def _refuse_unused_range(splits: Mapping[str, SplitArrays], data: schema.Data, w
 def _check_shapes(splits: Mapping[str, SplitArrays], where: str) -> None:
     shapes = {split: part.images.shape[1:] for split, part in splits.items()}
     if len(set(shapes.values())) > 1:
-        given = ", ".join(f"{split} {height}x{width}x{channels}" for split, (height, width, channels) in shapes.items())
-        raise InputError(f"{where}: image shapes differ between splits ({given}); set `data.image_size`")
+        sizes = ", ".join(f"{split} {height}x{width}x{channels}" for split, (height, width, channels) in shapes.items())
+        raise InputError(f"{where}: image shapes differ between splits ({sizes}); set `data.image_size`")

@@ -28,7 +28,13 @@ class Source:
 
 
 def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData:
-    """Read a data set. Nothing is downloaded unless asked. Raises InputError, which says what was looked for and where."""
+    """Read a data set. Nothing is downloaded unless asked. Raises InputError, which says what was looked for and where.
+
+    Args:
+        data: The `data` section of a config.
+        data_dir: Folder of the data sets.
+        download: Whether a missing data set is downloaded.
+    """
     listing = list_dataset(data, data_dir, download)
     arrays = read_arrays(listing, data, data_dir)
     train, test, validation = arrays.splits["train"], arrays.splits["test"], arrays.splits.get("validation")
@@ -50,7 +56,12 @@ def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData
 
 
 def load_data(space: Space, source: Source) -> ImageData:
-    """Read the images of a space. What decides which images are read is fixed in a space, so any config of it will do."""
+    """Read the images of a space. What decides which images are read is fixed in a space, so any config of it will do.
+
+    Args:
+        space: The space.
+        source: Where its images are read from.
+    """
     return load(space.example().data, source.data_dir, source.download)
 
 
@@ -78,7 +89,13 @@ def check_on_images(space: Space, source: Source) -> str | None:
 
 
 def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
-    """Return what a run records of its images, with the summary of `summary.summarize`. `seed` decides the validation split."""
+    """Return what a run records of its images, with the summary of `summary.summarize`. `seed` decides the validation split.
+
+    Args:
+        data: The images.
+        space: The space that is searched.
+        seed: Seed of the run.
+    """
     config = space.example().data
     parts = split(data, config.validation, config.stratified, seed)
     return {

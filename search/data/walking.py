@@ -30,6 +30,10 @@ def images_in(folder: Path, left_out: Counter[str]) -> list[Path]:
     """Return the image files in `folder` and its sub-folders, sorted by path; other files are counted in `left_out` by reason.
 
     A folder that a link leads back to is entered once; links to folders above are not followed.
+
+    Args:
+        folder: Where to look.
+        left_out: Counts of files that are left out, by reason; it is added to.
     """
     return sorted(_walked(folder, left_out), key=lambda path: path.parts)  # three times as fast as comparing paths
 
@@ -63,7 +67,12 @@ def holds_images(folder: Path) -> bool:
 
 
 def folders_in(folder: Path, left_out: Counter[str]) -> list[Path]:
-    """Return the folders directly in `folder`, sorted, without hidden and system ones, which are counted."""
+    """Return the folders directly in `folder`, sorted, without hidden and system ones, which are counted.
+
+    Args:
+        folder: Where to look.
+        left_out: Counts of folders that are left out, by reason; it is added to.
+    """
     with foreign(shown(folder), "folder"), os.scandir(folder) as entries:
         folders = sorted(folder / entry.name for entry in entries if _is_folder(entry))
     left_out["hidden and system folders"] += sum(is_system(child.name) for child in folders)
@@ -162,7 +171,7 @@ def find_files(names: Sequence[str], table: Path) -> tuple[list[Path], str | Non
                 f"{shown(table)}, row {row}: several images are called {shown(name)}: "
                 f"{named([str(file.relative_to(table.parent)) for file in files])}; write their paths into the table"
             )
-    found = any(name in by_name for name in names)
+    any_found = any(name in by_name for name in names)
     return [by_name.get(name, [path])[0] for name, path in zip(names, paths, strict=True)], shown(
         folder
-    ) if found else None
+    ) if any_found else None

@@ -25,6 +25,10 @@ NUM_CONFIGS_TRIED = 20
 def load_checked(space: Space, source: Source) -> ImageData:
     """Load the images of a space and check that all of its networks fit them.
 
+    Args:
+        space: The space.
+        source: Where its images are read from.
+
     Raises:
         InputError: The images cannot be read, or a network of the space cannot be built for them.
     """
@@ -57,6 +61,10 @@ def load_recorded(folder: RunFolder, study: dict[str, Any], space: Space, source
 def check_space(space: Space, data: ImageData) -> list[str]:
     """Check that the networks of a space fit its images.
 
+    Args:
+        space: The space.
+        data: Its images.
+
     Returns:
         Notes for the user, such as how many of the space's own models refuse their config.
 
@@ -69,7 +77,12 @@ def check_space(space: Space, data: ImageData) -> list[str]:
 
 
 def check_losses_and_metric(space: Space, num_classes: int) -> None:
-    """Check that every list of class weights has one weight per class, and that a metric of the user's can be computed."""
+    """Check that every list of class weights has one weight per class, and that a metric of the user's can be computed.
+
+    Args:
+        space: The space.
+        num_classes: Number of classes of the data set.
+    """
     from winnow.search.training.losses import check_class_weights
 
     configs = list(corners(space))
@@ -85,6 +98,10 @@ def check_losses_and_metric(space: Space, num_classes: int) -> None:
 
 def check_parts(space: Space, data: ImageData) -> list[str]:
     """Try own parts and torchvision models once here, since only their code knows what fits; otherwise the first worker would fail.
+
+    Args:
+        space: The space.
+        data: Its images.
 
     Returns:
         Notes: some own models refuse their config, so that it is infeasible, or an own loop does not read all of its keys.

@@ -115,7 +115,12 @@ def recorded_gpus(study: dict[str, Any]) -> float | None:
 
 @contextmanager
 def storage_errors(folder: RunFolder, verb: str = "resume") -> Iterator[None]:
-    """Turn a disk that fails (full, read-only, damaged) into an InputError: what was written stays good, and the command `verb` goes on."""
+    """Turn a disk that fails (full, read-only, damaged) into an InputError: what was written stays good, and the command `verb` goes on.
+
+    Args:
+        folder: The run.
+        verb: Command that continues it, named in the message.
+    """
     try:
         yield
     except OSError as error:

@@ -155,36 +155,36 @@ def _headers(part: Part) -> tuple[list[_Header], list[str]]:
     return headers, damaged
 
 
-def space_text(found: Look) -> str:
+def space_text(look: Look) -> str:
     """The YAML file."""
-    size, num_train = found.size, sum(found.counts.values())
+    size, num_train = look.size, sum(look.counts.values())
     depth = max(1, min(4, round(math.log2(size)) - 2))
     batches = [16, 32, 64] if num_train < 2000 else [64, 128, 256]
-    augment = "[none, crop]" if found.is_grey else "[none, flip, flip_crop]"
-    why = "grey images may be text or scans, which a flip would spoil" if found.is_grey else "a photo may be mirrored"
+    augment = "[none, crop]" if look.is_grey else "[none, flip, flip_crop]"
+    why = "grey images may be text or scans, which a flip would spoil" if look.is_grey else "a photo may be mirrored"
     validation, pixel_range = "", ""
-    if found.is_wide:
+    if look.is_wide:
         pixel_range = "  # Which values are black and white? Then take the # away.\n  # pixel_range: [0, 65535]\n"
-    if "validation" not in found.splits:
+    if "validation" not in look.splits:
         validation = "  # The share of the training images that the search selects by.\n  validation: 0.2\n"
     epochs = 40 if num_train < 5000 else 25
     balance = ""
-    if found.imbalance >= IMBALANCE:
+    if look.imbalance >= IMBALANCE:
         balance = (
-            f"  # The largest class has {found.imbalance:.1f} times the images of the smallest: this counts all classes equally.\n"
+            f"  # The largest class has {look.imbalance:.1f} times the images of the smallest: this counts all classes equally.\n"
             "  objective: validation_macro_f1\n"
         )
     widths = [16 * 2 ** min(index, 2) for index in range(depth)]
     stages = ", ".join(f"{{filters: {width}, pool: max}}" for width in widths)
-    return f"""# Images of {shown(found.folder.name)}: {found.num_images:,} images of {len(found.counts)} classes, {found.height}x{found.width} pixels (median).
+    return f"""# Images of {shown(look.folder.name)}: {look.num_images:,} images of {len(look.counts)} classes, {look.height}x{look.width} pixels (median).
 # Search it with: winnow run THIS_FILE. See what it will cost first: winnow plan THIS_FILE. All keys: docs/reference/spaces.md.
 
 data:
   name: image_folder
-  path: {json.dumps(str(found.folder.resolve()))}
+  path: {json.dumps(str(look.folder.resolve()))}
   # Every image is resized to this many pixels. Twice as many cost four times the time.
   image_size: {size}
-  channels: {1 if found.is_grey else 3}
+  channels: {1 if look.is_grey else 3}
 {pixel_range}  normalize: computed
 {validation}  # {why[0].upper()}{why[1:]}; the search decides whether it helps.
   augment: {{choice: {augment}}}
@@ -225,14 +225,14 @@ baseline:
 """
 
 
-def _sentences(found: Look) -> list[str]:
+def _sentences(look: Look) -> list[str]:
     names: Sequence[str] = [
-        f"{count:,} {shown(name)}" for name, count in sorted(found.counts.items(), key=lambda item: -item[1])
+        f"{count:,} {shown(name)}" for name, count in sorted(look.counts.items(), key=lambda item: -item[1])
     ]
     more = f", and {len(names) - 8} more" if len(names) > 8 else ""
-    differ = "sizes differ, the median is " if found.sizes_differ else ""
+    differ = "sizes differ, the median is " if look.sizes_differ else ""
     return [
-        f"{found.num_images:,} images of {len(found.counts)} classes: {', '.join(names[:8])}{more}",
-        f"{differ}{found.height}x{found.width} pixels, {'grey' if found.is_grey else 'colour'}; they are resized to {found.size}x{found.size}",
-        *found.notes,
+        f"{look.num_images:,} images of {len(look.counts)} classes: {', '.join(names[:8])}{more}",
+        f"{differ}{look.height}x{look.width} pixels, {'grey' if look.is_grey else 'colour'}; they are resized to {look.size}x{look.size}",
+        *look.notes,
     ]

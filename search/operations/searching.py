@@ -241,7 +241,16 @@ def _earlier_runs(runs: Sequence[str], space: Space, execution: Execution) -> Ea
 def study_record(
     space: Space, settings: Settings, data: dict[str, Any], source: Source, plan: ResourcePlan, command: str | None
 ) -> dict[str, Any]:
-    """The content of `study.yaml` for a new run; `data` is what `describe_data` returns."""
+    """The content of `study.yaml` for a new run; `data` is what `describe_data` returns.
+
+    Args:
+        space: The space.
+        settings: The settings of the search.
+        data: Facts about the images, as `describe_data` returns them.
+        source: Where the images were read from.
+        plan: Resources of the trials.
+        command: Command line that starts the run; None: it is not known.
+    """
     return {
         "schema_version": RUN_VERSION,
         "name": None,

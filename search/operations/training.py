@@ -124,7 +124,7 @@ def train_recipe(
 def fit_and_test(
     training: TrainingJob,
     data: ImageData,
-    on: torch.device,
+    device: torch.device,
     output: Path | None,
     state: dict[str, Any] | None = None,
     listener: Callable[[dict[str, Any]], None] = lambda figures: None,
@@ -134,7 +134,7 @@ def fit_and_test(
     Args:
         training: What to train.
         data: Its images.
-        on: The device.
+        device: The device.
         output: Folder to write to; None: nothing is written.
         state: Checkpoint to continue from; None: start from the beginning.
         listener: Called with the figures of every epoch.
@@ -144,11 +144,11 @@ def fit_and_test(
         that diverged has no test figures.
     """
     config, seed = training.config, training.seed
-    on_device = DeviceData.build(data, config.data, on, seed, training.use)
+    on_device = DeviceData.build(data, config.data, device, seed, training.use)
     lines = _open_lines(output, config, keep=state is not None)
     epochs = [figures for figures in _recorded(output) if figures["epoch"] <= state["epoch"]] if state else []
     result = None
-    for result in train(config, on_device, on, seed, checkpoint=state, micro_batches=training.micro_batches):
+    for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=training.micro_batches):
         figures = result.figures()
         epochs.append(figures)
         listener(figures)
@@ -170,7 +170,7 @@ def fit_and_test(
         "images_per_second": round(_middle([figures["images_per_second"] for figures in epochs]), 1),
         "num_parameters": summary.num_parameters,
         "multiply_adds": summary.multiply_adds,
-        "device": device_name(on),
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "hardware": hardware(),

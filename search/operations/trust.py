@@ -49,7 +49,12 @@ def check_space_code(space: Space, trusted: bool) -> None:
 
 
 def check_run_code(folder: RunFolder, trusted: bool) -> None:
-    """Refuse a run that names code which may not run, in its space or in any of its configs; as `check_space_code`."""
+    """Refuse a run that names code which may not run, in its space or in any of its configs; as `check_space_code`.
+
+    Args:
+        folder: The run.
+        trusted: Whether the user trusts all code that it names.
+    """
     records = [folder.read_study().get("space")]
     for file in (folder.journal, folder.retrained, folder.warm_start, folder.earlier_runs):
         records.extend(read_json_lines(file))
@@ -57,7 +62,12 @@ def check_run_code(folder: RunFolder, trusted: bool) -> None:
 
 
 def check_export_code(folder: Path, trusted: bool) -> None:
-    """Refuse an exported winner that names code which may not run; as `check_space_code`."""
+    """Refuse an exported winner that names code which may not run; as `check_space_code`.
+
+    Args:
+        folder: The exported winner.
+        trusted: Whether the user trusts all code that it names.
+    """
     for file in sorted(folder.rglob("config.yaml")):  # an ensemble has one for each network
         try:
             config = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -133,6 +133,11 @@ def capacity(ray: Any, devices: DeviceOptions, address: str) -> Capacity:
     """Return the resources that the cluster has, or can grow to.
 
     The limit of its growth is read from the file of `ray up` on this machine, or given by `--num-gpus` and `--num-cpus`.
+
+    Args:
+        ray: The module `ray`, connected.
+        devices: The options that choose devices.
+        address: Address of the cluster.
     """
     now: list[Kind] = [(1, node["Resources"]) for node in ray.nodes() if node["Alive"]]
     on_head = address.rpartition(":")[0] == ray.util.get_node_ip_address()

@@ -28,7 +28,17 @@ PATIENCE_SECONDS = 300.0
 def measure_packing(
     ray: Any, space: Space, data: ImageData, device: str, cpus: float, seed: int, say: Callable[[str], None]
 ) -> Packing:
-    """Measure on one GPU with `cpus` CPUs beside it, or on `cpus` CPUs of one node, through Ray, and choose."""
+    """Measure on one GPU with `cpus` CPUs beside it, or on `cpus` CPUs of one node, through Ray, and choose.
+
+    Args:
+        ray: The module `ray`, connected.
+        space: The space whose configs are measured.
+        data: Its images.
+        device: `cuda` or `cpu`.
+        cpus: CPUs beside the GPU, or CPUs of the node.
+        seed: Seed of the measured trainings.
+        say: Receives each message for the user.
+    """
     from winnow.search.resources.largest_config import estimated_mb, largest_config, sample_configs
 
     on_gpu = device == "cuda"
@@ -106,7 +116,13 @@ class MeasuredDevice:
     seed: int
 
     def measure(self, config: Config, at_once: int, seconds: float) -> list[Measured]:
-        """Measure `at_once` processes that train the same config at the same time; NotMeasured if one of them fails."""
+        """Measure `at_once` processes that train the same config at the same time; NotMeasured if one of them fails.
+
+        Args:
+            config: The config that all processes train.
+            at_once: Number of processes, at least 1.
+            seconds: How long each is measured.
+        """
         gate = self._remote(_Gate, 0, 0).remote(at_once)
         threads = max(1, int(self.cpus // at_once))
         task = self._remote(measure_when_open, self.cpus / at_once, fraction_of(at_once))

@@ -118,9 +118,9 @@ def rank_groups(spec: RankGroupSpec, count: int) -> Iterator[RankGroupClient]:
         spec: What each group is made of.
         count: The number of groups, which is that of trainings at once.
     """
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(RankGroupPool)
-    pool = actor.options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here).remote(spec, count)
+    pool = actor.options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=this_node).remote(spec, count)
     for _ in range(count):
         pool.keep.remote()
     try:
@@ -169,8 +169,8 @@ class RankGroupPool:
         self.keepers.add(asyncio.current_task())
         while not self.closed:
             name = uuid4().hex
-            here, this = asyncio.get_running_loop(), ray.get_runtime_context().current_actor
-            cause = await here.run_in_executor(self.threads, start, self.spec, name, self.storage, this)
+            loop, this = asyncio.get_running_loop(), ray.get_runtime_context().current_actor
+            cause = await loop.run_in_executor(self.threads, start, self.spec, name, self.storage, this)
             if name in self.replies:
                 self.placements.pop(name, None)
                 self.replies[name].put_nowait(RankLost(cause))
@@ -194,15 +194,15 @@ class RankGroupPool:
         await self.recall(name)
         turn = self.turns[name] = object()
         while True:
-            found = await self.free.get()
+            group = await self.free.get()
             if self.turns.get(name) is not turn:  # who waited here is dead, and there is a successor
-                self.free.put_nowait(found)
+                self.free.put_nowait(group)
                 raise RankLost(f"{name} was started again")
-            if isinstance(found, RankLost):
-                raise found
-            if found in self.placements:
-                self.acquired[name] = found
-                return found
+            if isinstance(group, RankLost):
+                raise group
+            if group in self.placements:
+                self.acquired[name] = group
+                return group
 
     async def release(self, name: str) -> None:
         group = self.acquired.pop(name, None)

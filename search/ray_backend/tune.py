@@ -208,7 +208,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
                 self.ledger.record(number, {"status": TrialStatus.OUT_OF_MEMORY, "error": memory})
             elif self.ledger.lose(number, cause):
                 why = f" ({cause.splitlines()[-1]})" if cause else ""
-                self.say(f"trial {number}: its worker was lost{why}; it goes on from its checkpoint on another one")
+                self.say(f"trial {number}: its worker was lost{why}; it continues from its checkpoint on another one")
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:

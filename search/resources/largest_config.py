@@ -55,6 +55,10 @@ def largest_config(space: Space, data: ImageData) -> Config:
     """Find a config with a very large `estimate_memory_mb`, by coordinate ascent from the best of several starts.
 
     Each round tries every option of each choice and both ends of each integer range. The result need not be the maximum.
+
+    Args:
+        space: The space.
+        data: Its images.
     """
     search = _Ascent(space, data)
     rng = random.Random(0)
@@ -73,7 +77,12 @@ def largest_config(space: Space, data: ImageData) -> Config:
 
 
 def estimated_mb(config: Config, data: ImageData) -> float:
-    """Return `estimate_memory_mb` of one config on these images, in MB."""
+    """Return `estimate_memory_mb` of one config on these images, in MB.
+
+    Args:
+        config: The config.
+        data: The images that it is trained on.
+    """
     return _estimate(config, summarize(config.model, data.image_shape, data.num_classes))
 
 

@@ -201,17 +201,17 @@ def _rank_scores(rows: Sequence[int], levels: Array, values: Array) -> Array:
     scores = np.empty(len(values))
     latest: dict[int, float] = {}
     for level in range(int(levels.max()) + 1):
-        here = np.flatnonzero(levels == level)
-        if not len(here):
+        at_level = np.flatnonzero(levels == level)
+        if not len(at_level):
             continue
-        ranks = rankdata(values[here])
-        trials = [rows[i] for i in here.tolist()]
+        ranks = rankdata(values[at_level])
+        trials = [rows[i] for i in at_level.tolist()]
         if all(trial in latest for trial in trials):
             before = np.sort([latest[trial] for trial in trials])
-            scores[here] = np.interp(ranks, np.arange(1, len(here) + 1), before)
+            scores[at_level] = np.interp(ranks, np.arange(1, len(at_level) + 1), before)
         else:
-            scores[here] = ndtri((ranks - 0.5) / len(here))
-        latest |= dict(zip(trials, scores[here].tolist(), strict=True))
+            scores[at_level] = ndtri((ranks - 0.5) / len(at_level))
+        latest |= dict(zip(trials, scores[at_level].tolist(), strict=True))
     return scores
 
 

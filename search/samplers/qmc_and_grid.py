@@ -71,9 +71,9 @@ class GridSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        found = point(self._space.root, int(self._order[self._index % len(self._order)]))
+        values = point(self._space.root, int(self._order[self._index % len(self._order)]))
         self._index += 1
-        return found
+        return values
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -26,12 +26,24 @@ class Asha:
         self._values: dict[int, dict[int, float]] = {rung: {} for rung in self.rungs}  # rung -> trial -> value
 
     def record(self, trial: int, epoch: int, value: float) -> None:
-        """Add a value that was judged before, when the rungs are rebuilt from a study."""
+        """Add a value that was judged before, when the rungs are rebuilt from a study.
+
+        Args:
+            trial: Number of the trial.
+            epoch: The epoch, from 1.
+            value: Its objective.
+        """
         if epoch in self._values and math.isfinite(value):
             self._values[epoch][trial] = value
 
     def judge(self, trial: int, epoch: int, value: float) -> bool:
-        """Add a value; True if the trial may go on. A trial with a value that is not finite never may."""
+        """Add a value; True if the trial may go on. A trial with a value that is not finite never may.
+
+        Args:
+            trial: Number of the trial.
+            epoch: The epoch, from 1.
+            value: Its objective.
+        """
         if not math.isfinite(value):
             return False
         if epoch not in self._values:
@@ -41,7 +53,12 @@ class Asha:
         return self.num_better(trial, epoch) < max(1, int(len(self._values[epoch]) / self.reduction_factor))
 
     def num_better(self, trial: int, epoch: int) -> int:
-        """Return how many of the trials at a rung are better than this one."""
+        """Return how many of the trials at a rung are better than this one.
+
+        Args:
+            trial: Number of the trial.
+            epoch: Epoch of the rung, from 1.
+        """
         value = self._values[epoch][trial]
         return sum(1 for other in self._values[epoch].values() if self.is_better(other, value))
 

@@ -56,7 +56,13 @@ class Pausing(Asha):
         self._final_values.pop(trial, None)
 
     def judge(self, trial: int, epoch: int, value: float) -> bool:
-        """Add a value; False if the trial pauses, or if the value is not finite."""
+        """Add a value; False if the trial pauses, or if the value is not finite.
+
+        Args:
+            trial: Number of the trial.
+            epoch: The epoch, from 1.
+            value: Its objective.
+        """
         self.record(trial, epoch, value)
         if not math.isfinite(value):
             return False

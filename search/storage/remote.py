@@ -25,7 +25,12 @@ def is_uri(where: str) -> bool:
 
 
 def join(base: str, *names: str) -> str:
-    """Return `base/name/...`; the options of a URI stay at its end."""
+    """Return `base/name/...`; the options of a URI stay at its end.
+
+    Args:
+        base: A folder or a URI.
+        *names: Parts of the path below it.
+    """
     folder, question, options = base.partition("?") if is_uri(base) else (base, "", "")
     return "/".join([folder.rstrip("/"), *names]) + question + options
 
@@ -46,6 +51,10 @@ def read(where: str) -> bytes:
 
 def write(where: str, content: bytes | memoryview) -> None:
     """Write a file, whole or not at all, and make missing folders.
+
+    Args:
+        where: A path or a URI.
+        content: All bytes of the file.
 
     Raises:
         OSError: It cannot be written.
@@ -118,7 +127,7 @@ def without_secrets(uri: str) -> str:
     user, _, place = host.rpartition("@")
     if ":" in user:  # a name alone is none: abfs://container@account, hdfs://user@host
         host = f"***@{place}"
-    return f"{scheme}://{host}{slash}{SECRET_OPTION.sub(lambda found: found[1] + '***', path)}"
+    return f"{scheme}://{host}{slash}{SECRET_OPTION.sub(lambda option: option[1] + '***', path)}"
 
 
 def _write_local(path: Path, content: bytes | memoryview) -> None:
@@ -151,8 +160,8 @@ def _filesystem(base: str, options: str) -> tuple[Any, str]:
     except pa.ArrowInvalid:
         import fsspec
 
-        found, path = fsspec.core.url_to_fs(f"{base}/{anything}{options}")
-        filesystem = fs.PyFileSystem(fs.FSSpecHandler(found))
+        fsspec_system, path = fsspec.core.url_to_fs(f"{base}/{anything}{options}")
+        filesystem = fs.PyFileSystem(fs.FSSpecHandler(fsspec_system))
     return filesystem, path.removesuffix(anything)
 
 

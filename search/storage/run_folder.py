@@ -74,8 +74,8 @@ class RunFolder:
     @cached_property
     def shared(self) -> str:
         """The place where workers write: this folder, or the place in `--storage` that `study.yaml` names."""
-        given = self.read_study().get("storage") if self.study.exists() else None
-        return given or str(self.path.resolve())
+        location = self.read_study().get("storage") if self.study.exists() else None
+        return location or str(self.path.resolve())
 
     def checkpoint(self, trial: int) -> str:
         """Return the path or URI of a trial's checkpoint, which its worker writes and the ledger deletes when the trial ends."""
@@ -164,6 +164,14 @@ def create(
     """Make a new run folder with its `study.yaml`, the lines of its warm start and those of earlier runs.
 
     A name that was asked for and exists is refused, a default one counts up.
+
+    Args:
+        parent: Folder of the runs.
+        name: Name that was asked for; None: `default_name` is used.
+        default_name: Name to which a number is added while it exists.
+        study: Content of `study.yaml`.
+        warm_start: Lines of the warm start, as JSON.
+        earlier_runs: Lines of the earlier runs, as JSON.
     """
     check_new(parent, name)
     sweep_new_runs(parent)
@@ -199,7 +207,12 @@ def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str], earlier_
 
 
 def check_new(parent: Path, name: str | None) -> None:
-    """Check, before anything is launched, that the name is new and stays inside `parent`, and that its place is writable."""
+    """Check, before anything is launched, that the name is new and stays inside `parent`, and that its place is writable.
+
+    Args:
+        parent: Folder of the runs.
+        name: Name that was asked for; None: a default one.
+    """
     if name is not None and not (RUN_NAME.fullmatch(name) and name.isprintable()):
         raise InputError(
             f"--name {name!r}: a name has at most 100 printable characters, no slash or backslash, and does not begin with "
@@ -266,12 +279,23 @@ def repair_journal(path: Path) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all, so that a reader never sees half of it."""
+    """Write a text file whole or not at all, so that a reader never sees half of it.
+
+    Args:
+        path: The file.
+        text: Its content.
+    """
     write_whole(path.with_name(f".{path.name}.{os.getpid()}"), path, text.encode("utf-8"))
 
 
 def free_path(parent: Path, name: str | None, default_name: str) -> Path:
-    """Return the folder that a new run gets: the name asked for, or the first free one of `digits`, `digits-2`, ..."""
+    """Return the folder that a new run gets: the name asked for, or the first free one of `digits`, `digits-2`, ...
+
+    Args:
+        parent: Folder of the runs.
+        name: Name that was asked for; None: `default_name` is used.
+        default_name: Name to which a number is added while it exists.
+    """
     candidate, count = name or default_name, 1
     while name is None and (parent / candidate).exists():
         count += 1

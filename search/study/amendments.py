@@ -106,16 +106,16 @@ def amend(folder: RunFolder, study: dict[str, Any], space: Space, changes: RunCh
     settings = Settings.from_dict(study["settings"])
     changed = _changed_space(space, changes)
     _check_same_aims(space, changed)
-    found = differences(space, changed)
+    changed_keys = differences(space, changed)
     trials = _trials_of(folder)
     num_further = 0
     words: list[str] = []
-    if found:
+    if changed_keys:
         _check_same_images(space, changed)
         settings = settings.changed(max_epochs=changed.max_epochs)
-        num_further, words = _consequences(changed, trials, found, settings)
+        num_further, words = _consequences(changed, trials, changed_keys, settings)
         if changes.changes_space and not changes.accepted:
-            raise InputError("\n".join([*words, "Nothing was changed. To go on so: --accept-space-change"]))
+            raise InputError("\n".join([*words, "Nothing was changed. To continue anyway: --accept-space-change"]))
     settings = _extended(settings, changes, len(trials), num_further if changes.max_epochs else 0)
     if settings.stop_when is not None and (changes.trials or changes.time_budget or changes.max_epochs):
         settings = settings.changed(stop_when=None)
@@ -126,7 +126,10 @@ def amend(folder: RunFolder, study: dict[str, Any], space: Space, changes: RunCh
     if settings.grace_epochs > settings.max_epochs:
         settings = settings.changed(grace_epochs=settings.max_epochs)
     return AmendedRun(
-        _amended_study(study, changed, settings, found, changes.command), changed, settings, (*words, *changed.notes)
+        _amended_study(study, changed, settings, changed_keys, changes.command),
+        changed,
+        settings,
+        (*words, *changed.notes),
     )
 
 
@@ -178,14 +181,14 @@ def _check_same_images(old: Space, new: Space) -> None:
 
 
 def _consequences(
-    space: Space, trials: Sequence[Trial], found: Sequence[Difference], settings: Settings
+    space: Space, trials: Sequence[Trial], changed_keys: Sequence[Difference], settings: Settings
 ) -> tuple[int, list[str]]:
     """Count the trials that will be trained longer, and describe what the change means for the user."""
     from winnow.search.study.space_changes import express, to_run_further
 
     inside = [trial for trial in trials if express(space, trial.user_attrs["config"]) is not None]
     further = to_run_further(space, [trial for trial in trials if trial not in inside], settings.direction)
-    words = ["The space changes:", *(f"  {difference}" for difference in found)]
+    words = ["The space changes:", *(f"  {difference}" for difference in changed_keys)]
     words.append(
         f"{len(inside)} of {len(trials)} trials lie in it and inform the search; the others stay in the report, but count neither "
         "for the sampler, nor for the rungs, nor as incumbent or winner."
@@ -214,18 +217,18 @@ def _extended(settings: Settings, changes: RunChanges, num_trials: int, num_furt
 
 
 def _amended_study(
-    study: dict[str, Any], space: Space, settings: Settings, found: Sequence[Difference], command: str | None
+    study: dict[str, Any], space: Space, settings: Settings, changed_keys: Sequence[Difference], command: str | None
 ) -> dict[str, Any]:
     """study.yaml with the new values, and one more amendment with the previous ones."""
     old, new = study["settings"], settings.to_dict()
     before: dict[str, Any] = {}
     if replaced := {key: old.get(key) for key in new if old.get(key) != new[key]}:
         before["settings"] = replaced
-    if found or space.tree != study["space"]:
+    if changed_keys or space.tree != study["space"]:
         before["space"] = study["space"]
     if not before:
         return study
-    amendment = {**_heading(command), "changes": [str(difference) for difference in found], "before": before}
+    amendment = {**_heading(command), "changes": [str(difference) for difference in changed_keys], "before": before}
     return {**study, "settings": new, "space": space.tree, "amendments": [*(study.get("amendments") or []), amendment]}
 
 

@@ -44,7 +44,13 @@ class Completed:
 
 
 def completed_trials(folder: RunFolder, space: Space, settings: Settings) -> Completed:
-    """Read the completed trials of a run. To be called under its lock."""
+    """Read the completed trials of a run. To be called under its lock.
+
+    Args:
+        folder: The run.
+        space: Its current space.
+        settings: Its settings.
+    """
     _, _, study = open_study(folder, settings.direction)
     history, baseline = History(folder, space), baseline_config(space)
     trials = study.get_trials(deepcopy=False)

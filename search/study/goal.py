@@ -47,9 +47,9 @@ class Goal:
             num_workers: Trials that run at the same time.
         """
         self._time.seconds, self._time.num_workers = seconds, num_workers
-        wanted = self.num_wanted
-        self._time_is_needed = wanted > 0 and (
-            self._time_is_needed or self._time.is_needed(self.epochs_left, wanted, self._settings.max_epochs)
+        num_wanted = self.num_wanted
+        self._time_is_needed = num_wanted > 0 and (
+            self._time_is_needed or self._time.is_needed(self.epochs_left, num_wanted, self._settings.max_epochs)
         )
 
     @property

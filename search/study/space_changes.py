@@ -49,7 +49,7 @@ class History:
             if (params := express(space, line["config"])) is not None:
                 warm.append((line, params))
         # Their numbers are negative: before all trials of the run.
-        self._warm = [_warm_trial(index - len(warm), *found) for index, found in enumerate(warm)]
+        self._warm = [_warm_trial(index - len(warm), *line_and_params) for index, line_and_params in enumerate(warm)]
 
     def is_inside(self, trial: FrozenTrial) -> bool:
         """Whether a trial of the run lies in the current space."""
@@ -71,15 +71,15 @@ class History:
 
     def shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """The trials of the warm start, then those of the run that lie inside, with the parameters of the current space."""
-        found = list(self._warm)
+        visible = list(self._warm)
         for trial in trials:
             if trial.user_attrs.get("space", 0) == self.version:
-                found.append(trial)
+                visible.append(trial)
             elif (params := self._expressed(trial)) is not None:
                 again = copy.copy(trial)
                 again.params, again.distributions = params
-                found.append(again)
-        return found
+                visible.append(again)
+        return visible
 
     def _expressed(self, trial: FrozenTrial) -> Params | None:
         if trial.number not in self._params:
@@ -107,7 +107,7 @@ def to_run_further(
         if express(space, config) is not None:
             place = (not completed, sign * (trial.value or 0.0) if completed else 0.0, trial.number)
             longer.append((place, f"further:{trial.number}", config))
-    return [(source, config) for _, source, config in sorted(longer, key=lambda found: found[0])]
+    return [(source, config) for _, source, config in sorted(longer, key=lambda entry: entry[0])]
 
 
 def num_earlier_spaces(study: Mapping[str, Any]) -> int:
@@ -116,7 +116,12 @@ def num_earlier_spaces(study: Mapping[str, Any]) -> int:
 
 
 def express(space: Space, config: dict[str, Any]) -> Params | None:
-    """Return the parameters with which `space` suggests `config`, and their distributions; None if it lies outside."""
+    """Return the parameters with which `space` suggests `config`, and their distributions; None if it lies outside.
+
+    Args:
+        space: The space.
+        config: A complete config.
+    """
     try:
         recorder = Recorder(space.encode(localized(config, space.tree)))
         space.suggest(recorder)

@@ -24,7 +24,13 @@ from winnow.spaces.trial_status import TrialStatus
 
 
 def is_audited(share: float, seed: int, number: int) -> bool:
-    """Whether trial `number` is finished even if it is stopped. Independent of everything that the trial gives."""
+    """Whether trial `number` is finished even if it is stopped. Independent of everything that the trial gives.
+
+    Args:
+        share: Share of trials that are audited, in [0, 1].
+        seed: Seed of the search.
+        number: Number of the trial.
+    """
     return derive_seed(Stream.AUDIT, seed, number) < share * 2**31
 
 

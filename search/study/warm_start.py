@@ -36,6 +36,11 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
     """Collect the ended trials of `old_run` that lie in `space`, for a run whose study.yaml will be `study`.
 
     InputError where they were measured otherwise (data, split, epochs, objective), or where none lies in the space.
+
+    Args:
+        old_run: Folder of the run whose trials are used.
+        space: The space of the new run.
+        study: Content of the new run's `study.yaml`.
     """
     from winnow.reports.reading.run import read_records
     from winnow.reports.run_data import RunFacts
@@ -78,12 +83,12 @@ def _is_feasible(trial: Trial, limits: Limits | None) -> bool:
 def _check_same_protocol(old_run: str, old: RunFacts, new: RunFacts) -> None:
     from winnow.reports.text.compare import protocol_differences
 
-    found = [(row["key"], *row["values"]) for row in protocol_differences([old, new])]
+    mismatches = [(row["key"], *row["values"]) for row in protocol_differences([old, new])]
     if old.settings.get("seed") != new.settings.get("seed"):
         # The seed of a search decides its validation split.
-        found.append(("seed, and so the validation images", old.settings.get("seed"), new.settings.get("seed")))
-    if found:
-        words = "; ".join(f"{key}: {before} there, {now} here" for key, before, now in found)
+        mismatches.append(("seed, and so the validation images", old.settings.get("seed"), new.settings.get("seed")))
+    if mismatches:
+        words = "; ".join(f"{key}: {before} there, {now} here" for key, before, now in mismatches)
         raise InputError(f"--warm-start {old_run}: its trials were measured otherwise and do not compare: {words}")
 
 

@@ -71,7 +71,7 @@ def following(
                 write(tracker)
             except tracker.errors as error:
                 del trackers[name]
-                say(f"--log {name}: cannot write ({' '.join(str(error).split())[:200]}); Winnow goes on without it")
+                say(f"--log {name}: cannot write ({' '.join(str(error).split())[:200]}); Winnow continues without it")
 
     def listen(event: Event) -> None:
         written.append(thread.submit(on_all, lambda tracker: _pass_on(event, tracker, space)))

@@ -256,17 +256,17 @@ def _parts(
 def _place_parts(
     data: ImageData, settings: schema.Data, device: torch.device, seed: int, use: str
 ) -> tuple[Labelled, Labelled | None]:
-    given = data.validation_images if uses_given(data, settings.validation) else None
+    validation_images = data.validation_images if uses_given(data, settings.validation) else None
     if use == "retrain":
         images, labels = data.train_images, data.train_labels
-        if given is not None and data.validation_labels is not None:
-            images = joined(images, given)
+        if validation_images is not None and data.validation_labels is not None:
+            images = joined(images, validation_images)
             labels = np.concatenate([labels, data.validation_labels])
         return _place(images, labels, np.arange(len(labels)), device), None
     parts = split(data, settings.validation, settings.stratified, seed)
     train = _place(data.train_images, data.train_labels, parts.train_index, device)
-    if given is not None and data.validation_labels is not None:
-        return train, _place(given, data.validation_labels, parts.validation_index, device)
+    if validation_images is not None and data.validation_labels is not None:
+        return train, _place(validation_images, data.validation_labels, parts.validation_index, device)
     index = torch.from_numpy(parts.validation_index).to(device)
     return train, replace(train, index=index)
 

@@ -48,6 +48,13 @@ def evaluate(
     """Test `weights` on images uint8 [N, H, W, C] and labels [N], normalised as `data` is and on its device.
 
     Computes in float32 whatever the training's precision, as `load_winner` and `winnow predict` do, so that all agree.
+
+    Args:
+        config: The config of the network.
+        weights: Its parameters and buffers by name.
+        data: The data whose normalization and device are used.
+        images: uint8 [N, H, W, C].
+        labels: True classes, int64 [N].
     """
     device = data.train.device
     model = models.build(config.model, data.image_shape, data.num_classes).to(device)
@@ -78,6 +85,13 @@ def predict(
     """(logits float32 [N, K], labels [N]) of `part` in its order; leaves the model in evaluation mode.
 
     `precision` is a value of `config.precision`.
+
+    Args:
+        model: The network.
+        data: The data that normalizes the images.
+        part: The images.
+        precision: A value of `config.precision`.
+        images_at_once: Images per batch.
     """
     device = part.device
     model.eval()

@@ -42,7 +42,12 @@ def build_loss(settings: schema.Loss, class_counts: torch.Tensor | None = None) 
 
 
 def class_weights(settings: str | list[float], class_counts: torch.Tensor) -> torch.Tensor:
-    """Return the weight of each class, float32 [K]; 0 for a class without training images if they are balanced."""
+    """Return the weight of each class, float32 [K]; 0 for a class without training images if they are balanced.
+
+    Args:
+        settings: A value of `loss.class_weights`.
+        class_counts: Training images of each class, [K].
+    """
     if isinstance(settings, str):
         counts = class_counts.double()
         return torch.where(counts > 0, counts.sum() / (len(counts) * counts), 0.0).float()
@@ -51,7 +56,12 @@ def class_weights(settings: str | list[float], class_counts: torch.Tensor) -> to
 
 
 def check_class_weights(weights: str | list[float], num_classes: int) -> None:
-    """Raise InputError if a list of class weights does not fit the classes of the data set."""
+    """Raise InputError if a list of class weights does not fit the classes of the data set.
+
+    Args:
+        weights: A value of `loss.class_weights`.
+        num_classes: K, the number of classes.
+    """
     if isinstance(weights, list) and len(weights) != num_classes:
         raise InputError(
             f"loss.class_weights: one weight per class is needed, so {num_classes}, but got {len(weights)}: {weights}"

@@ -8,18 +8,42 @@ from winnow.spaces.epoch_figures import BUILT_IN_METRICS, load_metric
 
 
 def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Share of images whose highest logit is that of the true class."""
+    """Share of images whose highest logit is that of the true class.
+
+    Args:
+        logits: float [N, K].
+        labels: True classes, int64 [N].
+
+    Returns:
+        A scalar in [0, 1].
+    """
     return (logits.argmax(1) == labels).double().mean()
 
 
 def balanced_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean recall over the classes that have images."""
+    """Mean recall over the classes that have images.
+
+    Args:
+        logits: float [N, K].
+        labels: True classes, int64 [N].
+
+    Returns:
+        A scalar in [0, 1].
+    """
     right, true, _ = _counts(logits, labels)
     return (right / true)[true > 0].mean()
 
 
 def macro_f1(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean F1 score over the classes that have images or are predicted."""
+    """Mean F1 score over the classes that have images or are predicted.
+
+    Args:
+        logits: float [N, K].
+        labels: True classes, int64 [N].
+
+    Returns:
+        A scalar in [0, 1].
+    """
     right, true, predicted = _counts(logits, labels)
     return (2 * right / (true + predicted))[true + predicted > 0].mean()
 
@@ -33,7 +57,15 @@ def _counts(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, t
 
 
 def top5_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Share of images whose true class is among the five highest logits; 1 for five classes or fewer."""
+    """Share of images whose true class is among the five highest logits; 1 for five classes or fewer.
+
+    Args:
+        logits: float [N, K].
+        labels: True classes, int64 [N].
+
+    Returns:
+        A scalar in [0, 1].
+    """
     highest = logits.topk(min(5, logits.shape[1]), dim=1).indices
     return (highest == labels[:, None]).any(1).double().mean()
 
@@ -42,6 +74,13 @@ def auroc(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Area under the ROC curve of each class against the rest, mean over the classes; NaN if all images are of one class.
 
     The area follows from the mean rank of the class's images (Mann and Whitney, 1947); equal probabilities share a rank.
+
+    Args:
+        logits: float [N, K].
+        labels: True classes, int64 [N].
+
+    Returns:
+        A scalar in [0, 1].
     """
     scores = logits.double().softmax(1).T.contiguous()  # [K, N]
     ordered = scores.sort(dim=1).values
@@ -54,7 +93,16 @@ def auroc(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def calibration_error(logits: torch.Tensor, labels: torch.Tensor, num_bins: int = 15) -> torch.Tensor:
-    """Expected calibration error (Guo et al., 2017): mean distance of accuracy and confidence over bins of the confidence."""
+    """Expected calibration error (Guo et al., 2017): mean distance of accuracy and confidence over bins of the confidence.
+
+    Args:
+        logits: float [N, K].
+        labels: True classes, int64 [N].
+        num_bins: Number of equally wide bins in [0, 1].
+
+    Returns:
+        A scalar in [0, 1].
+    """
     confidence, answers = logits.double().softmax(1).max(1)
     bins = (confidence * num_bins).ceil().long().clamp(1, num_bins) - 1
     surplus = (answers == labels).double() - confidence

@@ -12,7 +12,12 @@ import torch
 
 @contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed torch's global generators, from which weights and dropout are drawn; restore them at the end."""
+    """Seed torch's global generators, from which weights and dropout are drawn; restore them at the end.
+
+    Args:
+        device: The device whose generator is seeded as well.
+        seed: The seed.
+    """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         _seed_torch(device, seed)
         yield
@@ -20,7 +25,12 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 @contextmanager
 def all_seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed torch's, NumPy's and Python's global generators, from which a user's own loop may draw; restore them at the end."""
+    """Seed torch's, NumPy's and Python's global generators, from which a user's own loop may draw; restore them at the end.
+
+    Args:
+        device: The device whose generator is seeded as well.
+        seed: The seed.
+    """
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with seeded(device, seed):
@@ -32,7 +42,12 @@ def all_seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 
 def seed_all(device: torch.device, seed: int) -> None:
-    """Seed torch's, NumPy's and Python's global generators."""
+    """Seed torch's, NumPy's and Python's global generators.
+
+    Args:
+        device: The device whose generator is seeded as well.
+        seed: The seed.
+    """
     _seed_torch(device, seed)
     random.seed(seed)
     np.random.seed(seed)

@@ -264,7 +264,12 @@ def _gigabytes(used: float, total: float) -> str:
 
 
 def sparkline(values: list[float], width: int = 20) -> str:
-    """The last `width` values as block characters, scaled between their minimum and maximum."""
+    """The last `width` values as block characters, scaled between their minimum and maximum.
+
+    Args:
+        values: The values, the oldest first.
+        width: Number of characters, at most.
+    """
     recent = values[-width:]
     if not recent:
         return ""

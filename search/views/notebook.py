@@ -73,7 +73,12 @@ class NotebookView(LiveView):
 
 
 def as_html(picture: RenderableType, width: int = 100) -> str:
-    """The output of rich, `width` characters wide, as HTML without a style sheet."""
+    """The output of rich, `width` characters wide, as HTML without a style sheet.
+
+    Args:
+        picture: What rich can print.
+        width: Number of characters per line.
+    """
     paper = Console(record=True, width=width, file=io.StringIO(), force_jupyter=False, highlight=False)
     paper.print(picture)
     return paper.export_html(inline_styles=True, code_format=PAGE)

@@ -52,6 +52,11 @@ def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> li
 
     What a winner is: `winnow.search.study.winners`. Lines of earlier retrainings get the ranks that hold now.
 
+    Args:
+        folder: The run.
+        space: Its current space.
+        settings: Its settings.
+
     Raises:
         InputError: The search has no winner, or an earlier version of Winnow retrained some.
     """
@@ -69,8 +74,8 @@ def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> li
     if (trial := completed.baseline) is not None:
         config = as_searched(trial.config, lines.get(trial.number, []))
         baseline = [Candidate(None, trial.number, config, *_rest(trial, keeps))]
-    elif (given := baseline_config(space)) is not None:
-        baseline = [Candidate(None, BASELINE, given, None, keep_validation=keeps)]
+    elif (config := baseline_config(space)) is not None:
+        baseline = [Candidate(None, BASELINE, config, None, keep_validation=keeps)]
     _update_lines(folder, [*winners, *baseline])
     return [*winners[: settings.retrain.top], *baseline]
 

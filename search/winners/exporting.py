@@ -183,9 +183,9 @@ def _onnx_difference(file: Path, images: np.ndarray, expected: np.ndarray, any_b
     return _difference(file.name, logits, expected)
 
 
-def _difference(name: str, given: np.ndarray, expected: np.ndarray) -> float:
+def _difference(name: str, logits: np.ndarray, expected: np.ndarray) -> float:
     """Return the largest difference of a logit; raise InputError if it is more than rounding."""
-    difference = float(np.abs(given - expected).max())
+    difference = float(np.abs(logits - expected).max())
     if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise InputError(
             f"{name} does not give what the network gives (a logit differs by {difference:.3g}), so nothing was exported; "

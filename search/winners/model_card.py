@@ -29,7 +29,14 @@ class Checks:
 
 
 def model_card(folder: RunFolder, winner: Winner, title: str, checks: Checks | None) -> str:
-    """Return the model card in Markdown. Every figure comes from the retraining and its single evaluation on the test images."""
+    """Return the model card in Markdown. Every figure comes from the retraining and its single evaluation on the test images.
+
+    Args:
+        folder: The run.
+        winner: The winner, with its network.
+        title: Heading of the card.
+        checks: Results of the checks of the exported files; None: they were not checked.
+    """
     run = reports.read(folder.path)
     if winner.members:
         return _card_of_ensemble(run, winner, title, checks)

@@ -42,7 +42,15 @@ class Prediction:
 
 
 def predict(folder: Path, files: Sequence[Path]) -> list[Prediction]:
-    """Predict each file, in order; a folder stands for the image files in it. Raises InputError if none is an image."""
+    """Predict each file, in order; a folder stands for the image files in it. Raises InputError if none is an image.
+
+    Args:
+        folder: The exported winner.
+        files: Image files, or folders of them.
+
+    Returns:
+        One prediction for each file.
+    """
     return list(predict_each(folder, expanded(files)))
 
 

@@ -113,6 +113,13 @@ def retrain_one(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train a candidate once, or the rest of it after its checkpoint, and test it once.
 
+    Args:
+        data: The images.
+        candidate: What to train.
+        seed: Seed of this training.
+        job: What every training of the run has in common.
+        predictions: Where the predictions on the test images are written.
+
     Returns:
         The line for `retrain.jsonl`, and those of the epochs.
 

@@ -119,7 +119,12 @@ def load_winner(run: str | Path, rank: int = 1) -> Winner:
 
 
 def load_retrained(folder: RunFolder, line: dict[str, Any]) -> Winner:
-    """Load the network of a completed line of `retrain.jsonl`. Raises InputError if its weights cannot be read."""
+    """Load the network of a completed line of `retrain.jsonl`. Raises InputError if its weights cannot be read.
+
+    Args:
+        folder: The run.
+        line: A completed line of `retrain.jsonl`.
+    """
     study, rank = folder.read_study(), line["rank"]
     file = folder.path / line["weights"]
     try:
@@ -203,6 +208,10 @@ def best_within(folder: RunFolder, max_parameters: int) -> int:
     """Return the rank of the best retrained winner whose network has at most so many parameters.
 
     The best is chosen by the objective of the search: choosing by test accuracy would select on the test images.
+
+    Args:
+        folder: The run.
+        max_parameters: Largest number of parameters, at least 1.
 
     Raises:
         InputError: No winner was retrained yet, or none is that small.

@@ -41,7 +41,12 @@ class Domain(ABC):
 
     @abstractmethod
     def suggest(self, trial: SuggestsValues, name: str) -> Any:
-        """Draw one value from the trial, under that study name."""
+        """Draw one value from the trial, under that study name.
+
+        Args:
+            trial: The trial that draws.
+            name: Name of the parameter in the study.
+        """
 
     @abstractmethod
     def ends(self) -> list[Any]:
@@ -298,7 +303,12 @@ class Log(Domain):
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two plain values are equal, with true different from 1."""
+    """Whether two plain values are equal, with true different from 1.
+
+    Args:
+        left: A plain value.
+        right: Another one.
+    """
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, list) and isinstance(right, list):

@@ -122,7 +122,12 @@ def draw(node: Node, trial: SuggestsValues, study_name: str = "", siblings: dict
 
 
 def join(name: str, part: str | int) -> str:
-    """Append a part to a dotted name."""
+    """Append a part to a dotted name.
+
+    Args:
+        name: The dotted name; may be empty.
+        part: Key or index to append.
+    """
     return f"{name}.{part}" if name else str(part)
 
 

@@ -71,8 +71,8 @@ class _Parser:
                 where, f"`{key}` must be a whole number, an int or a choice of whole numbers to be a count"
             )
         if min(counts) < 0 or max(counts) > MAX_REPEATS:
-            given = f"`{key}` goes from {min(counts)} to {max(counts)}"
-            return self.refuse(where, f"a count must be from 0 to {MAX_REPEATS}, but {given}")
+            limits = f"`{key}` goes from {min(counts)} to {max(counts)}"
+            return self.refuse(where, f"a count must be from 0 to {MAX_REPEATS}, but {limits}")
         return repeat
 
     def domain(self, kinds: list[str], value: dict[str, Any], where: KeyPath) -> Node:
@@ -143,10 +143,10 @@ class _Parser:
             return self.refuse(where, "`repeat` needs `of`, which is repeated")
         is_count = isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= MAX_REPEATS
         if not is_count and not isinstance(count, str):
-            given = show_value(count)
+            shown_count = show_value(count)
             return self.refuse(
                 where,
-                f"`repeat` needs a number from 0 to {MAX_REPEATS} or the name of the key beside it that counts, but got {given}",
+                f"`repeat` needs a number from 0 to {MAX_REPEATS} or the name of the key beside it that counts, but got {shown_count}",
             )
         return Repeat(where, count, self.node(value["of"], (*where, "of")))
 

@@ -63,7 +63,12 @@ class Problem:
 
 
 def refuse(problems: Iterable[Problem], source_map: SourceMap) -> None:
-    """Raise one SpaceError with all problems in the order of the file; return if there are none."""
+    """Raise one SpaceError with all problems in the order of the file; return if there are none.
+
+    Args:
+        problems: The problems, in any order.
+        source_map: Lines of the keys in the file.
+    """
     ordered = sorted(dict.fromkeys(problems), key=lambda problem: source_map.line(problem.path))
     lines = list(dict.fromkeys(problem.render(source_map) for problem in ordered))
     if lines:
@@ -80,7 +85,12 @@ def show_path(path: KeyPath) -> str:
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
-    """Return `; did you mean relu?` if a known word is close, else an empty string."""
+    """Return `; did you mean relu?` if a known word is close, else an empty string.
+
+    Args:
+        word: What was written.
+        known: What could have been meant.
+    """
     matches = difflib.get_close_matches(str(word).lower(), {name.lower(): name for name in known}, n=1, cutoff=0.6)
     match = next((name for name in known if matches and name.lower() == matches[0]), None)
     return f"; did you mean {match}?" if match else ""

@@ -14,12 +14,12 @@ from winnow.spaces.grammar.problems import KeyPath, Problem, nearest, show_list,
 from winnow.spaces.schema.own import OwnPart
 
 
-def translate(error: ValidationError, given: Any, model: type[BaseModel]) -> list[Problem]:
+def translate(error: ValidationError, config: Any, model: type[BaseModel]) -> list[Problem]:
     """Translate the errors of a config.
 
     Args:
         error: What pydantic raised.
-        given: The config.
+        config: The config.
         model: The schema that refused it.
 
     Returns:
@@ -27,18 +27,18 @@ def translate(error: ValidationError, given: Any, model: type[BaseModel]) -> lis
     """
     by_place: dict[tuple[KeyPath, bool], list[str]] = {}
     for detail in error.errors(include_url=False):
-        path = _real_path(detail, given)
+        path = _real_path(detail, config)
         words = by_place.setdefault((path, detail["type"] == "value_error"), [])
-        message = _message(detail, path, given, model)
+        message = _message(detail, path, config, model)
         if message not in words:
             words.append(message)
-    return [Problem(path, _merge(words, _value_at(given, path)), joint) for (path, joint), words in by_place.items()]
+    return [Problem(path, _merge(words, _value_at(config, path)), joint) for (path, joint), words in by_place.items()]
 
 
-def _real_path(detail: Any, given: Any) -> KeyPath:
+def _real_path(detail: Any, config: Any) -> KeyPath:
     """The location of an error without the parts that pydantic adds for the members of a union."""
     path: KeyPath = ()
-    value = given
+    value = config
     location = detail["loc"]
     for position, part in enumerate(location):
         is_last = position == len(location) - 1
@@ -75,14 +75,14 @@ def _domain_hint(value: Any) -> str:
     return ""
 
 
-def _message(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:
+def _message(detail: Any, path: KeyPath, config: Any, model: type[BaseModel]) -> str:
     """Return `must be ...` if it can be joined with those of other members of a union, else a whole message."""
     kind = detail["type"]
     context = detail.get("ctx", {})
     if kind in _NEEDS:
         return "must be " + _NEEDS[kind](context)
     if kind in _WHOLE:
-        return _WHOLE[kind](detail, path, given, model)
+        return _WHOLE[kind](detail, path, config, model)
     message = detail["msg"].removeprefix("Value error, ")
     return (
         message
@@ -123,36 +123,36 @@ def _quoted(text: str) -> list[str]:
     return [quoted or bare for quoted, bare in re.findall(r"'([^']*)'|(\d[\d.]*)", text)]
 
 
-def _unknown_key(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:
-    owner = model_at(model, given, path[:-1])
+def _unknown_key(detail: Any, path: KeyPath, config: Any, model: type[BaseModel]) -> str:
+    owner = model_at(model, config, path[:-1])
     known = [*owner.model_fields] if owner else []
     if len(path) == 1 and "epochs" in known:  # the top of a space
         known += SECTIONS
     return f"unknown key {path[-1]!r}; allowed: {show_list(known)}{nearest(path[-1], known)}"
 
 
-def _missing_key(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:
+def _missing_key(detail: Any, path: KeyPath, config: Any, model: type[BaseModel]) -> str:
     return "is missing but required"
 
 
-def _unknown_name(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:
+def _unknown_name(detail: Any, path: KeyPath, config: Any, model: type[BaseModel]) -> str:
     tags = [tag for tag in _quoted(detail["ctx"]["expected_tags"]) if tag != "custom"]
-    shown = [*tags, "package.module:function"] if _takes_own(path, given, model) else tags
+    shown = [*tags, "package.module:function"] if _takes_own(path, config, model) else tags
     name = detail["ctx"]["tag"]
     return f"unknown name {name!r}; allowed: {show_list(shown)}{nearest(name, tags)}"
 
 
-def _takes_own(path: KeyPath, given: Any, model: type[BaseModel]) -> bool:
+def _takes_own(path: KeyPath, config: Any, model: type[BaseModel]) -> bool:
     """Whether a function by import path may stand where a name was refused: at `key`, `key.name` or an item of the list `key`."""
     path = path[:-1] if path[-1] == "name" else path
     path = path[:-1] if isinstance(path[-1], int) else path
-    owner = model_at(model, given, path[:-1])
+    owner = model_at(model, config, path[:-1])
     field = owner.model_fields.get(str(path[-1])) if owner else None
     return field is not None and any(issubclass(each, OwnPart) for each in models_in(field.annotation))
 
 
-def _no_name(detail: Any, path: KeyPath, given: Any, model: type[BaseModel]) -> str:
-    value = _value_at(given, path)
+def _no_name(detail: Any, path: KeyPath, config: Any, model: type[BaseModel]) -> str:
+    value = _value_at(config, path)
     if not isinstance(value, dict):
         return f"must be a mapping with a `name`, but got {show_value(value)}"
     hint = "; a choice of sub-spaces is written {choice: {" + f"{next(iter(value), 'a')}: {{...}}" + "}}"
@@ -170,12 +170,18 @@ _WHOLE: dict[str, Callable[[Any, KeyPath, Any, type[BaseModel]], str]] = {
 # --- the schema at a place -------------------------------------------------------------------------------------------
 
 
-def model_at(model: type[BaseModel], given: Any, path: KeyPath) -> type[BaseModel] | None:
-    """Find the part of the schema for the mapping at a key path of a config; None if there is none."""
+def model_at(model: type[BaseModel], config: Any, path: KeyPath) -> type[BaseModel] | None:
+    """Find the part of the schema for the mapping at a key path of a config; None if there is none.
+
+    Args:
+        model: The schema of the config.
+        config: The config.
+        path: Key path of the mapping.
+    """
     if not path:
         return model
     field = model.model_fields.get(str(path[0]))
-    value = _value_at(given, path[:1])
+    value = _value_at(config, path[:1])
     rest = path[1:]
     if field is None:
         return None
@@ -209,10 +215,11 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
     return []
 
 
-def _value_at(given: Any, path: KeyPath) -> Any:
+def _value_at(config: Any, path: KeyPath) -> Any:
+    value = config
     for part in path:
         try:
-            given = given[part]
+            value = value[part]
         except (KeyError, IndexError, TypeError):
             return None
-    return given
+    return value

@@ -67,6 +67,10 @@ def launch_file(system: System, space: str, name: str, options: Sequence[str], c
 def write_launch_file(path: Path, text: str) -> None:
     """Write the file; one that exists is not overwritten.
 
+    Args:
+        path: The file.
+        text: Its content.
+
     Raises:
         InputError: It exists, or cannot be written.
     """

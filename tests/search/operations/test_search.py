@@ -323,7 +323,7 @@ def test_what_a_worker_died_of_is_told(shared_ray, space, monkeypatch, capsys):
     monkeypatch.setattr("winnow.search.ray_backend.tune.run_trial", broken)
     assert winnow("search", "quick.yaml", "--trials", "1", "--name", "r") == 0
     said = "".join(capsys.readouterr())
-    assert "its worker was lost (ModuleNotFoundError: No module named 'mine'); it goes on" in said
+    assert "its worker was lost (ModuleNotFoundError: No module named 'mine'); it continues" in said
     (trial,) = study_of(Path("runs/r")).trials
     assert trial.user_attrs["status"] == "lost"
     assert trial.user_attrs["error"].splitlines()[-1] == "ModuleNotFoundError: No module named 'mine'"

@@ -125,7 +125,7 @@ def test_a_tracker_that_fails_does_not_end_the_search(tmp_path, space, monkeypat
     monkeypatch.setattr(trackers.MLflow, "epoch", _disk_full)
     said = start(folder, space, settings, "mlflow")
     assert len(said) == 1
-    assert said[0] == "--log mlflow: cannot write (no space left); Winnow goes on without it"
+    assert said[0] == "--log mlflow: cannot write (no space left); Winnow continues without it"
     assert len(reports.read(folder.path).rows("trials")) == 3
 
 
