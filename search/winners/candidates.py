@@ -74,8 +74,8 @@ def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> li
     if (trial := completed.baseline) is not None:
         config = as_searched(trial.config, lines.get(trial.number, []))
         baseline = [Candidate(None, trial.number, config, *_rest(trial, keeps))]
-    elif (config := baseline_config(space)) is not None:
-        baseline = [Candidate(None, BASELINE, config, None, keep_validation=keeps)]
+    elif (untrained := baseline_config(space)) is not None:
+        baseline = [Candidate(None, BASELINE, untrained, None, keep_validation=keeps)]
     _update_lines(folder, [*winners, *baseline])
     return [*winners[: settings.retrain.top], *baseline]
 
