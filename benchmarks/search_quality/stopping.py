@@ -6,7 +6,7 @@ Searches of 45 full trainings with 4 workers in simulated time, on every recorde
 worth after some time is the best score so far less a price for each full training. The price is a share of what the whole search
 gained over the median config: 0.2, 0.5, 1 and 2 %. Reported are the searches that are within 15 % of what the best moment to stop
 was worth, and what is lost on average, for the rule and for fixed numbers of trainings. Writes benchmarks/results/stopping.json.
-Ten minutes on one core.
+Twenty minutes on one core.
 """
 
 from __future__ import annotations
