@@ -1,4 +1,4 @@
-"""Masks, annotations and folders of all images are no classes; what is told of them names the folder and the way on."""
+"""Masks, annotations and folders of all images are no classes; the message names the folder and the way on."""
 
 from __future__ import annotations
 
