@@ -103,6 +103,7 @@ class Ledger(TrialBook):
             if not self._may_start and len(self._paused.numbers) == len(self._open):
                 self._stop_paused(self._paused.numbers)
         if not self.goal.enough_open and (audited := self._audit.ask()) is not None:
+            self.commit()  # no line holds the end of a paused trial, so it is on the disk before the lines of its audit
             return audited
         if may_start:
             suggestion = self._suggester.next(self._shown(), sampler, self._num_trials)

@@ -167,3 +167,22 @@ def test_lines_of_an_audit_that_are_ahead_of_the_study(tmp_path, space, monkeypa
         assert again.record(bad.number, report(bad, epoch, 0.1 * epoch)) == (epoch < 9)
     again.close()
     assert [line["epoch"] for line in audit_lines(folder)] == list(range(2, 10))
+
+
+def test_the_end_of_a_paused_trial_is_on_the_disk_before_its_audit(tmp_path, space):
+    """Its end is in no line, so lines of the audit that a power cut leaves alone would be written again."""
+    settings = settings_for(space, sampler="forecast", trials=12, audit=1.0)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    ledger.grouped = True
+    num_audits = 0
+    while (assignment := ledger.ask()) is not None:
+        if assignment.number not in ledger._open:
+            num_audits += 1
+            assert study_of(folder).get_trials()[assignment.number].state.is_finished()
+        epoch, going_on = assignment.recorded, True
+        while going_on:
+            epoch += 1
+            going_on = ledger.record(assignment.number, report(assignment, epoch))
+    ledger.close()
+    assert num_audits
