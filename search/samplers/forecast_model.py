@@ -9,7 +9,6 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import mean
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -138,11 +137,12 @@ class Forecast:
         gained = [0.0]
         for before, after in pairwise(self.rungs):
             both = [
-                trial.intermediate_values
+                (trial.intermediate_values[before], trial.intermediate_values[after])
                 for trial in self.trials
                 if {before, after} <= trial.intermediate_values.keys()
             ]
-            gained.append(gained[-1] + (sign * mean(v[after] - v[before] for v in both) if both else 0.0))
+            values = sign * np.array(both).reshape(-1, 2)
+            gained.append(gained[-1] + (float(np.mean(_cut(values[:, 1]) - _cut(values[:, 0]))) if both else 0.0))
         return gained
 
     def _believe_running(self, modelled: _Seen, paused: Collection[int]) -> None:

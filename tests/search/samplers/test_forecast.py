@@ -218,6 +218,21 @@ def test_a_gain_is_that_of_trials_that_have_reached_both_rungs() -> None:
         assert forecast._gained(sign) == pytest.approx([0.0, sign * 0.3, sign * 0.3, sign * 0.3])
 
 
+def test_a_loss_that_explodes_once_does_not_spoil_the_mean_gain() -> None:
+    """Losses fall by 0.2; with one that explodes the mean gain is less, but still a gain, and the forecast keeps the best."""
+    rows = [({"x": 0.1 * k}, {3: 1.0 + 0.1 * k, 9: 0.8 + 0.1 * k}) for k in range(9)]
+    usual, exploding = rows[4], ({"x": 0.4}, {3: 1.4, 9: 1e9})
+    gains, best = [], []
+    for extra in (usual, exploding):
+        trials = _study([*rows, extra], "minimize").get_trials(deepcopy=False)
+        forecast = Forecast(trials, (), -1.0, RUNGS, False, np.random.default_rng(0))
+        gains.append(forecast._gained(-1.0)[1])
+        best.append(int(np.argmax(forecast.mean[:9])))
+    assert gains[0] == pytest.approx(0.2)
+    assert 0 < gains[1] < 0.2
+    assert best == [0, 0]
+
+
 def test_a_config_to_start_from_is_trained_to_its_end() -> None:
     rule = Pausing(1, 3.0, 9, "maximize")
     rule.note_start(1)
