@@ -15,7 +15,7 @@ from benchmarks.search_quality.intervals import Case, simulate
 from tests.helpers.make_run import NUM_TEST, make_run
 from winnow import reports
 from winnow.reports.tables.answers import answers_of, winner_answers
-from winnow.reports.tables.intervals import difference_interval, seeds_interval, share_interval, t_975
+from winnow.reports.tables.intervals import difference_interval, mean_interval, seeds_interval, share_interval, t_975
 from winnow.reports.text import compare, summary
 
 ANSWERS = arrays.arrays(bool, st.tuples(st.integers(2, 5), st.integers(2, 40)))
@@ -60,6 +60,27 @@ def test_images_that_both_get_wrong_do_not_blur_a_difference():
     _, low, high = difference_interval(a, b)
     assert 0.0 < low < 0.012 < high
     assert high - low < 0.02  # two unpaired samples of 2,000 images would need 0.06
+
+
+def test_seeds_and_images_each_have_their_own_quantile():
+    """Losses that are the sum of an effect of the seed and one of the image: Howe's formula, written out."""
+    seeds, images = np.array([1.0, 1.2, 1.7]), np.random.default_rng(0).normal(0, 0.5, 400)
+    interval = mean_interval(seeds[:, None] + images)
+    kurtosis = stats.kurtosis(images, fisher=False)
+    parts = [
+        (stats.t.ppf(0.975, min(399, 4 * 400 / (kurtosis - 1))), images.var(ddof=1) / 400),
+        (stats.t.ppf(0.975, 2), seeds.var(ddof=1) / 3),
+    ]
+    half = np.sqrt(sum(t**2 * variance for t, variance in parts))
+    assert interval.high - interval.mean == pytest.approx(half, rel=0.01)
+
+
+def test_an_accuracy_that_few_images_decide_has_few_degrees_of_freedom():
+    """Three of 360 images are wrong for every seed: lower than Wilson's interval with the normal quantile."""
+    correct = np.ones((3, 360), bool)
+    correct[:, :3] = False
+    wilson = stats.binomtest(357, 360).proportion_ci(method="wilson").low
+    assert share_interval(correct).low < wilson - 0.002
 
 
 def test_other_images_are_refused():
