@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from winnow.search.data.foreign import shown
+from winnow.search.data.foreign import named, shown
+from winnow.search.data.split_column import split_column
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
@@ -29,6 +30,8 @@ PATH_NAMES = ("file_name", "filename", "file", "path", "filepath", "file_path", 
 ID_NAMES = ("image_id", "image_name", "id")
 """What people call a column of file names without folder or extension; it counts only where there is no column of paths."""
 LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "category")
+FOLD_NAMES = ("fold", "group", "subject", "patient", "patient_id", "subject_id", "scene", "session", "speaker")
+"""What people call a column that says which images belong together, in lower case. It is named as advice, and not used unasked."""
 CLASS_KINDS = (Kind.INTEGER, Kind.TEXT, Kind.BOOLEAN)
 
 
@@ -50,13 +53,25 @@ class Chosen:
     labels: tuple[str, ...]
     """One column of classes, or several one-hot ones."""
     group: str | None = None
+    unused: tuple[str, ...] = ()
 
     @property
     def note(self) -> str:
+        """A sentence that says which column was taken for what, and which were left out."""
         what = "paths of the images" if self.is_path else "images"
         classes = f"column `{self.labels[0]}`" if len(self.labels) == 1 else f"{len(self.labels)} one-hot columns"
         groups = f", groups from column `{self.group}`" if self.group else ""
-        return f"{what} from column `{shown(self.image)}`, classes from {shown(classes)}{groups}"
+        unused = f"; left out: columns {named(self.unused, 10)}" if self.unused else ""
+        return f"{what} from column `{shown(self.image)}`, classes from {shown(classes)}{groups}{unused}{self._advice}"
+
+    @property
+    def _advice(self) -> str:
+        parts = [name for name in self.unused if name.lower() in FOLD_NAMES]
+        return (
+            f"; `data.groups: {shown(parts[0])}` would keep the images of one {shown(parts[0])} in one split"
+            if parts
+            else ""
+        )
 
 
 def choose(columns: Sequence[Column], data: schema.Data, where: str, hinted_label: str | None = None) -> Chosen:
@@ -77,7 +92,9 @@ def choose(columns: Sequence[Column], data: schema.Data, where: str, hinted_labe
     group = data.groups if data.groups in by_name else None
     if data.groups is not None and group is None and "(" not in data.groups:
         raise InputError(f"{where}: data.groups: no column `{data.groups}` among {_listed(by_name.values())}")
-    return Chosen(image.name, image.kind is Kind.TEXT, labels, group)
+    used = {image.name, *labels, group, split_column(by_name)}
+    unused = tuple(name for name in by_name if name not in used)
+    return Chosen(image.name, image.kind is Kind.TEXT, labels, group, unused)
 
 
 def _image(by_name: Mapping[str, Column], asked: str | None, where: str) -> Column:

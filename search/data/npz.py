@@ -227,7 +227,7 @@ def _check_images(images: np.ndarray | _Large, data: schema.Data, where: str) ->
             f"{where} must be uint8 [N, H, W] or [N, H, W, C] with 1, 3 or 4 channels, but is {images.dtype} "
             f"{list(shape)}{hint}"
         )
-    if len(shape) == 4 and shape[1] in (1, 3):
+    if len(shape) == 4 and (shape[1] in (1, 3) or shape[1] == shape[3] == 4):
         way_on = "store grey images as [N, H, W]" if 1 in (shape[1], shape[3]) else "store them as PNG files"
         raise InputError(
             f"{where} is {list(shape)}: the channels may be the second axis or the last one; if they are the second, transpose it with "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from winnow.search.data.parquet_columns import (
     texts_of,
 )
 from winnow.search.data.shards import find_shards, other_files
-from winnow.search.data.split_column import refuse_alike, rows_by_split, split_column
+from winnow.search.data.split_column import refuse_alike, refuse_contradiction, rows_by_split, split_column
 from winnow.search.data.table_values import groups_of, one_hot_labels, whole_numbers
 from winnow.search.data.walking import find_files, left_out_note, other_kinds
 from winnow.spaces import schema
@@ -52,7 +52,9 @@ def list_parquet(path: Path, data: schema.Data) -> Listing:
     places, searched = _find_images(files, chosen)
     parts = {split: _part(of_split, chosen, names, places, data) for split, of_split in shards.items()}
     notes = [chosen.note, *searched, *names.notes]
-    if list(shards) == ["train"] and (rows := _rows_by_split(shards["train"], chosen)):
+    if len(shards) > 1:
+        _refuse_contradictions(shards)
+    elif rows := _rows_by_split(shards["train"], chosen):
         parts = {split: parts["train"].of_rows(np.array(of_split)) for split, of_split in rows.items()}
         notes.append("splits from column `split`")
     if path.is_dir() and (others := other_files(path, shards)):
@@ -181,6 +183,15 @@ def _rows_by_split(files: Sequence[Path], chosen: Chosen) -> dict[str, list[int]
         return rows_by_split([text for file in files for text in texts_of(file, split)], where)
     refuse_alike(others, lambda name: (text for file in files for text in _first_texts(file, name)), where)
     return {}
+
+
+def _refuse_contradictions(shards: Mapping[str, Sequence[Path]]) -> None:
+    """Raise InputError if a file has a column `split` that names another split than its own name does."""
+    for split, files in shards.items():
+        for file in files:
+            texts = [column.name for column in _columns(file) if column.kind is Kind.TEXT]
+            if (column := split_column(texts)) is not None:
+                refuse_contradiction(_first_texts(file, column), split, shown(file))
 
 
 def _first_texts(file: Path, column: str) -> Iterator[str]:

@@ -18,7 +18,13 @@ import numpy as np
 from winnow.search.data.columns import Chosen, Column, Kind, choose
 from winnow.search.data.foreign import foreign, named, require_file, shown
 from winnow.search.data.listing import TABLE, Listing, Part, file_items, is_system, refuse_two, split_of, text_array
-from winnow.search.data.split_column import SPLIT_COLUMN, refuse_alike, rows_by_split, split_column
+from winnow.search.data.split_column import (
+    SPLIT_COLUMN,
+    refuse_alike,
+    refuse_contradiction,
+    rows_by_split,
+    split_column,
+)
 from winnow.search.data.table_values import groups_of, one_hot_labels, whole_numbers
 from winnow.search.data.walking import find_files, images_in
 from winnow.spaces import schema
@@ -215,9 +221,11 @@ def _without(table: _Table) -> str:
 
 def _splits(table: _Table, name: str, is_only_one: bool, chosen: Chosen) -> dict[str, list[int]]:
     """Return {split: row numbers}: by the column `split` or by the first folder of the paths, if one table holds all."""
-    if not is_only_one:
-        return {name: list(range(len(table)))}
     split = split_column(table.columns)
+    if not is_only_one:
+        if split is not None:
+            refuse_contradiction(table.columns[split], name, shown(table.path))
+        return {name: list(range(len(table)))}
     if split is not None:
         return rows_by_split(table.columns[split], shown(table.path))
     used = {chosen.image, *chosen.labels, chosen.group}

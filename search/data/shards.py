@@ -26,6 +26,11 @@ def find_shards(path: Path) -> dict[str, list[Path]]:
     for file in files:
         if (split := _split_of_file(file, path)) is not None:
             shards.setdefault(split, []).append(file)
+    if not files and (deep := next(_visible(path, "**/*"), None)) is not None:
+        raise InputError(
+            f"data.path: {path}: {shown(str(deep.relative_to(path)))} lies more than two folders down, where no files are looked for; "
+            f"set data.path to a folder nearer to it, such as {shown(deep.parent)}"
+        )
     if "train" not in shards:
         present = named([file.name for file in files], 5) or "no Parquet file"
         raise InputError(
@@ -43,8 +48,13 @@ def _parquet_files(path: Path) -> list[Path]:
 
 def _by_depth(path: Path) -> Iterator[list[Path]]:
     for pattern in ("*", "*/*", "*/*/*"):
-        files = (file for file in path.glob(pattern) if file.suffix.lower() == ".parquet")
-        yield sorted(file for file in files if not any(map(is_system, file.relative_to(path).parts)))
+        yield sorted(_visible(path, pattern))
+
+
+def _visible(path: Path, pattern: str) -> Iterator[Path]:
+    """Yield the Parquet files below `path` that are neither hidden nor of an operating system."""
+    files = (file for file in path.glob(pattern) if file.suffix.lower() == ".parquet")
+    return (file for file in files if not any(map(is_system, file.relative_to(path).parts)))
 
 
 def _split_of_file(file: Path, path: Path) -> str | None:

@@ -40,6 +40,22 @@ def rows_by_split(values: Sequence[str], where: str) -> dict[str, list[int]]:
     return rows
 
 
+def refuse_contradiction(values: Iterable[str], split: str, where: str) -> None:
+    """Raise InputError if a column `split` names another split than the file that it stands in.
+
+    Args:
+        values: The column `split`. Values that name no split are passed over.
+        split: What the file is taken for: train, validation or test.
+        where: The table as the user knows it.
+    """
+    for row, value in enumerate(values):
+        if split_of(value) not in (None, split):
+            raise InputError(
+                f"{where}, row {row}: column `{SPLIT_COLUMN}` is {shown(value)!r}, but the file is the {split} split by its name; "
+                "leave the column out, or put all rows into one file and name it in data.path"
+            )
+
+
 def refuse_alike(names: Iterable[str], values: Callable[[str], Iterable[str]], where: str) -> None:
     """Raise InputError if a column of another name divides the rows into splits: its test images would be trained on.
 

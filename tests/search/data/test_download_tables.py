@@ -128,6 +128,15 @@ def test_columns_that_do_not_divide(name: str, values: list[str], tmp_path: Path
     assert classes(read_table(tmp_path, "\n".join([f"path,label,{name}", *rows]))) == NAMES
 
 
+def test_a_table_whose_split_column_contradicts_its_name(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    images_in(tmp_path / "set" / "images")
+    for name in ("train", "test"):
+        rows = [f"images/{k}.png,{NAMES[k]},train" for k in range(NUM)]
+        (tmp_path / "set" / f"{name}.csv").write_text("\n".join(["path,label,split", *rows]))
+    assert "test.csv, row 0: column `split` is 'train', but the file is the test split" in refusal(tmp_path)
+
+
 def test_a_split_of_numbers_is_not_passed_over(tmp_path: Path) -> None:
     columns = {"image": column_of(slice(0, NUM)), "label": NAMES, "split": [k % 3 for k in range(NUM)]}
     (tmp_path / "set").mkdir()

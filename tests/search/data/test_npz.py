@@ -68,6 +68,7 @@ def test_npz(train: str, test: str, tmp_path: Path) -> None:
                 ((3, 8, 3), "PNG"),
                 ((3, 3, 3), "PNG"),
                 ((3, 8, 4), "PNG"),
+                ((4, 8, 4), "PNG"),
                 ((1, 8, 1), "H, W"),
                 ((3, 8, 1), "H, W"),
                 ((1, 8, 3), "H, W"),

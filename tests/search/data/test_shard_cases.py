@@ -198,6 +198,34 @@ def test_a_column_that_is_no_split_is_left_alone(tmp_path: Path) -> None:
     assert "no row is of the split train" in refusal(tmp_path, "parquet")
 
 
+def test_files_that_lie_too_deep_are_named(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "set" / "a" / "b" / "c" / "train.parquet", pa.array(NAMES))
+    message = refusal(tmp_path, "parquet")
+    assert "a/b/c/train.parquet lies more than two folders down" in message
+    assert message.endswith(f"such as {tmp_path / 'set' / 'a' / 'b' / 'c'}")
+
+
+def test_a_file_whose_split_column_contradicts_its_name(tmp_path: Path) -> None:
+    for name, splits in {"train": ["train"] * NUM, "test": ["test"] * (NUM - 1) + ["train"]}.items():
+        write_parquet(tmp_path / "set" / f"{name}.parquet", pa.array(NAMES), split=pa.array(splits))
+    message = refusal(tmp_path, "parquet")
+    assert f"test.parquet, row {NUM - 1}: column `split` is 'train', but the file is the test split" in message
+    write_parquet(tmp_path / "set" / "test.parquet", pa.array(NAMES), split=pa.array(["test"] * NUM))
+    assert truth(read(tmp_path))
+
+
+def test_columns_that_are_left_out_are_told(tmp_path: Path) -> None:
+    write_parquet(
+        tmp_path / "set" / "train.parquet",
+        pa.array(NAMES),
+        fold=pa.array([k % 5 for k in range(NUM)]),
+        age=pa.array([7] * NUM),
+    )
+    text = text_of(read(tmp_path))
+    assert "left out: columns fold, age; `data.groups: fold` would keep the images of one fold in one split" in text
+    assert "left out: columns age\n" in text_of(read(tmp_path, groups="fold")) + "\n"
+
+
 def test_parquet_files_further_down_and_in_hidden_folders(tmp_path: Path) -> None:
     write_parquet(tmp_path / "set" / ".cache" / "train.parquet", pa.array(NAMES))
     assert "holds no train-*.parquet (found: no Parquet file)" in refusal(tmp_path, "parquet")
