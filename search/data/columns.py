@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from winnow.search.data.foreign import named, shown
-from winnow.search.data.split_column import split_column
+from winnow.search.data.listing import split_column
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 

@@ -20,6 +20,7 @@ SPLIT_NAMES = {
 }
 """What people call a split, in any case of letters, alone or as in `test_set` and `train-images`."""
 _OF_SPLIT = re.compile(r"[ _-]?(?:set|split|data|images|imgs)")
+SPLIT_COLUMN = "split"
 NUMBERS = re.compile(r"[-_.]?\d+(?:[-_.]of[-_.]\d+(?:-[0-9a-zA-Z]+)?)?$")
 """The end of the name of a shard: its number, and perhaps a hash."""
 SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
@@ -116,6 +117,11 @@ def split_of(name: str) -> str | None:
     """Return the split that a folder, file or column value of this name means."""
     plain = name.strip().lower()
     return SPLIT_NAMES.get(plain) or next((SPLIT_NAMES[n] for n in SPLIT_NAMES if _is_of(plain, n)), None)
+
+
+def split_column(names: Iterable[str]) -> str | None:
+    """Return the column `split`, in any case of letters; None if there is none."""
+    return next((name for name in names if name.lower() == SPLIT_COLUMN), None)
 
 
 def split_of_shard(stem: str) -> str | None:

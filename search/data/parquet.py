@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from winnow.search.data.columns import CLASS_KINDS, Chosen, Column, Kind, choose
 from winnow.search.data.foreign import foreign, named, require_file, shown
 from winnow.search.data.labels import check_names
-from winnow.search.data.listing import TABLE, Listing, Part, text_array
+from winnow.search.data.listing import TABLE, Listing, Part, split_column, text_array
 from winnow.search.data.parquet_columns import (
     ROWS_PER_BATCH,
     ImageItems,
@@ -24,7 +24,7 @@ from winnow.search.data.parquet_columns import (
     texts_of,
 )
 from winnow.search.data.shards import find_shards, other_files
-from winnow.search.data.split_column import refuse_alike, refuse_contradiction, rows_by_split, split_column
+from winnow.search.data.split_column import refuse_alike, refuse_contradiction, rows_by_split
 from winnow.search.data.table_values import groups_of, one_hot_labels, whole_numbers
 from winnow.search.data.walking import find_files, left_out_note, other_kinds
 from winnow.spaces import schema

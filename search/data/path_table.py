@@ -17,14 +17,19 @@ import numpy as np
 
 from winnow.search.data.columns import Chosen, Column, Kind, choose
 from winnow.search.data.foreign import foreign, named, require_file, shown
-from winnow.search.data.listing import TABLE, Listing, Part, file_items, is_system, refuse_two, split_of, text_array
-from winnow.search.data.split_column import (
+from winnow.search.data.listing import (
     SPLIT_COLUMN,
-    refuse_alike,
-    refuse_contradiction,
-    rows_by_split,
+    TABLE,
+    Listing,
+    Part,
+    file_items,
+    is_system,
+    refuse_two,
     split_column,
+    split_of,
+    text_array,
 )
+from winnow.search.data.split_column import refuse_alike, refuse_contradiction, rows_by_split
 from winnow.search.data.table_values import groups_of, one_hot_labels, whole_numbers
 from winnow.search.data.walking import find_files, images_in
 from winnow.spaces import schema

@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from winnow.search.data.foreign import shown
-from winnow.search.data.listing import split_of
+from winnow.search.data.listing import SPLIT_COLUMN, split_of
 from winnow.spaces.errors import InputError
 
-SPLIT_COLUMN = "split"
 ALIKE = ("splits", "subset", "set", "dataset", "partition", "part", "phase", "fold", "usage", "stage", "ml_use")
 """What else people call such a column, in lower case. It is not read, but not passed over either."""
 FLAGS = ({"true", "false"}, {"1", "0"}, {"yes", "no"})
 """The values of a column such as `is_valid`."""
-
-
-def split_column(names: Iterable[str]) -> str | None:
-    """Return the column `split`, in any case of letters; None if there is none."""
-    return next((name for name in names if name.lower() == SPLIT_COLUMN), None)
 
 
 def rows_by_split(values: Sequence[str], where: str) -> dict[str, list[int]]:

@@ -45,7 +45,7 @@ class _Parser:
             kinds = [key for key in value if key in DOMAIN_KEYS]
             return self.domain(kinds, value, where) if kinds else self.group(value, where)
         if isinstance(value, list):
-            items = tuple(self.node(item, (*where, index)) for index, item in enumerate(value))
+            items = tuple(self.alone(item, (*where, index)) for index, item in enumerate(value))
             return Series(where, items) if any(map(is_open, items)) else Fixed(where, value)
         return Fixed(where, value)
 
@@ -56,6 +56,16 @@ class _Parser:
                 children[key] = self.counted(child, child.count, children)
         counters = {child.count for child in children.values() if isinstance(child, Repeat)}
         return Group(where, dict(sorted(children.items(), key=lambda item: item[0] not in counters)))
+
+    def alone(self, value: Any, where: KeyPath) -> Node:
+        """Return the node of a value that has no keys beside it, so that no repeat can name its count."""
+        node = self.node(value, where)
+        if isinstance(node, Repeat) and isinstance(node.count, str):
+            return self.refuse(
+                (*where, "repeat"),
+                f"no key stands beside it that could count; give a number from 0 to {MAX_REPEATS} instead of {node.count!r}",
+            )
+        return node
 
     def counted(self, repeat: Repeat, key: str, siblings: dict[str, Node]) -> Node:
         """Return the repeat if the key that it names can be a count."""
@@ -148,7 +158,7 @@ class _Parser:
                 where,
                 f"`repeat` needs a number from 0 to {MAX_REPEATS} or the name of the key beside it that counts, but got {shown_count}",
             )
-        return Repeat(where, count, self.node(value["of"], (*where, "of")))
+        return Repeat(where, count, self.alone(value["of"], (*where, "of")))
 
     def check_data(self, data: Node | None) -> None:
         """Refuse open keys that decide which data are loaded: these must be known before the search and equal for all trials."""

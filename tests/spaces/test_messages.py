@@ -166,6 +166,16 @@ WRONG = {
         "depth: {float: [1, 2]}\n  stages: {repeat: depth, of: {filters: 8}}",
         "s.yaml:7: model.stages: `depth` must be a whole number, an int or a choice of whole numbers to be a count",
     ),
+    "named repeat in a list": (
+        STAGES,
+        "stages: [{repeat: depth, of: {filters: 8}}]",
+        "s.yaml:6: model.stages.0: no key stands beside it that could count; give a number from 0 to 1000 instead of 'depth'",
+    ),
+    "named repeat of a repeat": (
+        STAGES,
+        "stages: {repeat: 2, of: {repeat: depth, of: {filters: 8}}}",
+        "s.yaml:6: model.stages: no key stands beside it that could count; give a number from 0 to 1000 instead of 'depth'",
+    ),
     "repeat of nothing": (
         STAGES,
         "stages: {repeat: 2}",
