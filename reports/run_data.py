@@ -128,7 +128,7 @@ class TableSource(Protocol):
         """The table `name`, a key of `winnow.reports.schemas.TABLES`."""
 
     def trial_rows(self) -> list[Row]:
-        """The rows of `trials` without the parameter columns and `estimated_end`."""
+        """The rows of `trials` without the parameter columns and those that are fitted."""
 
     def epochs_of_trial(self, number: int) -> list[Row]:
         """The rows of `epochs` of one trial's search phase, in order."""
@@ -188,7 +188,7 @@ class RunData(RunFacts):
         return plain.lists(self.table(name).select(columns))
 
     def trial_rows(self) -> list[Row]:
-        """One row per trial, by number, without the parameter columns and `estimated_end`.
+        """One row per trial, by number, without the parameter columns and those that are fitted.
 
         Needs no Arrow if the run folder was read.
         """

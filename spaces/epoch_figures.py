@@ -7,6 +7,7 @@ computed after each epoch, written to `epochs.jsonl`, compared by `winnow verify
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -171,3 +172,12 @@ def name_on_test_images(name: str) -> str:
 def name_on_validation_images(name: str) -> str:
     """`validation_accuracy` for `test_accuracy`."""
     return name.replace("test_", "validation_")
+
+
+def curve_of(values: Mapping[int, float]) -> list[float]:
+    """Return the values after epoch 1, 2, ..., up to the first that was not recorded.
+
+    Args:
+        values: Values of a trial by epoch.
+    """
+    return [values[epoch] for epoch in itertools.takewhile(values.__contains__, itertools.count(1))]

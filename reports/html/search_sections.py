@@ -41,6 +41,7 @@ def search(run: RunData) -> Section:
         unaudited_stops=_unaudited_stops(run),
         title="The best trials" if len(ranked) <= MAX_TRIALS else f"The best {MAX_TRIALS} trials",
         table=_trial_table(run, ranked[:MAX_TRIALS]),
+        expected=_expected_ends(run),
     )
     return Section("search", "Search", html, [*progress, *curves])
 
@@ -73,6 +74,29 @@ def _trial_table(run: RunData, trials: list[Row]) -> Table:
     paths = run.space.columns()
     params = [wording.parameters_text(_active(row, paths)) for row in trials]
     return Table(columns, lines, numeric=(0, 2, 3, 4, 5, 6), below=params)
+
+
+def _expected_ends(run: RunData) -> Table | None:
+    """The trials that have begun and not ended, by the objective that they will probably end with; None if there are none."""
+    rows = [
+        row for row in run.rows("trials") if row["status"] == TrialStatus.RUNNING and row["expected_end"] is not None
+    ]
+    rows.sort(key=lambda row: (-row["expected_end"] if run.maximize else row["expected_end"], row["trial"]))
+    rows = rows[:MAX_TRIALS]
+    lines = [
+        [
+            str(row["trial"]),
+            str(row["num_epochs"]),
+            wording.objective_text(run, row["objective"]),
+            wording.objective_text(run, row["expected_end"]),
+            f"{wording.objective_text(run, row['expected_end_low'])} to {wording.objective_text(run, row['expected_end_high'])}",
+        ]
+        for row in rows
+    ]
+    columns = ("trial", "epochs", wording.objective_name(run), "expected end", "90 % interval")
+    paths = run.space.columns()
+    params = [wording.parameters_text(_active(row, paths)) for row in rows]
+    return Table(columns, lines, numeric=(0, 1, 2, 3, 4), below=params) if rows else None
 
 
 def _active(row: Mapping[str, Any], paths: Iterable[str]) -> Row:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports import rows as plain
 from winnow.reports.run_data import Row, RunData
-from winnow.reports.schemas import ESTIMATED_END, SCHEMA_VERSION, TABLES, arrow_schema
+from winnow.reports.schemas import FITTED, SCHEMA_VERSION, TABLES, arrow_schema
+from winnow.reports.schemas.search import EXPECTED_END
 from winnow.spaces.epoch_figures import METRICS, name_on_test_images
 from winnow.spaces.errors import InputError
 from winnow.spaces.gpu_facts import GPU_FACT_NAMES
@@ -65,6 +66,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         "winners": dict.fromkeys(OF_OBJECTIVE),
         "retrains": {name_on_test_images(f.name): None for f in METRICS if f.name != "validation_accuracy"},
     },
+    6: {"trials": dict.fromkeys(EXPECTED_END)},
 }
 """Columns added by each version of the tables: {version: {table: {column: its value in an older file}}}."""
 
@@ -81,7 +83,7 @@ class FromParquet:
         return self.tables[name] if name in self.tables else read_table(self.folder / f"{name}.parquet")
 
     def trial_rows(self) -> list[Row]:
-        return self._own_rows("trials", without=ESTIMATED_END)
+        return self._own_rows("trials", without=FITTED)
 
     def epochs_of_trial(self, number: int) -> list[Row]:
         import pyarrow.compute as pc
@@ -95,8 +97,8 @@ class FromParquet:
     def retrain_rows(self) -> list[Row]:
         return self._own_rows("retrains")
 
-    def _own_rows(self, name: str, without: str = "") -> list[Row]:
-        own = [column.name for column in TABLES[name].columns if column.name != without]
+    def _own_rows(self, name: str, without: Sequence[str] = ()) -> list[Row]:
+        own = [column.name for column in TABLES[name].columns if column.name not in without]
         return plain.rows(self.table(name).select(own))
 
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports.schemas import retraining, run, search
 from winnow.reports.schemas.column import KINDS, Column, TableSchema
-from winnow.reports.schemas.search import ESTIMATED_END
+from winnow.reports.schemas.search import FITTED
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ESTIMATED_END", "KINDS", "RUN_VERSION", "SCHEMA_VERSION", "TABLES", "Column", "TableSchema", "arrow_schema"]
+__all__ = ["FITTED", "KINDS", "RUN_VERSION", "SCHEMA_VERSION", "TABLES", "Column", "TableSchema", "arrow_schema"]
 
 RUN_VERSION = 1
 """Version of a run folder (study.yaml, study.journal and the .jsonl files)."""
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Version of the tables. `reading/parquet_reader.py` reads older versions too."""
 TABLES: dict[str, TableSchema] = {**search.TABLES, **retraining.TABLES, **run.TABLES}
 

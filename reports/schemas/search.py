@@ -6,9 +6,12 @@ from winnow.reports.schemas.column import GPU, NODE, NUM_PARAMETERS, RUN, SEED, 
 from winnow.spaces.epoch_figures import EPOCH_FIGURES, QUALITY
 
 ESTIMATED_END = "estimated_end"
-"""The column of `trials` that, like the parameter columns, is made for the table only: a regression is fitted for it."""
+EXPECTED_END = ("expected_end", "expected_end_low", "expected_end_high")
+FITTED = (ESTIMATED_END, *EXPECTED_END)
+"""The columns of `trials` that, like the parameter columns, are made for the table only: models are fitted for them."""
 _TRIAL = Column("trial", "int", "number of the trial in the study")
 _NEVER_RAN = "no epoch finished"
+_NO_EXPECTATION = "neither running nor stopped, or fewer than two epochs"
 _MULTIPLY_ADDS = Column(
     "multiply_adds", "int", "multiply-adds of the network for one image", "multiply-adds", "not built yet"
 )
@@ -76,6 +79,14 @@ TABLES = {
                 "see `values` of `importance`",
                 null="completed or failed, or the last values are the better measure",
             ),
+            Column(
+                "expected_end",
+                "float",
+                "objective after the full training as the trial's own curve and those of the others lead one to expect, the median",
+                null=_NO_EXPECTATION,
+            ),
+            Column("expected_end_low", "float", "lower end of a 90 % interval for it", null=_NO_EXPECTATION),
+            Column("expected_end_high", "float", "upper end of a 90 % interval for it", null=_NO_EXPECTATION),
             *(
                 Column(f.name, f.kind, "value of the epoch whose weights are kept", f.unit, _NEVER_RAN)
                 for f in reversed(QUALITY)

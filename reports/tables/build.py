@@ -12,16 +12,19 @@ import pyarrow.compute as pc
 
 from winnow.reports.reading.predictions import encoded_gallery, load_predictions, validation_files
 from winnow.reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
+from winnow.reports.schemas.search import EXPECTED_END
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.tables.audit import audit_rows
 from winnow.reports.tables.classes import class_rows
 from winnow.reports.tables.data import data_rows
 from winnow.reports.tables.ensemble import ensemble_rows
+from winnow.reports.tables.expected_end import ExpectedEnd, ExpectedEnds
 from winnow.reports.tables.front import front_rows
 from winnow.reports.tables.importance import ends_of_trials, importance_rows
 from winnow.reports.tables.memory import memory_rows
 from winnow.reports.tables.retraining import identity, retrain_groups, retrain_rows, winner_rows
 from winnow.reports.tables.trials import rung_rows, time_of, trial_rows
+from winnow.spaces.epoch_figures import curve_of
 from winnow.spaces.errors import SpaceError
 from winnow.spaces.grammar.domains import ArrowKind
 from winnow.spaces.grammar.nodes import columns
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from winnow.spaces.space import Space
 
 Row = dict[str, Any]
+
+_WITH_FORECAST = {TrialStatus.RUNNING, TrialStatus.STOPPED}
 
 
 def table(run: RunRecords, name: str) -> pa.Table:
@@ -72,12 +77,30 @@ def _trials(run: RunRecords) -> list[Row]:
     kinds = _columns(run)
     trials = {trial.number: trial for trial in run.study_trials}
     ends = ends_of_trials(run) or {}
+    expected = _expected_ends(run)
     for row in rows:
         trial = trials[row["trial"]]
         row["estimated_end"] = None if row["status"] == TrialStatus.COMPLETED else ends.get(row["trial"])
+        end = expected.get(row["trial"])
+        row.update(dict.fromkeys(EXPECTED_END) if end is None else dict(zip(EXPECTED_END, end, strict=True)))
         space = run.spaces[min(trial.user_attrs.get("space", 0), len(run.spaces) - 1)]
         row.update(parameter_values(space, trial.user_attrs.get("config"), trial.params, kinds))
     return rows
+
+
+def _expected_ends(run: RunRecords) -> dict[int, ExpectedEnd]:
+    """Forecast the objective of each running or stopped trial after the full training, by number.
+
+    Trials with fewer than two epochs, and those outside the current space, are left out.
+    """
+    rows = [
+        row for row in trial_rows(run) if row["in_space"] and row["status"] in _WITH_FORECAST | {TrialStatus.COMPLETED}
+    ]
+    trials = {trial.number: trial for trial in run.study_trials}
+    curves = {row["trial"]: curve_of(trials[row["trial"]].intermediate_values) for row in rows}
+    ends = ExpectedEnds(list(curves.values()), int(run.settings.get("max_epochs") or 0), run.objective, run.maximize)
+    forecasts = {row["trial"]: ends.of(curves[row["trial"]]) for row in rows if row["status"] in _WITH_FORECAST}
+    return {number: end for number, end in forecasts.items() if end is not None}
 
 
 def _epochs(run: RunRecords) -> pa.Table:

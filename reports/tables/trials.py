@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 
 def trial_rows(run: RunRecords) -> list[Row]:
-    """One row per trial, by number, without the parameter columns and `estimated_end`, which is fitted to them."""
+    """One row per trial, by number, without the parameter columns and those that are fitted."""
     return run.once("trial_rows", lambda: _trial_rows(run))
 
 

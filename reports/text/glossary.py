@@ -16,6 +16,7 @@ GLOSSARY = {
     "95 % interval": (
         "A range made so that in 95 of 100 repetitions, with other seeds and other test images, it holds the true value."
     ),
+    "90 % interval": "A range that is to hold the end of a training in 90 of 100 cases, from its curve and those of the other trials.",
     "fANOVA": (
         "Functional analysis of variance (Hutter et al., 2014): a random forest of the trials' values is split into the shares "
         "that each parameter explains by itself."

@@ -58,6 +58,10 @@ def queries(run: RunData) -> dict[str, str]:
             f"select trial, status, objective, best_objective, best_epoch, num_epochs, train_seconds, num_parameters\n"
             f"from 'trials.parquet' where {scored} order by {ranked} limit 15"
         ),
+        "expected-ends": (
+            "select trial, num_epochs, objective, expected_end, expected_end_low, expected_end_high from 'trials.parquet'\n"
+            f"where status = 'running' and expected_end is not null order by expected_end {order}, trial limit 15"
+        ),
         "importance": (
             "select parameter, importance, importance_std, num_trials, condition from 'importance.parquet'\n"
             "where importance is not null order by importance desc"

@@ -18,6 +18,7 @@ from winnow.search.study.record import Record
 from winnow.search.study.stop_audit import Audit
 from winnow.search.study.tally import Tally
 from winnow.search.study.trials import Assignment, Event, OpenTrial
+from winnow.spaces.epoch_figures import curve_of
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
 
@@ -114,6 +115,11 @@ class TrialBook:
     def started_trials(self) -> list[int]:
         """Open trials with at least one epoch."""
         return [number for number, trial in self._open.items() if trial.epoch]
+
+    @property
+    def curves(self) -> dict[int, list[float]]:
+        """The objective of each trial after epoch 1, 2, ..., by number: what is recorded at this moment."""
+        return {trial.number: curve_of(trial.intermediate_values) for trial in self._record.trials()}
 
     # --- the life of a trial ----------------------------------------------------------------------------------------------
 

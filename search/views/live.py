@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from winnow.reports.statuses import FAILED_STATUSES
+from winnow.reports.tables.expected_end import FEWEST_EPOCHS, ExpectedEnds
 from winnow.reports.text.wording import describe
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Event
@@ -38,6 +39,8 @@ STYLES = {
 }
 MAX_RUNNING, MAX_FAILURES = 12, 3
 BAR = 24  # columns
+SECONDS_OF_ENDS = 5.0
+"""How long the forecasts of the ends of running trials learn from the same curves."""
 FEWEST_ENDED = 3  # ended trials before the time left is estimated
 
 
@@ -57,6 +60,9 @@ class LiveView(View):
         super().__init__(console)
         self._trials: dict[int, _Running] = {}  # running ones, in the order of their start
         self._paused: dict[int, _Running] = {}
+        self._curves: dict[int, list[float]] = {}  # the objective of all trials after epoch 1, 2, ...
+        self._ends: ExpectedEnds
+        self._ends_until = 0.0
         self._audits: set[int] = set()  # running trials that were stopped and finish for the audit
         self._incumbent: dict[str, Any] | None = None
         self._failures: list[Text] = []
@@ -82,6 +88,7 @@ class LiveView(View):
         super().watch(ledger)
         self.started = time.monotonic()  # the time budget counts from here, too
         self._ended_before = ledger.num_ended
+        self._curves = ledger.curves
 
     def on_event(self, event: Event) -> None:
         number = event.number
@@ -94,15 +101,34 @@ class LiveView(View):
             self._trials.pop(number, None)
             self._audits.discard(number)
         elif event.kind == "epoch" and number in self._trials:
-            self._trials[number].epoch = event.record["epoch"]
-            if event.value is not None and math.isfinite(event.value):
-                self._trials[number].values.append(event.value)
+            self._note_epoch(self._trials[number], event)
         elif event.kind == "paused":
             self._paused[number] = self._trials.pop(number)
         elif event.kind == "ended":
             self._trials.pop(number, None)
             self._paused.pop(number, None)
             self._note_end(event)
+
+    def _note_epoch(self, trial: _Running, event: Event) -> None:
+        trial.epoch = event.record["epoch"]
+        if event.value is None or not math.isfinite(event.value):
+            return
+        trial.values.append(event.value)
+        curve = self._curves.setdefault(event.number, [])
+        if len(curve) == trial.epoch - 1:
+            curve.append(event.value)
+
+    def _expected_end(self, ledger: Ledger, number: int, trial: _Running) -> str:
+        """`0.912 to 0.934`, the 90 % interval of the objective after the full training; empty if nothing is known."""
+        curve = self._curves.get(number, [])
+        if len(curve) < FEWEST_EPOCHS or len(curve) != trial.epoch:
+            return ""
+        if time.monotonic() > self._ends_until:  # from all trials, which takes time when there are thousands
+            settings, curves = ledger.settings, list(self._curves.values())
+            self._ends = ExpectedEnds(curves, settings.max_epochs, settings.objective, settings.direction == "maximize")
+            self._ends_until = time.monotonic() + SECONDS_OF_ENDS
+        end = self._ends.of(curve)
+        return "" if end is None else f"{end.low:.3f} to {end.high:.3f}"
 
     def _note_end(self, event: Event) -> None:
         if self.ledger is not None and self.ledger.best is not None and self.ledger.best[0] == event.number:
@@ -136,7 +162,7 @@ class LiveView(View):
                 Text(),
                 self._rungs(self.ledger),
                 Text(),
-                self._running(),
+                self._running(self.ledger),
                 *self._failures,
             ]
         if self._work is not None:
@@ -217,18 +243,20 @@ class LiveView(View):
             grid.add_row(label, _bar(count, max(1, *reached.values())), f"{count} reached{last or known}")
         return grid
 
-    def _running(self) -> RenderableType:
+    def _running(self, ledger: Ledger) -> RenderableType:
         grid = Table.grid(padding=(0, 1), expand=True)
-        for justify in ("left", "right", "left", "right"):
+        for justify in ("left", "right", "left", "right", "left"):
             grid.add_column(justify=justify, no_wrap=True)
         grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        grid.add_row(*(Text(heading, style="dim") for heading in ("", "epoch", "", "now", "to end at (90 %)", "")))
         for number, trial in list(self._trials.items())[:MAX_RUNNING]:
             curve = Text(sparkline(trial.values), style="cyan") if trial.values else Text("waiting", style="dim")
             last = f"{trial.values[-1]:.4f}" if trial.values else "-"
             epochs = f"{trial.epoch}/{trial.config['epochs']}"
-            grid.add_row(f"trial {number}", epochs, curve, last, Text(describe(trial.config), style="dim"))
+            end = Text(self._expected_end(ledger, number, trial), style="cyan")
+            grid.add_row(f"trial {number}", epochs, curve, last, end, Text(describe(trial.config), style="dim"))
         if len(self._trials) > MAX_RUNNING:
-            grid.add_row("", "", "", "", f"and {len(self._trials) - MAX_RUNNING} more")
+            grid.add_row("", "", "", "", "", f"and {len(self._trials) - MAX_RUNNING} more")
         return grid
 
 

@@ -6,10 +6,12 @@ import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from rich.console import Console
 
+from winnow.reports.tables.expected_end import ExpectedEnds
 from winnow.search.schedulers.asha import Asha
 from winnow.search.settings import Settings
 from winnow.search.storage.run_folder import RunFolder
@@ -35,6 +37,7 @@ class _Ledger:
     num_ended = 2
     best = (2, 0.75)
     started_trials = (0, 2)
+    curves: ClassVar[dict[int, list[float]]] = {}
 
 
 def test_json_is_one_event_a_line():
@@ -131,6 +134,24 @@ def test_the_live_view_says_how_far_it_is(width):
     assert rows["0"].split()[3:6] == ["3/3", "▁█", "0.7000"]
     assert "waiting" in rows["1"]
     assert "epoch 3 ████████████████████████ 1 reached (the whole training)" in text
+
+
+def test_the_live_view_says_where_running_trials_will_end():
+    view = LiveView(Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None))
+    ledger = _Ledger()
+    ledger.settings = ledger.settings.model_copy(update={"max_epochs": 9})
+    ledger.curves = {7: [0.3, 0.5], 8: [0.5, 0.6, 0.65, 0.7, 0.72, 0.74, 0.75, 0.76, 0.76]}
+    view.watch(ledger)
+    for number in (0, 1, 7):
+        view.on_event(Event("started", number, CONFIG))
+    view.on_event(Event("epoch", 0, CONFIG, record={"epoch": 1}, value=0.5))
+    view.on_event(Event("epoch", 1, CONFIG, record={"epoch": 2}, value=0.5))  # its first epoch is not known
+    view.on_event(Event("epoch", 7, CONFIG, record={"epoch": 3}, value=0.6))
+    rows = {line.split()[2]: line for line in drawn(view).splitlines() if line.startswith("│ trial ")}
+    curves = [[0.3, 0.5, 0.6], ledger.curves[8], [0.5]]
+    end = ExpectedEnds(curves, 9, "validation_accuracy", maximize=True).of(curves[0])
+    assert f"0.6000 {end.low:.3f} to {end.high:.3f} " in rows["7"]
+    assert " to " not in rows["0"] + rows["1"]
 
 
 def test_the_live_view_shows_how_far_retraining_is():
