@@ -25,21 +25,48 @@ trust_option = click.option(
 
 
 def check_space(space: Space, trusted: bool) -> None:
-    """Ask or refuse if the space names code of others; catalog spaces name none."""
+    """Check that the code which a space names may run. Spaces of the catalog name none.
+
+    Args:
+        space: The space.
+        trusted: Whether `--trust-code` was given. Without it, the user is asked in a terminal.
+
+    Raises:
+        UntrustedCode: The code is not trusted, and there is no terminal to ask in.
+        Abort: The user refused.
+    """
     from winnow.search.operations.trust import check_space_code
 
     _checked(check_space_code, space, trusted)
 
 
 def check_run(folder: RunFolder, trusted: bool) -> None:
-    """Ask or refuse if the run names code of others."""
+    """Check that the code which a run names may run.
+
+    Args:
+        folder: The run.
+        trusted: Whether `--trust-code` was given. Without it, the user is asked in a terminal.
+
+    Raises:
+        UntrustedCode: The code is not trusted, and there is no terminal to ask in.
+        Abort: The user refused.
+    """
     from winnow.search.operations.trust import check_run_code
 
     _checked(check_run_code, folder, trusted)
 
 
 def check_export(folder: Path, trusted: bool) -> None:
-    """Ask or refuse if the exported winner names code of others."""
+    """Check that the code which an exported winner names may run.
+
+    Args:
+        folder: Folder that `winnow export` wrote.
+        trusted: Whether `--trust-code` was given. Without it, the user is asked in a terminal.
+
+    Raises:
+        UntrustedCode: The code is not trusted, and there is no terminal to ask in.
+        Abort: The user refused.
+    """
     from winnow.search.operations.trust import check_export_code
 
     _checked(check_export_code, folder, trusted)

@@ -141,12 +141,12 @@ def _label_by_name(columns: Sequence[Column], hinted: str | None, where: str) ->
         if candidates:
             break
     several = usual or [column for column in columns if column.kind in CLASS_KINDS]
-    way_on = "say which: data.label_column"
+    advice = "say which: data.label_column"
     if sum(column.kind in (Kind.INTEGER, Kind.BOOLEAN, Kind.FLOAT) for column in columns) > 2:
-        way_on += " (a list of columns, where they are one-hot)"
+        advice += " (a list of columns, where they are one-hot)"
     if len(several) > 1:
-        raise InputError(f"{where}: no label column for certain; it can be any of {_listed(several)}; {way_on}")
-    raise InputError(f"{where}: no label column (named `label`) among {_listed(columns)}; {way_on}")
+        raise InputError(f"{where}: no label column for certain; it can be any of {_listed(several)}; {advice}")
+    raise InputError(f"{where}: no label column (named `label`) among {_listed(columns)}; {advice}")
 
 
 def _existing(by_name: Mapping[str, Column], name: str, key: str, where: str) -> Column:

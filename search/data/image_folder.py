@@ -96,11 +96,11 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
     beside = [child.name for child in sorted(path.iterdir()) if child not in with_images]
     unused = [name for name in beside if Path(name).suffix.lower() in TABLE_SUFFIXES]
     if len(with_images) == 1:
-        way_on = f"; to use {shown(unused[0])}, name it in data.path" if unused else ""
+        advice = f"; to use {shown(unused[0])}, name it in data.path" if unused else ""
         raise InputError(
             f"data.path: {path}: at least 2 classes are needed, but there is 1: {shown(with_images[0].name)} "
             f"(beside it: {named(beside) or 'nothing'}). One folder of images per class is needed, or a table (labels.csv) of the "
-            f"columns `file_name` and `label`{way_on}"
+            f"columns `file_name` and `label`{advice}"
         )
     refuse_parts(path, [folder.name for folder in with_images], unused)
     _refuse_repeated_folders(path, with_images)

@@ -228,10 +228,10 @@ def _check_images(images: np.ndarray | _Large, data: schema.Data, where: str) ->
             f"{list(shape)}{hint}"
         )
     if len(shape) == 4 and shape[1] in (1, 3):
-        way_on = "store grey images as [N, H, W]" if 1 in (shape[1], shape[3]) else "store them as PNG files"
+        advice = "store grey images as [N, H, W]" if 1 in (shape[1], shape[3]) else "store them as PNG files"
         raise InputError(
             f"{where} is {list(shape)}: the channels may be the second axis or the last one; if they are the second, transpose it with "
-            f"images.transpose(0, 2, 3, 1); if the images are {shape[1]} pixels high, {way_on}"
+            f"images.transpose(0, 2, 3, 1); if the images are {shape[1]} pixels high, {advice}"
         )
     if 0 in shape[1:]:
         raise InputError(f"{where}: the images are {shape[1]}x{shape[2]} pixels; there is nothing in them")

@@ -123,11 +123,11 @@ def _content(image: Any, where: str, data: schema.Data) -> bytes | Path | np.nda
         raise InputError(f"{where}: is {type(image).__name__}; an array, a PIL image, bytes or a path is needed")
     image = image[..., None] if image.ndim == 2 else image
     is_wide = image.dtype.kind in "iuf" and image.dtype != np.uint8
-    way_on = "; say which values are black and white: data.pixel_range: [black, white]" if is_wide else ""
+    advice = "; say which values are black and white: data.pixel_range: [black, white]" if is_wide else ""
     is_usable = image.dtype == np.uint8 or (is_wide and data.pixel_range is not None)
     if not is_usable or image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
         raise InputError(
-            f"{where}: must be uint8 [H, W] or [H, W, C] with 1, 3 or 4 channels, but is {image.dtype} {list(image.shape)}{way_on}"
+            f"{where}: must be uint8 [H, W] or [H, W, C] with 1, 3 or 4 channels, but is {image.dtype} {list(image.shape)}{advice}"
         )
     return image
 

@@ -56,7 +56,7 @@ def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData
 
 
 def load_data(space: Space, source: Source) -> ImageData:
-    """Read the images of a space. What decides which images are read is fixed in a space, so any config of it will do.
+    """Read the images of a space. All configs of a space read the same images.
 
     Args:
         space: The space.
@@ -69,7 +69,7 @@ def check_on_images(space: Space, source: Source) -> str | None:
     """Check that the networks of a space fit its images, whose headers alone are read; nothing is downloaded.
 
     Args:
-        space: A space; its images are looked at only if they lie at `data.path`, since a space can be printed without them.
+        space: A space. Its images are looked at only if `data.path` exists, since a space can be printed without them.
         source: Where decoded images are kept.
 
     Returns:
@@ -113,7 +113,16 @@ def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
 
 
 def validation_rule(config: schema.Data, seed: int, is_given: bool) -> str:
-    """Return in words how the validation split came about."""
+    """Describe how the validation split is chosen.
+
+    Args:
+        config: The `data` section of a config.
+        seed: Seed of the run.
+        is_given: Whether the data set's own validation split is used.
+
+    Returns:
+        A phrase such as `10% of the training images, stratified, by seed 0`.
+    """
     if is_given:
         return "the split that the data set brings" + (" (by default)" if config.validation is None else "")
     share = config.validation if isinstance(config.validation, float) else DEFAULT_VALIDATION
