@@ -142,6 +142,7 @@ class MeasuredDevice:
         return results
 
     def memory_mb(self) -> float:
+        """Return the free memory of the device in MB."""
         return float(self.ray.get(self._remote(memory_of, 0, 0.01).remote(self.device)))
 
     def host_share_mb(self) -> float:

@@ -179,6 +179,7 @@ class RankGroupPool:
                 await asyncio.sleep(1.0)
 
     async def close(self) -> None:
+        """End all groups, wait for their end, and end this actor."""
         self.closed = True
         for name in list(self.placements):
             self._end(name)
@@ -191,6 +192,18 @@ class RankGroupPool:
     # --- for trainings ----------------------------------------------------------------------------------------------------
 
     async def acquire(self, name: str) -> str:
+        """Wait for a free group, and lend it to a training. A group that an earlier process acquired for it ends.
+
+        Args:
+            name: Name of the training.
+
+        Returns:
+            Name of the group.
+
+        Raises:
+            RankLost: A group could not be started, or the training was started again in another
+                process.
+        """
         await self.recall(name)
         turn = self.turns[name] = object()
         while True:
@@ -205,11 +218,21 @@ class RankGroupPool:
                 return group
 
     async def release(self, name: str) -> None:
+        """Take back the group of a training, and keep it for the next one.
+
+        Args:
+            name: Name of the training. Nothing happens if it has no group.
+        """
         group = self.acquired.pop(name, None)
         if group in self.placements:
             self.free.put_nowait(group)
 
     async def recall(self, name: str) -> None:
+        """End the group of a training whose process is dead.
+
+        Args:
+            name: Name of the training. Nothing happens if it has no group.
+        """
         self.turns.pop(name, None)
         self._end(self.acquired.pop(name, None))
 
@@ -225,6 +248,14 @@ class RankGroupPool:
         self.inboxes[group, rank].put_nowait(message)
 
     async def receive(self, group: str) -> Any:
+        """Wait for the next message from rank 0 of a group.
+
+        Args:
+            group: Name of the group.
+
+        Returns:
+            A reply, or the error that ended the training or the group.
+        """
         return await self.replies[group].get()
 
     # --- for ranks --------------------------------------------------------------------------------------------------------

@@ -182,6 +182,11 @@ def where_trained(device: torch.device, job: Job) -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, or the type of another device.
+
+    Args:
+        device: The device.
+    """
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
