@@ -20,7 +20,7 @@ trust_option = click.option(
     "--trust-code",
     is_flag=True,
     envvar="WINNOW_TRUST_CODE",
-    help="Run code that the file or folder names by import path, although it is not of your working directory.",
+    help="Run code that the file or folder names by import path, even if it is not in your working directory.",
 )
 
 
@@ -79,6 +79,6 @@ def _checked(check: Callable[[What, bool], None], what: What, trusted: bool) -> 
         check(what, trusted)
     except UntrustedCode as error:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UntrustedCode(f"{error}; if you trust whoever wrote it: --trust-code") from error
+            raise UntrustedCode(f"{error}; if you trust its author, add --trust-code") from error
         click.confirm(f"{error}. Run it?", abort=True, err=True)
         check(what, True)

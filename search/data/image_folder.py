@@ -119,7 +119,7 @@ def _list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: 
 
 
 def _what_is_in(folders: Sequence[Path]) -> str:
-    """Return what the folders hold in place of images, such as `; left out: .dcm files ...: 10`."""
+    """Return a text about the other contents of folders without images, such as `; left out: .dcm files ...: 10`."""
     left_out: Counter[str] = Counter()
     for folder in folders:
         images_in(folder, left_out)
@@ -189,7 +189,7 @@ def _refuse_class_named_as_split(
 
 
 def _hold_loose_images(splits: dict[str, Path]) -> bool:
-    """Return whether the images of a split lie neither in class folders nor beside a table of their own."""
+    """Return whether the images of a split are neither in class folders nor in a folder with a table."""
     return any(
         not find_tables(folder) and not any(map(holds_images, folders_in(folder, Counter())))
         for folder in splits.values()

@@ -16,7 +16,7 @@ ANNOTATIONS = (
     "annotation", "annotations", "masks", "segmentation", "segmentations", "segmentationclass", "segmentationobject",
     "segmentation_masks", "trimap", "trimaps", "ground_truth", "groundtruth", "gt", "labels", "bboxes", "bounding_boxes",
 )  # fmt: skip
-"""Names, in lower case, of folders that hold what is drawn for each image. `mask` alone may be a class, of faces with masks."""
+"""Names, in lower case, of folders that hold drawings for each image. `mask` is not among them: it may be a class, such as faces with masks."""
 _DRAWN = "(?:masks?|seg|segmentation|labels?|annotation|trimap|gt|superpixels)"
 MASK_FILE = re.compile(rf"(?P<image>.+?)[ _-]{_DRAWN}(?:[ _-]?\d+)?", re.IGNORECASE)
 """The name of a mask without its suffix, beside the image of the same name."""
@@ -105,7 +105,7 @@ def twins_note(images: Sequence[Path]) -> list[str]:
 
 
 def refuse_repeated_classes(folder: Path, inside: Mapping[str, Collection[str]]) -> None:
-    """Raise InputError if one of some class folders holds several of the others once more, as archives are often unpacked twice.
+    """Raise InputError if one class folder holds several of the others again, which happens if an archive is unpacked twice.
 
     Args:
         folder: The folder that holds them.

@@ -175,7 +175,7 @@ def _keys(values: Mapping[str, object], split: str, path: Path) -> tuple[str, st
 
 
 def _pairs(name: str) -> tuple[tuple[str, str], ...]:
-    """Return what the images and the labels of a split may be called."""
+    """Return the pairs of names that the images and the labels of a split may have."""
     return (f"{name}_images", f"{name}_labels"), (f"x_{name}", f"y_{name}"), (f"X_{name}", f"y_{name}")
 
 

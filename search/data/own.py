@@ -33,10 +33,10 @@ def list_own(data: schema.Data, folder: Path) -> Listing:
 
     Args:
         data: Names the function and its arguments.
-        folder: Holds the images of an iterable until they are decoded, where they are too many for the memory.
+        folder: Folder for the images of an iterable until they are decoded, if they are too many for the memory.
 
     Raises:
-        InputError: Where the function cannot be called, or returns something else.
+        InputError: The function cannot be called, or returns something else.
     """
     arguments = {**data.arguments, **({} if data.path is None else {"path": data.path})}
     made = own_code.call("data set", data.name, arguments)
@@ -137,7 +137,7 @@ class _Kept:
 
     def __init__(self, folder: Path) -> None:
         self.places: list[Path | tuple[int, int, np.dtype[Any] | None, tuple[int, ...]]] = []
-        """A path; or offset and number of bytes in the file, and type and shape where they are pixels."""
+        """A path; or offset and number of bytes in the file, with type and shape if they are pixels."""
         self._folder = folder
         self._file = SpooledTemporaryFile(max_size=KEPT_IN_MEMORY, dir=str(folder))  # noqa: SIM115, it lives as long as this
         self._digest = hashlib.sha256()
@@ -146,7 +146,7 @@ class _Kept:
     def add(self, content: bytes | Path | np.ndarray, where: str) -> None:
         if isinstance(content, Path):
             self.places.append(content)
-            with foreign(where, "image"):  # what is no file is found out when it is decoded
+            with foreign(where, "image"):  # a path that is no file is reported when it is decoded
                 data = content.read_bytes() if os.path.isfile(content) else shown(content).encode()
             self._digest.update(hashlib.sha256(data).digest())
             return

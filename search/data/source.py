@@ -28,12 +28,15 @@ class Source:
 
 
 def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData:
-    """Read a data set. Nothing is downloaded unless asked. Raises InputError, which says what was looked for and where.
+    """Read a data set.
 
     Args:
         data: The `data` section of a config.
         data_dir: Folder of the data sets.
-        download: Whether a missing data set is downloaded.
+        download: Whether a missing data set is downloaded. Default: False.
+
+    Raises:
+        InputError: The data set is missing or cannot be used; the message says which file and where.
     """
     listing = list_dataset(data, data_dir, download)
     arrays = read_arrays(listing, data, data_dir)
@@ -89,12 +92,12 @@ def check_on_images(space: Space, source: Source) -> str | None:
 
 
 def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
-    """Return what a run records of its images, with the summary of `summary.summarize`. `seed` decides the validation split.
+    """Return the facts about its images that a run records, with the summary of `summary.summarize`.
 
     Args:
         data: The images.
         space: The space that is searched.
-        seed: Seed of the run.
+        seed: Seed of the run, which decides the validation split.
     """
     config = space.example().data
     parts = split(data, config.validation, config.stratified, seed)

@@ -147,7 +147,7 @@ def _storage_problems(demands: Demands, node_id: str) -> list[str]:
             return [f"reads other content in {demands.shared} than the driver wrote"]
     except FileNotFoundError:
         return [_not_shared(demands.shared)]
-    except Exception as error:  # every fsspec package has errors of its own
+    except Exception as error:  # every fsspec package has its own errors
         return [f"cannot read {demands.shared} ({type(error).__name__}: {error})"]
     try:
         storage.write(own, node_id.encode())

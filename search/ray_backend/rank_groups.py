@@ -147,13 +147,15 @@ GO_ON, DONE = "go on", "done"
 class RankGroupPool:
     """An actor that keeps groups running, lends them to trainings, and passes messages between the two.
 
-    Each group has a name of its own, and a replacement gets another one, so that messages for a lost group never reach its successor.
+    Each group has its own name, and a replacement gets another one, so that messages for a lost group never reach its successor.
     """
 
     def __init__(self, spec: RankGroupSpec, count: int) -> None:
         os.environ.update(RAY_TRAIN_ENVIRONMENT)
         self.spec = spec
-        self.storage = tempfile.mkdtemp(prefix="winnow-train-")  # Ray Train insists on writing here; nobody reads it
+        self.storage = tempfile.mkdtemp(
+            prefix="winnow-train-"
+        )  # Ray Train always writes here; these files are never read
         self.threads = ThreadPoolExecutor(count)
         self.closed = False
         self.placements: dict[str, Any] = {}  # of the groups that are running
@@ -283,7 +285,7 @@ class RankGroupPool:
         return await self.inboxes[group, rank].get()
 
     async def reply(self, group: str, message: Any) -> None:
-        """Pass a reply of a group on to whoever acquired it. Called by rank 0.
+        """Pass on a reply of a group to the training that acquired it. Called by rank 0.
 
         Args:
             group: Name of the group.
