@@ -1,4 +1,4 @@
-"""A run as every part of a report sees it: its facts, and its tables from wherever they come."""
+"""The data of a run for all parts of a report: its facts, and its tables from any source."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RunFacts:
     study: Row
     """The content of study.yaml."""
     notes: tuple[str, ...] = ()
-    """What could not be read, in sentences."""
+    """Sentences about parts of the run that could not be read."""
 
     @property
     def name(self) -> str:
@@ -40,12 +40,12 @@ class RunFacts:
 
     @property
     def objective(self) -> str:
-        """The figure that trials are judged by, one of `winnow.spaces.epoch_figures.OBJECTIVES`."""
+        """The figure by which trials are compared, one of `winnow.spaces.epoch_figures.OBJECTIVES`."""
         return str(self.settings.get("objective", "validation_accuracy"))
 
     @property
     def costs(self) -> list[str]:
-        """The columns of `trials` that the search minimizes beside the objective; empty if it has one objective."""
+        """The columns of `trials` that the search minimizes in addition to the objective; empty if it has one objective."""
         objectives = self.settings.get("objectives")
         if not objectives:
             return []
@@ -76,7 +76,7 @@ class RunFacts:
 
     @property
     def amendments(self) -> list[Row]:
-        """The changes since the run began, in order; see `winnow.search.study.amendments`."""
+        """The changes since the start of the run, in order; see `winnow.search.study.amendments`."""
         return list(self.study.get("amendments") or [])
 
     @cached_property
@@ -89,11 +89,16 @@ class RunFacts:
 
     @property
     def space_changed(self) -> bool:
-        """Whether the space is another than the one that the run began with."""
+        """Whether the space differs from the space with which the run started."""
         return any("space" in amendment["before"] for amendment in self.amendments)
 
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """Return `make()` of the first call with this name. Callers only read the result."""
+        """Return the result of the first call of `make` under this name.
+
+        Args:
+            name: Name of the result, unique within the run.
+            make: Computes the result; called once. Callers only read the result.
+        """
         if name not in self._once:
             self._once[name] = make()
         return cast(T, self._once[name])
@@ -142,7 +147,7 @@ class TableSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RunData(RunFacts):
-    """A run's facts and tables. Tables are made or read when first asked for."""
+    """The facts and tables of a run. A table is made or read at its first use."""
 
     source: TableSource = field(repr=False)
 

@@ -46,5 +46,14 @@ def best_positions(values: list[float], maximize: bool, num: int) -> list[int]:
 
 
 def note(num_drawn: int, num: int, what: str) -> str:
-    """A sentence to add to a caption, with a leading space; empty if all items are drawn."""
+    """Return a sentence for a caption that says which items are drawn.
+
+    Args:
+        num_drawn: Number of items that are drawn.
+        num: Number of all items.
+        what: Items that are drawn in any case, such as `the 50 best trials`.
+
+    Returns:
+        The sentence, with a leading space; empty if all items are drawn.
+    """
     return f" Shown are {num_drawn:,} of {num:,}: {what} and evenly spaced others." if num_drawn < num else ""

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from winnow.reports.schemas import KINDS, SCHEMA_VERSION, TABLES, Column, TableSchema
 
 DOCS_FILE = Path(__file__).resolve().parents[1] / "reports.md"
 
+_TABLE_NAMES = textwrap.fill(", ".join(f"`{name}`" for name in TABLES), 120, subsequent_indent="  ")
 _INTRODUCTION = f"""# Reports
 
 This page is generated from `reports/schemas/` by `python -m docs.generate.reports`.
 
-`winnow report RUN` writes `RUN/report/` at any time: during a run, after a crash, before retraining. `winnow run` writes it at the end.
+`winnow report RUN` writes the folder `RUN/report/`. It works at any time: during a run, after a crash, or before retraining. `winnow run`
+writes the same folder at the end. The folder contains:
 
-- `report.html`: a single file that opens without a network.
-- `winner.yaml`: the winner's complete config, a recipe that `winnow train` accepts.
-- One Parquet file per table below: {", ".join(f"`{name}`" for name in TABLES)}.
+- `report.html`: the report as a single file. It needs no network connection.
+- `winner.yaml`: the complete config of the winner. `winnow train` accepts it as a recipe.
+- One Parquet file for each table below:
+  {_TABLE_NAMES}.
 
-Every table has all of its columns in every run, even if it has no rows. Each parameter of the space is a column named by its
-config path, such as `optimizer.lr`. The domain determines its type, and it is null for trials in which the parameter was not active.
+Every table has all of its columns in every run, even if it has no rows. Each parameter of the space is a column of `trials` and of
+`winners`. The column has the name of the config path, such as `optimizer.lr`, and its type depends on the domain of the parameter. Its value
+is null for trials in which the parameter was not active.
 
 The metadata of each file contains:
 
 - `winnow.schema_version` (currently {SCHEMA_VERSION}), `winnow.table` and `winnow.run`.
 - `winnow.space` and `winnow.provenance` (settings, data fingerprint, versions, hardware), both as JSON.
-- `winnow.source`: sizes and SHA-256 digests of the files of the run from which the tables were made. For a long run,
-  `winnow show` reads the tables instead of the run as long as these files are unchanged.
+- `winnow.source`: the sizes and SHA-256 digests of the files of the run from which the tables were made. As long as these files are
+  unchanged, `winnow show` reads the tables of a long run instead of the files.
 
-The HTML file shows only what these tables contain: a test makes it from the Parquet files alone and compares the two.
+The HTML file shows only data from these tables. A test generates it from the Parquet files alone and compares the two versions.
 
 ## Reading
 
-pandas, Polars, DuckDB and pyarrow read the files directly and give equal values. [queries.md](queries.md) has ready-made queries for
-the first three. DuckDB needs the package `pytz` to return times to Python.
+pandas, Polars, DuckDB and pyarrow read the files directly and return equal values. The page [Ready queries](queries.md) has queries for
+pandas, Polars and DuckDB. DuckDB needs the package `pytz` to return times to Python.
 
 ```python
 import pandas as pd
@@ -42,7 +47,7 @@ trials = pd.read_parquet("runs/first/report/trials.parquet")
 print(trials.sort_values("objective", ascending=False).head())
 ```
 
-`reports.read` takes a run folder, with or without a report, and reads its current state; or it takes a report folder alone:
+`reports.read` reads the current state of a run folder, with or without a report. It also reads a report folder without its run:
 
 ```python
 from winnow import reports
@@ -53,10 +58,10 @@ run.trials.to_pandas()
 reports.read("runs/first/report").winners  # from the Parquet files alone
 ```
 
-It also reads tables of older versions and fills in columns that were added later. It refuses a run or a report of a newer version.
-If a run was interrupted, it returns everything that is complete and lists the rest in `run.notes`.
+`reports.read` also accepts tables of older versions, and adds the columns that are missing there. It refuses a run or a report of a newer
+version. If a run was interrupted, it returns all data that are complete, and `run.notes` lists the rest.
 
-Several runs can be read as one data set; the column `run` distinguishes them:
+You can read several runs as one data set. The column `run` contains the name of the run:
 
 ```python
 from winnow import reports
@@ -65,23 +70,27 @@ reports.read_runs("runs", "winners").to_pandas()  # an Arrow table of all of the
 reports.write_dataset("runs", "all-runs")  # all-runs/trials/run=first/part-0.parquet, and so on for every table
 ```
 
-`pd.read_parquet("all-runs/trials")`, `pl.read_parquet("all-runs/trials/**/*.parquet")` and `from read_parquet('all-runs/trials/**/*.parquet')`
-read that layout (Hive partitioning) with `run` as a column. A table without rows has no folder there.
+These expressions read this layout (Hive partitioning), with `run` as a column: `pd.read_parquet("all-runs/trials")` in pandas,
+`pl.read_parquet("all-runs/trials/**/*.parquet")` in Polars, and `from read_parquet('all-runs/trials/**/*.parquet')` in DuckDB. A table without
+rows has no folder there.
 
 ## Definitions
 
-- **95 % interval**: for another set of seeds and of test images at once, from a two-way analysis of variance (seeds, images); a gain pairs the images.
-  Of a share, Wilson's interval at the effective number of images. Without predictions, and for a metric of your own, over the seeds alone. The
-  calibration error is biased upwards on small test sets; its interval does not correct that.
-- **objective**: the metric that the search was for; `environment` says which. For a stopped trial it is the value at its stop. `test_objective` of
-  `winners` is the same metric on the test images.
-- **importance**: fANOVA over the trials in which the parameter was active, without failed trials; `num_trials` is their number.
-- **GPU-hours**: `wall_seconds * gpus / 3600`, summed over `epochs`. On a machine without GPUs the report shows CPU-hours, from `cpus`.
+- **95 % interval**: the interval accounts for other seeds and for other test images at the same time. It comes from a two-way analysis of
+  variance over seeds and images. For a gain, the analysis compares the two configs image by image. For a metric that is a share, it is a Wilson
+  interval with the effective number of images. Without predictions, and for your own metric, the interval accounts only for the seeds. The
+  calibration error is biased upwards on small test sets, and its interval does not correct this bias.
+- **objective**: the metric that the search optimizes. The table `environment` contains its name. For a stopped trial, the objective is its
+  value at the time of the stop. The column `test_objective` of `winners` is the same metric on the test images.
+- **importance**: the result of fANOVA for the trials in which the parameter was active, without failed trials. `num_trials` is the number of
+  these trials.
+- **GPU-hours**: the sum of `wall_seconds * gpus / 3600` over the rows of `epochs`. On a machine without GPUs, the report shows CPU-hours,
+  which it computes from `cpus`.
 """
 
 
 def markdown() -> str:
-    """The whole page."""
+    """Return the whole page."""
     return _INTRODUCTION + "".join(_table(name, schema) for name, schema in TABLES.items())
 
 

@@ -54,7 +54,7 @@ class _ImportanceInfo:
     left_out: int
     """Parameters with too few trials."""
     estimated: bool
-    """Whether the importance is of estimated final values, not of each trial's last one."""
+    """Whether the importance is that of estimated final values instead of each trial's last value."""
 
 
 def importance(run: RunData) -> list[Figure]:
@@ -106,7 +106,7 @@ def _about_values(info: _ImportanceInfo) -> str:
 
 
 def _draw_importance(info: _ImportanceInfo) -> go.Figure:
-    """Bars, the most important on top. Those that rest on few trials are folded away if there are others."""
+    """Draw bars, the most important on top. Bars that rest on few trials are hidden at first if there are others."""
     shown = [place for place, n in enumerate(info.num_trials) if n >= FEW_TRIALS]
     few = [place for place in range(len(info.labels)) if place not in shown]
     layout = base_layout("share", "", height=110 + 24 * len(shown or few))
@@ -167,7 +167,7 @@ def parallel_coordinates(run: RunData) -> list[Figure]:
     scored = scored_trials(run)
     if len(scored) < 2:
         return []
-    rows = drawn_trials(run, scored)
+    rows = _drawn_trials(run, scored)
     axes = [_axis(run, path, rows) for path in _paths_by_importance(run)[:MAX_AXES]]
     caption = (
         "One line per trial that did not fail, coloured by rank (orange is best, grey is worst); drag along an axis to keep only the trials in a range. "
@@ -179,7 +179,7 @@ def parallel_coordinates(run: RunData) -> list[Figure]:
 
 
 def about_stopped(rows: Iterable[Mapping[str, Any]]) -> str:
-    """A sentence on the values that figures show for trials that were stopped.
+    """Return a sentence about the values that figures show for stopped trials.
 
     Args:
         rows: Rows of `trials`.
@@ -193,7 +193,7 @@ def about_stopped(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def shown_value(row: Mapping[str, Any]) -> float:
-    """The value of a trial in figures of parameters: the estimated one after the full training where the table has one."""
+    """Return the value of a trial for figures of parameters: the estimate after the full training, if the table has one."""
     end = row["estimated_end"]
     return float(row["objective"] if end is None else end)
 
@@ -208,8 +208,16 @@ def _scored_trials(run: RunData) -> list[dict[str, Any]]:
     return [row for row in rows if row["objective"] is not None and row["status"] not in UNRANKED_STATUSES]
 
 
-def drawn_trials(run: RunData, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """All trials, or the best and evenly spaced others if there are many."""
+def _drawn_trials(run: RunData, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Choose the trials to draw: all of them, or the best and evenly spaced others if there are many.
+
+    Args:
+        run: The run, which says whether larger values are better.
+        rows: Trials with an objective.
+
+    Returns:
+        At most `MAX_TRIALS` of the rows, in their order.
+    """
     best = best_positions([shown_value(row) for row in rows], run.maximize, NUM_BEST)
     return [rows[i] for i in drawn(len(rows), MAX_TRIALS, best)]
 
@@ -334,7 +342,7 @@ def slices(run: RunData) -> tuple[list[Figure], int]:
 
 def _slice_info(run: RunData, path: str) -> _SliceInfo:
     active = [row for row in scored_trials(run) if row[path] is not None]
-    rows = drawn_trials(run, active)
+    rows = _drawn_trials(run, active)
     is_category = any(isinstance(row[path], bool | str) for row in rows)
     return _SliceInfo(
         path=path,

@@ -56,14 +56,21 @@ class Figure:
     id: str
     title: str
     caption: str
-    """What it shows and how to read it."""
+    """Explains what the figure shows and how to read it."""
     plot: go.Figure
     min_width: int = 0
-    """Pixels; on a narrower page the figure scrolls sideways."""
+    """Least width in pixels; on a narrower page the figure scrolls sideways."""
 
 
 def base_layout(x: str, y: str, height: int = 380, **more: Any) -> dict[str, Any]:
-    """The layout of a figure: axis titles and margins. The page adds the colours of its theme."""
+    """Return the layout of a figure: axis titles and margins. The page adds the colours of its theme.
+
+    Args:
+        x: Title of the horizontal axis.
+        y: Title of the vertical axis.
+        height: Height in pixels. Default: 380.
+        **more: Further keys of Plotly's layout; they replace the keys of the same name.
+    """
     return {
         "template": "none",
         "height": height,
@@ -80,7 +87,18 @@ def base_layout(x: str, y: str, height: int = 380, **more: Any) -> dict[str, Any
 def add_trials(
     figure: go.Figure, x: Sequence[Any], y: Sequence[float], trials: Sequence[int], statuses: Sequence[str], **more: Any
 ) -> None:
-    """Add a dot per trial, in one trace per status: with a colour per dot, Plotly's validation takes ten times as long."""
+    """Add one dot per trial, in one trace per status.
+
+    With a colour per dot instead, Plotly's validation takes ten times as long.
+
+    Args:
+        figure: The figure; it is changed.
+        x: Horizontal position of each of N dots.
+        y: Vertical position of each dot.
+        trials: Trial number of each dot, for its hover text.
+        statuses: Status of each trial, a key of `STATUS_COLORS`.
+        **more: Further arguments of Plotly's scatter trace.
+    """
     for status in dict.fromkeys(statuses):
         chosen = [i for i, other in enumerate(statuses) if other == status]
         color = STATUS_COLORS[status]
@@ -106,7 +124,18 @@ def value_axis(objective: str) -> dict[str, Any]:
 
 
 def focus(values: Sequence[float], maximize: bool, share: float = 0.15) -> dict[str, Any]:
-    """An axis that leaves out the worst `share` of the values if outliers would compress the rest; a double click shows all."""
+    """Return an axis that leaves out the worst values if outliers would compress the rest.
+
+    A double click on the figure shows all values.
+
+    Args:
+        values: Values on the axis, at least one.
+        maximize: Whether larger values are better.
+        share: Share of the values that may be left out, in [0, 1]. Default: 0.15.
+
+    Returns:
+        Keys of Plotly's axis; empty if the axis shows all values.
+    """
     ordered = sorted(values, reverse=maximize)
     best, kept, worst = ordered[0], ordered[int((1 - share) * (len(ordered) - 1))], ordered[-1]
     if abs(best - kept) > 0.5 * abs(best - worst) or best == kept:
@@ -116,7 +145,18 @@ def focus(values: Sequence[float], maximize: bool, share: float = 0.15) -> dict[
 
 
 def number_axis(values: Sequence[float], is_log: bool, room: int = 9) -> dict[str, Any]:
-    """The ticks of a numeric axis: the values themselves if they are few and apart; otherwise up to `room` on a logarithmic axis."""
+    """Choose the type and the ticks of a numeric axis.
+
+    The ticks are the values themselves if they are few and not too close to each other.
+
+    Args:
+        values: Values on the axis, at least one; positive on a logarithmic axis.
+        is_log: Whether the axis is logarithmic.
+        room: Number of ticks that fit on a logarithmic axis. Default: 9.
+
+    Returns:
+        Keys of Plotly's axis; without ticks if Plotly chooses them.
+    """
     distinct = sorted(set(values))
     if len(distinct) <= MAX_OWN_TICKS and _are_apart([math.log(value) for value in distinct] if is_log else distinct):
         ticks = distinct
@@ -128,7 +168,7 @@ def number_axis(values: Sequence[float], is_log: bool, room: int = 9) -> dict[st
 
 
 def _are_apart(ascending: Sequence[float]) -> bool:
-    """Whether the labels of these places have room beside each other."""
+    """Return whether the labels of these positions do not overlap."""
     least = LEAST_TICK_DISTANCE * (ascending[-1] - ascending[0])
     return all(high - low >= least for low, high in pairwise(ascending))
 
@@ -154,6 +194,15 @@ def short_number(value: float) -> str:
 
 
 def faded(color: str, opacity: float) -> str:
+    """Make a colour transparent.
+
+    Args:
+        color: The colour as `#rrggbb`.
+        opacity: From 0 (invisible) to 1 (opaque).
+
+    Returns:
+        The colour as `rgba(...)`.
+    """
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity})"
 

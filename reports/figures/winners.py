@@ -153,7 +153,7 @@ def _confusion_figures(info: _ConfusionInfo, about: str = "") -> list[Figure]:
     if not info.counts.sum():
         return []
     caption = (
-        "Rows: true class; columns: predicted class; values: share of the row. Blue is right; orange is wrong, on a colour scale of its own."
+        "Rows: true class; columns: predicted class; values: share of the row. Blue is right; orange is wrong, on its own colour scale."
         + about
     )
     pairs = _worst_pairs(info)

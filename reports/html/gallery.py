@@ -68,7 +68,16 @@ def winner_mistakes(run: RunData) -> list[Mistake]:
 
 
 def mistakes_of(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]) -> list[Mistake]:
-    """The mistakes in the arrays of a prediction file, the most confident first."""
+    """Return the mistakes in the arrays of a prediction file, the most confident ones first.
+
+    Args:
+        arrays: Arrays by name: `index`, `true`, `predicted`, `confidence` and `probability_true`
+            [N], perhaps `name`, and the gallery of encoded images.
+        class_names: Names of the classes, in the order of the class numbers.
+
+    Returns:
+        At most `MAX_IMAGES` mistakes whose image is in the gallery.
+    """
     images = encoded_gallery(arrays)
     return _most_confident(
         Mistake(

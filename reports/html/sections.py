@@ -68,7 +68,7 @@ def _winner_facts(run: RunData) -> dict[str, Any] | None:
 
 
 def _headline(run: RunData) -> tuple[str, str] | None:
-    """The most important number and what it is: the objective of the winner on the test images, or else the best one of a trial."""
+    """Return the most important number with its name: the objective of the winner on the test images, else the best one of a trial."""
     rows = run.rows("winners")
     first = next((row for row in rows if row["rank"] == 1 and row["test_objective"] is not None), None)
     if first is not None:
@@ -216,7 +216,7 @@ def data(run: RunData) -> Section | None:
 
 
 def failures(run: RunData) -> Section:
-    """Every training that did not end well, with its error."""
+    """Return the section of all trainings that failed or diverged, with their errors."""
     rows, classes = run.rows("failures"), class_rows(run.rows("trials"))
     class_lines = [[STATUS_WORDS.get(name, name), str(num), meaning, action] for name, num, meaning, action in classes]
     lines = [

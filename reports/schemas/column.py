@@ -1,4 +1,4 @@
-"""What a column and a table are, and the columns that several tables have."""
+"""The schema of a column and of a table, and the columns that several tables have."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class TableSchema:
     """One table."""
 
     row: str
-    """What a row is."""
+    """The meaning of one row."""
     columns: tuple[Column, ...]
     parameters: bool = False
-    """Whether the parameters of the space follow as columns, named by config path."""
+    """Whether the last columns are the parameters of the space, named by config path."""
 
 
 KINDS: dict[str, str] = {

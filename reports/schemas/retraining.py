@@ -8,7 +8,7 @@ from winnow.spaces.epoch_figures import METRICS, name_on_test_images
 _WINNER_TRIAL = Column(
     "trial", "int", "number of the trial that the config comes from", null="a baseline that was no trial"
 )
-_RANK = Column("rank", "int", "rank in the search, 1 is the best", null="the baseline")
+_RANK = Column("rank", "int", "rank in the search; the best config has rank 1", null="the baseline")
 _BASELINE = Column("baseline", "bool", "whether this is the baseline recipe, trained under the same protocol")
 _UNFINISHED = "the training did not complete"
 _UNTESTED = "no seed completed"
@@ -33,7 +33,7 @@ TABLES = {
                 "int",
                 "number of test images that the intervals take into account besides the seeds",
                 "images",
-                "a prediction file is missing, or one seed: the interval is over the seeds alone, the gain has none",
+                "a prediction file is missing, or there is only one seed; the interval then accounts only for the seeds, and the gain has none",
             ),
             Column("test_loss", "float", "mean test loss over the seeds", null=_UNTESTED),
             *(
@@ -44,7 +44,7 @@ TABLES = {
             Column(
                 "largest_class",
                 "float",
-                "test accuracy of always answering the largest class: its share of the test images",
+                "share of the largest class in the test images; a network that always predicts this class has this test accuracy",
                 "fraction",
                 "not recorded",
             ),
@@ -65,7 +65,7 @@ TABLES = {
             Column(
                 "test_objective",
                 "float",
-                "the metric that the search was for on the test images, mean over the seeds; `test_accuracy` if that was it",
+                "objective of the search on the test images, mean over the seeds; equal to test_accuracy if the search optimizes validation_accuracy",
                 null=_UNTESTED,
             ),
             Column("test_objective_low", "float", "lower end of its 95 % interval", null=_ONE_SEED),
@@ -98,7 +98,7 @@ TABLES = {
             Column(
                 "objective_gain",
                 "float",
-                "how much better test_objective is than that of the baseline; negative if it is worse",
+                "improvement of test_objective over the baseline; negative if it is worse",
                 null="no baseline, or this is the baseline",
             ),
             *(
@@ -149,7 +149,7 @@ TABLES = {
             Column(
                 "keep_validation",
                 "bool",
-                "whether the validation images chose the epoch; false: they were trained on too",
+                "whether the epoch was chosen by the validation images; if false, they were used for training too",
             ),
             Column("threads", "int", "CPU threads of the training", "threads", "not recorded"),
             Column("micro_batches", "int", "micro-batches per batch; above 1 after the trial ran out of memory"),
@@ -161,11 +161,11 @@ TABLES = {
         ),
     ),
     "ensemble": TableSchema(
-        "the mean of the probabilities of all retrained networks of all winners; no row without two networks and their predictions",
+        "all retrained networks of all winners as one ensemble (mean of their probabilities); there is no row without two networks and their predictions",
         (
             RUN,
             Column("num_networks", "int", "networks in the ensemble", "networks"),
-            Column("num_winners", "int", "winners that they belong to", "configs"),
+            Column("num_winners", "int", "winners to which these networks belong", "configs"),
             Column("test_accuracy", "float", "share of test images that it classifies correctly", "fraction"),
             Column("test_accuracy_low", "float", "lower end of the 95 % interval over the test images", "fraction"),
             Column("test_accuracy_high", "float", "upper end of that interval", "fraction"),
@@ -173,13 +173,13 @@ TABLES = {
         ),
     ),
     "classes": TableSchema(
-        "the test images of one class, for one retrained config; no rows without predictions",
+        "the test images of one class, for one retrained config; there are no rows without predictions",
         (
             RUN,
             _RANK,
             _WINNER_TRIAL,
             _BASELINE,
-            Column("class", "int", "number of the class, 0 is the first"),
+            Column("class", "int", "number of the class; the first class is 0"),
             Column("class_name", "string", "name of the class"),
             Column("support", "int", "test images of the class", "images"),
             Column(
@@ -187,21 +187,21 @@ TABLES = {
                 "float",
                 "mean over the seeds: share of the images predicted as this class that belong to it",
                 "fraction",
-                "never predicted",
+                "the class is never predicted",
             ),
             Column(
                 "recall",
                 "float",
-                "mean over the seeds: share of the images of the class that are predicted as it",
+                "mean over the seeds: share of the images of the class that are predicted as this class",
                 "fraction",
-                "no test images",
+                "the class has no test images",
             ),
             Column(
                 "f1",
                 "float",
                 "mean over the seeds: harmonic mean of precision and recall",
                 "fraction",
-                "neither in the test images nor predicted",
+                "the class is neither in the test images nor predicted",
             ),
         ),
     ),
@@ -213,16 +213,21 @@ TABLES = {
             _WINNER_TRIAL,
             _BASELINE,
             SEED,
-            Column("index", "int", "index of the image in the test set, 0 is the first"),
+            Column("index", "int", "index of the image in the test set; the first image is 0"),
             Column("image_name", "string", "file of the image, or its row in the data set", null="not recorded"),
             Column("true", "int", "index of the true class"),
             Column("predicted", "int", "index of the predicted class"),
             Column("true_class", "string", "name of the true class"),
             Column("predicted_class", "string", "name of the predicted class"),
-            Column("correct", "bool", "whether the prediction is right"),
+            Column("correct", "bool", "whether the prediction is correct"),
             Column("confidence", "float", "probability of the predicted class", "fraction"),
             Column("probability_true", "float", "probability of the true class", "fraction"),
-            Column("image", "bytes", "the image as PNG", null="not among the most confident mistakes of its training"),
+            Column(
+                "image",
+                "bytes",
+                "the image as PNG",
+                null="the image is not among the most confident mistakes of its training",
+            ),
         ),
     ),
 }

@@ -8,7 +8,7 @@ from winnow.spaces.epoch_figures import EPOCH_FIGURES, QUALITY
 ESTIMATED_END = "estimated_end"
 EXPECTED_END = ("expected_end", "expected_end_low", "expected_end_high")
 FITTED = (ESTIMATED_END, *EXPECTED_END)
-"""The columns of `trials` that, like the parameter columns, are made for the table only: models are fitted for them."""
+"""The columns of `trials` that only the table has, like the parameter columns: models are fitted for them."""
 _TRIAL = Column("trial", "int", "number of the trial in the study")
 _NEVER_RAN = "no epoch finished"
 _NO_EXPECTATION = "neither running nor stopped, or fewer than two epochs"
@@ -18,7 +18,7 @@ _MULTIPLY_ADDS = Column(
 _LATENCY_MS = Column(
     "latency_ms",
     "float",
-    "latency of a batch of one image on the device of the trial, median before its training",
+    "median latency of a batch of one image on the device of the trial, measured before its training",
     "milliseconds",
     "not measured: the search neither limits nor minimizes it",
 )
@@ -59,13 +59,13 @@ TABLES = {
             Column(
                 "objective",
                 "float",
-                "objective recorded in the study: that of the weights kept at the end, or so far",
+                "objective of the weights that are kept (so far, while the trial runs), as recorded in the study",
                 null=_NEVER_RAN,
             ),
             Column("best_objective", "float", "best finite objective over all epochs", null=_NEVER_RAN),
             Column("best_epoch", "int", "first epoch with best_objective", "epochs", _NEVER_RAN),
             Column("num_epochs", "int", "number of finished epochs", "epochs"),
-            Column("rung", "int", "highest rung that the trial reached, 0 is the first", null="no rung reached"),
+            Column("rung", "int", "highest rung that the trial reached; the first rung is 0", null="no rung reached"),
             Column(
                 "audit_objective",
                 "float",
@@ -77,7 +77,7 @@ TABLES = {
                 "float",
                 "objective after the full training, estimated by a regression on the parameters and the rungs; "
                 "see `values` of `importance`",
-                null="completed or failed, or the last values are the better measure",
+                null="the trial completed or failed, or the last values predict later rungs better",
             ),
             Column(
                 "expected_end",
@@ -108,11 +108,11 @@ TABLES = {
             Column(
                 "worker_losses",
                 "int",
-                "number of times that its worker or node was lost and it resumed from its checkpoint",
+                "number of times that the trial lost its worker or node and resumed from its checkpoint",
             ),
-            Column("micro_batches", "int", "micro-batches per batch; above 1 after it ran out of memory"),
-            Column("node", "string", "host name of its last epoch", null=_NEVER_RAN),
-            Column("device", "string", "device of its last epoch", null=_NEVER_RAN),
+            Column("micro_batches", "int", "micro-batches per batch; above 1 after the trial ran out of memory"),
+            Column("node", "string", "host name of the machine that trained the last epoch", null=_NEVER_RAN),
+            Column("device", "string", "device that trained the last epoch", null=_NEVER_RAN),
             *GPU,
             Column("error", "string", "error message", null="no error"),
             Column("config", "string", "complete config as JSON", null="status is skipped"),
@@ -124,10 +124,12 @@ TABLES = {
         (
             RUN,
             Column("phase", "string", "search, audit (a stopped trial after its stop) or retrain"),
-            Column("trial", "int", "number of the trial that the config comes from; -1: a baseline that was no trial"),
+            Column(
+                "trial", "int", "number of the trial that the config comes from; -1 for a baseline that was no trial"
+            ),
             SEED,
             *(Column(f.name, f.kind, f.meaning, f.unit, f.null) for f in EPOCH_FIGURES if f.column),
-            Column("rung", "int", "rung at this epoch, 0 is the first", null="no rung at this epoch"),
+            Column("rung", "int", "rung at this epoch; the first rung is 0", null="no rung at this epoch"),
             Column("decision", "string", "decision at the rung: continue, pause or stop", null="no rung at this epoch"),
             Column("time", "time", "end of the epoch", null="not recorded"),
             NODE,
@@ -147,7 +149,7 @@ TABLES = {
         "one rung of early stopping; the last row is the full training",
         (
             RUN,
-            Column("rung", "int", "0 is the first"),
+            Column("rung", "int", "number of the rung; the first rung is 0"),
             Column("epoch", "int", "epoch at which trials continue or stop", "epochs"),
             Column("num_reached", "int", "number of trials that finished this epoch", "trials"),
             Column("num_stopped", "int", "number of trials stopped at this rung", "trials"),
@@ -158,13 +160,13 @@ TABLES = {
         ),
     ),
     "audit": TableSchema(
-        "one rung of a search with an audit, and one row for all rungs together; no rows without an audit",
+        "one rung of a search with an audit; one more row is for all rungs together; there are no rows without an audit",
         (
             RUN,
-            Column("rung", "int", "0 is the first", null=_ALL_RUNGS),
+            Column("rung", "int", "number of the rung; the first rung is 0", null=_ALL_RUNGS),
             Column("epoch", "int", "epoch at which trials continue or stop", "epochs", _ALL_RUNGS),
             Column("num_stopped", "int", "number of trials stopped at this rung", "trials"),
-            Column("num_audited", "int", "number of these that the audit trained to completion", "trials"),
+            Column("num_audited", "int", "number of these trials that the audit trained to completion", "trials"),
             Column(
                 "num_wrong",
                 "int",
@@ -187,18 +189,18 @@ TABLES = {
             Column(
                 "num_sampled",
                 "int",
-                "number of audited trials, stopped or not, with a value at this rung and a final value: a random sample of all trials",
+                "number of audited trials, stopped or not, with a value at this rung and a final value; they are a random sample of all trials",
                 "trials",
                 _ALL_RUNGS,
             ),
             Column(
                 "spearman_sampled",
                 "float",
-                "Spearman's rank correlation between the values at this rung and the final values of these trials",
+                "Spearman's rank correlation between the values at this rung and the final values of the num_sampled trials",
                 "",
                 _FEW,
             ),
-            Column("kendall_sampled", "float", "Kendall's tau-b for the same trials", "", _FEW),
+            Column("kendall_sampled", "float", "Kendall's tau-b for the num_sampled trials", "", _FEW),
             Column(
                 "num_finished",
                 "int",
@@ -209,21 +211,30 @@ TABLES = {
             Column(
                 "spearman_finished",
                 "float",
-                "Spearman's rank correlation for these trials; biased towards survivors",
+                "Spearman's rank correlation for the num_finished trials; biased towards trials that were not stopped",
                 "",
                 _FEW,
             ),
-            Column("kendall_finished", "float", "Kendall's tau-b for these trials; biased towards survivors", "", _FEW),
+            Column(
+                "kendall_finished",
+                "float",
+                "Kendall's tau-b for the num_finished trials; biased towards trials that were not stopped",
+                "",
+                _FEW,
+            ),
         ),
     ),
     "front": TableSchema(
-        "one trial of the front of a search with several objectives: completed, and no other trial is as good in all of them "
-        "and better in one; no rows with one objective",
+        "one completed trial for which no other is as good in all objectives and better in one; there are no rows with one objective",
         (
             RUN,
-            Column("rank", "int", "1 has the best objective; each next one is the farthest from those before it"),
+            Column(
+                "rank",
+                "int",
+                "the trial with the best objective has rank 1; each further trial is the one farthest from those before it",
+            ),
             _TRIAL,
-            Column("objective", "float", "objective of the trial, the first of the objectives"),
+            Column("objective", "float", "value of the first objective"),
             NUM_PARAMETERS,
             _MULTIPLY_ADDS,
             _LATENCY_MS,
@@ -232,34 +243,34 @@ TABLES = {
         ),
     ),
     "memory": TableSchema(
-        "one earlier run at the time of one suggestion; no rows without `learn_from`",
+        "one earlier run at the time of one suggestion; there are no rows without `learn_from`",
         (
             RUN,
             Column("earlier_run", "string", "name of the earlier run"),
-            Column("data", "string", "name of its data set", null="not recorded"),
+            Column("data", "string", "name of the data set of the earlier run", null="not recorded"),
             Column("data_fingerprint", "string", "fingerprint of its images", null="not recorded"),
-            Column("family", "string", "its network families, separated by commas"),
-            Column("machine", "string", "devices of its trials and processor", null="not recorded"),
-            Column("winnow_version", "string", "version of Winnow that began it", null="not recorded"),
-            Column("num_trials", "int", "number of its trials that this search learns from", "trials"),
+            Column("family", "string", "model families of the earlier run, separated by commas"),
+            Column("machine", "string", "processor of its machine, and devices of its trials", null="not recorded"),
+            Column("winnow_version", "string", "version of Winnow that started it", null="not recorded"),
+            Column("num_trials", "int", "number of its trials from which this search learns", "trials"),
             Column("trial", "int", "number of the trial of this search that was suggested"),
             Column(
                 "weight",
                 "float",
-                "weight of the earlier run at that time; all runs together have at most 1",
+                "weight of the earlier run at that time; the weights of all runs add up to at most 1",
                 "fraction",
             ),
             Column(
                 "share",
                 "float",
-                "share of the earlier run in the gain that the suggestion promised",
+                "share of the earlier run in the expected gain of the suggestion",
                 "fraction",
                 "the sampler of this search suggested the trial",
             ),
         ),
     ),
     "validation": TableSchema(
-        "the answer of one completed trial for one validation image; no rows unless `search.keep_predictions` is set",
+        "the prediction of one completed trial for one validation image; there are no rows unless `search.keep_predictions` is set",
         (
             RUN,
             _TRIAL,
@@ -272,7 +283,7 @@ TABLES = {
             Column("predicted", "int", "index of the predicted class"),
             Column("true_class", "string", "name of the true class"),
             Column("predicted_class", "string", "name of the predicted class"),
-            Column("correct", "bool", "whether the prediction is right"),
+            Column("correct", "bool", "whether the prediction is correct"),
             Column("confidence", "float", "probability of the predicted class", "fraction"),
             Column("probability_true", "float", "probability of the true class", "fraction"),
             Column("probabilities", "floats", "probability of each class, rounded to 16 bits", "fraction"),
@@ -283,7 +294,7 @@ TABLES = {
         (
             RUN,
             Column("parameter", "string", "name in the study, including the branch, such as `optimizer.sgd.lr`"),
-            Column("path", "string", "config path, the name of the column in `trials`"),
+            Column("path", "string", "config path, which is the name of the column in `trials`"),
             Column("condition", "string", "condition under which the parameter exists", null="always"),
             Column(
                 "num_trials", "int", "number of trials with an objective in which the parameter was active", "trials"
@@ -291,8 +302,8 @@ TABLES = {
             Column(
                 "values",
                 "string",
-                "what the share is of: `last` values of the objective, or the `estimated end` of every trial, where a "
-                "regression over the rungs predicts later rungs better than the values before them",
+                "values whose variance is explained: the `last` values of the objective, or the `estimated end` of every trial "
+                "if a regression over the rungs predicts later rungs better than the earlier values do",
             ),
             Column(
                 "importance",
@@ -308,7 +319,7 @@ TABLES = {
                 "fraction",
                 "too few trials",
             ),
-            Column("note", "string", "why there is no importance", null="there is one"),
+            Column("note", "string", "why there is no importance", null="there is an importance"),
         ),
     ),
 }

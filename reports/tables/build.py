@@ -138,7 +138,16 @@ def _winners(run: RunRecords) -> list[Row]:
 
 
 def config_values(space: Space, config: dict[str, Any], kinds: Mapping[str, ArrowKind]) -> Row:
-    """The values of the parameter columns for a config; the space's own are null for a baseline outside the space."""
+    """Return the values of the parameter columns for a config.
+
+    Args:
+        space: The space.
+        config: The config as JSON values; it may lie outside the space, as a baseline may.
+        kinds: Type of each column, by its name.
+
+    Returns:
+        Values by column. Parameters that only the space defines are null for a config outside it.
+    """
     try:
         study_params = space.encode(_without_decisions(config))
     except SpaceError:
@@ -147,7 +156,7 @@ def config_values(space: Space, config: dict[str, Any], kinds: Mapping[str, Arro
 
 
 def _without_decisions(config: dict[str, Any]) -> dict[str, Any]:
-    """The config without what retraining wrote into it: the last epoch, and the epochs of a plateau's reductions."""
+    """Return the config without the values that retraining wrote into it: the last epoch, and the epochs of a plateau's reductions."""
     schedule = {key: value for key, value in config["schedule"].items() if key != "reductions"}
     return {key: value for key, value in config.items() if key != "stop_after"} | {"schedule": schedule}
 
@@ -282,7 +291,7 @@ def _as_text(value: Any) -> str | None:
 
 
 def _predictions(run: RunRecords) -> pa.Table:
-    """The rows of all prediction files; a missing or torn file (the run was interrupted) has none."""
+    """Return the rows of all prediction files; a missing or incomplete file (the run was interrupted) has none."""
     schema = arrow_schema("predictions", {}, {})
     blocks = [schema.empty_table()]
     for lines in retrain_groups(run):
@@ -308,7 +317,7 @@ def _prediction_block(run: RunRecords, line: Row, arrays: dict[str, np.ndarray],
 
 
 def _validation(run: RunRecords) -> pa.Table:
-    """The rows of the answers of completed trials for the validation images; a missing or torn file has none."""
+    """Return the rows of predictions of completed trials for the validation images; a missing or incomplete file has none."""
     schema = arrow_schema("validation", {}, {})
     blocks = [schema.empty_table()]
     files = validation_files(run.path)

@@ -1,4 +1,4 @@
-"""What each test image contributes to a metric, so that any metric gets an interval over seeds and test images.
+"""Computes the contribution of each test image to a metric, so that any metric gets an interval over seeds and test images.
 
 The contributions of a network have the metric as their mean, and their variance over the images, divided by the number of
 images, is that of the metric over other test sets of this size. For a share of right answers they are the answers
@@ -41,10 +41,15 @@ def contributions(metric: str, answers: Answers) -> Array | None:
 
 
 def effective_images(metric: str, answers: Answers) -> float:
-    """The number of images whose share of right answers would be as uncertain as the metric.
+    """Return the number of images whose accuracy would be as uncertain as the metric.
 
-    A mean over the classes depends on the images of the rarest ones: K squared over the sum of 1 / images of a class. With
-    classes of equal size, and for other metrics, it is the number of images.
+    A mean over K classes depends on the images of the rarest classes: K squared over the sum of 1 /
+    (number of images of a class). With classes of equal size, and for other metrics, it is the
+    number of images.
+
+    Args:
+        metric: Name of the metric, such as `test_balanced_accuracy`.
+        answers: True and predicted classes of the test images.
     """
     if metric not in OVER_CLASSES:
         return float(len(answers.true))
@@ -108,7 +113,7 @@ def _auroc(answers: Answers, seed: int) -> Array | None:
 
 
 def _rank(ordered: Array, values: Array) -> Array:
-    """The share of `ordered`, ascending, that lies below each value; equal ones count half."""
+    """Return the share of `ordered`, ascending, that lies below each value; equal values count half."""
     places = np.searchsorted(ordered, values) + np.searchsorted(ordered, values, side="right")
     return places / (2 * len(ordered))
 

@@ -67,11 +67,11 @@ def metric_gain(metric: str, first: Tested, second: Tested) -> Interval:
 
     Args:
         metric: A metric on the test images, such as `test_accuracy`.
-        first: Mean of the metric over the seeds, and the answers of the networks; None where there are none.
-        second: The same of the config to compare with.
+        first: Mean of the metric over the seeds, and the answers of the networks, each None if unknown.
+        second: The same values of the config to compare with.
 
     Returns:
-        The difference, positive if the first is better; None if a value is missing. No ends if either has fewer than two
+        The difference, positive if the first is better; None if a value is missing. It has no interval if either has fewer than two
         seeds, if answers are missing, if the two were tested on different images, or if the metric is a function of the
         user's.
     """
@@ -95,7 +95,7 @@ def metric_interval(metric: str, values: Sequence[float], answers: Answers | Non
     Args:
         metric: A metric on the test images, such as `test_accuracy`.
         values: The metric of each seed that completed.
-        answers: The answers of these networks; None where there are none.
+        answers: The answers of these networks; None if they are unknown.
 
     Returns:
         The interval over seeds and test images; over the seeds alone without answers, or if the metric is a function of
@@ -119,7 +119,7 @@ def metric_interval(metric: str, values: Sequence[float], answers: Answers | Non
 def _contributions(metric: str, answers: Answers, mean: float) -> np.ndarray | None:
     """The contributions of the images, float64 [S, N], if their mean is the metric that was measured.
 
-    It is another one if, for example, the loss that was measured has label smoothing.
+    It is not if, for example, the measured loss has label smoothing.
     """
     values = contributions(metric, answers)
     return None if values is None or abs(mean - values.mean()) > MAX_ROUNDING * max(1.0, abs(mean)) else values
@@ -135,10 +135,10 @@ def retrain_groups(run: RunRecords) -> list[list[Row]]:
 
 def _winner_row(run: RunRecords, lines: list[Row], trial: Row | None, answers: Answers | None) -> Row:
     first = lines[0]
-    values = metric_values(lines, "test_accuracy")
+    values = _metric_values(lines, "test_accuracy")
     tested = name_on_test_images(run.objective)
     by_metric = {
-        metric: metric_interval(metric, metric_values(lines, metric), answers) for metric in {"test_accuracy", tested}
+        metric: metric_interval(metric, _metric_values(lines, metric), answers) for metric in {"test_accuracy", tested}
     }
     (mean, low, high), objective = by_metric["test_accuracy"], by_metric[tested]
     searched = finite(first.get("search_value"))
@@ -170,7 +170,7 @@ def _winner_row(run: RunRecords, lines: list[Row], trial: Row | None, answers: A
 
 
 def _num_one_class(lines: list[Row], answers: Answers | None) -> int | None:
-    """Networks that give every test image the same class; None if neither the lines nor the predictions tell."""
+    """Return the number of networks that give every test image the same class; None if it is not recorded."""
     known = [line["num_classes_answered"] for line in lines if "num_classes_answered" in line]
     if not known and answers is not None:
         known = [len(set(predicted.tolist())) for predicted in answers.predicted]
@@ -217,7 +217,12 @@ def identity(line: Row) -> Row:
     }
 
 
-def metric_values(lines: Sequence[Row], metric: str) -> list[float]:
-    """A metric on the test images of the trainings that completed."""
+def _metric_values(lines: Sequence[Row], metric: str) -> list[float]:
+    """Return the finite values of a metric on the test images, of the trainings that completed.
+
+    Args:
+        lines: One line of `retrain.jsonl` per training.
+        metric: Key of the metric, such as `test_accuracy`.
+    """
     values = (finite(line.get(metric)) for line in lines if line["status"] == TrialStatus.COMPLETED)
     return [value for value in values if value is not None]

@@ -112,7 +112,7 @@ def _trial_row(run: RunRecords, trial: Trial, epochs: list[Row], audit_objective
 
 
 def where_trained(epochs: list[Row]) -> Row:
-    """Node, device and facts about the GPU: of the last epoch, the peaks of all epochs."""
+    """Return node, device and facts about the GPU of the last epoch, with the peaks of memory over all epochs."""
     last = epochs[-1] if epochs else {}
     facts: Row = {fact.name: last.get(fact.name) for fact in GPU_FACTS if not fact.peak}
     for fact in GPU_FACTS:
@@ -156,7 +156,15 @@ def finite_values(trial: Trial) -> dict[int, float]:
 
 
 def epochs_of_trial(run: RunRecords, number: int) -> list[Row]:
-    """The rows of `epochs` of one trial's search phase, in order."""
+    """Return the rows of `epochs` of one trial in the search, in order.
+
+    Args:
+        run: Records of the run.
+        number: Number of the trial.
+
+    Returns:
+        One row per epoch; empty for a trial without epochs.
+    """
     return [_epoch_row(run, line) for line in search_epochs(run).get(number, [])]
 
 

@@ -72,7 +72,7 @@ def _from_change(run: RunData, change: Change) -> Advice:
 
 
 def _on_failed_retraining(run: RunData, winners: list[Row]) -> Iterator[Advice]:
-    """Advice to run the retrainings again, or to go on with them, if none of the winners completed one."""
+    """Advise to run the retrainings again, or to continue them, if none of the winners completed one."""
     if winners and not any(row["num_seeds"] for row in winners if not row["baseline"]):
         failed = [row for row in run.rows("retrains") if row["status"] != TrialStatus.COMPLETED and not row["baseline"]]
         if not failed:  # interrupted after the baseline

@@ -28,7 +28,7 @@ WIDER = 0.3
 MIN_TRIALS = 4
 """Trials needed for advice on a range."""
 PURE = 0.8
-"""Share of diverged trials above a value, and of sound ones below it, from which that value is advised as the upper end."""
+"""Least share of diverged trials above a value, and of the other trials below it, for which the value is advised as the upper end."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,23 @@ class Change:
 
     text: str
     override: str
-    """What `--set` gets."""
+    """Value of `--set` that makes the change."""
 
 
 def changed_command(run: RunData, change: Change) -> str:
-    """The command that continues the run in the changed space, with a quarter more trials."""
+    """Return the command that continues the run in a changed space, with a quarter more trials.
+
+    Args:
+        run: The run. At least `MIN_TRIALS` trials are added.
+        change: Change of one range.
+    """
     trials = max(MIN_TRIALS, len(run.trial_rows()) // 4)
     more = ("--trials", str(trials), "--set", change.override, "--accept-space-change")
     return wording.command("extend", run.path, *more)
 
 
 def wider_ranges(run: RunData, ranked: Sequence[Row]) -> Iterator[Change]:
-    """Advice for a numeric range if most of the best quarter of the trials lie close to one end and the schema allows more.
+    """Advise to widen a numeric range if most of the best quarter of the trials lie close to one end and the schema allows more.
 
     Args:
         run: The run.
@@ -73,7 +78,16 @@ def wider_ranges(run: RunData, ranked: Sequence[Row]) -> Iterator[Change]:
 
 
 def converging_range(run: RunData, ran: Sequence[Row]) -> Change | None:
-    """Advice to lower the upper end of a range above which most trainings diverge; None if no value separates them."""
+    """Advise to lower the upper end of a range above which most trainings diverge.
+
+    Args:
+        run: The run, with its space.
+        ran: Rows of the trials that were trained at all.
+
+    Returns:
+        The change of the first logarithmic range that fits; None if no value separates diverged
+        from other trials.
+    """
     columns = _columns(run.space)
     if not any(row["status"] == TrialStatus.DIVERGED for row in ran):
         return None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def audit_sentence(run: RunData) -> str:
-    """Summarise what the audit says about the stops; empty if the run has no audit."""
+    """Summarise the result of the audit of the stops; empty if the run has no audit."""
     rows = run.rows("audit")
     if not rows:
         return ""

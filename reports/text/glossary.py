@@ -33,7 +33,7 @@ GLOSSARY = {
     "rho": "Spearman's rank correlation: 1 is the same order, 0 none.",
     "tau": "Kendall's rank correlation: 1 is the same order, 0 none.",
 }
-"""Term -> what it means, in one or two sentences."""
+"""Term -> its meaning, in one or two sentences."""
 
 _BY_LOWER = {term.lower(): (term, meaning) for term, meaning in GLOSSARY.items()}
 _TERMS = re.compile(

@@ -1,4 +1,4 @@
-"""The run in sentences: what was searched, what won, by how much, and what it cost."""
+"""Describes a run in sentences: the space, the winner, its gain, and the cost of the search."""
 
 from __future__ import annotations
 

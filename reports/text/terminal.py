@@ -1,4 +1,4 @@
-"""Prints a run in the terminal: what was searched, the statuses of the trials, the best trials, the winners, the files."""
+"""Prints a run in the terminal: the space, the statuses of the trials, the best trials, the winners, the files."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
 
     Args:
         run: The run.
-        console: Where to print.
+        console: Console to print to.
         top: Maximum number of trials to print.
-        chosen: Trials to print in this order instead of the best ones. Then nothing else is printed below the heading.
+        chosen: Trials to print in this order instead of the best ones. Nothing else is then printed below the heading.
     """
     rows = run.trial_rows()
     console.print(f"[bold]{escape(run.name)}[/bold]  {escape(wording.searched_text(run))}")
@@ -96,8 +96,15 @@ def _state_line(run: RunData, rows: list[Row]) -> str:
 def best_first(run: RunData, rows: list[Row]) -> list[Row]:
     """Rank the trials that have an objective and did not fail: completed trials first, then by objective.
 
-    Completed trials come first because the value of a stopped trial is that of fewer epochs. Trials outside the current space
-    are left out.
+    Completed trials come first because the objective of a stopped trial is from fewer epochs.
+    Trials outside the current space are left out.
+
+    Args:
+        run: The run, which says whether larger values are better.
+        rows: Rows of `trials`.
+
+    Returns:
+        The ranked rows, the best first.
     """
     inside = [row for row in rows if row["in_space"]]
     known = [row for row in inside if row["objective"] is not None and row["status"] not in UNRANKED_STATUSES]

@@ -60,9 +60,12 @@ def _network(model: Mapping[str, Any], num_parameters: int | None) -> str:
 
 
 def yardsticks(run: RunData) -> list[tuple[str, str]]:
-    """(name, value) of what the winner is compared with: guessing, the largest class, the baseline; what is known.
+    """Return (name, value) of the known figures to compare the winner with: guessing, the largest class, the baseline.
 
-    If the search was for another metric than accuracy, its accuracy stands beside.
+    If the objective is another metric than accuracy, the accuracy of the winner replaces guessing.
+
+    Args:
+        run: The run.
     """
     data = run.study.get("data") or {}
     share = (data.get("summary") or {}).get("majority_share")

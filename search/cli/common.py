@@ -25,11 +25,11 @@ Options = Mapping[str, Any]
 
 
 def console(as_json: bool = False, lasts: bool = False) -> Console:
-    """Standard output.
+    """Create a console that writes to standard output.
 
     Args:
-        as_json: Whether for JSON: also where `--json` keeps everything else away from it.
-        lasts: Whether a write that fails is ignored, as while a search runs.
+        as_json: Whether to write to the real standard output while `--json` redirects all other output.
+        lasts: Whether to ignore a write that fails, as during a search.
     """
     from rich.console import Console
 
@@ -41,14 +41,25 @@ def console(as_json: bool = False, lasts: bool = False) -> Console:
 
 
 def source_of(options: Options) -> Source | None:
-    """Location of the images; None: not given."""
+    """Return the location of the images; None if `--data-dir` was not given."""
     from winnow.search.data.source import Source
 
     return None if options["data_dir"] is None else Source(options["data_dir"], options["download"])
 
 
 def load_space(name: str, overrides: tuple[str, ...]) -> Space:
-    """A space with its overrides; its notes go to standard error."""
+    """Load a space with its overrides, and print its notes to standard error.
+
+    Args:
+        name: Name of a space or recipe of the catalog, or the path of a YAML file.
+        overrides: Values of `--set`, such as `optimizer.lr=0.01`; applied in this order.
+
+    Returns:
+        The checked space.
+
+    Raises:
+        InputError: No such space, or the space or an override is not valid.
+    """
     from winnow.spaces import catalog
 
     space = catalog.load(name, overrides)
@@ -58,7 +69,18 @@ def load_space(name: str, overrides: tuple[str, ...]) -> Space:
 
 
 def settings_of(space: Space, options: Options) -> Settings:
-    """The settings that the options ask for."""
+    """Combine the settings of a space with the options of the command line, which take precedence.
+
+    Args:
+        space: Provides the values of options that were not given.
+        options: Options by name; None means not given. Options that are no settings are ignored.
+
+    Returns:
+        The checked settings of the search.
+
+    Raises:
+        InputError: A setting is out of range, or two settings contradict each other.
+    """
     from winnow.search.settings import RunOptions, settings_for
 
     return settings_for(space, **{name: options[name] for name in RunOptions.model_fields if name in options})
@@ -66,7 +88,7 @@ def settings_of(space: Space, options: Options) -> Settings:
 
 @contextmanager
 def execution(options: Options) -> Iterator[Execution]:
-    """The view, devices and images that the options ask for."""
+    """Open the view, and yield the devices and images that the options ask for."""
     from dataclasses import fields
 
     from winnow.search.operations.execution import Execution

@@ -11,7 +11,16 @@ from click.shell_completion import CompletionItem
 
 
 def complete_space(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of the catalog, and YAML files."""
+    """Suggest spaces of the catalog and YAML files.
+
+    Args:
+        context: Context of the command so far; not used.
+        parameter: The argument that is completed; not used.
+        incomplete: Text typed so far; may be empty.
+
+    Returns:
+        An item that lets the shell complete file names, then the spaces that begin with the text.
+    """
     from winnow.spaces import catalog
 
     names = [CompletionItem(name, help=about) for name, about in catalog.listing() if name.startswith(incomplete)]
@@ -20,20 +29,48 @@ def complete_space(context: click.Context, parameter: click.Parameter, incomplet
 
 
 def complete_run(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names under runs/, and folders."""
+    """Suggest runs under `runs/` and folders.
+
+    Args:
+        context: Context of the command so far; not used.
+        parameter: The argument that is completed; not used.
+        incomplete: Text typed so far; may be empty.
+
+    Returns:
+        An item that lets the shell complete folder names, then the runs that begin with the text.
+    """
     names = sorted(file.parent.name for file in Path("runs").glob(f"{glob.escape(incomplete)}*/study.yaml"))
     return [CompletionItem(incomplete, type="dir"), *map(CompletionItem, names)]
 
 
 def complete_key(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Paths of the config, followed by `=`."""
+    """Suggest config paths for `--set`, each followed by `=`.
+
+    Args:
+        context: Context of the command so far; not used.
+        parameter: The option that is completed; not used.
+        incomplete: Text typed so far; may be empty.
+
+    Returns:
+        The paths that begin with the text, such as `optimizer.lr=`.
+    """
     from winnow.spaces.schema.paths import config_paths
 
     return [CompletionItem(f"{path}=") for path in config_paths() if path.startswith(incomplete)]
 
 
 def complete_column(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Columns of the trials of RUN, or of any run if it is not known; for `--where` in place of the last word."""
+    """Suggest columns of `trials.parquet` for the last word of `--sort` or `--where`.
+
+    Args:
+        context: Context of the command so far; its `run` names the run. Default: the newest run.
+        parameter: The option that is completed; not used.
+        incomplete: Text typed so far; may be empty. A minus sign before the last word is kept.
+
+    Returns:
+        The text with its last word completed, once per column. Columns of the space's parameters
+        are included if the run can be read.
+    """
     word = re.fullmatch(r"(.*?[\s(]|)(-?)([\w.]*)", incomplete, re.DOTALL)
     if word is None:
         return []

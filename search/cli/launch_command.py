@@ -59,7 +59,7 @@ def launch(
 
 
 def _check_options(words: list[str]) -> None:
-    """Refuse what `winnow run` would refuse on the cluster, and what the file says itself."""
+    """Refuse options that `winnow run` would refuse on the cluster, and options that the file sets itself."""
     from winnow.search.cli.search_commands import SEARCH_COMMANDS
     from winnow.spaces.errors import InputError
 

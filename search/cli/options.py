@@ -1,4 +1,4 @@
-"""The options of the command line. Search options come from the schema; the others stand here, in groups that commands share."""
+"""The options of the command line. Search options come from the schema; the others are defined here, in groups that commands share."""
 
 from __future__ import annotations
 
@@ -28,6 +28,19 @@ class NumberOrAuto(click.IntRange):
         super().__init__(min=1)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check one value of the option.
+
+        Args:
+            value: Text from the command line, or a default value.
+            param: The option, named in the error message.
+            ctx: Context of the command, used for the error message.
+
+        Returns:
+            `auto`, or an integer of at least 1.
+
+        Raises:
+            BadParameter: The value is neither.
+        """
         if value != "auto" and not str(value).isdigit():
             self.fail(f"{value!r} is neither a whole number of at least 1 nor auto", param, ctx)
         return value if value == "auto" else super().convert(value, param, ctx)
@@ -48,7 +61,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 class SettingsCommand(click.Command):
-    """A command with one option for each field of a settings model, beside those that are declared.
+    """A command with one option for each field of a settings model, in addition to its declared options.
 
     The fields are read when the command is used: `winnow --help` must not wait for the import of the schema.
 
@@ -61,13 +74,18 @@ class SettingsCommand(click.Command):
         self.settings = settings
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """The arguments, the options of the settings, and the declared options."""
+        """Return the arguments, the options of the settings, and the declared options, in this order."""
         declared = super().get_params(ctx)
         arguments = [each for each in declared if isinstance(each, click.Argument)]
         return [*arguments, *settings_options(self.settings), *(each for each in declared if each not in arguments)]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Print the options in the groups of `GROUPS`."""
+        """Write the options for `--help`, in the groups of `GROUPS`.
+
+        Args:
+            ctx: Context of the command.
+            formatter: Receives one section per group that is not empty.
+        """
         of_settings = {option.name for option in settings_options(self.settings)}
         groups: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Search", *GROUPS)}
         for parameter in self.get_params(ctx):
@@ -83,7 +101,7 @@ class SettingsCommand(click.Command):
 
 @cache
 def settings_options(model: str) -> tuple[click.Option, ...]:
-    """One option per field of a model of `winnow.search.settings`; an option that is not given is None."""
+    """Return one option per field of a model of `winnow.search.settings`; an option that is not given is None."""
     from winnow.search import settings
 
     return tuple(map(_option_of, settings.option_specs(getattr(settings, model))))

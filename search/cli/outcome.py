@@ -14,9 +14,22 @@ if TYPE_CHECKING:
 
 
 def print_outcome(folder: RunFolder, outcome: Outcome, as_json: bool = False) -> int:
-    """Print how the search ended and return the exit code.
+    """Print how the search ended.
 
-    After a second signal this exits at once: a user who signals twice does not want to wait for the report.
+    If a second signal ended the search, the process exits here: a user who signals twice does not
+    want to wait for the report.
+
+    Args:
+        folder: The run.
+        outcome: Why the search ended.
+        as_json: Whether to write a JSON event instead of text. Default: False.
+
+    Returns:
+        The exit code: `DONE`, `FAILED` (all recent trials ended with the same error) or
+        `INTERRUPTED`.
+
+    Raises:
+        SystemExit: The search was ended by a second signal.
     """
     if as_json:
         _emit("outcome", _outcome_facts(folder, outcome))
@@ -45,7 +58,7 @@ def print_interrupted(folder: RunFolder, options: Options, as_json: bool = False
 
     Args:
         folder: The run.
-        options: Those of `winnow retrain` that were given; None: not given.
+        options: Options of `winnow retrain` by name; None means not given.
         as_json: Whether to write a JSON event.
     """
     words = (word for name, value in options.items() if value is not None for word in (f"--{name}", str(value)))
@@ -59,7 +72,15 @@ def print_interrupted(folder: RunFolder, options: Options, as_json: bool = False
 
 
 def print_summary(folder: RunFolder, options: Options, next_command: str | None = None) -> None:
-    """Print the winners, where the report is, and what to type next; with --quiet only the path of the report."""
+    """Print the winners, the path of the report, and the next command to type.
+
+    Args:
+        folder: The run, with its report written.
+        options: Options of the command. With `quiet`, only the path of the report is printed; with
+            `as_json`, a JSON event is written.
+        next_command: Command to suggest. Default: that of the most useful advice, else `winnow
+            show`.
+    """
     from winnow import reports
 
     file = folder.report / "report.html"

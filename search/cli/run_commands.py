@@ -65,7 +65,7 @@ def show(
     path = (newest_run() if run is None else open_run(run)).path
     if mistakes:
         if follow or as_json or trial is not None or sort or where:
-            raise click.UsageError("--mistakes goes only with --top")
+            raise click.UsageError("--mistakes can be combined only with --top")
         _show_mistakes(path, top)
         return DONE
     if follow and (as_json or trial is not None):

@@ -162,7 +162,7 @@ def _changes(options: Options) -> RunChanges:
 
 
 def _retrain(folder: RunFolder, options: Options) -> int:
-    """Retrain and return the exit code; after an interruption, print how to go on."""
+    """Retrain and return the exit code; after an interruption, print how to continue."""
     from winnow.search.cli.outcome import print_interrupted
     from winnow.search.operations.retraining import retrain as retrain_winners
 

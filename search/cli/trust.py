@@ -20,26 +20,53 @@ trust_option = click.option(
     "--trust-code",
     is_flag=True,
     envvar="WINNOW_TRUST_CODE",
-    help="Run code that the file or folder names by import path, although it is not of your working directory.",
+    help="Run code that the file or folder names by import path, even if it is not in your working directory.",
 )
 
 
 def check_space(space: Space, trusted: bool) -> None:
-    """Ask or refuse if the space names code of others; catalog spaces name none."""
+    """Check that the code which a space names may run. Spaces of the catalog name none.
+
+    Args:
+        space: The space.
+        trusted: Whether `--trust-code` was given. Without it, the user is asked in a terminal.
+
+    Raises:
+        UntrustedCode: The code is not trusted, and there is no terminal to ask in.
+        Abort: The user refused.
+    """
     from winnow.search.operations.trust import check_space_code
 
     _checked(check_space_code, space, trusted)
 
 
 def check_run(folder: RunFolder, trusted: bool) -> None:
-    """Ask or refuse if the run names code of others."""
+    """Check that the code which a run names may run.
+
+    Args:
+        folder: The run.
+        trusted: Whether `--trust-code` was given. Without it, the user is asked in a terminal.
+
+    Raises:
+        UntrustedCode: The code is not trusted, and there is no terminal to ask in.
+        Abort: The user refused.
+    """
     from winnow.search.operations.trust import check_run_code
 
     _checked(check_run_code, folder, trusted)
 
 
 def check_export(folder: Path, trusted: bool) -> None:
-    """Ask or refuse if the exported winner names code of others."""
+    """Check that the code which an exported winner names may run.
+
+    Args:
+        folder: Folder that `winnow export` wrote.
+        trusted: Whether `--trust-code` was given. Without it, the user is asked in a terminal.
+
+    Raises:
+        UntrustedCode: The code is not trusted, and there is no terminal to ask in.
+        Abort: The user refused.
+    """
     from winnow.search.operations.trust import check_export_code
 
     _checked(check_export_code, folder, trusted)
@@ -52,6 +79,6 @@ def _checked(check: Callable[[What, bool], None], what: What, trusted: bool) -> 
         check(what, trusted)
     except UntrustedCode as error:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UntrustedCode(f"{error}; if you trust whoever wrote it: --trust-code") from error
+            raise UntrustedCode(f"{error}; if you trust its author, add --trust-code") from error
         click.confirm(f"{error}. Run it?", abort=True, err=True)
         check(what, True)

@@ -31,7 +31,7 @@ class SplitArrays:
 
 @dataclass(frozen=True)
 class Arrays:
-    """All splits that are used; `train` and `test` are always there."""
+    """All splits that are used, by name; `train` and `test` always exist."""
 
     splits: dict[str, SplitArrays]
     class_names: tuple[str, ...]
@@ -50,7 +50,15 @@ class Arrays:
 
 
 def fingerprint_of(splits: dict[str, tuple[np.ndarray, np.ndarray]], class_names: tuple[str, ...]) -> str:
-    """Return the first 16 hex digits of the SHA-256 of all shapes, bytes and class names; splits are (images, labels)."""
+    """Hash the shapes, bytes and class names of a data set.
+
+    Args:
+        splits: (images, labels) of each split, by its name. The order of the splits counts.
+        class_names: Names of the classes, in the order of the class numbers.
+
+    Returns:
+        The first 16 hex digits of the SHA-256.
+    """
     digest = hashlib.sha256()
     for split, arrays in splits.items():
         for kind, array in zip(("images", "labels"), arrays, strict=True):

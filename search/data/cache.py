@@ -25,15 +25,15 @@ FORMAT = 5
 
 
 def cached(folder: Path, key: str, build: Callable[[Path], Arrays]) -> Arrays:
-    """Return what `build` gave last time for the same key, or what it gives now.
+    """Return the arrays that `build` made earlier for the same key, or build them now.
 
     One process at a time decodes; others wait and find it done. A folder that cannot be written to is no error, and damaged files
-    are made again. Large arrays stay on the disk and are mapped into memory.
+    One process at a time decodes; the others wait and read its result. A folder that cannot be written to is no error, and damaged files
 
     Args:
-        folder: Holds one folder per key.
-        key: From `content_key`.
-        build: Is given a new folder to put large arrays into.
+        folder: Folder of the cache, with one folder per key.
+        key: Key from `content_key`.
+        build: Called with the path of a new folder, into which it may put large arrays.
     """
     path = folder / key
     stored = _read(path)
@@ -56,7 +56,18 @@ def cached(folder: Path, key: str, build: Callable[[Path], Arrays]) -> Arrays:
 
 
 def content_key(files: Sequence[Path], options: dict[str, Any]) -> str:
-    """Return a name for what is read from these files with these options; it follows from their content, wherever they lie."""
+    """Compute the cache key of the arrays that are read from some files.
+
+    The key depends on the content of the files and not on their paths. Files that cannot be read
+    are included as unreadable; decoding reports them.
+
+    Args:
+        files: Files that decide what the arrays are, in a fixed order.
+        options: Everything else that decides it, as JSON values.
+
+    Returns:
+        24 hex digits.
+    """
     digest = hashlib.sha256(json.dumps([FORMAT, PIL.__version__, options], sort_keys=True).encode())
     for content in in_threads(_digest, iter(files)):
         digest.update(content)
@@ -64,7 +75,7 @@ def content_key(files: Sequence[Path], options: dict[str, Any]) -> str:
 
 
 def _digest(file: Path) -> bytes:
-    """Return the hash of a file. One that is missing or not a regular file shows when it is decoded."""
+    """Return the hash of a file. A file that is missing or not a regular file is reported when it is decoded."""
     digest = hashlib.sha256()
     try:
         for chunk in read_chunks(file):
@@ -76,7 +87,7 @@ def _digest(file: Path) -> bytes:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock, or none where none can be made: nobody can write the files there either."""
+    """Hold a lock. If it cannot be created, hold none: no process can write the files there either."""
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +104,7 @@ def _locked(path: Path) -> Iterator[None]:
 def _read(path: Path, is_new: bool = False) -> Arrays | None:
     """Read a folder of arrays; None if it is missing or damaged: the fingerprint must be the one that was written.
 
-    `is_new`: this process has just written it, so it is not read again to be compared.
+    With `is_new` the fingerprint is not compared, since this process has just written the folder.
     """
     try:
         about = json.loads((path / "about.json").read_text(encoding="utf-8"))
@@ -124,7 +135,7 @@ def _write(path: Path, arrays: Arrays) -> None:
                 array.flush()
             else:
                 np.save(file, array)
-    for file in path.glob("*_decoded.npy"):  # in the order of the files; what counts was copied from it
+    for file in path.glob("*_decoded.npy"):  # in the order of the files; it has been copied in the final order
         file.unlink()
     about = {
         "splits": kinds,

@@ -28,7 +28,7 @@ class Kind(StrEnum):
 IMAGE_NAMES = ("image", "img")
 PATH_NAMES = ("file_name", "filename", "file", "path", "filepath", "file_path", "image_path", "image", "img")
 ID_NAMES = ("image_id", "image_name", "id")
-"""What people call a column of file names without folder or extension; it counts only where there is no column of paths."""
+"""Common names of a column of file names without folder or extension; it is used only if there is no column of paths."""
 LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "category")
 FOLD_NAMES = ("fold", "group", "subject", "patient", "patient_id", "subject_id", "scene", "session", "speaker")
 """What people call a column that says which images belong together, in lower case. It is named as advice, and not used unasked."""
@@ -79,12 +79,12 @@ def choose(columns: Sequence[Column], data: schema.Data, where: str, hinted_labe
 
     Args:
         columns: All columns of the table.
-        data: Its `image_column`, `label_column` and `groups` decide where they are set.
-        where: The table as the user knows it.
+        data: The `data` section of a config; its `image_column`, `label_column` and `groups` take precedence.
+        where: The table, as it is named in errors.
         hinted_label: The column that the file itself says holds the classes.
 
     Raises:
-        InputError: Where no column can be meant, or several; it names them and the key that decides.
+        InputError: No column fits, or several do; the message names them and the key that decides.
     """
     by_name = {column.name: column for column in columns}
     image = _image(by_name, data.image_column, where)
@@ -158,12 +158,12 @@ def _label_by_name(columns: Sequence[Column], hinted: str | None, where: str) ->
         if candidates:
             break
     several = usual or [column for column in columns if column.kind in CLASS_KINDS]
-    way_on = "say which: data.label_column"
+    advice = "say which: data.label_column"
     if sum(column.kind in (Kind.INTEGER, Kind.BOOLEAN, Kind.FLOAT) for column in columns) > 2:
-        way_on += " (a list of columns, where they are one-hot)"
+        advice += " (a list of columns if they are one-hot)"
     if len(several) > 1:
-        raise InputError(f"{where}: no label column for certain; it can be any of {_listed(several)}; {way_on}")
-    raise InputError(f"{where}: no label column (named `label`) among {_listed(columns)}; {way_on}")
+        raise InputError(f"{where}: no label column for certain; it can be any of {_listed(several)}; {advice}")
+    raise InputError(f"{where}: no label column (named `label`) among {_listed(columns)}; {advice}")
 
 
 def _existing(by_name: Mapping[str, Column], name: str, key: str, where: str) -> Column:

@@ -23,7 +23,7 @@ from winnow.spaces.errors import InputError
 
 
 def list_dataset(data: schema.Data, data_dir: Path, download: bool) -> Listing:
-    """List the data set that a config names; no image is decoded. InputError says what was looked for and where.
+    """List the data set that a config names; no image is decoded.
 
     Args:
         data: The `data` section of a config.
@@ -67,7 +67,7 @@ def _cifar(name: str, data: schema.Data, data_dir: Path, download: bool) -> List
             raise InputError(f"data set {name}: the download to {data_dir} failed ({error})") from error
         raise InputError(
             f"data set {name} is not in {data_dir.resolve()} (looked for {name}/*.parquet and torchvision's "
-            f"{kind.base_folder}/): fetch it with --download, or say where it is with --data-dir"
+            f"{kind.base_folder}/): download it with --download, or give its folder with --data-dir"
         ) from error
     parts = {split: _torchvision_part(stored, name) for split, stored in sets.items()}
     return Listing(parts, KNOWN, tuple(sets["train"].classes), keep_order=True)

@@ -88,7 +88,7 @@ class Decoded:
     """Equal for equal pixels."""
     height: int
     width: int
-    """As it was, turned upright, before it was resized."""
+    """Size in pixels, turned upright, before the image was resized."""
     is_grey: bool
     traits: Trait
 
@@ -184,7 +184,7 @@ def upright_pixels(image: Image.Image) -> np.ndarray:
 
 
 def content_of(item: Encoded) -> bytes | np.ndarray:
-    """Return the bytes of the file, or the pixels. A pipe is refused, since opening it would wait for ever."""
+    """Return the bytes of the file, or the pixels. A pipe is refused, since opening it would block forever."""
     if not isinstance(item.content, Path):
         return item.content
     with foreign(item.where, "image"):
@@ -193,6 +193,18 @@ def content_of(item: Encoded) -> bytes | np.ndarray:
 
 @contextmanager
 def opened(item: Encoded, content: bytes | np.ndarray) -> Iterator[Image.Image]:
+    """Open an image with Pillow, and close it when the block ends.
+
+    Args:
+        item: The image; its `where` is named in errors.
+        content: What `content_of` returned for it: the bytes of a file, or pixels uint8 [H, W, C].
+
+    Yields:
+        The open image; its pixels may not be loaded yet.
+
+    Raises:
+        InputError: It is empty, of no known format, or has no pixels.
+    """
     with foreign(item.where, "image"):
         if isinstance(content, np.ndarray):
             image = Image.fromarray(content.squeeze(2) if content.shape[2] == 1 else content)
@@ -250,7 +262,7 @@ def in_threads(function: Callable[[S], T], items: Iterator[S]) -> Iterator[T]:
 
 
 def on_ground(image: Image.Image) -> Image.Image:
-    """Lay a transparent image on the ground; return an image that is opaque as it is."""
+    """Lay a transparent image on white; return an opaque image unchanged."""
     if image.mode not in TRANSPARENT_MODES and "transparency" not in image.info:
         return image
     if image.mode in ("RGBa", "La"):

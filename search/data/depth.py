@@ -1,4 +1,4 @@
-"""Images of more than 8 bits per channel: which they are, and by which rule they become 8 bits."""
+"""Recognises images of more than 8 bits per channel, and converts them to 8 bits."""
 
 from __future__ import annotations
 
@@ -18,13 +18,28 @@ WHITE_IS_ZERO, UNSIGNED, SIGNED = 0, 1, 2
 
 
 def has_no_colour(image: Image.Image, content: bytes | np.ndarray) -> bool:
-    """Whether an open image is grey. Pillow opens grey PNG files of 16 bits with transparency as colour images."""
+    """Return whether an open image is grey.
+
+    Pillow opens grey PNG files of 16 bits with transparency as colour images, so the header is read
+    too.
+
+    Args:
+        image: The open image.
+        content: Bytes of its file, or the pixels that it was made from.
+    """
     is_grey_png = image.format == "PNG" and isinstance(content, bytes) and content[25] in (0, 4)
     return image.mode in GREY_MODES or is_grey_png
 
 
 def widen_transparent_grey(image: Image.Image, content: bytes | np.ndarray) -> None:
-    """Correct the transparent value of a PNG of 2 or 4 bits: Pillow widens the pixels to 8 bits, but not that value."""
+    """Correct the transparent value of a PNG of 2 or 4 bits in place.
+
+    Pillow widens the pixels to 8 bits, but not that value. Other images stay as they are.
+
+    Args:
+        image: The open image; its `info["transparency"]` is changed.
+        content: Bytes of its file, or the pixels that it was made from.
+    """
     if image.format != "PNG" or not isinstance(content, bytes) or content[25] != 0 or content[24] not in (2, 4):
         return
     if "transparency" in image.info:
@@ -32,7 +47,12 @@ def widen_transparent_grey(image: Image.Image, content: bytes | np.ndarray) -> N
 
 
 def is_reduced(image: Image.Image, content: bytes | np.ndarray) -> bool:
-    """Whether Pillow gives only the upper 8 bits of each channel of an open image, and says nothing."""
+    """Return whether Pillow silently keeps only the upper 8 bits of each channel of an open image.
+
+    Args:
+        image: The open image.
+        content: Bytes of its file, whose header states the depth; pixels are never reduced.
+    """
     if image.mode in WIDE_MODES or not isinstance(content, bytes):
         return False
     if image.format == "PNG":
@@ -72,7 +92,7 @@ def check_usual(image: Image.Image, pixel_range: tuple[float, float] | None, is_
     Args:
         image: An open image.
         pixel_range: As in `Rules`.
-        is_deep: What `is_reduced` says of the image.
+        is_deep: Result of `is_reduced` for the image.
     """
     if image.format == "TIFF" and image.mode not in WIDE_MODES and SIGNED in _tag(image, SAMPLE_FORMAT, (UNSIGNED,)):
         raise ValueError("its pixels are signed 8-bit numbers; save them as unsigned ones")
@@ -88,13 +108,13 @@ def check_usual(image: Image.Image, pixel_range: tuple[float, float] | None, is_
 
 
 def wide_values(image: Image.Image, upright: Image.Image) -> np.ndarray:
-    """The pixels of an image in a wide mode, [H, W], as its file holds them.
+    """Return the pixels of an image in a wide mode, [H, W], as its file holds them.
 
-    Pillow wraps unsigned numbers of 32 bits around, and stretches those of PGM (`remember_most`). Both is undone.
+    Pillow wraps unsigned numbers of 32 bits around, and stretches those of PGM (`remember_most`). Both changes are undone.
 
     Args:
-        image: As it was opened, with the tags of its file.
-        upright: The same, turned upright.
+        image: The image as it was opened, with the tags of its file.
+        upright: The same image, turned upright.
     """
     values = np.asarray(upright)
     if (most := image.info.get("most", 65535)) != 65535:
@@ -139,8 +159,8 @@ def narrowed_image(
     """Make an image of a wide mode 8-bit grey; a transparent colour becomes white, and numbers that a file stores inverted are turned.
 
     Args:
-        image: As it was opened, with the tags of its file.
-        upright: The same, turned upright.
+        image: The image as it was opened, with the tags of its file.
+        upright: The same image, turned upright.
         pixel_range: As in `Rules`.
         where: The image as the user knows it.
 
@@ -161,7 +181,7 @@ def narrowed_image(
             f"[{values.min():g}, {values.max():g}])"
         )
     pixels = narrowed(values, pixel_range)
-    # Pillow heeds this tag for images of 8 bits alone.
+    # Pillow applies this tag only to images of 8 bits.
     if image.format == "TIFF" and _tag(image, PHOTOMETRIC, 1) == WHITE_IS_ZERO:
         pixels = 255 - pixels
     hidden = values == image.info["transparency"] if "transparency" in image.info else np.zeros(values.shape, bool)

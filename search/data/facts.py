@@ -1,4 +1,4 @@
-"""Counts what the files of a data set have: sizes, traits, repeated images. The figures are plain values, ready for YAML."""
+"""Counts sizes, traits and repeated images in the files of a data set. The figures are plain values, ready for YAML."""
 
 from __future__ import annotations
 

@@ -38,7 +38,15 @@ def foreign(where: str, what: str) -> Iterator[None]:
 
 
 def require_file(path: Path, what: str) -> None:
-    """Raise InputError for a folder or a pipe; opening a pipe would wait for ever. A missing file shows when it is opened."""
+    """Check that a path is not a folder or a pipe; opening a pipe would block forever.
+
+    Args:
+        path: The path. A missing file is reported when it is opened.
+        what: What it should be, such as `Parquet file`.
+
+    Raises:
+        InputError: The path exists and is no regular file.
+    """
     if path.exists() and not path.is_file():
         raise InputError(
             f"{shown(path)}: not a readable {what} (it is {'a folder' if path.is_dir() else 'no regular file'})"
@@ -75,5 +83,10 @@ def shown(path: Path | str) -> str:
 
 
 def named(names: Sequence[str], num: int = NUM_NAMED) -> str:
-    """Return the first few of `names`, and `, ...` if there are more."""
+    """Return the first few names, separated by commas, and `, ...` if there are more.
+
+    Args:
+        names: The names; each is escaped with `shown`.
+        num: Number of names to list. Default: 3.
+    """
     return ", ".join(map(shown, names[:num])) + (", ..." if len(names) > num else "")

@@ -1,4 +1,4 @@
-"""A data set as plain arrays, and its split into what is fitted and what selects. It is read once and shared by all workers."""
+"""A data set as plain arrays, and its split into training and validation images. It is read once and shared by all workers."""
 
 from __future__ import annotations
 

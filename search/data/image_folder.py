@@ -96,11 +96,11 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
     beside = [child.name for child in sorted(path.iterdir()) if child not in with_images]
     unused = [name for name in beside if Path(name).suffix.lower() in TABLE_SUFFIXES]
     if len(with_images) == 1:
-        way_on = f"; to use {shown(unused[0])}, name it in data.path" if unused else ""
+        advice = f"; to use {shown(unused[0])}, name it in data.path" if unused else ""
         raise InputError(
             f"data.path: {path}: at least 2 classes are needed, but there is 1: {shown(with_images[0].name)} "
             f"(beside it: {named(beside) or 'nothing'}). One folder of images per class is needed, or a table (labels.csv) of the "
-            f"columns `file_name` and `label`{way_on}"
+            f"columns `file_name` and `label`{advice}"
         )
     refuse_parts(path, [folder.name for folder in with_images], unused)
     _refuse_repeated_folders(path, with_images)
@@ -119,7 +119,7 @@ def _list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: 
 
 
 def _what_is_in(folders: Sequence[Path]) -> str:
-    """Return what the folders hold in place of images, such as `; left out: .dcm files ...: 10`."""
+    """Return a text about the other contents of folders without images, such as `; left out: .dcm files ...: 10`."""
     left_out: Counter[str] = Counter()
     for folder in folders:
         images_in(folder, left_out)
@@ -189,7 +189,7 @@ def _refuse_class_named_as_split(
 
 
 def _hold_loose_images(splits: dict[str, Path]) -> bool:
-    """Return whether the images of a split lie neither in class folders nor beside a table of their own."""
+    """Return whether the images of a split are neither in class folders nor in a folder with a table."""
     return any(
         not find_tables(folder) and not any(map(holds_images, folders_in(folder, Counter())))
         for folder in splits.values()

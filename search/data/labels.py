@@ -25,19 +25,19 @@ Labels = Mapping[str, np.ndarray]
 def number_labels(
     labels: Labels, class_names: Sequence[str] | None, where: str, remap: bool
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Return the class names, and the class number of every image.
+    """Turn labels into class numbers.
 
     Args:
         labels: The labels of every split, `train` among them.
-        class_names: Names of integer labels, where they are known.
-        where: The data set as the user knows it.
-        remap: Number the integers that occur from 0.
+        class_names: Names of integer labels; None if they are not known.
+        where: The data set, as it is named in errors.
+        remap: Whether to number the integers that occur from 0.
 
     Returns:
-        The names, and int64 numbers in [0, number of names) by split.
+        The class names, and by split the class number of every image: int64 [N] in [0, number of names).
 
     Raises:
-        InputError: Where a label cannot be a class, with the likely cause.
+        InputError: A label cannot be a class; the message says the likely cause.
     """
     for split, values in labels.items():
         if not len(values):
@@ -65,7 +65,15 @@ def _composed(values: np.ndarray) -> np.ndarray:
 
 
 def check_names(names: Sequence[str], where: str) -> None:
-    """Check that class names tell classes apart and can be written into any file."""
+    """Check that class names tell classes apart and can be written into any file.
+
+    Args:
+        names: Names of the classes, in the order of the class numbers.
+        where: The data set, as it is named in errors.
+
+    Raises:
+        InputError: A name is empty, is not valid UTF-8, or occurs twice.
+    """
     for name in names:
         if not name.strip():
             raise InputError(f"{where}: a class name is empty; every class needs a name")
@@ -197,10 +205,10 @@ def _remapped(
     return names, {split: np.searchsorted(used, values).astype(np.int64) for split, values in numbers.items()}
 
 
-def _refuse_empty(names: Sequence[str], train: np.ndarray, where: str, way_on: str) -> None:
+def _refuse_empty(names: Sequence[str], train: np.ndarray, where: str, advice: str) -> None:
     used = set(np.unique(train).tolist())
     empty = [name for k, name in enumerate(names) if k not in used]
     if empty:
         raise InputError(
-            f"{where}: no training image of {len(empty)} of {len(names)} classes: {named(empty, 5)}; add some, or {way_on}"
+            f"{where}: no training image of {len(empty)} of {len(names)} classes: {named(empty, 5)}; add some, or {advice}"
         )

@@ -1,4 +1,4 @@
-"""A data set before any image is decoded: what a reader of a layout gives."""
+"""A data set before any image is decoded, as a reader of a layout returns it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""What people call a split, in any case of letters, alone or as in `test_set` and `train-images`."""
+"""Common names of a split, in upper or lower case, alone or as in `test_set` and `train-images`."""
 _OF_SPLIT = re.compile(r"[ _-]?(?:set|split|data|images|imgs)")
 SPLIT_COLUMN = "split"
 NUMBERS = re.compile(r"[-_.]?\d+(?:[-_.]of[-_.]\d+(?:-[0-9a-zA-Z]+)?)?$")
@@ -36,17 +36,17 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Part:
-    """One split as it is listed."""
+    """One split of a listing."""
 
     labels: np.ndarray
     """[N], int64 numbers or class names (object array of str)."""
     items: Callable[[Sequence[int]], Iterable[Encoded]]
     """The images with these ascending row numbers."""
     groups: np.ndarray | None = None
-    """[N] object array of str; None where no groups were asked for."""
+    """[N] object array of str; None if no groups were asked for."""
 
     def of_rows(self, rows: np.ndarray) -> Part:
-        """Return the part that these ascending rows are."""
+        """Return the part that consists of these ascending rows."""
         return Part(self.labels[rows], _SomeItems(self, rows), None if self.groups is None else self.groups[rows])
 
     def names(self, rows: Sequence[int]) -> list[str]:
@@ -57,14 +57,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """A way to lay a data set out, and which of the keys `LAYOUT_KEYS` it reads."""
+    """A way to lay out a data set, and which of the keys `LAYOUT_KEYS` it reads."""
 
     words: str
     keys: tuple[str, ...] = ()
 
 
 LAYOUT_KEYS = ("image_column", "label_column", "one_hot", "groups")
-"""Keys of `data` that some layouts alone read."""
+"""Keys of `data` that only some layouts read."""
 KNOWN = Layout("a known data set")
 CLASS_FOLDERS = Layout("class folders", ("groups",))
 TABLE = Layout("tables", ("image_column", "label_column", "groups"))
@@ -74,36 +74,45 @@ FUNCTION = Layout("functions of your own", ("groups",))
 
 @dataclass(frozen=True)
 class Listing:
-    """A data set as it is listed: its splits (`train` is always there), and what was taken for what."""
+    """The splits of a data set (`train` always exists), and how its files were interpreted."""
 
     parts: dict[str, Part]
     layout: Layout
     class_names: tuple[str, ...] | None = None
     """Names of integer labels; None: not known."""
     files: tuple[Path, ...] | None = None
-    """All files that decide what the images are; None: the pixels are in memory already, and nothing is cached."""
+    """All files that decide what the images are. None if the pixels are in memory already; nothing is cached then."""
     source_key: str = ""
-    """What else decides that, such as the code of a function."""
+    """Anything else that decides what the images are, such as the code of a function."""
     notes: tuple[str, ...] = ()
-    """Which column or folder was taken for what, and what was left out."""
+    """Which columns or folders are used, and what was left out."""
     keep_order: bool = False
     """Whether training images stay in the order of the listing. Otherwise the order follows from the pixels, so that the same
     images make the same splits, whatever layout they come in."""
 
 
 def refuse_unused_keys(listing: Listing, data: schema.Data) -> None:
-    """Raise InputError if a key is set that changes nothing for this layout: what it was meant to do would not be done."""
+    """Check that no key is set that has no effect on this layout.
+
+    Args:
+        listing: The data set, with its layout.
+        data: The `data` section of a config.
+
+    Raises:
+        InputError: A key of `LAYOUT_KEYS` that the layout does not read is not at its default, or
+            `stratified` is set although the data set has a validation split.
+    """
     for key in LAYOUT_KEYS:
         value = getattr(data, key)
         if value == schema.Data.model_fields[key].default or key in listing.layout.keys:
             continue
-        way_on = "remove it"
+        advice = "remove it"
         if listing.layout is CLASS_FOLDERS and key != "one_hot":
-            way_on = "remove it, or name a table in data.path to take the classes from a column"
+            advice = "remove it, or name a table in data.path to take the classes from a column"
         readers = [layout.words for layout in (CLASS_FOLDERS, TABLE, ARCHIVE, FUNCTION) if key in layout.keys]
         raise InputError(
             f"data.{key}: {value!r} has no effect on {listing.layout.words} ({data.path or data.name}); "
-            f"it is for {' and '.join(readers)}: {way_on}"
+            f"it is for {' and '.join(readers)}: {advice}"
         )
     brings_validation = "validation" in listing.parts and not isinstance(data.validation, float)
     if not data.stratified and brings_validation:
@@ -147,12 +156,22 @@ def text_array(values: Iterable[str]) -> np.ndarray:
 
 
 def array_items(images: np.ndarray | Sequence[np.ndarray], where: str) -> Callable[[Sequence[int]], Iterable[Encoded]]:
-    """Return the items of a part whose pixels are in memory: uint8 [N, H, W, C]."""
+    """Return the `Part.items` of images that are in memory.
+
+    Args:
+        images: N images uint8 [H, W, C], as one array or as a sequence.
+        where: Name of the part; each image is named `WHERE, image ROW`.
+    """
     return _ArrayItems(images, where)
 
 
 def file_items(files: Sequence[Path], names: Sequence[str]) -> Callable[[Sequence[int]], Iterable[Encoded]]:
-    """Return the items of a part of image files, with the names that the user knows them by."""
+    """Return the `Part.items` of image files.
+
+    Args:
+        files: One file per row.
+        names: Names of the same files, as they are shown to the user.
+    """
     return _FileItems(files, names)
 
 
@@ -199,6 +218,15 @@ class _FileItems:
 
 
 def refuse_two(where: object, split: str, names: Sequence[str]) -> None:
-    """Raise InputError if two folders or files would both be one split."""
+    """Check that at most one folder or file is taken for a split.
+
+    Args:
+        where: The folder that holds them, named in the error.
+        split: The split, or another description that fits before the word `split`.
+        names: Names of the folders or files.
+
+    Raises:
+        InputError: There are at least two names.
+    """
     if len(names) > 1:
         raise InputError(f"data.path: {where} holds {' and '.join(names)}, both a {split} split; keep one of them")

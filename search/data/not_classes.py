@@ -16,7 +16,7 @@ ANNOTATIONS = (
     "annotation", "annotations", "masks", "segmentation", "segmentations", "segmentationclass", "segmentationobject",
     "segmentation_masks", "trimap", "trimaps", "ground_truth", "groundtruth", "gt", "labels", "bboxes", "bounding_boxes",
 )  # fmt: skip
-"""Names, in lower case, of folders that hold what is drawn for each image. `mask` alone may be a class, of faces with masks."""
+"""Names, in lower case, of folders that hold drawings for each image. `mask` is not among them: it may be a class, such as faces with masks."""
 _DRAWN = "(?:masks?|seg|segmentation|labels?|annotation|trimap|gt|superpixels)"
 MASK_FILE = re.compile(rf"(?P<image>.+?)[ _-]{_DRAWN}(?:[ _-]?\d+)?", re.IGNORECASE)
 """The name of a mask without its suffix, beside the image of the same name."""
@@ -28,13 +28,13 @@ PART = re.compile(r".*(?:part|batch|fold|images?|imgs?|shard|chunk|split)[ _-]?\
 """A folder that holds a part of the images."""
 
 
-def refuse_no_classes(folder: Path, names: Collection[str], way_on: str = "") -> None:
+def refuse_no_classes(folder: Path, names: Collection[str], advice: str = "") -> None:
     """Raise InputError if folders beside each other are no classes by their names.
 
     Args:
-        folder: They lie in it.
-        names: Of all of them.
-        way_on: How to leave out the split that they make.
+        folder: The folder that holds them.
+        names: Names of all of them.
+        advice: Text to append to the message: how to leave out the split that they form.
     """
     lower = {name.lower(): name for name in names}
     images = [lower[name] for name in ALL_IMAGES if name in lower]
@@ -43,18 +43,18 @@ def refuse_no_classes(folder: Path, names: Collection[str], way_on: str = "") ->
     if drawn:
         raise InputError(
             f"{shown(folder)}: the folder {named(drawn)} seems to hold masks or annotations rather than a class; move it away, or "
-            f"rename it if it is a class{way_on}"
+            f"rename it if it is a class{advice}"
         )
     if images:
         raise InputError(
             f"{shown(folder)}: the folder {named(images)} seems to hold the images of all classes rather than a class; one folder of "
             "images per class is needed, or a table (labels.csv) of the columns `file_name` and `label`; rename it if it is a "
-            f"class{way_on}"
+            f"class{advice}"
         )
 
 
 def _is_drawn_for(name: str, names: Collection[str]) -> bool:
-    """Return whether a folder is called like another one and its masks, as `cat_masks` beside `cat`."""
+    """Return whether a folder is named like the masks of another one, such as `cat_masks` beside `cat`."""
     match = MASK_FILE.fullmatch(name)
     return match is not None and match["image"] in names and not name.lower().endswith("mask")
 
@@ -63,7 +63,7 @@ def refuse_masks(folder: Path, images: Sequence[Path]) -> None:
     """Raise InputError if some images of a class are masks of others.
 
     Args:
-        folder: That of the class.
+        folder: The folder of the class.
         images: All images in it and in its sub-folders.
     """
     for inside in sorted({image.parent for image in images}):
@@ -105,10 +105,10 @@ def twins_note(images: Sequence[Path]) -> list[str]:
 
 
 def refuse_repeated_classes(folder: Path, inside: Mapping[str, Collection[str]]) -> None:
-    """Raise InputError if one of some class folders holds several of the others once more, as archives are often unpacked twice.
+    """Raise InputError if one class folder holds several of the others again, which happens if an archive is unpacked twice.
 
     Args:
-        folder: They lie in it.
+        folder: The folder that holds them.
         inside: {name of a class folder: names of the folders in it}.
     """
     for name, children in inside.items():
@@ -120,7 +120,16 @@ def refuse_repeated_classes(folder: Path, inside: Mapping[str, Collection[str]])
 
 
 def refuse_parts(folder: Path, names: Collection[str], tables: Sequence[str]) -> None:
-    """Raise InputError if folders are parts of one set by their names, and a table beside them may hold the classes."""
+    """Check that folders are classes rather than numbered parts of one set, such as `part_1`.
+
+    Args:
+        folder: The folder that holds them, named in the error.
+        names: Names of the folders, at least one.
+        tables: Names of the tables beside them, which may hold the classes.
+
+    Raises:
+        InputError: All names are those of parts, and there is a table.
+    """
     if tables and all(map(PART.fullmatch, names)):
         raise InputError(
             f"data.path: {shown(folder)}: the folders {named(sorted(names))} seem to be parts of one set rather than classes; to take the "

@@ -175,7 +175,7 @@ def _keys(values: Mapping[str, object], split: str, path: Path) -> tuple[str, st
 
 
 def _pairs(name: str) -> tuple[tuple[str, str], ...]:
-    """Return what the images and the labels of a split may be called."""
+    """Return the pairs of names that the images and the labels of a split may have."""
     return (f"{name}_images", f"{name}_labels"), (f"x_{name}", f"y_{name}"), (f"X_{name}", f"y_{name}")
 
 
@@ -228,10 +228,10 @@ def _check_images(images: np.ndarray | _Large, data: schema.Data, where: str) ->
             f"{list(shape)}{hint}"
         )
     if len(shape) == 4 and (shape[1] in (1, 3) or shape[1] == shape[3] == 4):
-        way_on = "store grey images as [N, H, W]" if 1 in (shape[1], shape[3]) else "store them as PNG files"
+        advice = "store grey images as [N, H, W]" if 1 in (shape[1], shape[3]) else "store them as PNG files"
         raise InputError(
             f"{where} is {list(shape)}: the channels may be the second axis or the last one; if they are the second, transpose it with "
-            f"images.transpose(0, 2, 3, 1); if the images are {shape[1]} pixels high, {way_on}"
+            f"images.transpose(0, 2, 3, 1); if the images are {shape[1]} pixels high, {advice}"
         )
     if 0 in shape[1:]:
         raise InputError(f"{where}: the images are {shape[1]}x{shape[2]} pixels; there is nothing in them")

@@ -33,10 +33,10 @@ def list_own(data: schema.Data, folder: Path) -> Listing:
 
     Args:
         data: Names the function and its arguments.
-        folder: Holds the images of an iterable until they are decoded, where they are too many for the memory.
+        folder: Folder for the images of an iterable until they are decoded, if they are too many for the memory.
 
     Raises:
-        InputError: Where the function cannot be called, or returns something else.
+        InputError: The function cannot be called, or returns something else.
     """
     arguments = {**data.arguments, **({} if data.path is None else {"path": data.path})}
     made = own_code.call("data set", data.name, arguments)
@@ -123,11 +123,11 @@ def _content(image: Any, where: str, data: schema.Data) -> bytes | Path | np.nda
         raise InputError(f"{where}: is {type(image).__name__}; an array, a PIL image, bytes or a path is needed")
     image = image[..., None] if image.ndim == 2 else image
     is_wide = image.dtype.kind in "iuf" and image.dtype != np.uint8
-    way_on = "; say which values are black and white: data.pixel_range: [black, white]" if is_wide else ""
+    advice = "; say which values are black and white: data.pixel_range: [black, white]" if is_wide else ""
     is_usable = image.dtype == np.uint8 or (is_wide and data.pixel_range is not None)
     if not is_usable or image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
         raise InputError(
-            f"{where}: must be uint8 [H, W] or [H, W, C] with 1, 3 or 4 channels, but is {image.dtype} {list(image.shape)}{way_on}"
+            f"{where}: must be uint8 [H, W] or [H, W, C] with 1, 3 or 4 channels, but is {image.dtype} {list(image.shape)}{advice}"
         )
     return image
 
@@ -137,7 +137,7 @@ class _Kept:
 
     def __init__(self, folder: Path) -> None:
         self.places: list[Path | tuple[int, int, np.dtype[Any] | None, tuple[int, ...]]] = []
-        """A path; or offset and number of bytes in the file, and type and shape where they are pixels."""
+        """A path; or offset and number of bytes in the file, with type and shape if they are pixels."""
         self._folder = folder
         self._file = SpooledTemporaryFile(max_size=KEPT_IN_MEMORY, dir=str(folder))  # noqa: SIM115, it lives as long as this
         self._digest = hashlib.sha256()
@@ -146,7 +146,7 @@ class _Kept:
     def add(self, content: bytes | Path | np.ndarray, where: str) -> None:
         if isinstance(content, Path):
             self.places.append(content)
-            with foreign(where, "image"):  # what is no file is found out when it is decoded
+            with foreign(where, "image"):  # a path that is no file is reported when it is decoded
                 data = content.read_bytes() if os.path.isfile(content) else shown(content).encode()
             self._digest.update(hashlib.sha256(data).digest())
             return

@@ -25,6 +25,18 @@ Places = dict[Path, dict[str, Path]]
 
 
 def read_column(file: Path, column: str) -> pa.ChunkedArray:
+    """Read one column of a Parquet file.
+
+    Args:
+        file: The file.
+        column: Name of the column.
+
+    Returns:
+        One value per row; dictionary-encoded values are decoded.
+
+    Raises:
+        InputError: The column cannot be read, or a row has no value.
+    """
     with foreign(f"{file}: column `{shown(column)}`", "column"):
         # Without partitions, since names of folders such as `label=3` would be taken for columns.
         values = pq.read_table(file, columns=[column], partitioning=None)[column]
@@ -36,7 +48,18 @@ def read_column(file: Path, column: str) -> pa.ChunkedArray:
 
 
 def texts_of(file: Path, column: str) -> list[str]:
-    """Return the values as text; of a struct of bytes and path, the path."""
+    """Read a column of a Parquet file as texts.
+
+    Args:
+        file: The file.
+        column: Name of the column. If it holds structs with a `path`, the paths are taken.
+
+    Returns:
+        One text per row; empty if a struct has no path.
+
+    Raises:
+        InputError: The column cannot be read, or holds bytes without paths.
+    """
     values = read_column(file, column)
     if pa.types.is_struct(values.type):
         fields = [values.type.field(i).name for i in range(values.type.num_fields)]
@@ -49,7 +72,19 @@ def texts_of(file: Path, column: str) -> list[str]:
 
 
 def referenced(file: Path, chosen: Chosen) -> list[str]:
-    """Return the paths of images that are not in the Parquet file itself."""
+    """Return the paths of images that a Parquet file refers to but does not contain.
+
+    Args:
+        file: The file.
+        chosen: The columns that are read; `image` is a column of paths, of bytes, or of both.
+
+    Returns:
+        The paths as they are written, in the order of the rows; empty if all images are in the
+        file.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
     if chosen.is_path:
         return texts_of(file, chosen.image)
     with foreign(str(file), "Parquet file"):
@@ -67,7 +102,7 @@ def referenced(file: Path, chosen: Chosen) -> list[str]:
 
 
 class ImageItems:
-    """The encoded images of some shards, read only when asked for."""
+    """The encoded images of some shards, read only when they are requested."""
 
     def __init__(self, files: Sequence[Path], chosen: Chosen, places: Places) -> None:
         self._files, self._chosen, self._places = files, chosen, places

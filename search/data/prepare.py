@@ -18,7 +18,7 @@ from winnow.spaces import catalog, schema
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema.data import KNOWN_DATA_SETS
 
-RECORD = "prepared.json"  # in the data folder: what was prepared -> its fingerprint
+RECORD = "prepared.json"  # in the data folder: data set -> fingerprint of its images when it was prepared
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,17 @@ class Prepared:
 def prepare(
     name: str, overrides: Sequence[str], data_dir: Path, offline: bool, accept_change: bool = False
 ) -> Prepared:
-    """Read a data set once, and compare it with what it was.
+    """Read a data set once, and compare it with the images that were prepared before.
 
     Args:
-        name: A data set (`cifar10`) or a space, whose data is taken.
+        name: A data set (`cifar10`), or a space whose data set is read.
         overrides: `path=value` settings of a space.
-        data_dir: Where data sets are kept. One process at a time works there; the others wait, and find the work done.
-        offline: Download nothing.
-        accept_change: Take the images as they are now for those that were prepared.
+        data_dir: Folder of the data sets. One process at a time works there; the others wait, and then use its result.
+        offline: Whether to download nothing.
+        accept_change: Whether to accept images that differ from those prepared before. Default: False.
 
     Raises:
-        InputError: If the data is not there, or is no longer what was prepared.
+        InputError: The data are missing, or differ from those prepared before.
     """
     settings = _settings_of(name, overrides)
     record = data_dir / RECORD

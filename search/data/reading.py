@@ -38,7 +38,7 @@ LIMIT_SEED = 0
 NUM_LOOKED_AT = 1000
 """Number of images that decide whether the data set is grey."""
 NO_EFFECT = {"path", "validation", "stratified", "normalize", "augment", "extra", "sampling"}
-"""Settings that do not change what is read; which splits are used is among the options as such."""
+"""Settings that do not change which images are read. The splits in use are a separate part of the cache key."""
 
 
 def read_arrays(listing: Listing, data: schema.Data, data_dir: Path) -> Arrays:
@@ -134,7 +134,7 @@ def _decoded(
     data: schema.Data,
     scratch: Path | None,
 ) -> tuple[dict[str, SplitArrays], list[str]]:
-    """Return all splits, and a sentence about what was left out. Raises InputError, which counts the damaged images of all of them."""
+    """Return all splits, and a sentence about images that were left out. Raises InputError, which counts the damaged images of all splits."""
     with many_pixels_allowed():
         channels = data.channels or _num_channels(listing.parts["train"].items(rows["train"][:NUM_LOOKED_AT].tolist()))
         pixel_range = (data.pixel_range[0], data.pixel_range[1]) if data.pixel_range else None
@@ -164,7 +164,7 @@ def _num_channels(items: Any) -> int:
 
 
 class _Reader:
-    """Decodes splits one after the other, all to one shape, and gathers what is wrong with them."""
+    """Decodes splits one after the other, all to one shape, and collects their problems."""
 
     def __init__(self, rules: Rules, strict: bool) -> None:
         self._rules, self._strict = rules, strict
@@ -244,7 +244,7 @@ def _finished(
     notes: Sequence[str],
     scratch: Path | None,
 ) -> Arrays:
-    """Put training images in an order that follows from their pixels, hold out a test set, sample the limit, and check what is left."""
+    """Put training images in an order that follows from their pixels, hold out a test set, apply the limit, and check the result."""
     splits, left_out = read
     where, sentences = data.path or data.name, [*notes, *left_out]
     train = splits["train"]

@@ -16,7 +16,7 @@ WORDS = re.compile(r"[^A-Za-z]+")
 
 
 def find_shards(path: Path) -> dict[str, list[Path]]:
-    """Return {split: its files}, `train` among them; a single file is training data. Raises InputError if shards are missing or too many."""
+    """Return {split: its files}, always with `train`; a single file is training data. Raises InputError if shards are missing or too many."""
     if path.is_file():
         return {"train": [path]}
     if not path.is_dir():
@@ -58,7 +58,7 @@ def _visible(path: Path, pattern: str) -> Iterator[Path]:
 
 
 def _split_of_file(file: Path, path: Path) -> str | None:
-    """Return the split by the name of the file, or of the folder that it lies in. Raises InputError if the name has more in it."""
+    """Return the split by the name of the file, or of its folder. Raises InputError if the name holds other words too."""
     is_nested = file.parent != path
     split = split_of_shard(file.stem) or (split_of(file.parent.name) if is_nested else None)
     name = file.parent.name if is_nested and not _names_split(file.stem) else NUMBERS.sub("", file.stem)
@@ -76,7 +76,7 @@ def _names_split(name: str) -> bool:
 
 
 def _refuse_missing(path: Path, split: str, files: Sequence[Path]) -> None:
-    """Check that as many shards are there as their names say: `train-00000-of-00002`."""
+    """Check that there are as many shards as their names say, such as `train-00000-of-00002`."""
     if len({file.parent for file in files}) > 1:
         folders = ", ".join(sorted({str(file.parent.relative_to(path)) for file in files}))
         raise InputError(f"data.path: {path} holds {split} shards in several folders ({folders}); name one of them")
@@ -93,6 +93,14 @@ def _refuse_missing(path: Path, split: str, files: Sequence[Path]) -> None:
 
 
 def other_files(path: Path, shards: dict[str, list[Path]]) -> list[str]:
-    """Return the Parquet files that are of no split, relative to `path`."""
+    """Return the Parquet files up to two folders down that belong to no split.
+
+    Args:
+        path: The folder of the data set.
+        shards: The files of each split, from `find_shards`.
+
+    Returns:
+        Their paths, relative to `path`.
+    """
     used = {file for files in shards.values() for file in files}
     return [str(file.relative_to(path)) for files in _by_depth(path) for file in files if file not in used]

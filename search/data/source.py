@@ -28,12 +28,15 @@ class Source:
 
 
 def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData:
-    """Read a data set. Nothing is downloaded unless asked. Raises InputError, which says what was looked for and where.
+    """Read a data set.
 
     Args:
         data: The `data` section of a config.
         data_dir: Folder of the data sets.
-        download: Whether a missing data set is downloaded.
+        download: Whether a missing data set is downloaded. Default: False.
+
+    Raises:
+        InputError: The data set is missing or cannot be used; the message says which file and where.
     """
     listing = list_dataset(data, data_dir, download)
     arrays = read_arrays(listing, data, data_dir)
@@ -56,7 +59,7 @@ def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData
 
 
 def load_data(space: Space, source: Source) -> ImageData:
-    """Read the images of a space. What decides which images are read is fixed in a space, so any config of it will do.
+    """Read the images of a space. All configs of a space read the same images.
 
     Args:
         space: The space.
@@ -69,7 +72,7 @@ def check_on_images(space: Space, source: Source) -> str | None:
     """Check that the networks of a space fit its images, whose headers alone are read; nothing is downloaded.
 
     Args:
-        space: A space; its images are looked at only if they lie at `data.path`, since a space can be printed without them.
+        space: A space. Its images are looked at only if `data.path` exists, since a space can be printed without them.
         source: Where decoded images are kept.
 
     Returns:
@@ -89,12 +92,12 @@ def check_on_images(space: Space, source: Source) -> str | None:
 
 
 def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
-    """Return what a run records of its images, with the summary of `summary.summarize`. `seed` decides the validation split.
+    """Return the facts about its images that a run records, with the summary of `summary.summarize`.
 
     Args:
         data: The images.
         space: The space that is searched.
-        seed: Seed of the run.
+        seed: Seed of the run, which decides the validation split.
     """
     config = space.example().data
     parts = split(data, config.validation, config.stratified, seed)
@@ -113,7 +116,16 @@ def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
 
 
 def validation_rule(config: schema.Data, seed: int, is_given: bool) -> str:
-    """Return in words how the validation split came about."""
+    """Describe how the validation split is chosen.
+
+    Args:
+        config: The `data` section of a config.
+        seed: Seed of the run.
+        is_given: Whether the data set's own validation split is used.
+
+    Returns:
+        A phrase such as `10% of the training images, stratified, by seed 0`.
+    """
     if is_given:
         return "the split that the data set brings" + (" (by default)" if config.validation is None else "")
     share = config.validation if isinstance(config.validation, float) else DEFAULT_VALIDATION

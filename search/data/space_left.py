@@ -31,11 +31,22 @@ def free_memory() -> int:
 
 
 def room_note(num_bytes: int, folder: Path) -> str:
-    """Return in words where decoded images of this size will be, and how much room there is. Raises InputError if there is none."""
+    """Describe where decoded images will be kept, and how much room there is.
+
+    Args:
+        num_bytes: Size of the decoded images in bytes.
+        folder: Folder of the cache; it need not exist.
+
+    Returns:
+        A phrase with the size, the place, and the free memory.
+
+    Raises:
+        InputError: The images fit neither into memory nor, twice, on the disk.
+    """
     size = size_text(num_bytes)
     if fits_in_memory(num_bytes):
         return f"{size} decoded, held in memory ({size_text(free_memory())} are free), and as much in {shown(folder)}"
-    # While they are sorted there are two copies; the first goes when the second is whole.
+    # While they are sorted there are two copies; the first is deleted when the second is complete.
     _require_disk(2 * num_bytes, folder)
     return f"{size} decoded, mapped from files in {shown(folder)}, since {size_text(free_memory())} of memory are free"
 
@@ -51,7 +62,20 @@ def _require_disk(num_bytes: int, folder: Path) -> None:
 
 
 def allocate(shape: tuple[int, ...], folder: Path | None, name: str) -> np.ndarray:
-    """Allocate uint8 of this shape, in memory or in a new file of `folder` (None: in memory). Raises InputError if it fits into neither."""
+    """Allocate an array of type uint8 in memory, or in a new file if it would take too much memory.
+
+    Args:
+        shape: Shape of the array.
+        folder: Folder of the file, created if it is missing; None: always in memory.
+        name: Name of the file, without `.npy`.
+
+    Returns:
+        The array; its values are undefined.
+
+    Raises:
+        InputError: The array fits neither into memory nor on the disk, or the file cannot be
+            written.
+    """
     num_bytes = int(np.prod(shape, dtype=np.int64))
     if folder is None or fits_in_memory(num_bytes):
         return np.empty(shape, dtype=np.uint8)

@@ -60,13 +60,13 @@ def refuse_alike(names: Iterable[str], values: Callable[[str], Iterable[str]], w
     """
     for name in names:
         if _is_flag(name) and {value.lower() for value in values(name)} in FLAGS:
-            way_on = f"write a column `{SPLIT_COLUMN}` of train, validation and test instead"
+            advice = f"write a column `{SPLIT_COLUMN}` of train, validation and test instead"
         elif _divides(name, values(name)):
-            way_on = f"rename it to `{SPLIT_COLUMN}` to use it"
+            advice = f"rename it to `{SPLIT_COLUMN}` to use it"
         else:
             continue
         raise InputError(
-            f"{where}: column `{shown(name)}` seems to say which split a row is of; {way_on}, or leave it out"
+            f"{where}: column `{shown(name)}` seems to say which split a row is of; {advice}, or leave it out"
         )
 
 

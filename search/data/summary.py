@@ -1,4 +1,4 @@
-"""Summarises what was read, in figures and in sentences, for the terminal, study.yaml, the report and its table."""
+"""Summarises a data set, in figures and in sentences, for the terminal, study.yaml, the report and its table."""
 
 from __future__ import annotations
 

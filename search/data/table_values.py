@@ -13,7 +13,18 @@ from winnow.spaces.errors import InputError
 
 
 def whole_numbers(values: np.ndarray, where: str) -> np.ndarray:
-    """Return int64 of numbers that are whole. Raises InputError, which names the first that is not, or is too large for a class number."""
+    """Convert numbers that are whole to int64.
+
+    Args:
+        values: Integers or floats [N].
+        where: The column, as it is named in errors.
+
+    Returns:
+        The class numbers, int64 [N].
+
+    Raises:
+        InputError: A number is not whole, not finite, or too large; the first such row is named.
+    """
     # Beyond 2^53 floats skip whole numbers, so that two classes could become one.
     most = 2**53 if values.dtype.kind == "f" else np.iinfo(np.int64).max
     large = np.flatnonzero(np.isfinite(values) & ((values > most) | (values < -most - 1)))
@@ -32,7 +43,19 @@ def whole_numbers(values: np.ndarray, where: str) -> np.ndarray:
 
 
 def one_hot_labels(columns: Sequence[np.ndarray], names: Sequence[str], where: str) -> np.ndarray:
-    """Return which of the K columns [N] holds the 1, int64 [N]. Raises InputError, which names the first row that has not one 1 and else 0."""
+    """Return which of K columns holds the 1 in each row.
+
+    Args:
+        columns: K arrays [N] of zeros and ones.
+        names: Names of the K columns, for errors.
+        where: The table, as it is named in errors.
+
+    Returns:
+        Class numbers in [0, K - 1], int64 [N].
+
+    Raises:
+        InputError: A row holds not exactly one 1 and otherwise 0; the first such row is named.
+    """
     with foreign(where, "one-hot table"):
         matrix = np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
     wrong = np.flatnonzero(~(np.isin(matrix, (0.0, 1.0)).all(1) & (matrix.sum(1) == 1)))
@@ -47,7 +70,19 @@ def one_hot_labels(columns: Sequence[np.ndarray], names: Sequence[str], where: s
 
 
 def groups_of(paths: Sequence[str], pattern: str) -> np.ndarray:
-    """Return what the one group of the regular expression holds in each path. Raises InputError, which names the first without it."""
+    """Search each path for a pattern, and return the text that its group in parentheses matches.
+
+    Args:
+        paths: N paths or other texts.
+        pattern: A regular expression with one group, such as `patient(\\d+)`.
+
+    Returns:
+        An object array of str [N].
+
+    Raises:
+        InputError: The pattern has no group, or is not found in a path; the first such path is
+            named.
+    """
     search = re.compile(pattern).search
     if not re.compile(pattern).groups:
         raise InputError(

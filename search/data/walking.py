@@ -27,7 +27,7 @@ def extensions() -> frozenset[str]:
 
 
 def images_in(folder: Path, left_out: Counter[str]) -> list[Path]:
-    """Return the image files in `folder` and its sub-folders, sorted by path; other files are counted in `left_out` by reason.
+    """Return the image files in a folder and its sub-folders, sorted by path; count other files by reason.
 
     A folder that a link leads back to is entered once; links to folders above are not followed.
 
@@ -57,7 +57,7 @@ def _walked(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
 
 
 def _refuse(error: OSError) -> None:
-    """Raise InputError for a folder that cannot be listed; it would otherwise be passed over in silence."""
+    """Raise InputError for a folder that cannot be listed; it would otherwise be skipped without a message."""
     raise InputError(f"{shown(error.filename)}: this folder cannot be read ({error.strerror})") from error
 
 
@@ -85,7 +85,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def count_loose(folder: Path, left_out: Counter[str], besides: Collection[str] = ()) -> None:
-    """Count the files directly in `folder`, which lie in no class folder, by reason; the names `besides` are reported elsewhere."""
+    """Count the files directly in a folder, which belong to no class.
+
+    Args:
+        folder: The folder.
+        left_out: Counts of files that are left out, by reason; it is added to.
+        besides: Names of files that are not counted, since they are reported elsewhere. Default:
+            none.
+    """
     for child in folder.iterdir():
         if not child.is_dir() and child.name not in besides:
             left_out[_reason(child.name) or "images that lie in no class folder"] += 1
@@ -98,7 +105,19 @@ def left_out_note(left_out: Mapping[str, int]) -> list[str]:
 
 
 def other_kinds(folder: Path, suffixes: Collection[str]) -> Counter[str]:
-    """Count the files directly in `folder` that have none of these suffixes (in lower case), by kind."""
+    """Count the files directly in a folder that have other suffixes than some, by kind.
+
+    Args:
+        folder: The folder.
+        suffixes: Suffixes to leave out, in lower case with the dot. Hidden files are counted in any
+            case.
+
+    Returns:
+        Counts by kind, such as `.txt files` or `hidden files`.
+
+    Raises:
+        InputError: The folder cannot be listed.
+    """
     with foreign(shown(folder), "folder"):
         names = [child.name for child in folder.iterdir() if not child.is_dir()]
     kinds = ((name, os.path.splitext(name)[1].lower()) for name in names)
@@ -128,10 +147,17 @@ def _reason(name: str) -> str | None:
 
 
 def image_path(folder: Path, text: str) -> Path:
-    """Return the file that a table means by a path, relative to its folder, whatever system wrote it.
+    """Return the file that a table refers to by a path relative to its folder.
 
-    Names of other systems are tried only where there is no file of the name itself: with `\\` between folders, and in the composed
-    or the decomposed form of Unicode.
+    Spellings of other systems are tried only if no file has the name itself: with `\\` between
+    folders, and in the composed or the decomposed form of Unicode.
+
+    Args:
+        folder: Folder of the table.
+        text: The path as the table holds it.
+
+    Returns:
+        The path of the file. If no spelling exists, that of the text itself.
     """
     path = folder / text
     if (text.isascii() and "\\" not in text) or os.path.exists(path):  # unlike that of Path, it raises for no name
@@ -142,14 +168,14 @@ def image_path(folder: Path, text: str) -> Path:
 
 
 def find_files(names: Sequence[str], table: Path) -> tuple[list[Path], str | None]:
-    """Return the image that each row of a table means, and the folder that was searched for them, if one had to be.
+    """Return the image that each row of a table refers to, and the folder that was searched for them, if any.
 
-    Paths are relative to the folder of the table. Where none of them exists and all are bare names, the images are looked for
+    Paths are relative to the folder of the table. If none of them exists and all are bare names, the images are searched for
     anywhere below; if `train.csv` has a folder `train` beside it, below that.
 
     Args:
-        names: What the table says of each image.
-        table: Its file.
+        names: Path or name of each image, as the table holds it.
+        table: File of the table.
 
     Raises:
         InputError: Several images have one of the names.

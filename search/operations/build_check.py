@@ -1,4 +1,4 @@
-"""Tries a user's own parts in a process of its own: what they do there, such as to exit or to crash, does not reach the search."""
+"""Tries the user's own parts in a separate process, so that an exit or a crash does not affect the search."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _answers(request: dict[str, object]) -> tuple[list[dict[str, Any]], int]:
             child = subprocess.Popen(
                 [sys.executable, "-m", __spec__.name, str(writer)],
                 stdin=subprocess.PIPE,
-                stdout=sys.__stderr__,  # what the parts print is no result of ours
+                stdout=sys.__stderr__,  # output of the parts is not a result
                 pass_fds=(writer,),
                 text=True,
             )
@@ -97,7 +97,7 @@ def _ending(code: int) -> str:
 
 
 def _try_each(answers: int) -> None:
-    """Run in the new process: write a line for each part, with what is wrong with it; end at the first that does not fit."""
+    """Write a line for each part with its problem, if any, and end at the first part that does not fit. Runs in the new process."""
     from winnow.search.training.own_parts import check_own_part
 
     request = json.load(sys.stdin)

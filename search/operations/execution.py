@@ -36,11 +36,11 @@ class Execution:
     data_dir: Path | None = None
     """Folder of CIFAR; None: `data/` for a new run, the recorded folder for an existing one."""
     download: bool = False
-    """Whether to download a data set that is not there."""
+    """Whether to download a data set that is missing."""
     address: str | None = None
     """A running Ray cluster, `auto` or `host:port`; None: this machine."""
     log: Sequence[str] = ()
-    """Names of trackers to write to; empty: those that the run began with."""
+    """Names of trackers to write to; empty: those of the first start of the run."""
     command: str | None = None
     """The command line that would do the same, for a run that Python code started."""
 
@@ -54,7 +54,7 @@ class Execution:
         return Source(self.data_dir or Path(study["data_dir"]), self.download)
 
     def connected(self) -> Execution:
-        """The same with `host:port` as address; called first, so that a wrong address is refused before data is read."""
+        """Return a copy with `host:port` as address. Called first, so that a wrong address is refused before data is read."""
         return replace(self, address=resolved(self.address))
 
     def workers(
@@ -67,14 +67,42 @@ class Execution:
         measure: Callable[[Any], Measure] | None = None,
         recorded: float | None = None,
     ) -> AbstractContextManager[tuple[Any, ResourcePlan, list[SharedData]]]:
-        """Start or join Ray; see `winnow.search.ray_backend.backend.backend`."""
+        """Start or join Ray, and put the images there; see `winnow.search.ray_backend.backend.backend`.
+
+        Args:
+            spaces: Spaces that are trained; own code that they name is sent to the nodes.
+            num_trainings: Number of trainings, at most.
+            data: Data sets to put into Ray.
+            storage: Path or URI that workers write to.
+            measure: Called with Ray; returns the measurement that `auto` needs. Default: no
+                measurement.
+            recorded: GPUs per trial of an earlier start of the run. Default: none.
+
+        Returns:
+            A context manager of the `ray` module, the plan of resources, and the shared data, in
+            the order of `data`.
+
+        Raises:
+            InputError: On entering: a node cannot run trainings, or an option does not fit the
+                resources.
+        """
         return backend(
             self.view.step, self.devices, self.address, spaces, num_trainings, data, storage, measure, recorded
         )
 
 
 def packing_of(ray: Any, space: Space, data: ImageData, seed: int, say: Callable[[str], None]) -> Measure:
-    """The measurement behind `auto`, for this space; nothing is imported or run before it is called."""
+    """Create the function that measures how many trainings at once are fastest, for `auto`.
+
+    Nothing is imported or run before that function is called.
+
+    Args:
+        ray: The `ray` module, connected.
+        space: Space whose configs are measured.
+        data: Images of the space.
+        seed: Seed of the measured trainings.
+        say: Receives each message for the user.
+    """
 
     def measure(device: str, cpus: float) -> Packing:
         from winnow.search.ray_backend.measure_packing import measure_packing
@@ -85,11 +113,11 @@ def packing_of(ray: Any, space: Space, data: ImageData, seed: int, say: Callable
 
 
 def job_of(folder: RunFolder, plan: ResourcePlan, settings: Settings, *, limited: bool = False) -> Job:
-    """The job that every worker of a run receives.
+    """Collect the settings that every worker of a run receives.
 
     Args:
         folder: The run.
-        plan: The resources of each training.
+        plan: Resources of each training.
         settings: Settings of the run.
         limited: Whether the limits of the search apply.
     """
@@ -109,17 +137,20 @@ def job_of(folder: RunFolder, plan: ResourcePlan, settings: Settings, *, limited
 
 
 def recorded_gpus(study: dict[str, Any]) -> float | None:
-    """GPUs per trial of an earlier start of this run, measured or asked for; None without GPUs."""
+    """Return the GPUs per trial of an earlier start of this run, measured or requested; None without GPUs."""
     return (study.get("devices") or {}).get("gpus_per_trial") or None
 
 
 @contextmanager
 def storage_errors(folder: RunFolder, verb: str = "resume") -> Iterator[None]:
-    """Turn a disk that fails (full, read-only, damaged) into an InputError: what was written stays good, and the command `verb` goes on.
+    """Turn an error of the disk (full, read-only, damaged) into an InputError that names the command which continues the run.
 
     Args:
         folder: The run.
-        verb: Command that continues it, named in the message.
+        verb: Name of that command. Default: `resume`.
+
+    Raises:
+        InputError: Reading or writing failed, or the run folder was deleted. What was written before is kept.
     """
     try:
         yield
@@ -132,12 +163,12 @@ def storage_errors(folder: RunFolder, verb: str = "resume") -> Iterator[None]:
 
 
 def check_not_deleted(folder: RunFolder) -> None:
-    """Refuse to call a run kept that is gone: open files of it can still be written.
+    """Check that the run folder still exists. Files of a deleted folder can still be written while they are open.
 
     Raises:
         InputError: The run folder was deleted while it was in use.
     """
     if not folder.study.exists():
         raise InputError(
-            f"{folder.path}: was deleted or moved while winnow worked on it; what was recorded is there no more"
+            f"{folder.path}: was deleted or moved while winnow worked on it; its records are no longer there"
         )

@@ -46,7 +46,7 @@ class Look:
     """Whether some images have more than 8 bits per channel."""
     splits: tuple[str, ...]
     notes: tuple[str, ...]
-    """Which column or folder was taken for what, what was left out, and what cannot be read."""
+    """Sentences about columns and folders in use, files that were left out, and files that cannot be read."""
 
     @property
     def size(self) -> int:

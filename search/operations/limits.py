@@ -1,4 +1,4 @@
-"""Says what the limits of a search leave of its space, before anything is launched."""
+"""Reports how much of a space lies within the limits of a search, before anything is launched."""
 
 from __future__ import annotations
 

@@ -36,9 +36,9 @@ def plan_search(
     """Forecast a search without running it.
 
     Args:
-        space: What would be searched.
-        settings: How it would be searched.
-        execution: DeviceOptions and images to probe on; None: no probe, so no estimate of time and memory.
+        space: The space that would be searched.
+        settings: Settings of that search.
+        execution: Devices and images to probe on; None: no probe, so no estimate of time and memory.
         say: Called with progress messages of the probe.
 
     Raises:
@@ -87,7 +87,7 @@ def _probe(
                 (config, (shared, config, plan.device, plan.threads, settings.seed, PROBE_SECONDS))
                 for config in configs
             )
-            measured[name] = [_sound(result) for _, result in run_tasks(ray, probe_one, jobs, plan.per_trial)]
+            measured[name] = [_sound(result) for _, result in run_tasks(ray, _probe_one, jobs, plan.per_trial)]
     start_seconds = min(each.started for results in measured.values() for each in results) - began
     return estimate(
         forecast,
@@ -100,14 +100,26 @@ def _probe(
 
 
 def _sound(result: Any) -> Any:
-    """Return the result of a probe, or refuse the plan if its process was lost for good."""
+    """Return the result of a probe. Raise InputError if its process was lost repeatedly."""
     if isinstance(result, Failed):
         raise InputError(f"the probe of winnow plan ended as {result.status}: {result.text}")
     return result
 
 
-def probe_one(data: ImageData, config: Config, device: str, threads: int, seed: int, seconds: float) -> Any:
-    """Measure the speed of one config in a Ray worker."""
+def _probe_one(data: ImageData, config: Config, device: str, threads: int, seed: int, seconds: float) -> Any:
+    """Measure the speed of one config in a Ray worker.
+
+    Args:
+        data: Images of the space.
+        config: The config.
+        device: `cpu`, `cuda` or `mps`.
+        threads: CPU threads, at least 1.
+        seed: Seed of the training.
+        seconds: Duration of the measurement after the warm-up.
+
+    Returns:
+        A `Measured`.
+    """
     import torch
 
     from winnow.search.training.speed_probe import measure

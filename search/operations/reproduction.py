@@ -72,7 +72,7 @@ def bench_recipes(
         The file of the table, and the number of trainings that failed.
 
     Raises:
-        InputError: Something can be refused before the first training.
+        InputError: An argument, a recipe or its images cannot be used; raised before the first training.
     """
     execution.devices.check_one_gpu("winnow bench-recipes")
     execution, view = execution.connected(), execution.view
@@ -92,7 +92,7 @@ def bench_recipes(
 
 
 def choose(patterns: Sequence[str]) -> list[str]:
-    """The shipped recipes with a published figure whose names match one of the patterns, as `recipes/NAME`."""
+    """Return the shipped recipes with a published figure whose names match one of the patterns, as `recipes/NAME`."""
     names = {name.removeprefix("recipes/"): name for name in catalog.recipe_names() if catalog.load(name).reference}
     chosen: dict[str, str] = {}
     for pattern in patterns:
@@ -105,8 +105,19 @@ def choose(patterns: Sequence[str]) -> list[str]:
     return list(chosen.values())
 
 
-def bench_one(data: ImageData, training: TrainingJob, folder: str, device: str, threads: int) -> dict[str, Any]:
-    """Run one training, or the rest of it, in a Ray worker; the figures of `result.json`, or status and error."""
+def _bench_one(data: ImageData, training: TrainingJob, folder: str, device: str, threads: int) -> dict[str, Any]:
+    """Run one training, or the rest of it, in a Ray worker.
+
+    Args:
+        data: Images of the recipe.
+        training: Recipe, config and seed.
+        folder: Folder of the training, which may hold its checkpoint.
+        device: `cpu`, `cuda` or `mps`.
+        threads: CPU threads, at least 1.
+
+    Returns:
+        The figures of `result.json`; `status` and `error` if the training failed.
+    """
     import torch
 
     from winnow.search.operations.training import fit_and_test
@@ -130,7 +141,7 @@ def _make_folder(output: Path) -> None:
 
 
 def _todo(recipes: dict[str, Space], seeds: int, output: Path) -> list[_Job]:
-    """The trainings that have no result yet, the first seed of every recipe first."""
+    """Return the trainings that have no result yet, the first seed of every recipe first."""
     from winnow.search.operations.training import TrainingJob
 
     done = {(line["recipe"], line["seed"]) for line in read_json_lines(output / RESULTS) if _counts(line)}
@@ -165,14 +176,14 @@ def _finished(folder: Path) -> dict[str, Any] | None:
 
 
 def _line(job: _Job, result: dict[str, Any]) -> dict[str, Any]:
-    """One line of results.jsonl."""
+    """Return one line of `results.jsonl`."""
     training = job.training
     about = {"recipe": training.name, "seed": training.seed, "config": training.config.model_dump(mode="json")}
     return {**about, **result, "time": now()}
 
 
 def _counts(line: dict[str, Any]) -> bool:
-    """Whether a training ended properly; a failed one is run again."""
+    """Return whether a training ended properly; a failed one is run again."""
     return line.get("status") in (TrialStatus.COMPLETED, TrialStatus.DIVERGED)
 
 
@@ -217,7 +228,7 @@ def _run(
     lines = JsonLines(output / RESULTS)
     num_failed = 0
     try:
-        with closing(run_tasks(ray, bench_one, items, plan.per_trial, epoch=_epochs_done)) as ended:
+        with closing(run_tasks(ray, _bench_one, items, plan.per_trial, epoch=_epochs_done)) as ended:
             for number, (job, outcome) in enumerate(ended, start=1):
                 failed = isinstance(outcome, Failed)
                 result = {"status": outcome.status, "error": outcome.text} if failed else outcome
@@ -250,7 +261,7 @@ def _outcome(result: dict[str, Any]) -> str:
 
 
 def _checkpoint(folder: Path, epochs: int) -> dict[str, Any] | None:
-    """The checkpoint of an interrupted training; None to start over (also if it was complete, but not yet tested)."""
+    """Return the checkpoint of an interrupted training; None to start over (also if it was complete, but not yet tested)."""
     from winnow.search.training.checkpoint import CorruptCheckpoint, load
 
     try:

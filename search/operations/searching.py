@@ -51,18 +51,18 @@ class NewRun:
     storage: str | None = None
     """Path or URI that every node reaches, for the workers to write to; None: the run folder."""
     warm_start: str | None = None
-    """Another run, whose trials the sampler knows from the start."""
+    """Another run, whose trials the sampler knows from the start; None: no run."""
     retrain: bool = False
-    """Whether retraining follows; it is recorded, so that `resume` of an interrupted search goes on to it."""
+    """Whether retraining follows; it is recorded, so that `resume` of an interrupted search retrains too."""
 
 
 def search(space: Space, settings: Settings, place: NewRun, execution: Execution) -> tuple[RunFolder, Outcome]:
-    """Make a new run folder and search in it.
+    """Create a new run folder and search in it.
 
     Args:
-        space: What to search.
-        settings: How to search it.
-        place: Where the run is written, and what it starts from.
+        space: The space to search.
+        settings: Settings of the search.
+        place: Location of the new run, and the trials that it starts from.
         execution: Devices, images and view.
 
     Returns:
@@ -119,7 +119,7 @@ def resume(
 
     Args:
         folder: The run.
-        changes: Changes of the run; they are written once nothing can be refused any more.
+        changes: Changes of the run; they are written after all checks.
         execution: Devices, images and view.
         time_budget: Limit of this start alone, in seconds or as a duration; None: as the run says.
 

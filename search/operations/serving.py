@@ -63,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: ReportServer
 
     def do_GET(self) -> None:
-        # A page elsewhere could reach this server by a name of its own that it lets point here.
+        # A page of another site could reach this server under a host name that it resolves to this machine.
         if self.headers.get("Host", "").rpartition(":")[0] not in (HOST, "localhost"):
             self.send_error(HTTPStatus.FORBIDDEN, "only for this machine")
             return

@@ -1,7 +1,7 @@
 """Finds the code that a space, a run or an export makes Winnow import, and decides whether it may run.
 
 A file that names `package.module:function` decides what is called, and with which arguments. Code of the working directory, or of
-a folder in PYTHONPATH, is the user's own; for anything else somebody has to say that the file is trusted.
+a folder in PYTHONPATH, is the user's own; for any other code the user must say that the file is trusted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NEVER = re.compile(r"torch\.hub\b.*")
 
 
 class UntrustedCode(InputError):
-    """Code of others that runs if the user trusts it."""
+    """Raised for code of others that would run if the user trusted it."""
 
 
 def check_space_code(space: Space, trusted: bool) -> None:
@@ -124,17 +124,17 @@ def _check(paths: set[str], source: str, folder: Path | None, trusted: bool, bri
             )
         is_own = folder is None or (file is not None and _is_own(file) and not inside)
         if not (trusted or is_own or (brings_code and folder is not None and is_remembered(folder, path))):
-            raise UntrustedCode(f"{source}: names {path}, so it runs code that is not of your working directory")
+            raise UntrustedCode(f"{source}: names {path}, so it runs code that is not in your working directory")
     if trusted and brings_code and folder is not None:
         remember(folder, paths)
 
 
 def remember_code(folder: Path, tree: Any) -> None:
-    """Note that the code which `tree` names was run for this folder by its user, so that later commands do not ask again.
+    """Record that this user ran the code which `tree` names for this folder, so that later commands do not ask again.
 
     Args:
         folder: The run.
-        tree: Its space.
+        tree: The tree of its space, which holds the import paths.
     """
     remember(folder, import_paths(tree))
 

@@ -1,7 +1,7 @@
-"""The record of code that this user trusts: pairs of a folder and an import path that it names, kept outside of any folder that can be received.
+"""The record of code that this user trusts: pairs of a folder and an import path that it names.
 
-A run that was begun here names code that its user chose, so a later `winnow resume` does not ask again. Only a hash of each pair is
-kept. A run that is moved or copied is asked about once more.
+A run that was started here names code that its user chose, so a later `winnow resume` does not ask again. The record is kept
+outside of any folder that can be received, and holds only a hash of each pair. A run that is moved or copied is asked about again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from pathlib import Path
 
 
 def remember(folder: Path, import_paths: Iterable[str]) -> None:
-    """Note that the code which this folder names may run. A place that cannot be written is no error: the user is asked again."""
+    """Record that code which a folder names may run. If the record cannot be written, the user is asked again.
+
+    Args:
+        folder: The run or export.
+        import_paths: Import paths that it names, such as `package.module:function`.
+    """
     for import_path in import_paths:
         with suppress(OSError, RuntimeError):
             note = _note(folder, import_path)
@@ -23,7 +28,12 @@ def remember(folder: Path, import_paths: Iterable[str]) -> None:
 
 
 def is_remembered(folder: Path, import_path: str) -> bool:
-    """Whether this user let this folder run this code before."""
+    """Return whether this user has allowed a folder to run some code before.
+
+    Args:
+        folder: The run or export.
+        import_path: The import path that it names.
+    """
     try:
         return _note(folder, import_path).is_file()
     except (OSError, RuntimeError):  # no HOME

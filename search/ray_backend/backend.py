@@ -82,7 +82,7 @@ def backend(
     with ExitStack() as stack:
         with runtime_env(spaces) as shipped:  # sent while Ray connects, and not needed afterwards
             ray = stack.enter_context(ray_session(address=address, runtime_env=shipped))
-        # First without measuring: nothing is tried on nodes that nobody has looked at.
+        # First without measuring: no training runs on nodes that have not been checked.
         plan = plan_on_cluster(ray, devices, num_trials, address, None, recorded)
         _check_loops(plan, spaces)
         references = [put_once(ray, images.fingerprint, images) for images in data]

@@ -1,4 +1,4 @@
-"""Trials that hang: noticed by their silence, ended as `timed_out`, and their workers killed and replaced."""
+"""Watches for trials that hang: they send no heartbeat, end as `timed_out`, and their workers are killed and replaced."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MISSED_BEATS = 5
 
 
 class HangWatch(NotPickled, tune.Callback):
-    """Watches the running trials.
+    """Watches the running trials, and ends those that hang.
 
     Attributes:
         given_up: Tune's ids of trials that a halted search does not wait for.
@@ -49,23 +49,56 @@ class HangWatch(NotPickled, tune.Callback):
 
     @property
     def timeout(self) -> float:
-        """Seconds of silence after which a trial hangs."""
+        """Seconds without a sign of life after which a trial counts as hanging."""
         return limit(self._ledger.settings.trial_timeout, self._longest_epoch)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Begin to watch a trial. Called by Tune when its worker is ready.
+
+        Args:
+            iteration: Number of steps of Tune's loop so far; not used.
+            trials: All trials of Tune; not used.
+            trial: The trial.
+            **info: Further arguments of Tune; not used.
+        """
         self._running[trial.trial_id] = trial, Silence(self._heartbeat(trial), self._now)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
+        """Note a report as a sign of life, and the duration of its epoch for the default timeout.
+
+        Args:
+            iteration: Number of steps of Tune's loop so far; not used.
+            trials: All trials of Tune; not used.
+            trial: The trial.
+            result: The report; `wall_seconds` is the duration of the epoch.
+            **info: Further arguments of Tune; not used.
+        """
         self._longest_epoch = max(self._longest_epoch or 0.0, result.get("wall_seconds") or 0.0)
         if trial.trial_id in self._running:
             self._running[trial.trial_id][1].note_report()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Stop watching a trial that ended.
+
+        Args:
+            iteration: Number of steps of Tune's loop so far; not used.
+            trials: All trials of Tune; not used.
+            trial: The trial.
+            **info: Further arguments of Tune; not used.
+        """
         self._running.pop(trial.trial_id, None)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Stop watching a trial whose worker was lost.
+
+        Args:
+            iteration: Number of steps of Tune's loop so far; not used.
+            trials: All trials of Tune; not used.
+            trial: The trial.
+            **info: Further arguments of Tune; not used.
+        """
         self._running.pop(trial.trial_id, None)
 
     def check(self) -> None:
@@ -109,5 +142,5 @@ def _kill_worker(trial: Trial) -> None:
 
 
 def _number(trial: Trial) -> int:
-    """The study's number of a Tune trial."""
+    """Return the study's number of a Tune trial."""
     return int(trial.config["number"])

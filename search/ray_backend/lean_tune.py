@@ -1,6 +1,6 @@
-"""Switches off what Ray Tune does for features that nobody uses here, which costs the driver more than its own work.
+"""Switches off work that Ray Tune does for features that are not used here; it takes the driver more time than its own work.
 
-Tune (Ray 2.60) has no settings for these. A test holds that each of them is still where it is patched.
+Tune (Ray 2.60) has no settings for these. A test checks that each of them still exists where it is patched.
 """
 
 from __future__ import annotations

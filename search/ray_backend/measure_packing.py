@@ -1,8 +1,8 @@
 """Measures for a few seconds how many trials at once train the most images per second, and chooses that number.
 
-On a GPU the trials share its memory and that of the machine, which nothing in Ray checks, so the space's largest model is stepped
-once at its largest batch first. On a CPU the trials share the cores: two trials with one thread, or one with two? There the memory of that model is
-estimated, since a step of it may take half a minute.
+On a GPU the trials share its memory and that of the machine, and Ray checks neither. So the largest model of the space first trains
+one step with its largest batch. On a CPU the trials share the cores: is it faster to run two trials with one thread, or one with two?
+There the memory of that model is only estimated, since one step may take half a minute.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class MeasuredDevice:
         """
         gate = self._remote(_Gate, 0, 0).remote(at_once)
         threads = max(1, int(self.cpus // at_once))
-        task = self._remote(measure_when_open, self.cpus / at_once, fraction_of(at_once))
+        task = self._remote(_measure_when_open, self.cpus / at_once, fraction_of(at_once))
         waiting = [
             task.remote(self.data, config, self.device, threads, self.seed, seconds, gate) for _ in range(at_once)
         ]
@@ -142,6 +142,7 @@ class MeasuredDevice:
         return results
 
     def memory_mb(self) -> float:
+        """Return the free memory of the device in MB."""
         return float(self.ray.get(self._remote(memory_of, 0, 0.01).remote(self.device)))
 
     def host_share_mb(self) -> float:
@@ -171,10 +172,20 @@ class _Gate:
         return self.missing <= 0
 
 
-def measure_when_open(
+def _measure_when_open(
     data: ImageData, config: Config, device: str, threads: int, seed: int, seconds: float, gate: Any
 ) -> Measured:
-    """Run in a Ray worker: warm up, wait for the others, measure."""
+    """Measure one training in a Ray worker, after all workers have warmed up.
+
+    Args:
+        data: Images of the space.
+        config: The config.
+        device: `cpu` or `cuda`.
+        threads: CPU threads, at least 1.
+        seed: Seed of the training.
+        seconds: Duration of the measurement after the warm-up.
+        gate: Handle of the `_Gate` actor, where all workers wait for each other.
+    """
     import ray
     import torch
 

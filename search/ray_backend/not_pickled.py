@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class NotPickled:
-    """Left out of the snapshot that Tune pickles and nobody reads, because it holds open files."""
+    """Base of objects that are left out of the snapshot that Tune pickles, because they hold open files. The snapshot is never read."""
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return (NotPickled, ())

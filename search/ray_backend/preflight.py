@@ -14,7 +14,7 @@ from winnow.search.storage import remote as storage
 from winnow.search.storage.provenance import versions
 from winnow.spaces.errors import InputError
 
-PATIENCE_SECONDS = 120.0  # for a node to fetch code and data and to answer
+PATIENCE_SECONDS = 120.0  # until a node must have fetched code and data and answered
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Demands:
 
 
 class NodeCheck:
-    """One look at some nodes. They answer while the driver does something else."""
+    """A check of some nodes, which answer while the driver continues with other work."""
 
     def __init__(
         self, ray: Any, nodes: Sequence[dict[str, Any]], data: Sequence[tuple[Any, str]], shared: str, device: str
@@ -41,8 +41,8 @@ class NodeCheck:
         self._nodes = nodes
         self._deadline = time.monotonic() + PATIENCE_SECONDS
         storage.write(storage.join(shared, self._demands.probe), self._demands.probe.encode())
-        # Its process, and its share of a GPU, go.
-        remote = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(examine_node)
+        # With max_calls=1 the process ends, and frees its share of a GPU.
+        remote = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_examine_node)
         self._waiting = {
             remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
                 list(data), self._demands, node["NodeID"], node["Resources"].get("GPU", 0.0)
@@ -56,10 +56,10 @@ class NodeCheck:
         return not self._waiting
 
     def answers(self, seconds: float) -> list[tuple[dict[str, Any], list[str]]]:
-        """Return (node, its problems) of each node that has answered since the last call, or can no longer do so in time.
+        """Return (node, its problems) of each node that has answered since the last call, or has missed the deadline.
 
         Args:
-            seconds: How long to wait until all have answered.
+            seconds: Seconds to wait at most until all have answered.
         """
         ready, silent = self._ray.wait(list(self._waiting), num_returns=len(self._waiting), timeout=seconds)
         results = [(self._waiting.pop(reference), _answer(self._ray, reference)) for reference in ready]
@@ -106,8 +106,18 @@ def check_nodes(ray: Any, data: Sequence[tuple[Any, str]], shared: str, device: 
     return frozenset(node["NodeID"] for node in nodes)
 
 
-def examine_node(data: list[tuple[Any, str]], demands: Demands, node_id: str, num_gpus: float) -> list[str]:
-    """Run on the node; return its problems. Checks that need a missing package are skipped."""
+def _examine_node(data: list[tuple[Any, str]], demands: Demands, node_id: str, num_gpus: float) -> list[str]:
+    """Check a node from a task that runs on it. Checks that need a missing package are skipped.
+
+    Args:
+        data: (reference in the object store, fingerprint) of each data set.
+        demands: Requirements for the node.
+        node_id: Ray's id of the node, which names its test file.
+        num_gpus: GPUs that Ray declares for the node.
+
+    Returns:
+        Its problems, one sentence each; empty if it can run trials.
+    """
     problems = [*_versions_problems(demands.versions), *_storage_problems(demands, node_id)]
     if problems:
         return problems
@@ -134,10 +144,10 @@ def _storage_problems(demands: Demands, node_id: str) -> list[str]:
     own = storage.join(demands.shared, f"{demands.probe}-{node_id}")
     try:
         if storage.read(storage.join(demands.shared, demands.probe)) != demands.probe.encode():
-            return [f"reads something else in {demands.shared} than the driver wrote"]
+            return [f"reads other content in {demands.shared} than the driver wrote"]
     except FileNotFoundError:
         return [_not_shared(demands.shared)]
-    except Exception as error:  # every fsspec package has errors of its own
+    except Exception as error:  # every fsspec package has its own errors
         return [f"cannot read {demands.shared} ({type(error).__name__}: {error})"]
     try:
         storage.write(own, node_id.encode())

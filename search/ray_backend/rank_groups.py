@@ -1,9 +1,9 @@
-"""Groups of processes that train one network together, one GPU each, on one node or several. Ray Train starts and watches them.
+"""Groups of processes that train one network together, with one GPU each, on one node or several. Ray Train starts and watches them.
 
 Ray Train places the processes, assigns their devices, connects them and notices when one is lost; it then ends the whole group.
 Starting a group takes longer than many trainings, so groups are reused: a `RankGroupPool`, an actor beside the driver, keeps as
-many groups as there are trainings at once. Whoever acquires one (the worker of a trial, the task of a retraining) holds no
-device itself: it sends a request to rank 0 and passes on what that replies.
+many groups as there are trainings at once. The process that acquires one (the worker of a trial, the task of a retraining) holds no
+device itself: it sends a request to rank 0 and passes on the replies.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from winnow.search.resources.plan import ResourcePlan
     from winnow.search.training.ranks import Rank
 
-CLOSE_SECONDS = 3.0  # groups that are just being started end later, by themselves
+CLOSE_SECONDS = 3.0  # groups that are still starting end later, by themselves
 RAY_TRAIN_ENVIRONMENT = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # 2 s else, until a lost process is noticed
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # by default it takes 2 s until a lost process is noticed
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less; every epoch has its checkpoint
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
@@ -52,7 +52,7 @@ class RankGroupSpec:
         ranks: Processes of a group.
         device: `cuda` or `cpu`.
         threads: CPU threads of each rank.
-        resources: What Ray sets aside for each rank (`GPU`, `CPU`).
+        resources: Resources that Ray reserves for each rank (`GPU`, `CPU`).
     """
 
     ranks: int
@@ -77,13 +77,13 @@ class RankGroupClient:
         Rank 0 continues from a `yield` only when the next value is asked for.
 
         Args:
-            name: Name of the training. Whoever acquired a group under this name before is taken to be dead.
-            training: What rank 0 runs.
+            name: Name of the training. A process that acquired a group under this name before is assumed to be dead.
+            training: The training; it runs on rank 0.
             data: A reference to the images.
             **arguments: Further arguments of `training`.
 
         Yields:
-            What the training yields on rank 0.
+            The values that the training yields on rank 0.
 
         Raises:
             Failed: A rank raised an error.
@@ -106,7 +106,7 @@ class RankGroupClient:
 
     def recall(self, name: str) -> None:
         """End the group of a training whose process is dead. Nothing happens if it had no group."""
-        with suppress(RayError):  # while all ends, the pool may have ended before
+        with suppress(RayError):  # during shutdown the pool may have ended already
             ray.get(self.pool.recall.remote(name))
 
 
@@ -115,8 +115,8 @@ def rank_groups(spec: RankGroupSpec, count: int) -> Iterator[RankGroupClient]:
     """Keep groups running while the block runs; their processes end with it.
 
     Args:
-        spec: What each group is made of.
-        count: The number of groups, which is that of trainings at once.
+        spec: Processes and resources of each group.
+        count: Number of groups, which is the number of trainings at once.
     """
     this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(RankGroupPool)
@@ -145,15 +145,17 @@ GO_ON, DONE = "go on", "done"
 
 
 class RankGroupPool:
-    """An actor that keeps groups running, lends them to trainings, and passes messages between both.
+    """An actor that keeps groups running, lends them to trainings, and passes messages between the two.
 
-    Each group has a name of its own, and a replacement gets another one, so that messages for a lost group never reach its successor.
+    Each group has its own name, and a replacement gets another one, so that messages for a lost group never reach its successor.
     """
 
     def __init__(self, spec: RankGroupSpec, count: int) -> None:
         os.environ.update(RAY_TRAIN_ENVIRONMENT)
         self.spec = spec
-        self.storage = tempfile.mkdtemp(prefix="winnow-train-")  # Ray Train insists on writing here; nobody reads it
+        self.storage = tempfile.mkdtemp(
+            prefix="winnow-train-"
+        )  # Ray Train always writes here; these files are never read
         self.threads = ThreadPoolExecutor(count)
         self.closed = False
         self.placements: dict[str, Any] = {}  # of the groups that are running
@@ -161,7 +163,7 @@ class RankGroupPool:
         self.acquired: dict[str, str] = {}  # training -> group
         self.turns: dict[str, object] = {}  # training -> its latest request
         self.inboxes: defaultdict[tuple[str, int], asyncio.Queue[Any]] = defaultdict(asyncio.Queue)
-        self.replies: dict[str, asyncio.Queue[Any]] = {}  # what its ranks reply; of every group that ever was
+        self.replies: dict[str, asyncio.Queue[Any]] = {}  # replies of the ranks; of all groups, also those that ended
         self.keepers: set[asyncio.Task[Any] | None] = set()
 
     async def keep(self) -> None:
@@ -170,15 +172,16 @@ class RankGroupPool:
         while not self.closed:
             name = uuid4().hex
             loop, this = asyncio.get_running_loop(), ray.get_runtime_context().current_actor
-            cause = await loop.run_in_executor(self.threads, start, self.spec, name, self.storage, this)
+            cause = await loop.run_in_executor(self.threads, _start, self.spec, name, self.storage, this)
             if name in self.replies:
                 self.placements.pop(name, None)
                 self.replies[name].put_nowait(RankLost(cause))
-            else:  # everyone who waits for a group learns why there is none
+            else:  # every process that waits for a group receives the reason why there is none
                 self.free.put_nowait(RankLost(cause))
                 await asyncio.sleep(1.0)
 
     async def close(self) -> None:
+        """End all groups, wait for their end, and end this actor."""
         self.closed = True
         for name in list(self.placements):
             self._end(name)
@@ -191,11 +194,23 @@ class RankGroupPool:
     # --- for trainings ----------------------------------------------------------------------------------------------------
 
     async def acquire(self, name: str) -> str:
+        """Wait for a free group, and lend it to a training. A group that an earlier process acquired for it ends.
+
+        Args:
+            name: Name of the training.
+
+        Returns:
+            Name of the group.
+
+        Raises:
+            RankLost: A group could not be started, or the training was started again in another
+                process.
+        """
         await self.recall(name)
         turn = self.turns[name] = object()
         while True:
             group = await self.free.get()
-            if self.turns.get(name) is not turn:  # who waited here is dead, and there is a successor
+            if self.turns.get(name) is not turn:  # the process that waited here is dead, and there is a successor
                 self.free.put_nowait(group)
                 raise RankLost(f"{name} was started again")
             if isinstance(group, RankLost):
@@ -205,24 +220,55 @@ class RankGroupPool:
                 return group
 
     async def release(self, name: str) -> None:
+        """Take back the group of a training, and keep it for the next one.
+
+        Args:
+            name: Name of the training. Nothing happens if it has no group.
+        """
         group = self.acquired.pop(name, None)
         if group in self.placements:
             self.free.put_nowait(group)
 
     async def recall(self, name: str) -> None:
+        """End the group of a training whose process is dead.
+
+        Args:
+            name: Name of the training. Nothing happens if it has no group.
+        """
         self.turns.pop(name, None)
         self._end(self.acquired.pop(name, None))
 
     async def send(self, group: str, rank: int, message: Any) -> None:
+        """Send a message to one rank of a group.
+
+        Args:
+            group: Name of the group.
+            rank: Index of the rank, 0 to the number of ranks - 1.
+            message: A `TrainRequest` or `GO_ON` for rank 0; (images, task) or a factor of the learning
+                rate for the others.
+        """
         self.inboxes[group, rank].put_nowait(message)
 
     async def receive(self, group: str) -> Any:
+        """Wait for the next message from rank 0 of a group.
+
+        Args:
+            group: Name of the group.
+
+        Returns:
+            A reply, or the error that ended the training or the group.
+        """
         return await self.replies[group].get()
 
     # --- for ranks --------------------------------------------------------------------------------------------------------
 
     async def arrive(self, group: str, placement: Any) -> None:
-        """Called by rank 0 once all ranks have started."""
+        """Register a group that is ready. Called by rank 0 once all ranks have started.
+
+        Args:
+            group: Name of the group.
+            placement: Its placement group; removing it kills the processes of the group.
+        """
         self.replies[group] = asyncio.Queue()
         self.placements[group] = placement
         if self.closed:
@@ -230,32 +276,59 @@ class RankGroupPool:
         self.free.put_nowait(group)
 
     async def next_message(self, group: str, rank: int) -> Any:
+        """Wait for the next message to a rank. Called by that rank.
+
+        Args:
+            group: Name of the group.
+            rank: Index of the rank.
+        """
         return await self.inboxes[group, rank].get()
 
     async def reply(self, group: str, message: Any) -> None:
+        """Pass on a reply of a group to the training that acquired it. Called by rank 0.
+
+        Args:
+            group: Name of the group.
+            message: A tuple with one value that the training yielded, `DONE`, or a `Failed`.
+        """
         self.replies[group].put_nowait(message)
 
     async def fail(self, group: str, message: Failed) -> None:
-        """Pass on the last message of a group, and end it: its other ranks may wait for one another for ever."""
+        """Pass on the last message of a group, and end it: its other ranks may wait for each other forever.
+
+        Args:
+            group: Name of the group.
+            message: Status and error of the training.
+        """
         self.replies[group].put_nowait(message)
         self._end(group)
 
     def _end(self, group: str | None) -> None:
-        """Kill the processes of a group, whatever they do; Ray Train then ends it."""
+        """Kill the processes of a group in any state; Ray Train then ends it."""
         placement = self.placements.pop(group, None) if group else None
         if placement is not None:
             ray.util.remove_placement_group(placement)
 
 
-def start(spec: RankGroupSpec, name: str, storage: str, pool: Any) -> str:
-    """Start a group through Ray Train and wait until it ends; return the reason why it ended."""
+def _start(spec: RankGroupSpec, name: str, storage: str, pool: Any) -> str:
+    """Start a group through Ray Train, and wait until it ends.
+
+    Args:
+        spec: Processes and resources of the group.
+        name: Name of the group.
+        storage: Folder that Ray Train writes to.
+        pool: Handle of the pool, which the ranks call.
+
+    Returns:
+        The reason why the group ended.
+    """
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     trainer = TorchTrainer(
         serve,
         train_loop_config={"pool": pool, "group": name, "device": spec.device, "threads": spec.threads},
-        # A rank waits for the others at most so long, also at its start: on a busy machine imports take minutes.
+        # A rank waits at most this long for the others, also at its start: on a busy machine imports take minutes.
         torch_config=TorchConfig(backend="nccl" if spec.device == "cuda" else "gloo", timeout_s=600),
         scaling_config=ScalingConfig(
             num_workers=spec.ranks, use_gpu="GPU" in spec.resources, resources_per_worker=spec.resources
@@ -265,7 +338,7 @@ def start(spec: RankGroupSpec, name: str, storage: str, pool: Any) -> str:
     try:
         trainer.fit()
     except WorkerGroupError as error:
-        # A rank that lost contact has raised RankLost; the ones that did not are those it lost.
+        # A rank that lost contact has raised RankLost; the ranks that did not raise it are the lost ones.
         failures = {rank: str(failure) for rank, failure in error.worker_failures.items()}
         dead = sorted(rank for rank, text in failures.items() if RankLost.__name__ not in text) or sorted(failures)
         spoiled = [text.strip().splitlines()[-1] for text in failures.values() if DeviceLost.__name__ in text]
@@ -281,7 +354,7 @@ def start(spec: RankGroupSpec, name: str, storage: str, pool: Any) -> str:
 
 
 def serve(config: dict[str, Any]) -> None:
-    """Run in every rank by Ray Train, for as long as the group lives."""
+    """Serve requests in every rank as long as the group lives. Called by Ray Train."""
     import torch
     from ray import train
     from ray.train.torch import get_device
@@ -295,9 +368,9 @@ def serve(config: dict[str, Any]) -> None:
     channel = RankChannel(config["pool"], config["group"], rank.index)
     if rank.index == 0:
         channel.call("arrive", ray.util.get_current_placement_group())
-        lead(channel, rank, device)
+        _lead(channel, rank, device)
     else:
-        follow(channel, rank, device)
+        _follow(channel, rank, device)
 
 
 @dataclass(frozen=True)
@@ -312,12 +385,20 @@ class RankChannel:
         return ray.get(getattr(self.pool, method).remote(self.group, *arguments))
 
     def next_message(self) -> Any:
-        """The next message to this rank."""
+        """Wait for the next message to this rank."""
         return self.call("next_message", self.index)
 
 
-def lead(channel: RankChannel, rank: Rank, device: torch.device) -> None:
-    """Serve one request after the other on rank 0. A request is dropped if another one comes instead of the message to continue."""
+def _lead(channel: RankChannel, rank: Rank, device: torch.device) -> None:
+    """Serve requests on rank 0, one after the other.
+
+    A request is dropped if another request arrives instead of the message to continue.
+
+    Args:
+        channel: Connection to the pool.
+        rank: This rank, with index 0.
+        device: Device of this rank.
+    """
     from winnow.search.training.process_state import contained
     from winnow.search.training.ranks import Task, Team
 
@@ -352,8 +433,14 @@ def lead(channel: RankChannel, rank: Rank, device: torch.device) -> None:
         message = channel.next_message()
 
 
-def follow(channel: RankChannel, rank: Rank, device: torch.device) -> None:
-    """Train this rank's part of the epochs that rank 0 announces. Runs on every other rank."""
+def _follow(channel: RankChannel, rank: Rank, device: torch.device) -> None:
+    """Train the part of this rank in the epochs that rank 0 announces. Runs on every other rank.
+
+    Args:
+        channel: Connection to the pool.
+        rank: This rank, with an index of at least 1.
+        device: Device of this rank.
+    """
     from winnow.search.training import loop
     from winnow.search.training.device_data import DeviceData
     from winnow.search.training.ranks import Task, contact

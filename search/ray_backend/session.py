@@ -1,4 +1,4 @@
-"""Ray, started quietly and always shut down."""
+"""Starts Ray without output, and always shuts it down."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the default loggers triple the driver's share of the time
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leave CUDA_VISIBLE_DEVICES alone in workers without a GPU
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours lets the running epochs end
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # our handler waits until the running epochs end
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a report of a failure has no metric
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the study is the truth; Tune's own snapshot is never read
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the study is the source of truth; Tune's own snapshot is never read
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a config mean the same in a worker
 }
@@ -36,10 +36,10 @@ QUIET = {
 
 WARM = {
     "RAY_preload_python_modules": "winnow.search.ray_backend.preload",
-    "RAY_idle_worker_killing_time_threshold_ms": "60000",  # else they go while the first trial takes its share of the CPUs
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",  # else Ray kills them before the trials need them
 }
-"""A Ray of our own starts a process for each CPU at once; they import what trials need while the driver still reads and plans."""
-NVIDIA = Path("/proc/driver/nvidia")  # there CPUs are many and trials few: most processes would import for nothing
+"""A Ray that is started here starts a process for each CPU; they import what trials need while the driver still reads and plans."""
+NVIDIA = Path("/proc/driver/nvidia")  # machines with GPUs have many CPUs and few trials: most imports would be wasted
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def ray_session(
         num_cpus: CPUs for a local Ray; None for all that this process may use.
         num_gpus: GPUs for a local Ray; None for all that torch can use.
         address: `host:port` of a cluster to join; None to start a local Ray.
-        runtime_env: The runtime environment for the workers of a cluster.
+        runtime_env: Runtime environment for the workers of a cluster.
         warm: Whether a local Ray starts processes that import what trials need. Groups of ranks use other processes.
 
     Raises:
@@ -68,7 +68,7 @@ def ray_session(
     if ray.is_initialized():
         yield ray
         return
-    # The bounds of an autoscaler are ours to keep (search/ray_backend/cluster.py); Ray refuses them for a cluster that runs.
+    # Winnow itself applies limits to an autoscaler (search/ray_backend/cluster.py); Ray refuses them for a running cluster.
     resources = {"runtime_env": runtime_env} if address else _of_this_machine(num_cpus, num_gpus)
     if not address:
         prepare_local_start()
@@ -79,7 +79,7 @@ def ray_session(
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         _init(ray, address, resources)
-    except SystemExit as error:  # Ray takes SIGTERM for itself, and leaves in its own way
+    except SystemExit as error:  # Ray handles SIGTERM itself and raises SystemExit
         raise KeyboardInterrupt from error
     except (OSError, RuntimeError, ValueError) as error:  # also other versions, or a clash with a job's environment
         if address is None:
@@ -122,7 +122,7 @@ def _init(ray: Any, address: str | None, resources: dict[str, Any]) -> None:
             )
             return
         except Exception as error:
-            if is_last or type(error) is not Exception:  # theirs is a bare one
+            if is_last or type(error) is not Exception:  # Ray raises a bare Exception for this
                 raise
 
 
@@ -162,9 +162,9 @@ class _Session:
     """The Ray session of this process; Ray allows one per process.
 
     Attributes:
-        kept: Whether `ray_kept` shuts it down, and not the operation that started it.
-        sent: References to what was put into a Ray that was started here, by fingerprint; None in a Ray of others, which may
-            outlive what is put there.
+        kept: Whether `ray_kept` shuts it down instead of the operation that started it.
+        sent: References to images in a Ray that was started here, by fingerprint; None in a Ray that was started elsewhere,
+            which may outlive them.
     """
 
     kept: bool = False
@@ -175,7 +175,17 @@ _session = _Session()
 
 
 def put_once(ray: Any, fingerprint: str, images: Any) -> Any:
-    """Put the images into Ray's object store, once for search and retraining, and return the reference."""
+    """Put images into Ray's object store, once for search and retraining.
+
+    Args:
+        ray: The `ray` module, connected.
+        fingerprint: Fingerprint of the images; equal images are put there once. In a Ray that was
+            not started here, they are put there at each call.
+        images: The images.
+
+    Returns:
+        The reference to them.
+    """
     if _session.sent is None:
         return ray.put(images)
     if fingerprint not in _session.sent:
@@ -184,7 +194,7 @@ def put_once(ray: Any, fingerprint: str, images: Any) -> Any:
 
 
 def import_meanwhile(module: str) -> None:
-    """Import a module in its own thread, while Ray's start waits for other processes; Tune takes 2 s of CPU to import."""
+    """Import a module in its own thread while Ray waits for other processes to start; importing Tune takes 2 s of CPU."""
     threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
 
 
@@ -207,7 +217,7 @@ def _import_ray() -> Any:
     logging.getLogger("ray.widgets.util").setLevel(logging.CRITICAL)
     import ray
 
-    # What goes wrong is said in our own words; Ray's and Tune's loggers would tear the progress view apart.
+    # Winnow reports errors itself; messages of Ray's and Tune's loggers would break the progress view.
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return ray

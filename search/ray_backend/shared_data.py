@@ -1,4 +1,4 @@
-"""The things that all trainings of a search share: images, settings, and the groups of ranks that train on them."""
+"""The data that all trainings of a search share: images, settings, and the groups of ranks that train on them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,24 @@ if TYPE_CHECKING:
     from winnow.spaces.schema import Limits
 
 Training = Callable[..., Generator[Any, None, None]]
-"""`training(images, team, **arguments)` yields what it reports, each epoch's figures; `team` is None in a process of its own."""
+"""`training(images, team, **arguments)` yields its reports, the figures of each epoch; `team` is None if one process trains alone."""
 
 
 class RankGroups(Protocol):
     """Groups of processes that train one network together (`winnow.search.ray_backend.rank_groups`)."""
 
     def run(self, name: str, training: Training, data: Any, **arguments: Any) -> Generator[Any, None, None]:
-        """Run a training named `name` on a group, and yield what it yields on rank 0; `data` is a reference to the images."""
+        """Run a training on a group.
+
+        Args:
+            name: Name of the training.
+            training: The training; it runs on rank 0.
+            data: Reference to the images in Ray's object store.
+            **arguments: Further arguments of `training`.
+
+        Yields:
+            The values that the training yields on rank 0.
+        """
 
     def recall(self, name: str) -> None:
         """End the group of a training whose process is dead. Nothing happens if it had no group."""
@@ -30,32 +40,32 @@ class Job:
     """The settings that all trials of a search share."""
 
     checkpoints: str
-    """A path, or a URI of a storage that every node reaches."""
+    """Folder of the checkpoints: a path, or the URI of a storage that every node reaches."""
     device: str
     threads: int
     seed: int
     """Seed of the validation split."""
     cpus: float | None = None
     gpus: float | None = None
-    """GPUs that Ray reserves for one trial; recorded only."""
+    """GPUs that Ray reserves for one trial; only recorded."""
     limits: Limits | None = None
     """A network beyond one of them is not trained."""
     latency: bool = False
     """Whether the latency of each network is measured before its training."""
     predictions: str | None = None
-    """Where trials that train to their end write their answers for the validation images; None: nowhere."""
+    """Folder where trials that train to their end write their predictions for the validation images; None: not written."""
 
 
 @dataclass(frozen=True)
 class SharedData:
-    """The images in Ray's object store: one copy per node, which all its workers see without copying it."""
+    """The images in Ray's object store: one copy per node, which all its workers share."""
 
     reference: Any
     """ray.ObjectRef of an ImageData."""
     groups: RankGroups | None = None
-    """The groups that train if a training has several GPUs; None if the worker itself trains."""
+    """The groups to train on if a training has several GPUs; None if the worker itself trains."""
     fingerprint: str = ""
-    """That of the images."""
+    """Fingerprint of the images."""
     checked_nodes: frozenset[str] | None = None
     """Ids of the nodes of a cluster that passed the check before the first trial; None on this machine."""
 
@@ -63,7 +73,18 @@ class SharedData:
 def train_on(
     data: ImageData | SharedData, name: str, training: Training, **arguments: Any
 ) -> Generator[Any, None, None]:
-    """Run a training named `name`, in this process or on a group of ranks, and yield what it yields."""
+    """Run a training in this process or on a group of ranks.
+
+    Args:
+        data: Images, or a reference to them with the groups to train on, if any.
+        name: Name of the training, such as `trial-00007`.
+        training: The training; called with the images, its team (None in this process) and
+            `arguments`.
+        **arguments: Further arguments of `training`.
+
+    Yields:
+        The values that the training yields.
+    """
     if not isinstance(data, SharedData):
         return _contained(training(data, None, **arguments))
     if data.groups is not None:

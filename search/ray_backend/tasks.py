@@ -21,7 +21,7 @@ from winnow.spaces.trial_status import TrialStatus
 
 Item = TypeVar("Item")
 
-EXIT_SECONDS = 0.3  # within them Ray sends off what a task returned
+EXIT_SECONDS = 0.3  # within this time Ray sends the result of a task
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _kill_hung(ray: Any, waiting: dict[Any, _Running[Item]], limit: float) -> No
 
 
 def _loss(ray: Any, error: Exception) -> Failed | None:
-    """Return what the loss of its process means for a task, None if it had not begun; any other error is raised again."""
+    """Return the result for a task that lost its process; None if the task had not begun. Any other error is raised again."""
     from winnow.search.training.process_state import SpoiledProcess
 
     if isinstance(error, ray.exceptions.OutOfMemoryError):

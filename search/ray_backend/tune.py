@@ -50,21 +50,21 @@ class Resources:
 
     @property
     def per_trial(self) -> dict[str, float]:
-        """Return the resources of every trial. A trial that asked for a whole GPU after running out of memory would wait until the search ends."""
+        """Return the resources of every trial. They are never raised: a trial that asked for a whole GPU would wait until the search ends."""
         return {"cpu": self.cpus, "gpu": self.gpus}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The reasons why a search ended; it is complete if there is none.
+    """The reason why a search ended; the search is complete if there is none.
 
     Attributes:
-        interrupted: By a signal.
-        out_of_time: By the time budget.
-        bug: The traceback that too many trials ended with.
-        wall_seconds: Duration of this start.
-        at_once: By a second signal, so that running epochs did not end.
-        no_gain: Why more of the search was not worth its time, if it ended by `search.stop_when`.
+        interrupted: Whether a signal ended it.
+        out_of_time: Whether the time budget ended it.
+        bug: The traceback with which too many trials ended; None if there was none.
+        wall_seconds: Duration of this start, in seconds.
+        at_once: Whether a second signal ended it, before the running epochs were complete.
+        no_gain: Why it was not worth continuing, if `search.stop_when` ended it; otherwise empty.
     """
 
     interrupted: bool
@@ -81,15 +81,15 @@ def run_search(
     """Run trials until the ledger has no more, the time budget is over, or a signal asks to stop.
 
     Args:
-        ledger: Decides about the trials.
+        ledger: Ledger of the study, which decides about the trials.
         data: The images.
-        job: What all trials share.
+        job: Settings that all trials share.
         resources: Ray resources of one trial.
-        concurrent: Trials at once.
-        say: Gets a line for each worker that is lost and each node that joins.
+        concurrent: Number of trials at once.
+        say: Receives a message for each worker that is lost and each node that joins.
 
     Raises:
-        OSError: Something cannot be written, as on a full disk; raised once Tune has released the workers.
+        OSError: A file cannot be written, for example on a full disk; raised after Tune has released the workers.
     """
     nodes = None
     if data.checked_nodes is not None:
@@ -100,7 +100,7 @@ def run_search(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     searcher = StudySearcher(ledger, stopping, concurrent)
     trainable = tune.with_resources(tune.with_parameters(run_trial, data=data, job=job), resources.per_trial)
-    with temporary_folder("winnow-tune-") as storage:  # Tune insists on writing somewhere; nobody reads it
+    with temporary_folder("winnow-tune-") as storage:  # Tune always writes; these files are never read
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -133,7 +133,7 @@ def run_search(
 class StopController(NotPickled, tune.Stopper, tune.Callback):
     """Ends a search: on a signal, after the time budget, or when nothing can be written.
 
-    The running epochs may end first; `stop_all` is true once none runs, or nobody can wait any longer.
+    The running epochs are completed first; `stop_all` is true once none runs, or once it is too late to wait for them.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
         self.out_of_time = False
         self.error: OSError | None = None
         self.running: set[str] = set()  # Tune's ids; those whose epoch is waited for before a halt
-        ledger.grouped = True  # `stop_all` is called after every step of Tune's, also if nothing happens
+        ledger.grouped = True  # `stop_all` is called after every step of Tune, also if nothing happens
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -188,15 +188,41 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
         )
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        # A trial that Tune starts while the search winds down has done nothing yet, so nobody waits for it.
+        # A trial that Tune starts while the search winds down has done nothing yet, so it is not waited for.
+        """Note that the epoch of a trial is waited for, unless the search winds down already.
+
+        Args:
+            iteration: Number of steps of Tune's loop so far; not used.
+            trials: All trials of Tune; not used.
+            trial: The trial.
+            **info: Further arguments of Tune; not used.
+        """
         if not self.ledger.winding_down:
             self.running.add(trial.trial_id)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Free the memory that Tune keeps for a trial that ended.
+
+        Args:
+            iteration: Number of steps of Tune's loop so far; not used.
+            trials: All trials of Tune; not used.
+            trial: The trial.
+            **info: Further arguments of Tune; not used.
+        """
         forget_results(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Tune retries only trials that were running, so it retries none: the ledger starts them again."""
+        """Record that the worker of a trial was lost, or killed for the memory that it used.
+
+        Tune retries only trials that were running, so it retries none: the ledger starts them
+        again.
+
+        Args:
+            iteration: Number of steps of Tune's loop so far; not used.
+            trials: All trials of Tune; not used.
+            trial: The trial.
+            **info: Further arguments of Tune; not used.
+        """
         if trial.trial_id in self.hangs.given_up:
             return  # it stays open
         with self.on_storage_errors():
@@ -212,9 +238,9 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Handle Ctrl-C and SIGTERM (as Slurm sends it): the first lets the running epochs end, the second stops at once.
+        """Handle Ctrl-C and SIGTERM (sent by Slurm): the first signal waits for the running epochs, the second stops at once.
 
-        Only the main thread may set handlers; a search in another one leaves signals to the program that it is part of.
+        Only the main thread may set handlers; a search in another thread leaves signals to its program.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -233,7 +259,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
 
     @contextmanager
     def on_storage_errors(self) -> Iterator[None]:
-        """Keep an error and wind down, because raised inside Tune's loop it would leave workers behind."""
+        """Keep an error and wind down. Raised inside Tune's loop, the error would leave workers running."""
         try:
             yield
         except OSError as error:
@@ -242,7 +268,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
 
 
 class StudySearcher(NotPickled, Searcher):
-    """Asks the ledger for a trial when a worker is free and no sooner, so that the study knows as much as possible."""
+    """Asks the ledger for a trial only when a worker is free, so that each suggestion uses as many results as possible."""
 
     def __init__(self, ledger: Ledger, stopping: StopController, concurrent: int) -> None:
         super().__init__(metric=ledger.settings.objective, mode=ledger.settings.direction[:3])
@@ -260,6 +286,13 @@ class StudySearcher(NotPickled, Searcher):
         return Searcher.FINISHED if self.ledger.finished else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Free the place of a Tune trial that ended, so that another trial can be suggested.
+
+        Args:
+            trial_id: Tune's id of the trial.
+            result: Its last report; not used.
+            error: Whether it ended with an error; not used.
+        """
         self.stopping.running.discard(trial_id)
         self.numbers.pop(trial_id, None)
 
@@ -274,9 +307,9 @@ class StudySearcher(NotPickled, Searcher):
 
 
 class LedgerScheduler(NotPickled, FIFOScheduler):
-    """Passes every report to the ledger and its verdict back to Tune.
+    """Passes every report to the ledger, and its decision back to Tune.
 
-    A late report, of a Tune trial whose worker is gone, changes nothing: another worker trains the trial of the study by then.
+    A late report, of a Tune trial whose worker is lost, changes nothing: another worker trains the trial of the study by then.
     """
 
     def __init__(self, ledger: Ledger, stopping: StopController, running: Container[str]) -> None:
@@ -286,19 +319,29 @@ class LedgerScheduler(NotPickled, FIFOScheduler):
         self.running = running  # Tune's ids
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Return None, so that Tune starts the waiting trials in its order. Stock FIFO looks through all past trials at every event."""
+        """Return None, so that Tune starts the waiting trials in its order. Ray's FIFO scheduler searches all past trials at every event."""
         return None
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Record a report, and decide whether the trial continues.
+
+        Args:
+            tune_controller: Tune's controller; not used.
+            trial: The trial.
+            result: The report of a worker, with keys that Tune adds.
+
+        Returns:
+            `CONTINUE` or `STOP`.
+        """
         if trial.trial_id not in self.running:
             return self.STOP
-        going_on = False
+        continues = False
         with self.stopping.on_storage_errors():
             number = _number(trial)
             if "num_parameters" in result:
                 self.ledger.note_size(number, {key: result[key] for key in SIZES if key in result})
-            going_on = self.ledger.record(number, {key: result[key] for key in REPORTED if key in result})
-        return self.CONTINUE if going_on else self.STOP
+            continues = self.ledger.record(number, {key: result[key] for key in REPORTED if key in result})
+        return self.CONTINUE if continues else self.STOP
 
 
 REPORTED = ("status", "error", *(figure.name for figure in EPOCH_FIGURES), *WHERE_TRAINED)
@@ -312,14 +355,26 @@ class NoReporter(tune.ProgressReporter):
     """A reporter that prints nothing. In a notebook Tune's own would clear the output of the cell, even with verbose=0."""
 
     def should_report(self, trials: list[Trial], done: bool = False) -> bool:
+        """Return False: nothing is printed.
+
+        Args:
+            trials: All trials of Tune; not used.
+            done: Whether the search has ended; not used.
+        """
         return False
 
     def report(self, trials: list[Trial], done: bool, *sys_info: Any) -> None:
-        """Print nothing: the view shows the search."""
+        """Print nothing: the view shows the search.
+
+        Args:
+            trials: All trials of Tune; not used.
+            done: Whether the search has ended; not used.
+            *sys_info: Lines about the machine; not used.
+        """
 
 
 def _tune_name(trial: Trial) -> str:
-    # A paused trial comes back under its own number as another trial of Tune's.
+    # A paused trial continues under its own number as another trial of Tune.
     return f"{trial_name(_number(trial))}-{trial.trial_id}"
 
 

@@ -1,4 +1,4 @@
-"""A search that waits for resources says so: without it, a Ray whose CPUs somebody else uses looks like one that hangs."""
+"""Reports that a search waits for resources: otherwise a Ray whose CPUs are used by others would look like one that hangs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ray.util import placement_group_table
 from winnow.search.ray_backend.not_pickled import NotPickled
 
 PATIENCE = 15.0
-"""Seconds without a running trial before that is said; a worker takes some to start."""
+"""Seconds without a running trial before the wait is reported; a worker needs some seconds to start."""
 
 
 class WaitingNotice(NotPickled, tune.Callback):
-    """Says once in a row what a search waits for while no trial of it runs."""
+    """Reports once, while no trial runs, what the search waits for. Another report follows only after a trial has run."""
 
     def __init__(
         self, say: Callable[[str], None], per_trial: Mapping[str, float], now: Callable[[], float] = time.monotonic
@@ -28,32 +28,63 @@ class WaitingNotice(NotPickled, tune.Callback):
         self._now = now
         self._running: set[str] = set()
         self._idle_since: float | None = None
-        self._is_said = False
+        self._is_reported = False
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Note that a trial runs, so that a later wait is announced again.
+
+        Args:
+            iteration: Number of steps of Tune's loop so far; not used.
+            trials: All trials of Tune; not used.
+            trial: The trial.
+            **info: Further arguments of Tune; not used.
+        """
         self._running.add(trial.trial_id)
-        self._idle_since, self._is_said = None, False
+        self._idle_since, self._is_reported = None, False
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Note that a trial no longer runs.
+
+        Args:
+            iteration: Number of steps of Tune's loop so far; not used.
+            trials: All trials of Tune; not used.
+            trial: The trial.
+            **info: Further arguments of Tune; not used.
+        """
         self._running.discard(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Note that a trial no longer runs, since its worker was lost.
+
+        Args:
+            iteration: Number of steps of Tune's loop so far; not used.
+            trials: All trials of Tune; not used.
+            trial: The trial.
+            **info: Further arguments of Tune; not used.
+        """
         self._running.discard(trial.trial_id)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        if self._running or self._is_said:
+        """Print what the search waits for if no trial has run for `PATIENCE` seconds.
+
+        Args:
+            iteration: Number of steps of Tune's loop so far; not used.
+            trials: All trials of Tune; not used.
+            **info: Further arguments of Tune; not used.
+        """
+        if self._running or self._is_reported:
             return
         now = self._now()
         if self._idle_since is None:
             self._idle_since = now
         if now - self._idle_since > PATIENCE:
-            self._is_said = True
+            self._is_reported = True
             lacking = self._lacking()
             if lacking:
                 self._say(f"waiting: {lacking}")
 
     def _lacking(self) -> str:
-        """Name the resource of which the cluster has too little for one trial."""
+        """Name the resources of which the cluster has too little for one trial; empty if a worker is only starting."""
         states = {group["state"] for group in placement_group_table().values()}
         if "PENDING" not in states or "CREATED" in states:
             return ""  # a trial has its resources, and its worker starts

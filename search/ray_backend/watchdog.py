@@ -21,7 +21,7 @@ from pathlib import Path
 
 GRACE_SECONDS = 1.0  # for those that end in order, once the driver has gone
 DISMISSED = b"dismissed"
-CHECKS = 20  # ten a second: what was being started while the driver died appears late
+CHECKS = 20  # ten a second: processes that were being started while the driver died appear late
 
 
 def watch() -> None:
@@ -38,12 +38,12 @@ def watch() -> None:
 
 
 def dismiss() -> None:
-    """Kill what has not ended by itself; to be called after `ray.shutdown`."""
+    """Kill the processes that have not ended yet. Called after `ray.shutdown`."""
     global _watchdog
     if _watchdog is not None and _watchdog.stdin is not None:
         with suppress(BrokenPipeError), _watchdog.stdin:
             _watchdog.stdin.write(DISMISSED)
-        _watchdog = None  # it ends by itself within seconds; nobody needs to wait for it
+        _watchdog = None  # it ends within seconds, so nothing waits for it
 
 
 _watchdog: subprocess.Popen[bytes] | None = None
@@ -52,7 +52,7 @@ _watchdog: subprocess.Popen[bytes] | None = None
 def _wait_and_kill(driver: int) -> None:
     session = re.compile(rf"/session_[^/]*_{driver}/")  # Ray names the folder of a session by its driver
     born = _start_time(os.getpid())
-    # A driver that lives on may start another Ray at once: what is born from now on is not ours.
+    # A driver that continues may start another Ray at once: processes that start from now on belong to it.
     last = _now() if sys.stdin.buffer.read() == DISMISSED else math.inf
     time.sleep(GRACE_SECONDS)
     for _ in range(CHECKS):

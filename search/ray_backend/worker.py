@@ -1,6 +1,6 @@
-"""Runs in a Ray worker: one trial after the other, each through the same training loop.
+"""Runs trials in a Ray worker, one after the other, all with the same training loop.
 
-Errors are caught and reported as a status: an exception would destroy the worker, and starting the next one costs seconds.
+Errors are caught and reported as a status: an exception would end the worker, and starting the next one takes seconds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ WHERE_TRAINED = ("node", "device", "cpus", "gpus", *GPU_FACT_NAMES)
 
 
 def run_trial(config: dict[str, Any], data: SharedData, job: Job) -> None:
-    """The Tune trainable. `config["assignment"]` is an `Assignment` as JSON (one flat key keeps Tune's bookkeeping small)."""
+    """Run one trial in a Ray worker. This is the trainable of Tune.
+
+    Args:
+        config: Holds the `Assignment` as JSON under `assignment`; one flat key keeps Tune's
+            bookkeeping small.
+        data: The images.
+        job: Settings that all trials share.
+    """
     from ray import tune
 
     from winnow.search.training.prints import printing_to
@@ -44,12 +51,22 @@ def run_trial(config: dict[str, Any], data: SharedData, job: Job) -> None:
 def trial_reports(
     assignment: Assignment, data: ImageData | SharedData, job: Job
 ) -> Generator[dict[str, Any], None, None]:
-    """Yield the figures of each epoch, and `{"status", "error"}` at the end if something went wrong.
+    """Train one trial, and yield its reports.
 
-    Epochs that the checkpoint has and the study has not (the driver died in between) are reported again, not trained again.
+    Epochs that are in the checkpoint but not in the study (the driver died in between) are reported
+    again and not trained again.
+
+    Args:
+        assignment: The trial: number, config, seed, and the number of epochs that the study has
+            recorded.
+        data: The images, or a reference to them.
+        job: Settings that all trials share.
+
+    Yields:
+        The figures of each epoch; `status` and `error` at the end if something went wrong.
 
     Raises:
-        RankLost: The worker is lost.
+        RankLost: The group of ranks that trains the trial is lost.
     """
     try:
         yield from train_on(data, trial_name(assignment.number), _epochs, assignment=assignment, job=job)
@@ -125,7 +142,13 @@ def _epochs(
 
 
 def prepare(job: Job, team: Team | None) -> torch.device:
-    """The device of a training in this process; a rank of a team has its own, and its threads already."""
+    """Set the threads of this process, reset the peaks of GPU memory, and return the device to train on.
+
+    Args:
+        job: Device and number of threads.
+        team: Team of ranks, whose device is used and whose threads are set already; None: this
+            process trains alone.
+    """
     import torch
 
     from winnow.search.training.gpu_facts import forget_peaks
@@ -138,7 +161,15 @@ def prepare(job: Job, team: Team | None) -> torch.device:
 
 
 def where_trained(device: torch.device, job: Job) -> dict[str, Any]:
-    """Node, device and resources of a training, and the facts about a GPU, as they stand beside the figures of each epoch."""
+    """Return node, device and resources of a training, and facts about a GPU, as each epoch records them.
+
+    Args:
+        device: Device of the training.
+        job: CPUs and GPUs that Ray reserves for it.
+
+    Returns:
+        Values by the names of `WHERE_TRAINED`.
+    """
     from winnow.search.training.gpu_facts import gpu_facts
 
     return {
@@ -151,6 +182,11 @@ def where_trained(device: torch.device, job: Job) -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, or the type of another device.
+
+    Args:
+        device: The device.
+    """
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,4 +1,4 @@
-"""Finds out which GPUs torch can really use: each one runs a kernel, and each one that cannot is reported with the reason."""
+"""Finds out which GPUs torch can use: each GPU runs a kernel, and a GPU that cannot is reported with the reason."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 SIGNS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
-"""Files of a machine with a GPU for torch: NVIDIA, Jetson, WSL2, ROCm. Without one of them nothing is tried."""
+"""Files that exist on a machine with a GPU for torch: NVIDIA, Jetson, WSL2, ROCm. Without any of them no GPU is looked for."""
 PATIENCE_SECONDS = 120.0
 LEAST_FREE_MB = 500
-"""Free memory, beside the context of the process that looks, below which no trial can train."""
+"""Free memory in MB below which no trial can train, in addition to the context of the process that measures it."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class GpuReport:
     names: tuple[str, ...] = ()
     """Names of the usable GPUs, with their memory."""
     problems: tuple[str, ...] = ()
-    """Why each of the others, or all of them, cannot be used."""
+    """Reasons why each of the others, or all of them, cannot be used."""
     has_slices: bool = False
-    """Whether torch sees a slice of a GPU (MIG). It sees one at a time, although Ray counts all."""
+    """Whether torch sees a slice of a GPU (MIG). It sees only one at a time, although Ray counts all."""
 
     @property
     def line(self) -> str:
@@ -45,7 +45,7 @@ class GpuReport:
 
 @cache
 def gpus_of_this_machine() -> GpuReport:
-    """Look at the GPUs in a process of its own, whose context and memory are gone afterwards."""
+    """Examine the GPUs in a separate process, which frees its context and memory when it ends."""
     if sys.platform != "win32" and not any(Path(sign).exists() for sign in SIGNS):
         return GpuReport()
     command = [sys.executable, "-W", "ignore", "-m", "winnow.search.resources.gpus"]
@@ -61,7 +61,12 @@ def gpus_of_this_machine() -> GpuReport:
 
 
 def hide_unusable(report: GpuReport, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Leave only the usable GPUs in `CUDA_VISIBLE_DEVICES`, so that Ray gives no trial another one."""
+    """Leave only the usable GPUs in `CUDA_VISIBLE_DEVICES`, so that Ray assigns no other one to a trial.
+
+    Args:
+        report: The GPUs of this machine. Nothing changes if all of them are usable, or none.
+        environment: Variables to change. Default: those of this process.
+    """
     if report.usable and report.problems:
         visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
         names = [visible[index] if index < len(visible) and visible[index] else str(index) for index in report.usable]
@@ -72,7 +77,7 @@ def examine(torch: Any) -> GpuReport:
     """Run a kernel on each GPU that torch sees in this process.
 
     Args:
-        torch: The module.
+        torch: The module `torch`.
     """
     if not torch.cuda.is_available():
         return GpuReport(problems=(_why_none(torch),))

@@ -12,10 +12,10 @@ from winnow.search.resources.inventory import Inventory, gpus_here, read_invento
 from winnow.search.resources.packing import Packing, fraction_of
 from winnow.spaces.errors import InputError
 
-RELAY_CPUS = 0.0001  # of the process that passes on what ranks report; the least that Ray counts
+RELAY_CPUS = 0.0001  # CPUs of the process that passes on reports of ranks; the least that Ray counts
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Measure = Callable[[str, float], Packing]
-"""(device, CPUs of one GPU or of one node) -> how many trials at once train there fastest."""
+"""A function of a device and the CPUs beside one GPU, or of one node; it measures how many trials at once train there fastest."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class DeviceOptions:
         """Refuse several GPUs for a training in a command that has no support for that.
 
         Args:
-            command: How the command names itself in the message, such as `winnow train`.
+            command: Name of the command for the message, such as `winnow train`.
 
         Raises:
             InputError: `gpus_per_trial` is above 1.
@@ -62,7 +62,7 @@ class DeviceOptions:
             )
 
     def check_here(self) -> None:
-        """Raise InputError if this machine lacks the GPUs that a Ray started on it is to have; not for a cluster."""
+        """Raise InputError if this machine lacks GPUs that the options ask for. Not called for a cluster."""
         if self.device == "cpu":
             return
         usable = gpus_here()
@@ -77,12 +77,12 @@ class DeviceOptions:
 
 @dataclass(frozen=True)
 class ResourcePlan:
-    """The resources of each trial, and why."""
+    """The resources of each trial, with the reason."""
 
     device: str
     """`cpu`, `cuda` or `mps`."""
     concurrent: int
-    """Trials at once, at most."""
+    """Largest number of trials at once."""
     cpus_per_trial: float
     gpus_per_trial: float
     threads: int
@@ -95,7 +95,7 @@ class ResourcePlan:
 
     @property
     def per_trial(self) -> dict[str, float]:
-        """Resources that Ray reserves for the worker of a trial; next to nothing if ranks train it."""
+        """Resources that Ray reserves for the worker of a trial; almost none if ranks train it."""
         if self.ranks > 1:
             return {"cpu": RELAY_CPUS, "gpu": 0.0}
         return {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
@@ -120,11 +120,11 @@ def plan_resources(
     """Divide the resources of a running Ray among trials.
 
     Args:
-        ray: The module, connected.
+        ray: The `ray` module, connected.
         options: What the user asks for.
-        num_trials: Trials to run in all; concurrency never exceeds it.
+        num_trials: Number of trials in all; concurrency never exceeds it.
         measure: Called if the options leave the packing of trials on a device open. Default: one trial on a GPU.
-        recorded: GPUs of a trial in an earlier start of the run, used again if the options leave it open.
+        recorded: GPUs per trial of an earlier start of the run, used again if the options leave it open.
 
     Returns:
         The plan.
@@ -142,10 +142,25 @@ def share_out(
     measure: Measure | None = None,
     recorded: float | None = None,
 ) -> ResourcePlan:
-    """Divide a known inventory among trials. Arguments and errors are those of `plan_resources`.
+    """Divide a known inventory among trials.
 
-    `--device cpu --num-gpus 4 --gpus-per-trial 2` reserves declared GPUs for each trial, which trains on the CPU; this
-    tries out a plan for GPUs without any.
+    `--device cpu --num-gpus 4 --gpus-per-trial 2` reserves declared GPUs for each trial, which
+    trains on the CPU; this tests a plan for GPUs on a machine without any.
+
+    Args:
+        inventory: CPUs and GPUs of each node.
+        options: What the user asks for.
+        num_trials: Number of trials in all; concurrency never exceeds it.
+        measure: Called if the options leave the packing of trials on a device open. Default: one
+            trial on a GPU.
+        recorded: GPUs per trial of an earlier start of the run, used again if the options leave it
+            open.
+
+    Returns:
+        The plan.
+
+    Raises:
+        InputError: The options ask for more than there is, or would leave GPUs idle.
     """
     if options.device == "cpu" and options.gpus_per_trial and options.num_gpus:
         return replace(share_out(inventory, replace(options, device="cuda"), num_trials), device="cpu")
@@ -196,12 +211,12 @@ def _on_cpus(
 
 
 def _slots(inventory: Inventory, cpus: float) -> int:
-    """Number of trials with so many CPUs that the nodes hold; a trial never spans nodes."""
+    """Return the number of trials with this many CPUs that fit on the nodes; a trial never spans nodes."""
     return sum(math.floor(node / cpus + 1e-9) for node in inventory.cpus_of_nodes)
 
 
 def _share(inventory: Inventory, concurrent: int) -> float:
-    """The most CPUs that each of `concurrent` trials can have at once; 0 if they do not fit."""
+    """Return the most CPUs that each of `concurrent` trials can have at once; 0 if they do not fit."""
     shares = {node / k for node in inventory.cpus_of_nodes for k in range(1, concurrent + 1)}
     return max((share for share in shares if _slots(inventory, share) >= concurrent), default=0.0)
 

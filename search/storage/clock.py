@@ -1,6 +1,6 @@
 """The clock of a run: its time never goes back, and differences are seconds that really passed.
 
-The wall clock is read once per process; from then on a clock that nobody sets is counted. A start after a jump backwards begins
+The wall clock is read once per process; later times are measured with a clock that is never adjusted. A start after a jump backwards begins
 where the run's last record stood (`not_before`).
 """
 
@@ -21,7 +21,7 @@ def not_before(seconds: float) -> None:
 
 
 def steady() -> float:
-    """Return seconds of a clock that nobody sets; only differences mean something."""
+    """Return seconds of a clock that is never adjusted; only differences are meaningful."""
     # Goes on while the machine sleeps, where the system has such a clock.
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 

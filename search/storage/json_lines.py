@@ -26,7 +26,7 @@ class JsonLines:
         torn = path.exists() and path.stat().st_size > 0 and _last_byte(path) != b"\n"
         self._path = path
         self._guard = guard or WriteGuard()
-        # Unbuffered: what a failed write left in a buffer would follow with the next one.
+        # Unbuffered: the rest of a failed write would stay in a buffer and be written with the next line.
         self._file = path.open("ab", buffering=0)
         self._waiting = bytearray()
         if torn:
@@ -43,7 +43,7 @@ class JsonLines:
         self._waiting += json_line(record).encode("utf-8")
 
     def flush(self) -> None:
-        """Write the lines that wait, with one wait for the disk; after an error they are dropped."""
+        """Write the kept lines, and wait once for the disk; after an error they are dropped."""
         lines, self._waiting = self._waiting, bytearray()
         if lines:
             self._write(lines)
@@ -80,10 +80,10 @@ def epoch_line(
     Args:
         phase: `search`, `audit`, `retrain` or `train`.
         seed: Seed of the training.
-        figures: What `EpochResult.figures` gave, and where the epoch was trained. Numbers that are not finite become null.
+        figures: Result of `EpochResult.figures`, with the place of the training. Numbers that are not finite become null.
         trial: Number of the trial that the config comes from, -1 for a baseline that was no trial; None for `train`.
-        rung: Index of the rung at which the epoch was judged, None where there is none.
-        decision: `continue`, `pause` or `stop`; None where nothing was decided.
+        rung: Index of the rung of this epoch; None if it has none.
+        decision: `continue`, `pause` or `stop`; None if nothing was decided.
     """
     about = {"phase": phase, "trial": trial, "seed": seed}
     return {**about, **finite_or_null(figures), "rung": rung, "decision": decision, "time": now()}

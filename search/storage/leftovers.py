@@ -1,4 +1,4 @@
-"""Removes what killed processes left behind: half-written files under a name of their own, and folders of theirs."""
+"""Removes the leftovers of killed processes: half-written files with temporary names, and folders."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ OF_WORKER = re.compile(
     r"\.(trial-\d+|winner-.+|.+-s\d+)\.(pt|npz)\.[0-9a-f]{8}"
 )  # a process id may be had on two nodes
 HEARTBEAT = re.compile(r"\.(trial|retraining)-.+\.beat")
-NEW_RUN = re.compile(r"\..+\.(\d+)-\d+")  # a run folder that process 4711 was making: `.digits.4711-140234`
+NEW_RUN = re.compile(r"\..+\.(\d+)-\d+")  # a run folder that process 4711 was creating: `.digits.4711-140234`
 OLD_SECONDS = 600.0
-"""Age from which a folder whose process is not seen here is a leftover: it may be one of another machine."""
+"""Age in seconds from which a folder without a process on this machine is a leftover. A newer one may belong to another machine."""
 
 
 def sweep_run(path: Path) -> None:
-    """Delete the half-written files of a run. To be called under its lock, so that no worker of it is alive.
+    """Delete the half-written files of a run. Call it while holding the lock of the run, so that none of its workers is alive.
 
     Args:
         path: The run folder.
@@ -37,7 +37,7 @@ def sweep_run(path: Path) -> None:
 
 
 def sweep_new_runs(parent: Path) -> None:
-    """Delete the run folders that a killed process was making.
+    """Delete unfinished run folders of killed processes.
 
     Args:
         parent: The folder of the run folders.
@@ -50,9 +50,9 @@ def sweep_new_runs(parent: Path) -> None:
 
 @contextmanager
 def temporary_folder(prefix: str) -> Iterator[str]:
-    """Make a folder for temporary files that is removed after this context; first remove those that killed processes left.
+    """Create a folder for temporary files that is removed after this context. First remove those of killed processes.
 
-    A lock tells which of them are in use: processes of another container may share the place of temporary files.
+    A lock shows which of them are in use: processes of another container may use the same folder for temporary files.
 
     Args:
         prefix: Beginning of the name, the same for all such folders.
@@ -90,6 +90,6 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # it belongs to somebody else
+    except PermissionError:  # the process belongs to another user
         return True
     return True

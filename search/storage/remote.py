@@ -99,7 +99,7 @@ def check_usable(storage: str) -> str:
     """Write, read and delete a file there; return `storage` as an absolute path or a URI.
 
     Raises:
-        InputError: That fails, or the URI holds a secret, which `study.yaml`, the tables and the report would show to everybody.
+        InputError: That fails, or the URI holds a secret, which would be visible in `study.yaml`, the tables and the report.
     """
     if (shown := without_secrets(storage)) != storage:
         raise InputError(
@@ -111,9 +111,9 @@ def check_usable(storage: str) -> str:
     try:
         write(probe, b"winnow")
         if read(probe) != b"winnow":
-            raise OSError("what was written is not what is read")
+            raise OSError("the content that was read differs from the content that was written")
         delete(probe)
-    except Exception as error:  # every fsspec package has errors of its own
+    except Exception as error:  # every fsspec package has its own errors
         raise InputError(f"--storage {storage}: cannot write and read there ({_first_line(error)})") from error
     return where
 

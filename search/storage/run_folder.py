@@ -103,13 +103,13 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the run for one driver. The lock is the operating system's, so it ends with the process, however that ends."""
+        """Lock the run for one driver. The operating system releases the lock when the process ends for any reason."""
         from filelock import FileLock, Timeout
 
         lock = FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
-            # Names that a killed driver gave: what is written now rests on them.
+            # A killed driver may have created names that are not on the disk yet; later writes depend on them.
             for place in (self.path, self.path.resolve().parent):
                 sync_folder(place)
         except Timeout:
@@ -129,7 +129,7 @@ class RunFolder:
 
 
 def trial_name(number: int) -> str:
-    """The name of a trial wherever one is needed: `trial-00007`."""
+    """The name of a trial in files and messages: `trial-00007`."""
     return f"trial-{number:05d}"
 
 
@@ -144,12 +144,12 @@ def answers_name(number: int) -> str:
 
 
 def prints_name(number: int) -> str:
-    """The name of the file with what a trial's model printed, beside its checkpoint: `trial-00007.log`."""
+    """The name of the file with the printed output of a trial, next to its checkpoint: `trial-00007.log`."""
     return f"{trial_name(number)}.log"
 
 
 def heartbeat_name(number: int) -> str:
-    """The name of the file that tells that a trial is alive, beside its checkpoint: `.trial-00007.beat`."""
+    """The name of the file that shows that a trial is alive, next to its checkpoint: `.trial-00007.beat`."""
     return f".{trial_name(number)}.beat"
 
 
@@ -273,7 +273,7 @@ def repair_journal(path: Path) -> bool:
     with path.open("r+b") as journal:
         if is_torn:
             journal.truncate(len(whole))
-        # A driver that was killed may have written lines without waiting for the disk; what is written next rests on them.
+        # A killed driver may have written lines without waiting for the disk; later writes depend on them.
         os.fsync(journal.fileno())
     return is_torn
 

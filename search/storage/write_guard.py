@@ -1,4 +1,4 @@
-"""Appending to the files of a run, so that a write which fails leaves no half line for the next one to continue."""
+"""Appends to the files of a run such that a failed write leaves no incomplete line in the middle of a file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 class WriteGuard:
     """Watches the appends to files that belong together, and refuses all of them after the first that failed.
 
-    A disk that is full for a moment must not leave a torn line in the middle of a file, nor one file ahead of another: the
-    search stops, and a resume repeats what was not written.
+    A disk that is full for a moment must neither leave a torn line in the middle of a file nor let one file get ahead of another. So the
+    search stops, and a resume repeats the work that was not written.
     """
 
     def __init__(self) -> None:

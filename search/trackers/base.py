@@ -14,26 +14,44 @@ Record = dict[str, Any]
 class Tracker(Protocol):
     """Writes the trainings of a run to an experiment tracker.
 
-    `name` is the name of a training: `trial-00007`, `retrain-00007-s123` or `retrain-baseline-s123`. `params` are the
-    parameters of the space that are active in it, by config path.
+    A training has a name: `trial-00007`, `retrain-00007-s123` or `retrain-baseline-s123`.
     """
 
     errors: tuple[type[Exception], ...]
-    """Exceptions of its library that mean it cannot write."""
+    """Exceptions of its library that mean that it cannot write."""
 
     def start(self, name: str, params: Record) -> None:
-        """Begin a training, or continue a known one."""
+        """Begin a training, or continue a known one.
+
+        Args:
+            name: Name of the training: `trial-00007`, `retrain-00007-s123` or
+                `retrain-baseline-s123`.
+            params: Active parameters of the space, by config path.
+        """
 
     def epoch(self, name: str, record: Record) -> None:
-        """Write one line of `epochs.jsonl`."""
+        """Write the figures of one epoch.
+
+        Args:
+            name: Name of a training that was started.
+            record: One line of `epochs.jsonl`. An epoch that the tracker has already is not written
+                again.
+        """
 
     def end(self, name: str, status: str, results: dict[str, float]) -> None:
-        """End a training; `results` are its objective, or its figures on the test images."""
+        """End a training.
+
+        Args:
+            name: Name of a training that was started.
+            status: Status of the trial or retraining, such as `completed`.
+            results: The objective of a trial, or the figures of a retraining on the test images, by
+                name.
+        """
 
     def close(self) -> None:
         """Write everything that is still buffered."""
 
 
 def figures(record: Record) -> dict[str, float]:
-    """The figures of an epoch that can be drawn; a figure that is not finite is null in the record, and left out."""
+    """Return the figures of an epoch that can be drawn; a figure that is not finite is null in the record, and left out."""
     return {name: float(record[name]) for name in FIGURES if record.get(name) is not None}

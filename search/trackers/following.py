@@ -47,16 +47,16 @@ def check_installed(names: Sequence[str]) -> None:
 def following(
     names: Sequence[str], folder: RunFolder, space: Space, say: Callable[[str], None]
 ) -> Iterator[Callable[[Event], None]]:
-    """A listener that writes events of the ledger and of retraining to the trackers, after they caught up with the run folder.
+    """Yield a listener that writes events of the ledger and of retraining to the trackers, after they caught up with the run folder.
 
     The trackers write in their own thread, so a slow server delays no trial. A tracker that fails is dropped for the rest of
     this start, since the search matters more than its copy; the next start catches up.
 
     Args:
-        names: Keys of `TRACKERS`; empty: the listener does nothing.
+        names: Keys of `TRACKERS`. With no name, the listener does nothing.
         folder: The run.
         space: Its space, which knows the parameters of a config.
-        say: Called with a message if a tracker fails.
+        say: Receives a message if a tracker fails.
     """
     if not names:
         yield lambda event: None

@@ -26,6 +26,12 @@ class MLflow:
         self._epochs: dict[str, int] = {}  # last epoch written
 
     def start(self, name: str, params: Record) -> None:
+        """Create a run in MLflow, unless an earlier start has created it.
+
+        Args:
+            name: Name of the training and of the run.
+            params: Active parameters of the space, by config path; written as texts.
+        """
         if self._experiment is None:
             self._find()
         if name not in self._runs:
@@ -37,7 +43,7 @@ class MLflow:
             self._client.log_batch(run.info.run_id, params=chosen)
 
     def _find(self) -> None:
-        """Find or create the experiment, and what an earlier start wrote to it."""
+        """Find or create the experiment, and read what an earlier start wrote to it."""
         experiment = self._client.get_experiment_by_name(self._name)
         self._experiment = experiment.experiment_id if experiment else self._client.create_experiment(self._name)
         token = None
@@ -56,6 +62,12 @@ class MLflow:
                 return
 
     def epoch(self, name: str, record: Record) -> None:
+        """Write the figures of one epoch as metrics, unless they are written already.
+
+        Args:
+            name: Name of a training that was started.
+            record: One line of `epochs.jsonl`.
+        """
         epoch = record["epoch"]
         if epoch <= self._epochs.get(name, 0):
             return
@@ -67,6 +79,13 @@ class MLflow:
         self._epochs[name] = epoch
 
     def end(self, name: str, status: str, results: dict[str, float]) -> None:
+        """End a run in MLflow, unless it has ended already.
+
+        Args:
+            name: Name of a training that was started.
+            status: Status of the training; written as the tag `winnow.status`.
+            results: Figures to write as metrics without a step.
+        """
         if name in self._ended:
             return
         for figure, value in results.items():

@@ -21,17 +21,36 @@ class TensorBoard:
         self._open: dict[str, tuple[Any, Record]] = {}
 
     def start(self, name: str, params: Record) -> None:
+        """Open a folder of event files, unless it is open.
+
+        Args:
+            name: Name of the training and of the folder.
+            params: Active parameters of the space, by config path; written when the training ends.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
         if name not in self._open:
             self._open[name] = (SummaryWriter(str(self._path / name)), params)
 
     def epoch(self, name: str, record: Record) -> None:
+        """Write the figures of one epoch as scalars.
+
+        Args:
+            name: Name of a training that was started.
+            record: One line of `epochs.jsonl`; `epoch` is the step.
+        """
         writer, _ = self._open[name]
         for figure, value in figures(record).items():
             writer.add_scalar(figure, value, record["epoch"], walltime=record.get("time"))
 
     def end(self, name: str, status: str, results: dict[str, float]) -> None:
+        """Write hyper-parameters and results, and close the event files of a training.
+
+        Args:
+            name: Name of a training that was started.
+            status: Status of the training; written as a hyper-parameter.
+            results: Figures of the training, by name.
+        """
         from torch.utils.tensorboard.summary import hparams
 
         writer, params = self._open.pop(name)

@@ -34,6 +34,12 @@ class WandB:
             raise InputError("--log wandb: no key for Weights & Biases; run `wandb login`, or set WANDB_MODE=offline")
 
     def start(self, name: str, params: Record) -> None:
+        """Open a run in Weights & Biases, or continue the run that an earlier start created.
+
+        Args:
+            name: Name of the training and of the run.
+            params: Active parameters of the space, by config path.
+        """
         if name not in self._open:
             self._open[name] = self._wandb.init(
                 project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -49,9 +55,22 @@ class WandB:
 
     def epoch(self, name: str, record: Record) -> None:
         # An epoch that an earlier start has written is ignored by W&B, since its step is not above the last one.
+        """Log the figures of one epoch.
+
+        Args:
+            name: Name of a training that was started.
+            record: One line of `epochs.jsonl`; `epoch` is the step.
+        """
         self._open[name].log(figures(record), step=record["epoch"])
 
     def end(self, name: str, status: str, results: dict[str, float]) -> None:
+        """Write the summary of a run and finish it, with exit code 1 unless it completed or was stopped.
+
+        Args:
+            name: Name of a training that was started.
+            status: Status of the training.
+            results: Figures of the training, by name.
+        """
         run = self._open.pop(name)
         run.summary.update({**results, "status": status})
         run.finish(exit_code=0 if status in ("completed", "stopped") else 1)

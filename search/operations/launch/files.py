@@ -1,4 +1,4 @@
-"""Writes the file that starts a search on Slurm, Kubernetes or a cloud (`winnow launch`). Nothing is started and nobody is asked."""
+"""Writes the file that starts a search on Slurm, Kubernetes or a cloud (`winnow launch`). Nothing is started, and no server is contacted."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Cluster:
     """The nodes, devices and time that the user asks a cluster for.
 
     Attributes:
-        nodes: Nodes with GPUs, at most where they come and go.
-        gpus: GPUs of each.
-        cpus: CPUs of each.
+        nodes: Number of nodes with GPUs; the largest number if the cluster adds and removes nodes.
+        gpus: GPUs of each node.
+        cpus: CPUs of each node.
         gpu: Kind of GPU, as SkyPilot names it.
         image: Container image with Winnow, for Kubernetes.
-        hours: Time limit, for Slurm. The search ends in order an hour before it, or after nine tenths of it.
+        hours: Time limit in hours, for Slurm. The search ends an hour before it, or after nine tenths of it.
     """
 
     nodes: int = 4
@@ -41,7 +41,7 @@ class Cluster:
 
 
 def launch_file(system: System, space: str, name: str, options: Sequence[str], cluster: Cluster) -> tuple[str, str]:
-    """Return the file, and the command that starts what it says.
+    """Return the text of the file, and the command that starts it.
 
     Args:
         system: Where to search.
@@ -54,7 +54,7 @@ def launch_file(system: System, space: str, name: str, options: Sequence[str], c
         The text of the file; the command, with `{file}` in the place of its path.
 
     Raises:
-        InputError: The name is none for this system.
+        InputError: The name is not valid for this system.
     """
     if not NAME.fullmatch(name):
         raise InputError(

@@ -118,7 +118,7 @@ def test_one_hot_columns_on_request(tmp_path: Path) -> None:
         return {"image": column_of(rows), **hot}
 
     parquet(tmp_path / "set", make)
-    assert "a list of columns, where they are one-hot" in refusal(tmp_path, "parquet")
+    assert "a list of columns if they are one-hot" in refusal(tmp_path, "parquet")
     assert truth(read(tmp_path, label_column=NAMES), NAMES)
     parquet(tmp_path / "set", lambda rows: {**make(rows), "bee": pa.array([1] * len(LABELS[rows]))})
     assert "row 0 is not one-hot (set: ant, bee)" in refusal(tmp_path, "parquet", label_column=NAMES)

@@ -117,7 +117,7 @@ def test_no_npz(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_cifar_that_is_not_there(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=rf"{name} is not in .*--download, or say where it is with --data-dir"):
+    with pytest.raises(InputError, match=rf"{name} is not in .*--download, or give its folder with --data-dir"):
         load(Data(name=name), tmp_path)
 
 

@@ -70,7 +70,7 @@ def test_what_never_runs(place, name, message, trusted):
 
 @pytest.mark.parametrize("name", ["subprocess:call", "os:system", "no_such_package.nets:build", "sklearn.svm:SVC"])
 def test_code_that_is_not_of_the_working_directory_has_to_be_trusted(place, name):
-    with pytest.raises(UntrustedCode, match=f"names {name}, so it runs code that is not of your working directory"):
+    with pytest.raises(UntrustedCode, match=f"names {name}, so it runs code that is not in your working directory"):
         check_export_code(export_of(place, name), trusted=False)
     check_export_code(export_of(place, name), trusted=True)
 

@@ -103,4 +103,4 @@ def test_mistakes_go_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as end:
         main(["show", str(run), "--mistakes", "--trial", "1"])
     assert end.value.code == 2
-    assert "--mistakes goes only with --top" in capsys.readouterr().err
+    assert "--mistakes can be combined only with --top" in capsys.readouterr().err
