@@ -1,7 +1,7 @@
 """Decides what a search does next: which trial runs, whether it continues, and when the search is over.
 
-All results are in the study and in `epochs.jsonl` alone (`winnow.search.study.record`). Rungs, open trials and the state of
-the sampler are rebuilt from them at every start.
+All results are in the study and in `epochs.jsonl` alone (`winnow.search.study.record`). Rungs,
+open trials and the state of the sampler are rebuilt from them at every start.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ from winnow.spaces.trial_status import TrialStatus
 
 
 class Ledger(TrialBook):
-    """Asks the sampler, judges by the scheduler and records everything. It is used by one thread of one process at a time.
+    """Asks the sampler, judges by the scheduler and records everything.
+
+    It is used by one thread of one process at a time.
 
     Attributes:
         scheduler: Judges trials at the rungs.
@@ -128,8 +130,8 @@ class Ledger(TrialBook):
 
         Args:
             number: Number of the trial.
-            report: An epoch's figures, or `{"status": ..., "error": ...}`. An epoch that is recorded already changes nothing: a
-                worker reports it again after a crash.
+            report: An epoch's figures, or `{"status": ..., "error": ...}`. A worker reports an epoch again after a
+                crash; one that is recorded already changes nothing.
 
         Returns:
             Whether the trial continues.

@@ -29,8 +29,8 @@ class TrialBook:
     """The trials of a run, open and ended.
 
     Attributes:
-        grouped: Whether the record of an event may wait for that of the next ones. The code that sets it calls `settle` when
-            there are none.
+        grouped: Whether the record of an event may wait for that of the next ones. The code that
+            sets it calls `settle` when there are none.
         folder: Where the run lies.
         space: What is searched.
         settings: How it is searched.

@@ -67,7 +67,10 @@ def apply_random(images: Tensor, limits: Strengths, strength: float | None, gene
 
 
 Operation = Callable[[Tensor, Tensor, Tensor, Strengths], Tensor]
-"""A function of images, shares [n] in [0, 1] of the largest strength, signs [n] (1 or -1), and the largest strengths."""
+"""A function of images, shares [n] of the largest strength, signs [n], and the largest strengths.
+
+Shares are in [0, 1]; a sign is 1 or -1.
+"""
 
 
 def _identity(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
