@@ -30,11 +30,15 @@ AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 def torchvision_backbone(model: Transfer, side: int) -> tuple[nn.Module, int]:
-    """Return the network, which takes images [N, 3, side, side], and the width of its features.
+    """Return a network of torchvision without its class layer, and the width of its features.
 
     Args:
         model: The `model` section of the config.
-        side: Pixels per side of the input.
+        side: Pixels per side of the input; the network takes images [N, 3, side, side].
+
+    Raises:
+        InputError: A name is unknown, the network cannot take such images, or the weights are
+            missing or do not fit.
     """
     assert isinstance(model.backbone, str)
     names = torchvision.models.list_models(module=torchvision.models)
@@ -63,7 +67,16 @@ def trained_backbone(
     image_shape: tuple[int, int, int],
     build: Callable[[Model, tuple[int, int, int], int], nn.Module],
 ) -> tuple[nn.Module, int]:
-    """Return a network trained by Winnow, without its class layer and the norm after it, and the width of its features."""
+    """Return a network trained by Winnow without its class layer, and the width of its features.
+
+    Args:
+        backbone: The file of its weights, and the config of its training unless the file holds it.
+        image_shape: (channels, height, width) of the images that it will get.
+        build: Builds a network from a `model` section, an image shape and a number of classes.
+
+    Raises:
+        InputError: A file is missing or not readable, holds no config, or does not fit the network.
+    """
     path = Path(backbone.weights)
     key = "model.backbone.weights"
     content = read_file(path, key, torch.device("cpu"))

@@ -112,7 +112,7 @@ def _read(
 
 
 def _default_of(config: dict[str, Any], path: KeyPath) -> Any:
-    """The default of a key that a config leaves out; None if it has none."""
+    """Return the default of a key that a config leaves out; None if it has none."""
     from winnow.spaces.schema import Config
     from winnow.spaces.schema.messages import model_at
 
@@ -122,7 +122,17 @@ def _default_of(config: dict[str, Any], path: KeyPath) -> Any:
 
 
 def encode_value(domain: Domain, value: Any, path: KeyPath, complete: dict[str, Any]) -> Stored:
-    """Return a value of a complete config as the study stores it. Raises SpaceError if the domain does not have it."""
+    """Return a value of a config as the study stores it.
+
+    Args:
+        domain: The values that the parameter may have.
+        value: The value in the config.
+        path: Key path of the value, for messages, and to fill in the defaults of an option.
+        complete: The complete config, which has the value at this path.
+
+    Raises:
+        SpaceError: The domain does not contain the value.
+    """
     if domain.contains(value):
         return domain.encode(value)
     if isinstance(domain, Choice):
@@ -141,7 +151,7 @@ def _completed_option(option: Any, path: KeyPath, complete: dict[str, Any]) -> A
 
 
 def with_value(config: dict[str, Any], path: KeyPath, value: Any) -> dict[str, Any]:
-    """Return a copy with `value` at `path`, which must exist.
+    """Return a copy of a config with another value at a key path.
 
     Args:
         config: The config; it is not changed itself.

@@ -85,7 +85,17 @@ def ranked(points: Array) -> list[int]:
 
 
 def front(metrics: Sequence[float], costs: Sequence[Sequence[float | None]], maximize: bool) -> list[int]:
-    """Return the indices of the networks that no other dominates, in the order of `spread_order`; arguments as of `gains`."""
+    """Return the networks that no other dominates, in the order of `spread_order`.
+
+    Args:
+        metrics: The metric of each network.
+        costs: The costs of each network, above 0, in the same order for all; None if one is not
+            known yet.
+        maximize: Whether a larger metric is better.
+
+    Returns:
+        The indices of these networks.
+    """
     points = gains(metrics, costs, maximize)
     members = np.flatnonzero(non_dominated(points))
     return [int(members[index]) for index in spread_order(points[members])]

@@ -18,14 +18,47 @@ class KnownTrial:
         self.values = values
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """Return the known value.
+
+        Args:
+            name: Name of the parameter in the study.
+            choices: The options; not used.
+
+        Raises:
+            KeyError: No value of this name is known.
+        """
         return self.values[name]
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Return the known value; the range is not used.
+
+        Args:
+            name: Name of the parameter in the study.
+            low: Lowest value.
+            high: Highest value, included.
+            step: Distance between neighbouring values.
+            log: Whether values are uniform on a logarithmic scale.
+
+        Raises:
+            KeyError: No value of this name is known.
+        """
         return self.values[name]
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
+        """Return the known value; the range is not used.
+
+        Args:
+            name: Name of the parameter in the study.
+            low: Lowest value.
+            high: Highest value, included.
+            step: Distance between neighbouring values.
+            log: Whether values are uniform on a logarithmic scale.
+
+        Raises:
+            KeyError: No value of this name is known.
+        """
         return self.values[name]
 
 
@@ -46,12 +79,27 @@ class ProbeTrial:
         self.rng = rng
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """Return the forced value, the smallest sufficient option, or the preferred one.
+
+        Args:
+            name: Name of the parameter in the study.
+            choices: The options, at least one; numbers if the forced value is an AtLeast.
+        """
         value = self.forced.get(name, self)
         if isinstance(value, AtLeast):
             return min(option for option in choices if option >= value.count)
         return self.prefer(list(choices)) if value is self else value
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Return the forced value, the smallest sufficient integer, or the preferred one.
+
+        Args:
+            name: Name of the parameter in the study.
+            low: Lowest value.
+            high: Highest value, included.
+            step: Distance between neighbouring values, at least 1.
+            log: Not used: every integer of the range may be preferred.
+        """
         value = self.forced.get(name)
         if isinstance(value, AtLeast):
             return low + max(0, math.ceil((value.count - low) / step)) * step
@@ -60,6 +108,15 @@ class ProbeTrial:
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
+        """Return the forced value, or a random one; without a generator the low end.
+
+        Args:
+            name: Name of the parameter in the study.
+            low: Lowest value, above 0 on a logarithmic scale.
+            high: Highest value.
+            step: Not used: any number of the range may be drawn.
+            log: Whether values are uniform on a logarithmic scale.
+        """
         value = self.forced.get(name)
         if value is not None:
             return value

@@ -23,7 +23,7 @@ RANDOM = "random"
 class Draft:
     """Has the `suggest_*` methods of an Optuna trial, and afterwards `params` and `distributions`.
 
-    `known` values (the study parameters of a recipe) are taken as they are; the others come from `sampler`.
+    `known` values (the study parameters of a recipe) are returned unchanged; the others come from `sampler`.
     """
 
     def __init__(
@@ -33,25 +33,49 @@ class Draft:
         self.distributions: dict[str, BaseDistribution] = {}
         self._study = study
         self._sampler = sampler
-        self._trial = _unborn(number)
+        self._trial = _placeholder(number)
         self._values: dict[str, Any] = dict(known or {})
         if known is None:
             space = sampler.infer_relative_search_space(study, self._trial)
             self._values = sampler.sample_relative(study, self._trial, space)
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Suggest one of several options.
+
+        Args:
+            name: Name in the study; a known value of this name is returned as it is.
+            choices: The options, at least one.
+        """
         return self._suggest(name, CategoricalDistribution(choices))
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Suggest an integer.
+
+        Args:
+            name: Name in the study; a known value of this name is returned as it is.
+            low: Lowest value.
+            high: Highest value, included.
+            step: Distance between neighbouring values, at least 1.
+            log: Whether values are uniform on a logarithmic scale; `step` is then 1.
+        """
         return self._suggest(name, IntDistribution(low, high, log=log, step=step))
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
+        """Suggest a real number.
+
+        Args:
+            name: Name in the study; a known value of this name is returned as it is.
+            low: Lowest value.
+            high: Highest value, included.
+            step: Distance between neighbouring values. Default: any number of the range.
+            log: Whether values are uniform on a logarithmic scale; there is then no `step`.
+        """
         return self._suggest(name, FloatDistribution(low, high, log=log, step=step))
 
     def to_trial(self, user_attrs: dict[str, Any]) -> FrozenTrial:
-        """The trial, with these attributes and those that the sampler gave it."""
+        """Return the draft as a running trial with these attributes and those of the sampler."""
         return create_trial(
             state=TrialState.RUNNING,
             params=self.params,
@@ -71,7 +95,7 @@ class Draft:
         return value
 
 
-def _unborn(number: int) -> FrozenTrial:
+def _placeholder(number: int) -> FrozenTrial:
     """Stands for the trial before there is one: samplers ask for its number and its time."""
     return FrozenTrial(
         number=number,

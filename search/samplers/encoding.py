@@ -60,7 +60,15 @@ class ParameterEncoding:
         return {name: _value(distribution, x) for (name, distribution), x in named if not math.isnan(x)}
 
     def sample_uniform(self, num: int, rng: np.random.Generator) -> Array:
-        """Draw points [num, parameters] anywhere in the space."""
+        """Draw points anywhere in the space.
+
+        Args:
+            num: Number of points.
+            rng: Source of the draws.
+
+        Returns:
+            Points [num, parameters] that exist in the space, NaN where a parameter is not active.
+        """
         return self.round_to_domain(rng.random((num, len(self.names))))
 
     def perturb(self, points: Array, num: int, deviation: float, rng: np.random.Generator) -> Array:
@@ -86,7 +94,12 @@ class ParameterEncoding:
 
     @staticmethod
     def draw(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
-        """Draw a random value."""
+        """Draw a random value of one parameter.
+
+        Args:
+            distribution: The values, and how they are spread.
+            rng: Source of the draw.
+        """
         return value_at(distribution, float(rng.random(1)[0]))
 
     def _gate(self, i: int) -> tuple[int, dict[float, bool]] | None:
@@ -119,7 +132,12 @@ class ParameterEncoding:
 
 
 def value_at(distribution: BaseDistribution, coordinate: float) -> Any:
-    """Return the value at a coordinate in [0, 1), on which all values are spread as the distribution spreads them."""
+    """Return the value at a coordinate along which the distribution spreads its values.
+
+    Args:
+        distribution: The values, and how they are spread.
+        coordinate: Position in [0, 1).
+    """
     return _value(distribution, float(_round(distribution, np.array([coordinate]))[0]))
 
 

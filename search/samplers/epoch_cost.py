@@ -1,7 +1,7 @@
 """Estimates the cost of an epoch: from the multiply-adds that each trial reports when it starts, and for a new config by a forecast from those.
 
 Its logarithm is close to linear in the columns of `winnow.search.samplers.encoding`: depth, width, the image's size and the kind of network multiply.
-Not the seconds that it took, so that a search stays a function of its seed and of what its trials gave.
+Measured seconds are not used, so that a search depends only on its seed and the results of its trials.
 """
 
 from __future__ import annotations

@@ -42,14 +42,22 @@ class Feasibility:
         return known_excess(self._limits, config, self._image_shape, self._num_classes)
 
     def is_hopeless(self, draft: Draft, trials: Sequence[FrozenTrial]) -> bool:
-        """Return whether a draft is expected to exceed a limit clearly, by what the trials so far were measured at."""
+        """Return whether a draft is expected to exceed a limit clearly.
+
+        A line is fitted to the measurements of earlier trials, once `NUM_MEASURED` of them have the
+        figure.
+
+        Args:
+            draft: The suggestion.
+            trials: The trials of the search so far, with what was measured among their attributes.
+        """
         if self._limits is None:
             return False
         return any(_expected_beyond(draft, trials, figure, limit) for figure, limit in self._limits.by_figure.items())
 
 
 def _expected_beyond(draft: Draft, trials: Sequence[FrozenTrial], figure: str, limit: float) -> bool:
-    """Whether the figure of a draft is expected above the limit by more than the spread around the fitted line."""
+    """Return whether a draft's figure is expected above the limit by more than the fit's error."""
     measured = [trial for trial in trials if trial.user_attrs.get(figure)]
     if len(measured) < NUM_MEASURED:
         return False

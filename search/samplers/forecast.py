@@ -45,7 +45,7 @@ class ForecastSampler(BaseSampler):
     """A sampler for one state of a study, which must not change between calls.
 
     Args:
-        seed: Of all random draws, together with the state of the study.
+        seed: Seed of all random draws, together with the state of the study.
         rungs: The epochs at which trials are compared, ascending, and the last epoch of a training.
         weigh_cost: Whether a cheap epoch counts less than an expensive one.
     """
@@ -74,7 +74,7 @@ class ForecastSampler(BaseSampler):
         Args:
             study: The study of the search.
             paused: The numbers of all paused trials.
-            rule: Knows the rungs, and whom successive halving would promote.
+            rule: The scheduler, which knows the rungs and which trial successive halving would promote.
             among: The trials that may be resumed; default: all that are paused.
             may_start: Whether a new trial may start. Without it the one that promises most is resumed, whatever it promises.
 
@@ -99,14 +99,28 @@ class ForecastSampler(BaseSampler):
         return number if score >= self._best_new[1] else None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return no parameters: `sample_relative` chooses them itself.
+
+        Args:
+            study: The study of the search; not used.
+            trial: The trial to be suggested; not used.
+        """
         return {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Suggest values for all parameters that trials have had so far, whichever of them the new trial will ask for.
+        """Suggest values for all parameters that trials have had so far, asked for or not.
 
-        Empty, and the trial marked as random, if its config is to be drawn at random (`sample_independent`).
+        Args:
+            study: The study of the search.
+            trial: The trial to be suggested. It gets the attribute `RANDOM` if its config is drawn
+                at random.
+            search_space: Not used.
+
+        Returns:
+            The values by parameter name. Empty if the config is drawn at random, by
+            `sample_independent`.
         """
         trials = study.get_trials(deepcopy=False)
         if self._by_halving(study, trials):
@@ -114,16 +128,27 @@ class ForecastSampler(BaseSampler):
             return {}
         forecast = self._forecast_of(study, trials)
         point = (self._best_new or self._look_for_new(forecast))[0]
-        self._best_new = None  # asked again, as after a repeated config, another one is looked for
+        self._best_new = None  # if it is called again, as after a repeated config, another one is looked for
         return forecast.encoding.params(point)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
+        """Draw a random value of a parameter that `sample_relative` left open.
+
+        Args:
+            study: The study of the search; not used.
+            trial: The trial to be suggested; not used.
+            param_name: Name of the parameter; not used.
+            param_distribution: The values that it may have.
+        """
         return ParameterEncoding.draw(param_distribution, self._rng)
 
     def _by_halving(self, study: Study, trials: Sequence[FrozenTrial]) -> bool:
-        """Whether successive halving decides this time, drawn at random with odds that depend on the skill of the forecast."""
+        """Return whether successive halving decides this time.
+
+        It is drawn at random, with odds that depend on the skill of the forecast.
+        """
         if len(trials) < NUM_FIRST_TRIALS or not self._any_at_rung(trials):
             return True
         if self._halves is None:

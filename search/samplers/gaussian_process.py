@@ -30,7 +30,7 @@ class GaussianProcess:
     Args:
         inputs: The observed points, [n, columns].
         groups: The parameter of each column, [columns].
-        targets: What was observed, [n], of mean 0 and variance 1.
+        targets: The observed values, [n], of mean 0 and variance 1.
         sources: The group of observations that share their noise, [n], integers from 0.
         num_sources: How many such groups there may be.
         rng: Draws the points that the kernel is fitted to, if there are many.
@@ -53,18 +53,33 @@ class GaussianProcess:
         self.condition(inputs, targets, sources)
 
     def condition(self, inputs: Array, targets: Array, sources: Array) -> None:
-        """Replace the points, keep the kernel."""
+        """Replace the observations and keep the kernel.
+
+        Args:
+            inputs: The observed points, [n, columns].
+            targets: The observed values, [n].
+            sources: The group of observations that share their noise, [n], integers from 0.
+        """
         self.inputs, self.targets = inputs, targets
         self._factor = lapack.dpotrf(self._noisy_covariance(inputs, sources), lower=1, clean=1)[0]
         self._weights = cho_solve((self._factor, True), targets, check_finite=False)
 
     def leave_one_out(self, inputs: Array, targets: Array, sources: Array) -> Array:
-        """Predict each of these observations from the others, [n]; the kernel is kept."""
+        """Predict each of these observations from the others, with the same kernel.
+
+        Args:
+            inputs: The observed points, [n, columns].
+            targets: The observed values, [n].
+            sources: The group of observations that share their noise, [n], integers from 0.
+
+        Returns:
+            The predictions, [n].
+        """
         precision = np.linalg.inv(self._noisy_covariance(inputs, sources))
         return targets - (precision @ targets) / np.diag(precision)
 
     def predict(self, inputs: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation [n] of the noise-free function."""
+        """Return mean and standard deviation [n] of the noise-free function at [n, columns]."""
         covariance = self._covariance(inputs, self.inputs)
         explained = solve_triangular(self._factor, covariance.T, lower=True, check_finite=False)
         variance = self.amplitude - (explained**2).sum(axis=0)
@@ -82,7 +97,18 @@ class GaussianProcess:
 
 
 def log_expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
-    """log E[max(f - best, 0)], stable far below `best` (Ament et al., "Unexpected Improvements to Expected Improvement", 2023)."""
+    """Return log E[max(f - best, 0)] of normally distributed values f, stable far below `best`.
+
+    After Ament et al., "Unexpected Improvements to Expected Improvement" (2023).
+
+    Args:
+        mean: Mean of each value, [n].
+        deviation: Standard deviation of each value, [n], above 0.
+        best: The value to exceed.
+
+    Returns:
+        Natural logarithms, [n].
+    """
     z = (mean - best) / deviation
     near = z > -6
     density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
@@ -93,16 +119,18 @@ def log_expected_improvement(mean: Array, deviation: Array, best: float) -> Arra
 
 
 def fit_kernel(distances: Array, targets: Array, sources: Array, num_sources: int) -> tuple[Array, float, Array]:
-    """The kernel of highest posterior density.
+    """Find the kernel of highest posterior density.
 
     Args:
         distances: Squared distances, one slice per parameter, [d, n, n].
-        targets: What was observed, [n].
+        targets: The observed values, [n].
         sources: The group of observations that share their noise, [n].
-        num_sources: How many such groups there are; one without observations gets the most probable noise of the prior.
+        num_sources: How many such groups there are; one without observations gets the most probable
+            noise of the prior.
 
     Returns:
-        The logarithms of the length scales [d], the amplitude, and the noise variances [num_sources].
+        The logarithms of the length scales [d], the amplitude, and the noise variances
+        [num_sources].
     """
     d, n = distances.shape[:2]
     flat = distances.reshape(d, n * n)
@@ -137,7 +165,7 @@ def fit_kernel(distances: Array, targets: Array, sources: Array, num_sources: in
 
 
 def _matern(squared: Array) -> tuple[Array, Array]:
-    """Correlation, and its derivative by the squared distance."""
+    """Return the correlation, and its derivative by the squared distance."""
     distance = np.sqrt(squared)
     decay = np.exp(-ROOT_5 * distance)
     return (1 + ROOT_5 * distance + 5 / 3 * squared) * decay, -5 / 6 * (1 + ROOT_5 * distance) * decay
@@ -149,7 +177,18 @@ def _distances(inputs: Array, groups: Array) -> Array:
 
 
 def best_and_some_others(targets: Array, most: int, rng: np.random.Generator) -> Array:
-    """Rows: all, or at most `most`, half of them the best and the others drawn from the rest."""
+    """Choose the best observations and a random part of the others.
+
+    Args:
+        targets: The observed values, [n]; higher is better.
+        most: How many to choose at most. Half of them are the best, the others are drawn from the
+            rest.
+        rng: Source of the draws.
+
+    Returns:
+        The indices of the chosen ones, [min(n, most)]; all of them, the best first, if there are no
+        more.
+    """
     order = np.argsort(-targets, kind="stable")
     if len(order) <= most:
         return order

@@ -1,7 +1,8 @@
 """Adapts Optuna's Gaussian-process sampler to drafts.
 
-Optuna's GPSampler writes into the trial that it suggests for, but a draft is none yet (`search/samplers/draft.py`): asked about one it raises
-a KeyError as soon as it has enough trials to model. So it is given a study of its own in memory, with a trial of its own.
+Optuna's GPSampler writes into the trial that it suggests for, but a draft is not a trial yet (`search/samplers/draft.py`): the
+sampler raises a KeyError as soon as it has enough trials to model. It therefore reads a copy of the study in memory, with a
+new trial of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +29,12 @@ class GpSampler(BaseSampler):
         self._study: Study | None = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return the parameters that every modelled trial has."""
+        """Copy the study, and return the parameters that every modelled trial has.
+
+        Args:
+            study: The study of the search; its completed and running trials are copied.
+            trial: The trial to be suggested.
+        """
         self._study = optuna.create_study(direction=study.direction, sampler=RandomSampler(self._seed))
         known = (TrialState.COMPLETE, TrialState.RUNNING)
         self._study.add_trials(study.get_trials(deepcopy=False, states=known))
@@ -37,6 +43,17 @@ class GpSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        """Suggest values for the parameters that every modelled trial has.
+
+        Args:
+            study: Not used: `infer_relative_search_space`, which comes first, has copied it.
+            trial: Not used: a trial of the copy takes its place.
+            search_space: The parameters to suggest, from `infer_relative_search_space`.
+
+        Returns:
+            The values by parameter name; empty while fewer than `NUM_STARTUP` trials have
+            completed.
+        """
         assert self._study is not None
         self._study.ask()
         return self._sampler.sample_relative(self._study, self._study.get_trials(deepcopy=False)[-1], search_space)
@@ -44,6 +61,14 @@ class GpSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
+        """Draw a value of a parameter that `sample_relative` did not suggest.
+
+        Args:
+            study: The study of the search.
+            trial: The trial to be suggested.
+            param_name: Name of the parameter.
+            param_distribution: The values that it may have.
+        """
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
 

@@ -43,7 +43,17 @@ def recent(study: optuna.Study, sampler: str, max_trials: int | None = None, num
 def bounded(
     trials: list[FrozenTrial], direction: optuna.study.StudyDirection, max_trials: int, num_best: int
 ) -> list[FrozenTrial]:
-    """Return at most `max_trials` ended trials (the `num_best` best as TPE ranks them, and the newest others), and all open ones."""
+    """Choose the trials of a long study that a sampler reads: all open ones, some ended ones.
+
+    Args:
+        trials: All trials of the study.
+        direction: Whether higher or lower values are better.
+        max_trials: Ended trials to return at most, above `num_best`.
+        num_best: How many of these are the best, as TPE ranks them; the others are the newest.
+
+    Returns:
+        The chosen trials in the order of their numbers.
+    """
     rank = ranking(direction)
     # `is_finished()` takes ten times as long, which counts at 10,000 trials.
     open_ones = [trial for trial in trials if trial.state == TrialState.RUNNING]

@@ -1,7 +1,7 @@
 """Suggests configs because of earlier runs, in turns with another sampler.
 
-The share of the earlier runs is their weight (`winnow.search.samplers.memory_model`), which is all of it at the start and falls as the
-trials of this search tell more.
+The share of the earlier runs is their weight (`winnow.search.samplers.memory_model`), which is 1 at the start and falls as the trials
+of this search become more informative.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from winnow.search.schedulers.pausing import Pausing
 
 MEMORY = "memory"
-"""The user attribute of a trial that tells how much each earlier run weighed, and what the suggestion owes to it."""
+"""The user attribute of a trial with the weight of each earlier run, and the share of each in the suggestion."""
 
 
 class RememberingSampler(BaseSampler):
@@ -52,17 +52,47 @@ class RememberingSampler(BaseSampler):
         among: Collection[int] | None = None,
         may_start: bool = True,
     ) -> int | None:
-        """The paused trial that the inner sampler resumes; see `PausingSampler`."""
+        """Choose the paused trial to resume, as the inner sampler does; see `PausingSampler`.
+
+        Args:
+            study: The study that the inner sampler reads.
+            paused: Numbers of all trials that are paused.
+            rule: The scheduler, which knows the rungs.
+            among: Those of them that may be resumed. Default: all.
+            may_start: Whether a new trial could be started instead.
+
+        Returns:
+            The number of the trial, or None if there is none or if a new trial should start.
+        """
         inner = cast("PausingSampler", self._inner)
         return inner.resume(study, paused, rule, among=among, may_start=may_start)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the parameters that the inner sampler suggests together.
+
+        Args:
+            study: The study that the inner sampler reads.
+            trial: The trial to be suggested.
+        """
         return self._inner.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The values that the earlier runs propose, or those of the inner sampler. Asked again, the next best ones."""
+        """Suggest the best proposal of the earlier runs, or let the inner sampler suggest.
+
+        Each further call returns the next best proposal; after the last one the inner sampler
+        suggests.
+
+        Args:
+            study: The study of the search, whose trials decide the weights of the earlier runs.
+            trial: The trial to be suggested. It gets the attribute `MEMORY`, and `RANDOM` for a
+                proposal.
+            search_space: The parameters that the inner sampler suggests together.
+
+        Returns:
+            The values by parameter name.
+        """
         if self._proposals is None:
             sign = -1.0 if study.direction == StudyDirection.MINIMIZE else 1.0
             self._proposals = self._recollection.propose(study.get_trials(deepcopy=False), sign, self._rng)
@@ -83,4 +113,12 @@ class RememberingSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
+        """Let the inner sampler suggest a parameter that `sample_relative` left open.
+
+        Args:
+            study: The study that the inner sampler reads.
+            trial: The trial to be suggested.
+            param_name: Name of the parameter.
+            param_distribution: The values that it may have.
+        """
         return self._inner.sample_independent(study, trial, param_name, param_distribution)

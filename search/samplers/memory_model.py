@@ -42,7 +42,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Proposals:
-    """What the earlier runs propose at one point of a search.
+    """The proposals of the earlier runs at one point of a search.
 
     Attributes:
         weights: The weight of each run, [runs].
@@ -92,10 +92,14 @@ class Recollection:
             trials: The trials of this search.
             sign: 1 if higher values are better, else -1.
             rng: Draws samples of the trials, and points around the best of them.
+
+        Returns:
+            At most `MOST_PROPOSED` proposals; none if no run promises more and few trials have an
+            epoch.
         """
         current = ThisSearch(self.encoding, trials, sign, rng)
         weights = self.weights(current, rng)
-        gains = self.gains(current.points, weights)
+        gains = self._gains(current.points, weights)
         total = gains.sum(axis=0)
         if total.max() > LEAST_GAIN * weights.sum():
             order = np.argsort(-total, kind="stable")[:MOST_PROPOSED]
@@ -109,8 +113,13 @@ class Recollection:
     def weights(self, current: ThisSearch, rng: np.random.Generator) -> Array:
         """Weigh the earlier runs by how they order the trials of this search.
 
+        Args:
+            current: The trials of this search; while few have an epoch, all runs weigh the same.
+            rng: Draws bootstrap samples of the trials.
+
         Returns:
-            The weight of each run, [runs]. What is missing to 1 is the weight of this search itself.
+            The weight of each run, [runs]. What is missing to 1 is the weight of this search
+            itself.
         """
         alike = np.full(len(self.names), 1 / len(self.names))
         if current.process is None:
@@ -130,13 +139,25 @@ class Recollection:
         best = loss == loss.min(axis=0)
         return (best / best.sum(axis=0)).mean(axis=1)[:-1]
 
-    def gains(self, tried: Array, weights: Array) -> Array:
-        """The gain that each run promises of each candidate over the best point tried here, by its weight: [runs, candidates]."""
+    def _gains(self, tried: Array, weights: Array) -> Array:
+        """Return what each run promises of each candidate beyond the best point tried here.
+
+        Args:
+            tried: The points of this search, [trials, parameters].
+            weights: The weight of each run, [runs].
+
+        Returns:
+            Gains times the weight of the run, at least 0, [runs, candidates]. A gain is in standard
+            deviations of the run's scores.
+        """
         best = self._scores_of(tried).max(axis=1, initial=0.0)  # a typical trial of a run is not worth a suggestion
         return weights[:, None] * np.maximum(self._expected - best[:, None], 0.0)
 
     def _improvement(self, current: ThisSearch, weights: Array, points: Array) -> Array:
-        """The logarithm of the expected improvement of each point, where all runs and this search together are one model."""
+        """Return the logarithm of the expected improvement of each point.
+
+        All runs and this search together, by their weights, are one model.
+        """
         assert current.process is not None
         mean, deviation = current.process.predict(self.encoding.encode(points))
         at_trials = current.process.predict(self.encoding.encode(current.points))[0]
@@ -151,7 +172,7 @@ class Recollection:
 
 
 class ThisSearch:
-    """What this search has tried so far.
+    """The trials of this search so far.
 
     Args:
         encoding: The parameters that the earlier runs know.
@@ -170,13 +191,13 @@ class ThisSearch:
         self.seen = [trials[row] for row in rows]
         self.seen_points = self.points[rows]
         self.process: GaussianProcess | None = None
-        """Of the trials with an epoch; None while there are few."""
+        """The process over the trials with an epoch; None while there are few."""
         if len(rows) >= FEWEST_COMPARED:
             columns, zeros = encoding.encode(self.seen_points), np.zeros(len(rows), int)
             self.process = GaussianProcess(columns, encoding.groups, win_scores(self.seen, sign), zeros, 1, rng)
 
     def best(self, num: int) -> Array:
-        """The points of the best trials."""
+        """Return the points of the best `num` trials with an epoch, the best first."""
         assert self.process is not None
         return self.seen_points[np.argsort(-self.process.targets, kind="stable")[:num]]
 
@@ -192,9 +213,16 @@ def _points_of(encoding: ParameterEncoding, trials: Sequence[FrozenTrial]) -> Ar
 
 
 def win_scores(trials: Sequence[FrozenTrial], sign: float = 1.0) -> Array:
-    """Rank trials that were trained for different times: normal scores of mean 0 and variance 1, higher is better.
+    """Rank trials that were trained for different times.
 
     Two trials are compared at the last epoch that both have reached. A trial without a value loses.
+
+    Args:
+        trials: The trials to rank, at least one.
+        sign: 1 if higher values are better, else -1. Default: 1.
+
+    Returns:
+        Normal scores of mean 0 and variance 1, [trials]; higher is better.
     """
     order = _order(trials, sign)
     wins = ((order > 0).sum(axis=1) + 0.5 * (order == 0).sum(axis=1)) / len(trials)
@@ -203,7 +231,10 @@ def win_scores(trials: Sequence[FrozenTrial], sign: float = 1.0) -> Array:
 
 
 def _order(trials: Sequence[FrozenTrial], sign: float) -> Array:
-    """[trials, trials]: 1 where the first is better at the last epoch that both have reached, -1 where it is worse, else 0."""
+    """Return [trials, trials]: 1 where the first trial is better, -1 where it is worse, else 0.
+
+    Two trials are compared at the last epoch that both have reached.
+    """
     order = np.zeros((len(trials), len(trials)))
     for i, trial in enumerate(trials):
         for j in range(i):
@@ -221,5 +252,8 @@ def _compared(values: Mapping[int, float], others: Mapping[int, float], sign: fl
 
 
 def _disagreement(order: Array, expected: Array) -> Array:
-    """[trials, trials]: 1 where two trials come in the other order than expected, one half where none is expected."""
+    """Return [trials, trials]: 1 where two trials are in the other order than expected, else 0.
+
+    A pair for which no order is expected counts one half.
+    """
     return np.abs(order) * (1 - order * np.sign(expected[:, None] - expected[None, :])) / 2

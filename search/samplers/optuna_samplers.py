@@ -18,7 +18,7 @@ from winnow.search.samplers.registry import SamplerContext
 class OneSplitTpe(TPESampler):
     """Optuna's TPE, but it divides the trials into good and bad ones once per suggestion, and not again for every parameter.
 
-    What it learnt from them about a parameter is kept too, for the case that its config cannot be built and it is asked again. It
+    The densities of a parameter are kept too, for another suggestion when a config cannot be built. It
     suggests the same values as Optuna's (a test) in a third of the time. The study must not change while the sampler is used.
     """
 

@@ -40,18 +40,44 @@ class QmcSampler(BaseSampler):
         self._point: np.ndarray = np.empty(0)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return no parameters: every one has a coordinate of its own (`sample_independent`).
+
+        Args:
+            study: The study of the search; not used.
+            trial: The trial to be suggested; not used.
+        """
         return {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Advance to the next point."""
+        """Advance to the next point of the sequence.
+
+        Args:
+            study: The study of the search; not used.
+            trial: The trial to be suggested; not used.
+            search_space: Not used.
+
+        Returns:
+            No values: `sample_independent` reads them from the point.
+        """
         self._point = self._engine.random(1)[0]
         return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
+        """Return the value of a parameter at its coordinate of the current point.
+
+        Args:
+            study: The study of the search; not used.
+            trial: The trial to be suggested; not used.
+            param_name: Name of the parameter.
+            param_distribution: The values that it may have.
+
+        Raises:
+            KeyError: The space has no such parameter.
+        """
         if not len(self._point):  # a start point leaves this parameter open
             self.sample_relative(study, trial, {})
         return value_at(param_distribution, float(self._point[self._coordinates[param_name]]))
@@ -66,11 +92,27 @@ class GridSampler(BaseSampler):
         self._index = index
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return no parameters: a point of the grid has all of them (`sample_relative`).
+
+        Args:
+            study: The study of the search; not used.
+            trial: The trial to be suggested; not used.
+        """
         return {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        """Return the next point of the grid.
+
+        Args:
+            study: The study of the search; not used.
+            trial: The trial to be suggested; not used.
+            search_space: Not used.
+
+        Returns:
+            The values by parameter name, of the parameters that this point has.
+        """
         values = point(self._space.root, int(self._order[self._index % len(self._order)]))
         self._index += 1
         return values
@@ -78,6 +120,17 @@ class GridSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
+        """Refuse a parameter that a point of the grid does not have.
+
+        Args:
+            study: The study of the search; not used.
+            trial: The trial to be suggested; not used.
+            param_name: Name of the parameter.
+            param_distribution: The values that it may have; not used.
+
+        Raises:
+            KeyError: Always.
+        """
         raise KeyError(f"{param_name}: not in the grid")
 
 

@@ -61,13 +61,13 @@ class PausingSampler(Protocol):
         among: Collection[int] | None = None,
         may_start: bool = True,
     ) -> int | None:
-        """The paused trial to resume, None to start a new one instead, or if there is none.
+        """Return the paused trial to resume; None to start a new one instead, or if there is none.
 
         Args:
-            study: What the sampler looks at.
+            study: The study that the sampler reads.
             paused: Numbers of all trials that are paused.
             rule: The scheduler, which knows the rungs.
-            among: Those of them that may be resumed; None: all.
+            among: Those of them that may be resumed. Default: all.
             may_start: Whether a new trial could be started instead.
         """
 
@@ -75,7 +75,15 @@ class PausingSampler(Protocol):
 def make_sampler(name: str, context: SamplerContext) -> BaseSampler:
     """Make the sampler for one trial.
 
-    What it suggests is then a function of seed, number and study alone, so a resumed search goes on exactly as the
-    undisturbed one would have. (A sampler that was seeded once would repeat its first draws.)
+    Its suggestion is a function of seed, number and study alone, so a resumed search continues
+    exactly as if it had not been interrupted. A sampler that was seeded only once would repeat its
+    first draws.
+
+    Args:
+        name: Name of the sampler, a key of `winnow.spaces.samplers.SAMPLERS`.
+        context: The information that the sampler is made from.
+
+    Raises:
+        InputError: There is no sampler of this name.
     """
     return cast(BaseSampler, spec_of(name).load()(context))

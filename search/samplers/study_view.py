@@ -19,8 +19,8 @@ def view_of(trials: Sequence[FrozenTrial], direction: StudyDirection) -> optuna.
     """Return a read-only study with these trials, in this order.
 
     Args:
-        trials: What the sampler is to see; numbers need be neither contiguous nor from 0.
-        direction: That of the real study.
+        trials: The trials that the sampler reads; their numbers may have gaps and begin anywhere.
+        direction: The direction of the real study.
     """
     return optuna.create_study(storage=_ChosenTrials(trials), direction=direction)
 

@@ -75,7 +75,12 @@ class Suggester:
         self._num_drafts = 0
 
     def note(self, config: dict[str, Any], num_drafts: int) -> None:
-        """Count a config that has become a trial."""
+        """Count a config that has become a trial.
+
+        Args:
+            config: The complete config.
+            num_drafts: Suggestions of the sampler that it took; 0 for a queued config.
+        """
         self._num_runs[identity(config, self._image_shape)] += 1
         self._num_drafts += num_drafts
 
@@ -84,14 +89,26 @@ class Suggester:
         self._known.add(identity(config, self._image_shape))
 
     def readable(self, study: optuna.Study) -> optuna.Study:
-        """The part of a study that the sampler reads; with several objectives, a random weighting of them."""
+        """Return the part of a study that the sampler reads.
+
+        Each of its values is a random weighting of the objectives if there are several.
+        """
         settings = self._settings
         if settings.costs and spec_of(settings.sampler).reads_results:
             study = scalarized(study, settings.costs, settings.seed)
         return recent(study, settings.sampler)
 
     def sampler(self, number: int, name: str | None = None) -> BaseSampler:
-        """Make the sampler for trial `number`; `name` replaces that of the settings."""
+        """Make the sampler for one trial.
+
+        Args:
+            number: Number of the trial.
+            name: Name of another sampler than that of the settings, which then ignores earlier
+                runs.
+
+        Raises:
+            InputError: There is no sampler of this name.
+        """
         settings = self._settings
         context = SamplerContext(
             seed=settings.seed,
@@ -107,7 +124,16 @@ class Suggester:
         return RememberingSampler(sampler, self._recollection, context.own_seed)
 
     def next(self, study: optuna.Study, sampler: BaseSampler, number: int) -> Suggestion | None:
-        """Return the next config: a queued one that has not run, else one that the sampler finds; None if there is neither."""
+        """Return the next config: a queued one that may run, else one that the sampler finds.
+
+        Args:
+            study: The study that the sampler reads.
+            sampler: The sampler that was made for this trial.
+            number: Number of the trial.
+
+        Returns:
+            The config as a suggestion; None if no config that may run was found.
+        """
         while self.queued:
             source, raw = self.queued.popleft()
             draft = Draft(study, sampler, number, known=self._space.encode(raw))

@@ -1,6 +1,6 @@
 """Asynchronous successive halving (Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020), stop-only.
 
-A trial that reaches a rung goes on if it is among the best 1/`reduction_factor` of all trials that have reached that rung
+A trial that reaches a rung continues if it is among the best 1/`reduction_factor` of all trials that have reached that rung
 so far. The table of rungs is the whole state, and it can be rebuilt from the study at any time, so nothing here is saved.
 """
 
@@ -37,7 +37,7 @@ class Asha:
             self._values[epoch][trial] = value
 
     def judge(self, trial: int, epoch: int, value: float) -> bool:
-        """Add a value; True if the trial may go on. A trial with a value that is not finite never may.
+        """Add a value; return whether the trial continues, which takes a finite value.
 
         Args:
             trial: Number of the trial.
@@ -49,7 +49,7 @@ class Asha:
         if epoch not in self._values:
             return True
         self.record(trial, epoch, value)
-        # At least one may always go on, and ties go on together: on small validation sets equal accuracies are common.
+        # At least one always continues, and ties continue together: on small validation sets equal accuracies are common.
         return self.num_better(trial, epoch) < max(1, int(len(self._values[epoch]) / self.reduction_factor))
 
     def num_better(self, trial: int, epoch: int) -> int:
@@ -60,25 +60,31 @@ class Asha:
             epoch: Epoch of the rung, from 1.
         """
         value = self._values[epoch][trial]
-        return sum(1 for other in self._values[epoch].values() if self.is_better(other, value))
+        return sum(1 for other in self._values[epoch].values() if self._is_better(other, value))
 
     def note_figures(self, trial: int, figures: Mapping[str, Any]) -> None:
-        """Note sizes and times of a trial's network; this scheduler ignores them."""
+        """Note sizes and times of a trial's network; this scheduler ignores them.
+
+        Args:
+            trial: Number of the trial.
+            figures: Figures by name, such as `multiply_adds` or `epoch_seconds`.
+        """
 
     def note_start(self, trial: int) -> None:
         """Note that a trial is a start point (`start_from`); this scheduler ignores it."""
 
     def forget(self, trial: int) -> None:
-        """Take the values of a trial out of the rungs, because it turned out to be infeasible: others do not compete with it."""
+        """Remove the values of an infeasible trial from the rungs: none competes with it."""
         for values in self._values.values():
             values.pop(trial, None)
 
     def rung_index(self, epoch: int) -> int | None:
+        """Return the index of the rung at an epoch; None if there is none."""
         return self.rungs.index(epoch) if epoch in self._values else None
 
     def table(self) -> dict[int, dict[int, float]]:
         """Return a copy of the rungs: rung (epochs) -> trial -> value."""
         return {rung: dict(values) for rung, values in self._values.items()}
 
-    def is_better(self, a: float, b: float) -> bool:
+    def _is_better(self, a: float, b: float) -> bool:
         return a > b if self.direction == "maximize" else a < b

@@ -1,6 +1,6 @@
 """Successive halving for several objectives: a trial that reaches a rung is compared by dominance, not by its metric alone.
 
-Trials at a rung are ordered by non-dominated layers, and within a layer so that those that go on cover it well (Schmucker et al.,
+Trials at a rung are ordered by non-dominated layers, and within a layer so that those that continue cover it well (Schmucker et al.,
 "Multi-objective Asynchronous Successive Halving", 2021). The rest is successive halving as for one objective.
 """
 
@@ -23,6 +23,12 @@ class Costs:
         self._figures: dict[int, dict[str, Any]] = {}
 
     def note(self, trial: int, figures: Mapping[str, Any]) -> None:
+        """Add the costs of a trial that are known now.
+
+        Args:
+            trial: Number of the trial.
+            figures: Figures by name; those that are None, or no cost of the search, are ignored.
+        """
         known = self._figures.setdefault(trial, {})
         known.update({name: figures[name] for name in self._names if figures.get(name) is not None})
 
@@ -42,9 +48,21 @@ class FrontAsha(Asha):
         self._costs = Costs(settings)
 
     def note_figures(self, trial: int, figures: Mapping[str, Any]) -> None:
+        """Note the costs of a trial, by which it is compared with others.
+
+        Args:
+            trial: Number of the trial.
+            figures: Figures by name, such as `multiply_adds` or `epoch_seconds`.
+        """
         self._costs.note(trial, figures)
 
     def num_better(self, trial: int, epoch: int) -> int:
+        """Return how many of the trials at a rung come before this one in the order by dominance.
+
+        Args:
+            trial: Number of the trial.
+            epoch: Epoch of the rung, from 1.
+        """
         return self._costs.places(self._values[epoch])[trial]
 
 
@@ -57,6 +75,12 @@ class FrontPausing(Pausing):
         self._costs = Costs(settings)
 
     def note_figures(self, trial: int, figures: Mapping[str, Any]) -> None:
+        """Note the costs of a trial, by which it is compared with others.
+
+        Args:
+            trial: Number of the trial.
+            figures: Figures by name, such as `multiply_adds` or `epoch_seconds`.
+        """
         self._costs.note(trial, figures)
 
     def _standings(self, rung: int, trials: Collection[int], values: dict[int, float]) -> dict[int, int]:

@@ -1,7 +1,7 @@
 """Successive halving that pauses: at a rung a trial releases its worker, and may be resumed from its checkpoint later.
 
 A trial pauses only at rungs that can be trusted: those at which the order of the trials agrees with their order at the next rung.
-Which paused trial is resumed is for the sampler to say (`winnow.search.samplers.forecast`). Once no new trials may start, only
+The sampler decides which paused trial is resumed (`winnow.search.samplers.forecast`). Once no new trials may start, only
 those that successive halving would promote are finished, so that a search ends.
 """
 
@@ -19,7 +19,7 @@ from winnow.search.settings import Direction, early_rungs
 NUM_PAIRS = 5
 """Trials that must have passed a rung before its agreement with the next one is measured."""
 LEAST_AGREEMENT = 0.5
-"""The agreement from which on a rung is trusted; 0 is chance, 1 the same order."""
+"""The least agreement at which a rung is trusted; 0 is chance, 1 the same order."""
 
 
 class Pausing(Asha):
@@ -27,9 +27,9 @@ class Pausing(Asha):
 
     Besides the rungs of successive halving there are earlier ones, down to the first epoch, if `early` is true. An early rung is trusted once its
     agreement has been measured, one from `grace_epochs` on until it has been refuted: where values are still noise at the level
-    of chance, trials go on to the first rung that tells them apart.
+    of chance, trials continue to the first rung that tells them apart.
 
-    Start points (`note_start`) are trained to their end: they are the measure of the other trials.
+    Start points (`note_start`) are trained to their end: other trials are compared with them.
     """
 
     def __init__(
@@ -47,6 +47,13 @@ class Pausing(Asha):
         self._start.add(trial)
 
     def record(self, trial: int, epoch: int, value: float) -> None:
+        """Add a value that was judged before, when the rungs are rebuilt from a study.
+
+        Args:
+            trial: Number of the trial.
+            epoch: The epoch, from 1.
+            value: Its objective.
+        """
         super().record(trial, epoch, value)
         if epoch == self._max_epochs and math.isfinite(value):
             self._final_values[trial] = value
@@ -56,7 +63,7 @@ class Pausing(Asha):
         self._final_values.pop(trial, None)
 
     def judge(self, trial: int, epoch: int, value: float) -> bool:
-        """Add a value; False if the trial pauses, or if the value is not finite.
+        """Add a value; return False if the trial pauses, or if the value is not finite.
 
         Args:
             trial: Number of the trial.
@@ -69,7 +76,7 @@ class Pausing(Asha):
         return epoch not in self._values or trial in self._start or not self.is_trusted(epoch)
 
     def is_trusted(self, rung: int) -> bool:
-        """Whether the values at a rung say enough about the next rung for trials to be compared there."""
+        """Return whether the order of the trials at a rung agrees with that at the next rung."""
         index = self.rungs.index(rung)
         after = self._values[self.rungs[index + 1]] if index + 1 < len(self.rungs) else self._final_values
         both = sorted(self._values[rung].keys() & after.keys())
@@ -99,9 +106,15 @@ class Pausing(Asha):
         return None
 
     def worth_finishing(self, paused: Collection[int], at_least: int = 0) -> set[int]:
-        """Return the paused trials that are among the best 1/`reduction_factor` at the last rung they reached.
+        """Return the paused trials that stand best.
 
-        If these are fewer than `at_least`, those that stand best at their last rung as well.
+        Args:
+            paused: Numbers of the paused trials.
+            at_least: How many to return at least, if so many are paused. Default: 0.
+
+        Returns:
+            Those among the best 1/`reduction_factor` at the last rung they reached. If they are too
+            few, those that stand best at their last rung as well.
         """
         worth: set[int] = set()
         for rung, values in self._values.items():

@@ -13,7 +13,7 @@ def make_scheduler(settings: Settings, pauses: bool) -> Asha:
 
     Args:
         settings: The rungs, and whether high or low values are good.
-        pauses: Whether trials pause at the rungs, because the sampler says who is resumed (`SamplerSpec.pauses`). Otherwise
+        pauses: Whether trials pause at the rungs, because the sampler decides which one is resumed (`SamplerSpec.pauses`). Otherwise
             successive halving stops them there.
     """
     if settings.costs:

@@ -25,7 +25,7 @@ class Quota:
     def beyond(self, paused: Collection[int], rule: Pausing) -> list[int]:
         """Return the paused trials that must end so that the others fit, the worst at their last rung first.
 
-        Such a trial counts as stopped at its rung: the sampler keeps its values, only its training cannot go on.
+        Such a trial counts as stopped at its rung: the sampler keeps its values, only its training cannot continue.
 
         Args:
             paused: Numbers of all paused trials.

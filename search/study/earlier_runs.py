@@ -1,8 +1,8 @@
-"""`--learn-from RUN...`: which parameters are good, as earlier runs found out, on other data too.
+"""`--learn-from RUN...`: learns from earlier runs, also on other data, which parameters are good.
 
 A warm start takes the trials of one run with the same data and protocol for trials of this search. Earlier runs only rank their own
-trials, so their data, epochs and objective may differ; how far they are believed follows from the first results here. What is used of
-them is copied into the new run, so that the old ones may be moved or deleted.
+trials, so their data, epochs and objective may differ; the first results of this search decide how much they count. The trials that
+are used are copied into the new run, so that the old runs may be moved or deleted.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from winnow.search.samplers.memory_model import Recollection
 
 RANKED = (TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.DIVERGED)
-"""How trials end that say something about their config, whatever the machine."""
+"""Statuses of trials whose end depends on their config rather than on the machine."""
 MOST_TRIALS = 200
-"""Trials that are taken from one run, the newest."""
+"""The most trials that are taken from one run; the newest ones."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,15 @@ def learn_from(runs: Sequence[str], space: Space) -> EarlierRuns:
 
 
 def recollect(folder: RunFolder, space: Space) -> Recollection | None:
-    """What the earlier runs that were copied into a run know about its current space; None if there is nothing."""
+    """Model the earlier runs that were copied into a run, as far as they know its current space.
+
+    Args:
+        folder: The run.
+        space: Its current space.
+
+    Returns:
+        The model; None if no trial of an earlier run lies in the space.
+    """
     runs = {line["run"]: _trials(line["trials"], space) for line in read_json_lines(folder.earlier_runs)}
     known = {name: trials for name, trials in runs.items() if trials}
     if not known:
@@ -130,7 +138,7 @@ def _line(named: str, path: Path, run: RunData, space: Space) -> dict[str, Any]:
 
 
 def _ranked(run: RunData) -> list[dict[str, Any]]:
-    """The newest ended trials of a run, each with its value at each epoch; higher values are better."""
+    """Return the newest ended trials of a run with their values by epoch, higher is better."""
     sign = 1.0 if run.maximize else -1.0
     ended = [row for row in run.trial_rows() if row["status"] in RANKED and row["config"] and row["num_epochs"]]
     trials = []
@@ -140,13 +148,13 @@ def _ranked(run: RunData) -> list[dict[str, Any]]:
             epochs = run.epochs_of_trial(row["trial"])
             values = {e["epoch"]: sign * e[run.objective] for e in epochs if e.get(run.objective) is not None}
             if values and row["objective"] is not None:
-                values[max(values)] = sign * row["objective"]  # that of the weights that were kept
+                values[max(values)] = sign * row["objective"]  # the objective of the weights that were kept
         trials.append({"trial": row["trial"], "config": json.loads(row["config"]), "values": values})
     return trials if any(trial["values"] for trial in trials) else []
 
 
 def _machine(run: RunData) -> str | None:
-    """The devices of the trials, else the processor."""
+    """Return the names of the devices of the trials, and of the processor."""
     devices = Counter(row["device"] for row in run.trial_rows() if row["device"])
     hardware = run.study.get("hardware") or {}
     parts = [*devices, hardware.get("processor")]
@@ -154,7 +162,7 @@ def _machine(run: RunData) -> str | None:
 
 
 def _trials(lines: Sequence[dict[str, Any]], space: Space) -> list[FrozenTrial]:
-    """The trials of an earlier run that lie in the space as far as they know it, with their parameters there."""
+    """Return the trials of an earlier run that lie in the space, with the parameters they share."""
     domains = {parameter.study_name: parameter.domain for parameter in space.parameters()}
     trials = []
     for line, params in agreement(lines, space)[1]:

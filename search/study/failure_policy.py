@@ -25,14 +25,14 @@ class Losses:
         self._count = 0
 
     def lost(self, epoch: int) -> bool:
-        """Count a loss after `epoch` finished epochs; True if the training may go on from its checkpoint."""
+        """Count a loss after `epoch` finished epochs; return whether the training continues from its checkpoint."""
         self._count = self._count + 1 if epoch == self._epoch else 1
         self._epoch = epoch
         return self._count <= LOSSES_WITHOUT_PROGRESS
 
 
 class Failures:
-    """Counts failures that must not repeat for ever. Starts at zero with every start of the search."""
+    """Counts failures that must not repeat forever. The counts begin at zero with every start of the search."""
 
     def __init__(self) -> None:
         self.bug: str | None = None
@@ -41,7 +41,7 @@ class Failures:
         self._losses: defaultdict[int, Losses] = defaultdict(Losses)  # by the number of the trial
 
     def lost(self, trial: OpenTrial) -> bool:
-        """Count a loss of the trial's worker; True if it may go on from its checkpoint."""
+        """Count a loss of the trial's worker; return whether it continues from its checkpoint."""
         return self._losses[trial.assignment.number].lost(trial.epoch)
 
     def ended(self, error: str) -> None:

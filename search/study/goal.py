@@ -1,4 +1,4 @@
-"""What a search still needs for the winners that are wanted, and whether the time that is left allows more than that."""
+"""Decides what a search still needs for the winners that are wanted, and whether the time that is left allows more."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Decides what a search does next: which trial runs, whether it goes on, and when the search is over.
+"""Decides what a search does next: which trial runs, whether it continues, and when the search is over.
 
-What happened is in the study and in `epochs.jsonl` alone (`winnow.search.study.record`). Rungs, open trials and the state of
-the sampler are rebuilt from them at every start.
+All results are in the study and in `epochs.jsonl` alone (`winnow.search.study.record`). Rungs,
+open trials and the state of the sampler are rebuilt from them at every start.
 """
 
 from __future__ import annotations
@@ -40,12 +40,14 @@ from winnow.spaces.trial_status import TrialStatus
 
 
 class Ledger(TrialBook):
-    """Asks the sampler, judges by the scheduler, records everything. Used by one thread of one process at a time.
+    """Asks the sampler, judges by the scheduler and records everything.
+
+    It is used by one thread of one process at a time.
 
     Attributes:
         scheduler: Judges trials at the rungs.
         exhausted: The sampler finds nothing new in the space.
-        goal: What is still needed for the winners. Whoever knows the time that is left tells it (`note_time_left`).
+        goal: What is still needed for the winners; `note_time_left` tells it the time that is left.
         gain: Whether the search is still worth its time (`search.stop_when`).
     """
 
@@ -128,11 +130,11 @@ class Ledger(TrialBook):
 
         Args:
             number: Number of the trial.
-            report: An epoch's figures, or `{"status": ..., "error": ...}`. An epoch that is known already, as a worker
-                reports it again after a crash, changes nothing.
+            report: An epoch's figures, or `{"status": ..., "error": ...}`. A worker reports an epoch again after a
+                crash; one that is recorded already changes nothing.
 
         Returns:
-            Whether the trial may go on.
+            Whether the trial continues.
 
         Raises:
             OSError: The worker could not write or read its checkpoint.
@@ -161,14 +163,14 @@ class Ledger(TrialBook):
         return False
 
     def lose(self, number: int, cause: str = "") -> bool:
-        """Record that the worker or the node of a trial is lost, which is not charged to the trial as long as it makes progress.
+        """Record that a trial lost its worker or node, any number of times if it makes progress.
 
         Args:
             number: Number of the trial.
             cause: The worker's traceback, if it left one.
 
         Returns:
-            Whether the trial goes on from its checkpoint.
+            Whether the trial continues from its checkpoint.
         """
         goes_on = self._lose(number, cause)
         self.settle()
@@ -188,7 +190,12 @@ class Ledger(TrialBook):
         return False
 
     def note_size(self, number: int, sizes: Mapping[str, Any]) -> None:
-        """Record what the worker found when it built the network, such as `multiply_adds`, and where it trains."""
+        """Record the size of an open trial's network, and where the trial trains.
+
+        Args:
+            number: Number of the trial; one that is not open is ignored.
+            sizes: The report of the worker when it has built the network, such as `multiply_adds`.
+        """
         if number in self._open:
             self._record.write_sizes(number, sizes)
             self.settle()
@@ -202,7 +209,7 @@ class Ledger(TrialBook):
         return (limit is None or self._num_trials < limit) and not self.exhausted and not self.no_gain
 
     def _shown(self) -> optuna.Study:
-        """The study that the sampler reads."""
+        """Return the study that the sampler reads."""
         return self._suggester.readable(self._history.for_sampler(self._record.study))
 
     def _begin(self, suggestion: Suggestion) -> Assignment:

@@ -39,8 +39,9 @@ class PausedTrials:
 
         Args:
             sampler: Decides between the paused trials and a new one.
-            study: What the sampler looks at, made only if it is needed.
-            may_start: Whether a new trial could be started instead. Otherwise only trials that are worth finishing go on.
+            study: Returns the study that the sampler reads; called only if it is needed.
+            may_start: Whether a new trial could be started instead. Otherwise only trials that are
+                worth finishing continue.
             num_missing: Trials that must still complete, whatever their standing.
             in_time: The paused trials that can complete before the search ends.
         """

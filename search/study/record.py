@@ -6,11 +6,11 @@ Every epoch is written twice, in this order:
 2. its value, and the trial's end if it ended, in the Optuna study in `study.journal`.
 
 A driver that dies before the first has recorded nothing: the worker's checkpoint has the epoch, and reports it again. A
-driver that dies between the two leaves a line that the study does not know; the next start (`catch_up`) repeats the second
+driver that dies between the two leaves a line that is not in the study; the next start (`catch_up`) repeats the second
 write only. So no epoch is trained twice, and none is judged twice.
 
 Waiting for the disk takes longer than all else, so the writes of several events are made together (`commit`): first all their
-lines, then all that the study is to know. What was not committed is as if it had not been reported: workers report it again.
+lines, then all their entries of the study. An event that was not committed counts as not reported: workers report it again.
 Two kinds of entries of the study depend on no line and go ahead of all lines: new trials, and the sizes of networks.
 """
 
@@ -66,9 +66,11 @@ class _LockOfTheRun(JournalFileOpenLock):
 
 
 class _GroupedJournal(JournalFileBackend):
-    """Optuna's journal file, written in groups. The study knows an entry at once, the disk after `flush`.
+    """Optuna's journal file, written in groups. The study has an entry at once, the disk after `flush`.
 
-    Entries that are made within `ahead` are written before the others, by `flush_ahead`: they depend on no line. A write that fails leaves no half line. Nobody else writes the file, so it is read once.
+    Entries that are made within `ahead` are written before the others, by `flush_ahead`: they depend
+    on no line. A write that fails leaves no half line. No other process writes the file, so it is
+    read once.
     """
 
     def __init__(self, path: Path, guard: WriteGuard) -> None:
@@ -134,7 +136,7 @@ def _interned(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def open_study(
     folder: RunFolder, direction: Direction, guard: WriteGuard | None = None
 ) -> tuple[_GroupedJournal, JournalStorage, optuna.Study]:
-    """Open the study of a run, or make it. To be called under the lock of the run. What is written later waits for a `flush`.
+    """Open the study of a run, or make it. Call it under the lock of the run. Later writes wait for a `flush`.
 
     Args:
         folder: The run.
@@ -168,10 +170,11 @@ class Record:
         self._lines = JsonLines(folder.epochs, guard)
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials of the study, in order of their numbers.
+        """Return all trials of the study, in order of their numbers.
 
         Raises:
-            InputError: An earlier version of Winnow began them, with other random streams: they could not be continued exactly.
+            InputError: An earlier version of Winnow began them with other random streams, so they
+                could not be continued exactly.
         """
         trials = self.study.get_trials(deepcopy=False)
         if any("seed" not in trial.user_attrs for trial in trials):
@@ -183,15 +186,28 @@ class Record:
         return trials
 
     def create(self, number: int, trial: FrozenTrial) -> None:
-        """Add a new trial, which becomes the one of this number."""
+        """Add a new trial. `commit_trials` puts it on the disk.
+
+        Args:
+            number: Number of the trial, which must be the next one of the study.
+            trial: The trial as Optuna stores it, with its parameters and attributes.
+        """
         with self._journal.ahead():
             trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
         assert self._storage.get_trial_number_from_id(trial_id) == number
 
     def value_of(self, trial: OpenTrial, report: Mapping[str, Any]) -> float:
-        """Return the value of a trial after the epoch of `report`: the objective of the weights kept so far; NaN if it diverged.
+        """Return the value of a trial after an epoch: the objective of the weights kept so far.
 
-        Rungs, sampler, ledger and tables all use this value. It is that of the epoch itself unless `weights` keeps the best.
+        Rungs, sampler, ledger and tables all use this value. It is that of the epoch itself unless
+        `weights` keeps the best.
+
+        Args:
+            trial: The open trial, with the values of its earlier epochs.
+            report: The figures of the epoch.
+
+        Returns:
+            The objective; NaN if the training diverged.
         """
         value = report.get(self._objective)
         if value is None or report["diverged"]:
@@ -208,16 +224,27 @@ class Record:
         rung: int | None = None,
         decision: str | None = None,
     ) -> dict[str, Any]:
-        """Record an epoch: its line, and in phase `search` its value if that is finite. Return the line."""
+        """Record an epoch: its line, and in phase `search` its value unless the training diverged.
+
+        Args:
+            phase: `search` or `audit`.
+            trial: The trial; in phase `search` it gets the epoch and its value.
+            report: The figures of the epoch.
+            rung: Index of the rung at the epoch. Default: there is none.
+            decision: `continue`, `pause` or `stop`. Default: nothing was decided.
+
+        Returns:
+            The line.
+        """
         value, assignment = self.value_of(trial, report), trial.assignment
         figures = {**report, "diverged": not math.isfinite(value)}
         line = epoch_line(phase, assignment.seed, figures, trial=assignment.number, rung=rung, decision=decision)
         self._lines.add(line)
         if phase == "search" and not line["diverged"]:
-            self.write_value(trial, report["epoch"], value)
+            self._write_value(trial, report["epoch"], value)
         return line
 
-    def write_value(self, trial: OpenTrial, epoch: int, value: float) -> None:
+    def _write_value(self, trial: OpenTrial, epoch: int, value: float) -> None:
         """Make the second write of an epoch."""
         self._storage.set_trial_intermediate_value(self._trial_id(trial.assignment.number), epoch, value)
         trial.epoch = epoch
@@ -231,12 +258,26 @@ class Record:
                 self._storage.set_trial_user_attr(trial_id, key, value)
 
     def write_sizes(self, number: int, sizes: Mapping[str, Any]) -> None:
-        """Set what the worker says once, before its first epoch. It is on the disk before the line of that epoch."""
+        """Set what the worker reports once, before its first epoch.
+
+        It is on the disk before the line of that epoch.
+
+        Args:
+            number: Number of the trial.
+            sizes: Attributes by name; those that are None are left out.
+        """
         with self._journal.ahead():
             self.write_attrs(number, **sizes)
 
     def end(self, number: int, status: TrialStatus, value: float | None, **attrs: Any) -> None:
-        """End a trial with its objective, if it has one."""
+        """End a trial.
+
+        Args:
+            number: Number of the trial.
+            status: How it ended.
+            value: Its objective; None unless it was completed.
+            **attrs: Further attributes, such as `error`; those that are None are left out.
+        """
         self.write_attrs(number, status=status.value, ended=now(), **attrs)
         self.study.tell(number, values=value, state=ENDED_STATES[status])
 
@@ -254,11 +295,11 @@ class Record:
             value = self.value_of(trial, line)
             is_new = line["epoch"] == trial.epoch + 1 and math.isfinite(value)
             if is_new:
-                self.write_value(trial, line["epoch"], value)
+                self._write_value(trial, line["epoch"], value)
             yield trial, line, is_new
 
     def commit(self) -> None:
-        """Put on the disk what was recorded since the last time.
+        """Put everything recorded since the last commit on the disk.
 
         Raises:
             OSError: It cannot be written; all of it is dropped, and nothing more is written.
@@ -287,7 +328,10 @@ class Record:
 
 
 def ending(line: Mapping[str, Any]) -> TrialStatus:
-    """Return the status of a trial whose last epoch this line is. A trial that ran its last epoch is completed, whatever the scheduler says."""
+    """Return the status of a trial whose last epoch is in this line.
+
+    A trial that ran its last epoch is completed, whatever the scheduler decided.
+    """
     if line["diverged"]:
         return TrialStatus.DIVERGED
     return TrialStatus.COMPLETED if line["last"] else TrialStatus.STOPPED

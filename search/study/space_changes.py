@@ -39,7 +39,7 @@ class History:
 
     def __init__(self, folder: RunFolder, space: Space) -> None:
         self.version = num_earlier_spaces(folder.read_study())
-        """How often the space was changed; a trial's attribute `space` is this at the time it began."""
+        """Number of changes of the space; a trial's attribute `space` is this number when the trial began."""
         self.warm_configs: list[dict[str, Any]] = []
         self._space = space
         warm: list[tuple[dict[str, Any], Params]] = []
@@ -56,7 +56,15 @@ class History:
         return trial.user_attrs.get("space", 0) == self.version or self._expressed(trial) is not None
 
     def to_begin_with(self, trials: Sequence[FrozenTrial], direction: Direction) -> list[tuple[str, dict[str, Any]]]:
-        """(source, config) of what runs before the sampler suggests anything and has not begun: start points, then `to_run_further`."""
+        """Return the configs that run first: start points, then those of `to_run_further`.
+
+        Args:
+            trials: All trials of the run; configs that one of them began are left out.
+            direction: Whether a larger or a smaller objective is better.
+
+        Returns:
+            (source, config) of each.
+        """
         outside = [trial for trial in trials if not self.is_inside(trial)]
         named = [(START_FROM + name, raw) for name, raw in self._space.start_from_named()]
         tried = {trial.user_attrs["source"] for trial in trials}
@@ -70,7 +78,10 @@ class History:
         return view_of(self.shown(study.get_trials(deepcopy=False)), study.direction)
 
     def shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """The trials of the warm start, then those of the run that lie inside, with the parameters of the current space."""
+        """Return the trials of the warm start, then those of the run inside the current space.
+
+        All have the parameters of the current space.
+        """
         visible = list(self._warm)
         for trial in trials:
             if trial.user_attrs.get("space", 0) == self.version:
@@ -90,10 +101,19 @@ class History:
 def to_run_further(
     space: Space, outside: Sequence[FrozenTrial | Trial], direction: Direction
 ) -> list[tuple[str, dict[str, Any]]]:
-    """(source, config) of trials that lie outside only because trainings have become longer, the best first.
+    """Return the configs of trials that lie outside only because trainings have become longer.
 
-    They ran to their end, or were under way. From the first epoch: a schedule such as cosine looks at the last one, so going
-    on from a checkpoint would be another training.
+    These trials were completed, or were under way. They are trained from the first epoch: a
+    schedule such as cosine depends on the last epoch, so a checkpoint would continue another
+    training.
+
+    Args:
+        space: The current space.
+        outside: Trials that lie outside it.
+        direction: Whether a larger or a smaller objective is better.
+
+    Returns:
+        (source, config) of each: first the completed ones, the best first, then the others.
     """
     sign = -1 if direction == "maximize" else 1
     longer = []
@@ -139,14 +159,47 @@ class Recorder(KnownTrial):
         self.distributions: dict[str, BaseDistribution] = {}
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """Return the known value, and record the options.
+
+        Args:
+            name: Name of the parameter in the study.
+            choices: The options.
+
+        Raises:
+            KeyError: No value of this name is known.
+        """
         return self._record(name, CategoricalDistribution(choices))
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Return the known value, and record the range.
+
+        Args:
+            name: Name of the parameter in the study.
+            low: Lowest value.
+            high: Highest value, included.
+            step: Distance between neighbouring values, at least 1.
+            log: Whether values are uniform on a logarithmic scale.
+
+        Raises:
+            KeyError: No value of this name is known.
+        """
         return self._record(name, IntDistribution(low, high, log=log, step=step))
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
+        """Return the known value, and record the range.
+
+        Args:
+            name: Name of the parameter in the study.
+            low: Lowest value.
+            high: Highest value, included.
+            step: Distance between neighbouring values. Default: any number of the range.
+            log: Whether values are uniform on a logarithmic scale.
+
+        Raises:
+            KeyError: No value of this name is known.
+        """
         return self._record(name, FloatDistribution(low, high, log=log, step=step))
 
     def _record(self, name: str, distribution: BaseDistribution) -> Any:

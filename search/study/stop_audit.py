@@ -56,6 +56,7 @@ class Audit:
         self._waiting: deque[int] = deque()
 
     def chooses(self, number: int) -> bool:
+        """Return whether a trial is audited if it is stopped."""
         return is_audited(self.settings.audit, self.settings.seed, number)
 
     @property
@@ -85,7 +86,16 @@ class Audit:
         return trial.continued
 
     def record(self, number: int, report: dict[str, Any]) -> bool:
-        """Record an epoch after the stop; True if more are to come. An epoch that is known already changes nothing."""
+        """Record an epoch after the stop. An epoch that is recorded already changes nothing.
+
+        Args:
+            number: Number of the trial; one without an open audit is ignored.
+            report: The figures of an epoch, or `{"status": ..., "error": ...}`, which leaves the
+                audit unfinished.
+
+        Returns:
+            Whether more epochs follow.
+        """
         trial = self._open.get(number)
         if trial is None:
             return False

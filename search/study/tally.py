@@ -32,7 +32,14 @@ class Tally:
         self._may_win: dict[int, bool] = {}
 
     def add(self, number: int, status: TrialStatus, value: float | None, config: dict[str, Any]) -> None:
-        """Count a trial that has ended; `value` is its objective, None where it has none or lies outside the space."""
+        """Count a trial that has ended.
+
+        Args:
+            number: Number of the trial.
+            status: How it ended.
+            value: Its objective; None if it has none or lies outside the space.
+            config: Its complete config.
+        """
         self.counts[status] = self.counts.get(status, 0) + 1
         if status != TrialStatus.COMPLETED:
             return
@@ -45,7 +52,15 @@ class Tally:
             self.best = (number, value)
 
     def may_win(self, number: int, config: dict[str, Any]) -> bool:
-        """Whether a trial may become a winner. Its config is compared with the baseline once: the ledger asks at every decision."""
+        """Return whether a trial may become a winner.
+
+        Its config is compared with the baseline only once, because the ledger asks at every
+        decision.
+
+        Args:
+            number: Number of the trial.
+            config: Its complete config.
+        """
         if number not in self._may_win:
             self._may_win[number] = may_win(config, self._baseline)
         return self._may_win[number]

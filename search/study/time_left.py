@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping
 
 MARGIN = 1.2
-"""What is kept for the last trainings, as a multiple of what their epochs take: workers also start and save checkpoints."""
+"""Time kept for the last trainings, as a multiple of that of their epochs: workers also start and save checkpoints."""
 LARGEST_SHARE = 0.5
 """At most this share of the budget is kept; a budget too short for the wanted trials is not spent on the first ones alone."""
 
@@ -30,31 +30,43 @@ class TimeLeft:
         self._sum, self._num_epochs = 0.0, 0
 
     def note_epoch(self, trial: int, wall_seconds: float) -> None:
-        """Remember how long an epoch of a trial took."""
+        """Remember how long an epoch of a trial took.
+
+        Args:
+            trial: Number of the trial.
+            wall_seconds: Duration of the epoch in seconds.
+        """
         self._latest[trial] = wall_seconds
         self._sum, self._num_epochs = self._sum + wall_seconds, self._num_epochs + 1
 
     def is_needed(self, epochs_left: Mapping[int, int], num_wanted: int, max_epochs: int) -> bool:
-        """Whether so many completed trials need all the time that is left.
+        """Return whether so many completed trials need all the time that is left.
 
         Args:
-            epochs_left: What each open trial still has to train. Those that are nearest to their end count.
+            epochs_left: Epochs that each open trial still has to train. Those nearest to their end
+                count.
             num_wanted: How many trials must still complete.
             max_epochs: Epochs of a trial that has not begun.
 
         Returns:
-            False also before the first epoch, when nothing is known about their length.
+            False also before the first epoch, when nothing is known about the length of epochs.
         """
         if num_wanted <= 0 or not self._num_epochs or self.seconds > self._most_kept:
             return False
-        unborn = [max_epochs * self._mean] * num_wanted
-        nearest = sorted([self._seconds_of(trial, epochs) for trial, epochs in epochs_left.items()] + unborn)
+        not_begun = [max_epochs * self._mean] * num_wanted
+        nearest = sorted([self._seconds_of(trial, epochs) for trial, epochs in epochs_left.items()] + not_begun)
         nearest = nearest[:num_wanted]
         in_rounds = max(nearest[-1], sum(nearest) / self.num_workers)
         return self.seconds <= MARGIN * in_rounds + self._mean  # a worker is free at the end of an epoch
 
     def in_time(self, trials: Collection[int], epochs_left: Mapping[int, int]) -> set[int]:
-        """The trials among these that can complete in the time that is left."""
+        """Return those of the trials that can complete in the time that is left.
+
+        Args:
+            trials: Numbers of the trials.
+            epochs_left: Epochs that each trial still has to train; 0 for a trial that is not
+                listed.
+        """
         return {trial for trial in trials if self._seconds_of(trial, epochs_left.get(trial, 0)) <= self.seconds}
 
     @property

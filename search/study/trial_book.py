@@ -30,7 +30,8 @@ class TrialBook:
     """The trials of a run, open and ended.
 
     Attributes:
-        grouped: Whether the record of an event may wait for that of the next ones. Whoever sets it calls `settle` when there are none.
+        grouped: Whether the record of an event may wait for that of the next ones. The code that
+            sets it calls `settle` when there are none.
         folder: Where the run lies.
         space: What is searched.
         settings: How it is searched.
@@ -63,7 +64,7 @@ class TrialBook:
             self.commit()
 
     def commit(self) -> None:
-        """Put on the disk what was recorded; only then delete checkpoints that nobody needs any more, and tell the listener.
+        """Put on the disk what was recorded; then delete checkpoints that are not needed, and notify the listener.
 
         Raises:
             OSError: It cannot be written.

@@ -1,4 +1,4 @@
-"""Defines what a winner is: by this the search decides when it has enough of them, and retraining chooses.
+"""Defines what a winner is, for the search, which needs enough of them, and for retraining, which chooses among them.
 
 A winner is a completed trial with an objective, whose config lies in the space as it is now and is not the baseline: the
 baseline is what winners are compared with.
@@ -13,10 +13,16 @@ from winnow.spaces.space import Space
 
 
 def baseline_config(space: Space) -> dict[str, Any] | None:
-    """The complete config of the recipe that winners are compared with, None if the space names none."""
+    """Return the complete config of the baseline; None if the space names none."""
     return space.config(space.baseline).model_dump(mode="json") if space.baseline else None
 
 
 def may_win(config: dict[str, Any], baseline: dict[str, Any] | None) -> bool:
-    """Whether a trial with this config, if it completes inside the space, is a winner."""
+    """Return whether a trial with this config is a winner if it completes inside the space.
+
+    Args:
+        config: The complete config.
+        baseline: The complete config of the baseline; None if there is none, so that every config
+            may win.
+    """
     return baseline is None or identity(config) != identity(baseline)

@@ -49,7 +49,16 @@ def _own(images: torch.Tensor, settings: schema.OwnAugmentation, generator: torc
 
 
 def check_augmentations(steps: Sequence[schema.Augmentation], image_shape: tuple[int, int, int], where: str) -> None:
-    """Raise InputError if a step does not fit images of shape (C, H, W); `where` is the key path of the steps."""
+    """Check that all steps fit the images.
+
+    Args:
+        steps: The settings of the steps.
+        image_shape: (channels, height, width) of the images.
+        where: Key path of the steps, for messages, such as `data.augment`.
+
+    Raises:
+        InputError: A step does not fit.
+    """
     for i, settings in enumerate(steps):
         if isinstance(settings, schema.ResizeCrop) and settings.size < max(image_shape[1:]):
             raise InputError(
@@ -104,7 +113,10 @@ def _zoom(images: torch.Tensor, settings: schema.Zoom, generator: torch.Generato
 
 
 def _cutout(images: torch.Tensor, settings: schema.Cutout, generator: torch.Generator) -> torch.Tensor:
-    """Fill a square with the mean of the image's channel. Its centre is anywhere in the image, so part of it may lie outside, as in the paper."""
+    """Fill a square with the mean of each channel.
+
+    Its centre is anywhere in the image, so part of the square may lie outside, as in the paper.
+    """
     height, width = images.shape[2:]
     top = _integers(images, height, generator) - settings.size // 2
     left = _integers(images, width, generator) - settings.size // 2
@@ -157,18 +169,18 @@ def _random_window(images: torch.Tensor, height: int, width: int, generator: tor
 
 
 def _within(positions: torch.Tensor, start: torch.Tensor, size: int) -> torch.Tensor:
-    """Mask [N, len(positions)] of the positions in [start, start + size)."""
+    """Return a mask [N, len(positions)] of the positions in [start, start + size)."""
     offset = positions[None, :] - start[:, None]
     return (offset >= 0) & (offset < size)
 
 
 def _uniform(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Uniform draws [N] from [0, 1)."""
+    """Draw one number in [0, 1) for each image, [N]."""
     return torch.rand(len(images), generator=generator, device=images.device)
 
 
 def _integers(images: torch.Tensor, high: int, generator: torch.Generator) -> torch.Tensor:
-    """Uniform draws [N] from 0 to high - 1."""
+    """Draw one integer from 0 to high - 1 for each image, [N]."""
     return torch.randint(high, (len(images),), generator=generator, device=images.device)
 
 

@@ -120,7 +120,13 @@ class EpochSums:
     _num_right: list[torch.Tensor] = field(default_factory=list)
 
     def add(self, part: MicroBatch, loss: torch.Tensor, logits: torch.Tensor) -> None:
-        """Add the mean loss (a scalar) and the logits [n, K] of one micro-batch."""
+        """Add the result of one micro-batch.
+
+        Args:
+            part: The micro-batch.
+            loss: Its mean loss, a scalar on the device.
+            logits: The answers of the network, [n, K] on the device.
+        """
         self._losses.append(loss.detach())
         self._sizes.append(len(part.images) if part.counts else 0)
         if part.counts:
@@ -128,14 +134,17 @@ class EpochSums:
             self._true.append(part.labels)
 
     def all_finite(self) -> bool:
-        """End a chunk of batches; whether the last loss is finite on every rank."""
+        """End a chunk of batches, and return whether the last loss is finite on every rank."""
         if self._predicted:
             self._num_right.append((torch.cat(self._predicted) == torch.cat(self._true)).sum())
             self._predicted, self._true = [], []
         return math.isfinite(self.rank.sum(self._losses[-1].clone()).item())
 
     def figures(self) -> tuple[torch.Tensor, float, float]:
-        """Losses float32 [micro-batches] on the CPU, mean loss and accuracy, over all ranks; NaN if a loss is not finite."""
+        """Return the losses of the epoch, their mean and the accuracy, over all ranks.
+
+        The losses are float32 [micro-batches] on the CPU. Mean and accuracy are NaN if a loss is not finite.
+        """
         sizes = torch.tensor(self._sizes, dtype=torch.float64)
         losses = torch.stack(self._losses).float().cpu()
         none_right = torch.zeros((), dtype=torch.int64, device=self.device)
@@ -152,5 +161,5 @@ class EpochSums:
 
 
 def has_batch_norm(model: nn.Module) -> bool:
-    """Whether any layer of the network is a batch norm."""
+    """Return whether any layer of the network is a batch norm."""
     return any(isinstance(module, BATCH_NORMS) for module in model.modules())

@@ -175,13 +175,28 @@ class DeviceData:
     def chunks(
         self, part: Labelled, batch_size: int, memory_format: torch.memory_format
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield the images of `part` in order, normalized but not augmented; shapes as in `train_chunks`."""
+        """Yield images in their order, normalized but not augmented.
+
+        Args:
+            part: The images.
+            batch_size: Images per batch.
+            memory_format: Memory format of the images.
+
+        Yields:
+            (images float32 [k, C, H, W], labels int64 [k]). A chunk holds whole batches, except the
+            last one.
+        """
         indices = part.index.split(chunk_size(self.image_shape, batch_size))
         for chunk, index in zip(part.gathered(indices), indices, strict=True):
             yield self._normalize(_pixels(chunk), memory_format), part.labels.index_select(0, index)
 
     def place(self, images: np.ndarray, labels: np.ndarray) -> Labelled:
-        """Put other images, such as those of the test set, on the same device: uint8 [N, H, W, C] and labels [N]."""
+        """Put other images, such as those of the test set, on the same device.
+
+        Args:
+            images: uint8 [N, H, W, C].
+            labels: int64 [N].
+        """
         return _place(images, labels, np.arange(len(labels)), self.train.device)
 
     @cached_property
@@ -190,14 +205,17 @@ class DeviceData:
         return torch.bincount(self.train.labels[self.train.index], minlength=self.num_classes)
 
     def _sources(self, order: torch.Generator) -> torch.Tensor:
-        """Positions of the training images of this epoch among those in use, int64 [num_train]; extra copies are the last."""
+        """Return the positions of this epoch's training images among those in use.
+
+        They are int64 [num_train]; extra copies are the last.
+        """
         if self.settings.sampling == "balanced":
             return self._balanced_sources(order)
         num = len(self.train)
         return torch.cat([torch.arange(num), _in_turns(num, self.num_train - num, order)])
 
     def _balanced_sources(self, order: torch.Generator) -> torch.Tensor:
-        """As `_sources`, with the same number of images of each class, up to one."""
+        """Return `_sources` with the same number of images of each class, up to one."""
         num, rest = divmod(self.num_train, len(self._class_positions))
         has_one_more = torch.randperm(len(self._class_positions), generator=order) < rest
         chosen = [
@@ -208,12 +226,17 @@ class DeviceData:
 
     @cached_property
     def _class_positions(self) -> list[torch.Tensor]:
-        """For each class that has training images, their positions among those in use."""
+        """The positions among the images in use, for each class that has training images."""
         labels = self.train.labels[self.train.index].cpu()
         return [positions for k in range(self.num_classes) if len(positions := (labels == k).nonzero()[:, 0])]
 
     def first_images(self, num: int, memory_format: torch.memory_format) -> torch.Tensor:
-        """Return up to `num` training images float32 [n, C, H, W], normalized but not augmented."""
+        """Return the first training images float32 [n, C, H, W], normalized but not augmented.
+
+        Args:
+            num: How many to return at most.
+            memory_format: Memory format of the images.
+        """
         images = next(self.train.gathered([self.train.index[:num]]))
         return self._normalize(_pixels(images), memory_format)
 
@@ -283,7 +306,7 @@ def _place(images: np.ndarray, labels: np.ndarray, index: np.ndarray, device: to
 
 
 def _is_too_large(num_bytes: int, device: torch.device) -> bool:
-    """Whether images would leave a GPU too little memory for the training."""
+    """Return whether images would leave a GPU too little memory for the training."""
     return device.type == "cuda" and num_bytes > GPU_SHARE * torch.cuda.mem_get_info(device)[1]
 
 
@@ -309,16 +332,26 @@ def _normalization(
 
 
 def _in_turns(num: int, count: int, generator: torch.Generator) -> torch.Tensor:
-    """`count` of the numbers below `num` in random order, int64 [count]; each once before any twice."""
+    """Return numbers below `num` in random order, int64 [count], each once before any twice."""
     rounds = [torch.randperm(num, generator=generator) for _ in range(-(-count // num))]
     return torch.cat(rounds)[:count] if rounds else torch.empty(0, dtype=torch.int64)
 
 
 def _pixels(images: torch.Tensor) -> torch.Tensor:
-    """Images float32 [n, C, H, W] in [0, 255] of uint8 [n, H, W, C]; channels_last in memory, because they are stored so."""
+    """Return images float32 [n, C, H, W] in [0, 255] of uint8 [n, H, W, C].
+
+    They are channels_last in memory, because they are stored so.
+    """
     return images.permute(0, 3, 1, 2).to(torch.float32)
 
 
 def chunk_size(image_shape: tuple[int, int, int], batch_size: int) -> int:
-    """Number of images in a chunk: at least one batch, and whole batches."""
+    """Return the number of images in a chunk: whole batches, at least one.
+
+    It has at most `CHUNK_FLOATS` numbers, unless one batch has more.
+
+    Args:
+        image_shape: (channels, height, width).
+        batch_size: Images per batch.
+    """
     return batch_size * max(1, CHUNK_FLOATS // (batch_size * int(np.prod(image_shape))))

@@ -26,7 +26,13 @@ class BestWeights:
     weights: dict[str, torch.Tensor] | None = None
 
     def observe(self, epoch: int, values: Values, model: nn.Module) -> None:
-        """Copy the model's weights if this epoch is the best so far; the first of equal epochs is kept."""
+        """Copy the model's weights if this epoch is the best so far; the first of equal ones stays.
+
+        Args:
+            epoch: The epoch, counted from 1.
+            values: The values of the epoch by metric, including that of the rule.
+            model: The network after the epoch.
+        """
         if self.rule == "last":
             return
         value = to_minimize(weights_rules()[self.rule], values)
@@ -46,7 +52,9 @@ class EarlyStopping:
     num_bad: int = 0
 
     def observe(self, values: Values) -> bool:
-        """Record the values of an epoch; return whether the last `patience` epochs brought no new best one."""
+        """Record the values of an epoch; return whether the training should stop.
+
+        It should if the last `patience` epochs brought no new best value."""
         value = to_minimize(self.metric, values)
         if value < self.best - self.min_delta:
             self.best, self.num_bad = value, 0

@@ -49,7 +49,7 @@ def failure(error: BaseException) -> tuple[str, str]:
     """Return the status of a training that ended with `error`, and the message.
 
     Raises:
-        DeviceLost: The training is not to end, but to go on in another process.
+        DeviceLost: The training does not end, but continues in another process.
     """
     if isinstance(error, Failed):
         return error.status, error.text
@@ -115,7 +115,7 @@ SPOILED = ("_status_execution_failed", "_status_mapping_error")
 """Texts of cuBLAS and cuDNN after a kernel that failed; their errors have no type of their own."""
 
 PASSING = ("no kernel image", "invalid device function", "invalid configuration argument", "invalid argument")
-"""Texts of CUDA errors after which the process can go on."""
+"""Texts of CUDA errors after which the process can continue."""
 
 
 def _has(error: BaseException, texts: tuple[str, ...]) -> bool:

@@ -119,7 +119,17 @@ class TrainingState:
     def start(
         config: schema.Config, data: DeviceData, device: torch.device, seed: int, rank: Rank, micro_batches: int
     ) -> TrainingState:
-        """Build the network, the optimizer and the rest, before the first epoch. The arguments are those of `train`."""
+        """Build the network, the optimizer and the rest, before the first epoch.
+
+        Args:
+            config: The training; it has no loop of its own.
+            data: The images on the device.
+            device: Where to train.
+            seed: Seed of the training.
+            rank: This process among those that train the network together.
+            micro_batches: Number of pieces in which each batch goes through the network, at least
+                1.
+        """
         prepare_device(device)
         model = initial_network(config, data, device, seed)
         assert config.optimizer is not None  # without one, a config has a loop of its own
@@ -317,7 +327,11 @@ class TrainingState:
         )
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` returned. Raises ValueError if the checkpoint is of a training with another seed."""
+        """Continue from what `state` returned.
+
+        Raises:
+            ValueError: The checkpoint is of a training with another seed.
+        """
         if state["seed"] != self.seed:
             raise ValueError(f"the checkpoint is of seed {state['seed']}, not of {self.seed}")
         self.epoch, self.stopped = state["epoch"], state["stopped"]
@@ -336,7 +350,7 @@ class TrainingState:
 
 
 def _loss_of(loss_function: LossFunction, logits: torch.Tensor, part: MicroBatch) -> torch.Tensor:
-    """The mean loss of a micro-batch, mixed as its images are."""
+    """Return the mean loss of a micro-batch, mixed as its images are."""
     loss = loss_function(logits, part.labels)
     if part.other_labels is None:
         return loss

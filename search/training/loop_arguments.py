@@ -1,4 +1,4 @@
-"""What a user's own training loop is called with: `config`, `data` and `checkpoint`."""
+"""The arguments of a user's own training loop: `config`, `data` and `checkpoint`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LoopConfig(Mapping[str, Any]):
         return self._network()
 
     def unread(self) -> set[str]:
-        """Return the keys that nobody has read yet."""
+        """Return the keys that have not been read yet."""
         return self._entries.keys() - self._read
 
     def __getitem__(self, key: str) -> Any:

@@ -1,4 +1,4 @@
-"""A user's own training loop, by import path: every epoch becomes an `EpochResult`, so all that consumes the training goes on as ever."""
+"""A user's own training loop, by import path. Every epoch becomes an `EpochResult`, as in Winnow's own loop."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ VALIDATED = ("validation_loss", *(figure.name for figure in BUILT_IN_METRICS))
 YIELDED = ("train_loss", "train_accuracy", "lr", *VALIDATED)
 """The figures that a loop may yield."""
 MOST_APART = 0.1
-"""How far a yielded validation accuracy may be from that of the network, such as by averaging over several views of an image."""
+"""Largest difference between a yielded validation accuracy and that of the network.
+
+A loop may average over several views of an image."""
 
 
 def own_epochs(
@@ -46,11 +48,24 @@ def own_epochs(
     checkpoint: dict[str, Any] | None = None,
     micro_batches: int = 1,
 ) -> Iterator[EpochResult]:
-    """Train one config by its own loop; arguments and results are those of `winnow.search.training.loop.train`.
+    """Train one config by its own loop, and yield one result per epoch.
+
+    Args:
+        config: The training, which names a loop.
+        data: The images on the device.
+        device: Where to train.
+        seed: Seed of the weights and of all draws.
+        checkpoint: What `EpochResult.state` returned after an earlier epoch. Default: start from
+            the beginning.
+        micro_batches: 1, the default; anything above is refused.
+
+    Yields:
+        The result of each epoch, as soon as it is over.
 
     Raises:
-        InputError: The loop does not keep to what docs/how-to/own-loop.md says.
-        MemoryError: The batches are to be cut into pieces, which only Winnow's own loop can do.
+        InputError: The loop does not follow docs/how-to/own-loop.md.
+        MemoryError: `micro_batches` is above 1, but only Winnow's own loop can cut batches into
+            pieces.
         ValueError: The checkpoint is of a training with another seed.
     """
     if micro_batches > 1:
@@ -236,7 +251,7 @@ class OwnTraining:
         return figures
 
     def _validate(self, figures: dict[str, float]) -> tuple[float, dict[str, float | None]]:
-        """Loss and metrics of the validation images: those that the loop yielded, the others of the network."""
+        """Return loss and metrics of the validation images: the yielded ones, else the network's."""
         assert self._data.validation is not None
         model = self.model.to(self._device)
         with _modes_kept(model):

@@ -26,7 +26,7 @@ TOLERANCE = 1e-3
 
 
 def check_own_loop(part: Any, config: schema.Config, image_shape: tuple[int, int, int], num_classes: int) -> set[str]:
-    """Train an epoch as in the search, go on from the stored state, and train an epoch as in retraining.
+    """Train an epoch as in the search, continue from the stored state, and train an epoch as in retraining.
 
     Args:
         part: The `train` section of the config.

@@ -42,6 +42,14 @@ def own_metric(name: str, logits: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def check_own_metric(name: str, num_classes: int) -> None:
-    """Call a metric once with made-up answers, two images of each class. Raises InputError as `own_metric` does."""
+    """Call a metric once with made-up answers, two images of each class.
+
+    Args:
+        name: `package.module:function`.
+        num_classes: Number of classes, K.
+
+    Raises:
+        InputError: As in `own_metric`.
+    """
     labels = torch.arange(num_classes).repeat(2)
     own_metric(name, torch.eye(num_classes).repeat(2, 1), labels)

@@ -36,9 +36,9 @@ class Strengths:
 
 
 TRIVIAL = Strengths(shear=0.99, translate=1.0, rotate=135.0, blend=0.99, bits=6)
-"""As `TrivialAugmentWide` (Müller & Hutter, 2021), for images of 32 pixels a side."""
+"""The strengths of `TrivialAugmentWide` (Müller & Hutter, 2021), for images of 32 pixels a side."""
 RANDOM = Strengths(shear=0.3, translate=150 / 331, rotate=30.0, blend=0.9, bits=4)
-"""As RandAugment (Cubuk et al., 2020) at full strength."""
+"""The strengths of RandAugment (Cubuk et al., 2020) at full strength."""
 
 
 def apply_random(images: Tensor, limits: Strengths, strength: float | None, generator: torch.Generator) -> Tensor:
@@ -67,57 +67,61 @@ def apply_random(images: Tensor, limits: Strengths, strength: float | None, gene
 
 
 Operation = Callable[[Tensor, Tensor, Tensor, Strengths], Tensor]
+"""A function of images, shares [n] of the largest strength, signs [n], and the largest strengths.
+
+Shares are in [0, 1]; a sign is 1 or -1.
+"""
 
 
-def identity(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
+def _identity(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
     """Leave the images as they are."""
     return images
 
 
-def shear_x(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
+def _shear_x(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
     """Shift each row in proportion to its distance from the top."""
     amount = size * sign * limits.shear
     return _moved(images, a12=amount, x=amount * images.shape[2] / 2)
 
 
-def shear_y(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
+def _shear_y(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
     """Shift each column in proportion to its distance from the left."""
     amount = size * sign * limits.shear
     return _moved(images, a21=amount, y=amount * images.shape[3] / 2)
 
 
-def translate_x(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
+def _translate_x(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
     """Shift by whole pixels to the right or left."""
     return _moved(images, x=-sign * (size * limits.translate * images.shape[3]).floor())
 
 
-def translate_y(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
+def _translate_y(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
     """Shift by whole pixels down or up."""
     return _moved(images, y=-sign * (size * limits.translate * images.shape[2]).floor())
 
 
-def rotate(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
+def _rotate(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
     """Rotate about the centre."""
     angle = size * sign * limits.rotate * math.pi / 180
     return _moved(images, a11=angle.cos(), a12=-angle.sin(), a21=angle.sin(), a22=angle.cos())
 
 
-def brightness(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
+def _brightness(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
     """Darken or brighten."""
     return _blended(images, torch.zeros_like(images), size, sign, limits)
 
 
-def color(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
+def _color(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
     """Fade or strengthen the colours."""
     return _blended(images, _gray(images), size, sign, limits)
 
 
-def contrast(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
+def _contrast(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
     """Lower or raise the contrast."""
     return _blended(images, _gray(images).mean((1, 2, 3), keepdim=True), size, sign, limits)
 
 
-def sharpness(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
+def _sharpness(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
     """Blur or sharpen; the border stays."""
     kernel = torch.ones(3, 3, device=images.device)
     kernel[1, 1] = 5.0
@@ -127,24 +131,24 @@ def sharpness(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> 
     return _blended(images, smooth, size, sign, limits)
 
 
-def posterize(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
+def _posterize(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
     """Keep the highest bits only."""
     step = 2.0 ** (size * limits.bits).round().view(-1, 1, 1, 1)
     return (images / step).floor() * step
 
 
-def solarize(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
+def _solarize(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
     """Invert the pixels above a threshold."""
     return torch.where(images >= 255 * (1 - size).view(-1, 1, 1, 1), 255 - images, images)
 
 
-def autocontrast(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
+def _autocontrast(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
     """Stretch every channel to the whole range."""
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
     return torch.where(high > low, (images - low) * 255 / (high - low).clamp(min=1e-6), images)
 
 
-def equalize(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
+def _equalize(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
     """Make the values of every channel about equally frequent."""
     num, channels, height, width = images.shape
     pixels = images.round().clamp(0, 255).long().reshape(num * channels, height * width)
@@ -158,23 +162,20 @@ def equalize(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> T
 
 
 OPERATIONS: dict[str, Operation] = {
-    operation.__name__: operation
-    for operation in (
-        identity,
-        shear_x,
-        shear_y,
-        translate_x,
-        translate_y,
-        rotate,
-        brightness,
-        color,
-        contrast,
-        sharpness,
-        posterize,
-        solarize,
-        autocontrast,
-        equalize,
-    )
+    "identity": _identity,
+    "shear_x": _shear_x,
+    "shear_y": _shear_y,
+    "translate_x": _translate_x,
+    "translate_y": _translate_y,
+    "rotate": _rotate,
+    "brightness": _brightness,
+    "color": _color,
+    "contrast": _contrast,
+    "sharpness": _sharpness,
+    "posterize": _posterize,
+    "solarize": _solarize,
+    "autocontrast": _autocontrast,
+    "equalize": _equalize,
 }
 
 
@@ -200,7 +201,7 @@ def _blended(images: Tensor, base: Tensor, size: Tensor, sign: Tensor, limits: S
 
 
 def _gray(images: Tensor) -> Tensor:
-    """Brightness [n, 1, H, W]."""
+    """Return the brightness, [n, 1, H, W]."""
     if images.shape[1] != 3:
         return images.mean(1, keepdim=True)
     weights = torch.tensor(GRAY, device=images.device).view(1, 3, 1, 1)

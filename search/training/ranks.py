@@ -32,7 +32,15 @@ class Rank:
     count: int = 1
 
     def parallel(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """Return the model as it must be called in training, so that gradients are averaged over the ranks."""
+        """Return the model as it is called in training: it averages gradients over the ranks.
+
+        Args:
+            model: The network on its device.
+            device: The device of this rank.
+
+        Returns:
+            The model itself if there is one rank.
+        """
         if self.count == 1:
             return model
         # Looking for unused parameters also keeps the buckets of the first step for good, so that a resumed training adds up
@@ -41,7 +49,12 @@ class Rank:
         return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
 
     def shares(self, num_images: int, least: int) -> bool:
-        """Whether a batch is split among the ranks. Every rank trains a whole batch that has fewer than `least` images per rank."""
+        """Return whether a batch is split among the ranks; else every rank trains all of it.
+
+        Args:
+            num_images: Images in the batch.
+            least: Images that each rank must get at least.
+        """
         return self.count > 1 and num_images // self.count >= least
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
@@ -70,7 +83,7 @@ class Team:
         self.rank = rank
         self.device = device
         self.broken = False
-        """Whether an epoch ended with an error, after which the other ranks may wait for rank 0 for ever."""
+        """Whether an epoch ended with an error, after which the other ranks may wait for rank 0 forever."""
         self._tell = tell
 
     def begin(self, task: Task) -> None:
@@ -83,7 +96,11 @@ class Team:
 
     @contextmanager
     def supervised(self) -> Iterator[None]:
-        """Guard what all ranks do together: after an error the team is `broken`. Raises RankLost."""
+        """Guard work that all ranks do together: after an error the team is `broken`.
+
+        Raises:
+            RankLost: Another rank does not respond.
+        """
         try:
             with contact(self.rank):
                 yield

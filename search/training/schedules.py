@@ -61,7 +61,12 @@ class Plateau:
     scale: float = 1.0
 
     def observe(self, epoch: int, value: float) -> None:
-        """Record the value of an epoch; the lower, the better."""
+        """Record the value of an epoch, and reduce the scale if it is time.
+
+        Args:
+            epoch: The epoch, counted from 1.
+            value: The value that is watched; lower is better.
+        """
         if self.reductions is not None:
             self.scale = self.factor ** bisect_right(self.reductions, epoch)
             return
@@ -100,7 +105,7 @@ def _one_cycle(settings: schema.OneCycle, step: int, total_steps: int, steps_per
 def _one_cycle_phases(
     settings: schema.OneCycle, start: float, turn: float, end: float, step: int, total_steps: int
 ) -> float:
-    """Value of the two phases at a step; they end where those of torch's OneCycleLR do."""
+    """Return the value of the two phases at a step; they end as those of torch's OneCycleLR."""
     peak_step, last_step = settings.peak * total_steps - 1, total_steps - 1
     if step <= peak_step:
         return _SHAPES[settings.shape](start, turn, step / peak_step if peak_step > 0 else 1.0)
@@ -108,12 +113,12 @@ def _one_cycle_phases(
 
 
 def _half_cosine(start: float, end: float, share: float) -> float:
-    """Value of the half cosine from `start` at share 0 to `end` at share 1."""
+    """Return the value of the half cosine from `start` at share 0 to `end` at share 1."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
 def _line(start: float, end: float, share: float) -> float:
-    """Value on the line from `start` at share 0 to `end` at share 1."""
+    """Return the value on the line from `start` at share 0 to `end` at share 1."""
     return start + (end - start) * share
 
 

@@ -35,6 +35,13 @@ class JsonView(View):
         self.emit("message", text=text)
 
     def progress(self, done: int, total: int, text: str = "") -> None:
+        """Write a `progress` event.
+
+        Args:
+            done: Number of trainings that are done; 0 at the beginning.
+            total: Number of all trainings.
+            text: A line about the latest one. Default: empty.
+        """
         self.emit("progress", done=done, total=total, text=text)
 
     def message(self, text: str) -> None:

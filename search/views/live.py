@@ -146,6 +146,14 @@ class LiveView(View):
         self.message(text)
 
     def progress(self, done: int, total: int, text: str = "") -> None:
+        """Show a bar of the trainings, and print the line about the latest one.
+
+        Args:
+            done: Number of trainings that are done; 0 at the beginning.
+            total: Number of all trainings.
+            text: A line about the latest one; nothing is printed if it is empty, which is the
+                default.
+        """
         if self._work is None:
             self._work_started = time.monotonic()
         self._work = (done, total)

@@ -58,6 +58,13 @@ class NotebookView(LiveView):
         self.step(text)
 
     def progress(self, done: int, total: int, text: str = "") -> None:
+        """Show a bar of the trainings, and the line about the latest one below it.
+
+        Args:
+            done: Number of trainings that are done; 0 at the beginning.
+            total: Number of all trainings.
+            text: A line about the latest one. Default: empty.
+        """
         super().progress(done, total)
         self.step(text)
 

@@ -52,6 +52,13 @@ class PlainView(View):
         self.message(text)
 
     def progress(self, done: int, total: int, text: str = "") -> None:
+        """Print a line about the latest training, with an estimate of the time that is left.
+
+        Args:
+            done: Number of trainings that are done; 0 starts the clock and prints nothing.
+            total: Number of all trainings.
+            text: A line about the latest one. Default: empty.
+        """
         if not done:
             self._work_started = time.monotonic()
             return

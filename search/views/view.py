@@ -43,7 +43,13 @@ class View:
         """Report what the user needs later, such as the folder of the run; it stays on the screen."""
 
     def progress(self, done: int, total: int, text: str = "") -> None:
-        """Report that `done` of `total` trainings outside a search are done, and what the latest one gave."""
+        """Show how many trainings outside a search are done.
+
+        Args:
+            done: Number of trainings that are done; 0 at the beginning.
+            total: Number of all trainings.
+            text: A line about the latest one. Default: empty.
+        """
 
     def message(self, text: str) -> None:
         """Report something that went wrong, or that the user should know."""

@@ -122,6 +122,12 @@ def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
 
 
 def seed_of(settings: Settings, index: int) -> int:
+    """Return the seed of a retraining.
+
+    Args:
+        settings: The settings of the run, with the seed of the search.
+        index: Index of the seed among those of one config, from 0.
+    """
     return derive_seed(Stream.RETRAINING, settings.seed, index)
 
 

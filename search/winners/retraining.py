@@ -1,7 +1,7 @@
 """Honest winners: the best configs and the baseline, trained again with fresh seeds, tested once.
 
 The search chose these configs on validation images; the test images are opened here and nowhere else, and every line of
-`retrain.jsonl` says when. What a line exists for is not run again, so an interrupted retraining goes on where it was.
+`retrain.jsonl` says when. A training that has a line is not run again, so an interrupted retraining continues where it was.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def retrain_one(
         The line for `retrain.jsonl`, and those of the epochs.
 
     Raises:
-        RankLost: The training has to go on in another process.
+        RankLost: The training has to continue in another process.
     """
     started = time.monotonic()
     curve: list[dict[str, Any]] = []

@@ -24,11 +24,37 @@ MAX_GRID = 1000
 class SuggestsValues(Protocol):
     """The part of an Optuna trial that spaces use."""
 
-    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """Suggest one of several options.
+
+        Args:
+            name: Name of the parameter in the study.
+            choices: The options, at least one, each a value that Optuna can store.
+        """
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Suggest an integer.
+
+        Args:
+            name: Name of the parameter in the study.
+            low: Lowest value.
+            high: Highest value, included.
+            step: Distance between neighbouring values, at least 1.
+            log: Whether values are uniform on a logarithmic scale; `step` is then 1.
+        """
+
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float: ...
+    ) -> float:
+        """Suggest a real number.
+
+        Args:
+            name: Name of the parameter in the study.
+            low: Lowest value.
+            high: Highest value, included.
+            step: Distance between neighbouring values. Default: any number of the range.
+            log: Whether values are uniform on a logarithmic scale; there is then no `step`.
+        """
 
 
 class Domain(ABC):
@@ -105,6 +131,15 @@ class Choice(Domain):
         return "float" if kinds and kinds <= {int, float} else "string"
 
     def suggest(self, trial: SuggestsValues, name: str) -> Any:
+        """Draw one option from the trial.
+
+        Args:
+            trial: The trial that draws.
+            name: Name of the parameter in the study.
+
+        Returns:
+            A copy of the option, so that a list may be changed.
+        """
         stored = trial.suggest_categorical(name, self.stored)
         return copy.deepcopy(self.options[self.stored.index(stored)])
 
@@ -149,6 +184,12 @@ class Int(Domain):
         return "int"
 
     def suggest(self, trial: SuggestsValues, name: str) -> int:
+        """Draw one integer from the trial.
+
+        Args:
+            trial: The trial that draws.
+            name: Name of the parameter in the study.
+        """
         return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
 
     def ends(self) -> list[Any]:
@@ -190,6 +231,12 @@ class Float(Domain):
         return "float"
 
     def suggest(self, trial: SuggestsValues, name: str) -> float:
+        """Draw one number from the trial, exactly on the grid if there is a step.
+
+        Args:
+            trial: The trial that draws.
+            name: Name of the parameter in the study.
+        """
         value = trial.suggest_float(name, self.low, self.high, step=self.step)
         return value if self.step is None else self._on_grid(value, self.step)
 
@@ -274,6 +321,12 @@ class Log(Domain):
         return "int" if self._is_whole else "float"
 
     def suggest(self, trial: SuggestsValues, name: str) -> Any:
+        """Draw one number from the trial; an integer if ends and step are integers.
+
+        Args:
+            trial: The trial that draws.
+            name: Name of the parameter in the study.
+        """
         if self.grid:
             return trial.suggest_categorical(name, self.grid)
         if self._is_whole:
@@ -359,7 +412,7 @@ def _check_step(low: float, high: float, step: float) -> None:
 
 
 def _exact(number: float) -> Decimal:
-    """The decimal number as written, not as stored in binary."""
+    """Return the decimal number as written, not as stored in binary."""
     return Decimal(repr(number))
 
 
