@@ -7,9 +7,7 @@ open trials and the state of the sampler are rebuilt from them at every start.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -24,7 +22,6 @@ from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.checkpoint_quota import Quota
 from winnow.search.study.earlier_runs import recollect
 from winnow.search.study.epoch_times import EpochTimes
-from winnow.search.study.failure_policy import DIED, MICRO_BATCHES
 from winnow.search.study.gain_rule import GainRule
 from winnow.search.study.goal import Goal
 from winnow.search.study.paused import PausedTrials
@@ -33,7 +30,6 @@ from winnow.search.study.space_changes import OUTSIDE, History
 from winnow.search.study.time_left import TimeLeft
 from winnow.search.study.trial_book import TrialBook
 from winnow.search.study.trials import Assignment, Event, OpenTrial
-from winnow.spaces.errors import printable
 from winnow.spaces.samplers import spec_of
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
@@ -62,7 +58,6 @@ class Ledger(TrialBook):
         super().__init__(folder, space, settings, listener)
         self.scheduler = make_scheduler(settings, spec_of(settings.sampler).pauses)
         self.exhausted = False
-        self._readopted: deque[Assignment] = deque()
         self._history = History(folder, space)
         self._paused = PausedTrials(self.scheduler, Quota(folder, settings.checkpoint_quota))
         self._time = TimeLeft(settings.time_budget_seconds)
@@ -153,40 +148,11 @@ class Ledger(TrialBook):
             return report["epoch"] <= trial.epoch or self._record_epoch(trial, report)
         status = TrialStatus(report["status"])
         if status == TrialStatus.OUT_OF_MEMORY and trial.assignment.micro_batches == 1:
-            trial.assignment = replace(trial.assignment, micro_batches=MICRO_BATCHES)
-            self._record.write_attrs(number, micro_batches=MICRO_BATCHES)
-            self._readopted.append(trial.continued)
+            self._repeat_in_micro_batches(trial)
         elif status == TrialStatus.INFEASIBLE:
             self._end(trial, status, reason=report["error"])
         else:
             self._end(trial, status, error=report.get("error"))
-        return False
-
-    def lose(self, number: int, cause: str = "") -> bool:
-        """Record that a trial lost its worker or node, any number of times if it makes progress.
-
-        Args:
-            number: Number of the trial.
-            cause: The worker's traceback, if it left one.
-
-        Returns:
-            Whether the trial continues from its checkpoint.
-        """
-        goes_on = self._lose(number, cause)
-        self.settle()
-        return goes_on
-
-    def _lose(self, number: int, cause: str) -> bool:
-        trial = self._open.get(number)
-        if trial is None:
-            self._audit.lose_worker(number)
-            return False
-        trial.losses += 1
-        self._record.write_attrs(number, worker_losses=trial.losses)
-        if self._failures.lost(trial):
-            self._readopted.append(trial.continued)
-            return True
-        self._end(trial, TrialStatus.LOST, error=printable(f"{DIED}:\n{cause}") if cause else DIED)
         return False
 
     def note_size(self, number: int, sizes: Mapping[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,12 +15,13 @@ from winnow.search.storage import clock
 from winnow.search.storage import remote as storage
 from winnow.search.storage.clock import now
 from winnow.search.storage.run_folder import RunFolder
-from winnow.search.study.failure_policy import Failures
+from winnow.search.study.failure_policy import DIED, MICRO_BATCHES, Failures
 from winnow.search.study.record import Record
 from winnow.search.study.stop_audit import Audit
 from winnow.search.study.tally import Tally
 from winnow.search.study.trials import Assignment, Event, OpenTrial
 from winnow.spaces.epoch_figures import curve_of
+from winnow.spaces.errors import printable
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
 
@@ -53,6 +56,7 @@ class TrialBook:
         self._audit = Audit(folder, settings, self._record, self._failures, self._tell, self._discard)
         self._open: dict[int, OpenTrial] = {}
         self._num_trials = 0
+        self._readopted: deque[Assignment] = deque()  # those that run again from their checkpoint
 
     def wind_down(self) -> None:
         """Start no more trials; running ones end their epoch and stay open for `winnow resume`."""
@@ -173,6 +177,39 @@ class TrialBook:
             self._discard(number)
         record = {key: text for key, text in (("error", error), ("reason", reason)) if text}
         self._notify("ended", trial, status=status, value=value, record=record)
+
+    def lose(self, number: int, cause: str = "") -> bool:
+        """Record that a trial lost its worker or node, any number of times if it makes progress.
+
+        Args:
+            number: Number of the trial.
+            cause: The worker's traceback, if it left one.
+
+        Returns:
+            Whether the trial continues from its checkpoint.
+        """
+        continues = self._lose(number, cause)
+        self.settle()
+        return continues
+
+    def _lose(self, number: int, cause: str) -> bool:
+        trial = self._open.get(number)
+        if trial is None:
+            self._audit.lose_worker(number)
+            return False
+        trial.losses += 1
+        self._record.write_attrs(number, worker_losses=trial.losses)
+        if self._failures.lost(trial):
+            self._readopted.append(trial.continued)
+            return True
+        self._end(trial, TrialStatus.LOST, error=printable(f"{DIED}:\n{cause}") if cause else DIED)
+        return False
+
+    def _repeat_in_micro_batches(self, trial: OpenTrial) -> None:
+        """Have a trial that ran out of memory begin again, with each batch in several pieces."""
+        trial.assignment = replace(trial.assignment, micro_batches=MICRO_BATCHES)
+        self._record.write_attrs(trial.assignment.number, micro_batches=MICRO_BATCHES)
+        self._readopted.append(trial.continued)
 
     def _notify(self, kind: str, trial: OpenTrial, **more: Any) -> None:
         self._tell(Event(kind, trial.assignment.number, trial.assignment.config, **more))
