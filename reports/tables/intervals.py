@@ -99,7 +99,7 @@ def difference_interval(a: np.ndarray, b: np.ndarray, most: float = 1.0) -> Inte
         most: The largest possible difference.
 
     Returns:
-        The difference and its interval, within [-most, most]; at least as wide as one image of N implies.
+        The difference and its interval, within [-most, most]; at least about one image of N to each side.
     """
     num_images = a.shape[1]
     if b.shape[1] != num_images:
@@ -111,7 +111,7 @@ def difference_interval(a: np.ndarray, b: np.ndarray, most: float = 1.0) -> Inte
         _, seeds, _, residual = _components(values)
         excess, squares, spread = excess + seeds - residual, squares + seeds, spread + seeds**2 / (len(values) - 1)
     seed_freedom = squares**2 / spread if spread > 0 else 1.0  # Welch and Satterthwaite
-    half = t_975(num_images - 1) * max(math.sqrt(images), 1 / num_images)
+    half = t_975(num_images - 1) * max(math.sqrt(images), 0.5 / num_images)
     half = math.hypot(half, t_975(seed_freedom) * math.sqrt(max(0.0, excess)))
     difference = float(by_image.mean())
     return Interval(difference, max(-most, difference - half), min(most, difference + half))
