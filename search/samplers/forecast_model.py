@@ -191,8 +191,13 @@ def _scores(
 
 
 def _cut(values: Array) -> Array:
-    """Cut the worst values at two ranges of the better half: how bad they are is of no interest."""
+    """Cut the worst values at two ranges of the better half: how bad they are is of no interest.
+
+    Where half of the values are the best one, as with a saturated accuracy, the median of the others takes the place of theirs.
+    """
     middle, top = np.median(values), values.max()
+    if middle == top and (values < top).any():
+        middle = np.median(values[values < top])
     return np.maximum(values, middle - 2 * (top - middle))
 
 

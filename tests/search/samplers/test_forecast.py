@@ -20,7 +20,7 @@ from winnow.search.samplers import gaussian_process as gaussian
 from winnow.search.samplers.draft import RANDOM, Draft
 from winnow.search.samplers.encoding import ParameterEncoding
 from winnow.search.samplers.forecast import NUM_FIRST_TRIALS, ForecastSampler
-from winnow.search.samplers.forecast_model import MOST_RUNNING, Forecast
+from winnow.search.samplers.forecast_model import MOST_RUNNING, Forecast, _cut
 from winnow.search.samplers.gaussian_process import GaussianProcess, log_expected_improvement
 from winnow.search.schedulers.pausing import Pausing
 
@@ -231,6 +231,12 @@ def test_a_loss_that_explodes_once_does_not_spoil_the_mean_gain() -> None:
     assert gains[0] == pytest.approx(0.2)
     assert 0 < gains[1] < 0.2
     assert best == [0, 0]
+
+
+def test_worse_values_differ_also_where_most_are_the_best_one() -> None:
+    cut = _cut(np.array([-9.0, 0.5, 0.6, 0.7, *[1.0] * 8]))
+    assert np.unique(cut).tolist() == pytest.approx([-0.35, 0.5, 0.6, 0.7, 1.0])
+    assert _cut(np.ones(5)).tolist() == [1.0] * 5
 
 
 def test_a_config_to_start_from_is_trained_to_its_end() -> None:
