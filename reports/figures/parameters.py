@@ -239,7 +239,7 @@ def _paths_by_importance(run: RunData) -> list[str]:
 
 def _axis(run: RunData, path: str, rows: Sequence[dict[str, Any]]) -> _Axis:
     values = [row[path] for row in rows]
-    is_log = path in _log_paths(run)
+    is_log = _is_log(run, path, values)
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values if value is not None):
         return _Axis(path, [_position(value, is_log) for value in values], {}, is_log)
     used = {_label(value) for value in values if value is not None}
@@ -255,12 +255,17 @@ def _options(run: RunData, path: str) -> list[str]:
     return list(dict.fromkeys(_label(domain.encode(option)) for domain in domains for option in domain.ends()))
 
 
-def _log_paths(run: RunData) -> set[str]:
-    """The columns whose domain is logarithmic in every branch."""
-    logs: dict[str, bool] = {}
-    for parameter in run.space.parameters():
-        logs[parameter.path] = logs.get(parameter.path, True) and bool(parameter.domain.is_log)
-    return {path for path, is_log in logs.items() if is_log}
+def _is_log(run: RunData, path: str, values: Iterable[Any]) -> bool:
+    """Whether the domain of a column is logarithmic in every branch, and every value can be drawn so.
+
+    A branch that fixes the parameter, or an earlier space, may have given it the value 0.
+    """
+    logs = [bool(parameter.domain.is_log) for parameter in run.space.parameters() if parameter.path == path]
+    return bool(logs) and all(logs) and all(_is_positive(value) for value in values if value is not None)
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and value > 0
 
 
 def _position(value: float | None, is_log: bool) -> float | None:
@@ -350,7 +355,7 @@ def _slice_info(run: RunData, path: str) -> _SliceInfo:
         y=[shown_value(row) for row in rows],
         trials=[row["trial"] for row in rows],
         statuses=[row["status"] for row in rows],
-        is_log=path in _log_paths(run),
+        is_log=_is_log(run, path, [row[path] for row in rows]),
         is_category=is_category,
         num_trials=len(active),
     )

@@ -172,8 +172,9 @@ def _input(trials: Sequence[Trial], name: str) -> tuple[Array, Array]:
         where = {option: place for place, option in enumerate(options)}
         return np.eye(len(options))[[where[option] for option in chosen]], np.tile([0.0, 1.0], (len(options), 1))
     half = 0.5 if any(isinstance(domain, IntDistribution) for domain in numeric) else 0.0
-    scale = math.log if any(domain.log for domain in numeric) else float
-    low, high = scale(min(d.low for d in numeric) - half), scale(max(d.high for d in numeric) + half)
+    lowest, highest = min(d.low for d in numeric) - half, max(d.high for d in numeric) + half
+    scale = math.log if any(domain.log for domain in numeric) and lowest > 0 else float
+    low, high = scale(lowest), scale(highest)
     num_inactive = sum(value is INACTIVE for value in values)
     below = (high - low) * num_inactive / (len(values) - num_inactive)
     column = [low - below / 2 if value is INACTIVE else scale(value) for value in values]

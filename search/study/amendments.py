@@ -187,7 +187,8 @@ def _consequences(
     from winnow.search.study.space_changes import express, to_run_further
 
     inside = [trial for trial in trials if express(space, trial.user_attrs["config"]) is not None]
-    further = to_run_further(space, [trial for trial in trials if trial not in inside], settings.direction)
+    tried = {str(trial.user_attrs.get("source")) for trial in trials}
+    further = to_run_further(space, [trial for trial in trials if trial not in inside], tried, settings.direction)
     words = ["The space changes:", *(f"  {difference}" for difference in changed_keys)]
     words.append(
         f"{len(inside)} of {len(trials)} trials lie in it and inform the search; the others stay in the report, but count neither "

@@ -8,7 +8,7 @@ alone: in the rungs they might stop every trial of this run before its end.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ class History:
         outside = [trial for trial in trials if not self.is_inside(trial)]
         named = [(START_FROM + name, raw) for name, raw in self._space.start_from_named()]
         tried = {trial.user_attrs["source"] for trial in trials}
-        configs = [*named, *to_run_further(self._space, outside, direction)]
+        configs = [*named, *to_run_further(self._space, outside, tried, direction)]
         return [(source, config) for source, config in configs if source not in tried]
 
     def for_sampler(self, study: optuna.Study) -> optuna.Study:
@@ -99,7 +99,7 @@ class History:
 
 
 def to_run_further(
-    space: Space, outside: Sequence[FrozenTrial | Trial], direction: Direction
+    space: Space, outside: Sequence[FrozenTrial | Trial], tried: Collection[str], direction: Direction
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return the configs of trials that lie outside only because trainings have become longer.
 
@@ -110,6 +110,7 @@ def to_run_further(
     Args:
         space: The current space.
         outside: Trials that lie outside it.
+        tried: The sources of all trials of the run; a config that has been trained further already is left out.
         direction: Whether a larger or a smaller objective is better.
 
     Returns:
@@ -122,6 +123,8 @@ def to_run_further(
         completed = trial.state == TrialState.COMPLETE
         under_way = not trial.state.is_finished() or trial.user_attrs.get("reason") == OUTSIDE
         if not (completed or under_way) or config["epochs"] >= space.max_epochs:
+            continue
+        if f"further:{trial.number}" in tried:
             continue
         config = localized({**config, "epochs": space.max_epochs}, space.tree)
         if express(space, config) is not None:

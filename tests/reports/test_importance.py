@@ -49,3 +49,13 @@ def test_too_little_to_estimate_from() -> None:
     assert end_values(columns, [{1: 0.5}] * 9, [1, 3]) is None  # all values equal
     assert end_values(columns, [{1: i / 9} for i in range(9)], [1, 3]) is None  # no trial went on
     assert end_values(columns, [{3: i / 9} for i in range(9)], [3]) is None  # no rung before the end
+
+
+def test_an_axis_is_logarithmic_only_if_every_value_can_be_drawn(tmp_path) -> None:
+    """A branch that fixes a parameter, or an earlier space, may have given it the value 0, which has no logarithm."""
+    run = reports.read(make_run(tmp_path / "run", "searched"))
+    assert figures._is_log(run, "optimizer.lr", [0.1, None, 0.01])
+    assert not figures._is_log(run, "optimizer.lr", [0.1, 0.0])
+    assert not figures._is_log(run, "model.dropout", [0.1])
+    rows = [{"optimizer.lr": value} for value in (0.1, 0.0, None)]
+    assert figures._axis(run, "optimizer.lr", rows).positions == [0.1, 0.0, None]
