@@ -5,7 +5,7 @@ images, is that of the metric over other test sets of this size. For a share of 
 themselves; for other metrics they are the metric plus its influence function (Hampel, 1974), which for the area under the
 ROC curve gives the variance of DeLong et al. (1988).
 
-`python -m benchmarks.search_quality.intervals --metrics` simulates coverage and false differences.
+`python -m benchmarks.search_quality.metric_intervals` simulates coverage and false differences.
 """
 
 from __future__ import annotations
@@ -144,4 +144,6 @@ CONTRIBUTIONS: dict[str, Callable[[Answers, int], Array | None]] = {
 }
 NEED_PROBABILITIES = ("test_top5_accuracy", "test_auroc")
 """The metrics that need the probabilities of all classes."""
+COUNTED = ("test_accuracy", "test_top5_accuracy")
+"""The metrics to which an image contributes 0 or 1."""
 OVER_CLASSES = ("test_balanced_accuracy", "test_macro_f1", "test_auroc")

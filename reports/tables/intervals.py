@@ -7,7 +7,9 @@ of variance without replication (rows: seeds, columns: images). Each part is kno
 the squared half width is the sum of both, each times the square of its own quantile of Student's t (Howe 1974, "Approximate
 confidence limits on the mean of X + Y"). A metric within [0, 1] gets the score interval of Wilson (1927) at the effective number of
 images that this variance implies, so it stays within [0, 1] and never has zero width. A difference pairs the images: what makes an
-image hard for both networks cancels.
+image hard for both networks cancels. A difference of accuracies takes only values in steps of one answer; half a step is taken off
+its half width, as by the mid-p value (Lancaster 1961, "Significance tests in discrete distributions"), since otherwise few wrong
+answers make it too wide.
 
 `python -m benchmarks.search_quality.intervals` simulates coverage and false differences.
 """
@@ -89,7 +91,7 @@ def mean_interval(values: np.ndarray) -> Interval:
     return Interval(mean, max(0.0, mean - half), mean + half)
 
 
-def difference_interval(a: np.ndarray, b: np.ndarray, most: float = 1.0) -> Interval:
+def difference_interval(a: np.ndarray, b: np.ndarray, most: float = 1.0, step: float = 0.0) -> Interval:
     """Return a metric of `a` less that of `b`, with the interval for other seeds and other images.
 
     Args:
@@ -97,6 +99,7 @@ def difference_interval(a: np.ndarray, b: np.ndarray, most: float = 1.0) -> Inte
             accuracy, whether the network is right, as bool.
         b: [T, N], T >= 2; the same of the second config's networks on the same images in the same order.
         most: The largest possible difference.
+        step: Smallest possible change of one contribution: 1 for an accuracy, 0 (the default) for continuous values.
 
     Returns:
         The difference and its interval, within [-most, most]; at least about one image of N to each side.
@@ -113,6 +116,7 @@ def difference_interval(a: np.ndarray, b: np.ndarray, most: float = 1.0) -> Inte
     seed_freedom = squares**2 / spread if spread > 0 else 1.0  # Welch and Satterthwaite
     half = t_975(num_images - 1) * max(math.sqrt(images), 0.5 / num_images)
     half = math.hypot(half, t_975(seed_freedom) * math.sqrt(max(0.0, excess)))
+    half -= step / 2 / (num_images * math.lcm(len(a), len(b)))
     difference = float(by_image.mean())
     return Interval(difference, max(-most, difference - half), min(most, difference + half))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports.facts import largest_class
 from winnow.reports.tables.answers import Answers, answers_of
-from winnow.reports.tables.contributions import NEED_PROBABILITIES, contributions, effective_images
+from winnow.reports.tables.contributions import COUNTED, NEED_PROBABILITIES, contributions, effective_images
 from winnow.reports.tables.intervals import Interval, difference_interval, mean_interval, seeds_interval, share_interval
 from winnow.reports.tables.trials import finite, time_of, trial_rows, where_trained
 from winnow.spaces.epoch_figures import (
@@ -85,7 +85,8 @@ def metric_gain(metric: str, first: Tested, second: Tested) -> Interval:
     values, others = (_contributions(metric, *each) for each in ((answers, mean), (other_answers, other_mean)))
     if values is None or others is None:
         return Interval(gain, None, None)
-    _, low, high = difference_interval(sign * values, sign * others, math.inf if metric == "test_loss" else 1.0)
+    most = math.inf if metric == "test_loss" else 1.0
+    _, low, high = difference_interval(sign * values, sign * others, most, step=1.0 if metric in COUNTED else 0.0)
     return Interval(gain, low, high)
 
 

@@ -53,6 +53,15 @@ def test_more_seeds_do_not_make_a_small_test_set_say_more():
     assert (low, high) == pytest.approx((0.7112, 0.8666), abs=0.005)
 
 
+def test_half_a_step_is_taken_off_a_difference_of_accuracies():
+    random = np.random.default_rng(0)
+    a, b = random.random((2, 40)) < 0.9, random.random((3, 40)) < 0.8
+    of_answers, of_values = difference_interval(a, b, step=1.0), difference_interval(a, b)
+    assert of_answers.mean == pytest.approx(of_values.mean)
+    assert of_answers.high == pytest.approx(of_values.high - 0.5 / (6 * 40))
+    assert of_answers.low == pytest.approx(of_values.low + 0.5 / (6 * 40))
+
+
 def test_images_that_both_get_wrong_do_not_blur_a_difference():
     random = np.random.default_rng(0)
     hard = random.random(2000) < 0.4
@@ -125,7 +134,7 @@ def test_winners_have_intervals_over_seeds_and_images(tmp_path):
     assert first["num_test_images"] == own.correct.shape[1] == NUM_TEST
     low, high = share_interval(own.correct)[1:]
     assert (first["test_accuracy_low"], first["test_accuracy_high"]) == (low, high)
-    assert (first["gain_low"], first["gain_high"]) == difference_interval(own.correct, others.correct)[1:]
+    assert (first["gain_low"], first["gain_high"]) == difference_interval(own.correct, others.correct, step=1.0)[1:]
     assert baseline["gain_low"] is None
     assert f"over 3 seeds and {NUM_TEST} test images)" in " ".join(summary.sentences(run))
     assert "would flatter the choice" in " ".join(summary.sentences(run))
@@ -164,7 +173,7 @@ def test_comparing_pairs_the_images_of_two_runs(tmp_path):
     assert first is not None
     assert second is not None
     row = compare.comparison(runs)[1]
-    expected = difference_interval(second.correct, first.correct)
+    expected = difference_interval(second.correct, first.correct, step=1.0)
     assert (row["difference_low"], row["difference_high"]) == expected[1:]
     assert row["num_test_images"] == NUM_TEST
 
