@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from winnow.models.branches import SqueezeExcitation
-from winnow.models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, separable_conv, sequence
+from winnow.models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, separable_conv, sequence, set_norms
 from winnow.models.whitening import Whitening
 from winnow.spaces.schema import Cnn, Stage
 from winnow.spaces.shapes import trace
@@ -40,6 +40,7 @@ def cnn(model: Cnn, image_shape: tuple[int, int, int], num_classes: int) -> nn.M
         ),
     )
     initialize(network, model.init)
+    set_norms(network, model.norm_momentum, model.norm_gain)
     return network
 
 

@@ -172,8 +172,15 @@ def dropout(p: float) -> nn.Module | None:
 
 
 def flatten(kind: str) -> nn.Module:
-    """Return a layer from feature maps [N, C, H, W] to vectors: `flatten` keeps all values, `avg` averages over positions."""
-    return nn.Flatten() if kind == "flatten" else nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    """Return a layer from feature maps [N, C, H, W] to vectors.
+
+    Args:
+        kind: `flatten` keeps all values; `avg` and `max` take the average and the maximum over the positions.
+    """
+    if kind == "flatten":
+        return nn.Flatten()
+    pool = nn.AdaptiveAvgPool2d(1) if kind == "avg" else nn.AdaptiveMaxPool2d(1)
+    return nn.Sequential(pool, nn.Flatten())
 
 
 def head(
@@ -232,6 +239,21 @@ class Scale(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         return values * self.factor
+
+
+def set_norms(module: nn.Module, momentum: float, gain: bool) -> None:
+    """Set how the norms of a network average their statistics, and whether their gains train.
+
+    Args:
+        module: The network; it is changed in place.
+        momentum: Weight of a batch in the running statistics of batch norms, in (0, 1].
+        gain: Whether the gains train; otherwise they stay 1.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            layer.momentum = momentum
+        if isinstance(layer, NORM_LAYERS):
+            layer.weight.requires_grad_(gain)
 
 
 def initialize(module: nn.Module, scheme: str) -> None:

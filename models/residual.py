@@ -8,7 +8,18 @@ from functools import partial
 from torch import Tensor, nn
 
 from winnow.models.branches import SqueezeExcitation, skip_probabilities, survivors
-from winnow.models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, separable_conv, sequence
+from winnow.models.layers import (
+    ACTIVATIONS,
+    conv,
+    flatten,
+    head,
+    initialize,
+    norm_2d,
+    pool,
+    separable_conv,
+    sequence,
+    set_norms,
+)
 from winnow.spaces.schema import Residual, ResidualStage
 from winnow.spaces.shapes import trace
 
@@ -41,6 +52,7 @@ def residual(model: Residual, image_shape: tuple[int, int, int], num_classes: in
         ),
     )
     initialize(network, model.init)
+    set_norms(network, model.norm_momentum, model.norm_gain)
     return network
 
 

@@ -70,6 +70,8 @@ NEWER_KEYS: tuple[tuple[str, str, Any], ...] = (
     ("model", "whitening", None),
     ("model", "pool_place", "after_activation"),
     ("model", "logits_scale", 1.0),
+    ("model", "norm_momentum", 0.1),
+    ("model", "norm_gain", True),
     ("model", "stochastic_depth", 0.0),
     ("model", "squeeze", None),
     ("model", "separable", False),
@@ -135,7 +137,12 @@ def _layered(model: Section, image_shape: ImageShape | None) -> None:
     _pools(model["stages"])
     if model["norm"] == "none":
         model["norm_place"] = "after_conv"
-    if model["features"] == "flatten" and image_shape and _last_map_is_a_pixel(model, image_shape):
+    norms = {model["norm"], model["head_norm"] if model["head"] else "none", model.get("logits_norm", "none")}
+    if norms == {"none"}:
+        model["norm_gain"] = True
+    if "batch" not in norms:
+        model["norm_momentum"] = 0.1
+    if model["features"] != "avg" and image_shape and _last_map_is_a_pixel(model, image_shape):
         model["features"] = "avg"
     if not model["head"]:
         model["head_norm"] = "none"
@@ -164,7 +171,7 @@ def _pools(stages: list[Section]) -> None:
 
 
 def _last_map_is_a_pixel(model: Section, image_shape: ImageShape) -> bool:
-    """Whether the last feature map is a single pixel, so that flattening equals averaging."""
+    """Whether the last feature map is a single pixel, so that flattening, averaging and the maximum are equal."""
     from winnow.spaces.schema import Cnn, Residual
     from winnow.spaces.shapes import trace
 

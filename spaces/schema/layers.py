@@ -21,6 +21,7 @@ Initialization = Literal[
 ]
 Norm = Literal["none", "batch", "group", "layer"]
 Pool = Literal["max", "avg", "none"]
+Features = Literal["flatten", "avg", "max"]
 Widths = list[Count]
 
 

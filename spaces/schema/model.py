@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from winnow.spaces.schema.fields import Count, Fraction, Positive, Strict
-from winnow.spaces.schema.layers import Activation, Initialization, Layered, Norm, Pool, Widths
+from winnow.spaces.schema.layers import Activation, Features, Initialization, Layered, Norm, Pool, Widths
 from winnow.spaces.schema.own import OwnPart
 from winnow.spaces.schema.patches import ConvNext, Vit
 
@@ -69,12 +69,16 @@ class Cnn(Layered):
     """Normalization in every stage."""
     norm_place: Literal["after_conv", "after_activation", "after_pool"] = "after_conv"
     """Position of the norm within a stage."""
+    norm_momentum: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    """Weight of a batch in the running statistics of the batch norms, which validation and test use."""
+    norm_gain: bool = True
+    """Train the gains of the norms; false: they stay 1 (Jordan, 2024)."""
     pool_place: Literal["after_activation", "after_conv"] = "after_activation"
     """Position of the pooling within a stage. Directly after the convolution, norm and activation have fewer values to compute."""
     stage_dropout: Fraction = 0.0
     """Probability of channel-wise dropout after every stage."""
-    features: Literal["flatten", "avg"] = "flatten"
-    """Input of the head: the last feature map flattened, or its global average (`avg`)."""
+    features: Features = "flatten"
+    """Input of the head: the last feature map flattened, its global average (`avg`), or its global maximum (`max`)."""
     head: Widths = []
     """Units in each hidden layer of the head; the class layer is added."""
     head_norm: Norm = "none"
@@ -136,8 +140,12 @@ class Residual(Layered):
     """Normalization after every convolution."""
     norm_place: Literal["after_conv", "after_activation"] = "after_conv"
     """Position of the norm: before the activation (`after_conv`) or after it."""
-    features: Literal["flatten", "avg"] = "avg"
-    """Input of the head: the last feature map flattened, or its global average (`avg`)."""
+    norm_momentum: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    """Weight of a batch in the running statistics of the batch norms, which validation and test use."""
+    norm_gain: bool = True
+    """Train the gains of the norms; false: they stay 1 (Jordan, 2024)."""
+    features: Features = "avg"
+    """Input of the head: the last feature map flattened, its global average (`avg`), or its global maximum (`max`)."""
     head: Widths = []
     """Units in each hidden layer of the head; the class layer is added."""
     head_norm: Norm = "none"
