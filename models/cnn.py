@@ -5,7 +5,18 @@ from __future__ import annotations
 from torch import nn
 
 from winnow.models.branches import SqueezeExcitation
-from winnow.models.layers import ACTIVATIONS, conv, flatten, head, initialize, norm_2d, pool, separable_conv, sequence, set_norms
+from winnow.models.layers import (
+    ACTIVATIONS,
+    conv,
+    flatten,
+    head,
+    initialize,
+    norm_2d,
+    pool,
+    separable_conv,
+    sequence,
+    set_norms,
+)
 from winnow.models.whitening import Whitening
 from winnow.spaces.schema import Cnn, Stage
 from winnow.spaces.shapes import trace

@@ -320,3 +320,24 @@ def test_a_group_is_never_a_single_value() -> None:
         assert isinstance(norm, nn.GroupNorm)
         assert channels < 4 or channels // norm.num_groups >= 4
     assert norm_2d("group", 64)(torch.rand(2, 64, 1, 1)).abs().sum() > 1
+
+
+@pytest.mark.parametrize("name", ["cnn", "residual"])
+def test_norms_average_and_train_as_asked(name: str) -> None:
+    stages = [{"filters": 4}] if name == "cnn" else [{"blocks": 1, "filters": 4}]
+    network = make(
+        name=name, stages=stages, norm="batch", head=[5], head_norm="batch", norm_momentum=0.4, norm_gain=False
+    )
+    norms = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d)]
+    assert len(norms) >= 2
+    assert {norm.momentum for norm in norms} == {0.4}
+    (group,) = parameter_groups(network, 0.1)
+    trained = {id(weight) for weight in group["params"]}
+    assert not any(id(norm.weight) in trained for norm in norms)
+    assert all(id(norm.bias) in trained for norm in norms)
+
+
+def test_global_maximum_before_the_head() -> None:
+    network = make(name="cnn", stages=[{"filters": 5, "pool": "none"}], features="max")
+    maps = torch.rand(2, 5, 16, 16)
+    assert torch.equal(network.get_submodule("features")(maps), maps.amax((2, 3)))

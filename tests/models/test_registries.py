@@ -55,6 +55,7 @@ VARIANTS: list[dict[str, Any]] = [
     *({**FAMILIES["cnn"], "norm": name, "head_norm": name} for name in NORMS),
     {**FAMILIES["cnn"], "whitening": 2, "pool_place": "after_conv", "norm": "batch", "logits_scale": 0.5},
     {**FAMILIES["cnn"], "features": "avg", "head_norm": "batch", "stage_dropout": 0.1},
+    *({**FAMILIES[name], "features": "max", "norm": "batch", "norm_gain": False} for name in ("cnn", "residual")),
     {**FAMILIES["residual"], "norm_place": "after_activation", "groups": 2, "scale": 0.1, "features": "flatten"},
     {**FAMILIES["residual"], "norm": "none", "skip": False},
     {**FAMILIES["residual"], "stochastic_depth": 0.2, "squeeze": 4, "norm": "group"},
@@ -111,7 +112,8 @@ def test_width_gradients_and_shapes(raw: dict[str, Any]) -> None:
         logits = network(torch.randn(6, *IMAGES))
         assert logits.shape == (6, CLASSES)
         nn.functional.cross_entropy(logits, torch.arange(6)).backward()
-        silent = {name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()}
+        trained = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+        silent = {name for name, weight in trained.items() if weight.grad is None or not weight.grad.any()}
         without = silent if without is None else without & silent
     assert without == set()
     for name, shape in trace(model, IMAGES, CLASSES):

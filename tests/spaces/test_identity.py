@@ -68,6 +68,12 @@ SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "place of no dropout": (model(dropout=0.0, head=[6, 5]), model(dropout=0.0, head=[6, 5], dropout_place="last")),
     "the only hidden layer is the last": (model(), model(dropout_place="last")),
     "flat pixel": (model(stages=PIXEL), model(stages=PIXEL, features="avg")),
+    "largest of one pixel": (model(stages=PIXEL), model(stages=PIXEL, features="max")),
+    "gain of no norm": (model(norm="none", head_norm="none"), model(norm="none", head_norm="none", norm_gain=False)),
+    "momentum of a norm without statistics": (
+        model(norm="group", head_norm="none"),
+        model(norm="group", head_norm="none", norm_momentum=0.4),
+    ),
     "scale without a skip": (residual(skip=False), residual(skip=False, scale=0.3)),
     "residual, no norm": (residual(norm="none"), residual(norm="none", norm_place="after_activation")),
     "linear classifier": (
