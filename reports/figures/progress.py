@@ -34,7 +34,7 @@ class _BestInfo:
     """`GPU` or `CPU`."""
     values: list[float]
     best: list[float | None]
-    """Of the trials in the current space that had completed by then; None before the first of them."""
+    """Best value of the trials in the current space that had completed by then; None before the first of them."""
     trials: list[int]
     inside: list[bool]
 

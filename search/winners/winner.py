@@ -102,7 +102,7 @@ class Pixels(nn.Module):
 def load_winner(run: str | Path, rank: int = 1) -> Winner:
     """Load a retrained winner of a run, on the CPU, ready to predict.
 
-    Of its seeds the one with the lowest number is loaded: choosing the best on the test images would select on them.
+    The network of its lowest seed is loaded: choosing the best on the test images would select on them.
 
     Args:
         run: The run: its path, its name under `runs/`, or a `Run`.
