@@ -27,7 +27,7 @@ class _BestInfo:
     """The finished epochs of the search in order of time, and the best objective up to each."""
 
     seconds: list[float]
-    """Since the start of the first epoch."""
+    """Seconds since the start of the first epoch."""
     device_seconds: list[float]
     """GPU-seconds of all trials so far, or CPU-seconds if no training used a GPU; empty if not recorded."""
     device: str

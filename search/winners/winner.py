@@ -37,7 +37,7 @@ class Winner:
     """A retrained network with everything that is needed to use it."""
 
     network: nn.Module = field(repr=False)
-    """From images float32 [N, C, H, W] with pixels in [0, 1] to logits [N, K]."""
+    """The network; it maps float32 images [N, C, H, W] with pixels in [0, 1] to logits [N, K]."""
     config: Config
     class_names: tuple[str, ...]
     origin: dict[str, Any] = field(repr=False)
