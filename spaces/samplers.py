@@ -21,7 +21,7 @@ class SamplerSpec:
         summary: One line for help texts and reference pages.
         make: `module:function` of a `winnow.search.samplers.registry.SamplerContext` that returns an Optuna sampler; imported
             when the first trial is suggested.
-        pauses: Whether trials pause at every rung and its method `resume` says which of them go on. Otherwise successive halving
+        pauses: Whether trials pause at every rung and its method `resume` says which of them continue. Otherwise successive halving
             stops trials at the rungs.
         reads_results: Whether later suggestions depend on earlier results.
         finite: Whether it suggests each point of a finite space once; spaces with continuous ranges are refused.

@@ -16,7 +16,7 @@ ENVIRONMENT = {
 
 
 def start(command: list[str], folder: Path, log: Path, **environment: str) -> subprocess.Popen[bytes]:
-    """A driver in a session of its own, so that its workers can be told from other people's."""
+    """A driver in a session of its own, so that its workers can be distinguished from those of other searches."""
     with log.open("ab") as output:
         return subprocess.Popen(
             command,

@@ -345,7 +345,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(CONTENDERS))
     parser.add_argument("--tries", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after them")
-    parser.add_argument("--folder", type=Path, help="kept, so that the same command goes on with what was cut short")
+    parser.add_argument("--folder", type=Path, help="kept, so that the same command continues after an interruption")
     parser.add_argument("--kills", type=int, default=NUM_KILLS, help="of the loops, at most")
     asked = parser.parse_args()
     global _deadline, _num_kills

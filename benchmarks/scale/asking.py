@@ -70,7 +70,7 @@ def cost(size: int, repeats: int) -> dict[str, list[float]]:
 
 
 def made_up_study(size: int) -> optuna.Study:
-    """A third of the trials of a rung goes on to the next, as under ASHA."""
+    """A third of the trials of a rung continues to the next, as under ASHA."""
     study, space = optuna.create_study(direction="maximize"), catalog.load("digits")
     rng = np.random.default_rng(0)
     for number in range(size):

@@ -1,7 +1,7 @@
 """The searchers that `search_efficiency.py` compares, each driven one event at a time in simulated time.
 
 A contender has `ask() -> (trial number, its parameters)`, which may also be a trial that was paused before, and
-`report(number, epoch, value) -> bool`, True if the trial goes on. A trial ends by itself after its last epoch.
+`report(number, epoch, value) -> bool`, True if the trial continues. A trial ends by itself after its last epoch.
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ class OneRung:
 class StockRay:
     """`OptunaSearch` and `ASHAScheduler` with their defaults (`max_t` = the epochs), as Tune 2.60 wires them.
 
-    The scheduler is Ray's own. `OptunaSearch` is retold: an epoch is reported when the trial goes on, the last value of
-    every trial is told as COMPLETE, stopped or not.
+    The scheduler is Ray's own. `OptunaSearch` is imitated: an epoch is reported when the trial continues, the last value of
+    every trial is recorded as COMPLETE, stopped or not.
     """
 
     def __init__(self, task: Task, seed: int) -> None:

@@ -42,7 +42,7 @@ NUM_WORKERS = 4
 
 @dataclass
 class Run:
-    """One trial: `seen` are the accuracies that the ledger was told, `report` is the next one, at the end of its epoch."""
+    """One trial: `seen` are the accuracies that the ledger has received, `report` is the next one, at the end of its epoch."""
 
     assignment: Assignment
     reports: Iterator[dict[str, Any]]

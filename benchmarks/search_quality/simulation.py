@@ -14,7 +14,7 @@ from benchmarks.search_quality.tasks import Task
 
 @dataclass
 class Run:
-    """One trial: `curve` [epochs] is what it would give if trained in full, `seen` what the searcher was told."""
+    """One trial: `curve` [epochs] is what it would give if trained in full, `seen` what the searcher has received."""
 
     curve: np.ndarray
     seen: list[float] = field(default_factory=list)

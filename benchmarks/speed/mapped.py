@@ -4,7 +4,7 @@
 
 Makes JPEG files whose pixels take 8 GB, reads them with the rule that mapping is used, and trains on pieces of the set, each image once. A piece
 is trained on from the mapped files and from a copy in memory, by turns, with the same network, seed and order. Before each mapped turn the
-system is told to drop the files from its cache, so that every image is read from the disk; `--warm` leaves them there. The networks are small,
+system is asked to drop the files from its cache, so that every image is read from the disk; `--warm` leaves them there. The networks are small,
 so that the images count. Own memory is `RssAnon` of Linux, which mapped files are no part of. Writes benchmarks/results/mapped.json.
 """
 

@@ -27,14 +27,14 @@ class _BestInfo:
     """The finished epochs of the search in order of time, and the best objective up to each."""
 
     seconds: list[float]
-    """Since the start of the first epoch."""
+    """Seconds since the start of the first epoch."""
     device_seconds: list[float]
     """GPU-seconds of all trials so far, or CPU-seconds if no training used a GPU; empty if not recorded."""
     device: str
     """`GPU` or `CPU`."""
     values: list[float]
     best: list[float | None]
-    """Of the trials in the current space that had completed by then; None before the first of them."""
+    """Best value of the trials in the current space that had completed by then; None before the first of them."""
     trials: list[int]
     inside: list[bool]
 

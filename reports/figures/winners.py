@@ -66,7 +66,7 @@ def _winners_info(run: RunData) -> _WinnersInfo:
 
 
 def _distance(row: dict[str, Any], end: str) -> float:
-    """From the mean to an end of its interval; 0 if there is none."""
+    """Return the distance from the mean to an end of its interval; 0 if there is none."""
     value = row[f"test_objective_{end}"]
     return 0.0 if value is None else abs(float(value) - float(row["test_objective"]))
 

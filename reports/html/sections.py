@@ -262,7 +262,7 @@ def reproduce(run: RunData) -> Section:
 
 
 def terms(_: RunData) -> Section:
-    """What the terms of the page mean."""
+    """Return the glossary of the terms of the page."""
     return Section("glossary", "Glossary", render("glossary.html", terms=GLOSSARY.items()))
 
 

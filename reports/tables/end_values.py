@@ -25,7 +25,7 @@ MIN_PAIRS = 6
 """Trials that two consecutive rungs must share to be compared."""
 FOLDS = 5
 PENALTIES = np.logspace(-1, 2, 7)
-"""Of the ridge regression. Smaller ones extrapolate wildly where few trials reached the last rungs."""
+"""Penalties of the ridge regression. Smaller ones extrapolate wildly where few trials reached the last rungs."""
 
 
 def end_values(

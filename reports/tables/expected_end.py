@@ -20,11 +20,11 @@ from winnow.spaces.epoch_figures import is_share
 Array = np.ndarray
 
 FEWEST_EPOCHS = 2
-"""Of a trial, before anything is said about its end."""
+"""Epochs that a trial must have before its end is predicted."""
 MOST_CURVES = 100
 """Curves that a forecast learns from, the longest ones."""
 KNOWN_WEIGHT, MOST_WEIGHT = 10.0, 40.0
-"""Of `KNOWN_GAINS`, in trials; and of all trials of the search together."""
+"""Weight of `KNOWN_GAINS`, and greatest weight of all trials of the search together, in trials."""
 FLAT = 0.02
 """The least unit of a gain, as a share of the interquartile range of the last values."""
 LEAST_ERROR = 0.02

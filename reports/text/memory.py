@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """What one earlier run did for a search.
+    """The use of one earlier run in a search.
 
     Attributes:
         name: Its name.

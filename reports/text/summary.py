@@ -131,7 +131,7 @@ def ensemble_sentence(run: RunData) -> str:
 
 
 def _decisions(config: Row, keeps_validation: bool) -> list[str]:
-    """Who chose the epoch and the learning rates of a retrained winner."""
+    """What chose the epoch and the learning rates of a retrained winner."""
     if keeps_validation:
         return [
             "The validation images chose the epoch, as in the search (`keep_validation`): each seed kept the weights that the "

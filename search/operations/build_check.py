@@ -22,7 +22,7 @@ class Tried(NamedTuple):
     num_models: int
     """Own models that were built."""
     refusals: list[str]
-    """For each own model that raised an error while it was built, which refuses its config, the error."""
+    """The error of each own model that raised one while it was built, which refuses its config."""
     notes: list[str]
     """A note for each own loop that did not read all of its keys."""
 

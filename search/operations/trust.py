@@ -72,7 +72,7 @@ def check_export_code(folder: Path, trusted: bool) -> None:
         try:
             config = yaml.safe_load(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError):
-            continue  # whoever reads it next says what is wrong with it
+            continue  # the code that reads it next reports what is wrong with it
         _check(import_paths(config), str(folder), folder.resolve(), trusted, True)
 
 

@@ -3,7 +3,7 @@
 Ray Train places the processes, assigns their devices, connects them and notices when one is lost; it then ends the whole group.
 Starting a group takes longer than many trainings, so groups are reused: a `RankGroupPool`, an actor beside the driver, keeps as
 many groups as there are trainings at once. The process that acquires one (the worker of a trial, the task of a retraining) holds no
-device itself: it sends a request to rank 0 and passes on the replies.
+device itself: it sends a request to rank 0 and passes on the replies. What the ranks do with it is in `rank_process.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -24,14 +24,12 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from winnow.search.ray_backend.rank_process import DONE, NEXT, TrainRequest, serve
 from winnow.search.ray_backend.shared_data import Training
-from winnow.search.training.errors import DeviceLost, Failed, RankLost, failure, release_memory
+from winnow.search.training.errors import DeviceLost, Failed, RankLost
 
 if TYPE_CHECKING:
-    import torch
-
     from winnow.search.resources.plan import ResourcePlan
-    from winnow.search.training.ranks import Rank
 
 CLOSE_SECONDS = 3.0  # groups that are still starting end later, by themselves
 RAY_TRAIN_ENVIRONMENT = {
@@ -100,7 +98,7 @@ class RankGroupClient:
                     return
                 (value,) = message
                 yield value
-                ray.get(self.pool.send.remote(group, 0, GO_ON))
+                ray.get(self.pool.send.remote(group, 0, NEXT))
         finally:
             ray.get(self.pool.release.remote(name))
 
@@ -132,16 +130,6 @@ def rank_groups(spec: RankGroupSpec, count: int) -> Iterator[RankGroupClient]:
 
 _leaving: list[Any] = []
 """Pools that are closing. Without a reference Ray would end them at once, and a group that is starting would keep its resources."""
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    training: Training
-    data: Any
-    arguments: dict[str, Any]
-
-
-GO_ON, DONE = "go on", "done"
 
 
 class RankGroupPool:
@@ -244,7 +232,7 @@ class RankGroupPool:
         Args:
             group: Name of the group.
             rank: Index of the rank, 0 to the number of ranks - 1.
-            message: A `TrainRequest` or `GO_ON` for rank 0; (images, task) or a factor of the learning
+            message: A `TrainRequest` or `NEXT` for rank 0; (images, task) or a factor of the learning
                 rate for the others.
         """
         self.inboxes[group, rank].put_nowait(message)
@@ -348,122 +336,3 @@ def _start(spec: RankGroupSpec, name: str, storage: str, pool: Any) -> str:
     except (TrainingFailedError, RayError) as error:
         return f"its group of ranks ended: {error}"
     return "its group of ranks ended"
-
-
-# --- in a rank ----------------------------------------------------------------------------------------------------------
-
-
-def serve(config: dict[str, Any]) -> None:
-    """Serve requests in every rank as long as the group lives. Called by Ray Train."""
-    import torch
-    from ray import train
-    from ray.train.torch import get_device
-
-    from winnow.search.training.ranks import Rank
-
-    torch.set_num_threads(config["threads"])
-    context = train.get_context()
-    rank = Rank(context.get_world_rank(), context.get_world_size())
-    device = get_device() if config["device"] == "cuda" else torch.device(config["device"])
-    channel = RankChannel(config["pool"], config["group"], rank.index)
-    if rank.index == 0:
-        channel.call("arrive", ray.util.get_current_placement_group())
-        _lead(channel, rank, device)
-    else:
-        _follow(channel, rank, device)
-
-
-@dataclass(frozen=True)
-class RankChannel:
-    """Connects a rank to the pool."""
-
-    pool: Any
-    group: str
-    index: int
-
-    def call(self, method: str, *arguments: Any) -> Any:
-        return ray.get(getattr(self.pool, method).remote(self.group, *arguments))
-
-    def next_message(self) -> Any:
-        """Wait for the next message to this rank."""
-        return self.call("next_message", self.index)
-
-
-def _lead(channel: RankChannel, rank: Rank, device: torch.device) -> None:
-    """Serve requests on rank 0, one after the other.
-
-    A request is dropped if another request arrives instead of the message to continue.
-
-    Args:
-        channel: Connection to the pool.
-        rank: This rank, with index 0.
-        device: Device of this rank.
-    """
-    from winnow.search.training.process_state import contained
-    from winnow.search.training.ranks import Task, Team
-
-    message = channel.next_message()
-    while True:
-        order: TrainRequest = message
-
-        def tell(what: Task | float, images: Any = order.data) -> None:
-            packed = (images, ray.put(what)) if isinstance(what, Task) else what
-            for index in range(1, rank.count):
-                channel.call("send", index, packed)
-
-        team = Team(rank, device, tell)
-        try:
-            with contained(), closing(order.training(ray.get(order.data), team, **order.arguments)) as values:
-                for value in values:
-                    channel.call("reply", (value,))
-                    message = channel.next_message()
-                    if message != GO_ON:
-                        break
-                else:
-                    channel.call("reply", DONE)
-                    message = channel.next_message()
-            continue
-        except RankLost:
-            raise
-        except (Exception, SystemExit) as error:  # a model that calls sys.exit() would take the group along
-            failed = Failed(*failure(error))
-        # Only here, with the exception, are the frames gone that hold the tensors of the training.
-        release_memory()
-        channel.call("fail" if team.broken else "reply", failed)
-        message = channel.next_message()
-
-
-def _follow(channel: RankChannel, rank: Rank, device: torch.device) -> None:
-    """Train the part of this rank in the epochs that rank 0 announces. Runs on every other rank.
-
-    Args:
-        channel: Connection to the pool.
-        rank: This rank, with an index of at least 1.
-        device: Device of this rank.
-    """
-    from winnow.search.training import loop
-    from winnow.search.training.device_data import DeviceData
-    from winnow.search.training.ranks import Task, contact
-
-    training: loop.TrainingState | None = None
-    try:
-        while True:
-            message = channel.next_message()
-            with contact(rank):
-                if isinstance(message, float):
-                    assert training is not None  # no epoch without a beginning
-                    training.follow_epoch(lr_scale=message)
-                    continue
-                training = None
-                images, task = ray.get(list(message))
-                assert isinstance(task, Task)
-                on_device = DeviceData.build(images, task.config.data, device, task.split_seed, task.use)
-                training = loop.TrainingState.start(task.config, on_device, device, task.seed, rank, task.micro_batches)
-                if task.checkpoint is not None:
-                    training.restore(task.checkpoint)
-    except RankLost:
-        raise
-    except (Exception, SystemExit) as error:
-        status, text = failure(error)
-        channel.call("fail", Failed(status, f"rank {rank.index}: {text}"))
-        raise

@@ -26,7 +26,7 @@ EXIT_SECONDS = 0.3  # within this time Ray sends the result of a task
 
 @dataclass(frozen=True)
 class Hangs(Generic[Item]):
-    """How tasks that hang are noticed.
+    """Settings by which hanging tasks are noticed.
 
     Attributes:
         heartbeat: Path or URI of the file that the training of an item rewrites as long as it lives.
@@ -46,7 +46,7 @@ class _Running(Generic[Item]):
     losses: Losses = field(default_factory=Losses)
     silence: Silence | None = None
     hung: str | None = None
-    """What to say of it if it hung and was killed."""
+    """Message about the task if it hung and was killed."""
 
 
 def run_tasks(

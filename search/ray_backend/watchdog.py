@@ -3,7 +3,7 @@
 When a driver is killed, the kernel kills Ray's servers with it, workers follow within seconds, but Ray's two agents first try
 for a minute to report the death to a server that is dead (`publish_error` retries 60 times; Ray 2.60). So a process of our own waits
 for the driver's end, which it sees as the end of its standard input, and kills what still has a file of this Ray's session open.
-(Their environments cannot be told apart: Ray writes the title of a process over it.) It is this file, run as a script: the
+(Their environments do not distinguish them: Ray writes the title of a process over it.) It is this file, run as a script: the
 standard library alone. Linux only, since it reads /proc; elsewhere the agents take their minute.
 """
 

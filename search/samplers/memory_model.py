@@ -1,11 +1,11 @@
 """Models earlier runs and says which configs to try here because of them.
 
-Every earlier run is a Gaussian process over its parameters that predicts how a config ranks among its trials. A run weighs as much as
-its process orders the trials of this search rightly, compared with the others and with a process over this search alone, after Feurer
-et al., "Practical Transfer Learning for Bayesian Optimization" (2018). A config is worth what it promises beyond the best one tried
-here, by each run and by the weight of that run, after Wistuba et al., "Scalable Gaussian process-based transfer surrogates for
-hyperparameter optimization" (2018). While nothing is known here all runs weigh the same, and this is a greedy portfolio. When no run
-promises more, the runs and this search, by their weights, are one model, and the config with the highest expected improvement comes next.
+Every earlier run is a Gaussian process over its parameters that predicts how a config ranks among its trials. The weight of a run is how well
+its process orders the trials of this search, compared with the others and with a process over this search alone, after Feurer
+et al., "Practical Transfer Learning for Bayesian Optimization" (2018). The value of a config is what it promises beyond the best one
+tried here, by each run and by the weight of that run, after Wistuba et al., "Scalable Gaussian process-based transfer surrogates for
+hyperparameter optimization" (2018). While this search has no results, all runs have equal weights, and this is a greedy portfolio.
+When no run promises more, the runs and this search, by their weights, are one model, and the config with the highest expected improvement comes next.
 
 A module of its own because SciPy takes a third of a second to import.
 """
@@ -114,7 +114,7 @@ class Recollection:
         """Weigh the earlier runs by how they order the trials of this search.
 
         Args:
-            current: The trials of this search; while few have an epoch, all runs weigh the same.
+            current: The trials of this search; while few have an epoch, all runs have equal weights.
             rng: Draws bootstrap samples of the trials.
 
         Returns:

@@ -28,7 +28,7 @@ from winnow.spaces.validation import check_objective
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
 
-# What decides which images are trained and judged on. Where they lie may differ: the fingerprint tells whether they are the same.
+# What decides which images are trained and judged on. Their location may differ: the fingerprint shows whether they are the same.
 IMAGES = (
     *("name", "validation", "stratified", "groups", "limit", "image_size", "channels", "arguments"),
     *("image_column", "label_column", "one_hot", "remap_labels", "pixel_range", "skip_damaged"),

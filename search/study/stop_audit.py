@@ -1,6 +1,6 @@
 """The audit of stops: a seeded share of the stopped trials is trained to the end, so that a report can say how often a stop was wrong.
 
-For the study, the sampler, the rungs, the counts and the incumbent an audited trial stays what it is: stopped. The search
+An audited trial stays stopped in the study, for the sampler and the rungs, and in the counts and the incumbent. The search
 is therefore the same, trial by trial, as without the audit. Its further epochs are lines of phase `audit` in
 `epochs.jsonl`, and nothing else is kept: which trials are audited follows from seed and number, how far they are from the lines.
 """

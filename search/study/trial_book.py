@@ -1,4 +1,4 @@
-"""The trials of a search: each is created, recorded and ended here, whoever decides about it."""
+"""The trials of a search: each is created, recorded and ended here, whatever part decides about it."""
 
 from __future__ import annotations
 

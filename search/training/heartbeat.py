@@ -1,4 +1,4 @@
-"""A sign of life of a training that runs, so that one which hangs can be told from one which is merely slow.
+"""A heartbeat of a running training, which distinguishes one that hangs from one that is only slow.
 
 The training loop calls `beat` for every batch. While a training is `beating`, that rewrites a small file every few seconds, in the place
 where its checkpoints are and that the driver can read. A model that never returns, or a process that was stopped, no longer beats.

@@ -41,7 +41,7 @@ class LoopConfig(Mapping[str, Any]):
     def __getattr__(self, key: str) -> Any:
         if key.startswith("_") or key not in self._entries:
             known = ", ".join(self.__dict__.get("_entries", ()))
-            raise AttributeError(f"the config of the loop has no {key}, only {known}; further keys stand in `train`")
+            raise AttributeError(f"the config of the loop has no {key}, only {known}; further keys belong in `train`")
         return self[key]
 
     def __iter__(self) -> Iterator[str]:

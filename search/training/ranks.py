@@ -1,7 +1,8 @@
 """One training on several devices: each batch is split among processes (ranks), and the gradients are averaged.
 
 Rank 0 validates, decides, checkpoints and reports, as when it trains alone. The others train their part of each epoch when
-rank 0 tells them to, and report nothing. `search/ray_backend/rank_groups.py` starts the processes and carries the messages.
+rank 0 tells them to, and report nothing. `search/ray_backend/rank_groups.py` starts the processes and
+carries the messages, and `rank_process.py` beside it answers them.
 
 The batch size is that of the config, whatever the number of ranks. Batch norm uses the statistics of a rank's part, as
 `DistributedDataParallel` does by default, and keeps the running statistics of rank 0. Without batch norm and dropout the

@@ -1,6 +1,6 @@
 """Honest winners: the best configs and the baseline, trained again with fresh seeds, tested once.
 
-The search chose these configs on validation images; the test images are opened here and nowhere else, and every line of
+The search chose these configs on validation images; the test images are opened only here, and every line of
 `retrain.jsonl` says when. A training that has a line is not run again, so an interrupted retraining continues where it was.
 """
 

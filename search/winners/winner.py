@@ -37,7 +37,7 @@ class Winner:
     """A retrained network with everything that is needed to use it."""
 
     network: nn.Module = field(repr=False)
-    """From images float32 [N, C, H, W] with pixels in [0, 1] to logits [N, K]."""
+    """The network; it maps float32 images [N, C, H, W] with pixels in [0, 1] to logits [N, K]."""
     config: Config
     class_names: tuple[str, ...]
     origin: dict[str, Any] = field(repr=False)
@@ -102,7 +102,7 @@ class Pixels(nn.Module):
 def load_winner(run: str | Path, rank: int = 1) -> Winner:
     """Load a retrained winner of a run, on the CPU, ready to predict.
 
-    Of its seeds the one with the lowest number is loaded: choosing the best on the test images would select on them.
+    The network of its lowest seed is loaded: choosing the best on the test images would select on them.
 
     Args:
         run: The run: its path, its name under `runs/`, or a `Run`.

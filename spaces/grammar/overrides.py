@@ -29,7 +29,7 @@ def apply(tree: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any
         The changed tree, and what each override changed.
 
     Raises:
-        SpaceError: A path leads nowhere.
+        SpaceError: A path names no key of the space.
     """
     changed: Any = copy.deepcopy(tree)
     places: list[Place] = []

@@ -63,7 +63,7 @@ class _Parser:
         if isinstance(node, Repeat) and isinstance(node.count, str):
             return self.refuse(
                 (*where, "repeat"),
-                f"no key stands beside it that could count; give a number from 0 to {MAX_REPEATS} instead of {node.count!r}",
+                f"no key beside it can set the count; give a number from 0 to {MAX_REPEATS} instead of {node.count!r}",
             )
         return node
 

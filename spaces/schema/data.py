@@ -181,7 +181,7 @@ class Data(Strict):
     stratified: bool = True
     """Hold out the same share of each class."""
     groups: str | None = None
-    """Images of one group never stand in two splits: a column, or a regular expression whose first group is searched in the path."""
+    """Images of one group are never in two splits: a column, or a regular expression whose first group is searched in the path."""
     limit: Count | None = None
     """Use only a sample of this many training images (before the validation split), with the same share of each class; the test images stay whole."""
     image_size: Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None = None

@@ -108,9 +108,7 @@ def _text_of(node: ast.stmt) -> str | None:
 def _allow_short_names(config: Json, definitions: Json) -> None:
     """Allow `schedule: cosine` for `{name: cosine}`, and `augment: flip_crop` for a preset."""
     optimizer = config["properties"]["optimizer"]
-    optimizer["oneOf"] = optimizer.pop("anyOf")[0][
-        "oneOf"
-    ]  # null is for configs as recorded, in which every key stands
+    optimizer["oneOf"] = optimizer.pop("anyOf")[0]["oneOf"]  # null is for configs as recorded, which contain every key
     for key in ("schedule", "loss", "mix", "averaging"):
         union = config["properties"][key]
         names = _short_names(_members(union), definitions)

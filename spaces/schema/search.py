@@ -41,7 +41,7 @@ def _checked(text: str) -> str:
 class SearchSettings(Strict):
     """The optional `search:` section of a space.
 
-    Each field is a search option, stated here and nowhere else: `winnow.search.settings`, the command line, the Python functions
+    Each field is a search option, stated only here: `winnow.search.settings`, the command line, the Python functions
     and the reference pages read its type, range, default and description. A mapping, or a list of them, has no option of its
     own on the command line: `--set search.limits.parameters=1e6`.
     """

@@ -165,15 +165,26 @@ def test_files_and_benchmarks_exist(page):
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
 
 
+def earlier_numbers(record: str) -> list[str]:
+    """The numbers of the records that a decision includes, supersedes or refines, by its status."""
+    status = record.split("\n\n")[1]
+    return re.findall(r"(?:[Ii]ncludes what was|[Ss]upersedes|refines) (\d{4})", status)
+
+
 def test_each_decision_has_a_status_and_is_in_the_index():
     folder = REPOSITORY / "docs" / "decisions"
     records = sorted(folder.glob("[0-9]*.md"))
     index = (folder / "README.md").read_text(encoding="utf-8")
-    assert [record.name[:4] for record in records] == [f"{n:04d}" for n in range(1, len(records) + 1)]
+    numbers = [record.name[:4] for record in records]
+    # A merged record keeps its number, in the status of its successor and in the index; no number is used twice.
+    gone = [number for record in records for number in earlier_numbers(record.read_text(encoding="utf-8"))]
+    assert sorted(numbers + gone) == [f"{n:04d}" for n in range(1, int(numbers[-1]) + 1)]
+    assert sorted(gone) == sorted(re.findall(r"(?:includes|supersedes|refines) (\d{4})", index))
     for record in records:
         text = record.read_text(encoding="utf-8")
         title, status = re.match(r"# (.+)\n\nStatus: (.+)\.\n\n## Context\n", text).groups()
-        assert re.findall(r"^## (.+)$", text, re.M) == ["Context", "Decision", "Evidence"], record.name
+        headings = [heading for heading in re.findall(r"^## (.+)$", text, re.M) if heading != "Before"]
+        assert headings == ["Context", "Decision", "Evidence"], record.name
         kind, date = re.match(r"(accepted|superseded by \[\d{4}\]\(.+\)).*?(\d{4}-\d\d-\d\d)", status).groups()
         row = next(line for line in index.splitlines() if line.startswith(f"| [{record.name[:4]}]({record.name}) |"))
         assert title.startswith(f"{record.name[:4]}: ")

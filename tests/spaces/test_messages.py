@@ -169,12 +169,12 @@ WRONG = {
     "named repeat in a list": (
         STAGES,
         "stages: [{repeat: depth, of: {filters: 8}}]",
-        "s.yaml:6: model.stages.0: no key stands beside it that could count; give a number from 0 to 1000 instead of 'depth'",
+        "s.yaml:6: model.stages.0: no key beside it can set the count; give a number from 0 to 1000 instead of 'depth'",
     ),
     "named repeat of a repeat": (
         STAGES,
         "stages: {repeat: 2, of: {repeat: depth, of: {filters: 8}}}",
-        "s.yaml:6: model.stages: no key stands beside it that could count; give a number from 0 to 1000 instead of 'depth'",
+        "s.yaml:6: model.stages: no key beside it can set the count; give a number from 0 to 1000 instead of 'depth'",
     ),
     "repeat of nothing": (
         STAGES,

@@ -126,14 +126,14 @@ class _Loop:
         return Outcome(stopping.num_signals > 0, False, stopping.ledger.bug, 1.0, stopping.num_signals > 1)
 
     def _outlive(self) -> None:
-        """The driver is dead: some workers end the epoch that they are in, and some go on for longer."""
+        """The driver is dead: some workers end the epoch that they are in, and some continue for longer."""
         disk, rng = self.world.disk, self.world.rng
         disk.revive()
         for worker in self.active:
             if rng.random() < 0.5:
                 with suppress(RankLost):
                     next(worker.reports, None)
-                self.world.note(f"trial {worker.trial.config['number']} goes on without its driver")
+                self.world.note(f"trial {worker.trial.config['number']} continues without its driver")
                 if rng.random() < self.world.troubles.outlives:
                     self.world.orphans.append(worker.reports)
         disk.die()

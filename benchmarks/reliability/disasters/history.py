@@ -129,7 +129,7 @@ def simulate(seed: int, bug: str | None = None) -> Result:
 
 
 class _Watch(View):
-    """Notes what a user was told: none of it may be lost afterwards."""
+    """Records what the output told a user: none of it may be lost afterwards."""
 
     def __init__(self, acknowledged: Acknowledged) -> None:
         super().__init__(Console(file=io.StringIO()))

@@ -72,7 +72,7 @@ def check_end(folder: RunFolder, acknowledged: Acknowledged, hung: set[int]) -> 
 
     Args:
         folder: The run, searched and retrained.
-        acknowledged: What its user was told on the way.
+        acknowledged: Progress that the search reported to its user.
         hung: Trials that hung at some time.
 
     Returns:
