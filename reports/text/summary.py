@@ -116,6 +116,7 @@ def _winner_sentences(run: RunData) -> list[str]:
         interval = wording.interval_text(*(first[f"test_accuracy{end}"] for end in ("", "_low", "_high")))
         facts.append(f"The test accuracy of {who} is {interval}.")
     facts += _decisions(json.loads(first["config"]), keeps)
+    facts += _baseline_decisions(winners, keeps)
     if len(tested) > 1:
         facts.append(
             f"The ranks are those of the search. Choosing among the {len(tested)} winners by their {wording.tested_name(run)} would "
@@ -154,12 +155,37 @@ def _decisions(config: Row, keeps_validation: bool) -> list[str]:
     if "stop_after" in config:
         facts.append(
             f"It was trained for {wording.plural(config['stop_after'], 'epoch')} of {config['epochs']}, as many as the "
-            "weights had that the search kept: retraining has no validation images to choose an epoch by."
+            "weights had that the search kept: retraining has no validation images to choose an epoch by. An epoch has more steps than "
+            "in the search, as the validation images are trained on too."
         )
     reductions = config["schedule"].get("reductions")
     if reductions is not None:
         when = f"after {wording.listed([str(epoch) for epoch in reductions])} epochs" if reductions else "never"
         facts.append(f"Its learning rate was reduced as the plateau schedule did in the search: {when}.")
+    return facts
+
+
+def _baseline_decisions(winners: list[Row], keeps_validation: bool) -> list[str]:
+    """What the baseline could not decide because it was no trial of the search, so that no validation images saw it."""
+    baseline = next((row for row in winners if row["baseline"] and row["trial"] is None and row["num_seeds"]), None)
+    if baseline is None or keeps_validation:
+        return []
+    config = json.loads(baseline["config"])
+    rules = {
+        "early stopping": config.get("early_stopping"),
+        "choice of weights": config.get("weights", "last") != "last",
+    }
+    missed = [name for name, is_asked in rules.items() if is_asked]
+    facts = []
+    if missed:
+        facts.append(
+            f"The baseline was no trial of the search, so its {wording.listed(missed)} had no validation images to decide by: it was "
+            "trained for all its epochs and tested with its last weights. As a trial (`start_from`) it is treated as the winners are."
+        )
+    if config["schedule"]["name"] == "plateau" and config["schedule"].get("reductions") is None:
+        facts.append(
+            "The plateau schedule of the baseline watched the training loss, as the baseline was no trial of the search."
+        )
     return facts
 
 

@@ -183,3 +183,23 @@ def test_winners_of_other_training_images_are_not_compared(whole, folder):
     change_lines(folder, lambda line: line | {"keep_validation": True})
     differences = compare.winner_differences([reports.read(whole), reports.read(folder)])
     assert differences == [{"key": "validation images kept in retraining", "values": [False, True]}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ""),
+        ({"early_stopping": {"patience": 3}}, "its early stopping had no validation images"),
+        ({"weights": "lowest_validation_loss"}, "its choice of weights had no validation images"),
+        ({"schedule": {"name": "plateau"}}, "plateau schedule of the baseline watched the training loss"),
+        ({"schedule": {"name": "plateau", "reductions": [3]}}, ""),
+    ],
+)
+def test_a_baseline_that_no_validation_images_saw(whole, changes, expected):
+    rows = reports.read(whole).winner_rows()
+    rows = [row | {"config": json.dumps(json.loads(row["config"]) | changes)} for row in rows]
+    text = " ".join(summary._baseline_decisions(rows, keeps_validation=False))
+    assert (expected in text) if expected else text == ""
+    assert summary._baseline_decisions(rows, keeps_validation=True) == []
+    as_trials = [row | {"trial": 4} for row in rows]
+    assert summary._baseline_decisions(as_trials, keeps_validation=False) == []
