@@ -35,6 +35,8 @@ class _WinnersInfo:
     names: tuple[str, str]
     """The objective on the test and on the validation images."""
     objective: str
+    over: str
+    """What the intervals are over, such as `over seeds and test images`."""
 
 
 def winners(run: RunData) -> list[Figure]:
@@ -43,7 +45,7 @@ def winners(run: RunData) -> list[Figure]:
     if not info.labels:
         return []
     caption = (
-        f"Dot and bar: mean {info.names[0]} and its 95 % interval over seeds and test images; ticks: the seeds. "
+        f"Dot and bar: mean {info.names[0]} and its 95 % interval {info.over}; ticks: the seeds. "
         f"Open diamond: {info.names[1]} in the search; its distance from the dot is the search-to-retrain gap."
     )
     return [Figure("winners", "Winners on the test images", caption, _draw_winners(info))]
@@ -62,6 +64,7 @@ def _winners_info(run: RunData) -> _WinnersInfo:
         search=[row["search_objective"] for row in rows],
         names=(wording.tested_name(run), wording.objective_name(run)),
         objective=run.objective,
+        over=wording.intervals_over(run, rows),
     )
 
 

@@ -89,8 +89,17 @@ def _headline(run: RunData) -> tuple[str, str] | None:
     if not ranked:
         return None
     value = wording.objective_text(run, ranked[0]["objective"])
-    state = "all retrainings failed, so nothing was tested" if rows else "not yet retrained or tested"
-    return value, f"best {wording.objective_name(run)}; {state}"
+    return value, f"best {wording.objective_name(run)}; {_untested(rows)}"
+
+
+def _untested(rows: list[Row]) -> str:
+    """Why the first winner has no value on the test images."""
+    own = [row for row in rows if not row["baseline"]]
+    if not any(row["num_seeds"] or row["num_failed"] for row in own if row["rank"] == 1):
+        return "not yet retrained or tested"
+    if not any(row["num_seeds"] for row in own):
+        return "all retrainings failed, so nothing was tested"
+    return "the first winner has no value on the test images"
 
 
 def winners(run: RunData) -> Section:
@@ -120,6 +129,7 @@ def winners(run: RunData) -> Section:
         metrics=_metrics_table(rows),
         objective=wording.objective_name(run),
         tested=wording.tested_name(run),
+        over=wording.intervals_over(run, rows),
         warnings=[text for row in rows if (text := wording.one_class_warning(row))],
         share=wording.percent(rows[0]["largest_class"]) if rows and rows[0]["largest_class"] is not None else None,
     )

@@ -13,6 +13,7 @@ _BASELINE = Column("baseline", "bool", "whether this is the baseline recipe, tra
 _UNFINISHED = "the training did not complete"
 _UNTESTED = "no seed completed"
 _ONE_SEED = "fewer than two seeds completed"
+_NO_INTERVAL = f"{_ONE_SEED}, or all seeds have equal values and no predictions"
 
 TABLES = {
     "winners": TableSchema(
@@ -26,8 +27,8 @@ TABLES = {
             Column("num_failed", "int", "number of trainings that did not complete", "trainings"),
             Column("test_accuracy", "float", "mean test accuracy over the seeds", "fraction", _UNTESTED),
             Column("test_accuracy_std", "float", "sample standard deviation over the seeds", "fraction", _ONE_SEED),
-            Column("test_accuracy_low", "float", "lower end of its 95 % interval", "fraction", _ONE_SEED),
-            Column("test_accuracy_high", "float", "upper end of its 95 % interval", "fraction", _ONE_SEED),
+            Column("test_accuracy_low", "float", "lower end of its 95 % interval", "fraction", _NO_INTERVAL),
+            Column("test_accuracy_high", "float", "upper end of its 95 % interval", "fraction", _NO_INTERVAL),
             Column(
                 "num_test_images",
                 "int",
@@ -68,8 +69,8 @@ TABLES = {
                 "objective of the search on the test images, mean over the seeds; equal to test_accuracy if the search optimizes validation_accuracy",
                 null=_UNTESTED,
             ),
-            Column("test_objective_low", "float", "lower end of its 95 % interval", null=_ONE_SEED),
-            Column("test_objective_high", "float", "upper end of its 95 % interval", null=_ONE_SEED),
+            Column("test_objective_low", "float", "lower end of its 95 % interval", null=_NO_INTERVAL),
+            Column("test_objective_high", "float", "upper end of its 95 % interval", null=_NO_INTERVAL),
             Column("search_objective", "float", "objective in the search", null="a baseline that was no trial"),
             Column("objective_gap", "float", "search_objective - test_objective", null="either is null"),
             Column("search_accuracy", "float", "validation accuracy in the search", "fraction", "no such trial"),

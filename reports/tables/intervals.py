@@ -159,7 +159,7 @@ def seeds_interval(values: Sequence[float], bounds: tuple[float, float] = (0.0, 
     """Return the mean of values and Student's interval over seeds alone, within the bounds.
 
     It says nothing of the test images, so it is only for runs whose predictions are not there, and for metrics of the
-    user's. No interval for one value.
+    user's. No interval for one value, nor for values that are all equal, where its width would be zero.
 
     Args:
         values: One value for each seed.
@@ -168,7 +168,7 @@ def seeds_interval(values: Sequence[float], bounds: tuple[float, float] = (0.0, 
     if not values:
         return Interval(None, None, None)
     mean = fmean(values)
-    if len(values) < 2:
+    if len(set(values)) < 2:
         return Interval(mean, None, None)
     half = t_975(len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return Interval(mean, max(bounds[0], mean - half), min(bounds[1], mean + half))

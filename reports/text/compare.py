@@ -14,7 +14,7 @@ from winnow.reports.tables.answers import winner_answers
 from winnow.reports.tables.retraining import Tested, metric_gain
 from winnow.reports.text import wording
 from winnow.reports.text.terminal import best_first
-from winnow.spaces.epoch_figures import name_on_test_images
+from winnow.spaces.epoch_figures import OWN_METRIC, name_on_test_images
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,6 +36,15 @@ def _space_data(key: str, default: Any) -> Callable[[RunFacts], Any]:
     return read
 
 
+def _measured_loss(run: RunFacts) -> str | None:
+    """The loss on the test images, if it is what is compared: values of different kinds say nothing about each other."""
+    if run.objective != "validation_loss":
+        return None
+    from winnow.spaces.schema import measured_loss
+
+    return str(measured_loss(run.space.example().loss))
+
+
 # What must be equal before the test accuracies of two winners can be compared. Space, sampler and budget may differ: they are
 # the subject of the comparison.
 PROTOCOL: dict[str, Callable[[RunFacts], Any]] = {
@@ -50,6 +59,8 @@ PROTOCOL: dict[str, Callable[[RunFacts], Any]] = {
     "stratified": _space_data("stratified", True),
     "epochs": lambda run: run.settings.get("max_epochs"),
     "objective": lambda run: run.objective,
+    "own metric": lambda run: run.study["space"].get("own_metric") if run.objective == OWN_METRIC else None,
+    "measured loss": _measured_loss,
 }
 
 
@@ -62,12 +73,27 @@ def protocol_differences(runs: Sequence[RunFacts]) -> list[Row]:
     Returns:
         One dict for each key of PROTOCOL whose values differ: `key`, and `values` in the order of the runs.
     """
-    differences = []
-    for key, read in PROTOCOL.items():
-        values = [read(run) for run in runs]
-        if any(value != values[0] for value in values):
-            differences.append({"key": key, "values": values})
-    return differences
+    return [row for key, read in PROTOCOL.items() if (row := _difference(key, [read(run) for run in runs]))]
+
+
+def winner_differences(runs: Sequence[RunData]) -> list[Row]:
+    """The differences between the protocols of runs and of the retraining of their winners, as `protocol_differences` has them.
+
+    Args:
+        runs: The runs, at least one.
+    """
+    kept = _difference("validation images kept in retraining", [_keeps_validation(run) for run in runs])
+    return [*protocol_differences(runs), *([kept] if kept else [])]
+
+
+def _difference(key: str, values: list[Any]) -> Row | None:
+    return {"key": key, "values": values} if any(value != values[0] for value in values) else None
+
+
+def _keeps_validation(run: RunData) -> bool:
+    """Whether the winner was retrained on the training images alone; before retraining, whether it will be."""
+    kept = [row["keep_validation"] for row in run.retrain_rows() if row["rank"] == 1]
+    return bool(any(kept) if kept else (run.settings.get("retrain") or {}).get("keep_validation"))
 
 
 def comparison(runs: Sequence[RunData]) -> list[Row]:
@@ -128,7 +154,7 @@ def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
         runs: The runs, at least two.
         console: Where it is printed.
     """
-    different = protocol_differences(runs)
+    different = winner_differences(runs)
     if different:
         console.print(
             "These runs cannot be compared: their winners were not trained and tested under the same protocol."

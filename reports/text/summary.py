@@ -61,9 +61,11 @@ def _best_sentence(run: RunData, trials: list[Row]) -> str:
     if not ranked:
         return "No trial has finished an epoch yet, so there is nothing to compare."
     best = ranked[0]
-    kind = "completed trial" if best["status"] == TrialStatus.COMPLETED else "trial so far (none has completed yet)"
-    value = wording.objective_text(run, best["objective"])
-    return f"The best {kind} is trial {best['trial']} with a {wording.objective_name(run)} of {value}."
+    value = f"trial {best['trial']} with a {wording.objective_name(run)} of {wording.objective_text(run, best['objective'])}"
+    if best["status"] == TrialStatus.COMPLETED:
+        return f"The best completed trial is {value}."
+    after = wording.plural(best["num_epochs"], "epoch")
+    return f"No trial has completed, so values after different numbers of epochs are compared: the best is {value} after {after}."
 
 
 def _front_sentence(run: RunData) -> str:
@@ -89,28 +91,40 @@ def _winner_sentences(run: RunData) -> list[str]:
     if not tested:
         return ["No winner was retrained yet, so there is no test accuracy."]
     first = tested[0]
+    who = "the winner" if first["rank"] == 1 else f"winner {first['rank']}"
+    untested = [row for row in winners if not row["baseline"] and row["rank"] < first["rank"] and row["num_failed"]]
     keeps = any(row["keep_validation"] for row in run.rows("retrains") if row["rank"] == first["rank"])
     images = "training images alone" if keeps else "training and validation images"
     facts = [
-        f"Retrained on {images} with {wording.plural(first['num_seeds'], 'fresh seed')}, the winner "
-        f"(trial {first['trial']}) reaches a {wording.tested_name(run)} of {_interval(run, first)}."
+        *(
+            f"No retraining of winner {row['rank']} (trial {row['trial']}) completed, so it was not tested."
+            for row in untested
+        ),
+        f"Retrained on {images} with {wording.plural(first['num_seeds'], 'fresh seed')}, {who} "
+        f"(trial {first['trial']}) reaches a {wording.tested_name(run)} of {_interval(run, first)}.",
     ]
+    if first["objective_gain"] is not None:
+        facts.append(_gain_sentence(run, first))
+    elif reason := wording.without_baseline(run, winners):
+        facts.append(reason)
+    if run.objective == "validation_calibration_error":
+        facts.append(
+            "On few test images the calibration error comes out too high, also that of a calibrated network, so its interval may lie "
+            "above the true value."
+        )
     if run.objective != "validation_accuracy":
         interval = wording.interval_text(*(first[f"test_accuracy{end}"] for end in ("", "_low", "_high")))
-        facts.append(f"Its test accuracy is {interval}.")
+        facts.append(f"The test accuracy of {who} is {interval}.")
     facts += _decisions(json.loads(first["config"]), keeps)
+    facts += _baseline_decisions(winners, keeps)
     if len(tested) > 1:
         facts.append(
             f"The ranks are those of the search. Choosing among the {len(tested)} winners by their {wording.tested_name(run)} would "
             "flatter the choice: the highest of several measurements lies above its true value on average."
         )
-    if first["objective_gain"] is not None:
-        facts.append(_gain_sentence(run, first))
-    elif not any(row["baseline"] for row in winners):
-        facts.append(f"{wording.NO_BASELINE}.")
     if first["objective_gap"] is not None:
         facts.append(
-            f"Its {wording.objective_name(run)} in the search was {wording.objective_text(run, first['search_objective'])}, so the "
+            f"In the search the {wording.objective_name(run)} of {who} was {wording.objective_text(run, first['search_objective'])}, so the "
             f"search-to-retrain gap is {wording.difference_text(run, first['objective_gap'])}."
         )
     return facts
@@ -141,12 +155,37 @@ def _decisions(config: Row, keeps_validation: bool) -> list[str]:
     if "stop_after" in config:
         facts.append(
             f"It was trained for {wording.plural(config['stop_after'], 'epoch')} of {config['epochs']}, as many as the "
-            "weights had that the search kept: retraining has no validation images to choose an epoch by."
+            "weights had that the search kept: retraining has no validation images to choose an epoch by. An epoch has more steps than "
+            "in the search, as the validation images are trained on too."
         )
     reductions = config["schedule"].get("reductions")
     if reductions is not None:
         when = f"after {wording.listed([str(epoch) for epoch in reductions])} epochs" if reductions else "never"
         facts.append(f"Its learning rate was reduced as the plateau schedule did in the search: {when}.")
+    return facts
+
+
+def _baseline_decisions(winners: list[Row], keeps_validation: bool) -> list[str]:
+    """What the baseline could not decide because it was no trial of the search, so that no validation images saw it."""
+    baseline = next((row for row in winners if row["baseline"] and row["trial"] is None and row["num_seeds"]), None)
+    if baseline is None or keeps_validation:
+        return []
+    config = json.loads(baseline["config"])
+    rules = {
+        "early stopping": config.get("early_stopping"),
+        "choice of weights": config.get("weights", "last") != "last",
+    }
+    missed = [name for name, is_asked in rules.items() if is_asked]
+    facts = []
+    if missed:
+        facts.append(
+            f"The baseline was no trial of the search, so its {wording.listed(missed)} had no validation images to decide by: it was "
+            "trained for all its epochs and tested with its last weights. As a trial (`start_from`) it is treated as the winners are."
+        )
+    if config["schedule"]["name"] == "plateau" and config["schedule"].get("reductions") is None:
+        facts.append(
+            "The plateau schedule of the baseline watched the training loss, as the baseline was no trial of the search."
+        )
     return facts
 
 
@@ -165,7 +204,8 @@ def _majority_sentence(run: RunData, winners: list[Row]) -> str:
 def _interval(run: RunData, row: Row) -> str:
     value, low, high = (row[f"test_objective{end}"] for end in ("", "_low", "_high"))
     if low is None:
-        return f"{wording.objective_text(run, value)} (one seed, so no interval)"
+        why = "one seed, so" if row["num_seeds"] < 2 else "the seeds do not differ or lack values, so"
+        return f"{wording.objective_text(run, value)} ({why} no interval)"
     return f"{wording.objective_text(run, value)} (95 % interval {wording.ends_text(run, low, high)} {wording.basis(run, row)})"
 
 

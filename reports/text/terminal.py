@@ -65,8 +65,8 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
                 no_wrap=True,
                 overflow="ellipsis",
             )
-        if not any(row["baseline"] for row in winners):
-            console.print(f"{escape(wording.NO_BASELINE)}.")
+        if reason := wording.without_baseline(run, winners):
+            console.print(escape(reason))
         for warning in filter(None, map(wording.one_class_warning, winners)):
             console.print(f"[yellow]{escape(warning)}[/yellow]")
     elif ranked:
@@ -160,10 +160,10 @@ def _front_table(run: RunData, rows: Sequence[Row], num_rows: int) -> Table:
 
 
 def _winner_table(run: RunData, rows: list[Row]) -> Table:
-    others = "gain: above the baseline; gap: search - test; both in percentage points"
-    if not is_share(run.objective):
-        others = f"gain: {'above' if run.maximize else 'below'} the baseline; gap: search - test"
-    captions = [f"95 %: interval over seeds and test images; {others}"]
+    others = f"gain: {'above' if run.maximize else 'better than'} the baseline; gap: search - test"
+    if is_share(run.objective):
+        others += "; both in percentage points"
+    captions = [f"95 %: interval {wording.intervals_over(run, rows)}; {others}"]
     if run.objective != "validation_accuracy":
         texts = [f"{_label(row)} {wording.percent(row['test_accuracy'])}" for row in rows]
         captions.append(f"test accuracy: {', '.join(texts)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from winnow.reports.facts import largest_class
 from winnow.reports.text import wording
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def yardsticks(run: RunData) -> list[tuple[str, str]]:
         run: The run.
     """
     data = run.study.get("data") or {}
-    share = (data.get("summary") or {}).get("majority_share")
     rows = run.rows("winners")
+    share = largest_class(run, "test" if any(row["test_accuracy"] is not None for row in rows) else "validation")
     baseline = next((row["test_objective"] for row in rows if row["baseline"]), None)
     guessing = 1 / data["num_classes"] if data.get("num_classes") else None
     if run.objective == "validation_accuracy":

@@ -31,6 +31,24 @@ NO_BASELINE = (
 )
 
 
+def without_baseline(run: RunFacts, winners: Sequence[Mapping[str, Any]]) -> str:
+    """Why nothing is known of the gain over the baseline, as a sentence; empty if the baseline was tested.
+
+    Args:
+        run: The run.
+        winners: The rows of `winners`.
+    """
+    baseline = next((row for row in winners if row["baseline"]), None)
+    if baseline is not None:
+        return (
+            "" if baseline["num_seeds"] else "No retraining of the baseline completed, so the gain over it is unknown."
+        )
+    space = run.study["space"]
+    if space.get("baseline") or space.get("start_from"):
+        return "The baseline is not retrained yet, so the gain over it is unknown."
+    return f"{NO_BASELINE}."
+
+
 def status_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Count trials per status, in the order of `STATUSES`. The first five statuses are included even if their count is 0."""
     counts = Counter(row["status"] for row in rows)
@@ -175,7 +193,40 @@ def no_interval(run: RunFacts) -> str:
     """Why a difference of the objective has no interval."""
     if run.objective == OWN_METRIC:
         return "there is no interval, as the metric is a function of the user's"
+    if run.objective == "validation_loss":
+        return "there is no interval, as one side has a single seed, its predictions are missing, or its loss is not cross-entropy"
     return "there is no interval, as one side has a single seed or its predictions are missing"
+
+
+MEASURED_BY_CROSS_ENTROPY = ("cross_entropy", "focal")
+"""The losses whose networks are measured by cross-entropy, which follows from the recorded probabilities."""
+
+
+def over_images(run: RunFacts, row: Mapping[str, Any]) -> bool:
+    """Whether the interval of the objective of a row of `winners` is over seeds and test images, not over seeds alone.
+
+    Args:
+        run: The run.
+        row: A row of `winners`.
+    """
+    if run.objective == "validation_loss":
+        loss = (json.loads(row["config"]) or {}).get("loss") or {}
+        if loss.get("name", "cross_entropy") not in MEASURED_BY_CROSS_ENTROPY:
+            return False
+    return run.objective != OWN_METRIC and row["num_test_images"] is not None
+
+
+def intervals_over(run: RunFacts, rows: Iterable[Mapping[str, Any]]) -> str:
+    """What the intervals of the objective of some rows of `winners` are over, such as `over seeds and test images`.
+
+    Args:
+        run: The run.
+        rows: Rows of `winners`. Those without an interval do not count.
+    """
+    kinds = {over_images(run, row) for row in rows if row["test_objective_low"] is not None}
+    if kinds == {False}:
+        return "over seeds alone"
+    return "over seeds and test images" + (", over seeds alone where predictions are missing" if False in kinds else "")
 
 
 def basis(run: RunFacts, row: Mapping[str, Any]) -> str:
@@ -187,6 +238,8 @@ def basis(run: RunFacts, row: Mapping[str, Any]) -> str:
     """
     if run.objective == OWN_METRIC:
         return f"over {plural(row['num_seeds'], 'seed')} alone, as the metric is a function of the user's"
+    if row["num_test_images"] is not None and not over_images(run, row):
+        return f"over {plural(row['num_seeds'], 'seed')} alone, as the loss is not cross-entropy"
     return accuracy_basis(row)
 
 
@@ -204,7 +257,8 @@ def one_class_warning(winner: Mapping[str, Any]) -> str:
     if not num:
         return ""
     whose = "the baseline" if winner["baseline"] else f"winner {winner['rank']}"
-    return f"Warning: {num} of the {plural(winner['num_seeds'], 'network')} of {whose} give every test image the same class."
+    verb = "gives" if num == 1 else "give"
+    return f"Warning: {num} of the {plural(winner['num_seeds'], 'network')} of {whose} {verb} every test image the same class."
 
 
 def points(value: float | None) -> str:

@@ -73,7 +73,7 @@ class Comparison:
 
     @property
     def comparable(self) -> bool:
-        """Whether all runs have the same protocol: images, split, epochs and objective."""
+        """Whether all runs have the same protocol: images, split, epochs, objective and retraining."""
         return not self.protocol_differences
 
     def _repr_html_(self) -> str:
@@ -97,12 +97,12 @@ def compare(runs: Sequence[Path | str]) -> Comparison:
     Raises:
         InputError: There are fewer than two, or one is no run.
     """
-    from winnow.reports.text.compare import comparison, protocol_differences
+    from winnow.reports.text.compare import comparison, winner_differences
 
     if len(runs) < 2:
         raise InputError(f"compare: two runs or more are needed, but got {len(runs)}")
     data = [reports.read_tables(open_run(run).path) for run in runs]
-    return Comparison(comparison(data), protocol_differences(data), data)
+    return Comparison(comparison(data), winner_differences(data), data)
 
 
 def report(run: Path | str) -> Path:

@@ -1,0 +1,205 @@
+"""What reports say where something is missing: a retraining, the baseline, predictions, seeds, completed trials."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from tests.helpers.make_run import make_run
+from winnow import reports
+from winnow.reports.html.sections import _headline
+from winnow.reports.text import compare, summary, wording
+from winnow.reports.text.terminal import show
+from winnow.reports.text.winner_words import yardsticks
+
+FAILED = {"status": "failed", "test_accuracy": None, "test_loss": None, "predictions": None, "error": "boom"}
+Line = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "whole")
+
+
+@pytest.fixture
+def folder(whole, tmp_path):
+    """A copy of a run that a test may change."""
+    return Path(shutil.copytree(whole, tmp_path / "run"))
+
+
+def change_lines(folder: Path, change) -> None:
+    lines = [change(json.loads(line)) for line in (folder / "retrain.jsonl").read_text().splitlines()]
+    (folder / "retrain.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines if line is not None))
+
+
+def change_study(folder: Path, change) -> None:
+    study = yaml.safe_load((folder / "study.yaml").read_text())
+    change(study)
+    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+
+
+def text_of(folder: Path) -> str:
+    return " ".join(summary.sentences(reports.read(folder)))
+
+
+def shown(folder: Path) -> str:
+    output = io.StringIO()
+    show(reports.read(folder), Console(file=output, width=200))
+    return output.getvalue()
+
+
+def test_that_refers_to_the_winners_objective(whole):
+    """The sentence on the gain begins with `That`, so it follows the value that it compares."""
+    texts = summary.sentences(reports.read(whole))
+    place = next(i for i, text in enumerate(texts) if text.startswith("That is"))
+    assert texts[place - 1].startswith("Retrained on")
+
+
+def test_a_winner_whose_retrainings_failed_is_not_replaced_silently(folder):
+    change_lines(folder, lambda line: line | FAILED if line["rank"] == 1 else line)
+    text = text_of(folder)
+    assert "No retraining of winner 1 (trial 11) completed, so it was not tested." in text
+    assert "3 fresh seeds, winner 2 (trial 0) reaches" in text
+    headline = _headline(reports.read(folder))
+    assert headline is not None
+    assert headline[1].endswith("the first winner has no value on the test images")
+
+
+def test_a_run_without_a_baseline_says_how_to_name_one(folder):
+    assert "no baseline" not in text_of(folder)
+    change_lines(folder, lambda line: None if line["baseline"] else line)
+    waiting = "The baseline is not retrained yet, so the gain over it is unknown."
+    assert waiting in text_of(folder)
+    assert waiting in shown(folder)
+
+    def without(study: Line) -> None:
+        study["space"].pop("baseline", None)
+        study["space"].pop("start_from", None)
+
+    change_study(folder, without)
+    assert "name a recipe or a file in `baseline` of the space" in text_of(folder)
+    assert "name a recipe or a file in `baseline` of the space" in " ".join(shown(folder).split())
+
+
+def test_a_baseline_that_failed_is_told(folder):
+    change_lines(folder, lambda line: line | FAILED if line["baseline"] else line)
+    failed = "No retraining of the baseline completed, so the gain over it is unknown."
+    assert failed in text_of(folder)
+    assert failed in shown(folder)
+
+
+def test_only_the_baseline_is_retrained_so_far(folder):
+    change_lines(folder, lambda line: line if line["baseline"] else None)
+    headline = _headline(reports.read(folder))
+    assert headline is not None
+    assert headline[1].endswith("not yet retrained or tested")
+
+
+def test_intervals_without_predictions_are_over_seeds_alone_everywhere(folder):
+    assert "interval over seeds and test images" in " ".join(shown(folder).split())
+    shutil.rmtree(folder / "predictions")
+    assert "95 %: interval over seeds alone" in shown(folder)
+    run = reports.read(folder)
+    assert wording.intervals_over(run, run.winner_rows()) == "over seeds alone"
+
+
+def test_seeds_that_agree_give_no_interval_without_predictions(folder):
+    shutil.rmtree(folder / "predictions")
+    change_lines(folder, lambda line: line | {"test_accuracy": 1.0} if line["status"] == "completed" else line)
+    text = text_of(folder)
+    assert "reaches a test accuracy of 100.00\u00a0% (the seeds do not differ or lack values, so no interval)" in text
+    assert "level with the baseline" in text
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal", "margin", "my_losses:own"])
+def test_the_interval_of_a_loss_that_probabilities_do_not_give_is_over_seeds(whole, loss):
+    run = reports.read(whole)
+    run.study["settings"]["objective"] = "validation_loss"
+    row = run.winner_rows()[0]
+    row = row | {"config": json.dumps(json.loads(row["config"]) | {"loss": {"name": loss}})}
+    alone = "over 3 seeds alone, as the loss is not cross-entropy"
+    expected = "over 3 seeds and 360 test images" if loss in ("cross_entropy", "focal") else alone
+    assert wording.basis(run, row) == expected
+
+
+def test_one_network_of_one_class(whole):
+    row = reports.read(whole).winner_rows()[0] | {"num_one_class": 1}
+    assert "1 of the 3 networks of winner 1 gives every test image" in wording.one_class_warning(row)
+
+
+def test_trials_of_different_lengths_are_not_compared_silently(whole):
+    run = reports.read(whole)
+    rows = [row | {"status": "stopped"} for row in run.trial_rows() if row["objective"] is not None]
+    text = summary._best_sentence(run, rows)
+    assert text.startswith("No trial has completed, so values after different numbers of epochs are compared")
+    assert text.endswith("after 20 epochs.")
+
+
+def test_gains_of_a_share_that_is_minimised(folder):
+    change_study(
+        folder, lambda study: study["settings"].update(objective="validation_calibration_error", direction="minimize")
+    )
+    change_lines(folder, lambda line: line | {"test_calibration_error": line["test_accuracy"] and 0.05})
+    assert "gain: better than the baseline" in shown(folder)
+    assert "the calibration error comes out too high" in text_of(folder)
+
+
+def test_the_largest_class_is_that_of_the_images_in_the_headline(whole):
+    run = reports.read(whole)
+    assert ("always the largest class", "10.00\u00a0%") in yardsticks(run)
+    run.winners  # noqa: B018
+    run._once["rows winners"] = []
+    assert ("always the largest class", "12.20\u00a0%") in yardsticks(run)
+
+
+def test_runs_with_other_metrics_losses_or_images_are_not_compared(whole):
+    def keys(**settings: Any) -> list[str]:
+        first, second = reports.read(whole), reports.read(whole)
+        for run in (first, second):
+            run.study["settings"] |= {"objective": "validation_accuracy"}
+        space = settings.pop("space", {})
+        for run in (first, second):
+            run.study["settings"] |= settings
+        second.study["space"] |= space
+        return [row["key"] for row in compare.protocol_differences([first, second])]
+
+    assert keys() == []
+    own = {"own_metric": "my_metrics:cost"}
+    assert keys(space=own) == []
+    assert keys(space=own, objective="validation_own_metric") == ["own metric"]
+    margin = {"loss": {"name": "margin"}}
+    assert keys(space=margin) == []
+    assert keys(space=margin, objective="validation_loss") == ["measured loss"]
+
+
+def test_winners_of_other_training_images_are_not_compared(whole, folder):
+    change_lines(folder, lambda line: line | {"keep_validation": True})
+    differences = compare.winner_differences([reports.read(whole), reports.read(folder)])
+    assert differences == [{"key": "validation images kept in retraining", "values": [False, True]}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ""),
+        ({"early_stopping": {"patience": 3}}, "its early stopping had no validation images"),
+        ({"weights": "lowest_validation_loss"}, "its choice of weights had no validation images"),
+        ({"schedule": {"name": "plateau"}}, "plateau schedule of the baseline watched the training loss"),
+        ({"schedule": {"name": "plateau", "reductions": [3]}}, ""),
+    ],
+)
+def test_a_baseline_that_no_validation_images_saw(whole, changes, expected):
+    rows = reports.read(whole).winner_rows()
+    rows = [row | {"config": json.dumps(json.loads(row["config"]) | changes)} for row in rows]
+    text = " ".join(summary._baseline_decisions(rows, keeps_validation=False))
+    assert (expected in text) if expected else text == ""
+    assert summary._baseline_decisions(rows, keeps_validation=True) == []
+    as_trials = [row | {"trial": 4} for row in rows]
+    assert summary._baseline_decisions(as_trials, keeps_validation=False) == []
