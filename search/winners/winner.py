@@ -24,6 +24,7 @@ from winnow.search.training.checkpoint import CorruptCheckpoint, load
 from winnow.search.training.evaluate import MirroredMean
 from winnow.search.winners.ensemble import MeanOfProbabilities
 from winnow.spaces.errors import InputError
+from winnow.spaces.grammar.plain_yaml import load_plain
 from winnow.spaces.schema import Config
 from winnow.spaces.trial_status import TrialStatus
 
@@ -189,7 +190,7 @@ def load_export(folder: str | Path) -> Winner:
     if about.get("members"):
         return _joined([load_export(folder / name) for name in about["members"]])
     try:
-        config = Config.model_validate(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+        config = Config.model_validate(load_plain((folder / "config.yaml").read_text(encoding="utf-8")))
         weights = read_safetensors(folder / "weights.safetensors")
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise InputError(f"{folder}: not a whole export ({' '.join(str(error).split())})") from error
