@@ -69,7 +69,7 @@ def check_export_code(folder: Path, trusted: bool) -> None:
         folder: The exported winner.
         trusted: Whether the user trusts all code that it names.
     """
-    for file in sorted(folder.rglob("config.yaml")):  # an ensemble has one for each network
+    for file in sorted(folder.rglob("config.yaml")):  # an ensemble has one for each network, all of them in its folder
         try:
             config = load_plain(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError):

@@ -264,7 +264,7 @@ def repair_journal(path: Path) -> bool:
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
             json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InputError(
                 f"{path}, line {number}: not JSON, so the study cannot be read further. The lines before it are whole: "
                 f"keep a copy, then cut the file there (head -n {number - 1})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import pytest
 import yaml
 
 from tests.helpers.make_run import make_run
+from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.reading.run import read_study
 from winnow.search.cli.main import main
 from winnow.search.operations.trust import check_export_code
+from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.run_folder import repair_journal
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.plain_yaml import MAX_HEIGHT, MAX_NODES, load_plain
 
@@ -19,7 +23,7 @@ LETTERS = "abcdefghijkl"
 LAUGHS = "\n".join(
     [
         f"a: &a [{', '.join('x' * 10)}]",
-        *(f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in zip(LETTERS, LETTERS[1:], strict=False)),
+        *(f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in itertools.pairwise(LETTERS)),
     ]
 )
 HOSTILE = {
@@ -69,3 +73,13 @@ def test_other_files_are_read_as_before(tmp_path: Path) -> None:
     assert load_plain("") is None
     text = (make_run(tmp_path / "run", stage="searched") / "study.yaml").read_text()
     assert load_plain(text) == yaml.safe_load(text)
+
+
+def test_a_line_that_is_nested_too_deeply_is_a_damaged_one(tmp_path: Path) -> None:
+    file = tmp_path / "epochs.jsonl"
+    file.write_text('{"epoch": 1}\n' + "[" * 100_000 + '\n{"epoch": 2}\n')
+    assert list(read_json_lines(file)) == [{"epoch": 1}, {"epoch": 2}]
+    lines, notes = read_lines(file, ("epoch",))
+    assert (len(lines), notes) == (2, ["epochs.jsonl: 1 damaged lines were left out (line 2)"])
+    with pytest.raises(InputError, match="line 2: not JSON"):
+        repair_journal(file)
