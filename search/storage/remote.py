@@ -63,6 +63,9 @@ def write(where: str, content: bytes | memoryview) -> None:
         _write_local(Path(where), content)
         return
     filesystem, path = _resolve(where)
+    if filesystem.type_name == "local":  # `file://`: a rename must not be on the disk before the content
+        _write_local(Path(path), content)
+        return
     if any(name in filesystem.type_name for name in OBJECT_STORES):
         with filesystem.open_output_stream(path) as file:
             file.write(content)
