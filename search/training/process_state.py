@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -165,7 +165,7 @@ def _keeps_denormal() -> bool:
 
 def _set_warning_filters(filters: list[Any]) -> None:
     warnings.resetwarnings()  # also forgets what was shown under the other filters
-    warnings.filters.extend(filters)
+    cast("list[Any]", warnings.filters).extend(filters)
 
 
 def _has_alarm() -> bool:
