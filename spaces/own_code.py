@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from winnow.spaces.errors import InputError, ModelRefused
+from winnow.spaces.errors import InputError, ModelRefused, printable
 
 if TYPE_CHECKING:
     from winnow.spaces.schema import Config, OwnPart
@@ -50,7 +50,7 @@ def load(what: str, name: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # user code runs here
         raise InputError(
-            f"{what} {name}: importing {module_name} failed with {type(error).__name__}: {error}; "
+            f"{what} {name}: importing {module_name} failed with {type(error).__name__}: {printable(str(error))}; "
             "the package must be installed or be in the working directory"
         ) from error
     function = getattr(module, function_name, None)
@@ -84,7 +84,7 @@ def call(what: str, name: str, arguments: Mapping[str, Any]) -> Any:
         raise
     except Exception as error:  # user code may raise anything, and the message must say where
         refused = ModelRefused if what == "model" else InputError
-        raise refused(f"{what} {name} raised {type(error).__name__}: {error}") from error
+        raise refused(f"{what} {name} raised {type(error).__name__}: {printable(str(error))}") from error
 
 
 def _check_arguments(what: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

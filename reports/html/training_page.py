@@ -25,6 +25,7 @@ from winnow.reports.text import wording
 from winnow.reports.text.winner_recipe import training_words
 from winnow.spaces.epoch_figures import EPOCH_FIGURES, QUALITY, in_words
 from winnow.spaces.errors import InputError
+from winnow.spaces.grammar.plain_yaml import load_plain
 from winnow.spaces.trial_status import TrialStatus
 
 FIGURES = tuple(figure.name for figure in QUALITY)
@@ -82,7 +83,7 @@ def read_training(path: Path) -> TrainingData:
         InputError: The folder is not that of a training, or no epoch has finished yet.
     """
     try:
-        config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+        config = load_plain((path / "config.yaml").read_text(encoding="utf-8"))
         result = path / "result.json"
         final = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -56,7 +56,7 @@ def parsed(lines: Sequence[bytes]) -> Iterator[Any]:
         some = lines[start : start + MANY]
         try:
             values = loads(b"[" + b",".join(some) + b"]")
-        except ValueError:
+        except (ValueError, RecursionError):
             values = []
         yield from values if len(values) == len(some) else map(_parsed, some)
 
@@ -64,5 +64,5 @@ def parsed(lines: Sequence[bytes]) -> Iterator[Any]:
 def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

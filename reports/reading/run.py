@@ -15,6 +15,7 @@ from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.run_data import Row, RunRecords
 from winnow.reports.schemas import RUN_VERSION
 from winnow.spaces.errors import InputError
+from winnow.spaces.grammar.plain_yaml import load_plain
 
 EPOCH_KEYS = ("phase", "trial", "seed", "epoch")
 RETRAIN_KEYS = ("trial", "seed", "baseline", "status")
@@ -58,7 +59,7 @@ def read_study(path: Path) -> Row:
     if not file.is_file():
         raise InputError(f"{path}: this folder is no run, it holds no study.yaml")
     try:
-        study = yaml.safe_load(content_of(file).decode("utf-8"))
+        study = load_plain(content_of(file).decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(study, dict):

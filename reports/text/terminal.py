@@ -209,7 +209,8 @@ def _signed(run: RunData, value: float | None) -> str:
 
 def _print_places(run: RunData, console: Console) -> None:
     report = run.path / "report" / "report.html"
-    command = f"winnow report {run.path}"
-    places = f"report   {report}" if report.is_file() else f"report   not written yet: {command}"
+    places = (
+        f"report   {report}" if report.is_file() else f"report   not written yet: {wording.command('report', run.path)}"
+    )
     for line in (places, f"tables   {report.parent}/*.parquet", f"study    {run.path / 'study.journal'}"):
         console.print(escape(line), soft_wrap=True, highlight=False)

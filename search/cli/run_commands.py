@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections import Counter
 from copy import copy
@@ -214,7 +215,7 @@ def export(
     check_export_code(folder, trusted=True)  # noted, so that the command printed below does not ask
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         click.echo(f"{file.stat().st_size:>12,}  {file}")
-    click.echo(f"next     winnow predict {folder} IMAGE...")
+    click.echo(f"next     {shlex.join(['winnow', 'predict', str(folder)])} IMAGE...")
     return DONE
 
 

@@ -21,6 +21,7 @@ from winnow.search.operations.trusted_code import is_remembered, remember
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.spaces.errors import InputError
+from winnow.spaces.grammar.plain_yaml import load_plain
 from winnow.spaces.schema.fields import IMPORT_PATH
 from winnow.spaces.space import Space
 
@@ -68,9 +69,9 @@ def check_export_code(folder: Path, trusted: bool) -> None:
         folder: The exported winner.
         trusted: Whether the user trusts all code that it names.
     """
-    for file in sorted(folder.rglob("config.yaml")):  # an ensemble has one for each network
+    for file in sorted(folder.rglob("config.yaml")):  # an ensemble has one for each network, all of them in its folder
         try:
-            config = yaml.safe_load(file.read_text(encoding="utf-8"))
+            config = load_plain(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError):
             continue  # the code that reads it next reports what is wrong with it
         _check(import_paths(config), str(folder), folder.resolve(), trusted, True)

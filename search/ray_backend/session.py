@@ -13,13 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from winnow.search.ray_backend.local_start import prepare_local_start
+from winnow.search.ray_backend.session_folders import mark_session, sweep_sessions
 from winnow.search.ray_backend.watchdog import dismiss, watch
 from winnow.search.resources.gpus import gpus_of_this_machine, hide_unusable
 from winnow.search.resources.inventory import allocated_cpus, allocated_gpus
 from winnow.spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -72,6 +76,7 @@ def ray_session(
     resources = {"runtime_env": runtime_env} if address else _of_this_machine(num_cpus, num_gpus)
     if not address:
         prepare_local_start()
+        sweep_sessions()
         watch()
         if warm and not NVIDIA.exists():
             for name, value in WARM.items():
@@ -95,7 +100,7 @@ def ray_session(
         raise InputError(
             f"Ray did not start on this machine, which may be too busy now; nothing is lost, try again ({error})"
         ) from error
-    _session.sent = {}
+    _session.sent, _session.lock = {}, None if address else mark_session()
     if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)
     try:
@@ -165,10 +170,12 @@ class _Session:
         kept: Whether `ray_kept` shuts it down instead of the operation that started it.
         sent: References to images in a Ray that was started here, by fingerprint; None in a Ray that was started elsewhere,
             which may outlive them.
+        lock: Marks the folder of a Ray that was started here.
     """
 
     kept: bool = False
     sent: dict[str, Any] | None = None
+    lock: BaseFileLock | None = None
 
 
 _session = _Session()
@@ -206,6 +213,9 @@ def is_running() -> bool:
 def _shut_down(ray: Any) -> None:
     _session.sent = None
     ray.shutdown()
+    if _session.lock is not None:
+        _session.lock.release()
+        _session.lock = None
     dismiss()
 
 

@@ -104,11 +104,12 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield every whole record, without lines that are not JSON objects (torn by a crash)."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    # In bytes, as Optuna reads its journal: what it sees must not hide from the search for the code that a run names.
+    with path.open("rb") as lines:
         for line in lines:
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(record, dict):
                 yield record

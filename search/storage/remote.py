@@ -17,6 +17,7 @@ from winnow.search.storage.durable import write_whole
 from winnow.spaces.errors import InputError
 
 SECRET_OPTION = re.compile(r"([?&][^=&]*(?:key|secret|token|passw|credential|signature)[^=&]*=)[^&]*", re.IGNORECASE)
+URI = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>()]+")
 OBJECT_STORES = ("s3", "gcs", "gs", "abfs", "az")
 
 
@@ -63,6 +64,9 @@ def write(where: str, content: bytes | memoryview) -> None:
         _write_local(Path(where), content)
         return
     filesystem, path = _resolve(where)
+    if filesystem.type_name == "local":  # `file://`: a rename must not be on the disk before the content
+        _write_local(Path(path), content)
+        return
     if any(name in filesystem.type_name for name in OBJECT_STORES):
         with filesystem.open_output_stream(path) as file:
             file.write(content)
@@ -125,9 +129,15 @@ def without_secrets(uri: str) -> str:
         return uri
     host, slash, path = rest.partition("/")
     user, _, place = host.rpartition("@")
-    if ":" in user:  # a name alone is none: abfs://container@account, hdfs://user@host
+    # A name alone is none in abfs://container@account and hdfs://user@host; a web server takes a token in its place.
+    if ":" in user or (user and scheme in ("http", "https")):
         host = f"***@{place}"
     return f"{scheme}://{host}{slash}{SECRET_OPTION.sub(lambda option: option[1] + '***', path)}"
+
+
+def masked(text: str) -> str:
+    """Return a text, such as an error of a library, with the secrets of each URI in it replaced as in `without_secrets`."""
+    return URI.sub(lambda uri: without_secrets(uri[0]), text)
 
 
 def _write_local(path: Path, content: bytes | memoryview) -> None:

@@ -26,6 +26,8 @@ from winnow.spaces.space import Space
 
 RUN_NAME = re.compile(r"(?![-.\s])[^/\\]{1,100}(?<!\s)")
 """A name that a user gives: it names a folder in `--runs-dir`, never one elsewhere."""
+MOST_BYTES = 200
+"""File systems allow 255, and the folder has a longer name while it is made."""
 
 
 @dataclass(frozen=True)
@@ -213,9 +215,9 @@ def check_new(parent: Path, name: str | None) -> None:
         parent: Folder of the runs.
         name: Name that was asked for; None: a default one.
     """
-    if name is not None and not (RUN_NAME.fullmatch(name) and name.isprintable()):
+    if name is not None and not (RUN_NAME.fullmatch(name) and name.isprintable() and len(name.encode()) <= MOST_BYTES):
         raise InputError(
-            f"--name {name!r}: a name has at most 100 printable characters, no slash or backslash, and does not begin with "
+            f"--name {name!r}: a name has at most 100 printable characters ({MOST_BYTES} bytes), no slash or backslash, and does not begin with "
             "'.', '-' or a space; its place is --runs-dir"
         )
     place = next(folder for folder in (parent, *parent.resolve().parents) if folder.exists())
@@ -264,7 +266,7 @@ def repair_journal(path: Path) -> bool:
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
             json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InputError(
                 f"{path}, line {number}: not JSON, so the study cannot be read further. The lines before it are whole: "
                 f"keep a copy, then cut the file there (head -n {number - 1})"

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -181,7 +182,7 @@ class Record:
             raise InputError(
                 f"{self.folder.path}: an earlier version of Winnow began this run and derived its random seeds differently, so "
                 "the search cannot be continued. Its report and winners remain usable. To build on its results, begin a new "
-                f"search: winnow search SPACE --warm-start {self.folder.path}"
+                f"search: winnow search SPACE --warm-start {shlex.quote(str(self.folder.path))}"
             )
         return trials
 

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from winnow.search.optional import require
+from winnow.search.storage.remote import masked
 from winnow.search.storage.run_folder import RunFolder, trial_name
 from winnow.search.trackers.base import Record, Tracker
 from winnow.search.trackers.mlflow import MLflow
 from winnow.search.trackers.tensorboard import TensorBoard
 from winnow.search.trackers.wandb import WandB
-from winnow.spaces.errors import InputError
+from winnow.spaces.errors import InputError, printable
 from winnow.spaces.grammar.problems import nearest
 from winnow.spaces.space import Space
 
@@ -71,7 +72,8 @@ def following(
                 write(tracker)
             except tracker.errors as error:
                 del trackers[name]
-                say(f"--log {name}: cannot write ({' '.join(str(error).split())[:200]}); Winnow continues without it")
+                reason = printable(masked(" ".join(str(error).split())))[:200]  # may name the URI of the tracker
+                say(f"--log {name}: cannot write ({reason}); Winnow continues without it")
 
     def listen(event: Event) -> None:
         written.append(thread.submit(on_all, lambda tracker: _pass_on(event, tracker, space)))

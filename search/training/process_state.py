@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
+import socket
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -134,17 +137,74 @@ def _set_streams(streams: tuple[Any, Any]) -> None:
     sys.stdout, sys.stderr = streams
 
 
+def _autocast() -> tuple[bool, ...]:
+    return tuple(torch.is_autocast_enabled(device) for device in ("cpu", "cuda"))
+
+
+def _set_autocast(flags: tuple[bool, ...]) -> None:
+    for device, flag in zip(("cpu", "cuda"), flags, strict=True):
+        torch.set_autocast_enabled(device, flag)
+
+
+def _attention() -> tuple[bool, ...]:
+    cuda = torch.backends.cuda
+    return cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.math_sdp_enabled()
+
+
+def _set_attention(flags: tuple[bool, ...]) -> None:
+    cuda = torch.backends.cuda
+    for enable, flag in zip(
+        (cuda.enable_flash_sdp, cuda.enable_mem_efficient_sdp, cuda.enable_math_sdp), flags, strict=True
+    ):
+        enable(flag)
+
+
+def _keeps_denormal() -> bool:
+    return bool(torch.tensor(1e-40, dtype=torch.float32, device="cpu") * 1.0 > 0)
+
+
+def _set_warning_filters(filters: list[Any]) -> None:
+    warnings.resetwarnings()  # also forgets what was shown under the other filters
+    cast("list[Any]", warnings.filters).extend(filters)
+
+
+def _has_alarm() -> bool:
+    return hasattr(signal, "getitimer") and signal.getitimer(signal.ITIMER_REAL)[0] > 0
+
+
+def _stop_alarm(was_set: bool) -> None:
+    if not was_set:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)  # it can only be read by setting it
+    os.umask(mask)
+    return mask
+
+
 SETTINGS = {
     "working directory": Setting(os.getcwd, os.chdir),
     "environment": Setting(lambda: dict(os.environ), _set_environment),
     "signal handlers": Setting(_handlers, _set_handlers),
+    "alarm": Setting(_has_alarm, _stop_alarm),
     "standard streams": Setting(_streams, _set_streams),
+    "file mode mask": Setting(_umask, os.umask),
+    "module search path": Setting(lambda: list(sys.path), lambda path: sys.path.__setitem__(slice(None), path)),
+    "warning filters": Setting(lambda: list(warnings.filters), _set_warning_filters),
+    "recursion limit": Setting(sys.getrecursionlimit, sys.setrecursionlimit),
+    "garbage collector": Setting(gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+    "socket timeout": Setting(socket.getdefaulttimeout, socket.setdefaulttimeout),
+    "NumPy errors": Setting(np.geterr, lambda errors: np.seterr(**errors)),
     "default dtype": Setting(torch.get_default_dtype, torch.set_default_dtype),
     # "cpu" is also what torch says if there is no default device; to set it would make every call slower.
     "default device": Setting(
         lambda: str(torch.get_default_device()), lambda name: torch.set_default_device(None if name == "cpu" else name)
     ),
     "gradient mode": Setting(torch.is_grad_enabled, torch.set_grad_enabled),
+    "autocast": Setting(_autocast, _set_autocast),
+    "attention kernels": Setting(_attention, _set_attention),
+    "denormal numbers": Setting(_keeps_denormal, lambda keeps: torch.set_flush_denormal(not keeps)),
     "anomaly detection": Setting(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
     "deterministic algorithms": Setting(
         _deterministic, lambda flags: torch.use_deterministic_algorithms(flags[0], warn_only=flags[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -24,6 +23,7 @@ from winnow.search.training.checkpoint import CorruptCheckpoint, load
 from winnow.search.training.evaluate import MirroredMean
 from winnow.search.winners.ensemble import MeanOfProbabilities
 from winnow.spaces.errors import InputError
+from winnow.spaces.grammar.plain_yaml import load_plain
 from winnow.spaces.schema import Config
 from winnow.spaces.trial_status import TrialStatus
 
@@ -186,15 +186,44 @@ def load_export(folder: str | Path) -> Winner:
     """Load a folder that `winnow export` wrote. Raises InputError if something in it is missing or damaged."""
     folder = Path(folder)
     about = _read_about(folder)
-    if about.get("members"):
-        return _joined([load_export(folder / name) for name in about["members"]])
+    if isinstance(about.get("members"), list) and about["members"]:
+        return _joined([load_export(member) for member in member_folders(folder, about)])
     try:
-        config = Config.model_validate(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+        config = Config.model_validate(load_plain((folder / "config.yaml").read_text(encoding="utf-8")))
         weights = read_safetensors(folder / "weights.safetensors")
-    except (OSError, yaml.YAMLError, ValidationError) as error:
+    except InputError:
+        raise
+    except (OSError, yaml.YAMLError, ValueError) as error:
         raise InputError(f"{folder}: not a whole export ({' '.join(str(error).split())})") from error
-    names, shape = tuple(about["class_names"]), tuple(about["image_shape"])
-    return _assemble(config, weights, shape, names, about["normalization"], about["origin"])
+    try:
+        names, shape = tuple(map(str, about["class_names"])), tuple(map(int, about["image_shape"]))
+        normalization = {key: list(map(float, about["normalization"][key])) for key in ("mean", "std")}
+        origin = {**about["origin"], **_label(about["origin"])}
+        if len(shape) != 3:
+            raise ValueError(f"image_shape must be (channels, height, width), but got {shape}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / 'model.json'}: damaged: {type(error).__name__}: {error}") from error
+    return _assemble(config, weights, shape, names, normalization, origin)
+
+
+def member_folders(folder: Path, about: Mapping[str, Any]) -> list[Path]:
+    """Return the folders of the networks of an exported ensemble.
+
+    Args:
+        folder: The exported ensemble.
+        about: Content of its `model.json`.
+
+    Raises:
+        InputError: One is not in this folder, where the code that it names was checked.
+    """
+    inside = folder.resolve()
+    members = []
+    for name in about["members"]:
+        member = (folder / str(name)).resolve()
+        if not (member.is_relative_to(inside) and member != inside):
+            raise InputError(f"{folder / 'model.json'}: `members` must name folders in it, but got {name!r}")
+        members.append(folder / str(name))
+    return members
 
 
 def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -271,7 +300,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder}: no exported winner here (no model.json); write one: winnow export RUN --winner 1")
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: not readable as JSON ({error})") from error
     version = about.get("export_version") if isinstance(about, dict) else None
     if not isinstance(version, int):

@@ -38,6 +38,10 @@ def breaks(image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
     raise KeyError("width")
 
 
+def paints(image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    raise ValueError("\x1b[2Jred \x1b]0;title\x07")
+
+
 def wants_three_channels(image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
 
@@ -118,6 +122,7 @@ REFUSED = {
         ["unexpected keyword argument 'bais'", "takes image_shape, num_classes, bias"],
     ),
     "raises": (own("breaks"), ["raised KeyError", "width"]),
+    "commands the terminal": (own("paints"), ["raised ValueError: \\x1b[2Jred \\x1b]0;title\\x07"]),
     "exits": (own("leaves"), ["called sys.exit(0)"]),
     "no module": (own("no_module"), ["must return a torch.nn.Module", "str"]),
     "wrong class count": (own("too_narrow"), ["(2, 10)", "(2, 9)"]),

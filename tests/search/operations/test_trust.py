@@ -110,6 +110,15 @@ def test_no_config_of_a_run_is_overlooked(place):
     folder.journal.write_text(escaped + "\n")
     with pytest.raises(UntrustedCode, match="names subprocess:call"):
         check_run_code(folder, trusted=False)
+    whole = json.dumps({"user_attr": {"config": {"model": {"name": "subprocess:call"}}}})
+    for line in (
+        whole.replace(" ", "\r").encode() + b"\n",
+        f"{whole}\n".encode("utf-16-be"),
+    ):  # both are lines to Optuna
+        assert json.loads(line)
+        folder.journal.write_bytes(line)
+        with pytest.raises(UntrustedCode, match="names subprocess:call"):
+            check_run_code(folder, trusted=False)
     folder.journal.unlink()
     study = folder.read_study()
     study["space"]["model"] = {"name": "subprocess:call"}

@@ -26,7 +26,21 @@ def test_default_names_count_up_and_given_names_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["../elsewhere", "/tmp/elsewhere", "a/b", "..", ".hidden", "-rf", "", " a", "a ", "a\\b", "a" * 101, "a\x1b[31m"],
+    [
+        "../elsewhere",
+        "/tmp/elsewhere",
+        "a/b",
+        "..",
+        ".hidden",
+        "-rf",
+        "",
+        " a",
+        "a ",
+        "a\\b",
+        "a" * 101,
+        "字" * 67,
+        "a\x1b[31m",
+    ],
 )
 def test_a_name_stays_in_the_folder_of_the_runs(tmp_path, name):
     with pytest.raises(InputError, match=r"^--name .*: a name has at most 100 printable.*its place is --runs-dir$"):
@@ -34,7 +48,7 @@ def test_a_name_stays_in_the_folder_of_the_runs(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["digits", "2026-11-28_first.try", "größe", "it's mine"])
+@pytest.mark.parametrize("name", ["digits", "2026-11-28_first.try", "größe", "it's mine", "a" * 100, "字" * 66])
 def test_names_that_are_allowed(tmp_path, name):
     assert create(tmp_path, name, "digits", STUDY).path == tmp_path / name
 

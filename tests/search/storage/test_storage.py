@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,17 @@ def test_checkpoints_go_through_it(base):
     storage.write(where, storage.read(where)[:-20])
     with pytest.raises(CorruptCheckpoint, match=r"trial-00000\.pt"):
         load(where)
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_the_content_is_on_the_disk_before_the_name(scheme, tmp_path, monkeypatch):
+    """Else a power cut leaves an empty checkpoint in place of the one before."""
+    steps = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (steps.append("sync"), sync(handle)))
+    monkeypatch.setattr(os, "replace", lambda old, new: (steps.append("rename"), replace(old, new)))
+    storage.write(storage.join(f"{scheme}{tmp_path}", "a.pt"), b"content")
+    assert steps == ["sync", "rename", "sync"]
 
 
 def test_nothing_is_left_beside(tmp_path):

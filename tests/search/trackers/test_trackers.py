@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,6 +128,28 @@ def test_a_tracker_that_fails_does_not_end_the_search(tmp_path, space, monkeypat
     assert len(said) == 1
     assert said[0] == "--log mlflow: cannot write (no space left); Winnow continues without it"
     assert len(reports.read(folder.path).rows("trials")) == 3
+
+
+def test_what_a_tracker_says_holds_no_secret_and_commands_no_terminal(tmp_path, space, monkeypatch):
+    class Refusing:
+        errors = (OSError,)
+
+        def __init__(self, folder: RunFolder, study: Any) -> None:
+            pass
+
+        def start(self, name: str, params: Any) -> None:
+            raise OSError(
+                "\x1b[31mrequest to http://anna:hunter2@host:5000/api/2.0/runs?api_key=s3cret failed (https://t0ken@host)"
+            )
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", Refusing)
+    settings = settings_for(space, trials=1)
+    (said,) = start(new_run(tmp_path, space, settings), space, settings, "mlflow")
+    assert "http://***@host:5000/api/2.0/runs?api_key=*** failed (https://***@host)" in said
+    assert "\\x1b[31mrequest" in said
 
 
 def retrained(folder: RunFolder, trial: int, seed: int, accuracy: float | None) -> Event:

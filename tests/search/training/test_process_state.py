@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
+import socket
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,10 +24,21 @@ EVIL: dict[str, Callable[[Any], object]] = {
     "working directory": lambda folder: os.chdir(folder),
     "environment": lambda folder: os.environ.update(PATH="/nowhere", WINNOW_EVIL="1"),
     "signal handlers": lambda folder: signal.signal(signal.SIGTERM, signal.SIG_IGN),
+    "alarm": lambda folder: signal.alarm(3600),
+    "file mode mask": lambda folder: os.umask(0o177),
+    "module search path": lambda folder: sys.path.insert(0, str(folder)),
+    "warning filters": lambda folder: warnings.simplefilter("error"),
+    "recursion limit": lambda folder: sys.setrecursionlimit(sys.getrecursionlimit() + 500),
+    "garbage collector": lambda folder: gc.disable(),
+    "socket timeout": lambda folder: socket.setdefaulttimeout(0.5),
+    "NumPy errors": lambda folder: np.seterr(all="raise"),
     "standard streams": lambda folder: setattr(sys, "stdout", sys.stderr),
     "default dtype": lambda folder: torch.set_default_dtype(torch.float64),
     "default device": lambda folder: torch.set_default_device("meta"),
     "gradient mode": lambda folder: torch.set_grad_enabled(False),
+    "autocast": lambda folder: torch.set_autocast_enabled("cpu", True),
+    "attention kernels": lambda folder: torch.backends.cuda.enable_flash_sdp(False),
+    "denormal numbers": lambda folder: torch.set_flush_denormal(True),
     "anomaly detection": lambda folder: torch.autograd.set_detect_anomaly(True),
     "deterministic algorithms": lambda folder: torch.use_deterministic_algorithms(True, warn_only=True),
     "cuDNN flags": lambda folder: setattr(torch.backends.cudnn, "enabled", False),
@@ -50,6 +64,8 @@ def test_a_training_leaves_the_process_as_it_was(name, tmp_path):
     def equal() -> bool:
         return process_state._equal(read_state()[name], before[name])
 
+    if name == "alarm":
+        signal.setitimer(signal.ITIMER_REAL, 0)  # pytest's timeout is one
     before = read_state()
     with contained():
         EVIL[name](tmp_path)

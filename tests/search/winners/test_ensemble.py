@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import open_run
 from winnow.search.training.checkpoint import save
 from winnow.search.winners.winner import load_ensemble, load_export, load_retrained
+from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
 
 
@@ -86,6 +89,31 @@ def test_it_answers_with_the_mean_of_the_probabilities(run: Path, tmp_path: Path
     assert "The ensemble of 8 networks" in card
     assert "`member-8`: winner 3 (trial" in card
     assert "8 networks of 3 winners reaches" in card
+
+
+def test_networks_outside_of_the_folder_are_not_loaded(run: Path, tmp_path: Path) -> None:
+    """Nobody has checked the code that they name."""
+    out = tmp_path / "out"
+    assert exit_code(["export", str(run), "--ensemble", "--weights-only", "--output", str(out)]) == 0
+    shutil.copytree(out / "member-1", tmp_path / "elsewhere")
+    (out / "link").symlink_to(tmp_path / "elsewhere")
+    about = json.loads((out / "model.json").read_text())
+    for name in ("../elsewhere", str(tmp_path / "elsewhere"), "link", ".", ".."):
+        (out / "model.json").write_text(json.dumps(about | {"members": ["member-1", name]}))
+        with pytest.raises(InputError, match="`members` must name folders in it, but got"):
+            load_export(out)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"class_names": 3}, {"image_shape": [1, 8]}, {"normalization": {}}, {"origin": None}]
+)
+def test_a_damaged_model_json_is_named(run: Path, tmp_path: Path, damage: dict[str, Any]) -> None:
+    out = tmp_path / "out"
+    assert exit_code(["export", str(run), "--ensemble", "--weights-only", "--output", str(out)]) == 0
+    file = out / "member-1" / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | damage))
+    with pytest.raises(InputError, match=r"member-1/model\.json: damaged: "):
+        load_export(out)
 
 
 def test_predict_takes_the_folder(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

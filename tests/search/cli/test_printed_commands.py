@@ -1,0 +1,36 @@
+"""Commands that are printed can be pasted into a shell, also if the run lies in a folder with a space in its name."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.make_run import make_run
+from winnow.search.cli.main import main
+from winnow.search.winners import exporting
+
+
+def printed(capsys: pytest.CaptureFixture[str], command: str, *arguments: str) -> list[str]:
+    """Run a command; return the words of the command that it prints as the next one, as a shell would take them."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert ended.value.code == 0
+    (line,) = re.findall(rf"winnow {command} .*", capsys.readouterr().out)
+    return shlex.split(line)
+
+
+def test_the_command_that_writes_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "my runs; rm" / "one", stage="searched")
+    assert printed(capsys, "report", "show", str(run)) == ["winnow", "report", str(run)]
+
+
+def test_the_command_that_uses_an_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = make_run(tmp_path / "one"), tmp_path / "my $winner"
+    folder.mkdir()
+    monkeypatch.setattr(exporting, "export", lambda *arguments: folder)
+    assert printed(capsys, "predict", "export", str(run)) == ["winnow", "predict", str(folder), "IMAGE..."]

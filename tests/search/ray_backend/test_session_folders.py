@@ -1,0 +1,55 @@
+"""The folders that Ray keeps for ever go at the next start, if they are those of our own drivers that have ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from winnow.search.ray_backend.session_folders import LOCK, mark_session, sweep_sessions
+
+DRIVER = """
+import os, time
+from pathlib import Path
+from winnow.search.ray_backend.session_folders import mark_session
+folder = Path(os.environ["RAY_TMPDIR"], "ray", f"session_2026-11-29_09-00-00_000000_{os.getpid()}")
+(folder / "logs").mkdir(parents=True)
+lock = mark_session()
+print(folder, flush=True)
+time.sleep(600)
+"""
+
+
+def test_only_what_a_driver_of_ours_left_goes(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    others = tmp_path / "ray" / "session_2026-11-29_08-00-00_000000_1"
+    (others / "logs").mkdir(parents=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / LOCK).touch()
+    (tmp_path / "ray" / "session_2026-11-29_08-00-00_000000_2").symlink_to(elsewhere)
+    with subprocess.Popen([sys.executable, "-c", DRIVER], stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        left = Path(driver.stdout.readline().strip())
+        sweep_sessions()
+        assert left.is_dir()  # its driver lives
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    sweep_sessions()
+    assert not left.exists()
+    assert others.is_dir()
+    assert (elsewhere / LOCK).exists()
+
+
+def test_a_session_that_is_not_found_is_not_marked(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    sweep_sessions()
+    assert mark_session() is None
+    (tmp_path / "ray" / f"session_2026-11-29_09-00-00_000000_{os.getpid()}").mkdir(parents=True)
+    lock = mark_session()
+    assert lock is not None
+    lock.release()
+    sweep_sessions()  # also those of searches that ended in order
+    assert not list((tmp_path / "ray").iterdir())

@@ -1,0 +1,85 @@
+"""A received study.yaml or config.yaml is refused in words within a second, whatever it does with aliases and depth."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.helpers.make_run import make_run
+from winnow.reports.reading.json_lines import read_lines
+from winnow.reports.reading.run import read_study
+from winnow.search.cli.main import main
+from winnow.search.operations.trust import check_export_code
+from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.run_folder import repair_journal
+from winnow.spaces.errors import InputError
+from winnow.spaces.grammar.plain_yaml import MAX_HEIGHT, MAX_NODES, load_plain
+
+LETTERS = "abcdefghijkl"
+LAUGHS = "\n".join(
+    [
+        f"a: &a [{', '.join('x' * 10)}]",
+        *(f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in itertools.pairwise(LETTERS)),
+    ]
+)
+HOSTILE = {
+    "aliases": (LAUGHS, f"expand to more than {MAX_NODES:,} values"),
+    "merges": (LAUGHS.replace("[x", "{x: 1, y: [x").replace("x]", "x]}"), "expand to more than"),
+    "itself": ("a: &a {b: [*a]}", "contains itself"),
+    "deep": ("a: " + "[" * 150 + "]" * 150, f"nested more than {MAX_HEIGHT} deep"),
+    "deeper": ("a: " + "[" * 5000 + "]" * 5000, f"nested more than {MAX_HEIGHT} deep"),
+    "deep by aliases": (
+        "a0: &a0 [x]\n" + "\n".join(f"a{n + 1}: &a{n + 1} [*a{n}]" for n in range(150)),
+        f"nested more than {MAX_HEIGHT} deep",
+    ),
+    "no date": ("a: 2001-99-99", "month must be in 1..12"),
+    "digits": ("a: " + "9" * 5000, "integer string conversion"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_file_is_refused(kind: str, tmp_path: Path) -> None:
+    text, problem = HOSTILE[kind]
+    begin = time.perf_counter()
+    with pytest.raises(yaml.YAMLError, match=problem):
+        load_plain(text)
+    assert time.perf_counter() - begin < 5  # a second on a machine that is not busy
+    (tmp_path / "study.yaml").write_text(f"schema_version: 1\nspace: {{}}\nsettings: {{}}\ndata: {{}}\n{text}\n")
+    with pytest.raises(InputError, match=problem):
+        read_study(tmp_path)
+    (tmp_path / "config.yaml").write_text(text)
+    check_export_code(tmp_path, trusted=False)  # whoever loads it next refuses it
+
+
+def test_every_command_on_a_run_refuses_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run", stage="searched")
+    study = run / "study.yaml"
+    study.write_text(study.read_text() + LAUGHS)
+    for command in ("show", "report", "resume", "retrain", "export"):
+        with pytest.raises(SystemExit) as ended:
+            main([command, str(run)])
+        assert ended.value.code == 2
+        assert "study.yaml: cannot be read as YAML: its aliases expand" in capsys.readouterr().err
+
+
+def test_other_files_are_read_as_before(tmp_path: Path) -> None:
+    tree = {"a": [1, 2.5, None, True, "x"], "b": {"c": "1e-4"}}
+    tree["again"] = tree["b"]  # PyYAML writes an alias for it
+    assert load_plain(yaml.safe_dump(tree)) == tree
+    assert load_plain("") is None
+    text = (make_run(tmp_path / "run", stage="searched") / "study.yaml").read_text()
+    assert load_plain(text) == yaml.safe_load(text)
+
+
+def test_a_line_that_is_nested_too_deeply_is_a_damaged_one(tmp_path: Path) -> None:
+    file = tmp_path / "epochs.jsonl"
+    file.write_text('{"epoch": 1}\n' + "[" * 100_000 + '\n{"epoch": 2}\n')
+    assert list(read_json_lines(file)) == [{"epoch": 1}, {"epoch": 2}]
+    lines, notes = read_lines(file, ("epoch",))
+    assert (len(lines), notes) == (2, ["epochs.jsonl: 1 damaged lines were left out (line 2)"])
+    with pytest.raises(InputError, match="line 2: not JSON"):
+        repair_journal(file)
