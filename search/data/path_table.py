@@ -38,7 +38,7 @@ from winnow.spaces.errors import InputError
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 TABLE_NAMES = ("labels", "metadata")
 DELIMITERS = (",", ";", "\t")
-NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)", re.ASCII)
+NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|nan|inf)", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,8 @@ def _read(path: Path) -> _Table:
 
 
 def _are_decimal(values: Sequence[str]) -> bool:
-    """Return whether these texts are numbers of which some have a decimal point, as a measurement or a class number of pandas has."""
-    return all(map(NUMBER.fullmatch, values)) and any("." in value for value in values)
+    """Return whether these texts are numbers of which some have a decimal point or a negative exponent, as a measurement or a class number of pandas has."""
+    return all(map(NUMBER.fullmatch, values)) and any("." in value or "e-" in value.lower() for value in values)
 
 
 def _decoded(content: bytes) -> str:

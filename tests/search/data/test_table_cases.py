@@ -273,3 +273,27 @@ def test_a_label_that_is_half_a_character(tmp_path: Path) -> None:
     labels = ["\ud800" if k % 2 else "b" for k in range(NUM)]
     message = refused(tmp_path, json_text(labels), "metadata.jsonl")
     assert r"the class name \ud800 is not valid UTF-8; rename it" in message
+
+
+def test_one_hot_columns_of_text_are_asked_for(tmp_path: Path) -> None:
+    rows = "".join(f"{k}.png,{int(NAMES[k] == 'a')},{int(NAMES[k] == 'b')}\n" for k in range(NUM))
+    message = refused(tmp_path, "file_name,a,b\n" + rows)
+    assert message.endswith(
+        "it can be any of a: text, b: text; say which: data.label_column (a list of columns if they are one-hot)"
+    )
+    assert truth(read(tmp_path, "image_folder", label_column=["a", "b"]))
+
+
+@pytest.mark.parametrize("values", [["0.5", "1e-05"], ["1E-1", "2"], ["1.0", "nan"], ["0.25", "-inf"]], ids=str)
+def test_numbers_with_exponents_are_no_classes(values: list[str], tmp_path: Path) -> None:
+    rows = "".join(f"{k}.png,{values[k % 2]}\n" for k in range(NUM))
+    assert "the label column `label` is floats; classes are integers or text" in refused(
+        tmp_path, "file_name,label\n" + rows
+    )
+    assert "classes are whole numbers or text" in refusal(tmp_path, label_column="label")
+
+
+def test_names_that_look_like_numbers_with_exponents_are_classes(tmp_path: Path) -> None:
+    names = [("1e5", "nan")[name == "b"] for name in NAMES]
+    rows = "".join(f"{k}.png,{name}\n" for k, name in enumerate(names))
+    assert truth(read_table(tmp_path, "file_name,label\n" + rows), names)
