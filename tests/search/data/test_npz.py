@@ -217,8 +217,14 @@ def test_an_array_that_is_in_an_archive_twice_is_refused(tmp_path: Path) -> None
 
 
 def test_groups_of_an_archive_are_told(tmp_path: Path) -> None:
-    arrays = {"train_images": pictures(12), "train_labels": np.arange(12) % 2, "train_patient": np.arange(12) // 4}
+    arrays = {"train_images": pictures(12), "train_labels": np.arange(12) % 2, "train_patient": np.arange(12) // 2}
     data = read(tmp_path, "npz", write_npz(tmp_path / "a.npz", **arrays), groups="patient")
     assert data.facts["taken"] == [
         "train: images from `train_images`, classes from `train_labels`, groups from `train_patient`"
     ]
+
+
+def test_groups_that_are_too_large_to_hold_one_out_are_the_cause(tmp_path: Path) -> None:
+    arrays = {"train_images": pictures(12), "train_labels": np.arange(12) % 2, "train_patient": np.arange(12) // 6}
+    with pytest.raises(InputError, match=r"no test image is left; no group of data\.groups is small enough"):
+        read(tmp_path, "npz", write_npz(tmp_path / "a.npz", **arrays), groups="patient")

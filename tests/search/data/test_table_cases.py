@@ -228,7 +228,7 @@ def test_json_numbers_that_are_not_whole_on_request(bad: float, tmp_path: Path) 
 @pytest.mark.parametrize("line", ["[1, 2]", "3", '{"file_name": "0.png", "label": 1, "label": 2}', "{", "null"])
 def test_lines_that_are_no_record(line: str, tmp_path: Path) -> None:
     message = refused(tmp_path, json_text([k % 2 for k in range(NUM)]) + "\n" + line, "metadata.jsonl")
-    assert "metadata.jsonl: not a readable table" in message
+    assert f"metadata.jsonl: not a readable table (line {NUM + 1}" in message
 
 
 def test_line_separators_inside_a_json_text(tmp_path: Path) -> None:
@@ -297,3 +297,13 @@ def test_names_that_look_like_numbers_with_exponents_are_classes(tmp_path: Path)
     names = [("1e5", "nan")[name == "b"] for name in NAMES]
     rows = "".join(f"{k}.png,{name}\n" for k, name in enumerate(names))
     assert truth(read_table(tmp_path, "file_name,label\n" + rows), names)
+
+
+def test_other_files_beside_a_table_are_counted(tmp_path: Path) -> None:
+    assert "left out" not in text_of(read_table(tmp_path, lines(), "train.csv"))
+    for name in ("sample_submission.csv", "notes.txt", "Thumbs.db", ".hidden"):
+        (tmp_path / "set" / name).write_text("file_name,label\n")
+    text = text_of(read(tmp_path, "image_folder"))
+    for kind in (".csv files", ".db files", ".txt files"):
+        assert f"{kind}, which the installed Pillow does not decode: 1" in text
+    assert "hidden files: 1" in text
