@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 RECORD = np.dtype(
-    [("file_key", "u8"), ("pixel_key", "u8"), ("height", "i4"), ("width", "i4"), ("traits", "u1"), ("row", "i8")]
+    [("file_key", "u8"), ("pixel_key", "u8"), ("height", "i4"), ("width", "i4"), ("traits", "u2"), ("row", "i8")]
 )
 """The record of one image: keys that are equal for equal bytes and equal pixels, its size before resizing, its `decode.Trait`s,
 and its row in the listing of the split that the data set has it in."""

@@ -20,15 +20,15 @@ from winnow.search.data.decode import in_threads
 from winnow.search.data.foreign import read_chunks
 from winnow.search.data.space_left import fits_in_memory
 
-FORMAT = 5
+FORMAT = 6
 """Version of the cache. Raise it when a reader or decoder gives other arrays for the same files."""
 
 
 def cached(folder: Path, key: str, build: Callable[[Path], Arrays]) -> Arrays:
     """Return the arrays that `build` made earlier for the same key, or build them now.
 
-    One process at a time decodes; others wait and find it done. A folder that cannot be written to is no error, and damaged files
-    One process at a time decodes; the others wait and read its result. A folder that cannot be written to is no error, and damaged files
+    One process at a time decodes; the others wait and read its result. A folder that cannot be written to is no error, and damaged
+    files are built again.
 
     Args:
         folder: Folder of the cache, with one folder per key.

@@ -159,7 +159,7 @@ def _label_by_name(columns: Sequence[Column], hinted: str | None, where: str) ->
             break
     several = usual or [column for column in columns if column.kind in CLASS_KINDS]
     advice = "say which: data.label_column"
-    if sum(column.kind in (Kind.INTEGER, Kind.BOOLEAN, Kind.FLOAT) for column in columns) > 2:
+    if len(columns) > 1:
         advice += " (a list of columns if they are one-hot)"
     if len(several) > 1:
         raise InputError(f"{where}: no label column for certain; it can be any of {_listed(several)}; {advice}")

@@ -65,6 +65,8 @@ class Trait(IntFlag):
     REDUCED = 16
     OUTSIDE = 32
     NARROW = 64
+    GREY = 128
+    COLOUR = 256
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,8 @@ def decode_one(item: Encoded, rules: Rules) -> Decoded:
             Trait.REDUCED: is_deep,
             Trait.OUTSIDE: fits[0],
             Trait.NARROW: fits[1],
+            Trait.GREY: grey and rules.channels == 3,
+            Trait.COLOUR: not grey and rules.channels == 1,
         }
         for trait in [trait for trait, applies in applied.items() if applies]:
             traits |= trait

@@ -11,6 +11,8 @@ from winnow.search.data.arrays import Arrays
 from winnow.search.data.decode import Trait
 
 TRAIT_WORDS = {
+    Trait.GREY: "grey, taken as colour",
+    Trait.COLOUR: "in colour, turned grey",
     Trait.TRANSPARENT: "transparent, laid on white",
     Trait.ROTATED: "turned upright by their EXIF orientation",
     Trait.FRAMES: "of several frames, the first of which is used",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,6 +188,16 @@ def _refuse_class_named_as_split(
         )
 
 
+def _refuse_splits_as_classes(folder: Path, classes: Collection[str]) -> None:
+    """Raise InputError if class folders are named like several splits, as in an archive `train` that holds `train` and `test`."""
+    splits = {split_of(name): name for name in classes if split_of(name) is not None}
+    if "train" in splits and len(splits) > 1:
+        raise InputError(
+            f"{shown(folder)}: its folders {named(sorted(splits.values()))} are named like splits, so it is not certain whether they are "
+            f"classes; to take them as splits, set data.path: {shown(folder)}; if they are classes, rename them"
+        )
+
+
 def _hold_loose_images(splits: dict[str, Path]) -> bool:
     """Return whether the images of a split are neither in class folders nor in a folder with a table."""
     return any(
@@ -237,24 +247,42 @@ def _of_classes(
     for folder in splits.values():
         classes = _class_folders(folder, Counter())
         refuse_no_classes(folder, classes, _without(folder))
+        _refuse_splits_as_classes(folder, classes)
         inside = {name: [child.name for child in folders_in(of_class, Counter())] for name, of_class in classes.items()}
         refuse_repeated_classes(folder, inside)
     for folder in _class_folders(splits["train"], Counter()).values():
         if not holds_images(folder):
             raise InputError(f"{shown(folder)}: an empty class folder; no image is in it{_what_is_in([folder])}")
-    parts, files = {}, []
+    parts, files, nested = {}, [], []
     for split, folder in splits.items():
         if folder == path:  # its own folders are counted already
             left_out["hidden and system folders"] = 0
         images, labels = _images_of(folder, left_out)
         files += images
+        nested += _nested_note(folder, images)
         groups = None
         if data.groups is not None:
             groups = groups_of([shown(image.relative_to(path)) for image in images], data.groups)
         parts[split] = Part(text_array(labels), file_items(images, [shown(image) for image in images]), groups)
-    return Listing(
-        parts, CLASS_FOLDERS, files=tuple(files), notes=(*notes, *left_out_note(left_out), *twins_note(files))
-    )
+    notes = (*notes, *nested, *left_out_note(left_out), *twins_note(files))
+    return Listing(parts, CLASS_FOLDERS, files=tuple(files), notes=notes)
+
+
+def _nested_note(folder: Path, images: Sequence[Path]) -> list[str]:
+    """Return a sentence about images in sub-folders of class folders, which may be the classes that were meant; empty if there are none."""
+    depth = len(folder.parts) + 2
+    nested = [image for image in images if len(image.parts) > depth]
+    if not nested:
+        return []
+    example = shown(nested[0].parent.relative_to(folder))
+    if len(nested) < len(images):
+        return [
+            f"{len(nested):,} images lie in sub-folders of class folders, such as {example}; they are of the class above"
+        ]
+    return [
+        f"warning: all images of {shown(folder.name)} lie in sub-folders of class folders, such as {example}; the classes are the folders "
+        "above, not these"
+    ]
 
 
 def _class_folders(folder: Path, left_out: Counter[str]) -> dict[str, Path]:

@@ -145,7 +145,7 @@ def _from_integers(
     for split, values in numbers.items():
         low, high = int(values.min()), int(values.max())
         if low < 0 or high >= num_classes:
-            cause = _cause(low, high, num_classes, split)
+            cause = _cause(low, high, num_classes, split, class_names is not None)
             raise InputError(
                 f"{where}: {split} labels lie in [{low}, {high}], but must lie in [0, {num_classes - 1}] for {num_classes} "
                 f"classes{cause}"
@@ -171,12 +171,16 @@ def _refuse_unlabelled(split: str, values: np.ndarray, where: str) -> None:
         )
 
 
-def _cause(low: int, high: int, num_classes: int, split: str) -> str:
-    if low == 1 and high == num_classes:
+def _cause(low: int, high: int, num_classes: int, split: str, has_names: bool) -> str:
+    if low == 1 and high == num_classes and split == "train":
         return f"; the labels start at 1: {REMAP}"
+    if low == 1 and high == num_classes:
+        return "; these labels start at 1, those of train at 0: number them alike in all splits"
     if low < 0:
         return f"; negative labels usually mark images without one, or numbers that start below 0: {REMAP}"
-    return "" if split == "train" else "; a class needs training images"
+    if has_names:
+        return "; every class needs a name"
+    return "; a class needs training images"
 
 
 def _remapped(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +45,11 @@ def list_npz(path: Path, data: schema.Data) -> Listing:
     for split in ARRAY_NAMES:
         keys = _keys(values, split, path)
         if keys is not None:
-            parts[split] = _part(values, keys, data, path)
-            used.update(keys)
-            notes.append(f"{split}: images from `{keys[0]}`, classes from `{keys[1]}`")
+            groups = None if data.groups is None else _groups_key(keys[0], data.groups)
+            parts[split] = _part(values, keys, groups, data, path)
+            used.update(keys, [groups] if groups else [])
+            of_groups = f", groups from `{groups}`" if groups else ""
+            notes.append(f"{split}: images from `{keys[0]}`, classes from `{keys[1]}`{of_groups}")
     if "train" not in parts:
         present = named(list(values), 10) or "nothing"
         raise InputError(
@@ -107,6 +110,8 @@ def _arrays(path: Path) -> dict[str, _Array]:
                 f"{path}: not a readable .npz file (it is a single array, an .npy file under another name)"
             )
         with stored:
+            if twice := [name for name, count in Counter(stored.files).items() if count > 1]:
+                raise InputError(f"{path}: holds the array {named(twice)} more than once; keep one of them")
             arrays = {name: _array(path, stored, name) for name in stored.files}
             return {name: array for name, array in arrays.items() if array is not None}
 
@@ -179,19 +184,26 @@ def _pairs(name: str) -> tuple[tuple[str, str], ...]:
     return (f"{name}_images", f"{name}_labels"), (f"x_{name}", f"y_{name}"), (f"X_{name}", f"y_{name}")
 
 
-def _part(values: Mapping[str, _Array], keys: tuple[str, str], data: schema.Data, path: Path) -> Part:
+def _groups_key(images: str, groups: str) -> str:
+    return images.replace("images", groups) if "images" in images else f"{groups}_{images[2:]}"
+
+
+def _part(
+    values: Mapping[str, _Array], keys: tuple[str, str], groups_key: str | None, data: schema.Data, path: Path
+) -> Part:
     stored = values[keys[0]]
     images = stored if isinstance(stored, _Large) else _plain(values, keys[0], path)
     _check_images(images, data, f"{path}: {keys[0]}")
     labels = _checked_labels(_plain(values, keys[1], path), len(images), data, f"{path}: {keys[1]}")
     groups = None
-    if data.groups is not None:
-        key = keys[0].replace("images", data.groups) if "images" in keys[0] else f"{data.groups}_{keys[0][2:]}"
-        if key not in values:
-            raise InputError(f"{path}: data.groups: no array `{key}` among {named(list(values), 10)}")
-        names = _plain(values, key, path)
+    if groups_key is not None:
+        if groups_key not in values:
+            raise InputError(f"{path}: data.groups: no array `{groups_key}` among {named(list(values), 10)}")
+        names = _plain(values, groups_key, path)
         if names.shape != (len(images),):
-            raise InputError(f"{path}: {key} must be [{len(images)}], one group per image, but is {list(names.shape)}")
+            raise InputError(
+                f"{path}: {groups_key} must be [{len(images)}], one group per image, but is {list(names.shape)}"
+            )
         groups = text_array(map(str, names.tolist()))
     return Part(labels, _items(images, f"{path}: {keys[0]}"), groups)
 

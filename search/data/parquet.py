@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from winnow.search.data.columns import CLASS_KINDS, Chosen, Column, Kind, choose
 from winnow.search.data.foreign import foreign, named, require_file, shown
 from winnow.search.data.labels import check_names
-from winnow.search.data.listing import TABLE, Listing, Part, split_column, text_array
+from winnow.search.data.listing import SPLITS, TABLE, Listing, Part, split_column, text_array
 from winnow.search.data.parquet_columns import (
     ROWS_PER_BATCH,
     ImageItems,
@@ -46,14 +46,17 @@ def list_parquet(path: Path, data: schema.Data) -> Listing:
     first = shards["train"][0]
     chosen = choose(_columns(first), data, str(first), _class_label(first))
     files = [file for of_split in shards.values() for file in of_split]
-    for file in files:
-        _check_same_columns(file, first, chosen)
+    for split, of_split in shards.items():
+        advice = "" if split == "train" else _without(split, shards["train"])
+        for file in of_split:
+            _check_same_columns(file, first, chosen, advice)
     names = _Names(first, chosen)
     places, searched = _find_images(files, chosen)
     parts = {split: _part(of_split, chosen, names, places, data) for split, of_split in shards.items()}
-    notes = [chosen.note, *searched, *names.notes]
+    notes = [chosen.note, *searched, *names.notes, *_unread_names(files, chosen.labels[0])]
     if len(shards) > 1:
         _refuse_contradictions(shards)
+        notes.append(f"splits from the names of the files ({_files_text(shards, path)})")
     elif rows := _rows_by_split(shards["train"], chosen):
         parts = {split: parts["train"].of_rows(np.array(of_split)) for split, of_split in rows.items()}
         notes.append("splits from column `split`")
@@ -63,6 +66,13 @@ def list_parquet(path: Path, data: schema.Data) -> Listing:
         notes += left_out_note(other_kinds(path, (".parquet",)))
     files += sorted({image for of_file in places.values() for image in of_file.values()})
     return Listing(parts, TABLE, names.of_labels, tuple(files), notes=tuple(notes))
+
+
+def _files_text(shards: Mapping[str, Sequence[Path]], path: Path) -> str:
+    """Return which files are which split, as in `train.parquet and 1 more for train`."""
+    first = {split: f"`{shown(files[0].relative_to(path))}`" for split, files in shards.items()}
+    more = {split: f" and {len(files) - 1} more" if len(files) > 1 else "" for split, files in shards.items()}
+    return ", ".join(f"{first[split]}{more[split]} for {split}" for split in SPLITS if split in shards)
 
 
 # --- schemas ------------------------------------------------------------------------------------------------------
@@ -104,12 +114,18 @@ _KINDS = (
 )  # fmt: skip
 
 
-def _check_same_columns(file: Path, first: Path, chosen: Chosen) -> None:
+def _without(split: str, train: Sequence[Path]) -> str:
+    """Return how to leave a split out."""
+    how = f"set data.path: {shown(train[0])}" if len(train) == 1 else "move its files away"
+    return f"; to leave the {split} split out, {how}"
+
+
+def _check_same_columns(file: Path, first: Path, chosen: Chosen, advice: str) -> None:
     mine, theirs = ({column.name: column for column in _columns(each)} for each in (file, first))
     for name in (chosen.image, *chosen.labels, *([chosen.group] if chosen.group else [])):
         if name not in mine:
             raise InputError(
-                f"{file}: has no column `{shown(name)}`, which {first.name} has; it holds {named(list(mine), 10)}"
+                f"{file}: has no column `{shown(name)}`, which {first.name} has; it holds {named(list(mine), 10)}{advice}"
             )
         if mine[name].kind is not theirs[name].kind:
             raise InputError(
@@ -138,6 +154,24 @@ def _class_names(file: Path, label: str) -> tuple[str, ...] | None:
     if isinstance(names, dict) and set(names) == {str(k) for k in range(len(names))}:
         names = [names[str(k)] for k in range(len(names))]
     return tuple(map(str, names)) if isinstance(names, list) else None
+
+
+def _unread_names(files: Sequence[Path], label: str) -> list[str]:
+    """Return a warning of Hugging Face metadata that cannot be understood, so that class names in them are lost; empty if there are none."""
+    unread = [file.name for file in files if _has_unread_names(file, label)]
+    if not unread:
+        return []
+    return [
+        f"warning: the Hugging Face metadata of {named(unread)} cannot be understood, so class names in them are not used"
+    ]
+
+
+def _has_unread_names(file: Path, label: str) -> bool:
+    features = _features(file)
+    if not features:
+        return b"huggingface" in (_schema(file).metadata or {})
+    feature = features.get(label)
+    return isinstance(feature, dict) and bool(feature.get("names")) and _class_names(file, label) is None
 
 
 class _Names:

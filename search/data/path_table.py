@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,14 +31,14 @@ from winnow.search.data.listing import (
 )
 from winnow.search.data.split_column import refuse_alike, refuse_contradiction, rows_by_split
 from winnow.search.data.table_values import groups_of, one_hot_labels, whole_numbers
-from winnow.search.data.walking import find_files, images_in
+from winnow.search.data.walking import find_files, images_in, left_out_note, why_left_out
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 TABLE_NAMES = ("labels", "metadata")
 DELIMITERS = (",", ";", "\t")
-NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)", re.ASCII)
+NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|nan|inf)", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,7 @@ def list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: S
         sentences.append("splits from column `split`")
     elif len(read) == 1 and len(parts) > 1:
         sentences.append(f"splits ({', '.join(parts)}) from the first folder of the paths")
-    unlisted = _num_unlisted(root, files)
-    if unlisted:
-        sentences.append(f"left out: {unlisted} images in {shown(root)} that the table does not list")
+    sentences += _left_out(root, files, tables.values())
     if "train" not in parts:
         raise InputError(f"{shown(first.path)}: no row is of the split train (found: {', '.join(parts)})")
     names = chosen.labels if len(chosen.labels) > 1 else None
@@ -116,7 +114,8 @@ def _read(path: Path) -> _Table:
     with foreign(shown(path), "table"):
         text = _decoded(path.read_bytes())
         if path.suffix.lower() == ".jsonl":
-            return _of_records(path, [_record(line) for line in text.split("\n") if line.strip()])
+            lines = enumerate(text.split("\n"), start=1)
+            return _of_records(path, [_record(line, number) for number, line in lines if line.strip()])
         header = re.sub('"[^"]*"', '""', text.partition("\n")[0])
         delimiter = "\t" if path.suffix.lower() == ".tsv" else max(DELIMITERS, key=header.count)
         is_spaced = header.count(delimiter + " ") == header.count(delimiter)
@@ -143,8 +142,8 @@ def _read(path: Path) -> _Table:
 
 
 def _are_decimal(values: Sequence[str]) -> bool:
-    """Return whether these texts are numbers of which some have a decimal point, as a measurement or a class number of pandas has."""
-    return all(map(NUMBER.fullmatch, values)) and any("." in value for value in values)
+    """Return whether these texts are numbers of which some have a decimal point or a negative exponent, as a measurement or a class number of pandas has."""
+    return all(map(NUMBER.fullmatch, values)) and any("." in value or "e-" in value.lower() for value in values)
 
 
 def _decoded(content: bytes) -> str:
@@ -154,16 +153,21 @@ def _decoded(content: bytes) -> str:
         raise ValueError(f"it is not UTF-8: {error}; save it as UTF-8") from error
 
 
-def _record(line: str) -> dict[str, object]:
-    record = json.loads(line, object_pairs_hook=_without_repeats)
+def _record(line: str, number: int) -> dict[str, object]:
+    try:
+        record = json.loads(line, object_pairs_hook=_without_repeats)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {number} is no JSON: {error.msg}, at character {error.pos + 1}") from error
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
     if not isinstance(record, dict):
-        raise ValueError(f"a line is {type(record).__name__}, but each must be an object")
+        raise ValueError(f"line {number} is {type(record).__name__}, but each must be an object")
     return record
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(dict(pairs)) < len(pairs):
-        raise ValueError("a line names a column twice")
+        raise ValueError("it names a column twice")
     return dict(pairs)
 
 
@@ -277,9 +281,14 @@ def _part(table: _Table, files: Sequence[Path], rows: list[int], chosen: Chosen,
     return Part(labels, file_items(of_rows, [shown(file) for file in of_rows]), groups)
 
 
-def _num_unlisted(root: Path, files: Sequence[Path]) -> int:
-    listed = set(map(_real, files))
-    return sum(_real(image) not in listed for image in images_in(root, Counter()))
+def _left_out(root: Path, files: Sequence[Path], tables: Iterable[Path]) -> list[str]:
+    """Return sentences about the files below `root` that are neither listed images nor the tables that list them."""
+    listed, left_out = set(map(_real, files)), Counter[str]()
+    unlisted = sum(_real(image) not in listed for image in images_in(root, left_out))
+    for table in tables:
+        left_out[why_left_out(table.name) or ""] -= 1
+    notes = [f"left out: {unlisted} images in {shown(root)} that the table does not list"] if unlisted else []
+    return [*notes, *left_out_note(+left_out)]
 
 
 def _real(file: Path) -> str:

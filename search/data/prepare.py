@@ -52,18 +52,36 @@ def prepare(
         with FileLock(data_dir / ".prepare.lock"):
             data = load(settings, data_dir, download=not offline)
             key = _key(settings, data)
-            before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+            before = _recorded(record)
             if before.get(key, data.fingerprint) != data.fingerprint and not accept_change:
                 raise InputError(
                     f"{name}: the images in {settings.path or data_dir} are not those that were prepared before (fingerprint "
                     f"{data.fingerprint}, was {before[key]}); restore them, or, if the change is meant, give --accept-change"
                 )
             write_text(record, json.dumps({**before, key: data.fingerprint}, indent=1, sort_keys=True))
-    except (OSError, json.JSONDecodeError) as error:
+    except OSError as error:
         raise InputError(f"{data_dir}: cannot keep a data set here ({error}); choose another --data-dir") from error
     parts = split(data, settings.validation, settings.stratified, seed=0)
     rule = validation_rule(settings, 0, uses_given(data, settings.validation))
     return Prepared(data, before.get(key) == data.fingerprint, tuple(summarize(data, parts, rule)["text"]))
+
+
+def _recorded(record: Path) -> dict[str, str]:
+    """Return the fingerprints of all data sets that were prepared before."""
+    if not record.exists():
+        return {}
+    try:
+        fingerprints = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{record}: not a readable record of data sets ({error}); restore it, or move it away"
+        ) from error
+    if not isinstance(fingerprints, dict):
+        raise InputError(
+            f"{record}: not a readable record of data sets (it is {type(fingerprints).__name__}, but must be an object); restore it, or "
+            "move it away"
+        )
+    return fingerprints
 
 
 def _settings_of(name: str, overrides: Sequence[str]) -> schema.Data:

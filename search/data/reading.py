@@ -271,8 +271,15 @@ def _finished(
     finished["test"] = splits["test"] if test_rows is None else _taken(train, test_rows, scratch, "test_images")
     for split, part in finished.items():
         if not len(part):
-            alone = "; every class has a single image, of which none can be held out: are these classes?"
-            raise InputError(f"{where}: no {split} image is left{alone if len(names) == len(train) else ''}")
+            cause = ""
+            if len(names) == len(train):
+                cause = "; every class has a single image, of which none can be held out: are these classes?"
+            elif split == "test" and train.groups is not None:
+                cause = (
+                    f"; no group of data.groups is small enough to hold it out as {HELD_OUT_TEST:.0%} and to leave every class training "
+                    "images; bring a test split, or choose smaller groups"
+                )
+            raise InputError(f"{where}: no {split} image is left{cause}")
     missing = [names[k] for k in np.flatnonzero(np.bincount(finished["train"].labels, minlength=len(names)) == 0)]
     if missing:
         raise InputError(

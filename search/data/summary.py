@@ -83,17 +83,30 @@ def _sentences(data: ImageData, splits: Mapping[str, dict[str, Any]], rule: str)
     ]
     lines += [f"validation: {rule}", *data.facts.get("taken", ()), *data.notes]
     lines += [f"{name}: {_classes_text(split['by_class'], data.class_names)}" for name, split in splits.items()]
-    sizes = data.facts.get("splits", {}).get("train", {}).get("sizes")
-    if sizes and sizes["num_sizes"] > 1:
-        lines.append(
-            f"training files have {sizes['num_sizes']} sizes, {sizes['min_height']} to {sizes['max_height']} pixels high and "
-            f"{sizes['min_width']} to {sizes['max_width']} wide; all were resized to {height}x{width}"
-        )
-    elif sizes and (sizes["min_height"], sizes["min_width"]) != (height, width):
-        lines.append(f"files of {sizes['min_height']}x{sizes['min_width']} pixels were resized to {height}x{width}")
+    lines += _size_sentences(data.facts.get("splits", {}), height, width)
     lines += _alike_sentences(data.class_names)
     lines += [f"{num} images are {words}" for words, num in data.facts.get("traits", {}).items()]
     return lines + _repeated_sentences(data.facts.get("repeated", {}))
+
+
+def _size_sentences(splits: Mapping[str, Mapping[str, Any]], height: int, width: int) -> list[str]:
+    """Return how large the files of each split were, where that is not the size of the images."""
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for name, facts in splits.items():
+        if sizes := facts.get("sizes"):
+            bounds = [sizes[f"{end}_{side}"] for side in ("height", "width") for end in ("min", "max")]
+            alike.setdefault((sizes["num_sizes"], *bounds), []).append(name)
+    lines = []
+    for (num_sizes, low, high, narrow, wide), names in alike.items():
+        files = f"files of {' and '.join(names)}"
+        if num_sizes > 1:
+            lines.append(
+                f"{files} have {num_sizes} sizes, {low} to {high} pixels high and {narrow} to {wide} wide; all were resized to "
+                f"{height}x{width}"
+            )
+        elif (low, narrow) != (height, width):
+            lines.append(f"{files}, {low}x{narrow} pixels, were resized to {height}x{width}")
+    return lines
 
 
 def _alike_sentences(names: Sequence[str]) -> list[str]:

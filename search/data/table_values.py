@@ -25,9 +25,9 @@ def whole_numbers(values: np.ndarray, where: str) -> np.ndarray:
     Raises:
         InputError: A number is not whole, not finite, or too large; the first such row is named.
     """
-    # Beyond 2^53 floats skip whole numbers, so that two classes could become one.
-    most = 2**53 if values.dtype.kind == "f" else np.iinfo(np.int64).max
-    large = np.flatnonzero(np.isfinite(values) & ((values > most) | (values < -most - 1)))
+    # From 2^53 on floats skip whole numbers, so that two classes could become one.
+    least, most = (-(2**53) + 1, 2**53 - 1) if values.dtype.kind == "f" else (-(2**63), 2**63 - 1)
+    large = np.flatnonzero(np.isfinite(values) & ((values > most) | (values < least)))
     if len(large):
         raise InputError(
             f"{where}: row {large[0]} is {values[large[0]]}, too large for a class number; write classes as text"

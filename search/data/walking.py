@@ -49,7 +49,7 @@ def _walked(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
         left_out["hidden and system folders"] += sum(is_system(name) for name in folders)
         folders[:] = sorted(name for name in folders if not is_system(name))
         for name in files:
-            reason = _reason(name)
+            reason = why_left_out(name)
             if reason:
                 left_out[reason] += 1
             else:
@@ -95,7 +95,7 @@ def count_loose(folder: Path, left_out: Counter[str], besides: Collection[str] =
     """
     for child in folder.iterdir():
         if not child.is_dir() and child.name not in besides:
-            left_out[_reason(child.name) or "images that lie in no class folder"] += 1
+            left_out[why_left_out(child.name) or "images that lie in no class folder"] += 1
 
 
 def left_out_note(left_out: Mapping[str, int]) -> list[str]:
@@ -134,11 +134,11 @@ def _other_kind(name: str, suffix: str) -> str:
 
 def is_image(name: str) -> bool:
     """Return whether a file of this name counts as an image."""
-    return _reason(name) is None
+    return why_left_out(name) is None
 
 
-def _reason(name: str) -> str | None:
-    """Return why a file is no image; None if it is one."""
+def why_left_out(name: str) -> str | None:
+    """Return why a file of this name is no image, such as `.txt files`; None if it is one."""
     suffix = os.path.splitext(name)[1].lower()
     if suffix in extensions() and not name.startswith("."):
         return None

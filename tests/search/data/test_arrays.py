@@ -39,6 +39,11 @@ NPZ: dict[str, tuple[dict[str, Any], str]] = {
     "short": ({"train_labels": Y[:-1]}, "train_labels must be integers [30]"),
     "from 1": ({"train_labels": Y + 1}, "the labels start at 1"),
     "empty test": ({"test_images": X[:0], "test_labels": Y[:0]}, "the test split holds no image"),
+    "test from 1": (
+        {"test_images": X, "test_labels": Y + 1},
+        "these labels start at 1, those of train at 0: number them alike in all splits",
+    ),
+    "names too few": ({"class_names": ["a", "b"]}, "for 2 classes; every class needs a name"),
     "two validations": (
         {"val_images": X, "val_labels": Y, "valid_images": X, "valid_labels": Y},
         "holds valid_images, val_images, both the validation images",

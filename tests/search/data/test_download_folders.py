@@ -128,3 +128,39 @@ def test_folders_without_images_say_what_is_in_them(tmp_path: Path) -> None:
     images_in(tmp_path / "set" / "owl")
     message = refusal(tmp_path)
     assert "dog: an empty class folder; no image is in it; left out: .dcm files, which" in message
+
+
+def test_splits_in_a_folder_called_train_are_no_classes(tmp_path: Path) -> None:
+    inner = tree(tmp_path / "set" / "train")
+    message = refusal(tmp_path)
+    assert f"{inner}: its folders test, train are named like splits" in message
+    assert f"set data.path: {inner}" in message
+    data = read(tmp_path, "image_folder", inner)
+    assert (data.class_names, len(data.train_labels), len(data.test_labels)) == (("cat", "dog"), 10, 4)
+    (inner / "train").rename(inner / "car")  # now a single class is called like a split
+    assert read(tmp_path, "image_folder").class_names == ("car", "test")
+
+
+def test_images_in_sub_folders_of_a_class_are_told(tmp_path: Path) -> None:
+    root = tree(tmp_path / "set")
+    assert "sub-folders" not in text_of(read(tmp_path, "image_folder"))
+    (root / "train" / "cat" / "black").mkdir()
+    (root / "train" / "cat" / "0.png").rename(root / "train" / "cat" / "black" / "0.png")
+    data = read(tmp_path, "image_folder")
+    assert "1 images lie in sub-folders of class folders, such as cat/black; they are of the class above" in text_of(
+        data
+    )
+    assert sorted(data.train_labels.tolist()) == [0] * 5 + [1] * 5
+
+
+def test_classes_below_classes_are_warned_of(tmp_path: Path) -> None:
+    tree(tmp_path / "set", parts=("train/animals", "train/pets"))
+    for parent, name in (("animals", "cat"), ("pets", "dog")):
+        folder = tmp_path / "set" / "train" / parent / name
+        folder.rename(folder.with_name(f"{parent} {name}"))
+    data = read(tmp_path, "image_folder")
+    assert data.class_names == ("animals", "pets")
+    assert (
+        "warning: all images of train lie in sub-folders of class folders, such as animals/animals cat; the classes"
+        in text_of(data)
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -156,13 +158,19 @@ def test_every_file_is_looked_at(tmp_path: Path) -> None:
     data = read(tmp_path)
     assert truth(data, NAMES), "the names decide, not the numbers"
     assert "its labels are translated by their names" in text_of(data)
+    names = "`train-00000-of-00001.parquet` for train, `test-00000-of-00001.parquet` for test"
+    assert f"splits from the names of the files ({names})" in text_of(data)
     parquet(tmp_path / "other", labelled(pa.array), ["ant", "bee", "cow"])
     shutil.copy(other / test.name, test)
     assert "has class names that the first file has not: cow" in refusal(tmp_path, "parquet")
     parquet(tmp_path / "other", labelled(pa.array), NAMES)
     table = pq.read_table(other / test.name)
     pq.write_table(table.drop_columns(["label"]), test)
-    assert "test-00000-of-00001.parquet: has no column `label`" in refusal(tmp_path, "parquet")
+    message = refusal(tmp_path, "parquet")
+    assert "test-00000-of-00001.parquet: has no column `label`" in message
+    train = root / "train-00000-of-00001.parquet"
+    assert message.endswith(f"to leave the test split out, set data.path: {train}")
+    assert len(read(tmp_path, path=train).train_labels) + len(read(tmp_path, path=train).test_labels) == 24
     pq.write_table(table.set_column(1, "label", pa.array(["x"] * len(table))), test)
     assert "its column `label` is string, but that of train-00000-of-00001.parquet is int64" in refusal(
         tmp_path, "parquet"
@@ -184,3 +192,28 @@ def test_every_file_is_looked_at(tmp_path: Path) -> None:
 def test_class_names_that_do_not_tell_classes_apart(names: list[str], message: str, tmp_path: Path) -> None:
     parquet(tmp_path / "set", labelled(pa.array), names)
     assert message in refusal(tmp_path, "parquet")
+
+
+def test_decimals_that_floats_cannot_tell_apart_are_refused(tmp_path: Path) -> None:
+    parquet(tmp_path / "set", labelled(lambda labels: pa.array([Decimal(2**53 + (k > 0)) for k in labels])))
+    message = refusal(tmp_path, "parquet", label_column="label", remap_labels=True)
+    assert "too large for a class number; write classes as text" in message
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "{not JSON",
+        json.dumps({"info": {"features": []}}),
+        json.dumps({"info": {"features": {"label": {"names": {"1": "ant", "2": "bee", "3": "cat"}}}}}),
+    ],
+    ids=["no JSON", "a list", "from 1"],
+)
+def test_metadata_that_cannot_be_understood_are_warned_of(metadata: str, tmp_path: Path) -> None:
+    root = parquet(tmp_path / "set", labelled(pa.array))
+    assert "Hugging Face" not in text_of(read(tmp_path))
+    file = root / "train-00000-of-00001.parquet"
+    pq.write_table(pq.read_table(file).replace_schema_metadata({"huggingface": metadata}), file)
+    data = read(tmp_path)
+    assert data.class_names == ("0", "1", "2")
+    assert f"warning: the Hugging Face metadata of {file.name} cannot be understood" in text_of(data)

@@ -204,3 +204,27 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused_before_that(tmp_path: P
     with pytest.raises(InputError, match=r"bomb.npz: unpacks to 1\.1 GB from .* MB, which images do not"):
         read(tmp_path, "npz", file)
     assert time.monotonic() - started < 1
+
+
+def test_an_array_that_is_in_an_archive_twice_is_refused(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "a.npz", train_images=pictures(9), train_labels=np.arange(9) % 3)
+    with zipfile.ZipFile(path) as archive:
+        labels = archive.read("train_labels.npy")
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("train_labels.npy", labels)
+    with pytest.raises(InputError, match=r"a\.npz: holds the array train_labels more than once"):
+        read(tmp_path, "npz", path)
+
+
+def test_groups_of_an_archive_are_told(tmp_path: Path) -> None:
+    arrays = {"train_images": pictures(12), "train_labels": np.arange(12) % 2, "train_patient": np.arange(12) // 2}
+    data = read(tmp_path, "npz", write_npz(tmp_path / "a.npz", **arrays), groups="patient")
+    assert data.facts["taken"] == [
+        "train: images from `train_images`, classes from `train_labels`, groups from `train_patient`"
+    ]
+
+
+def test_groups_that_are_too_large_to_hold_one_out_are_the_cause(tmp_path: Path) -> None:
+    arrays = {"train_images": pictures(12), "train_labels": np.arange(12) % 2, "train_patient": np.arange(12) // 6}
+    with pytest.raises(InputError, match=r"no test image is left; no group of data\.groups is small enough"):
+        read(tmp_path, "npz", write_npz(tmp_path / "a.npz", **arrays), groups="patient")

@@ -86,3 +86,26 @@ def test_float_images(cats: Path, tmp_path: Path) -> None:
     values[0, 0] = np.nan
     Image.fromarray(values).save(cats / "f.tif")
     assert "not a number" in refusal(tmp_path, pixel_range=[0.0, 1.0])
+
+
+def test_grey_images_among_colour_ones_are_counted(cats: Path, tmp_path: Path) -> None:
+    assert "grey" not in text_of(read(tmp_path, "image_folder"))
+    for name in ("0.png", "1.png"):
+        with Image.open(cats / name) as image:
+            image.convert("L").save(cats / name)
+    assert "2 images are grey, taken as colour" in text_of(read(tmp_path, "image_folder"))
+    assert "12 images are in colour, turned grey" in text_of(read(tmp_path, "image_folder", channels=1))
+
+
+def test_sizes_of_the_files_are_told_by_split(cats: Path, tmp_path: Path) -> None:
+    assert "resized" not in text_of(read(tmp_path, "image_folder"))
+    for file in (tmp_path / "set" / "test").rglob("*.png"):
+        with Image.open(file) as image:
+            image.resize((12, 10)).save(file)
+    text = text_of(read(tmp_path, "image_folder", image_size=[5, 6]))
+    assert "files of test, 10x12 pixels, were resized to 5x6" in text
+    assert "files of train" not in text
+    with Image.open(cats / "0.png") as image:
+        image.resize((9, 7)).save(cats / "0.png")
+    text = text_of(read(tmp_path, "image_folder", image_size=[5, 6]))
+    assert "files of train have 2 sizes, 5 to 7 pixels high and 6 to 9 wide; all were resized to 5x6" in text

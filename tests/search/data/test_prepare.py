@@ -78,3 +78,10 @@ def test_processes_that_ask_at_once_download_once(tmp_path):
     assert served.requests == ["/cifar10.tar.gz"]
     assert len({text.partition(",  ")[0].split("fingerprint ")[1][:16] for text in said}) == 1
     assert len(json.loads((tmp_path / "data" / "prepared.json").read_text())) == 1
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"], ids=["torn", "a list", "no UTF-8"])
+def test_a_damaged_record_is_named(content, tmp_path, capsys):
+    (tmp_path / "prepared.json").write_bytes(content)
+    assert winnow("prepare", "digits", "--data-dir", str(tmp_path), "--offline") == 2
+    assert f"{tmp_path / 'prepared.json'}: not a readable record of data sets (" in capsys.readouterr().err

@@ -228,7 +228,7 @@ def test_json_numbers_that_are_not_whole_on_request(bad: float, tmp_path: Path) 
 @pytest.mark.parametrize("line", ["[1, 2]", "3", '{"file_name": "0.png", "label": 1, "label": 2}', "{", "null"])
 def test_lines_that_are_no_record(line: str, tmp_path: Path) -> None:
     message = refused(tmp_path, json_text([k % 2 for k in range(NUM)]) + "\n" + line, "metadata.jsonl")
-    assert "metadata.jsonl: not a readable table" in message
+    assert f"metadata.jsonl: not a readable table (line {NUM + 1}" in message
 
 
 def test_line_separators_inside_a_json_text(tmp_path: Path) -> None:
@@ -273,3 +273,37 @@ def test_a_label_that_is_half_a_character(tmp_path: Path) -> None:
     labels = ["\ud800" if k % 2 else "b" for k in range(NUM)]
     message = refused(tmp_path, json_text(labels), "metadata.jsonl")
     assert r"the class name \ud800 is not valid UTF-8; rename it" in message
+
+
+def test_one_hot_columns_of_text_are_asked_for(tmp_path: Path) -> None:
+    rows = "".join(f"{k}.png,{int(NAMES[k] == 'a')},{int(NAMES[k] == 'b')}\n" for k in range(NUM))
+    message = refused(tmp_path, "file_name,a,b\n" + rows)
+    assert message.endswith(
+        "it can be any of a: text, b: text; say which: data.label_column (a list of columns if they are one-hot)"
+    )
+    assert truth(read(tmp_path, "image_folder", label_column=["a", "b"]))
+
+
+@pytest.mark.parametrize("values", [["0.5", "1e-05"], ["1E-1", "2"], ["1.0", "nan"], ["0.25", "-inf"]], ids=str)
+def test_numbers_with_exponents_are_no_classes(values: list[str], tmp_path: Path) -> None:
+    rows = "".join(f"{k}.png,{values[k % 2]}\n" for k in range(NUM))
+    assert "the label column `label` is floats; classes are integers or text" in refused(
+        tmp_path, "file_name,label\n" + rows
+    )
+    assert "classes are whole numbers or text" in refusal(tmp_path, label_column="label")
+
+
+def test_names_that_look_like_numbers_with_exponents_are_classes(tmp_path: Path) -> None:
+    names = [("1e5", "nan")[name == "b"] for name in NAMES]
+    rows = "".join(f"{k}.png,{name}\n" for k, name in enumerate(names))
+    assert truth(read_table(tmp_path, "file_name,label\n" + rows), names)
+
+
+def test_other_files_beside_a_table_are_counted(tmp_path: Path) -> None:
+    assert "left out" not in text_of(read_table(tmp_path, lines(), "train.csv"))
+    for name in ("sample_submission.csv", "notes.txt", "Thumbs.db", ".hidden"):
+        (tmp_path / "set" / name).write_text("file_name,label\n")
+    text = text_of(read(tmp_path, "image_folder"))
+    for kind in (".csv files", ".db files", ".txt files"):
+        assert f"{kind}, which the installed Pillow does not decode: 1" in text
+    assert "hidden files: 1" in text
