@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict, dataclass
+from statistics import fmean, variance
 
 import numpy as np
 from scipy.special import ndtr
 
 from benchmarks import RESULTS
-from winnow.reports.tables.intervals import Interval, difference_interval, seeds_interval, share_interval
+from winnow.reports.tables.intervals import Interval, difference_interval, seeds_interval, share_interval, t_975
 
 
 @dataclass(frozen=True)
@@ -55,26 +56,38 @@ class Shares:
     false_difference: float
     zero_width: float
     coverage_seeds_only: float
+    false_difference_seeds_only: float
 
 
 def simulate(case: Case, num_seeds: int, repetitions: int, random: np.random.Generator) -> tuple[float, Shares]:
     """The population accuracy, and how the intervals did."""
     spread = np.sqrt(case.config_sd**2 + case.seed_sd**2 + case.network_sd**2)
     truth = float(ndtr(random.normal(case.base, case.image_sd, 400_000) / spread).mean())
-    counts = np.zeros(4)
+    counts = np.zeros(5)
     for _ in range(repetitions):
         images = random.normal(case.base, case.image_sd, case.num_images)
         first, second = (_answers(case, images, num_seeds, random) for _ in range(2))
         accuracy, gain = share_interval(first), difference_interval(first, second, step=1.0)
-        over_seeds = seeds_interval([float(row.mean()) for row in first])
+        accuracies = [[float(row.mean()) for row in answers] for answers in (first, second)]
+        over_seeds = seeds_interval(accuracies[0])
         zero_width = accuracy.low == accuracy.high or gain.low == gain.high
-        counts += (holds(accuracy, truth), not holds(gain, 0.0), zero_width, holds(over_seeds, truth))
+        called_different = not holds(_gain_over_seeds(*accuracies), 0.0)
+        counts += (holds(accuracy, truth), not holds(gain, 0.0), zero_width, holds(over_seeds, truth), called_different)
     return truth, Shares(*(100 * counts / repetitions))
 
 
 def holds(interval: Interval, value: float) -> bool:
     """Whether an interval has ends and holds a value."""
     return interval.low is not None and interval.high is not None and interval.low <= value <= interval.high
+
+
+def _gain_over_seeds(first: list[float], second: list[float]) -> Interval:
+    """The interval of Welch's t-test over the seeds alone."""
+    parts = [variance(values) / len(values) for values in (first, second)]
+    spread = sum(part**2 / (len(values) - 1) for part, values in zip(parts, (first, second), strict=True))
+    half = t_975(sum(parts) ** 2 / spread) * sum(parts) ** 0.5 if spread > 0 else 0.0
+    difference = fmean(first) - fmean(second)
+    return Interval(difference, difference - half, difference + half)
 
 
 def _answers(case: Case, images: np.ndarray, num_seeds: int, random: np.random.Generator) -> np.ndarray:
@@ -88,8 +101,8 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5000)
     options = parser.parse_args()
     rows = []
-    print("| images | seeds | accuracy | coverage | over seeds alone | equal configs called different | zero width |")
-    print("|---|---|---|---|---|---|---|")
+    print("| images | seeds | accuracy | coverage | over seeds alone | equal configs called different | over seeds alone | zero width |")
+    print("|---|---|---|---|---|---|---|---|")
     for index, case in enumerate(CASES):
         repetitions = options.repetitions * (4 if case.num_images < SMALL else 1)
         for num_seeds in (3, 5, 10):
@@ -99,7 +112,7 @@ def main() -> None:
             )
             print(
                 f"| {case.name}, {case.num_images} | {num_seeds} | {truth:.3f} | {shares.coverage:.1f} | "
-                f"{shares.coverage_seeds_only:.1f} | {shares.false_difference:.1f} | {shares.zero_width:.1f} |",
+                f"{shares.coverage_seeds_only:.1f} | {shares.false_difference:.1f} | {shares.false_difference_seeds_only:.1f} | {shares.zero_width:.1f} |",
                 flush=True,
             )
     (RESULTS / "intervals.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n")
