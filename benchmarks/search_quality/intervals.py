@@ -101,7 +101,9 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5000)
     options = parser.parse_args()
     rows = []
-    print("| images | seeds | accuracy | coverage | over seeds alone | equal configs called different | over seeds alone | zero width |")
+    print(
+        "| images | seeds | accuracy | coverage | over seeds alone | equal configs called different | over seeds alone | zero width |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for index, case in enumerate(CASES):
         repetitions = options.repetitions * (4 if case.num_images < SMALL else 1)
