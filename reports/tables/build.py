@@ -250,6 +250,8 @@ def _environment(run: RunRecords) -> list[Row]:
     ]
     for section in ("settings", "data", "versions", "hardware"):
         facts += [(section, key, value) for key, value in (study.get(section) or {}).items() if key != "summary"]
+    summary = (study.get("data") or {}).get("summary") or {}
+    facts += [("data", f"summary.{key}", summary[key]) for key in ("text", "traits", "repeated") if key in summary]
     for place, amendment in enumerate(run.amendments, start=1):
         facts += [(f"amendment {place}", key, value) for key, value in _amendment_facts(amendment).items()]
     facts += [("nodes", node, text) for node, text in _nodes(trial_rows(run)).items()]

@@ -53,10 +53,14 @@ def _sizes(records: np.ndarray) -> dict[str, int] | None:
     }
 
 
-def _traits(arrays: Arrays) -> dict[str, int]:
-    traits = np.concatenate([part.records["traits"] for part in arrays.splits.values()])
-    counts = {words: int(((traits & int(trait)) != 0).sum()) for trait, words in TRAIT_WORDS.items()}
-    return {words: num for words, num in counts.items() if num}
+def _traits(arrays: Arrays) -> dict[str, dict[str, int]]:
+    """Count the images with each trait, by split; traits and splits without one are left out."""
+    traits = {}
+    for trait, words in TRAIT_WORDS.items():
+        nums = {name: int(((part.records["traits"] & int(trait)) != 0).sum()) for name, part in arrays.splits.items()}
+        if counts := {name: num for name, num in nums.items() if num}:
+            traits[words] = counts
+    return traits
 
 
 def _repeated(arrays: Arrays) -> dict[str, int]:

@@ -48,7 +48,8 @@ def summarize(data: ImageData, parts: Split, rule: str) -> dict[str, Any]:
         rule: How the validation split came about.
 
     Returns:
-        `text`, a list of sentences, and `splits`, {split: {images, by_class, ...}} with one entry per class in `by_class`.
+        `text`, a list of sentences; `splits`, {split: {images, by_class, sizes}} with one entry per class in `by_class`;
+        `traits`, {words: {split: images}}; `repeated`, {kind: images}; and further figures.
     """
     is_given = len(parts.train_index) == len(data.train_labels)
     validation = data.validation_labels if is_given else data.train_labels[parts.validation_index]
@@ -66,6 +67,7 @@ def summarize(data: ImageData, parts: Split, rule: str) -> dict[str, Any]:
         "image_size": [height, width],
         "channels": channels,
         "splits": splits,
+        "traits": facts.get("traits", {}),
         "repeated": facts.get("repeated", {}),
         "majority_share": _share(splits["test"]["by_class"]),
     }
@@ -85,7 +87,7 @@ def _sentences(data: ImageData, splits: Mapping[str, dict[str, Any]], rule: str)
     lines += [f"{name}: {_classes_text(split['by_class'], data.class_names)}" for name, split in splits.items()]
     lines += _size_sentences(data.facts.get("splits", {}), height, width)
     lines += _alike_sentences(data.class_names)
-    lines += [f"{num} images are {words}" for words, num in data.facts.get("traits", {}).items()]
+    lines += [_trait_sentence(words, nums) for words, nums in data.facts.get("traits", {}).items()]
     return lines + _repeated_sentences(data.facts.get("repeated", {}))
 
 
@@ -107,6 +109,12 @@ def _size_sentences(splits: Mapping[str, Mapping[str, Any]], height: int, width:
         elif (low, narrow) != (height, width):
             lines.append(f"{files}, {low}x{narrow} pixels, were resized to {height}x{width}")
     return lines
+
+
+def _trait_sentence(words: str, nums: Mapping[str, int]) -> str:
+    total = sum(nums.values())
+    by_split = ", ".join(f"{num:,} {name}" for name, num in nums.items())
+    return f"{total:,} {'image is' if total == 1 else 'images are'} {words} ({by_split})"
 
 
 def _alike_sentences(names: Sequence[str]) -> list[str]:

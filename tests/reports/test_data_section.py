@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,15 @@ def test_the_table_holds_every_class_of_every_split(folder: Path) -> None:
     assert sum(row["share"] for row in rows) == pytest.approx(2)
     assert {(row["height"], row["width"], row["channels"]) for row in rows} == {(8, 8, 1)}
     assert {row["files_num_sizes"] for row in rows} == {None}
+
+
+def test_every_sentence_is_in_a_table(folder: Path) -> None:
+    repeated = {"equal_files": 1, "equal_pixels": 2}
+    run = reports.read(changed(folder, repeated=repeated, traits={"grey, taken as colour": {"train": 3}}))
+    values = {(row["section"], row["key"]): row["value"] for row in run.table("environment").to_pylist()}
+    assert json.loads(values["data", "summary.text"]) == run.study["data"]["summary"]["text"]
+    assert json.loads(values["data", "summary.repeated"]) == repeated
+    assert json.loads(values["data", "summary.traits"]) == {"grey, taken as colour": {"train": 3}}
 
 
 def test_the_section_says_what_was_read_and_obeys_no_markup(folder: Path) -> None:

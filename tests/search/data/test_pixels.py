@@ -37,7 +37,7 @@ def test_exif_turns_images_upright(orientation: int, suffix: str, kind: str, cat
     stored = upright.transpose(Image.Transpose[name])
     stored.save(cats / f"turned.{suffix}", kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
     assert np.asarray(upright).tobytes() in cat_pixels(tmp_path)
-    assert "1 images are turned upright" in text_of(read(tmp_path, "image_folder"))
+    assert "1 image is turned upright" in text_of(read(tmp_path, "image_folder"))
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L"])
@@ -58,7 +58,7 @@ def test_transparency_is_laid_on_white(mode: str, cats: Path, tmp_path: Path) ->
     expected = np.full((5, 6, 3), 60, dtype=np.uint8)
     expected[:2] = 255
     assert expected.tobytes() in cat_pixels(tmp_path)
-    assert "1 images are transparent, laid on white" in text_of(read(tmp_path, "image_folder"))
+    assert "1 image is transparent, laid on white" in text_of(read(tmp_path, "image_folder"))
 
 
 def test_wide_pixels_need_a_range(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_grey_images_among_colour_ones_are_counted(cats: Path, tmp_path: Path) -
     for name in ("0.png", "1.png"):
         with Image.open(cats / name) as image:
             image.convert("L").save(cats / name)
-    assert "2 images are grey, taken as colour" in text_of(read(tmp_path, "image_folder"))
+    assert "2 images are grey, taken as colour (2 train)" in text_of(read(tmp_path, "image_folder"))
     assert "12 images are in colour, turned grey" in text_of(read(tmp_path, "image_folder", channels=1))
 
 
