@@ -29,7 +29,7 @@ from winnow.search.data.not_classes import (
     twins_note,
 )
 from winnow.search.data.parquet import list_parquet
-from winnow.search.data.path_table import TABLE_SUFFIXES, find_tables, list_tables
+from winnow.search.data.path_table import TABLE_SUFFIXES, find_tables, list_tables, unlisted_note
 from winnow.search.data.table_values import groups_of
 from winnow.search.data.walking import count_loose, folders_in, holds_images, images_in, is_image, left_out_note
 from winnow.spaces import schema
@@ -115,7 +115,8 @@ def _list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: 
         names = named([table.name for table in tables.values()])
         raise InputError(f"data.path: {root}: {names}: for Parquet tables of several splits use data.name: parquet")
     listing = list_parquet(tables["train"], data)
-    return replace(listing, notes=(*listing.notes, *notes))
+    assert listing.files is not None
+    return replace(listing, notes=(*listing.notes, *unlisted_note(root, listing.files, tables.values()), *notes))
 
 
 def _what_is_in(folders: Sequence[Path]) -> str:

@@ -102,7 +102,7 @@ def list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: S
         sentences.append("splits from column `split`")
     elif len(read) == 1 and len(parts) > 1:
         sentences.append(f"splits ({', '.join(parts)}) from the first folder of the paths")
-    sentences += _left_out(root, files, tables.values())
+    sentences += unlisted_note(root, files, tables.values())
     if "train" not in parts:
         raise InputError(f"{shown(first.path)}: no row is of the split train (found: {', '.join(parts)})")
     names = chosen.labels if len(chosen.labels) > 1 else None
@@ -281,13 +281,20 @@ def _part(table: _Table, files: Sequence[Path], rows: list[int], chosen: Chosen,
     return Part(labels, file_items(of_rows, [shown(file) for file in of_rows]), groups)
 
 
-def _left_out(root: Path, files: Sequence[Path], tables: Iterable[Path]) -> list[str]:
-    """Return sentences about the files below `root` that are neither listed images nor the tables that list them."""
+def unlisted_note(root: Path, files: Sequence[Path], tables: Iterable[Path]) -> list[str]:
+    """Return sentences about files that are neither listed images nor the tables that list them; none if there are no such files.
+
+    Args:
+        root: Folder whose files are looked at, in sub-folders too.
+        files: The listed images.
+        tables: The tables.
+    """
     listed, left_out = set(map(_real, files)), Counter[str]()
     unlisted = sum(_real(image) not in listed for image in images_in(root, left_out))
     for table in tables:
         left_out[why_left_out(table.name) or ""] -= 1
-    notes = [f"left out: {unlisted} images in {shown(root)} that the table does not list"] if unlisted else []
+    images = "image" if unlisted == 1 else "images"
+    notes = [f"left out: {unlisted:,} {images} in {shown(root)} that the table does not list"] if unlisted else []
     return [*notes, *left_out_note(+left_out)]
 
 

@@ -299,6 +299,17 @@ def test_names_that_look_like_numbers_with_exponents_are_classes(tmp_path: Path)
     assert truth(read_table(tmp_path, "file_name,label\n" + rows), names)
 
 
+def test_images_that_a_parquet_table_does_not_list_are_counted(tmp_path: Path) -> None:
+    images_in(tmp_path / "set")
+    table = pa.table({"file_name": [f"{k}.png" for k in range(NUM - 1)], "label": NAMES[: NUM - 1]})
+    pq.write_table(table, tmp_path / "set" / "metadata.parquet")
+    (tmp_path / "set" / "notes.txt").touch()
+    text = text_of(read(tmp_path, "image_folder"))
+    assert "left out: 1 image in " in text
+    assert ".txt files, which the installed Pillow does not decode: 1" in text
+    assert ".parquet files" not in text
+
+
 def test_other_files_beside_a_table_are_counted(tmp_path: Path) -> None:
     assert "left out" not in text_of(read_table(tmp_path, lines(), "train.csv"))
     for name in ("sample_submission.csv", "notes.txt", "Thumbs.db", ".hidden"):
