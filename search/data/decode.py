@@ -214,7 +214,7 @@ def opened(item: Encoded, content: bytes | np.ndarray) -> Iterator[Image.Image]:
             image = Image.fromarray(content.squeeze(2) if content.shape[2] == 1 else content)
         else:
             if not content:
-                raise InputError(f"{item.where}: not a readable image (the file is empty)")
+                raise InputError(f"{item.where}: not a readable image (it is empty)")
             image = _recognised(content, item.where)
         if not image.width or not image.height:
             raise InputError(f"{item.where}: not a readable image (it is {image.height}x{image.width} pixels)")

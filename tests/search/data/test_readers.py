@@ -152,7 +152,7 @@ def test_parquet_without_its_columns(columns: dict[str, Any], message: str, tmp_
     [
         ([b"junk", *pictures(5)], [0, 1, 2, 0, 1, 2], "train.parquet, row 0: not a readable image"),
         ([*pictures(5), png(pictures(1)[0])[:60]], [0, 1, 2, 0, 1, 2], "train.parquet, row 5: not a readable image"),
-        ([None, *pictures(5)], [0, 1, 2, 0, 1, 2], "row 0: not a readable image .the file is empty"),
+        ([None, *pictures(5)], [0, 1, 2, 0, 1, 2], "row 0: not a readable image .it is empty"),
         (
             [*pictures(5), pictures(1, size=(4, 4))[0]],
             [0, 1, 2, 0, 1, 2],
