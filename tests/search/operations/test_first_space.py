@@ -64,7 +64,7 @@ def test_images_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     (root / "train" / "cat" / "bad.png").write_bytes(b"")
     text = written(root)[1]
     assert "warning: 1 of 11 images cannot be read, the first: " in text
-    assert "bad.png: not a readable image (the file is empty); data.skip_damaged: true" in text
+    assert "bad.png: not a readable image (it is empty); data.skip_damaged: true" in text
     (root.parent / "space.yaml").unlink()
     for image in (root / "train").rglob("*.png"):
         image.write_bytes(b"x")
