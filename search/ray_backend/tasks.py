@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from winnow.search.ray_backend.free_resources import lacking
 from winnow.search.ray_backend.silence import Silence
 from winnow.search.ray_backend.worker_errors import short_of_memory
 from winnow.search.storage import remote as storage
@@ -21,6 +24,8 @@ from winnow.spaces.trial_status import TrialStatus
 
 Item = TypeVar("Item")
 
+PATIENCE = 45.0
+"""Seconds without a sign of life of any task before the wait is reported; a worker needs some seconds to start."""
 EXIT_SECONDS = 0.3  # within this time Ray sends the result of a task
 
 
@@ -57,6 +62,7 @@ def run_tasks(
     at_once: int | None = None,
     epoch: Callable[[Item], int] = lambda item: 0,
     hangs: Hangs[Item] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Generator[tuple[Item, Any], None, None]:
     """Run a function as Ray tasks.
 
@@ -72,6 +78,7 @@ def run_tasks(
         at_once: Bounds the number of tasks at once; None: the resources alone do.
         epoch: The finished epochs of an item, asked for when its process was lost; default: losses are counted without regard to them.
         hangs: How tasks that hang are noticed; None: they are not.
+        say: Gets one line if no task has begun after `PATIENCE` seconds because others use the resources. It needs `hangs`.
 
     Yields:
         (item, result) of each task, in the order in which they end. The result is what the function returned, or a `Failed`
@@ -79,6 +86,7 @@ def run_tasks(
     """
     task = ray.remote(max_retries=0, num_cpus=resources["cpu"], num_gpus=resources["gpu"])(_run_in_sound_process)
     waiting: dict[Any, _Running[Item]] = {}
+    begun_by = time.monotonic() + PATIENCE if say else math.inf
 
     def start(running: _Running[Item]) -> None:
         if hangs:
@@ -105,6 +113,11 @@ def run_tasks(
                 yield running.item, result
             if hangs:
                 _kill_hung(ray, waiting, hangs.limit)
+            if say and time.monotonic() > begun_by:
+                begun_by = math.inf
+                has_begun = not waiting or any(running.silence and running.silence.beat for running in waiting.values())
+                if not has_begun and (words := lacking(ray, resources, "a training")):
+                    say(f"waiting: {words}")
     finally:
         for reference in waiting:
             ray.cancel(reference, force=True)

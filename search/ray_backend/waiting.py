@@ -11,6 +11,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.util import placement_group_table
 
+from winnow.search.ray_backend.free_resources import lacking
 from winnow.search.ray_backend.not_pickled import NotPickled
 
 PATIENCE = 15.0
@@ -79,18 +80,12 @@ class WaitingNotice(NotPickled, tune.Callback):
             self._idle_since = now
         if now - self._idle_since > PATIENCE:
             self._is_reported = True
-            lacking = self._lacking()
-            if lacking:
-                self._say(f"waiting: {lacking}")
+            if words := self._lacking():
+                self._say(f"waiting: {words}")
 
     def _lacking(self) -> str:
         """Name the resources of which the cluster has too little for one trial; empty if a worker is only starting."""
         states = {group["state"] for group in placement_group_table().values()}
         if "PENDING" not in states or "CREATED" in states:
             return ""  # a trial has its resources, and its worker starts
-        total, free = ray.cluster_resources(), ray.available_resources()
-        return "; ".join(
-            f"Ray has {total.get(key, 0.0):g} {key}s, {free.get(key, 0.0):g} are free, and a trial needs {amount:g}"
-            for key, amount in ((name.upper(), amount) for name, amount in self._per_trial.items())
-            if free.get(key, 0.0) < amount
-        )
+        return lacking(ray, self._per_trial, "a trial")

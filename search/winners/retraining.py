@@ -84,6 +84,7 @@ def retrain(
                 plan.concurrent if plan.ranks > 1 else None,
                 epoch=lambda item: _epochs_done(job, *item),
                 hangs=Hangs(lambda item: _heartbeat(job, *item), limit(settings.trial_timeout, _longest_epoch(folder))),
+                say=lambda text: progress(num_done, num_todo, text),
             )
         ) as ended:
             for (candidate, seed), outcome in ended:

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from pathlib import Path
 
+from winnow.search.ray_backend import tasks
 from winnow.search.ray_backend.tasks import Hangs, run_tasks
 from winnow.search.training.heartbeat import beating
 
@@ -59,3 +60,26 @@ def test_a_task_that_always_hangs_times_out(shared_ray, tmp_path):
 def _always_hang(folder: str) -> None:
     with beating(f"{folder}/a.beat"):
         time.sleep(1000)
+
+
+def test_a_wait_for_resources_is_reported(shared_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks, "PATIENCE", 1.0)
+    cpus = shared_ray.cluster_resources()["CPU"]
+    lines: list[str] = []
+    other = shared_ray.remote(num_cpus=cpus)(_occupy).remote()
+    hangs = Hangs(lambda how: f"{tmp_path}/{how}.beat", limit=100.0)
+    ended = run_tasks(
+        shared_ray, _beat, deque([("a", (str(tmp_path),))]), {"cpu": 1, "gpu": 0}, hangs=hangs, say=lines.append
+    )
+    assert dict(ended) == {"a": "done"}
+    shared_ray.get(other)
+    assert lines == [f"waiting: Ray has {cpus:g} CPUs, 0 are free, and a training needs 1"]
+
+
+def _beat(folder: str) -> str:
+    with beating(f"{folder}/a.beat"):
+        return "done"
+
+
+def _occupy() -> None:
+    time.sleep(8)
