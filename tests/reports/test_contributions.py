@@ -14,6 +14,7 @@ from benchmarks.search_quality.metric_intervals import CASES, simulate
 from tests.helpers.make_run import make_run
 from winnow import reports
 from winnow.reports.figures import winners as figures
+from winnow.reports.html import page
 from winnow.reports.tables.answers import Answers
 from winnow.reports.tables.contributions import CONTRIBUTIONS, contributions, effective_images
 from winnow.reports.tables.intervals import share_interval
@@ -136,9 +137,9 @@ def test_the_report_says_of_the_objective_what_it_says_of_accuracy(tmp_path, cap
 
     text = " ".join(summary.sentences(run)).replace("\u00a0", " ")
     assert f"reaches a test macro F1 of {100 * first['test_macro_f1']:.2f} %" in text
-    assert f"Its test accuracy is {100 * first['test_accuracy']:.2f} %" in text
+    assert f"The test accuracy of the winner is {100 * first['test_accuracy']:.2f} %" in text
     assert figures._winners_info(run).means[0] == first["test_macro_f1"]
-    assert "is the test macro F1 of the winner on 360 images of 10 classes" in reports.html.page.page(run)
+    assert "is the test macro F1 of the winner on 360 images of 10 classes" in page.page(run)
 
     reports.show(run.path, Console(width=100))
     assert "test macro F1 (95 %)" in " ".join(capsys.readouterr().out.split())
