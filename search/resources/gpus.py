@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,10 @@ from typing import Any
 
 SIGNS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
 """Files that exist on a machine with a GPU for torch: NVIDIA, Jetson, WSL2, ROCm. Without any of them no GPU is looked for."""
+SLURM_LISTS = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
+"""Variables in which Slurm lists the GPUs of a job."""
+SLURM_NUMBERS = ("SLURM_GPUS_ON_NODE", "SLURM_GPUS")
+"""Variables in which Slurm gives the number of GPUs of a job."""
 PATIENCE_SECONDS = 120.0
 LEAST_FREE_MB = 500
 """Free memory in MB below which no trial can train, in addition to the context of the process that measures it."""
@@ -47,7 +51,7 @@ class GpuReport:
 def gpus_of_this_machine() -> GpuReport:
     """Examine the GPUs in a separate process, which frees its context and memory when it ends."""
     if sys.platform != "win32" and not any(Path(sign).exists() for sign in SIGNS):
-        return GpuReport()
+        return GpuReport(problems=_promised())
     command = [sys.executable, "-W", "ignore", "-m", "winnow.search.resources.gpus"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
@@ -58,6 +62,17 @@ def gpus_of_this_machine() -> GpuReport:
         return GpuReport(problems=(f"the process that tried them ended with exit code {done.returncode} ({last})",))
     raw = json.loads(done.stdout.splitlines()[-1])
     return GpuReport(tuple(raw["usable"]), tuple(raw["names"]), tuple(raw["problems"]), raw["has_slices"])
+
+
+def _promised(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Name the GPUs that Slurm gave to the job, on a machine that has none, such as the login node of `salloc`."""
+    for name in (*SLURM_LISTS, *SLURM_NUMBERS):
+        if (value := environment.get(name, "")) not in ("", "0"):
+            return (
+                f"Slurm gave GPUs to this job ({name}={value}), but this machine has no driver for one; to train on them, "
+                "start the command with srun",
+            )
+    return ()
 
 
 def hide_unusable(report: GpuReport, environment: MutableMapping[str, str] = os.environ) -> None:

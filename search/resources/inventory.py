@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from winnow.search.resources.gpus import gpus_of_this_machine
+from winnow.search.resources.gpus import SLURM_LISTS, SLURM_NUMBERS, gpus_of_this_machine
 from winnow.search.storage.provenance import available_cpus
 
 
@@ -68,10 +68,10 @@ def allocated_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str | N
     """
     if "CUDA_VISIBLE_DEVICES" in environment:
         return None, None
-    for variable in ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS"):
+    for variable in SLURM_LISTS:
         if indices := environment.get(variable):
             return indices, len(indices.split(","))
-    for variable in ("SLURM_GPUS_ON_NODE", "SLURM_GPUS"):
+    for variable in SLURM_NUMBERS:
         number = _number_of_gpus(environment.get(variable, ""))
         if number is not None:
             return ("", 0) if number == 0 else (None, number)

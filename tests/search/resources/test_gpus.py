@@ -119,6 +119,18 @@ def test_a_machine_without_signs_of_a_gpu_is_not_asked(monkeypatch):
     gpus_of_this_machine.cache_clear()
 
 
+@pytest.mark.parametrize(("name", "value"), [("SLURM_JOB_GPUS", "0,1"), ("SLURM_GPUS", "2")])
+def test_gpus_of_slurm_on_a_machine_without_any_are_named(monkeypatch, name, value):
+    monkeypatch.setattr(gpus, "SIGNS", ())
+    monkeypatch.setenv(name, value)
+    gpus_of_this_machine.cache_clear()
+    assert f"no GPU is used: Slurm gave GPUs to this job ({name}={value})" in gpus_of_this_machine().line
+    monkeypatch.setenv(name, "0" if value == "2" else "")
+    gpus_of_this_machine.cache_clear()
+    assert gpus_of_this_machine() == GpuReport()
+    gpus_of_this_machine.cache_clear()
+
+
 def test_ray_gets_the_number_that_torch_can_use(sign, monkeypatch):
     raw = {"usable": [1], "names": ["H100"], "problems": ["P100: too old"], "has_slices": False}
     answer = SimpleNamespace(returncode=0, stderr="", stdout=json.dumps(raw))

@@ -1,0 +1,80 @@
+"""Models that misbehave in a real search: they harm nobody but themselves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from winnow.reports.reading.journal import read_trials
+from winnow.spaces.trial_status import TrialStatus
+
+NETS = """
+import ctypes, os, signal, sys, threading, time
+import torch
+from torch import nn
+
+
+def chdir(): os.chdir("/")
+def noise(): os.write(1, bytes(range(256)) * 400); sys.stdout.write("\\x1b[2J\\x00")
+def signals(): signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.signal(signal.SIGINT, signal.SIG_IGN)
+def threads(): [threading.Thread(target=time.sleep, args=(600,)).start() for _ in range(50)]
+def fork(): os.fork() or (time.sleep(600), os._exit(0))
+def seed(): torch.manual_seed(1)
+def dtype(): torch.set_default_dtype(torch.float64)
+def no_grad(): torch.set_grad_enabled(False)
+def environment(): os.environ.clear()
+def close(): [os.close(number) for number in range(3, 256) if os.path.exists(f"/proc/self/fd/{number}")]
+def leave(): sys.exit(3)
+def fail(): raise RuntimeError("[/red] \\x1b[31m</script>")
+def crash(): ctypes.string_at(0)
+
+
+class Net(nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        self.how, self.calls = how, 0
+
+    def forward(self, images):
+        answers = self.body(images)
+        if self.training and images.device.type != "meta":
+            self.calls += 1
+            if self.calls == 7 and self.how != "well":
+                globals()[self.how]()
+        return answers
+
+
+def build(image_shape, num_classes, how):
+    return Net(how)
+"""
+FAIL = ("leave", "fail")
+OTHERS = ("chdir", "noise", "signals", "threads", "fork", "seed", "dtype", "no_grad", "environment", "close", "crash")
+SPACE = f"""
+data: {{name: digits, validation: 0.2}}
+epochs: 3
+batch_size: 256
+model: {{name: "bad_nets:build", how: {{choice: [{", ".join(("well", *FAIL, *OTHERS))}]}}}}
+optimizer: {{name: adam, lr: 0.01}}
+search: {{trials: 14, grace_epochs: 3, sampler: grid}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_model_that_misbehaves_harms_no_other_trial(tmp_path: Path) -> None:
+    (tmp_path / "bad_nets.py").write_text(NETS)
+    (tmp_path / "space.yaml").write_text(SPACE)
+    command = [sys.executable, "-m", "winnow", "search", "space.yaml", "--name", "r", "--cpus-per-trial", "1"]
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{tmp_path}", "RAY_worker_niceness": "0"}
+    search = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert search.returncode == 0, search.stderr[-3000:]
+    trials = read_trials(tmp_path / "runs" / "r" / "study.journal")[0]
+    ends = {trial.params["model.how"]: trial.user_attrs["status"] for trial in trials}
+    assert len(ends) == 14
+    assert {how for how, status in ends.items() if status == TrialStatus.FAILED} == set(FAIL)
+    assert {how for how, status in ends.items() if status == TrialStatus.COMPLETED} == {"well", *OTHERS}
