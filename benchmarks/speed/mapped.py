@@ -5,7 +5,8 @@
 Makes JPEG files whose pixels take 8 GB, reads them with the rule that mapping is used, and trains on pieces of the set, each image once. A piece
 is trained on from the mapped files and from a copy in memory, by turns, with the same network, seed and order. Before each mapped turn the
 system is asked to drop the files from its cache, so that every image is read from the disk; `--warm` leaves them there. The networks are small,
-so that the images count. Own memory is `RssAnon` of Linux, which mapped files are no part of. Writes benchmarks/results/mapped.json.
+so that the images count. Own memory is `RssAnon` of Linux, which mapped files are no part of. Writes benchmarks/results/mapped.json,
+or mapped-warm.json.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def main() -> None:
             f"{name}: mapped / memory {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}), n = {len(ratios)}"
         )
     raw = {"options": settings, **steps, "hardware": hardware(), "versions": versions()}
-    (RESULTS / "mapped.json").write_text(json.dumps(raw, indent=1) + "\n")
+    (RESULTS / f"mapped{'-warm' if options.warm else ''}.json").write_text(json.dumps(raw, indent=1) + "\n")
 
 
 def in_process(step: str, options: argparse.Namespace) -> dict[str, Any]:
