@@ -17,6 +17,7 @@ import json
 import os
 import time
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ from benchmarks.search_quality.contenders import CONTENDERS
 from benchmarks.search_quality.efficiency_tables import tables
 from benchmarks.search_quality.simulation import simulate
 from benchmarks.search_quality.tasks import Task, digits_tasks, lcbench_tasks, recorded_tasks
+
+if find_spec("syne_tune"):
+    from benchmarks.search_quality.syne_tune_rivals import RIVALS
+
+    CONTENDERS |= RIVALS
 
 BUDGETS = (2, 5, 10, 20, 50)
 LCBENCH_EVERY = 4  # of its 34 tasks, so that a run of all contenders takes hours and not days

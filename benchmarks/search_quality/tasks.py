@@ -206,16 +206,17 @@ def suggest_all(space: Mapping[str, BaseDistribution], trial: Any) -> None:
 
 def draw(suggest: Callable[[Any], object], rng: np.random.Generator) -> dict[str, Any]:
     """The parameters of a random config."""
-    trial = _Drawn(rng)
+    trial = Drawn(rng)
     suggest(trial)
     return trial.params
 
 
-class _Drawn:
-    """Stands for a trial whose parameters are drawn at random."""
+class Drawn:
+    """Stands for a trial whose parameters are drawn at random. It keeps their distributions, of all configs that it was asked for."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.params: dict[str, Any] = {}
+        self.distributions: dict[str, BaseDistribution] = {}
         self._rng = rng
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
@@ -228,5 +229,6 @@ class _Drawn:
         return self._draw(name, FloatDistribution(low, high, log=log, step=step))
 
     def _draw(self, name: str, distribution: BaseDistribution) -> Any:
+        self.distributions[name] = distribution
         self.params[name] = ParameterEncoding.draw(distribution, self._rng)
         return self.params[name]
