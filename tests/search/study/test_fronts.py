@@ -132,11 +132,11 @@ def test_the_objectives_of_a_run_do_not_change(tmp_path):
 @pytest.mark.parametrize(
     ("objectives", "message"),
     [
-        ("[validation_accuracy]", "several objectives are at least two"),
+        ("[validation_accuracy]", "`objectives` needs at least two"),
         ("[parameters, validation_accuracy]", "the first objective must be a metric"),
-        ("[validation_accuracy, validation_loss]", "the first objective must be a metric .* and the others costs"),
-        ("[validation_accuracy, {maximize: parameters}]", "parameters is better when it is small"),
-        ("[validation_accuracy, parameters, parameters]", "each objective may stand once"),
+        ("[validation_accuracy, validation_loss]", "the first objective must be a metric .* and the others must be costs"),
+        ("[validation_accuracy, {maximize: parameters}]", "parameters must be minimized"),
+        ("[validation_accuracy, parameters, parameters]", "each objective may be listed only once"),
         ("[validation_accuracy, speed]", "must be one of validation_accuracy"),
     ],
 )
