@@ -57,7 +57,7 @@ class SearchOptions(TypedDict, total=False):
     """Random seed of splits, suggestions, initial weights and data order. At least 0. Default: 0."""
 
     time_budget: float | str
-    """Stop after this long, in seconds or as 90s, 5m, 2h; running trials can be resumed. Its last part, at most half, completes as many trials as winners are wanted. If not set, there is no limit."""
+    """Time limit, in seconds or as 90s, 5m, 2h; interrupted trials can be resumed. The last part of the time, at most half, completes as many trials as there should be winners. If not set, there is no limit."""
 
 
 class RunOptions(SearchOptions, total=False):

@@ -123,7 +123,7 @@ def split(data: ImageData, validation: float | Literal["given"] | None, stratifi
     num = len(data.train_labels)
     if uses_given(data, validation):
         if data.validation_labels is None:
-            raise InputError(f"data.validation: `given`, but {data.name} brings no validation split; give a fraction")
+            raise InputError(f"data.validation: `given`, but {data.name} has no validation split; give a fraction")
         return Split(np.arange(num), np.arange(len(data.validation_labels)))
     share = validation if isinstance(validation, float) else DEFAULT_VALIDATION
     train, held_out = hold_out(ranked(data.train_labels, data.class_names), share, stratified, seed, data.train_groups)

@@ -69,7 +69,7 @@ KNOWN = Layout("a known data set")
 CLASS_FOLDERS = Layout("class folders", ("groups",))
 TABLE = Layout("tables", ("image_column", "label_column", "groups"))
 ARCHIVE = Layout("npz files", ("one_hot", "groups"))
-FUNCTION = Layout("functions of your own", ("groups",))
+FUNCTION = Layout("custom functions", ("groups",))
 
 
 @dataclass(frozen=True)
@@ -229,4 +229,6 @@ def refuse_two(where: object, split: str, names: Sequence[str]) -> None:
         InputError: There are at least two names.
     """
     if len(names) > 1:
-        raise InputError(f"data.path: {where} holds {' and '.join(names)}, both a {split} split; keep one of them")
+        raise InputError(
+            f"data.path: {where} holds {' and '.join(names)}, both a {split} split; keep one of them"
+        )

@@ -74,5 +74,5 @@ class EpochResult:
 
     def _live(self) -> LiveTraining:
         if self._training.epoch != self.epoch:
-            raise RuntimeError(f"epoch {self.epoch} is over: the training is at epoch {self._training.epoch}")
+            raise RuntimeError(f"epoch {self.epoch} is over; the training has reached epoch {self._training.epoch}")
         return self._training

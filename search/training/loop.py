@@ -333,7 +333,7 @@ class TrainingState:
             ValueError: The checkpoint is of a training with another seed.
         """
         if state["seed"] != self.seed:
-            raise ValueError(f"the checkpoint is of seed {state['seed']}, not of {self.seed}")
+            raise ValueError(f"the checkpoint has the seed {state['seed']}, not {self.seed}")
         self.epoch, self.stopped = state["epoch"], state["stopped"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

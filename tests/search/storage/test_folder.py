@@ -43,7 +43,7 @@ def test_default_names_count_up_and_given_names_are_refused(tmp_path):
     ],
 )
 def test_a_name_stays_in_the_folder_of_the_runs(tmp_path, name):
-    with pytest.raises(InputError, match=r"^--name .*: a name has at most 100 printable.*its place is --runs-dir$"):
+    with pytest.raises(InputError, match=r"^--name .*: a name has at most 100 printable.*its parent folder is set by --runs-dir$"):
         create(tmp_path / "runs", name, "digits", STUDY)
     assert list(tmp_path.iterdir()) == []
 
