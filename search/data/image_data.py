@@ -27,7 +27,7 @@ class ImageData:
     train_images: np.ndarray
     train_labels: np.ndarray
     validation_images: np.ndarray | None
-    """Only of a data set that brings a validation split."""
+    """Set only if the data set has a validation split."""
     validation_labels: np.ndarray | None
     test_images: np.ndarray
     test_labels: np.ndarray
@@ -101,7 +101,7 @@ def fingerprint(data: ImageData) -> str:
 
 
 def uses_given(data: ImageData, validation: float | Literal["given"] | None) -> bool:
-    """Return whether the validation split that the data set brings selects: by `given`, or by default if there is one.
+    """Return whether the validation split of the data set is used: by `given`, or by default if there is one.
 
     Args:
         data: The images.
@@ -142,7 +142,7 @@ def split(data: ImageData, validation: float | Literal["given"] | None, stratifi
 
 
 def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return both arrays [N, ...] one after the other; in a file beside the first, if that one is in a file.
+    """Return both arrays [N, ...] one after the other; in a file next to the first, if that one is in a file.
 
     Args:
         first: Array [N, ...].

@@ -117,7 +117,7 @@ def refuse_unused_keys(listing: Listing, data: schema.Data) -> None:
     brings_validation = "validation" in listing.parts and not isinstance(data.validation, float)
     if not data.stratified and brings_validation:
         raise InputError(
-            f"data.stratified: False has no effect, since {data.path or data.name} brings a validation split; remove it, or give "
+            f"data.stratified: False has no effect, since {data.path or data.name} has a validation split; remove it, or give "
             "data.validation a share"
         )
 
@@ -229,6 +229,4 @@ def refuse_two(where: object, split: str, names: Sequence[str]) -> None:
         InputError: There are at least two names.
     """
     if len(names) > 1:
-        raise InputError(
-            f"data.path: {where} holds {' and '.join(names)}, both a {split} split; keep one of them"
-        )
+        raise InputError(f"data.path: {where} holds {' and '.join(names)}, both a {split} split; keep one of them")

@@ -104,7 +104,7 @@ def _digest_of(values: np.ndarray) -> str:
 
 
 def _group_numbers(listing: Listing, splits: Sequence[str], where: str) -> dict[str, np.ndarray]:
-    """Return group numbers, int64 by split. Raises InputError if a group stands in two of the splits that the data set brings."""
+    """Return group numbers, int64 by split. Raises InputError if a group stands in two splits of the data set."""
     texts = {split: listing.parts[split].groups for split in splits}
     present = {split: values for split, values in texts.items() if values is not None}
     if not present:
@@ -258,7 +258,7 @@ def _finished(
         order, test_rows = order[kept], order[test]
         kind = "stratified" if train.groups is None else "grouped"
         sentences.append(
-            f"{data.name} brings no test images: a fixed {kind} {HELD_OUT_TEST:.0%} ({len(test_rows)} images, the same for "
+            f"{data.name} has no test images: a fixed {kind} {HELD_OUT_TEST:.0%} ({len(test_rows)} images, the same for "
             "every seed) is held out as the test set"
         )
     if data.limit is not None and len(order) > data.limit:
@@ -277,7 +277,7 @@ def _finished(
             elif split == "test" and train.groups is not None:
                 cause = (
                     f"; no group of data.groups is small enough to hold it out as {HELD_OUT_TEST:.0%} and to leave every class training "
-                    "images; bring a test split, or choose smaller groups"
+                    "images; add a test split, or choose smaller groups"
                 )
             raise InputError(f"{where}: no {split} image is left{cause}")
     missing = [names[k] for k in np.flatnonzero(np.bincount(finished["train"].labels, minlength=len(names)) == 0)]

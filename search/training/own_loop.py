@@ -48,7 +48,7 @@ def own_epochs(
     checkpoint: dict[str, Any] | None = None,
     micro_batches: int = 1,
 ) -> Iterator[EpochResult]:
-    """Train one config by its own loop, and yield one result per epoch.
+    """Train one config with its custom loop, and yield one result per epoch.
 
     Args:
         config: The training, which names a loop.
@@ -79,7 +79,7 @@ def own_epochs(
 
 
 class OwnTraining:
-    """A training by an own loop, between two epochs."""
+    """A training with a custom loop, between two epochs."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Tries the own parts of a config once, on made-up values, before anything starts."""
+"""Runs the custom parts of a config once, on made-up values, before anything starts."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
 
-BASELINE = -1  # the trial number of a baseline that was no trial of the search
+BASELINE = -1  # the trial number of a baseline that was not a trial of the search
 MAX_SEEDS = 1000  # more than anyone retrains with
 PASSING = (TrialStatus.FAILED, TrialStatus.LOST, TrialStatus.TIMED_OUT, TrialStatus.OUT_OF_MEMORY)
 """Statuses of a retraining that may end otherwise when it is run again: code, device or machine may be others."""

@@ -242,9 +242,9 @@ def test_a_missing_prediction_file_costs_only_its_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "this folder is no run, it holds no study.yaml"),
+        (None, "this folder is not a run, since it contains no study.yaml"),
         ("{a: [", "cannot be read as YAML"),
-        ("- 1", "must hold a mapping, but holds list"),
+        ("- 1", "must contain a mapping, but contains list"),
         ("name: x", "schema_version must be a whole number, but got None"),
         ("schema_version: 99", f"the run has schema_version 99, but this Winnow reads up to {RUN_VERSION}"),
         ("schema_version: 1\nsettings: {}", "`space` must be a mapping, but got None"),

@@ -91,7 +91,7 @@ def test_sky(launch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--name", "My Run"), "--name 'My Run': use at most 42 small letters"),
+        (("--name", "My Run"), "--name 'My Run': use at most 42 lower-case letters"),
         (("--trails", "3"), "No such option"),
         (("--address", "auto"), "--address: the file sets this option itself"),
         (("--output", "there.sbatch"), "there.sbatch: exists already"),
