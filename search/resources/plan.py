@@ -172,7 +172,7 @@ def share_out(
         ("--gpus-per-trial", options.gpus_per_trial),
     ):
         if value:
-            why = f"with --device {device}" if options.device == device else "this machine has no GPU, so"
+            why = f"with --device {device}" if options.device == device else "no GPU is available, so"
             raise InputError(f"{option} {value}: {why} trials train on {device}; leave it out")
     return _on_cpus(inventory, device, options, num_trials, measure)
 

@@ -206,7 +206,7 @@ def test_torn_last_lines_are_left_out_and_noted(tmp_path: Path) -> None:
     whole, torn = make_run(tmp_path / "run"), make_run(tmp_path / "torn" / "run", torn=True)
     expected, found = reports.read(whole), reports.read(torn)
     assert len(found.notes) == 3
-    assert all("torn" in note for note in found.notes)
+    assert all("incomplete" in note for note in found.notes)
     for name in TABLES:
         assert found.table(name).equals(expected.table(name)), name
     before = (torn / "study.journal").read_bytes()
