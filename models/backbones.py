@@ -91,7 +91,7 @@ def trained_backbone(
     network = build(model, image_shape, 1)
     width, dropped = cut_classes(network, f"model.backbone: {model.name}")
     height_width = "x".join(map(str, image_shape))
-    kind = f"a {model.name} for images of {height_width} (see `resize` where it was trained on another size)"
+    kind = f"a {model.name} for images of {height_width} (set `resize` if it was trained on another size)"
     load_into(network, _without(state_dict(content, path, key), dropped), path, key, kind)
     return network, width
 
@@ -101,7 +101,7 @@ def cut_classes(network: nn.Module, where: str) -> tuple[int, tuple[str, ...]]:
 
     Args:
         network: The network; it is changed in place.
-        where: What a message calls the network.
+        where: Name of the network in messages.
 
     Returns:
         The width of the features, and the names of the replaced layers, each followed by a dot.

@@ -1,4 +1,4 @@
-"""Convolutional networks: stages of convolutions, then a fully connected head, as in LeNet (LeCun et al., 1998)."""
+"""Convolutional networks: convolutional stages, then a fully connected head, as in LeNet (LeCun et al., 1998)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's own network, and own initialization of any network, by import path."""
+"""Custom networks, and custom initialization of any network, by import path."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def custom(model: Custom, image_shape: tuple[int, int, int], num_classes: int) -
 
 
 def initialize_own(settings: OwnInitialization, network: nn.Module, images: Tensor) -> None:
-    """Apply a user's own function to the initial weights of a network, in place.
+    """Apply a custom initialization to the weights of a network, in place.
 
     Args:
         settings: The `initialization` section of a config.

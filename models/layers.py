@@ -27,7 +27,7 @@ POOLS: dict[str, Callable[[int], nn.Module] | None] = {
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
-    """Up to 32 groups of at least 4 channels each: a group of one value would be normalised to zero."""
+    """Return a group norm with up to 32 groups of at least 4 channels each: a group of one value would be normalised to zero."""
     groups = max(num for num in range(1, 33) if channels % num == 0 and (num == 1 or channels // num >= 4))
     return nn.GroupNorm(groups, channels)
 
@@ -42,7 +42,7 @@ NORMS: dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]] |
 
 
 def _dirac(weight: Tensor) -> None:
-    """Make the first output channels of an ungrouped convolution pass on its input channels; the others and linear layers stay as drawn."""
+    """Make the first output channels of an ungrouped convolution copy its input channels; other channels and linear layers keep their weights."""
     if weight.ndim == 4:
         nn.init.dirac_(weight.detach()[: weight.shape[1]])
 
@@ -118,7 +118,7 @@ def separable_conv(
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution with `same` padding for an even kernel, which pads one pixel more on the right and below."""
+    """Convolution with `same` padding for an even kernel, which pads one pixel more on the right and at the bottom."""
 
     def forward(self, images: Tensor) -> Tensor:
         before = (self.kernel_size[0] - 1) // 2

@@ -1,4 +1,4 @@
-"""The cost of a network, layer by layer: the network is built without initial values and run once.
+"""Measures the cost of a network layer by layer, by building it without initial values and running it once.
 
 Networks of torchvision are built and run on torch's meta device, which takes neither their memory nor their time. The meta
 device needs 1.5 s of CPU time for imports in every worker, so other networks run on the CPU.
@@ -99,7 +99,7 @@ def _blank(model: Model, image_shape: tuple[int, int, int], num_classes: int) ->
 
 
 class _Unfilled(TorchFunctionMode):
-    """Mode that skips random initial values: counts do not depend on them, and those of a large head take a second."""
+    """Mode that skips random initial values: counts do not depend on them, and drawing those of a large head takes a second."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -131,7 +131,7 @@ def _run(network: nn.Module, images: Tensor, where: str) -> tuple[list[LayerSumm
 
 
 class _Recorder:
-    """Records a row for each module that is a leaf, has parameters of its own, or computes by itself, with forward hooks.
+    """Records, with forward hooks, a row for each module that is a leaf, has parameters of its own, or computes by itself.
 
     Parameters of a layer that is never called, such as the projections of attention, count for the module that uses them.
     """

@@ -54,7 +54,7 @@ def transfer(
 
 
 class Transferred(nn.Module):
-    """A backbone and a head. A frozen backbone gets no gradients and stays in evaluation mode, so its norms keep their statistics."""
+    """A backbone with a head. A frozen backbone gets no gradients and stays in evaluation mode, so its norms keep their statistics."""
 
     def __init__(
         self, inputs: nn.Module, backbone: nn.Module, head: nn.Module, frozen: bool, head_lr_factor: float

@@ -36,9 +36,9 @@ def vit(model: Vit, image_shape: tuple[int, int, int], num_classes: int) -> nn.M
 
 
 class Tokens(nn.Module):
-    """Turn patches [N, C, H, W] into tokens [N, T, C]: in front the class token if there is one, plus the position embedding.
+    """Turn patches [N, C, H, W] into tokens [N, T, C]: prepend the class token, if there is one, and add the position embedding.
 
-    Both are vectors, so that optimizers treat them like biases: without the weight decay or the orthogonalization of matrices.
+    Both are vectors, so that optimizers treat them like biases, without the weight decay or orthogonalization of matrices.
     """
 
     def __init__(self, model: Vit, num_patches: int) -> None:
@@ -58,7 +58,7 @@ class Tokens(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Block of tokens [N, T, C]: adds the attention of the normed tokens, then a perceptron of the normed tokens."""
+    """Pre-norm encoder block of tokens [N, T, C]: adds the attention of the normed tokens, then an MLP of the normed tokens."""
 
     def __init__(self, model: Vit, skip_probability: float) -> None:
         super().__init__()

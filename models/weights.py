@@ -25,7 +25,7 @@ PREFIXES = ("module.", "_orig_mod.")
 
 
 def is_file(weights: str) -> bool:
-    """Whether the `weights` of a backbone name a file rather than published weights."""
+    """Return whether the `weights` of a backbone name a file rather than published weights."""
     return weights.endswith(WEIGHT_SUFFIXES) or "/" in weights
 
 
@@ -46,7 +46,7 @@ def read_file(path: Path, key: str, device: torch.device) -> dict[str, Any]:
     Args:
         path: A .pt, .pth or .safetensors file.
         key: The config path that names the file, for messages.
-        device: Where to put the tensors; `meta` reads names and shapes only.
+        device: Device of the tensors; `meta` reads names and shapes only.
 
     Raises:
         InputError: The file is missing, or is not readable as a state dict.
@@ -61,7 +61,7 @@ def read_file(path: Path, key: str, device: torch.device) -> dict[str, Any]:
             f"{key}: {path} is not readable as a state dict ({reason}); save one with torch.save(network.state_dict(), path)"
         ) from error
     if not isinstance(content, dict):
-        raise InputError(f"{key}: {path} holds a {type(content).__name__}, not a state dict")
+        raise InputError(f"{key}: {path} contains a {type(content).__name__}, not a state dict")
     return content
 
 
@@ -69,14 +69,14 @@ def state_dict(content: Mapping[str, Any], path: Path, key: str) -> dict[str, Te
     """Return the tensors by name, without the usual containers and prefixes. `path` and `key` are for messages.
 
     Args:
-        content: What the file holds.
+        content: Content of the file.
         path: The file, for messages.
         key: Key of the config that names it, for messages.
     """
     inner = next((content[name] for name in CONTAINERS if isinstance(content.get(name), dict)), content)
     tensors = {name: value for name, value in inner.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise InputError(f"{key}: {path} holds no tensors, only {sorted(map(str, content))[:5]}")
+        raise InputError(f"{key}: {path} contains no tensors, only {sorted(map(str, content))[:5]}")
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}

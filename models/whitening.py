@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPSILON = 5e-4
-"""Added to the variance of each direction, so that one without variance is not blown up."""
+"""Added to the variance of each direction, so that directions without variance are not amplified."""
 
 
 class Whitening(nn.Module):
@@ -30,7 +30,7 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit_images(self, images: Tensor) -> None:
-        """Take the filters from the patches of images float32 [N, C, H, W], normalised as for training."""
+        """Compute the filters from the patches of images float32 [N, C, H, W], normalised as for training."""
         patches = F.unfold(images, self.weight.shape[2:]).transpose(1, 2).flatten(0, 1).double()
         variances, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         scaled = (vectors / (variances + EPSILON).sqrt()).T.flip(0)

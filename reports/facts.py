@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def largest_class(run: RunFacts, split: str) -> float | None:
-    """Accuracy of always answering the largest class of a split: `train`, `validation` or `test`; None if it is not recorded.
+    """Return the accuracy of always predicting the largest class of a split: `train`, `validation` or `test`; None if it is not recorded.
 
     Args:
         run: The run.

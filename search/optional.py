@@ -1,4 +1,4 @@
-"""Packages of an extra, imported when they are needed."""
+"""Imports the packages of an extra when they are needed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def require(module: str, command: str, extra: str = "export") -> Any:
 
     Args:
         module: The module to import.
-        command: What needs it, for the message.
-        extra: The extra of `winnow-search` that brings it.
+        command: Command or option that needs the module, for the message.
+        extra: The extra of `winnow-search` that installs the module.
 
     Raises:
         InputError: The package is missing; the message says how to install it.

@@ -1,4 +1,4 @@
-"""Named random streams: every random draw of Winnow comes from a seed that is derived here."""
+"""Named random streams, from which the seed of every random draw of Winnow is derived."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def derive_seed(stream: Stream, seed: int, *parts: int) -> int:
 
     Args:
         stream: What the seed is used for.
-        seed: Seed of the search or of the training, any integer; none is cut to 32 bits.
-        *parts: Which of the draws of this stream, such as a trial number or an epoch.
+        seed: Seed of the search or of the training, any integer; large integers are not truncated to 32 bits.
+        *parts: Numbers that select a draw of this stream, such as a trial number or an epoch.
 
     Returns:
         A seed in [0, 2**31), which every generator in use accepts.

@@ -31,7 +31,7 @@ UNBOUNDED_TRIALS = 10**6
 
 
 def parse_duration(text: str | float | None) -> float | None:
-    """Seconds of a duration such as `90`, `90s`, `5m`, `2h` or `1h30m`; None stays None.
+    """Return the seconds of a duration such as `90`, `90s`, `5m`, `2h` or `1h30m`; None stays None.
 
     Raises:
         InputError: `text` is not a duration, or not above 0.
@@ -44,7 +44,7 @@ def parse_duration(text: str | float | None) -> float | None:
     ):
         meant = f"{long_unit[1]}{long_unit[2][0].lower()}"
         if meant != str(text).strip():
-            raise InputError(f"time budget: {text!r} is written {meant}")
+            raise InputError(f"time budget: write {meant} instead of {text!r}")
     parts = re.findall(r"(\d+(?:\.\d+)?)([hms]?)", str(text))
     if not parts or "".join(number + unit for number, unit in parts) != str(text).strip():
         raise InputError(f"time budget: give seconds or a duration such as 90s, 5m, 2h, 1h30m, but got {text!r}")
@@ -55,34 +55,34 @@ def parse_duration(text: str | float | None) -> float | None:
 
 
 class SearchOptions(SearchSettings):
-    """The options of `winnow search`: those that a space may state, and those that belong to one run of it."""
+    """The options of `winnow search`: those that a space may state, and those of a single run."""
 
     seed: Annotated[int, Field(ge=0)] = 0
     """Random seed of splits, suggestions, initial weights and data order."""
     time_budget: Annotated[float | str | None, AfterValidator(parse_duration)] = None
-    """Stop after this long, in seconds or as 90s, 5m, 2h; running trials can be resumed. Its last part, at most half, completes as many trials as winners are wanted. If not set, there is no limit."""
+    """Time limit, in seconds or as 90s, 5m, 2h; interrupted trials can be resumed. The last part of the time, at most half, completes as many trials as there should be winners. If not set, there is no limit."""
 
 
 class RunOptions(RetrainSettings, SearchOptions):
-    """The options of `winnow run`: those of the search, and those of retraining."""
+    """The options of `winnow run`: those of the search and those of retraining."""
 
 
 class Settings(SearchSettings):
-    """The settings of one search. Frozen; bad values are refused.
+    """The settings of one search, which are frozen and checked.
 
-    The fields of `SearchSettings` are those of the space, replaced by the options of the command.
+    The fields of `SearchSettings` have the values of the space unless an option of the command replaces them.
     """
 
     trials: Count | None = 50  # type: ignore[assignment]  # extending a search by time alone asks for as many as fit
-    """Trials that run (infeasible and duplicate suggestions do not count); None: as many as the time allows."""
+    """Number of trials to run (infeasible and duplicate suggestions do not count); None: as many as the time allows."""
     max_epochs: Count
-    """Epochs of a full training."""
+    """Number of epochs of a full training."""
     grace_epochs: Count = 1
     pauses_early: bool = True
-    """Whether a sampler that pauses trials also uses rungs below `grace_epochs`: unless the space or the user set that."""
+    """Whether a sampler that pauses trials also uses rungs below `grace_epochs`; false if the space or the user set `grace_epochs`."""
     seed: int = 0
     time_budget_seconds: float | None = None
-    """Limit of one start of the search."""
+    """Time limit of one start of the search, in seconds; None: no limit."""
     retrain: RetrainSettings = RetrainSettings()
 
     @property
@@ -114,7 +114,7 @@ class Settings(SearchSettings):
 
     @property
     def measured(self) -> set[str]:
-        """The figures of a trial that are limited or minimized."""
+        """The names of the figures of a trial that are limited or minimized."""
         return {*self.costs, *(self.limits.by_figure if self.limits else ())}
 
     def ranking(self, metrics: Sequence[float], costs: Sequence[Sequence[float | None]]) -> list[int]:
@@ -168,38 +168,38 @@ def settings_for(space: Space, **options: Any) -> Settings:
 
     Returns:
         Complete settings; the grace epochs are resolved and never above the epochs of a full training. A space with nothing
-        open is searched by the `random` sampler if the sampler pauses trials, since there is nothing to forecast by.
+        open is searched by the `random` sampler if the sampler pauses trials, since forecasts need parameters.
 
     Raises:
         InputError: An option is unknown or out of range, or does not fit the space.
     """
     values = check_options(options)
     if (grace := values.get("grace_epochs", 0)) > space.max_epochs:
-        raise InputError(f"--grace-epochs: at most the {space.max_epochs} epochs of the training, but got {grace}")
+        raise InputError(
+            f"--grace-epochs: must be at most {space.max_epochs}, the epochs of a full training, but got {grace}"
+        )
     searched = space.settings.model_dump() | {key: values[key] for key in SearchSettings.model_fields if key in values}
     retrain = space.retrain.model_dump() | {key: values[key] for key in RetrainSettings.model_fields if key in values}
     if searched["objectives"] is not None:
         first = name_of(space.settings.objectives[0]) if space.settings.objectives else searched["objective"]
         if values.get("objective", first) != first:
-            raise InputError(f"--objective {values['objective']}: the objectives of the space begin with {first}")
+            raise InputError(f"--objective {values['objective']}: the objectives of the space start with {first}")
         searched["objective"] = first
         if searched["audit"]:
-            raise InputError("--audit: an audit measures stops by one objective, and the space has search.objectives")
+            raise InputError("--audit: needs a single objective, but the space has search.objectives")
         if searched["stop_when"]:
-            raise InputError(
-                "--stop-when: one best value decides when a search is to stop, and the space has search.objectives"
-            )
+            raise InputError("--stop-when: needs a single objective, but the space has search.objectives")
     if spec_of(searched["sampler"]).pauses and not space.parameters():
         searched["sampler"] = "random"  # repeats of a single config: nothing to forecast by
     if spec_of(searched["sampler"]).finite:
         check_grid(space)
         if searched["learn_from"]:
             raise InputError(
-                f"--learn-from: the sampler {searched['sampler']} tries every config, whatever earlier runs say"
+                f"--learn-from: has no effect with the sampler {searched['sampler']}, which tries every config; leave it out"
             )
     check_objective(space, searched["objective"])
     grace = searched.pop("grace_epochs")
-    pauses_early = grace is None  # who names the first rung does not want trials to be judged before it
+    pauses_early = grace is None  # a user who sets the first rung does not want trials to be judged before it
     grace = grace or default_grace_epochs(space.max_epochs)
     return Settings(
         **searched,
@@ -213,23 +213,21 @@ def settings_for(space: Space, **options: Any) -> Settings:
 
 
 def check_options(options: dict[str, Any], known: type[BaseModel] = RunOptions) -> dict[str, Any]:
-    """The options that are given (not None), with durations in seconds.
+    """Check options, and return those that are given (not None), with durations in seconds.
 
     Args:
         options: Values by name; None: the option was not given.
         known: The schema of the options.
 
     Raises:
-        InputError: An option is no field of `known`, or its value is refused by the schema.
+        InputError: An option is not a field of `known`, or the schema refuses its value.
     """
     names = [spec.name for spec in option_specs(known)]
     for key in options:
         if key not in names and key in known.model_fields:
-            raise InputError(
-                f"{key} is a key of the space, not an option: override search.{key}, as --set search.{key}=..."
-            )
+            raise InputError(f"{key} is a key of the space, not an option; set it with --set search.{key}=...")
         if key not in names:
-            raise InputError(f"no option {key!r}{nearest(key, names)}; there are {', '.join(names)}")
+            raise InputError(f"unknown option {key!r}{nearest(key, names)}; allowed: {', '.join(names)}")
     chosen = {key: value for key, value in options.items() if value is not None}
     try:
         return known(**chosen).model_dump(include=set(chosen))

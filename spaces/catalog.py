@@ -34,7 +34,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Space:
         The space.
 
     Raises:
-        SpaceError: Something is wrong with it; the message lists everything.
+        SpaceError: The space is not valid; the message lists all problems.
     """
     path, source = _find(str(name_or_path))
     document = _read(path, source)
@@ -107,7 +107,7 @@ def _find(name: str, beside: Path | None = None) -> tuple[Path, str]:
         raise SpaceError(f"{name}: is a folder, but a space is a YAML file")
     known = [*names(), *recipe_names()]
     hint = f"; did you mean recipes/{name}?" if f"recipes/{name}" in known else nearest(name, known)
-    raise SpaceError(f"{name}: no space of this name, and no such file; there are: {show_list(known)}{hint}")
+    raise SpaceError(f"{name}: no space or file of this name; the catalog has: {show_list(known)}{hint}")
 
 
 def _read(path: Path, source: str) -> yaml12.Document:
@@ -192,7 +192,7 @@ def _read_recipe(name: str, folder: Path) -> dict[str, Any]:
     tree = {key: value for key, value in document.tree.items() if key not in _POINTS}
     recipe = Space.from_tree(tree, source, SourceMap(source, document.lines))
     if not recipe.is_recipe:
-        raise SpaceError(f"{name}: a recipe leaves nothing open, but {recipe.parameters()[0].path} is open")
+        raise SpaceError(f"{name}: a recipe must fix every value, but {recipe.parameters()[0].path} is open")
     raw = recipe.suggest(KnownTrial({}))
     recipe.config(raw)
     return raw

@@ -157,7 +157,7 @@ def _settings_lines(space: Space) -> list[str]:
         f"retrain: the best {retrain.top}, {retrain.seeds} seeds each",
     ]
     if settings.objectives is not None:
-        lines.append(f"objectives: {', '.join(map(name_of, settings.objectives))}; the winners are their front")
+        lines.append(f"objectives: {', '.join(map(name_of, settings.objectives))}; the winners are the Pareto front")
     if settings.limits is not None:
         lines.append(f"limits: {settings.limits}")
     start = ", ".join(name for name, _ in space.start_from_named())

@@ -29,7 +29,7 @@ class Difference:
 def differences(old: Space, new: Space) -> list[Difference]:
     """List the differences between two spaces, in the order of the old one, then the new keys.
 
-    Sections such as `search`, which say how to search, are not compared.
+    Sections that configure the search, such as `search`, are not compared.
 
     Args:
         old: The space before.
@@ -65,7 +65,7 @@ def _of_groups(old: Group, new: Group, path: str) -> Iterator[Difference]:
     for key in dict.fromkeys([*old.children, *new.children]):
         inner = f"{path}.{key}" if path else key
         if key not in new.children:
-            yield Difference(inner, "removed", f"(was {_text(old.children[key])}); its default holds")
+            yield Difference(inner, "removed", f"(was {_text(old.children[key])}); its default applies")
         elif key not in old.children:
             yield Difference(inner, "added", f"{_text(new.children[key])} (had its default)")
         else:
@@ -98,14 +98,14 @@ def _of_values(old: Node, new: Node, path: str) -> Iterator[Difference]:
 
 
 def _options(node: Node) -> Domain | None:
-    """The domain of a node; a fixed value is a choice of one."""
+    """Return the domain of a node; a fixed value is a choice with one option."""
     if isinstance(node, Open):
         return node.domain
     return Choice((node.value,)) if isinstance(node, Fixed) else None
 
 
 def _holds(outer: Domain, inner: Domain) -> bool:
-    """Whether all values of `inner` are values of `outer`."""
+    """Return whether all values of `inner` are values of `outer`."""
     if type(outer) is type(inner) and getattr(outer, "step", None) == getattr(inner, "step", None):
         if isinstance(outer, Choice):
             return all(any(same(option, other) for other in outer.ends()) for option in inner.ends())

@@ -35,12 +35,12 @@ def encode(root: Group, config: dict[str, Any]) -> dict[str, Stored]:
     try:
         drawn = complete_config(draw(root, KnownTrial(parameters)))
     except KeyError as error:
-        raise SpaceError(f"{error.args[0]}: the space has a parameter there, but the config has nothing") from None
+        raise SpaceError(f"{error.args[0]}: the space has a parameter here, but the config has no value") from None
     difference = first_difference(drawn, complete)
     if difference is not None:
         path, of_space, of_config = difference
         raise SpaceError(
-            f"{show_path(path)}: the space has {show_value(of_space)} there, but the config {show_value(of_config)}"
+            f"{show_path(path)}: the space has {show_value(of_space)} here, but the config has {show_value(of_config)}"
         )
     return parameters
 

@@ -1,7 +1,7 @@
-"""The figures of one epoch: the single list from which training, search, trackers and reports take them.
+"""The figures of one epoch, as the single list that training, search, trackers and reports read.
 
-A new metric of the validation images is one entry here, whose `metric` names the function that computes it: it is then
-computed after each epoch, written to `epochs.jsonl`, compared by `winnow verify`, and a column of the tables.
+A new validation metric is one entry here, whose `metric` names the function that computes it. It is then computed after each
+epoch, written to `epochs.jsonl`, compared by `winnow verify`, and shown as a column of the tables.
 """
 
 from __future__ import annotations
@@ -55,20 +55,27 @@ _UNDEFINED = f"{_NO_VALIDATION}, or a single class in the validation images"
 def _metric(
     name: str, meaning: str, better: Literal["low", "high"] = "high", null: str = _NO_VALIDATION
 ) -> EpochFigure:
-    """A share of the validation images after the epoch, computed by the function of this name."""
+    """Return a figure in [0, 1] of the validation images after the epoch, computed by the function of this name."""
     function = f"winnow.search.training.metrics:{name}"
     return EpochFigure(f"validation_{name}", "float", meaning, "fraction", null, True, True, better, metric=function)
 
 
 EPOCH_FIGURES: tuple[EpochFigure, ...] = (
-    EpochFigure("epoch", "int", "1 is the first", "epochs"),
+    EpochFigure("epoch", "int", "number of the epoch, from 1", "epochs"),
     EpochFigure(
-        "train_loss", "float", "mean over the epoch", "", _NOT_FINITE, reproducible=True, drawn=True, better="low"
+        "train_loss",
+        "float",
+        "training loss, mean over the epoch",
+        "",
+        _NOT_FINITE,
+        reproducible=True,
+        drawn=True,
+        better="low",
     ),
     EpochFigure(
         "train_accuracy",
         "float",
-        "mean over the epoch",
+        "training accuracy, mean over the epoch",
         "fraction",
         _NOT_FINITE,
         reproducible=True,
@@ -76,12 +83,19 @@ EPOCH_FIGURES: tuple[EpochFigure, ...] = (
         better="high",
     ),
     EpochFigure(
-        "validation_loss", "float", "after the epoch", "", _NO_VALIDATION, reproducible=True, drawn=True, better="low"
+        "validation_loss",
+        "float",
+        "loss after the epoch",
+        "",
+        _NO_VALIDATION,
+        reproducible=True,
+        drawn=True,
+        better="low",
     ),
     EpochFigure(
         "validation_accuracy",
         "float",
-        "after the epoch",
+        "accuracy after the epoch",
         "fraction",
         _NO_VALIDATION,
         reproducible=True,
@@ -89,17 +103,17 @@ EPOCH_FIGURES: tuple[EpochFigure, ...] = (
         better="high",
         metric="winnow.search.training.metrics:accuracy",
     ),
-    _metric("balanced_accuracy", "mean over the classes of the share of their images that are classified correctly"),
-    _metric("macro_f1", "mean over the classes of the F1 score"),
-    _metric("top5_accuracy", "share of the images whose class is among the five with the highest logits"),
+    _metric("balanced_accuracy", "balanced accuracy: mean recall over the classes"),
+    _metric("macro_f1", "macro F1: mean F1 score over the classes"),
+    _metric("top5_accuracy", "top-5 accuracy: fraction of the images whose class is among the five highest logits"),
     _metric("auroc", "area under the ROC curve, one class against the rest, mean over the classes", null=_UNDEFINED),
     _metric("calibration_error", "expected calibration error over 15 bins of the confidence", "low"),
     EpochFigure(
         "validation_own_metric",
         "float",
-        "value of the function that `own_metric` names; the higher, the better",
+        "value of the function that `own_metric` names; higher is better",
         "",
-        f"{_NO_VALIDATION}, or no own metric",
+        f"{_NO_VALIDATION}, or no `own_metric`",
         True,
         True,
         "high",
@@ -110,22 +124,22 @@ EPOCH_FIGURES: tuple[EpochFigure, ...] = (
     EpochFigure("wall_seconds", "float", "time of the epoch, validation included", "seconds", _NOT_RECORDED),
     EpochFigure("images_per_second", "float", "training images per second", "images/s", _NOT_RECORDED, drawn=True),
     EpochFigure("diverged", "bool", "whether a loss was not finite", column=False),
-    EpochFigure("last", "bool", "whether no epoch follows: by count, early stopping or divergence", column=False),
+    EpochFigure("last", "bool", "whether this is the last epoch, by count, early stopping or divergence", column=False),
     EpochFigure("weights_epoch", "int", "the epoch whose weights are kept so far", "epochs", column=False),
 )
 
 OWN_METRIC = "validation_own_metric"
 BUILT_IN_METRICS = tuple(figure for figure in EPOCH_FIGURES if figure.metric is not None)
 METRICS = tuple(figure for figure in EPOCH_FIGURES if figure.metric is not None or figure.name == OWN_METRIC)
-"""Figures that are computed from the network's answers for the validation images."""
+"""Figures that are computed from the network's predictions for the validation images."""
 OBJECTIVES = ("validation_loss", *(figure.name for figure in METRICS))
-"""Figures that trials can be judged by."""
+"""Figures by which trials can be ranked."""
 QUALITY = tuple(figure for figure in EPOCH_FIGURES if figure.better is not None)
-"""Figures that say how good the network is."""
+"""Figures that measure the quality of the network."""
 
 
 def load_metric(figure: EpochFigure) -> Callable[[Any, Any], Any]:
-    """The function that computes a figure of `BUILT_IN_METRICS`."""
+    """Import the function that computes a figure of `BUILT_IN_METRICS`."""
     assert figure.metric is not None
     module, function = figure.metric.split(":")
     computed: Callable[[Any, Any], Any] = getattr(importlib.import_module(module), function)
@@ -136,11 +150,11 @@ BETTER = {figure.name: figure.better for figure in QUALITY}
 
 
 def to_minimize(metric: str, values: Mapping[str, float | None]) -> float:
-    """The value of an objective as one that is better the lower it is: negated if high values are good, infinity if it is null.
+    """Return the value of an objective such that lower is better: negated if high values are good, infinity if it is null.
 
     Args:
         metric: Name of the objective.
-        values: Its value, and others, by name.
+        values: Values by name, that of the objective among them.
     """
     value = values[metric]
     if value is None:
@@ -149,28 +163,28 @@ def to_minimize(metric: str, values: Mapping[str, float | None]) -> float:
 
 
 def weights_rules() -> dict[str, str]:
-    """The rules by which the weights of the best epoch are kept, and the metric of each."""
+    """Return the rules that choose the epoch whose weights are kept, and the metric of each."""
     words = {"low": "lowest", "high": "highest"}
     return {f"{words[BETTER[name] or 'low']}_{name}": name for name in OBJECTIVES}
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric lies within [0, 1] and reads best in percent."""
+    """Return whether a metric is a fraction in [0, 1], which is shown in percent."""
     return any(figure.name == metric and figure.unit == "fraction" for figure in QUALITY)
 
 
 def in_words(metric: str) -> str:
-    """`validation macro F1` for `validation_macro_f1`."""
+    """Return the name of a metric in words, such as `validation macro F1` for `validation_macro_f1`."""
     return metric.replace("_", " ").replace("f1", "F1").replace("auroc", "AUROC")
 
 
 def name_on_test_images(name: str) -> str:
-    """`test_accuracy` for `validation_accuracy`."""
+    """Return the name of a metric on the test images, such as `test_accuracy` for `validation_accuracy`."""
     return name.replace("validation_", "test_")
 
 
 def name_on_validation_images(name: str) -> str:
-    """`validation_accuracy` for `test_accuracy`."""
+    """Return the name of a metric on the validation images, such as `validation_accuracy` for `test_accuracy`."""
     return name.replace("test_", "validation_")
 
 

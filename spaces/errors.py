@@ -8,17 +8,17 @@ class InputError(ValueError):
 
 
 class ModelRefused(InputError):
-    """Raised if a user's own model refuses a config, by raising while it is built; other configs of the space may be fine."""
+    """Raised when a custom model raises an error while it is built; other configs of the space may be fine."""
 
 
 class SpaceError(InputError):
-    """A space or recipe that cannot be used, with file, line and key path."""
+    """Raised for a space or recipe that cannot be used; the message gives file, line and key path."""
 
 
 def printable(text: str) -> str:
-    """The text with its control characters escaped, but for line feeds and tabs.
+    """Escape the control characters of a text, except line feeds and tabs.
 
-    An error of a user's model may hold any: an escape sequence would command the terminal that shows it.
+    The error message of a custom model may contain any of them, and a terminal would execute its escape sequences.
     """
     return "".join(
         char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text

@@ -1,4 +1,4 @@
-"""Compares networks by several objectives: who dominates whom, in which order a front is taken, and its hypervolume."""
+"""Compares networks by several objectives: dominance, the order of the networks of a front, and hypervolume."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def non_dominated(points: Array) -> Array:
 
 
 def layers(points: Array) -> Array:
-    """Return the layer of each point: 0 for those that none dominates, 1 for those that are so without them, and so on."""
+    """Return the layer of each point: 0 for the Pareto front, 1 for the front of the remaining points, and so on."""
     layer = np.full(len(points), -1)
     left = np.arange(len(points))
     for number in range(len(points)):
@@ -52,14 +52,14 @@ def layers(points: Array) -> Array:
 
 
 def spread_order(points: Array) -> list[int]:
-    """Order points so that each start of the order covers them well.
+    """Order points so that every prefix of the order covers all of them well.
 
     Args:
         points: [n, objectives], higher is better.
 
     Returns:
-        Indices: first the best by the first objective, then always the one that is farthest from all before it, with each
-        objective scaled to its range.
+        Indices: first the best point by the first objective, then repeatedly the point that is farthest from those before it,
+        with each objective scaled to its range.
     """
     if not len(points):
         return []

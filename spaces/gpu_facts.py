@@ -1,4 +1,4 @@
-"""The facts about a GPU that are recorded beside the figures of each epoch; the tables have a column for each."""
+"""The facts about a GPU that are recorded with the figures of each epoch; the tables have a column for each."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ GPU_FACTS = (
     GpuFact("driver", "string", "version of NVIDIA's driver"),
     GpuFact("cuda", "string", "version of CUDA, or of ROCm, that torch was built for"),
     GpuFact("cudnn", "string", "version of cuDNN"),
-    GpuFact("tf32", "bool", "whether products of float32 numbers are computed in TensorFloat-32"),
-    GpuFact("peak_allocated_mb", "float", "most memory of the GPU that tensors of the training had", "MB", peak=True),
+    GpuFact("tf32", "bool", "whether float32 matrix products are computed in TensorFloat-32"),
+    GpuFact("peak_allocated_mb", "float", "peak GPU memory allocated to the tensors of the training", "MB", peak=True),
     GpuFact(
         "peak_reserved_mb",
         "float",
-        "most memory of the GPU that torch held, for reuse too; of rank 0 if several GPUs train together",
+        "peak GPU memory reserved by torch, including memory kept for reuse; of rank 0 if several GPUs train together",
         "MB",
         peak=True,
     ),

@@ -1,4 +1,4 @@
-"""Reads from a config of another space what it says about the parameters of this one."""
+"""Finds the values that a config of another space has for the parameters of this one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own parts by import path: how `package.module:function` is loaded, checked and called. One way for networks, optimizers and all others."""
+"""Loads, checks and calls custom functions that are named as `package.module:function`, for networks, optimizers and all other parts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def own_parts(config: Config) -> Iterator[tuple[str, OwnPart]]:
-    """Yield what each own part of a config is, such as `optimizer`, and its settings."""
+    """Yield the kind of each custom part of a config, such as `optimizer`, and its settings."""
     from winnow.spaces.schema import OwnPart
 
     extra = config.data.extra.augment if config.data.extra else []
@@ -37,8 +37,8 @@ def load(what: str, name: str) -> Callable[..., Any]:
     """Import a function.
 
     Args:
-        what: What the function makes, for messages, such as `model`.
-        name: `package.module:function`; the module is installed or lies in the working directory.
+        what: Kind of object that the function makes, for messages, such as `model`.
+        name: `package.module:function`; the module is installed, or in the working directory.
 
     Raises:
         InputError: The module cannot be imported, or has no such function.
@@ -96,6 +96,6 @@ def _check_arguments(what: str, name: str, function: Callable[..., Any], argumen
         signature.bind(**arguments)
     except TypeError as error:
         raise InputError(
-            f"{what} {name}: {error}; it was given {', '.join(arguments) or 'nothing'}, and takes "
+            f"{what} {name}: {error}; it was called with {', '.join(arguments) or 'nothing'}, and takes "
             f"{', '.join(signature.parameters) or 'nothing'}"
         ) from error

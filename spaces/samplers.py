@@ -1,4 +1,4 @@
-"""The samplers by name and what each can do: the single list from which schema, command line, search and docs take them.
+"""The registry of samplers and their capabilities, which schema, command line, search and docs read.
 
 A new sampler is one entry here, and a module of its own that `make` names.
 """
@@ -25,7 +25,7 @@ class SamplerSpec:
             stops trials at the rungs.
         reads_results: Whether later suggestions depend on earlier results.
         finite: Whether it suggests each point of a finite space once; spaces with continuous ranges are refused.
-        max_trials: The number of trials that it reads from a long study; None: it reads none, or as many as there are.
+        max_trials: The largest number of trials that it reads from a study; None: it reads all of them, or none.
     """
 
     summary: str
@@ -44,7 +44,7 @@ class SamplerSpec:
 
 SAMPLERS: dict[str, SamplerSpec] = {
     "forecast": SamplerSpec(
-        "Resumes the paused trial whose forecast end is most promising; shares decisions with successive halving by its skill.",
+        "Resumes the paused trial with the most promising forecast; successive halving decides more often while forecasts are poor.",
         "winnow.search.samplers.forecast:make_sampler",
         pauses=True,
         max_trials=300,
@@ -85,11 +85,11 @@ else:
 
 
 def spec_of(name: str) -> SamplerSpec:
-    """The entry of a sampler.
+    """Return the entry of a sampler.
 
     Raises:
-        InputError: There is no sampler of this name, as in a run of a newer version.
+        InputError: There is no sampler of this name, for example because a newer version wrote the run.
     """
     if name not in SAMPLERS:
-        raise InputError(f"sampler: there is no {name!r}; there are {', '.join(SAMPLERS)}")
+        raise InputError(f"sampler: unknown sampler {name!r}; allowed: {', '.join(SAMPLERS)}")
     return SAMPLERS[name]

@@ -25,7 +25,7 @@ KNOWN_IMAGE_SHAPES: dict[str, ImageShape] = {
 
 
 class ShapeError(SpaceError):
-    """Sizes of a config that do not fit; `path` is the key path of the value to blame."""
+    """Raised if the sizes in a config do not fit; `path` is the key path of the value at fault."""
 
     def __init__(self, path: KeyPath, reason: str) -> None:
         super().__init__(f"{show_path(path)}: {reason}")
@@ -106,7 +106,10 @@ def _trace_cnn(model: Cnn, image_shape: ImageShape, num_classes: int) -> Shapes:
     channels, height, width = image_shape
     if model.whitening:
         if min(height, width) < model.whitening:
-            raise ShapeError(("model", "whitening"), f"is larger than the image of {height}x{width} pixels")
+            raise ShapeError(
+                ("model", "whitening"),
+                f"must not be larger than the image, {height}x{width} pixels, but got {model.whitening}",
+            )
         height, width = height - model.whitening + 1, width - model.whitening + 1
         shapes.append(("whitening", (2 * channels * model.whitening**2, height, width)))
     for index, stage in enumerate(model.stages):
@@ -143,7 +146,7 @@ def _trace_convnext(model: ConvNext, image_shape: ImageShape, num_classes: int) 
     _, height, width = image_shape
     if min(height, width) < model.patch:
         raise ShapeError(
-            ("model", "patch"), f"is larger than the image of {height}x{width} pixels, which leaves nothing"
+            ("model", "patch"), f"must not be larger than the image, {height}x{width} pixels, but got {model.patch}"
         )
     height, width = height // model.patch, width // model.patch
     shapes: Shapes = [("stem", (model.stages[0].filters, height, width))]

@@ -1,4 +1,4 @@
-"""Counts the parameters and multiply-adds of a network by arithmetic, without building it: microseconds, and no torch."""
+"""Counts the parameters and multiply-adds of a network without building it, which takes microseconds and needs no torch."""
 
 from __future__ import annotations
 

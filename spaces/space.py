@@ -143,7 +143,7 @@ class Space:
         refuse((self.located(problem, {}) for problem in problems), self.source_map)
         raise SpaceError(f"{self.source}: no config of this space is valid")
 
-    # --- whether a config is fine ---------------------------------------------------------------------------------------
+    # --- validation of a config -----------------------------------------------------------------------------------------
 
     def config(self, raw: dict[str, Any], image_shape: ImageShape | None = None) -> Config:
         """Validate a raw config.

@@ -64,8 +64,8 @@ def check_objective(space: Space, objective: str) -> None:
         objective: A value of `search.objective`.
 
     Raises:
-        InputError: The objective is the loss, but the space has losses whose values differ in kind; or it is the own metric, but
-            the space names none, or several.
+        InputError: The objective is the loss, but the space has losses whose values cannot be compared; or it is the custom
+            metric, but the space names none, or several.
     """
     if objective == OWN_METRIC:
         names = {config.own_metric for config in corners(space)}
@@ -102,7 +102,7 @@ def _section_problems(space: Space) -> Iterator[Problem]:
 
 
 def _value_problems(space: Space) -> Iterator[Problem]:
-    """Problems of a value that no combination with other values can resolve."""
+    """Yield the problems of single values, which no combination with other values can resolve."""
     yield from _lasting_problems(space, {})
     for parameter in space.parameters():
         for end in parameter.domain.ends():
@@ -124,7 +124,7 @@ def _holds_a_parameter(space: Space, path: KeyPath) -> bool:
 
 
 def _whole_number_problems(space: Space, parameter: Parameter) -> Iterator[Problem]:
-    """`{log: [1, 10]}` draws whole numbers, which is a trap if the schema accepts real ones."""
+    """Yield a problem if `{log: [1, 10]}` would silently draw whole numbers for a key that accepts real ones."""
     domain = parameter.domain
     if domain.arrow_kind != "int" or getattr(domain, "step", None) is not None:
         return
@@ -148,7 +148,7 @@ def _attribute_at(config: Any, path: KeyPath) -> Any:
 
 
 def _combination_problems(space: Space, image_shape: ImageShape | None) -> Iterator[Problem]:
-    """Options and ends of ranges that fit nothing else in the space."""
+    """Yield a problem for each option or end of a range with which no config can be built."""
     failure = _seek(space, {}, image_shape)
     if failure is not None:
         problem = space.located(failure.problem, failure.raw)
@@ -169,7 +169,7 @@ def _combination_problems(space: Space, image_shape: ImageShape | None) -> Itera
             if place not in places:  # once for all the items of a repeat
                 places.add(place)
                 reason = f"{show_path(failure.problem.path)}: {failure.problem.message}"
-                yield Problem(place, f"{show_value(end)} fits nothing else here ({_tried(failure)}): {reason}")
+                yield Problem(place, f"no config with {show_value(end)} can be built ({_tried(failure)}): {reason}")
 
 
 @dataclass(frozen=True)

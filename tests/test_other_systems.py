@@ -31,4 +31,4 @@ main(["--version"])
 def test_windows() -> None:
     done = subprocess.run([sys.executable, "-c", IMPORTS], cwd=REPOSITORY, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "note: Winnow was not tried on Windows; under WSL2 it runs as on Linux" in done.stderr
+    assert "note: Winnow is not tested on Windows; under WSL2 it runs as on Linux" in done.stderr

@@ -43,11 +43,11 @@ _TITLES = {
     "ExtraCopies": "`extra`",
     "TrainedBackbone": "`backbone` as a mapping",
     "Custom": "A custom model",
-    "OwnOptimizer": "An own optimizer",
-    "OwnSchedule": "An own schedule",
-    "OwnLoss": "An own loss",
-    "OwnAugmentation": "An own augmentation",
-    "OwnInitialization": "An own initialization",
+    "OwnOptimizer": "A custom optimizer",
+    "OwnSchedule": "A custom schedule",
+    "OwnLoss": "A custom loss",
+    "OwnAugmentation": "A custom augmentation",
+    "OwnInitialization": "A custom initialization",
 }
 _BESIDE = """
 A space may also have the sections `search`, `retrain` and `reference` (below), and these keys:

@@ -22,7 +22,7 @@ def weights(run: RunData) -> list[Figure]:
         hover = f"{name}: %{{y:.2f}} at trial %{{x}}<extra></extra>"
         figure.add_scatter(x=trials, y=values, mode="lines+markers", name=name, hovertemplate=hover)
     figure.update_yaxes(range=[0, 1.02])
-    caption = "What is missing to 1 is the weight of the search itself, whose sampler suggests by its own results."
+    caption = "The remainder up to 1 is the weight of the search's own results."
     return [Figure("memory-weights", "Weight of each earlier run", caption, figure)]
 
 

@@ -68,9 +68,7 @@ def importance(run: RunData) -> list[Figure]:
         "trees of the forest."
     )
     if (few := sum(n < FEW_TRIALS for n in info.num_trials)) and few < len(info.labels):
-        caption += (
-            f" {wording.plural(few, 'parameter')} with fewer than {FEW_TRIALS} trials appear on a click in the legend."
-        )
+        caption += f" {wording.plural(few, 'parameter')} with fewer than {FEW_TRIALS} trials can be shown by a click in the legend."
     elif few:
         caption += f" Pale bars are estimates from fewer than {FEW_TRIALS} trials."
     caption += f" {_about_values(info)}"
@@ -99,10 +97,10 @@ def _importance_info(run: RunData) -> _ImportanceInfo:
 def _about_values(info: _ImportanceInfo) -> str:
     if info.estimated:
         return (
-            "Of each trial the estimated value after the full training counts: in this search, values at one rung say "
+            "Each trial counts with its estimated value after the full training: in this search, values at one rung say "
             "little about the next one, and a regression on the parameters predicts it better."
         )
-    return "Of each trial its last value counts, which belongs to fewer epochs if the trial was stopped."
+    return "Each trial counts with its last value, which is from fewer epochs if the trial was stopped."
 
 
 def _draw_importance(info: _ImportanceInfo) -> go.Figure:

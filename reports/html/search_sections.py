@@ -161,7 +161,16 @@ def memory(run: RunData) -> Section | None:
     summaries, figures = earlier_runs(run), figures_memory.weights(run)
     if not summaries:
         return None
-    columns = ("earlier run", "data", "networks", "machine", "version", "trials", "mean weight", "trials owed to it")
+    columns = (
+        "earlier run",
+        "data",
+        "networks",
+        "machine",
+        "version",
+        "trials",
+        "mean weight",
+        "trials suggested by it",
+    )
     lines = [
         [
             each.name,

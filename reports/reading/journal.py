@@ -75,7 +75,7 @@ def read_trials(path: Path) -> tuple[list[Trial], list[str]]:
         if not (isinstance(entry, dict) and "op_code" in entry and lines[number - 1].endswith(b"\n")):
             # Later entries refer to trials by their count, so they cannot be used.
             rest = len(lines) - number
-            torn = f"the last line of {path.name} is torn and was left out"
+            torn = f"the last line of {path.name} is incomplete and was left out"
             damaged = f"{path.name} is damaged at line {number}: the {rest} lines after it were left out"
             notes.append(damaged if rest else torn)
             break
@@ -87,7 +87,7 @@ def read_trials(path: Path) -> tuple[list[Trial], list[str]]:
         replay.apply(entry)
     trials = replay.trials_of(STUDY_NAME)
     if trials is None:
-        return [], [*notes, f"{path.name} holds no study named {STUDY_NAME} yet"]
+        return [], [*notes, f"{path.name} contains no study named {STUDY_NAME} yet"]
     # A trial that waits in the queue has no config yet.
     return [trial for trial in trials if trial.state != State.WAITING], notes
 

@@ -36,7 +36,7 @@ def read_lines(path: Path, keys: Sequence[str]) -> tuple[list[dict[str, Any]], l
         elif lines[number - 1].strip():
             damaged.append(number)
     if damaged == [len(lines)]:
-        return rows, [f"the last line of {path.name} is torn and was left out"]
+        return rows, [f"the last line of {path.name} is incomplete and was left out"]
     if damaged:
         listed = ", ".join(str(number) for number in damaged[:5]) + (", ..." if len(damaged) > 5 else "")
         return rows, [f"{path.name}: {len(damaged)} damaged lines were left out (line {listed})"]

@@ -168,7 +168,7 @@ def read_report(folder: Path, later: Collection[str] = ()) -> RunData:
             if name not in later:
                 tables[name] = read_table(file)
         else:
-            missing.append(f"{file.name} is missing: the report was not written to its end, or by an older Winnow")
+            missing.append(f"{file.name} is missing: the report is incomplete, or an older version of Winnow wrote it")
     metadata = _metadata(tables["trials"], folder / "trials.parquet")
     study = json.loads(metadata["winnow.provenance"]) | {"space": json.loads(metadata.get("winnow.space", "{}"))}
     parameters = Space.from_tree(study["space"], str(folder)).columns() if study["space"] else {}

@@ -57,13 +57,13 @@ def read_study(path: Path) -> Row:
         raise InputError(f"{path}: there is no such run folder")
     file = path / "study.yaml"
     if not file.is_file():
-        raise InputError(f"{path}: this folder is no run, it holds no study.yaml")
+        raise InputError(f"{path}: this folder is not a run, since it contains no study.yaml")
     try:
         study = load_plain(content_of(file).decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(study, dict):
-        raise InputError(f"{file}: must hold a mapping, but holds {type(study).__name__}")
+        raise InputError(f"{file}: must contain a mapping, but contains {type(study).__name__}")
     version = study.get("schema_version")
     if not isinstance(version, int):
         raise InputError(f"{file}: schema_version must be a whole number, but got {version!r}")

@@ -6,7 +6,7 @@ from winnow.reports.schemas.column import GPU, NUM_PARAMETERS, RUN, SEED, Column
 from winnow.spaces.epoch_figures import METRICS, name_on_test_images
 
 _WINNER_TRIAL = Column(
-    "trial", "int", "number of the trial that the config comes from", null="a baseline that was no trial"
+    "trial", "int", "number of the trial that the config comes from", null="a baseline that was not a trial"
 )
 _RANK = Column("rank", "int", "rank in the search; the best config has rank 1", null="the baseline")
 _BASELINE = Column("baseline", "bool", "whether this is the baseline recipe, trained under the same protocol")
@@ -71,7 +71,7 @@ TABLES = {
             ),
             Column("test_objective_low", "float", "lower end of its 95 % interval", null=_NO_INTERVAL),
             Column("test_objective_high", "float", "upper end of its 95 % interval", null=_NO_INTERVAL),
-            Column("search_objective", "float", "objective in the search", null="a baseline that was no trial"),
+            Column("search_objective", "float", "objective in the search", null="a baseline that was not a trial"),
             Column("objective_gap", "float", "search_objective - test_objective", null="either is null"),
             Column("search_accuracy", "float", "validation accuracy in the search", "fraction", "no such trial"),
             Column("gap", "float", "search_accuracy - test_accuracy", "fraction", "either is null"),
@@ -107,7 +107,7 @@ TABLES = {
                     f"objective_gain_{end}",
                     "float",
                     f"{words} end of the 95 % interval of objective_gain, paired by image",
-                    null="no gain, one seed on one side, a prediction file is missing, or the metric is a function of the user's",
+                    null="no gain, one seed on one side, a prediction file is missing, or the metric is a custom function",
                 )
                 for end, words in (("low", "lower"), ("high", "upper"))
             ),

@@ -82,11 +82,11 @@ TABLES = {
             Column(
                 "expected_end",
                 "float",
-                "objective after the full training as the trial's own curve and those of the others lead one to expect, the median",
+                "predicted objective after the full training (median), from the trial's own learning curve and those of the others",
                 null=_NO_EXPECTATION,
             ),
-            Column("expected_end_low", "float", "lower end of a 90 % interval for it", null=_NO_EXPECTATION),
-            Column("expected_end_high", "float", "upper end of a 90 % interval for it", null=_NO_EXPECTATION),
+            Column("expected_end_low", "float", "lower end of its 90 % prediction interval", null=_NO_EXPECTATION),
+            Column("expected_end_high", "float", "upper end of its 90 % prediction interval", null=_NO_EXPECTATION),
             *(
                 Column(f.name, f.kind, "value of the epoch whose weights are kept", f.unit, _NEVER_RAN)
                 for f in reversed(QUALITY)
@@ -125,7 +125,7 @@ TABLES = {
             RUN,
             Column("phase", "string", "search, audit (a stopped trial after its stop) or retrain"),
             Column(
-                "trial", "int", "number of the trial that the config comes from; -1 for a baseline that was no trial"
+                "trial", "int", "number of the trial that the config comes from; -1 for a baseline that was not a trial"
             ),
             SEED,
             *(Column(f.name, f.kind, f.meaning, f.unit, f.null) for f in EPOCH_FIGURES if f.column),

@@ -106,7 +106,7 @@ def difference_interval(a: np.ndarray, b: np.ndarray, most: float = 1.0, step: f
     """
     num_images = a.shape[1]
     if b.shape[1] != num_images:
-        raise ValueError(f"both must answer the same images, but got {num_images} and {b.shape[1]}")
+        raise ValueError(f"both need predictions for the same images, but got {num_images} and {b.shape[1]}")
     by_image = a.mean(0) - b.mean(0)
     images = float(by_image.var(ddof=1)) / num_images
     excess, squares, spread = 0.0, 0.0, 0.0

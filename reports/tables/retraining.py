@@ -209,7 +209,7 @@ def _retrain_row(run: RunRecords, line: Row) -> Row:
 
 
 def identity(line: Row) -> Row:
-    """Identify the config of a retrain line: its rank, its trial (None if it was no trial), and whether it is the baseline."""
+    """Identify the config of a retrain line: its rank, its trial (None if it was not a trial), and whether it is the baseline."""
     trial = line["trial"]
     return {
         "rank": line.get("rank"),

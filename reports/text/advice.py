@@ -83,7 +83,7 @@ def _on_failed_retraining(run: RunData, winners: list[Row]) -> Iterator[Advice]:
         error = wording.failure_text(failed[-1]).splitlines()[-1]
         text = (
             f"All {len(failed)} retrainings of the winners failed, so nothing was tested. The last one: {error.rstrip('.')}. "
-            "Once the cause is mended, this command runs them again."
+            "Once the cause is fixed, this command runs them again."
         )
         yield Advice(text, wording.command("retrain", run.path))
 

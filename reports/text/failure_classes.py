@@ -8,10 +8,13 @@ from typing import Any
 from winnow.spaces.trial_status import TrialStatus
 
 CLASSES: dict[str, tuple[str, str]] = {
-    "diverged": ("the loss became non-finite", "ended at once and reported to the sampler as failed; no second try"),
+    "diverged": (
+        "the loss became non-finite",
+        "ended immediately and reported to the sampler as failed; no second attempt",
+    ),
     "out_of_memory": (
         "out of memory twice",
-        "the second try had the same resources and split each batch into micro-batches; then ended",
+        "the second attempt had the same resources and split each batch into micro-batches; then ended",
     ),
     "failed": (
         "an error, for example in a custom model",

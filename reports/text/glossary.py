@@ -5,33 +5,33 @@ from __future__ import annotations
 import re
 
 GLOSSARY = {
-    "objective": "The metric that the search looks for, measured on the validation images; it ranks the trials.",
+    "objective": "The metric that the search optimizes, computed on the validation images; it ranks the trials.",
     "rung": "An epoch at which a trial is compared with the others that reached it, and continues, pauses or is stopped.",
-    "completed": "A trial that trained to its end: all its epochs, or until its own early stopping ended it.",
-    "stopped early": "A trial that ended at a rung because others were better there. Its last value belongs to fewer epochs.",
+    "completed": "A trial that was trained to the end: for all its epochs, or until its own early stopping.",
+    "stopped early": "A trial that was stopped at a rung because others were better there. Its last value is from fewer epochs.",
     "diverged": "A trial whose loss became infinite or not a number.",
-    "baseline": "A plain training that the space names, retrained under the same protocol as the winners.",
+    "baseline": "A reference config that the space names, retrained under the same protocol as the winners.",
     "gain": "How much better a winner is than the baseline on the test images.",
     "gap": "The value in the search minus the value on the test images. The best of many trials tends to look better than it is.",
     "95 % interval": (
-        "A range made so that in 95 of 100 repetitions, with other seeds and other test images, it holds the true value."
+        "A range that contains the true value in 95 of 100 repetitions with other seeds and other test images."
     ),
-    "90 % interval": "A range that is to hold the end of a training in 90 of 100 cases, from its curve and those of the other trials.",
+    "90 % interval": "A range that should contain the final objective of a training in 90 of 100 cases, predicted from its learning curve and those of the other trials.",
     "fANOVA": (
         "Functional analysis of variance (Hutter et al., 2014): a random forest of the trials' values is split into the shares "
         "that each parameter explains by itself."
     ),
     "balanced accuracy": "The mean over the classes of the share of their images that are classified correctly.",
     "macro F1": "The mean over the classes of the F1 score, the harmonic mean of precision and recall.",
-    "precision": "Of the images that were given a class, the share that belongs to it.",
-    "recall": "Of the images of a class, the share that was given it.",
+    "precision": "The share of the images predicted as a class that belong to it.",
+    "recall": "The share of the images of a class that are predicted as it.",
     "top5 accuracy": "The share of images whose class is among the five with the highest probabilities.",
     "AUROC": "The area under the ROC curve of each class against the rest, mean over the classes; 50 % is chance.",
     "calibration error": "The mean distance between confidence and accuracy over bins of the confidence; 0 is best.",
     "front": "The completed trials of which no other is as good in all objectives and better in one.",
-    "audit": "Stopped trials that are trained to their end all the same, to measure how often stopping was wrong.",
-    "rho": "Spearman's rank correlation: 1 is the same order, 0 none.",
-    "tau": "Kendall's rank correlation: 1 is the same order, 0 none.",
+    "audit": "Stopped trials that are trained to the end anyway, to measure how often stopping was wrong.",
+    "rho": "Spearman's rank correlation: 1 for the same order, 0 for no relation.",
+    "tau": "Kendall's rank correlation: 1 for the same order, 0 for no relation.",
 }
 """Term -> its meaning, in one or two sentences."""
 

@@ -51,7 +51,7 @@ def _search_sentence(run: RunData, trials: list[Row]) -> str:
     unfinished = sum(row["status"] == TrialStatus.RUNNING for row in trials)
     if unfinished or (planned and len(trials) < planned):
         text += (
-            f" {planned} trials were asked for: the search is still running, or it was interrupted and can be resumed."
+            f" {planned} trials were requested: the search is still running, or it was interrupted and can be resumed."
         )
     return text
 
@@ -109,7 +109,7 @@ def _winner_sentences(run: RunData) -> list[str]:
         facts.append(reason)
     if run.objective == "validation_calibration_error":
         facts.append(
-            "On few test images the calibration error comes out too high, also that of a calibrated network, so its interval may lie "
+            "On few test images the calibration error is overestimated, even for a calibrated network, so its interval may lie "
             "above the true value."
         )
     if run.objective != "validation_accuracy":
@@ -166,7 +166,7 @@ def _decisions(config: Row, keeps_validation: bool) -> list[str]:
 
 
 def _baseline_decisions(winners: list[Row], keeps_validation: bool) -> list[str]:
-    """What the baseline could not decide because it was no trial of the search, so that no validation images saw it."""
+    """What the baseline could not decide because it was not a trial of the search, so that no validation images saw it."""
     baseline = next((row for row in winners if row["baseline"] and row["trial"] is None and row["num_seeds"]), None)
     if baseline is None or keeps_validation:
         return []
@@ -179,12 +179,12 @@ def _baseline_decisions(winners: list[Row], keeps_validation: bool) -> list[str]
     facts = []
     if missed:
         facts.append(
-            f"The baseline was no trial of the search, so its {wording.listed(missed)} had no validation images to decide by: it was "
+            f"The baseline was not a trial of the search, so its {wording.listed(missed)} had no validation images to decide by: it was "
             "trained for all its epochs and tested with its last weights. As a trial (`start_from`) it is treated as the winners are."
         )
     if config["schedule"]["name"] == "plateau" and config["schedule"].get("reductions") is None:
         facts.append(
-            "The plateau schedule of the baseline watched the training loss, as the baseline was no trial of the search."
+            "The plateau schedule of the baseline watched the training loss, as the baseline was not a trial of the search."
         )
     return facts
 
@@ -195,7 +195,7 @@ def _majority_sentence(run: RunData, winners: list[Row]) -> str:
     split = "test" if is_tested else "validation"
     share = largest_class(run, split)
     return (
-        f"Always answering the largest class would reach a {split} accuracy of {wording.percent(share)}."
+        f"Always predicting the largest class would reach a {split} accuracy of {wording.percent(share)}."
         if share
         else ""
     )

@@ -84,7 +84,7 @@ def _print_chosen(run: RunData, console: Console, chosen: Sequence[Row], top: in
 
 def _state_line(run: RunData, rows: list[Row]) -> str:
     planned = run.settings.get("trials")
-    planned_text = f" of {planned} asked for" if planned and len(rows) < planned else ""
+    planned_text = f" of {planned} requested" if planned and len(rows) < planned else ""
     seconds = sum(row["train_seconds"] for row in rows)
     epochs = sum(row["num_epochs"] for row in rows)
     text = wording.counts_text(wording.status_counts(rows))
@@ -197,7 +197,7 @@ def _label(row: Row) -> str:
 
 def _largest_class_text(share: float | None, split: str) -> str:
     return (
-        "" if share is None else f"always answering the largest class: {wording.percent(share)} of the {split} images"
+        "" if share is None else f"always predicting the largest class: {wording.percent(share)} of the {split} images"
     )
 
 

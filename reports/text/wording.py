@@ -192,7 +192,7 @@ def interval_text(mean: float | None, low: float | None, high: float | None) -> 
 def no_interval(run: RunFacts) -> str:
     """Why a difference of the objective has no interval."""
     if run.objective == OWN_METRIC:
-        return "there is no interval, as the metric is a function of the user's"
+        return "there is no interval, as the metric is a custom function"
     if run.objective == "validation_loss":
         return "there is no interval, as one side has a single seed, its predictions are missing, or its loss is not cross-entropy"
     return "there is no interval, as one side has a single seed or its predictions are missing"
@@ -237,7 +237,7 @@ def basis(run: RunFacts, row: Mapping[str, Any]) -> str:
         row: A row of `winners`.
     """
     if run.objective == OWN_METRIC:
-        return f"over {plural(row['num_seeds'], 'seed')} alone, as the metric is a function of the user's"
+        return f"over {plural(row['num_seeds'], 'seed')} alone, as the metric is a custom function"
     if row["num_test_images"] is not None and not over_images(run, row):
         return f"over {plural(row['num_seeds'], 'seed')} alone, as the loss is not cross-entropy"
     return accuracy_basis(row)

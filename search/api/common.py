@@ -45,17 +45,17 @@ def load_space(space: Space | Place, overrides: Overrides = ()) -> Space:
     """
     if isinstance(space, Space):
         if overrides:
-            raise InputError("overrides are applied when a space is read: load_space(NAME, overrides)")
+            raise InputError("overrides are applied when a space is loaded: load_space(NAME, overrides)")
         return space
     if not isinstance(space, str | PathLike):
-        raise InputError(f"a space is a name, a path or a Space, but got {type(space).__name__}: {space!r}")
+        raise InputError(f"space must be a name, a path or a Space, but got {type(space).__name__}: {space!r}")
     return catalog.load(fspath(space), as_texts(overrides))
 
 
 def as_texts(overrides: Overrides) -> list[str]:
     """Overrides as `PATH=VALUE` texts."""
     if isinstance(overrides, str):
-        raise InputError(f"overrides are a list such as ['epochs=6'], but got the text {overrides!r}")
+        raise InputError(f"overrides must be a list such as ['epochs=6'], but got the string {overrides!r}")
     if isinstance(overrides, Mapping):  # JSON is YAML
         return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
     return list(overrides)

@@ -21,43 +21,43 @@ class SearchOptions(TypedDict, total=False):
         "validation_calibration_error",
         "validation_own_metric",
     ]
-    """Metric that ranks the trials, measured on the validation images. `validation_own_metric` is the function that the key `own_metric` names; a space may also name the function here, as `package.module:function`. Default: validation_accuracy."""
+    """Metric that ranks the trials, computed on the validation images. `validation_own_metric` is the value of the function that the key `own_metric` names; a space may also name the function here, as `package.module:function`. Default: validation_accuracy."""
 
     sampler: Literal["forecast", "tpe", "gp", "random", "qmc", "grid"]
-    """Algorithm that suggests the configs. forecast: Resumes the paused trial whose forecast end is most promising; shares decisions with successive halving by its skill. tpe: Tree-structured Parzen estimator (Optuna), with successive halving. gp: Gaussian process over completed trials (Optuna), with successive halving. random: Independent random configs, with successive halving. qmc: Quasi-random configs that cover the space evenly (scrambled Sobol sequence), with successive halving. grid: Every config of a finite space once, in random order, with successive halving. Default: forecast."""
+    """Algorithm that suggests the configs. forecast: Resumes the paused trial with the most promising forecast; successive halving decides more often while forecasts are poor. tpe: Tree-structured Parzen estimator (Optuna), with successive halving. gp: Gaussian process over completed trials (Optuna), with successive halving. random: Independent random configs, with successive halving. qmc: Quasi-random configs that cover the space evenly (scrambled Sobol sequence), with successive halving. grid: Every config of a finite space once, in random order, with successive halving. Default: forecast."""
 
     grace_epochs: int
-    """First rung, in epochs: no trial is paused or stopped earlier. If not set, a sixteenth of the training, and a sampler that pauses trials also uses earlier rungs whose order agrees with later ones. At least 1."""
+    """First rung, in epochs: no trial is paused or stopped earlier. If not set, it is a sixteenth of the training. Samplers that pause trials then also use earlier rungs, if their ranking agrees with that of later ones. At least 1."""
 
     reduction_factor: float
     """Ratio between the epochs of two rungs; about one trial in this many continues past each rung. Above 1. Default: 3.0."""
 
     repeats: int
-    """How often the same config may run, each time with another seed. At least 1. Default: 1."""
+    """How many times the same config may run, each time with another seed. At least 1. Default: 1."""
 
     checkpoint_quota: float
-    """Disk space in GB for the checkpoints of paused trials; beyond it the worst paused trials are stopped. Above 0. Default: 20.0."""
+    """Disk space for the checkpoints of paused trials, in GB; beyond it, the worst paused trials are stopped. Above 0. Default: 20.0."""
 
     audit: float
-    """Fraction of the stopped trials that is trained to the end, to measure how often stopping was wrong. At least 0, at most 1. Default: 0.0."""
+    """Fraction of the stopped trials that is trained to the end, to measure how often early stopping was wrong. At least 0, at most 1. Default: 0.0."""
 
     learn_from: list[str]
-    """Earlier runs to learn from, on other data too: what was good there is tried first, and believed as far as it explains the first results here."""
+    """Earlier runs to learn from, on the same or other data. Their best configs are tried first; their influence depends on how well they predict the first results of this search."""
 
     keep_predictions: bool
-    """Keep what every trial that trains to its end answers for the validation images, so that other metrics can be computed afterwards. Default: False."""
+    """Keep the validation predictions of every trial that trains to the end, so that other metrics can be computed afterwards. Default: False."""
 
     trial_timeout: float
-    """Seconds without a finished batch after which a trial is ended as `timed_out`. If not set, 20 times the longest epoch so far, at least 300. Above 0."""
+    """Seconds without a finished batch after which a trial ends as `timed_out`. If not set, 20 times the longest epoch so far, and at least 300. Above 0."""
 
     stop_when: str
-    """End the search early, when the best value improved too little over the last 70 % of the training time: `no gain` (not at all) or a price such as `0.01 per hour`, in units of the objective per hour of training, summed over all trials. If not set, the search ends with `trials` or its time budget."""
+    """End the search early if the best value improved too little over the last 70 % of the training time. `no gain`: not at all. A price such as `0.01 per hour`: less than this, in units of the objective per hour of training, summed over all trials. If not set, the search ends after `trials` or its time budget."""
 
     seed: int
     """Random seed of splits, suggestions, initial weights and data order. At least 0. Default: 0."""
 
     time_budget: float | str
-    """Stop after this long, in seconds or as 90s, 5m, 2h; running trials can be resumed. Its last part, at most half, completes as many trials as winners are wanted. If not set, there is no limit."""
+    """Time limit, in seconds or as 90s, 5m, 2h; interrupted trials can be resumed. The last part of the time, at most half, completes as many trials as there should be winners. If not set, there is no limit."""
 
 
 class RunOptions(SearchOptions, total=False):
@@ -70,4 +70,4 @@ class RunOptions(SearchOptions, total=False):
     """Number of fresh seeds per config. At least 1. Default: 3."""
 
     keep_validation: bool
-    """Retrain on the training images alone: early stopping, plateau schedule and `weights` watch the validation images, as in the search. If not, both are trained on, for as many epochs as the search chose. Default: False."""
+    """Retrain on the training images only, so that early stopping, the plateau schedule and `weights` use the validation images as in the search. Otherwise retraining uses both, for as many epochs as the search chose. Default: False."""

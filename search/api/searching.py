@@ -237,7 +237,7 @@ def extend(
         command=command,
     )
     if not changes.any:
-        raise InputError("extend: say by how much: trials, time_budget or max_epochs")
+        raise InputError("extend: give trials, time_budget or max_epochs")
     with execution(devices, data_dir, download, address, quiet, log, command) as context:
         return _continue(open_run(Path(run)), changes, context)
 

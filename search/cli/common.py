@@ -1,4 +1,4 @@
-"""The parts that several commands share: exit codes, the console, and where a command runs."""
+"""The parts that several commands share: exit codes, the console, and the devices and images of a command."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def console(as_json: bool = False, lasts: bool = False) -> Console:
 
 
 def source_of(options: Options) -> Source | None:
-    """Return the location of the images; None if `--data-dir` was not given."""
+    """Return the location of the data sets; None if `--data-dir` was not given."""
     from winnow.search.data.source import Source
 
     return None if options["data_dir"] is None else Source(options["data_dir"], options["download"])

@@ -20,18 +20,22 @@ COUNT = click.IntRange(min=1)
 @click.argument("space", shell_complete=complete_space)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 @click.option("--on", "system", type=click.Choice(["slurm", "kuberay", "sky"]), required=True, help="Where to search.")
-@click.option("--name", help="Name of the run, of letters, digits and '-'.  [default: that of the space]")
-@click.option("--nodes", type=COUNT, default=4, show_default=True, help="Nodes with GPUs, at most.")
-@click.option("--gpus-per-node", "gpus", type=COUNT, default=1, show_default=True, help="GPUs of each node.")
-@click.option("--cpus-per-node", "cpus", type=COUNT, default=8, show_default=True, help="CPUs of each node.")
-@click.option("--gpu", default="A10G", show_default=True, help="Kind of GPU, for SkyPilot.")
+@click.option("--name", help="Name of the run: letters, digits and '-'.  [default: the space's]")
+@click.option("--nodes", type=COUNT, default=4, show_default=True, help="Largest number of nodes with GPUs.")
+@click.option("--gpus-per-node", "gpus", type=COUNT, default=1, show_default=True, help="Number of GPUs of each node.")
+@click.option("--cpus-per-node", "cpus", type=COUNT, default=8, show_default=True, help="Number of CPUs of each node.")
+@click.option("--gpu", default="A10G", show_default=True, help="Type of GPU, for SkyPilot.")
 @click.option(
     "--image", default="your-registry/winnow:0.2.0", show_default=True, help="Container image, for Kubernetes."
 )
 @click.option(
     "--hours", type=click.FloatRange(min=0.2, max=720), default=12.0, show_default=True, help="Limit, for Slurm."
 )
-@click.option("--output", type=click.Path(path_type=Path), help="File to write.  [default: named by the run, here]")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File to write.  [default: named after the run, in the working directory]",
+)
 def launch(
     space: str,
     options: tuple[str, ...],
@@ -45,7 +49,9 @@ def launch(
     image: str,
     hours: float,
 ) -> int:
-    """Write the file that searches SPACE on Slurm, Kubernetes (KubeRay) or a cloud (SkyPilot); start nothing.
+    """Write the file that starts a search of SPACE on Slurm, Kubernetes (KubeRay) or a cloud (SkyPilot).
+
+    Nothing is started.
 
     OPTIONS are those of `winnow run`, such as --trials 200.
     """
@@ -54,7 +60,7 @@ def launch(
 
     _check_options([space, *options])
     path, command = write(system, space, name, options, Cluster(nodes, gpus, cpus, gpu, image, hours), output)
-    click.echo(f"wrote {path}; look at it, then: {command}")
+    click.echo(f"wrote {path}; review it, then: {command}")
     return DONE
 
 
@@ -67,4 +73,4 @@ def _check_options(words: list[str]) -> None:
     values = run.make_context("run", list(words)).params
     for name in ("address", "name"):
         if values.get(name):
-            raise InputError(f"--{name}: the file says it itself; leave it out")
+            raise InputError(f"--{name}: the file sets this option itself; leave it out")

@@ -1,4 +1,4 @@
-"""The command line: parses, calls `winnow.search.operations`, prints. Heavy imports wait until a command needs them."""
+"""The command line: parses arguments, calls `winnow.search.operations` and prints. Slow imports wait until a command needs them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     replace_unknown_characters()
     if sys.platform == "win32":
-        click.echo("note: Winnow was not tried on Windows; under WSL2 it runs as on Linux", err=True)
+        click.echo("note: Winnow is not tested on Windows; under WSL2 it runs as on Linux", err=True)
     try:
         with sigterm_like_ctrl_c():
             code = cli.main(args=arguments, prog_name="winnow", standalone_mode=False)
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="winnow-search", prog_name="winnow")
 def cli() -> None:
-    """Search image-classification networks with Ray Tune, Optuna and ASHA; retrain the winners honestly; report.
+    """Search for image-classification networks with Ray Tune, Optuna and ASHA, retrain the winners, and write a report.
 
     SPACE is a name from `winnow spaces` or a YAML file; RUN is a run folder, or its name under runs/.
     """

@@ -1,4 +1,4 @@
-"""Answers a wrong option with what is probably meant: most are keys of a config, which `--set` changes."""
+"""Suggests what an unknown option probably meant: usually a key of a config, which `--set` changes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import click
 
 
 def meant(error: click.UsageError, arguments: Sequence[str]) -> click.UsageError:
-    """The error to show: with the `--set` that does what the option seems to ask for, if there is one.
+    """Return the error to show, with the `--set` that probably does what the user meant, if there is one.
 
     Args:
-        error: What click raised.
+        error: The error that click raised.
         arguments: The command line.
     """
     if isinstance(error, click.BadParameter):
@@ -32,18 +32,18 @@ def meant(error: click.UsageError, arguments: Sequence[str]) -> click.UsageError
     if not suggestions:
         return error
     return click.UsageError(
-        f"{error.option_name}: a key of the config is changed by {' or '.join(suggestions[:3])}", error.ctx
+        f"{error.option_name}: this is a key of the config; set it with {' or '.join(suggestions[:3])}", error.ctx
     )
 
 
 def _meant_by_value(error: click.BadParameter, arguments: Sequence[str]) -> click.UsageError:
-    """A function of one's own is an objective in the space only, since trainings must compute it."""
+    """Explain that a custom objective must be named in the space, since trainings must compute it."""
     name = error.param.name if error.param is not None else None
     value = _value_of("--objective", arguments)
     if name != "objective" or ":" not in value:
         return error
     option = f"--set {shlex.quote(f'search.objective={value}')}"
-    return click.UsageError(f"--objective: a function of your own is named by {option}", error.ctx)
+    return click.UsageError(f"--objective: name a custom function with {option}", error.ctx)
 
 
 def _paths_named(name: str) -> list[str]:
@@ -55,7 +55,7 @@ def _paths_named(name: str) -> list[str]:
 
 
 def _value_of(option: str, arguments: Sequence[str]) -> str:
-    """The value that followed the option; VALUE if there was none."""
+    """Return the value that followed the option; VALUE if there was none."""
     for place, text in enumerate(arguments):
         if text.startswith(f"{option}="):
             return text.partition("=")[2]

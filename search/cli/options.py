@@ -160,7 +160,7 @@ space_options = _together(
         multiple=True,
         metavar="PATH=VALUE",
         shell_complete=complete_key,
-        help="Override any key, e.g. --set optimizer.lr=0.01; may be repeated.",
+        help="Override any key, such as --set optimizer.lr=0.01; may be repeated.",
     ),
 )
 change_options = _together(
@@ -168,7 +168,7 @@ change_options = _together(
     click.option(
         "--space",
         metavar="SPACE",
-        help="Continue in this space instead. Trials inside it inform the search; the others only stay in the report.",
+        help="Continue in this space instead. Trials inside it inform the search; the others remain in the report only.",
     ),
     click.option(
         "--set",
@@ -188,7 +188,7 @@ extension_options = _together(
     click.option(
         "--trials",
         type=click.IntRange(min=1),
-        help="Number of trials to add to those asked for so far; the time budget of the run, if any, still applies.",
+        help="Number of trials to add to those requested so far; the time budget of the run, if any, still applies.",
     ),
     click.option(
         "--time-budget",
@@ -207,7 +207,7 @@ data_options = _together(
         "--data-dir",
         type=click.Path(path_type=Path),
         envvar="WINNOW_DATA_DIR",
-        help="Where cifar10 and cifar100 are stored.  [default: data]",
+        help="Folder of cifar10 and cifar100.  [default: data]",
     ),
     click.option("--download", is_flag=True, help="Download the data set if it is missing."),
 )
@@ -218,25 +218,25 @@ run_options = _together(
         type=click.Path(path_type=Path),
         default=Path("runs"),
         show_default=True,
-        help="Folder of the run folders.",
+        help="Folder that contains the run folders.",
     ),
     click.option(
         "--storage",
         metavar="URI",
-        help="Where workers write, for clusters: s3://..., gs://..., or a folder that all nodes mount.  [default: the run folder]",
+        help="Location that workers write to, for clusters: s3://..., gs://..., or a folder that all nodes mount.  [default: the run folder]",
     ),
 )
 search_options = click.option(
     "--warm-start",
     metavar="OLD_RUN",
-    help="Start the sampler with the trials of another run with the same data, split, epochs and objective.",
+    help="Start the sampler with the trials of another run that has the same data, split, epochs and objective.",
 )
 device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),
     default="auto",
     show_default=True,
-    help="Where trainings run; auto prefers a GPU.",
+    help="Device for training; auto prefers a GPU.",
 )
 device_options = _together(
     device_option,
@@ -244,10 +244,10 @@ device_options = _together(
         "--concurrent",
         type=NumberOrAuto(),
         metavar="N|auto",
-        help="Number of trials at once; auto measures which number trains the most images per second.",
+        help="Number of concurrent trials; auto measures which number trains the most images per second.",
     ),
     click.option(
-        "--cpus-per-trial", type=click.IntRange(min=1), help="CPUs for each trial.  [default: an equal share]"
+        "--cpus-per-trial", type=click.IntRange(min=1), help="Number of CPUs for each trial.  [default: an equal share]"
     ),
     click.option(
         "--trials-per-gpu",
@@ -258,7 +258,7 @@ device_options = _together(
     click.option(
         "--gpus-per-trial",
         type=click.FloatRange(min=0),
-        help="GPUs for each trial: a fraction such as 0.25, or several such as 2.",
+        help="Number of GPUs for each trial: a fraction such as 0.25, or several such as 2.",
     ),
     click.option(
         "--mps",
@@ -268,12 +268,12 @@ device_options = _together(
     click.option(
         "--num-cpus",
         type=click.IntRange(min=1),
-        help="CPUs to use; for a cluster, as many as it may grow to.  [default: all]",
+        help="Number of CPUs to use; on a cluster, the number that it may grow to.  [default: all]",
     ),
     click.option(
         "--num-gpus",
         type=click.IntRange(min=0),
-        help="GPUs to use; for a cluster, as many as it may grow to.  [default: all]",
+        help="Number of GPUs to use; on a cluster, the number that it may grow to.  [default: all]",
     ),
     click.option("--address", metavar="ADDR", help="Address of a running Ray cluster: auto, or host:port."),
     click.option("--quiet", is_flag=True, help="Show no progress."),

@@ -66,7 +66,7 @@ def print_interrupted(folder: RunFolder, options: Options, as_json: bool = False
     if as_json:
         _emit("outcome", {"run": folder.name, "path": str(folder.path), "status": "interrupted", "resume": command})
     else:
-        text = "interrupted while retraining; the trainings that ended are kept"
+        text = "interrupted while retraining; finished trainings are kept"
         click.echo(f"{text}. Continue with: {command}", err=True)
     return INTERRUPTED
 

@@ -1,4 +1,4 @@
-"""`winnow plan`: what a search will do and cost, without running it."""
+"""`winnow plan`: forecasts the trials, epochs, time and memory of a search without running it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 @space_options
 @data_options
 @device_options
-@click.option("--no-probe", is_flag=True, help="Train nothing, and so estimate neither time nor memory.")
+@click.option("--no-probe", is_flag=True, help="Train nothing; time and memory are then not estimated.")
 @json_option("Write one JSON object to standard output.")
 def plan(space: str, overrides: tuple[str, ...], **options: Any) -> int:
-    """Forecast a search of SPACE: rungs, trials and epochs, and an estimate of time and memory from a short probe."""
+    """Forecast the rungs, trials and epochs of a search of SPACE, and its time and memory from a short probe."""
     from winnow.search.operations.probing import plan_search
     from winnow.spaces import catalog
 

@@ -1,4 +1,4 @@
-"""The commands that look at runs and use their results: show, compare, report, export, predict, verify. None starts Ray."""
+"""The commands that show runs and use their results: show, compare, report, export, predict, verify. None starts Ray."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ MAX_PRINTED_ROWS = 1000
     "--sort",
     metavar="COLUMN",
     shell_complete=complete_column,
-    help="Order by a column of trials.parquet; -COLUMN for descending order.",
+    help="Sort by a column of trials.parquet; -COLUMN for descending order.",
 )
 @click.option(
     "--where",
     metavar="CONDITION",
     shell_complete=complete_column,
-    help="""Only matching trials, e.g. "optimizer.name == 'sgd' and num_epochs > 3".""",
+    help="""List only matching trials, such as "optimizer.name == 'sgd' and num_epochs > 3".""",
 )
 @click.option(
     "--top", type=click.IntRange(min=1), default=10, show_default=True, help="Number of trials or mistakes to list."
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Write one JSON object per trial (all of them), with every column."
+    "--json", "as_json", is_flag=True, help="Write one JSON object per trial, for all trials and with all columns."
 )
 def show(
     run: str | None,
@@ -56,9 +56,9 @@ def show(
     top: int,
     as_json: bool,
 ) -> int:
-    """Show a run in the terminal: what was searched, progress, the best trials, the winners.
+    """Show a run in the terminal: the space, the progress, the best trials and the winners.
 
-    Without RUN, the one under runs/ that was started or resumed last.
+    Without RUN, show the run under runs/ that was started or resumed last.
     """
     from winnow.search.operations.viewing import show as show_run
     from winnow.search.storage.run_folder import newest_run, open_run
@@ -111,7 +111,7 @@ def _iso(value: Any) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object per row.")
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV with a header.")
 def query(run: str, sql: str, as_json: bool, as_csv: bool) -> int:
-    """Run one SQL query (DuckDB) on the tables of RUN: trials, epochs, winners, predictions, and the others of docs/reports.md.
+    """Run one SQL query (DuckDB) on the tables of RUN: trials, epochs, winners, predictions, and the others in docs/reports.md.
 
     Example: winnow query mine "select status, count(*) from trials group by status"
     """
@@ -130,7 +130,7 @@ def query(run: str, sql: str, as_json: bool, as_csv: bool) -> int:
     else:
         _print_rows(table.column_names, table.slice(0, MAX_PRINTED_ROWS).to_pylist())
         if table.num_rows > MAX_PRINTED_ROWS:
-            note = f"winnow: these are the first {MAX_PRINTED_ROWS:,} of {table.num_rows:,} rows; --csv or --json writes all"
+            note = f"winnow: these are the first {MAX_PRINTED_ROWS:,} of {table.num_rows:,} rows; --csv or --json writes all of them"
             click.echo(note, err=True)
     return DONE
 
@@ -152,7 +152,7 @@ def _print_rows(columns: list[str], rows: list[dict[str, Any]]) -> None:
 @click.argument("runs", nargs=-1, required=True, shell_complete=complete_run)
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def compare(runs: tuple[str, ...], as_json: bool) -> int:
-    """Compare the winners of RUNS with that of the first: differences with intervals, or why they are not comparable."""
+    """Compare the winners of RUNS with that of the first run: differences with intervals, or why they are not comparable."""
     from winnow.search.operations.viewing import compare as compare_runs
 
     comparison = compare_runs(runs)
@@ -184,7 +184,7 @@ def compare(runs: tuple[str, ...], as_json: bool) -> int:
 @click.option(
     "--ensemble",
     is_flag=True,
-    help="Write all networks of all winners as one, which answers with the mean of their probabilities.",
+    help="Write all networks of all winners as one ensemble, which predicts the mean of their probabilities.",
 )
 @trust_option
 def export(
@@ -196,13 +196,13 @@ def export(
     ensemble: bool,
     trust_code: bool,
 ) -> int:
-    """Write a winner as a folder to use elsewhere: recipe, weights, programs, model card."""
+    """Export a winner as a folder that can be used elsewhere: recipe, weights, programs and model card."""
     from winnow.search.storage.run_folder import open_run
 
     if winner is not None and max_parameters is not None:
         raise click.UsageError("--winner and --max-parameters both choose the winner; give one of them")
     if ensemble and not (winner is None and max_parameters is None):
-        raise click.UsageError("--ensemble takes all winners; leave out --winner and --max-parameters")
+        raise click.UsageError("--ensemble exports all winners; leave out --winner and --max-parameters")
     opened = open_run(run)
     check_run(opened, trust_code)
     opened.read_study()  # refuse what can be refused before torch is imported
@@ -223,7 +223,11 @@ def export(
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--top", type=click.IntRange(min=1), default=1, show_default=True, help="Most probable classes to print or write."
+    "--top",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Number of most probable classes to print or write.",
 )
 @click.option(
     "--output",
@@ -235,7 +239,7 @@ def export(
 def predict(
     folder: Path, images: tuple[Path, ...], top: int, output: Path | None, as_json: bool, trust_code: bool
 ) -> int:
-    """Predict the class of each of IMAGES (files, or folders of them with sub-folders) with an exported winner."""
+    """Predict the class of each of IMAGES (files, or folders with their sub-folders) with an exported winner."""
     from winnow.reports.tables.prediction_files import check_output, write_predictions
 
     if output is not None:
@@ -305,7 +309,7 @@ def verify(
 ) -> int:
     """Verify a trial of RUN: train it again, without Ray, and compare it with the record, epoch by epoch.
 
-    Exits with 0 if every figure is equal bit for bit; else with 1, the first difference, and what changed since then.
+    The exit code is 0 if every figure is bit-for-bit equal, else 1; the first difference is then shown, and what has changed since.
     """
     from winnow.search.operations.rerunning import rerun as train_again
     from winnow.search.storage.run_folder import open_run
@@ -318,7 +322,7 @@ def verify(
         write_json({**asdict(result), "equal": result.equal, "first": first})
         return DONE if result.equal else FAILED
     if result.first is None:
-        click.echo(f"trial {trial}: all figures of {result.epochs} epochs are equal, bit for bit")
+        click.echo(f"trial {trial}: all figures of {result.epochs} epochs are bit-for-bit equal")
     else:
         difference = "" if result.first.size is None else f" (difference {result.first.size:.3g})"
         click.echo(
@@ -328,7 +332,7 @@ def verify(
         largest = ", ".join(f"{figure} {size:.3g}" for figure, size in result.largest.items())
         click.echo(f"largest over {result.epochs} epochs: {largest}" if largest else "")
         reasons = result.changed or (
-            "nothing that the run records; on a GPU, kernels may add in a different order each time",
+            "nothing that the run records; on a GPU, the order of additions may vary from run to run",
         )
         click.echo("what changed since then:\n" + "\n".join(f"  {reason}" for reason in reasons))
     return DONE if result.equal else FAILED
@@ -337,7 +341,7 @@ def verify(
 @click.command()
 @click.argument("run", shell_complete=complete_run)
 def report(run: str) -> int:
-    """Write the tables and the HTML report of a run, or of a `train --output` folder; also while it is running."""
+    """Write the tables and the HTML report of a run, or of a `train --output` folder. The run may still be in progress."""
     from winnow.search.operations.viewing import report as write_report
 
     click.echo(write_report(run))
@@ -347,12 +351,16 @@ def report(run: str) -> int:
 @click.command()
 @click.argument("runs", nargs=-1, shell_complete=complete_run)
 @click.option(
-    "--port", type=click.IntRange(min=0, max=65535), default=8266, show_default=True, help="Port; 0 takes any free one."
+    "--port",
+    type=click.IntRange(min=0, max=65535),
+    default=8266,
+    show_default=True,
+    help="Port to listen on; 0: any free port.",
 )
 def serve(runs: tuple[str, ...], port: int) -> int:
-    """Show the reports of RUNS in a browser on this machine, also while they run; without RUNS, all under runs/.
+    """Serve the reports of RUNS to a browser on this machine, also while they run; without RUNS, those of all runs under runs/.
 
-    The page is the one that `winnow report` writes, with the current state of the run. Nothing is written. Ctrl-C ends it.
+    The page is the one that `winnow report` writes, with the current state of the run. Nothing is written. Ctrl-C ends the server.
     """
     from winnow.search.operations.serving import make_server
 

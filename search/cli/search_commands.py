@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @log_option
 @events_as_json
 def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
-    """Search, then retrain the winners, then report."""
+    """Search SPACE, retrain the winners, and write the report."""
     from winnow.search.ray_backend.session import ray_kept
 
     with ray_kept():
@@ -56,23 +56,25 @@ def run(space: str, overrides: tuple[str, ...], **options: Any) -> int:
 @log_option
 @events_as_json
 def search(space: str, overrides: tuple[str, ...], **options: Any) -> int:
-    """Search a space in a new run folder."""
+    """Search SPACE in a new run folder, without retraining."""
     folder, code = _search(space, overrides, options)
     return _finish(folder, code, options)
 
 
 @click.command()
 @click.argument("run", shell_complete=complete_run)
-@click.option("--time-budget", metavar="TIME", help="Time limit of this start: 90s, 5m, 2h.  [default: the run's]")
+@click.option(
+    "--time-budget", metavar="TIME", help="Time limit of this start, such as 90s, 5m, 2h.  [default: the run's]"
+)
 @change_options
 @data_options
 @device_options
 @log_option
 @events_as_json
 def resume(run: str, time_budget: str | None, **options: Any) -> int:
-    """Continue a search that was interrupted, killed, or ran out of time; in a changed space, if one is given.
+    """Continue a search that was interrupted, was killed or ran out of time, in a changed space if one is given.
 
-    A run that `winnow run` started is then retrained, too.
+    If `winnow run` started the run, its winners are then retrained, too.
     """
     from winnow.search.ray_backend.session import ray_kept
 
@@ -93,10 +95,10 @@ def resume(run: str, time_budget: str | None, **options: Any) -> int:
 @log_option
 @events_as_json
 def extend(run: str, **options: Any) -> int:
-    """Continue a search with more trials, time or epochs than it was asked for; study.yaml keeps the earlier settings."""
+    """Continue a search with more trials, time or epochs than requested; study.yaml keeps the earlier settings."""
     changes = _changes(options)
     if not changes.any:
-        raise click.UsageError("say by how much: --trials, --time-budget or --max-epochs")
+        raise click.UsageError("give --trials, --time-budget or --max-epochs")
     return _finish(*_continue(run, changes, None, options), options)
 
 
@@ -107,7 +109,7 @@ def extend(run: str, **options: Any) -> int:
 @device_options
 @events_as_json
 def retrain(run: str, **options: Any) -> int:
-    """Train the best configs again with fresh seeds, on train + validation by default, and test each once."""
+    """Retrain the best configs with fresh seeds, on train + validation by default, and test each network once."""
     from winnow.search.storage.run_folder import open_run
 
     folder = open_run(run)
@@ -195,7 +197,7 @@ def _finish(folder: RunFolder, code: int, options: Options, retrained: bool = Fa
 
         winners = [row for row in reports.winners_table(folder.path) if not row["baseline"]]
         if winners and not any(row["num_seeds"] for row in winners):
-            click.echo(f"{folder.path}: no retraining of a winner completed, so nothing was tested", err=True)
+            click.echo(f"{folder.path}: no retraining was completed, so nothing was tested", err=True)
             return FAILED
     elif code == DONE:
         from winnow import reports

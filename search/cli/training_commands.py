@@ -16,29 +16,33 @@ from winnow.search.cli.trust import check_space
 @click.command()
 @space_options
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of split, weights and order."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Random seed of split, initial weights and data order.",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="Folder for weights, curves and figures.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for weights, learning curves and figures.")
 @click.option("--resume", is_flag=True, help="Continue from the checkpoint in --output.")
 @device_option
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all CPUs]")
+@click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads.  [default: all CPUs]")
 @click.option(
     "--fit-validation",
     is_flag=True,
-    help="Also train on the validation images, as retraining a winner does; the weights of the last epoch are tested.",
+    help="Also train on the validation images, as the retraining of a winner does; the weights of the last epoch are tested.",
 )
 @click.option(
     "--micro-batches",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Pieces in which a batch passes through the network; more pieces need less memory.",
+    help="Number of micro-batches per batch, for gradient accumulation; more of them need less memory.",
 )
 @data_options
 def train(
     space: str, overrides: tuple[str, ...], trust_code: bool, data_dir: Path | None, download: bool, **options: Any
 ) -> int:
-    """Train one recipe (a space with nothing left open), without Ray, and test it once."""
+    """Train one recipe (a space in which every value is fixed) without Ray, and test it once."""
     from winnow.search.data.source import Source
     from winnow.search.operations.execution import DATA_DIR
     from winnow.search.operations.training import train_recipe
@@ -67,16 +71,16 @@ def train(
     type=click.Path(path_type=Path),
     default=Path("runs/bench-recipes"),
     show_default=True,
-    help="Folder for the trainings and the table.",
+    help="Folder for the trainings and the table of results.",
 )
 @data_options
 @device_options
 def bench_recipes(
     recipes: tuple[str, ...], overrides: tuple[str, ...], seeds: int, output: Path, **options: Any
 ) -> int:
-    """Train RECIPES (names, or patterns such as 'cifar100-a*') as published, and compare with the published figures.
+    """Train RECIPES (names, or patterns such as 'cifar100-a*') as published, and compare the results with the published figures.
 
-    A training with a result in --output is not repeated; one that was interrupted continues.
+    Trainings with a result in --output are not repeated; interrupted ones are continued.
     """
     from winnow.search.operations.reproduction import bench_recipes as reproduce
 
@@ -93,7 +97,7 @@ def bench_recipes(
 )
 @click.option("--json-schema", is_flag=True, help="Print the JSON schema of spaces and recipes, for editors.")
 def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> int:
-    """List the catalog, or print one space: its parameters, conditions and size."""
+    """List the catalog, or show one space: its parameters, conditions and size."""
     if json_schema:
         import json
 
@@ -136,12 +140,12 @@ def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> 
     envvar="WINNOW_DATA_DIR",
     default=Path("data"),
     show_default=True,
-    help="Where cifar10 and cifar100 are stored.",
+    help="Folder of cifar10 and cifar100.",
 )
 @click.option("--offline", is_flag=True, help="Download nothing; only convert and check the files that are there.")
-@click.option("--accept-change", is_flag=True, help="Accept images that are not those that were prepared before.")
+@click.option("--accept-change", is_flag=True, help="Accept images that differ from those prepared before.")
 def prepare(dataset: str, overrides: tuple[str, ...], data_dir: Path, offline: bool, accept_change: bool) -> int:
-    """Download, convert and check DATASET (digits, cifar10, cifar100, or that of a space), once per machine."""
+    """Download, convert and check DATASET (digits, cifar10, cifar100, or a space that names the data), once per machine."""
     from winnow.search.data.prepare import prepare as prepare_data
 
     prepared = prepare_data(dataset, overrides, data_dir, offline, accept_change)
@@ -159,9 +163,9 @@ def prepare(dataset: str, overrides: tuple[str, ...], data_dir: Path, offline: b
     help="YAML file to write.  [default: NAME_OF_FOLDER.yaml]",
 )
 def init(folder: Path, output: Path | None) -> int:
-    """Look at the images of FOLDER and write a commented space for them: the way from your own images to a search.
+    """Inspect the images of FOLDER and write a commented space for them, as the start of a search on your own images.
 
-    FOLDER holds one folder of images per class, with or without `train`, `validation` and `test` above.
+    FOLDER contains one folder of images per class, with or without folders `train`, `validation` and `test` above these.
     """
     from shlex import quote
 

@@ -1,4 +1,4 @@
-"""`--trust-code`: whether code that a space, a run or an export names may run."""
+"""`--trust-code`: decides whether code that a space, a run or an export names may run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ trust_option = click.option(
     "--trust-code",
     is_flag=True,
     envvar="WINNOW_TRUST_CODE",
-    help="Run code that the file or folder names by import path, even if it is not in your working directory.",
+    help="Run code that the file or folder names by import path, even from outside the working directory.",
 )
 
 

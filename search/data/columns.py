@@ -22,7 +22,7 @@ class Kind(StrEnum):
     FLOAT = "floats"
     LIST = "lists"
     MIXED = "values of several types"
-    OTHER = "of no use here"
+    OTHER = "of an unsupported type"
 
 
 IMAGE_NAMES = ("image", "img")
@@ -113,7 +113,7 @@ def _image(by_name: Mapping[str, Column], asked: str | None, where: str) -> Colu
             return candidates[0]
         if candidates:
             raise InputError(
-                f"{where}: several columns can be the images: {_listed(candidates)}; say which: data.image_column"
+                f"{where}: several columns may contain the images: {_listed(candidates)}; say which: data.image_column"
             )
     raise InputError(
         f"{where}: no column of encoded images (a struct with `bytes`, or binary) or of paths (named file_name, path or image) "
@@ -139,7 +139,7 @@ def _labels(
             column = _existing(by_name, name, "data.label_column", where)
             if column.kind not in (*CLASS_KINDS, Kind.FLOAT):
                 raise InputError(
-                    f"{where}: data.label_column: `{name}` is {column.shown}; one-hot columns hold 0 and 1"
+                    f"{where}: data.label_column: `{name}` is {column.shown}; one-hot columns contain only 0 and 1"
                 )
         return tuple(asked)
     others = [column for column in by_name.values() if column.name != image]
@@ -162,7 +162,7 @@ def _label_by_name(columns: Sequence[Column], hinted: str | None, where: str) ->
     if len(columns) > 1:
         advice += " (a list of columns if they are one-hot)"
     if len(several) > 1:
-        raise InputError(f"{where}: no label column for certain; it can be any of {_listed(several)}; {advice}")
+        raise InputError(f"{where}: the label column is ambiguous; it may be any of {_listed(several)}; {advice}")
     raise InputError(f"{where}: no label column (named `label`) among {_listed(columns)}; {advice}")
 
 

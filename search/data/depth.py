@@ -95,14 +95,14 @@ def check_usual(image: Image.Image, pixel_range: tuple[float, float] | None, is_
         is_deep: Result of `is_reduced` for the image.
     """
     if image.format == "TIFF" and image.mode not in WIDE_MODES and SIGNED in _tag(image, SAMPLE_FORMAT, (UNSIGNED,)):
-        raise ValueError("its pixels are signed 8-bit numbers; save them as unsigned ones")
+        raise ValueError("its pixels are signed 8-bit numbers; save them as unsigned numbers")
     if not is_deep:
         return
     if "transparency" in image.info:
         raise ValueError("one of its 16-bit colours is transparent; save it with an alpha channel, or with 8 bits")
     if pixel_range is not None and pixel_range != WHOLE_RANGE:
         raise ValueError(
-            "of colours of more than 8 bits Pillow gives the upper 8 bits alone, so data.pixel_range can be [0, 65535] or null for them; "
+            "Pillow reads only the upper 8 bits of colours with more than 8 bits, so data.pixel_range can be [0, 65535] or null for them; "
             "save them with 8 bits to scale them otherwise"
         )
 

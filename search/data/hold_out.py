@@ -55,7 +55,7 @@ def sample(labels: np.ndarray, num: int, seed: int) -> np.ndarray:
     classes = np.unique(labels)
     if num < len(classes):
         raise InputError(
-            f"data.limit: {num} images cannot hold all {len(classes)} classes; {len(classes)} is the least, and a validation "
+            f"data.limit: {num} images cannot cover all {len(classes)} classes; {len(classes)} is the least, and a validation "
             "split needs more"
         )
     members = [np.flatnonzero(labels == k) for k in classes]

@@ -27,7 +27,7 @@ class ImageData:
     train_images: np.ndarray
     train_labels: np.ndarray
     validation_images: np.ndarray | None
-    """Only of a data set that brings a validation split."""
+    """Set only if the data set has a validation split."""
     validation_labels: np.ndarray | None
     test_images: np.ndarray
     test_labels: np.ndarray
@@ -101,7 +101,7 @@ def fingerprint(data: ImageData) -> str:
 
 
 def uses_given(data: ImageData, validation: float | Literal["given"] | None) -> bool:
-    """Return whether the validation split that the data set brings selects: by `given`, or by default if there is one.
+    """Return whether the validation split of the data set is used: by `given`, or by default if there is one.
 
     Args:
         data: The images.
@@ -123,7 +123,7 @@ def split(data: ImageData, validation: float | Literal["given"] | None, stratifi
     num = len(data.train_labels)
     if uses_given(data, validation):
         if data.validation_labels is None:
-            raise InputError(f"data.validation: `given`, but {data.name} brings no validation split; give a fraction")
+            raise InputError(f"data.validation: `given`, but {data.name} has no validation split; give a fraction")
         return Split(np.arange(num), np.arange(len(data.validation_labels)))
     share = validation if isinstance(validation, float) else DEFAULT_VALIDATION
     train, held_out = hold_out(ranked(data.train_labels, data.class_names), share, stratified, seed, data.train_groups)
@@ -142,7 +142,7 @@ def split(data: ImageData, validation: float | Literal["given"] | None, stratifi
 
 
 def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return both arrays [N, ...] one after the other; in a file beside the first, if that one is in a file.
+    """Return both arrays [N, ...] one after the other; in a file next to the first, if that one is in a file.
 
     Args:
         first: Array [N, ...].

@@ -69,7 +69,7 @@ KNOWN = Layout("a known data set")
 CLASS_FOLDERS = Layout("class folders", ("groups",))
 TABLE = Layout("tables", ("image_column", "label_column", "groups"))
 ARCHIVE = Layout("npz files", ("one_hot", "groups"))
-FUNCTION = Layout("functions of your own", ("groups",))
+FUNCTION = Layout("custom functions", ("groups",))
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def refuse_unused_keys(listing: Listing, data: schema.Data) -> None:
     brings_validation = "validation" in listing.parts and not isinstance(data.validation, float)
     if not data.stratified and brings_validation:
         raise InputError(
-            f"data.stratified: False has no effect, since {data.path or data.name} brings a validation split; remove it, or give "
+            f"data.stratified: False has no effect, since {data.path or data.name} has a validation split; remove it, or give "
             "data.validation a share"
         )
 

@@ -123,7 +123,7 @@ def _content(image: Any, where: str, data: schema.Data) -> bytes | Path | np.nda
         raise InputError(f"{where}: is {type(image).__name__}; an array, a PIL image, bytes or a path is needed")
     image = image[..., None] if image.ndim == 2 else image
     is_wide = image.dtype.kind in "iuf" and image.dtype != np.uint8
-    advice = "; say which values are black and white: data.pixel_range: [black, white]" if is_wide else ""
+    advice = "; state which values are black and white: data.pixel_range: [black, white]" if is_wide else ""
     is_usable = image.dtype == np.uint8 or (is_wide and data.pixel_range is not None)
     if not is_usable or image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
         raise InputError(
@@ -163,7 +163,7 @@ class _Kept:
             self._file.write(raw)
         except OSError as error:
             raise InputError(
-                f"{shown(self._folder)}: the images of a data set cannot be kept here ({error.strerror or error}); choose "
+                f"{shown(self._folder)}: the images of a data set cannot be stored here ({error.strerror or error}); choose "
                 "another --data-dir"
             ) from error
         self.places.append((self._end, len(raw), dtype, shape))
@@ -193,7 +193,7 @@ def _labels(labels: list[Any], where: str) -> np.ndarray:
         return text_array(values)
     wrong = [value for value in values if not isinstance(value, int) or isinstance(value, bool)]
     if wrong:
-        raise InputError(f"{where}: labels are integers or texts, all alike, but one is {wrong[0]!r}")
+        raise InputError(f"{where}: labels must be all integers or all text, but one is {wrong[0]!r}")
     large = [value for value in values if abs(value) > np.iinfo(np.int64).max]
     if large:
         raise InputError(f"{where}: the label {large[0]} is too large for a class number; write classes as text")

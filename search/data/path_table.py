@@ -104,7 +104,7 @@ def list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: S
         sentences.append(f"splits ({', '.join(parts)}) from the first folder of the paths")
     sentences += unlisted_note(root, files, tables.values())
     if "train" not in parts:
-        raise InputError(f"{shown(first.path)}: no row is of the split train (found: {', '.join(parts)})")
+        raise InputError(f"{shown(first.path)}: no row belongs to the split train (found: {', '.join(parts)})")
     names = chosen.labels if len(chosen.labels) > 1 else None
     return Listing(parts, TABLE, names, (*tables.values(), *files), notes=tuple(sentences))
 

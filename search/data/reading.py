@@ -51,14 +51,14 @@ def read_arrays(listing: Listing, data: schema.Data, data_dir: Path) -> Arrays:
     """
     where = data.path or data.name
     if data.validation == "given" and "validation" not in listing.parts:
-        raise InputError(f"data.validation: `given`, but {where} brings no validation split; give a fraction")
+        raise InputError(f"data.validation: `given`, but {where} has no validation split; give a fraction")
     labels = {split: listing.parts[split].labels for split in SPLITS if split in listing.parts}
     names, numbers = number_labels(labels, listing.class_names, where, data.remap_labels)
     notes = []
     if isinstance(data.validation, float) and "validation" in numbers:
         num = len(numbers.pop("validation"))
         notes.append(
-            f"the validation split of the data set ({num:,} images) is not used, since data.validation is a share"
+            f"the validation split of the data set ({num:,} images) is not used, since data.validation is a fraction"
         )
     groups = _group_numbers(listing, list(numbers), where)
     rows = {split: np.arange(len(values)) for split, values in numbers.items()}
@@ -104,7 +104,7 @@ def _digest_of(values: np.ndarray) -> str:
 
 
 def _group_numbers(listing: Listing, splits: Sequence[str], where: str) -> dict[str, np.ndarray]:
-    """Return group numbers, int64 by split. Raises InputError if a group stands in two of the splits that the data set brings."""
+    """Return group numbers, int64 by split. Raises InputError if a group stands in two splits of the data set."""
     texts = {split: listing.parts[split].groups for split in splits}
     present = {split: values for split, values in texts.items() if values is not None}
     if not present:
@@ -117,8 +117,8 @@ def _group_numbers(listing: Listing, splits: Sequence[str], where: str) -> dict[
             shared = sorted(set(present[first].tolist()) & set(present[second].tolist()))
             if shared:
                 raise InputError(
-                    f"{where}: {len(shared)} groups stand in {first} and in {second}: {named(shared)}; move all images of a group "
-                    "into one split, or merge the splits and let Winnow divide them"
+                    f"{where}: {len(shared)} groups are in both {first} and {second}: {named(shared)}; move all images of a group "
+                    "into one split, or merge the splits and let Winnow split them"
                 )
     return {split: np.array([number[text] for text in values.tolist()]) for split, values in present.items()}
 
@@ -209,7 +209,7 @@ class _Reader:
         except InputError as error:
             return item, error
         if self._strict and self._rules.channels == 1 and not decoded.is_grey:
-            raise InputError(f"{item.where}: a colour image among grey ones; set `data.channels` to 1 or 3")
+            raise InputError(f"{item.where}: a colour image among greyscale images; set `data.channels` to 1 or 3")
         return item, decoded
 
     def verdict(self, num: int, skip_damaged: bool) -> list[str]:
@@ -258,7 +258,7 @@ def _finished(
         order, test_rows = order[kept], order[test]
         kind = "stratified" if train.groups is None else "grouped"
         sentences.append(
-            f"{data.name} brings no test images: a fixed {kind} {HELD_OUT_TEST:.0%} ({len(test_rows)} images, the same for "
+            f"{data.name} has no test images: a fixed {kind} {HELD_OUT_TEST:.0%} ({len(test_rows)} images, the same for "
             "every seed) is held out as the test set"
         )
     if data.limit is not None and len(order) > data.limit:
@@ -273,17 +273,17 @@ def _finished(
         if not len(part):
             cause = ""
             if len(names) == len(train):
-                cause = "; every class has a single image, of which none can be held out: are these classes?"
+                cause = "; every class has only one image, so none can be held out; check that these are classes"
             elif split == "test" and train.groups is not None:
                 cause = (
                     f"; no group of data.groups is small enough to hold it out as {HELD_OUT_TEST:.0%} and to leave every class training "
-                    "images; bring a test split, or choose smaller groups"
+                    "images; add a test split, or choose smaller groups"
                 )
             raise InputError(f"{where}: no {split} image is left{cause}")
     missing = [names[k] for k in np.flatnonzero(np.bincount(finished["train"].labels, minlength=len(names)) == 0)]
     if missing:
         raise InputError(
-            f"{where}: no training image is left of {len(missing)} of {len(names)} classes: {named(missing, 5)}"
+            f"{where}: no training image is left for {len(missing)} of {len(names)} classes: {named(missing, 5)}"
         )
     _check_shapes(finished, where)
     _refuse_unused_range(splits, data, where)

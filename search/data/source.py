@@ -127,7 +127,7 @@ def validation_rule(config: schema.Data, seed: int, is_given: bool) -> str:
         A phrase such as `10% of the training images, stratified, by seed 0`.
     """
     if is_given:
-        return "the split that the data set brings" + (" (by default)" if config.validation is None else "")
+        return "the validation split of the data set" + (" (by default)" if config.validation is None else "")
     share = config.validation if isinstance(config.validation, float) else DEFAULT_VALIDATION
     kind = "whole groups" if config.groups else "stratified" if config.stratified else "at random"
-    return f"{share:.0%} of the training images, {kind}, by seed {seed}"
+    return f"{share:.0%} of the training images, {kind}, drawn with seed {seed}"

@@ -45,7 +45,7 @@ def room_note(num_bytes: int, folder: Path) -> str:
     """
     size = size_text(num_bytes)
     if fits_in_memory(num_bytes):
-        return f"{size} decoded, held in memory ({size_text(free_memory())} are free), and as much in {shown(folder)}"
+        return f"{size} decoded, held in memory ({size_text(free_memory())} are free), and the same amount in {shown(folder)}"
     # While they are sorted there are two copies; the first is deleted when the second is complete.
     _require_disk(2 * num_bytes, folder)
     return f"{size} decoded, mapped from files in {shown(folder)}, since {size_text(free_memory())} of memory are free"

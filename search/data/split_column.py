@@ -30,7 +30,7 @@ def rows_by_split(values: Sequence[str], where: str) -> dict[str, list[int]]:
             )
         rows.setdefault(split, []).append(row)
     if "train" not in rows:
-        raise InputError(f"{where}: column `{SPLIT_COLUMN}`: no row is of the split train")
+        raise InputError(f"{where}: column `{SPLIT_COLUMN}`: no row belongs to the split train")
     return rows
 
 
@@ -66,7 +66,7 @@ def refuse_alike(names: Iterable[str], values: Callable[[str], Iterable[str]], w
         else:
             continue
         raise InputError(
-            f"{where}: column `{shown(name)}` seems to say which split a row is of; {advice}, or leave it out"
+            f"{where}: column `{shown(name)}` seems to name the split of each row; {advice}, or leave it out"
         )
 
 

@@ -22,13 +22,13 @@ class Tried(NamedTuple):
     num_models: int
     """Own models that were built."""
     refusals: list[str]
-    """The error of each own model that raised one while it was built, which refuses its config."""
+    """The error of each custom model that raised one while it was built and so refused its config."""
     notes: list[str]
-    """A note for each own loop that did not read all of its keys."""
+    """A note for each custom loop that did not read all of its keys."""
 
 
 def check_own_parts(configs: Sequence[Config], image_shape: tuple[int, int, int], num_classes: int) -> Tried:
-    """Build and run once each own part of some configs, all in one new process; parts that are alike are tried once.
+    """Build and run each custom part of some configs once, all in one new process; equal parts are tried once.
 
     Args:
         configs: The configs.

@@ -53,7 +53,7 @@ def load_recorded(folder: RunFolder, study: dict[str, Any], space: Space, source
     if data.fingerprint != study["data"]["fingerprint"]:
         raise InputError(
             f"{folder.path}: the data set is not the one this run began with (fingerprint {data.fingerprint}, "
-            f"was {study['data']['fingerprint']}); point --data-dir or the space's data.path to the original"
+            f"was {study['data']['fingerprint']}); set --data-dir or the space's data.path to the original"
         )
     return data
 
@@ -104,7 +104,7 @@ def check_parts(space: Space, data: ImageData) -> list[str]:
         data: Its images.
 
     Returns:
-        Notes: some own models refuse their config, so that it is infeasible, or an own loop does not read all of its keys.
+        Notes: some custom models refuse their config, so that it is infeasible, or a custom loop does not read all of its keys.
 
     Raises:
         InputError: A part does not fit, or all own models refuse their config.
@@ -124,7 +124,7 @@ def check_parts(space: Space, data: ImageData) -> list[str]:
         raise InputError(tried.refusals[0])
     return [
         *tried.notes,
-        f"{len(tried.refusals)} of {tried.num_models} of your own models refuse their config and are infeasible: "
+        f"{len(tried.refusals)} of {tried.num_models} custom models refuse their config and are infeasible: "
         f"{tried.refusals[0]}",
     ]
 

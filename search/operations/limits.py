@@ -48,7 +48,7 @@ def _share(space: Space, limits: Limits, image_shape: ImageShape, num_classes: i
     configs = _drawn(space, image_shape)
     sized = [config for config in configs if size_of(config.model, image_shape, num_classes) is not None]
     if not sized:
-        return [f"limits {limits}: the size of these networks is known once a worker has built them"]
+        return [f"limits {limits}: the sizes of these networks are known only after a worker has built them"]
     within = [config for config in sized if known_excess(limits, config, image_shape, num_classes) is None]
     if not within and len(sized) == len(configs):
         smallest = min(size for config in sized if (size := size_of(config.model, image_shape, num_classes)))

@@ -83,11 +83,11 @@ def forecast_search(settings: Settings) -> SearchForecast:
     notes = []
     if pausing:
         notes.append(
-            "the sampler forecast chooses which paused trial continues; the figures are those of successive halving, "
-            "so the actual ones may be higher or lower"
+            "the sampler forecast chooses which paused trial continues; the forecast assumes successive halving, "
+            "so the actual figures may be higher or lower"
         )
     if settings.costs:
-        notes.append("with several objectives the rungs compare by dominance; the figures are those of one objective")
+        notes.append("with several objectives the rungs compare by dominance; the forecast assumes one objective")
     if settings.audit:
         notes.append("the epochs include those of the audit")
     notes.append(

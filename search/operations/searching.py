@@ -207,7 +207,9 @@ def _fetch_answers(folder: RunFolder, completed: Sequence[int], view: View) -> N
             try:
                 answers = storage.read(join(folder.shared, name))
             except FileNotFoundError:
-                view.message(f"the answers of trial {number} are no longer in the storage: {join(folder.shared, name)}")
+                view.message(
+                    f"the predictions of trial {number} are no longer in the storage: {join(folder.shared, name)}"
+                )
             else:
                 storage.write(str(folder.path / name), answers)
 

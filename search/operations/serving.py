@@ -107,7 +107,7 @@ def make_server(runs: Sequence[Path | str], port: int) -> ReportServer:
     for run in chosen:
         path = open_run(run).path
         if folders.setdefault(path.resolve().name, path) != path:
-            raise InputError(f"{run}: another run called {path.name} is served already; serve them one by one")
+            raise InputError(f"{run}: another run named {path.name} is already served; serve them one at a time")
     try:
         return ReportServer(folders, port)
     except OSError as error:

@@ -109,7 +109,7 @@ def train_recipe(
         return final
     console.print(
         f"test accuracy {final['test_accuracy']:.4f}, test loss {final['test_loss']:.4f} "
-        f"(weights of epoch {final['weights_epoch']}; the test set was evaluated once); always answering the largest class: "
+        f"(weights of epoch {final['weights_epoch']}; the test set was evaluated once); always predicting the largest class: "
         f"{np.bincount(data.test_labels).max() / len(data.test_labels):.4f}"
     )
     if final["num_classes_answered"] == 1:

@@ -114,7 +114,7 @@ def _check(paths: set[str], source: str, folder: Path | None, trusted: bool, bri
     for path in sorted(paths):
         if NEVER.fullmatch(path):
             raise InputError(
-                f"{source}: names {path}, which fetches and runs the code of others: never run from a file"
+                f"{source}: names {path}, which downloads and runs code of others; such code is never run from a file"
             )
         file = _file_of(path)
         inside = folder is not None and file is not None and file.is_relative_to(folder)

@@ -100,7 +100,7 @@ def compare(runs: Sequence[Path | str]) -> Comparison:
     from winnow.reports.text.compare import comparison, winner_differences
 
     if len(runs) < 2:
-        raise InputError(f"compare: two runs or more are needed, but got {len(runs)}")
+        raise InputError(f"compare: needs at least two runs, but got {len(runs)}")
     data = [reports.read_tables(open_run(run).path) for run in runs]
     return Comparison(comparison(data), winner_differences(data), data)
 

@@ -86,7 +86,7 @@ def backend(
         plan = plan_on_cluster(ray, devices, num_trials, address, None, recorded)
         _check_loops(plan, spaces)
         references = [put_once(ray, images.fingerprint, images) for images in data]
-        say("looking at every node of the cluster")
+        say("checking every node of the cluster")
         sent = [(reference, images.fingerprint) for reference, images in zip(references, data, strict=True)]
         checked = check_nodes(ray, sent, place, plan.device)
         say("1 node is ready" if len(checked) == 1 else f"{len(checked)} nodes are ready")
@@ -101,18 +101,18 @@ def _mps(devices: DeviceOptions, has_gpu: bool) -> AbstractContextManager[None]:
     if not devices.mps:
         return nullcontext()
     if not has_gpu:
-        raise InputError("--mps: there is no GPU here that torch can use; leave it out")
+        raise InputError("--mps: this machine has no GPU that torch can use; leave it out")
     from winnow.search.resources.mps import mps_daemon
 
     return mps_daemon()
 
 
 def _check_loops(plan: ResourcePlan, spaces: Sequence[Space]) -> None:
-    """Refuse several GPUs for each trial where a space names its own loop, which trains on one device."""
+    """Refuse several GPUs for each trial if a space names a custom loop, which trains on one device."""
     own = [space.source for space in spaces if space.tree.get("train") is not None]
     if plan.ranks > 1 and own:
         raise InputError(
-            f"{own[0]}: `train` names an own loop, which trains on one GPU, but each trial would get {plan.ranks}; "
+            f"{own[0]}: `train` names a custom loop, which trains on one GPU, but each trial would get {plan.ranks}; "
             "use --gpus-per-trial 1 or less"
         )
 

@@ -126,7 +126,7 @@ def plan_on_cluster(
     return replace(plan, device="cpu")
 
 
-_HOW_TO_GROW = "; if an autoscaler may start nodes, say with --num-gpus and --num-cpus how many there may be in all"
+_HOW_TO_GROW = "; if an autoscaler may start nodes, set the largest totals with --num-gpus and --num-cpus"
 
 
 def capacity(ray: Any, devices: DeviceOptions, address: str) -> Capacity:
@@ -203,10 +203,10 @@ def _no_answer(host: str, port: int) -> str | None:
     try:
         answer = subprocess.run(ask, capture_output=True, text=True, timeout=4 * ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
-        return f"something listens there, but gives no answer of Ray's within {4 * ANSWER_SECONDS:.0f} s"
+        return f"something listens there, but does not answer as Ray within {4 * ANSWER_SECONDS:.0f} s"
     if answer.returncode == 0 or "Authentication" in answer.stderr:  # what is wrong with the token, `ray.init` says
         return None
-    return "something listens there, but it is no head node of Ray"
+    return "something listens there, but it is not a head node of Ray"
 
 
 def _launcher_kinds() -> list[Kind]:

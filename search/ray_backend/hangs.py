@@ -122,7 +122,7 @@ class HangWatch(NotPickled, tune.Callback):
         self._drop(trial)
 
     def _give_up(self, trial: Trial) -> None:
-        self._say(f"trial {_number(trial)} gives no sign of life, so the end of its epoch is not waited for")
+        self._say(f"trial {_number(trial)} does not respond, so the search does not wait for the end of its epoch")
         self.given_up.add(trial.trial_id)
         self._drop(trial)
 

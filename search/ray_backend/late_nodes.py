@@ -79,7 +79,7 @@ class NodeWatch(NotPickled):
             if node["NodeID"] not in alive:
                 continue
             if problems:
-                self._say(f"{label(node)} joined and is set aside, no trial is started there: {'; '.join(problems)}")
+                self._say(f"{label(node)} joined but is not used, since it cannot run trials: {'; '.join(problems)}")
             else:
                 self._say(f"{label(node)} joined and is ready")
                 self._sound.add(node["NodeID"])

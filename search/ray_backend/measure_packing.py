@@ -42,7 +42,7 @@ def measure_packing(
     from winnow.search.resources.largest_config import estimated_mb, largest_config, sample_configs
 
     on_gpu = device == "cuda"
-    say(f"measuring how many trials at once {'a GPU' if on_gpu else 'the CPUs'} should train")
+    say(f"measuring how many concurrent trials {'a GPU' if on_gpu else 'the CPUs'} should train")
     typical, largest = _typical(space, data, sample_configs(space, data, 9, seed)), largest_config(space, data)
     shared = put_once(ray, data.fingerprint, data)
     group = ray.util.placement_group([{"CPU": cpus, **({"GPU": 1} if on_gpu else {})}])
@@ -58,7 +58,7 @@ def measure_packing(
             try:
                 (alone,) = device_held.measure(largest, 1, seconds=0.0)
             except NotMeasured as error:
-                level = Level(1, None, 0.0, f"the largest model did not train alone: {error}")
+                level = Level(1, None, 0.0, f"the largest model could not be trained alone: {error}")
                 return choose([level], memory_mb)
             largest_mb = alone.memory_mb + CONTEXT_MB
             limits = [Limit(alone.host_mb, device_held.host_share_mb(), " of the machine's memory")]

@@ -166,7 +166,7 @@ def _wrote(demands: Demands, node_id: str) -> bool:
 
 def _not_shared(shared: str) -> str:
     return (
-        f"does not see the files of {shared} that the driver sees; give --storage a place that every node reaches "
+        f"does not see the files of {shared} that the driver sees; set --storage to a location that every node can reach "
         "(s3://bucket/runs, or a folder that all nodes mount), or put --runs-dir there"
     )
 

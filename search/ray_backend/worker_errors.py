@@ -39,5 +39,5 @@ def short_of_memory(text: str) -> str | None:
         return None
     return (
         f"Ray killed its worker because the memory of the node ran out ({used[1]} of {used[2]} were used); "
-        "fewer trials at once (--concurrent), a smaller batch_size or a smaller model need less"
+        "fewer trials at once (--concurrent), a smaller batch_size or a smaller model needs less"
     )

@@ -41,7 +41,7 @@ class GpuReport:
         """One line that says what is used, and why not the rest."""
         total = len(self.usable) + len(self.problems)
         if not self.usable:
-            return f"no GPU is used: {'; '.join(self.problems) or 'there is none here'}"
+            return f"no GPU is used: {'; '.join(self.problems) or 'this machine has none'}"
         unused = f"; not used: {'; '.join(self.problems)}" if self.problems else ""
         sliced = " (one slice for each process: CUDA shows no more)" if self.has_slices else ""
         return f"{len(self.usable)} of {total} GPU{'s' * (total > 1)} used: {', '.join(self.names)}{sliced}{unused}"
@@ -56,10 +56,10 @@ def gpus_of_this_machine() -> GpuReport:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
-        return GpuReport(problems=(f"a first kernel did not end within {PATIENCE_SECONDS:.0f} s",))
+        return GpuReport(problems=(f"a test kernel did not finish within {PATIENCE_SECONDS:.0f} s",))
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return GpuReport(problems=(f"the process that tried them ended with exit code {done.returncode} ({last})",))
+        return GpuReport(problems=(f"the process that tested them ended with exit code {done.returncode} ({last})",))
     raw = json.loads(done.stdout.splitlines()[-1])
     return GpuReport(tuple(raw["usable"]), tuple(raw["names"]), tuple(raw["problems"]), raw["has_slices"])
 
@@ -69,7 +69,7 @@ def _promised(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     for name in (*SLURM_LISTS, *SLURM_NUMBERS):
         if (value := environment.get(name, "")) not in ("", "0"):
             return (
-                f"Slurm gave GPUs to this job ({name}={value}), but this machine has no driver for one; to train on them, "
+                f"Slurm gave GPUs to this job ({name}={value}), but this machine has no GPU driver; to train on them, "
                 "start the command with srun",
             )
     return ()

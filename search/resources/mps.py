@@ -26,7 +26,7 @@ def mps_daemon() -> Iterator[None]:
     """
     if shutil.which(CONTROL) is None:
         raise InputError(
-            f"--mps: there is no {CONTROL} on the PATH; it comes with NVIDIA's driver for Linux. Leave --mps out"
+            f"--mps: {CONTROL} is not on the PATH; it comes with NVIDIA's driver for Linux. Leave --mps out"
         )
     names = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
     before = {name: os.environ.get(name) for name in names}

@@ -41,11 +41,11 @@ class DeviceOptions:
 
     def __post_init__(self) -> None:
         if self.trials_per_gpu is not None and self.gpus_per_trial is not None:
-            raise InputError("--trials-per-gpu and --gpus-per-trial say the same thing twice; give one of them")
+            raise InputError("--trials-per-gpu and --gpus-per-trial set the same thing; give only one of them")
         if self.gpus_per_trial:
             _check_divides(self.gpus_per_trial)
         if self.mps and self.device in ("cpu", "mps"):
-            raise InputError(f"--mps is for GPUs of NVIDIA, not for --device {self.device}; leave it out")
+            raise InputError(f"--mps is for NVIDIA GPUs, not for --device {self.device}; leave it out")
 
     def check_one_gpu(self, command: str) -> None:
         """Refuse several GPUs for a training in a command that has no support for that.
@@ -172,7 +172,7 @@ def share_out(
         ("--gpus-per-trial", options.gpus_per_trial),
     ):
         if value:
-            why = f"with --device {device}" if options.device == device else "there is no GPU here, so"
+            why = f"with --device {device}" if options.device == device else "no GPU is available, so"
             raise InputError(f"{option} {value}: {why} trials train on {device}; leave it out")
     return _on_cpus(inventory, device, options, num_trials, measure)
 
@@ -309,13 +309,13 @@ def _several_gpus_each(inventory: Inventory, options: DeviceOptions, ranks: int,
     """Plan trials on `ranks` GPUs each, on one node if they fit (search/ray_backend/rank_groups.py)."""
     num_gpus, option = inventory.num_gpus, f"--gpus-per-trial {ranks}"
     if ranks > num_gpus:
-        raise InputError(f"{option}: there are {num_gpus} GPUs, and there will be no more")
+        raise InputError(f"{option}: only {num_gpus} GPUs are available")
     slots, idle = divmod(num_gpus, ranks)
     chosen = options.concurrent if isinstance(options.concurrent, int) else None
     if idle and chosen is None:
         fitting = [str(n) for n in range(2, num_gpus + 1) if num_gpus % n == 0]
         raise InputError(
-            f"{option} does not divide the {num_gpus} GPUs: {idle} would stand idle; use {' or '.join(fitting)}, or say so with "
+            f"{option} does not divide the {num_gpus} GPUs: {idle} would be idle; use {' or '.join(fitting)}, or confirm with "
             f"--concurrent {slots}"
         )
     concurrent = chosen or max(1, min(slots, num_trials))
@@ -324,7 +324,7 @@ def _several_gpus_each(inventory: Inventory, options: DeviceOptions, ranks: int,
     all_cpus = inventory.cpus_per_gpu * ranks
     cpus = float(options.cpus_per_trial or int(all_cpus) or all_cpus)
     if cpus > all_cpus + 1e-9:
-        raise InputError(f"--cpus-per-trial {cpus:g}: beside {ranks} GPUs there are {all_cpus:g} CPUs")
+        raise InputError(f"--cpus-per-trial {cpus:g}: there are {all_cpus:g} CPUs for {ranks} GPUs")
     threads = max(1, int(cpus))
     text = f"{concurrent} trial{'s' * (concurrent > 1)} at once, each on {ranks} of {num_gpus} GPUs and {cpus:g} CPUs"
     spanning = concurrent - sum(int(gpus) // ranks for _, gpus in inventory.nodes)

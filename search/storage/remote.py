@@ -107,8 +107,8 @@ def check_usable(storage: str) -> str:
     """
     if (shown := without_secrets(storage)) != storage:
         raise InputError(
-            f"--storage {shown}: a password or key in the URI would be written into the run and its report; give it in the "
-            "environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in the configuration file of the storage"
+            f"--storage {shown}: a password or key in the URI would be written into the run and its report; put it into "
+            "environment variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or into the configuration file of the storage"
         )
     where = storage if is_uri(storage) else str(Path(storage).resolve())
     probe = join(where, f".winnow-probe-{uuid4().hex[:8]}")

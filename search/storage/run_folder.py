@@ -186,7 +186,7 @@ def create(
             if name is None and path.exists():
                 continue  # another search took the name in this moment
             raise InputError(
-                f"{path}: cannot write the run folder ({error.strerror or error}); choose another place with --runs-dir"
+                f"{path}: cannot write the run folder ({error.strerror or error}); choose another folder with --runs-dir"
             ) from error
 
 
@@ -218,14 +218,14 @@ def check_new(parent: Path, name: str | None) -> None:
     if name is not None and not (RUN_NAME.fullmatch(name) and name.isprintable() and len(name.encode()) <= MOST_BYTES):
         raise InputError(
             f"--name {name!r}: a name has at most 100 printable characters ({MOST_BYTES} bytes), no slash or backslash, and does not begin with "
-            "'.', '-' or a space; its place is --runs-dir"
+            "'.', '-' or a space; its parent folder is set by --runs-dir"
         )
     place = next(folder for folder in (parent, *parent.resolve().parents) if folder.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):
-        raise InputError(f"{place}: cannot write a run folder here; choose another place with --runs-dir")
+        raise InputError(f"{place}: cannot write a run folder here; choose another folder with --runs-dir")
     if name is not None and (path := parent / name).exists():
         raise InputError(
-            f"{path}: this run folder exists already. Go on with it: {RunFolder(path).command('resume')}; or choose another --name"
+            f"{path}: this run folder exists already. Continue it with: {RunFolder(path).command('resume')}; or choose another --name"
         )
 
 
@@ -268,7 +268,7 @@ def repair_journal(path: Path) -> bool:
             json.loads(line)
         except (ValueError, RecursionError):
             raise InputError(
-                f"{path}, line {number}: not JSON, so the study cannot be read further. The lines before it are whole: "
+                f"{path}, line {number}: not JSON, so the study cannot be read further. The lines before it are intact: "
                 f"keep a copy, then cut the file there (head -n {number - 1})"
             ) from None
     is_torn = len(whole) < len(content)

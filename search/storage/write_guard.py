@@ -27,9 +27,7 @@ class WriteGuard:
         """
         if self._failed is not None:
             reason = self._failed.strerror or self._failed
-            raise OSError(
-                self._failed.errno, f"nothing more is written after a write that failed ({reason})", str(path)
-            )
+            raise OSError(self._failed.errno, f"a write failed, so nothing more is written ({reason})", str(path))
         length = path.stat().st_size
         try:
             yield

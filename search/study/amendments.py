@@ -158,14 +158,14 @@ def _check_same_aims(old: Space, new: Space) -> None:
     """Raise InputError if the new space has other limits or objectives: the trials so far were judged by those of the run."""
     if old.settings.costs != new.settings.costs:
         raise InputError(
-            "search.objectives: the objectives of a run cannot change, since its trials were judged by them: begin a new run "
+            "search.objectives: the objectives of a run cannot change, since its trials were judged by them; start a new run "
             "(winnow search), with --warm-start to use its trials"
         )
     before, after = old.settings.limits, new.settings.limits
     if before != after:
         raise InputError(
             f"search.limits: {before or 'none'} in the run, {after or 'none'} in the new space; trials were "
-            "judged by them, so they cannot change: begin a new run (winnow search), with --warm-start to use its trials"
+            "judged by them, so they cannot change; start a new run (winnow search), with --warm-start to use its trials"
         )
 
 
@@ -175,8 +175,8 @@ def _check_same_images(old: Space, new: Space) -> None:
     for key in IMAGES:
         if before[key] != after[key]:
             raise InputError(
-                f"data.{key}: {before[key]!r} in the run, {after[key]!r} in the new space: values measured on other images do not "
-                "compare; begin a new run (winnow search)"
+                f"data.{key}: {before[key]!r} in the run, {after[key]!r} in the new space: values measured on other images cannot be "
+                "compared; start a new run (winnow search)"
             )
 
 

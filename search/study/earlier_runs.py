@@ -62,7 +62,7 @@ def learn_from(runs: Sequence[str], space: Space) -> EarlierRuns:
     for named in runs:
         path = _place_of(named)
         if any(line["path"] == str(path) for line in lines):
-            raise InputError(f"--learn-from {named}: this run is named twice")
+            raise InputError(f"--learn-from {named}: this run is given twice")
         lines.append(_line(named, path, read(path), space))
     for line in lines:
         same_name = [each for each in lines if each["run"] == line["run"]]

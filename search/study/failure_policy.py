@@ -14,7 +14,7 @@ from winnow.search.study.trials import OpenTrial
 IDENTICAL_FAILURES = 3  # more would be a bug, and only spend the rest of the budget on it
 LOSSES_WITHOUT_PROGRESS = 3  # losses of its worker in a row that a trial survives
 MICRO_BATCHES = 4  # pieces of a batch, in the second try of a trial that ran out of memory
-DIED = f"its worker died {LOSSES_WITHOUT_PROGRESS + 1} times in a row with no epoch finished in between"
+DIED = f"its worker died {LOSSES_WITHOUT_PROGRESS + 1} times in a row without finishing an epoch in between"
 
 
 class Losses:

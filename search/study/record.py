@@ -181,7 +181,7 @@ class Record:
         if any("seed" not in trial.user_attrs for trial in trials):
             raise InputError(
                 f"{self.folder.path}: an earlier version of Winnow began this run and derived its random seeds differently, so "
-                "the search cannot be continued. Its report and winners remain usable. To build on its results, begin a new "
+                "the search cannot be continued. Its report and winners remain usable. To build on its results, start a new "
                 f"search: winnow search SPACE --warm-start {shlex.quote(str(self.folder.path))}"
             )
         return trials

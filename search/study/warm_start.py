@@ -58,7 +58,7 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
             raise InputError(f"--warm-start {old_run}: none of its trials has a {cost}, which this search minimizes")
     if not inside:
         raise InputError(
-            f"--warm-start {old_run}: none of its {len(ended)} ended trials lies in this space, so they would say nothing of it"
+            f"--warm-start {old_run}: none of its {len(ended)} ended trials lies in this space, so they contain no information about it"
         )
     lines = tuple(json_line(_line(trial)).rstrip("\n") for trial in inside)
     facts = {
@@ -89,7 +89,9 @@ def _check_same_protocol(old_run: str, old: RunFacts, new: RunFacts) -> None:
         mismatches.append(("seed, and so the validation images", old.settings.get("seed"), new.settings.get("seed")))
     if mismatches:
         words = "; ".join(f"{key}: {before} there, {now} here" for key, before, now in mismatches)
-        raise InputError(f"--warm-start {old_run}: its trials were measured otherwise and do not compare: {words}")
+        raise InputError(
+            f"--warm-start {old_run}: its trials were measured differently and cannot be compared: {words}"
+        )
 
 
 def _line(trial: Trial) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def check_installed(names: Sequence[str]) -> None:
     """
     for name in names:
         if name not in TRACKERS:
-            raise InputError(f"log: no tracker {name!r}{nearest(name, TRACKERS)}; there are {', '.join(TRACKERS)}")
+            raise InputError(f"log: unknown tracker {name!r}{nearest(name, TRACKERS)}; allowed: {', '.join(TRACKERS)}")
         require(name, f"--log {name}", name)
 
 

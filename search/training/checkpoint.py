@@ -41,7 +41,7 @@ def load(where: Path | str) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(storage.read(str(where))), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        raise CorruptCheckpoint(f"{where}: not a whole checkpoint ({error})") from error
+        raise CorruptCheckpoint(f"{where}: incomplete checkpoint ({error})") from error
     if not isinstance(state, dict):
         raise CorruptCheckpoint(f"{where}: holds a {type(state).__name__}, not a checkpoint")
     return state

@@ -34,7 +34,7 @@ class EpochResult:
     epoch: int
     """Counted from 1."""
     train_loss: float
-    """Mean over the images of the epoch, while the weights were changing; NaN if the training diverged, or if an own loop does not yield it."""
+    """Mean over the images of the epoch, while the weights were changing; NaN if the training diverged, or if a custom loop does not yield it."""
     train_accuracy: float
     """In [0, 1], measured as `train_loss`."""
     validation_loss: float | None
@@ -42,18 +42,18 @@ class EpochResult:
     metrics: dict[str, float | None]
     """The metrics of the validation images (`winnow.spaces.epoch_figures.METRICS`) by name; None as `validation_loss`."""
     lr: float
-    """Learning rate of the first parameter group at the last step; NaN if an own loop does not yield it."""
+    """Learning rate of the first parameter group at the last step; NaN if a custom loop does not yield it."""
     wall_seconds: float
     """Duration of the epoch, validation included."""
     images_per_second: float
-    """Training images per second, validation not included, except that which an own loop does itself."""
+    """Training images per second, validation not included, except that which a custom loop does itself."""
     diverged: bool
     last: bool
     """Whether the training is over, by number of epochs, early stopping or divergence."""
     weights_epoch: int
     """The epoch whose weights `weights` returns."""
     batch_losses: torch.Tensor = field(repr=False)
-    """float32 [micro-batches] on the CPU: the training loss of each; empty for an own loop."""
+    """float32 [micro-batches] on the CPU: the training loss of each; empty for a custom loop."""
     _training: LiveTraining = field(repr=False, compare=False)
 
     @property
@@ -74,5 +74,5 @@ class EpochResult:
 
     def _live(self) -> LiveTraining:
         if self._training.epoch != self.epoch:
-            raise RuntimeError(f"epoch {self.epoch} is over: the training is at epoch {self._training.epoch}")
+            raise RuntimeError(f"epoch {self.epoch} is over; the training has reached epoch {self._training.epoch}")
         return self._training

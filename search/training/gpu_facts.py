@@ -1,4 +1,4 @@
-"""Facts about the GPU of a training, as recorded beside the figures of each epoch."""
+"""Facts about the GPU of a training, as recorded with the figures of each epoch."""
 
 from __future__ import annotations
 

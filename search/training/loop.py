@@ -44,7 +44,7 @@ def train(
     micro_batches: int = 1,
     team: Team | None = None,
 ) -> Iterator[EpochResult]:
-    """Train one config, by its own loop if it names one; yield one result per epoch.
+    """Train one config, with its custom loop if it names one, and yield one result per epoch.
 
     The same seed gives the same numbers on the same device and number of threads, interrupted or not: every epoch draws
     from generators seeded by (seed, stream, epoch), and the global generators are restored. Early stopping and the choice
@@ -333,7 +333,7 @@ class TrainingState:
             ValueError: The checkpoint is of a training with another seed.
         """
         if state["seed"] != self.seed:
-            raise ValueError(f"the checkpoint is of seed {state['seed']}, not of {self.seed}")
+            raise ValueError(f"the checkpoint has the seed {state['seed']}, not {self.seed}")
         self.epoch, self.stopped = state["epoch"], state["stopped"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

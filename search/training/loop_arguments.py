@@ -41,7 +41,7 @@ class LoopConfig(Mapping[str, Any]):
     def __getattr__(self, key: str) -> Any:
         if key.startswith("_") or key not in self._entries:
             known = ", ".join(self.__dict__.get("_entries", ()))
-            raise AttributeError(f"the config of the loop has no {key}, only {known}; further keys belong in `train`")
+            raise AttributeError(f"the config of the loop has no {key}, only {known}; put further keys into `train`")
         return self[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -98,7 +98,7 @@ class LoopData:
     def _check(self, split: str) -> None:
         if split not in ("train", "validation"):
             raise InputError(
-                f"data: there is no split {split!r} for a loop, only train and validation; the test images are Winnow's to open"
+                f"data: there is no split {split!r} for a loop, only train and validation; only Winnow opens the test images"
             )
 
 

@@ -64,7 +64,7 @@ def check_class_weights(weights: str | list[float], num_classes: int) -> None:
     """
     if isinstance(weights, list) and len(weights) != num_classes:
         raise InputError(
-            f"loss.class_weights: one weight per class is needed, so {num_classes}, but got {len(weights)}: {weights}"
+            f"loss.class_weights: needs one weight for each of the {num_classes} classes, but got {len(weights)}: {weights}"
         )
     if isinstance(weights, list) and not any(weights):
         raise InputError("loss.class_weights: all weights are 0, so nothing would be learned")

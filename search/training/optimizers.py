@@ -32,7 +32,7 @@ def build_optimizer(
         batch_size: Images per step; it matters for decoupled settings only. Default: the number for which these are stated.
 
     Raises:
-        InputError: It is an own optimizer that cannot be made, or is none.
+        InputError: A custom optimizer cannot be created, or its function returns something else.
     """
     if isinstance(settings, schema.OwnOptimizer):
         return _own(settings, model)

@@ -48,7 +48,7 @@ def own_epochs(
     checkpoint: dict[str, Any] | None = None,
     micro_batches: int = 1,
 ) -> Iterator[EpochResult]:
-    """Train one config by its own loop, and yield one result per epoch.
+    """Train one config with its custom loop, and yield one result per epoch.
 
     Args:
         config: The training, which names a loop.
@@ -70,7 +70,7 @@ def own_epochs(
     """
     if micro_batches > 1:
         raise MemoryError(
-            "out of memory, and Winnow cannot cut the batches of an own loop into pieces; a smaller batch_size needs less"
+            "out of memory, and Winnow cannot split the batches of a custom loop into micro-batches; a smaller batch_size needs less"
         )
     training = OwnTraining(config, data, device, seed, checkpoint)
     with closing(training):
@@ -79,7 +79,7 @@ def own_epochs(
 
 
 class OwnTraining:
-    """A training by an own loop, between two epochs."""
+    """A training with a custom loop, between two epochs."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class OwnTraining:
     ) -> None:
         assert config.train is not None
         if state is not None and state["seed"] != seed:
-            raise ValueError(f"the checkpoint is of seed {state['seed']}, not of {seed}")
+            raise ValueError(f"the checkpoint has the seed {state['seed']}, not {seed}")
         prepare_device(device)
         stopping, selects = config.early_stopping, data.validation is not None
         self.epoch: int = state["epoch"] if state else 0
@@ -238,10 +238,8 @@ class OwnTraining:
         for name, value in yielded.items():
             if name not in YIELDED:
                 near = get_close_matches(str(name), YIELDED, n=1)
-                hint = (
-                    f"; did you mean {near[0]}?" if near else "; for a metric of your own there is the key own_metric"
-                )
-                raise self._refusal(f"yielded {name!r}, which is none of {', '.join(YIELDED)}{hint}")
+                hint = f"; did you mean {near[0]}?" if near else "; for a custom metric, use the key own_metric"
+                raise self._refusal(f"yielded {name!r}, which is not one of {', '.join(YIELDED)}{hint}")
             if isinstance(value, torch.Tensor) and value.numel() == 1:
                 value = value.item()
             if not isinstance(value, numbers.Real) or isinstance(value, bool):

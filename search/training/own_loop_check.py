@@ -88,8 +88,9 @@ def _check_network(training: OwnTraining, config: schema.Config, data: DeviceDat
     largest = max(1.0, float(expected.abs().max()))
     if logits.shape != expected.shape or not torch.allclose(logits, expected, rtol=0, atol=TOLERANCE * largest):
         raise InputError(
-            f"train {config.train.name if config.train else ''}: the network of the loop answers otherwise than that of the `model` section with the same "
-            "weights, which is what is tested and exported; the loop must use config.network() as it is"
+            f"train {config.train.name if config.train else ''}: with the same weights, the network of the loop "
+            "gives other outputs than that of the `model` section, which is tested and exported; the loop must use config.network() "
+            "unchanged"
         )
 
 
@@ -103,8 +104,8 @@ def _stored(name: str, state: dict[str, Any]) -> dict[str, Any]:
         except (CorruptCheckpoint, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:300].removeprefix(f"{file}: ")
             raise InputError(
-                f"train {name}: the state of its parts cannot be stored; state_dict() must hold tensors, numbers, texts and "
-                f"containers of them only ({reason})"
+                f"train {name}: the state of its parts cannot be stored; state_dict() may contain only tensors, numbers, "
+                f"strings and containers of these ({reason})"
             ) from error
 
 

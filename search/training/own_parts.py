@@ -1,4 +1,4 @@
-"""Tries the own parts of a config once, on made-up values, before anything starts."""
+"""Runs the custom parts of a config once, on made-up values, before anything starts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _check_initialization(
     network = build(config.model, image_shape, num_classes)
     initialize_own(part, network, torch.randn(NUM_IMAGES, *image_shape))
     if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
-        raise InputError(f"initialization {part.name}: left weights that are not finite")
+        raise InputError(f"initialization {part.name}: produced weights that are not finite")
 
 
 def _check_optimizer(part: Any, config: schema.Config, image_shape: tuple[int, int, int], num_classes: int) -> None:
@@ -99,7 +99,7 @@ def _check_augmentation(part: Any, config: schema.Config, image_shape: tuple[int
         )
     if not torch.equal(*results):
         raise InputError(
-            f"augmentation {part.name}: gave two results for one state of the generator; all random draws must come from it"
+            f"augmentation {part.name}: two calls with the same state of the generator gave different results; all random draws must come from it"
         )
 
 

@@ -62,7 +62,7 @@ def autocast(precision: str, device: torch.device, model: nn.Module) -> Abstract
     if precision == "auto":
         return nullcontext()
     raise InputError(
-        f"precision: bfloat16, but the device {device} computes it in software only; use `auto` or `float32`"
+        f"precision: bfloat16, but the device {device} only emulates it in software; use `auto` or `float32`"
     )
 
 

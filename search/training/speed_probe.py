@@ -130,7 +130,7 @@ def estimate_memory_mb(config: schema.Config, num_parameters: int, outputs_per_i
 def _harmless(config: schema.Config) -> schema.Config:
     """Return a config with the same work per step but nothing that could end it: no divergence, early stopping or extra copies."""
     without = {"early_stopping": None, "data": config.data.model_copy(update={"extra": None})}
-    if config.optimizer is None:  # nobody but an own loop knows what its keys mean
+    if config.optimizer is None:  # only the custom loop knows what its keys mean
         return config.model_copy(update=without)
     return config.model_copy(
         update={
@@ -143,7 +143,7 @@ def _harmless(config: schema.Config) -> schema.Config:
 
 
 def _epochs(config: schema.Config, data: DeviceData, device: torch.device, seed: int) -> Iterator[EpochResult]:
-    """Yield epochs for as long as they are asked for: a training that ends begins again."""
+    """Yield epochs for as long as the caller asks: a training that ends starts again."""
     while True:
         yield from train(config, data, device, seed)
 

@@ -24,7 +24,7 @@ def write_validation_answers(
         weights: The state dict that it kept.
         data: The images that it was trained and judged on.
         output: Path or URI of the .npz file: index, true, predicted, confidence and probability_true [n], probabilities
-            float16 [n, K]. The index counts the training images, or those of the validation split that the data set brings.
+            float16 [n, K]. The index counts the training images, or those of the data set's validation split.
 
     Raises:
         OSError: The file cannot be written.

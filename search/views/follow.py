@@ -32,7 +32,7 @@ def follow(path: Path, console: Console, show: Callable[[Console], None], second
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         for _ in _looks(path, seconds):
             live.update(Text.from_ansi(_drawn(console, show)), refresh=True)
-    console.print("No process works on this run now.")
+    console.print("No process is working on this run.")
 
 
 def _follow_plainly(path: Path, console: Console, show: Callable[[Console], None], seconds: float) -> None:

@@ -16,7 +16,7 @@ from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
 
-BASELINE = -1  # the trial number of a baseline that was no trial of the search
+BASELINE = -1  # the trial number of a baseline that was not a trial of the search
 MAX_SEEDS = 1000  # more than anyone retrains with
 PASSING = (TrialStatus.FAILED, TrialStatus.LOST, TrialStatus.TIMED_OUT, TrialStatus.OUT_OF_MEMORY)
 """Statuses of a retraining that may end otherwise when it is run again: code, device or machine may be others."""
@@ -88,7 +88,7 @@ def _no_winner(folder: RunFolder, completed: Completed) -> str:
     """Explain why there is nothing to retrain, with the command that changes that."""
     cause = "no trial was completed"
     if completed.baseline is not None:
-        cause = f"only the baseline (trial {completed.baseline.number}) was completed, and winners are compared with it"
+        cause = f"only the baseline (trial {completed.baseline.number}) was completed, and the baseline cannot win"
     advice = folder.command("resume")
     if not completed.num_open:
         advice = folder.command("extend", "--trials", "10")
@@ -132,7 +132,7 @@ def seed_of(settings: Settings, index: int) -> int:
 
 
 def _check_seeds(folder: RunFolder, settings: Settings) -> None:
-    """Raise InputError for lines of an earlier version of Winnow, whose seeds would give a config too many."""
+    """Raise InputError for lines of an earlier version of Winnow, whose other seeds would count as additional ones."""
     unknown = {line["seed"] for line in read_json_lines(folder.retrained)}
     for index in range(MAX_SEEDS):
         if not unknown:
@@ -140,6 +140,6 @@ def _check_seeds(folder: RunFolder, settings: Settings) -> None:
         unknown.discard(seed_of(settings, index))
     if unknown:
         raise InputError(
-            f"{folder.retrained}: was written by an earlier version of Winnow, which derived other seeds; "
-            "to retrain with this version, move the file out of the run folder"
+            f"{folder.retrained}: an earlier version of Winnow wrote this file and derived other seeds; "
+            "to retrain with this version, move it out of the run folder"
         )

@@ -188,7 +188,7 @@ def _difference(name: str, logits: np.ndarray, expected: np.ndarray) -> float:
     difference = float(np.abs(logits - expected).max())
     if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise InputError(
-            f"{name} does not give what the network gives (a logit differs by {difference:.3g}), so nothing was exported; "
+            f"{name} does not reproduce the network (a logit differs by {difference:.3g}), so nothing was exported; "
             "weights and recipe alone: winnow export ... --weights-only"
         )
     return difference

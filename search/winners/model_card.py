@@ -54,7 +54,7 @@ def model_card(folder: RunFolder, winner: Winner, title: str, checks: Checks | N
             "",
             _what(winner, run.study),
             "",
-            "## How good it is",
+            "## Accuracy",
             "",
             *_figures(run, winner, row, baseline, seed_line),
             "",
@@ -79,8 +79,8 @@ def _card_of_ensemble(run: Any, winner: Winner, title: str, checks: Checks | Non
     parts = [
         f"# {title}",
         f"The ensemble of {len(winner.members)} networks of the Winnow run `{winner.origin['run']}`: the mean of their probabilities.",
-        "## How good it is",
-        f"{ensemble_sentence(run)} The search chose the winners on validation images; the test chose nothing.",
+        "## Accuracy",
+        f"{ensemble_sentence(run)} The search selected the winners on validation images; the test images selected nothing.",
         "## Files",
         "\n".join(networks),
         "\n".join([*_files(checks, None)[2:3], *programs]),
@@ -122,13 +122,13 @@ def _figures(
         + (f" {row['num_failed']} more did not complete." if row["num_failed"] else ""),
         f"- Test accuracy of these weights: {words.percent(seed_line['test_accuracy'])} (seed {winner.origin['seed']}; the "
         "seed with the lowest number was taken, not the best, so that the test images selected nothing).",
-        f"- The test set: {study['data']['num_test']} images, opened by retraining only; the search chose on validation images.",
+        f"- The test set: {study['data']['num_test']} images, which only retraining uses; the search selected on validation images.",
     ]
     if run.objective != "validation_accuracy":
         gain, low, high = (row[f"objective_gain{end}"] for end in ("", "_low", "_high"))
         ends = "" if low is None else f" (95 % interval {words.difference_ends(run, low, high)})"
         lines.append(
-            f"- The search was for another metric: {words.tested_name(run)} {words.objective_interval(run, row)}"
+            f"- The search optimized another metric: {words.tested_name(run)} {words.objective_interval(run, row)}"
             + (
                 "."
                 if gain is None
@@ -137,7 +137,7 @@ def _figures(
         )
     if row["search_accuracy"] is not None:
         lines.append(
-            f"- The search had seen {words.percent(row['search_accuracy'])} on its validation images: search - test is "
+            f"- The search measured {words.percent(row['search_accuracy'])} on its validation images; the gap (search - test) is "
             f"{words.points(row['gap'])}."
             + (" The best of many trials tends to look better than it is." if row["gap"] > 0 else "")
         )
@@ -154,7 +154,7 @@ def _figures(
     for note in study["data"].get("notes") or []:
         lines.append(f"- {markdown(note)}")
     lines.append(
-        "- Nothing is known of images from elsewhere: other cameras, crops or classes than those of the data set."
+        "- Performance on other images is unknown, such as images from other cameras, with other crops or of other classes."
     )
     return lines
 
@@ -162,14 +162,12 @@ def _figures(
 def _files(checks: Checks | None, again: str | None) -> list[str]:
     """Describe the files of the folder; `again` is the command that trains these weights again."""
     lines = [
-        "- `config.yaml`: the recipe. `winnow train config.yaml` trains it on the training images; `start_from: [config.yaml]` begins a search with it.",
+        "- `config.yaml`: the recipe. `winnow train config.yaml` trains it on the training images; `start_from: [config.yaml]` starts a search from it.",
         "- `weights.safetensors`: the weights, for images that were normalised as `model.json` says.",
         "- `model.json`: class names in the order of the outputs, image shape, normalisation, origin, versions.",
     ]
     if again is not None:
-        lines.append(
-            f"- The same training once more, to the same weights where hardware and versions are the same: `{again}`"
-        )
+        lines.append(f"- To repeat the training, with the same weights on the same hardware and versions: `{again}`")
     if checks is not None:
         onnx = (
             f"differs by at most {checks.onnx:.1e}"

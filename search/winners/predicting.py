@@ -92,7 +92,9 @@ def _of_folder(folder: Path, left_out: Counter[str]) -> list[Path]:
     files = images_in(folder, of_folder)
     if not files:
         notes = "".join(f"; {note}" for note in left_out_note(of_folder))
-        raise InputError(f"{shown(folder)}: a folder without image files that the installed Pillow reads{notes}")
+        raise InputError(
+            f"{shown(folder)}: the folder contains no image files that the installed Pillow can read{notes}"
+        )
     left_out.update(of_folder)
     return files
 

@@ -194,7 +194,7 @@ def load_export(folder: str | Path) -> Winner:
     except InputError:
         raise
     except (OSError, yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{folder}: not a whole export ({' '.join(str(error).split())})") from error
+        raise InputError(f"{folder}: incomplete export ({' '.join(str(error).split())})") from error
     try:
         names, shape = tuple(map(str, about["class_names"])), tuple(map(int, about["image_shape"]))
         normalization = {key: list(map(float, about["normalization"][key])) for key in ("mean", "std")}
@@ -230,7 +230,7 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error})") from error
+        raise InputError(f"{path}: incomplete safetensors file ({error})") from error
 
 
 def best_within(folder: RunFolder, max_parameters: int) -> int:
@@ -274,7 +274,7 @@ def _retrained_line(folder: RunFolder, rank: int) -> dict[str, Any]:
         if line["rank"] == rank and line["status"] == TrialStatus.COMPLETED and line.get("weights")
     ]
     if not whole:
-        raise InputError(f"{folder.path}: no retraining of winner {rank} was completed, so there are no weights of it")
+        raise InputError(f"{folder.path}: no retraining of winner {rank} was completed, so it has no weights")
     return min(whole, key=lambda line: line["seed"])
 
 
@@ -287,9 +287,7 @@ def _computed_again(folder: RunFolder, config: Config) -> dict[str, Any]:
     study = folder.read_study()
     data = load_data(space_of(folder), Source(Path(study.get("data_dir", "data"))))
     if data.fingerprint != study["data"]["fingerprint"]:
-        raise InputError(
-            f"{folder.path}: the normalisation was not stored, and the data set is no longer the one of the run"
-        )
+        raise InputError(f"{folder.path}: the normalisation was not stored, and the data set has changed since the run")
     built = DeviceData.build(data, config.data, torch.device("cpu"), seed=0, use="retrain")
     return {"mean": list(built.mean), "std": list(built.std)}
 

@@ -294,7 +294,7 @@ class Log(Domain):
             raise SpaceError(f"the step of a log range is a factor above 1, but got {_show(factor)}")
         count = math.log(self.high / self.low) / math.log(factor)
         if count > MAX_GRID:
-            raise SpaceError(f"the step {_show(factor)} makes more than {MAX_GRID} values; take a larger one")
+            raise SpaceError(f"the step {_show(factor)} makes more than {MAX_GRID} values; choose a larger one")
         if abs(count - round(count)) > 1e-6:
             below = self.low * factor ** math.floor(count)
             raise SpaceError(

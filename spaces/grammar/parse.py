@@ -156,7 +156,7 @@ class _Parser:
             shown_count = show_value(count)
             return self.refuse(
                 where,
-                f"`repeat` needs a number from 0 to {MAX_REPEATS} or the name of the key beside it that counts, but got {shown_count}",
+                f"`repeat` needs a number from 0 to {MAX_REPEATS} or the name of a neighbouring key that sets it, but got {shown_count}",
             )
         return Repeat(where, count, self.alone(value["of"], (*where, "of")))
 
@@ -168,7 +168,7 @@ class _Parser:
                     allowed = " and ".join([", ".join(DATA_KEYS_THAT_MAY_BE_OPEN[:-1]), DATA_KEYS_THAT_MAY_BE_OPEN[-1]])
                     self.refuse(
                         child.where,
-                        f"must be fixed because it decides what is loaded; in `data` only {allowed} may be open",
+                        f"must be fixed, because it selects the images; in `data` only {allowed} may be open",
                     )
         elif data is not None and is_open(data):
             self.refuse(data.where, "must be a mapping of fixed keys; a space searches on one data set")
@@ -179,7 +179,7 @@ class _Parser:
 
 
 def is_open(node: Node) -> bool:
-    """Whether anything in a node is left open. A repeat counts as open, because its list is not written out."""
+    """Return whether anything in a node is left open. A repeat counts as open, because its list is not written out."""
     match node:
         case Fixed():
             return False

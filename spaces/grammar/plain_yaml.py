@@ -1,4 +1,4 @@
-"""Reads YAML that a program wrote, such as study.yaml, and refuses a hostile file before it takes all time or memory."""
+"""Reads YAML that a program wrote, such as study.yaml, and refuses a malicious file before it exhausts time or memory."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 
 MAX_NODES = 1_000_000
-"""Values of a file after its aliases are expanded: a few lines of aliases can stand for billions."""
+"""Largest number of values of a file after its aliases are expanded: a few lines of aliases can expand to billions."""
 MAX_HEIGHT = 100
-"""Mappings and lists within each other."""
+"""Largest depth of nested mappings and lists."""
 
 
 def load_plain(text: str) -> Any:

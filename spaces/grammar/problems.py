@@ -89,7 +89,7 @@ def nearest(word: object, known: Iterable[str]) -> str:
 
     Args:
         word: What was written.
-        known: What could have been meant.
+        known: The allowed words.
     """
     matches = difflib.get_close_matches(str(word).lower(), {name.lower(): name for name in known}, n=1, cutoff=0.6)
     match = next((name for name in known if matches and name.lower() == matches[0]), None)

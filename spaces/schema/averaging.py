@@ -11,23 +11,23 @@ from winnow.spaces.schema.fields import Count, Fraction, Strict
 
 class _Averaging(Strict):
     every: Count = 5
-    """Optimizer steps between two updates."""
+    """Number of optimizer steps between two updates."""
 
 
 class Ema(_Averaging):
-    """Exponential moving average of the weights, which the training itself does not see (Polyak & Juditsky, 1992)."""
+    """Exponential moving average of the weights; the training itself continues from the raw weights (Polyak & Juditsky, 1992)."""
 
     name: Literal["ema"] = "ema"
     decay: Fraction = 0.99
-    """Share of the old average that an update keeps; in update t at most (1 + t) / (10 + t), so that the first weights fade."""
+    """Decay rate: the fraction of the old average that an update keeps. Update t keeps at most (1 + t) / (10 + t), so that the average soon forgets the initial weights."""
 
 
 class Lookahead(_Averaging):
-    """Moving average to which the weights return at each update (Zhang et al., 2019), as in airbench: the share that an update keeps rises with the cube of the steps done."""
+    """Lookahead (Zhang et al., 2019), as in airbench: each update sets the weights to their moving average. The decay rate rises from 0 with the cube of the fraction of steps done."""
 
     name: Literal["lookahead"] = "lookahead"
     decay: Fraction = 0.77
-    """Share of the old average that the last update keeps."""
+    """Decay rate at the last step: the fraction of the old average that the update keeps."""
 
 
 Averaging = Annotated[Ema | Lookahead, Discriminator("name")]

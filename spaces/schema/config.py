@@ -34,14 +34,14 @@ from winnow.spaces.schema.schedule import Constant, Plateau, Schedule
 
 
 class EarlyStopping(Strict):
-    """Early stopping. Retraining has no validation split: it trains as many epochs as the search did."""
+    """Early stopping on a validation metric. Retraining has no validation split: it trains for as many epochs as the trial did in the search."""
 
     patience: Count
-    """Epochs without a new best value of the metric after which the training ends."""
+    """Number of epochs without an improvement of the metric after which the training ends."""
     metric: Metric = "validation_loss"
-    """Metric to watch."""
+    """Metric to monitor."""
     min_delta: NonNegative = 0.0
-    """How much better than the best value so far a value must be to count as new, in the unit of the metric."""
+    """Minimum change of the metric that counts as an improvement, in the unit of the metric."""
 
 
 PARTS_OF_THE_LOOP = (
@@ -54,48 +54,48 @@ PARTS_OF_THE_LOOP = (
     "gradient_clip",
     "precision",
 )
-"""Keys that only Winnow's own loop reads."""
+"""Keys that only Winnow's training loop reads, not a custom one."""
 
 
 class Config(Strict):
     """The complete config of one training."""
 
     data: Annotated[Data, BeforeValidator(bare_name)]
-    """The data set; a bare name is short for `{name: NAME}`."""
+    """The data set and how its images are prepared; a bare name is short for `{name: NAME}`."""
     epochs: Count
     """Number of passes over the training images."""
     stop_after: Annotated[Count | None, Field(exclude_if=lambda value: value is None)] = None
     """Epoch after which the training ends, while schedules still span `epochs`. Retraining sets it to the epoch that the search chose. null: train all epochs."""
     batch_size: Count
-    """Training images per optimizer step, over all GPUs of a trial."""
+    """Number of training images per optimizer step, over all GPUs of a trial."""
     model: Model
     """The network architecture."""
     initialization: Annotated[OwnInitialization, BeforeValidator(bare_name)] | None = None
-    """Own initialization, applied to the new network; a bare import path is short for `{name: PATH}`. null: that of the model."""
+    """Custom weight initialization, applied to the new network; a bare import path is short for `{name: PATH}`. null: the initialization of the model."""
     train: Annotated[OwnLoop, BeforeValidator(bare_name)] | None = None
-    """Own training loop; a bare import path is short for `{name: PATH}`. null: Winnow's."""
+    """Custom training loop; a bare import path is short for `{name: PATH}`. null: Winnow's training loop."""
     optimizer: Annotated[Optimizer | None, Field(validate_default=True)] = None
-    """The optimizer and its settings. Required, unless `train` names an own loop."""
+    """The optimizer and its settings. Required unless `train` names a custom loop."""
     schedule: Annotated[Schedule, BeforeValidator(bare_name)] = Constant()
     """Learning-rate schedule; a bare name is short for `{name: NAME}`."""
     loss: Annotated[Loss, BeforeValidator(bare_name)] = CrossEntropy()
     """Training loss; a bare name is short for `{name: NAME}`."""
     mix: Annotated[Mixing, BeforeValidator(bare_name)] | None = None
-    """Mixing of the training images within a batch; a bare name is short for `{name: NAME}`. null: none."""
+    """Mixing of training images within a batch; a bare name is short for `{name: NAME}`. null: no mixing."""
     averaging: Annotated[Averaging, BeforeValidator(bare_name)] | None = None
-    """Average of the weights over the steps, which is then validated, tested and kept; a bare name is short for `{name: NAME}`. null: the weights themselves."""
+    """Weight averaging over the optimizer steps. The averaged weights are validated, tested and kept. A bare name is short for `{name: NAME}`. null: no averaging."""
     gradient_clip: Positive | None = None
     """Maximum global L2 norm of the gradient; larger gradients are scaled down. null: no clipping."""
     early_stopping: EarlyStopping | None = None
     """Early stopping; null: train all epochs."""
     weights: WeightsRule = "last"
-    """The epoch whose weights are kept and evaluated. Retraining has no validation split: it ends after as many epochs as the kept weights had in the search."""
+    """Epoch whose weights are kept and evaluated. Retraining has no validation split: it trains for as many epochs as the weights kept in the search had."""
     test_flip: bool = False
-    """In the final test and in predictions, average the logits of each image and of its mirror image."""
+    """Test-time augmentation: the final test and predictions average the logits of each image and its mirror image."""
     own_metric: ImportPath | None = None
-    """A metric of your own, `package.module:function`: a function of the labels int64 [N] and the probabilities float32 [N, K], both NumPy arrays, that returns a number; the higher, the better, so negate a cost. It is called after every epoch with the validation images, and with the test images. Its name elsewhere, such as in `search.objective`, is `validation_own_metric`."""
+    """Custom metric, `package.module:function`: `function(labels, probabilities)` returns a number, for NumPy arrays int64 [N] and float32 [N, K]. Higher must be better, so negate a cost. It is computed on the validation images after every epoch, and on the test images. Elsewhere, such as in `search.objective`, it is called `validation_own_metric`."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), else float32. GPUs that have TensorFloat-32 use it for the products of float32 numbers in training and validation. The final test is computed in float32 without it."""
+    """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), else float32. In training and validation, GPUs with TensorFloat-32 use it for float32 matrix products and convolutions. The final test uses full float32."""
 
     @field_validator("optimizer", mode="before")
     @classmethod
@@ -110,7 +110,7 @@ class Config(Strict):
         idle = [key for key in PARTS_OF_THE_LOOP if self.train and getattr(self, key) != fields[key].default]
         if idle:
             raise ValueError(
-                f"`train` names an own loop, in which these keys have no effect: {', '.join(idle)}; leave them out, and give "
+                f"`train` names a custom loop, in which these keys have no effect: {', '.join(idle)}; leave them out, and give "
                 "the loop what it needs as keys of `train`"
             )
         return self

@@ -1,4 +1,4 @@
-"""The `data` section: which images, how they are split, normalised and augmented."""
+"""The `data` section: the images, and how they are split, normalised and augmented."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from winnow.spaces.schema.own import OwnAugmentation, kind_of
 
 
 class Flip(Strict):
+    """Mirror the image left to right."""
+
     name: Literal["flip"] = "flip"
     p: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    """Probability."""
+    """Probability of a flip."""
     alternate: bool = False
-    """Draw each image once, in the first epoch, and flip it in every other epoch from then on, so that no view repeats in two epochs in a row (Jordan, 2024). Needs p=0.5."""
+    """Alternating flip (Jordan, 2024): decide at random in the first epoch whether an image is flipped, then flip it in every other epoch, so that consecutive epochs never show the same view. Needs p=0.5."""
 
     @model_validator(mode="after")
     def _half_alternates(self) -> Flip:
@@ -26,19 +28,21 @@ class Flip(Strict):
 
 
 class Crop(Strict):
-    """Pad by `padding` pixels on each side, then crop the original size at random."""
+    """Random crop: pad by `padding` pixels on each side, then cut out a window of the original size at a random position."""
 
     name: Literal["crop"] = "crop"
     padding: Count = 4
+    """Padding on each side, in pixels."""
     fill: Literal["zero", "reflect"] = "zero"
-    """Padding with black, or with the mirrored border of the image."""
+    """Padding mode: black pixels (`zero`), or the mirrored border of the image (`reflect`)."""
 
 
 class ResizeCrop(Strict):
-    """Resize the image so that its longer side has `size` pixels, then crop the original size at random."""
+    """Resize the image so that its longer side has `size` pixels, then cut out a window of the original size at a random position."""
 
     name: Literal["resize_crop"] = "resize_crop"
     size: Count = 40
+    """Longer side of the resized image, in pixels; at least that of the original."""
 
 
 class Brightness(Strict):
@@ -46,7 +50,9 @@ class Brightness(Strict):
 
     name: Literal["brightness"] = "brightness"
     low: NonNegative = 0.7
+    """Smallest factor."""
     high: NonNegative = 1.3
+    """Largest factor."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Brightness:
@@ -54,11 +60,13 @@ class Brightness(Strict):
 
 
 class Zoom(Strict):
-    """Enlarge by a factor drawn uniformly from [low, high] and keep the centre."""
+    """Enlarge the image by a factor drawn uniformly from [low, high] and keep the centre."""
 
     name: Literal["zoom"] = "zoom"
     low: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 1.0
+    """Smallest factor."""
     high: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 1.3
+    """Largest factor."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Zoom:
@@ -66,40 +74,41 @@ class Zoom(Strict):
 
 
 class Cutout(Strict):
-    """Fill one square of `size` pixels at a random place with the mean of the image (DeVries & Taylor, 2017)."""
+    """Fill one square at a random position with the mean of the image (DeVries & Taylor, 2017)."""
 
     name: Literal["cutout"] = "cutout"
     size: Count = 8
+    """Side of the square, in pixels."""
 
 
 class TrivialAugment(Strict):
-    """One random operation of 14 for each image, at a random strength (Müller & Hutter, 2021): shears, shifts, rotation, colours, contrast."""
+    """TrivialAugment (Müller & Hutter, 2021): apply one of 14 operations to each image, such as shear, shift, rotation or contrast; operation and strength are random."""
 
     name: Literal["trivial_augment"] = "trivial_augment"
 
 
 class RandAugment(Strict):
-    """`operations` random operations of 14 for each image, one after the other, all at one strength (Cubuk et al., 2020)."""
+    """RandAugment (Cubuk et al., 2020): apply `operations` random ones of 14 operations to each image in turn, all at the same strength."""
 
     name: Literal["rand_augment"] = "rand_augment"
     operations: Count = 2
     """Number of operations for each image."""
     strength: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3
-    """Share of the largest strength."""
+    """Strength of the operations, as a fraction of the largest."""
 
 
 class RandomErasing(Strict):
-    """Fill one rectangle of an image at a random place (Zhong et al., 2020). One that is higher or wider than the image is cut."""
+    """Random erasing (Zhong et al., 2020): fill one rectangle at a random position. Rectangles larger than the image are clipped to it."""
 
     name: Literal["random_erasing"] = "random_erasing"
     p: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    """Probability."""
+    """Probability that an image is changed."""
     low: Annotated[float, Field(ge=0.0, le=1.0)] = 0.02
-    """Smallest area, as a share of the image."""
+    """Smallest area of the rectangle, as a fraction of the image."""
     high: Annotated[float, Field(ge=0.0, le=1.0)] = 0.33
-    """Largest area, as a share of the image."""
+    """Largest area of the rectangle, as a fraction of the image."""
     fill: Literal["mean", "zero", "noise"] = "mean"
-    """Filling: the mean of the image, black, or random pixels."""
+    """Content of the rectangle: the mean of the image, black (`zero`), or random pixels (`noise`)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> RandomErasing:
@@ -130,7 +139,7 @@ AUGMENTATION_PRESETS: dict[str, list[str]] = {
 
 
 def _augmentations(value: Any) -> Any:
-    """A preset's name stands for its list; a bare name in a list for that augmentation with its defaults."""
+    """Expand the name of a preset into its list, and a bare name in a list into that augmentation with its defaults."""
     if isinstance(value, str):
         value = AUGMENTATION_PRESETS.get(value, [value])
     return [bare_name(item) for item in value] if isinstance(value, list) else value
@@ -140,21 +149,21 @@ Augmentations = Annotated[list[Augmentation], BeforeValidator(_augmentations)]
 
 
 class ExtraCopies(Strict):
-    """Augmented copies of training images, chosen and drawn again every epoch, and added to the originals."""
+    """Augmented copies of training images, which are added to the originals. Every epoch chooses and augments them anew."""
 
     copies: Count
-    """How many images an epoch grows by."""
+    """Number of copies that are added to each epoch."""
     augment: Annotated[Augmentations, Field(min_length=1)]
-    """Done to the copies, in place of `data.augment`."""
+    """Augmentation of the copies, in place of `data.augment`."""
 
 
 class Normalization(Strict):
-    """Given channel statistics, of pixels scaled to [0, 1]; one value per channel."""
+    """Channel statistics of pixels that are scaled to [0, 1], one value per channel."""
 
     mean: list[float]
-    """Taken off."""
+    """Mean, which is subtracted."""
     std: list[Positive]
-    """Divided by."""
+    """Standard deviation, by which the difference is divided."""
 
     @model_validator(mode="after")
     def _same_length(self) -> Normalization:
@@ -170,44 +179,46 @@ Pixels = Annotated[int, Field(ge=4)]
 
 
 class Data(Strict):
+    """The data set, its splits, and how its images are normalised and augmented."""
+
     name: Literal["digits", "cifar10", "cifar100", "parquet", "npz", "image_folder"] | ImportPath
-    """Where the images come from: a known data set, files of your own, or your own function (`package.module:function`)."""
+    """Source of the images: a known data set, a format of your own files, or a custom function (`package.module:function`)."""
     path: str | None = None
-    """Where `parquet` (a folder or file), `npz` (a file) or `image_folder` (a tree, or a table of paths) lies; relative to the working directory."""
+    """Location of the data, relative to the working directory: a file or folder for `parquet`, a file for `npz`, a folder or a table of paths for `image_folder`."""
     arguments: dict[str, Any] = {}
-    """Keyword arguments of your own function; `path` is passed too where it is set."""
+    """Keyword arguments of a custom function; `path` is passed too if it is set."""
     validation: Annotated[float, Field(gt=0.0, lt=1.0)] | Literal["given"] | None = None
-    """Share of the training images held out for selection, or `given`: the validation split of the data set. Null: that split where there is one, else 0.2."""
+    """Fraction of the training images that is held out for validation, or `given`: the validation split of the data set. null: that split if there is one, else 0.2."""
     stratified: bool = True
-    """Hold out the same share of each class."""
+    """Stratified split: hold out the same fraction of each class."""
     groups: str | None = None
-    """Images of one group are never in two splits: a column, or a regular expression whose first group is searched in the path."""
+    """Key that groups related images, such as those of one patient; a group is never divided between splits. A column, or a regular expression that is searched in the path and whose parenthesized part is the key. null: no groups."""
     limit: Count | None = None
-    """Use only a sample of this many training images (before the validation split), with the same share of each class; the test images stay whole."""
+    """Use only a stratified sample of this many training images, drawn before the validation split. All test images are used. null: use all training images."""
     image_size: Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None = None
-    """Resize every image when it is read: pixels a side, or [height, width]; needed where sizes differ."""
+    """Size to which images are resized when they are read: pixels per side, or [height, width]. Required if their sizes differ. null: no resizing."""
     channels: Literal[1, 3] | None = None
-    """1: grey, 3: colour; null: as the files are."""
+    """Number of channels, 1 (greyscale) or 3 (RGB), to which images are converted. null: that of the files."""
     image_column: str | None = None
-    """Parquet and tables: the column of encoded images or of paths; null: the only one that can be meant."""
+    """Column of encoded images or of paths, in Parquet files and tables. null: the only suitable column."""
     label_column: str | Annotated[list[str], Field(min_length=2)] | None = None
-    """Parquet and tables: the column of the classes, or a list of one-hot columns, one per class; null: the only one that can be meant."""
+    """Column of the classes, or a list of one-hot columns with one per class, in Parquet files and tables. null: the only suitable column."""
     one_hot: bool = False
-    """npz: the labels are a one-hot matrix [N, K]."""
+    """Read the labels of an npz file as a one-hot matrix [N, K]."""
     remap_labels: bool = False
-    """Number the integer labels that occur in the training images from 0, where they start elsewhere or have gaps."""
+    """Renumber the integer labels of the training images from 0 without gaps."""
     pixel_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
-    """16-bit and float images: [black, white], scaled to 0..255 and clipped; without it they are refused."""
+    """Pixel values [black, white] of 16-bit and float images, which are scaled to 0..255 and clipped. Such images are refused without it."""
     skip_damaged: bool = False
-    """Leave out images that cannot be read, and say how many; otherwise they are refused."""
+    """Leave out images that cannot be read, and report their number; false: refuse the data set."""
     normalize: Literal["none", "dataset", "computed"] | Normalization = "computed"
-    """`dataset`: the published statistics of a known data set; `computed`: those of the training split."""
+    """Normalization of the channels. `dataset`: by the published statistics of a known data set; `computed`: by those of the training split; `none`: no normalization; a mapping: by the given statistics."""
     augment: Augmentations = []
-    """Random changes of the training images, drawn again in every epoch: a list, or the name of a preset."""
+    """Augmentation of the training images, drawn anew in every epoch: a list of steps, or the name of a preset."""
     extra: ExtraCopies | None = None
-    """Augmented copies beside the originals."""
+    """Augmented copies that are added to the training images. null: none."""
     sampling: Literal["uniform", "balanced"] = "uniform"
-    """Training images of an epoch. `uniform`: each once; `balanced`: as many, the same number of each class, so images of rare classes repeat and others wait for a later epoch."""
+    """Sampling of the training images of an epoch. `uniform`: each image once. `balanced`: as many images in total, but the same number per class; images of rare classes repeat, and some of the others are left for later epochs."""
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -220,7 +231,7 @@ class Data(Strict):
     @model_validator(mode="before")
     @classmethod
     def _fifth_of_known_sets(cls, value: Any) -> Any:
-        """Known data sets bring no validation split, so the default is always the share."""
+        """Fill in the default fraction for known data sets, which have no validation split."""
         if isinstance(value, dict) and value.get("name") in KNOWN_DATA_SETS and value.get("validation") is None:
             return {**value, "validation": DEFAULT_VALIDATION}
         return value
@@ -231,11 +242,11 @@ class Data(Strict):
         if not is_known and not is_own and self.path is None:
             raise ValueError(f"data set {self.name} needs `path`")
         if is_known and self.path is not None:
-            raise ValueError(f"data set {self.name} takes no `path`; where it is stored is --data-dir")
+            raise ValueError(f"data set {self.name} takes no `path`; its folder is set by --data-dir")
         if self.arguments and not is_own:
-            raise ValueError(f"`arguments` belong to a function of your own, but the data set is {self.name}")
+            raise ValueError(f"`arguments` are for a custom function, but the data set is {self.name}")
         if self.validation == "given" and is_known:
-            raise ValueError(f"data set {self.name} brings no validation split; give `validation` a fraction")
+            raise ValueError(f"data set {self.name} has no validation split; give `validation` a fraction")
         if self.normalize == "dataset" and not is_known:
             raise ValueError(
                 f"no published statistics are known for {self.name}; use `computed`, `none` or mean and std"
@@ -250,7 +261,7 @@ class Data(Strict):
             try:
                 num_groups = re.compile(self.groups).groups
             except re.error as error:
-                raise ValueError(f"groups: {self.groups!r} is no regular expression ({error})") from error
+                raise ValueError(f"groups: {self.groups!r} is not a valid regular expression ({error})") from error
             if num_groups != 1:
                 raise ValueError(f"groups: {self.groups!r} needs one group in parentheses, but has {num_groups}")
         return self

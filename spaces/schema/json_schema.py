@@ -84,7 +84,7 @@ def _describe(definition: Json, model: type) -> None:
 
 @cache
 def _texts_of_fields(module: str) -> dict[str, dict[str, str]]:
-    """The string below each field of a schema module, by class and field."""
+    """Return the string below each field of a schema module, by class and field."""
     if not module.startswith(schema.__name__):
         return {}
     texts: dict[str, dict[str, str]] = {}
@@ -125,14 +125,14 @@ def _allow_short_names(config: Json, definitions: Json) -> None:
 
 
 def _short_names(members: list[str], definitions: Json) -> list[Json]:
-    """The schemas of the bare names that stand for a mapping with that name."""
+    """Return the schemas of the bare names that stand for a mapping with that name."""
     names = [*_family(members, definitions)]
     own = [{"type": "string", "pattern": IMPORT_PATH}] if "custom" in names else []
     return [{"enum": [name for name in names if name != "custom"]}, *own]
 
 
 def _families(definition: Json, definitions: Json) -> dict[str, dict[str, str]]:
-    """The properties that are one of several named mappings: the definition of each name."""
+    """Return the properties that are one of several named mappings, with the definition of each name."""
     return {
         key: _family(members, definitions)
         for key, value in definition.get("properties", {}).items()
@@ -141,14 +141,14 @@ def _families(definition: Json, definitions: Json) -> dict[str, dict[str, str]]:
 
 
 def _members(value: Json) -> list[str]:
-    """The definitions that a property may refer to."""
+    """Return the names of the definitions that a property may refer to."""
     options = value.get("oneOf") or value.get("anyOf") or []
     options = [inner for option in options for inner in option.get("oneOf", [option])]  # of those that may be null
     return [option["$ref"].removeprefix(REFERENCE) for option in options if "$ref" in option]
 
 
 def _family(members: list[str], definitions: Json) -> dict[str, str]:
-    """The definition of each name. A model named by an import path goes under `custom`."""
+    """Return the definition of each name. A model named by an import path has the name `custom`."""
     return {definitions[member]["properties"]["name"].get("const", "custom"): member for member in members}
 
 
@@ -188,7 +188,7 @@ def _choice_of_families(family: dict[str, str]) -> Json:
 
 
 def _without_names(definitions: Json) -> Json:
-    """The settings of each named mapping as written in a choice of sub-spaces, where the key is the name."""
+    """Return the settings of each named mapping as written in a choice of sub-spaces, where the key is the name."""
     by_name = {}
     for name, definition in definitions.items():
         if "name" not in definition.get("properties", {}):

@@ -1,4 +1,4 @@
-"""Names of layers that several model families have, and the base class of the families that list their layers."""
+"""Layer names shared by several model families, and the base class of the families that list their layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hard limits of a search: what a network must not exceed to be trained or to win."""
+"""Hard limits of a search, which a network must not exceed."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ LIMITED: dict[str, str] = {
     "latency_ms": "latency_ms",
     "epoch_seconds": "epoch_seconds",
 }
-"""Key of a limit -> the figure of a trial that it limits. The first two are known before a training, the others are measured."""
+"""Key of a limit -> the figure of a trial that it limits. The first two are known before training, the others are measured."""
 
 
 class Limits(Strict):
-    """Upper limits of a network; a config beyond one of them is infeasible: it never wins, and is not trained if that is known before."""
+    """Upper limits of a network. A config that exceeds one is infeasible: it cannot win, and it is not trained if the excess is known beforehand."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     parameters: Positive | None = None
     """Largest number of parameters (weights and biases)."""
     multiply_adds: Positive | None = None
-    """Largest number of multiply-adds for one image."""
+    """Largest number of multiply-adds of a forward pass for one image."""
     latency_ms: Positive | None = None
-    """Largest latency of a batch of one image, in milliseconds: the median, measured on the device of the trial before its training."""
+    """Largest latency of a batch of one image, in milliseconds: the median, measured on the trial's device before training."""
     epoch_seconds: Positive | None = None
-    """Longest epoch, in seconds: the shortest of a trial's first two epochs counts, since the first one also loads libraries."""
+    """Longest epoch, in seconds. The shorter of a trial's first two epochs counts, since the first also loads libraries."""
 
     def exceeded(self, figures: Mapping[str, Any]) -> str | None:
         """Name the limit that a network exceeds.

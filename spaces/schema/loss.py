@@ -14,7 +14,7 @@ ClassWeights = Literal["none", "balanced"] | Annotated[list[NonNegative], Field(
 
 class _Loss(Strict):
     class_weights: ClassWeights = "none"
-    """Factor of the loss of each training image by its class. `balanced`: training images / (classes * training images of the class), so that every class counts the same; a list: one factor per class, in the order of the classes. Validation and test losses are not weighted."""
+    """Weight of each class in the training loss. `balanced`: training images / (classes * training images of the class), so that all classes have the same total weight. A list: one weight per class, in the order of the classes. Validation and test losses are not weighted."""
 
 
 class CrossEntropy(_Loss):
@@ -22,7 +22,7 @@ class CrossEntropy(_Loss):
 
     name: Literal["cross_entropy"] = "cross_entropy"
     label_smoothing: Fraction = 0.0
-    """Probability mass of the target that is spread evenly over all classes. Validation and test losses are measured without it."""
+    """Label smoothing: probability mass of the target that is spread evenly over all classes. Validation and test losses are computed without it."""
 
 
 class Focal(_Loss):
@@ -33,7 +33,7 @@ class Focal(_Loss):
 
     name: Literal["focal"]
     gamma: NonNegative = 2.0
-    """Exponent; the higher it is, the less images count that are already classified well. 0: cross-entropy."""
+    """Focusing exponent: higher values give less weight to images that are already classified well. 0: cross-entropy."""
 
 
 class Margin(_Loss):
@@ -43,7 +43,7 @@ class Margin(_Loss):
     p: Literal[1, 2] = 1
     """Exponent: 1 for the hinge, 2 for the squared hinge."""
     margin: Positive = 1.0
-    """Lead that the true class's logit must have over every other."""
+    """Required difference between the logit of the true class and every other."""
 
 
 BuiltInLoss = CrossEntropy | Focal | Margin
@@ -54,9 +54,9 @@ Loss = Annotated[
 
 
 def measured_loss(loss: Loss) -> Loss:
-    """The loss of validation and test images for networks that were trained by `loss`.
+    """Return the loss that is reported for validation and test images of networks trained with `loss`.
 
-    It has neither label smoothing nor class weights, so that its values can be compared between their degrees.
+    It has neither label smoothing nor class weights, so that its values can be compared between configs that differ in these.
     """
     if isinstance(loss, OwnLoss):
         return loss

@@ -1,4 +1,4 @@
-"""Translates pydantic's errors: key path, what was given, what is allowed, the nearest correct spelling."""
+"""Translates pydantic's errors into messages with the key path, the given value, the allowed values and the nearest spelling."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def translate(error: ValidationError, config: Any, model: type[BaseModel]) -> li
     """Translate the errors of a config.
 
     Args:
-        error: What pydantic raised.
+        error: The error that pydantic raised.
         config: The config.
-        model: The schema that refused it.
+        model: The schema that refused the config.
 
     Returns:
         The problems, one for each key.

@@ -11,23 +11,23 @@ from winnow.spaces.schema.fields import Positive, Strict
 
 class _Mixing(Strict):
     p: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
-    """Share of the batches that are mixed."""
+    """Probability that a batch is mixed."""
 
 
 class Mixup(_Mixing):
-    """Each image becomes s * image + (1 - s) * another of its batch, and its loss likewise; s is Beta(alpha, alpha), drawn per batch (Zhang et al., 2018)."""
+    """Mixup (Zhang et al., 2018): each image becomes s * image + (1 - s) * another image of its batch, and the loss is mixed likewise. s is drawn from Beta(alpha, alpha) for each batch."""
 
     name: Literal["mixup"] = "mixup"
     alpha: Positive = 0.2
-    """Parameter of the distribution: the larger, the more even the mixture."""
+    """Parameter of the beta distribution; larger values mix more evenly."""
 
 
 class CutMix(_Mixing):
-    """A rectangle of each image is replaced by that of another of its batch, and its loss by area; the area is 1 - s with s from Beta(alpha, alpha) (Yun et al., 2019)."""
+    """CutMix (Yun et al., 2019): a rectangle of each image is replaced by that of another image of its batch, and the loss is mixed by area. The rectangle has the area 1 - s, with s drawn from Beta(alpha, alpha)."""
 
     name: Literal["cutmix"] = "cutmix"
     alpha: Positive = 1.0
-    """Parameter of the distribution: the larger, the more even the mixture."""
+    """Parameter of the beta distribution; larger values mix more evenly."""
 
 
 Mixing = Annotated[Mixup | CutMix, Discriminator("name")]

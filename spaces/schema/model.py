@@ -1,4 +1,4 @@
-"""The `model` section: one class for each model family, discriminated on `name`."""
+"""The `model` section, with one class for each model family, discriminated on `name`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from winnow.spaces.schema.patches import ConvNext, Vit
 
 
 class Mlp(Layered):
-    """Multi-layer perceptron: flatten; linear, norm, activation and dropout for each hidden width; then the class layer."""
+    """Multi-layer perceptron: the flattened image, then hidden layers (linear, norm, activation, dropout), then the class layer."""
 
     _layers: ClassVar[str] = "hidden"
     name: Literal["mlp"]
@@ -32,7 +32,7 @@ class Mlp(Layered):
 
 
 class Stage(Strict):
-    """One convolution stage: convolution, norm, activation, pooling."""
+    """One convolutional stage: convolution, norm, activation, pooling."""
 
     filters: Count
     """Number of output channels."""
@@ -49,20 +49,20 @@ class Stage(Strict):
     separable: bool = False
     """Depthwise-separable convolution: one filter for each input channel, then a 1x1 convolution (Chollet, 2017)."""
     squeeze: Count | None = None
-    """Squeeze-and-excitation before the pooling, with this factor fewer hidden units (Hu et al., 2018). null: none."""
+    """Reduction ratio of a squeeze-and-excitation block before the pooling (Hu et al., 2018). null: no such block."""
 
 
 class Cnn(Layered):
-    """Convolutional network: a stack of convolution stages, then a fully connected head."""
+    """Convolutional network: a stack of convolutional stages, then a fully connected head."""
 
     _layers: ClassVar[str] = "stages"
     name: Literal["cnn"]
     whitening: Annotated[int, Field(ge=2)] | None = None
-    """Kernel size of a first convolution, without padding, whose fixed weights whiten the patches of the training images, each with both signs; its bias trains (Page, 2019). null: no such layer."""
+    """Kernel size of a whitening layer: a first convolution without padding (Page, 2019). Its fixed weights whiten the patches of the training images, once with each sign; its bias is trained. null: no such layer."""
     depth: Annotated[int, Field(ge=0)] | None = None
     """Number of stages; defaults to the length of the list, and must equal it."""
     stages: Annotated[list[Stage], Field(min_length=1)]
-    """The convolution stages, first to last."""
+    """The convolutional stages, first to last."""
     activation: Activation = "relu"
     """Activation after every convolution and every hidden layer of the head."""
     norm: Norm = "none"
@@ -70,17 +70,17 @@ class Cnn(Layered):
     norm_place: Literal["after_conv", "after_activation", "after_pool"] = "after_conv"
     """Position of the norm within a stage."""
     norm_momentum: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
-    """Weight of a batch in the running statistics of the batch norms, which validation and test use."""
+    """Momentum of the running statistics of batch norm: the weight of each new batch."""
     norm_gain: bool = True
-    """Train the gains of the norms; false: they stay 1 (Jordan, 2024)."""
+    """Train the gains of the norms; false: fix them at 1 (Jordan, 2024)."""
     pool_place: Literal["after_activation", "after_conv"] = "after_activation"
-    """Position of the pooling within a stage. Directly after the convolution, norm and activation have fewer values to compute."""
+    """Position of the pooling within a stage. Pooling directly after the convolution leaves fewer values for norm and activation."""
     stage_dropout: Fraction = 0.0
     """Probability of channel-wise dropout after every stage."""
     features: Features = "flatten"
     """Input of the head: the last feature map flattened, its global average (`avg`), or its global maximum (`max`)."""
     head: Widths = []
-    """Units in each hidden layer of the head; the class layer is added."""
+    """Units in each hidden layer of the head, which the class layer follows."""
     head_norm: Norm = "none"
     """Normalization after every hidden layer of the head."""
     dropout: Fraction = 0.0
@@ -88,7 +88,7 @@ class Cnn(Layered):
     dropout_place: Literal["hidden", "last"] = "hidden"
     """Position of the dropout: after every hidden layer of the head (`hidden`), or once, before the class layer (`last`)."""
     logits_scale: Positive = 1.0
-    """Factor of the class layer's outputs."""
+    """Factor by which the logits are multiplied."""
     init: Initialization = "default"
     """Weight initialization; `default` is PyTorch's own, `dirac` makes every convolution pass on its input channels (Zagoruyko & Komodakis, 2017)."""
 
@@ -125,11 +125,11 @@ class Residual(Layered):
     skip: bool = True
     """Use residual connections; false: the same convolutions without them."""
     scale: Positive = 1.0
-    """Factor of the branch before the shortcut is added."""
+    """Factor by which the branch is multiplied before the shortcut is added."""
     stochastic_depth: Fraction = 0.0
     """Probability that an image skips the branch of the last block in training; it rises linearly over the blocks (Huang et al., 2016)."""
     squeeze: Count | None = None
-    """Squeeze-and-excitation: the branch's channels are weighted by a network of two layers with this factor fewer hidden units (Hu et al., 2018). null: none."""
+    """Reduction ratio of a squeeze-and-excitation block at the end of each branch (Hu et al., 2018). null: no such block."""
     groups: Count = 1
     """Number of groups of the blocks' 3x3 convolutions; every width must be a multiple of it."""
     separable: bool = False
@@ -141,17 +141,17 @@ class Residual(Layered):
     norm_place: Literal["after_conv", "after_activation"] = "after_conv"
     """Position of the norm: before the activation (`after_conv`) or after it."""
     norm_momentum: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
-    """Weight of a batch in the running statistics of the batch norms, which validation and test use."""
+    """Momentum of the running statistics of batch norm: the weight of each new batch."""
     norm_gain: bool = True
-    """Train the gains of the norms; false: they stay 1 (Jordan, 2024)."""
+    """Train the gains of the norms; false: fix them at 1 (Jordan, 2024)."""
     features: Features = "avg"
     """Input of the head: the last feature map flattened, its global average (`avg`), or its global maximum (`max`)."""
     head: Widths = []
-    """Units in each hidden layer of the head; the class layer is added."""
+    """Units in each hidden layer of the head, which the class layer follows."""
     head_norm: Norm = "none"
     """Normalization after every hidden layer of the head."""
     logits_norm: Norm = "none"
-    """Normalization of the class layer's outputs."""
+    """Normalization of the logits."""
     dropout: Fraction = 0.0
     """Dropout probability in the head."""
     dropout_place: Literal["hidden", "last"] = "hidden"
@@ -169,7 +169,7 @@ class Residual(Layered):
         if self.separable and self.groups > 1:
             raise ValueError(f"separable needs groups: 1, but got {self.groups}; it has one group for each channel")
         if self.stochastic_depth and not self.skip:
-            raise ValueError("stochastic_depth needs skip: true, since a network without it has no way around a branch")
+            raise ValueError("stochastic_depth needs skip: true, since without shortcuts no branch can be skipped")
         return self
 
 
@@ -201,13 +201,13 @@ class Mixture(Layered):
     convs: Count = 3
     """Number of parallel convolutions in each block."""
     mixing: Literal["softmax", "sigmoid", "relu", "tanh", "none"] = "softmax"
-    """Function that turns the linear layer's outputs into mixing weights."""
+    """Function that maps the outputs of the linear layer to mixing weights."""
     activation: Activation = "relu"
     """Activation after every block and every hidden layer of the head."""
     norm: Norm = "batch"
     """Normalization in every block."""
     head: Widths = []
-    """Units in each hidden layer of the head; the class layer is added."""
+    """Units in each hidden layer of the head, which the class layer follows."""
     dropout: Fraction = 0.0
     """Dropout probability before every linear layer of the head."""
     init: Initialization = "kaiming_normal"
@@ -215,7 +215,7 @@ class Mixture(Layered):
 
 
 class TrainedBackbone(Strict):
-    """A network trained by Winnow: its weight file and, if that file has no config, the recipe or config."""
+    """A network trained by Winnow: its weight file, and its config if the weight file contains none."""
 
     weights: str
     """Weight file: .pt, .pth or .safetensors."""
@@ -224,7 +224,7 @@ class TrainedBackbone(Strict):
 
 
 class Transfer(Strict):
-    """A network by name, or an earlier winner, without its class layer, then a new head: transfer learning, or training from scratch with `weights: none`."""
+    """Transfer learning: a named network or an earlier winner, with a new head in place of its class layer. `weights: none` trains it from scratch."""
 
     name: Literal["transfer"]
     backbone: str | TrainedBackbone
@@ -236,18 +236,18 @@ class Transfer(Strict):
     resize: Annotated[int, Field(ge=4)] | None = None
     """Side of the backbone's input, in pixels; images are resized on the device. null: no resizing."""
     head: Widths = []
-    """Units in each hidden layer of the head; the class layer is added."""
+    """Units in each hidden layer of the head, which the class layer follows."""
     activation: Activation = "relu"
     """Activation after every hidden layer of the head."""
     dropout: Fraction = 0.0
     """Dropout probability before every linear layer of the head."""
     head_lr_factor: Positive = 1.0
-    """Learning rate of the head as a multiple of the optimizer's."""
+    """Learning rate of the head, as a multiple of the optimizer's."""
 
     @model_validator(mode="after")
     def _weights_once(self) -> Transfer:
         if isinstance(self.backbone, TrainedBackbone) and self.weights != "none":
-            raise ValueError("`weights` belongs to a named backbone; this one states backbone.weights")
+            raise ValueError("`weights` is for a named backbone, but this one has backbone.weights")
         return self
 
 

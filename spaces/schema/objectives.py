@@ -1,4 +1,4 @@
-"""The objectives of a search: the metric that ranks trials, and the costs that are minimized beside it."""
+"""The objectives of a search: the metric that ranks trials, and the costs that are minimized along with it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ _MAXIMIZED = {figure.name for figure in QUALITY if figure.name in OBJECTIVES and
 
 
 class Minimized(Strict):
-    """An objective that is to be small."""
+    """An objective that is minimized."""
 
     minimize: Metric | Cost
+    """Metric or cost to minimize."""
 
 
 class Maximized(Strict):
-    """An objective that is to be large."""
+    """An objective that is maximized."""
 
     maximize: Metric | Cost
+    """Metric or cost to maximize."""
 
 
 Objectives = list[Metric | Cost | Minimized | Maximized]
 
 
 def name_of(objective: str | Minimized | Maximized) -> str:
-    """The name of an objective, however it is written."""
+    """Return the name of an objective, with or without a direction."""
     match objective:
         case Minimized():
             return objective.minimize
@@ -38,29 +40,29 @@ def name_of(objective: str | Minimized | Maximized) -> str:
 
 
 def check_objectives(objectives: Objectives) -> None:
-    """Check that the objectives are a metric, then costs.
+    """Check that the objectives are one metric followed by costs.
 
     Raises:
-        ValueError: They are not, or a direction is not that in which the figure is better.
+        ValueError: They are not, or a direction is the wrong one for its figure.
     """
     names = [name_of(objective) for objective in objectives]
     metrics, costs = get_args(Metric), get_args(Cost)
     if len(names) < 2:
         raise ValueError(
-            f"several objectives are at least two; one alone is `objective: {names[0] if names else '...'}`"
+            f"`objectives` needs at least two; write a single one as `objective: {names[0] if names else '...'}`"
         )
     if names[0] not in metrics or any(name not in costs for name in names[1:]):
         raise ValueError(
-            f"the first objective must be a metric ({', '.join(metrics)}) and the others costs ({', '.join(costs)}), but got "
-            + ", ".join(names)
+            f"the first objective must be a metric ({', '.join(metrics)}) and the others must be costs ({', '.join(costs)}), "
+            f"but got {', '.join(names)}"
         )
     if len(set(names)) < len(names):
-        raise ValueError(f"each objective may stand once, but got {', '.join(names)}")
+        raise ValueError(f"each objective may be listed only once, but got {', '.join(names)}")
     for objective, name in zip(objectives, names, strict=True):
         if isinstance(objective, Minimized if name in _MAXIMIZED else Maximized):
-            raise ValueError(f"{name} is better when it is {'large' if name in _MAXIMIZED else 'small'}")
+            raise ValueError(f"{name} must be {'maximized' if name in _MAXIMIZED else 'minimized'}")
 
 
 def costs_of(objectives: Objectives | None) -> list[str]:
-    """The figures of a trial that are minimized beside the metric, such as `num_parameters`; empty for one objective."""
+    """Return the figures of a trial that are minimized along with the metric, such as `num_parameters`; none for a single objective."""
     return [LIMITED[name_of(objective)] for objective in (objectives or [])[1:]]

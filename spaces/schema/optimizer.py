@@ -15,13 +15,13 @@ class _Optimizer(Strict):
     lr: Positive
     """Peak learning rate; scaled by the schedule."""
     norm_bias_lr_factor: Positive = 1.0
-    """Learning rate of the biases of norms as a multiple of `lr`."""
+    """Learning rate of the biases of norm layers, as a multiple of `lr`."""
     head_lr_factor: Positive = 1.0
-    """Learning rate of the last linear layer as a multiple of `lr`."""
+    """Learning rate of the last linear layer, as a multiple of `lr`."""
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Factor of the learning rate from each layer with weights to the one before it; the last layer has `lr` (Clark et al., 2020)."""
+    """Layer-wise learning-rate decay (Clark et al., 2020): the learning rate of each layer with weights, as a multiple of that of the next layer. The last layer has `lr`."""
     decay_biases: bool = True
-    """Apply weight decay to norms and biases too."""
+    """Also apply weight decay to norms and biases."""
 
 
 class Sgd(_Optimizer):
@@ -33,9 +33,9 @@ class Sgd(_Optimizer):
     nesterov: bool = False
     """Use Nesterov momentum; needs a momentum above 0."""
     weight_decay: NonNegative = 0.0
-    """L2 penalty coefficient: this times the weights is added to the gradient."""
+    """Coefficient of the L2 penalty: the gradient is increased by this times the weights."""
     decoupled: bool = False
-    """State `lr`, `momentum` and `weight_decay` per 1,024 images, each independent of the others and of the batch size: torch gets momentum ** (batch_size / 1024), lr * (batch_size / 1024) * (1 - that), and weight_decay / lr."""
+    """Interpret `lr`, `momentum` and `weight_decay` per 1,024 images, independently of each other and of the batch size. torch then receives the momentum m = momentum ** (batch_size / 1024), the learning rate lr * (batch_size / 1024) * (1 - m), and the weight decay weight_decay / lr."""
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Sgd:
@@ -58,7 +58,7 @@ class Adam(_Adam):
 
     name: Literal["adam"]
     weight_decay: NonNegative = 0.0
-    """L2 penalty coefficient: this times the weights is added to the gradient, as in torch.optim.Adam."""
+    """Coefficient of the L2 penalty: the gradient is increased by this times the weights, as in torch.optim.Adam."""
 
 
 class AdamW(_Adam):
@@ -80,7 +80,7 @@ class RmsProp(_Optimizer):
     momentum: Fraction = 0.0
     """Momentum coefficient."""
     weight_decay: NonNegative = 0.0
-    """L2 penalty coefficient: this times the weights is added to the gradient."""
+    """Coefficient of the L2 penalty: the gradient is increased by this times the weights."""
 
 
 class NAdam(_Adam):
@@ -92,7 +92,7 @@ class NAdam(_Adam):
     weight_decay: NonNegative = 0.0
     """Weight decay; see `decoupled_decay`."""
     decoupled_decay: bool = False
-    """Subtract lr times the weight decay times the weights, as AdamW does; false: an L2 penalty, as in Adam."""
+    """Decoupled weight decay, as in AdamW: each step subtracts lr times the weight decay times the weights. false: an L2 penalty, as in Adam."""
 
 
 class RAdam(_Adam):
@@ -102,7 +102,7 @@ class RAdam(_Adam):
     weight_decay: NonNegative = 0.0
     """Weight decay; see `decoupled_decay`."""
     decoupled_decay: bool = False
-    """Subtract lr times the weight decay times the weights, as AdamW does; false: an L2 penalty, as in Adam."""
+    """Decoupled weight decay, as in AdamW: each step subtracts lr times the weight decay times the weights. false: an L2 penalty, as in Adam."""
 
 
 class Adamax(_Adam):
@@ -110,7 +110,7 @@ class Adamax(_Adam):
 
     name: Literal["adamax"]
     weight_decay: NonNegative = 0.0
-    """L2 penalty coefficient: this times the weights is added to the gradient."""
+    """Coefficient of the L2 penalty: the gradient is increased by this times the weights."""
 
 
 class Adagrad(_Optimizer):
@@ -122,7 +122,7 @@ class Adagrad(_Optimizer):
     eps: Positive = 1e-10
     """Term added to the denominator for numerical stability."""
     weight_decay: NonNegative = 0.0
-    """L2 penalty coefficient: this times the weights is added to the gradient."""
+    """Coefficient of the L2 penalty: the gradient is increased by this times the weights."""
 
 
 class Adadelta(_Optimizer):
@@ -134,39 +134,39 @@ class Adadelta(_Optimizer):
     eps: Positive = 1e-6
     """Term added to the denominator for numerical stability."""
     weight_decay: NonNegative = 0.0
-    """L2 penalty coefficient: this times the weights is added to the gradient."""
+    """Coefficient of the L2 penalty: the gradient is increased by this times the weights."""
 
 
 class Adafactor(_Optimizer):
-    """Adafactor (Shazeer & Stern, 2018): the second moments of a matrix as an outer product of its rows and columns, no momentum."""
+    """Adafactor (Shazeer & Stern, 2018): second moments of matrices are factored into row and column statistics; no momentum."""
 
     name: Literal["adafactor"]
     beta2_decay: Annotated[float, Field(le=0.0, allow_inf_nan=False)] = -0.8
-    """Decay of the second moments: step t keeps the share 1 - t ** beta2_decay of the old ones."""
+    """Exponent of the decay rate of the second moments, which is 1 - t ** beta2_decay at step t."""
     clip: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 1.0
-    """Largest root mean square of a step before the learning rate."""
+    """Clipping threshold: largest root mean square of an update before it is multiplied by the learning rate."""
     weight_decay: NonNegative = 0.0
     """Decoupled weight decay: each step subtracts lr times this times the weights."""
 
 
 class Asgd(_Optimizer):
-    """Stochastic gradient descent with a decaying rate, as in torch's ASGD (Polyak & Juditsky, 1992); for the averaged weights see `averaging`."""
+    """SGD with a decaying learning rate, as in torch.optim.ASGD (Polyak & Juditsky, 1992). To average the weights, use `averaging`."""
 
     name: Literal["asgd"]
     lambd: NonNegative = 1e-4
-    """Decay term: the learning rate of step t is lr / (1 + lambd * lr * t) ** alpha, and each step shrinks the weights by lambd times it."""
+    """Decay term: the learning rate of step t is lr / (1 + lambd * lr * t) ** alpha, and each step shrinks the weights by lambd times that rate."""
     alpha: NonNegative = 0.75
-    """Power of the decay of the learning rate."""
+    """Exponent of the decay of the learning rate."""
     weight_decay: NonNegative = 0.0
-    """L2 penalty coefficient: this times the weights is added to the gradient."""
+    """Coefficient of the L2 penalty: the gradient is increased by this times the weights."""
 
 
 class Lion(_Optimizer):
-    """Lion (Chen et al., 2023): steps of one length, in the direction of the sign of the momentum."""
+    """Lion (Chen et al., 2023): each weight changes by the learning rate, in the direction of the sign of a momentum."""
 
     name: Literal["lion"]
     beta1: Fraction = 0.9
-    """Share of the momentum in the direction of a step; the rest is the gradient."""
+    """Weight of the momentum in the direction of a step; the gradient has the rest."""
     beta2: Fraction = 0.99
     """Decay rate of the momentum."""
     weight_decay: NonNegative = 0.01
@@ -178,7 +178,7 @@ class Muon(_Optimizer):
 
     name: Literal["muon"]
     momentum: Fraction = 0.95
-    """Momentum coefficient, with Nesterov momentum."""
+    """Momentum coefficient; Nesterov momentum is used."""
     rest_lr: Positive = 0.001
     """Peak learning rate of norms and biases."""
     beta1: Fraction = 0.9

@@ -1,4 +1,4 @@
-"""Own parts: a function by import path in place of a name of Winnow's; the other keys are its arguments."""
+"""Custom parts: functions of the user that are named by import path in place of a built-in name; the other keys are arguments."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from winnow.spaces.schema.fields import ImportPath, Positive
 
 
 class OwnPart(BaseModel):
-    """Base class of all own parts."""
+    """Base class of all custom parts."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     name: ImportPath
-    """Import path of the function, `package.module:function`; the module is installed or lies in the working directory."""
+    """Import path of the function, `package.module:function`; the module is installed, or in the working directory."""
 
     @property
     def keys(self) -> dict[str, Any]:
@@ -23,42 +23,43 @@ class OwnPart(BaseModel):
 
 
 class OwnOptimizer(OwnPart):
-    """An own optimizer: `function(parameters, lr, **other_keys)` returns a `torch.optim.Optimizer`; `parameters` are parameter groups."""
+    """A custom optimizer: `function(parameters, lr, **other_keys)` returns a `torch.optim.Optimizer`; `parameters` are parameter groups."""
 
     lr: Positive
     """Peak learning rate; scaled by the schedule."""
 
 
 class OwnSchedule(OwnPart):
-    """An own schedule: `function(step, total_steps, steps_per_epoch, **other_keys)` returns the factor of the peak learning rate at a step, counted from 0."""
+    """A custom schedule: `function(step, total_steps, steps_per_epoch, **other_keys)` returns the learning rate at a step as a multiple of the peak. Steps are counted from 0."""
 
 
 class OwnLoss(OwnPart):
-    """An own loss: `function(logits, labels, **other_keys)` returns the mean over the images, for logits [N, K] and labels [N]. Validation and test losses are its values too."""
+    """A custom loss: `function(logits, labels, **other_keys)` returns the mean over the images, for logits [N, K] and labels [N]. Validation and test losses are computed with it, too."""
 
 
 class OwnAugmentation(OwnPart):
-    """An own augmentation: `function(images, generator, **other_keys)` returns images of the same shape.
+    """A custom augmentation: `function(images, generator, **other_keys)` returns images of the same shape.
 
     Images are float32 [N, C, H, W] on the device, with pixels in [0, 255]. All random draws must come from the generator.
     """
 
     per_image: bool = False
-    """Call it as `function(image, generator, **other_keys)` for one image [C, H, W] at a time."""
+    """Call the function with one image [C, H, W] at a time, as `function(image, generator, **other_keys)`."""
 
 
 class OwnInitialization(OwnPart):
-    """An own initialization: `function(network, images, **other_keys)` changes the initial weights in place.
+    """A custom initialization: `function(network, images, **other_keys)` changes the initial weights in place.
 
-    Images are up to 5,000 training images, float32 [N, C, H, W], normalized. torch's global generators are seeded.
+    `images` are up to 5,000 normalized training images, float32 [N, C, H, W]. torch's global generators are seeded.
     """
 
 
 class OwnLoop(OwnPart):
-    """An own training loop: `function(config, data, device, checkpoint)` is a generator that yields a dict of figures after every epoch.
+    """A custom training loop: `function(config, data, device, checkpoint)` is a generator that yields a dict of figures after every epoch.
 
-    The other keys are entries of `config`, beside `epochs`, `batch_size` and `seed`; `config.network()` builds the network of
-    the `model` section. The loop takes the place of `optimizer`, `schedule`, `loss`, `mix`, `averaging`, `gradient_clip`, `initialization` and `precision`.
+    `config` has the entries `epochs`, `batch_size` and `seed`, and the other keys of this mapping; `config.network()` builds the
+    network of the `model` section. The loop replaces `optimizer`, `schedule`, `loss`, `mix`, `averaging`, `gradient_clip`,
+    `initialization` and `precision`.
     """
 
     @model_validator(mode="after")
@@ -66,13 +67,13 @@ class OwnLoop(OwnPart):
         taken = sorted(self.keys.keys() & {"epochs", "batch_size", "seed", "network"})
         if taken:
             raise ValueError(
-                f"the loop has {', '.join(taken)} from elsewhere: epochs and batch_size are keys of the space itself, and seed and "
-                "network are Winnow's; choose another name"
+                f"`train` must not have the keys {', '.join(taken)}: epochs and batch_size are keys of the space itself, and seed "
+                "and network are set by Winnow; choose another name"
             )
         return self
 
 
 def kind_of(value: Any) -> str:
-    """Tell an own part from Winnow's by its name, for the unions of the schema: `own` or `built_in`."""
+    """Return the tag of a part for the unions of the schema: `own` for an import path, `built_in` for a name of Winnow."""
     name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
     return "own" if isinstance(name, str) and ":" in name else "built_in"

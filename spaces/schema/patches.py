@@ -1,4 +1,4 @@
-"""The model families that first cut an image into patches: ConvNeXt and the vision transformer."""
+"""The model families that first divide an image into patches: ConvNeXt and the vision transformer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ConvNext(Layered):
     expansion: Count = 4
     """Channels between the two 1x1 convolutions of a block, as a multiple of its width."""
     layer_scale: Positive | None = 1e-6
-    """Initial value of a trained factor for each channel of a block's branch (Touvron et al., 2021). null: no such factor."""
+    """Layer scale (Touvron et al., 2021): initial value of the trained factor of each channel of a branch. null: no such factors."""
     stochastic_depth: Fraction = 0.0
     """Probability that an image skips the branch of the last block in training; it rises linearly over the blocks (Huang et al., 2016)."""
     activation: Activation = "gelu"
@@ -57,21 +57,21 @@ class Vit(Strict):
     patch: Count = 4
     """Side of a patch in pixels; the height and the width of the images must be multiples of it."""
     width: Count = 128
-    """Length of the vector of each patch; must be a multiple of `heads`."""
+    """Embedding dimension; must be a multiple of `heads`."""
     depth: Count = 6
     """Number of encoder blocks."""
     heads: Count = 4
     """Number of attention heads in each block."""
     mlp_ratio: Positive = 4.0
-    """Hidden units of a block's perceptron as a multiple of `width`, rounded down."""
+    """Hidden units of a block's MLP, as a multiple of `width`, rounded down."""
     features: Literal["class_token", "avg"] = "avg"
-    """Input of the class layer: the output at an extra token (`class_token`), or the average over the patches."""
+    """Input of the class layer: the output at an extra token (`class_token`), or the average over the patches (`avg`)."""
     stochastic_depth: Fraction = 0.0
     """Probability that an image skips a branch of the last block in training; it rises linearly over the blocks (Huang et al., 2016)."""
     activation: Activation = "gelu"
-    """Activation of each block's perceptron."""
+    """Activation of each block's MLP."""
     dropout: Fraction = 0.0
-    """Dropout probability after the position embedding, and after each linear layer of a block except the attention's first."""
+    """Dropout probability after the position embedding and after each linear layer of a block, except the projections to queries, keys and values."""
     init: Initialization = "normal"
     """Weight initialization; `normal` draws with standard deviation 0.02, `default` is PyTorch's own."""
 

@@ -15,7 +15,7 @@ Decay = Annotated[float, Field(gt=0.0, le=1.0)]
 
 class _Schedule(Strict):
     warmup: NonNegative = 0.0
-    """Epochs of linear warm-up from 0 to the peak learning rate; may be a fraction."""
+    """Length of the linear warm-up from 0 to the peak learning rate, in epochs; may be fractional."""
 
 
 class Constant(_Schedule):
@@ -29,9 +29,9 @@ class StepDecay(_Schedule):
 
     name: Literal["step"]
     every: Count
-    """Epochs between two decays."""
+    """Number of epochs between two decays."""
     gamma: Decay = 0.1
-    """Factor of each decay."""
+    """Factor by which each decay multiplies the learning rate."""
 
 
 class MultiStep(_Schedule):
@@ -41,7 +41,7 @@ class MultiStep(_Schedule):
     milestones: Annotated[list[Count], Field(min_length=1)]
     """Epochs after which the learning rate decays, ascending."""
     gamma: Decay = 0.1
-    """Factor of each decay."""
+    """Factor by which each decay multiplies the learning rate."""
 
     @model_validator(mode="after")
     def _ascending(self) -> MultiStep:
@@ -55,7 +55,7 @@ class Exponential(_Schedule):
 
     name: Literal["exponential"]
     gamma: Decay
-    """Factor of each epoch."""
+    """Factor by which the learning rate is multiplied every epoch."""
 
 
 class Cosine(_Schedule):
@@ -77,26 +77,26 @@ class OneCycle(Strict):
     final: Share = 0.0001
     """Final learning rate as a fraction of the peak."""
     shape: Literal["cosine", "linear"] = "cosine"
-    """Form of both phases."""
+    """Shape of both phases."""
     lowest_momentum: Fraction | None = None
-    """Momentum at the peak: it falls from the optimizer's momentum (`beta1` of Adam) while the learning rate rises, and returns while it decays. null: constant momentum."""
+    """Momentum at the peak of the learning rate. It falls from the optimizer's momentum (`beta1` of Adam) as the learning rate rises, and returns to it as the learning rate decays. null: constant momentum."""
 
 
 class Plateau(_Schedule):
-    """Reduce on plateau: multiply the learning rate by `factor` once a metric stops improving.
+    """Reduce on plateau: multiply the learning rate by `factor` when a metric stops improving.
 
-    Retraining has no validation split: it reduces the rate after the epochs after which the search did.
+    Retraining has no validation split: it reduces the learning rate after the same epochs as the search.
     """
 
     name: Literal["plateau"]
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Factor of each reduction."""
+    """Factor by which each reduction multiplies the learning rate."""
     patience: Annotated[int, Field(ge=0)] = 5
-    """Epochs without improvement to allow before the learning rate is reduced."""
+    """Number of epochs without improvement that are allowed before the learning rate is reduced."""
     metric: Metric = "validation_loss"
-    """Metric to watch. Without validation images, and no `reductions`, it is the training loss."""
+    """Metric to monitor. Without validation images and `reductions`, the training loss is monitored instead."""
     reductions: Annotated[list[Count] | None, Field(exclude_if=lambda value: value is None)] = None
-    """Epochs after which the learning rate is reduced, ascending, instead of watching a metric. Retraining sets it to those of the search."""
+    """Epochs after which the learning rate is reduced, ascending, instead of monitoring a metric. Retraining sets them to those of the search."""
 
 
 BuiltInSchedule = Constant | StepDecay | MultiStep | Exponential | Cosine | OneCycle | Plateau

@@ -18,10 +18,10 @@ _SAMPLER_TEXT = "Algorithm that suggests the configs. " + " ".join(
 
 
 def price_of(text: str) -> float:
-    """Return the price that `stop_when` names, in units of the objective per hour of training; 0 for `no gain`.
+    """Return the price that `stop_when` states, in units of the objective per hour of training; 0 for `no gain`.
 
     Raises:
-        ValueError: The text is neither `no gain` nor a number of at least 0 with `per hour`.
+        ValueError: The text is neither `no gain` nor a finite number of at least 0 followed by `per hour`.
     """
     number = "0" if text == "no gain" else text.removesuffix(" per hour")
     try:
@@ -41,9 +41,9 @@ def _checked(text: str) -> str:
 class SearchSettings(Strict):
     """The optional `search:` section of a space.
 
-    Each field is a search option, stated only here: `winnow.search.settings`, the command line, the Python functions
-    and the reference pages read its type, range, default and description. A mapping, or a list of them, has no option of its
-    own on the command line: `--set search.limits.parameters=1e6`.
+    Each field is a search option and is defined only here: `winnow.search.settings`, the command line, the Python functions
+    and the reference pages read its type, range, default and description. Mappings and lists of mappings have no command-line
+    option; use `--set`, as in `--set search.limits.parameters=1e6`.
     """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -51,31 +51,30 @@ class SearchSettings(Strict):
     trials: Count = 50
     """Number of trials to run."""
     objective: Metric = "validation_accuracy"
-    """Metric that ranks the trials, measured on the validation images. `validation_own_metric` is the function that the key `own_metric` names; a space may also name the function here, as `package.module:function`."""
+    """Metric that ranks the trials, computed on the validation images. `validation_own_metric` is the value of the function that the key `own_metric` names; a space may also name the function here, as `package.module:function`."""
     objectives: Objectives | None = None
-    """Several objectives instead of one: a metric of the validation images, then costs that are minimized. The winners are their front."""
+    """Several objectives instead of one: a validation metric, followed by costs to minimize. The winners are the Pareto front."""
     sampler: Annotated[SamplerName, Field(description=_SAMPLER_TEXT)] = DEFAULT_SAMPLER
     grace_epochs: Count | None = None
-    """First rung, in epochs: no trial is paused or stopped earlier. If not set, a sixteenth of the training, and a sampler that pauses trials also uses earlier rungs whose order agrees with later ones."""
+    """First rung, in epochs: no trial is paused or stopped earlier. If not set, it is a sixteenth of the training. Samplers that pause trials then also use earlier rungs, if their ranking agrees with that of later ones."""
     reduction_factor: Annotated[float, Field(gt=1.0)] = 3.0
     """Ratio between the epochs of two rungs; about one trial in this many continues past each rung."""
     repeats: Count = 1
-    """How often the same config may run, each time with another seed."""
+    """How many times the same config may run, each time with another seed."""
     checkpoint_quota: Annotated[float, Field(gt=0.0)] = 20.0
-    """Disk space in GB for the checkpoints of paused trials; beyond it the worst paused trials are stopped."""
+    """Disk space for the checkpoints of paused trials, in GB; beyond it, the worst paused trials are stopped."""
     audit: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """Fraction of the stopped trials that is trained to the end, to measure how often stopping was wrong."""
+    """Fraction of the stopped trials that is trained to the end, to measure how often early stopping was wrong."""
     limits: Limits | None = None
-    """Upper limits of size, latency and time; see `search.limits`. A config beyond one of them is infeasible."""
+    """Upper limits of size, latency and epoch time; see `search.limits`. A config that exceeds one is infeasible."""
     learn_from: list[str] | None = None
-    """Earlier runs to learn from, on other data too: what was good there is tried first, and believed as far as it explains the first results here."""
+    """Earlier runs to learn from, on the same or other data. Their best configs are tried first; their influence depends on how well they predict the first results of this search."""
     keep_predictions: bool = False
-    """Keep what every trial that trains to its end answers for the validation images, so that other metrics can be computed afterwards."""
+    """Keep the validation predictions of every trial that trains to the end, so that other metrics can be computed afterwards."""
     trial_timeout: Annotated[float, Field(gt=0.0)] | None = None
-    """Seconds without a finished batch after which a trial is ended as `timed_out`. If not set, 20 times the longest epoch so far, at least 300."""
-
+    """Seconds without a finished batch after which a trial ends as `timed_out`. If not set, 20 times the longest epoch so far, and at least 300."""
     stop_when: Annotated[str, AfterValidator(_checked)] | None = None
-    """End the search early, when the best value improved too little over the last 70 % of the training time: `no gain` (not at all) or a price such as `0.01 per hour`, in units of the objective per hour of training, summed over all trials. If not set, the search ends with `trials` or its time budget."""
+    """End the search early if the best value improved too little over the last 70 % of the training time. `no gain`: not at all. A price such as `0.01 per hour`: less than this, in units of the objective per hour of training, summed over all trials. If not set, the search ends after `trials` or its time budget."""
 
     @model_validator(mode="after")
     def _objectives_fit(self) -> SearchSettings:
@@ -84,16 +83,16 @@ class SearchSettings(Strict):
         check_objectives(self.objectives)
         first = name_of(self.objectives[0])
         if "objective" in self.model_fields_set and self.objective != first:
-            raise ValueError(f"`objectives` begin with {first}, but `objective` is {self.objective}; leave it out")
+            raise ValueError(f"`objectives` starts with {first}, but `objective` is {self.objective}; leave it out")
         if self.audit:
-            raise ValueError("an audit measures stops by one objective; leave out `audit` or `objectives`")
+            raise ValueError("`audit` needs a single objective; leave out `audit` or `objectives`")
         if self.stop_when is not None:
-            raise ValueError("one best value decides when a search is to stop; leave out `stop_when` or `objectives`")
+            raise ValueError("`stop_when` needs a single objective; leave out `stop_when` or `objectives`")
         return self
 
     @property
     def costs(self) -> list[str]:
-        """The figures of a trial that are minimized beside the metric, such as `num_parameters`; empty for one objective."""
+        """The figures of a trial that are minimized along with the metric, such as `num_parameters`; none for a single objective."""
         return costs_of(self.objectives)
 
 
@@ -107,7 +106,7 @@ class RetrainSettings(Strict):
     seeds: Count = 3
     """Number of fresh seeds per config."""
     keep_validation: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
-    """Retrain on the training images alone: early stopping, plateau schedule and `weights` watch the validation images, as in the search. If not, both are trained on, for as many epochs as the search chose."""
+    """Retrain on the training images only, so that early stopping, the plateau schedule and `weights` use the validation images as in the search. Otherwise retraining uses both, for as many epochs as the search chose."""
 
 
 class Reference(Strict):
@@ -122,6 +121,6 @@ class Reference(Strict):
     split: Literal["test", "validation"] = "test"
     """Images that the published accuracy was measured on."""
     parameters: Count | None = None
-    """Number of parameters of the network, calculated by hand."""
+    """Number of parameters of the network, computed by hand."""
     note: str = ""
-    """Details that the publication leaves open."""
+    """Details that the publication does not specify."""

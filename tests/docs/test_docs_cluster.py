@@ -130,7 +130,7 @@ def test_a_ray_job(reader, tmp_path):
     run = tmp_path / "shared" / "runs" / "first"
     _wait(lambda: len(_epochs(run)) >= 20)
     reader.shell(f"timeout --signal=INT --preserve-status 5 {command_of(show)} || [ $? = 130 ]")
-    assert "1 unfinished of 6 asked for" in reader.output
+    assert "1 unfinished of 6 requested" in reader.output
     reader.shell(f"timeout 10 {command_of(logs)} || [ $? = 124 ]")
     assert "Running entrypoint for job first: winnow run digits --address auto" in reader.output
     reader.shell(stop)

@@ -293,7 +293,7 @@ def test_file_with_more_than_tensors(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "w.pt")
     assert "holds a list" in refusal(backbone="resnet18", weights=str(tmp_path / "w.pt"))
     torch.save({"epoch": 2}, tmp_path / "w.pt")
-    assert "holds no tensors" in refusal(backbone="resnet18", weights=str(tmp_path / "w.pt"))
+    assert "contains no tensors" in refusal(backbone="resnet18", weights=str(tmp_path / "w.pt"))
 
 
 def test_weights_of_another_architecture(tmp_path: Path) -> None:

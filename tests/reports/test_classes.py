@@ -74,12 +74,12 @@ def test_the_share_of_the_largest_class_stands_beside_accuracies(folder: Path) -
     assert largest_class(run, "validation") == pytest.approx(35 / 287)
     assert run.rows("winners")[0]["largest_class"] == pytest.approx(0.1)
     assert "largest class" in sections.winners(run).html
-    assert "Always answering the largest class" in sections.overview(run).html
+    assert "Always predicting the largest class" in sections.overview(run).html
     console = Console(width=100, record=True, quiet=False)
     show(run, console)
     text = console.export_text()
-    assert "always answering the largest class: 12.20\u00a0% of the validation images" in text
-    assert "always answering the largest class: 10.00\u00a0% of the test images" in text
+    assert "always predicting the largest class: 12.20\u00a0% of the validation images" in text
+    assert "always predicting the largest class: 10.00\u00a0% of the test images" in text
 
 
 def test_networks_that_answer_one_class_are_named(tmp_path: Path) -> None:

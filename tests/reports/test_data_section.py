@@ -63,7 +63,7 @@ def test_a_run_of_an_older_winnow_has_neither(folder: Path) -> None:
 
 
 def test_what_the_largest_class_would_reach_stands_beside_the_accuracy(folder: Path) -> None:
-    sentence = "Always answering the largest class would reach a test accuracy of"
+    sentence = "Always predicting the largest class would reach a test accuracy of"
     assert f"{sentence} 10.00 %." in " ".join(sentences(reports.read(folder))).replace("\xa0", " ")
     text = " ".join(sentences(reports.read(changed(folder, majority_share=0.917)))).replace("\xa0", " ")
     assert f"{sentence} 91.70 %." in text

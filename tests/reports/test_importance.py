@@ -25,7 +25,7 @@ def test_shares_are_those_of_the_final_values(case: str, seed: int) -> None:
 def test_last_values_count_where_rungs_agree(tmp_path) -> None:
     run = reports.read(make_run(tmp_path / "run"))
     assert {row["values"] for row in run.rows("importance")} == {"last"}
-    assert "its last value counts" in figures.importance(run)[0].caption
+    assert "counts with its last value" in figures.importance(run)[0].caption
 
 
 def test_figures_show_the_estimated_end_where_rungs_mislead(tmp_path, monkeypatch) -> None:

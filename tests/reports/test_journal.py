@@ -167,7 +167,7 @@ def assert_as_optuna_reads_it(journal: Path) -> None:
     try:
         study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
     except KeyError:
-        assert notes == [f"study.journal holds no study named {STUDY_NAME} yet"]
+        assert notes == [f"study.journal contains no study named {STUDY_NAME} yet"]
         return
     known = [trial for trial in study.get_trials() if trial.state != TrialState.WAITING]
     assert notes == []

@@ -148,7 +148,7 @@ def test_gains_of_a_share_that_is_minimised(folder):
     )
     change_lines(folder, lambda line: line | {"test_calibration_error": line["test_accuracy"] and 0.05})
     assert "gain: better than the baseline" in shown(folder)
-    assert "the calibration error comes out too high" in text_of(folder)
+    assert "the calibration error is overestimated" in text_of(folder)
 
 
 def test_the_largest_class_is_that_of_the_images_in_the_headline(whole):

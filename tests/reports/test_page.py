@@ -40,7 +40,7 @@ def test_page_needs_nothing_but_the_parquet_files(run: reports.RunData, html_fil
     """Every figure, table and sentence: the page made from `report/*.parquet` alone is the same page."""
     alone = reports.read(html_file.parent)
     assert isinstance(alone.source, FromParquet)
-    minute = re.compile(r"this page was made [\d: -]+ UTC")
+    minute = re.compile(r"this page was generated on [\d: -]+ UTC")
     assert minute.sub("", page(alone)) == minute.sub("", page(run))
     assert page(alone).count('"type":"scatter"') > 15
 
@@ -93,9 +93,9 @@ def test_page_of_a_run_that_was_cut_short(tmp_path: Path, stage: Stage) -> None:
     assert "No winner was retrained yet" in text
     assert (folder / "report" / "winner.yaml").exists() == (stage != "empty")
     if stage == "searching":
-        assert "24 trials were asked for" in text
+        assert "24 trials were requested" in text
     if stage != "empty":
-        assert "the last line of epochs.jsonl is torn" in text
+        assert "the last line of epochs.jsonl is incomplete" in text
     assert not [path for path in (folder / "report").iterdir() if path.name.startswith(".")]
 
 

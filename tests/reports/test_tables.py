@@ -206,7 +206,7 @@ def test_torn_last_lines_are_left_out_and_noted(tmp_path: Path) -> None:
     whole, torn = make_run(tmp_path / "run"), make_run(tmp_path / "torn" / "run", torn=True)
     expected, found = reports.read(whole), reports.read(torn)
     assert len(found.notes) == 3
-    assert all("torn" in note for note in found.notes)
+    assert all("incomplete" in note for note in found.notes)
     for name in TABLES:
         assert found.table(name).equals(expected.table(name)), name
     before = (torn / "study.journal").read_bytes()
@@ -242,9 +242,9 @@ def test_a_missing_prediction_file_costs_only_its_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "this folder is no run, it holds no study.yaml"),
+        (None, "this folder is not a run, since it contains no study.yaml"),
         ("{a: [", "cannot be read as YAML"),
-        ("- 1", "must hold a mapping, but holds list"),
+        ("- 1", "must contain a mapping, but contains list"),
         ("name: x", "schema_version must be a whole number, but got None"),
         ("schema_version: 99", f"the run has schema_version 99, but this Winnow reads up to {RUN_VERSION}"),
         ("schema_version: 1\nsettings: {}", "`space` must be a mapping, but got None"),

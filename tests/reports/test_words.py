@@ -184,14 +184,14 @@ def test_show_has_counts_winners_and_places(tmp_path: Path) -> None:
     assert "[b]" not in text
     assert "<b>worker</b> died & was not replaced" in text
     assert f"winnow report {folder}" in text
-    assert "epochs.jsonl is torn" in text
+    assert "epochs.jsonl is incomplete" in text
     reports.show(folder, Console(file=io.StringIO()))  # A second call: the function is not hidden by a module.
 
 
 @pytest.mark.parametrize("stage", ["empty", "first_epoch", "searching"])
 def test_show_of_a_run_that_was_cut_short(tmp_path: Path, stage: str) -> None:
     text = _shown(make_run(tmp_path / "run", stage))
-    assert {"empty": "0 trials", "first_epoch": "2 unfinished", "searching": "of 24 asked for"}[stage] in text
+    assert {"empty": "0 trials", "first_epoch": "2 unfinished", "searching": "of 24 requested"}[stage] in text
 
 
 def test_show_waits_for_no_heavy_import(tmp_path: Path) -> None:

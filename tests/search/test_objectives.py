@@ -62,7 +62,7 @@ def test_losses_that_are_measured_alike_are_compared(loss: Any) -> None:
 
 def test_a_list_of_class_weights_must_fit_the_classes() -> None:
     weights = {"choice": ["none", [1.0, 2.0]]}
-    with pytest.raises(InputError, match=r"loss\.class_weights: one weight per class is needed, so 3, but got 2"):
+    with pytest.raises(InputError, match=r"loss\.class_weights: needs one weight for each of the 3 classes, but got 2"):
         check_space(space({"name": "cross_entropy", "class_weights": weights}), tiny_data())
 
 

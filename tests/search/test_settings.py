@@ -56,7 +56,7 @@ def test_type_range_default_and_help_of_an_option_are_those_of_its_field():
 
 def test_a_mapping_is_set_in_the_space(space):
     with pytest.raises(
-        InputError, match=r"^limits is a key of the space, not an option: override search\.limits, as --set"
+        InputError, match=r"^limits is a key of the space, not an option; set it with --set search\.limits"
     ):
         settings_for(space, limits={"parameters": 5})
 
@@ -87,7 +87,7 @@ def test_settings_of_older_runs_are_read_and_damaged_ones_refused(space):
         ({"trials": 2.5}, "trials=2.5"),
         ({"reduction_factor": 1}, "reduction_factor=1"),
         ({"time_budget": 0}, "above 0"),
-        ({"grace_epochs": 99}, "at most the 18 epochs"),
+        ({"grace_epochs": 99}, "must be at most 18, the epochs"),
     ],
     ids=str,
 )

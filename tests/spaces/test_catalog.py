@@ -186,7 +186,7 @@ def test_a_start_point_that_does_not_fit_the_overrides_is_left_out_with_a_note_a
     assert space.start_from_named() == []
     assert space.notes == (
         "start_from: recipes/digits-baseline is left out because it does not fit the overrides: "
-        "model.dropout: the space has 0.3 there, but the config 0.0",
+        "model.dropout: the space has 0.3 here, but the config has 0.0",
     )
     baseline = space.baseline_named()
     assert baseline is not None

@@ -144,7 +144,7 @@ REFUSED = [
     ),
     (lambda: Log(0, 1), "log needs bounds above 0, but got low=0"),
     (lambda: Log(1, 16, 1), "the step of a log range is a factor above 1, but got 1"),
-    (lambda: Log(1, 16, 1.001), "the step 1.001 makes more than 1000 values; take a larger one"),
+    (lambda: Log(1, 16, 1.001), "the step 1.001 makes more than 1000 values; choose a larger one"),
     (
         lambda: Log(16, 500, 2),
         "high must be low times a power of the step, but got low=16, high=500, step=2; nearest are 256 and 512",

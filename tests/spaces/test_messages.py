@@ -141,7 +141,7 @@ WRONG = {
     "pools to nothing whatever is chosen": (
         STAGES,
         "depth: {int: [1, 6]}\n  stages: {repeat: depth, of: {filters: 8, pool: {choice: [max, avg]}}}",
-        "s.yaml:6: model.depth: 6 fits nothing else here (61 combinations tried): model.stages.3.pool: "
+        "s.yaml:6: model.depth: no config with 6 can be built (61 combinations tried): model.stages.3.pool: "
         f"pooling 2x2 of a 1x1 feature map {NO_POOL}",
     ),
     "a kernel larger than the image": (
@@ -153,7 +153,7 @@ WRONG = {
     "an option that goes with nothing": (
         OPTIMIZER,
         "optimizer: {name: sgd, lr: 0.1, nesterov: {choice: [true, false]}}",
-        "s.yaml:7: optimizer.nesterov: true fits nothing else here (1 combination tried): "
+        "s.yaml:7: optimizer.nesterov: no config with true can be built (1 combination tried): "
         "optimizer: nesterov needs a momentum above 0",
     ),
     "a count that is not there": (
@@ -184,7 +184,7 @@ WRONG = {
     "an open data set": (
         "data: digits",
         "data: {name: digits, limit: {int: [10, 20]}}",
-        "s.yaml:1: data.limit: must be fixed because it decides what is loaded; in `data` only augment, normalize and sampling may be open",
+        "s.yaml:1: data.limit: must be fixed, because it selects the images; in `data` only augment, normalize and sampling may be open",
     ),
     "unknown data set": (
         "data: digits",
@@ -220,7 +220,7 @@ WRONG = {
     "a start point outside": (
         "epochs: 5",
         "epochs: 5\nstart_from: [recipes/digits-baseline]",
-        "s.yaml:3: start_from.0: recipes/digits-baseline: batch_size: the space has 32 there, but the config 64",
+        "s.yaml:3: start_from.0: recipes/digits-baseline: batch_size: the space has 32 here, but the config has 64",
     ),
     "start_from is a list": (
         "epochs: 5",
@@ -231,7 +231,7 @@ WRONG = {
     "a recipe that leaves something open": (
         "epochs: 5",
         "epochs: 5\nbaseline: digits",
-        "s.yaml:3: baseline: digits: a recipe leaves nothing open, but batch_size is open",
+        "s.yaml:3: baseline: digits: a recipe must fix every value, but batch_size is open",
     ),
     "no mapping": (BASE, "- 1\n- 2\n", "s.yaml:1: a space is a mapping of keys, but got [1, 2]"),
     "not YAML": (
@@ -297,7 +297,7 @@ def test_wrong_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }.items():
         with pytest.raises(SpaceError) as error:
             catalog.load(name)
-        assert str(error.value).startswith(f"{name}: no space of this name, and no such file; there are: cifar10-cnn, ")
+        assert str(error.value).startswith(f"{name}: no space or file of this name; the catalog has: cifar10-cnn, ")
         assert str(error.value).endswith(end)
     with pytest.raises(SpaceError, match=r"^nowhere\.yaml: no such file$"):
         catalog.load("nowhere.yaml")

@@ -43,5 +43,5 @@ def test_the_schema_takes_its_names_from_the_registry():
 
 
 def test_a_sampler_of_another_version_is_refused_by_name():
-    with pytest.raises(InputError, match="there is no 'best'; there are forecast, tpe"):
+    with pytest.raises(InputError, match="unknown sampler 'best'; allowed: forecast, tpe"):
         spec_of("best")

@@ -156,11 +156,11 @@ OUTSIDE = [
         {"optimizer": {"name": "adamw", "lr": 0.1}},
         "optimizer.name: 'adamw' is outside the space; allowed: adam, sgd; did you mean adam?",
     ),
-    ({}, {"epochs": 5}, "epochs: the space has 4 there, but the config 5"),
+    ({}, {"epochs": 5}, "epochs: the space has 4 here, but the config has 5"),
     (
         {"early_stopping": {"patience": {"int": [1, 3]}}},
         {},
-        "early_stopping.patience: the space has a parameter there, but the config has nothing",
+        "early_stopping.patience: the space has a parameter here, but the config has no value",
     ),
     (
         {"model": {"name": "mlp", "depth": {"int": [1, 2]}, "hidden": {"repeat": "depth", "of": {"int": [4, 8]}}}},

@@ -58,7 +58,7 @@ def launch_file(system: System, space: str, name: str, options: Sequence[str], c
     """
     if not NAME.fullmatch(name):
         raise InputError(
-            f"--name {name!r}: use at most 42 small letters, digits and '-' inside; clusters take no other names"
+            f"--name {name!r}: use at most 42 lower-case letters, digits and '-' (not at the ends), as clusters require"
         )
     text = resources.files(__package__).joinpath(FILES[system]).read_text(encoding="utf-8")
     return MAKERS[system](text, shlex.join(["winnow", "run", space]), name, list(options), cluster)

@@ -158,7 +158,7 @@ def test_every_public_name_documents_its_parameters(name):
         (lambda run: search.retrain(run, top=0), "top=0"),
         (lambda run: search.report("nothing"), "no run here"),
         (lambda run: search.show(run, where="nonsense"), "nonsense"),
-        (lambda run: search.compare(run), "two runs or more"),
+        (lambda run: search.compare(run), "needs at least two runs"),
         (lambda run: search.rerun(run, 999), "--trial 999"),
         (lambda run: search.plan("digits", trials=0), "trials=0"),
         (lambda run: search.export(run, 99), "99"),

@@ -85,7 +85,7 @@ def test_retrainings_that_all_fail_are_a_failure(tmp_path, monkeypatch, winnow):
     monkeypatch.setattr(retraining, "retrain", lambda folder, here, **options: 9)
     done = winnow("retrain", "mine")
     assert done.returncode == 1
-    assert "no retraining of a winner completed, so nothing was tested" in done.stderr
+    assert "no retraining was completed, so nothing was tested" in done.stderr
     assert done.stdout.splitlines()[-1] == "next     winnow retrain runs/mine"
     text = " ".join(summary.sentences(reports.read(path)))
     assert "All 9 retrainings of the winners failed, so there is no test accuracy." in text

@@ -94,7 +94,7 @@ def test_all_damaged_files_are_counted_and_three_are_named(tmp_path: Path) -> No
 def test_a_class_that_damage_empties_is_named(cats: Path, tmp_path: Path) -> None:
     for file in cats.iterdir():
         file.write_bytes(b"junk")
-    assert "no training image is left of 1 of 2 classes: cat" in refusal(tmp_path, skip_damaged=True)
+    assert "no training image is left for 1 of 2 classes: cat" in refusal(tmp_path, skip_damaged=True)
 
 
 def test_a_folder_that_cannot_be_listed_is_named(cats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

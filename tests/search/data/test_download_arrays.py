@@ -36,7 +36,7 @@ def test_names_that_look_like_several_labels(names: list[str], warning: str | No
 
 def test_a_column_of_names_that_are_all_different(tmp_path: Path) -> None:
     message = refused_table(tmp_path, table(names=[f"n{k}" for k in range(NUM)]))
-    assert "every class has a single image, of which none can be held out: are these classes?" in message
+    assert "every class has only one image, so none can be held out; check that these are classes" in message
 
 
 @pytest.mark.parametrize("twin", ["cat\u200b", "cat\xa0", "CAT", "\uff43at"])

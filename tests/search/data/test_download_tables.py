@@ -36,7 +36,7 @@ def test_spellings_of_tables(text: str, tmp_path: Path) -> None:
 
 def test_two_columns_that_differ_by_case(tmp_path: Path) -> None:
     text = table("path,label,Label", "images/{k}.png,{name},x")
-    assert "it can be any of label: text, Label: text" in refused_table(tmp_path, text)
+    assert "it may be any of label: text, Label: text" in refused_table(tmp_path, text)
 
 
 def test_images_found_by_their_names(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_columns_of_other_names_that_divide(layout: str, name: str, values: list
         (tmp_path / "set").mkdir()
         pq.write_table(pa.table(columns), tmp_path / "set" / "train.parquet")
         message = refusal(tmp_path, "parquet")
-    assert f"column `{name}` seems to say which split a row is of" in message
+    assert f"column `{name}` seems to name the split of each row" in message
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_images_of_one_group_stay_in_one_split(groups: str, tmp_path: Path) -> N
 
 def test_groups_in_two_given_splits_are_refused(tmp_path: Path) -> None:
     tree(tmp_path / "set")
-    assert "2 groups stand in train and in test: 0, 1" in refusal(tmp_path, groups=r"/(\d)\.png$")
+    assert "2 groups are in both train and test: 0, 1" in refusal(tmp_path, groups=r"/(\d)\.png$")
 
 
 @pytest.mark.parametrize("name", ["parquet", "npz", "image_folder"])

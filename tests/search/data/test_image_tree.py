@@ -59,7 +59,7 @@ def test_without_valid(tree: Path, tmp_path: Path) -> None:
     shutil.rmtree(tree / "valid")
     message = refusal(tree, tmp_path / "out")
     assert "data.validation: `given`" in message
-    assert f"{tree} brings no validation split; give a fraction" in message
+    assert f"{tree} has no validation split; give a fraction" in message
     train(tree, tmp_path / "out", "data.validation=0.25")
 
 

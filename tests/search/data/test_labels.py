@@ -106,7 +106,7 @@ def test_what_is_ambiguous_is_refused_by_name(tmp_path: Path) -> None:
 
     parquet(tmp_path / "set", both)
     message = refusal(tmp_path, "parquet")
-    assert "several columns can be the images: mask: struct<bytes: binary, path: string>, photo: " in message
+    assert "several columns may contain the images: mask: struct<bytes: binary, path: string>, photo: " in message
     assert message.endswith("say which: data.image_column")
     assert truth(read(tmp_path, image_column="photo"), ["0", "1", "2"])
     assert "no column `foto` among mask" in refusal(tmp_path, "parquet", image_column="foto")

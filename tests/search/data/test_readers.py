@@ -71,7 +71,7 @@ def test_a_limit_is_a_sample_of_all_classes_and_leaves_the_test_whole(tmp_path: 
     assert np.array_equal(data.train_images, read(tmp_path, limit=7).train_images)
     assert len(data.test_labels) == 6
     assert len(read(tmp_path, limit=1000).train_labels) == 12
-    with pytest.raises(InputError, match=r"data.limit: 2 images cannot hold all 3 classes"):
+    with pytest.raises(InputError, match=r"data.limit: 2 images cannot cover all 3 classes"):
         read(tmp_path, limit=2)
 
 
@@ -84,7 +84,7 @@ def test_parquet_given_validation(tmp_path: Path) -> None:
     assert unused.validation_images is None
     assert "the validation split of the data set (3 images) is not used" in unused.notes[0]
     parquet_set(tmp_path / "other")
-    with pytest.raises(InputError, match=r"data.validation: `given`, but .*other brings no validation split"):
+    with pytest.raises(InputError, match=r"data.validation: `given`, but .*other has no validation split"):
         read(tmp_path, path=tmp_path / "other", validation="given")
 
 
@@ -137,7 +137,7 @@ def test_what_parquet_refuses(tmp_path: Path) -> None:
         ({"image": [b"a", b"b"], "name": ["x", "y"]}, "no label column .*among name: string; .*data.label_column"),
         (
             {"image": [b"a", b"b"], "x": [0, 1], "y": [0, 1]},
-            "no label column for certain.*x: int64, y: int64; say which: data.label_column",
+            "the label column is ambiguous.*x: int64, y: int64; say which: data.label_column",
         ),
     ],
 )
@@ -255,5 +255,5 @@ def test_a_colour_image_late_among_grey_ones_is_named(tmp_path: Path, monkeypatc
     assert read(tmp_path, path=tmp_path / "train.parquet").image_shape == (3, 5, 6)
     monkeypatch.setattr("winnow.search.data.reading.NUM_LOOKED_AT", 2)
     write_shard(tmp_path / "train.parquet", [grey, grey, colour], [0, 1, 2])
-    with pytest.raises(InputError, match=r"row 2: a colour image among grey ones; set `data.channels`"):
+    with pytest.raises(InputError, match=r"row 2: a colour image among greyscale images; set `data.channels`"):
         read(tmp_path, path=tmp_path / "train.parquet")

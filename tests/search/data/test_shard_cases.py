@@ -178,7 +178,7 @@ def test_a_column_of_splits_in_every_table(layout: str, name: str, tmp_path: Pat
             settings["path"] = tmp_path / "shards"
     if name.lower() != "split":
         message = refusal(tmp_path, **settings)
-        assert f"column `{name}` seems to say which split a row is of; rename it to `split`" in message
+        assert f"column `{name}` seems to name the split of each row; rename it to `split`" in message
         return
     data = read(tmp_path, **settings)
     assert truth(data)
@@ -195,7 +195,7 @@ def test_a_column_that_is_no_split_is_left_alone(tmp_path: Path) -> None:
     write_parquet(tmp_path / "set" / "train.parquet", pa.array(NAMES), split=pa.array(["x", "y"] * 10))
     assert "row 0: column `split` is 'x'; it must be train, validation or test" in refusal(tmp_path, "parquet")
     write_parquet(tmp_path / "set" / "train.parquet", pa.array(NAMES), split=pa.array(["test"] * NUM))
-    assert "no row is of the split train" in refusal(tmp_path, "parquet")
+    assert "no row belongs to the split train" in refusal(tmp_path, "parquet")
 
 
 def test_files_that_lie_too_deep_are_named(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_an_empty_part_is_refused() -> None:
 
 def test_a_given_split_is_taken_as_it_is() -> None:
     data = tiny_data()
-    with pytest.raises(InputError, match="brings no validation split"):
+    with pytest.raises(InputError, match="has no validation split"):
         split(data, "given", stratified=True, seed=0)
     given_split = replace(data, validation_images=data.test_images, validation_labels=data.test_labels)
     parts = split(given_split, "given", stratified=True, seed=0)

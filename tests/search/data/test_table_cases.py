@@ -279,7 +279,7 @@ def test_one_hot_columns_of_text_are_asked_for(tmp_path: Path) -> None:
     rows = "".join(f"{k}.png,{int(NAMES[k] == 'a')},{int(NAMES[k] == 'b')}\n" for k in range(NUM))
     message = refused(tmp_path, "file_name,a,b\n" + rows)
     assert message.endswith(
-        "it can be any of a: text, b: text; say which: data.label_column (a list of columns if they are one-hot)"
+        "it may be any of a: text, b: text; say which: data.label_column (a list of columns if they are one-hot)"
     )
     assert truth(read(tmp_path, "image_folder", label_column=["a", "b"]))
 

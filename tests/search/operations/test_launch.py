@@ -42,7 +42,7 @@ def check_command(words: list[str]) -> None:
 def test_slurm(launch, tmp_path):
     options = ("--nodes", "3", "--gpus-per-node", "2", "--cpus-per-node", "16", "--hours", "0.5", "--set", "epochs=3")
     code, out, _ = launch("--on", "slurm", "--name", "first", *options)
-    assert (code, out.strip()) == (0, "wrote first.sbatch; look at it, then: sbatch first.sbatch")
+    assert (code, out.strip()) == (0, "wrote first.sbatch; review it, then: sbatch first.sbatch")
     text = (tmp_path / "first.sbatch").read_text()
     subprocess.run(["bash", "-n", "first.sbatch"], check=True, cwd=tmp_path)
     asked = dict(line.removeprefix("#SBATCH --").split("=") for line in text.splitlines() if line.startswith("#SBATCH"))
@@ -91,9 +91,9 @@ def test_sky(launch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--name", "My Run"), "--name 'My Run': use at most 42 small letters"),
+        (("--name", "My Run"), "--name 'My Run': use at most 42 lower-case letters"),
         (("--trails", "3"), "No such option"),
-        (("--address", "auto"), "--address: the file says it itself"),
+        (("--address", "auto"), "--address: the file sets this option itself"),
         (("--output", "there.sbatch"), "there.sbatch: exists already"),
     ],
 )

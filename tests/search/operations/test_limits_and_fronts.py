@@ -107,7 +107,7 @@ def test_a_model_of_ones_own_may_refuse_configs(tmp_path, monkeypatch):
     searching = start(tmp_path, "search", "some.yaml", "--name", "r", "--trials", "8", "--set", widths)
     printed, errors = searching.communicate(timeout=280)
     assert searching.returncode == 0, errors
-    assert "of your own models refuse their config and are infeasible" in printed
+    assert "custom models refuse their config and are infeasible" in printed
     trials = rows("trials")
     refused = [row for row in trials if json.loads(row["config"])["model"]["width"] > 16]
     assert refused

@@ -69,7 +69,7 @@ def test_a_search_with_an_own_loop_is_killed_resumed_and_retrained(tmp_path: Pat
     interrupted = {trial for trial, _, _ in before} & {trial for trial, _, _ in lines[len(before) :]}
     assert interrupted  # paused or running when the search was killed
     for trial in interrupted:
-        assert "equal, bit for bit" in _winnow(tmp_path, "rerun", "r", "--trial", str(trial))
+        assert "bit-for-bit equal" in _winnow(tmp_path, "rerun", "r", "--trial", str(trial))
     _winnow(tmp_path, "retrain", "r", "--num-cpus", "2")
     (retrained,) = read_json_lines(run / "retrain.jsonl")
     assert retrained["status"] == "completed"

@@ -71,7 +71,7 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: Repo
     with pytest.raises(InputError, match=r"--port \d+: cannot be used"):
         make_server(["a"], served.server_port)
     make_run(tmp_path / "elsewhere" / "a", "empty")
-    with pytest.raises(InputError, match="another run called a"):
+    with pytest.raises(InputError, match="another run named a"):
         make_server(["a", "elsewhere/a"], 0)
     monkeypatch.chdir(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="no run under runs/"):

@@ -60,7 +60,7 @@ def run_of(place: Path) -> RunFolder:
     ("name", "message"),
     [
         ("received.evil:build", r"lies in this folder itself .*never run from there"),
-        ("torch.hub:load", r"names torch.hub:load, which fetches and runs the code of others"),
+        ("torch.hub:load", r"names torch.hub:load, which downloads and runs code of others"),
     ],
 )
 def test_what_never_runs(place, name, message, trusted):

@@ -264,7 +264,7 @@ def test_a_driver_with_another_python_than_the_cluster(desk, tmp_path):
         ((*ON_DECLARED_GPUS, "--storage", "memory://runs"), "does not see the files of memory://runs"),
         (
             ("--device", "cpu", "--gpus-per-trial", "3"),
-            "--gpus-per-trial 3 does not divide the 4 GPUs: 1 would stand idle",
+            "--gpus-per-trial 3 does not divide the 4 GPUs: 1 would be idle",
         ),
         (("--gpus-per-trial", "1"), "nodes cannot run trials; nothing was started"),
     ],

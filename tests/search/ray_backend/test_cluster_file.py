@@ -64,7 +64,8 @@ def test_what_its_workers_may_become_is_known_before_they_are_there(monkeypatch,
     with pytest.raises(InputError, match="the cluster has 8 GPUs with all that the autoscaler may start"):
         plan_on_cluster(OnlyTheHead, DeviceOptions(device="cuda", gpus_per_trial=9), 200, "10.0.0.5:6379")
     with pytest.raises(
-        InputError, match="the cluster has no GPU; if an autoscaler may start nodes, say with --num-gpus"
+        InputError,
+        match="the cluster has no GPU; if an autoscaler may start nodes, set the largest totals with --num-gpus",
     ):
         plan_on_cluster(
             OnlyTheHead, DeviceOptions(device="cuda"), 200, "elsewhere:6379"
@@ -74,7 +75,10 @@ def test_what_its_workers_may_become_is_known_before_they_are_there(monkeypatch,
 def test_a_cluster_that_has_no_gpu_trains_on_cpus_and_says_so():
     plan = plan_on_cluster(OnlyTheHead, DeviceOptions(), 5, "elsewhere:6379")
     assert plan.device == "cpu"
-    assert "the cluster has no GPU; if an autoscaler may start nodes, say with --num-gpus" in plan.explanation
+    assert (
+        "the cluster has no GPU; if an autoscaler may start nodes, set the largest totals with --num-gpus"
+        in plan.explanation
+    )
     assert "GPU" not in plan_on_cluster(OnlyTheHead, DeviceOptions(device="cpu"), 5, "elsewhere:6379").explanation
 
 

@@ -69,7 +69,7 @@ def test_a_wrong_node_is_named_once_and_gets_none(watch):
         watch.watch.look()
     assert watch.watch.selector == {"ray.io/node-id": "in(a)"}
     assert watch.lines == [
-        "node host-b (10.0.0.9, b) joined and is set aside, no trial is started there: "
+        "node host-b (10.0.0.9, b) joined but is not used, since it cannot run trials: "
         "optuna is 4.9.0, but the driver has 5.0.0"
     ]
 
@@ -175,7 +175,7 @@ def test_trials_of_tune_are_placed_on_checked_nodes(tmp_path, request):
         ran = {path.read_text() for path in storage.glob("ran-*")}
         assert ran == {*checked, ids["right"]}
         assert any("joined and is ready" in line for line in lines)
-        (aside,) = [line for line in lines if "set aside" in line]
+        (aside,) = [line for line in lines if "joined but is not used" in line]
         assert aside.endswith(f"optuna is 4.9.0, but the driver has {versions()['optuna']}")
         assert not list(storage.glob(".preflight*"))
     finally:

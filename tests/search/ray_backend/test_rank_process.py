@@ -34,7 +34,7 @@ def test_an_error_of_a_rank_is_reported_in_its_words(run):  # noqa: F811
         run(config, 2, states[0], other=other_seed)
     assert raised.value.status == "failed"
     assert raised.value.text.startswith("rank 1: Traceback")
-    assert raised.value.text.endswith("ValueError: the checkpoint is of seed 8, not of 7\n")
+    assert raised.value.text.endswith("ValueError: the checkpoint has the seed 8, not 7\n")
 
 
 def test_a_rank_that_runs_out_of_memory_is_no_rank_that_is_lost(run):  # noqa: F811

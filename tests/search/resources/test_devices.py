@@ -190,20 +190,20 @@ def test_more_trials_than_cpus_share_them():
 @pytest.mark.parametrize(
     ("have", "asked", "expected"),
     [
-        (machine(8, 2), {"gpus_per_trial": 4.0}, "there are 2 GPUs, and there will be no more"),
+        (machine(8, 2), {"gpus_per_trial": 4.0}, "only 2 GPUs are available"),
         (machine(8, 4), {"gpus_per_trial": 1.5}, "above 1 it must be a whole number"),
-        (machine(8, 4), {"gpus_per_trial": 3.0}, "does not divide the 4 GPUs: 1 would stand idle; use 2 or 4, or say so with --concurrent 1"),
-        (Inventory(((8, 2), (8, 2)), 4), {"gpus_per_trial": 5.0}, "there are 4 GPUs, and there will be no more"),
+        (machine(8, 4), {"gpus_per_trial": 3.0}, "does not divide the 4 GPUs: 1 would be idle; use 2 or 4, or confirm with --concurrent 1"),
+        (Inventory(((8, 2), (8, 2)), 4), {"gpus_per_trial": 5.0}, "only 4 GPUs are available"),
         (machine(8, 4), {"gpus_per_trial": 2.0, "concurrent": 3}, "4 GPUs, 2 for each trial, hold 2 at once"),
-        (machine(8, 4), {"gpus_per_trial": 2.0, "cpus_per_trial": 5}, "beside 2 GPUs there are 4 CPUs"),
+        (machine(8, 4), {"gpus_per_trial": 2.0, "cpus_per_trial": 5}, "there are 4 CPUs for 2 GPUs"),
         (machine(8, 2), {"gpus_per_trial": 0.3}, r"does not divide a GPU: 3 trials .*use 0.3333 \(3 on a GPU\) or 0.25 \(4\)"),
         (machine(8, 2), {"gpus_per_trial": 0.0}, "must be above 0"),
         (machine(8, 2), {"gpus_per_trial": 0.5, "concurrent": 5}, "hold 4 at once"),
         (machine(8, 4), {"concurrent": 6}, "6 does not divide among 4 GPUs: 2 on each would leave 1 idle; use 4 or 8"),
         (machine(8, 2), {"trials_per_gpu": 2, "cpus_per_trial": 4}, "2 trials on a GPU need 8 CPUs, but there are 4"),
-        (machine(8), {"trials_per_gpu": 2}, "--trials-per-gpu 2: there is no GPU here"),
-        (machine(8), {"trials_per_gpu": "auto"}, "--trials-per-gpu auto: there is no GPU here"),
-        (machine(8), {"gpus_per_trial": 0.5}, "--gpus-per-trial 0.5: there is no GPU here"),
+        (machine(8), {"trials_per_gpu": 2}, "--trials-per-gpu 2: no GPU is available"),
+        (machine(8), {"trials_per_gpu": "auto"}, "--trials-per-gpu auto: no GPU is available"),
+        (machine(8), {"gpus_per_trial": 0.5}, "--gpus-per-trial 0.5: no GPU is available"),
         (machine(8, 1), {"gpus_per_trial": 0.5, "device": "cpu"}, "with --device cpu"),
         (machine(8), {"device": "cuda"}, "Ray sees no GPU"),
         (machine(2), {"concurrent": 3}, "--concurrent 3 trials with 1 CPUs each need 3 CPUs, but Ray has 2"),
@@ -216,7 +216,7 @@ def test_refused(have, asked, expected):
 
 
 def test_the_same_twice_is_refused():
-    with pytest.raises(InputError, match="the same thing twice"):
+    with pytest.raises(InputError, match="set the same thing"):
         DeviceOptions(trials_per_gpu=2, gpus_per_trial=0.5)
 
 

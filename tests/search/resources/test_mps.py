@@ -47,7 +47,7 @@ def test_the_daemon_starts_with_the_block_and_ends_with_it(control, tmp_path, mo
 
 def test_without_the_program_it_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match=f"no {CONTROL} on the PATH"), mps_daemon():
+    with pytest.raises(InputError, match=f"{CONTROL} is not on the PATH"), mps_daemon():
         pass
 
 
@@ -59,5 +59,5 @@ def test_a_daemon_that_does_not_start_is_named(control):
 
 
 def test_it_is_for_gpus():
-    with pytest.raises(InputError, match="--mps is for GPUs"):
+    with pytest.raises(InputError, match="--mps is for NVIDIA GPUs"):
         DeviceOptions(device="cpu", mps=True)

@@ -43,7 +43,9 @@ def test_default_names_count_up_and_given_names_are_refused(tmp_path):
     ],
 )
 def test_a_name_stays_in_the_folder_of_the_runs(tmp_path, name):
-    with pytest.raises(InputError, match=r"^--name .*: a name has at most 100 printable.*its place is --runs-dir$"):
+    with pytest.raises(
+        InputError, match=r"^--name .*: a name has at most 100 printable.*its parent folder is set by --runs-dir$"
+    ):
         create(tmp_path / "runs", name, "digits", STUDY)
     assert list(tmp_path.iterdir()) == []
 
@@ -95,7 +97,7 @@ def test_a_driver_killed_while_it_makes_the_folder_leaves_none_or_a_warm_one(tmp
     ("text", "message"),
     [
         ("a: [1", "cannot be read as YAML"),
-        ("just words", "must hold a mapping, but holds str"),
+        ("just words", "must contain a mapping, but contains str"),
         ("schema_version: 99\nspace: {}", "upgrade winnow-search"),
         ("schema_version: 1\nspace: {}\nsett", "cannot be read as YAML"),
         ("schema_version: 1\nspace: {}", "cut short: `settings` must be a mapping, but got None"),

@@ -234,7 +234,7 @@ def test_what_cannot_teach_is_refused(tmp_path, old_runs):
         ([str(tmp_path)], space, "no run here"),
         ([str(empty)], space, "none of its 0 trials has finished an epoch and ended"),
         ([str(old_runs[0])], unlike, "no parameter of this space has the same name, kind and range"),
-        ([str(old_runs[0])] * 2, space, "this run is named twice"),
+        ([str(old_runs[0])] * 2, space, "this run is given twice"),
     ]
     for runs, searched, words in cases:
         with pytest.raises(InputError, match=words) as refusal:

@@ -132,11 +132,14 @@ def test_the_objectives_of_a_run_do_not_change(tmp_path):
 @pytest.mark.parametrize(
     ("objectives", "message"),
     [
-        ("[validation_accuracy]", "several objectives are at least two"),
+        ("[validation_accuracy]", "`objectives` needs at least two"),
         ("[parameters, validation_accuracy]", "the first objective must be a metric"),
-        ("[validation_accuracy, validation_loss]", "the first objective must be a metric .* and the others costs"),
-        ("[validation_accuracy, {maximize: parameters}]", "parameters is better when it is small"),
-        ("[validation_accuracy, parameters, parameters]", "each objective may stand once"),
+        (
+            "[validation_accuracy, validation_loss]",
+            "the first objective must be a metric .* and the others must be costs",
+        ),
+        ("[validation_accuracy, {maximize: parameters}]", "parameters must be minimized"),
+        ("[validation_accuracy, parameters, parameters]", "each objective may be listed only once"),
         ("[validation_accuracy, speed]", "must be one of validation_accuracy"),
     ],
 )
@@ -147,9 +150,9 @@ def test_bad_objectives_are_refused(objectives, message):
 
 def test_one_objective_is_asked_for_where_only_one_makes_sense():
     space = catalog.load("digits", [OBJECTIVES])
-    with pytest.raises(InputError, match="--audit: an audit measures stops by one objective"):
+    with pytest.raises(InputError, match="--audit: needs a single objective"):
         settings_for(space, audit=0.5)
-    with pytest.raises(InputError, match="--objective validation_loss: the objectives of the space begin with"):
+    with pytest.raises(InputError, match="--objective validation_loss: the objectives of the space start with"):
         settings_for(space, objective="validation_loss")
 
 

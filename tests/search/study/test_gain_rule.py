@@ -96,7 +96,7 @@ def test_several_objectives_have_no_best_value():
     objectives = "search.objectives=[validation_accuracy, {minimize: multiply_adds}]"
     with pytest.raises(InputError, match="leave out `stop_when` or `objectives`"):
         catalog.load("digits", [objectives, "search.stop_when=no gain"])
-    with pytest.raises(InputError, match="--stop-when: one best value decides"):
+    with pytest.raises(InputError, match="--stop-when: needs a single objective"):
         settings_for(catalog.load("digits", [objectives]), stop_when="no gain")
 
 

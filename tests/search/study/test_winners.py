@@ -103,5 +103,5 @@ def test_a_retraining_of_an_earlier_version_is_not_mixed_with_new_seeds(tmp_path
     lines = JsonLines(folder.retrained)
     lines.append({"trial": 1, "seed": 12345, "rank": 1})
     lines.close()
-    with pytest.raises(InputError, match=r"retrain\.jsonl: was written by an earlier version"):
+    with pytest.raises(InputError, match=r"retrain\.jsonl: an earlier version of Winnow wrote this file"):
         choose_candidates(folder, space, settings)

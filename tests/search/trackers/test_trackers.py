@@ -253,7 +253,7 @@ def test_a_missing_package_is_named_before_anything_starts(tmp_path, monkeypatch
     assert end.value.code == 2
     assert "pip install 'winnow-search[tensorboard]'" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
-    with pytest.raises(InputError, match="no tracker 'mlfow'; did you mean mlflow"):
+    with pytest.raises(InputError, match="unknown tracker 'mlfow'; did you mean mlflow"):
         trackers.check_installed(["mlfow"])
 
 

@@ -62,7 +62,7 @@ def test_every_cross_entropy_is_measured_alike(loss: dict[str, object]) -> None:
 
 def test_a_list_needs_one_weight_per_class() -> None:
     settings = schema.CrossEntropy(class_weights=[1.0, 2.0])
-    with pytest.raises(InputError, match=r"one weight per class is needed, so 3, but got 2"):
+    with pytest.raises(InputError, match=r"needs one weight for each of the 3 classes, but got 2"):
         build_loss(settings, COUNTS)
 
 

@@ -124,7 +124,7 @@ def test_the_same_parts_of_torch_give_the_same_figures() -> None:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "misspelt key": (
         {"schedule": {"name": path("schedule"), "pwer": 2.0}},
-        r"schedule .*: got an unexpected keyword argument 'pwer'; it was given step, total_steps, steps_per_epoch, pwer, "
+        r"schedule .*: got an unexpected keyword argument 'pwer'; it was called with step, total_steps, steps_per_epoch, pwer, "
         "and takes step, total_steps, steps_per_epoch, power",
     ),
     "unknown optimizer key": (
@@ -147,7 +147,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "draws of its own": (
         {"data": {"name": "digits", "augment": [path("global_noise")]}},
-        r"gave two results for one state of the generator; all random draws must come from it",
+        r"two calls with the same state of the generator gave different results; all random draws must come from it",
     ),
     "an initialization that raises": (
         {"initialization": path("raises")},

@@ -76,4 +76,6 @@ def test_answers_in_a_storage_are_copied_into_the_run(tmp_path: Path) -> None:
     _fetch_answers(RunFolder(folder), [2, 7], view)
     copied = {path.name: path.read_bytes() for path in (folder / "predictions").glob("validation-*")}
     assert copied == {answers_name(2): b"answers of 2"}
-    assert said == [f"the answers of trial 7 are no longer in the storage: {shared / 'predictions' / answers_name(7)}"]
+    assert said == [
+        f"the predictions of trial 7 are no longer in the storage: {shared / 'predictions' / answers_name(7)}"
+    ]

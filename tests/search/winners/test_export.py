@@ -238,7 +238,7 @@ def test_bad_input_is_named(run, exported, tmp_path, capsys, monkeypatch):
     (tmp_path / "newer" / "model.json").write_text('{"export_version": 99}')
     assert "export_version 99" in refused("predict", tmp_path / "newer", "x.png")
     (tmp_path / "empty").mkdir()
-    assert "a folder without image files" in refused("predict", exported, tmp_path / "empty")
+    assert "the folder contains no image files" in refused("predict", exported, tmp_path / "empty")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     message = refused("export", run)
     assert "onnxscript" in message
@@ -250,7 +250,7 @@ def test_a_torn_weights_file_is_named(exported, tmp_path):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     whole = (tmp_path / "weights.safetensors").read_bytes()
     (tmp_path / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="not a whole safetensors file"):
+    with pytest.raises(InputError, match="incomplete safetensors file"):
         load_export(tmp_path)
 
 
