@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from winnow.reports.text import wording
+from winnow.reports.text.next_step import next_step
 from winnow.reports.visible import visible
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ def show_mistakes(run: RunData, console: Console, top: int) -> None:
         top: Largest number of mistakes.
     """
     rows = mistake_rows(run)
+    if not rows and (step := next_step(run)) is not None:
+        console.print(f"No winner was tested yet. {escape(step.text)}", highlight=False)
+        console.print(f"next     {escape(step.command)}", highlight=False, soft_wrap=True)
+        return
     if not rows:
         console.print("There are no mistakes of a winner: no predictions are recorded, or all are right.")
         return
