@@ -193,4 +193,14 @@ def _without_candidates(run: RunData, trials: list[Row]) -> Advice:
     if ended == ENDED_EXHAUSTED:
         text += " Every config of the space was tried, so change the space; this command shows how the trials ended."
         return Advice(text, wording.command("show", run.path, "--where", "status != 'completed'"))
-    return Advice(f"{text} Add trials.", wording.command("extend", run.path, "--trials", str(MORE_TRIALS)))
+    failures = wording.failures_by_reason(trials)
+    num_failed = sum(map(len, failures.values()))
+    if 2 * num_failed > len(trials):
+        (_, reason), numbers = next(iter(failures.items()))
+        text += (
+            f" {num_failed} of {len(trials)} trials failed, {len(numbers)} of them with: {reason.rstrip('.')}. Mend the cause first; this "
+            "command then adds trials."
+        )
+    else:
+        text += " Add trials."
+    return Advice(text, wording.command("extend", run.path, "--trials", str(MORE_TRIALS)))

@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from winnow.reports.facts import largest_class
-from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS, UNRANKED_STATUSES
+from winnow.reports.statuses import STATUS_WORDS, UNRANKED_STATUSES
 from winnow.reports.tables.front import front_rows
 from winnow.reports.text import wording
 from winnow.reports.text.memory import memory_sentence
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 Row = dict[str, Any]
+MAX_NUMBERS = 5
+"""Numbers of trials that are printed for one reason of failure."""
 MIN_WINNER_COLUMNS = 4
 """Columns of the winners that are always printed: rank, trial, the objective on the test images, seeds."""
 STATUS_STYLES = {"completed": "green", "stopped": "yellow", "running": "cyan", "infeasible": "dim", "skipped": "dim"}
@@ -52,9 +54,8 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
     if ranked:
         title = "Trials" if len(ranked) <= top else f"Best {top} trials"
         console.print(_trial_table(run, ranked[:top], title))
-    for row in [row for row in rows if row["status"] in FAILED_STATUSES][:top]:
-        reason = escape(wording.failure_text(row).splitlines()[-1])
-        console.print(f"[red]{STATUS_WORDS[row['status']]}[/red] trial {row['trial']}: {reason}")
+    for (status, reason), numbers in list(wording.failures_by_reason(rows).items())[:top]:
+        console.print(f"[red]{STATUS_WORDS[status]}[/red] {_numbers_text(numbers)}: {escape(reason)}")
     winners = run.winner_rows()
     if front := front_rows(run, rows, winners):
         console.print(_front_table(run, front[:top], len(front)))
@@ -79,6 +80,14 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
     if (step := next_step(run)) is not None:
         console.print(escape(step.text), highlight=False)
         console.print(f"next     {escape(step.command)}", highlight=False, soft_wrap=True)
+
+
+def _numbers_text(numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"trial {numbers[0]}"
+    some = ", ".join(map(str, numbers[:MAX_NUMBERS]))
+    more = f", and {len(numbers) - MAX_NUMBERS} more" if len(numbers) > MAX_NUMBERS else ""
+    return f"trials {some}{more}"
 
 
 def _print_chosen(run: RunData, console: Console, chosen: Sequence[Row], top: int) -> None:

@@ -210,3 +210,20 @@ def test_why_a_search_ended_is_recorded_until_the_next_start(tmp_path):
     write_start(folder, folder.read_study(), {})
     assert "search_ended" not in folder.read_study()
     assert "can be resumed" in " ".join(sentences(reports.read(folder.path)))
+
+
+def test_the_cause_of_failures_comes_before_more_trials(tmp_path, winnow):  # noqa: F811
+    """Trials that failed alike are one line, and a search in which most failed is not simply given more trials."""
+    folder = make_run(tmp_path / "runs" / "one", "searched", completed="none")
+    file = folder / "study.journal"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        if (line.get("user_attrs") or {}).get("status") == "stopped":
+            line["user_attrs"] |= {"status": "failed", "error": "Traceback\nValueError: no such head"}
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shown = winnow("show", "one").stdout
+    assert shown.count("ValueError: no such head") == 2, "the line of these trials, and the next step"
+    assert re.search(r"failed trials 1, 3, 4, 7, 8, and \d+ more: ValueError: no such head", shown)
+    step = next_step(reports.read(folder))
+    assert step is not None
+    assert "Mend the cause first" in step.text
