@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 Row = dict[str, Any]
+MAX_CLASS_WIDTH = 18
+"""Characters of a class name that are printed; the tables have all."""
+MIN_IMAGE_WIDTH = 16
+"""Least width of the column with the files, which is never cut off."""
 
 
 def mistake_rows(run: RunData) -> list[Row]:
@@ -63,15 +67,17 @@ def show_mistakes(run: RunData, console: Console, top: int) -> None:
     shown = f"the first {top} of {len(rows)}" if len(rows) > top else str(len(rows))
     title = f"Test images that the winner of {run.name} gets wrong: {shown}"
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("seeds", "true", "predicted", "confidence"):
-        table.add_column(name, justify="right" if name in ("seeds", "confidence") else "left", no_wrap=True)
-    table.add_column("image", overflow="fold")
+    table.add_column("seeds", justify="right", no_wrap=True)
+    for name in ("true", "predicted"):  # long names give way to that of the image
+        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=MAX_CLASS_WIDTH)
+    table.add_column("confidence", justify="right", no_wrap=True)
+    table.add_column("image", overflow="fold", min_width=MIN_IMAGE_WIDTH)
     for row in rows[:top]:
         table.add_row(
             f"{row['num_wrong']} of {row['num_seeds']}",
             escape(visible(row["true_class"])),
             escape(visible(row["predicted_class"])),
             wording.percent(row["confidence"]),
-            escape(visible(row["image_name"]) if row["image_name"] else f"image {row['index']} of the test set"),
+            escape(visible(row["image_name"]) if row["image_name"] else f"test image {row['index']}"),
         )
     console.print(table)

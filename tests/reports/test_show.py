@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,16 @@ def test_no_number_of_the_winners_is_cut_off_at_80_columns(tmp_path, winnow, obj
     lines = table[: table.index("95 %: interval")].splitlines()
     assert not any("…" in line for line in lines)
     assert max(map(len, lines)) <= 80
+
+
+def test_the_image_of_a_mistake_is_never_cut_off(tmp_path, winnow):
+    folder = make_run(tmp_path / "one")
+    study = yaml.safe_load((folder / "study.yaml").read_text())
+    study["data"]["class_names"] = [f"a rather long name of the class {digit}" for digit in range(10)]
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    text = winnow("show", folder, "--mistakes", "--top", "5")
+    assert len(re.findall(r"test image \d+ *$", text, re.MULTILINE)) == 5
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_follow_ends_with_the_driver(run):
