@@ -47,11 +47,22 @@ def candidates(run: RunFacts, trials: list[Row], retrains: list[Row]) -> list[Ro
     return [rows[index] for index in front([row["objective"] for row in rows], costs, run.maximize)]
 
 
+def has_candidates(run: RunFacts, trials: list[Row]) -> bool:
+    """Whether any trial may be retrained as a winner. Reads the space only if a single config completed, which may be the baseline.
+
+    Args:
+        run: The run.
+        trials: Rows of the table `trials`.
+    """
+    configs = {row["config"] for row in completed_inside(trials)}
+    return len(configs) > 1 or bool(candidates(run, trials, []))
+
+
 def _without_baseline(run: RunFacts, rows: list[Row], retrains: list[Row]) -> list[Row]:
     space = run.study["space"]
     if not rows or not (space.get("baseline") or space.get("start_from")):
         return rows
-    known = {row["trial"] for row in retrains if row["baseline"]} - {None}
+    known = {row["trial"] for row in retrains if row["baseline"]}  # None: it was no trial
     if known and not run.space_changed:
         return [row for row in rows if row["trial"] not in known]
     from winnow.spaces.winners import baseline_config, may_win

@@ -7,10 +7,9 @@ the user back to the first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from winnow.reports.tables.candidates import candidates, completed_inside
+from winnow.reports.tables.candidates import candidates, completed_inside, has_candidates
 from winnow.reports.text import wording
 from winnow.spaces.trial_status import TrialStatus
 
@@ -68,26 +67,18 @@ def next_step(run: RunData) -> Advice | None:
     if not is_searched(run, trials):
         text = "The search has not finished. If it is not running, resume it."
         return Advice(text, wording.command("resume", run.path))
+    if not run.retrain_rows() and has_candidates(run, trials):
+        return Advice(f"Retrain the best trials to measure their {wording.tested_name(run)}.", retrain_command(run))
     state = retraining(run, trials)
     if state is None:
         return _without_candidates(run, trials)
     if state.is_finished:
         return None
-    text = f"Retrain the best trials to measure their {wording.tested_name(run)}."
-    if run.retrain_rows():
-        text = f"{retraining_text(state)} If it is not running, this command goes on with it."
-    return Advice(text, retrain_command(run))
+    return Advice(f"{retraining_text(state)} If it is not running, this command goes on with it.", retrain_command(run))
 
 
-def way_to_winners(path: Path) -> str:
-    """Say why a run has no tested winner, and name the command that goes on.
-
-    Args:
-        path: Folder of the run.
-    """
-    from winnow import reports
-
-    run = reports.read(path)
+def way_to_winners(run: RunData) -> str:
+    """Say why a run has no tested winner, and name the command that goes on."""
     step = next_step(run)
     return f"First: {retrain_command(run)}" if step is None else f"{step.text} First: {step.command}"
 

@@ -69,7 +69,9 @@ def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> li
         for rank, trial in enumerate(completed.winners, start=1)
     ]
     if not winners:
-        raise InputError(f"{folder.path}: there is nothing to retrain. {way_to_winners(folder.path)}")
+        from winnow import reports
+
+        raise InputError(f"{folder.path}: there is nothing to retrain. {way_to_winners(reports.read(folder.path))}")
     _check_seeds(folder, settings)
     baseline = []
     if (trial := completed.baseline) is not None:

@@ -155,5 +155,5 @@ def test_a_retraining_that_was_cut_after_the_baseline_is_continued(tmp_path: Pat
     file = folder / "retrain.jsonl"
     file.write_text("".join(line + "\n" for line in file.read_text().splitlines() if '"rank": null' in line))
     first = advice.advice(reports.read(folder))[0]
-    assert first.text.startswith("No winner was retrained yet")
+    assert first.text.startswith("Retraining has not finished: 0 of 9 trainings of the winners are done")
     assert first.command == f"winnow retrain {folder}"
