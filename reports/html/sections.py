@@ -21,6 +21,7 @@ from winnow.reports.text import summary, wording
 from winnow.reports.text.advice import advice
 from winnow.reports.text.failure_classes import class_rows
 from winnow.reports.text.glossary import GLOSSARY
+from winnow.reports.text.next_step import next_step
 from winnow.reports.text.terminal import best_first
 from winnow.reports.text.winner_recipe import training_command, winner_config
 from winnow.reports.text.winner_words import winner_sentence, yardsticks
@@ -123,7 +124,7 @@ def winners(run: RunData) -> Section:
     table = Table(columns, lines, numeric=range(1, len(columns))) if rows else None
     html = render(
         "winners.html",
-        command=wording.command("retrain", run.path),
+        step=next_step(run),
         figures=figures,
         table=table,
         metrics=_metrics_table(rows),

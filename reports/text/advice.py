@@ -6,12 +6,13 @@ import json
 import math
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.text import wording
 from winnow.reports.text.advice_ranges import Change, changed_command, converging_range, wider_ranges
+from winnow.reports.text.audit import num_unfinished
+from winnow.reports.text.next_step import ENDED_BY_TIME, Advice, is_searched, next_step, retrain_command
 from winnow.reports.text.terminal import best_first
 from winnow.spaces.trial_status import TrialStatus
 
@@ -28,35 +29,23 @@ BASELINES = ("recipes/digits-baseline", "recipes/cifar10-baseline")
 """Recipes that may serve as a baseline; the first that fits the images is named."""
 
 
-@dataclass(frozen=True)
-class Advice:
-    """One thing to do next."""
-
-    text: str
-    """The reason, in sentences."""
-    command: str
-    """A command line that can be pasted into a shell."""
-
-
 def advice(run: RunData) -> list[Advice]:
-    """Suggest what to do next, the most useful first; empty before the first finished epoch."""
+    """Suggest what to do next, the most useful first; while the search has not finished, only to resume it."""
     trials = run.rows("trials")
-    ranked = best_first(run, trials)
-    return list(_advice(run, trials, ranked)) if ranked else []
+    step = next_step(run)
+    first = [] if step is None else [step]
+    if not is_searched(run, trials):
+        return first if trials else []
+    return [*first, *_advice(run, trials, best_first(run, trials))]
 
 
 def _advice(run: RunData, trials: list[Row], ranked: list[Row]) -> Iterator[Advice]:
     winners = run.rows("winners")
-    planned = run.settings.get("trials") or 0
-    if len(trials) < planned or any(row["status"] == TrialStatus.RUNNING for row in trials):
-        text = "The search has not finished. If it is not running, resume it."
-        yield Advice(text, wording.command("resume", run.path))
-        return
-    if not winners and any(row["status"] == TrialStatus.COMPLETED for row in trials):
-        text = "Retrain the best trials to measure their test accuracy."
-        yield Advice(text, wording.command("retrain", run.path))
     yield from _on_failed_retraining(run, winners)
+    yield from _on_unfinished_search(run)
     yield from _on_failures(run, trials)
+    if not ranked:
+        return
     yield from _on_the_baseline(run, winners)
     yield from _on_a_better_baseline(run, trials, winners)
     yield from _on_epochs(run, ranked)
@@ -72,20 +61,26 @@ def _from_change(run: RunData, change: Change) -> Advice:
 
 
 def _on_failed_retraining(run: RunData, winners: list[Row]) -> Iterator[Advice]:
-    """Advise to run the retrainings again, or to continue them, if none of the winners completed one."""
-    if winners and not any(row["num_seeds"] for row in winners if not row["baseline"]):
-        failed = [row for row in run.rows("retrains") if row["status"] != TrialStatus.COMPLETED and not row["baseline"]]
-        if not failed:  # interrupted after the baseline
-            yield Advice(
-                "No winner was retrained yet. This command retrains the best.", wording.command("retrain", run.path)
-            )
-            return
-        error = wording.failure_text(failed[-1]).splitlines()[-1]
-        text = (
-            f"All {len(failed)} retrainings of the winners failed, so nothing was tested. The last one: {error.rstrip('.')}. "
-            "Once the cause is fixed, this command runs them again."
-        )
-        yield Advice(text, wording.command("retrain", run.path))
+    """Advise to run the retrainings again if those of the winners all failed."""
+    failed = [row for row in run.rows("retrains") if row["status"] != TrialStatus.COMPLETED and not row["baseline"]]
+    if not failed or any(row["num_seeds"] for row in winners if not row["baseline"]):
+        return
+    error = wording.failure_text(failed[-1]).splitlines()[-1]
+    text = (
+        f"All {len(failed)} retrainings of the winners failed, so nothing was tested. The last one: {error.rstrip('.')}. "
+        "Once the cause is fixed, this command runs them again."
+    )
+    yield Advice(text, retrain_command(run))
+
+
+def _on_unfinished_search(run: RunData) -> Iterator[Advice]:
+    """Advise to resume a search that its time budget ended, or whose audit has not finished."""
+    resume = wording.command("resume", run.path)
+    if run.study.get("search_ended") == ENDED_BY_TIME:
+        yield Advice("The search used up its time budget. This command continues it.", resume)
+    elif waiting := num_unfinished(run):
+        were = "was" if waiting == 1 else "were"
+        yield Advice(f"{wording.plural(waiting, 'trial')} of the audit {were} not trained to the end yet.", resume)
 
 
 def _on_a_better_baseline(run: RunData, trials: list[Row], winners: list[Row]) -> Iterator[Advice]:
@@ -125,7 +120,7 @@ def _on_the_baseline(run: RunData, winners: list[Row]) -> Iterator[Advice]:
             add = wording.command(
                 "extend", run.path, "--trials", "1", "--set", f"baseline={name}", "--accept-space-change"
             )
-            yield Advice(text, f"{add} && {wording.command('retrain', run.path)}")
+            yield Advice(text, f"{add} && {retrain_command(run)}")
             return
 
 

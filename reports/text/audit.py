@@ -17,10 +17,9 @@ def audit_sentence(run: RunData) -> str:
     if not rows:
         return ""
     total, share = rows[-1], run.settings["audit"]
-    waiting = sum(row["audited"] and row["status"] == TrialStatus.STOPPED for row in run.trial_rows())
     num_stopped = wording.plural(total["num_stopped"], "stopped trial")
     text = f"The audit (a random {100 * share:g} % of the trials) trained {total['num_audited']} of {num_stopped} to completion"
-    unfinished = waiting - total["num_audited"]
+    unfinished = num_unfinished(run)
     text += f"; {unfinished} more are not finished yet." if unfinished else "."
     if total["wrong_rate"] is None:
         return text
@@ -30,3 +29,15 @@ def audit_sentence(run: RunData) -> str:
         f"{text} {total['num_wrong']} of these {wording.plural(total['num_audited'], 'stop')} {were} wrong "
         f"(95 % interval of the rate: {low} to {high} %), and {total['num_missed_best']} missed the best trial."
     )
+
+
+def num_unfinished(run: RunData) -> int:
+    """The number of stopped trials that the audit has not trained to their end yet."""
+    rows = run.rows("audit")
+    if not rows:
+        return 0
+    waiting = (
+        row["audited"] and row["in_space"] and row["status"] == TrialStatus.STOPPED and row["reason"] is None
+        for row in run.trial_rows()
+    )
+    return max(0, sum(waiting) - int(rows[-1]["num_audited"]))

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from winnow.reports.text import wording
+from winnow.reports.text.next_step import next_step
 from winnow.reports.visible import visible
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 Row = dict[str, Any]
+MAX_CLASS_WIDTH = 18
+"""Characters of a class name that are printed; the tables have all."""
+MIN_IMAGE_WIDTH = 16
+"""Least width of the column with the files, which is never cut off."""
 
 
 def mistake_rows(run: RunData) -> list[Row]:
@@ -52,21 +57,27 @@ def show_mistakes(run: RunData, console: Console, top: int) -> None:
         top: Largest number of mistakes.
     """
     rows = mistake_rows(run)
+    if not rows and (step := next_step(run)) is not None:
+        console.print(f"No winner was tested yet. {escape(step.text)}", highlight=False)
+        console.print(f"next     {escape(step.command)}", highlight=False, soft_wrap=True)
+        return
     if not rows:
         console.print("There are no mistakes of a winner: no predictions are recorded, or all are right.")
         return
     shown = f"the first {top} of {len(rows)}" if len(rows) > top else str(len(rows))
     title = f"Test images that the winner of {run.name} gets wrong: {shown}"
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("seeds", "true", "predicted", "confidence"):
-        table.add_column(name, justify="right" if name in ("seeds", "confidence") else "left", no_wrap=True)
-    table.add_column("image", overflow="fold")
+    table.add_column("seeds", justify="right", no_wrap=True)
+    for name in ("true", "predicted"):  # long names give way to that of the image
+        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=MAX_CLASS_WIDTH)
+    table.add_column("confidence", justify="right", no_wrap=True)
+    table.add_column("image", overflow="fold", min_width=MIN_IMAGE_WIDTH)
     for row in rows[:top]:
         table.add_row(
             f"{row['num_wrong']} of {row['num_seeds']}",
             escape(visible(row["true_class"])),
             escape(visible(row["predicted_class"])),
             wording.percent(row["confidence"]),
-            escape(visible(row["image_name"]) if row["image_name"] else f"image {row['index']} of the test set"),
+            escape(visible(row["image_name"]) if row["image_name"] else f"test image {row['index']}"),
         )
     console.print(table)

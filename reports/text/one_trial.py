@@ -10,7 +10,9 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from winnow.reports.statuses import STATUS_WORDS
 from winnow.reports.text import wording
+from winnow.spaces.epoch_figures import in_words, name_on_test_images
 from winnow.spaces.errors import InputError
 from winnow.spaces.trial_status import TrialStatus
 
@@ -33,6 +35,7 @@ FACTS = (
     "started",
     "ended",
 )
+OBJECTIVES = ("objective", "best_objective", "audit_objective")
 COSTS = ("train_seconds", "images_per_second", "num_parameters", "multiply_adds", "latency_ms", "epoch_seconds")
 
 
@@ -70,20 +73,36 @@ def show_trial(run: RunData, console: Console, number: int) -> None:
     console.print(f"[bold]trial {number}[/bold] of {escape(run.name)}")
     for key in (*FACTS, *COSTS):
         if facts[key] is not None:
-            console.print(f"{key:<18}{escape(_text(facts[key]))}", highlight=False)
+            console.print(f"{key:<18}{escape(_fact(run, key, facts[key]))}", highlight=False)
     prints = run.path / "checkpoints" / f"trial-{number:05d}.log"
     if prints.is_file():
         console.print(f"{'printed':<18}{escape(str(prints))}", highlight=False)
     if facts["error"]:
         console.print(f"[red]error[/red]\n{escape(facts['error'].strip())}", highlight=False)
     if facts["epochs"]:
-        console.print(_epoch_table(facts["epochs"]))
+        console.print(_epoch_table(run, facts["epochs"]))
     for line in facts["retrains"]:
-        result = wording.percent(line["test_accuracy"]) if line["status"] == TrialStatus.COMPLETED else line["status"]
-        console.print(f"retrained, seed {line['seed']}: test accuracy {result}", highlight=False)
+        console.print(f"retrained, seed {line['seed']}: {_result(run, line)}", highlight=False)
     if facts["config"]:
         console.print("\n[bold]config[/bold]")
         console.print(escape(yaml.safe_dump(facts["config"], sort_keys=False)), highlight=False, end="")
+
+
+def _fact(run: RunData, key: str, value: Any) -> str:
+    if key in OBJECTIVES:
+        return f"{wording.objective_name(run)} {wording.objective_text(run, value)}"
+    return _text(value)
+
+
+def _result(run: RunData, line: Row) -> str:
+    """How a retraining ended: its objective on the test images, then the test accuracy if the objective is another metric."""
+    if line["status"] != TrialStatus.COMPLETED:
+        return str(STATUS_WORDS[line["status"]])
+    tested = name_on_test_images(run.objective)
+    texts = [f"{wording.tested_name(run)} {wording.objective_text(run, line[tested])}"]
+    if tested != "test_accuracy":
+        texts.append(f"test accuracy {wording.percent(line['test_accuracy'])}")
+    return ", ".join(texts)
 
 
 def _text(value: Any) -> str:
@@ -92,16 +111,27 @@ def _text(value: Any) -> str:
     return f"{value:%Y-%m-%d %H:%M:%S} UTC" if hasattr(value, "year") else str(value)
 
 
-def _epoch_table(epochs: list[Row]) -> Table:
+def _epoch_table(run: RunData, epochs: list[Row]) -> Table:
+    """One line per epoch. An objective that is neither loss nor accuracy comes first, in place of the training accuracy."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("epoch", "loss", "accuracy", "val loss", "val acc", "lr", "s", "rung"):
+    other = run.objective not in ("validation_loss", "validation_accuracy")
+    first = (
+        ["\n".join(in_words(run.objective.removeprefix("validation_")).split()), "loss"]
+        if other
+        else ["loss", "accuracy"]
+    )
+    for name in ("epoch", *first, "val loss", "val acc", "lr", "s", "rung"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in epochs:
         verdict = "" if row["rung"] is None else f"{row['rung']} {'stop' if row['decision'] == 'stop' else 'go'}"
-        losses = (wording.number(row["train_loss"]), wording.percent(row["train_accuracy"]))
+        loss = wording.number(row["train_loss"])
+        if other:
+            figures = (wording.objective_text(run, row[run.objective]), loss)
+        else:
+            figures = (loss, wording.percent(row["train_accuracy"]))
         checked = (wording.number(row["validation_loss"]), wording.percent(row["validation_accuracy"]))
         pace = (_short(row["lr"]), _short(row["wall_seconds"]))
-        table.add_row(str(row["epoch"]), *losses, *checked, *pace, verdict)
+        table.add_row(str(row["epoch"]), *figures, *checked, *pace, verdict)
     return table
 
 

@@ -10,6 +10,14 @@ from winnow.reports.facts import largest_class
 from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.memory import memory_sentence
+from winnow.reports.text.next_step import (
+    ENDED_BY_TIME,
+    ENDED_EXHAUSTED,
+    ENDED_WITHOUT_GAIN,
+    is_searched,
+    retraining,
+    retraining_text,
+)
 from winnow.reports.text.terminal import best_first
 from winnow.spaces.epoch_figures import is_share
 from winnow.spaces.trial_status import TrialStatus
@@ -19,6 +27,12 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+ENDS = {
+    ENDED_BY_TIME: "The search ended because its time budget was used up.",
+    ENDED_WITHOUT_GAIN: "The search ended because more of it was not worth its time (`stop_when`).",
+    ENDED_EXHAUSTED: "The search ended because every config of the space was tried.",
+}
+"""Why a search ended before the trials that were asked for, in words."""
 MAX_PAUSE = 60.0
 """Seconds between two epochs up to which the search counts as running."""
 
@@ -31,6 +45,7 @@ def sentences(run: RunData) -> list[str]:
         _best_sentence(run, trials),
         _front_sentence(run),
         *_winner_sentences(run),
+        _retraining_sentence(run, trials),
         ensemble_sentence(run),
         *map(wording.one_class_warning, run.rows("winners")),
         _majority_sentence(run, run.rows("winners")),
@@ -47,12 +62,13 @@ def _search_sentence(run: RunData, trials: list[Row]) -> str:
     if run.outside:
         verbs = ("lies", "is") if len(run.outside) == 1 else ("lie", "are")
         text += f" {wording.plural(len(run.outside), 'trial')} {verbs[0]} outside the current space and {verbs[1]} not ranked."
-    planned = run.settings.get("trials")
-    unfinished = sum(row["status"] == TrialStatus.RUNNING for row in trials)
-    if unfinished or (planned and len(trials) < planned):
-        text += (
-            f" {planned} trials were requested: the search is still running, or it was interrupted and can be resumed."
-        )
+    ended = run.study.get("search_ended")
+    if ended in ENDS:
+        text += f" {ENDS[ended]}"
+    elif not is_searched(run, trials):
+        planned = run.settings.get("trials")
+        asked = f"{planned} trials were requested: the" if planned and len(trials) < planned else "The"
+        text += f" {asked} search is still running, or it was interrupted and can be resumed."
     return text
 
 
@@ -128,6 +144,12 @@ def _winner_sentences(run: RunData) -> list[str]:
             f"search-to-retrain gap is {wording.difference_text(run, first['objective_gap'])}."
         )
     return facts
+
+
+def _retraining_sentence(run: RunData, trials: list[Row]) -> str:
+    """How far a retraining is that has begun and not finished; empty if there is none."""
+    state = retraining(run, trials) if run.rows("retrains") else None
+    return "" if state is None or state.is_finished else retraining_text(state)
 
 
 def ensemble_sentence(run: RunData) -> str:

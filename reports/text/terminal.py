@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from winnow.reports.facts import largest_class
-from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS, UNRANKED_STATUSES
+from winnow.reports.statuses import STATUS_WORDS, UNRANKED_STATUSES
 from winnow.reports.tables.front import front_rows
 from winnow.reports.text import wording
 from winnow.reports.text.memory import memory_sentence
+from winnow.reports.text.next_step import next_step
 from winnow.spaces.epoch_figures import is_share
 from winnow.spaces.trial_status import TrialStatus
 
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 Row = dict[str, Any]
+MAX_NUMBERS = 5
+"""Numbers of trials that are printed for one reason of failure."""
+MIN_WINNER_COLUMNS = 4
+"""Columns of the winners that are always printed: rank, trial, the objective on the test images, seeds."""
 STATUS_STYLES = {"completed": "green", "stopped": "yellow", "running": "cyan", "infeasible": "dim", "skipped": "dim"}
 
 
@@ -48,16 +54,15 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
     if ranked:
         title = "Trials" if len(ranked) <= top else f"Best {top} trials"
         console.print(_trial_table(run, ranked[:top], title))
-    for row in [row for row in rows if row["status"] in FAILED_STATUSES][:top]:
-        reason = escape(wording.failure_text(row).splitlines()[-1])
-        console.print(f"[red]{STATUS_WORDS[row['status']]}[/red] trial {row['trial']}: {reason}")
+    for (status, reason), numbers in list(wording.failures_by_reason(rows).items())[:top]:
+        console.print(f"[red]{STATUS_WORDS[status]}[/red] {_numbers_text(numbers)}: {escape(reason)}")
     winners = run.winner_rows()
     if front := front_rows(run, rows, winners):
         console.print(_front_table(run, front[:top], len(front)))
     if learned := memory_sentence(run):
         console.print(escape(learned), highlight=False)
     if winners:
-        console.print(_winner_table(run, winners))
+        console.print(_fitting_winner_table(run, winners, console))
         for row in winners:
             console.print(
                 f"{_label(row):<9}{escape(wording.short_winner(row))}",
@@ -70,8 +75,19 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
         for warning in filter(None, map(wording.one_class_warning, winners)):
             console.print(f"[yellow]{escape(warning)}[/yellow]")
     elif ranked:
-        console.print("No winner was retrained yet, so no test accuracy is known.")
+        console.print(f"No winner was retrained yet, so no {wording.tested_name(run)} is known.")
     _print_places(run, console)
+    if (step := next_step(run)) is not None:
+        console.print(escape(step.text), highlight=False)
+        console.print(f"next     {escape(step.command)}", highlight=False, soft_wrap=True)
+
+
+def _numbers_text(numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"trial {numbers[0]}"
+    some = ", ".join(map(str, numbers[:MAX_NUMBERS]))
+    more = f", and {len(numbers) - MAX_NUMBERS} more" if len(numbers) > MAX_NUMBERS else ""
+    return f"trials {some}{more}"
 
 
 def _print_chosen(run: RunData, console: Console, chosen: Sequence[Row], top: int) -> None:
@@ -159,14 +175,29 @@ def _front_table(run: RunData, rows: Sequence[Row], num_rows: int) -> Table:
     return table
 
 
-def _winner_table(run: RunData, rows: list[Row]) -> Table:
-    others = f"gain: {'above' if run.maximize else 'better than'} the baseline; gap: search - test"
-    if is_share(run.objective):
-        others += "; both in percentage points"
+def _fitting_winner_table(run: RunData, rows: list[Row], console: Console) -> Table:
+    """The table of the winners. A column that does not fit is left out, so that no number is cut off."""
+    columns = ["rank", "trial", f"{wording.tested_name(run)}\n(95 %)", "seeds", "gain", "gap", "weights"]
+    unlimited = console.options.update(max_width=10_000)
+    while len(columns) > MIN_WINNER_COLUMNS:
+        table = _winner_table(run, rows, columns)
+        if Measurement.get(console, unlimited, table).maximum <= console.width:
+            return table
+        columns.pop()
+    return _winner_table(run, rows, columns)
+
+
+def _winner_table(run: RunData, rows: list[Row], columns: Sequence[str]) -> Table:
+    unit = " in percentage points" if is_share(run.objective) else ""
+    others = f"gain: {'above' if run.maximize else 'better than'} the baseline{unit}"
+    if "gap" in columns:
+        others += "; gap: search - test"
     captions = [f"95 %: interval {wording.intervals_over(run, rows)}; {others}"]
     if run.objective != "validation_accuracy":
         texts = [f"{_label(row)} {wording.percent(row['test_accuracy'])}" for row in rows]
         captions.append(f"test accuracy: {', '.join(texts)}")
+    if any(row["num_failed"] for row in rows):
+        captions.append("seeds: 2 of 3 means that one of three trainings failed")
     captions.append(_largest_class_text(rows[0]["largest_class"], "test"))
     table = Table(
         title="Retrained, tested once",
@@ -176,18 +207,19 @@ def _winner_table(run: RunData, rows: list[Row]) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for name in ("rank", "trial", f"{wording.tested_name(run)} (95 %)", "seeds", "gain", "gap", "weights"):
+    for name in columns:
         table.add_column(name, justify="left" if name == "rank" else "right", no_wrap=True)
     for row in rows:
-        table.add_row(
+        cells = (
             "baseline" if row["baseline"] else str(row["rank"]),
             "-" if row["trial"] is None else str(row["trial"]),
             wording.objective_interval(run, row),
-            f"{row['num_seeds']}" + (f" (+{row['num_failed']} failed)" if row["num_failed"] else ""),
+            f"{row['num_seeds']}" + (f" of {row['num_seeds'] + row['num_failed']}" if row["num_failed"] else ""),
             _signed(run, row["objective_gain"]),
             _signed(run, row["objective_gap"]),
             wording.count(row["num_parameters"]),
         )
+        table.add_row(*cells[: len(columns)])
     return table
 
 

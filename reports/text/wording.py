@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from winnow.reports.statuses import STATUS_WORDS, STATUSES
+from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS, STATUSES
 from winnow.spaces.epoch_figures import OWN_METRIC, in_words, is_share, name_on_test_images
 
 if TYPE_CHECKING:
@@ -361,6 +361,22 @@ def short_winner(row: Mapping[str, Any]) -> str:
 def failure_text(row: Mapping[str, Any]) -> str:
     """The error of a training that failed; without a message, what its status means."""
     return (row["error"] or "").strip() or FAILURE_MEANINGS.get(row["status"], "ended without an error message")
+
+
+def failures_by_reason(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[int]]:
+    """Group the failed trials.
+
+    Args:
+        rows: Rows of the table `trials`.
+
+    Returns:
+        (status, last line of the error) -> numbers of the trials that ended so; the most frequent first.
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        if row["status"] in FAILED_STATUSES:
+            groups.setdefault((row["status"], failure_text(row).splitlines()[-1]), []).append(row["trial"])
+    return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
 
 
 def command(verb: str, run: Path, *more: str) -> str:

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 
 import click
+
+OTHER_NAMES = {
+    **dict.fromkeys(("time", "time_limit", "timeout", "budget", "max_time"), "--time-budget"),
+    **dict.fromkeys(("n_trials", "num_trials", "num_samples", "max_trials"), "--trials"),
+    **dict.fromkeys(("workers", "num_workers", "jobs", "n_jobs", "parallel", "max_concurrent"), "--concurrent"),
+    "gpus": "--num-gpus",
+    "cpus": "--num-cpus",
+    "metric": "--objective",
+    "algorithm": "--sampler",
+    **dict.fromkeys(("out", "output", "output_dir"), "--runs-dir"),
+}
+"""Names that other tools have for an option -> the option."""
+OTHER_KEYS = {"learning_rate": "lr", "batch": "batch_size"}
+"""Names that other tools have for a key of the config -> the key."""
 
 
 def meant(error: click.UsageError, arguments: Sequence[str]) -> click.UsageError:
@@ -17,13 +32,22 @@ def meant(error: click.UsageError, arguments: Sequence[str]) -> click.UsageError
     """
     if isinstance(error, click.BadParameter):
         return _meant_by_value(error, arguments)
+    context = error.ctx
+    if context is None:
+        return error
+    options = {option for parameter in context.command.get_params(context) for option in parameter.opts}
     if not isinstance(error, click.NoSuchOption):
-        return error
-    command = error.ctx.command if error.ctx is not None else None
-    if command is None or not any(parameter.name == "overrides" for parameter in command.params):
-        return error
+        return _meant_by_words(error, arguments, options)
     name = error.option_name.lstrip("-").replace("-", "_")
-    if name == "epochs" and any(parameter.name == "max_epochs" for parameter in command.params):
+    if (option := OTHER_NAMES.get(name)) in options:
+        value = _value_of(error.option_name, arguments)
+        if option == "--time-budget":
+            value = _duration(value)
+        return click.UsageError(f"{error.option_name}: this option is {option} {shlex.quote(value)}", context)
+    if "--set" not in options:
+        return error
+    name = OTHER_KEYS.get(name, name)
+    if name == "epochs" and "--max-epochs" in options:
         suggestions = [f"--max-epochs {_value_of(error.option_name, arguments)}"]
     else:
         value = _value_of(error.option_name, arguments)
@@ -36,14 +60,36 @@ def meant(error: click.UsageError, arguments: Sequence[str]) -> click.UsageError
     )
 
 
+def _meant_by_words(error: click.UsageError, arguments: Sequence[str], options: set[str]) -> click.UsageError:
+    """`--set KEY VALUE` leaves a word too many: the two are joined by an equals sign."""
+    places = [place for place, text in enumerate(arguments) if text == "--set" and place + 2 < len(arguments)]
+    for key, value in (arguments[place + 1 : place + 3] for place in places if "--set" in options):
+        if "=" not in key and not value.startswith("-"):
+            return click.UsageError(
+                f"--set {key}: key and value are one word: --set {shlex.quote(f'{key}={value}')}", error.ctx
+            )
+    return error
+
+
 def _meant_by_value(error: click.BadParameter, arguments: Sequence[str]) -> click.UsageError:
-    """Explain that a custom objective must be named in the space, since trainings must compute it."""
+    """Complete a metric that lacks its first word, or explain that a custom objective must be named in the space."""
     name = error.param.name if error.param is not None else None
     value = _value_of("--objective", arguments)
-    if name != "objective" or ":" not in value:
+    if name != "objective":
+        return error
+    full = f"validation_{value.replace('-', '_')}"
+    if full in getattr(error.param.type if error.param is not None else None, "choices", ()):
+        return click.UsageError(f"--objective {value}: this objective is --objective {full}", error.ctx)
+    if ":" not in value:
         return error
     option = f"--set {shlex.quote(f'search.objective={value}')}"
     return click.UsageError(f"--objective: name a custom function with {option}", error.ctx)
+
+
+def _duration(text: str) -> str:
+    """`5m` for `5min`; the text itself if it is written right or is no duration."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh])[a-z]*\s*", text, re.IGNORECASE)
+    return f"{found[1]}{found[2].lower()}" if found else text
 
 
 def _paths_named(name: str) -> list[str]:

@@ -61,8 +61,9 @@ def print_interrupted(folder: RunFolder, options: Options, as_json: bool = False
         options: Options of `winnow retrain` by name; None means not given.
         as_json: Whether to write a JSON event.
     """
-    words = (word for name, value in options.items() if value is not None for word in (f"--{name}", str(value)))
-    command = folder.command("retrain", *words)
+    from winnow.reports.text.next_step import retrain_options
+
+    command = folder.command("retrain", *retrain_options(options))
     if as_json:
         _emit("outcome", {"run": folder.name, "path": str(folder.path), "status": "interrupted", "resume": command})
     else:
@@ -71,17 +72,17 @@ def print_interrupted(folder: RunFolder, options: Options, as_json: bool = False
     return INTERRUPTED
 
 
-def print_summary(folder: RunFolder, options: Options, next_command: str | None = None) -> None:
+def print_summary(folder: RunFolder, options: Options) -> None:
     """Print the winners, the path of the report, and the next command to type.
 
     Args:
         folder: The run, with its report written.
         options: Options of the command. With `quiet`, only the path of the report is printed; with
             `as_json`, a JSON event is written.
-        next_command: Command to suggest. Default: that of the most useful advice, else `winnow
-            show`.
     """
     from winnow import reports
+    from winnow.reports.text.advice import advice
+    from winnow.reports.text.next_step import next_step
 
     file = folder.report / "report.html"
     if options["as_json"]:
@@ -90,16 +91,10 @@ def print_summary(folder: RunFolder, options: Options, next_command: str | None 
         click.echo(file)
     else:
         reports.show(folder.path, console())
-        click.echo(f"next     {next_command or _best_advice(folder) or folder.command('show')}")
-
-
-def _best_advice(folder: RunFolder) -> str | None:
-    """The command of the most useful piece of advice; None if there is none."""
-    from winnow import reports
-    from winnow.reports.text.advice import advice
-
-    pieces = advice(reports.read_tables(folder.path))
-    return pieces[0].command if pieces else None
+        run = reports.read_tables(folder.path)
+        if next_step(run) is None:  # else `show` has printed it
+            pieces = advice(run)
+            click.echo(f"next     {pieces[0].command if pieces else folder.command('show')}")
 
 
 def _outcome_facts(folder: RunFolder, outcome: Outcome) -> dict[str, Any]:

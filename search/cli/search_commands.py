@@ -200,9 +200,5 @@ def _finish(folder: RunFolder, code: int, options: Options, retrained: bool = Fa
             click.echo(f"{folder.path}: no retraining was completed, so nothing was tested", err=True)
             return FAILED
     elif code == DONE:
-        from winnow import reports
-
-        completed = reports.select(folder.path, "status == 'completed'", None)
-        verb = ("retrain",) if completed else ("extend", "--trials", "10")
-        print_summary(folder, options, next_command=folder.command(*verb))
+        print_summary(folder, options)
     return code

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from winnow.reports.text.next_step import retrain_options
 from winnow.reports.text.wording import plural
 from winnow.search.operations.checks import load_recorded
 from winnow.search.operations.execution import Execution, job_of, recorded_gpus, storage_errors
 from winnow.search.settings import RetrainSettings, Settings, check_options
-from winnow.search.storage.run_folder import RunFolder, space_of
+from winnow.search.storage.run_folder import RunFolder, space_of, write_study
 from winnow.search.study.trials import Event
 from winnow.search.trackers.following import check_installed, following
 
@@ -53,6 +54,7 @@ def retrain(
         data = load_recorded(folder, study, space, execution.recorded_source(study))
         num_trainings, gpus = len(candidates) * settings.retrain.seeds, recorded_gpus(study)
         with execution.workers([space], num_trainings, [data], folder.shared, recorded=gpus) as (ray, plan, [shared]):
+            _record_plan(folder, settings.retrain)
             images = "train" if settings.retrain.keep_validation else "train + validation"
             view.step(
                 f"retraining {plural(len(candidates), 'config')}, {plural(settings.retrain.seeds, 'seed')} each, on {images}"
@@ -64,6 +66,13 @@ def retrain(
                     record = {"result": result, "curve": curve}
                     tell_trackers(Event("retrained", candidate.trial, candidate.config, record, result["status"]))
 
-                advice = f"Finished trainings are kept. Continue with: {folder.command('retrain')}"
-                with ending_with_ray(advice):
+                command = folder.command("retrain", *retrain_options(options))
+                with ending_with_ray(f"Finished trainings are kept. Continue with: {command}"):
                     return run_retraining(ray, folder, candidates, settings, shared, job, plan, view.progress, tell)
+
+
+def _record_plan(folder: RunFolder, options: RetrainSettings) -> None:
+    """Record the options of this retraining in `study.yaml`, so that a report can say how many trainings are still to come."""
+    study, plan = folder.read_study(), options.model_dump()
+    if study.get("retraining") != plan:
+        write_study(folder, {**study, "retraining": plan})

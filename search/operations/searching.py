@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from winnow.reports.schemas import RUN_VERSION
+from winnow.reports.text import next_step
 from winnow.search.data.source import Source, describe_data, load_data
 from winnow.search.operations.checks import check_space, load_recorded
 from winnow.search.operations.execution import (
@@ -28,7 +29,7 @@ from winnow.search.storage import provenance
 from winnow.search.storage import remote as storage
 from winnow.search.storage.remote import check_usable, join
 from winnow.search.storage.run_folder import RunFolder, answers_name, check_new, create, free_path, space_of
-from winnow.search.study.amendments import RunChanges, amend, write_start
+from winnow.search.study.amendments import RunChanges, amend, write_end, write_start
 from winnow.search.trackers.following import check_installed, following
 from winnow.search.views.view import View
 from winnow.spaces.space import Space
@@ -192,9 +193,22 @@ def _run(
                 _fetch_answers(folder, ledger.completed, view)
             if ledger.exhausted:
                 view.step(f"every config of the space was tried: {ledger.num_asked} trials")
+            if (reason := _early_end(outcome, ledger.exhausted)) is not None:
+                write_end(folder, reason)
             return outcome
         finally:
             ledger.close()
+
+
+def _early_end(outcome: Outcome, exhausted: bool) -> str | None:
+    """Why the search ended, with trials still missing or open, and need not be resumed; None if it did not."""
+    if outcome.interrupted or outcome.bug:
+        return None
+    if outcome.out_of_time:
+        return next_step.ENDED_BY_TIME
+    if outcome.no_gain:
+        return next_step.ENDED_WITHOUT_GAIN
+    return next_step.ENDED_EXHAUSTED if exhausted else None
 
 
 def _fetch_answers(folder: RunFolder, completed: Sequence[int], view: View) -> None:

@@ -200,7 +200,7 @@ def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str], earlier_
         for file, lines in ((folder.warm_start, warm_start), (folder.earlier_runs, earlier_runs)):
             if text := "".join(f"{line}\n" for line in lines):
                 write_text(file, text)
-        write_text(folder.study, yaml.safe_dump({**study, "name": path.name}, sort_keys=False, allow_unicode=True))
+        write_study(folder, {**study, "name": path.name})
         folder.path.rename(path)
         sync_folder(path.parent)  # else a power cut takes the whole run back, whatever was recorded in it
     except OSError:
@@ -288,6 +288,16 @@ def write_text(path: Path, text: str) -> None:
         text: Its content.
     """
     write_whole(path.with_name(f".{path.name}.{os.getpid()}"), path, text.encode("utf-8"))
+
+
+def write_study(folder: RunFolder, study: dict[str, Any]) -> None:
+    """Write `study.yaml` whole or not at all.
+
+    Args:
+        folder: The run.
+        study: Its content.
+    """
+    write_text(folder.study, yaml.safe_dump(study, sort_keys=False, allow_unicode=True))
 
 
 def free_path(parent: Path, name: str | None, default_name: str) -> Path:

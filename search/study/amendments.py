@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from winnow.search.settings import Settings, parse_duration
 from winnow.search.storage import provenance
-from winnow.search.storage.run_folder import RunFolder, write_text
+from winnow.search.storage.run_folder import RunFolder, write_study
 from winnow.spaces import catalog
 from winnow.spaces.diff import Difference, differences
 from winnow.spaces.errors import InputError
@@ -28,6 +26,8 @@ from winnow.spaces.validation import check_objective
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
 
+ENDED = "search_ended"
+"""Key of study.yaml: why the search ended before the trials that were asked for."""
 # What decides which images are trained and judged on. Their location may differ: the fingerprint shows whether they are the same.
 IMAGES = (
     *("name", "validation", "stratified", "groups", "limit", "image_size", "channels", "arguments"),
@@ -71,7 +71,8 @@ class AmendedRun:
 
 
 def write_start(folder: RunFolder, study: dict[str, Any], about: dict[str, Any], command: str | None = None) -> None:
-    """Write study.yaml if it has changed, or if versions, hardware, devices or own code differ from those of the previous start.
+    """Write study.yaml if it has changed, if it says why the search ended, or if versions, hardware, devices or own code differ
+    from those of the previous start.
 
     Args:
         folder: The run.
@@ -79,6 +80,8 @@ def write_start(folder: RunFolder, study: dict[str, Any], about: dict[str, Any],
         about: Further facts of this start by their keys in study.yaml: `devices`, the resource plan, and `own_code`.
         command: The equivalent command, if no command line began this start.
     """
+    before = study
+    study = {key: value for key, value in study.items() if key != ENDED}
     amendments = list(study.get("amendments") or [])
     now = {**provenance.origin(), **about}
     last = amendments[-1] if amendments else study
@@ -86,9 +89,19 @@ def write_start(folder: RunFolder, study: dict[str, Any], about: dict[str, Any],
         amendments[-1] = {**last, **now}
     elif any(_without_words(last.get(key)) != _without_words(value) for key, value in now.items()):
         amendments.append({**_heading(command), "changes": [], "before": {}, **now})
-    else:
+    elif ENDED not in before:
         return
-    write_text(folder.study, yaml.safe_dump({**study, "amendments": amendments}, sort_keys=False, allow_unicode=True))
+    write_study(folder, {**study, "amendments": amendments})
+
+
+def write_end(folder: RunFolder, reason: str) -> None:
+    """Record in study.yaml why the search ended before the trials that were asked for. The next start removes it.
+
+    Args:
+        folder: The run.
+        reason: One of the reasons in `winnow.reports.text.next_step`.
+    """
+    write_study(folder, {**folder.read_study(), ENDED: reason})
 
 
 def amend(folder: RunFolder, study: dict[str, Any], space: Space, changes: RunChanges) -> AmendedRun:

@@ -11,9 +11,9 @@ from winnow.search.settings import Settings
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.record import open_study
 from winnow.search.study.space_changes import History
-from winnow.search.study.winners import baseline_config, may_win
 from winnow.spaces.fronts import front
 from winnow.spaces.space import Space
+from winnow.spaces.winners import baseline_config, may_win
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,10 @@ class Completed:
         winners: All but the baseline; with several objectives their front: the best by the metric, then always the one that is
             farthest from those before it.
         baseline: The trial that trained the baseline, if there is one.
-        num_open: Trials that have not ended, so that `winnow resume` may complete some.
     """
 
     winners: list[CompletedTrial]
     baseline: CompletedTrial | None
-    num_open: int
 
 
 def completed_trials(folder: RunFolder, space: Space, settings: Settings) -> Completed:
@@ -74,5 +72,4 @@ def completed_trials(folder: RunFolder, space: Space, settings: Settings) -> Com
     return Completed(
         winners=winners,
         baseline=next((trial for trial in completed if not may_win(trial.config, baseline)), None),
-        num_open=sum(not trial.state.is_finished() for trial in trials),
     )

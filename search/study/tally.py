@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from winnow.search.settings import Settings
-from winnow.search.study.winners import baseline_config, may_win
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
+from winnow.spaces.winners import baseline_config, may_win
 
 
 class Tally:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from winnow.reports.text.next_step import way_to_winners
 from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import Settings
 from winnow.search.storage.json_lines import JsonLines, json_line, read_json_lines
 from winnow.search.storage.run_folder import RunFolder, write_text
-from winnow.search.study.completed import Completed, CompletedTrial, completed_trials
-from winnow.search.study.winners import baseline_config
+from winnow.search.study.completed import CompletedTrial, completed_trials
 from winnow.search.winners.as_searched import as_searched, searched_epochs
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
+from winnow.spaces.winners import baseline_config
 
 BASELINE = -1  # the trial number of a baseline that was not a trial of the search
 MAX_SEEDS = 1000  # more than anyone retrains with
@@ -50,7 +51,7 @@ class Candidate:
 def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> list[Candidate]:
     """Choose the best `settings.retrain.top` winners of the search, then the baseline if the space names one.
 
-    What a winner is: `winnow.search.study.winners`. Lines of earlier retrainings get the ranks that hold now.
+    What a winner is: `winnow.spaces.winners`. Lines of earlier retrainings get the ranks that hold now.
 
     Args:
         folder: The run.
@@ -68,7 +69,9 @@ def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> li
         for rank, trial in enumerate(completed.winners, start=1)
     ]
     if not winners:
-        raise InputError(_no_winner(folder, completed))
+        from winnow import reports
+
+        raise InputError(f"{folder.path}: there is nothing to retrain. {way_to_winners(reports.read(folder.path))}")
     _check_seeds(folder, settings)
     baseline = []
     if (trial := completed.baseline) is not None:
@@ -82,17 +85,6 @@ def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> li
 
 def _rest(trial: CompletedTrial, keep_validation: bool) -> tuple[float, int, bool]:
     return trial.value, trial.micro_batches, keep_validation
-
-
-def _no_winner(folder: RunFolder, completed: Completed) -> str:
-    """Explain why there is nothing to retrain, with the command that changes that."""
-    cause = "no trial was completed"
-    if completed.baseline is not None:
-        cause = f"only the baseline (trial {completed.baseline.number}) was completed, and the baseline cannot win"
-    advice = folder.command("resume")
-    if not completed.num_open:
-        advice = folder.command("extend", "--trials", "10")
-    return f"{folder.path}: {cause}, so there is nothing to retrain; continue the search: {advice}"
 
 
 def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:

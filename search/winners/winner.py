@@ -15,8 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from winnow import models
+from winnow import models, reports
 from winnow.reports.tables.ensemble import members
+from winnow.reports.text.next_step import way_to_winners
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder, open_run
 from winnow.search.training.checkpoint import CorruptCheckpoint, load
@@ -164,8 +165,8 @@ def _members(folder: RunFolder) -> list[Winner]:
     lines = [line for line in members(list(read_json_lines(folder.retrained))) if line.get("weights")]
     if len(lines) < 2:
         raise InputError(
-            f"{folder.path}: an ensemble needs at least two retrained networks of winners, but there are {len(lines)}; "
-            f"first: {folder.command('retrain')}"
+            f"{folder.path}: an ensemble needs at least two retrained networks of winners, but there are {len(lines)}. "
+            f"{way_to_winners(reports.read(folder.path))}"
         )
     return [load_retrained(folder, line) for line in lines]
 
@@ -259,7 +260,7 @@ def best_within(folder: RunFolder, max_parameters: int) -> int:
 def _winner_lines(folder: RunFolder) -> list[dict[str, Any]]:
     lines = [line for line in read_json_lines(folder.retrained) if line.get("rank") is not None]
     if not lines:
-        raise InputError(f"{folder.path}: no winner was retrained yet; first: {folder.command('retrain')}")
+        raise InputError(f"{folder.path}: no winner was retrained yet. {way_to_winners(reports.read(folder.path))}")
     return lines
 
 

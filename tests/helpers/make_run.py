@@ -23,6 +23,7 @@ from optuna.trial import TrialState, create_trial
 
 from winnow.spaces import catalog
 from winnow.spaces.space import Space
+from winnow.spaces.winners import may_win
 
 Stage = Literal["empty", "first_epoch", "searching", "searched", "retrained"]
 START = 1_790_000_000.0
@@ -62,15 +63,31 @@ def make_run(
     seed: int = 0,
     torn: bool = False,
     objective: str = "validation_accuracy",
+    completed: Literal["all", "baseline", "none"] = "all",
+    study: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a run of `trials` trials of the digits space into `folder`, cut short at `stage`; returns the folder."""
+    """Write a run of `trials` trials of the digits space into `folder`, cut short at `stage`; returns the folder.
+
+    Args:
+        folder: The run folder.
+        stage: Where the run was cut short.
+        trials: Trials that are asked for.
+        seed: Seed of the simulation.
+        torn: Whether the last lines of the files are torn.
+        objective: `validation_accuracy` or `validation_loss`.
+        completed: Which of the trials that complete do so; the others fail at their last epoch.
+        study: Further entries of study.yaml.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     space = catalog.load("digits")
     (folder / "study.yaml").write_text(
-        yaml.safe_dump(_study(space, folder.name, trials, seed, objective), sort_keys=False)
+        yaml.safe_dump({**_study(space, folder.name, trials, seed, objective), **(study or {})}, sort_keys=False)
     )
     if stage != "empty":
         simulated = _simulate(space, trials, seed, stage)
+        for trial in simulated:
+            if trial.status == "completed" and completed != "all" and (completed == "none" or trial.number):
+                trial.status = "failed"
         _write_study(folder, simulated, objective)
         _write_epochs(folder, simulated)
         if stage == "retrained":
@@ -273,9 +290,9 @@ def _write_epochs(folder: Path, trials: list[_Trial]) -> None:
 
 def _write_retrain(folder: Path, space: Space, trials: list[_Trial], seed: int) -> None:
     """The best three and the baseline over three seeds; one seed of the third diverges."""
-    completed = [trial for trial in trials if trial.status == "completed"]
-    completed.sort(key=lambda trial: -trial.epochs[-1]["validation_accuracy"])
     baseline = _Trial(-1, space.config(space.baseline or {}).model_dump(mode="json"), {}, {})
+    completed = [t for t in trials if t.status == "completed" and may_win(t.config, baseline.config)]
+    completed.sort(key=lambda trial: -trial.epochs[-1]["validation_accuracy"])
     entries = [*enumerate(completed[:3], start=1), (None, baseline)]
     generator = random.Random(seed + 1)
     clock = max(line["time"] for trial in trials for line in trial.epochs) + 5.0

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.helpers.accepting import ACCEPTED, accept_instead_of_training
 from tests.helpers.make_run import MAX_EPOCHS, make_run
 from tests.search.cli.test_cli import winnow  # noqa: F401
 from winnow import reports
@@ -17,14 +18,6 @@ from winnow.reports.text import advice, advice_ranges
 from winnow.reports.text.advice import Advice
 from winnow.reports.text.terminal import best_first
 from winnow.reports.writing import write_spaces
-from winnow.search.operations import retraining, searching
-from winnow.search.operations.execution import Execution
-from winnow.search.winners import candidates, exporting
-from winnow.spaces.errors import InputError
-
-
-class _Accepted(InputError):
-    """Raised in place of the first thing that would train."""
 
 
 def rising_run(folder: Path) -> Path:
@@ -95,23 +88,14 @@ def all_advice(folder: Path) -> list[Advice]:
 
 
 def test_every_command_is_accepted_when_pasted(tmp_path, monkeypatch, winnow):  # noqa: F811
-    def stop(*arguments: object, **options: object) -> Any:
-        raise _Accepted("accepted")
-
-    for operation in (searching, retraining):
-        monkeypatch.setattr(operation, "load_recorded", lambda *arguments: None)
-    monkeypatch.setattr(Execution, "recorded_source", lambda *arguments: None)
-    monkeypatch.setattr(searching, "check_space", lambda *arguments: [])
-    monkeypatch.setattr(candidates, "_check_seeds", lambda *arguments: None)  # those of `make_run` are made up
-    monkeypatch.setattr(Execution, "workers", stop)
-    monkeypatch.setattr(exporting, "export", stop)
+    accept_instead_of_training(monkeypatch)
     pieces = all_advice(Path("runs"))
     verbs = set()
     for line in (line for piece in pieces for line in piece.command.split(" && ")):
         words = shlex.split(line)
         assert words[0] == "winnow"
         done = winnow(*words[1:])
-        accepted = done.returncode == 0 if words[1] == "show" else "winnow: accepted" in done.stderr
+        accepted = done.returncode == 0 if words[1] == "show" else ACCEPTED in done.stderr
         assert accepted, f"{line}\n{done.stdout}\n{done.stderr}"
         verbs.add(words[1])
     assert verbs == {"resume", "retrain", "extend", "show", "export", "run"}
@@ -171,5 +155,5 @@ def test_a_retraining_that_was_cut_after_the_baseline_is_continued(tmp_path: Pat
     file = folder / "retrain.jsonl"
     file.write_text("".join(line + "\n" for line in file.read_text().splitlines() if '"rank": null' in line))
     first = advice.advice(reports.read(folder))[0]
-    assert first.text.startswith("No winner was retrained yet")
+    assert first.text.startswith("Retraining has not finished: 0 of 9 trainings of the winners are done")
     assert first.command == f"winnow retrain {folder}"

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.helpers.make_run import make_run
 from tests.search.cli.test_cli import winnow  # noqa: F401
 from winnow import reports
+from winnow.reports.figures.front import front_info
 from winnow.reports.html import sections
 from winnow.reports.html.page import page
 from winnow.reports.html.search_sections import MAX_TRIALS
@@ -67,7 +69,7 @@ def dots(traces: list[dict[str, Any]]) -> Iterable[tuple[Any, ...]]:
 def test_every_figure_cites_a_query(run: reports.RunData, figures: dict[str, Any]) -> None:
     html = page(run)
     cited = set(re.findall(r'data-query="([^"]+)"', html))
-    assert cited >= figures.keys() | {"headline", "tiles", "best-trials", "failures"}
+    assert cited >= figures.keys() | {"headline", "tiles", "best-trials", "failures", "metrics", "classes"}
     assert cited <= queries(run).keys()
 
 
@@ -139,6 +141,32 @@ def test_tables_of_the_page(run: reports.RunData) -> None:
     best = best_first(run, run.rows("trials"))[:MAX_TRIALS]
     assert [row["trial"] for row in rows(run, "best-trials")] == [row["trial"] for row in best]
     assert [row["trial"] for row in rows(run, "failures")] == [row["trial"] for row in run.rows("failures")]
+
+
+def test_metrics_and_classes_in_numbers(run: reports.RunData) -> None:
+    (winner, *_) = [row for row in run.rows("winners") if row["rank"] == 1]
+    found = rows(run, "metrics")[0]
+    assert all(found[key] == winner[key] for key in ("test_accuracy", "test_loss", "test_macro_f1"))
+    shown = sections._class_table(run)
+    assert shown is not None
+    assert [line[0] for line in shown.rows] == [row["class_name"] for row in rows(run, "classes")]
+    assert [line[4] for line in shown.rows] == [wording.percent(row["f1"]) for row in rows(run, "classes")]
+
+
+def test_fronts_earlier_runs_and_audits_cite_queries(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "one")
+    study = yaml.safe_load((folder / "study.yaml").read_text())
+    study["settings"] |= {"objectives": ["validation_accuracy", {"minimize": "parameters"}]}
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    run = reports.read(folder)
+    info = front_info(run, "num_parameters")
+    found = rows(run, "front-num_parameters")
+    assert [(row["num_parameters"], row["objective"]) for row in found] == list(
+        zip(info.cost, info.objective, strict=True)
+    )
+    assert {row["trial"] for row in found if row["rank"] is not None} == {info.trials[place] for place in info.front}
+    assert rows(run, "memory-weights") == rows(run, "audit") == []
+    assert 'data-query="front-num_parameters"' in page(run)
 
 
 def test_the_same_query_in_duckdb_beside_the_files(run: reports.RunData, monkeypatch: pytest.MonkeyPatch) -> None:

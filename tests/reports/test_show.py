@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,60 @@ def test_one_trial_shows_everything(run, winnow):
     assert "0 go" in text
     assert "no such trial" in winnow("show", run, "--trial", "99", code=2)
     assert "--follow" in winnow("show", run, "--trial", "1", "--follow", code=2)
+
+
+def test_one_trial_shows_the_objective_first(tmp_path, winnow):
+    """The objective, of the search and of the test images, comes before the accuracy."""
+    losses = make_run(tmp_path / "losses", objective="validation_loss")
+    winner = reports.winners_table(losses)[0]
+    text = winnow("show", losses, "--trial", winner["trial"])
+    searched = reports.read(losses).trial_rows()[winner["trial"]]
+    assert f"objective         validation loss {searched['objective']:.4g}" in text
+    line = next(line for line in reports.read(losses).retrain_rows() if line["trial"] == winner["trial"])
+    assert (
+        f"seed {line['seed']}: test loss {line['test_loss']:.4g}, test accuracy {100 * line['test_accuracy']:.2f} %"
+        in text
+    )
+
+    folder = make_run(tmp_path / "scores")
+    study = yaml.safe_load((folder / "study.yaml").read_text())
+    study["settings"]["objective"] = "validation_macro_f1"
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    for name, key in (("epochs", "validation_macro_f1"), ("retrain", "test_macro_f1")):
+        file = folder / f"{name}.jsonl"
+        lines = [json.loads(line) | {key: 0.4321} for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = winnow("show", folder, "--trial", winner["trial"])
+    assert text.count("test macro F1 43.21 %, test accuracy 97") == 3
+    assert text.index("F1   ") < text.index("val loss")
+    row = next(line for line in text.splitlines() if line.strip().startswith("2 "))
+    assert row.split()[1] == "43.21"
+    assert all(len(line) <= 80 for line in text.splitlines()), "nothing is wrapped"
+    assert "…" not in text
+    assert "accuracy 97" not in winnow("show", folder, "--trial", "1")
+
+
+@pytest.mark.parametrize("objective", ["validation_accuracy", "validation_loss"])
+def test_no_number_of_the_winners_is_cut_off_at_80_columns(tmp_path, winnow, objective):
+    folder = make_run(tmp_path / "one", objective=objective)
+    text = winnow("show", folder)
+    table = text[text.index("Retrained, tested once") :]
+    for row in reports.winners_table(folder):
+        cell = words.objective_interval(reports.read(folder), row).replace("\u00a0", " ")
+        assert cell in table
+    lines = table[: table.index("95 %: interval")].splitlines()
+    assert not any("…" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_image_of_a_mistake_is_never_cut_off(tmp_path, winnow):
+    folder = make_run(tmp_path / "one")
+    study = yaml.safe_load((folder / "study.yaml").read_text())
+    study["data"]["class_names"] = [f"a rather long name of the class {digit}" for digit in range(10)]
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    text = winnow("show", folder, "--mistakes", "--top", "5")
+    assert len(re.findall(r"test image \d+ *$", text, re.MULTILINE)) == 5
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_follow_ends_with_the_driver(run):

@@ -16,7 +16,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 from rich.console import Console
 
-from tests.helpers.make_run import make_run
+from tests.helpers.make_run import Stage, make_run
 from winnow import reports
 from winnow.reports.reading.journal import State, Trial
 from winnow.reports.schemas import TABLES
@@ -194,8 +194,9 @@ def test_show_of_a_run_that_was_cut_short(tmp_path: Path, stage: str) -> None:
     assert {"empty": "0 trials", "first_epoch": "2 unfinished", "searching": "of 24 requested"}[stage] in text
 
 
-def test_show_waits_for_no_heavy_import(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run")
+@pytest.mark.parametrize("stage", ["searching", "searched", "retrained"])
+def test_show_waits_for_no_heavy_import(tmp_path: Path, stage: Stage) -> None:
+    folder = make_run(tmp_path / "run", stage)
     heavy = "{'torch', 'ray', 'plotly', 'pandas', 'pyarrow', 'scipy', 'sklearn', 'pydantic'}"
     code = f"import sys; from winnow import reports; from rich.console import Console; reports.show({str(folder)!r}, Console()); print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

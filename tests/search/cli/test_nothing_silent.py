@@ -50,6 +50,8 @@ def test_an_interrupted_retraining_prints_the_way_on(run, monkeypatch, winnow): 
     done = winnow("retrain", "mine", "--top", "2")
     assert done.returncode == 130
     assert "Continue with: winnow retrain runs/mine --top 2" in done.stderr
+    kept = winnow("retrain", "mine", "--keep-validation").stderr
+    assert "Continue with: winnow retrain runs/mine --keep-validation\n" in kept
     assert '"resume": "winnow retrain runs/mine"' in winnow("retrain", "mine", "--json").stdout
 
 

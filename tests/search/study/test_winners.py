@@ -79,12 +79,12 @@ def test_a_diverged_trial_is_no_winner_and_another_one_is_finished(tmp_path, spa
 
 def test_without_a_winner_the_cause_and_a_command_that_helps_are_named(tmp_path, space):
     folder, settings = searched(tmp_path / "done", space, trials=1)
-    with pytest.raises(InputError, match=r"only the baseline \(trial 0\) was completed.*winnow extend .* --trials 10"):
+    with pytest.raises(InputError, match=r"Only the baseline \(trial 0\) completed.*winnow extend .* --trials 10"):
         choose_candidates(folder, space, settings)
     settings = settings_for(space, trials=3)
     folder = make_folder(tmp_path / "interrupted", space, settings)
     run_to_the_end(Ledger(folder, space, settings, SHAPE), crash_after=1)
-    with pytest.raises(InputError, match=r"no trial was completed.*winnow resume"):
+    with pytest.raises(InputError, match=r"search has not finished.*winnow resume"):
         choose_candidates(folder, space, settings)
 
 

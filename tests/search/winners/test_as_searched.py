@@ -15,12 +15,12 @@ from winnow import reports
 from winnow.reports.text.summary import sentences
 from winnow.reports.text.winner_recipe import training_command
 from winnow.search.ray_backend.shared_data import Job
-from winnow.search.study.winners import may_win
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.loop import train
 from winnow.search.winners.as_searched import as_searched, plateau_reductions
 from winnow.search.winners.candidates import Candidate
 from winnow.search.winners.retraining import retrain_one
+from winnow.spaces.winners import may_win
 
 
 def searched(config: Any, seed: int = 3) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Defines what a winner is, for the search, which needs enough of them, and for retraining, which chooses among them.
+"""Defines what a winner is: for the search, which needs enough of them, for retraining, which chooses among them, and for reports.
 
 A winner is a completed trial with an objective, whose config lies in the space as it is now and is not the baseline: the
 baseline is what winners are compared with.

@@ -1,0 +1,71 @@
+"""Finds the trials that retraining may choose from, as `winnow.search.study.completed` does from the study."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from winnow.spaces.trial_status import TrialStatus
+
+if TYPE_CHECKING:
+    from winnow.reports.run_data import RunFacts
+
+Row = dict[str, Any]
+
+
+def completed_inside(trials: list[Row]) -> list[Row]:
+    """The completed trials inside the current space that have an objective, the baseline among them, by number.
+
+    Args:
+        trials: Rows of the table `trials`.
+    """
+    return [
+        row
+        for row in trials
+        if row["status"] == TrialStatus.COMPLETED and row["in_space"] and row["objective"] is not None
+    ]
+
+
+def candidates(run: RunFacts, trials: list[Row], retrains: list[Row]) -> list[Row]:
+    """The trials that may be retrained as winners, the best first; with several objectives their front.
+
+    Args:
+        run: The run.
+        trials: Rows of the table `trials`.
+        retrains: Rows of the table `retrains` or `winners`. A retraining of the baseline tells which trial the baseline
+            was, so that the space need not be read.
+    """
+    rows = completed_inside(trials)
+    sign = -1 if run.maximize else 1
+    rows.sort(key=lambda row: (sign * row["objective"], row["trial"]))
+    rows = _without_baseline(run, rows, retrains)
+    if not run.costs:
+        return rows
+    from winnow.spaces.fronts import front
+
+    costs = [[row[cost] for cost in run.costs] for row in rows]
+    return [rows[index] for index in front([row["objective"] for row in rows], costs, run.maximize)]
+
+
+def has_candidates(run: RunFacts, trials: list[Row]) -> bool:
+    """Whether any trial may be retrained as a winner. Reads the space only if a single config completed, which may be the baseline.
+
+    Args:
+        run: The run.
+        trials: Rows of the table `trials`.
+    """
+    configs = {row["config"] for row in completed_inside(trials)}
+    return len(configs) > 1 or bool(candidates(run, trials, []))
+
+
+def _without_baseline(run: RunFacts, rows: list[Row], retrains: list[Row]) -> list[Row]:
+    space = run.study["space"]
+    if not rows or not (space.get("baseline") or space.get("start_from")):
+        return rows
+    known = {row["trial"] for row in retrains if row["baseline"]}  # None: it was no trial
+    if known and not run.space_changed:
+        return [row for row in rows if row["trial"] not in known]
+    from winnow.spaces.winners import baseline_config, may_win
+
+    baseline = baseline_config(run.space)
+    return [row for row in rows if may_win(json.loads(row["config"]), baseline)]

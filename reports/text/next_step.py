@@ -1,0 +1,197 @@
+"""Says which stage of a run is not finished, and the command that goes on. Every command takes its answer from here.
+
+A run is searched, then its winners are retrained. Because one function decides, no command advises a second one that sends
+the user back to the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from winnow.reports.tables.candidates import candidates, completed_inside, has_candidates
+from winnow.reports.text import wording
+from winnow.spaces.trial_status import TrialStatus
+
+if TYPE_CHECKING:
+    from winnow.reports.run_data import RunData
+
+Row = dict[str, Any]
+
+ENDED_BY_TIME = "time"
+"""The search used up its time budget."""
+ENDED_WITHOUT_GAIN = "no gain"
+"""`search.stop_when` ended the search."""
+ENDED_EXHAUSTED = "exhausted"
+"""Every config of the space was tried."""
+MORE_TRIALS = 10
+"""Trials that are advised to be added to a search that completed none."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing to do next."""
+
+    text: str
+    """The reason, in sentences."""
+    command: str
+    """A command line that can be pasted into a shell."""
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """The trainings of a retraining, as planned by the settings or by the options of its last start.
+
+    Attributes:
+        done: Trainings of the winners that have ended.
+        left: Trainings of the winners that are still to come.
+        baseline_left: Trainings of the baseline that are still to come.
+    """
+
+    done: int
+    left: int
+    baseline_left: int
+
+    @property
+    def is_finished(self) -> bool:
+        return not (self.left or self.baseline_left)
+
+
+def next_step(run: RunData) -> Advice | None:
+    """Return what the first unfinished stage of a run needs; None if the winners and the baseline are retrained.
+
+    Args:
+        run: The run. Its tables `trials` and `retrains` are read, and rarely its space.
+    """
+    trials = run.trial_rows()
+    if not is_searched(run, trials):
+        text = "The search has not finished. If it is not running, resume it."
+        return Advice(text, wording.command("resume", run.path))
+    if not run.retrain_rows() and has_candidates(run, trials):
+        return Advice(f"Retrain the best trials to measure their {wording.tested_name(run)}.", retrain_command(run))
+    state = retraining(run, trials)
+    if state is None:
+        return _without_candidates(run, trials)
+    if state.is_finished:
+        return None
+    return Advice(f"{retraining_text(state)} If it is not running, this command goes on with it.", retrain_command(run))
+
+
+def way_to_winners(run: RunData) -> str:
+    """Say why a run has no tested winner, and name the command that goes on."""
+    step = next_step(run)
+    return f"First: {retrain_command(run)}" if step is None else f"{step.text} First: {step.command}"
+
+
+def is_searched(run: RunData, trials: list[Row]) -> bool:
+    """Whether the search has ended: all trials that were asked for have, or it recorded why it ended before.
+
+    Args:
+        run: The run.
+        trials: Rows of the table `trials`.
+    """
+    if run.study.get("search_ended"):
+        return True
+    has_all = bool(trials) and len(trials) >= (run.settings.get("trials") or 0)
+    return has_all and all(row["status"] != TrialStatus.RUNNING for row in trials)
+
+
+def retraining(run: RunData, trials: list[Row]) -> Retraining | None:
+    """Count the trainings of the best trials and of the baseline; None if there is no trial to retrain.
+
+    Args:
+        run: The run.
+        trials: Rows of the table `trials`.
+    """
+    rows = run.retrain_rows()
+    best = candidates(run, trials, rows)
+    if not best:
+        return None
+    top, seeds = (_planned(run)[key] for key in ("top", "seeds"))
+    of_trial: dict[Any, int] = {}
+    for row in rows:
+        key = "baseline" if row["baseline"] else row["trial"]
+        of_trial[key] = min(seeds, of_trial.get(key, 0) + 1)
+    chosen = best[:top]
+    done = sum(of_trial.get(row["trial"], 0) for row in chosen)
+    space = run.study["space"]
+    has_baseline = bool(space.get("baseline") or space.get("start_from"))
+    return Retraining(
+        done=done,
+        left=len(chosen) * seeds - done,
+        baseline_left=seeds - of_trial.get("baseline", 0) if has_baseline else 0,
+    )
+
+
+def retraining_text(state: Retraining) -> str:
+    """Say how far an unfinished retraining is.
+
+    Args:
+        state: What `retraining` returned.
+    """
+    text = "Retraining has not finished: "
+    if state.left:
+        of_all = wording.plural(state.done + state.left, "training")
+        verb = "is" if state.left == 1 else "are"
+        text += f"{state.done} of {of_all} of the winners {'is' if state.done == 1 else 'are'} done, {state.left} {verb} still to come"
+    else:
+        verb = "is" if state.baseline_left == 1 else "are"
+        text += f"{wording.plural(state.baseline_left, 'training')} of the baseline {verb} still to come"
+    return f"{text}."
+
+
+def retrain_command(run: RunData) -> str:
+    """The command that retrains the winners, with the options of the last start that differ from the settings."""
+    options = {key: value for key, value in _planned(run).items() if value != _settings(run)[key]}
+    return wording.command("retrain", run.path, *retrain_options(options))
+
+
+def retrain_options(options: dict[str, Any]) -> list[str]:
+    """Options of `winnow retrain` as words of a command line.
+
+    Args:
+        options: Their values by name; None means not given.
+    """
+    words: list[str] = []
+    for key, value in options.items():
+        name = key.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif value is not None:
+            words += [f"--{name}", str(value)]
+    return words
+
+
+def _planned(run: RunData) -> dict[str, Any]:
+    """The options that hold: those of the last start of a retraining, else the settings."""
+    return {**_settings(run), **(run.study.get("retraining") or {})}
+
+
+def _settings(run: RunData) -> dict[str, Any]:
+    return {"top": 3, "seeds": 3, "keep_validation": False, **(run.settings.get("retrain") or {})}
+
+
+def _without_candidates(run: RunData, trials: list[Row]) -> Advice:
+    """What to do after a search that completed no trial, or only the baseline."""
+    baseline = completed_inside(trials)
+    text = "No trial completed, so there is nothing to retrain."
+    if baseline:
+        text = f"Only the baseline (trial {baseline[0]['trial']}) completed, so there is nothing to retrain: winners are compared with it."
+    ended = run.study.get("search_ended")
+    if ended == ENDED_BY_TIME:
+        text += " The search used up its time budget; this command continues it."
+        return Advice(text, wording.command("resume", run.path))
+    if ended == ENDED_EXHAUSTED:
+        text += " Every config of the space was tried, so change the space; this command shows how the trials ended."
+        return Advice(text, wording.command("show", run.path, "--where", "status != 'completed'"))
+    failures = wording.failures_by_reason(trials)
+    num_failed = sum(map(len, failures.values()))
+    if 2 * num_failed > len(trials):
+        (_, reason), numbers = next(iter(failures.items()))
+        text += (
+            f" {num_failed} of {len(trials)} trials failed, {len(numbers)} of them with: {reason.rstrip('.')}. Mend the cause first; this "
+            "command then adds trials."
+        )
+    else:
+        text += " Add trials."
+    return Advice(text, wording.command("extend", run.path, "--trials", str(MORE_TRIALS)))
