@@ -1,4 +1,4 @@
-"""A call from Python as the command that does the same, which `study.yaml` records for a run that a notebook began."""
+"""Converts a call from Python into the equivalent command line, which `study.yaml` records."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOT_RECORDED = ("quiet",)
 
 
 def as_command(name: str, arguments: Mapping[str, Any]) -> str | None:
-    """The command line `winnow NAME ...` for a call.
+    """Return the command line `winnow NAME ...` that is equivalent to a call.
 
     Args:
         name: Name of the function, which is that of the command.

@@ -53,22 +53,22 @@ def run(
         overrides: Values that replace those of the space: `["epochs=6"]` as after `--set`, or `{"epochs": 6}`.
         name: Name of the run folder, which must be new; None: the name of the space, numbered if it exists.
         runs_dir: Folder that the run folder is made in.
-        data_dir: Folder of CIFAR; by default `data/`.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; by default `data/`.
         download: Whether to download a data set that is missing.
-        devices: Devices, and how trainings share them.
+        devices: The devices, and how trainings share them.
         address: A running Ray cluster, `auto` or `host:port`; None: this machine.
         quiet: Whether to show no progress.
         storage: URI or path that all nodes reach, for the workers of a cluster to write to; None: the run folder.
         warm_start: Another run with the same data, split, epochs and objective, whose trials the sampler knows from the start.
         log: Trackers to log to as well, `tensorboard`, `mlflow` or `wandb`; a resumed run continues with them.
-        **options: Search and retraining options, such as `trials=20`; see "Options" below. An option that is not given is
-            as the space says.
+        **options: Search and retraining options, such as `trials=20`; see "Options" below. An option that is not
+            given has the value of the space.
 
     Returns:
         The run.
 
     Raises:
-        InputError: Something does not fit; no run folder is made then.
+        InputError: The space, the images or an option cannot be used; no run folder is created then.
         SearchFailed: The last trials all ended with the same error.
         KeyboardInterrupt: The search was interrupted. Its state is kept, and `resume` continues it.
     """
@@ -105,21 +105,21 @@ def search(
         overrides: Values that replace those of the space: `["epochs=6"]` as after `--set`, or `{"epochs": 6}`.
         name: Name of the run folder, which must be new; None: the name of the space, numbered if it exists.
         runs_dir: Folder that the run folder is made in.
-        data_dir: Folder of CIFAR; by default `data/`.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; by default `data/`.
         download: Whether to download a data set that is missing.
-        devices: Devices, and how trainings share them.
+        devices: The devices, and how trainings share them.
         address: A running Ray cluster, `auto` or `host:port`; None: this machine.
         quiet: Whether to show no progress.
         storage: URI or path that all nodes reach, for the workers of a cluster to write to; None: the run folder.
         warm_start: Another run with the same data, split, epochs and objective, whose trials the sampler knows from the start.
         log: Trackers to log to as well, `tensorboard`, `mlflow` or `wandb`; a resumed run continues with them.
-        **options: Search options, such as `trials=20`; see "Options" below. An option that is not given is as the space says.
+        **options: Search options, such as `trials=20`; see "Options" below. An option that is not given has the value of the space.
 
     Returns:
         The run, with no winners yet: `retrain` makes them.
 
     Raises:
-        InputError: Something does not fit; no run folder is made then.
+        InputError: The space, the images or an option cannot be used; no run folder is created then.
         SearchFailed: The last trials all ended with the same error.
         KeyboardInterrupt: The search was interrupted. Its state is kept, and `resume` continues it.
     """
@@ -156,9 +156,9 @@ def resume(
         space: A space to continue in, by name or path; None: the space of the run.
         overrides: Values that replace those of the space.
         accept_space_change: Whether to apply a change of the space; if False, an `InputError` describes it and nothing changes.
-        data_dir: Folder of CIFAR; None: the folder that the run recorded.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; None: the folder that the run recorded.
         download: Whether to download a data set that is missing.
-        devices: Devices, and how trainings share them.
+        devices: The devices, and how trainings share them.
         address: A running Ray cluster, `auto` or `host:port`; None: this machine.
         quiet: Whether to show no progress.
         log: Trackers to log to as well, `tensorboard`, `mlflow` or `wandb`; empty: those that the run began with.
@@ -167,7 +167,7 @@ def resume(
         The run, with a new report.
 
     Raises:
-        InputError: There is no such run, it is in use, its images are others, or a change is refused.
+        InputError: There is no such run, it is in use, its images have changed, or a change is refused.
         SearchFailed: The last trials all ended with the same error.
         KeyboardInterrupt: The search was interrupted. Its state is kept.
     """
@@ -198,7 +198,7 @@ def extend(
     quiet: bool = False,
     log: Sequence[str] = (),
 ) -> Run:
-    """Continue a search with more trials, time or epochs than it was asked for, as `winnow extend` does.
+    """Continue a search with more trials, time or epochs than requested, as `winnow extend` does.
 
     Args:
         run: The run: its path, its name under `runs/`, or a `Run`.
@@ -210,9 +210,9 @@ def extend(
         space: A space to continue in, by name or path; None: the space of the run.
         overrides: Values that replace those of the space.
         accept_space_change: Whether to apply a change of the space; if False, an `InputError` describes it and nothing changes.
-        data_dir: Folder of CIFAR; None: the folder that the run recorded.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; None: the folder that the run recorded.
         download: Whether to download a data set that is missing.
-        devices: Devices, and how trainings share them.
+        devices: The devices, and how trainings share them.
         address: A running Ray cluster, `auto` or `host:port`; None: this machine.
         quiet: Whether to show no progress.
         log: Trackers to log to as well, `tensorboard`, `mlflow` or `wandb`; empty: those that the run began with.
@@ -221,7 +221,7 @@ def extend(
         The run, with a new report; `study.yaml` keeps the earlier settings.
 
     Raises:
-        InputError: Nothing is asked for, there is no such run, its images are others, or a change is refused.
+        InputError: No extension is given, there is no such run, its images have changed, or a change is refused.
         SearchFailed: The last trials all ended with the same error.
         KeyboardInterrupt: The search was interrupted. Its state is kept.
     """
@@ -262,9 +262,9 @@ def retrain(
         seeds: Number of seeds per config, at least 1; None: as the run says.
         keep_validation: Whether to train on the training images alone, and let the validation images choose the epoch; None: as
             the run says.
-        data_dir: Folder of CIFAR; None: the folder that the run recorded.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; None: the folder that the run recorded.
         download: Whether to download a data set that is missing.
-        devices: Devices, and how trainings share them.
+        devices: The devices, and how trainings share them.
         address: A running Ray cluster, `auto` or `host:port`; None: this machine.
         quiet: Whether to show no progress.
 
@@ -297,11 +297,11 @@ def plan(
         space: A name of the catalog, the path of a YAML file, or a `Space`.
         overrides: Values that replace those of the space: `["epochs=6"]` as after `--set`, or `{"epochs": 6}`.
         probe: Whether to train for some seconds, to estimate time and memory.
-        data_dir: Folder of CIFAR; by default `data/`.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; by default `data/`.
         download: Whether to download a data set that is missing.
-        devices: Devices, and how trainings share them.
+        devices: The devices, and how trainings share them.
         address: A running Ray cluster, `auto` or `host:port`; None: this machine.
-        **options: Search options, such as `trials=20`; see "Options" below. An option that is not given is as the space says.
+        **options: Search options, such as `trials=20`; see "Options" below. An option that is not given has the value of the space.
 
     Returns:
         Rungs, trials that reach them, epochs, and the estimate (None without a probe).

@@ -44,7 +44,7 @@ def prepare(
         overrides: Values that replace those of the space.
         data_dir: Folder of CIFAR.
         offline: Whether to download nothing, and only convert and check the files that are there.
-        accept_change: Whether to accept images that are not those that were prepared before.
+        accept_change: Whether to accept images that differ from those prepared before.
 
     Returns:
         The images, a summary in sentences, and whether they were prepared before.
@@ -58,16 +58,16 @@ def prepare(
 
 
 def report(run: Place) -> Path:
-    """Write the tables and the HTML report of a run, as `winnow report` does; at any time, also while it is running.
+    """Write the tables and the HTML report of a run, as `winnow report` does. The run may still be in progress.
 
     Args:
-        run: The run: its path, its name under `runs/`, or a `Run`; or a folder that `train(output=...)` wrote.
+        run: The run: its path, its name under `runs/`, or a `Run`. A folder that `train(output=...)` wrote is also accepted.
 
     Returns:
         The HTML file.
 
     Raises:
-        InputError: The folder is neither.
+        InputError: The folder is neither a run nor that of a training.
     """
     return viewing.report(Path(run))
 
@@ -123,7 +123,7 @@ def train(
     """Train one recipe without Ray and test it once, as `winnow train` does.
 
     Args:
-        recipe: A space that leaves nothing open: a name of the catalog, the path of a YAML file, or a `Space`.
+        recipe: A space in which every value is fixed: a name of the catalog, the path of a YAML file, or a `Space`.
         overrides: Values that replace those of the recipe.
         seed: Random seed of split, initial weights and data order, at least 0.
         output: Folder for weights, curves, figures and a checkpoint after every epoch; None: nothing is written.
@@ -131,8 +131,8 @@ def train(
         device: `auto`, `cpu`, `cuda` or `mps`.
         threads: CPU threads, at least 1; None: all CPUs.
         fit_validation: Whether to train on the validation images too, as retraining does.
-        micro_batches: Pieces in which each batch passes through the network, at least 1; more need less memory.
-        data_dir: Folder of CIFAR; by default `data/`.
+        micro_batches: Number of micro-batches per batch, for gradient accumulation, at least 1; more of them need less memory.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; by default `data/`.
         download: Whether to download a data set that is missing.
         quiet: Whether to print nothing.
 
@@ -140,7 +140,7 @@ def train(
         The final figures, as in `result.json`: accuracies as fractions, losses, epochs, seconds.
 
     Raises:
-        InputError: The recipe leaves something open, does not fit the images, or `output` cannot be used.
+        InputError: The recipe leaves a value open, does not fit the images, or `output` cannot be used.
     """
     from winnow.search.operations.training import train_recipe
 
@@ -174,14 +174,14 @@ def verify(
         trial: Number of the trial, from 0.
         device: `cpu`, `cuda` or `mps`; None: that of the trial.
         threads: CPU threads, at least 1; None: those of the trial.
-        data_dir: Folder of CIFAR; None: the folder that the run recorded.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; None: the folder that the run recorded.
         download: Whether to download a data set that is missing.
 
     Returns:
         Whether all figures are equal, the first difference, and what changed since the trial was trained.
 
     Raises:
-        InputError: There is no such trial, it has no finished epoch, or its images are others.
+        InputError: There is no such trial, it has no finished epoch, or its images have changed.
     """
     from winnow.search.operations.rerunning import rerun as train_again
 
@@ -190,7 +190,7 @@ def verify(
 
 
 rerun = verify
-"""The name of `verify` until version 0.2."""
+"""Former name of `verify`, until version 0.2."""
 
 
 def query(run: Place, sql: str) -> pd.DataFrame:
@@ -234,7 +234,7 @@ def serve(runs: Sequence[Place] = (), port: int = 8266) -> None:
 
 
 def init(folder: Place, output: Place | None = None) -> Path:
-    """Look at a folder of images and write a commented space for them, as `winnow init` does.
+    """Inspect a folder of images and write a commented space for them, as `winnow init` does.
 
     Args:
         folder: Images in one folder per class.
@@ -272,15 +272,15 @@ def launch(
     Args:
         space: The space: a name of the catalog, or a YAML file.
         on: `slurm`, `kuberay` (Kubernetes) or `sky` (SkyPilot).
-        name: Name of the run, of small letters, digits and `-`; None: that of the space.
+        name: Name of the run, of lower-case letters, digits and `-`; None: that of the space.
         options: Options of `winnow run`, such as `["--trials", "200"]`.
-        output: The file; None: named by the run, in the current folder.
-        nodes: Nodes with GPUs, at most.
-        gpus_per_node: GPUs of each node.
-        cpus_per_node: CPUs of each node.
-        gpu: Kind of GPU, for SkyPilot.
+        output: The file; None: a file named after the run, in the working directory.
+        nodes: Largest number of nodes with GPUs.
+        gpus_per_node: Number of GPUs of each node.
+        cpus_per_node: Number of CPUs of each node.
+        gpu: Type of GPU, for SkyPilot.
         image: Container image, for Kubernetes.
-        hours: Time limit, for Slurm.
+        hours: Time limit in hours, for Slurm.
 
     Returns:
         The file.
@@ -304,7 +304,7 @@ def export(
     weights_only: bool = False,
     ensemble: bool = False,
 ) -> Path:
-    """Write a winner as a folder to use elsewhere, as `winnow export` does: recipe, weights, programs, model card.
+    """Export a winner as a folder that can be used elsewhere, as `winnow export` does: recipe, weights, programs and model card.
 
     Args:
         run: The run: its path, its name under `runs/`, or a `Run`.
@@ -313,7 +313,7 @@ def export(
         max_parameters: Export the best winner with at most this many parameters, by the objective of the search, instead of
             that of rank `winner`.
         weights_only: Whether to leave out the `torch.export` program and the ONNX file.
-        ensemble: Whether to write all networks of all winners as one, which answers with the mean of their probabilities.
+        ensemble: Whether to write all networks of all winners as one ensemble, which predicts the mean of their probabilities.
 
     Returns:
         The folder.
@@ -337,14 +337,14 @@ def predict(folder: Place, images: Place | Sequence[Place]) -> list[Prediction]:
     For arrays use `load_winner(run).predict(images)`.
 
     Args:
-        folder: What `export` wrote.
-        images: Files, or folders of them.
+        folder: Folder that `export` wrote.
+        images: Image files, or folders of them.
 
     Returns:
-        One prediction per file, in order; a file that is no image has an `error`.
+        One prediction per file, in order; the prediction for a file that is not an image has an `error`.
 
     Raises:
-        InputError: There is no exported winner, or no image.
+        InputError: The folder contains no exported winner, or there are no images.
     """
     from winnow.search.winners.predicting import predict as predict_files
 
@@ -370,8 +370,8 @@ def bench_recipes(
         recipes: Names of recipes, or patterns such as `cifar100-a*`.
         overrides: Values that replace those of every recipe.
         seeds: Number of seeds per recipe, at least 1.
-        output: Folder for the trainings and the table; what has a result there is not repeated.
-        data_dir: Folder of CIFAR; by default `data/`.
+        output: Folder for the trainings and the table of results; trainings with a result there are not repeated.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; by default `data/`.
         download: Whether to download a data set that is missing.
         devices: Devices, and how trainings share them.
         address: A running Ray cluster, `auto` or `host:port`; None: this machine.
@@ -381,7 +381,7 @@ def bench_recipes(
         The file of the table. A training that failed is in the table, and the next call tries it again.
 
     Raises:
-        InputError: There is no such recipe, or something does not fit.
+        InputError: There is no such recipe, or a recipe or option cannot be used.
     """
     from winnow.search.operations.reproduction import bench_recipes as reproduce
 

@@ -1,4 +1,4 @@
-"""Tries the user's own parts in a separate process, so that an exit or a crash does not affect the search."""
+"""Tries custom parts in a separate process, so that an exit or a crash does not affect the search."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from winnow.spaces.schema import Config
 
 
 class Tried(NamedTuple):
-    """The result of trying own parts."""
+    """The result of trying custom parts."""
 
     num_models: int
-    """Own models that were built."""
+    """Number of custom models that were built."""
     refusals: list[str]
     """The error of each custom model that raised one while it was built and so refused its config."""
     notes: list[str]

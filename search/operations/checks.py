@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from winnow.search.storage.run_folder import RunFolder
 
 NUM_CONFIGS_TRIED = 20
-"""Random configs whose own parts and torchvision model are tried before a search, besides every option and end of a range."""
+"""Number of random configs whose custom parts and torchvision model are tried before a search, besides every option and end of a range."""
 
 
 def load_checked(space: Space, source: Source) -> ImageData:
@@ -66,7 +66,7 @@ def check_space(space: Space, data: ImageData) -> list[str]:
         data: Its images.
 
     Returns:
-        Notes for the user, such as how many of the space's own models refuse their config.
+        Notes for the user, such as how many custom models refuse their config.
 
     Raises:
         InputError: A network shrinks the images to nothing, or cannot be built, or none is within the limits of the search.
@@ -77,7 +77,7 @@ def check_space(space: Space, data: ImageData) -> list[str]:
 
 
 def check_losses_and_metric(space: Space, num_classes: int) -> None:
-    """Check that every list of class weights has one weight per class, and that a metric of the user's can be computed.
+    """Check that every list of class weights has one weight per class, and that a custom metric can be computed.
 
     Args:
         space: The space.
@@ -97,7 +97,7 @@ def check_losses_and_metric(space: Space, num_classes: int) -> None:
 
 
 def check_parts(space: Space, data: ImageData) -> list[str]:
-    """Try own parts and torchvision models once here, since only their code knows what fits; otherwise the first worker would fail.
+    """Try custom parts and torchvision models once here, since only their code knows what fits; otherwise the first worker would fail.
 
     Args:
         space: The space.
@@ -107,7 +107,7 @@ def check_parts(space: Space, data: ImageData) -> list[str]:
         Notes: some custom models refuse their config, so that it is infeasible, or a custom loop does not read all of its keys.
 
     Raises:
-        InputError: A part does not fit, or all own models refuse their config.
+        InputError: A part does not fit, or all custom models refuse their config.
     """
     drawn = (draw(space.root, trial) for trial in completions({}, NUM_CONFIGS_TRIED))
     random = (space.config(raw) for raw in drawn if not space.infeasible(raw, data.image_shape))

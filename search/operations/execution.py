@@ -29,7 +29,7 @@ DATA_DIR = Path("data")
 
 @dataclass(frozen=True)
 class Execution:
-    """The view, devices and images of one command, as the command line or Python code asked for them."""
+    """The view, devices and images of one command, as the command line or Python code requested them."""
 
     view: View
     devices: DeviceOptions
