@@ -26,19 +26,19 @@ def completed_inside(trials: list[Row]) -> list[Row]:
     ]
 
 
-def candidates(run: RunFacts, trials: list[Row], retrains: list[Row]) -> list[Row]:
+def candidates(run: RunFacts, trials: list[Row], winners: list[Row]) -> list[Row]:
     """The trials that may be retrained as winners, the best first; with several objectives their front.
 
     Args:
         run: The run.
         trials: Rows of the table `trials`.
-        retrains: Rows of the table `retrains` or `winners`. A retraining of the baseline tells which trial the baseline
-            was, so that the space need not be read.
+        winners: Rows of the table `winners`. The baseline among them tells which trial it was, so that the space need not
+            be read.
     """
     rows = completed_inside(trials)
     sign = -1 if run.maximize else 1
     rows.sort(key=lambda row: (sign * row["objective"], row["trial"]))
-    rows = _without_baseline(run, rows, retrains)
+    rows = _without_baseline(run, rows, winners)
     if not run.costs:
         return rows
     from winnow.spaces.fronts import front
@@ -58,13 +58,16 @@ def has_candidates(run: RunFacts, trials: list[Row]) -> bool:
     return len(configs) > 1 or bool(candidates(run, trials, []))
 
 
-def _without_baseline(run: RunFacts, rows: list[Row], retrains: list[Row]) -> list[Row]:
+def _without_baseline(run: RunFacts, rows: list[Row], winners: list[Row]) -> list[Row]:
     space = run.study["space"]
     if not rows or not (space.get("baseline") or space.get("start_from")):
         return rows
-    known = {row["trial"] for row in retrains if row["baseline"]}  # None: it was no trial
-    if known and not run.space_changed:
-        return [row for row in rows if row["trial"] not in known]
+    known = next((row for row in winners if row["baseline"]), None)
+    if known is not None and not run.space_changed:
+        if known["trial"] is not None:
+            return [row for row in rows if row["trial"] != known["trial"]]
+        config = json.loads(known["config"])
+        return [row for row in rows if json.loads(row["config"]) != config]
     from winnow.spaces.winners import baseline_config, may_win
 
     baseline = baseline_config(run.space)

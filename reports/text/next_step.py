@@ -6,6 +6,7 @@ the user back to the first.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ def next_step(run: RunData) -> Advice | None:
     """Return what the first unfinished stage of a run needs; None if the winners and the baseline are retrained.
 
     Args:
-        run: The run. Its tables `trials` and `retrains` are read, and rarely its space.
+        run: The run. Its tables `trials`, `retrains` and `winners` are read, and rarely its space.
     """
     trials = run.trial_rows()
     if not is_searched(run, trials):
@@ -103,13 +104,12 @@ def retraining(run: RunData, trials: list[Row]) -> Retraining | None:
         run: The run.
         trials: Rows of the table `trials`.
     """
-    rows = run.retrain_rows()
-    best = candidates(run, trials, rows)
+    best = candidates(run, trials, run.winner_rows())
     if not best:
         return None
     top, seeds = (_planned(run)[key] for key in ("top", "seeds"))
     of_trial: dict[Any, int] = {}
-    for row in rows:
+    for row in run.retrain_rows():
         key = "baseline" if row["baseline"] else row["trial"]
         of_trial[key] = min(seeds, of_trial.get(key, 0) + 1)
     chosen = best[:top]
@@ -146,7 +146,7 @@ def retrain_command(run: RunData) -> str:
     return wording.command("retrain", run.path, *retrain_options(options))
 
 
-def retrain_options(options: dict[str, Any]) -> list[str]:
+def retrain_options(options: Mapping[str, Any]) -> list[str]:
     """Options of `winnow retrain` as words of a command line.
 
     Args:
