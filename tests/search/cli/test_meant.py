@@ -32,7 +32,7 @@ from winnow.search.winners.predicting import Prediction
         (["extend", "x", "--epochs", "40"], "--max-epochs 40"),
         (["run", "digits", "--trails", "4"], "--trials"),
         (["search", "digits", "--objective", "my_metric:f1"], "--set search.objective=my_metric:f1"),
-        (["run", "digits", "--time-budget", "5min"], "is written 5m"),
+        (["run", "digits", "--time-budget", "5min"], "write 5m"),
         (["run", "digits", "--time", "5min"], "--time-budget 5m"),
         (["extend", "x", "--time=2h"], "--time-budget 2h"),
         (["plan", "digits", "--n-trials", "5"], "--trials 5"),
@@ -42,7 +42,7 @@ from winnow.search.winners.predicting import Prediction
         (["run", "digits", "--metric", "accuracy"], "--objective accuracy"),
         (["run", "digits", "--objective", "macro-f1"], "--objective validation_macro_f1"),
         (["retrain", "x", "--time", "5m"], "No such option '--time'"),
-        (["run", "digits", "--time-budget", "2 hours"], "is written 2h"),
+        (["run", "digits", "--time-budget", "2 hours"], "write 2h"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
