@@ -149,7 +149,7 @@ Augmentations = Annotated[list[Augmentation], BeforeValidator(_augmentations)]
 
 
 class ExtraCopies(Strict):
-    """Augmented copies of training images, which are added to the originals. Every epoch chooses and augments them anew."""
+    """Augmented copies of training images, which are added to the originals. Every epoch chooses and augments other ones."""
 
     copies: Count
     """Number of copies that are added to each epoch."""
@@ -214,7 +214,7 @@ class Data(Strict):
     normalize: Literal["none", "dataset", "computed"] | Normalization = "computed"
     """Normalization of the channels. `dataset`: by the published statistics of a known data set; `computed`: by those of the training split; `none`: no normalization; a mapping: by the given statistics."""
     augment: Augmentations = []
-    """Augmentation of the training images, drawn anew in every epoch: a list of steps, or the name of a preset."""
+    """Augmentation of the training images: a list of steps, or the name of a preset. Random draws differ from epoch to epoch."""
     extra: ExtraCopies | None = None
     """Augmented copies that are added to the training images. null: none."""
     sampling: Literal["uniform", "balanced"] = "uniform"
