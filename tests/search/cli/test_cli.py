@@ -133,7 +133,7 @@ def test_train_writes_and_repeats(tmp_path, winnow, refused):
     whole = winnow("train", *recipe, "--set", "epochs=3", "--output", "whole")
     assert whole.returncode == 0, whole.stderr
     assert "test accuracy" in whole.stdout
-    assert "validation: 20% of the training images, stratified, by seed 3" in whole.stdout
+    assert "validation: 20% of the training images, stratified, drawn with seed 3" in whole.stdout
     written = sorted(path.name for path in (tmp_path / "whole").iterdir())
     assert set(written) >= {
         "checkpoint.pt",

@@ -32,8 +32,8 @@ from winnow.search.winners.predicting import Prediction
         (["extend", "x", "--epochs", "40"], "--max-epochs 40"),
         (["run", "digits", "--trails", "4"], "--trials"),
         (["search", "digits", "--objective", "my_metric:f1"], "--set search.objective=my_metric:f1"),
-        (["run", "digits", "--time-budget", "5min"], "is written 5m"),
-        (["run", "digits", "--time-budget", "2 hours"], "is written 2h"),
+        (["run", "digits", "--time-budget", "5min"], "write 5m instead of"),
+        (["run", "digits", "--time-budget", "2 hours"], "write 2h instead of"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
