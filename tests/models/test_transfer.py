@@ -291,7 +291,7 @@ def test_file_with_more_than_tensors(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "w.pt")
     assert "torch.save(network.state_dict(), path)" in refusal(backbone="resnet18", weights=str(tmp_path / "w.pt"))
     torch.save([1, 2], tmp_path / "w.pt")
-    assert "holds a list" in refusal(backbone="resnet18", weights=str(tmp_path / "w.pt"))
+    assert "contains a list" in refusal(backbone="resnet18", weights=str(tmp_path / "w.pt"))
     torch.save({"epoch": 2}, tmp_path / "w.pt")
     assert "contains no tensors" in refusal(backbone="resnet18", weights=str(tmp_path / "w.pt"))
 

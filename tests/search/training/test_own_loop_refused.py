@@ -72,5 +72,5 @@ def test_parts_without_effect_are_refused() -> None:
     for key, value in {"optimizer": {"name": "adam", "lr": 0.1}, "schedule": "cosine", "mix": "mixup"}.items():
         with pytest.raises(ValueError, match=f"in which these keys have no effect: {key}; leave them out"):
             own_config("adam", **{key: value})
-    with pytest.raises(ValueError, match="the loop has epochs from elsewhere"):
+    with pytest.raises(ValueError, match="`train` must not have the keys epochs"):
         own_config("adam", {"epochs": 3})

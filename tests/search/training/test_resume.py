@@ -118,7 +118,7 @@ def test_another_seed_is_refused() -> None:
     config = tiny_config()
     data = DeviceData.build(tiny_data(), config.data, CPU, 0)
     state = next(train(config, data, CPU, 0)).state()
-    with pytest.raises(ValueError, match="seed 0, not of 1"):
+    with pytest.raises(ValueError, match="seed 0, not 1"):
         next(train(config, data, CPU, 1, checkpoint=state))
 
 

@@ -45,7 +45,7 @@ def test_a_notebook_runs(tmp_path, monkeypatch):
     assert "<h3>mine</h3>" in shown
     assert "winner 1" in shown
     assert "Retrained, tested once" in listed
-    assert "InputError no option 'trails'; did you mean trials?" in refused
+    assert "InputError unknown option 'trails'; did you mean trials?" in refused
     assert 0 < json.loads(figures)[0] <= 1
     # Drawn in place: one picture of the search and one of the retraining, not one per epoch.
     drawn = [output["data"]["text/html"] for output in done.cells[1].outputs if "text/html" in output.get("data", {})]
