@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 ENDS = {
     ENDED_BY_TIME: "The search ended because its time budget was used up.",
-    ENDED_WITHOUT_GAIN: "The search ended because more of it was not worth its time (`stop_when`).",
+    ENDED_WITHOUT_GAIN: "The search ended because further training was not worth its cost (`stop_when`).",
     ENDED_EXHAUSTED: "The search ended because every config of the space was tried.",
 }
 """Why a search ended before the trials that were asked for, in words."""

@@ -1,4 +1,4 @@
-"""Decides when more of a search is not worth its time: the incumbent improved too little over the last part of the training time."""
+"""Decides when further search is not worth its time: the incumbent improved too little over the last part of the training time."""
 
 from __future__ import annotations
 

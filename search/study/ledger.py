@@ -111,7 +111,7 @@ class Ledger(TrialBook):
 
     @property
     def no_gain(self) -> bool:
-        """Whether the search ends because more of it is not worth its time, and as many trials completed as winners are wanted."""
+        """Whether the search ends because further search is not worth its time, and as many trials completed as winners are wanted."""
         return self.gain.reached and not self.goal.num_wanted
 
     @property
