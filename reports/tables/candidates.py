@@ -64,10 +64,9 @@ def _without_baseline(run: RunFacts, rows: list[Row], winners: list[Row]) -> lis
         return rows
     known = next((row for row in winners if row["baseline"]), None)
     if known is not None and not run.space_changed:
-        if known["trial"] is not None:
-            return [row for row in rows if row["trial"] != known["trial"]]
-        config = json.loads(known["config"])
-        return [row for row in rows if json.loads(row["config"]) != config]
+        # With `--repeats` several trials may have the config of the baseline.
+        config = next((row["config"] for row in rows if row["trial"] == known["trial"]), known["config"])
+        return [row for row in rows if json.loads(row["config"]) != json.loads(config)]
     from winnow.spaces.winners import baseline_config, may_win
 
     baseline = baseline_config(run.space)

@@ -7,7 +7,8 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -26,6 +27,7 @@ from winnow.search.settings import Settings
 from winnow.search.storage.run_folder import RunFolder, space_of
 from winnow.search.study.amendments import write_end, write_start
 from winnow.search.study.completed import completed_trials
+from winnow.spaces.trial_status import TrialStatus
 
 Maker = Callable[[Path], Path]
 
@@ -227,3 +229,16 @@ def test_the_cause_of_failures_comes_before_more_trials(tmp_path, winnow):  # no
     step = next_step(reports.read(folder))
     assert step is not None
     assert "Mend the cause first" in step.text
+
+
+@pytest.mark.parametrize("trial", [0, None])
+def test_no_repeat_of_the_baseline_is_a_winner(trial: int | None) -> None:
+    """With `--repeats` several trials may have the config of the baseline; a front is chosen without all of them."""
+    run = SimpleNamespace(study={"space": {"baseline": "mine"}}, space_changed=False, maximize=True, costs=())
+    configs = ['{"lr": 1, "depth": 2}', '{"depth": 2, "lr": 1}', '{"lr": 3, "depth": 2}']
+    rows = [
+        {"trial": number, "status": TrialStatus.COMPLETED, "in_space": True, "objective": 0.5, "config": config}
+        for number, config in enumerate(configs)
+    ]
+    winners = [{"baseline": True, "trial": trial, "config": '{"depth": 2, "lr": 1}'}]
+    assert [row["trial"] for row in candidates(cast(Any, run), rows, winners)] == [2]
