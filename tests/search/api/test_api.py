@@ -151,7 +151,7 @@ def test_every_public_name_documents_its_parameters(name):
         (lambda run: search.load_space(3), "a name, a path or a Space, but got int"),
         (lambda run: search.load_space("digitz"), "did you mean digits"),
         (lambda run: search.resume("nothing"), "no run here"),
-        (lambda run: search.extend(run), "by how much"),
+        (lambda run: search.extend(run), "give trials, time_budget or max_epochs"),
         (lambda run: search.extend(run, trials=0), "trials=0"),
         (lambda run: search.resume(run, space="digitz"), "did you mean digits"),
         (lambda run: search.retrain("nothing"), "no run here"),

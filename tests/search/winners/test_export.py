@@ -182,7 +182,7 @@ def test_predict_counts_what_it_leaves_out_of_a_folder(exported, tmp_path, capsy
     (folder / "a.png").unlink()
     (folder / "sub" / "b.PNG").unlink()
     assert winnow("predict", exported, folder) == 2
-    assert "reads; left out: .heic files, which the installed Pillow does not decode: 1" in capsys.readouterr().err
+    assert "can read; left out: .heic files, which the installed Pillow does not decode: 1" in capsys.readouterr().err
 
 
 def test_predict_turns_images_upright(exported, tmp_path):
