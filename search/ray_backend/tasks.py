@@ -78,7 +78,7 @@ def run_tasks(
         at_once: Bounds the number of tasks at once; None: the resources alone do.
         epoch: The finished epochs of an item, asked for when its process was lost; default: losses are counted without regard to them.
         hangs: How tasks that hang are noticed; None: they are not.
-        say: Gets one line if no task has begun after `PATIENCE` seconds because others use the resources. It needs `hangs`.
+        say: Gets one line if no task has begun or ended after `PATIENCE` seconds because others use the resources. It needs `hangs`.
 
     Yields:
         (item, result) of each task, in the order in which they end. The result is what the function returned, or a `Failed`
@@ -101,6 +101,7 @@ def run_tasks(
                 start(_Running(*todo.popleft()))
             ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
             for reference in ready:
+                begun_by = math.inf
                 running = waiting.pop(reference)
                 try:
                     result = ray.get(reference)

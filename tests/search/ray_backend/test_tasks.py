@@ -76,6 +76,20 @@ def test_a_wait_for_resources_is_reported(shared_ray, tmp_path, monkeypatch):
     assert lines == [f"waiting: Ray has {cpus:g} CPUs, 0 are free, and a training needs 1"]
 
 
+def test_tasks_that_wait_for_each_other_are_no_wait_for_others(shared_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks, "PATIENCE", 4.0)
+    needs = {"cpu": shared_ray.cluster_resources()["CPU"], "gpu": 0}
+    lines: list[str] = []
+    todo = deque((name, ()) for name in "abcde")
+    hangs = Hangs(lambda how: f"{tmp_path}/{how}.beat", limit=100.0)
+    assert len(list(run_tasks(shared_ray, _rest, todo, needs, hangs=hangs, say=lines.append))) == 5
+    assert lines == []
+
+
+def _rest() -> None:
+    time.sleep(1.2)
+
+
 def _beat(folder: str) -> str:
     with beating(f"{folder}/a.beat"):
         return "done"
