@@ -81,7 +81,7 @@ def next_step(run: RunData) -> Advice | None:
 def way_to_winners(run: RunData) -> str:
     """Say why a run has no tested winner, and name the command that goes on."""
     step = next_step(run)
-    return f"First: {retrain_command(run)}" if step is None else f"{step.text} First: {step.command}"
+    return f"Retrain it: {retrain_command(run)}" if step is None else f"{step.text.rstrip('.')}: {step.command}"
 
 
 def is_searched(run: RunData, trials: list[Row]) -> bool:
@@ -174,9 +174,9 @@ def _settings(run: RunData) -> dict[str, Any]:
 def _without_candidates(run: RunData, trials: list[Row]) -> Advice:
     """What to do after a search that completed no trial, or only the baseline."""
     baseline = completed_inside(trials)
-    text = "No trial completed, so there is nothing to retrain."
+    text = "No trial completed."
     if baseline:
-        text = f"Only the baseline (trial {baseline[0]['trial']}) completed, so there is nothing to retrain: winners are compared with it."
+        text = f"Only the baseline (trial {baseline[0]['trial']}) completed, and winners are compared with it."
     ended = run.study.get("search_ended")
     if ended == ENDED_BY_TIME:
         text += " The search used up its time budget; this command continues it."

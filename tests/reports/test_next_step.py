@@ -110,8 +110,8 @@ def state(request, tmp_path: Path) -> tuple[Path, str | None]:
 
 
 def commands_in(text: str) -> list[str]:
-    """The commands that a text advises: those after `next`, `First:`."""
-    return re.findall(r"(?:^next +|First: )(winnow .*)$", text, re.MULTILINE)
+    """The commands that a text advises: those after `next`, or after a sentence and a colon."""
+    return re.findall(r"(?:^next +|: )(winnow .*)$", text, re.MULTILINE)
 
 
 def test_every_command_names_the_same_next_step(state, winnow, monkeypatch):  # noqa: F811
