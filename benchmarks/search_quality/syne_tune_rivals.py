@@ -7,7 +7,7 @@ Syne Tune needs NumPy 1, so it lives in an environment of its own:
     uv pip install --python syne/bin/python --no-deps --editable .
     syne/bin/python -m benchmarks.search_quality.search_efficiency --only PASHA --results benchmarks/results/search_quality_rivals.jsonl
 
-There `search_efficiency.py` knows these contenders too. CPU of one search of 20 full trainings: 1 s (ASHA, PASHA), a minute (MOBSTER); DyHPO needs
+There `search_efficiency.py` knows these contenders too. CPU of one search of 20 full trainings, median: 0.1 s (ASHA), 0.7 s (PASHA), 36 s (MOBSTER); DyHPO needs
 15 s for 2 full trainings and more than a minute for 5.
 
 Every method has Syne Tune's defaults, the middle of the space as the first config among them, but for the rungs, which are those of the contenders of ours: the first at `default_grace_epochs`, each
