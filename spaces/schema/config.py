@@ -94,8 +94,8 @@ class Config(Strict):
     """In the final test and in predictions, average the logits of each image and of its mirror image."""
     own_metric: ImportPath | None = None
     """A metric of your own, `package.module:function`: a function of the labels int64 [N] and the probabilities float32 [N, K], both NumPy arrays, that returns a number; the higher, the better, so negate a cost. It is called after every epoch with the validation images, and with the test images. Its name elsewhere, such as in `search.objective`, is `validation_own_metric`."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), else float32. GPUs that have TensorFloat-32 use it for the products of float32 numbers in training and validation. The final test is computed in float32 without it."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), float16 autocast on older GPUs with tensor cores (V100, T4), else float32. In float16 the loss is scaled, and a step whose gradients overflow is skipped. GPUs that have TensorFloat-32 use it for the products of float32 numbers in training and validation. The final test is computed in float32 without it."""
 
     @field_validator("optimizer", mode="before")
     @classmethod
