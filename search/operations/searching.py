@@ -183,7 +183,7 @@ def _run(
         view.watch(ledger)
         view.step(plan.explanation)
         try:
-            resources = Resources(plan.per_trial["cpu"], plan.per_trial["gpu"])
+            resources = Resources(plan.per_trial["cpu"], plan.per_trial["gpu"], plan.shares)
             job = job_of(folder, plan, settings, limited=True)
             with ending_with_ray(f"Nothing is lost. Continue with: {folder.command('resume')}"):
                 outcome = run_search(ledger, data, job, resources, plan.concurrent, view.message)

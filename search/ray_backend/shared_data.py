@@ -48,6 +48,8 @@ class Job:
     cpus: float | None = None
     gpus: float | None = None
     """GPUs that Ray reserves for one trial; only recorded."""
+    by_kind: bool = False
+    """Whether that differs by the kind of GPU; a trial then records what is reserved for it."""
     limits: Limits | None = None
     """A network beyond one of them is not trained."""
     latency: bool = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
@@ -42,10 +43,20 @@ def run_trial(config: dict[str, Any], data: SharedData, job: Job) -> None:
     from winnow.search.training.prints import printing_to
 
     assignment = Assignment.from_json(config["assignment"])
+    if job.by_kind:
+        job = replace(job, gpus=_reserved_gpus() or job.gpus)
     prints = join(job.checkpoints, prints_name(assignment.number))
     with printing_to(prints), closing(trial_reports(assignment, data, job)) as reports:
         for report in reports:
             tune.report(report)
+
+
+def _reserved_gpus() -> float | None:
+    """Return the part of a GPU in the placement group of this process; None if it is in none."""
+    from ray.util import get_current_placement_group
+
+    group = get_current_placement_group()
+    return group.bundle_specs[0].get("GPU") if group is not None else None
 
 
 def trial_reports(
