@@ -47,6 +47,9 @@ class SearchOptions(TypedDict, total=False):
     keep_predictions: bool
     """Keep what every trial that trains to its end answers for the validation images, so that other metrics can be computed afterwards. Default: False."""
 
+    checkpoint_seconds: float
+    """Least number of seconds between two checkpoints of a trial or a retraining. They are also written at each rung and at the end of a trial. What follows the last one is trained again after an interruption, with the same figures. 0: after each epoch. At least 0. Default: 0.0."""
+
     trial_timeout: float
     """Seconds without a finished batch after which a trial is ended as `timed_out`. If not set, 20 times the longest epoch so far, at least 300. Above 0."""
 

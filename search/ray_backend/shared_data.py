@@ -54,6 +54,10 @@ class Job:
     """A network beyond one of them is not trained."""
     latency: bool = False
     """Whether the latency of each network is measured before its training."""
+    checkpoint_seconds: float = 0.0
+    """Least number of seconds between two checkpoints; 0: after each epoch."""
+    rungs: tuple[int, ...] = ()
+    """Epochs after which a trial may pause, so that it needs a checkpoint."""
     predictions: str | None = None
     """Folder where trials that train to their end write their predictions for the validation images; None: not written."""
 

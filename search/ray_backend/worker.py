@@ -100,7 +100,7 @@ def _epochs(
 
     postpone_compiler()
     from winnow.models import summarize
-    from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
+    from winnow.search.training.checkpoint import CorruptCheckpoint, Interval, load, save
     from winnow.search.training.device_data import DeviceData
     from winnow.search.training.heartbeat import beating
     from winnow.search.training.latency import latency_ms
@@ -137,6 +137,7 @@ def _epochs(
     pieces, seed = assignment.micro_batches, assignment.seed
     if team is not None:
         team.begin(Task(config, job.seed, "search", seed, state, pieces))
+    interval = Interval(job.checkpoint_seconds, job.rungs)
     with beating(join(job.checkpoints, heartbeat_name(assignment.number))):
         for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=pieces, team=team):
             report = {**result.figures(), **where_trained(device, job)}
@@ -145,9 +146,10 @@ def _epochs(
                 answers = join(job.predictions, answers_name(assignment.number))
                 with storage_errors(answers):
                     write_validation_answers(config, result.weights(), on_device, answers)
-            # Before the report: an epoch that the study knows is never lost with the worker.
-            with storage_errors(path):
-                save(path, {**result.state(), "history": history})
+            # Before the report: an epoch that the study knows is not lost with the worker, unless it may be trained again.
+            if interval.is_due(result.epoch, result.last):
+                with storage_errors(path):
+                    save(path, {**result.state(), "history": history})
             yield {**report, **size}
             size = {}
 

@@ -71,6 +71,8 @@ class SearchSettings(Strict):
     """Earlier runs to learn from, on other data too: what was good there is tried first, and believed as far as it explains the first results here."""
     keep_predictions: bool = False
     """Keep what every trial that trains to its end answers for the validation images, so that other metrics can be computed afterwards."""
+    checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    """Least number of seconds between two checkpoints of a trial or a retraining. They are also written at each rung and at the end of a trial. What follows the last one is trained again after an interruption, with the same figures. 0: after each epoch."""
     trial_timeout: Annotated[float, Field(gt=0.0)] | None = None
     """Seconds without a finished batch after which a trial is ended as `timed_out`. If not set, 20 times the longest epoch so far, at least 300."""
 
