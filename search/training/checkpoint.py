@@ -33,7 +33,12 @@ class Interval:
     _since: float = field(default_factory=time.monotonic)
 
     def is_due(self, epoch: int, last: bool) -> bool:
-        """Return whether a checkpoint is written after this epoch, and count the seconds from now on if so."""
+        """Return whether a checkpoint is written after this epoch, and count the seconds from now on if so.
+
+        Args:
+            epoch: The epoch, counted from 1.
+            last: Whether the training is over.
+        """
         now = time.monotonic()
         is_due = last or epoch in self.always or now - self._since >= self.seconds
         self._since = now if is_due else self._since

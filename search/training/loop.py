@@ -216,7 +216,7 @@ class TrainingState:
             self._fit()
 
     def _fit(self) -> tuple[torch.Tensor, float, float]:
-        """Train on all images once: (loss of each micro-batch, mean loss, accuracy); NaN as soon as a loss is not finite.
+        """Train on all images once: (loss of each micro-batch, mean loss, accuracy); NaN as soon as a loss is not finite, or if no scale of it is small enough for float16.
 
         All ranks draw and augment whole batches in the same way, and each trains its part.
         """

@@ -47,7 +47,16 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def autocast(precision: str, device: torch.device, model: nn.Module) -> AbstractContextManager[object]:
-    """Return the context in which a network computes in its `number_type`, whose arguments and errors these are."""
+    """Return the context in which a network computes in its `number_type`.
+
+    Args:
+        precision: A value of `config.precision`.
+        device: The device to train on.
+        model: The network.
+
+    Raises:
+        InputError: The device does not support `precision` in hardware.
+    """
     chosen = number_type(precision, device, model)
     return nullcontext() if chosen == torch.float32 else torch.autocast(device.type, chosen)
 
