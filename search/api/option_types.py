@@ -47,6 +47,9 @@ class SearchOptions(TypedDict, total=False):
     keep_predictions: bool
     """Keep the validation predictions of every trial that trains to the end, so that other metrics can be computed afterwards. Default: False."""
 
+    checkpoint_seconds: float
+    """Shortest time between two checkpoints of a trial or a retraining, in seconds. Checkpoints are also written at each rung and at the end of a trial. Epochs after the last checkpoint are trained again after an interruption, with the same figures. 0: a checkpoint after each epoch. At least 0. Default: 0.0."""
+
     trial_timeout: float
     """Seconds without a finished batch after which a trial ends as `timed_out`. If not set, 20 times the longest epoch so far, and at least 300. Above 0."""
 

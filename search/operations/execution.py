@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.search.data.source import Source
 from winnow.search.ray_backend.backend import backend, resolved
-from winnow.search.resources.plan import DeviceOptions, Measure, ResourcePlan
+from winnow.search.resources.packing import Measure, RecordedPacking
+from winnow.search.resources.plan import DeviceOptions, ResourcePlan
 from winnow.search.storage.remote import join
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.views.view import View
@@ -65,7 +66,7 @@ class Execution:
         storage: str,
         *,
         measure: Callable[[Any], Measure] | None = None,
-        recorded: float | None = None,
+        recorded: RecordedPacking | None = None,
     ) -> AbstractContextManager[tuple[Any, ResourcePlan, list[SharedData]]]:
         """Start or join Ray, and put the images there; see `winnow.search.ray_backend.backend.backend`.
 
@@ -76,7 +77,7 @@ class Execution:
             storage: Path or URI that workers write to.
             measure: Called with Ray; returns the measurement that `auto` needs. Default: no
                 measurement.
-            recorded: GPUs per trial of an earlier start of the run. Default: none.
+            recorded: Packing of an earlier start of the run. Default: none.
 
         Returns:
             A context manager of the `ray` module, the plan of resources, and the shared data, in
@@ -104,10 +105,10 @@ def packing_of(ray: Any, space: Space, data: ImageData, seed: int, say: Callable
         say: Receives each message for the user.
     """
 
-    def measure(device: str, cpus: float) -> Packing:
+    def measure(device: str, cpus: float, kind: str = "") -> Packing:
         from winnow.search.ray_backend.measure_packing import measure_packing
 
-        return measure_packing(ray, space, data, device, cpus, seed, say)
+        return measure_packing(ray, space, data, device, cpus, seed, say, kind)
 
     return measure
 
@@ -130,15 +131,19 @@ def job_of(folder: RunFolder, plan: ResourcePlan, settings: Settings, *, limited
         seed=settings.seed,
         cpus=plan.cpus_per_trial,
         gpus=plan.gpus_per_trial,
+        by_kind=limited and bool(plan.kinds),
         limits=settings.limits if limited else None,
         latency=limited and settings.needs_latency,
+        checkpoint_seconds=settings.checkpoint_seconds,
         predictions=join(folder.shared, "predictions") if settings.keep_predictions else None,
     )
 
 
-def recorded_gpus(study: dict[str, Any]) -> float | None:
-    """Return the GPUs per trial of an earlier start of this run, measured or requested; None without GPUs."""
-    return (study.get("devices") or {}).get("gpus_per_trial") or None
+def recorded_gpus(study: dict[str, Any]) -> RecordedPacking | None:
+    """Return how an earlier start of this run packed its trials, measured or requested; None without GPUs."""
+    devices = study.get("devices") or {}
+    gpus, kinds = devices.get("gpus_per_trial"), devices.get("kinds") or {}
+    return RecordedPacking(gpus, {kind: of["trials_per_gpu"] for kind, of in kinds.items()}) if gpus else None
 
 
 @contextmanager

@@ -184,8 +184,8 @@ def _run(
         view.watch(ledger)
         view.step(plan.explanation)
         try:
-            resources = Resources(plan.per_trial["cpu"], plan.per_trial["gpu"])
-            job = job_of(folder, plan, settings, limited=True)
+            resources = Resources(plan.per_trial["cpu"], plan.per_trial["gpu"], plan.shares)
+            job = replace(job_of(folder, plan, settings, limited=True), rungs=tuple(ledger.scheduler.rungs))
             with ending_with_ray(f"Nothing is lost. Continue with: {folder.command('resume')}"):
                 outcome = run_search(ledger, data, job, resources, plan.concurrent, view.message)
             check_not_deleted(folder)

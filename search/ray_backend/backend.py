@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import TYPE_CHECKING, Any
 
 from winnow.search.resources.gpus import gpus_of_this_machine
-from winnow.search.resources.plan import DeviceOptions, Measure, ResourcePlan, plan_resources
+from winnow.search.resources.packing import Measure, RecordedPacking
+from winnow.search.resources.plan import DeviceOptions, ResourcePlan, plan_resources
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 
@@ -26,7 +27,7 @@ def backend(
     data: Sequence[ImageData],
     place: str,
     measure: Callable[[Any], Measure] | None = None,
-    recorded: float | None = None,
+    recorded: RecordedPacking | None = None,
 ) -> Iterator[tuple[Any, ResourcePlan, list[SharedData]]]:
     """Start Ray or join a cluster, and put the images there. A Ray that was started here ends with the block.
 
@@ -39,7 +40,7 @@ def backend(
         data: Data sets.
         place: Where workers will write.
         measure: Given Ray, the measurement that `plan_resources` asks for.
-        recorded: GPUs per trial of an earlier start, as in `plan_resources`.
+        recorded: Packing of an earlier start, as in `plan_resources`.
 
     Yields:
         The `ray` module, what each trial gets of it, and the images, in the order of `data`.
@@ -59,7 +60,7 @@ def backend(
         say("starting Ray" if address is None else f"joining the cluster at {address}")
     import_meanwhile("winnow.search.ray_backend.tune")
     if address is None:
-        several = (devices.gpus_per_trial or recorded or 0) > 1
+        several = (devices.gpus_per_trial or (recorded.gpus_per_trial if recorded else 0)) > 1
         # Ray's processes inherit where the daemon is.
         with (
             _mps(devices, bool(report.usable)),

@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 
-from winnow.search.resources.inventory import Inventory
-from winnow.search.resources.plan import DeviceOptions, Measure, ResourcePlan, share_out
+from winnow.search.resources.inventory import Inventory, kind_of_gpu
+from winnow.search.resources.packing import Measure, RecordedPacking
+from winnow.search.resources.plan import DeviceOptions, ResourcePlan, share_out
 from winnow.spaces.errors import InputError
 
 ANSWER_SECONDS = 5.0
@@ -81,7 +82,7 @@ def plan_on_cluster(
     num_trials: int,
     address: str,
     measure: Measure | None = None,
-    recorded: float | None = None,
+    recorded: RecordedPacking | None = None,
 ) -> ResourcePlan:
     """Plan a search for what the cluster has or can grow to.
 
@@ -94,7 +95,7 @@ def plan_on_cluster(
         num_trials: Number of trials of the search; more never run at once.
         address: `host:port` of the cluster.
         measure: Measures how many trials share a device; None to use one trial per device.
-        recorded: GPUs per trial of an earlier start of the run, if any.
+        recorded: Packing of an earlier start of the run, if any.
 
     Returns:
         The plan.
@@ -111,12 +112,16 @@ def plan_on_cluster(
         )
     if devices.device == "cuda" and not available.gpus:
         raise InputError(f"--device cuda: the cluster has no GPU{_HOW_TO_GROW}")
-    nodes = tuple(
-        (resources.get("CPU", 0.0), resources.get("GPU", 0.0))
-        for count, resources in available.kinds
-        for _ in range(count)
+    each = [resources for count, resources in available.kinds for _ in range(count)]
+    inventory = Inventory(
+        tuple((resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in each),
+        int(ray.cluster_resources().get("GPU", 0)),
+        tuple(map(kind_of_gpu, each)),
+        frozenset(
+            kind_of_gpu(node["Resources"]) for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")
+        )
+        - {""},
     )
-    inventory = Inventory(nodes, int(ray.cluster_resources().get("GPU", 0)))
     if not (devices.device == "cpu" and gpus):
         plan = share_out(inventory, devices, num_trials, measure, recorded)
         if devices.device == "auto" and not available.gpus:

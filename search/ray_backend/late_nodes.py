@@ -2,13 +2,18 @@
 
 Ray places a trial on any node that has room. The placement groups of trials therefore ask for one of the nodes that were
 checked, by the label with its id that Ray gives every node. A group that still waits is asked for again when another node has
-passed the check.
+passed the check, or one is gone.
+
+In a cluster with several kinds of GPU, each kind takes its own number of trials. All trials ask for the same, which is the smallest share. The
+placement group of each is made for the kind that has the most free places then, and reserves that kind's share of a GPU.
+A trial is bound to no kind: if its nodes are gone, the group is made again for another one.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -16,10 +21,11 @@ from unittest.mock import patch
 
 from ray.air.execution.resources import PlacementGroupResourceManager, ResourceRequest
 from ray.tune.execution import tune_controller
-from ray.util.placement_group import placement_group
+from ray.util.placement_group import PlacementGroup, placement_group
 
 from winnow.search.ray_backend.not_pickled import NotPickled
 from winnow.search.ray_backend.preflight import NodeCheck, label
+from winnow.search.resources.inventory import kind_of_gpu
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -28,7 +34,7 @@ class NodeWatch(NotPickled):
     """Knows the nodes that may get trials, and checks those that join.
 
     Attributes:
-        num_joined: How many nodes have joined and passed the check.
+        num_changes: How often the set of nodes that may get trials has changed.
     """
 
     def __init__(
@@ -39,6 +45,7 @@ class NodeWatch(NotPickled):
         shared: str,
         device: str,
         say: Callable[[str], None],
+        shares: Mapping[str, float] | None = None,
     ) -> None:
         """Begin with the nodes that `check_nodes` has checked; the other arguments are those of `check_nodes`.
 
@@ -49,20 +56,46 @@ class NodeWatch(NotPickled):
             shared: The path or URI that workers write to.
             device: `cpu` or `cuda`.
             say: Gets a line for each node that joins.
+            shares: The part of a GPU for each trial by kind of GPU; that of the empty kind is for all others. Default: all kinds are alike.
         """
-        self.num_joined = 0
+        self.num_changes = 0
         self._ray = ray
+        self._shares = dict(shares or {})
         self._sound = set(checked)
+        self._resources = {node["NodeID"]: node["Resources"] for node in ray.nodes()} if shares else {}
         self._known = set(checked)
         self._check = partial(NodeCheck, data=data, shared=shared, device=device)
         self._checks: list[NodeCheck] = []
         self._say = say
         self._next_look = 0.0
 
-    @property
-    def selector(self) -> dict[str, str]:
-        """The selector of labels that holds for the nodes that may get trials, and no other."""
-        return {"ray.io/node-id": f"in({','.join(sorted(self._sound)) or 'none'})"}
+    def placement(
+        self, bundles: Sequence[Mapping[str, float]], held: Iterable[str]
+    ) -> tuple[str, list[dict[str, float]], dict[str, str]]:
+        """Return where the next trial is placed.
+
+        Args:
+            bundles: What the trial asks for.
+            held: The kind of GPU of each trial that is placed already.
+
+        Returns:
+            The kind of GPU, the bundles to reserve there, and the selector of labels that holds for the nodes that may get the trial, and
+            no other. The kind is empty if all are alike.
+        """
+        if not self._shares:
+            return "", [dict(bundle) for bundle in bundles], _selector(self._sound)
+        nodes: dict[str, set[str]] = {kind: set() for kind in self._shares}
+        free = {kind: -float(number) for kind, number in Counter(held).items() if kind in nodes}
+        for node_id in self._sound:
+            resources = self._resources.get(node_id, {})
+            kind = kind_of_gpu(resources)
+            kind = kind if kind in self._shares else ""
+            if resources.get("GPU"):
+                nodes[kind].add(node_id)
+                free[kind] = free.get(kind, 0.0) + resources["GPU"] * int(1 / self._shares[kind])
+        kind = max((kind for kind in nodes if nodes[kind]), key=lambda kind: (free.get(kind, 0.0), kind), default="")
+        reserved = [{**bundle, **({"GPU": self._shares[kind]} if "GPU" in bundle else {})} for bundle in bundles]
+        return kind, reserved, _selector(nodes[kind])
 
     def look(self) -> None:
         """Start a check of nodes that are new, and read what others have answered; at most once a second."""
@@ -70,6 +103,8 @@ class NodeWatch(NotPickled):
             return
         self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
         alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
+        self._resources = {node_id: node.get("Resources", {}) for node_id, node in alive.items()}
+        self.num_changes += not self._sound <= alive.keys()
         self._sound &= alive.keys()
         joined = [node for node_id, node in alive.items() if node_id not in self._known]
         self._known.update(node["NodeID"] for node in joined)
@@ -83,13 +118,17 @@ class NodeWatch(NotPickled):
             else:
                 self._say(f"{label(node)} joined and is ready")
                 self._sound.add(node["NodeID"])
-                self.num_joined += 1
+                self.num_changes += 1
         self._checks = [check for check in self._checks if not check.is_done]
 
     def close(self) -> None:
         """Delete the test files of checks that have not ended."""
         for check in self._checks:
             check.close()
+
+
+def _selector(nodes: Iterable[str]) -> dict[str, str]:
+    return {"ray.io/node-id": f"in({','.join(sorted(nodes)) or 'none'})"}
 
 
 class _OnCheckedNodes(PlacementGroupResourceManager):
@@ -99,14 +138,15 @@ class _OnCheckedNodes(PlacementGroupResourceManager):
         super().__init__(update_interval_s)
         if nodes is not None:  # its `clear` initialises it again
             self._nodes = nodes
-            self._num_joined = nodes.num_joined
+            self._num_changes = nodes.num_changes
+        self._kinds: dict[PlacementGroup, str] = {}
 
     def request_resources(self, resource_request: ResourceRequest) -> None:
-        """Do what Ray's does, with a selector."""
-        bundles = resource_request.bundles
-        group = placement_group(
-            bundles, resource_request.strategy, bundle_label_selector=[self._nodes.selector] * len(bundles)
-        )
+        """Do what Ray's does, with a selector and the share of a GPU that fits the nodes."""
+        self._kinds = {group: kind for group, kind in self._kinds.items() if group in self._pg_to_request}
+        kind, bundles, selector = self._nodes.placement(resource_request.bundles, self._kinds.values())
+        group = placement_group(bundles, resource_request.strategy, bundle_label_selector=[selector] * len(bundles))
+        self._kinds[group] = kind
         future = group.ready()
         self._pg_to_request[group] = resource_request
         self._request_to_staged_pgs[resource_request].add(group)
@@ -114,11 +154,11 @@ class _OnCheckedNodes(PlacementGroupResourceManager):
         self._pg_to_staging_future[group] = future
 
     def update_state(self) -> None:
-        """Ask again for the groups that wait if more nodes may have them by now."""
+        """Ask again for the groups that wait if other nodes may have them by now."""
         super().update_state()
-        if self._num_joined == self._nodes.num_joined:
+        if self._num_changes == self._nodes.num_changes:
             return
-        self._num_joined = self._nodes.num_joined
+        self._num_changes = self._nodes.num_changes
         waiting = [request for request, groups in self._request_to_staged_pgs.items() for _ in groups]
         for request in waiting:
             self.cancel_resource_request(request)

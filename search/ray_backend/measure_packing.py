@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow.search.ray_backend.session import put_once
+from winnow.search.resources.inventory import KIND
 from winnow.search.resources.packing import CONTEXT_MB, LEVELS, USABLE, Level, Packing, choose, fraction_of
 from winnow.spaces.schema import Config
 from winnow.spaces.space import Space
@@ -26,7 +27,14 @@ PATIENCE_SECONDS = 300.0
 
 
 def measure_packing(
-    ray: Any, space: Space, data: ImageData, device: str, cpus: float, seed: int, say: Callable[[str], None]
+    ray: Any,
+    space: Space,
+    data: ImageData,
+    device: str,
+    cpus: float,
+    seed: int,
+    say: Callable[[str], None],
+    kind: str = "",
 ) -> Packing:
     """Measure on one GPU with `cpus` CPUs beside it, or on `cpus` CPUs of one node, through Ray, and choose.
 
@@ -38,14 +46,17 @@ def measure_packing(
         cpus: CPUs beside the GPU, or CPUs of the node.
         seed: Seed of the measured trainings.
         say: Receives each message for the user.
+        kind: Kind of the GPU, by Ray's name such as `T4`. Default: any.
     """
     from winnow.search.resources.largest_config import estimated_mb, largest_config, sample_configs
 
     on_gpu = device == "cuda"
-    say(f"measuring how many concurrent trials {'a GPU' if on_gpu else 'the CPUs'} should train")
+    where = f"a GPU {kind}".rstrip() if on_gpu else "the CPUs"
+    say(f"measuring how many concurrent trials {where} should train")
     typical, largest = _typical(space, data, sample_configs(space, data, 9, seed)), largest_config(space, data)
     shared = put_once(ray, data.fingerprint, data)
-    group = ray.util.placement_group([{"CPU": cpus, **({"GPU": 1} if on_gpu else {})}])
+    on_kind = {KIND + kind: 0.001} if kind else {}
+    group = ray.util.placement_group([{"CPU": cpus, **({"GPU": 1} if on_gpu else {}), **on_kind}])
     try:
         if not group.wait(PATIENCE_SECONDS):
             level = Level(1, None, 0.0, "no node was free to measure on")

@@ -48,10 +48,16 @@ class Job:
     cpus: float | None = None
     gpus: float | None = None
     """GPUs that Ray reserves for one trial; only recorded."""
+    by_kind: bool = False
+    """Whether that differs by the kind of GPU; a trial then records what is reserved for it."""
     limits: Limits | None = None
     """A network beyond one of them is not trained."""
     latency: bool = False
     """Whether the latency of each network is measured before its training."""
+    checkpoint_seconds: float = 0.0
+    """Least number of seconds between two checkpoints; 0: after each epoch."""
+    rungs: tuple[int, ...] = ()
+    """Epochs after which a trial may pause, so that it needs a checkpoint."""
     predictions: str | None = None
     """Folder where trials that train to their end write their predictions for the validation images; None: not written."""
 

@@ -10,9 +10,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +47,16 @@ class Resources:
 
     cpus: float
     gpus: float
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """The part of a GPU that a trial gets, by kind of GPU, if they differ."""
 
     @property
     def per_trial(self) -> dict[str, float]:
-        """Return the resources of every trial. They are never raised: a trial that asked for a whole GPU would wait until the search ends."""
-        return {"cpu": self.cpus, "gpu": self.gpus}
+        """Return the resources that every trial asks for. They are never raised: a trial that asked for a whole GPU would wait until the search ends.
+
+        They fit into the share of any kind of GPU; the placement decides how much of it is reserved.
+        """
+        return {"cpu": self.cpus, "gpu": min(self.shares.values(), default=self.gpus)}
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def run_search(
     nodes = None
     if data.checked_nodes is not None:
         images = [(data.reference, data.fingerprint)]
-        nodes = NodeWatch(ray, data.checked_nodes, images, job.checkpoints, job.device, say)
+        nodes = NodeWatch(ray, data.checked_nodes, images, job.checkpoints, job.device, say, resources.shares)
     stopping = StopController(ledger, say, HangWatch(ledger, job.checkpoints, say), data.groups, concurrent, nodes)
     # By default one trial at a time may wait for its worker, so hundreds of workers would be started one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)

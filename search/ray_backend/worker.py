@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
@@ -42,10 +43,20 @@ def run_trial(config: dict[str, Any], data: SharedData, job: Job) -> None:
     from winnow.search.training.prints import printing_to
 
     assignment = Assignment.from_json(config["assignment"])
+    if job.by_kind:
+        job = replace(job, gpus=_reserved_gpus() or job.gpus)
     prints = join(job.checkpoints, prints_name(assignment.number))
     with printing_to(prints), closing(trial_reports(assignment, data, job)) as reports:
         for report in reports:
             tune.report(report)
+
+
+def _reserved_gpus() -> float | None:
+    """Return the part of a GPU in the placement group of this process; None if it is in none."""
+    from ray.util import get_current_placement_group
+
+    group = get_current_placement_group()
+    return group.bundle_specs[0].get("GPU") if group is not None else None
 
 
 def trial_reports(
@@ -89,7 +100,7 @@ def _epochs(
 
     postpone_compiler()
     from winnow.models import summarize
-    from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
+    from winnow.search.training.checkpoint import CorruptCheckpoint, Interval, load, save
     from winnow.search.training.device_data import DeviceData
     from winnow.search.training.heartbeat import beating
     from winnow.search.training.latency import latency_ms
@@ -126,6 +137,7 @@ def _epochs(
     pieces, seed = assignment.micro_batches, assignment.seed
     if team is not None:
         team.begin(Task(config, job.seed, "search", seed, state, pieces))
+    interval = Interval(job.checkpoint_seconds, job.rungs)
     with beating(join(job.checkpoints, heartbeat_name(assignment.number))):
         for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=pieces, team=team):
             report = {**result.figures(), **where_trained(device, job)}
@@ -134,9 +146,10 @@ def _epochs(
                 answers = join(job.predictions, answers_name(assignment.number))
                 with storage_errors(answers):
                     write_validation_answers(config, result.weights(), on_device, answers)
-            # Before the report: an epoch that the study knows is never lost with the worker.
-            with storage_errors(path):
-                save(path, {**result.state(), "history": history})
+            # Before the report: an epoch that the study knows is not lost with the worker, unless it may be trained again.
+            if interval.is_due(result.epoch, result.last):
+                with storage_errors(path):
+                    save(path, {**result.state(), "history": history})
             yield {**report, **size}
             size = {}
 

@@ -19,6 +19,10 @@ class Inventory:
     """(CPUs, GPUs) of each node; of a cluster that may grow, those that it may grow to."""
     gpus_now: int
     """GPUs of the nodes that are up."""
+    kinds: tuple[str, ...] = ()
+    """The kind of GPU of each node, such as `T4`; empty text: unknown or none. Default: nothing is known."""
+    kinds_now: frozenset[str] = frozenset()
+    """The known kinds of the nodes that are up."""
 
     @property
     def cpus_of_nodes(self) -> list[float]:
@@ -39,6 +43,28 @@ class Inventory:
     def cpus_per_gpu(self) -> float:
         """CPUs for each GPU on the node that has the fewest; nodes without GPUs do not count."""
         return min((cpus / gpus for cpus, gpus in self.nodes if gpus), default=1.0)
+
+    def of_kind(self, kind: str) -> list[tuple[float, float]]:
+        """Return (CPUs, GPUs) of the nodes whose GPUs are of this kind."""
+        return [node for node, own in zip(self.nodes, self.kinds, strict=False) if own == kind and node[1]]
+
+    def cpus_beside(self, kind: str) -> float:
+        """Return `cpus_per_gpu` of the nodes of this kind, or of all if the kind is empty or no node is of it."""
+        own = self.of_kind(kind) if kind else []
+        return min((cpus / gpus for cpus, gpus in own), default=self.cpus_per_gpu)
+
+
+KIND = "accelerator_type:"
+"""Ray gives a node with GPUs a resource of this name and their kind."""
+
+
+def kind_of_gpu(resources: Mapping[str, float]) -> str:
+    """Return the kind of GPU of a node, such as `T4`; empty if Ray does not know it.
+
+    Args:
+        resources: The resources of the node, by Ray's names.
+    """
+    return next((name.removeprefix(KIND) for name in sorted(resources) if name.startswith(KIND)), "")
 
 
 def read_inventory(ray: Any) -> Inventory:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 LEVELS = (1, 2, 4, 8)
 """Numbers of trials at once that are measured."""
@@ -41,6 +42,30 @@ class Packing:
     """Trials at once."""
     levels: tuple[Level, ...]
     explanation: str
+
+
+class Measure(Protocol):
+    """Measures how many trials at once train fastest on a device with these CPUs beside one GPU, or of one node."""
+
+    def __call__(self, device: str, cpus: float, kind: str = "") -> Packing:
+        """Measure on a GPU of this kind; empty: any."""
+
+
+@dataclass(frozen=True)
+class KindOfGpu:
+    """The GPUs of one kind in a cluster that has several."""
+
+    gpus: int
+    trials_per_gpu: int
+
+
+@dataclass(frozen=True)
+class RecordedPacking:
+    """How an earlier start of a run packed its trials."""
+
+    gpus_per_trial: float
+    trials_per_gpu: Mapping[str, int] = field(default_factory=dict)
+    """By kind of GPU; empty if all kinds took the same number."""
 
 
 def choose(levels: Sequence[Level], memory_mb: float | None, estimated: bool = False) -> Packing:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from winnow.search.resources.gpus import gpus_of_this_machine
 from winnow.search.resources.inventory import Inventory, gpus_here, read_inventory
-from winnow.search.resources.packing import Packing, fraction_of
+from winnow.search.resources.packing import KindOfGpu, Measure, RecordedPacking, fraction_of
 from winnow.spaces.errors import InputError
 
 RELAY_CPUS = 0.0001  # CPUs of the process that passes on reports of ranks; the least that Ray counts
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-Measure = Callable[[str, float], Packing]
-"""A function of a device and the CPUs beside one GPU, or of one node; it measures how many trials at once train there fastest."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +90,13 @@ class ResourcePlan:
     """Trials on one GPU at once; None without GPUs, or with several for each trial."""
     ranks: int = 1
     """Processes that train one trial, with a GPU each."""
+    kinds: Mapping[str, KindOfGpu] = field(default_factory=dict)
+    """The kinds of GPU, if a cluster has several that take different numbers of trials; then `gpus_per_trial` is the share that fits all."""
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The part of a GPU for each trial, by kind."""
+        return {kind: fraction_of(of.trials_per_gpu) for kind, of in self.kinds.items()}
 
     @property
     def per_trial(self) -> dict[str, float]:
@@ -111,11 +116,21 @@ class ResourcePlan:
         """Resources of all trials at once; each item must fit on one node."""
         if self.ranks > 1:
             return [self.per_rank] * (self.ranks * self.concurrent)
+        if self.kinds:
+            return [
+                {"CPU": self.cpus_per_trial, "GPU": fraction_of(of.trials_per_gpu)}
+                for of in self.kinds.values()
+                for _ in range(of.gpus * of.trials_per_gpu)
+            ]
         return [{key.upper(): amount for key, amount in self.per_trial.items() if amount}] * self.concurrent
 
 
 def plan_resources(
-    ray: Any, options: DeviceOptions, num_trials: int, measure: Measure | None = None, recorded: float | None = None
+    ray: Any,
+    options: DeviceOptions,
+    num_trials: int,
+    measure: Measure | None = None,
+    recorded: RecordedPacking | None = None,
 ) -> ResourcePlan:
     """Divide the resources of a running Ray among trials.
 
@@ -124,7 +139,7 @@ def plan_resources(
         options: What the user asks for.
         num_trials: Number of trials in all; concurrency never exceeds it.
         measure: Called if the options leave the packing of trials on a device open. Default: one trial on a GPU.
-        recorded: GPUs per trial of an earlier start of the run, used again if the options leave it open.
+        recorded: Packing of an earlier start of the run, used again if the options leave it open.
 
     Returns:
         The plan.
@@ -140,7 +155,7 @@ def share_out(
     options: DeviceOptions,
     num_trials: int,
     measure: Measure | None = None,
-    recorded: float | None = None,
+    recorded: RecordedPacking | None = None,
 ) -> ResourcePlan:
     """Divide a known inventory among trials.
 
@@ -153,8 +168,7 @@ def share_out(
         num_trials: Number of trials in all; concurrency never exceeds it.
         measure: Called if the options leave the packing of trials on a device open. Default: one
             trial on a GPU.
-        recorded: GPUs per trial of an earlier start of the run, used again if the options leave it
-            open.
+        recorded: Packing of an earlier start of the run, used again if the options leave it open.
 
     Returns:
         The plan.
@@ -230,23 +244,40 @@ def _largest_node(inventory: Inventory) -> str:
 
 
 def _on_gpus(
-    inventory: Inventory, options: DeviceOptions, num_trials: int, measure: Measure | None, recorded: float | None
+    inventory: Inventory,
+    options: DeviceOptions,
+    num_trials: int,
+    measure: Measure | None,
+    recorded: RecordedPacking | None,
 ) -> ResourcePlan:
     gpus_per_trial = options.gpus_per_trial
-    if gpus_per_trial is None and options.trials_per_gpu is None and 1 < (recorded or 0) <= inventory.num_gpus:
-        gpus_per_trial = recorded
+    earlier = recorded.gpus_per_trial if recorded else 0
+    if gpus_per_trial is None and options.trials_per_gpu is None and 1 < earlier <= inventory.num_gpus:
+        gpus_per_trial = earlier
     if (gpus_per_trial or 0) > 1:
         return _several_gpus_each(inventory, options, int(gpus_per_trial or 0), num_trials)
     per_gpu, why = _trials_per_gpu(inventory, options, measure, recorded)
     if isinstance(options.concurrent, int):
-        concurrent, per_gpu = options.concurrent, _spread(options.concurrent, per_gpu, inventory.num_gpus)
+        concurrent = options.concurrent
+        per_gpu = dict.fromkeys(per_gpu, _spread(concurrent, min(per_gpu.values()), inventory.num_gpus))
     else:
         # With fewer trials than slots, each trial gets a larger part: Ray fills a GPU before it uses the next one.
-        per_gpu = min(per_gpu, max(1, num_trials // inventory.num_gpus))
-        concurrent = min(per_gpu * inventory.num_gpus, max(1, num_trials))
-    cpus = _cpus_beside(inventory.cpus_per_gpu, options.cpus_per_trial, per_gpu)
+        most = max(1, num_trials // inventory.num_gpus)
+        per_gpu = {kind: min(number, most) for kind, number in per_gpu.items()}
+        slots = sum(_gpus_of(inventory, kind, per_gpu) * number for kind, number in per_gpu.items())
+        concurrent = min(slots, max(1, num_trials))
+    fewest = min(per_gpu.values())
+    cpus = min(
+        _cpus_beside(inventory.cpus_beside(kind), options.cpus_per_trial, number) for kind, number in per_gpu.items()
+    )
     threads = max(1, int(cpus))
-    shared = "one GPU each" if per_gpu == 1 else f"{per_gpu} on each GPU"
+    kinds = {}
+    if len(set(per_gpu.values())) > 1:
+        kinds = {kind: KindOfGpu(_gpus_of(inventory, kind, per_gpu), number) for kind, number in per_gpu.items()}
+        named = ((kind or "other GPU", of) for kind, of in kinds.items() if of.gpus)
+        shared = ", ".join(f"{of.trials_per_gpu} on each {name}" for name, of in named)
+    else:
+        shared = "one GPU each" if fewest == 1 else f"{fewest} on each GPU"
     text = (
         f"{concurrent} trials at once on {inventory.num_gpus} GPU{'s' * (inventory.num_gpus > 1)}, {shared}, "
         f"{threads} CPU{'s' * (threads > 1)} each{why}"
@@ -255,27 +286,43 @@ def _on_gpus(
         text += f"; the first trial waits until the cluster has its first GPU, and the cluster may grow to {inventory.num_gpus}"
     elif inventory.gpus_now < inventory.num_gpus:
         text += f"; {inventory.gpus_now} of the GPUs are there now, the cluster may grow to {inventory.num_gpus}"
-    return ResourcePlan("cuda", concurrent, cpus, fraction_of(per_gpu), threads, text, per_gpu)
+    return ResourcePlan("cuda", concurrent, cpus, fraction_of(fewest), threads, text, fewest, kinds=kinds)
+
+
+def _gpus_of(inventory: Inventory, kind: str, others: Iterable[str]) -> int:
+    """GPUs of a kind; the empty one has all that are of none of the others."""
+    if kind:
+        return sum(int(gpus) for _, gpus in inventory.of_kind(kind))
+    return inventory.num_gpus - sum(_gpus_of(inventory, other, ()) for other in others if other)
 
 
 def _trials_per_gpu(
-    inventory: Inventory, options: DeviceOptions, measure: Measure | None, recorded: float | None
-) -> tuple[int, str]:
-    """Trials on one GPU at once, and why: as the options say, as in an earlier start, as measured, or one."""
+    inventory: Inventory, options: DeviceOptions, measure: Measure | None, recorded: RecordedPacking | None
+) -> tuple[dict[str, int], str]:
+    """Trials on one GPU at once, and why: as the options say, as in an earlier start, as measured, or one.
+
+    They are by kind of GPU; the empty kind is any other, and takes what fits the weakest.
+    """
     if options.gpus_per_trial is not None:
         if not options.gpus_per_trial:
             raise InputError("--gpus-per-trial 0: must be above 0 on GPUs; or use --device cpu")
-        return round(1 / options.gpus_per_trial), ""
+        return {"": round(1 / options.gpus_per_trial)}, ""
     if isinstance(options.trials_per_gpu, int):
-        return options.trials_per_gpu, ""
+        return {"": options.trials_per_gpu}, ""
     if isinstance(options.concurrent, int):
-        return math.ceil(options.concurrent / inventory.num_gpus), ""
+        return {"": math.ceil(options.concurrent / inventory.num_gpus)}, ""
     if recorded is not None and options.trials_per_gpu is None:
-        return max(1, round(1 / recorded)), ""
-    if measure is not None and inventory.gpus_now:
+        here = {kind: number for kind, number in recorded.trials_per_gpu.items() if kind in inventory.kinds}
+        return {**here, "": max(1, round(1 / recorded.gpus_per_trial))}, ""
+    if measure is None or not inventory.gpus_now:
+        return {"": 1}, ""
+    if len(inventory.kinds_now) < 2:
         packing = measure("cuda", inventory.cpus_per_gpu)
-        return packing.at_once, f" ({packing.explanation})"
-    return 1, ""
+        return {"": packing.at_once}, f" ({packing.explanation})"
+    packings = {kind: measure("cuda", inventory.cpus_beside(kind), kind) for kind in sorted(inventory.kinds_now)}
+    why = "; ".join(f"{kind}: {packing.explanation}" for kind, packing in packings.items())
+    per_gpu = {kind: packing.at_once for kind, packing in packings.items()}
+    return {**per_gpu, "": min(per_gpu.values())}, f" ({why})"
 
 
 def _spread(concurrent: int, most: int, num_gpus: int) -> int:

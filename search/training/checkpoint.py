@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import pickle
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,32 @@ from winnow.search.storage import remote as storage
 
 class CorruptCheckpoint(Exception):
     """A checkpoint that cannot be read back; the message names the file."""
+
+
+@dataclass
+class Interval:
+    """Decides after which epochs a checkpoint is written.
+
+    Attributes:
+        seconds: Least number of seconds since the last one, or since the start; 0: after each epoch.
+        always: Epochs after which one is written in any case. So it is after the last one.
+    """
+
+    seconds: float
+    always: Collection[int] = ()
+    _since: float = field(default_factory=time.monotonic)
+
+    def is_due(self, epoch: int, last: bool) -> bool:
+        """Return whether a checkpoint is written after this epoch, and count the seconds from now on if so.
+
+        Args:
+            epoch: The epoch, counted from 1.
+            last: Whether the training is over.
+        """
+        now = time.monotonic()
+        is_due = last or epoch in self.always or now - self._since >= self.seconds
+        self._since = now if is_due else self._since
+        return is_due
 
 
 def save(where: Path | str, state: dict[str, Any]) -> None:

@@ -22,12 +22,13 @@ from winnow.search.training.epoch_images import epoch_chunks
 from winnow.search.training.epoch_result import NO_METRICS, EpochResult
 from winnow.search.training.evaluate import EVALUATION_BATCH, predict, score
 from winnow.search.training.heartbeat import beat
+from winnow.search.training.loss_scaling import LEAST_SCALE, loss_scaler
 from winnow.search.training.losses import LossFunction, build_loss
 from winnow.search.training.mixing import Mixer
 from winnow.search.training.network import initial_network
 from winnow.search.training.optimizers import build_optimizer
 from winnow.search.training.own_loop import own_epochs
-from winnow.search.training.precision import autocast, image_format, prepare_device
+from winnow.search.training.precision import autocast, image_format, number_type, prepare_device
 from winnow.search.training.ranks import Rank, Team
 from winnow.search.training.schedules import Plateau, lr_factor, momentum_at
 from winnow.search.training.seeding import seeded
@@ -104,6 +105,8 @@ class TrainingState:
     parallel: nn.Module
     """The model as called in training: on several ranks it averages the gradients over them."""
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    """Scales the loss, in float16; does nothing in other numbers."""
     peak_lrs: list[float]
     """Learning rate of each parameter group before the schedule scales it."""
     batches: Batches
@@ -145,6 +148,7 @@ class TrainingState:
             model=model,
             parallel=rank.parallel(model, device),
             optimizer=optimizer,
+            scaler=loss_scaler(number_type(config.precision, device, model), device, optimizer),
             peak_lrs=[group["lr"] for group in optimizer.param_groups],
             batches=batches,
             average=WeightAverage.start(config.averaging, model, config.epochs * batches.steps_per_epoch)
@@ -212,7 +216,7 @@ class TrainingState:
             self._fit()
 
     def _fit(self) -> tuple[torch.Tensor, float, float]:
-        """Train on all images once: (loss of each micro-batch, mean loss, accuracy); NaN as soon as a loss is not finite.
+        """Train on all images once: (loss of each micro-batch, mean loss, accuracy); NaN as soon as a loss is not finite, or if no scale of it is small enough for float16.
 
         All ranks draw and augment whole batches in the same way, and each trains its part.
         """
@@ -235,9 +239,10 @@ class TrainingState:
                 beat()
                 step += 1
             # The one place where the host waits for the device: a diverged training ends within the chunk, on all ranks.
-            if not sums.all_finite():
+            if not sums.all_finite() or self._overflows():
                 break
-        return sums.figures()
+        losses, mean_loss, accuracy = sums.figures()
+        return (losses, math.nan, math.nan) if self._overflows() else (losses, mean_loss, accuracy)
 
     def _update(
         self,
@@ -246,19 +251,25 @@ class TrainingState:
         mixed_precision: AbstractContextManager[object],
         sums: EpochSums,
     ) -> None:
-        """Take one optimizer step."""
+        """Take one optimizer step. In float16 it is skipped if gradients overflow, which lowers the scale of the loss."""
         self.optimizer.zero_grad()
         for part in batch:
             with mixed_precision:
                 logits = self.parallel(part.images)
                 loss = _loss_of(loss_function, logits.float(), part)
-            (loss if part.weight == 1 else loss * part.weight).backward()
+            self.scaler.scale(loss if part.weight == 1 else loss * part.weight).backward()
             sums.add(part, loss, logits)
+        self.scaler.unscale_(self.optimizer)
         if self.config.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parallel.parameters(), self.config.gradient_clip)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         if self.average is not None:
             self.average.step()
+
+    def _overflows(self) -> bool:
+        """Return whether gradients overflow in float16 at any scale of the loss; the same on all ranks, whose gradients are equal."""
+        return self.scaler.is_enabled() and self.scaler.get_scale() < LEAST_SCALE
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -321,6 +332,7 @@ class TrainingState:
                 "stopped": self.stopped,
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
                 **{key: vars(part) if part else None for key, part in self._observers.items()},
                 **({"average": self.average.state()} if self.average else {}),
             }
@@ -337,6 +349,10 @@ class TrainingState:
         self.epoch, self.stopped = state["epoch"], state["stopped"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.scaler.is_enabled() and state.get(
+            "scaler"
+        ):  # empty after epochs in other numbers, on another kind of device
+            self.scaler.load_state_dict(state["scaler"])
         for key, part in self._observers.items():
             if state[key] is not None:
                 vars(part).update(state[key])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
@@ -13,6 +14,11 @@ from torch import nn
 from winnow.spaces.errors import InputError
 
 CPU_FLAGS_FOR_BFLOAT16 = ("avx512_bf16", "amx_bf16")
+CPU_FLAGS_FOR_FLOAT16 = ("avx512_fp16", "amx_fp16")
+TENSOR_CORES = (7, 0)
+"""Compute capability of the first GPUs with tensor cores (V100)."""
+WITHOUT_TENSOR_CORES = re.compile(r"GTX 16\d\d|\bT(400|500|550|600|1000|1200|2000)\b|\bMX(450|550)\b")
+"""Names of GPUs whose compute capability is that of a T4, but which have no tensor cores; some are known for NaN in float16."""
 
 
 def prepare_device(device: torch.device) -> None:
@@ -41,11 +47,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def autocast(precision: str, device: torch.device, model: nn.Module) -> AbstractContextManager[object]:
-    """Return the context in which a network computes.
-
-    `auto` is bfloat16 on a device that supports it in hardware, else float32: bfloat16 in software is 50 times slower. On a
-    CPU, a network with grouped or depthwise convolutions stays in float32, because these take twice as long in bfloat16,
-    while other networks take half as long.
+    """Return the context in which a network computes in its `number_type`.
 
     Args:
         precision: A value of `config.precision`.
@@ -53,17 +55,40 @@ def autocast(precision: str, device: torch.device, model: nn.Module) -> Abstract
         model: The network.
 
     Raises:
-        InputError: `precision` is bfloat16, and the device does not support it in hardware.
+        InputError: The device does not support `precision` in hardware.
     """
-    if precision == "float32" or (precision == "auto" and device.type == "cpu" and _has_grouped_convolutions(model)):
-        return nullcontext()
-    if has_bfloat16(device):
-        return torch.autocast(device.type, torch.bfloat16)
+    chosen = number_type(precision, device, model)
+    return nullcontext() if chosen == torch.float32 else torch.autocast(device.type, chosen)
+
+
+def number_type(precision: str, device: torch.device, model: nn.Module) -> torch.dtype:
+    """Return the type of numbers in which a network computes.
+
+    `auto` is bfloat16 on a device that supports it in hardware, because in software it is 50 times slower; float16 on an
+    older GPU with tensor cores; else float32. On a CPU, a network with grouped or depthwise convolutions stays in float32,
+    because these take twice as long in bfloat16, while other networks take half as long.
+
+    Args:
+        precision: A value of `config.precision`.
+        device: The device to train on.
+        model: The network.
+
+    Raises:
+        InputError: The device does not support `precision` in hardware.
+    """
     if precision == "auto":
-        return nullcontext()
-    raise InputError(
-        f"precision: bfloat16, but the device {device} only emulates it in software; use `auto` or `float32`"
-    )
+        if device.type == "cpu" and _has_grouped_convolutions(model):
+            return torch.float32
+        if has_bfloat16(device):
+            return torch.bfloat16
+        return torch.float16 if has_fast_float16(device) else torch.float32
+    if precision == "float32":
+        return torch.float32
+    is_supported = {"bfloat16": has_bfloat16, "float16": has_float16}[precision]
+    if not is_supported(device):
+        why = "Winnow has not tried it on" if device.type == "mps" else "it is computed in software only on"
+        raise InputError(f"precision: {precision}, but {why} the device {device}; use `auto` or `float32`")
+    return torch.bfloat16 if precision == "bfloat16" else torch.float16
 
 
 @cache
@@ -71,8 +96,26 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether the device supports bfloat16 in hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and _cpu_has(CPU_FLAGS_FOR_BFLOAT16)
+
+
+@cache
+def has_float16(device: torch.device) -> bool:
+    """Whether the device supports float16 in hardware."""
+    return device.type == "cuda" or (device.type == "cpu" and _cpu_has(CPU_FLAGS_FOR_FLOAT16))
+
+
+@cache
+def has_fast_float16(device: torch.device) -> bool:
+    """Whether the device is a GPU with tensor cores, which compute float16."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < TENSOR_CORES:
+        return False
+    return not WITHOUT_TENSOR_CORES.search(torch.cuda.get_device_name(device))
+
+
+def _cpu_has(flags: tuple[str, ...]) -> bool:
     cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and any(flag in cpuinfo.read_text() for flag in CPU_FLAGS_FOR_BFLOAT16)
+    return cpuinfo.is_file() and any(flag in cpuinfo.read_text() for flag in flags)
 
 
 def image_format(model: nn.Module) -> torch.memory_format:

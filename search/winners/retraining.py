@@ -228,7 +228,7 @@ def _train_and_test(
 
     postpone_compiler()
     from winnow.models import summarize
-    from winnow.search.training.checkpoint import save
+    from winnow.search.training.checkpoint import Interval, save
     from winnow.search.training.device_data import DeviceData
     from winnow.search.training.final_test import evaluate_test_set
     from winnow.search.training.loop import train
@@ -247,12 +247,13 @@ def _train_and_test(
     yield from history
     if team is not None:
         team.begin(Task(config, job.seed, use, seed, state, pieces))
-    result = None
+    result, interval = None, Interval(job.checkpoint_seconds)
     for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=pieces, team=team):
         figures = {**result.figures(), **where_trained(device, job)}
         history.append(epoch_line("retrain", seed, figures, trial=candidate.trial))
         yield history[-1]
-        if not result.last:  # what follows the last epoch takes less time than an epoch
+        # What follows the last epoch takes less time than an epoch.
+        if not result.last and interval.is_due(result.epoch, result.last):
             about = {"history": history, "config": candidate.config, "keep_validation": candidate.keep_validation}
             with storage_errors(job.checkpoints):
                 save(_checkpoint(job, candidate, seed), {**result.state(), **about})

@@ -94,8 +94,8 @@ class Config(Strict):
     """Test-time augmentation: the final test and predictions average the logits of each image and its mirror image."""
     own_metric: ImportPath | None = None
     """Custom metric, `package.module:function`: `function(labels, probabilities)` returns a number, for NumPy arrays int64 [N] and float32 [N, K]. Higher must be better, so negate a cost. It is computed on the validation images after every epoch, and on the test images. Elsewhere, such as in `search.objective`, it is called `validation_own_metric`."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), else float32. In training and validation, GPUs with TensorFloat-32 use it for float32 matrix products and convolutions. The final test uses full float32."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), float16 autocast on older GPUs with tensor cores (V100, T4), else float32. In float16 the loss is scaled, and a step whose gradients overflow is skipped. In training and validation, GPUs with TensorFloat-32 use it for float32 matrix products and convolutions. The final test uses full float32."""
 
     @field_validator("optimizer", mode="before")
     @classmethod

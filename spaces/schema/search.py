@@ -71,6 +71,8 @@ class SearchSettings(Strict):
     """Earlier runs to learn from, on the same or other data. Their best configs are tried first; their influence depends on how well they predict the first results of this search."""
     keep_predictions: bool = False
     """Keep the validation predictions of every trial that trains to the end, so that other metrics can be computed afterwards."""
+    checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    """Shortest time between two checkpoints of a trial or a retraining, in seconds. Checkpoints are also written at each rung and at the end of a trial. Epochs after the last checkpoint are trained again after an interruption, with the same figures. 0: a checkpoint after each epoch."""
     trial_timeout: Annotated[float, Field(gt=0.0)] | None = None
     """Seconds without a finished batch after which a trial ends as `timed_out`. If not set, 20 times the longest epoch so far, and at least 300."""
     stop_when: Annotated[str, AfterValidator(_checked)] | None = None

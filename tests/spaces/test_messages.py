@@ -208,7 +208,7 @@ WRONG = {
         "epochs: 5\nsearch: {trails: 5, sampler: tpee}",
         "s.yaml:3: search.sampler: must be one of forecast, tpe, gp, random, qmc, grid, but got 'tpee'; did you mean tpe?\n"
         "s.yaml:3: search.trails: unknown key 'trails'; allowed: trials, objective, objectives, sampler, grace_epochs, "
-        "reduction_factor, repeats, checkpoint_quota, audit, limits, learn_from, keep_predictions, trial_timeout, stop_when; did you mean trials?",
+        "reduction_factor, repeats, checkpoint_quota, audit, limits, learn_from, keep_predictions, checkpoint_seconds, trial_timeout, stop_when; did you mean trials?",
     ),
     "several at once, in the order of the file": (
         BASE,

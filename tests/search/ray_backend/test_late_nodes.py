@@ -12,6 +12,8 @@ import pytest
 
 from winnow.search.ray_backend import late_nodes
 from winnow.search.ray_backend.late_nodes import NodeWatch, on_checked_nodes
+from winnow.search.ray_backend.tune import Resources
+from winnow.search.resources.inventory import kind_of_gpu
 from winnow.search.storage.provenance import versions
 
 
@@ -32,8 +34,9 @@ class InstantCheck:
         return [(node, self.problems.get(node["NodeID"], [])) for node in answered]
 
 
-def node(node_id: str, alive: bool = True) -> dict:
+def node(node_id: str, alive: bool = True, **resources: float) -> dict:
     return {
+        "Resources": resources,
         "NodeID": node_id,
         "Alive": alive,
         "NodeManagerHostname": f"host-{node_id}",
@@ -53,12 +56,16 @@ def watch(monkeypatch):
     return SimpleNamespace(watch=watch, nodes=nodes, lines=lines)
 
 
+def selector(watch) -> dict[str, str]:
+    return watch.watch.placement([{"CPU": 1.0}], [])[2]
+
+
 def test_a_sound_node_may_get_trials_after_its_check(watch):
     watch.nodes.append(node("b"))
-    assert watch.watch.selector == {"ray.io/node-id": "in(a)"}
+    assert selector(watch) == {"ray.io/node-id": "in(a)"}
     watch.watch.look()
-    assert watch.watch.selector == {"ray.io/node-id": "in(a,b)"}
-    assert watch.watch.num_joined == 1
+    assert selector(watch) == {"ray.io/node-id": "in(a,b)"}
+    assert watch.watch.num_changes == 1
     assert watch.lines == ["node host-b (10.0.0.9, b) joined and is ready"]
 
 
@@ -67,7 +74,7 @@ def test_a_wrong_node_is_named_once_and_gets_none(watch):
     watch.nodes.append(node("b"))
     for _ in range(3):
         watch.watch.look()
-    assert watch.watch.selector == {"ray.io/node-id": "in(a)"}
+    assert selector(watch) == {"ray.io/node-id": "in(a)"}
     assert watch.lines == [
         "node host-b (10.0.0.9, b) joined but is not used, since it cannot run trials: "
         "optuna is 4.9.0, but the driver has 5.0.0"
@@ -77,10 +84,87 @@ def test_a_wrong_node_is_named_once_and_gets_none(watch):
 def test_a_node_that_went_gets_no_trial(watch):
     watch.nodes[:] = [node("a", alive=False), node("b")]
     watch.watch.look()
-    assert watch.watch.selector == {"ray.io/node-id": "in(b)"}
+    assert selector(watch) == {"ray.io/node-id": "in(b)"}
+    assert watch.watch.num_changes == 2  # one went, one joined
     watch.nodes.clear()
     watch.watch.look()
-    assert watch.watch.selector == {"ray.io/node-id": "in(none)"}
+    assert selector(watch) == {"ray.io/node-id": "in(none)"}
+    assert watch.watch.num_changes == 3
+
+
+# --- several kinds of GPU -----------------------------------------------------------------------------------------------
+
+
+class Group:
+    """Stands in for a placement group."""
+
+    def __init__(self, bundles, strategy, bundle_label_selector):
+        (self.bundle,), (self.selector,) = bundles, bundle_label_selector
+
+    def ready(self):
+        return object()
+
+
+@pytest.fixture
+def mixed(monkeypatch):
+    """A manager of placement groups on a node with an H100, which takes four trials, and one with two T4s that take two each."""
+    for name, stand_in in {
+        "ray.wait": lambda futures, num_returns, timeout: ([], futures),
+        "ray.cancel": lambda future: None,
+        "ray.util.remove_placement_group": lambda group: None,
+    }.items():
+        monkeypatch.setattr(name, stand_in)
+    monkeypatch.setattr(late_nodes, "placement_group", Group)
+    monkeypatch.setattr(late_nodes, "NodeCheck", InstantCheck)
+    monkeypatch.setattr(late_nodes, "SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(InstantCheck, "problems", {})
+    nodes = [
+        node("head", CPU=4.0),
+        node("h", CPU=8.0, GPU=1.0, **{"accelerator_type:H100": 1.0}),
+        node("t", CPU=8.0, GPU=2.0, **{"accelerator_type:T4": 1.0}),
+    ]
+    shares = {"H100": 0.25, "T4": 0.5, "": 0.5}
+    ray = SimpleNamespace(nodes=lambda: nodes)
+    watch = NodeWatch(ray, frozenset({"head", "h", "t"}), [], "shared", "cuda", lambda line: None, shares)
+    manager = late_nodes._OnCheckedNodes(watch)
+    request = late_nodes.ResourceRequest([{"CPU": 1, "GPU": 0.25}])
+
+    def groups() -> list[tuple[str, float]]:
+        return sorted((group.selector["ray.io/node-id"], group.bundle["GPU"]) for group in manager._pg_to_request)
+
+    yield SimpleNamespace(manager=manager, request=request, watch=watch, nodes=nodes, groups=groups)
+    for groups_of in (manager._pg_to_request, manager._request_to_staged_pgs, manager._request_to_ready_pgs):
+        groups_of.clear()
+
+
+def test_trials_take_the_share_of_the_kind_of_gpu_where_they_are_placed(mixed):
+    for _ in range(8):
+        mixed.manager.request_resources(mixed.request)
+    assert mixed.groups() == [("in(h)", 0.25)] * 4 + [("in(t)", 0.5)] * 4
+    gone = next(group for group in mixed.manager._pg_to_request if group.bundle["GPU"] == 0.5)
+    del mixed.manager._pg_to_request[gone]  # its trial ended
+    mixed.manager.request_resources(mixed.request)
+    assert mixed.groups() == [("in(h)", 0.25)] * 4 + [("in(t)", 0.5)] * 4
+
+
+def test_a_trial_whose_kind_of_gpu_is_gone_is_placed_on_another(mixed):
+    for _ in range(6):
+        mixed.manager.request_resources(mixed.request)
+    del mixed.nodes[1]
+    mixed.watch.look()
+    mixed.manager.update_state()
+    assert mixed.groups() == [("in(t)", 0.5)] * 6  # all of them waited; four have room there
+    mixed.nodes.append(node("x", CPU=8.0, GPU=4.0, **{"accelerator_type:L4": 1.0}))
+    mixed.watch.look()
+    mixed.manager.update_state()
+    groups = mixed.groups()
+    assert set(groups) == {("in(t)", 0.5), ("in(x)", 0.5)}  # an unknown kind takes what fits the weakest
+    assert groups.count(("in(x)", 0.5)) >= 4
+
+
+def test_every_trial_asks_for_what_fits_into_each_share():
+    assert Resources(1.0, 0.5, {"H100": 0.125, "T4": 0.5, "": 0.5}).per_trial == {"cpu": 1.0, "gpu": 0.125}
+    assert Resources(1.0, 0.5).per_trial == {"cpu": 1.0, "gpu": 0.5}
 
 
 def test_a_trial_waits_for_a_checked_node(tmp_path, shared_ray):
@@ -178,6 +262,55 @@ def test_trials_of_tune_are_placed_on_checked_nodes(tmp_path, request):
         (aside,) = [line for line in lines if "joined but is not used" in line]
         assert aside.endswith(f"optuna is 4.9.0, but the driver has {versions()['optuna']}")
         assert not list(storage.glob(".preflight*"))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_real_placement_groups_reserve_the_share_of_their_kind(tmp_path, request):
+    """Two declared GPUs of different kinds: four trials run on one and two on the other, all at once."""
+    import ray
+    from ray import tune
+    from ray.cluster_utils import Cluster
+
+    from winnow.search.ray_backend.worker import _reserved_gpus
+
+    if ray.is_initialized():
+        again = [sys.executable, "-m", "pytest", "-o", "addopts=", "-m", "slow", __file__, "-k", request.node.name]
+        subprocess.run(again, check=True, timeout=390)
+        return
+    store = {"object_store_memory": 80_000_000}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **store})
+    try:
+        for kind in ("H100", "T4"):
+            cluster.add_node(num_cpus=4, num_gpus=1, resources={f"accelerator_type:{kind}": 1}, **store)
+        ray.init(cluster.address, log_to_driver=False)
+        shares = {"H100": 0.25, "T4": 0.5, "": 0.5}
+        checked = frozenset(found["NodeID"] for found in ray.nodes())
+        kinds = {found["NodeID"]: kind_of_gpu(found["Resources"]) for found in ray.nodes()}
+        watch = NodeWatch(ray, checked, [], str(tmp_path), "cuda", print, shares)
+
+        def hold(config):
+            where = ray.get_runtime_context().get_node_id()
+            (tmp_path / f"ran-{config['index']}").write_text(f"{kinds[where]} {_reserved_gpus()}")
+            deadline = time.monotonic() + 120
+            while time.monotonic() < deadline and len(list(tmp_path.glob("ran-*"))) < 6:
+                time.sleep(0.2)
+            tune.report({"score": 1.0})
+
+        tuner = tune.Tuner(
+            tune.with_resources(hold, Resources(1.0, 0.5, shares).per_trial),
+            param_space={"index": tune.grid_search(range(6))},
+            run_config=tune.RunConfig(storage_path=str(tmp_path / "tune"), verbose=0),
+        )
+        with pytest.MonkeyPatch.context() as patch, on_checked_nodes(watch):
+            patch.setenv("TUNE_MAX_PENDING_TRIALS_PG", "6")
+            results = tuner.fit()
+        assert not results.errors
+        ran = sorted(path.read_text() for path in tmp_path.glob("ran-*"))
+        assert ran == ["H100 0.25"] * 4 + ["T4 0.5"] * 2
     finally:
         ray.shutdown()
         cluster.shutdown()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
 
 from tests.conftest import REPOSITORY
+from winnow.search.operations.execution import recorded_gpus
 from winnow.search.ray_backend.measure_packing import Limit, MeasuredDevice, _level, memory_of
 from winnow.search.resources.inventory import Inventory, allocated_cpus, allocated_gpus
-from winnow.search.resources.packing import Level, Packing, choose, fraction_of
+from winnow.search.resources.packing import KindOfGpu, Level, Packing, RecordedPacking, choose, fraction_of
 from winnow.search.resources.plan import DeviceOptions, ResourcePlan, share_out
 from winnow.search.training.speed_probe import Measured
 from winnow.spaces.errors import InputError
@@ -71,13 +73,19 @@ def test_a_level_that_could_not_be_measured_is_not_chosen():
 
 
 def plan(
-    have: Inventory, trials: int = 100, measured: int | None = None, recorded: float | None = None, **asked
+    have: Inventory,
+    trials: int = 100,
+    measured: int | dict[str, int] | None = None,
+    recorded: float | RecordedPacking | None = None,
+    **asked,
 ) -> ResourcePlan:
-    def measure(device: str, cpus: float) -> Packing:
+    def measure(device: str, cpus: float, kind: str = "") -> Packing:
         assert measured is not None, "measured though the packing was given"
-        return Packing(measured, (), "as measured")
+        assert isinstance(measured, int) or cpus == CPUS_BESIDE[kind]
+        return Packing(measured if isinstance(measured, int) else measured[kind], (), "as measured")
 
-    return share_out(have, DeviceOptions(**asked), trials, measure, recorded)
+    earlier = RecordedPacking(recorded) if isinstance(recorded, float) else recorded
+    return share_out(have, DeviceOptions(**asked), trials, measure, earlier)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +181,55 @@ def test_what_an_earlier_start_measured_is_used_again():
     assert plan(machine(32, 4), recorded=2.0, gpus_per_trial=1).ranks == 1
     assert plan(machine(8, 1), recorded=2.0).ranks == 1  # on a smaller machine the run goes on with what there is
     assert share_out(machine(32, 4), DeviceOptions(), 100).concurrent == 4
+
+
+CPUS_BESIDE = {"H100": 16.0, "T4": 4.0, "": 4.0}
+MIXED = Inventory(((4, 0), (32, 2), (8, 2), (4, 1)), 5, ("", "H100", "T4", "T4"), frozenset({"H100", "T4"}))
+
+
+def test_each_kind_of_gpu_has_its_packing():
+    found = plan(MIXED, measured={"H100": 8, "T4": 2})
+    assert found.kinds == {"H100": KindOfGpu(2, 8), "T4": KindOfGpu(3, 2), "": KindOfGpu(0, 2)}
+    assert found.shares == {"H100": 0.125, "T4": 0.5, "": 0.5}
+    assert found.concurrent == 2 * 8 + 3 * 2
+    assert (found.trials_per_gpu, found.gpus_per_trial) == (2, 0.5)  # what fits everywhere, for retrainings
+    assert found.cpus_per_trial == 2
+    assert "22 trials at once on 5 GPUs, 8 on each H100, 2 on each T4, 2 CPUs each" in found.explanation
+    assert Counter(bundle["GPU"] for bundle in found.bundles) == {0.125: 16, 0.5: 6}
+    assert sum(bundle["GPU"] for bundle in found.bundles) == 5
+
+
+def test_kinds_that_take_the_same_number_are_alike():
+    found = plan(MIXED, measured={"H100": 4, "T4": 4})
+    assert not found.kinds
+    assert found.concurrent == 20
+    assert not plan(MIXED, trials=5, measured={"H100": 8, "T4": 2}).kinds  # a trial for each GPU
+
+
+def test_gpus_of_unknown_kind_take_what_fits_the_weakest():
+    kinds = ("", "H100", "T4", "")
+    found = plan(replace(MIXED, kinds=kinds), measured={"H100": 8, "T4": 2})
+    assert found.kinds == {"H100": KindOfGpu(2, 8), "T4": KindOfGpu(2, 2), "": KindOfGpu(1, 2)}
+    unknown = plan(replace(MIXED, kinds=("",) * 4), measured=2)
+    assert unknown.concurrent == 10
+    assert plan(replace(MIXED, kinds=("",) * 4, kinds_now=frozenset()), measured={"": 4}).concurrent == 20
+
+
+def test_the_packing_of_each_kind_is_used_again():
+    earlier = RecordedPacking(0.5, {"H100": 8, "T4": 2, "": 2})
+    assert plan(MIXED, recorded=earlier).kinds == plan(MIXED, measured={"H100": 8, "T4": 2}).kinds
+    assert plan(replace(MIXED, kinds=("", "T4", "T4", "T4")), recorded=earlier).concurrent == 10
+    study = {"devices": asdict(plan(MIXED, measured={"H100": 8, "T4": 2}))}
+    assert recorded_gpus(study) == earlier
+    assert recorded_gpus({"devices": {"gpus_per_trial": 0.5}}) == RecordedPacking(0.5)  # from before there were kinds
+    assert recorded_gpus({"devices": {"gpus_per_trial": 0.0}}) is None
+    assert recorded_gpus({}) is None
+
+
+def test_numbers_that_were_given_are_for_all_kinds():
+    for asked, concurrent in (({"trials_per_gpu": 2}, 10), ({"gpus_per_trial": 0.5}, 10), ({"concurrent": 10}, 10)):
+        found = plan(MIXED, **asked)
+        assert (found.concurrent, found.kinds) == (concurrent, {})
 
 
 def test_a_head_without_gpus_lends_no_cpus():

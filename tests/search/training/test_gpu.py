@@ -16,7 +16,7 @@ pytestmark = [
 AUGMENTATIONS = ["flip", "crop", "brightness", "zoom", "cutout"]
 
 
-@pytest.mark.parametrize("precision", ["float32", "auto"])
+@pytest.mark.parametrize("precision", ["float32", "auto", "float16"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
 def test_a_resumed_training_is_the_undisturbed_one(optimizer: str, precision: str) -> None:
     device = torch.device("cuda")
