@@ -96,6 +96,17 @@ def test_a_power_cut_in_between_leaves_the_old_table_or_the_new_one(tmp_path: Pa
         assert pq.read_table(file).equals(old) or pq.read_table(file).equals(new)
 
 
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    def write(part: Path) -> None:
+        part.write_text("half")
+        raise OSError("no space left")
+
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(OSError, match="no space left"):
+        write_whole(tmp_path / "a", write)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a", "old")]
+
+
 @pytest.mark.parametrize("name", ["a" * 255, "ü" * 127 + "a", "𝄞" * 63 + "abc"])
 def test_the_longest_names_can_be_published(tmp_path: Path, name: str) -> None:
     assert len(os.fsencode(name)) == 255
