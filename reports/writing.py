@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from winnow.reports.durable import write_whole
 from winnow.reports.html.page import page
 from winnow.reports.open_run import read
 from winnow.reports.reading.parquet_reader import fingerprint
-from winnow.reports.tables.parquet import write_tables, write_whole
+from winnow.reports.tables.parquet import write_tables
 from winnow.reports.text.winner_recipe import winner_config
 from winnow.spaces.errors import InputError
 
@@ -54,6 +55,7 @@ def write_spaces(run: RunData, folder: Path) -> None:
         run: The run.
         folder: Folder to write to.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     trees = {"space.yaml": run.study["space"], "winner.yaml": winner_config(run)}
     for name, tree in trees.items():
         if tree is not None:

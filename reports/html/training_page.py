@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from winnow.reports.durable import write_whole
 from winnow.reports.figures import training as figures_training
 from winnow.reports.figures.winners import confusion_of
 from winnow.reports.html.gallery import mistakes_of
@@ -20,7 +21,6 @@ from winnow.reports.html.templating import Section, Table, render
 from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.reading.predictions import load_predictions
 from winnow.reports.schemas import KINDS
-from winnow.reports.tables.parquet import write_whole
 from winnow.reports.text import wording
 from winnow.reports.text.winner_recipe import training_words
 from winnow.spaces.epoch_figures import EPOCH_FIGURES, QUALITY, in_words

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from winnow.reports.durable import write_whole
 from winnow.reports.schemas import TABLES
 
 if TYPE_CHECKING:
@@ -24,23 +23,8 @@ def write_tables(run: RunData, folder: Path, source: str = "") -> None:
     """
     import pyarrow.parquet as pq
 
+    folder.mkdir(parents=True, exist_ok=True)
     for name in TABLES:
         table = run.table(name)
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), "winnow.source": source})
         write_whole(folder / f"{name}.parquet", partial(pq.write_table, table, compression="zstd"))
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Replace a file as a whole: `write` fills a file beside `path`, which is then renamed, so readers see either the old file or the new one.
-
-    Args:
-        path: The file.
-        write: Called with the path of the file to fill.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from winnow.reports.tables.parquet import write_whole
+from winnow.reports.durable import write_whole
 from winnow.spaces.errors import InputError
 
 Row = dict[str, Any]
@@ -18,11 +19,13 @@ COLUMNS = ("file", "rank", "class", "probability", "error")
 
 
 def check_output(path: Path) -> None:
-    """Raise InputError unless the ending of the file is one of WRITERS and its folder exists."""
+    """Raise InputError unless the ending of the file is one of WRITERS and its folder exists; OSError if its name is too long."""
     if path.suffix.lower() not in WRITERS:
         raise InputError(f"--output {path}: must end in {', '.join(WRITERS)}")
     if not path.parent.is_dir():
         raise InputError(f"--output {path}: there is no folder {path.parent}")
+    with suppress(FileNotFoundError):
+        path.lstat()
 
 
 def write_predictions(rows: Sequence[Row], path: Path) -> None:

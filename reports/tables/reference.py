@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from winnow.reports.durable import write_whole
 from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.tables.intervals import seeds_interval
-from winnow.reports.tables.parquet import write_whole
 from winnow.reports.text.wording import count
 from winnow.spaces import catalog
 from winnow.spaces.space import Space
@@ -58,6 +58,7 @@ the keys in which the trained configs differ from the recipe."""
 def write_table(folder: Path) -> Path:
     """Write `recipes.md` and `recipes.parquet` from the results in a folder; return the Markdown file."""
     rows = recipe_rows(_results(folder / RESULTS))
+    folder.mkdir(parents=True, exist_ok=True)
     markdown = folder / "recipes.md"
     write_whole(markdown, lambda part: part.write_text(as_markdown(rows), encoding="utf-8"))
     write_whole(folder / "recipes.parquet", partial(_write_parquet, rows))

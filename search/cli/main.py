@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -39,12 +40,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InputError as error:
         click.echo(f"winnow: {printable(str(error))}", err=True)
         sys.exit(BAD_INPUT)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("winnow: interrupted", err=True)
-        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # of a run, a space, an output or any other path that was typed
+            raise
+        click.echo(f"winnow: {_too_long(error)}", err=True)
+        sys.exit(BAD_INPUT)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("winnow: interrupted", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _too_long(error: OSError) -> str:
+    """Return the message about a path that the file system refuses for its length."""
+    from winnow.spaces.errors import printable
+
+    if error.filename is None:  # raised by a library in C++
+        return printable(str(error))
+    path = os.fsdecode(error.filename)
+    longest = max(len(os.fsencode(part)) for part in path.split(os.sep))
+    return (
+        f"{printable(path[:60])}...: this path is longer than the file system allows. It has {len(os.fsencode(path))} bytes, its longest "
+        f"part {longest}; usually 4096 bytes are allowed, and 255 for each part"
+    )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -10,7 +10,7 @@ import click
 from winnow.search.cli.common import DONE, FAILED, console, execution
 from winnow.search.cli.complete import complete_key, complete_space
 from winnow.search.cli.options import data_options, device_option, device_options, space_options
-from winnow.search.cli.trust import check_space
+from winnow.search.cli.trust import check_space, trust_option
 
 
 @click.command()
@@ -144,10 +144,16 @@ def spaces(space: str | None, overrides: tuple[str, ...], json_schema: bool) -> 
 )
 @click.option("--offline", is_flag=True, help="Download nothing; only convert and check the files that are there.")
 @click.option("--accept-change", is_flag=True, help="Accept images that differ from those prepared before.")
-def prepare(dataset: str, overrides: tuple[str, ...], data_dir: Path, offline: bool, accept_change: bool) -> int:
+@trust_option
+def prepare(
+    dataset: str, overrides: tuple[str, ...], data_dir: Path, offline: bool, accept_change: bool, trust_code: bool
+) -> int:
     """Download, convert and check DATASET (digits, cifar10, cifar100, or a space that names the data), once per machine."""
     from winnow.search.data.prepare import prepare as prepare_data
+    from winnow.search.data.prepare import space_named
 
+    if (space := space_named(dataset, overrides)) is not None:  # its data set may be a function, which is called
+        check_space(space, trust_code)
     prepared = prepare_data(dataset, overrides, data_dir, offline, accept_change)
     for line in prepared.lines:
         click.echo(line)

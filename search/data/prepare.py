@@ -17,6 +17,7 @@ from winnow.search.storage.run_folder import write_text
 from winnow.spaces import catalog, schema
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema.data import KNOWN_DATA_SETS
+from winnow.spaces.space import Space
 
 RECORD = "prepared.json"  # in the data folder: data set -> fingerprint of its images when it was prepared
 
@@ -66,6 +67,16 @@ def prepare(
     return Prepared(data, before.get(key) == data.fingerprint, tuple(summarize(data, parts, rule)["text"]))
 
 
+def space_named(name: str, overrides: Sequence[str]) -> Space | None:
+    """Return the space whose data set `prepare` reads; None if the name is that of a data set.
+
+    Args:
+        name: A data set, or a space.
+        overrides: `path=value` settings of a space.
+    """
+    return None if name in KNOWN_DATA_SETS and not overrides else catalog.load(name, overrides)
+
+
 def _recorded(record: Path) -> dict[str, str]:
     """Return the fingerprints of all data sets that were prepared before."""
     if not record.exists():
@@ -85,9 +96,8 @@ def _recorded(record: Path) -> dict[str, str]:
 
 
 def _settings_of(name: str, overrides: Sequence[str]) -> schema.Data:
-    if name in KNOWN_DATA_SETS and not overrides:
-        return schema.Data.model_validate({"name": name})
-    return catalog.load(name, overrides).example().data
+    space = space_named(name, overrides)
+    return schema.Data.model_validate({"name": name}) if space is None else space.example().data
 
 
 def _key(settings: schema.Data, data: ImageData) -> str:

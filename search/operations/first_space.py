@@ -18,6 +18,7 @@ from winnow.search.data.foreign import shown
 from winnow.search.data.labels import number_labels
 from winnow.search.data.listing import Part
 from winnow.search.data.source import Source, check_on_images
+from winnow.search.storage.run_folder import write_text
 from winnow.spaces import catalog, schema
 from winnow.spaces.errors import InputError
 
@@ -76,7 +77,7 @@ def first_space(folder: Path, output: Path) -> list[str]:
         raise InputError(f"--output {output}: exists already; choose another name")
     listing = look(folder)
     try:
-        output.write_text(space_text(listing), encoding="utf-8")
+        write_text(output, space_text(listing))
     except OSError as error:
         raise InputError(f"--output {output}: cannot be written ({error.strerror or error})") from error
     try:

@@ -48,6 +48,7 @@ def backend(
     Raises:
         InputError: A node cannot run trials; raised before any trial.
     """
+    from winnow.search.ray_backend.local_start import open_to_others
     from winnow.search.ray_backend.session import import_meanwhile, is_running, put_once, ray_session
     from winnow.search.ray_backend.shared_data import SharedData
 
@@ -57,6 +58,8 @@ def backend(
         if devices.device != "cpu" and (report.usable or report.problems):
             say(report.line)
     if not is_running():
+        if address is None and (note := open_to_others()):
+            say(note)
         say("starting Ray" if address is None else f"joining the cluster at {address}")
     import_meanwhile("winnow.search.ray_backend.tune")
     if address is None:

@@ -11,7 +11,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from winnow.search.ray_backend.not_pickled import NotPickled
-from winnow.search.ray_backend.silence import SHORTEST_DEFAULT, Silence, limit
+from winnow.search.ray_backend.silence import Silence, hung, limit
 from winnow.search.storage import remote as storage
 from winnow.search.storage.run_folder import heartbeat_name
 from winnow.search.study.ledger import Ledger
@@ -111,13 +111,13 @@ class HangWatch(NotPickled, tune.Callback):
         interval = self._patience / MISSED_BEATS if winding_down else min(self.timeout / 4, 30.0)
         for trial, silence in list(self._running.values()):
             seconds = silence.seconds(interval)
-            if seconds > (self.timeout if silence.alive else max(self.timeout, SHORTEST_DEFAULT)):
-                self._end(trial, seconds)
+            allowed = silence.allowed(self.timeout)
+            if seconds > allowed:
+                self._end(trial, hung(seconds, allowed))
             elif winding_down and seconds > self._patience:
                 self._give_up(trial)
 
-    def _end(self, trial: Trial, seconds: float) -> None:
-        error = f"no sign of life for {seconds:.0f} s (the limit is {self.timeout:.0f} s, see --trial-timeout); its worker was killed"
+    def _end(self, trial: Trial, error: str) -> None:
         self._ledger.record(_number(trial), {"status": TrialStatus.TIMED_OUT, "error": error})
         self._drop(trial)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -26,14 +28,30 @@ def prepare_local_start() -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
+def open_to_others() -> str | None:
+    """Return a line about a folder that RAY_TMPDIR names and that others may enter; None if there is nothing to say.
+
+    A folder with the sticky bit is shared on purpose, as /tmp is.
+    """
+    named = os.environ.get("RAY_TMPDIR")
+    if named is None or sys.platform == "win32" or not os.path.isdir(named):
+        return None
+    about = os.stat(named)
+    mode = stat.S_IMODE(about.st_mode)
+    if about.st_uid != os.getuid() or mode & stat.S_ISVTX or not mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return None
+    keep_out = shlex.join(["chmod", "700", named])
+    return f"RAY_TMPDIR={named}: others on this machine may enter it (mode {mode:04o}); to keep them out: {keep_out}"
+
+
 def _use_short_folder() -> None:
     if sys.platform == "win32":  # no sockets in folders
         return
     named = os.environ.get("RAY_TMPDIR")
     if named is not None:
-        problem = _problem(named)
+        problem = _problem(named) or _problem_of_owner(named)
         if problem:
-            raise InputError(f"RAY_TMPDIR={named}: {problem}; set it to a short, writable folder, such as /tmp")
+            raise InputError(f"RAY_TMPDIR={named}: {problem}; set it to a short, writable folder of your own")
         return
     usual = os.environ.get("TMPDIR", "/tmp")
     problem = _problem(usual)
@@ -44,6 +62,8 @@ def _use_short_folder() -> None:
     try:
         os.makedirs(private, mode=0o700, exist_ok=True)
         usable = os.stat(private, follow_symlinks=False).st_uid == os.getuid() and _problem(private) is None
+        if usable:
+            os.chmod(private, 0o700)  # it may have been made by something else
     except OSError:
         usable = False
     if not usable:
@@ -58,11 +78,17 @@ def _problem(folder: str) -> str | None:
     if len(os.fsencode(folder)) > LONGEST_TEMPORARY:
         return f"is longer than the {LONGEST_TEMPORARY} characters that leave room for the paths of Ray's sockets"
     try:
-        os.makedirs(folder, exist_ok=True)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder):
             return None
     except OSError as error:
         return f"cannot be written ({error.strerror or error})"
+
+
+def _problem_of_owner(folder: str) -> str | None:
+    """Return a reason if another user owns the folder, who could replace Ray's sockets; root owns /tmp."""
+    owner = os.stat(folder).st_uid
+    return None if owner in (os.getuid(), 0) else f"belongs to another user (id {owner})"
 
 
 def _home_can_keep_token() -> bool:

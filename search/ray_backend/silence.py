@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from winnow.search.storage import remote as storage
+from winnow.search.training.heartbeat import is_training
 
 EPOCHS_OF_SILENCE = 20
 """The default limit is this many of the longest epochs so far."""
 SHORTEST_DEFAULT = 300.0
-"""Seconds. No default limit is shorter; and before its first sign of life every worker has this long to import and read."""
+"""Seconds. No default limit is shorter."""
+STARTING = 300.0
+"""Seconds that every worker has at least to import, read and build before its first batch."""
 NOTHING_MEASURED = 1800.0
 """Seconds of the default limit before the first epoch is measured."""
 
@@ -32,30 +36,44 @@ def limit(trial_timeout: float | None, longest_epoch: float | None) -> float:
     return max(SHORTEST_DEFAULT, EPOCHS_OF_SILENCE * longest_epoch)
 
 
+def hung(seconds: float, allowed: float) -> str:
+    """The message about a training that was silent for longer than allowed."""
+    return f"no sign of life for {seconds:.0f} s (the limit is {allowed:.0f} s, see --trial-timeout); its worker was killed"
+
+
 class Silence:
     """The signs of life of one training.
 
     Attributes:
         beat: The content of its heartbeat when that was last read; None: it has none yet.
-        alive: Whether it has given a sign at all; until then its worker starts.
     """
 
     def __init__(self, heartbeat: str, now: Callable[[], float] = time.monotonic) -> None:
-        """Begin to wait for the first sign.
+        """Begin to wait for the first sign. A file of an earlier process, which was killed, is deleted.
 
         Args:
             heartbeat: Path or URI of the file that the training rewrites.
             now: A clock in seconds.
         """
         self.beat: bytes | None = None
-        self.alive = False
         self._heartbeat = heartbeat
         self._now = now
         self._seen = self._asked = now()
+        with suppress(OSError):
+            storage.delete(heartbeat)
 
     def note_report(self) -> None:
-        """Take note of a report."""
-        self._seen, self.alive = self._now(), True
+        """Take note of a report. It may be of an epoch that an earlier process trained, so it does not end the start."""
+        self._seen = self._now()
+
+    def allowed(self, limit: float) -> float:
+        """Seconds for which this training may be silent now: the limit, or more while its worker starts.
+
+        Args:
+            limit: Seconds for which it may be silent after its first batch.
+        """
+        starts = not self.beat or not is_training(self.beat)
+        return max(limit, STARTING) if starts else limit
 
     def seconds(self, interval: float) -> float:
         """Seconds since the last sign. The heartbeat is read once in `interval` seconds of silence, since that may be a request."""
@@ -64,7 +82,7 @@ class Silence:
             self._asked = now
             beat = self._read()
             if beat is not None and beat != self.beat:
-                self.beat, self._seen, self.alive = beat, now, True
+                self.beat, self._seen = beat, now
         return now - self._seen
 
     def _read(self) -> bytes | None:

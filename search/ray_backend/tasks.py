@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from winnow.search.ray_backend.free_resources import lacking
-from winnow.search.ray_backend.silence import Silence
+from winnow.search.ray_backend.silence import Silence, hung
 from winnow.search.ray_backend.worker_errors import short_of_memory
-from winnow.search.storage import remote as storage
 from winnow.search.study.failure_policy import DIED, Losses
 from winnow.search.training.errors import Failed, RankLost
 from winnow.search.training.heartbeat import process_of
@@ -35,7 +34,8 @@ class Hangs(Generic[Item]):
 
     Attributes:
         heartbeat: Path or URI of the file that the training of an item rewrites as long as it lives.
-        limit: Seconds without a change of that file after which the task hangs. Before its first heartbeat a task is not watched.
+        limit: Seconds without a change of that file after which the task hangs. Until its first batch it has longer, and before its
+            first heartbeat it is not watched, since it may wait for resources.
     """
 
     heartbeat: Callable[[Item], str]
@@ -90,9 +90,7 @@ def run_tasks(
 
     def start(running: _Running[Item]) -> None:
         if hangs:
-            heartbeat = hangs.heartbeat(running.item)
-            storage.delete(heartbeat)  # that of a killed process would be taken for the new one's
-            running.hung, running.silence = None, Silence(heartbeat)
+            running.hung, running.silence = None, Silence(hangs.heartbeat(running.item))
         waiting[task.remote(function, *running.arguments)] = running
 
     try:
@@ -129,10 +127,10 @@ def _kill_hung(ray: Any, waiting: dict[Any, _Running[Item]], limit: float) -> No
     for reference, running in waiting.items():
         if running.silence is None:
             continue
-        seconds = running.silence.seconds(min(limit / 4, 30.0))
-        if not running.silence.alive or seconds <= limit:
+        seconds, allowed = running.silence.seconds(min(limit / 4, 30.0)), running.silence.allowed(limit)
+        if running.silence.beat is None or seconds <= allowed:
             continue
-        running.hung = f"no sign of life for {seconds:.0f} s (the limit is {limit:.0f} s, see --trial-timeout); its worker was killed"
+        running.hung = hung(seconds, allowed)
         ray.cancel(reference, force=True)
         process_id = process_of(running.silence.beat)
         if process_id is not None:  # one that was stopped does not hear Ray

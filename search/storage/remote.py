@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from winnow.search.storage.durable import write_whole
+from winnow.reports.durable import write_whole
 from winnow.spaces.errors import InputError
 
 SECRET_OPTION = re.compile(r"([?&][^=&]*(?:key|secret|token|passw|credential|signature)[^=&]*=)[^&]*", re.IGNORECASE)
@@ -143,10 +143,7 @@ def masked(text: str) -> str:
 def _write_local(path: Path, content: bytes | memoryview) -> None:
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")  # a process id may be had on two nodes
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        write_whole(temporary, path, content)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, lambda part: part.write_bytes(content), temporary)
 
 
 def _resolve(where: str) -> tuple[Any, str]:

@@ -17,9 +17,9 @@ from typing import Any
 
 import yaml
 
+from winnow.reports.durable import part_of, publish, sync_folder, write_whole
 from winnow.reports.reading.run import read_study
 from winnow.search.storage import remote as storage
-from winnow.search.storage.durable import sync_folder, write_whole
 from winnow.search.storage.leftovers import sweep_new_runs, sweep_run
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
@@ -27,7 +27,7 @@ from winnow.spaces.space import Space
 RUN_NAME = re.compile(r"(?![-.\s])[^/\\]{1,100}(?<!\s)")
 """A name that a user gives: it names a folder in `--runs-dir`, never one elsewhere."""
 MOST_BYTES = 200
-"""File systems allow 255, and the folder has a longer name while it is made."""
+"""Most file systems allow 255."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,8 @@ def create(
 def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str], earlier_runs: Iterable[str]) -> None:
     """Make the folder whole or not at all, so that a driver killed here leaves no folder that cannot be resumed."""
     # Not the process id alone: in a container every driver may have the same one.
-    folder = RunFolder(path.with_name(f".{path.name}.{os.getpid()}-{secrets.randbelow(10**9)}"))
+    part = part_of(path)
+    folder = RunFolder(part.with_name(f"{part.name}-{secrets.randbelow(10**9)}"))
     try:
         folder.checkpoints.mkdir(parents=True)
         folder.predictions.mkdir()
@@ -201,8 +202,7 @@ def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str], earlier_
             if text := "".join(f"{line}\n" for line in lines):
                 write_text(file, text)
         write_study(folder, {**study, "name": path.name})
-        folder.path.rename(path)
-        sync_folder(path.parent)  # else a power cut takes the whole run back, whatever was recorded in it
+        publish(folder.path, path)
     except OSError:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
@@ -287,7 +287,7 @@ def write_text(path: Path, text: str) -> None:
         path: The file.
         text: Its content.
     """
-    write_whole(path.with_name(f".{path.name}.{os.getpid()}"), path, text.encode("utf-8"))
+    write_whole(path, lambda part: part.write_bytes(text.encode("utf-8")))
 
 
 def write_study(folder: RunFolder, study: dict[str, Any]) -> None:

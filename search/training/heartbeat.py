@@ -2,6 +2,7 @@
 
 The training loop calls `beat` for every batch. While a training is `beating`, that rewrites a small file every few seconds, in the place
 where its checkpoints are and that the driver can read. A model that never returns, or a process that was stopped, no longer beats.
+The file holds the number of beats, which is 0 until the first batch, and the process.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ def beat() -> None:
         _beating.beat()
 
 
+def is_training(beat: bytes) -> bool:
+    """Return whether this sign of life was written after the first batch; before it the worker imports, reads and builds."""
+    return not beat.startswith(b"0 ")
+
+
 def process_of(beat: bytes | None) -> int | None:
     """The id of the process that wrote this sign of life, if it is one of this machine."""
     _, process_id, machine = (beat or b"0 0 elsewhere").decode().split(" ", 2)
@@ -45,7 +51,7 @@ def beating(where: str) -> Iterator[None]:
     global _beating
     _beating = _Heartbeat(where)
     try:
-        _beating.beat()
+        _beating.write()
         yield
     finally:
         _beating = None
@@ -67,6 +73,9 @@ class _Heartbeat:
             return
         self._count += 1
         self._due = now + self._interval
+        self.write()
+
+    def write(self) -> None:
         content = f"{self._count} {self._process}".encode()
         with suppress(OSError):  # a full disk ends the training where that matters
             if storage.is_uri(self._where):

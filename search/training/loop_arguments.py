@@ -126,8 +126,8 @@ class Loader:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for images, labels in self._chunks():
             for (batch,) in self._batches.of(images, labels):
-                beat()
                 yield batch.images, batch.labels
+                beat()
 
     def _chunks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         memory_format, validation = self._owner.memory_format, self._data.validation

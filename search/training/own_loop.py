@@ -22,6 +22,7 @@ from winnow.search.training.device_data import DeviceData
 from winnow.search.training.early_stopping import BestWeights, EarlyStopping
 from winnow.search.training.epoch_result import NO_METRICS, EpochResult
 from winnow.search.training.evaluate import predict, score
+from winnow.search.training.heartbeat import beat
 from winnow.search.training.loop_arguments import Checkpoint, LoopConfig, LoopData
 from winnow.search.training.network import initial_network
 from winnow.search.training.precision import image_format, prepare_device
@@ -132,6 +133,7 @@ class OwnTraining:
         self.epoch += 1
         with all_seeded(self._device, derive_seed(Stream.DROPOUT, self._seed, self.epoch)):
             figures = self._next_figures()
+            beat()  # the loop may read no loader, and a retraining reports no epochs
             trained = time.perf_counter()
             validation_loss, metrics = None, dict(NO_METRICS)
             diverged = not all(math.isfinite(value) for value in figures.values())

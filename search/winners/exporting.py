@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import torch
 import yaml
 from safetensors.torch import save
 
+from winnow.reports.durable import part_of, publish
 from winnow.search.optional import require
 from winnow.search.storage.provenance import versions
 from winnow.search.storage.run_folder import RunFolder, write_text
@@ -197,11 +197,11 @@ def _difference(name: str, logits: np.ndarray, expected: np.ndarray) -> float:
 @contextmanager
 def _whole(output: Path) -> Iterator[Path]:
     """Yield a folder beside `output` that takes its place once it is complete, and is removed otherwise."""
-    part = output.with_name(f".{output.name}.{os.getpid()}")
+    part = part_of(output)
     try:
         part.mkdir(parents=True)
         yield part
-        os.rename(part, output)
+        publish(part, output)
     except OSError as error:
         raise InputError(f"--output {output}: cannot be written ({error.strerror or error})") from error
     finally:

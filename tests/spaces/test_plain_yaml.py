@@ -10,12 +10,14 @@ import pytest
 import yaml
 
 from tests.helpers.make_run import make_run
+from winnow.reports.html.training_page import read_training
 from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.reading.run import read_study
 from winnow.search.cli.main import main
 from winnow.search.operations.trust import check_export_code
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import repair_journal
+from winnow.search.winners.winner import load_export
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.plain_yaml import MAX_HEIGHT, MAX_NODES, load_plain
 
@@ -52,7 +54,11 @@ def test_a_hostile_file_is_refused(kind: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=problem):
         read_study(tmp_path)
     (tmp_path / "config.yaml").write_text(text)
-    check_export_code(tmp_path, trusted=False)  # whoever loads it next refuses it
+    check_export_code(tmp_path, trusted=False)  # what loads it next refuses it:
+    (tmp_path / "model.json").write_text('{"export_version": 1}')
+    for load in (load_export, read_training):
+        with pytest.raises(InputError, match=problem):
+            load(tmp_path)
 
 
 def test_every_command_on_a_run_refuses_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -26,6 +27,10 @@ def _nothing(*_: Any) -> None:
     """Do nothing."""
 
 
+def _only_rename(part: Path, path: Path) -> None:
+    part.rename(path)
+
+
 def _record_again(self: Ledger, number: int, report: dict[str, Any]) -> bool:
     trial = self._open.get(number)
     if trial is not None and "status" not in report:
@@ -44,7 +49,9 @@ BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "study before line": lambda: patch.object(Record, "commit", _commit_study_first),
     "no cut after a failed write": lambda: patch("winnow.search.storage.write_guard.WriteGuard.appending", _no_cut),
     "no cut of a torn journal": lambda: patch("winnow.search.study.record.repair_journal", _nothing),
-    "no fsync of the folder": lambda: patch("winnow.search.storage.run_folder.sync_folder", _nothing),
+    "no fsync of the folder": lambda: patch.multiple(
+        "winnow.search.storage.run_folder", publish=_only_rename, sync_folder=_nothing
+    ),
     "catch-up forgotten": lambda: patch.object(Record, "catch_up", lambda *_: iter(())),
     "epochs repeated by a worker are recorded again": lambda: patch(
         "winnow.search.study.ledger.Ledger.record", _record_again

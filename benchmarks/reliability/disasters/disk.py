@@ -297,6 +297,9 @@ class FailingDisk:
         prefix = src + os.sep
         for path in [path for path in self._files if path.startswith(prefix)]:
             self._files[dst + path.removeprefix(src)] = self._files.pop(path)
+        for folder, _, names in os.walk(dst):
+            for name in names:  # those that libraries wrote without Python
+                self._files.setdefault(os.path.join(folder, name), _File())
         for change in self._changes:
             if change.path.startswith(prefix):
                 change.path = dst + change.path.removeprefix(src)

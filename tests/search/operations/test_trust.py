@@ -127,7 +127,13 @@ def test_no_config_of_a_run_is_overlooked(place):
         check_run_code(folder, trusted=False)
 
 
-@pytest.mark.parametrize("command", ["predict", "resume", "retrain", "rerun", "export", "train", "search", "plan"])
+COMMANDS = (
+    *("predict", "resume", "extend", "retrain", "rerun", "verify", "export"),
+    *("train", "search", "run", "plan", "prepare"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_refuses(place, command, capsys):
     folder = run_of(place)
     study = folder.read_study()
@@ -138,13 +144,32 @@ def test_every_command_refuses(place, command, capsys):
         "predict": [str(given), "image.png"],
         "train": [str(given / "config.yaml")],
         "search": [str(given / "config.yaml")],
+        "run": [str(given / "config.yaml")],
         "plan": [str(given / "config.yaml")],
+        "prepare": [str(given / "config.yaml")],
+        "extend": [str(folder.path), "--trials", "1"],
         "rerun": [str(folder.path), "--trial", "0"],
+        "verify": [str(folder.path), "--trial", "0"],
     }.get(command, [str(folder.path)])
     with pytest.raises(SystemExit) as ended:
         main([command, *arguments])
     assert ended.value.code == 2
     assert "names subprocess:call" in capsys.readouterr().err
+
+
+def test_a_data_set_that_is_prepared_is_code_too(place, capsys):
+    file = place / "received" / "space.yaml"
+    made = place / "code-of-the-sender-ran"
+    data = {"name": "os:makedirs", "arguments": {"name": str(made)}, "image_size": 8, "channels": 1}
+    tree = {**yaml.safe_load(RECIPE.format("mlp")), "data": data, "model": {"name": "mlp", "hidden": [4]}}
+    file.write_text(yaml.safe_dump(tree))
+    arguments = ["prepare", str(file), "--data-dir", str(place / "data")]
+    for trust in ([], ["--trust-code"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, *trust])
+        assert ended.value.code == 2  # in the second case because that is no data set
+        assert made.exists() == bool(trust)
+    assert "names os:makedirs" in capsys.readouterr().err
 
 
 def test_a_run_that_was_begun_here_does_not_ask_again(place, monkeypatch):

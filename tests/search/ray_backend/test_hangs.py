@@ -15,7 +15,7 @@ from winnow.search.ray_backend.silence import NOTHING_MEASURED
 from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import heartbeat_name
 from winnow.search.study.ledger import Ledger
-from winnow.search.training.heartbeat import beat, beating, process_of
+from winnow.search.training.heartbeat import beat, beating, is_training, process_of
 from winnow.spaces import catalog
 
 
@@ -42,7 +42,8 @@ class Search:
         self.ledger.record(self.assignment.number, result)
 
     def beat(self, count: int) -> None:
-        (self.folder / heartbeat_name(self.assignment.number)).write_text(str(count))
+        """Write the sign of life after so many batches."""
+        (self.folder / heartbeat_name(self.assignment.number)).write_text(f"{count} 1 elsewhere")
 
     def wait(self, seconds: float) -> None:
         for _ in range(int(seconds)):
@@ -56,6 +57,8 @@ class Search:
 
 def test_a_silent_trial_is_ended_and_its_worker_killed(tmp_path):
     search = Search(tmp_path, trial_timeout=60)
+    search.beat(1)
+    search.wait(36)  # the heartbeat is read after a quarter of the timeout
     search.report(1, 10.0)
     search.wait(60)
     assert not search.killed
@@ -69,7 +72,7 @@ def test_a_silent_trial_is_ended_and_its_worker_killed(tmp_path):
 
 def test_a_long_epoch_is_no_silence(tmp_path):
     search = Search(tmp_path, trial_timeout=60)
-    for count in range(100):
+    for count in range(1, 101):
         search.beat(count)
         search.wait(20)
     assert not search.killed
@@ -77,11 +80,36 @@ def test_a_long_epoch_is_no_silence(tmp_path):
     assert search.ended == {"timed_out": 1}
 
 
-def test_a_worker_that_starts_has_more_time(tmp_path):
+def start_slowly(search: Search, start: str) -> None:
+    if start == "another process was killed before":
+        search.beat(57)
+        search.watch.on_trial_error(0, [], search.trial)
+        search.watch.on_trial_start(0, [], search.trial)
+    elif start == "reads its images":
+        search.beat(0)
+        search.wait(2)
+    elif start == "reports what its checkpoint holds":
+        search.report(1, 1.0)
+
+
+@pytest.mark.parametrize(
+    "start", ["imports", "reads its images", "reports what its checkpoint holds", "another process was killed before"]
+)
+def test_a_training_has_more_time_until_its_first_batch(tmp_path, start):
     search = Search(tmp_path, trial_timeout=5)
+    start_slowly(search, start)
     search.wait(300)
     assert not search.killed
     search.wait(1)
+    assert search.ended == {"timed_out": 1}
+
+
+def test_after_the_first_batch_a_short_timeout_counts(tmp_path):
+    search = Search(tmp_path, trial_timeout=5)
+    search.beat(0)
+    search.wait(200)
+    search.beat(1)
+    search.wait(8)  # read up to a quarter of the timeout late
     assert search.ended == {"timed_out": 1}
 
 
@@ -126,7 +154,11 @@ def test_a_training_beats_while_it_runs(tmp_path, monkeypatch):
     monkeypatch.setattr("winnow.search.training.heartbeat.time.monotonic", lambda: seconds[0])
     beat()  # no training
     with beating(str(file)):
+        starting = file.read_bytes()
+        assert not is_training(starting)
+        beat()  # the first batch is written at once: from then on the timeout counts
         first = file.read_bytes()
+        assert is_training(first)
         beat()
         assert file.read_bytes() == first
         seconds[0] += 2.5

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 from winnow.search.ray_backend.session_folders import LOCK, mark_session, sweep_sessions
 
@@ -31,12 +32,13 @@ def test_only_what_a_driver_of_ours_left_goes(tmp_path: Path, monkeypatch) -> No
     (elsewhere / LOCK).touch()
     (tmp_path / "ray" / "session_2026-11-29_08-00-00_000000_2").symlink_to(elsewhere)
     with subprocess.Popen([sys.executable, "-c", DRIVER], stdout=subprocess.PIPE, text=True) as driver:
-        assert driver.stdout is not None
-        left = Path(driver.stdout.readline().strip())
-        sweep_sessions()
-        assert left.is_dir()  # its driver lives
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
+        try:
+            assert driver.stdout is not None
+            left = Path(driver.stdout.readline().strip())
+            sweep_sessions()
+            assert left.is_dir()  # its driver lives
+        finally:
+            driver.send_signal(signal.SIGKILL)
     sweep_sessions()
     assert not left.exists()
     assert others.is_dir()
@@ -48,8 +50,14 @@ def test_a_session_that_is_not_found_is_not_marked(tmp_path: Path, monkeypatch) 
     sweep_sessions()
     assert mark_session() is None
     (tmp_path / "ray" / f"session_2026-11-29_09-00-00_000000_{os.getpid()}").mkdir(parents=True)
+    others = tmp_path / "ray" / "session_2026-11-29_10-00-00_000000_1"
+    others.mkdir()
     lock = mark_session()
     assert lock is not None
-    lock.release()
+    sweep_sessions()
+    assert len(list((tmp_path / "ray").iterdir())) == 2
+    other_thread = Thread(target=lock.release)  # a program may end its search in another one
+    other_thread.start()
+    other_thread.join()
     sweep_sessions()  # also those of searches that ended in order
-    assert not list((tmp_path / "ray").iterdir())
+    assert list((tmp_path / "ray").iterdir()) == [others]

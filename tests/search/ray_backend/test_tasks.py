@@ -8,9 +8,12 @@ import time
 from collections import deque
 from pathlib import Path
 
+import pytest
+
 from winnow.search.ray_backend import tasks
+from winnow.search.ray_backend.silence import STARTING, Silence
 from winnow.search.ray_backend.tasks import Hangs, run_tasks
-from winnow.search.training.heartbeat import beating
+from winnow.search.training.heartbeat import beat, beating
 
 
 def task(spoils: bool) -> int:
@@ -33,6 +36,7 @@ def test_a_process_that_a_task_spoiled_is_replaced(shared_ray):
 def hang(folder: str, how: str) -> str:
     """A training that hangs in its first try: it never returns, or its process is stopped."""
     with beating(f"{folder}/{how}.beat"):
+        beat()
         first = Path(folder, how)
         if not first.exists():
             first.touch()
@@ -59,7 +63,54 @@ def test_a_task_that_always_hangs_times_out(shared_ray, tmp_path):
 
 def _always_hang(folder: str) -> None:
     with beating(f"{folder}/a.beat"):
+        beat()
         time.sleep(1000)
+
+
+def test_a_task_that_imports_and_reads_for_longer_than_the_timeout_is_not_killed(shared_ray, tmp_path):
+    hangs = Hangs(lambda _: f"{tmp_path}/a.beat", limit=1.0)
+    ended = run_tasks(shared_ray, _start_slowly, deque([("a", (str(tmp_path),))]), {"cpu": 1, "gpu": 0}, hangs=hangs)
+    assert dict(ended) == {"a": "done"}
+
+
+def _start_slowly(folder: str) -> str:
+    """It writes down that it was started twice, if it was."""
+    tries = Path(folder, "tries")
+    with tries.open("a") as file:
+        file.write("x")
+    with beating(f"{folder}/a.beat"):
+        time.sleep(5)
+        beat()
+        return "done" if tries.read_text() == "x" else "killed and started again"
+
+
+class Cancelling:
+    """A Ray that notes which tasks are cancelled."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[str] = []
+
+    def cancel(self, reference: str, force: bool) -> None:
+        self.cancelled.append(reference)
+
+
+@pytest.mark.parametrize(
+    ("sign", "allowed"), [(None, 1e9), ("0 1 elsewhere", STARTING), ("1 1 elsewhere", 5.0)], ids=str
+)
+def test_the_timeout_of_a_task_counts_from_its_first_batch(tmp_path, sign, allowed):
+    seconds, ray, file = [0.0], Cancelling(), tmp_path / "a.beat"
+    running: tasks._Running[str] = tasks._Running("a", (), silence=Silence(str(file), lambda: seconds[0]))
+    if sign:
+        file.write_text(sign)
+    seconds[0] = 2.0
+    tasks._kill_hung(ray, {"a": running}, 5.0)  # reads the sign
+    seconds[0] += allowed
+    tasks._kill_hung(ray, {"a": running}, 5.0)
+    assert not ray.cancelled
+    seconds[0] += 1
+    tasks._kill_hung(ray, {"a": running}, 5.0)
+    assert ray.cancelled == (["a"] if sign else [])
+    assert not sign or f"the limit is {allowed:.0f} s" in (running.hung or "")
 
 
 def test_a_wait_for_resources_is_reported(shared_ray, tmp_path, monkeypatch):

@@ -73,8 +73,15 @@ import os, signal, sys
 from pathlib import Path
 from winnow.search.storage.run_folder import create
 
-rename = Path.rename
-Path.rename = lambda self, target: (rename(self, target) if {after} else None, os.kill(os.getpid(), signal.SIGKILL))
+replace = os.replace
+
+def killed(part, path):
+    if path.name != "r" or {after}:
+        replace(part, path)
+    if path.name == "r":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.replace = killed
 create(Path(sys.argv[1]), "r", "r", {study}, ['{{"trial": 0}}'])
 """
 

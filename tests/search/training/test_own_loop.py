@@ -17,6 +17,7 @@ from winnow.search.ray_backend.backend import _check_loops
 from winnow.search.ray_backend.runtime_env import _user_modules
 from winnow.search.resources.plan import ResourcePlan
 from winnow.search.training.errors import is_out_of_memory
+from winnow.search.training.heartbeat import beating, is_training
 from winnow.search.training.loop import train
 from winnow.search.training.speed_probe import measure
 from winnow.spaces.errors import InputError
@@ -124,6 +125,30 @@ def test_what_data_offers() -> None:
     assert len(retraining.loader("validation")) == 0 == len(list(retraining.loader("validation")))
     assert len(retraining.tensors("validation")[1]) == 0
     assert len(retraining.loader()) == len(list(retraining.loader())) == 4
+
+
+def test_a_loop_trains_when_its_first_batch_is_finished(tmp_path) -> None:
+    """Until then a compiler may run, and a short timeout does not count."""
+    from winnow.search.training.loop_arguments import LoopData
+
+    config = own_config("adam", {"lr": 0.01})
+    loader = LoopData(device_data(config), 16, 0, 1).loader()
+    file = tmp_path / "a.beat"
+    with beating(str(file)):
+        batches = iter(loader)
+        next(batches)
+        assert not is_training(file.read_bytes())
+        next(batches)
+        assert is_training(file.read_bytes())
+
+
+def test_an_epoch_without_loaders_is_a_sign_of_life(tmp_path) -> None:
+    config = own_config("improves_once")
+    file = tmp_path / "a.beat"
+    with beating(str(file)):
+        training = train(config, device_data(config, "retrain"), CPU, 3)
+        next(training)
+        assert is_training(file.read_bytes())
 
 
 def test_measuring_a_speed_does_not_end_with_the_loop() -> None:

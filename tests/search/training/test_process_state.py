@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,21 @@ EVIL: dict[str, Callable[[Any], object]] = {
 }
 
 
+MORE = [
+    ("environment", lambda folder: os.environ.pop("HOME")),
+    ("standard streams", lambda folder: setattr(sys, "stderr", sys.stdout)),
+    ("garbage collector", lambda folder: gc.disable()),
+    ("autocast", lambda folder: torch.set_autocast_enabled("cuda", True)),
+    ("attention kernels", lambda folder: torch.backends.cuda.enable_mem_efficient_sdp(False)),
+    ("attention kernels", lambda folder: torch.backends.cuda.enable_math_sdp(False)),
+    ("deterministic algorithms", lambda folder: torch.use_deterministic_algorithms(True)),
+    ("cuDNN flags", lambda folder: setattr(torch.backends.cudnn, "deterministic", True)),
+    ("cuDNN flags", lambda folder: setattr(torch.backends.cudnn, "benchmark", True)),
+    ("cuDNN flags", lambda folder: setattr(torch.backends.cudnn, "allow_tf32", False)),
+]
+"""Further damage to settings of several parts."""
+
+
 @pytest.fixture(autouse=True)
 def _sound_process(monkeypatch):
     monkeypatch.setattr(process_state, "_spoiled", [])
@@ -59,8 +75,8 @@ def test_every_setting_has_its_damage():
     assert EVIL.keys() == process_state.SETTINGS.keys()
 
 
-@pytest.mark.parametrize("name", EVIL)
-def test_a_training_leaves_the_process_as_it_was(name, tmp_path):
+@pytest.mark.parametrize(("name", "damage"), [*EVIL.items(), *MORE])
+def test_a_training_leaves_the_process_as_it_was(name, damage, tmp_path):
     def equal() -> bool:
         return process_state._equal(read_state()[name], before[name])
 
@@ -68,11 +84,19 @@ def test_a_training_leaves_the_process_as_it_was(name, tmp_path):
         signal.setitimer(signal.ITIMER_REAL, 0)  # pytest's timeout is one
     before = read_state()
     with contained():
-        EVIL[name](tmp_path)
+        damage(tmp_path)
         assert not equal()
     assert equal()
     with contained():
         pass
+
+
+def test_no_default_device_is_set_where_there_was_none():
+    """A default device of "cpu" would make every call of torch slower."""
+    modes = torch._C._len_torch_function_stack()
+    with contained():
+        torch.set_default_device("meta")
+    assert torch._C._len_torch_function_stack() == modes
 
 
 def test_also_one_that_fails():
@@ -106,17 +130,41 @@ def test_what_cannot_be_put_back_is_not_used_again():
         pass
 
 
-def test_a_process_full_of_threads_is_not_used_again():
+@pytest.mark.parametrize(("number", "is_spoiled"), [(32, False), (33, True)])
+def test_a_process_full_of_threads_is_not_used_again(number, is_spoiled):
     end = threading.Event()
-    with contained():
-        threads = [threading.Thread(target=end.wait) for _ in range(50)]
+    threads = [threading.Thread(target=end.wait) for _ in range(number)]
+    try:
+        with contained():
+            for thread in threads:
+                thread.start()
+        refused = pytest.raises(SpoiledProcess, match=f"{number} threads") if is_spoiled else nullcontext()
+        with refused, contained():
+            pass
+    finally:
+        end.set()
         for thread in threads:
-            thread.start()
-    with pytest.raises(SpoiledProcess, match="50 threads"), contained():
-        pass
-    end.set()
-    for thread in threads:
-        thread.join()
+            thread.join()
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_what_was_set_before_a_training_is_set_after_it(on):
+    """Not what torch or Python begin with."""
+    settings = ("garbage collector", "deterministic algorithms", "denormal numbers")
+    try:
+        gc.enable() if on else gc.disable()
+        torch.use_deterministic_algorithms(on, warn_only=on)
+        torch.set_flush_denormal(on)
+        state = read_state()
+        with contained():
+            gc.disable() if on else gc.enable()
+            torch.use_deterministic_algorithms(not on)
+            torch.set_flush_denormal(not on)
+        assert {name: read_state()[name] for name in settings} == {name: state[name] for name in settings}
+    finally:
+        gc.enable()
+        torch.use_deterministic_algorithms(False)
+        torch.set_flush_denormal(False)
 
 
 def test_an_error_of_cuda_that_stays_spoils_the_process_for_a_retraining_too():
