@@ -99,7 +99,7 @@ class Desk:
     def winnow(self, *arguments: str, **more: str) -> tuple[int, str]:
         """(exit code, what was said on standard error)"""
         process = self.start(*arguments, **more)
-        _, errors = process.communicate(timeout=280)
+        _, errors = process.communicate(timeout=600)
         return process.returncode, errors
 
     def notes(self) -> list[dict]:
@@ -175,7 +175,7 @@ def test_a_search_over_all_nodes_while_one_goes_and_one_comes(desk, nodes):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)  # Ray Train starts six processes per trial: 240 s where nothing else runs
 def test_trials_with_two_gpus_each_of_one_node_or_of_two(desk, nodes):
     """Nodes with one, two and one GPU for two trials at once: one trial has the node with two, the other spans the two others."""
     code, errors = desk.winnow(
