@@ -5,13 +5,15 @@
     python -m benchmarks.speed.gpu --device cpu --quick     # the same on a CPU in two minutes: shows that it runs, measures nothing
 
 0. `--only basics`: whether everything runs at all (benchmarks/speed/gpu_basics.py). benchmarks/speed/gpu.md says which part to run when.
-1. Training images per second of three networks in four loops, by turns: a plain DataLoader without and with worker processes
+1. Training images per second of three networks in several loops, by turns: a plain DataLoader without and with worker processes
    (`benchmarks.peers.common.train`), a loop written by hand for this one purpose (images on the device, channels_last, bfloat16, fused
-   Adam, cudnn.benchmark), and Winnow's. Each is timed from the read images to its last epoch's validation accuracy, after one
-   epoch that is not counted.
+   Adam, cudnn.benchmark), the same with each step recorded as a CUDA graph, the same compiled (on a GPU only), and Winnow's. Each is timed
+   from the read images to its last epoch's validation accuracy, after one epoch that is not counted.
 2. 1, 2, 4 and 8 trainings at once, each in a process of its own: images per second together, memory of a training, memory of the device.
-   "chosen" is what `--trials-per-gpu auto` makes of such figures (search/ray_backend/measure_packing.py).
-3. `winnow run cifar10-cnn` with everything left to Winnow, `--trials-per-gpu auto` included.
+   "chosen" is what `--trials-per-gpu auto` makes of such figures (search/ray_backend/measure_packing.py). Then the same under a CUDA MPS
+   daemon, if the machine has NVIDIA's program.
+3. The recipe `cifar10-fast`, trained and tested once by `winnow train`.
+4. `winnow run cifar10-cnn` with everything left to Winnow, `--trials-per-gpu auto` included.
 
 CIFAR-10 is read from `--data` (Parquet); without it images of the same shape are made up, which train as fast but mean nothing. Prints
 Markdown and writes benchmarks/results/gpu-<device>.json after each part, so that an interrupted run keeps what it has.
@@ -23,12 +25,14 @@ import argparse
 import json
 import os
 import queue
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,13 +49,14 @@ from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import Source, load_data
 from winnow.search.ray_backend.measure_packing import memory_of
 from winnow.search.ray_backend.worker import device_name
+from winnow.search.resources.mps import CONTROL, mps_daemon
 from winnow.search.resources.packing import CONTEXT_MB, LEVELS, Level, choose
 from winnow.search.storage.provenance import available_cpus, hardware, versions
 from winnow.search.training.speed_probe import measure
 from winnow.spaces.schema import Config
 from winnow.spaces.space import Space
 
-PARTS = ("basics", "loops", "packing", "winnow_run")
+PARTS = ("basics", "loops", "packing", "fast_recipe", "winnow_run")
 STAGES = {"small": (32, 64, 128), "middle": (64, 128, 256, 256), "large": (64, 128, 256, 512)}
 BATCH_SIZE = 256
 NUM_IMAGES = 20_000  # more would only make the DataLoader's epochs longer
@@ -67,9 +72,9 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="few images, small networks, two at once: only to see it run"
     )
-    parser.add_argument("--no-ray", action="store_true", help="without the third part")
+    parser.add_argument("--no-ray", action="store_true", help="without the part that needs Ray, `winnow run`")
     parser.add_argument("--only", choices=PARTS, help="one part alone")
-    parser.add_argument("--minutes", type=float, default=7.5, help="the third part gets what the others leave of it")
+    parser.add_argument("--minutes", type=float, default=7.5, help="`winnow run` gets what the others leave of it")
     parser.add_argument("--output", type=Path, default=RESULTS)
     asked = parser.parse_args()
     if asked.device == "cuda" and not torch.cuda.is_available():
@@ -156,6 +161,8 @@ class Benchmark:
             "DataLoader": usual,
             f"DataLoader, {num_workers} workers": partial(usual, num_workers=num_workers),
             "by hand": by_hand,
+            "by hand, graph": partial(by_hand, launch="graph"),
+            **({"by hand, compiled": partial(by_hand, launch="compiled")} if self.device.type == "cuda" else {}),
             "Winnow": ours,
         }
         found = []
@@ -191,27 +198,63 @@ class Benchmark:
         found = []
         memory_mb = memory_of(self.asked.device)
         print(f"\nTrainings at once, a process each; the device has {memory_mb:,.0f} MB\n")
-        print("| network | at once | images/s together | against one | MB of a training | MB of the device |")
-        print("|---|---|---|---|---|---|")
-        for size in ("small", "large"):
-            config, data = self.config(size)
-            levels, rows = [], []
-            for at_once in LEVELS[:2] if self.asked.quick else LEVELS:
-                threads, seconds = max(1, self.threads // at_once), 0.2 if self.asked.quick else 2.5
-                row = together(config, data, at_once, self.device, seconds, threads)
-                rows.append({"network": size, "at_once": at_once, **row})
-                rate = row["images_per_second"]
-                needed = at_once * (rows[0]["memory_mb"] + CONTEXT_MB)
-                levels.append(Level(at_once, rate or None, needed, row["error"]))
-                against = rate / rows[0]["images_per_second"] if rows[0]["images_per_second"] else 0.0
-                print(
-                    f"| {size} | {at_once} | {rate:,.0f} {row['error']} | {against:.2f} | {row['memory_mb']:,.0f} | "
-                    f"{row['device_mb']:,.0f} |",
-                    flush=True,
-                )
-            print(f"| {size} | chosen: {choose(levels, memory_mb).at_once} | | | | |", flush=True)
-            found += rows
+        print("| network | MPS | at once | images/s together | against one | MB of a training | MB of the device |")
+        print("|---|---|---|---|---|---|---|")
+        has_mps = self.device.type == "cuda" and shutil.which(CONTROL) is not None
+        for with_mps in (False, True) if has_mps else (False,):
+            with mps_daemon() if with_mps else nullcontext():
+                for size in ("small", "large"):
+                    found += self._packing_of(size, with_mps, memory_mb)
+        if not has_mps:
+            print(f"\nMPS: not measured, there is no GPU or no {CONTROL} here")
         return found
+
+    def _packing_of(self, size: str, with_mps: bool, memory_mb: float | None) -> list[dict[str, Any]]:
+        config, data = self.config(size)
+        mps = "yes" if with_mps else "no"
+        levels, rows = [], []
+        for at_once in LEVELS[:2] if self.asked.quick else LEVELS:
+            threads, seconds = max(1, self.threads // at_once), 0.2 if self.asked.quick else 2.5
+            row = together(config, data, at_once, self.device, seconds, threads)
+            rows.append({"network": size, "mps": with_mps, "at_once": at_once, **row})
+            rate = row["images_per_second"]
+            needed = at_once * (rows[0]["memory_mb"] + CONTEXT_MB)
+            levels.append(Level(at_once, rate or None, needed, row["error"]))
+            against = rate / rows[0]["images_per_second"] if rows[0]["images_per_second"] else 0.0
+            print(
+                f"| {size} | {mps} | {at_once} | {rate:,.0f} {row['error']} | {against:.2f} | {row['memory_mb']:,.0f} | "
+                f"{row['device_mb']:,.0f} |",
+                flush=True,
+            )
+        print(f"| {size} | {mps} | chosen: {choose(levels, memory_mb).at_once} | | | | |", flush=True)
+        return rows
+
+    # --- a recipe -------------------------------------------------------------------------------------------------------
+
+    def fast_recipe(self) -> dict[str, Any]:
+        """Train `cifar10-fast` as published here, on all training images, and test it once."""
+        images = ["--set", "data.name=npz", "--set", f"data.path={self.folder / 'images.npz'}"]
+        if self.asked.data is not None:
+            images = ["--set", "data.name=parquet", "--set", f"data.path={self.asked.data.resolve()}"]
+        images += ["--set", "data.normalize=computed"]
+        if self.asked.quick:
+            images += ["--set", "data.limit=300", "--set", "epochs=1"]
+        output = self.folder / "fast"
+        command = [sys.executable, "-m", "winnow", "train", "recipes/cifar10-fast", *images, "--fit-validation"]
+        command += ["--device", self.asked.device, "--output", str(output)]
+        began = time.monotonic()
+        done = subprocess.run(command, capture_output=True, text=True)
+        seconds = time.monotonic() - began
+        print(
+            f"\n`winnow train recipes/cifar10-fast`, {self.images}: exit code {done.returncode} after {seconds:.0f} s"
+        )
+        print("\n".join((done.stdout if done.returncode == 0 else done.stderr).splitlines()[-8:]), flush=True)
+        return {
+            "exit_code": done.returncode,
+            "seconds": seconds,
+            "output": done.stdout[-2000:],
+            "errors": done.stderr[-2000:],
+        }
 
     # --- everything -----------------------------------------------------------------------------------------------------
 

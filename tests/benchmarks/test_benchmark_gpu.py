@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.speed import by_hand as by_hand_module
 from benchmarks.speed.by_hand import PADDING, by_hand, flipped_and_cropped
 from tests.conftest import REPOSITORY
 from tests.helpers.doc_blocks import blocks, command_of
 from tests.helpers.served_cifar import write_parquet
 from tests.helpers.tiny import CPU, tiny_config, tiny_data
+from winnow.models import build
 
 OFFLINE = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
 
@@ -46,6 +48,17 @@ def test_the_loop_by_hand_learns():
     assert accuracy > 0.6  # of three classes
 
 
+def test_a_step_on_fixed_buffers_is_the_same_training(monkeypatch):
+    """What a CUDA graph would replay, called on a CPU: also with a smaller last batch, which is not recorded."""
+    weights = []
+    monkeypatch.setattr(by_hand_module, "build", lambda *of: weights.append(build(*of)) or weights[-1])
+    config = tiny_config(epochs=2, batch_size=50)
+    for launch in ("kernels", "graph"):
+        by_hand(config, tiny_data(num_train=150), 0, CPU, launch)
+    steps, graph = (model.state_dict() for model in weights)
+    assert all(torch.equal(steps[name], graph[name]) for name in steps)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_script_on_a_cpu(tmp_path):
@@ -57,13 +70,15 @@ def test_the_script_on_a_cpu(tmp_path):
     found = json.loads(file.read_text())
     assert [row["network"] for row in found["loops"]] == ["small", "middle", "large"]
     for row in found["loops"]:
-        assert len(row["images_per_second"]) == 4
+        assert len(row["images_per_second"]) == 5
         assert all(rate > 0 for rates in row["images_per_second"].values() for rate in rates)
         assert f"| {row['network']} |" in done.stdout
     assert [(row["network"], row["at_once"]) for row in found["packing"]] == [
         (size, n) for size in ("small", "large") for n in (1, 2)
     ]
-    assert all(row["images_per_second"] > 0 and not row["error"] for row in found["packing"])
+    assert all(row["images_per_second"] > 0 and not row["error"] and not row["mps"] for row in found["packing"])
+    assert found["fast_recipe"]["exit_code"] == 0, found["fast_recipe"]["errors"]
+    assert "test accuracy" in found["fast_recipe"]["output"]
     assert "winnow_run" not in found
     assert [row["name"] for row in found["basics"] if row["right"]] == [
         "a training",
