@@ -80,6 +80,7 @@ NEWER_KEYS: tuple[tuple[str, str, Any], ...] = (
     ("", "mix", None),
     ("", "averaging", None),
     ("", "test_flip", False),
+    ("", "test_shift", 0),
     ("", "own_metric", None),
 )
 """Keys that configs of earlier versions lack: section, key, and the default, which does what these versions did."""

@@ -52,14 +52,19 @@ def trace(model: Any, image_shape: ImageShape, num_classes: int) -> Shapes:
     return tracer(model, image_shape, num_classes) if tracer else []
 
 
+def _check_mirrored_border(path: KeyPath, pixels: int, side: int) -> None:
+    if pixels >= side:
+        raise ShapeError(path, f"a border can be mirrored up to {side - 1} pixels in these images, but got {pixels}")
+
+
 def check_shapes(config: Config, image_shape: ImageShape) -> None:
-    """Raise ShapeError if network, augmentation or normalization do not fit images of shape (channels, height, width).
+    """Raise ShapeError if network, augmentation, test-time views or normalization do not fit images of shape (channels, height, width).
 
     Args:
         config: The config.
         image_shape: (channels, height, width) of an image.
     """
-    from winnow.spaces.schema import ResizeCrop
+    from winnow.spaces.schema import Crop, ResizeCrop
 
     trace(config.model, image_shape, num_classes=1)
     channels, height, width = image_shape
@@ -67,6 +72,9 @@ def check_shapes(config: Config, image_shape: ImageShape) -> None:
         if isinstance(step, ResizeCrop) and step.size < max(height, width):
             path: KeyPath = ("data", "augment", index, "size")
             raise ShapeError(path, f"must be at least the image's {max(height, width)} pixels, but got {step.size}")
+        if isinstance(step, Crop) and step.fill == "reflect":
+            _check_mirrored_border(("data", "augment", index, "padding"), step.padding, min(height, width))
+    _check_mirrored_border(("test_shift",), config.test_shift, min(height, width))
     mean = getattr(config.data.normalize, "mean", None)
     if mean is not None and len(mean) != channels:
         path = ("data", "normalize", "mean")

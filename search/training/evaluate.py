@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from winnow import models
 from winnow.search.training.device_data import DeviceData, Labelled
@@ -62,10 +63,24 @@ def evaluate(
     model.load_state_dict(weights)
     with full_precision(device):
         logits, truth = predict(
-            MirroredMean(model) if config.test_flip else model, data, data.place(images, labels), "float32"
+            with_views(model, config.test_flip, config.test_shift), data, data.place(images, labels), "float32"
         )
     loss, metrics = score(logits, truth, config)
     return Evaluation(loss, metrics, logits.softmax(1).cpu().numpy())
+
+
+def with_views(model: nn.Module, flip: bool, shift: int) -> nn.Module:
+    """Return the network that averages the logits of several views of each image: test-time augmentation.
+
+    Args:
+        model: The network, from images [N, C, H, W] to logits [N, K].
+        flip: Whether the mirror image, left to right, is a view too.
+        shift: Number of pixels by which two further views are shifted, up-left and down-right; 0 for none. Together
+            they have the weight of the view that is not shifted. Below the height and width of the images.
+    """
+    if shift:
+        model = ShiftedMean(model, shift)
+    return MirroredMean(model) if flip else model
 
 
 class MirroredMean(nn.Module):
@@ -77,6 +92,25 @@ class MirroredMean(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return (self.model(images) + self.model(images.flip(3))) / 2
+
+
+class ShiftedMean(nn.Module):
+    """The mean of the logits of each image [N, C, H, W], with weight 1/2, and of it shifted up-left and down-right, 1/4 each.
+
+    The border is mirrored into the gap, as in airbench (Jordan, 2024).
+    """
+
+    def __init__(self, model: nn.Module, shift: int) -> None:
+        super().__init__()
+        self.model = model
+        self.shift = shift
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        shift, height, width = self.shift, images.shape[2], images.shape[3]
+        padded = functional.pad(images, (shift,) * 4, "reflect")
+        up_left = self.model(padded[:, :, 2 * shift : 2 * shift + height, 2 * shift : 2 * shift + width])
+        down_right = self.model(padded[:, :, :height, :width])
+        return self.model(images) / 2 + (up_left + down_right) / 4
 
 
 def predict(

@@ -21,7 +21,7 @@ from winnow.reports.text.next_step import way_to_winners
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder, open_run
 from winnow.search.training.checkpoint import CorruptCheckpoint, load
-from winnow.search.training.evaluate import MirroredMean
+from winnow.search.training.evaluate import with_views
 from winnow.search.winners.ensemble import MeanOfProbabilities
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.plain_yaml import load_plain
@@ -87,17 +87,17 @@ class Pixels(nn.Module):
         mean: list[float],
         std: list[float],
         test_flip: bool = False,
+        test_shift: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
-        self.test_flip = test_flip
+        self.views = (test_flip, test_shift)
         self.image_shape = image_shape
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        answers = MirroredMean(self.model) if self.test_flip else self.model
-        return answers((images - self.mean) / self.std)
+        return with_views(self.model, *self.views)((images - self.mean) / self.std)
 
 
 def load_winner(run: str | Path, rank: int = 1) -> Winner:
@@ -326,5 +326,6 @@ def _assemble(
         raise InputError(
             f"the weights do not fit the network of the config ({' '.join(str(error).split())})"
         ) from error
-    network = Pixels(model, (channels, height, width), normalization["mean"], normalization["std"], config.test_flip)
+    views = (config.test_flip, config.test_shift)
+    network = Pixels(model, (channels, height, width), normalization["mean"], normalization["std"], *views)
     return Winner(network.eval(), config, class_names, origin, (channels, height, width))

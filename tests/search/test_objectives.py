@@ -82,6 +82,7 @@ def test_a_default_among_the_options_is_found_again_in_a_config() -> None:
         },
         "optimizer": {"name": "sgd", "lr": 0.1, "decoupled": {"choice": [False, True]}},
         "test_flip": {"choice": [False, True]},
+        "test_shift": {"int": [0, 2]},
     }
     weights = {"name": "cross_entropy", "class_weights": {"choice": ["none", "balanced"]}}
     whole = Space.from_tree({**space(weights).tree, **keys}, "own.yaml")
