@@ -12,9 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 OF_PROCESS = re.compile(r"\..+\.(\d+)")  # `.study.yaml.4711`, written by process 4711
-OF_WORKER = re.compile(
-    r"\.(trial-\d+|winner-.+|.+-s\d+)\.(pt|npz)\.[0-9a-f]{8}"
-)  # random, since processes on two nodes may have the same id
+# The end is random, since processes on two nodes may have the same id.
+OF_WORKER = re.compile(r"\.(trial-\d+|winner-.+|.+-s\d+)\.(pt|npz)\.[0-9a-f]{8}")
 HEARTBEAT = re.compile(r"\.(trial|retraining)-.+\.beat")
 NEW_RUN = re.compile(r"\..+\.(\d+)-\d+")  # a run folder that process 4711 was creating: `.digits.4711-140234`
 OLD_SECONDS = 600.0
