@@ -13,7 +13,7 @@ RECORD = np.dtype(
     [("file_key", "u8"), ("pixel_key", "u8"), ("height", "i4"), ("width", "i4"), ("traits", "u2"), ("row", "i8")]
 )
 """The record of one image: keys that are equal for equal bytes and equal pixels, its size before resizing, its `decode.Trait`s,
-and its row in the listing of the split that the data set has it in."""
+and its row in the listing of the split to which the data set assigns it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def fingerprint_of(splits: dict[str, tuple[np.ndarray, np.ndarray]], class_names
     """Hash the shapes, bytes and class names of a data set.
 
     Args:
-        splits: (images, labels) of each split, by its name. The order of the splits counts.
+        splits: (images, labels) of each split, by its name. The order of the splits matters.
         class_names: Names of the classes, in the order of the class numbers.
 
     Returns:

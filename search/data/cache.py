@@ -21,14 +21,14 @@ from winnow.search.data.foreign import read_chunks
 from winnow.search.data.space_left import fits_in_memory
 
 FORMAT = 6
-"""Version of the cache. Raise it when a reader or decoder gives other arrays for the same files."""
+"""Version of the cache. Increase it when a reader or decoder produces different arrays from the same files."""
 
 
 def cached(folder: Path, key: str, build: Callable[[Path], Arrays]) -> Arrays:
     """Return the arrays that `build` made earlier for the same key, or build them now.
 
-    One process at a time decodes; the others wait and read its result. A folder that cannot be written to is no error, and damaged
-    files are built again.
+    One process at a time decodes; the others wait and read its result. A folder that cannot be written to is not an error, and
+    damaged files are built again.
 
     Args:
         folder: Folder of the cache, with one folder per key.
@@ -135,7 +135,7 @@ def _write(path: Path, arrays: Arrays) -> None:
                 array.flush()
             else:
                 np.save(file, array)
-    for file in path.glob("*_decoded.npy"):  # in the order of the files; it has been copied in the final order
+    for file in path.glob("*_decoded.npy"):  # arrays in the order of the files, which were copied into the final order
         file.unlink()
     about = {
         "splits": kinds,

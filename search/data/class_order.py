@@ -19,7 +19,7 @@ def by_number_or_name(names: Sequence[str]) -> list[str]:
 
 
 def ranked(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Replace class numbers by the places of their names in order.
+    """Replace class numbers by the positions of their names in sorted order.
 
     Args:
         labels: int64 [N], indices into `names`.
@@ -28,5 +28,5 @@ def ranked(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
     Returns:
         int64 [N]; the labels themselves if the classes are in order.
     """
-    place = {name: k for k, name in enumerate(by_number_or_name(names))}
-    return np.array([place[name] for name in names], dtype=np.int64)[labels]
+    position = {name: k for k, name in enumerate(by_number_or_name(names))}
+    return np.array([position[name] for name in names], dtype=np.int64)[labels]

@@ -31,7 +31,7 @@ ID_NAMES = ("image_id", "image_name", "id")
 """Common names of a column of file names without folder or extension; it is used only if there is no column of paths."""
 LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "category")
 FOLD_NAMES = ("fold", "group", "subject", "patient", "patient_id", "subject_id", "scene", "session", "speaker")
-"""What people call a column that says which images belong together, in lower case. It is named as advice, and not used unasked."""
+"""Common names, in lower case, of a column that says which images belong together. Winnow suggests it, but does not use it unless told to."""
 CLASS_KINDS = (Kind.INTEGER, Kind.TEXT, Kind.BOOLEAN)
 
 
@@ -75,13 +75,13 @@ class Chosen:
 
 
 def choose(columns: Sequence[Column], data: schema.Data, where: str, hinted_label: str | None = None) -> Chosen:
-    """Return the columns to read.
+    """Choose the columns to read.
 
     Args:
         columns: All columns of the table.
         data: The `data` section of a config; its `image_column`, `label_column` and `groups` take precedence.
         where: The table, as it is named in errors.
-        hinted_label: The column that the file itself says holds the classes.
+        hinted_label: The column that the file itself declares to be the classes. Default: none.
 
     Raises:
         InputError: No column fits, or several do; the message names them and the key that decides.
@@ -122,7 +122,7 @@ def _image(by_name: Mapping[str, Column], asked: str | None, where: str) -> Colu
 
 
 def _with_names(columns: Iterable[Column], names: Sequence[str]) -> list[Column]:
-    """Return the columns that are called one of these names, in any case of letters."""
+    """Return the columns that have one of these names, in upper or lower case."""
     return [column for column in columns if column.name.lower() in names]
 
 

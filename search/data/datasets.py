@@ -78,7 +78,7 @@ def _torchvision_part(stored: Any, name: str) -> Part:
 
 
 def _alone(data_dir: Path, name: str) -> FileLock:
-    """Return a lock for a download, so that processes do not unpack over each other; the second one finds the files there."""
+    """Return a lock for a download, so that two processes do not unpack the same files; the second one then finds them."""
     data_dir.mkdir(parents=True, exist_ok=True)
     return FileLock(data_dir / f".download-{name}.lock")
 

@@ -4,7 +4,7 @@
 - Transparency: the image is laid on white.
 - 16-bit grey, 32-bit and float pixels: scaled by `data.pixel_range`, refused without it.
 - Colours of 10 to 16 bits: the upper 8 bits of each channel.
-- Several frames: the first one counts.
+- Several frames: the first one is used.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from winnow.spaces.errors import InputError
 
 TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 GROUND = (255, 255, 255, 255)
-"""What transparent images are laid on: white."""
+"""Background of transparent images: white."""
 USUAL_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 ORIENTATION = 0x0112
 EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
-"""Where Pillow keeps what may hold an orientation; a TIFF has tags instead."""
+"""Keys of `Image.info` that may hold an orientation; a TIFF has tags instead."""
 IMAGES_PER_TASK = 256
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class Rules:
     """How every image becomes pixels."""
 
     size: tuple[int, int] | None = None
-    """(height, width) in pixels; None: as the image is."""
+    """(height, width) in pixels; None: the size of the image."""
     channels: int = 3
     pixel_range: tuple[float, float] | None = None
 
@@ -117,17 +117,20 @@ def size_of(item: Encoded) -> tuple[int, int]:
     if isinstance(item.content, np.ndarray):
         return item.content.shape[0], item.content.shape[1]
     with opened(item, content_of(item)) as image, foreign(item.where, "image"):
-        # Pillow states the size of a TIFF as it is upright.
+        # For a TIFF, Pillow already reports the size of the upright image.
         is_on_its_side = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in range(5, 9)
         return (image.width, image.height) if is_on_its_side else (image.height, image.width)
 
 
 def decode_one(item: Encoded, rules: Rules) -> Decoded:
-    """Decode one image. Raises InputError, which names it, if it cannot be read.
+    """Decode one image.
 
     Args:
         item: The image.
         rules: Size, channels and pixel range of the result.
+
+    Raises:
+        InputError: It cannot be read; the message names it.
     """
     content, traits, fits = content_of(item), Trait(0), (False, False)
     if isinstance(content, np.ndarray) and content.dtype != np.uint8:
@@ -170,13 +173,13 @@ def decode_one(item: Encoded, rules: Rules) -> Decoded:
 
 
 def _is_turned(image: Image.Image) -> bool:
-    if image.format != "TIFF" and not EXIF_KEYS & image.info.keys():  # to ask takes as long as to decode a small image
+    if image.format != "TIFF" and not EXIF_KEYS & image.info.keys():  # getexif is as slow as decoding a small image
         return False
     return image.getexif().get(ORIENTATION, 1) in range(2, 9)
 
 
 def upright_pixels(image: Image.Image) -> np.ndarray:
-    """Return the pixels of an image in memory, upright and opaque: [H, W] or RGB [H, W, 3], of its own depth."""
+    """Return the pixels of an image in memory, upright and opaque: [H, W] or RGB [H, W, 3], with the depth of the image."""
     remember_most(image)
     upright = ImageOps.exif_transpose(image)
     if image.mode in WIDE_MODES:
@@ -223,7 +226,7 @@ def opened(item: Encoded, content: bytes | np.ndarray) -> Iterator[Image.Image]:
 
 
 def _recognised(content: bytes, where: str) -> Image.Image:
-    """Open an image; the usual formats are tried first, since trying all forty takes as long as decoding a small image."""
+    """Open an image. The usual formats are tried first, since trying all forty takes as long as decoding a small image."""
     with suppress(Image.UnidentifiedImageError):
         return Image.open(io.BytesIO(content), formats=USUAL_FORMATS)
     try:
@@ -234,14 +237,16 @@ def _recognised(content: bytes, where: str) -> Image.Image:
 
 @contextmanager
 def many_pixels_allowed() -> Iterator[None]:
-    """Suppress Pillow's warning of images above 89 million pixels; its refusal of those above 179 million is reported."""
+    """Suppress Pillow's warning about images above 89 million pixels. It still refuses those above 179 million."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def in_threads(function: Callable[[S], T], items: Iterator[S]) -> Iterator[T]:
-    """Yield `function` of each item, in order, a few ahead. Pillow's decoders release the interpreter lock; processes were no faster.
+    """Yield the result of a function for each item, in order, computed some items ahead in threads.
+
+    Pillow's decoders release the interpreter lock; processes were not faster.
 
     Args:
         function: Called in a thread with each item.
@@ -281,7 +286,7 @@ def on_ground(image: Image.Image) -> Image.Image:
 
 def _fit(image: Image.Image, size: tuple[int, int] | None, channels: int) -> np.ndarray:
     mode = "L" if channels == 1 else "RGB"
-    if image.mode == "LAB":  # Pillow converts it to nothing else
+    if image.mode == "LAB":  # Pillow converts it only to RGB
         image = image.convert("RGB")
     if image.mode != mode:
         image = image.convert(mode)

@@ -12,7 +12,7 @@ from winnow.spaces.errors import InputError
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 WHOLE_RANGE = (0.0, 65535.0)
-"""The only range that colours of 16 bits can have, since Pillow gives their upper 8 bits alone."""
+"""The only range that colours of 16 bits can have, since Pillow returns only their upper 8 bits."""
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 WHITE_IS_ZERO, UNSIGNED, SIGNED = 0, 1, 2
 
@@ -73,13 +73,13 @@ def is_reduced(image: Image.Image, content: bytes | np.ndarray) -> bool:
 
 
 def remember_most(image: Image.Image) -> None:
-    """Note in `image.info` which number is white in an open PGM of more than 8 bits; Pillow stretches the others to 65535."""
+    """Store in `image.info` which value is white in an open PGM of more than 8 bits; Pillow scales that value to 65535."""
     if image.format == "PPM" and image.mode == "I":
         image.info["most"] = _most(image)
 
 
 def _most(image: Image.Image) -> int:
-    """Return which number is white in an open PPM or PGM."""
+    """Return which value is white in an open PPM or PGM."""
     tile = getattr(image, "tile", [])
     arguments = tile[0].args if tile else ()
     numbers = [value for value in arguments if isinstance(value, int)] if isinstance(arguments, tuple) else []
@@ -87,12 +87,15 @@ def _most(image: Image.Image) -> int:
 
 
 def check_usual(image: Image.Image, pixel_range: tuple[float, float] | None, is_deep: bool) -> None:
-    """Raise ValueError where Pillow would give other pixels of an image than its file holds.
+    """Check that Pillow reads the pixels of an image as its file holds them.
 
     Args:
         image: An open image.
         pixel_range: As in `Rules`.
         is_deep: Result of `is_reduced` for the image.
+
+    Raises:
+        ValueError: Pillow would return different pixels.
     """
     if image.format == "TIFF" and image.mode not in WIDE_MODES and SIGNED in _tag(image, SAMPLE_FORMAT, (UNSIGNED,)):
         raise ValueError("its pixels are signed 8-bit numbers; save them as unsigned numbers")
@@ -110,7 +113,7 @@ def check_usual(image: Image.Image, pixel_range: tuple[float, float] | None, is_
 def wide_values(image: Image.Image, upright: Image.Image) -> np.ndarray:
     """Return the pixels of an image in a wide mode, [H, W], as its file holds them.
 
-    Pillow wraps unsigned numbers of 32 bits around, and stretches those of PGM (`remember_most`). Both changes are undone.
+    Pillow reads unsigned numbers of 32 bits as signed ones, and scales those of PGM (`remember_most`). Both changes are undone.
 
     Args:
         image: The image as it was opened, with the tags of its file.
@@ -141,11 +144,14 @@ def narrowed(values: np.ndarray, pixel_range: tuple[float, float]) -> np.ndarray
 
 
 def fit(values: np.ndarray, pixel_range: tuple[float, float]) -> tuple[bool, bool]:
-    """Return whether most numbers lie outside the range, and whether, none outside, they differ by less than a tenth of it.
+    """Compare pixels with the range that the user states for them.
 
     Args:
         values: Pixels of any shape and numeric type.
         pixel_range: (low, high) of the pixels.
+
+    Returns:
+        Whether more than half of them are outside the range; and if not, whether they differ by less than a tenth of it.
     """
     low, high = pixel_range
     span = float(values.max()) - float(values.min())
@@ -156,16 +162,16 @@ def fit(values: np.ndarray, pixel_range: tuple[float, float]) -> tuple[bool, boo
 def narrowed_image(
     image: Image.Image, upright: Image.Image, pixel_range: tuple[float, float] | None, where: str
 ) -> tuple[Image.Image, bool, tuple[bool, bool]]:
-    """Make an image of a wide mode 8-bit grey; a transparent colour becomes white, and numbers that a file stores inverted are turned.
+    """Convert an image of a wide mode to 8-bit grey. A transparent colour becomes white, and inverted values are inverted back.
 
     Args:
         image: The image as it was opened, with the tags of its file.
         upright: The same image, turned upright.
         pixel_range: As in `Rules`.
-        where: The image as the user knows it.
+        where: Name of the image, for errors.
 
     Returns:
-        The image, whether some of it was transparent, and how its numbers fit into the range (`fit`).
+        The image, whether some of it was transparent, and the result of `fit` for its pixels.
 
     Raises:
         InputError: There is no range.

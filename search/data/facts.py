@@ -28,7 +28,7 @@ def facts_of(arrays: Arrays, taken: Sequence[str]) -> dict[str, Any]:
 
     Args:
         arrays: All splits.
-        taken: Which column or folder was taken for what.
+        taken: Sentences that say which column or folder was used for what.
     """
     splits = {
         name: {
@@ -64,7 +64,7 @@ def _traits(arrays: Arrays) -> dict[str, dict[str, int]]:
 
 
 def _repeated(arrays: Arrays) -> dict[str, int]:
-    """Count images that are there more than once: equal files, equal pixels, in one split, in two splits, under two labels."""
+    """Count images that occur more than once: equal files, equal pixels, in one split, in two splits, under two labels."""
     split = np.concatenate([np.full(len(part), k) for k, part in enumerate(arrays.splits.values())])
     labels = np.concatenate([part.labels for part in arrays.splits.values()])
     records = np.concatenate([part.records for part in arrays.splits.values()])
@@ -94,7 +94,7 @@ def _surplus(groups: np.ndarray) -> int:
 
 
 def _num_mixed(groups: np.ndarray, labels: np.ndarray) -> int:
-    """Count the images whose pixels stand under several labels."""
+    """Count the images whose pixels occur under several labels."""
     pairs = np.unique(np.stack([groups, labels]), axis=1)
     mixed = np.flatnonzero(np.bincount(pairs[0]) > 1)
     return int(np.isin(groups, mixed).sum())

@@ -32,7 +32,7 @@ def foreign(where: str, what: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise InputError(f"{where}: no such file") from error
-    except Exception as error:  # each library has its own kinds, and damaged files bring out even more
+    except Exception as error:  # each library has its own exceptions, and damaged files cause even more
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(f"{where}: not a readable {what} ({reason})") from error
 
@@ -45,7 +45,7 @@ def require_file(path: Path, what: str) -> None:
         what: What it should be, such as `Parquet file`.
 
     Raises:
-        InputError: The path exists and is no regular file.
+        InputError: The path exists and is not a regular file.
     """
     if path.exists() and not path.is_file():
         raise InputError(
@@ -56,11 +56,11 @@ def require_file(path: Path, what: str) -> None:
 def read_chunks(path: Path) -> Iterator[bytes]:
     """Yield the bytes of a regular file in chunks of at most 16 MB.
 
-    A file is opened once and looked at once, which is what most of the time goes into for small files. Opened without waiting, a pipe
-    cannot hang.
+    The file is opened and examined only once, since these calls take most of the time for small files. It is opened in
+    non-blocking mode, so that a pipe cannot hang.
 
     Raises:
-        OSError: It cannot be read, or is no regular file.
+        OSError: It cannot be read, or is not a regular file.
     """
     number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
@@ -77,7 +77,7 @@ def shown(path: Path | str) -> str:
     """Return a text that every terminal and file can hold: bytes that are not UTF-8 and control characters are escaped."""
     if (text := str(path)).isprintable():
         return text
-    with suppress(UnicodeEncodeError):  # half a character, which no file system has, is escaped below
+    with suppress(UnicodeEncodeError):  # a lone surrogate, which is in no file name, is escaped below
         text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 

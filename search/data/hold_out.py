@@ -16,13 +16,14 @@ def hold_out(
 
     Args:
         labels: int64 [N].
-        share: Of the images that are held out, in (0, 1).
-        stratified: Hold out its share of each class, within one image, and keep one image of each class at least.
-        seed: Decides which.
-        groups: int64 [N]; images of one group stay together, so the shares are met only nearly. None: no groups.
+        share: Fraction of the images to hold out, in (0, 1).
+        stratified: Whether to hold out this fraction of each class, within one image, and to keep at least one image of each.
+        seed: Seed of the draw.
+        groups: int64 [N]; images of one group stay together, so the fractions are met only approximately. Default: no groups.
 
     Returns:
-        (kept, held out): ascending indices; without groups round(share * N) are held out, as far as every class keeps one.
+        (kept, held out): ascending indices. Without groups, round(share * N) images are held out, or fewer if otherwise a class
+        would keep none.
     """
     random = np.random.default_rng(seed)
     num_held_out = round(share * len(labels))
@@ -40,15 +41,20 @@ def hold_out(
 
 
 def sample(labels: np.ndarray, num: int, seed: int) -> np.ndarray:
-    """Return ascending indices of `num` images with the same share of each class, one at least.
+    """Draw the same fraction of each class, at least one image.
 
-    Which images of a class are drawn depends on their order within it alone. InputError where `num` is below the number of
-    classes.
+    Which images of a class are drawn depends only on their order within the class.
 
     Args:
         labels: Classes, int64 [N].
-        num: Number of images to draw.
+        num: Number of images to draw; all if there are no more.
         seed: Seed of the draw.
+
+    Returns:
+        Ascending indices of the images.
+
+    Raises:
+        InputError: `num` is below the number of classes.
     """
     if num >= len(labels):
         return np.arange(len(labels))
@@ -91,7 +97,7 @@ def _quotas(sizes: np.ndarray, num: int, least: int = 0, most: np.ndarray | None
 
 
 def _whole_groups(labels: np.ndarray, groups: np.ndarray, num: int, random: np.random.Generator) -> np.ndarray:
-    """Take groups in random order that bring the held-out classes nearer to their shares and leave some images of each class."""
+    """Take groups in random order, each if it brings the held-out classes nearer to their fractions and leaves images of each class."""
     num_classes = int(labels.max(initial=-1)) + 1
     sizes = np.bincount(labels, minlength=num_classes)
     target, left = sizes * (num / max(1, len(labels))), sizes.copy()

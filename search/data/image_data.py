@@ -1,4 +1,4 @@
-"""A data set as plain arrays, and its split into training and validation images. It is read once and shared by all workers."""
+"""A data set as plain arrays that all workers share, and its split into training and validation images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ImageData:
     fingerprint: str
     """The first 16 hex digits of the SHA-256 of all shapes and bytes."""
     notes: tuple[str, ...] = ()
-    """What a reader of the results must know, such as a test set that Winnow itself held out."""
+    """What a reader of the results must know, such as that Winnow itself held out the test set."""
     train_groups: np.ndarray | None = None
     """int64 [N]: training images of one group are never divided; None: there are no groups."""
     test_names: tuple[str, ...] = field(default=(), repr=False)
@@ -44,7 +44,7 @@ class ImageData:
     """What was read, from `facts.facts_of`: columns, sizes, repeated images."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Replace arrays in mapped files by the names of these files: copies would fill the memory."""
+        """Replace arrays in mapped files by the names of these files, since copies would fill the memory."""
         state = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: _Mapped.of(value) if isinstance(value, np.memmap) else value for name, value in state.items()}
 
@@ -54,7 +54,7 @@ class ImageData:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)"""
+        """Shape of one image: (channels, height, width)."""
         height, width, channels = self.train_images.shape[1:]
         return channels, height, width
 
@@ -65,7 +65,7 @@ class ImageData:
 
 @dataclass(frozen=True)
 class _Mapped:
-    """A whole .npy file."""
+    """The pickled form of an array that is mapped from a whole .npy file."""
 
     path: Path
 
@@ -101,7 +101,7 @@ def fingerprint(data: ImageData) -> str:
 
 
 def uses_given(data: ImageData, validation: float | Literal["given"] | None) -> bool:
-    """Return whether the validation split of the data set is used: by `given`, or by default if there is one.
+    """Return whether the data set's own validation split is used: if `validation` is `given`, or None and there is one.
 
     Args:
         data: The images.
@@ -111,14 +111,17 @@ def uses_given(data: ImageData, validation: float | Literal["given"] | None) -> 
 
 
 def split(data: ImageData, validation: float | Literal["given"] | None, stratified: bool, seed: int) -> Split:
-    """Divide the images into those that are fitted and those that select. Raises InputError if either is empty or a class has none to fit.
+    """Divide the images into those that are fitted and those that select.
 
     Args:
         data: The images.
-        validation: Share of the training images that selects, in (0, 1); `given`: the data set's validation
-            split; None: its split if there is one.
+        validation: Fraction of the training images that select, in (0, 1); `given`: the data set's validation split; None: that
+            split if there is one, else `DEFAULT_VALIDATION` of the training images.
         stratified: Whether each class has the same share in both parts.
         seed: Seed of the split.
+
+    Raises:
+        InputError: A part is empty, a class has no image to fit, or the data set lacks the validation split.
     """
     num = len(data.train_labels)
     if uses_given(data, validation):
@@ -142,7 +145,7 @@ def split(data: ImageData, validation: float | Literal["given"] | None, stratifi
 
 
 def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return both arrays [N, ...] one after the other; in a file next to the first, if that one is in a file.
+    """Join two arrays. If the first is mapped from a file, the result is mapped from a new file next to it.
 
     Args:
         first: Array [N, ...].
@@ -150,6 +153,9 @@ def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     Returns:
         Array [N + M, ...].
+
+    Raises:
+        InputError: The disk has no room for the file.
     """
     if not isinstance(first, np.memmap):
         return np.concatenate([first, second])

@@ -42,10 +42,10 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
     Args:
         path: A folder `train/CLASS/IMAGE` (and perhaps `validation` and `test`), a folder `CLASS/IMAGE`, a folder with a table
             (`labels.csv`, `metadata.csv`, or one in each split's folder), or such a table itself.
-        data: `groups` is searched in the paths; the columns are those of a table.
+        data: The `data` section of a config. Its columns are those of a table; without one, `groups` is a pattern for the paths.
 
     Raises:
-        InputError: Where it is none of these, or more than one.
+        InputError: The path is none of these, or more than one.
     """
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         return _list_tables({"train": path}, path.parent, data)
@@ -108,7 +108,7 @@ def list_image_folder(path: Path, data: schema.Data) -> Listing:
 
 
 def _list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: Sequence[str] = ()) -> Listing:
-    """List images by tables of text, or by one in Parquet."""
+    """List the images of text tables, or of one Parquet table."""
     if all(table.suffix.lower() != ".parquet" for table in tables.values()):
         return list_tables(tables, root, data, notes)
     if len(tables) > 1:
@@ -128,7 +128,7 @@ def _what_is_in(folders: Sequence[Path]) -> str:
 
 
 def _refuse_repeated_folders(path: Path, folders: Sequence[Path]) -> None:
-    """Raise InputError if all folders have the same folders of images in them: then these may as well be the classes."""
+    """Raise InputError if all folders contain the same folders of images, since those may be the classes instead."""
     inside = [{child.name for child in folders_in(folder, Counter()) if holds_images(child)} for folder in folders]
     repeated = sorted(set.intersection(*inside))
     if len(repeated) > 1 and not any(map(_loose_images, folders)):
@@ -149,14 +149,14 @@ def _split_folders(path: Path, folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _unpacked(folder: Path) -> Path:
-    """Return the folder itself, or that of the same name which alone is in it, as archives are often unpacked."""
+    """Return the folder, or the only folder in it if both have the same name, as after unpacking some archives."""
     inside = [child for child in folders_in(folder, Counter()) if holds_images(child)]
     is_repeated = len(inside) == 1 and inside[0].name.lower() == folder.name.lower()
     return inside[0] if is_repeated and not _loose_images(folder) else folder
 
 
 def _is_wrapper(path: Path, folder: Path) -> bool:
-    """Return whether the folder of `path` that alone holds images is a data set rather than a class."""
+    """Return whether the only folder with images in `path` is a data set rather than a class."""
     is_set = bool(find_tables(folder)) or any(map(holds_images, folders_in(folder, Counter())))
     return is_set and not _loose_images(path)
 
@@ -166,7 +166,7 @@ def _loose_images(folder: Path) -> bool:
 
 
 def _refuse_split_words(path: Path, folders: Sequence[Path]) -> None:
-    """Raise InputError if folders that are no splits by their names seem to be, as `seg_train` and `seg_test` do."""
+    """Raise InputError if folders seem to be splits although they are not named so, such as `seg_train` and `seg_test`."""
     words = {split_of(word): folder.name for folder in folders for word in re.split(r"[-_.\d]+", folder.name)}
     words.pop(None, None)
     if "train" in words and len(words) > 1:
@@ -179,7 +179,7 @@ def _refuse_split_words(path: Path, folders: Sequence[Path]) -> None:
 def _refuse_class_named_as_split(
     path: Path, splits: dict[str, Path], folders: Sequence[Path], has_tables: bool
 ) -> None:
-    """Raise InputError if the only split has loose images as the folders beside it have, so that it may be a class."""
+    """Raise InputError if the only split folder holds loose images, like the folders beside it, so that it may be a class."""
     beside = [folder.name for folder in folders if split_of(folder.name) is None and _loose_images(folder)]
     if len(splits) == 1 and beside and not has_tables and _hold_loose_images(splits):
         (folder,) = splits.values()
@@ -190,7 +190,7 @@ def _refuse_class_named_as_split(
 
 
 def _refuse_splits_as_classes(folder: Path, classes: Collection[str]) -> None:
-    """Raise InputError if class folders are named like several splits, as in an archive `train` that holds `train` and `test`."""
+    """Raise InputError if class folders are named like splits, as in an archive `train` that contains `train` and `test`."""
     splits = {split_of(name): name for name in classes if split_of(name) is not None}
     if "train" in splits and len(splits) > 1:
         raise InputError(
@@ -235,7 +235,7 @@ def _with_splits(
 
 
 def _table_of(folder: Path) -> Path | None:
-    """Return the table in a split's folder; None if its images lie in class folders."""
+    """Return the table in a split's folder; None if its images are in class folders."""
     tables = find_tables(folder)
     if "train" not in tables or sum(holds_images(child) for child in folders_in(folder, Counter())) > 1:
         return None
@@ -256,7 +256,7 @@ def _of_classes(
             raise InputError(f"{shown(folder)}: an empty class folder; no image is in it{_what_is_in([folder])}")
     parts, files, nested = {}, [], []
     for split, folder in splits.items():
-        if folder == path:  # its own folders are counted already
+        if folder == path:  # its hidden and system folders have been counted already
             left_out["hidden and system folders"] = 0
         images, labels = _images_of(folder, left_out)
         files += images
@@ -270,7 +270,7 @@ def _of_classes(
 
 
 def _nested_note(folder: Path, images: Sequence[Path]) -> list[str]:
-    """Return a sentence about images in sub-folders of class folders, which may be the classes that were meant; empty if there are none."""
+    """Return a sentence about images in sub-folders of class folders, which may be the intended classes; empty if there are none."""
     depth = len(folder.parts) + 2
     nested = [image for image in images if len(image.parts) > depth]
     if not nested:
@@ -306,7 +306,7 @@ def _class_folders(folder: Path, left_out: Counter[str]) -> dict[str, Path]:
 
 
 def _without(folder: Path) -> str:
-    """Return how to leave a split out, where that is possible."""
+    """Return advice on how to leave a split out; empty if that is impossible."""
     split = split_of(folder.name)
     train = [other.name for other in folders_in(folder.parent, Counter()) if split_of(other.name) == "train"]
     if split in (None, "train") or not train:

@@ -1,4 +1,4 @@
-"""Turns labels as people write them into class numbers 0, 1, ...; everything is checked before anything is allocated for it."""
+"""Turns labels as people write them into class numbers 0, 1, ... Labels are checked before memory is allocated for the classes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def number_labels(
     """Turn labels into class numbers.
 
     Args:
-        labels: The labels of every split, `train` among them.
+        labels: The labels of every split, including `train`.
         class_names: Names of integer labels; None if they are not known.
         where: The data set, as it is named in errors.
         remap: Whether to number the integers that occur from 0.
@@ -60,12 +60,12 @@ def number_labels(
 
 
 def _composed(values: np.ndarray) -> np.ndarray:
-    """Return names in Unicode's composed form, as the names of folders are: those that look the same are the same class."""
+    """Return names in Unicode's composed form, like the names of folders, so that names that look the same are the same class."""
     return text_array(unicodedata.normalize("NFC", name) for name in values) if values.dtype.kind == "O" else values
 
 
 def check_names(names: Sequence[str], where: str) -> None:
-    """Check that class names tell classes apart and can be written into any file.
+    """Check that class names are unique and not empty, and can be written into any file.
 
     Args:
         names: Names of the classes, in the order of the class numbers.
@@ -140,7 +140,7 @@ def _from_integers(
         _refuse_unlabelled(split, values, where)
     if remap:
         return _remapped(numbers, used, class_names, where)
-    # As many names as training images at most, however large a label is.
+    # Nothing is allocated for a large label: names are made only at the end, when every class is known to have an image.
     num_classes = len(class_names) if class_names is not None else int(used[-1]) + 1
     for split, values in numbers.items():
         low, high = int(values.min()), int(values.max())
@@ -186,7 +186,7 @@ def _cause(low: int, high: int, num_classes: int, split: str, has_names: bool) -
 def _remapped(
     numbers: Mapping[str, np.ndarray], used: np.ndarray, class_names: Sequence[str] | None, where: str
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Number the labels that occur from 0; they are named by the names that they index, else by themselves."""
+    """Number the labels that occur from 0. A class is named by the class name that its label indexes, else by its label."""
     named_from = list(class_names or ())
     if named_from and int(used[0]) == 1 and int(used[-1]) == len(named_from):
         names = tuple(named_from[k - 1] for k in used.tolist())

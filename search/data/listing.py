@@ -43,7 +43,7 @@ class Part:
     items: Callable[[Sequence[int]], Iterable[Encoded]]
     """The images with these ascending row numbers."""
     groups: np.ndarray | None = None
-    """[N] object array of str; None if no groups were asked for."""
+    """[N] object array of str; None if `data.groups` is not set."""
 
     def of_rows(self, rows: np.ndarray) -> Part:
         """Return the part that consists of these ascending rows."""
@@ -129,12 +129,12 @@ def split_of(name: str) -> str | None:
 
 
 def split_column(names: Iterable[str]) -> str | None:
-    """Return the column `split`, in any case of letters; None if there is none."""
+    """Return the column named `split`, in upper or lower case; None if there is none."""
     return next((name for name in names if name.lower() == SPLIT_COLUMN), None)
 
 
 def split_of_shard(stem: str) -> str | None:
-    """Return the split that the name of a file means, without its suffix: its number does not count."""
+    """Return the split that a file name without suffix means; the number of a shard in it is ignored."""
     return split_of(NUMBERS.sub("", stem))
 
 
@@ -177,7 +177,7 @@ def file_items(files: Sequence[Path], names: Sequence[str]) -> Callable[[Sequenc
 
 @dataclass(frozen=True)
 class _SomeItems:
-    """The images of a part that stand in `chosen` rows."""
+    """The images in the `chosen` rows of a part."""
 
     part: Part
     chosen: np.ndarray

@@ -1,4 +1,4 @@
-"""Recognises folders and files beside images that are no classes: masks, annotations, folders of all images, and parts of them."""
+"""Recognises folders and files beside images that are not classes: masks, annotations, and folders of all or some images."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ ANNOTATIONS = (
     "annotation", "annotations", "masks", "segmentation", "segmentations", "segmentationclass", "segmentationobject",
     "segmentation_masks", "trimap", "trimaps", "ground_truth", "groundtruth", "gt", "labels", "bboxes", "bounding_boxes",
 )  # fmt: skip
-"""Names, in lower case, of folders that hold drawings for each image. `mask` is not among them: it may be a class, such as faces with masks."""
+"""Names, in lower case, of folders that hold masks or annotations. `mask` is left out, since it may be a class, such as faces with masks."""
 _DRAWN = "(?:masks?|seg|segmentation|labels?|annotation|trimap|gt|superpixels)"
 MASK_FILE = re.compile(rf"(?P<image>.+?)[ _-]{_DRAWN}(?:[ _-]?\d+)?", re.IGNORECASE)
 """The name of a mask without its suffix, beside the image of the same name."""
 MASK_OF = re.compile(rf"{_DRAWN}[ _-](?P<image>.+)", re.IGNORECASE)
-"""The same, where the word comes first."""
+"""The same with the word at the beginning."""
 OF_IMAGES = ("", "img_", "image_", "img-", "image-")
-"""What stands before the number of an image whose mask is called `mask_7`."""
+"""Prefixes of the name of an image whose mask is called `mask_7`: `7`, `img_7`, ..."""
 PART = re.compile(r".*(?:part|batch|fold|images?|imgs?|shard|chunk|split)[ _-]?\d+", re.IGNORECASE)
 """A folder that holds a part of the images."""
 
 
 def refuse_no_classes(folder: Path, names: Collection[str], advice: str = "") -> None:
-    """Raise InputError if folders beside each other are no classes by their names.
+    """Raise InputError if the names of folders show that they are not classes.
 
     Args:
         folder: The folder that holds them.
         names: Names of all of them.
-        advice: Text to append to the message: how to leave out the split that they form.
+        advice: Text to append to the message: how to leave out the split that they form. Default: none.
     """
     lower = {name.lower(): name for name in names}
     images = [lower[name] for name in ALL_IMAGES if name in lower]
@@ -82,7 +82,7 @@ def refuse_masks(folder: Path, images: Sequence[Path]) -> None:
 
 
 def _is_mask(image: Path, stems: Collection[str]) -> bool:
-    """Return whether one of the images, whose paths without suffix are given, is that which this one was drawn for."""
+    """Return whether an image is a mask of one of the images whose paths without suffix are `stems`."""
     stem = os.path.splitext(image.name)[0]
     if match := MASK_FILE.fullmatch(stem):
         return str(image.with_name(match["image"])) in stems
@@ -91,7 +91,7 @@ def _is_mask(image: Path, stems: Collection[str]) -> bool:
 
 
 def twins_note(images: Sequence[Path]) -> list[str]:
-    """Return a warning of images that differ from others by their suffix alone, or nothing."""
+    """Return a warning about images whose names differ only by their suffix; empty if there are none."""
     by_stem: dict[str, list[str]] = {}
     for image in images:
         by_stem.setdefault(os.path.splitext(image)[0], []).append(image.name)
@@ -105,7 +105,7 @@ def twins_note(images: Sequence[Path]) -> list[str]:
 
 
 def refuse_repeated_classes(folder: Path, inside: Mapping[str, Collection[str]]) -> None:
-    """Raise InputError if one class folder holds several of the others again, which happens if an archive is unpacked twice.
+    """Raise InputError if one class folder contains several of the others again, as after unpacking an archive twice.
 
     Args:
         folder: The folder that holds them.

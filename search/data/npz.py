@@ -22,19 +22,19 @@ from winnow.spaces.errors import InputError
 ARRAY_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 LARGE, MOST_EXPANSION = 10**9, 200
-"""Bytes above which an archive is looked at, and how many times its packed size real images take at most."""
+"""Unpacked bytes above which an archive is checked, and the largest factor by which real images grow when unpacked."""
 
 
 def list_npz(path: Path, data: schema.Data) -> Listing:
     """List the arrays of a file.
 
     Args:
-        path: Holds `train_images` uint8 [N, H, W] or [N, H, W, C] and `train_labels` [N], likewise `validation_` (or `val_`) and
-            `test_`; Keras' names (`x_train`, `y_train`) are understood too. `class_names` [K] names integer labels.
-        data: `groups` names a further array per split: `train_GROUPS` [N].
+        path: A file with `train_images` uint8 [N, H, W] or [N, H, W, C] and `train_labels` [N], likewise `validation_` (or
+            `val_`) and `test_`; Keras' names (`x_train`, `y_train`) are accepted too. `class_names` [K] names integer labels.
+        data: The `data` section of a config. Its `groups` names one more array per split: `train_GROUPS` [N].
 
     Raises:
-        InputError: Where an array is missing, or has another type or shape. Nothing is ever unpickled.
+        InputError: An array is missing, or has another type or shape. Nothing is ever unpickled.
     """
     if not path.exists():
         raise InputError(f"data.path: {path} does not exist; an .npz file is needed")
@@ -70,7 +70,7 @@ class _Objects:
 
 @dataclass(frozen=True)
 class _Large:
-    """An array that takes too much memory: its images are read one after the other, when they are asked for."""
+    """An array that takes too much memory, so that its images are read one by one when they are needed."""
 
     path: Path
     member: str
@@ -117,7 +117,7 @@ def _arrays(path: Path) -> dict[str, _Array]:
 
 
 def _array(path: Path, stored: np.lib.npyio.NpzFile, name: str) -> _Array | None:
-    """Read an array of the archive; None for a file that is no array."""
+    """Read an array of the archive; None for a file that is not an array."""
     large = _large(path, f"{name}.npy")
     if large is not None:
         return large
@@ -131,7 +131,7 @@ def _array(path: Path, stored: np.lib.npyio.NpzFile, name: str) -> _Array | None
 
 
 def _large(path: Path, member: str) -> _Large | None:
-    """Return a large array that is stored image by image; None for any other, also if it fits into the memory."""
+    """Return an array that is too large for the memory and stored image by image; None for any other array."""
     with zipfile.ZipFile(path) as archive:
         if member not in archive.namelist() or fits_in_memory(archive.getinfo(member).file_size):
             return None
@@ -144,7 +144,7 @@ def _large(path: Path, member: str) -> _Large | None:
 
 
 def _check_size(path: Path) -> None:
-    """Refuse an archive that a few bytes blow up to more than memory holds, before anything of it is unpacked."""
+    """Refuse an archive that would grow far more than images do, before anything is unpacked."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:

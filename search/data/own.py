@@ -21,19 +21,19 @@ from winnow.spaces import own_code, schema
 from winnow.spaces.errors import InputError
 
 KEPT_IN_MEMORY = 256 * 2**20
-"""Bytes of the images of an iterable that are held in memory until they are decoded; more go to a file."""
+"""Bytes of images from an iterable that are held in memory until they are decoded; more are written to a file."""
 
 
 def list_own(data: schema.Data, folder: Path) -> Listing:
     """Call the user's function and list what it returns.
 
-    The function is called with `data.arguments`, and with `path` where that is set. It returns one split or a mapping
+    The function is called with `data.arguments`, and with `path` if that is set. It returns one split or a mapping
     {"train": split, "validation": split, "test": split}. A split is (images, labels), or an iterable of (image, label). An image
-    is a uint8 array [H, W] or [H, W, C], a PIL image, the bytes of a file, or a path; a label an integer or a text.
+    is a uint8 array [H, W] or [H, W, C], a PIL image, the bytes of a file, or a path. A label is an integer or a text.
 
     Args:
-        data: Names the function and its arguments.
-        folder: Folder for the images of an iterable until they are decoded, if they are too many for the memory.
+        data: The `data` section of a config; it names the function and its arguments.
+        folder: Folder for the images of an iterable until they are decoded, if they take too much memory.
 
     Raises:
         InputError: The function cannot be called, or returns something else.
@@ -81,7 +81,7 @@ def _pairs(value: Any, where: str) -> Iterator[tuple[Any, Any]]:
             images, labels = value
             if hasattr(images, "__len__") and hasattr(labels, "__len__") and len(images) != len(labels):
                 raise InputError(f"{where}: {len(images)} images, but {len(labels)} labels")
-            # Python's own numbers and texts, also of the elements of tensors and data frames.
+            # Turns the elements of arrays, tensors and data frames into Python's own numbers and texts.
             labels = labels.tolist() if hasattr(labels, "tolist") else labels
             yield from zip(images, labels, strict=True)
         elif isinstance(value, np.ndarray):
@@ -90,16 +90,16 @@ def _pairs(value: Any, where: str) -> Iterator[tuple[Any, Any]]:
             yield from map(_pair, value)
     except InputError:
         raise
-    except (TypeError, ValueError) as error:  # so Python says that something cannot be iterated over or unpacked
+    except (TypeError, ValueError) as error:  # what Python raises if a value cannot be iterated over or unpacked
         raise InputError(
             f"{where}: must be (images, labels), or an iterable of (image, label) ({type(error).__name__}: {error})"
         ) from error
-    except (Exception, SystemExit) as error:  # the iterable is code of the user's
+    except (Exception, SystemExit) as error:  # the iterable is user code
         raise InputError(f"{where}: raised {type(error).__name__}: {error}") from error
 
 
 def _pair(value: Any) -> tuple[Any, Any]:
-    """Take a pair apart. A dictionary or a text of two is refused, since it would come apart into its keys or letters."""
+    """Unpack a pair. A dictionary or text of length two is refused, since it would be unpacked into its keys or letters."""
     if not isinstance(value, tuple | list):
         raise TypeError(f"one is {type(value).__name__}")
     image, label = value
@@ -107,7 +107,7 @@ def _pair(value: Any) -> tuple[Any, Any]:
 
 
 def _is_pair_of_one(value: tuple[Any, Any]) -> bool:
-    """Return whether it is a tuple of two (image, label) pairs, which is an iterable of them."""
+    """Return whether a tuple is an iterable of two (image, label) pairs rather than (images, labels)."""
     return all(isinstance(item, tuple) and len(item) == 2 for item in value)
 
 
@@ -133,11 +133,11 @@ def _content(image: Any, where: str, data: schema.Data) -> bytes | Path | np.nda
 
 
 class _Kept:
-    """The images of a split as they came: in memory while they are few, else in a file that is removed with this object."""
+    """The images of a split as the user's code returned them: in memory, or in a file that is removed with this object."""
 
     def __init__(self, folder: Path) -> None:
         self.places: list[Path | tuple[int, int, np.dtype[Any] | None, tuple[int, ...]]] = []
-        """A path; or offset and number of bytes in the file, with type and shape if they are pixels."""
+        """Where each image is: its path, or offset and length in the file in bytes, with type and shape if it is an array."""
         self._folder = folder
         self._file = SpooledTemporaryFile(max_size=KEPT_IN_MEMORY, dir=str(folder))  # noqa: SIM115, it lives as long as this
         self._digest = hashlib.sha256()
@@ -146,7 +146,7 @@ class _Kept:
     def add(self, content: bytes | Path | np.ndarray, where: str) -> None:
         if isinstance(content, Path):
             self.places.append(content)
-            with foreign(where, "image"):  # a path that is no file is reported when it is decoded
+            with foreign(where, "image"):  # a path that is not a file is reported when it is decoded
                 data = content.read_bytes() if os.path.isfile(content) else shown(content).encode()
             self._digest.update(hashlib.sha256(data).digest())
             return

@@ -35,12 +35,12 @@ def list_parquet(path: Path, data: schema.Data) -> Listing:
     """List a data set in Parquet.
 
     Args:
-        path: One file, all of it training images; or a folder with `train-*.parquet` and perhaps `validation-*.parquet` and
-            `test-*.parquet`, or with a folder of files per split, up to two folders down.
-        data: Says which columns are meant, where that is not clear.
+        path: One file of training images; or a folder with `train-*.parquet` and perhaps `validation-*.parquet` and
+            `test-*.parquet`, or with one folder of files per split, at most two levels deep.
+        data: The `data` section of a config; it decides which columns are read if that is ambiguous.
 
     Raises:
-        InputError: Where a file cannot be read, shards are missing, or they have other columns than the first one.
+        InputError: A file cannot be read, shards are missing, or they have other columns than the first one.
     """
     shards = find_shards(path)
     first = shards["train"][0]
@@ -69,7 +69,7 @@ def list_parquet(path: Path, data: schema.Data) -> Listing:
 
 
 def _files_text(shards: Mapping[str, Sequence[Path]], path: Path) -> str:
-    """Return which files are which split, as in `train.parquet and 1 more for train`."""
+    """Describe which files are which split, such as `train.parquet and 1 more for train`."""
     first = {split: f"`{shown(files[0].relative_to(path))}`" for split, files in shards.items()}
     more = {split: f" and {len(files) - 1} more" if len(files) > 1 else "" for split, files in shards.items()}
     return ", ".join(f"{first[split]}{more[split]} for {split}" for split in SPLITS if split in shards)
@@ -115,7 +115,7 @@ _KINDS = (
 
 
 def _without(split: str, train: Sequence[Path]) -> str:
-    """Return how to leave a split out."""
+    """Return advice on how to leave a split out."""
     how = f"set data.path: {shown(train[0])}" if len(train) == 1 else "move its files away"
     return f"; to leave the {split} split out, {how}"
 
@@ -134,7 +134,7 @@ def _check_same_columns(file: Path, first: Path, chosen: Chosen, advice: str) ->
 
 
 def _features(file: Path) -> dict[str, object]:
-    """Return what Hugging Face writes about the columns into the metadata."""
+    """Return Hugging Face's description of the columns in the metadata; empty if there is none."""
     try:
         features = json.loads((_schema(file).metadata or {})[b"huggingface"])["info"]["features"]
     except (ValueError, KeyError, TypeError):
@@ -157,7 +157,7 @@ def _class_names(file: Path, label: str) -> tuple[str, ...] | None:
 
 
 def _unread_names(files: Sequence[Path], label: str) -> list[str]:
-    """Return a warning of Hugging Face metadata that cannot be understood, so that class names in them are lost; empty if there are none."""
+    """Return a warning if class names in Hugging Face metadata cannot be read; empty if there are none of these."""
     unread = [file.name for file in files if _has_unread_names(file, label)]
     if not unread:
         return []
@@ -175,7 +175,7 @@ def _has_unread_names(file: Path, label: str) -> bool:
 
 
 class _Names:
-    """The class names of every file: numbers of a file with another order of names are translated by name."""
+    """The class names of every file. If a file has the names in another order, its label numbers are translated by name."""
 
     def __init__(self, first: Path, chosen: Chosen) -> None:
         self._label = chosen.labels[0]
@@ -210,7 +210,7 @@ class _Names:
 
 
 def _rows_by_split(files: Sequence[Path], chosen: Chosen) -> dict[str, list[int]]:
-    """Return the rows of each split by the column `split`; empty if there is none."""
+    """Return the rows of each split according to the column `split`; empty if there is no such column."""
     where, used = shown(files[0]), {chosen.image, *chosen.labels, chosen.group}
     others = [column.name for column in _columns(files[0]) if column.kind in CLASS_KINDS and column.name not in used]
     if (split := split_column(others)) is not None:
@@ -220,7 +220,7 @@ def _rows_by_split(files: Sequence[Path], chosen: Chosen) -> dict[str, list[int]
 
 
 def _refuse_contradictions(shards: Mapping[str, Sequence[Path]]) -> None:
-    """Raise InputError if a file has a column `split` that names another split than its own name does."""
+    """Raise InputError if the column `split` of a file names another split than the name of the file."""
     for split, files in shards.items():
         for file in files:
             texts = [column.name for column in _columns(file) if column.kind is Kind.TEXT]
@@ -229,7 +229,7 @@ def _refuse_contradictions(shards: Mapping[str, Sequence[Path]]) -> None:
 
 
 def _first_texts(file: Path, column: str) -> Iterator[str]:
-    """Yield the values as text; no more of them are read than are taken."""
+    """Yield the values of a column as text, read in batches as they are needed."""
     with foreign(f"{file}: column `{shown(column)}`", "column"), pq.ParquetFile(file) as parquet:
         for batch in parquet.iter_batches(batch_size=ROWS_PER_BATCH, columns=[column]):
             yield from map(str, batch.column(0).to_pylist())
@@ -261,7 +261,7 @@ def _labels(file: Path, chosen: Chosen, names: _Names) -> np.ndarray:
 
 
 def _find_images(files: Sequence[Path], chosen: Chosen) -> tuple[Places, list[str]]:
-    """Return where the images are that are not in the Parquet files themselves, and which folders were searched for them."""
+    """Return the paths of images that are not in the Parquet files themselves, and notes on the folders that were searched."""
     places: Places = {}
     notes: list[str] = []
     for file in files:

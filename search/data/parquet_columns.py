@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 ROWS_PER_BATCH = 1000
 MAX_PATH = 300
-"""Characters of a path that are shown; a longer text is an image in Base64 rather than a path."""
+"""Length from which a text is shown shortened, since it is probably an image in Base64 rather than a path."""
 Places = dict[Path, dict[str, Path]]
-"""{Parquet file: {path as it is written: image}}."""
+"""{Parquet file: {path as the file contains it: path of the image}}."""
 
 
 def read_column(file: Path, column: str) -> pa.ChunkedArray:
@@ -38,7 +38,7 @@ def read_column(file: Path, column: str) -> pa.ChunkedArray:
         InputError: The column cannot be read, or a row has no value.
     """
     with foreign(f"{file}: column `{shown(column)}`", "column"):
-        # Without partitions, since names of folders such as `label=3` would be taken for columns.
+        # Without partitions, since folder names such as `label=3` would become columns.
         values = pq.read_table(file, columns=[column], partitioning=None)[column]
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
@@ -52,10 +52,10 @@ def texts_of(file: Path, column: str) -> list[str]:
 
     Args:
         file: The file.
-        column: Name of the column. If it holds structs with a `path`, the paths are taken.
+        column: Name of the column. If it holds structs with a `path`, the paths are read.
 
     Returns:
-        One text per row; empty if a struct has no path.
+        One text per row; an empty text if a struct has no path.
 
     Raises:
         InputError: The column cannot be read, or holds bytes without paths.
@@ -79,8 +79,8 @@ def referenced(file: Path, chosen: Chosen) -> list[str]:
         chosen: The columns that are read; `image` is a column of paths, of bytes, or of both.
 
     Returns:
-        The paths as they are written, in the order of the rows; empty if all images are in the
-        file.
+        The paths as the file contains them, in the order of the rows; empty if all images are in
+        the file.
 
     Raises:
         InputError: The file cannot be read.
@@ -131,9 +131,8 @@ class ImageItems:
             for batch in parquet.iter_batches(batch_size=ROWS_PER_BATCH, columns=[self._chosen.image]):
                 inside = rows[(rows >= start) & (rows < start + len(batch))] - start
                 values = batch.column(0)
-                if pa.types.is_binary_view(values.type) or pa.types.is_string_view(
-                    values.type
-                ):  # which cannot be taken from
+                # `take` does not support views.
+                if pa.types.is_binary_view(values.type) or pa.types.is_string_view(values.type):
                     values = values.cast(
                         pa.large_binary() if pa.types.is_binary_view(values.type) else pa.large_string()
                     )

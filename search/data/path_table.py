@@ -43,12 +43,12 @@ NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|nan|inf)", re.AS
 
 @dataclass(frozen=True)
 class _Table:
-    """A table whose values are all text: what looks like a number is the name of a class too. An empty text stands for no value."""
+    """A table whose values are all text, since a number may be the name of a class. An empty text is a missing value."""
 
     path: Path
     columns: dict[str, list[str]]
     kinds: Mapping[str, Kind] = field(default_factory=dict)
-    """Of the columns that are not text, which JSON has."""
+    """The kinds of the columns that are not text."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
@@ -78,11 +78,11 @@ def list_tables(tables: dict[str, Path], root: Path, data: schema.Data, notes: S
     Args:
         tables: One table per split; a single one may have a column `split`. Paths in it are relative to its folder.
         root: The folder of the data set.
-        data: Says which columns are meant, where that is not clear.
-        notes: What the caller has to tell.
+        data: The `data` section of a config; it decides which columns are read if that is ambiguous.
+        notes: Notes of the caller, to add to those of the listing. Default: none.
 
     Raises:
-        InputError: Where a table cannot be read, or has no such columns.
+        InputError: A table cannot be read, or lacks the columns.
     """
     read = {split: _read(path) for split, path in tables.items()}
     first = read["train"]
@@ -130,7 +130,7 @@ def _read(path: Path) -> _Table:
             raise InputError(
                 f"{shown(path)}, line {line}: {len(row)} values, but the header names {len(names)} columns"
             )
-    # Spreadsheets write columns that were never used, without name or values.
+    # Spreadsheets also write unused columns, without name or values.
     used = [k for k, name in enumerate(names) if name or any(row[k].strip() for _, row in filled)]
     names = [names[k] for k in used]
     if len(set(names)) < len(names):
@@ -142,7 +142,7 @@ def _read(path: Path) -> _Table:
 
 
 def _are_decimal(values: Sequence[str]) -> bool:
-    """Return whether these texts are numbers of which some have a decimal point or a negative exponent, as a measurement or a class number of pandas has."""
+    """Return whether texts are numbers, some with a decimal point or a negative exponent: measurements, or integers that pandas wrote as floats."""
     return all(map(NUMBER.fullmatch, values)) and any("." in value or "e-" in value.lower() for value in values)
 
 
@@ -221,7 +221,7 @@ def _check_columns(table: _Table, first: _Table, chosen: Chosen) -> None:
 
 
 def _without(table: _Table) -> str:
-    """Return how to leave a split out whose table lacks a column, such as one without labels."""
+    """Return advice on how to leave out a split whose table lacks a column, such as the labels; empty if that is impossible."""
     train = [
         file for file in table.path.parent.iterdir() if split_of(file.stem) == "train" and file.suffix in TABLE_SUFFIXES
     ]
@@ -229,7 +229,7 @@ def _without(table: _Table) -> str:
 
 
 def _splits(table: _Table, name: str, is_only_one: bool, chosen: Chosen) -> dict[str, list[int]]:
-    """Return {split: row numbers}: by the column `split` or by the first folder of the paths, if one table holds all."""
+    """Return {split: row numbers}. If there is only one table, its column `split` or the first folder of the paths decides."""
     split = split_column(table.columns)
     if not is_only_one:
         if split is not None:
@@ -245,7 +245,7 @@ def _splits(table: _Table, name: str, is_only_one: bool, chosen: Chosen) -> dict
 
 
 def _splits_by_folder(table: _Table, name: str, chosen: Chosen) -> dict[str, list[int]]:
-    """Return the split that the first folder of every path names, as in `test/7.png`; all rows are one split if none does."""
+    """Return {split: row numbers} by the first folder of each path, as in `test/7.png`; one split if no folder names one."""
     rows: dict[str | None, list[int]] = {}
     for row, text in enumerate(table.columns[chosen.image]):
         folder, _, rest = text.removeprefix("./").replace("\\", "/").partition("/")
@@ -285,7 +285,7 @@ def unlisted_note(root: Path, files: Sequence[Path], tables: Iterable[Path]) -> 
     """Return sentences about files that are neither listed images nor the tables that list them; none if there are no such files.
 
     Args:
-        root: Folder whose files are looked at, in sub-folders too.
+        root: Folder that is searched for files, with its sub-folders.
         files: The listed images.
         tables: The tables.
     """

@@ -1,4 +1,4 @@
-"""Prepares a data set for `winnow prepare`: downloads, converts and checks it once per machine, however many processes ask at once."""
+"""Prepares a data set for `winnow prepare`: downloads, converts and checks it once per machine, even if several processes start at once."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ RECORD = "prepared.json"  # in the data folder: data set -> fingerprint of its i
 
 @dataclass(frozen=True)
 class Prepared:
+    """A data set after it was prepared."""
+
     data: ImageData
     known: bool
-    """Whether it was prepared before, and is still the same."""
+    """Whether it was prepared before and is unchanged."""
     lines: tuple[str, ...]
     """The summary in sentences."""
 
@@ -40,7 +42,7 @@ def prepare(
         name: A data set (`cifar10`), or a space whose data set is read.
         overrides: `path=value` settings of a space.
         data_dir: Folder of the data sets. One process at a time works there; the others wait, and then use its result.
-        offline: Whether to download nothing.
+        offline: Whether to forbid downloads.
         accept_change: Whether to accept images that differ from those prepared before. Default: False.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Turns a listing into arrays: checks labels, decodes images, counts damaged ones, holds out a test set, samples the limit."""
+"""Turns a listing into arrays: checks labels, decodes images, counts damaged ones, holds out a test set, applies `data.limit`."""
 
 from __future__ import annotations
 
@@ -42,12 +42,15 @@ NO_EFFECT = {"path", "validation", "stratified", "normalize", "augment", "extra"
 
 
 def read_arrays(listing: Listing, data: schema.Data, data_dir: Path) -> Arrays:
-    """Return the arrays of a data set, from the cache if they were read before. Raises InputError if it cannot be used.
+    """Return the arrays of a data set, from the cache if they were read before.
 
     Args:
         listing: The images of each split.
         data: The `data` section of a config.
         data_dir: Folder of the data sets and the cache.
+
+    Raises:
+        InputError: The data set cannot be used.
     """
     where = data.path or data.name
     if data.validation == "given" and "validation" not in listing.parts:
@@ -82,11 +85,16 @@ def read_arrays(listing: Listing, data: schema.Data, data_dir: Path) -> Arrays:
 
 
 def first_shape(listing: Listing, data: schema.Data) -> tuple[int, int, int]:
-    """Return (channels, height, width) that the images will have, from their headers; if sizes differ, those of the first.
+    """Return the (channels, height, width) that the images will have, from the headers of the first ones.
+
+    If sizes differ and `data.size` is not set, it is the size of the first readable image.
 
     Args:
         listing: The images of each split.
         data: The `data` section of a config.
+
+    Raises:
+        InputError: None of the first images can be read.
     """
     train = listing.parts["train"]
     first = list(range(min(NUM_LOOKED_AT, len(train.labels))))
@@ -104,7 +112,7 @@ def _digest_of(values: np.ndarray) -> str:
 
 
 def _group_numbers(listing: Listing, splits: Sequence[str], where: str) -> dict[str, np.ndarray]:
-    """Return group numbers, int64 by split. Raises InputError if a group stands in two splits of the data set."""
+    """Return the group number of each image, int64 by split. Raises InputError if a group is in two splits of the data set."""
     texts = {split: listing.parts[split].groups for split in splits}
     present = {split: values for split, values in texts.items() if values is not None}
     if not present:
@@ -134,7 +142,7 @@ def _decoded(
     data: schema.Data,
     scratch: Path | None,
 ) -> tuple[dict[str, SplitArrays], list[str]]:
-    """Return all splits, and a sentence about images that were left out. Raises InputError, which counts the damaged images of all splits."""
+    """Return all splits, and a sentence about images that were left out. An InputError counts the damaged images of all splits."""
     with many_pixels_allowed():
         channels = data.channels or _num_channels(listing.parts["train"].items(rows["train"][:NUM_LOOKED_AT].tolist()))
         pixel_range = (data.pixel_range[0], data.pixel_range[1]) if data.pixel_range else None
@@ -153,7 +161,7 @@ def _decoded(
 
 
 def _num_channels(items: Any) -> int:
-    """Return 3 if one of these images is in colour, else 1; damaged ones show later."""
+    """Return 3 if one of these images is in colour, else 1; damaged ones are reported later."""
     for item in items:
         try:
             if not is_grey(item):
@@ -164,7 +172,7 @@ def _num_channels(items: Any) -> int:
 
 
 class _Reader:
-    """Decodes splits one after the other, all to one shape, and collects their problems."""
+    """Decodes one split after the other, all to the same shape, and collects their problems."""
 
     def __init__(self, rules: Rules, strict: bool) -> None:
         self._rules, self._strict = rules, strict
@@ -172,7 +180,7 @@ class _Reader:
         self._odd: list[str] = []
 
     def read(self, items: Any, num: int, scratch: Path | None, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return images uint8 [n, H, W, C], their records, and which of the `num` items they are; n < num if some are damaged."""
+        """Return images uint8 [n, H, W, C], their records, and their indices among the `num` items; n < num if some are damaged."""
         records = np.zeros(num, dtype=RECORD)
         kept: list[int] = []
         images: np.ndarray | None = None
@@ -213,7 +221,7 @@ class _Reader:
         return item, decoded
 
     def verdict(self, num: int, skip_damaged: bool) -> list[str]:
-        """Return what to report of the images that were left out. Raises InputError if none may be."""
+        """Return a sentence about the images that were left out. Raises InputError if `skip_damaged` is false or sizes differ."""
         more = "; data.skip_damaged: true leaves such images out"
         if self._damaged and not skip_damaged:
             if len(self._damaged) == 1:
@@ -244,7 +252,7 @@ def _finished(
     notes: Sequence[str],
     scratch: Path | None,
 ) -> Arrays:
-    """Put training images in an order that follows from their pixels, hold out a test set, apply the limit, and check the result."""
+    """Order training images by their pixels, hold out a test set, apply the limit, and check the result."""
     splits, left_out = read
     where, sentences = data.path or data.name, [*notes, *left_out]
     train = splits["train"]

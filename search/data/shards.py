@@ -16,7 +16,11 @@ WORDS = re.compile(r"[^A-Za-z]+")
 
 
 def find_shards(path: Path) -> dict[str, list[Path]]:
-    """Return {split: its files}, always with `train`; a single file is training data. Raises InputError if shards are missing or too many."""
+    """Return {split: its files}, always with `train`; a single file is training data.
+
+    Raises:
+        InputError: There is no training data, or there are too few or too many shards.
+    """
     if path.is_file():
         return {"train": [path]}
     if not path.is_dir():
@@ -42,7 +46,7 @@ def find_shards(path: Path) -> dict[str, list[Path]]:
 
 
 def _parquet_files(path: Path) -> list[Path]:
-    """Return the files of the folder itself, else those one folder down, else two: `default/train/0000.parquet`."""
+    """Return the files of the folder, else those one level down, else two levels down, as `default/train/0000.parquet`."""
     return next(filter(None, _by_depth(path)), [])
 
 
@@ -52,13 +56,13 @@ def _by_depth(path: Path) -> Iterator[list[Path]]:
 
 
 def _visible(path: Path, pattern: str) -> Iterator[Path]:
-    """Yield the Parquet files below `path` that are neither hidden nor of an operating system."""
+    """Yield the Parquet files that match a pattern below `path`, without hidden files and those of the operating system."""
     files = (file for file in path.glob(pattern) if file.suffix.lower() == ".parquet")
     return (file for file in files if not any(map(is_system, file.relative_to(path).parts)))
 
 
 def _split_of_file(file: Path, path: Path) -> str | None:
-    """Return the split by the name of the file, or of its folder. Raises InputError if the name holds other words too."""
+    """Return the split that a file or its folder is named after. Raises InputError if the name contains other words too."""
     is_nested = file.parent != path
     split = split_of_shard(file.stem) or (split_of(file.parent.name) if is_nested else None)
     name = file.parent.name if is_nested and not _names_split(file.stem) else NUMBERS.sub("", file.stem)
@@ -76,7 +80,7 @@ def _names_split(name: str) -> bool:
 
 
 def _refuse_missing(path: Path, split: str, files: Sequence[Path]) -> None:
-    """Check that there are as many shards as their names say, such as `train-00000-of-00002`."""
+    """Check that there are as many shards as their names say, such as two for `train-00000-of-00002`."""
     if len({file.parent for file in files}) > 1:
         folders = ", ".join(sorted({str(file.parent.relative_to(path)) for file in files}))
         raise InputError(f"data.path: {path} holds {split} shards in several folders ({folders}); name one of them")
@@ -93,7 +97,7 @@ def _refuse_missing(path: Path, split: str, files: Sequence[Path]) -> None:
 
 
 def other_files(path: Path, shards: dict[str, list[Path]]) -> list[str]:
-    """Return the Parquet files up to two folders down that belong to no split.
+    """Return the Parquet files, up to two levels down, that belong to no split.
 
     Args:
         path: The folder of the data set.

@@ -21,7 +21,7 @@ from winnow.spaces.validation import check
 
 @dataclass(frozen=True)
 class Source:
-    """The place of the images on this machine; not part of the space, since it differs between machines."""
+    """Where the images are on this machine. It is not part of the space, since it differs between machines."""
 
     data_dir: Path
     download: bool = False
@@ -69,14 +69,14 @@ def load_data(space: Space, source: Source) -> ImageData:
 
 
 def check_on_images(space: Space, source: Source) -> str | None:
-    """Check that the networks of a space fit its images, whose headers alone are read; nothing is downloaded.
+    """Check that the networks of a space fit its images. Only the headers of the images are read, and nothing is downloaded.
 
     Args:
-        space: A space. Its images are looked at only if `data.path` exists, since a space can be printed without them.
+        space: The space. Its images are read only if `data.path` exists, since a space can be printed without them.
         source: Where decoded images are kept.
 
     Returns:
-        How much memory or disk the decoded images take; None if they are not looked at.
+        A sentence about the memory or disk that the decoded images take; None if no image was read.
 
     Raises:
         InputError: A network does not fit, the images cannot be used, or they fit neither into the memory nor on the disk.
@@ -92,7 +92,7 @@ def check_on_images(space: Space, source: Source) -> str | None:
 
 
 def describe_data(data: ImageData, space: Space, seed: int) -> dict[str, Any]:
-    """Return the facts about its images that a run records, with the summary of `summary.summarize`.
+    """Return the facts about the images that a run records, with the summary of `summary.summarize`.
 
     Args:
         data: The images.
@@ -124,7 +124,7 @@ def validation_rule(config: schema.Data, seed: int, is_given: bool) -> str:
         is_given: Whether the data set's own validation split is used.
 
     Returns:
-        A phrase such as `10% of the training images, stratified, by seed 0`.
+        A phrase such as `10% of the training images, stratified, drawn with seed 0`.
     """
     if is_given:
         return "the validation split of the data set" + (" (by default)" if config.validation is None else "")

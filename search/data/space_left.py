@@ -1,4 +1,4 @@
-"""Puts large arrays into memory if there is plenty, else into files that the system pages in and out."""
+"""Puts large arrays into memory if enough is free, else into files that the operating system pages in and out."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from winnow.search.data.foreign import shown
 from winnow.spaces.errors import InputError
 
 MEMORY_SHARE = 0.25
-"""Share of the free memory; images that take more stay on the disk."""
+"""Fraction of the free memory; images that take more stay on the disk."""
 
 
 def fits_in_memory(num_bytes: int) -> bool:
-    """Return whether arrays of this size are best held in memory."""
+    """Return whether arrays of this size are held in memory."""
     return num_bytes <= MEMORY_SHARE * free_memory()
 
 
@@ -46,7 +46,7 @@ def room_note(num_bytes: int, folder: Path) -> str:
     size = size_text(num_bytes)
     if fits_in_memory(num_bytes):
         return f"{size} decoded, held in memory ({size_text(free_memory())} are free), and the same amount in {shown(folder)}"
-    # While they are sorted there are two copies; the first is deleted when the second is complete.
+    # While the images are sorted there are two copies; the first is deleted when the second is complete.
     _require_disk(2 * num_bytes, folder)
     return f"{size} decoded, mapped from files in {shown(folder)}, since {size_text(free_memory())} of memory are free"
 

@@ -1,4 +1,4 @@
-"""Reads a column that says which split each row of a table is of."""
+"""Reads a column that says to which split each row of a table belongs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from winnow.search.data.listing import SPLIT_COLUMN, split_of
 from winnow.spaces.errors import InputError
 
 ALIKE = ("splits", "subset", "set", "dataset", "partition", "part", "phase", "fold", "usage", "stage", "ml_use")
-"""What else people call such a column, in lower case. It is not read, but not passed over either."""
+"""Other common names of such a column, in lower case. It is not read, but it is reported instead of ignored."""
 FLAGS = ({"true", "false"}, {"1", "0"}, {"yes", "no"})
 """The values of a column such as `is_valid`."""
 
 
 def rows_by_split(values: Sequence[str], where: str) -> dict[str, list[int]]:
-    """Return {split: row numbers}. Raises InputError, which names the first row without a split.
+    """Return {split: row numbers}.
 
     Args:
         values: The column `split`.
-        where: The table as the user knows it.
+        where: The table, as it is named in errors.
+
+    Raises:
+        InputError: A row has no split, or no row belongs to `train`.
     """
     rows: dict[str, list[int]] = {}
     for row, value in enumerate(values):
@@ -35,12 +38,12 @@ def rows_by_split(values: Sequence[str], where: str) -> dict[str, list[int]]:
 
 
 def refuse_contradiction(values: Iterable[str], split: str, where: str) -> None:
-    """Raise InputError if a column `split` names another split than the file that it stands in.
+    """Raise InputError if a column `split` contradicts the file that contains it.
 
     Args:
-        values: The column `split`. Values that name no split are passed over.
-        split: What the file is taken for: train, validation or test.
-        where: The table as the user knows it.
+        values: The column `split`. Values that name no split are ignored.
+        split: Split according to the file: train, validation or test.
+        where: The table, as it is named in errors.
     """
     for row, value in enumerate(values):
         if split_of(value) not in (None, split):
@@ -51,12 +54,12 @@ def refuse_contradiction(values: Iterable[str], split: str, where: str) -> None:
 
 
 def refuse_alike(names: Iterable[str], values: Callable[[str], Iterable[str]], where: str) -> None:
-    """Raise InputError if a column of another name divides the rows into splits: its test images would be trained on.
+    """Raise InputError if a column of another name seems to divide the rows into splits, since test images would be trained on.
 
     Args:
-        names: The columns of texts, booleans or integers that are nothing else, such as labels.
-        values: Gives the values of a column; no more of them are taken than decide.
-        where: The table as the user knows it.
+        names: The columns of texts, booleans or integers that have no other use, such as labels.
+        values: Returns the values of a column; only as many are read as are needed.
+        where: The table, as it is named in errors.
     """
     for name in names:
         if _is_flag(name) and {value.lower() for value in values(name)} in FLAGS:
@@ -75,7 +78,7 @@ def _is_flag(name: str) -> bool:
 
 
 def _divides(name: str, values: Iterable[str]) -> bool:
-    """Return whether all values name splits, or some do and the column is called like one of splits."""
+    """Return whether values name several splits: all of them, or at least some if the column has one of the names `ALIKE`."""
     if name.lower() in ALIKE:
         splits = set(map(split_of, values))
         return "train" in splits and len(splits) > 1

@@ -1,4 +1,4 @@
-"""Summarises a data set, in figures and in sentences, for the terminal, study.yaml, the report and its table."""
+"""Summarises a data set in figures and sentences, for the terminal, study.yaml, the report and its table."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ MISSING = (
     "unsup",
     "background_google",
 )
-"""Names, in lower case, of a missing value in tables, and of folders of images without a class. `None` is not among them: it names many a real class."""
+"""Names, in lower case, of missing values in tables, and of folders of images without a class. `None` is left out, since it often names a real class."""
 NUMBER = re.compile(r"0*([0-9]+)(?:\.0*)?")
-"""A whole number without leading zeros and empty decimals."""
+"""A whole number; its group has neither leading zeros nor empty decimals."""
 SEPARATORS = ("|", ";", ",", "/", "&", "+", " ")
-"""What stands between the labels of an image that has several."""
+"""Separators between the labels of an image that has several."""
 CERTAIN_SEPARATORS = ("|", ";")
-"""Those that hardly stand in the name of one class, so that one other class in it is enough."""
+"""Separators that are rare in the name of a single class, so that one known class between them is enough."""
 MAX_CLASSES = 12
-"""Number of classes that are written out in a sentence; all are in the table."""
+"""Largest number of classes in a sentence; the table has all."""
 
 
 def summarize(data: ImageData, parts: Split, rule: str) -> dict[str, Any]:
@@ -44,8 +44,8 @@ def summarize(data: ImageData, parts: Split, rule: str) -> dict[str, Any]:
 
     Args:
         data: The images.
-        parts: Which of the training images are fitted, and which select.
-        rule: How the validation split came about.
+        parts: The indices of the images that are fitted, and of those that select.
+        rule: How the validation split was chosen, from `source.validation_rule`.
 
     Returns:
         `text`, a list of sentences; `splits`, {split: {images, by_class, sizes}} with one entry per class in `by_class`;
@@ -57,7 +57,7 @@ def summarize(data: ImageData, parts: Split, rule: str) -> dict[str, Any]:
     facts = dict(data.facts)
     splits = {}
     for name, values in labels.items():
-        assert values is not None  # a given split is there
+        assert values is not None  # `is_given` says that the data set has a validation split
         counts = np.bincount(values, minlength=data.num_classes)
         of_files = facts.get("splits", {}).get(name if is_given or name != "validation" else "train", {})
         splits[name] = {"images": len(values), "by_class": counts.tolist(), "sizes": of_files.get("sizes")}
@@ -92,7 +92,7 @@ def _sentences(data: ImageData, splits: Mapping[str, dict[str, Any]], rule: str)
 
 
 def _size_sentences(splits: Mapping[str, Mapping[str, Any]], height: int, width: int) -> list[str]:
-    """Return how large the files of each split were, where that is not the size of the images."""
+    """Describe the sizes of the files of each split, if they differ from the size of the images."""
     alike: dict[tuple[int, ...], list[str]] = {}
     for name, facts in splits.items():
         if sizes := facts.get("sizes"):
@@ -150,7 +150,7 @@ def _joins(name: str, names: Set[str]) -> bool:
 
 
 def _classes_text(counts: Sequence[int], names: Sequence[str]) -> str:
-    """Return the classes as in `120 cat, 80 dog (the largest class holds 60.0 %)`."""
+    """Describe the classes as in `120 cat, 80 dog (the largest class holds 60.0%)`."""
     order = sorted(range(len(counts)), key=lambda k: -counts[k])
     listed = ", ".join(f"{counts[k]:,} {shown(names[k])}" for k in order[:MAX_CLASSES])
     if len(counts) > MAX_CLASSES:
@@ -179,5 +179,5 @@ def _repeated_sentences(repeated: Mapping[str, int]) -> list[str]:
 
 
 def _share(counts: Sequence[int]) -> float:
-    """Return the share of the largest class, which is the accuracy of always answering it."""
+    """Return the share of the largest class, which is the accuracy of always predicting it."""
     return round(max(counts, default=0) / max(1, sum(counts)), 6)

@@ -25,7 +25,7 @@ def whole_numbers(values: np.ndarray, where: str) -> np.ndarray:
     Raises:
         InputError: A number is not whole, not finite, or too large; the first such row is named.
     """
-    # From 2^53 on floats skip whole numbers, so that two classes could become one.
+    # Floats of 2^53 and above skip whole numbers, so that two classes could become one.
     least, most = (-(2**53) + 1, 2**53 - 1) if values.dtype.kind == "f" else (-(2**63), 2**63 - 1)
     large = np.flatnonzero(np.isfinite(values) & ((values > most) | (values < least)))
     if len(large):
@@ -54,7 +54,7 @@ def one_hot_labels(columns: Sequence[np.ndarray], names: Sequence[str], where: s
         Class numbers in [0, K - 1], int64 [N].
 
     Raises:
-        InputError: A row holds not exactly one 1 and otherwise 0; the first such row is named.
+        InputError: A row does not consist of one 1 and zeros; the first such row is named.
     """
     with foreign(where, "one-hot table"):
         matrix = np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)

@@ -1,4 +1,4 @@
-"""Finds image files: those of a folder, in sub-folders too, that the installed Pillow decodes, and those that a table names."""
+"""Finds image files: those in a folder and its sub-folders that the installed Pillow decodes, and those that a table names."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def extensions() -> frozenset[str]:
 def images_in(folder: Path, left_out: Counter[str]) -> list[Path]:
     """Return the image files in a folder and its sub-folders, sorted by path; count other files by reason.
 
-    A folder that a link leads back to is entered once; links to folders above are not followed.
+    A folder that links lead to is entered only once; links to folders above are not followed.
 
     Args:
-        folder: Where to look.
-        left_out: Counts of files that are left out, by reason; it is added to.
+        folder: The folder to search.
+        left_out: Counts of files that are left out, by reason; updated in place.
     """
     return sorted(_walked(folder, left_out), key=lambda path: path.parts)  # three times as fast as comparing paths
 
@@ -62,7 +62,7 @@ def _refuse(error: OSError) -> None:
 
 
 def holds_images(folder: Path) -> bool:
-    """Return whether an image is in the folder or below; stops at the first."""
+    """Return whether a folder or one of its sub-folders contains an image; the search stops at the first."""
     return next(_walked(folder, Counter()), None) is not None
 
 
@@ -70,8 +70,8 @@ def folders_in(folder: Path, left_out: Counter[str]) -> list[Path]:
     """Return the folders directly in `folder`, sorted, without hidden and system ones, which are counted.
 
     Args:
-        folder: Where to look.
-        left_out: Counts of folders that are left out, by reason; it is added to.
+        folder: The folder to search.
+        left_out: Counts of folders that are left out, by reason; updated in place.
     """
     with foreign(shown(folder), "folder"), os.scandir(folder) as entries:
         folders = sorted(folder / entry.name for entry in entries if _is_folder(entry))
@@ -80,7 +80,7 @@ def folders_in(folder: Path, left_out: Counter[str]) -> list[Path]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return whether it is a folder or a link to one. The system is asked about links alone, since that takes time."""
+    """Return whether an entry is a folder or a link to one. Only links need another system call, which takes time."""
     return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
 
 
@@ -89,7 +89,7 @@ def count_loose(folder: Path, left_out: Counter[str], besides: Collection[str] =
 
     Args:
         folder: The folder.
-        left_out: Counts of files that are left out, by reason; it is added to.
+        left_out: Counts of files that are left out, by reason; updated in place.
         besides: Names of files that are not counted, since they are reported elsewhere. Default:
             none.
     """
@@ -99,18 +99,18 @@ def count_loose(folder: Path, left_out: Counter[str], besides: Collection[str] =
 
 
 def left_out_note(left_out: Mapping[str, int]) -> list[str]:
-    """Return one sentence, or none if nothing was left out."""
+    """Return one sentence about what was left out; empty if nothing was."""
     reasons = ", ".join(f"{reason}: {num}" for reason, num in sorted(left_out.items()) if num)
     return [f"left out: {reasons}"] if reasons else []
 
 
 def other_kinds(folder: Path, suffixes: Collection[str]) -> Counter[str]:
-    """Count the files directly in a folder that have other suffixes than some, by kind.
+    """Count the files directly in a folder, by kind, except those with some suffixes.
 
     Args:
         folder: The folder.
-        suffixes: Suffixes to leave out, in lower case with the dot. Hidden files are counted in any
-            case.
+        suffixes: Suffixes that are not counted, in lower case with the dot. Hidden files are
+            counted whatever their suffix is.
 
     Returns:
         Counts by kind, such as `.txt files` or `hidden files`.
@@ -138,7 +138,7 @@ def is_image(name: str) -> bool:
 
 
 def why_left_out(name: str) -> str | None:
-    """Return why a file of this name is no image, such as `.txt files`; None if it is one."""
+    """Return why a file of this name is not an image, such as `.txt files`; None if it is one."""
     suffix = os.path.splitext(name)[1].lower()
     if suffix in extensions() and not name.startswith("."):
         return None
@@ -160,7 +160,7 @@ def image_path(folder: Path, text: str) -> Path:
         The path of the file. If no spelling exists, that of the text itself.
     """
     path = folder / text
-    if (text.isascii() and "\\" not in text) or os.path.exists(path):  # unlike that of Path, it raises for no name
+    if (text.isascii() and "\\" not in text) or os.path.exists(path):  # unlike Path.exists, it never raises
         return path
     slashed = text.replace("\\", "/")
     others = (folder / unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))
@@ -170,8 +170,8 @@ def image_path(folder: Path, text: str) -> Path:
 def find_files(names: Sequence[str], table: Path) -> tuple[list[Path], str | None]:
     """Return the image that each row of a table refers to, and the folder that was searched for them, if any.
 
-    Paths are relative to the folder of the table. If none of them exists and all are bare names, the images are searched for
-    anywhere below; if `train.csv` has a folder `train` beside it, below that.
+    Paths are relative to the folder of the table. If none of them exists and all are bare names, the images are searched for in
+    all sub-folders, or only in the folder `train` if that is beside `train.csv`.
 
     Args:
         names: Path or name of each image, as the table holds it.

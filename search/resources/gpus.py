@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 SIGNS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
-"""Files that exist on a machine with a GPU for torch: NVIDIA, Jetson, WSL2, ROCm. Without any of them no GPU is looked for."""
+"""Files that exist on a machine with a GPU for torch: NVIDIA, Jetson, WSL2, ROCm. Without any of them, Winnow looks for no GPU."""
 SLURM_LISTS = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
 """Variables in which Slurm lists the GPUs of a job."""
 SLURM_NUMBERS = ("SLURM_GPUS_ON_NODE", "SLURM_GPUS")
 """Variables in which Slurm gives the number of GPUs of a job."""
 PATIENCE_SECONDS = 120.0
 LEAST_FREE_MB = 500
-"""Free memory in MB below which no trial can train, in addition to the context of the process that measures it."""
+"""Smallest free memory of a GPU in MB with which a trial can train. The context of the process that measures it is not counted as free."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class GpuReport:
 def gpus_of_this_machine() -> GpuReport:
     """Examine the GPUs in a separate process, which frees its context and memory when it ends."""
     if sys.platform != "win32" and not any(Path(sign).exists() for sign in SIGNS):
-        return GpuReport(problems=_promised())
+        return GpuReport(problems=_missing_slurm_gpus())
     command = [sys.executable, "-W", "ignore", "-m", "winnow.search.resources.gpus"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
@@ -64,8 +64,8 @@ def gpus_of_this_machine() -> GpuReport:
     return GpuReport(tuple(raw["usable"]), tuple(raw["names"]), tuple(raw["problems"]), raw["has_slices"])
 
 
-def _promised(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """Name the GPUs that Slurm gave to the job, on a machine that has none, such as the login node of `salloc`."""
+def _missing_slurm_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Return the problem that Slurm gave GPUs to the job but this machine has none, such as the login node of `salloc`."""
     for name in (*SLURM_LISTS, *SLURM_NUMBERS):
         if (value := environment.get(name, "")) not in ("", "0"):
             return (
@@ -89,7 +89,7 @@ def hide_unusable(report: GpuReport, environment: MutableMapping[str, str] = os.
 
 
 def examine(torch: Any) -> GpuReport:
-    """Run a kernel on each GPU that torch sees in this process.
+    """Run a kernel on each GPU that torch sees in this process, and report which GPUs can be used.
 
     Args:
         torch: The module `torch`.

@@ -1,4 +1,4 @@
-"""The resources there are: those of Ray's nodes, and on this machine only what Slurm or a container allows."""
+"""The available CPUs and GPUs: those of Ray's nodes, and on this machine only those that Slurm or a container allows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Inventory:
     """CPUs and GPUs, by node."""
 
     nodes: tuple[tuple[float, float], ...]
-    """(CPUs, GPUs) of each node; of a cluster that may grow, those that it may grow to."""
+    """(CPUs, GPUs) of each node; in a cluster that may grow, also of the nodes that it may add."""
     gpus_now: int
     """GPUs of the nodes that are up."""
     kinds: tuple[str, ...] = ()
@@ -26,7 +26,7 @@ class Inventory:
 
     @property
     def cpus_of_nodes(self) -> list[float]:
-        """CPUs of each node that has a whole one."""
+        """CPUs of each node that has at least one."""
         return [cpus for cpus, _ in self.nodes if cpus >= 1] or [1.0]
 
     @property
@@ -49,13 +49,13 @@ class Inventory:
         return [node for node, own in zip(self.nodes, self.kinds, strict=False) if own == kind and node[1]]
 
     def cpus_beside(self, kind: str) -> float:
-        """Return `cpus_per_gpu` of the nodes of this kind, or of all if the kind is empty or no node is of it."""
+        """Return `cpus_per_gpu` of the nodes with GPUs of this kind, or of all nodes if the kind is empty or no node has it."""
         own = self.of_kind(kind) if kind else []
         return min((cpus / gpus for cpus, gpus in own), default=self.cpus_per_gpu)
 
 
 KIND = "accelerator_type:"
-"""Ray gives a node with GPUs a resource of this name and their kind."""
+"""Prefix of the resource by which Ray names the kind of a node's GPUs."""
 
 
 def kind_of_gpu(resources: Mapping[str, float]) -> str:
@@ -68,7 +68,7 @@ def kind_of_gpu(resources: Mapping[str, float]) -> str:
 
 
 def read_inventory(ray: Any) -> Inventory:
-    """Return the inventory of a running Ray. If its total exceeds that of the living nodes, that total counts as one node."""
+    """Return the inventory of a running Ray. If Ray's total differs from the sum of the living nodes, it counts as one node."""
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     nodes = tuple((float(node.get("CPU", 0)), float(node.get("GPU", 0))) for node in resources)
     now, declared = tuple(map(sum, zip(*nodes, strict=True))), ray.cluster_resources()
@@ -77,7 +77,7 @@ def read_inventory(ray: Any) -> Inventory:
 
 
 def allocated_cpus(environment: Mapping[str, str] = os.environ) -> int | None:
-    """Return the CPUs of a Ray started here if Slurm or an affinity mask allows fewer than the machine has, else None."""
+    """Return the number of CPUs for a Ray started here, if Slurm or an affinity mask allows fewer than the machine has, else None."""
     of_task, available = environment.get("SLURM_CPUS_PER_TASK", ""), available_cpus()
     allowed = min(available, int(of_task)) if of_task.isdigit() else available
     return max(1, allowed) if allowed < (os.cpu_count() or 1) else None
@@ -105,7 +105,7 @@ def allocated_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str | N
 
 
 def _number_of_gpus(text: str) -> int | None:
-    """Slurm's number of GPUs: `4`, with a type `a100:4`, or several types `a100:2,v100:1`; None for anything else."""
+    """Parse Slurm's number of GPUs: `4`, with a type `a100:4`, or several types `a100:2,v100:1`; None for anything else."""
     numbers = [part.rpartition(":")[2] for part in text.split(",")]
     return sum(map(int, numbers)) if all(number.isdigit() for number in numbers) else None
 

@@ -1,4 +1,4 @@
-"""The config of a space that needs the most memory to train, by counting; and random samples of its configs."""
+"""Finds the config of a space that needs the most memory to train, by estimates, and draws random configs."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class _Ascent:
 
 
 def _most(values: Sequence[Any]) -> Any:
-    """The largest number; among names, the one that shrinks an image least, else the last."""
+    """Return the largest number; among names, `none`, which does not shrink an image, else the last."""
     if isinstance(values, range):
         return values[-1]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):

@@ -1,4 +1,4 @@
-"""CUDA MPS: one daemon per machine lets kernels of several processes run on a GPU at the same time, not in turns."""
+"""CUDA MPS: one daemon per machine lets kernels of several processes run on a GPU at the same time instead of in turn."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ PATIENCE_SECONDS = 60.0
 
 @contextmanager
 def mps_daemon() -> Iterator[None]:
-    """Start a daemon for the processes that this one starts, and end it with the block.
+    """Start a daemon for the processes that this one starts, and stop it at the end of the block.
 
-    Its pipes and logs lie in a private folder, so it touches no daemon of others.
+    Its pipes and logs are in a private folder, so it does not interfere with other daemons.
 
     Raises:
         InputError: NVIDIA's driver has no MPS here, or the daemon did not start.
@@ -33,11 +33,11 @@ def mps_daemon() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="winnow-mps-", ignore_cleanup_errors=True) as folder:
         os.environ.update(dict.fromkeys(names, folder))
         try:
-            _ask("-d")
+            _control("-d")
             try:
                 yield
             finally:
-                _ask(commands="quit\n")
+                _control(commands="quit\n")
         finally:
             for name, value in before.items():
                 os.environ.pop(name)
@@ -45,8 +45,8 @@ def mps_daemon() -> Iterator[None]:
                     os.environ[name] = value
 
 
-def _ask(*arguments: str, commands: str = "") -> None:
-    """Run the control program; it returns at once, as the daemon goes to the background."""
+def _control(*arguments: str, commands: str = "") -> None:
+    """Run the control program, which returns at once, since the daemon runs in the background."""
     try:
         done = subprocess.run(
             [CONTROL, *arguments], input=commands, capture_output=True, text=True, timeout=PATIENCE_SECONDS

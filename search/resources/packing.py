@@ -11,13 +11,14 @@ LEVELS = (1, 2, 4, 8)
 """Numbers of trials at once that are measured."""
 
 CONTEXT_MB = 600.0
-"""Memory of a process beside its tensors: CUDA's context and libraries on a GPU, Python, Ray and torch elsewhere."""
+"""Memory of a process in MB besides its tensors: CUDA's context and libraries on a GPU; Python, Ray and torch elsewhere."""
 
 USABLE = 0.92
 """Fraction of the free memory of a GPU, or of a machine, that trials may use."""
 
 WORTH = 1.1
-"""Least gain in throughput for twice the trials at once: with fewer, the sampler knows more results when it chooses."""
+"""Factor by which throughput must grow at least for twice the trials at once. With fewer at once, the sampler knows more results
+when it chooses."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Level:
     images_per_second: float | None
     """Throughput of all trials together; None if it was not measured."""
     memory_mb: float
-    """Memory that the space's largest model needs `at_once` times."""
+    """Memory in MB that `at_once` trials of the space's largest model need."""
     reason: str = ""
-    """The reason if it was not measured."""
+    """Why it was not measured; empty if it was."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,16 @@ class Packing:
 
 
 class Measure(Protocol):
-    """Measures how many trials at once train fastest on a device with these CPUs beside one GPU, or of one node."""
+    """Measures how many trials at once train fastest on one GPU, or on the CPUs of one node."""
 
     def __call__(self, device: str, cpus: float, kind: str = "") -> Packing:
-        """Measure on a GPU of this kind; empty: any."""
+        """Measure on one device.
+
+        Args:
+            device: `cpu`, `cuda` or `mps`.
+            cpus: CPUs for each GPU, or those of one node.
+            kind: Kind of the GPU, such as `T4`. Default: any.
+        """
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class RecordedPacking:
 
     gpus_per_trial: float
     trials_per_gpu: Mapping[str, int] = field(default_factory=dict)
-    """By kind of GPU; empty if all kinds took the same number."""
+    """Trials on one GPU by its kind; empty if all kinds took the same number."""
 
 
 def choose(levels: Sequence[Level], memory_mb: float | None, estimated: bool = False) -> Packing:
@@ -74,9 +81,9 @@ def choose(levels: Sequence[Level], memory_mb: float | None, estimated: bool = F
     A level is chosen over one with half its trials if it trains at least 10 % more images per second.
 
     Args:
-        levels: What was measured, fewest trials first.
-        memory_mb: Free memory of the device; None: no limit.
-        estimated: Whether the memory of the largest model was estimated rather than measured; only the explanation says so.
+        levels: The measurements, fewest trials first.
+        memory_mb: Free memory of the device in MB; None: no limit.
+        estimated: Whether the memory of the largest model was estimated rather than measured, for the explanation. Default: False.
 
     Returns:
         The choice and its explanation.

@@ -1,4 +1,4 @@
-"""The plan of resources: which device, how many trials at once, and how much of the machine each trial gets."""
+"""Plans the resources: which device, how many trials at once, and how much of the machine each trial gets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from winnow.search.resources.inventory import Inventory, gpus_here, read_invento
 from winnow.search.resources.packing import KindOfGpu, Measure, RecordedPacking, fraction_of
 from winnow.spaces.errors import InputError
 
-RELAY_CPUS = 0.0001  # CPUs of the process that passes on reports of ranks; the least that Ray counts
+RELAY_CPUS = 0.0001  # CPUs of the process that forwards the reports of ranks; the smallest amount that Ray counts
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -95,7 +95,7 @@ class ResourcePlan:
 
     @property
     def shares(self) -> dict[str, float]:
-        """The part of a GPU for each trial, by kind."""
+        """The fraction of a GPU for each trial, by kind of GPU."""
         return {kind: fraction_of(of.trials_per_gpu) for kind, of in self.kinds.items()}
 
     @property
@@ -205,11 +205,11 @@ def _on_cpus(
         concurrent = None
         if measure is not None and options.cpus_per_trial is None:
             packing = measure(device, float(most))
-            # Measured on one node; the others take as many trials with as many CPUs each.
+            # Measured on one node; trials on the other nodes get as many CPUs each.
             concurrent = max(1, min(_slots(inventory, most / packing.at_once), num_trials))
             why = f" ({packing.explanation})"
     if concurrent is None and device == "mps":
-        concurrent = 1  # there is one GPU, and trials that share it only wait for each other
+        concurrent = 1  # there is one GPU, and trials that share it would only wait for each other
     if concurrent is None:
         concurrent = max(1, min(_slots(inventory, options.cpus_per_trial or 1), num_trials))
     cpus = options.cpus_per_trial or _share(inventory, concurrent)
@@ -290,7 +290,7 @@ def _on_gpus(
 
 
 def _gpus_of(inventory: Inventory, kind: str, others: Iterable[str]) -> int:
-    """GPUs of a kind; the empty one has all that are of none of the others."""
+    """Return the number of GPUs of a kind; the empty kind stands for all GPUs of none of the `others`."""
     if kind:
         return sum(int(gpus) for _, gpus in inventory.of_kind(kind))
     return inventory.num_gpus - sum(_gpus_of(inventory, other, ()) for other in others if other)
@@ -299,9 +299,10 @@ def _gpus_of(inventory: Inventory, kind: str, others: Iterable[str]) -> int:
 def _trials_per_gpu(
     inventory: Inventory, options: DeviceOptions, measure: Measure | None, recorded: RecordedPacking | None
 ) -> tuple[dict[str, int], str]:
-    """Trials on one GPU at once, and why: as the options say, as in an earlier start, as measured, or one.
+    """Return the trials on one GPU at once, by kind of GPU, and the reason as a text.
 
-    They are by kind of GPU; the empty kind is any other, and takes what fits the weakest.
+    The options decide, else an earlier start, else a measurement; without any of these it is one. The empty kind stands for any
+    other GPU, and gets the smallest number of the measured kinds.
     """
     if options.gpus_per_trial is not None:
         if not options.gpus_per_trial:
@@ -326,7 +327,7 @@ def _trials_per_gpu(
 
 
 def _spread(concurrent: int, most: int, num_gpus: int) -> int:
-    """Trials on each GPU if `concurrent` trials use all GPUs, at most `most` on each; InputError if a GPU would be idle."""
+    """Return the trials on each GPU, at most `most`, if `concurrent` trials use all GPUs; InputError if a GPU would be idle."""
     if concurrent > most * num_gpus:
         raise InputError(
             f"--concurrent {concurrent}: {num_gpus} GPUs with {most} trials each hold {most * num_gpus} at once"
@@ -342,7 +343,7 @@ def _spread(concurrent: int, most: int, num_gpus: int) -> int:
 
 
 def _cpus_beside(cpus_per_gpu: float, cpus_per_trial: int | None, per_gpu: int) -> float:
-    """CPUs of a trial that shares a GPU with others: whole ones if there are enough."""
+    """Return the CPUs of a trial that shares a GPU with others: a whole number if there are enough."""
     cpus = float(cpus_per_trial or int(cpus_per_gpu / per_gpu) or cpus_per_gpu / per_gpu)
     if cpus * per_gpu > cpus_per_gpu + 1e-9:
         raise InputError(

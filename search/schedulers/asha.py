@@ -14,7 +14,7 @@ from winnow.search.settings import Direction, rung_epochs
 
 
 class Asha:
-    """Judges one objective value at a time; knows nothing of Ray or Optuna.
+    """Decides which trials continue by one objective; it depends on neither Ray nor Optuna.
 
     `grace_epochs` >= 1 is the first rung, `reduction_factor` > 1 the ratio between rungs, `max_epochs` the longest training.
     """
@@ -31,18 +31,18 @@ class Asha:
         Args:
             trial: Number of the trial.
             epoch: The epoch, from 1.
-            value: Its objective.
+            value: The objective after this epoch.
         """
         if epoch in self._values and math.isfinite(value):
             self._values[epoch][trial] = value
 
     def judge(self, trial: int, epoch: int, value: float) -> bool:
-        """Add a value; return whether the trial continues, which takes a finite value.
+        """Add a value, and return whether the trial continues. A value that is not finite always ends it.
 
         Args:
             trial: Number of the trial.
             epoch: The epoch, from 1.
-            value: Its objective.
+            value: The objective after this epoch.
         """
         if not math.isfinite(value):
             return False
@@ -74,7 +74,7 @@ class Asha:
         """Note that a trial is a start point (`start_from`); this scheduler ignores it."""
 
     def forget(self, trial: int) -> None:
-        """Remove the values of an infeasible trial from the rungs: none competes with it."""
+        """Remove the values of an infeasible trial from the rungs, so that no trial is compared with it."""
         for values in self._values.values():
             values.pop(trial, None)
 

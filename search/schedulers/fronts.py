@@ -1,7 +1,7 @@
 """Successive halving for several objectives: a trial that reaches a rung is compared by dominance, not by its metric alone.
 
 Trials at a rung are ordered by non-dominated layers, and within a layer so that those that continue cover it well (Schmucker et al.,
-"Multi-objective Asynchronous Successive Halving", 2021). The rest is successive halving as for one objective.
+"Multi-objective Asynchronous Successive Halving", 2021). Everything else works as with one objective.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from winnow.search.settings import Settings
 
 
 class Costs:
-    """The costs of each trial, as far as they are known."""
+    """The known costs of each trial."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -27,13 +27,13 @@ class Costs:
 
         Args:
             trial: Number of the trial.
-            figures: Figures by name; those that are None, or no cost of the search, are ignored.
+            figures: Figures by name; those that are None or are not costs of the search are ignored.
         """
         known = self._figures.setdefault(trial, {})
         known.update({name: figures[name] for name in self._names if figures.get(name) is not None})
 
     def places(self, values: Mapping[int, float]) -> dict[int, int]:
-        """Return how many of the trials with these metrics come before each of them."""
+        """Return the place of each trial in the order by dominance, from 0; `values` are the metrics by trial."""
         trials = list(values)
         costs = [[self._figures.get(trial, {}).get(name) for name in self._names] for trial in trials]
         order = self._settings.ranking(list(values.values()), costs)

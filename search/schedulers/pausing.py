@@ -17,19 +17,19 @@ from winnow.search.schedulers.asha import Asha
 from winnow.search.settings import Direction, early_rungs
 
 NUM_PAIRS = 5
-"""Trials that must have passed a rung before its agreement with the next one is measured."""
+"""Number of trials that must have passed a rung and the next one before the agreement of the two is measured."""
 LEAST_AGREEMENT = 0.5
-"""The least agreement at which a rung is trusted; 0 is chance, 1 the same order."""
+"""The smallest agreement at which a rung is trusted; 0 is chance, 1 the same order."""
 
 
 class Pausing(Asha):
     """Successive halving that pauses trials.
 
-    Besides the rungs of successive halving there are earlier ones, down to the first epoch, if `early` is true. An early rung is trusted once its
-    agreement has been measured, one from `grace_epochs` on until it has been refuted: where values are still noise at the level
-    of chance, trials continue to the first rung that tells them apart.
+    Besides the rungs of successive halving there are earlier ones, down to the first epoch, if `early` is true. An early rung is
+    trusted only after its agreement with the next rung has been measured. The other rungs are trusted until a measurement shows
+    too little agreement. While values are mostly noise, trials continue to the first rung whose order can be trusted.
 
-    Start points (`note_start`) are trained to their end: other trials are compared with them.
+    Start points (`note_start`) never pause, because other trials are compared with them.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Pausing(Asha):
         Args:
             trial: Number of the trial.
             epoch: The epoch, from 1.
-            value: Its objective.
+            value: The objective after this epoch.
         """
         super().record(trial, epoch, value)
         if epoch == self._max_epochs and math.isfinite(value):
@@ -63,12 +63,12 @@ class Pausing(Asha):
         self._final_values.pop(trial, None)
 
     def judge(self, trial: int, epoch: int, value: float) -> bool:
-        """Add a value; return False if the trial pauses, or if the value is not finite.
+        """Add a value, and return whether the trial continues. False: it pauses, or the value is not finite.
 
         Args:
             trial: Number of the trial.
             epoch: The epoch, from 1.
-            value: Its objective.
+            value: The objective after this epoch.
         """
         self.record(trial, epoch, value)
         if not math.isfinite(value):
@@ -90,10 +90,11 @@ class Pausing(Asha):
 
         Args:
             paused: The trials to choose from.
-            rivals: The trials that they compete with; None: all.
+            rivals: The trials that they compete with. Default: all.
 
         Returns:
-            The best of the best 1/`reduction_factor` at a rung, of the last rung that has one; None if no rung has.
+            The best of the paused trials that are among the best 1/`reduction_factor` at a rung. The last rung with such a
+            trial decides; None if there is none at any rung.
         """
         for rung in reversed(self.rungs):
             values = self._values[rung]
@@ -106,15 +107,15 @@ class Pausing(Asha):
         return None
 
     def worth_finishing(self, paused: Collection[int], at_least: int = 0) -> set[int]:
-        """Return the paused trials that stand best.
+        """Return the paused trials that should be trained to their end.
 
         Args:
             paused: Numbers of the paused trials.
-            at_least: How many to return at least, if so many are paused. Default: 0.
+            at_least: Number of trials to return at least, if that many are paused. Default: 0.
 
         Returns:
-            Those among the best 1/`reduction_factor` at the last rung they reached. If they are too
-            few, those that stand best at their last rung as well.
+            Those among the best 1/`reduction_factor` at the last rung they reached. If these are fewer than `at_least`, also
+            those of the others that have the smallest share of better trials at their last rung.
         """
         worth: set[int] = set()
         for rung, values in self._values.items():
@@ -151,14 +152,14 @@ class Pausing(Asha):
 def agreement(first: np.ndarray, second: np.ndarray) -> float:
     """Return how well two lists of values agree on the order of the same trials.
 
-    Every pair of trials counts by its distance in `first`, so that near-duplicates, of which a search has many, say little.
+    Every pair of trials is weighted by its distance in `first`, so that the many near-duplicates of a search matter little.
 
     Args:
         first: One value per trial, [trials].
         second: The values of the same trials at another epoch, [trials].
 
     Returns:
-        1 for the same order, -1 for the opposite order, 0 for none, also where all of `first` are equal.
+        1 for the same order, -1 for the opposite order, 0 for no agreement, or if all values of `first` are equal.
     """
     gaps = first[:, None] - first
     total = np.abs(gaps).sum()

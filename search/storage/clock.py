@@ -1,7 +1,7 @@
 """The clock of a run: its time never goes back, and differences are seconds that really passed.
 
-The wall clock is read once per process; later times are measured with a clock that is never adjusted. A start after a jump backwards begins
-where the run's last record stood (`not_before`).
+The wall clock is read once per process; later times are measured with a clock that is never adjusted. If the wall clock was set
+back between two starts, the second one begins at the time of the run's last record (`not_before`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def not_before(seconds: float) -> None:
 
 def steady() -> float:
     """Return seconds of a clock that is never adjusted; only differences are meaningful."""
-    # Goes on while the machine sleeps, where the system has such a clock.
+    # Where the system has one, a clock that also runs while the machine sleeps.
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 

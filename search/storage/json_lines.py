@@ -1,4 +1,4 @@
-"""Append-only files of JSON objects, and the one form of an epoch's line in them."""
+"""Append-only files of JSON objects, and the form of an epoch's line in them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from winnow.search.storage.write_guard import WriteGuard
 
 
 class JsonLines:
-    """An append-only file of JSON objects. A torn last line, as a crash leaves it, is closed off and skipped by readers.
+    """An append-only file of JSON objects. If a crash left the last line incomplete, it is ended, and readers skip it.
 
-    A line that cannot be written whole is not written at all; files that share a `guard` are then written to no more.
+    A line is written whole or not at all. After a failed write, nothing more is written to the files that share the `guard`.
 
-    A line is on the disk when `append` returns, or `flush` after `add`: after a power cut the study, written next, never knows
-    more than the lines do.
+    A line is on the disk when `append` returns, or `flush` after `add`. The study is written after that, so even after a power
+    cut it knows nothing that the lines do not.
     """
 
     def __init__(self, path: Path, guard: WriteGuard | None = None) -> None:
@@ -39,11 +39,11 @@ class JsonLines:
         self.flush()
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Keep a line for the next `flush`."""
+        """Buffer a line until the next `flush`."""
         self._waiting += json_line(record).encode("utf-8")
 
     def flush(self) -> None:
-        """Write the kept lines, and wait once for the disk; after an error they are dropped."""
+        """Write the buffered lines, and wait once for the disk. After an error they are dropped."""
         lines, self._waiting = self._waiting, bytearray()
         if lines:
             self._write(lines)
@@ -60,7 +60,7 @@ class JsonLines:
 
 
 def json_line(record: Mapping[str, Any]) -> str:
-    """Return one line of a file of JSON objects, with its line feed. Numbers that are not finite become null: JSON has none."""
+    """Return one line of a file of JSON objects, with its line feed. Numbers that are not finite become null, as JSON lacks them."""
     return json.dumps(finite_or_null(record), separators=(",", ":"), allow_nan=False) + "\n"
 
 
@@ -80,7 +80,7 @@ def epoch_line(
     Args:
         phase: `search`, `audit`, `retrain` or `train`.
         seed: Seed of the training.
-        figures: Result of `EpochResult.figures`, with the place of the training. Numbers that are not finite become null.
+        figures: Result of `EpochResult.figures`, and where the training ran. Numbers that are not finite become null.
         trial: Number of the trial that the config comes from, -1 for a baseline that was not a trial; None for `train`.
         rung: Index of the rung of this epoch; None if it has none.
         decision: `continue`, `pause` or `stop`; None if nothing was decided.
@@ -90,7 +90,7 @@ def epoch_line(
 
 
 def finite_or_null(value: Any) -> Any:
-    """Return the value with None for each number that is not finite, however deep it is nested."""
+    """Return the value with None in place of each number that is not finite, at any depth of nesting."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -101,10 +101,11 @@ def finite_or_null(value: Any) -> Any:
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield every whole record, without lines that are not JSON objects (torn by a crash)."""
+    """Yield every record. Lines that are not JSON objects, such as one that a crash left incomplete, are skipped."""
     if not path.exists():
         return
-    # In bytes, as Optuna reads its journal: what it sees must not hide from the search for the code that a run names.
+    # Lines of bytes, as Optuna reads its journal. Text would also be split at other line breaks, so that a line could hide code
+    # from `check_run_code` that Optuna's records name.
     with path.open("rb") as lines:
         for line in lines:
             try:

@@ -12,9 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 OF_PROCESS = re.compile(r"\..+\.(\d+)")  # `.study.yaml.4711`, written by process 4711
-OF_WORKER = re.compile(
-    r"\.(trial-\d+|winner-.+|.+-s\d+)\.(pt|npz)\.[0-9a-f]{8}"
-)  # a process id may be had on two nodes
+# The end is random, since processes on two nodes may have the same id.
+OF_WORKER = re.compile(r"\.(trial-\d+|winner-.+|.+-s\d+)\.(pt|npz)\.[0-9a-f]{8}")
 HEARTBEAT = re.compile(r"\.(trial|retraining)-.+\.beat")
 NEW_RUN = re.compile(r"\..+\.(\d+)-\d+")  # a run folder that process 4711 was creating: `.digits.4711-140234`
 OLD_SECONDS = 600.0
@@ -50,9 +49,9 @@ def sweep_new_runs(parent: Path) -> None:
 
 @contextmanager
 def temporary_folder(prefix: str) -> Iterator[str]:
-    """Create a folder for temporary files that is removed after this context. First remove those of killed processes.
+    """Create a temporary folder that is removed at the end of the context, after removing those that killed processes left.
 
-    A lock shows which of them are in use: processes of another container may use the same folder for temporary files.
+    A lock, not a process id, shows which of them are in use, since processes of another container may have made them.
 
     Args:
         prefix: Beginning of the name, the same for all such folders.

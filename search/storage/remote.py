@@ -1,8 +1,8 @@
-"""Reads and writes whole files at a path, or at a URI of a storage that every node reaches.
+"""Reads and writes whole files at a path, or at a URI that every node can reach.
 
-`s3://`, `gs://`, `hdfs://` and `file://` go through pyarrow, any other scheme through the fsspec package that brings it. A URI
+`s3://`, `gs://`, `hdfs://` and `file://` go through pyarrow, any other scheme through the fsspec package that provides it. A URI
 may end in options (`s3://bucket/runs?endpoint_override=host:9000&scheme=http`). A file is written whole or not at all: an
-object store puts an object at once, elsewhere it is written beside and renamed.
+object store stores an object in one step; elsewhere the file gets a temporary name and is then renamed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def read(where: str) -> bytes:
 
 
 def write(where: str, content: bytes | memoryview) -> None:
-    """Write a file, whole or not at all, and make missing folders.
+    """Write a file, whole or not at all, and create missing folders.
 
     Args:
         where: A path or a URI.
@@ -80,7 +80,7 @@ def write(where: str, content: bytes | memoryview) -> None:
 
 
 def delete(where: str) -> None:
-    """Delete a file; nothing happens if there is none."""
+    """Delete a file, if it exists."""
     try:
         if is_uri(where):
             filesystem, path = _resolve(where)
@@ -100,10 +100,10 @@ def size(where: str) -> int:
 
 
 def check_usable(storage: str) -> str:
-    """Write, read and delete a file there; return `storage` as an absolute path or a URI.
+    """Check that files can be written, read and deleted in `storage`, and return it as an absolute path or a URI.
 
     Raises:
-        InputError: That fails, or the URI holds a secret, which would be visible in `study.yaml`, the tables and the report.
+        InputError: They cannot, or the URI holds a secret, which would be visible in `study.yaml`, the tables and the report.
     """
     if (shown := without_secrets(storage)) != storage:
         raise InputError(
@@ -128,10 +128,10 @@ def without_secrets(uri: str) -> str:
     if not separator:
         return uri
     host, slash, path = rest.partition("/")
-    user, _, place = host.rpartition("@")
-    # A name alone is none in abfs://container@account and hdfs://user@host; a web server takes a token in its place.
+    user, _, server = host.rpartition("@")
+    # A name alone is not secret in abfs://container@account and hdfs://user@host, but for a web server it may be a token.
     if ":" in user or (user and scheme in ("http", "https")):
-        host = f"***@{place}"
+        host = f"***@{server}"
     return f"{scheme}://{host}{slash}{SECRET_OPTION.sub(lambda option: option[1] + '***', path)}"
 
 
@@ -141,13 +141,13 @@ def masked(text: str) -> str:
 
 
 def _write_local(path: Path, content: bytes | memoryview) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")  # a process id may be had on two nodes
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")  # processes on two nodes may have the same id
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda part: part.write_bytes(content), temporary)
 
 
 def _resolve(where: str) -> tuple[Any, str]:
-    """Return (pyarrow file system, path in it). One is made per host and options, because S3 asks for a bucket's region."""
+    """Return (pyarrow file system, path in it). File systems are kept per host and options, because S3 looks up a bucket's region."""
     scheme, _, rest = where.partition("://")
     location, question, options = rest.partition("?")
     host, _, path = location.partition("/")

@@ -1,4 +1,4 @@
-"""The folder of a run: its layout, and how it is made, locked and repaired."""
+"""The folder of a run: its layout, and how it is created, locked and repaired."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 
 RUN_NAME = re.compile(r"(?![-.\s])[^/\\]{1,100}(?<!\s)")
-"""A name that a user gives: it names a folder in `--runs-dir`, never one elsewhere."""
+"""The names that a user may give to a run: each names a folder in `--runs-dir`, never one elsewhere."""
 MOST_BYTES = 200
-"""Most file systems allow 255."""
+"""Largest length of a name in bytes; most file systems allow 255."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
+    """The folder of one run, with the paths of its files."""
+
     path: Path
 
     @property
@@ -57,7 +59,7 @@ class RunFolder:
 
     @property
     def earlier_runs(self) -> Path:
-        """What earlier runs tell the sampler about good configs."""
+        """Trials of earlier runs, from which the sampler learns which configs are good (`--learn-from`)."""
         return self.path / "earlier_runs.jsonl"
 
     @property
@@ -75,7 +77,7 @@ class RunFolder:
 
     @cached_property
     def shared(self) -> str:
-        """The place where workers write: this folder, or the place in `--storage` that `study.yaml` names."""
+        """Path or URI to which workers write: this folder, or the one in `--storage` that `study.yaml` names."""
         location = self.read_study().get("storage") if self.study.exists() else None
         return location or str(self.path.resolve())
 
@@ -95,12 +97,17 @@ class RunFolder:
         return read_study(self.path)
 
     def command(self, verb: str, *more: str) -> str:
-        """The command line that does something with this run, quoted so that it can be pasted into a shell."""
+        """Return the command line `winnow VERB RUN MORE`, quoted so that it can be pasted into a shell.
+
+        Args:
+            verb: The command, such as `resume`.
+            *more: Further arguments.
+        """
         return shlex.join(["winnow", verb, str(self.path), *more])
 
     @property
     def then_retrain(self) -> bool:
-        """Whether the run was started to be retrained after the search, as `winnow run` does."""
+        """Whether retraining follows the search, as with `winnow run`."""
         return bool(self.read_study().get("then_retrain"))
 
     @contextmanager
@@ -112,8 +119,8 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
             # A killed driver may have created names that are not on the disk yet; later writes depend on them.
-            for place in (self.path, self.path.resolve().parent):
-                sync_folder(place)
+            for folder in (self.path, self.path.resolve().parent):
+                sync_folder(folder)
         except Timeout:
             raise InputError(
                 f"{self.path}: another winnow process is working on this run; wait for it, or stop it"
@@ -131,27 +138,27 @@ class RunFolder:
 
 
 def trial_name(number: int) -> str:
-    """The name of a trial in files and messages: `trial-00007`."""
+    """Return the name of a trial in files and messages: `trial-00007`."""
     return f"trial-{number:05d}"
 
 
 def checkpoint_name(number: int) -> str:
-    """The name of a trial's checkpoint: `trial-00007.pt`."""
+    """Return the name of a trial's checkpoint: `trial-00007.pt`."""
     return f"{trial_name(number)}.pt"
 
 
 def answers_name(number: int) -> str:
-    """The name of the file with a trial's answers for the validation images: `validation-trial-00007.npz`."""
+    """Return the name of the file with a trial's predictions for the validation images: `validation-trial-00007.npz`."""
     return f"validation-{trial_name(number)}.npz"
 
 
 def prints_name(number: int) -> str:
-    """The name of the file with the printed output of a trial, next to its checkpoint: `trial-00007.log`."""
+    """Return the name of the file with the printed output of a trial, next to its checkpoint: `trial-00007.log`."""
     return f"{trial_name(number)}.log"
 
 
 def heartbeat_name(number: int) -> str:
-    """The name of the file that shows that a trial is alive, next to its checkpoint: `.trial-00007.beat`."""
+    """Return the name of the file that shows that a trial is alive, next to its checkpoint: `.trial-00007.beat`."""
     return f".{trial_name(number)}.beat"
 
 
@@ -163,17 +170,18 @@ def create(
     warm_start: Iterable[str] = (),
     earlier_runs: Iterable[str] = (),
 ) -> RunFolder:
-    """Make a new run folder with its `study.yaml`, the lines of its warm start and those of earlier runs.
-
-    A name that was asked for and exists is refused, a default one counts up.
+    """Create a run folder with its `study.yaml`, the lines of its warm start and those of earlier runs.
 
     Args:
         parent: Folder of the runs.
-        name: Name that was asked for; None: `default_name` is used.
-        default_name: Name to which a number is added while it exists.
+        name: Name that the user gave; None: `default_name` is used.
+        default_name: Name to which a number is added if it exists already.
         study: Content of `study.yaml`.
-        warm_start: Lines of the warm start, as JSON.
-        earlier_runs: Lines of the earlier runs, as JSON.
+        warm_start: Lines of the warm start, as JSON. Default: none.
+        earlier_runs: Lines of the earlier runs, as JSON. Default: none.
+
+    Raises:
+        InputError: The name exists or is not allowed, or the folder cannot be written.
     """
     check_new(parent, name)
     sweep_new_runs(parent)
@@ -184,14 +192,14 @@ def create(
             return RunFolder(path)
         except OSError as error:
             if name is None and path.exists():
-                continue  # another search took the name in this moment
+                continue  # another search has just taken the name
             raise InputError(
                 f"{path}: cannot write the run folder ({error.strerror or error}); choose another folder with --runs-dir"
             ) from error
 
 
 def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str], earlier_runs: Iterable[str]) -> None:
-    """Make the folder whole or not at all, so that a driver killed here leaves no folder that cannot be resumed."""
+    """Create the folder whole or not at all, so that a driver killed here leaves no folder that cannot be resumed."""
     # Not the process id alone: in a container every driver may have the same one.
     part = part_of(path)
     folder = RunFolder(part.with_name(f"{part.name}-{secrets.randbelow(10**9)}"))
@@ -209,20 +217,23 @@ def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str], earlier_
 
 
 def check_new(parent: Path, name: str | None) -> None:
-    """Check, before anything is launched, that the name is new and stays inside `parent`, and that its place is writable.
+    """Check, before anything is launched, that a run folder can be created.
 
     Args:
         parent: Folder of the runs.
-        name: Name that was asked for; None: a default one.
+        name: Name that the user gave; None: a default one.
+
+    Raises:
+        InputError: The name exists or is not allowed, or `parent` is not writable.
     """
     if name is not None and not (RUN_NAME.fullmatch(name) and name.isprintable() and len(name.encode()) <= MOST_BYTES):
         raise InputError(
             f"--name {name!r}: a name has at most 100 printable characters ({MOST_BYTES} bytes), no slash or backslash, and does not begin with "
             "'.', '-' or a space; its parent folder is set by --runs-dir"
         )
-    place = next(folder for folder in (parent, *parent.resolve().parents) if folder.exists())
-    if not (place.is_dir() and os.access(place, os.W_OK)):
-        raise InputError(f"{place}: cannot write a run folder here; choose another folder with --runs-dir")
+    existing = next(folder for folder in (parent, *parent.resolve().parents) if folder.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise InputError(f"{existing}: cannot write a run folder here; choose another folder with --runs-dir")
     if name is not None and (path := parent / name).exists():
         raise InputError(
             f"{path}: this run folder exists already. Continue it with: {RunFolder(path).command('resume')}; or choose another --name"
@@ -242,7 +253,11 @@ def newest_run() -> RunFolder:
 
 
 def open_run(path: str | Path) -> RunFolder:
-    """Open an existing run, by its path or by its name under `runs/`."""
+    """Open an existing run, by its path or by its name under `runs/`.
+
+    Raises:
+        InputError: There is no such run.
+    """
     for candidate in (Path(path), Path("runs") / path):
         if (candidate / "study.yaml").is_file():
             return RunFolder(candidate)
@@ -254,10 +269,12 @@ def open_run(path: str | Path) -> RunFolder:
 
 
 def repair_journal(path: Path) -> bool:
-    """Cut a torn last line off Optuna's journal; True if there was one.
+    """Remove an incomplete last line from Optuna's journal, and return whether there was one.
 
-    Optuna tolerates a torn line only while nothing follows it. A whole line that is not JSON is damage that a crash does
-    not leave, so it is not guessed at: InputError.
+    Optuna tolerates an incomplete line only while nothing follows it.
+
+    Raises:
+        InputError: A complete line is not JSON. No crash causes such damage, so Winnow does not guess how to repair it.
     """
     if not path.exists():
         return False
@@ -301,12 +318,12 @@ def write_study(folder: RunFolder, study: dict[str, Any]) -> None:
 
 
 def free_path(parent: Path, name: str | None, default_name: str) -> Path:
-    """Return the folder that a new run gets: the name asked for, or the first free one of `digits`, `digits-2`, ...
+    """Return the folder that a new run gets: that of the given name, or the first free one of `digits`, `digits-2`, ...
 
     Args:
         parent: Folder of the runs.
-        name: Name that was asked for; None: `default_name` is used.
-        default_name: Name to which a number is added while it exists.
+        name: Name that the user gave; None: `default_name` is used.
+        default_name: Name to which a number is added if it exists already.
     """
     candidate, count = name or default_name, 1
     while name is None and (parent / candidate).exists():

@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 class WriteGuard:
-    """Watches the appends to files that belong together, and refuses all of them after the first that failed.
+    """Guards the appends to files that belong together: after a failed one, all further ones are refused.
 
-    A disk that is full for a moment must neither leave a torn line in the middle of a file nor let one file get ahead of another. So the
-    search stops, and a resume repeats the work that was not written.
+    A disk that is full for a moment must neither leave an incomplete line in the middle of a file nor let one file get ahead of
+    another. So the search stops, and a resume repeats the work that was not written.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class WriteGuard:
 
     @contextmanager
     def appending(self, path: Path) -> Iterator[None]:
-        """Append to a file within this block; if that fails, the file is cut back to the length that it had.
+        """Guard an append to a file within this block. If it fails, the file is cut back to its earlier length.
 
         Raises:
             OSError: The write failed, or an earlier one did.

@@ -34,7 +34,7 @@ class Tracker(Protocol):
 
         Args:
             name: Name of a training that was started.
-            record: One line of `epochs.jsonl`. An epoch that the tracker has already is not written
+            record: One line of `epochs.jsonl`. An epoch that the tracker already has is not written
                 again.
         """
 
@@ -53,5 +53,5 @@ class Tracker(Protocol):
 
 
 def figures(record: Record) -> dict[str, float]:
-    """Return the figures of an epoch that can be drawn; a figure that is not finite is null in the record, and left out."""
+    """Return the figures of an epoch that can be drawn. Those that are not finite are null in the record, and are left out."""
     return {name: float(record[name]) for name in FIGURES if record.get(name) is not None}

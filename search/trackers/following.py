@@ -1,4 +1,4 @@
-"""Passes a search on to TensorBoard, MLflow and Weights & Biases (`--log`): one run there per trial and per retraining.
+"""Writes a search to TensorBoard, MLflow and Weights & Biases (`--log`), as one run per trial and per retraining.
 
 The run folder stays the source of truth. At each start of a search a tracker first catches up with what the folder has recorded,
 then follows the events, so a killed driver leaves no gap and a resume writes nothing twice.
@@ -48,7 +48,7 @@ def check_installed(names: Sequence[str]) -> None:
 def following(
     names: Sequence[str], folder: RunFolder, space: Space, say: Callable[[str], None]
 ) -> Iterator[Callable[[Event], None]]:
-    """Yield a listener that writes events of the ledger and of retraining to the trackers, after they caught up with the run folder.
+    """Bring the trackers up to date with the run folder, then yield a listener that writes the events of search and retraining to them.
 
     The trackers write in their own thread, so a slow server delays no trial. A tracker that fails is dropped for the rest of
     this start, since the search matters more than its copy; the next start catches up.
@@ -76,7 +76,7 @@ def following(
                 say(f"--log {name}: cannot write ({reason}); Winnow continues without it")
 
     def listen(event: Event) -> None:
-        written.append(thread.submit(on_all, lambda tracker: _pass_on(event, tracker, space)))
+        written.append(thread.submit(on_all, lambda tracker: _write_event(event, tracker, space)))
 
     written: list[Future[None]] = []
     try:
@@ -110,7 +110,7 @@ def _catch_up(tracker: Tracker, folder: RunFolder) -> None:
         _retraining(tracker, run.space, result, curve)
 
 
-def _pass_on(event: Event, tracker: Tracker, space: Space) -> None:
+def _write_event(event: Event, tracker: Tracker, space: Space) -> None:
     name = trial_name(event.number)
     if event.kind == "started":
         tracker.start(name, _params(space, event.config))
@@ -124,9 +124,9 @@ def _pass_on(event: Event, tracker: Tracker, space: Space) -> None:
 
 
 def _retraining(tracker: Tracker, space: Space, result: Record, curve: Sequence[Record]) -> None:
-    """Write a whole retraining at once: it reports nothing before it ends."""
-    of = "baseline" if result["baseline"] else f"{result['trial']:05d}"
-    name = f"retrain-{of}-s{result['seed']}"
+    """Write a whole retraining at once, since it reports nothing before it ends."""
+    source = "baseline" if result["baseline"] else f"{result['trial']:05d}"
+    name = f"retrain-{source}-s{result['seed']}"
     tracker.start(name, _params(space, result["config"]))
     for record in curve:
         tracker.epoch(name, record)

@@ -8,7 +8,7 @@ from winnow.search.trackers.base import Record, figures
 
 
 class MLflow:
-    """Writes an experiment named after the run to MLFLOW_TRACKING_URI, or to the default of MLflow."""
+    """Writes an experiment named after the run to MLFLOW_TRACKING_URI, or to MLflow's default location."""
 
     END_STATUSES = {"completed": "FINISHED", "stopped": "KILLED", "infeasible": "KILLED"}  # any other status: FAILED
 
@@ -30,7 +30,7 @@ class MLflow:
 
         Args:
             name: Name of the training and of the run.
-            params: Active parameters of the space, by config path; written as texts.
+            params: Active parameters of the space, by config path; written as text.
         """
         if self._experiment is None:
             self._find()
@@ -95,4 +95,4 @@ class MLflow:
         self._ended.add(name)
 
     def close(self) -> None:
-        """Do nothing: figures are sent at once."""
+        """Do nothing, since figures are sent at once."""

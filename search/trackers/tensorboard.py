@@ -11,7 +11,7 @@ from winnow.search.trackers.base import Record, figures
 
 
 class TensorBoard:
-    """Writes event files to RUN/tensorboard, one folder per training, with hyper-parameters. Each start rewrites them from the record."""
+    """Writes event files with hyper-parameters to RUN/tensorboard, one folder per training. Each start rewrites them from the record."""
 
     def __init__(self, folder: RunFolder, study: Record) -> None:
         self.errors: tuple[type[Exception], ...] = (OSError,)

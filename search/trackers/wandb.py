@@ -18,14 +18,14 @@ PROJECT = "winnow"
 class WandB:
     """Writes one run per training, grouped by the name of the run, to the project WANDB_PROJECT or `winnow`.
 
-    With WANDB_MODE=offline everything is written to RUN/wandb, from the record at each start; `wandb sync` uploads it.
+    With WANDB_MODE=offline, each start rewrites RUN/wandb from the record; `wandb sync` uploads it.
     """
 
     def __init__(self, folder: RunFolder, study: Record) -> None:
         self._wandb = require("wandb", "--log wandb", "wandb")
         self.errors: tuple[type[Exception], ...] = (self._wandb.errors.Error, OSError)
         self._folder, self._group = folder.path, folder.name
-        # A training keeps its id, so that a resume continues it: the folder may have been moved or recreated.
+        # The same training has the same id after a resume, and another one in a folder that was recreated under the same name.
         self._identity = f"{study['name']} {study['created']}"
         self._open: dict[str, Any] = {}
         if os.environ.get("WANDB_MODE", "online") == "offline":
@@ -54,13 +54,13 @@ class WandB:
             )
 
     def epoch(self, name: str, record: Record) -> None:
-        # An epoch that an earlier start has written is ignored by W&B, since its step is not above the last one.
         """Log the figures of one epoch.
 
         Args:
             name: Name of a training that was started.
             record: One line of `epochs.jsonl`; `epoch` is the step.
         """
+        # W&B ignores an epoch that an earlier start has written, since its step is not above the last one.
         self._open[name].log(figures(record), step=record["epoch"])
 
     def end(self, name: str, status: str, results: dict[str, float]) -> None:

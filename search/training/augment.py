@@ -1,7 +1,7 @@
 """Augmentations by name, batched on the device.
 
-Each takes float32 images [N, C, H, W] with pixels in [0, 255], its settings and a generator on the same device. It returns
-images of the same shape and range. None waits for the device, apart from one number per call of the random operations.
+Each takes float32 images [N, C, H, W] with pixels in [0, 255], its settings and a generator on the same device, and returns
+images of the same shape and range. None waits for the device, except the random operations, for one number per call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def augment(
         images: float32 [N, C, H, W], pixels in [0, 255].
         steps: The settings of the steps.
         generator: Source of the draws, on the device of the images.
-        odd: bool [N]: a mark of each image that changes with every epoch, for a flip that alternates. Default: drawn.
+        odd: bool [N]: whether each image is mirrored in this epoch by a flip that alternates. Default: the flip is drawn.
     """
     for settings in steps:
         if isinstance(settings, schema.Flip) and settings.alternate and odd is not None:
@@ -54,7 +54,7 @@ def check_augmentations(steps: Sequence[schema.Augmentation], image_shape: tuple
     Args:
         steps: The settings of the steps.
         image_shape: (channels, height, width) of the images.
-        where: Key path of the steps, for messages, such as `data.augment`.
+        where: Key path of the steps for errors, such as `data.augment`.
 
     Raises:
         InputError: A step does not fit.
@@ -81,7 +81,7 @@ def _flip(images: torch.Tensor, settings: schema.Flip, generator: torch.Generato
 
 
 def _mirror(images: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """Mirror the images that `chosen` bool [N] marks, left to right."""
+    """Mirror the images for which `chosen` bool [N] is true, left to right."""
     return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
 
 
@@ -115,7 +115,7 @@ def _zoom(images: torch.Tensor, settings: schema.Zoom, generator: torch.Generato
 def _cutout(images: torch.Tensor, settings: schema.Cutout, generator: torch.Generator) -> torch.Tensor:
     """Fill a square with the mean of each channel.
 
-    Its centre is anywhere in the image, so part of the square may lie outside, as in the paper.
+    Its centre is anywhere in the image, so part of the square may be outside, as in the paper.
     """
     height, width = images.shape[2:]
     top = _integers(images, height, generator) - settings.size // 2

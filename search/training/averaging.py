@@ -13,7 +13,7 @@ from winnow.spaces import schema
 
 @dataclass
 class WeightAverage:
-    """The average of a network's weights and of the other numbers in its state; what is no float is taken as it is."""
+    """The average of a network's weights and of the other floats in its state; other values are copied."""
 
     settings: schema.Averaging
     model: nn.Module
@@ -24,7 +24,7 @@ class WeightAverage:
 
     @staticmethod
     def start(settings: schema.Averaging, model: nn.Module, total_steps: int) -> WeightAverage:
-        """Begin with the initial weights.
+        """Start an average from the initial weights.
 
         Args:
             settings: The `averaging` section of a config.
@@ -35,7 +35,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Count one optimizer step, and update the average if it is its turn. The last step always is."""
+        """Count one optimizer step, and update the average after every `every` steps and after the last one."""
         self.num_steps += 1
         is_last = self.num_steps == self.total_steps
         if self.num_steps % self.settings.every and not is_last:

@@ -1,4 +1,4 @@
-"""Cuts the batches of an epoch among ranks and into micro-batches, and sums up their losses and right answers."""
+"""Divides the batches of an epoch among ranks and into micro-batches, and sums up their losses and correct predictions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MicroBatch(NamedTuple):
     share: float
     """Weight of `labels` in the loss; the rest is that of `other_labels`."""
     counts: bool
-    """False on all ranks but one where every rank trains the whole batch: the epoch's figures count it once."""
+    """Whether it counts in the figures of the epoch. If every rank trains the whole batch, only that of rank 0 does."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Batches:
 
     @property
     def least(self) -> int:
-        """Images in the smallest micro-batch that the network takes."""
+        """Images in the smallest micro-batch that the network accepts."""
         return 2 if self.has_batch_norm else 1
 
     @property
@@ -79,12 +79,12 @@ class Batches:
         return steps
 
     def of(self, images: torch.Tensor, labels: torch.Tensor, mixer: Mixer | None = None) -> Iterator[list[MicroBatch]]:
-        """Cut images into batches, and yield the micro-batches of each that this rank trains.
+        """Divide images into batches, and yield for each the micro-batches that this rank trains.
 
         Args:
             images: float32 [k, C, H, W].
             labels: int64 [k].
-            mixer: Mixes the images of each whole batch. Default: none does.
+            mixer: Mixes the images of each whole batch. Default: they are not mixed.
         """
         for batch, truth in zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True):
             if not (self.skips_single and len(batch) == 1):
@@ -97,7 +97,7 @@ class Batches:
         if self.rank.shares(num_images, self.least):
             num_ranks = self.rank.count
             batch, truth, others = (whole.tensor_split(num_ranks)[self.rank.index] for whole in (batch, truth, others))
-        # The same number on every rank, though the parts of the ranks may differ by one image.
+        # The number is the same on every rank, although the parts of the ranks may differ by one image.
         num = min(self.micro_batches, num_images // num_ranks // self.least) or 1
         counts = num_ranks == self.rank.count or self.rank.index == 0
         parts = zip(*(whole.tensor_split(num) for whole in (batch, truth, others)), strict=True)
@@ -109,7 +109,7 @@ class Batches:
 
 @dataclass
 class EpochSums:
-    """Losses and right answers of one epoch, kept on the device. Only `all_finite` and `figures` wait for it."""
+    """Losses and correct predictions of one epoch, kept on the device. Only `all_finite` and `figures` wait for it."""
 
     rank: Rank
     device: torch.device
@@ -125,7 +125,7 @@ class EpochSums:
         Args:
             part: The micro-batch.
             loss: Its mean loss, a scalar on the device.
-            logits: The answers of the network, [n, K] on the device.
+            logits: The outputs of the network, [n, K] on the device.
         """
         self._losses.append(loss.detach())
         self._sizes.append(len(part.images) if part.counts else 0)

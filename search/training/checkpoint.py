@@ -24,8 +24,8 @@ class Interval:
     """Decides after which epochs a checkpoint is written.
 
     Attributes:
-        seconds: Least number of seconds since the last one, or since the start; 0: after each epoch.
-        always: Epochs after which one is written in any case. So it is after the last one.
+        seconds: Smallest number of seconds since the last one, or since the start; 0: after each epoch.
+        always: Epochs after which one is always written, besides the last one. Default: none.
     """
 
     seconds: float
@@ -33,7 +33,7 @@ class Interval:
     _since: float = field(default_factory=time.monotonic)
 
     def is_due(self, epoch: int, last: bool) -> bool:
-        """Return whether a checkpoint is written after this epoch, and count the seconds from now on if so.
+        """Return whether a checkpoint is written after this epoch. If so, the seconds are counted from now.
 
         Args:
             epoch: The epoch, counted from 1.
@@ -64,7 +64,7 @@ def load(where: Path | str) -> dict[str, Any]:
     """Read what `save` wrote, with all tensors on the CPU.
 
     Raises:
-        CorruptCheckpoint: The file is torn, or is not a checkpoint.
+        CorruptCheckpoint: The file is incomplete, or is not a checkpoint.
         FileNotFoundError: There is no such file.
     """
     try:

@@ -1,4 +1,4 @@
-"""Images on the device: kept there as uint8 for the life of the process, normalized and augmented there in batches."""
+"""Images on the device, kept there as uint8 while the process lives, and normalized and augmented there in batches."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from winnow.search.training.augment import augment, check_augmentations
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
-# A chunk of batches is gathered, augmented and normalised at once: few calls per step on small images, bounded memory on
-# large ones.
+# A chunk of batches is gathered, augmented and normalised at once. This takes few calls per step for small images, and bounded
+# memory for large ones.
 CHUNK_FLOATS = 8 * 1024 * 1024
 
 GPU_SHARE = 0.5
-"""Images that take more of a GPU's memory than this stay on the CPU and are sent in chunks."""
+"""Images that take a larger fraction of a GPU's memory than this stay on the CPU and are sent in chunks."""
 
 PUBLISHED_STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "digits": ((0.3053,), (0.3760,)),
@@ -36,7 +36,7 @@ PUBLISHED_STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 class Labelled:
     """Images uint8 [N, H, W, C] and labels int64 [N] on the device; `index` int64 [n] selects those in use.
 
-    Images that take too much room stay where they are, on the CPU or in a mapped file, and are read in chunks.
+    Images that take too much memory stay where they are, on the CPU or in a mapped file, and are read in chunks.
     """
 
     images: torch.Tensor
@@ -89,7 +89,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class DeviceData:
-    """The data of one training. Made by `DeviceData.build`; trials of one process share the tensors."""
+    """The data of one training, from `DeviceData.build`. The trials of a process share the tensors."""
 
     train: Labelled
     validation: Labelled | None
@@ -153,7 +153,7 @@ class DeviceData:
             order: Generator of the order, on the CPU, so that the order is the same on every device.
             draws: Generator of the augmentation, on the device.
             memory_format: Memory format of the images.
-            odd: bool [images of the training split], on the CPU: see `augment`. Default: drawn.
+            odd: bool [images of the training split], on the CPU; see `augment`. Default: the flip is drawn.
 
         Yields:
             (images float32 [k, C, H, W], labels int64 [k]). A chunk holds whole batches, except the last one.
@@ -175,7 +175,7 @@ class DeviceData:
     def chunks(
         self, part: Labelled, batch_size: int, memory_format: torch.memory_format
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield images in their order, normalized but not augmented.
+        """Yield images in their own order, normalized but not augmented.
 
         Args:
             part: The images.
@@ -215,7 +215,7 @@ class DeviceData:
         return torch.cat([torch.arange(num), _in_turns(num, self.num_train - num, order)])
 
     def _balanced_sources(self, order: torch.Generator) -> torch.Tensor:
-        """Return `_sources` with the same number of images of each class, up to one."""
+        """Return `_sources` with the same number of images of each class, give or take one."""
         num, rest = divmod(self.num_train, len(self._class_positions))
         has_one_more = torch.randperm(len(self._class_positions), generator=order) < rest
         chosen = [
@@ -226,7 +226,7 @@ class DeviceData:
 
     @cached_property
     def _class_positions(self) -> list[torch.Tensor]:
-        """The positions among the images in use, for each class that has training images."""
+        """For each class that has training images, their positions among the images in use."""
         labels = self.train.labels[self.train.index].cpu()
         return [positions for k in range(self.num_classes) if len(positions := (labels == k).nonzero()[:, 0])]
 
@@ -234,7 +234,7 @@ class DeviceData:
         """Return the first training images float32 [n, C, H, W], normalized but not augmented.
 
         Args:
-            num: How many to return at most.
+            num: Largest number of images to return.
             memory_format: Memory format of the images.
         """
         images = next(self.train.gathered([self.train.index[:num]]))
@@ -262,7 +262,7 @@ class DeviceData:
         return (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
 
 
-# The tensors that this process placed last, by what they were made from. One entry: a worker trains on one data set.
+# The tensors that this process placed last, by what they were made from. There is one entry, since a worker trains on one data set.
 _placed: dict[tuple[object, ...], tuple[Labelled, Labelled | None]] = {}
 
 
@@ -332,23 +332,20 @@ def _normalization(
 
 
 def _in_turns(num: int, count: int, generator: torch.Generator) -> torch.Tensor:
-    """Return numbers below `num` in random order, int64 [count], each once before any twice."""
+    """Return numbers below `num` in random order, int64 [count]. None occurs twice before all occur once."""
     rounds = [torch.randperm(num, generator=generator) for _ in range(-(-count // num))]
     return torch.cat(rounds)[:count] if rounds else torch.empty(0, dtype=torch.int64)
 
 
 def _pixels(images: torch.Tensor) -> torch.Tensor:
-    """Return images float32 [n, C, H, W] in [0, 255] of uint8 [n, H, W, C].
-
-    They are channels_last in memory, because they are stored so.
-    """
+    """Convert images uint8 [n, H, W, C] to float32 [n, C, H, W] in [0, 255]; in memory they stay channels_last."""
     return images.permute(0, 3, 1, 2).to(torch.float32)
 
 
 def chunk_size(image_shape: tuple[int, int, int], batch_size: int) -> int:
-    """Return the number of images in a chunk: whole batches, at least one.
+    """Return the number of images in a chunk, which consists of whole batches, at least one.
 
-    It has at most `CHUNK_FLOATS` numbers, unless one batch has more.
+    A chunk has at most `CHUNK_FLOATS` numbers, unless one batch has more.
 
     Args:
         image_shape: (channels, height, width).

@@ -1,4 +1,4 @@
-"""The decisions of the validation split during a training: which weights are kept, and when to stop early."""
+"""Decides by the validation split during a training which weights are kept, and when to stop early."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Values = Mapping[str, float | None]
 
 @dataclass
 class BestWeights:
-    """CPU copies of the weights of the best epoch so far by `rule`, a value of `config.weights`; none for `last`."""
+    """Keeps CPU copies of the weights of the best epoch so far by `rule`, a value of `config.weights`; none for `last`."""
 
     rule: str
     best: float = math.inf
     epoch: int = 0
-    """The epoch that the weights are from; 0: none yet."""
+    """The epoch of the weights; 0: none yet."""
     weights: dict[str, torch.Tensor] | None = None
 
     def observe(self, epoch: int, values: Values, model: nn.Module) -> None:
-        """Copy the model's weights if this epoch is the best so far; the first of equal ones stays.
+        """Copy the model's weights if this epoch is better than all earlier ones.
 
         Args:
             epoch: The epoch, counted from 1.
@@ -52,9 +52,10 @@ class EarlyStopping:
     num_bad: int = 0
 
     def observe(self, values: Values) -> bool:
-        """Record the values of an epoch; return whether the training should stop.
+        """Record the values of an epoch, and return whether the training should stop.
 
-        It should if the last `patience` epochs brought no new best value."""
+        It should stop if none of the last `patience` epochs improved on the best value by more than `min_delta`.
+        """
         value = to_minimize(self.metric, values)
         if value < self.best - self.min_delta:
             self.best, self.num_bad = value, 0

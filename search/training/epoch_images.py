@@ -1,4 +1,4 @@
-"""The training images of one epoch, in the order and with the augmentation that its seed decides."""
+"""The training images of one epoch, in an order and with an augmentation that follow from the seed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def epoch_chunks(
         seed: Seed of the training.
         epoch: The epoch, counted from 1.
         memory_format: Memory format of the images.
-        turn: How often the images of this epoch were asked for before. Default: 0.
+        turn: How many times the images of this epoch were read before. Default: 0.
     """
     parts = (epoch, turn) if turn else (epoch,)
     order = torch.Generator().manual_seed(derive_seed(Stream.ORDER, seed, *parts))
@@ -31,7 +31,10 @@ def epoch_chunks(
 
 
 def _odd_images(data: DeviceData, seed: int, epoch: int) -> torch.Tensor | None:
-    """The mark of each training image for a flip that alternates: drawn once, then inverted in every epoch; None without one."""
+    """Return whether each training image is mirrored by a flip that alternates; None if there is no such flip.
+
+    This is drawn once per training, and inverted in every epoch.
+    """
     if not any(isinstance(step, Flip) and step.alternate for step in data.settings.augment):
         return None
     drawn = torch.Generator().manual_seed(derive_seed(Stream.AUGMENTATION, seed, 0))

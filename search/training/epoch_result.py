@@ -1,4 +1,4 @@
-"""The result of one epoch: the one interface of Winnow's loop and of a user's own."""
+"""The result of one epoch, from Winnow's loop and from a user's own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LiveTraining(Protocol):
     """The last finished epoch, counted from 1."""
 
     def state(self) -> dict[str, Any]:
-        """Return all that is needed to resume from here: CPU tensors and plain values."""
+        """Return everything that is needed to resume from here: CPU tensors and plain values."""
         ...
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -36,20 +36,20 @@ class EpochResult:
     train_loss: float
     """Mean over the images of the epoch, while the weights were changing; NaN if the training diverged, or if a custom loop does not yield it."""
     train_accuracy: float
-    """In [0, 1], measured as `train_loss`."""
+    """In [0, 1], measured like `train_loss`."""
     validation_loss: float | None
     """Without label smoothing and class weights; None in retraining and if the training diverged."""
     metrics: dict[str, float | None]
-    """The metrics of the validation images (`winnow.spaces.epoch_figures.METRICS`) by name; None as `validation_loss`."""
+    """The metrics of the validation images (`winnow.spaces.epoch_figures.METRICS`) by name; None like `validation_loss`."""
     lr: float
     """Learning rate of the first parameter group at the last step; NaN if a custom loop does not yield it."""
     wall_seconds: float
     """Duration of the epoch, validation included."""
     images_per_second: float
-    """Training images per second, validation not included, except that which a custom loop does itself."""
+    """Training images per second, without validation, unless a custom loop validates by itself."""
     diverged: bool
     last: bool
-    """Whether the training is over, by number of epochs, early stopping or divergence."""
+    """Whether the training is over, because of its number of epochs, early stopping or divergence."""
     weights_epoch: int
     """The epoch whose weights `weights` returns."""
     batch_losses: torch.Tensor = field(repr=False)
@@ -61,11 +61,11 @@ class EpochResult:
         return self.metrics["validation_accuracy"]
 
     def figures(self) -> dict[str, Any]:
-        """The plain values of all `EPOCH_FIGURES` by name; a value that is not finite stays as it is."""
+        """Return the plain values of all `EPOCH_FIGURES` by name; a value that is not finite stays as it is."""
         return {f.name: self.metrics[f.name] if f.name in NO_METRICS else getattr(self, f.name) for f in EPOCH_FIGURES}
 
     def state(self) -> dict[str, Any]:
-        """Return all that is needed to resume exactly from here: CPU tensors and plain values."""
+        """Return everything that is needed to resume exactly from here: CPU tensors and plain values."""
         return self._live().state()
 
     def weights(self) -> dict[str, torch.Tensor]:

@@ -22,7 +22,7 @@ class DeviceLost(RankLost):
 
 
 class StorageFailed(Exception):
-    """A file of the run cannot be written or read, for example because the disk is full; the training is not to blame."""
+    """A file of the run cannot be written or read, for example because the disk is full; the training did not cause it."""
 
 
 class Failed(Exception):
@@ -49,7 +49,7 @@ def failure(error: BaseException) -> tuple[str, str]:
     """Return the status of a training that ended with `error`, and the message.
 
     Raises:
-        DeviceLost: The training does not end, but continues in another process.
+        DeviceLost: The training has not ended; it continues in another process.
     """
     if isinstance(error, Failed):
         return error.status, error.text
@@ -65,7 +65,7 @@ def failure(error: BaseException) -> tuple[str, str]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the machine is out of memory: by its type, else by a table of texts."""
+    """Return whether an error means that a device or the machine is out of memory, by its type or by `OUT_OF_MEMORY`."""
     import torch
 
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -76,9 +76,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def spoils_process(error: BaseException) -> bool:
-    """Whether no kernel will run in this process any more, as after an illegal access or a device-side assert.
+    """Return whether no kernel can run in this process after an error, such as an illegal access or a device-side assert.
 
-    CUDA reports such an error again and again until the process ends, so the causes of the error are looked at too.
+    CUDA raises such an error again and again until the process ends, so the causes of the error are examined too.
     """
     import torch
 
@@ -93,7 +93,7 @@ def spoils_process(error: BaseException) -> bool:
 
 
 def headline(error: BaseException) -> str:
-    """Return the type and the first line of an error; CUDA's further lines are advice and name no cause."""
+    """Return the type and the first line of an error. CUDA's other lines are advice and name no cause."""
     lines = str(error).strip().splitlines()
     return ": ".join([type(error).__name__, *lines[:1]])
 
@@ -105,14 +105,14 @@ OUT_OF_MEMORY = (
     "cublas_status_not_initialized",  # no memory for the handle
     "cudnn_status_not_initialized",
     "cudnn_status_internal_error",
-    "unable to find an engine",  # no algorithm has a work space that fits
+    "unable to find an engine",  # no algorithm has a workspace that fits into memory
     "unable to find a valid cudnn algorithm",
     "allocate memory",  # "can't": torch's allocator of the CPU; "cannot": mmap
 )
-"""Texts, in small letters, of an error that means a lack of memory although its type does not say so."""
+"""Texts, in lower case, of errors that mean out of memory although their type does not say so."""
 
 SPOILED = ("_status_execution_failed", "_status_mapping_error")
-"""Texts of cuBLAS and cuDNN after a kernel that failed; their errors have no type of their own."""
+"""Texts of cuBLAS and cuDNN after a kernel failed; their errors have no specific type."""
 
 PASSING = ("no kernel image", "invalid device function", "invalid configuration argument", "invalid argument")
 """Texts of CUDA errors after which the process can continue."""

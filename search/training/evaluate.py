@@ -33,7 +33,7 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Share of images that are classified correctly."""
+        """Fraction of images that are classified correctly."""
         accuracy = self.metrics["validation_accuracy"]
         assert accuracy is not None
         return accuracy
@@ -46,9 +46,9 @@ def evaluate(
     images: np.ndarray,
     labels: np.ndarray,
 ) -> Evaluation:
-    """Test `weights` on images uint8 [N, H, W, C] and labels [N], normalised as `data` is and on its device.
+    """Test the weights of a network on images.
 
-    Computes in float32 whatever the training's precision, as `load_winner` and `winnow predict` do, so that all agree.
+    Everything is computed in float32, whatever the precision of the training, so that `load_winner` and `winnow predict` agree with it.
 
     Args:
         config: The config of the network.
@@ -116,16 +116,17 @@ class ShiftedMean(nn.Module):
 def predict(
     model: nn.Module, data: DeviceData, part: Labelled, precision: str, images_at_once: int = EVALUATION_BATCH
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(logits float32 [N, K], labels [N]) of `part` in its order; leaves the model in evaluation mode.
-
-    `precision` is a value of `config.precision`.
+    """Compute the outputs of a network for images; leaves the network in evaluation mode.
 
     Args:
         model: The network.
         data: The data that normalizes the images.
         part: The images.
         precision: A value of `config.precision`.
-        images_at_once: Images per batch.
+        images_at_once: Images per batch. Default: 256.
+
+    Returns:
+        (logits float32 [N, K], labels int64 [N]), in the order of the images.
     """
     device = part.device
     model.eval()
@@ -140,12 +141,12 @@ def predict(
 
 
 def score(logits: torch.Tensor, labels: torch.Tensor, config: schema.Config) -> tuple[float, dict[str, float | None]]:
-    """Mean loss and metrics of a network's answers; waits for the device once.
+    """Return the mean loss and the metrics of a network's outputs; waits for the device once.
 
     Args:
         logits: float32 [N, K].
         labels: int64 [N].
-        config: What the network was trained by; its loss is the one that is measured, without label smoothing.
+        config: The config of the network; its loss is measured, without label smoothing.
 
     Returns:
         The loss, and every metric of `winnow.spaces.epoch_figures.METRICS` by name; None if it is not defined.

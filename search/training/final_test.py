@@ -25,25 +25,26 @@ def evaluate_test_set(
     """Evaluate the final weights on the test images.
 
     Args:
-        config: The training that the weights are from.
+        config: The config that was trained.
         weights: The state dict to evaluate.
         on_device: The images that the training used; their normalization and device are used here.
         data: The data set, whose test images are evaluated.
         output: Path or URI of an .npz file to write with every prediction (docs/reports.md); None: none is written.
 
     Returns:
-        `test_loss`, `num_classes_answered` (the classes that at least one image gets as its answer), and the metrics of `winnow.spaces.epoch_figures.METRICS` by name, as `test_accuracy`.
+        `test_loss`, `num_classes_answered` (the number of classes that are predicted for at least one image), and the metrics of
+        `winnow.spaces.epoch_figures.METRICS` under their names on test images, such as `test_accuracy`.
     """
     evaluation = evaluate(config, weights, on_device, data.test_images, data.test_labels)
     if output is not None:
         storage.write(str(output), _packed(evaluation.probabilities, data))
     metrics = {name_on_test_images(name): value for name, value in evaluation.metrics.items()}
-    num_answered = len(np.unique(evaluation.probabilities.argmax(1)))
+    num_predicted = len(np.unique(evaluation.probabilities.argmax(1)))
     return {
         "test_loss": evaluation.loss,
         "test_accuracy": evaluation.accuracy,
         **metrics,
-        "num_classes_answered": num_answered,
+        "num_classes_answered": num_predicted,
     }
 
 

@@ -9,13 +9,13 @@ import torch
 
 
 def gpu_facts(device: torch.device) -> dict[str, Any]:
-    """Return memory, driver, CUDA and cuDNN of a GPU, and the most memory that this process had since `forget_peaks`.
+    """Return memory, driver, CUDA and cuDNN of a GPU, and the peak memory of this process since `forget_peaks`.
 
     Args:
-        device: Where the training runs. Only for CUDA and ROCm there is anything to say.
+        device: The device of the training.
 
     Returns:
-        The values of `winnow.spaces.gpu_facts.GPU_FACTS`, memory in MB (2^20 bytes); nothing for another device.
+        The values of `winnow.spaces.gpu_facts.GPU_FACTS`, memory in MB (2^20 bytes); empty unless the device is CUDA or ROCm.
     """
     if device.type != "cuda":
         return {}
@@ -27,7 +27,7 @@ def gpu_facts(device: torch.device) -> dict[str, Any]:
 
 
 def forget_peaks(device: torch.device) -> None:
-    """Begin to measure peaks of memory: processes train one trial after the other."""
+    """Start a new measurement of peak memory, since a process trains one trial after the other."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
@@ -39,7 +39,7 @@ def _constant_facts(index: int) -> dict[str, Any]:
         "driver": _driver(),
         "cuda": torch.version.cuda or (torch.version.hip and f"ROCm {torch.version.hip}"),
         "cudnn": _dotted(torch.backends.cudnn.version()),
-        # `prepare_device` allows it everywhere; hardware has it since Ampere.
+        # `prepare_device` always allows it; GPUs have it since Ampere.
         "tf32": torch.version.hip is None and torch.cuda.get_device_capability(index) >= (8, 0),
     }
 

@@ -1,8 +1,8 @@
 """A heartbeat of a running training, which distinguishes one that hangs from one that is only slow.
 
-The training loop calls `beat` for every batch. While a training is `beating`, that rewrites a small file every few seconds, in the place
-where its checkpoints are and that the driver can read. A model that never returns, or a process that was stopped, no longer beats.
-The file holds the number of beats, which is 0 until the first batch, and the process.
+The training loop calls `beat` for every batch. Within `beating` this rewrites a small file every few seconds, beside the
+checkpoints, where the driver can read it. A model that never returns, or a process that was stopped, no longer beats. The file
+contains the number of beats, which is 0 until the first batch, and the process.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ LOCAL_SECONDS, REMOTE_SECONDS = 2.0, 20.0
 
 
 def seconds_between(where: str) -> float:
-    """Seconds between the signs of life that a training writes to this path or URI; each write to an object store is a request."""
+    """Return the seconds between the heartbeats that a training writes to a path or URI, where each write is a request."""
     return REMOTE_SECONDS if storage.is_uri(where) else LOCAL_SECONDS
 
 
 def beat() -> None:
-    """Record that the training in this process has made progress; costs next to nothing."""
+    """Record that the training in this process has made progress. This takes almost no time."""
     if _beating is not None:
         _beating.beat()
 
 
 def is_training(beat: bytes) -> bool:
-    """Return whether this sign of life was written after the first batch; before it the worker imports, reads and builds."""
+    """Return whether a heartbeat was written after the first batch. Until then the worker imports, reads and builds."""
     return not beat.startswith(b"0 ")
 
 
 def process_of(beat: bytes | None) -> int | None:
-    """The id of the process that wrote this sign of life, if it is one of this machine."""
+    """Return the id of the process that wrote a heartbeat; None if it is not on this machine."""
     _, process_id, machine = (beat or b"0 0 elsewhere").decode().split(" ", 2)
     return int(process_id) if machine == socket.gethostname() else None
 
 
 @contextmanager
 def beating(where: str) -> Iterator[None]:
-    """Write the sign of life of a training while it runs; the file is gone afterwards.
+    """Write the heartbeat of a training within this context; the file is deleted at its end.
 
     Args:
         where: Path or URI of the file.
@@ -77,10 +77,10 @@ class _Heartbeat:
 
     def write(self) -> None:
         content = f"{self._count} {self._process}".encode()
-        with suppress(OSError):  # a full disk ends the training where that matters
+        with suppress(OSError):  # a full disk ends the training when its checkpoint cannot be written
             if storage.is_uri(self._where):
                 storage.write(self._where, content)
-            else:  # nobody needs it after a power cut
+            else:  # not through `storage`, which waits for the disk: after a power cut nobody needs the file
                 Path(self._where).write_bytes(content)
 
 

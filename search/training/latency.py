@@ -13,19 +13,19 @@ from winnow.spaces.schema import Model
 
 WARM_UP_PASSES = 3
 MIN_PASSES, MAX_PASSES = 10, 100
-SECONDS = 0.2  # of measuring, once the smallest number of passes is done
+SECONDS = 0.2  # after this time no pass follows the first MIN_PASSES
 
 
 def latency_ms(model: Model, image_shape: tuple[int, int, int], num_classes: int, device: torch.device) -> float:
     """Measure the latency of a batch of one image, in float32 and evaluation mode, as `winnow predict` computes.
 
-    The weights are fresh, since the time does not depend on them. Other trainings on the device make it longer.
+    The weights are new ones, since the time does not depend on them. Other trainings on the device make it longer.
 
     Args:
         model: The `model` section of a config.
         image_shape: (channels, height, width) of the images.
         num_classes: Number of logits.
-        device: Where to measure.
+        device: The device to measure on.
 
     Returns:
         The median over the passes, in milliseconds.

@@ -1,4 +1,4 @@
-"""The training loop. Search, retraining, `winnow train` and the tests all consume `train`."""
+"""The training loop. Search, retraining, `winnow train` and the tests all call `train`."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def train(
 ) -> Iterator[EpochResult]:
     """Train one config, with its custom loop if it names one, and yield one result per epoch.
 
-    The same seed gives the same numbers on the same device and number of threads, interrupted or not: every epoch draws
-    from generators seeded by (seed, stream, epoch), and the global generators are restored. Early stopping and the choice
-    of weights need a validation split; data built for retraining have none, so both are ignored there; `config.stop_after` takes their place. A non-finite loss
-    ends the training with a result that says `diverged`.
+    The same seed gives the same numbers on the same device and number of threads, whether the training is interrupted or not:
+    every epoch draws from generators seeded by (seed, stream, epoch), and the global generators are restored. Early stopping and
+    the choice of weights need a validation split. Data built for retraining have none, so both are ignored there, and
+    `config.stop_after` takes their place. A non-finite loss ends the training with a result whose `diverged` is true.
 
     Args:
-        config: The training. Its `data` section must be the one that `data` was built with.
+        config: The config to train. Its `data` section must be the one that `data` was built with.
         data: The images on the device.
-        device: Where to train.
+        device: The device to train on.
         seed: Seed of the weights, the order of the images, the augmentation and dropout.
-        checkpoint: What `EpochResult.state` returned after an earlier epoch; default: start from the beginning.
+        checkpoint: What `EpochResult.state` returned after an earlier epoch. Default: start from the beginning.
         micro_batches: Number of pieces in which each batch goes through the network (gradient accumulation), to save
             memory. The update is the same up to rounding, except that batch norm uses the statistics of a piece, and
             dropout draws differ. Default: 1.
@@ -103,10 +103,10 @@ class TrainingState:
     rank: Rank
     model: nn.Module
     parallel: nn.Module
-    """The model as called in training: on several ranks it averages the gradients over them."""
+    """The model as called in training; with several ranks, it averages the gradients over them."""
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    """Scales the loss, in float16; does nothing in other numbers."""
+    """Scales the loss in float16; does nothing with other number types."""
     peak_lrs: list[float]
     """Learning rate of each parameter group before the schedule scales it."""
     batches: Batches
@@ -125,17 +125,17 @@ class TrainingState:
         """Build the network, the optimizer and the rest, before the first epoch.
 
         Args:
-            config: The training; it has no loop of its own.
+            config: The config to train; it names no custom loop.
             data: The images on the device.
-            device: Where to train.
+            device: The device to train on.
             seed: Seed of the training.
-            rank: This process among those that train the network together.
+            rank: The rank of this process among those that train the network together.
             micro_batches: Number of pieces in which each batch goes through the network, at least
                 1.
         """
         prepare_device(device)
         model = initial_network(config, data, device, seed)
-        assert config.optimizer is not None  # without one, a config has a loop of its own
+        assert config.optimizer is not None  # only a config with a custom loop has none
         optimizer = build_optimizer(config.optimizer, model, device, config.batch_size)
         batches = Batches(data.num_train, config.batch_size, has_batch_norm(model), micro_batches, rank)
         schedule, stopping, selects = config.schedule, config.early_stopping, data.validation is not None
@@ -211,14 +211,15 @@ class TrainingState:
         self.epoch += 1
         if self.plateau is not None:
             self.plateau.scale = lr_scale
-        # Dropout of its own: the same draws on every rank would drop the same units of different images.
+        # Each rank has its own dropout seed: the same draws would drop the same units for different images.
         with seeded(self.device, derive_seed(Stream.DROPOUT, self.seed, self.epoch, self.rank.index)):
             self._fit()
 
     def _fit(self) -> tuple[torch.Tensor, float, float]:
-        """Train on all images once: (loss of each micro-batch, mean loss, accuracy); NaN as soon as a loss is not finite, or if no scale of it is small enough for float16.
+        """Train on all images once, and return (loss of each micro-batch, mean loss, accuracy).
 
-        All ranks draw and augment whole batches in the same way, and each trains its part.
+        Mean and accuracy are NaN if a loss is not finite, or if gradients overflow in float16 at any scale of the loss; the epoch
+        then ends early. All ranks draw and augment whole batches in the same way, and each trains its part.
         """
         steps_per_epoch = self.batches.steps_per_epoch
         step, total_steps = (self.epoch - 1) * steps_per_epoch, self.config.epochs * steps_per_epoch
@@ -238,7 +239,7 @@ class TrainingState:
                 self._update(batch, loss_function, mixed_precision, sums)
                 beat()
                 step += 1
-            # The one place where the host waits for the device: a diverged training ends within the chunk, on all ranks.
+            # The host waits for the device only here, so a diverged training ends after the chunk, on all ranks.
             if not sums.all_finite() or self._overflows():
                 break
         losses, mean_loss, accuracy = sums.figures()
@@ -251,7 +252,7 @@ class TrainingState:
         mixed_precision: AbstractContextManager[object],
         sums: EpochSums,
     ) -> None:
-        """Take one optimizer step. In float16 it is skipped if gradients overflow, which lowers the scale of the loss."""
+        """Take one optimizer step. In float16, a step whose gradients overflow is skipped, and the scale of the loss is lowered."""
         self.optimizer.zero_grad()
         for part in batch:
             with mixed_precision:
@@ -268,7 +269,7 @@ class TrainingState:
             self.average.step()
 
     def _overflows(self) -> bool:
-        """Return whether gradients overflow in float16 at any scale of the loss; the same on all ranks, whose gradients are equal."""
+        """Return whether gradients overflow in float16 at any scale of the loss. All ranks agree, since their gradients are equal."""
         return self.scaler.is_enabled() and self.scaler.get_scale() < LEAST_SCALE
 
     @contextmanager
@@ -292,7 +293,7 @@ class TrainingState:
             group["lr"] = peak * factor
 
     def _set_momentum(self, step: int, total_steps: int) -> None:
-        """Set the momentum, or Adam's `beta1`, if the schedule moves it."""
+        """Set the momentum, or Adam's `beta1`, if the schedule changes it."""
         if getattr(self.config.schedule, "lowest_momentum", None) is None:
             return
         defaults = self.optimizer.defaults
@@ -303,11 +304,11 @@ class TrainingState:
             group.update({"betas": (value, group["betas"][1])} if is_adam else {"momentum": value})
 
     def _observe(self, train_loss: float, values: dict[str, float | None]) -> None:
-        """Let the parts that watch the values of finished epochs decide about the next one."""
+        """Pass the values of a finished epoch to the plateau schedule, the choice of weights and early stopping."""
         is_validated = values["validation_loss"] is not None
         schedule = self.config.schedule
         if self.plateau is not None and isinstance(schedule, schema.Plateau):
-            # Without a validation split, the training loss takes the place of what is watched.
+            # Without a validation split, the training loss takes the place of the metric.
             self.plateau.observe(self.epoch, to_minimize(schedule.metric, values) if is_validated else train_loss)
         if not is_validated:
             return
@@ -349,9 +350,8 @@ class TrainingState:
         self.epoch, self.stopped = state["epoch"], state["stopped"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.scaler.is_enabled() and state.get(
-            "scaler"
-        ):  # empty after epochs in other numbers, on another kind of device
+        # The state is empty after epochs with another number type, on another kind of device.
+        if self.scaler.is_enabled() and state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
         for key, part in self._observers.items():
             if state[key] is not None:
@@ -366,7 +366,7 @@ class TrainingState:
 
 
 def _loss_of(loss_function: LossFunction, logits: torch.Tensor, part: MicroBatch) -> torch.Tensor:
-    """Return the mean loss of a micro-batch, mixed as its images are."""
+    """Return the mean loss of a micro-batch, mixed in the same way as its images."""
     loss = loss_function(logits, part.labels)
     if part.other_labels is None:
         return loss

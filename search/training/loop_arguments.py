@@ -109,7 +109,7 @@ class Loader:
 
     Attributes:
         batch_size: Images per batch.
-        dataset: Something whose length is the number of images.
+        dataset: A sequence whose length is the number of images.
     """
 
     def __init__(self, owner: LoopData, data: DeviceData, split: Split, batch_size: int) -> None:
@@ -140,7 +140,7 @@ class Loader:
 
 
 class Stateful(Protocol):
-    """An object whose state is stored: a network, an optimizer, a schedule or a scaler of torch, or one like them."""
+    """An object whose state is stored: a network, optimizer, schedule or scaler of torch, or an object with the same methods."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -166,19 +166,20 @@ class Checkpoint:
         self._parts: dict[str, Stateful] = {}
 
     def epochs(self, *, model: nn.Module, **parts: Stateful) -> Iterator[int]:
-        """Restore the state of an interrupted training, if there is one, and return the epochs that are left.
+        """Restore the state of an interrupted training, if there is one, and return the remaining epochs.
 
         The state of all parts is stored after an epoch, whenever the search needs it.
 
         Args:
-            model: The network that is validated, tested and kept: that of `config.network()`, or one of the same weights, such as their average.
+            model: The network that is validated, tested and kept: that of `config.network()`, or one with weights of the same shapes, such
+                as their average.
             **parts: Everything else that changes from epoch to epoch, such as `optimizer` and `scheduler`.
 
         Returns:
             The numbers of the epochs, counted from 0.
 
         Raises:
-            InputError: A part has no state, or the stored state is of other parts.
+            InputError: A part has no state, or the state was stored for other parts.
         """
         if not isinstance(model, nn.Module):
             raise InputError(f"checkpoint.epochs: model must be a torch.nn.Module, but got {type(model).__name__}")

@@ -8,18 +8,18 @@ INITIAL_SCALE = 2.0**16
 GROWTH_INTERVAL = 2000
 """Steps without an overflow after which the scale doubles."""
 LEAST_SCALE = 2.0**-14
-"""Gradients that overflow at this scale are not finite at any; the training has diverged."""
+"""Gradients that overflow at this scale are not finite at any scale, so the training has diverged."""
 
 
 def loss_scaler(
     number_type: torch.dtype, device: torch.device, optimizer: torch.optim.Optimizer
 ) -> torch.amp.GradScaler:
-    """Return what scales the loss, and skips a step whose gradients overflow; it does nothing unless the numbers are float16.
+    """Return a scaler of the loss, which skips steps whose gradients overflow. It does nothing unless the numbers are float16.
 
     Args:
         number_type: The type in which the network computes.
-        device: Where the training runs.
-        optimizer: Its optimizer, before the first step.
+        device: The device of the training.
+        optimizer: The optimizer, before its first step.
     """
     enabled = number_type == torch.float16
     if enabled and isinstance(optimizer, torch.optim.SGD):
@@ -28,7 +28,7 @@ def loss_scaler(
 
 
 def _begin_momentum(optimizer: torch.optim.SGD) -> None:
-    """Begin the momentum at zero: torch's fused SGD leaves it uninitialised if the first step is skipped (torch 2.11 to 2.15)."""
+    """Set the momentum to zero, since torch's fused SGD leaves it uninitialised if the first step is skipped (torch 2.11 to 2.15)."""
     for group in optimizer.param_groups:
         if group["momentum"] and group["fused"]:
             for weight in group["params"]:

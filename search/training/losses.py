@@ -1,4 +1,4 @@
-"""Losses by name: from the settings of a config to a function of logits [N, K] and labels [N] that returns the mean over N."""
+"""Losses by name. The settings of a config become a function of logits [N, K] and labels [N] that returns the mean over N."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def build_loss(settings: schema.Loss, class_counts: torch.Tensor | None = None) 
     weights = class_weights(settings.class_weights, class_counts)
 
     def weighted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        # The mean of products is the same in whatever parts a batch is trained; a weighted mean would not be.
+        # The mean of the products does not depend on how a batch is divided; a weighted mean would.
         return (loss(logits, labels, reduction="none") * weights[labels]).mean()
 
     return weighted
@@ -71,7 +71,7 @@ def check_class_weights(weights: str | list[float], num_classes: int) -> None:
 
 
 def build_evaluation_loss(settings: schema.Loss) -> LossFunction:
-    """Return the loss by which networks that were trained by `settings` are measured, see `measured_loss`."""
+    """Return the loss that is measured for networks trained with `settings`, see `measured_loss`."""
     return build_loss(schema.measured_loss(settings))
 
 
@@ -82,7 +82,7 @@ def _cross_entropy(settings: schema.CrossEntropy) -> Callable[..., torch.Tensor]
 def _focal(settings: schema.Focal) -> Callable[..., torch.Tensor]:
     def focal(logits: torch.Tensor, labels: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
         cross_entropy = functional.cross_entropy(logits, labels, reduction="none")
-        # Kept above 0, where the slope of a power below 1 would be infinite.
+        # Clamped above 0, where a power below 1 has an infinite slope.
         missing = (-torch.expm1(-cross_entropy)).clamp_min(torch.finfo(logits.dtype).eps)
         losses = missing**settings.gamma * cross_entropy
         return losses if reduction == "none" else losses.mean()

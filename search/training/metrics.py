@@ -1,4 +1,4 @@
-"""Metrics of a network's answers: functions of (logits float32 [N, K], labels int64 [N]) that `EPOCH_FIGURES` names."""
+"""Metrics of a network's outputs: functions of (logits float32 [N, K], labels int64 [N]) that `EPOCH_FIGURES` names."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def macro_f1(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def _counts(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Images per class [K]: classified correctly, of the class, predicted as the class."""
-    answers, num_classes = logits.argmax(1), logits.shape[1]
-    sets = (labels[answers == labels], labels, answers)
+    """Return three counts of images per class [K]: classified correctly, of the class, and predicted as the class."""
+    predictions, num_classes = logits.argmax(1), logits.shape[1]
+    sets = (labels[predictions == labels], labels, predictions)
     right, true, predicted = (torch.bincount(each, minlength=num_classes).double() for each in sets)
     return right, true, predicted
 
@@ -71,7 +71,7 @@ def top5_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def auroc(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Area under the ROC curve of each class against the rest, mean over the classes; NaN if all images are of one class.
+    """Mean over the classes of the area under the ROC curve of each class against the rest; NaN if all images are of one class.
 
     The area follows from the mean rank of the class's images (Mann and Whitney, 1947); equal probabilities share a rank.
 
@@ -93,26 +93,26 @@ def auroc(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def calibration_error(logits: torch.Tensor, labels: torch.Tensor, num_bins: int = 15) -> torch.Tensor:
-    """Expected calibration error (Guo et al., 2017): mean distance of accuracy and confidence over bins of the confidence.
+    """Expected calibration error (Guo et al., 2017): mean difference of accuracy and confidence over bins of the confidence.
 
     Args:
         logits: float [N, K].
         labels: True classes, int64 [N].
-        num_bins: Number of equally wide bins in [0, 1].
+        num_bins: Number of equally wide bins in [0, 1]. Default: 15.
 
     Returns:
         A scalar in [0, 1].
     """
-    confidence, answers = logits.double().softmax(1).max(1)
+    confidence, predictions = logits.double().softmax(1).max(1)
     bins = (confidence * num_bins).ceil().long().clamp(1, num_bins) - 1
-    surplus = (answers == labels).double() - confidence
+    surplus = (predictions == labels).double() - confidence
     return torch.zeros(num_bins, dtype=torch.float64, device=logits.device).index_add(
         0, bins, surplus
     ).abs().sum() / len(labels)
 
 
 def all_metrics(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Every metric of `winnow.spaces.epoch_figures.BUILT_IN_METRICS` by name, as float64 scalars on the device of the logits.
+    """Return every metric of `winnow.spaces.epoch_figures.BUILT_IN_METRICS` by name, as float64 scalars on the device of the logits.
 
     Args:
         logits: float32 [N, K].

@@ -35,7 +35,12 @@ class Mixer:
         self._random = np.random.default_rng(seed)
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> Mixture:
-        """Mix images float32 [n, C, H, W] and labels int64 [n]; each image meets the one at another place of the batch."""
+        """Mix each image of a batch with another one.
+
+        Args:
+            images: float32 [n, C, H, W].
+            labels: int64 [n].
+        """
         if self._random.random() >= self._settings.p:
             return Mixture(images, labels, 1.0)
         share = float(self._random.beta(self._settings.alpha, self._settings.alpha))
@@ -49,7 +54,10 @@ def _mixup(images: torch.Tensor, others: torch.Tensor, share: float, random: Any
 
 
 def _cutmix(images: torch.Tensor, others: torch.Tensor, share: float, random: Any) -> tuple[torch.Tensor, float]:
-    """The rectangle has the proportions of the image and its centre anywhere in it, so part of it may lie outside, as in the paper."""
+    """Replace a rectangle of each image by that of another one.
+
+    The rectangle has the proportions of the image. Its centre is anywhere in the image, so part of it may be outside, as in the paper.
+    """
     height, width = images.shape[2:]
     side = (1 - share) ** 0.5
     rows, columns = (_interval(length, side, random) for length in (height, width))

@@ -1,4 +1,4 @@
-"""Muon (Jordan et al., 2024): momentum made orthogonal, for the weights that are matrices; AdamW for the rest."""
+"""Muon (Jordan et al., 2024): orthogonalized momentum for weights that are matrices, AdamW for the rest."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """Return about the nearest matrix [rows, columns] whose singular values are equal, by Newton-Schulz; they end in about [0.7, 1.2]."""
+    """Approximate the nearest matrix [rows, columns] with equal singular values by Newton-Schulz; they end up in about [0.7, 1.2]."""
     a, b, c = COEFFICIENTS
     result = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     result = result / result.norm().clamp(min=1e-7)

@@ -1,4 +1,4 @@
-"""The network at the beginning of a training, on its device and with its initial weights."""
+"""Builds the network of a training on its device, with its initial weights."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from winnow.search.training.seeding import seeded
 from winnow.spaces import schema
 
 NUM_IMAGES_FOR_LAYERS = 5000
-"""Training images from which a whitening layer takes its weights."""
+"""Number of training images from which a whitening layer computes its weights."""
 
 
 def initial_network(config: schema.Config, data: DeviceData, device: torch.device, seed: int) -> nn.Module:
     """Build the network of a config.
 
     Args:
-        config: The training.
-        data: Its images.
-        device: Where to train.
+        config: The config to train.
+        data: The images.
+        device: The device to train on.
         seed: Seed of the training, which decides the weights.
     """
     with seeded(device, derive_seed(Stream.WEIGHTS, seed)):

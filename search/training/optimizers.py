@@ -1,4 +1,4 @@
-"""Optimizers by name: from the settings of a config to a torch optimizer over a network's parameters."""
+"""Optimizers by name. The settings of a config become a torch optimizer of a network's parameters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from winnow.spaces.errors import InputError
 
 FUSED_DEVICES = ("cpu", "cuda")
 IMAGES_PER_UNIT = 1024
-"""Images for which a decoupled config states its learning rate, momentum and weight decay."""
+"""Number of images to which learning rate, momentum and weight decay refer in a decoupled config."""
 
 
 def build_optimizer(
@@ -29,7 +29,7 @@ def build_optimizer(
         settings: The `optimizer` section of a config.
         model: The network, on the device.
         device: The device.
-        batch_size: Images per step; it matters for decoupled settings only. Default: the number for which these are stated.
+        batch_size: Images per step, which matters only for decoupled settings. Default: `IMAGES_PER_UNIT`.
 
     Raises:
         InputError: A custom optimizer cannot be created, or its function returns something else.
@@ -53,7 +53,7 @@ def _own(settings: schema.OwnOptimizer, model: nn.Module) -> torch.optim.Optimiz
 
 
 def _coupled(settings: schema.Sgd, groups: list[dict[str, Any]], batch_size: int) -> schema.Sgd:
-    """Turn settings per 1,024 images into those of torch, in the groups too.
+    """Convert settings per 1,024 images to those of torch, in the groups too.
 
     The steps that follow one gradient add up to lr / (1 - momentum), and the decay of one step is lr * weight_decay.
     """
@@ -124,7 +124,7 @@ def _rmsprop(groups: Any, settings: schema.RmsProp, fused: bool) -> torch.optim.
 
 
 def _muon(groups: Any, settings: schema.Muon, fused: bool) -> torch.optim.Optimizer:
-    """Weights with two or more dimensions are orthogonalized; norms and biases are stepped by AdamW at `rest_lr`."""
+    """Use Muon for weights with two or more dimensions, and AdamW at `rest_lr` for norms and biases."""
     factor = settings.rest_lr / settings.lr
     common = {"momentum": settings.momentum, "betas": (settings.beta1, settings.beta2), "eps": settings.eps}
     split = []

@@ -1,4 +1,4 @@
-"""A user's own training loop, by import path. Every epoch becomes an `EpochResult`, as in Winnow's own loop."""
+"""Runs a user's own training loop, named by import path. Every epoch yields an `EpochResult`, as in Winnow's loop."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ YIELDED = ("train_loss", "train_accuracy", "lr", *VALIDATED)
 MOST_APART = 0.1
 """Largest difference between a yielded validation accuracy and that of the network.
 
-A loop may average over several views of an image."""
+They may differ, since a loop may average over several views of an image."""
 
 
 def own_epochs(
@@ -52,9 +52,9 @@ def own_epochs(
     """Train one config with its custom loop, and yield one result per epoch.
 
     Args:
-        config: The training, which names a loop.
+        config: The config to train, which names a loop.
         data: The images on the device.
-        device: Where to train.
+        device: The device to train on.
         seed: Seed of the weights and of all draws.
         checkpoint: What `EpochResult.state` returned after an earlier epoch. Default: start from
             the beginning.
@@ -65,7 +65,7 @@ def own_epochs(
 
     Raises:
         InputError: The loop does not follow docs/how-to/own-loop.md.
-        MemoryError: `micro_batches` is above 1, but only Winnow's own loop can cut batches into
+        MemoryError: `micro_batches` is above 1, but only Winnow's own loop can divide batches into
             pieces.
         ValueError: The checkpoint is of a training with another seed.
     """
@@ -124,7 +124,7 @@ class OwnTraining:
         return self._settings.unread() & self._config.train.keys.keys()
 
     def close(self) -> None:
-        """End the loop where it is; its `finally` blocks run."""
+        """End the loop where it is, and run its `finally` blocks."""
         self._loop.close()
 
     def run_epoch(self) -> EpochResult:
@@ -213,7 +213,7 @@ class OwnTraining:
         return self._network
 
     def _begin(self, epoch: int) -> None:
-        """Begin an epoch with draws of its own, so that they are the same after an interruption."""
+        """Seed the draws of an epoch, so that they are the same after an interruption."""
         self._images.epoch = epoch
         seed_all(self._device, derive_seed(Stream.DROPOUT, self._seed, epoch))
 
@@ -251,16 +251,16 @@ class OwnTraining:
         return figures
 
     def _validate(self, figures: dict[str, float]) -> tuple[float, dict[str, float | None]]:
-        """Return loss and metrics of the validation images: the yielded ones, else the network's."""
+        """Return the loss and metrics of the validation images: those that the loop yielded, else those of the network."""
         assert self._data.validation is not None
         model = self.model.to(self._device)
         with _modes_kept(model):
             logits, labels = predict(model, self._data, self._data.validation, "float32")
         loss, metrics = score(logits, labels, self._config)
-        of_network, yielded = metrics["validation_accuracy"], figures.get("validation_accuracy")
-        if yielded is not None and of_network is not None and abs(yielded - of_network) > MOST_APART:
+        measured, yielded = metrics["validation_accuracy"], figures.get("validation_accuracy")
+        if yielded is not None and measured is not None and abs(yielded - measured) > MOST_APART:
             raise self._refusal(
-                f"yielded a validation_accuracy of {yielded:.4f} in epoch {self.epoch}, but the network classifies {of_network:.4f} of "
+                f"yielded a validation_accuracy of {yielded:.4f} in epoch {self.epoch}, but the network classifies {measured:.4f} of "
                 "these images correctly; it must take them as data.loader() gives them (see data.normalize), and `model` in "
                 "checkpoint.epochs must be the network that was measured"
             )

@@ -38,7 +38,7 @@ def check_own_loop(part: Any, config: schema.Config, image_shape: tuple[int, int
         The keys of `train` that the loop did not read.
 
     Raises:
-        InputError: The loop raises, or does not keep to what docs/how-to/own-loop.md says.
+        InputError: The loop raises, or does not follow docs/how-to/own-loop.md.
     """
     config = config.model_copy(update={"data": config.data.model_copy(update={"extra": None})})
     data = _made_up(config, image_shape, num_classes)
@@ -61,7 +61,7 @@ def check_own_loop(part: Any, config: schema.Config, image_shape: tuple[int, int
             training.run_epoch()
         return unread & training.unread()
     except ModelRefused:
-        return set()  # the check of the model says so
+        return set()  # the check of the model reports it
 
 
 def _resumed(config: schema.Config, data: DeviceData, state: dict[str, Any]) -> OwnTraining:
@@ -95,7 +95,7 @@ def _check_network(training: OwnTraining, config: schema.Config, data: DeviceDat
 
 
 def _stored(name: str, state: dict[str, Any]) -> dict[str, Any]:
-    """The state as it is after it was written and read."""
+    """Write a state to a file and return what is read back. Raises InputError if that is impossible."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "state.pt"
         try:
@@ -111,7 +111,7 @@ def _stored(name: str, state: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _located(name: str, when: str) -> Iterator[None]:
-    """Say where in the user's code an error was raised."""
+    """Turn an error of the user's code into an InputError that says where it was raised."""
     try:
         yield
     except (InputError, SystemExit):

@@ -1,4 +1,4 @@
-"""A user's own metric: a function of labels and probabilities, by import path."""
+"""Calls a user's own metric: a function of labels and probabilities, named by import path."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def own_metric(name: str, logits: torch.Tensor, labels: torch.Tensor) -> float:
         labels: int64 [N].
 
     Raises:
-        InputError: The function cannot be imported, does not take two arguments, raises, or returns no number.
+        InputError: The function cannot be imported, does not take two arguments, raises, or does not return a number.
     """
     function = load("own_metric", name)
     try:
@@ -42,7 +42,7 @@ def own_metric(name: str, logits: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def check_own_metric(name: str, num_classes: int) -> None:
-    """Call a metric once with made-up answers, two images of each class.
+    """Call a metric once with made-up outputs for two images of each class.
 
     Args:
         name: `package.module:function`.

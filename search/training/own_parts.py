@@ -23,20 +23,20 @@ STEPS_PER_EPOCH = 10
 def check_own_part(
     what: str, part: schema.OwnPart, config: schema.Config, image_shape: tuple[int, int, int], num_classes: int
 ) -> set[str]:
-    """Try one own part.
+    """Run one custom part.
 
     Args:
-        what: What it is, as `winnow.spaces.own_code.own_parts` says.
+        what: The kind of the part, from `winnow.spaces.own_code.own_parts`.
         part: Its settings.
         config: The config that it belongs to.
         image_shape: (channels, height, width) of the images.
         num_classes: Number of logits.
 
     Returns:
-        The keys that it did not read, if it is a loop, which gets them without a signature that names them.
+        The keys that a training loop did not read, since its signature does not name them; empty for other parts.
 
     Raises:
-        InputError: It does not take its keys, raises, or returns something else than it must.
+        InputError: It does not accept its keys, raises, or returns a wrong value.
     """
     with torch.random.fork_rng(devices=[]):
         return CHECKS[what](part, config, image_shape, num_classes) or set()

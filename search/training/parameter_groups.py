@@ -1,4 +1,4 @@
-"""Parameter groups: which weights have a learning rate or a weight decay of their own."""
+"""Parameter groups: which weights have their own learning rate or weight decay."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def parameter_groups(settings: schema.BuiltInOptimizer, model: nn.Module) -> lis
 
 
 def _lr_factors(settings: schema.BuiltInOptimizer, model: nn.Module) -> dict[int, float]:
-    """The factor of the learning rate of each parameter, by its identity. A norm belongs to the layer with weights before it."""
+    """Return the factor of the learning rate of each parameter, by its `id`. A norm has the depth of the layer before it."""
     depth, depths = -1, dict[int, int]()
     factors: dict[int, float] = {}
     last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1:]

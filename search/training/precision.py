@@ -1,4 +1,4 @@
-"""Number and memory formats for a device."""
+"""Number and memory formats of a device."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CPU_FLAGS_FOR_FLOAT16 = ("avx512_fp16", "amx_fp16")
 TENSOR_CORES = (7, 0)
 """Compute capability of the first GPUs with tensor cores (V100)."""
 WITHOUT_TENSOR_CORES = re.compile(r"GTX 16\d\d|\bT(400|500|550|600|1000|1200|2000)\b|\bMX(450|550)\b")
-"""Names of GPUs whose compute capability is that of a T4, but which have no tensor cores; some are known for NaN in float16."""
+"""Names of GPUs with the compute capability of a T4 but without tensor cores; some are known to produce NaN in float16."""
 
 
 def prepare_device(device: torch.device) -> None:
-    """Set up the process: TensorFloat-32 if the GPU supports it, and deterministic algorithms."""
+    """Set up the process to use TensorFloat-32 if the GPU supports it, and deterministic algorithms."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
@@ -32,7 +32,7 @@ def prepare_device(device: torch.device) -> None:
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Compute products of float32 numbers in float32 within this context, not in TensorFloat-32."""
+    """Compute products of float32 numbers in float32 rather than TensorFloat-32 within this context."""
     if device.type != "cuda":
         yield
         return
@@ -66,7 +66,7 @@ def number_type(precision: str, device: torch.device, model: nn.Module) -> torch
 
     `auto` is bfloat16 on a device that supports it in hardware, because in software it is 50 times slower; float16 on an
     older GPU with tensor cores; else float32. On a CPU, a network with grouped or depthwise convolutions stays in float32,
-    because these take twice as long in bfloat16, while other networks take half as long.
+    because it takes twice as long in bfloat16, while other networks take half as long.
 
     Args:
         precision: A value of `config.precision`.
@@ -93,7 +93,7 @@ def number_type(precision: str, device: torch.device, model: nn.Module) -> torch
 
 @cache
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device supports bfloat16 in hardware."""
+    """Return whether the device supports bfloat16 in hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and _cpu_has(CPU_FLAGS_FOR_BFLOAT16)
@@ -101,13 +101,13 @@ def has_bfloat16(device: torch.device) -> bool:
 
 @cache
 def has_float16(device: torch.device) -> bool:
-    """Whether the device supports float16 in hardware."""
+    """Return whether the device supports float16 in hardware."""
     return device.type == "cuda" or (device.type == "cpu" and _cpu_has(CPU_FLAGS_FOR_FLOAT16))
 
 
 @cache
 def has_fast_float16(device: torch.device) -> bool:
-    """Whether the device is a GPU with tensor cores, which compute float16."""
+    """Return whether the device is a GPU with tensor cores, which make float16 fast."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < TENSOR_CORES:
         return False
     return not WITHOUT_TENSOR_CORES.search(torch.cuda.get_device_name(device))
@@ -119,7 +119,7 @@ def _cpu_has(flags: tuple[str, ...]) -> bool:
 
 
 def image_format(model: nn.Module) -> torch.memory_format:
-    """Return channels_last for a network with convolutions. A network without flattens first and would have to copy."""
+    """Return channels_last for a network with convolutions. Other networks flatten the images first, and would have to copy them."""
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
     return torch.channels_last if convolutional else torch.contiguous_format
 

@@ -1,6 +1,6 @@
-"""The output that a model prints while it trains, kept in a file per trial, which `winnow show RUN --trial N` names.
+"""Keeps the output that a model prints while it trains in a file per trial, which `winnow show RUN --trial N` names.
 
-It would otherwise be in a log of Ray's that ends with the search.
+Otherwise it would be in a log of Ray, which is gone after the search.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import TextIO
 from winnow.search.storage import remote as storage
 
 MOST_CHARACTERS = 1_000_000
-"""A model that prints for every batch must not fill the disk."""
+"""Largest number of characters to keep, so that a model that prints for every batch does not fill the disk."""
 CUT = "\n[more was printed, and is not kept]\n"
 
 
 @contextmanager
 def printing_to(where: str) -> Iterator[None]:
-    """Keep what is printed within the context. Nothing printed: no file. A trial that continues adds to what there is.
+    """Keep what is printed within the context. A trial that continues appends to its file; without output there is no file.
 
     Args:
-        where: Path of the file; or its URI, which is written when the context ends.
+        where: Path or URI of the file. At a URI it is written when the context ends.
     """
     log = _RemoteLog(where) if storage.is_uri(where) else _LocalLog(where)
     try:
         with redirect_stdout(log):
             yield
     finally:
-        with suppress(OSError):  # a full disk ends the training where that matters
+        with suppress(OSError):  # a full disk ends the training when its checkpoint cannot be written
             log.close()
 
 
@@ -53,7 +53,7 @@ class _Log(io.TextIOBase):
 
     @abstractmethod
     def _keep(self, text: str) -> None:
-        """Add a text to what is kept."""
+        """Add a text to the kept output."""
 
 
 class _LocalLog(_Log):

@@ -1,4 +1,4 @@
-"""The state of a process that one training must not leave changed for the next: a model is a user's own code."""
+"""Restores the state of a process after each training, since a model is user code and may change it for the next one."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ import torch
 from winnow.search.training.errors import RankLost, headline, spoils_process
 
 MAX_THREADS_LEFT = 32
-"""New threads that a training may leave behind; a library keeps a pool of some."""
+"""Number of new threads that a training may leave behind, since libraries keep pools of threads."""
 
 
 class SpoiledProcess(RankLost):
-    """An earlier training left the process in a state that cannot be put back; the next one runs in another process."""
+    """An earlier training left the process in a state that cannot be restored; the next one runs in another process."""
 
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """Put the state of the process back after a training, however that ends.
+    """Restore the state of the process after a training, however that ends.
 
     Raises:
-        SpoiledProcess: After an earlier training the state could not be put back.
+        SpoiledProcess: The state could not be restored after an earlier training.
     """
     check_process()
     before, threads = read_state(), set(threading.enumerate())
@@ -50,17 +50,17 @@ def contained() -> Iterator[None]:
 
 
 def check_process() -> None:
-    """Refuse a process that an earlier training spoiled.
+    """Check that no earlier training left the process unusable.
 
     Raises:
-        SpoiledProcess: It did.
+        SpoiledProcess: One did.
     """
     if _spoiled:
         raise SpoiledProcess(f"an earlier training left its process unusable ({', '.join(_spoiled)})")
 
 
 def read_state() -> dict[str, Any]:
-    """Read each setting of `SETTINGS`; one that cannot be read, as a working directory that was deleted, is left out."""
+    """Read each setting of `SETTINGS`. One that cannot be read, such as a deleted working directory, is left out."""
     state = {}
     for name, setting in SETTINGS.items():
         with suppress(OSError):
@@ -69,7 +69,7 @@ def read_state() -> dict[str, Any]:
 
 
 def restore(state: Mapping[str, Any]) -> list[str]:
-    """Put back what differs from the state, and return the names of the settings that cannot be put back."""
+    """Restore the settings that differ from the state, and return the names of those that cannot be restored."""
     now = read_state()
     failed = []
     for name, value in state.items():
@@ -124,7 +124,7 @@ def _set_cudnn(values: tuple[bool, bool, bool, bool]) -> None:
 
 
 def _numpy_state() -> tuple[Any, ...]:
-    """The state of NumPy's global generator, its array as a tuple: two of them can be compared."""
+    """Return the state of NumPy's global generator, with its array as a tuple, so that two states can be compared."""
     name, keys, *rest = np.random.get_state(legacy=True)
     return (name, tuple(keys), *rest)
 
@@ -197,7 +197,7 @@ SETTINGS = {
     "socket timeout": Setting(socket.getdefaulttimeout, socket.setdefaulttimeout),
     "NumPy errors": Setting(np.geterr, lambda errors: np.seterr(**errors)),
     "default dtype": Setting(torch.get_default_dtype, torch.set_default_dtype),
-    # "cpu" is also what torch says if there is no default device; to set it would make every call slower.
+    # torch also returns "cpu" if no default device is set; setting it would make every call slower.
     "default device": Setting(
         lambda: str(torch.get_default_device()), lambda name: torch.set_default_device(None if name == "cpu" else name)
     ),

@@ -1,8 +1,8 @@
-"""TrivialAugment and RandAugment on the device: every image gets an operation and a strength of its own.
+"""TrivialAugment and RandAugment on the device: every image gets its own operation and strength.
 
-The images of a chunk are dealt to the operations in random order and in equal shares, so that each operation runs once, on its
-share, and nothing depends on a value of the device. Operations take float32 images [n, C, H, W] in [0, 255] and strengths [n] in
-[-1, 1], or [0, 1] for those that have no direction; they follow torchvision's for uint8 images up to rounding (tested).
+The images of a chunk are distributed over the operations at random and in equal shares, so that each operation runs once, on its
+share, and no shape depends on the draws. Operations take float32 images [n, C, H, W] in [0, 255], see `Operation`.
+They agree with those of torchvision for uint8 images up to rounding (tested).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def apply_random(images: Tensor, limits: Strengths, strength: float | None, gene
     if strength is not None:
         sizes.fill_(strength)
     signs = torch.randint(2, (num,), generator=generator, device=device) * 2 - 1
-    # Which operations get one image more must not always be the first.
+    # Without this, the first operations would always get the additional images.
     turn = int(torch.randint(len(OPERATIONS), (1,), generator=generator, device=device))
     operations = [*OPERATIONS.values()][turn:] + [*OPERATIONS.values()][:turn]
     result = torch.empty_like(images)
@@ -180,7 +180,7 @@ OPERATIONS: dict[str, Operation] = {
 
 
 def _moved(images: Tensor, **entries: Tensor) -> Tensor:
-    """Take the pixel at (x, y) from (a11 x + a12 y + `x`, a21 x + a22 y + `y`), in pixels from the centre; black from outside."""
+    """Take the pixel at (x, y) from (a11 x + a12 y + `x`, a21 x + a22 y + `y`), in pixels from the centre; outside is black."""
     num, _, height, width = images.shape
     transform = torch.zeros(num, 2, 3, device=images.device)
     transform[:, 0, 0] = entries.get("a11", torch.ones(()))

@@ -2,12 +2,12 @@
 
 Rank 0 validates, decides, checkpoints and reports, as when it trains alone. The others train their part of each epoch when
 rank 0 tells them to, and report nothing. `search/ray_backend/rank_groups.py` starts the processes and
-carries the messages, and `rank_process.py` beside it answers them.
+carries the messages, and `rank_process.py` beside it handles them.
 
 The batch size is that of the config, whatever the number of ranks. Batch norm uses the statistics of a rank's part, as
 `DistributedDataParallel` does by default, and keeps the running statistics of rank 0. Without batch norm and dropout the
 updates equal those of one device up to rounding. A checkpoint does not depend on the number of ranks, so a training may
-resume with another number of them.
+resume with a different number.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Rank:
         """
         if self.count == 1:
             return model
-        # Looking for unused parameters also keeps the buckets of the first step for good, so that a resumed training adds up
-        # in the same order as one that was not interrupted.
+        # With this search for unused parameters, torch never rebuilds the buckets of the first step, so that a resumed training
+        # adds up gradients in the same order as one that was not interrupted.
         ids = [device.index or 0] if device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
 
@@ -54,7 +54,7 @@ class Rank:
 
         Args:
             num_images: Images in the batch.
-            least: Images that each rank must get at least.
+            least: Smallest number of images that each rank must get.
         """
         return self.count > 1 and num_images // self.count >= least
 
@@ -88,7 +88,7 @@ class Team:
         self._tell = tell
 
     def begin(self, task: Task) -> None:
-        """Begin a training on every rank. An earlier one that has not ended is dropped."""
+        """Begin a training on every rank. An earlier one that has not ended is abandoned."""
         self._tell(task)
 
     def epoch(self, lr_scale: float) -> None:
@@ -112,7 +112,7 @@ class Team:
 
 @contextmanager
 def contact(rank: Rank) -> Iterator[None]:
-    """Raise RankLost if another rank does not respond; the cause lies there, and that rank reports it unless it is dead."""
+    """Turn an error of communication into RankLost. The cause is in another rank, which reports it unless it is dead."""
     try:
         yield
     except RuntimeError as error:

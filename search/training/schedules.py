@@ -35,7 +35,7 @@ def lr_factor(settings: schema.Schedule, step: int, total_steps: int, steps_per_
 
 
 def momentum_at(settings: schema.Schedule, momentum: float, step: int, total_steps: int) -> float:
-    """Return the momentum at a step: that of the optimizer, unless a one-cycle schedule moves it against the learning rate.
+    """Return the momentum at a step: that of the optimizer, unless a one-cycle schedule changes it opposite to the learning rate.
 
     Args:
         settings: The `schedule` section of a config.
@@ -55,17 +55,17 @@ class Plateau:
     factor: float
     patience: int
     reductions: Sequence[int] | None = None
-    """Epochs after which the scale is reduced whatever the values are."""
+    """Epochs after which the scale is reduced, whatever the values are; None: the values decide."""
     best: float = math.inf
     num_bad: int = 0
     scale: float = 1.0
 
     def observe(self, epoch: int, value: float) -> None:
-        """Record the value of an epoch, and reduce the scale if it is time.
+        """Record the value of an epoch, and reduce the scale if that is due.
 
         Args:
             epoch: The epoch, counted from 1.
-            value: The value that is watched; lower is better.
+            value: The observed value; lower is better.
         """
         if self.reductions is not None:
             self.scale = self.factor ** bisect_right(self.reductions, epoch)
@@ -105,7 +105,7 @@ def _one_cycle(settings: schema.OneCycle, step: int, total_steps: int, steps_per
 def _one_cycle_phases(
     settings: schema.OneCycle, start: float, turn: float, end: float, step: int, total_steps: int
 ) -> float:
-    """Return the value of the two phases at a step; they end as those of torch's OneCycleLR."""
+    """Return the value of the two phases at a step; they end at the same steps as those of torch's OneCycleLR."""
     peak_step, last_step = settings.peak * total_steps - 1, total_steps - 1
     if step <= peak_step:
         return _SHAPES[settings.shape](start, turn, step / peak_step if peak_step > 0 else 1.0)

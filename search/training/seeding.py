@@ -1,4 +1,4 @@
-"""Seeds the global generators within a context, so that one training never draws from where another one stopped."""
+"""Seeds the global generators within a context, so that the draws of a training never depend on an earlier one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 @contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed torch's global generators, from which weights and dropout are drawn; restore them at the end.
+    """Seed torch's global generators, from which weights and dropout are drawn, and restore them at the end.
 
     Args:
         device: The device whose generator is seeded as well.
@@ -25,7 +25,7 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 @contextmanager
 def all_seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed torch's, NumPy's and Python's global generators, from which a user's own loop may draw; restore them at the end.
+    """Seed torch's, NumPy's and Python's global generators, from which a user's own loop may draw, and restore them at the end.
 
     Args:
         device: The device whose generator is seeded as well.
@@ -54,7 +54,7 @@ def seed_all(device: torch.device, seed: int) -> None:
 
 
 def _seed_torch(device: torch.device, seed: int) -> None:
-    # torch.manual_seed would also seed GPUs that this training has nothing to do with.
+    # torch.manual_seed would also seed GPUs that this training does not use.
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):

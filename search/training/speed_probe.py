@@ -1,4 +1,4 @@
-"""Short measurements of how fast a config trains here, and with how much memory.
+"""Measures in a few seconds how fast a config trains here, and with how much memory.
 
 `winnow plan` estimates a search with them, and `winnow.search.ray_backend.measure_packing` chooses how many trials share a
 device. They run the training loop on a few batches of the real images and keep nothing.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MANY_EPOCHS = 1_000_000
 MAX_BATCHES = 16  # in one measured epoch
 SLOW = 3.0
-HARMLESS_LR = 1e-9  # a step takes as long at any rate, and none of these trainings may diverge
+HARMLESS_LR = 1e-9  # the time of a step does not depend on it, and none of these trainings may diverge
 OPTIMIZER_STATES = {
     "sgd": 1,
     "adagrad": 1,
@@ -37,7 +37,7 @@ OPTIMIZER_STATES = {
     "lion": 1,
     "muon": 1,
 }  # buffers per weight; 2 for the others
-FIXED_MB = 150.0  # a chunk of images being augmented, and work space
+FIXED_MB = 150.0  # a chunk of images being augmented, and workspace
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Measured:
     epoch_seconds: float
     """Duration of a whole epoch with its validation, extrapolated from the images that were trained on."""
     memory_mb: float
-    """Peak memory: of torch on a GPU; on a CPU of the whole process, images and libraries included."""
+    """Peak memory: that of torch on a GPU; on a CPU that of the whole process, with images and libraries."""
     started: float
     """Unix time in seconds at the end of the first epoch, when the process, its imports and the network are ready."""
     host_mb: float = 0.0
-    """Memory of the machine, not of a GPU, that this process alone holds at the end; shared images do not count."""
+    """Memory of the machine, not of a GPU, that only this process uses at the end, so without shared images."""
 
 
 def measure(
@@ -70,10 +70,10 @@ def measure(
     Args:
         config: The config.
         data: The images.
-        device: Where to train.
+        device: The device to train on.
         seed: Seed of the training. Default: 0.
         seconds: Duration of the measurement after the warm-up. Default: 1.
-        wait: Called between warm-up and measurement, so that several processes can begin together.
+        wait: Called between warm-up and measurement, so that several processes can begin together. Default: nothing is called.
     """
     copies = config.data.extra.copies if config.data.extra else 0
     config = _harmless(config)
@@ -82,7 +82,7 @@ def measure(
     single = _epochs(config, _cut(whole, config.batch_size, 1, device), device, seed)
     first_seconds = next(single).wall_seconds
     started = time.time()
-    # On a CPU a step of the largest networks takes half a minute, so one must suffice.
+    # On a CPU a step of the largest networks takes half a minute, so the first one is the measurement.
     if device.type == "cpu" and first_seconds > SLOW * seconds:
         num_images = min(config.batch_size, len(whole.train))
         rate = num_images / first_seconds
@@ -90,7 +90,7 @@ def measure(
         return Measured(
             config.model_dump(mode="json"), rate, (len(whole.train) + copies) / rate, memory.peak_mb(), started
         )
-    # A second epoch, because the first of a process also loads libraries, which takes seconds on a GPU.
+    # The second epoch decides, because the first one of a process also loads libraries, which takes seconds on a GPU.
     num_batches = max(1, min(MAX_BATCHES, int(seconds / max(next(single).wall_seconds, 1e-3))))
     part = _cut(whole, config.batch_size, num_batches, device)
     training = _epochs(config, part, device, seed)
@@ -113,13 +113,13 @@ def measure(
 def estimate_memory_mb(config: schema.Config, num_parameters: int, outputs_per_image: int) -> float:
     """Estimate the GPU memory of a training, in MB, from parameter and activation counts.
 
-    Counted are weights, gradients, optimizer state, and the layers' outputs for one batch with their gradients. This is not
-    a bound: the choice of algorithms and the caching of memory are left out.
+    It counts weights, gradients, optimizer state, and the layers' outputs for one batch with their gradients. This is not a
+    bound, since it ignores the choice of algorithms and the caching of memory.
 
     Args:
         config: The config.
-        num_parameters: Parameters of its network.
-        outputs_per_image: Numbers that the layers output for one image.
+        num_parameters: Number of parameters of its network.
+        outputs_per_image: Total number of outputs of all layers for one image.
     """
     optimizer = config.optimizer.name if config.optimizer else ""
     states = OPTIMIZER_STATES.get(optimizer, 2) + (config.averaging is not None)
@@ -143,7 +143,7 @@ def _harmless(config: schema.Config) -> schema.Config:
 
 
 def _epochs(config: schema.Config, data: DeviceData, device: torch.device, seed: int) -> Iterator[EpochResult]:
-    """Yield epochs for as long as the caller asks: a training that ends starts again."""
+    """Yield epochs without end: when a training ends, it starts again."""
     while True:
         yield from train(config, data, device, seed)
 
@@ -151,7 +151,7 @@ def _epochs(config: schema.Config, data: DeviceData, device: torch.device, seed:
 def _cut(whole: DeviceData, batch_size: int, num_batches: int, device: torch.device) -> DeviceData:
     """Return the first `num_batches` batches of both splits.
 
-    On a GPU they are at least a chunk and a batch of the evaluation: its memory is what several trials have to share.
+    On a GPU, they are at least a chunk and a batch of the evaluation, so that the peak memory is that of a real training.
     """
     num_images, on_gpu = max(2, num_batches * batch_size), device.type == "cuda"
 
@@ -166,7 +166,7 @@ def _cut(whole: DeviceData, batch_size: int, num_batches: int, device: torch.dev
 
 
 class _Memory:
-    """Peak memory since this object was made: of torch's allocator on a GPU, of the process elsewhere."""
+    """Peak memory since this object was created: that of torch's allocator on a GPU, that of the process elsewhere."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -183,14 +183,14 @@ class _Memory:
 
 
 def own_mb() -> float:
-    """Return the memory that would be free without this process, in MB."""
+    """Return the memory in MB that would become free if this process ended."""
     import psutil
 
     return float(psutil.Process().memory_full_info().uss / 2**20)
 
 
 def reset_peak() -> None:
-    """Reset the kernel's count of the peak, on Linux; elsewhere the peak is that since the process began."""
+    """Reset the peak memory that the kernel records, on Linux. Elsewhere the peak is that since the process started."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

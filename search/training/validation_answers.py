@@ -1,4 +1,4 @@
-"""Writes what a trial that trained to its end answers for the validation images, so that other metrics can be computed later."""
+"""Writes the predictions of a completed trial for the validation images, so that other metrics can be computed later."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from winnow.spaces import schema
 def write_validation_answers(
     config: schema.Config, weights: dict[str, torch.Tensor], data: DeviceData, output: str
 ) -> None:
-    """Predict the validation images with the weights that a trial kept, and write the answers.
+    """Predict the validation images with the weights that a trial kept, and write the predictions.
 
     Args:
         config: The config of the trial.
         weights: The state dict that it kept.
-        data: The images that it was trained and judged on.
+        data: The images on which it was trained and validated.
         output: Path or URI of the .npz file: index, true, predicted, confidence and probability_true [n], probabilities
             float16 [n, K]. The index counts the training images, or those of the data set's validation split.
 

@@ -1,4 +1,4 @@
-"""The view that suits the output: JSON, notebook, live terminal, or plain lines."""
+"""Chooses the view that suits the output: JSON, notebook, live terminal, or plain lines."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def make_view(console: Console, quiet: bool, as_json: bool = False) -> View:
     """Choose and make a view.
 
     Args:
-        console: Where it is shown.
-        quiet: Whether to show nothing but important messages.
-        as_json: Whether to write JSON lines, whatever `quiet` says.
+        console: The console that the view writes to.
+        quiet: Whether to show only important messages.
+        as_json: Whether to write JSON lines; `quiet` is then ignored. Default: False.
     """
     if as_json:
         from winnow.search.views.json_view import JsonView
@@ -37,5 +37,5 @@ def make_view(console: Console, quiet: bool, as_json: bool = False) -> View:
 
 
 def in_ci() -> bool:
-    """Whether this is continuous integration, where nobody watches: it sets `CI`, sometimes with a terminal."""
+    """Return whether this is continuous integration, which sets `CI`. It may have a terminal although nobody watches."""
     return os.environ.get("CI", "").lower() not in ("", "0", "false")

@@ -40,7 +40,7 @@ STYLES = {
 MAX_RUNNING, MAX_FAILURES = 12, 3
 BAR = 24  # columns
 SECONDS_OF_ENDS = 5.0
-"""How long the forecasts of the ends of running trials learn from the same curves."""
+"""Seconds after which the forecasts of the final objectives are fitted again to the learning curves."""
 FEWEST_ENDED = 3  # ended trials before the time left is estimated
 
 
@@ -54,7 +54,7 @@ class _Running:
 
 
 class LiveView(View):
-    """Redraws a few times a second."""
+    """Shows a search in a terminal, redrawn several times a second."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -68,7 +68,7 @@ class LiveView(View):
         self._failures: list[Text] = []
         self._ended_before = 0
         self._step = ""
-        self._work: tuple[int, int] | None = None  # trainings that are done, and all of them, outside a search
+        self._work: tuple[int, int] | None = None  # outside a search: (finished trainings, all trainings)
         self._work_started = self.started
         self._watch = Watch()
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4, transient=True)
@@ -119,11 +119,11 @@ class LiveView(View):
             curve.append(event.value)
 
     def _expected_end(self, ledger: Ledger, number: int, trial: _Running) -> str:
-        """`0.912 to 0.934`, the 90 % interval of the objective after the full training; empty if nothing is known."""
+        """Return the 90 % interval of the objective after the full training, as `0.912 to 0.934`; empty if nothing is known."""
         curve = self._curves.get(number, [])
         if len(curve) < FEWEST_EPOCHS or len(curve) != trial.epoch:
             return ""
-        if time.monotonic() > self._ends_until:  # from all trials, which takes time when there are thousands
+        if time.monotonic() > self._ends_until:  # a fit to the curves of thousands of trials takes time
             settings, curves = ledger.settings, list(self._curves.values())
             self._ends = ExpectedEnds(curves, settings.max_epochs, settings.objective, settings.direction == "maximize")
             self._ends_until = time.monotonic() + SECONDS_OF_ENDS
@@ -183,7 +183,7 @@ class LiveView(View):
         return Panel(Group(*parts), title=title, title_align="left", border_style="dim")
 
     def _progress(self, ledger: Ledger) -> list[RenderableType]:
-        """A bar of the trials, and one of the time if there is a time budget."""
+        """Return a bar of the trials, and one of the time if there is a time budget."""
         settings, elapsed = ledger.settings, time.monotonic() - self.started
         grid = Table.grid(padding=(0, 1))
         left = self._seconds_left(ledger, elapsed)
@@ -197,7 +197,7 @@ class LiveView(View):
         return [grid]
 
     def _work_line(self, done: int, total: int) -> RenderableType:
-        """A bar of the trainings outside a search, with the time they took and will take."""
+        """Return a bar of the trainings outside a search, with the elapsed and the estimated remaining time."""
         elapsed = time.monotonic() - self._work_started
         guess = f", about {clock(elapsed / done * (total - done))} left" if 0 < done < total else ""
         grid = Table.grid(padding=(0, 1))
@@ -205,7 +205,7 @@ class LiveView(View):
         return grid
 
     def _seconds_left(self, ledger: Ledger, elapsed: float) -> float | None:
-        """Estimated from the trials that ended since this start; never beyond the time budget."""
+        """Return an estimate from the trials that ended since this start, never beyond the time budget; None if it is too early."""
         ended = ledger.num_ended - self._ended_before
         if ended < FEWEST_ENDED or ledger.settings.trials is None:
             return None
@@ -238,7 +238,7 @@ class LiveView(View):
         )
 
     def _rungs(self, ledger: Ledger) -> RenderableType:
-        """Bars that show how many trials reached each rung and the end of the training."""
+        """Return bars that show how many trials reached each rung and the end of the training."""
         reached = {rung: len(values) for rung, values in ledger.scheduler.table().items()}
         reached[ledger.settings.max_epochs] = ledger.counts.get("completed", 0)
         best = max if ledger.settings.direction == "maximize" else min
@@ -269,7 +269,7 @@ class LiveView(View):
 
 
 def _bar(done: float, total: float) -> Text:
-    """Full and empty blocks, readable without colours too."""
+    """Return a bar of full and empty blocks, which is readable without colours too."""
     full = min(BAR, round(BAR * done / total)) if total else 0
     full = max(full, 1) if done else 0
     return Text.assemble(("█" * full, "cyan"), ("░" * (BAR - full), "dim"))
@@ -280,7 +280,7 @@ def _words(name: str) -> str:
 
 
 def usage_line(use: Use) -> list[Text]:
-    """`CPU 93 %   memory 5.1 of 23 GB   GPU 0 87 %, 10 of 80 GB`, of this machine; empty if nothing is known."""
+    """Return one line, such as `CPU 93 %   memory 5.1 of 23 GB   GPU 0 87 %, 10 of 80 GB`; no line if nothing is known."""
     parts = []
     if use.cpu is not None:
         parts.append(f"CPU {use.cpu:.0%}")
@@ -300,11 +300,11 @@ def _gigabytes(used: float, total: float) -> str:
 
 
 def sparkline(values: list[float], width: int = 20) -> str:
-    """The last `width` values as block characters, scaled between their minimum and maximum.
+    """Return the last `width` values as block characters, scaled between their minimum and maximum.
 
     Args:
         values: The values, the oldest first.
-        width: Number of characters, at most.
+        width: Largest number of characters. Default: 20.
     """
     recent = values[-width:]
     if not recent:

@@ -25,7 +25,7 @@ PAGE = "<pre style=\"font-family:Menlo,'DejaVu Sans Mono',consolas,monospace;lin
 
 
 class NotebookView(LiveView):
-    """The live view of the terminal, redrawn in place as epochs end. Needs no ipywidgets."""
+    """The live view of the terminal, redrawn in place as epochs end, without ipywidgets."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -80,19 +80,19 @@ class NotebookView(LiveView):
 
 
 def as_html(picture: RenderableType, width: int = 100) -> str:
-    """The output of rich, `width` characters wide, as HTML without a style sheet.
+    """Return the output of rich as HTML without a style sheet.
 
     Args:
-        picture: What rich can print.
-        width: Number of characters per line.
+        picture: Anything that rich can print.
+        width: Number of characters per line. Default: 100.
     """
-    paper = Console(record=True, width=width, file=io.StringIO(), force_jupyter=False, highlight=False)
-    paper.print(picture)
-    return paper.export_html(inline_styles=True, code_format=PAGE)
+    recorder = Console(record=True, width=width, file=io.StringIO(), force_jupyter=False, highlight=False)
+    recorder.print(picture)
+    return recorder.export_html(inline_styles=True, code_format=PAGE)
 
 
 def run_html(path: Path) -> str:
-    """A run as HTML: a summary, the table of its winners, and the path of its report."""
+    """Return a run as HTML: a summary, the table of its winners, and the path of its report."""
     from winnow.reports.html.templating import render
 
     data = reports.read_tables(path)

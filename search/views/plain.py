@@ -1,4 +1,4 @@
-"""Plain lines, for logs and pipes."""
+"""A view that prints plain lines, for logs and pipes."""
 
 from __future__ import annotations
 

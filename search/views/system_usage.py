@@ -23,7 +23,7 @@ class GpuUse:
 
 @dataclass(frozen=True)
 class Use:
-    """Use of the machine: `cpu` is the busy fraction of all CPUs in [0, 1] since the last look. None: not known yet."""
+    """Use of the machine: `cpu` is the busy fraction of all CPUs in [0, 1] since the last measurement. None: not known yet."""
 
     cpu: float | None = None
     used_mb: float | None = None
@@ -54,14 +54,14 @@ class Watch:
 
 
 def measure() -> Use:
-    """The use now, of the CPUs since the last call; memory that could be freed at once counts as free."""
+    """Measure the use of this machine; that of the CPUs is since the last call. Memory that could be freed at once counts as free."""
     memory = psutil.virtual_memory()
     used = memory.total - memory.available
     return Use(psutil.cpu_percent() / 100, _megabytes(used), _megabytes(memory.total), gpus())
 
 
 def gpus() -> tuple[GpuUse, ...]:
-    """One entry per GPU of the machine; empty without an NVIDIA driver."""
+    """Measure the use of each GPU of this machine; empty without an NVIDIA driver."""
     try:
         pynvml.nvmlInit()
         try:

@@ -1,4 +1,4 @@
-"""Defines what a person or program sees of a command while it runs."""
+"""The base of all views: what a person or program sees of a command while it runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class View:
-    """Base of all views; shows nothing but important messages, as `--quiet` asks."""
+    """Base of all views. It shows only important messages, as with `--quiet`."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -27,7 +27,7 @@ class View:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close what `__enter__` opened: nothing here."""
+        """Close what `__enter__` opened, which is nothing here."""
 
     def watch(self, ledger: Ledger) -> None:
         """Show this search from now on."""
@@ -57,7 +57,7 @@ class View:
 
 
 def clock(seconds: float) -> str:
-    """`0:09`, `12:34`, `2:03:04`."""
+    """Return a duration as `0:09`, `12:34` or `2:03:04`."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

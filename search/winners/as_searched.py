@@ -1,4 +1,4 @@
-"""The decisions of the validation images in the search, written into a config that trains on these images too."""
+"""Writes what the validation images decided in the search into a config that is retrained on these images too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Line = dict[str, Any]
 
 
 def searched_epochs(folder: RunFolder) -> dict[int, list[Line]]:
-    """The epochs of each trial in the search, in order, from `epochs.jsonl`."""
+    """Return the epochs of each trial in the search, in order, from `epochs.jsonl`."""
     epochs: dict[int, dict[int, Line]] = defaultdict(dict)
     for line in read_json_lines(folder.epochs):
         if line.get("phase") == "search":
@@ -26,13 +26,13 @@ def searched_epochs(folder: RunFolder) -> dict[int, list[Line]]:
 def as_searched(config: Line, lines: Sequence[Line]) -> Line:
     """Write what the validation images decided in the search into a config.
 
-    `stop_after` becomes the epoch whose weights the search kept, if that is not the last one: without a validation split, a
-    training runs as many epochs and keeps the last. They have more steps than in the search, since the validation images are
-    trained on too. A plateau schedule gets the epochs after which the search reduced the learning rate.
+    `stop_after` becomes the epoch whose weights the search kept, if that is not the last one. Without a validation split, a
+    training then runs that many epochs and keeps the last one. Its epochs have more steps than in the search, since it trains
+    on the validation images too. A plateau schedule gets the epochs after which the search reduced the learning rate.
 
     Args:
         config: The complete config of a trial.
-        lines: Its epochs in the search, in order; empty: nothing is known, and the config stays as it is.
+        lines: Its epochs in the search, in order. If there are none, the config is returned unchanged.
     """
     if not lines:
         return config
@@ -47,7 +47,7 @@ def as_searched(config: Line, lines: Sequence[Line]) -> Line:
 
 
 def plateau_reductions(schedule: Line, lrs: Sequence[float | None]) -> list[int]:
-    """The epochs after which a plateau schedule reduced the learning rate.
+    """Return the epochs after which a plateau schedule reduced the learning rate, from 1.
 
     Args:
         schedule: The `schedule` section of the config.

@@ -1,4 +1,4 @@
-"""Chooses what to retrain: the best configs of a search, and the baseline; earlier lines of `retrain.jsonl` get the ranks that hold now."""
+"""Chooses what to retrain: the best configs of a search, and the baseline. Earlier lines of `retrain.jsonl` get their current ranks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from winnow.spaces.winners import baseline_config
 BASELINE = -1  # the trial number of a baseline that was not a trial of the search
 MAX_SEEDS = 1000  # more than anyone retrains with
 PASSING = (TrialStatus.FAILED, TrialStatus.LOST, TrialStatus.TIMED_OUT, TrialStatus.OUT_OF_MEMORY)
-"""Statuses of a retraining that may end otherwise when it is run again: code, device or machine may be others."""
+"""Statuses of a retraining that may end differently when it is repeated, since code, device or machine may have changed."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Candidate:
 
     Attributes:
         rank: 1 is the best of the search; None is the baseline.
-        trial: Number of the trial that it comes from, `BASELINE` if it was none.
-        config: The complete config, for trainings on both splits with the decisions of the search written into it, see `as_searched`.
-        search_value: The objective in the search.
-        micro_batches: Pieces of a batch, as the search had to train it.
+        trial: Number of the trial that it comes from, or `BASELINE`.
+        config: The complete config. For a training on both splits it contains the decisions of the search, see `as_searched`.
+        search_value: The objective in the search; None if it was no trial.
+        micro_batches: Number of pieces in which the search had to train each batch.
         keep_validation: Whether the validation images decide as in the search, and are not trained on.
     """
 
@@ -51,7 +51,7 @@ class Candidate:
 def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> list[Candidate]:
     """Choose the best `settings.retrain.top` winners of the search, then the baseline if the space names one.
 
-    What a winner is: `winnow.spaces.winners`. Lines of earlier retrainings get the ranks that hold now.
+    `winnow.spaces.winners` defines what a winner is. Lines of earlier retrainings get their current ranks.
 
     Args:
         folder: The run.
@@ -88,10 +88,10 @@ def _rest(trial: CompletedTrial, keep_validation: bool) -> tuple[float, int, boo
 
 
 def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
-    """Give earlier lines the ranks that hold now, and move to another file those of configs that no longer compete.
+    """Give earlier lines their current ranks, and move those of configs that no longer compete to another file.
 
-    So are those of trainings that failed for a reason that may be gone: they are run again. Lines are not deleted, since each
-    complete one is a look at the test images.
+    Lines of trainings that failed for a reason that may be gone are moved too, so that these trainings are repeated. Lines are
+    never deleted, since each completed training has looked at the test images.
     """
     places = {candidate.trial: candidate for candidate in now}
     lines = list(read_json_lines(folder.retrained))
@@ -124,7 +124,7 @@ def seed_of(settings: Settings, index: int) -> int:
 
 
 def _check_seeds(folder: RunFolder, settings: Settings) -> None:
-    """Raise InputError for lines of an earlier version of Winnow, whose other seeds would count as additional ones."""
+    """Raise InputError for lines of an earlier version of Winnow: its seeds differ, so they would count as additional ones."""
     unknown = {line["seed"] for line in read_json_lines(folder.retrained)}
     for index in range(MAX_SEEDS):
         if not unknown:

@@ -1,4 +1,4 @@
-"""Exports a winner as a folder that works elsewhere: recipe, weights, torch.export program, ONNX, and a model card."""
+"""Exports a winner as a self-contained folder: recipe, weights, torch.export program, ONNX, and a model card."""
 
 from __future__ import annotations
 
@@ -37,19 +37,20 @@ def export(
     weights_only: bool = False,
     ensemble: bool = False,
 ) -> Path:
-    """Write a winner, or the ensemble of all winners, as a folder: whole or not at all.
+    """Write a winner, or the ensemble of all winners, as a folder, whole or not at all.
 
-    Program and ONNX take pixels in [0, 1] and normalise them; both are compared with the eager network before anything is kept.
+    The torch.export program and the ONNX file take pixels in [0, 1] and normalise them. Both are compared with the eager network
+    before anything is kept.
 
     Args:
         folder: The run.
-        rank: Rank of the winner.
+        rank: Rank of the winner, from 1. Default: 1.
         output: Folder to write. Default: RUN/winner-RANK, or RUN/ensemble.
-        weights_only: Whether to leave out the programs.
-        ensemble: Whether to write the ensemble in place of one winner.
+        weights_only: Whether to leave out the program and the ONNX file. Default: False.
+        ensemble: Whether to write the ensemble instead of one winner. Default: False.
 
     Returns:
-        The folder.
+        The folder that was written.
 
     Raises:
         InputError: The folder exists, a package is missing, or the network cannot be exported.
@@ -69,7 +70,7 @@ def export(
 
 
 def _write_network(winner: Winner, part: Path) -> None:
-    """Write what `load_export` reads; the networks of an ensemble lie in folders of their own."""
+    """Write what `load_export` reads; each network of an ensemble gets its own folder."""
     part.mkdir(exist_ok=True)
     for name, member in zip(_member_names(winner), winner.members, strict=True):
         _write_network(member, part / name)
@@ -153,8 +154,8 @@ def _program(winner: Winner, images: torch.Tensor, any_batch: bool) -> Any:
 def _write_onnx(program: Any, winner: Winner, images: torch.Tensor, file: Path) -> bool:
     """Write model.onnx, and return whether it takes batches of any size.
 
-    A convolution whose kernels depend on the image has as many groups as images, and ONNX needs that number beforehand. Such a
-    network takes one image at a time.
+    A convolution whose kernels depend on the image has as many groups as there are images, and ONNX needs that number in
+    advance. Such a network takes one image at a time.
     """
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], "dynamo": True, "verbose": False}
     any_batch = True
@@ -163,7 +164,7 @@ def _write_onnx(program: Any, winner: Winner, images: torch.Tensor, file: Path) 
     except torch.onnx.OnnxExporterError:
         any_batch = False
         written = torch.onnx.export(_program(winner, images, any_batch), **names)
-    assert written is not None  # it is for dynamo=True
+    assert written is not None  # never None with dynamo=True
     written.model.metadata_props.update(_metadata(winner))
     written.save(file, external_data=False)
     return any_batch
@@ -196,7 +197,7 @@ def _difference(name: str, logits: np.ndarray, expected: np.ndarray) -> float:
 
 @contextmanager
 def _whole(output: Path) -> Iterator[Path]:
-    """Yield a folder beside `output` that takes its place once it is complete, and is removed otherwise."""
+    """Yield a folder beside `output` that is renamed to it once it is complete, and removed otherwise."""
     part = part_of(output)
     try:
         part.mkdir(parents=True)

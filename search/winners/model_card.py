@@ -1,4 +1,4 @@
-"""The model card of an exported winner: what it is, how good it honestly is, how to use it."""
+"""The model card of an exported winner: what it is, how well it does on the test images, and how to use it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checks:
-    """Largest difference of a logit from the eager network's; `onnx` None where onnxruntime was not there to check."""
+    """Largest difference of a logit from the eager network's; `onnx` is None if onnxruntime is not installed."""
 
     program: float
     onnx: float | None
@@ -103,7 +103,7 @@ def _what(winner: Winner, study: dict[str, Any]) -> str:
 
 
 def markdown(text: str) -> str:
-    """Return a text of the user's so that Markdown shows it as it is, on one line."""
+    """Escape a text of the user, so that Markdown shows it unchanged on one line."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|&~$-])", r"\\\1", shown(text))
 
 
@@ -160,7 +160,7 @@ def _figures(
 
 
 def _files(checks: Checks | None, again: str | None) -> list[str]:
-    """Describe the files of the folder; `again` is the command that trains these weights again."""
+    """Describe the files of the folder; `again` is the command that repeats the training."""
     lines = [
         "- `config.yaml`: the recipe. `winnow train config.yaml` trains it on the training images; `start_from: [config.yaml]` starts a search from it.",
         "- `weights.safetensors`: the weights, for images that were normalised as `model.json` says.",

@@ -1,4 +1,4 @@
-"""Predicts the classes of image files with an exported winner; they are read as the training images were."""
+"""Predicts the classes of image files with an exported winner. They are read as the training images were."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from winnow.search.winners.winner import Winner, load_export
 from winnow.spaces.errors import InputError
 
 BATCH = 32
-"""Images that are read before they are answered; the first is answered alone."""
+"""Number of images that are read and predicted together. The first one is predicted alone."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction for one file: probabilities in the order of the classes, or the `error` that kept it from being read."""
+    """The prediction for one file: probabilities in the order of the classes, or the `error` why it cannot be read."""
 
     file: str
     probabilities: dict[str, float]
     error: str | None = None
     resized_from: tuple[int, int] | None = None
-    """(height, width) of an image that had not the size of the training images."""
+    """(height, width) of the image, if it differs from that of the training images."""
 
     @property
     def ranked(self) -> list[tuple[str, float]]:
-        """(class, probability), the most probable first."""
+        """(class, probability) of each class, the most probable first."""
         return sorted(self.probabilities.items(), key=lambda item: -item[1])
 
     @property
@@ -42,7 +42,7 @@ class Prediction:
 
 
 def predict(folder: Path, files: Sequence[Path]) -> list[Prediction]:
-    """Predict each file, in order; a folder stands for the image files in it. Raises InputError if none is an image.
+    """Predict each file, in order; a folder stands for the image files in it.
 
     Args:
         folder: The exported winner.
@@ -50,16 +50,19 @@ def predict(folder: Path, files: Sequence[Path]) -> list[Prediction]:
 
     Returns:
         One prediction for each file.
+
+    Raises:
+        InputError: A folder contains no image, or the exported winner is damaged.
     """
     return list(predict_each(folder, expanded(files)))
 
 
 def predict_each(folder: Path, files: Iterable[Path]) -> Iterator[Prediction]:
-    """Yield one prediction per file, in order, as they are read; memory does not grow with their number.
+    """Yield one prediction per file, in order, as the files are read. Memory does not grow with their number.
 
     Args:
-        folder: An exported winner.
-        files: Image files, also as a stream; see `expanded` for folders.
+        folder: The exported winner.
+        files: Image files, which may come from a generator; `expanded` replaces folders by their files.
     """
     winner = load_export(folder)
     channels, height, width = winner.image_shape
@@ -69,7 +72,7 @@ def predict_each(folder: Path, files: Iterable[Path]) -> Iterator[Prediction]:
     num = 1
     with many_pixels_allowed():
         while batch := list(islice(waiting, num)):
-            yield from _answered(winner, [_read(file, rules) for file in batch])
+            yield from _predicted(winner, [_read(file, rules) for file in batch])
             num = BATCH
 
 
@@ -78,13 +81,13 @@ def expanded(files: Sequence[Path], left_out: Counter[str] | None = None) -> lis
 
     Args:
         files: Image files and folders.
-        left_out: Counts the other files in the folders, by reason. Default: they are not counted.
+        left_out: Counter of the other files in the folders, by reason. Default: they are not counted.
 
     Raises:
-        InputError: A folder holds no image.
+        InputError: A folder contains no image.
     """
     counts: Counter[str] = Counter() if left_out is None else left_out
-    return [file for place in files for file in (_of_folder(place, counts) if place.is_dir() else [place])]
+    return [file for path in files for file in (_of_folder(path, counts) if path.is_dir() else [path])]
 
 
 def _of_folder(folder: Path, left_out: Counter[str]) -> list[Path]:
@@ -100,7 +103,7 @@ def _of_folder(folder: Path, left_out: Counter[str]) -> list[Path]:
 
 
 def _read(file: Path, rules: Rules) -> tuple[Prediction, np.ndarray | None]:
-    """Read the pixels as training would have, into a prediction without probabilities yet."""
+    """Read a file as training would have, and return a prediction without probabilities and the pixels."""
     name = shown(file)
     try:
         decoded = decode_one(Encoded(name, file), rules)
@@ -110,7 +113,7 @@ def _read(file: Path, rules: Rules) -> tuple[Prediction, np.ndarray | None]:
     return Prediction(name, {}, resized_from=None if size == rules.size else size), decoded.pixels
 
 
-def _answered(winner: Winner, read: list[tuple[Prediction, np.ndarray | None]]) -> Iterator[Prediction]:
+def _predicted(winner: Winner, read: list[tuple[Prediction, np.ndarray | None]]) -> Iterator[Prediction]:
     images = [pixels for _, pixels in read if pixels is not None]
     probabilities = iter(winner.predict(np.stack(images)) if images else ())
     for prediction, pixels in read:

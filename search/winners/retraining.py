@@ -1,7 +1,7 @@
-"""Honest winners: the best configs and the baseline, trained again with fresh seeds, tested once.
+"""Retrains the best configs and the baseline with fresh seeds, and tests each training once.
 
 The search chose these configs on validation images; the test images are opened only here, and every line of
-`retrain.jsonl` says when. A training that has a line is not run again, so an interrupted retraining continues where it was.
+`retrain.jsonl` says when. A training that has a line is not repeated, so an interrupted retraining continues where it stopped.
 """
 
 from __future__ import annotations
@@ -50,16 +50,19 @@ def retrain(
     Args:
         ray: The initialised `ray` module.
         folder: The run.
-        candidates: What `choose_candidates` chose.
-        settings: `retrain.seeds` is the number of seeds.
+        candidates: The configs, from `choose_candidates`.
+        settings: Settings of the run; `retrain.seeds` is the number of seeds.
         data: The images.
-        job: What all trainings share.
-        plan: What Ray sets aside for each training.
-        progress: Gets the number of trainings that ended, of all, and a line of text about the latest.
-        tell: Gets the candidate and what `retrain_one` returned, once that is written.
+        job: The settings that all trainings share.
+        plan: The resources that Ray reserves for each training.
+        progress: Called with the number of finished trainings, the number of all, and a line of text about the latest.
+        tell: Called with the candidate and the result of `retrain_one`, once that is written.
 
     Returns:
-        The number of trainings done.
+        The number of finished trainings.
+
+    Raises:
+        OSError: A file of the run cannot be written or read.
     """
     done = {(line["trial"], line["seed"]) for line in read_json_lines(folder.retrained)}
     seeds = [seed_of(settings, index) for index in range(settings.retrain.seeds)]
@@ -112,17 +115,17 @@ def retrain(
 def retrain_one(
     data: ImageData | SharedData, candidate: Candidate, seed: int, job: Job, predictions: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Train a candidate once, or the rest of it after its checkpoint, and test it once.
+    """Train a candidate once, from its checkpoint if there is one, and test it once.
 
     Args:
         data: The images.
-        candidate: What to train.
+        candidate: The config to train.
         seed: Seed of this training.
-        job: What every training of the run has in common.
-        predictions: Where the predictions on the test images are written.
+        job: The settings that all trainings share.
+        predictions: Folder or URI to which the predictions on the test images are written.
 
     Returns:
-        The line for `retrain.jsonl`, and those of the epochs.
+        The line for `retrain.jsonl`, and the lines of the epochs.
 
     Raises:
         RankLost: The training has to continue in another process.
@@ -143,7 +146,7 @@ def retrain_one(
     except (Exception, SystemExit) as error:
         figures = dict(zip(("status", "error"), failure(error), strict=True))
         figures["wall_seconds"] = round(time.monotonic() - started, 3)
-    # Only here, with the exception, are the frames gone that hold the tensors of the training.
+    # Not in the handler above: until it ends, the exception keeps the frames that hold the tensors of the training.
     if figures["status"] == TrialStatus.OUT_OF_MEMORY:
         release_memory()
     return {**_line_of(candidate, seed, job), **figures}, curve
@@ -163,14 +166,14 @@ def _heartbeat(job: Job, candidate: Candidate, seed: int) -> str:
 
 
 def _longest_epoch(folder: RunFolder) -> float | None:
-    """Seconds of the longest epoch that the run has recorded."""
+    """Return the seconds of the longest epoch that the run has recorded; None if there is none."""
     return max(
         (line["wall_seconds"] for line in read_json_lines(folder.epochs) if line.get("wall_seconds")), default=None
     )
 
 
 def _state(job: Job, candidate: Candidate, seed: int) -> dict[str, Any] | None:
-    """Return the checkpoint of this very training, None if there is none."""
+    """Return the checkpoint of exactly this training; None if there is none."""
     from winnow.search.training.checkpoint import CorruptCheckpoint, load
 
     try:
@@ -215,7 +218,7 @@ def _fetch(folder: RunFolder, result: dict[str, Any]) -> None:
 def _alive(
     data: ImageData, team: Team | None, candidate: Candidate, seed: int, job: Job, **more: Any
 ) -> Generator[dict[str, Any], None, None]:
-    """Do the same as `_train_and_test`, with a heartbeat."""
+    """Run `_train_and_test` with a heartbeat."""
     with beating(_heartbeat(job, candidate, seed)):
         yield from _train_and_test(data, team, candidate, seed, job, **more)
 
@@ -223,7 +226,7 @@ def _alive(
 def _train_and_test(
     data: ImageData, team: Team | None, candidate: Candidate, seed: int, job: Job, predictions: str, stem: str
 ) -> Generator[dict[str, Any], None, None]:
-    """Yield the line of each epoch, and at the end what `retrain.jsonl` records of the training."""
+    """Yield the line of each epoch, and at the end the figures that `retrain.jsonl` records."""
     from winnow.search.ray_backend.no_compiler import postpone_compiler
 
     postpone_compiler()
@@ -252,12 +255,12 @@ def _train_and_test(
         figures = {**result.figures(), **where_trained(device, job)}
         history.append(epoch_line("retrain", seed, figures, trial=candidate.trial))
         yield history[-1]
-        # What follows the last epoch takes less time than an epoch.
+        # The last epoch needs no checkpoint: what follows takes less time than an epoch.
         if not result.last and interval.is_due(result.epoch, result.last):
             about = {"history": history, "config": candidate.config, "keep_validation": candidate.keep_validation}
             with storage_errors(job.checkpoints):
                 save(_checkpoint(job, candidate, seed), {**result.state(), **about})
-    assert result is not None  # epochs >= 1, and no checkpoint is of the last one
+    assert result is not None  # there is at least one epoch, and no checkpoint is written after the last one
     if result.diverged:
         yield {
             "status": TrialStatus.DIVERGED,

@@ -29,7 +29,7 @@ from winnow.spaces.schema import Config
 from winnow.spaces.trial_status import TrialStatus
 
 EXPORT_VERSION = 2
-"""2: an export may be an ensemble, whose `members` are folders in it."""
+"""Version of the format. Since version 2 an export may be an ensemble, whose `members` are folders in it."""
 BATCH = 256
 
 
@@ -120,11 +120,14 @@ def load_winner(run: str | Path, rank: int = 1) -> Winner:
 
 
 def load_retrained(folder: RunFolder, line: dict[str, Any]) -> Winner:
-    """Load the network of a completed line of `retrain.jsonl`. Raises InputError if its weights cannot be read.
+    """Load the network of a completed line of `retrain.jsonl`.
 
     Args:
         folder: The run.
-        line: A completed line of `retrain.jsonl`.
+        line: A line of `retrain.jsonl` whose status is `completed`.
+
+    Raises:
+        InputError: The weights cannot be read.
     """
     study, rank = folder.read_study(), line["rank"]
     file = folder.path / line["weights"]
@@ -172,7 +175,7 @@ def _members(folder: RunFolder) -> list[Winner]:
 
 
 def _joined(networks: Sequence[Winner]) -> Winner:
-    """Join winners of one run into one; they take the same images and have the same classes."""
+    """Join winners of one run into an ensemble; they take the same images and have the same classes."""
     first = networks[0]
     network = MeanOfProbabilities([each.network for each in networks]).eval()
     origin: dict[str, Any] = {**first.origin, "ensemble": [_label(each.origin) for each in networks]}
@@ -184,7 +187,11 @@ def _label(origin: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_export(folder: str | Path) -> Winner:
-    """Load a folder that `winnow export` wrote. Raises InputError if something in it is missing or damaged."""
+    """Load a folder that `winnow export` wrote.
+
+    Raises:
+        InputError: Something in it is missing or damaged.
+    """
     folder = Path(folder)
     about = _read_about(folder)
     if isinstance(about.get("members"), list) and about["members"]:
@@ -215,7 +222,7 @@ def member_folders(folder: Path, about: Mapping[str, Any]) -> list[Path]:
         about: Content of its `model.json`.
 
     Raises:
-        InputError: One is not in this folder, where the code that it names was checked.
+        InputError: A member is outside this folder, so that the code that it names was not checked.
     """
     inside = folder.resolve()
     members = []
@@ -235,9 +242,9 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def best_within(folder: RunFolder, max_parameters: int) -> int:
-    """Return the rank of the best retrained winner whose network has at most so many parameters.
+    """Return the rank of the best retrained winner whose network is small enough.
 
-    The best is chosen by the objective of the search: choosing by test accuracy would select on the test images.
+    The objective of the search decides which is best, because choosing by test accuracy would select on the test images.
 
     Args:
         folder: The run.
@@ -318,7 +325,7 @@ def _assemble(
     origin: dict[str, Any],
 ) -> Winner:
     channels, height, width = image_shape
-    with torch.random.fork_rng(devices=[]):  # the initial weights are drawn in vain
+    with torch.random.fork_rng(devices=[]):  # the drawn weights are replaced below
         model = models.build(config.model, (channels, height, width), len(class_names))
     try:
         model.load_state_dict(weights)
