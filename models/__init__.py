@@ -1,4 +1,4 @@
-"""Networks from model configs: `build`, `summarize`, `check_buildable`, `parameter_groups`, and the families in `MODELS`."""
+"""Builds networks from model configs: `build`, `summarize`, `check_buildable`, `parameter_groups`, and the families in `MODELS`."""
 
 from winnow.models.build import MODELS, build, fit_images, parameter_groups
 from winnow.models.custom import initialize_own

@@ -1,4 +1,4 @@
-"""Backbones, which are trained networks without their class layer: classification models of torchvision, and earlier winners."""
+"""Builds backbones, which are trained networks without their class layer: classification models of torchvision and earlier winners."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def trained_backbone(
     """Return a network trained by Winnow without its class layer, and the width of its features.
 
     Args:
-        backbone: The file of its weights, and the config of its training unless the file holds it.
-        image_shape: (channels, height, width) of the images that it will get.
+        backbone: The file of its weights, and the config of its training unless the file contains it.
+        image_shape: (channels, height, width) of its input images.
         build: Builds a network from a `model` section, an image shape and a number of classes.
 
     Raises:
-        InputError: A file is missing or not readable, holds no config, or does not fit the network.
+        InputError: A file is missing or not readable, contains no config, or does not fit the network.
     """
     path = Path(backbone.weights)
     key = "model.backbone.weights"
@@ -87,7 +87,7 @@ def trained_backbone(
     stored = content.get("config") if backbone.config is None else _read_config(Path(backbone.config))
     model = _parse_model(stored, backbone.config or backbone.weights)
     if isinstance(model, Transfer):
-        model = model.model_copy(update={"weights": "none"})  # they are in the file
+        model = model.model_copy(update={"weights": "none"})  # the weights are in the file
     network = build(model, image_shape, 1)
     width, dropped = cut_classes(network, f"model.backbone: {model.name}")
     height_width = "x".join(map(str, image_shape))
@@ -126,7 +126,7 @@ def cut_classes(network: nn.Module, where: str) -> tuple[int, tuple[str, ...]]:
 
 
 def _named_file(backbone: str, weights: str) -> Path:
-    """Path where torch stores downloaded weights of that name."""
+    """Return the path at which torch stores downloaded weights of that name."""
     known = torchvision.models.get_model_weights(backbone)
     if weights not in known.__members__:
         raise InputError(

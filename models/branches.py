@@ -42,12 +42,15 @@ def skip_probabilities(last: float, num_blocks: int) -> Iterator[float]:
 
 
 def survivors(branch: Tensor, skip_probability: float, training: bool) -> Tensor:
-    """Stochastic depth: in training, zero the branch of some images, and scale the others so that the mean stays.
+    """Apply stochastic depth: in training, set the branch of some images to zero, and scale the others so that the mean is unchanged.
 
     Args:
         branch: Output of a block's branch, [N, ...].
         skip_probability: Probability in [0, 1) that an image skips the branch.
-        training: Whether the network trains; otherwise nothing changes.
+        training: Whether the network is in training; otherwise the branch is returned unchanged.
+
+    Returns:
+        The branch, [N, ...].
     """
     if not training or skip_probability == 0:
         return branch

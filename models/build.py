@@ -1,4 +1,4 @@
-"""Builds the network of a model config; it maps float images [N, C, H, W] to logits [N, num_classes]."""
+"""Builds the network of a model config, which maps float images [N, C, H, W] to logits [N, num_classes]."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from winnow.spaces.schema import Custom, Model, Transfer
 
 
 def build(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Build the network of a model config. The initial weights are drawn from torch's global generator; seed it first.
+    """Build the network of a model config. The initial weights are drawn from torch's global generator, which should be seeded first.
 
     Args:
         model: The `model` section of a config.
@@ -41,7 +41,7 @@ def fit_images(network: nn.Module, images: Callable[[], Tensor]) -> None:
 
     Args:
         network: The network.
-        images: Returns some training images float32 [N, C, H, W], normalised; called only if a layer needs them.
+        images: Returns some normalised training images, float32 [N, C, H, W]; called only if a layer needs them.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, Whitening)]
     for layer in layers:
@@ -49,17 +49,17 @@ def fit_images(network: nn.Module, images: Callable[[], Tensor]) -> None:
 
 
 def parameter_groups(network: nn.Module, lr: float) -> list[dict[str, Any]]:
-    """Return the parameter groups for the optimizer: the parameters that train, each group with its own `lr`.
+    """Return the groups of trainable parameters for the optimizer, each with its own `lr`.
 
-    A network with more than one learning rate defines a method `parameter_groups(lr)` that returns such a list. A schedule
-    scales all of them alike.
+    A network with more than one learning rate defines a method `parameter_groups(lr)` that returns such a list. A schedule scales
+    all learning rates by the same factor.
 
     Args:
         network: The network.
         lr: The optimizer's peak learning rate.
 
     Returns:
-        Keyword arguments of each group, as `torch.optim` takes them; groups without a parameter that trains are left out.
+        The groups as dicts, as `torch.optim` takes them; groups without trainable parameters are left out.
     """
     own = getattr(network, "parameter_groups", None)
     groups: list[dict[str, Any]] = own(lr) if own else [{"params": list(network.parameters()), "lr": lr}]

@@ -23,12 +23,15 @@ from winnow.spaces.shapes import trace
 
 
 def cnn(model: Cnn, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Build the network. Raises ShapeError if the stages shrink the image to nothing.
+    """Build the network.
 
     Args:
         model: The `model` section of the config.
         image_shape: (channels, height, width) of an image.
         num_classes: Number of classes, the width of the last layer.
+
+    Raises:
+        ShapeError: The stages shrink the image to nothing.
     """
     shapes = dict(trace(model, image_shape, num_classes))
     channels = 2 * image_shape[0] * model.whitening**2 if model.whitening else image_shape[0]
@@ -62,7 +65,7 @@ def _stage(model: Cnn, stage: Stage, in_channels: int) -> nn.Sequential:
     norms = {model.norm_place: norm_2d(model.norm, stage.filters)}
     pools = {model.pool_place: pool(stage.pool, stage.pool_size)}
     return sequence(
-        # A norm that follows would remove the bias.
+        # A norm directly after the convolution would remove the bias.
         conv=convolve(in_channels, stage.filters, *kernel, bias=not norm_follows),
         pool_after_conv=pools.get("after_conv"),
         norm=norms.get("after_conv"),

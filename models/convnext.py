@@ -13,12 +13,15 @@ from winnow.spaces.shapes import trace
 
 
 def convnext(model: ConvNext, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Build the network. Raises ShapeError if patches or stages shrink the image to nothing.
+    """Build the network.
 
     Args:
         model: The `model` section of the config.
         image_shape: (channels, height, width) of an image.
         num_classes: Number of classes, the width of the last layer.
+
+    Raises:
+        ShapeError: The patches or the stages shrink the image to nothing.
     """
     trace(model, image_shape, num_classes)
     widths = [stage.filters for stage in model.stages]
@@ -38,7 +41,7 @@ def convnext(model: ConvNext, image_shape: tuple[int, int, int], num_classes: in
 
 
 class ConvNextBlock(nn.Module):
-    """Block of images [N, C, H, W]: `images + branch(images)`."""
+    """ConvNeXt block, which maps images [N, C, H, W] to `images + branch(images)`."""
 
     def __init__(self, model: ConvNext, stage: ConvNextStage, skip_probability: float) -> None:
         super().__init__()
@@ -58,7 +61,7 @@ class ConvNextBlock(nn.Module):
 
 
 def _stage(model: ConvNext, stage: ConvNextStage, in_channels: int | None, skips: Iterator[float]) -> nn.Sequential:
-    """Return a stage; `in_channels` are those of the stage before it, None for the first."""
+    """Return a stage. `in_channels` is the number of channels of the previous stage, or None for the first stage."""
     downsampling = None
     if in_channels is not None:
         downsampling = sequence(norm=ChannelNorm(in_channels), conv=conv(in_channels, stage.filters, 2, 0, 2))

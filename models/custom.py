@@ -10,7 +10,7 @@ from winnow.spaces.schema import Custom, OwnInitialization
 
 
 def custom(model: Custom, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Build a custom network: call `package.module:function` with image_shape, num_classes and the other keys of the model.
+    """Build a custom network by calling `package.module:function` with image_shape, num_classes and the other keys of the model.
 
     The network may define `parameter_groups(lr)`, see `models.parameter_groups`.
 
@@ -21,7 +21,7 @@ def custom(model: Custom, image_shape: tuple[int, int, int], num_classes: int) -
 
     Raises:
         InputError: The function cannot be imported, does not take these keys, or returns no module.
-        ModelRefused: The function raises.
+        ModelRefused: The function raises an error.
     """
     keys = {"image_shape": image_shape, "num_classes": num_classes, **model.keys}
     network = own_code.call("model", model.name, keys)
@@ -39,6 +39,6 @@ def initialize_own(settings: OwnInitialization, network: nn.Module, images: Tens
         images: Some training images float32 [N, C, H, W], normalized, on the device.
 
     Raises:
-        InputError: The function cannot be imported, does not take these keys, or raises.
+        InputError: The function cannot be imported, does not take these keys, or raises an error.
     """
     own_code.call("initialization", settings.name, {"network": network, "images": images, **settings.keys})

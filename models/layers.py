@@ -27,7 +27,7 @@ POOLS: dict[str, Callable[[int], nn.Module] | None] = {
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
-    """Return a group norm with up to 32 groups of at least 4 channels each: a group of one value would be normalised to zero."""
+    """Return a group norm with up to 32 groups of at least 4 channels each, since a group of one value would be normalised to zero."""
     groups = max(num for num in range(1, 33) if channels % num == 0 and (num == 1 or channels // num >= 4))
     return nn.GroupNorm(groups, channels)
 
@@ -42,13 +42,13 @@ NORMS: dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]] |
 
 
 def _dirac(weight: Tensor) -> None:
-    """Make the first output channels of an ungrouped convolution copy its input channels; other channels and linear layers keep their weights."""
+    """Make the first output channels of an ungrouped convolution copy its input channels. Other weights are unchanged."""
     if weight.ndim == 4:
         nn.init.dirac_(weight.detach()[: weight.shape[1]])
 
 
 INITIALIZATIONS: dict[str, Callable[[Tensor], object] | None] = {
-    "default": None,  # PyTorch's own, of weights and biases
+    "default": None,  # PyTorch's own initialization of weights and biases
     "kaiming_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
     "kaiming_uniform": partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
     "xavier_normal": nn.init.xavier_normal_,
@@ -63,7 +63,7 @@ NORM_LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm,
 
 
 def sequence(**layers: nn.Module | None) -> nn.Sequential:
-    """Return the named layers in order; None stands for no layer."""
+    """Return the named layers in order, without those that are None."""
     return nn.Sequential(OrderedDict((name, layer) for name, layer in layers.items() if layer is not None))
 
 
@@ -76,7 +76,7 @@ def conv(
     groups: int = 1,
     bias: bool = True,
 ) -> nn.Conv2d:
-    """Return a convolution; with `same` padding its output size is ceil(size / stride), for even kernels too.
+    """Return a convolution. With `same` padding, its output size is ceil(size / stride), even for even kernels.
 
     Args:
         in_channels: Channels of the input.
@@ -84,7 +84,7 @@ def conv(
         kernel: Pixels per side of the kernel.
         padding: Border in pixels, or `same`.
         stride: Step of the kernel in pixels.
-        groups: Groups of channels that are convolved separately; 1: all together.
+        groups: Number of groups of channels that are convolved separately. Default: 1.
         bias: Whether the layer has a bias.
     """
     if padding == "same" and kernel % 2 == 0:
@@ -118,7 +118,7 @@ def separable_conv(
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution with `same` padding for an even kernel, which pads one pixel more on the right and at the bottom."""
+    """Convolution with `same` padding for an even kernel, with one more pixel of padding at the right and the bottom."""
 
     def forward(self, images: Tensor) -> Tensor:
         before = (self.kernel_size[0] - 1) // 2
@@ -127,11 +127,11 @@ class SameConv2d(nn.Conv2d):
 
 
 def pool(kind: str, size: int) -> nn.Module | None:
-    """Return a pooling layer, whose window and stride are `size` pixels per side; None for `none`.
+    """Return a pooling layer; None for `none`.
 
     Args:
         kind: `max`, `avg` or `none`.
-        size: Pixels per side of the window, also its stride.
+        size: Size and stride of the window, in pixels per side.
     """
     build = POOLS[kind]
     return None if build is None else build(size)
@@ -149,7 +149,7 @@ def norm_2d(kind: str, channels: int) -> nn.Module | None:
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer norm of [N, C, H, W] over the channels of each position, as in ConvNeXt; `layer` in NORMS is over the positions too."""
+    """Layer norm of [N, C, H, W] over the channels at each position, as in ConvNeXt. `layer` in NORMS normalizes over positions too."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -172,10 +172,10 @@ def dropout(p: float) -> nn.Module | None:
 
 
 def flatten(kind: str) -> nn.Module:
-    """Return a layer from feature maps [N, C, H, W] to vectors.
+    """Return a layer that maps feature maps [N, C, H, W] to vectors.
 
     Args:
-        kind: `flatten` keeps all values; `avg` and `max` take the average and the maximum over the positions.
+        kind: `flatten` keeps all values; `avg` and `max` take the average or the maximum over the positions.
     """
     if kind == "flatten":
         return nn.Flatten()
@@ -194,9 +194,10 @@ def head(
     logits_norm: str = "none",
     logits_scale: float = 1.0,
 ) -> nn.Sequential:
-    """Return a head from vectors [N, in_features] to logits [N, num_classes].
+    """Return a head that maps vectors [N, in_features] to logits [N, num_classes].
 
-    Each hidden layer is linear, norm, activation. A linear layer followed by a norm has no bias, which the norm would remove.
+    Each hidden layer consists of a linear layer, a norm and an activation. A linear layer before a norm has no bias, which the norm
+    would remove.
 
     Args:
         in_features: Width of the input.
@@ -205,10 +206,10 @@ def head(
         activation: Name of the activation of the hidden layers.
         norm: Name of the norm of the hidden layers. Default: none.
         dropout_rate: Dropout probability in [0, 1). Default: 0.
-        dropout_place: After every hidden layer (`hidden`, the default), once before the class layer (`last`), or before
-            every linear layer (`inputs`).
+        dropout_place: Position of the dropout: after every hidden layer (`hidden`, the default), once before the class layer
+            (`last`), or before every linear layer (`inputs`).
         logits_norm: Name of the norm of the logits. Default: none.
-        logits_scale: Factor of the logits. Default: 1.
+        logits_scale: Factor by which the logits are multiplied. Default: 1.
     """
     hidden: list[nn.Module] = []
     for width in widths:
@@ -231,7 +232,7 @@ def head(
 
 
 class Scale(nn.Module):
-    """Multiply by a constant."""
+    """A layer that multiplies by a constant."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -242,12 +243,12 @@ class Scale(nn.Module):
 
 
 def set_norms(module: nn.Module, momentum: float, gain: bool) -> None:
-    """Set how the norms of a network average their statistics, and whether their gains train.
+    """Set the momentum of a network's norms, and whether their gains are trained.
 
     Args:
         module: The network; it is changed in place.
         momentum: Weight of a batch in the running statistics of batch norms, in (0, 1].
-        gain: Whether the gains train; otherwise they stay 1.
+        gain: Whether the gains are trained; otherwise they stay 1.
     """
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -257,7 +258,7 @@ def set_norms(module: nn.Module, momentum: float, gain: bool) -> None:
 
 
 def initialize(module: nn.Module, scheme: str) -> None:
-    """Initialize all convolutions and linear layers: weights from torch's global generator, biases zero.
+    """Initialize all convolutions and linear layers. Weights are drawn from torch's global generator, and biases are set to zero.
 
     Args:
         module: The network; it is changed in place.
@@ -268,7 +269,7 @@ def initialize(module: nn.Module, scheme: str) -> None:
         return
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            # Each group of a convolution passes on its own channels.
+            # Each group of a convolution copies its own channels.
             num_parts = layer.groups if scheme == "dirac" and isinstance(layer, nn.Conv2d) else 1
             for part in layer.weight.chunk(num_parts):
                 draw(part)

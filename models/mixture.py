@@ -13,7 +13,7 @@ from winnow.spaces.schema import Mixture
 from winnow.spaces.shapes import trace
 from winnow.spaces.sizes import KERNEL_MIXING_POSITIONS
 
-# From logits [N, K] to mixing weights [N, K].
+# Functions from logits [N, K] to mixing weights [N, K].
 MIXINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax": lambda logits: logits.softmax(dim=1),
     "sigmoid": torch.sigmoid,
@@ -24,12 +24,15 @@ MIXINGS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def mixture(model: Mixture, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Build the network. Raises ShapeError if the pools shrink the image to nothing.
+    """Build the network.
 
     Args:
         model: The `model` section of the config.
         image_shape: (channels, height, width) of an image.
         num_classes: Number of classes, the width of the last layer.
+
+    Raises:
+        ShapeError: The pooling shrinks the image to nothing.
     """
     trace(model, image_shape, num_classes)
     widths = [image_shape[0], *(block.filters for block in model.blocks)]
@@ -46,7 +49,7 @@ def mixture(model: Mixture, image_shape: tuple[int, int, int], num_classes: int)
 
 
 class MixtureBlock(nn.Module):
-    """Block from [N, in, H, W] to [N, out, H, W]: mixed convolution plus shortcut, then norm and activation."""
+    """Block that maps [N, in, H, W] to [N, out, H, W]: a mixed convolution plus a shortcut, then norm and activation."""
 
     def __init__(self, model: Mixture, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -64,16 +67,16 @@ class MixtureBlock(nn.Module):
 class MixedConv2d(nn.Module):
     """Mixture of K 3x3 convolutions: sum_k a[n, k] * conv_k(x[n]) with a[n] = mixing(linear(mean of x[n] over its positions)).
 
-    The K outputs are never computed; the sum is one convolution, in one of two ways. Mixing the *inputs* (a[n, k] * x[n]
-    concatenated, and the kernels concatenated) is one dense convolution, without K feature maps of `out` channels to write,
-    store and add. Mixing the *kernels* (one per image, as a grouped convolution) needs 1/K of the arithmetic, but N kernels
-    in memory.
+    The K outputs are never computed; the sum is computed as one convolution, in one of two ways. Mixing the *inputs* (a[n, k] * x[n]
+    concatenated, and the kernels concatenated) gives one dense convolution, without K feature maps of `out` channels to write,
+    store and add. Mixing the *kernels* (one per image, as a grouped convolution) needs 1/K of the arithmetic, but N kernels in
+    memory.
 
     Measured with K = 3, forward and backward, batch 64, float32 channels_last, 2 CPU cores, torch 2.15, median of 7, in ms
     (K outputs / inputs / kernels): 3-64 channels at 32x32 72 / 41 / 16; 64-64 at 16x16 59 / 56 / 27; 64-128 at 16x16
-    114 / 102 / 50; 128-128 at 8x8 50 / 48 / 80. Therefore kernels are mixed on the CPU if the maps are large, else inputs.
-    On a GPU inputs are always mixed: grouped convolutions cannot use the tensor-core kernels of the dense one (not measured
-    by us).
+    114 / 102 / 50; 128-128 at 8x8 50 / 48 / 80. On a CPU, kernels are therefore mixed if the maps are large, and inputs otherwise.
+    On a GPU, inputs are always mixed, since grouped convolutions cannot use the tensor-core kernels of the dense one (this was not
+    measured).
     """
 
     def __init__(self, in_channels: int, out_channels: int, num_convs: int, mixing: str) -> None:
@@ -92,10 +95,10 @@ class MixedConv2d(nn.Module):
 
 
 def mix_inputs(images: Tensor, shares: Tensor, kernels: Tensor) -> Tensor:
-    """Convolve images [N, in, H, W] with kernels [K, out, in, 3, 3] mixed by shares [N, K]; the result is [N, out, H, W].
+    """Convolve images with a mixture of kernels for each image, as one dense convolution.
 
     Args:
-        images: float [N, in, H, W].
+        images: The images, float [N, in, H, W].
         shares: Share of each kernel for each image, [N, K].
         kernels: The kernels, [K, out, in, 3, 3].
 
@@ -108,10 +111,10 @@ def mix_inputs(images: Tensor, shares: Tensor, kernels: Tensor) -> Tensor:
 
 
 def mix_kernels(images: Tensor, shares: Tensor, kernels: Tensor) -> Tensor:
-    """Compute the same sum as `mix_inputs`, with one mixed kernel for each image.
+    """Compute the same as `mix_inputs`, with one mixed kernel for each image.
 
     Args:
-        images: float [N, in, H, W].
+        images: The images, float [N, in, H, W].
         shares: Share of each kernel for each image, [N, K].
         kernels: The kernels, [K, out, in, 3, 3].
 

@@ -11,7 +11,7 @@ from winnow.spaces.schema import Mlp
 
 
 def mlp(model: Mlp, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Build the network: flatten; linear, norm, activation and dropout for each hidden width; then the class layer.
+    """Build the network: flatten the images, then linear, norm, activation and dropout for each hidden width, then the class layer.
 
     Args:
         model: The `model` section of the config.

@@ -25,12 +25,15 @@ from winnow.spaces.shapes import trace
 
 
 def residual(model: Residual, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Build the network. Raises ShapeError if the stages shrink the image to nothing.
+    """Build the network.
 
     Args:
         model: The `model` section of the config.
         image_shape: (channels, height, width) of an image.
         num_classes: Number of classes, the width of the last layer.
+
+    Raises:
+        ShapeError: The stages shrink the image to nothing.
     """
     shapes = dict(trace(model, image_shape, num_classes))
     widths = [model.stem, *(stage.filters for stage in model.stages)]
@@ -87,7 +90,7 @@ def _stage(model: Residual, stage: ResidualStage, in_channels: int, skips: Itera
 def _unit(
     model: Residual, in_channels: int, out_channels: int, stride: int = 1, convolve: Callable[..., nn.Module] = conv
 ) -> list[nn.Module]:
-    """3x3 convolution and activation, with the norm between or after them."""
+    """Return a 3x3 convolution and an activation, with the norm between or after them."""
     norm = norm_2d(model.norm, out_channels)
     activation = ACTIVATIONS[model.activation]()
     norm_follows = norm is not None and model.norm_place == "after_conv"

@@ -1,7 +1,7 @@
 """Measures the cost of a network layer by layer, by building it without initial values and running it once.
 
-Networks of torchvision are built and run on torch's meta device, which takes neither their memory nor their time. The meta
-device needs 1.5 s of CPU time for imports in every worker, so other networks run on the CPU.
+Networks of torchvision are built and run on torch's meta device, which needs neither their memory nor their time. The imports of the
+meta device take 1.5 s of CPU time in every worker, so other networks run on the CPU.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Custom, Model, TrainedBackbone, Transfer
 from winnow.spaces.shapes import trace
 
-BATCH = 2  # a batch norm in training mode refuses a single vector
+BATCH = 2  # a batch norm in training mode does not accept a single vector
 RANDOM_FILLS = (Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_)
 
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer, in the order of the forward pass. `output_shape` is without the batch dimension."""
+    """One layer of a network. `output_shape` does not include the batch dimension."""
 
     name: str
     kind: str
@@ -59,7 +59,7 @@ def summarize(model: Model, image_shape: tuple[int, int, int], num_classes: int)
     Raises:
         InputError: The network cannot be built for such images, or does not return `num_classes` logits.
     """
-    trace(model, image_shape, num_classes)  # its message names the stage that does not fit
+    trace(model, image_shape, num_classes)  # the message of its error names the stage that does not fit
     with torch.random.fork_rng(devices=[]):
         # Torch's counter fails on parameters that a network expands, such as class tokens, if they require gradients.
         network = _blank(model, image_shape, num_classes).requires_grad_(False)
@@ -75,7 +75,7 @@ def summarize(model: Model, image_shape: tuple[int, int, int], num_classes: int)
 
 
 def check_buildable(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> None:
-    """Build the network and run one batch.
+    """Build the network and run one batch, to check that this is possible.
 
     Args:
         model: The `model` section of a config.
@@ -99,7 +99,7 @@ def _blank(model: Model, image_shape: tuple[int, int, int], num_classes: int) ->
 
 
 class _Unfilled(TorchFunctionMode):
-    """Mode that skips random initial values: counts do not depend on them, and drawing those of a large head takes a second."""
+    """A mode that skips random initial values. Counts do not depend on them, and drawing those of a large head takes a second."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -110,7 +110,7 @@ class _Unfilled(TorchFunctionMode):
 
 
 class _Hollow(TorchFunctionMode):
-    """Mode that puts weights on the meta device. Other tensors stay real: torchvision's RegNet computes its widths with them."""
+    """A mode that puts weights on the meta device. Other tensors stay real, since torchvision's RegNet computes its widths with them."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -131,16 +131,16 @@ def _run(network: nn.Module, images: Tensor, where: str) -> tuple[list[LayerSumm
 
 
 class _Recorder:
-    """Records, with forward hooks, a row for each module that is a leaf, has parameters of its own, or computes by itself.
+    """Records a row, with forward hooks, for each module that is a leaf, has its own parameters, or computes something itself.
 
-    Parameters of a layer that is never called, such as the projections of attention, count for the module that uses them.
+    Parameters of a layer that is never called, such as the projections of attention, are counted for the module that uses them.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self.layers: list[LayerSummary] = []
         self.counter = FlopCounterMode(display=False)
         self._names = {module: name or "(whole)" for name, module in network.named_modules()}
-        self._open: list[list[int]] = []  # for each running module: flops at its start, flops of its children
+        self._open: list[list[int]] = []  # FLOPs at the start and FLOPs of the children, for each running module
         self._entered: list[str] = []
         self._counted: set[nn.Parameter] = set()
 

@@ -1,4 +1,4 @@
-"""Backbones of timm by name; the package comes with the extra `timm`."""
+"""Builds backbones of timm by name. The package is installed with the extra `timm`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def timm_backbone(name: str, weights: str, size: tuple[int, int]) -> tuple[nn.Mo
     """
     timm = _timm(name)
     architecture = name.removeprefix(PREFIX)
-    names = [*timm.list_models(), *timm.list_models(pretrained=True)]  # the latter with the tags of published weights
+    names = [*timm.list_models(), *timm.list_models(pretrained=True)]  # the latter have the tags of published weights
     if architecture not in names:
         raise InputError(f"model.backbone: timm has no {architecture!r}{near(architecture, names)}")
     if weights != "none" and not is_file(weights):
@@ -56,7 +56,7 @@ def _timm(name: str) -> Any:
 
 
 def _build(timm: Any, architecture: str, size: tuple[int, int]) -> Any:
-    """Build the network; models of a fixed image size, such as transformers, are built for `size`."""
+    """Build the network. Models with a fixed image size, such as transformers, are built for `size`."""
     facts = timm.get_pretrained_cfg(architecture)
     keys = {"img_size": size} if facts is not None and facts.fixed_input_size else {}
     try:

@@ -54,7 +54,7 @@ def transfer(
 
 
 class Transferred(nn.Module):
-    """A backbone with a head. A frozen backbone gets no gradients and stays in evaluation mode, so its norms keep their statistics."""
+    """A backbone with a head. A frozen backbone has no gradients and stays in evaluation mode, so its norms keep their statistics."""
 
     def __init__(
         self, inputs: nn.Module, backbone: nn.Module, head: nn.Module, frozen: bool, head_lr_factor: float
@@ -85,7 +85,7 @@ class Transferred(nn.Module):
 
 
 class Inputs(nn.Module):
-    """Fits images to the backbone: resizes them to `size` pixels per side, and repeats a single channel to three."""
+    """Adapts images to the backbone: resizes them to `size` pixels per side, and repeats a single channel three times."""
 
     def __init__(self, size: int | None, expand: bool) -> None:
         super().__init__()

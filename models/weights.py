@@ -1,4 +1,4 @@
-"""Weight files: reads a state dict from .pt, .pth or .safetensors and checks that it fits a network."""
+"""Reads a state dict from a .pt, .pth or .safetensors file, and checks that it fits a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from winnow.spaces.errors import InputError
 
-# Keys under which files of Winnow (the first one) and other tools keep the state dict.
+# Keys under which files of Winnow (the first key) and of other tools contain the state dict.
 CONTAINERS = ("weights", "state_dict", "model_state_dict", "model")
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors")
@@ -46,10 +46,13 @@ def read_file(path: Path, key: str, device: torch.device) -> dict[str, Any]:
     Args:
         path: A .pt, .pth or .safetensors file.
         key: The config path that names the file, for messages.
-        device: Device of the tensors; `meta` reads names and shapes only.
+        device: Device of the tensors; with `meta`, only names and shapes are read.
+
+    Returns:
+        The content of the file.
 
     Raises:
-        InputError: The file is missing, or is not readable as a state dict.
+        InputError: The file is missing, or cannot be read as a state dict.
     """
     if not path.is_file():
         raise InputError(f"{key}: no such file: {path} (relative paths count from the working directory)")
@@ -66,12 +69,12 @@ def read_file(path: Path, key: str, device: torch.device) -> dict[str, Any]:
 
 
 def state_dict(content: Mapping[str, Any], path: Path, key: str) -> dict[str, Tensor]:
-    """Return the tensors by name, without the usual containers and prefixes. `path` and `key` are for messages.
+    """Return the tensors by name, without the usual containers and prefixes.
 
     Args:
         content: Content of the file.
         path: The file, for messages.
-        key: Key of the config that names it, for messages.
+        key: The config path that names the file, for messages.
     """
     inner = next((content[name] for name in CONTAINERS if isinstance(content.get(name), dict)), content)
     tensors = {name: value for name, value in inner.items() if isinstance(value, Tensor)}
@@ -89,12 +92,12 @@ def load_into(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, key
     Args:
         network: The network; on the `meta` device only names and shapes are checked.
         tensors: The tensors by name.
-        path: The file that they are from, for messages.
+        path: The file that they come from, for messages.
         key: The config path that names the file, for messages.
         kind: Description of the network, for messages.
 
     Raises:
-        InputError: Names or shapes do not agree.
+        InputError: Names or shapes do not match.
     """
     own = network.state_dict()
     missing = [name for name in own if name not in tensors and not name.endswith("num_batches_tracked")]
@@ -125,7 +128,7 @@ def _read_pickle(path: Path, device: torch.device) -> Any:
 
 
 def _read_safetensors(path: Path, device: torch.device) -> dict[str, Tensor]:
-    # The package has no `meta` device; on the CPU it maps the file into memory and copies nothing yet.
+    # The package does not support the `meta` device. On the CPU it maps the file into memory without copying it.
     return {name: tensor.to(device) for name, tensor in load_file(path).items()}
 
 

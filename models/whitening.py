@@ -1,4 +1,4 @@
-"""A first convolution with fixed weights that whiten the patches of the training images (Page, 2019; Jordan, 2024)."""
+"""Defines a first convolution with fixed weights that whiten the patches of the training images (Page, 2019; Jordan, 2024)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ EPSILON = 5e-4
 
 
 class Whitening(nn.Module):
-    """Whitening of patches: images [N, C, H, W] to maps [N, 2 * C * kernel ** 2, H - kernel + 1, W - kernel + 1].
+    """Whitens patches: maps images [N, C, H, W] to [N, 2 * C * kernel ** 2, H - kernel + 1, W - kernel + 1].
 
     The filters are the principal directions of the patches, divided by their standard deviation, each with both signs. They are a
-    buffer: only the bias trains. Until `fit_images` was called, each filter passes on one pixel.
+    buffer, and only the bias is trained. Until `fit_images` is called, each filter copies one pixel.
     """
 
     weight: Tensor

@@ -31,7 +31,7 @@ __all__ = [
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Switch the garbage collector off: none of the millions of objects of a long run is garbage, and looking takes 10 % of the time."""
+    """Switch off the garbage collector: none of the millions of objects of a long run is garbage, and searching takes 10 % of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -48,7 +48,7 @@ def read(run: Path | str) -> RunData:
     `reports.read("runs/first").trials` is an Arrow table, `.trials.to_pandas()` a data frame.
 
     Args:
-        run: A run folder, or the `report` folder of a run alone, also one that an older Winnow wrote.
+        run: A run folder, or only the `report` folder of a run, which an older Winnow may have written.
 
     Returns:
         The run. Torn last lines are left out and mentioned in its `notes`.
@@ -62,7 +62,7 @@ def read(run: Path | str) -> RunData:
 
 
 def read_tables(run: Path | str) -> RunData:
-    """Read a run like `read`, but from the Parquet files of its report if the run did not change since they were written.
+    """Read a run like `read`, but from the Parquet files of its report if the run has not changed since they were written.
 
     Args:
         run: As for `read`.
@@ -101,7 +101,7 @@ def write_dataset(folder: Path | str, output: Path | str) -> None:
 
     Args:
         folder: A folder of runs, such as `runs/`.
-        output: The folder of the data set. A run in it is replaced; other runs stay.
+        output: The folder of the data set. A run that it already contains is replaced; other runs stay.
 
     Raises:
         InputError: There is no run under `folder`.
@@ -116,7 +116,7 @@ def write(run: Path | str) -> Path:
     """Write `report/*.parquet`, `report/winner.yaml` and `report/report.html` into a run folder.
 
     Args:
-        run: A run folder, at any time.
+        run: A run folder. The run may still be in progress.
 
     Returns:
         The HTML file.
@@ -130,10 +130,10 @@ def write(run: Path | str) -> Path:
 
 
 def is_training(folder: Path | str) -> bool:
-    """Whether a folder holds a single training, as `winnow train --output` and `winnow bench-recipes` write it.
+    """Return whether a folder holds a single training, as `winnow train --output` and `winnow bench-recipes` write it.
 
     Args:
-        folder: The folder. One that does not exist holds none.
+        folder: The folder, which need not exist.
     """
     return all((Path(folder) / name).is_file() for name in ("config.yaml", "epochs.jsonl"))
 
@@ -142,7 +142,7 @@ def write_training(folder: Path | str) -> Path:
     """Write report.html, epochs.parquet and best_epochs.md into the folder of a single training.
 
     Args:
-        folder: A folder as `winnow train --output` writes it, also while the training runs.
+        folder: A folder as `winnow train --output` writes it. The training may still be running.
 
     Returns:
         The HTML file.
@@ -176,14 +176,14 @@ def select(run: Path | str, where: str | None = None, sort: str | None = None) -
 
     Args:
         run: As for `read`.
-        where: A condition, such as `optimizer.name == 'sgd' and optimizer.lr > 0.01`. None: all trials.
-        sort: A column; descending with a leading minus. None: by number.
+        where: A condition, such as `optimizer.name == 'sgd' and optimizer.lr > 0.01`. Default: all trials.
+        sort: A column to sort by, with a leading minus for descending order. Default: by number.
 
     Returns:
         One dict per trial, keyed by column.
 
     Raises:
-        InputError: As for `read`; or `where` or `sort` cannot be parsed or names an unknown column.
+        InputError: As for `read`, or if `where` or `sort` cannot be parsed or names an unknown column.
     """
     from winnow.reports.tables.filters import select as select_rows
 
@@ -191,7 +191,7 @@ def select(run: Path | str, where: str | None = None, sort: str | None = None) -
 
 
 def winners_table(run: Path | str) -> list[dict[str, Any]]:
-    """The retrained configs with their test accuracies.
+    """Return the retrained configs with their test accuracies.
 
     Args:
         run: As for `read`.

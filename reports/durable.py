@@ -1,4 +1,4 @@
-"""The one way to publish a finished file or folder: under its name it is whole, also after a power cut."""
+"""Publishes finished files and folders: a reader never finds an incomplete one under its name, even after a power failure."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 NAME_KEPT = 40
-"""Characters of a name, of at most 4 bytes, that its temporary name repeats. File systems allow 255 bytes."""
+"""Number of characters of a name that its temporary name repeats. A character has up to 4 bytes, and file systems allow 255 bytes."""
 
 
 def write_whole(path: Path, write: Callable[[Path], object], temporary: Path | None = None) -> None:
-    """Fill a file beside `path`, then publish it: readers, and a power cut, find the old file or the new one.
+    """Fill a temporary file beside `path`, then publish it. At any time, even after a power failure, `path` is the old or the new file.
 
     Args:
         path: The file, which may exist.
         write: Called with the path of the file to fill.
-        temporary: A name in the same folder that nobody else uses. Default: one with the id of this process.
+        temporary: A name in the same folder that no other process uses. Default: a name with the id of this process.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     part = temporary or part_of(path)
     try:
@@ -31,12 +31,12 @@ def write_whole(path: Path, write: Callable[[Path], object], temporary: Path | N
 
 
 def part_of(path: Path) -> Path:
-    """Return the temporary name beside `path`, with the id of this process; it fits also if `path` has the longest possible name."""
+    """Return a temporary name beside `path` with the id of this process. It is valid even if `path` has the longest possible name."""
     return path.with_name(f".{path.name[:NAME_KEPT]}.{os.getpid()}")
 
 
 def publish(part: Path, path: Path) -> None:
-    """Give a finished file or folder its name once its content is on the disk, and wait until the name is there too.
+    """Give a finished file or folder its name once its content is on the disk, and wait until the name is on the disk too.
 
     Args:
         part: The file or folder, in the same folder as `path`.
@@ -45,32 +45,32 @@ def publish(part: Path, path: Path) -> None:
     Raises:
         OSError: The disk fails.
     """
-    _sync(part)  # else the new name could be on an empty file
+    _sync(part)  # otherwise the new name could belong to an empty file
     os.replace(part, path)
-    sync_folder(path.parent)  # else a power cut could take the name back
+    sync_folder(path.parent)  # otherwise a power failure could undo the renaming
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk: a file that was renamed has its old name until then.
+    """Wait until the names in a folder are on the disk. Until then, a power failure could undo a renaming.
 
     Raises:
         OSError: The disk fails.
     """
     try:
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # some systems open no folders
+    except OSError:  # some systems cannot open folders
         return
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems sync no folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot sync folders
             raise
     finally:
         os.close(handle)
 
 
 def _sync(part: Path) -> None:
-    """Wait until a file, or a folder with all that lies in it, is on the disk."""
+    """Wait until a file, or a folder with all its contents, is on the disk."""
     if part.is_dir():
         for entry in part.iterdir():
             _sync(entry)

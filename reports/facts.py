@@ -1,4 +1,4 @@
-"""The accuracy that needs no network, against which a run's figures are read."""
+"""Computes the accuracy of a constant prediction, with which the accuracies of a run can be compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def largest_class(run: RunFacts, split: str) -> float | None:
-    """Return the accuracy of always predicting the largest class of a split: `train`, `validation` or `test`; None if it is not recorded.
+    """Return the accuracy of always predicting the largest class of a split; None if it is not recorded.
 
     Args:
         run: The run.

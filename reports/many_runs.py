@@ -16,15 +16,15 @@ from winnow.spaces.errors import InputError
 def read_runs(folder: Path, table: str) -> pa.Table:
     """Read one table of every run under a folder as one table.
 
-    Runs of which only the Parquet files of the report are left count too, also those of older versions.
+    Runs of which only the Parquet files of the report remain are included, even if an older version wrote them.
 
     Args:
         folder: A folder of runs, such as `runs/`.
         table: A key of `winnow.reports.schemas.TABLES`.
 
     Returns:
-        The rows of all runs, ordered by the name of the run. A parameter is null for runs that do not have it, and text if
-        it is a number in one run and text in another.
+        The rows of all runs, ordered by the name of the run. A parameter is null for runs that do not have it. If it is a number in
+        one run and text in another, it is text in the table.
 
     Raises:
         InputError: There is no run under `folder`, or no such table.
@@ -38,7 +38,7 @@ def write_dataset(folder: Path, output: Path) -> None:
     """Write every table of every run under a folder as one partitioned data set.
 
     The files are `output`/TABLE/run=NAME/part-0.parquet (the Hive layout), so the column `run` is the name of a folder. A run
-    that `output` holds already is replaced; other runs stay.
+    that `output` already contains is replaced; other runs stay.
 
     Args:
         folder: A folder of runs, such as `runs/`.
@@ -75,7 +75,7 @@ def _together(runs: Sequence[RunData], table: str) -> pa.Table:
 
 
 def _mixed(tables: list[pa.Table]) -> set[str]:
-    """Columns whose types differ so much that only text can hold all values."""
+    """Return the columns whose types differ so much that only text can hold all values."""
     kinds: dict[str, set[str]] = {}
     for table in tables:
         for field in table.schema:

@@ -1,4 +1,4 @@
-"""Opens a run from its folder, or from its report folder alone."""
+"""Opens a run from its folder, or from its report folder only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from winnow.reports.tables.from_folder import FromFolder
 
 
 def read(path: Path | str) -> RunData:
-    """Read the run in the folder `path`, or a report folder alone.
+    """Read a run from its folder, or from its report folder only.
 
     Args:
         path: A run folder (with study.yaml), or the `report` folder of a run.

@@ -1,7 +1,7 @@
 """Converts Arrow tables to plain Python.
 
-The result is that of `to_pylist`. But `to_pylist` imports pandas for columns of times, which takes longer than all the rest
-of `winnow show`.
+The result equals that of `to_pylist`. But `to_pylist` imports pandas for columns of times, which takes longer than the rest of
+`winnow show`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The data of a run for all parts of a report: its facts, and its tables from any source."""
+"""Provides the data of a run to all parts of a report: its facts, and its tables from any source."""
 
 from __future__ import annotations
 
@@ -93,11 +93,11 @@ class RunFacts:
         return any("space" in amendment["before"] for amendment in self.amendments)
 
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """Return the result of the first call of `make` under this name.
+        """Compute a result at the first call with a name, and return the same result at later calls.
 
         Args:
             name: Name of the result, unique within the run.
-            make: Computes the result; called once. Callers only read the result.
+            make: Computes the result. Callers must not change it.
         """
         if name not in self._once:
             self._once[name] = make()
@@ -110,7 +110,7 @@ class RunFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecords(RunFacts):
-    """The contents of a run folder's files: the trials of the journal and the lines of the .jsonl files."""
+    """The records in a run folder: the trials of the journal and the lines of the .jsonl files."""
 
     study_trials: Sequence[Trial] = field(repr=False)
     epoch_lines: Sequence[Row] = field(repr=False)
@@ -130,24 +130,24 @@ class TableSource(Protocol):
     """The source of a run's tables: the records of its folder, or the Parquet files of its report."""
 
     def table(self, name: str) -> pa.Table:
-        """The table `name`, a key of `winnow.reports.schemas.TABLES`."""
+        """Return the table `name`, a key of `winnow.reports.schemas.TABLES`."""
 
     def trial_rows(self) -> list[Row]:
-        """The rows of `trials` without the parameter columns and those that are fitted."""
+        """Return the rows of `trials` without the columns of parameters and fitted estimates."""
 
     def epochs_of_trial(self, number: int) -> list[Row]:
-        """The rows of `epochs` of one trial's search phase, in order."""
+        """Return the rows of `epochs` of one trial's search phase, in order."""
 
     def winner_rows(self) -> list[Row]:
-        """The rows of `winners` without the parameter columns."""
+        """Return the rows of `winners` without the parameter columns."""
 
     def retrain_rows(self) -> list[Row]:
-        """The rows of `retrains`."""
+        """Return the rows of `retrains`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunData(RunFacts):
-    """The facts and tables of a run. A table is made or read at its first use."""
+    """The facts and tables of a run. A table is created or read when it is first used."""
 
     source: TableSource = field(repr=False)
 
@@ -170,13 +170,13 @@ class RunData(RunFacts):
         return self.once(f"table {name}", lambda: self.source.table(name))
 
     def rows(self, name: str) -> list[Row]:
-        """Return a table as dicts, which are made once: callers only read them.
+        """Return a table as dicts. They are created once, and callers must not change them.
 
         Args:
             name: Name of the table, such as `trials`; see `winnow.reports.schemas.TABLES`.
 
         Returns:
-            One dict per row, column -> value.
+            One dict per row, with values by column.
         """
         return self.once(f"rows {name}", lambda: plain.rows(self.table(name)))
 
@@ -188,14 +188,14 @@ class RunData(RunFacts):
             columns: Names of its columns.
 
         Returns:
-            Column -> list of its values.
+            Lists of values by column.
         """
         return plain.lists(self.table(name).select(columns))
 
     def trial_rows(self) -> list[Row]:
-        """One row per trial, by number, without the parameter columns and those that are fitted.
+        """Return one row per trial, by number, without the columns of parameters and fitted estimates.
 
-        Needs no Arrow if the run folder was read.
+        This does not need Arrow if the run was read from its folder.
         """
         return self.once("trial rows", self.source.trial_rows)
 
@@ -211,11 +211,11 @@ class RunData(RunFacts):
         return self.source.epochs_of_trial(number)
 
     def winner_rows(self) -> list[Row]:
-        """One row per retrained config without the parameter columns: winners by rank, the baseline last."""
+        """Return one row per retrained config without the parameter columns: winners by rank, the baseline last."""
         return self.source.winner_rows()
 
     def retrain_rows(self) -> list[Row]:
-        """One row per retrained config and seed, in the order of `winner_rows`."""
+        """Return one row per retrained config and seed, in the order of `winner_rows`."""
         return self.source.retrain_rows()
 
     @property
@@ -236,7 +236,7 @@ class RunData(RunFacts):
 
 
 def _holds(space: Space, config: Row | None) -> bool:
-    """Whether the space holds the config. The location of the data does not matter: it may change with the machine."""
+    """Return whether a space contains a config. The location of the data is ignored, since it may differ between machines."""
     from winnow.spaces.encoding import localized
     from winnow.spaces.errors import SpaceError
 

@@ -16,4 +16,4 @@ STATUS_WORDS: dict[str, str] = dict(zip(STATUSES, STATUSES, strict=True)) | {
     "timed_out": "timed out",
     "running": "unfinished",
 }
-"""Status -> how it reads in a sentence."""
+"""The words for each status in a sentence."""

@@ -1,6 +1,6 @@
-"""Chooses the part of a long search that figures show: browsers cope with a thousand trials, not with ten thousand.
+"""Chooses the part of a long search that figures show, since browsers can handle a thousand trials but not ten thousand.
 
-Tables always hold all trials.
+Tables always contain all trials.
 """
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Collection
 
 MAX_TRIALS = 1000
-"""Trials in slices, parallel coordinates and cost figures."""
+"""Largest number of trials in slices, parallel coordinates and cost figures."""
 MAX_FITTED = 500
-"""Trials that fANOVA is fitted to: more of them take longer and change little."""
+"""Largest number of trials to which fANOVA is fitted: more of them take longer and change little."""
 MAX_CURVES = 300
-"""Learning curves."""
+"""Largest number of learning curves in a figure."""
 MAX_EPOCHS = 3000
-"""Dots in the figures of progress."""
+"""Largest number of dots in the figures of progress."""
 
 
 def drawn(num: int, most: int, always: Collection[int] = ()) -> list[int]:
-    """Choose positions from `range(num)`.
+    """Choose the positions of the items that a figure shows.
 
     Args:
         num: Number of items.
@@ -35,7 +35,7 @@ def drawn(num: int, most: int, always: Collection[int] = ()) -> list[int]:
 
 
 def best_positions(values: list[float], maximize: bool, num: int) -> list[int]:
-    """The positions of the `num` best values, the best first.
+    """Return the positions of the best values, from best to worst.
 
     Args:
         values: The values.

@@ -1,4 +1,4 @@
-"""Makes characters visible that a browser would hide, drop or obey, for texts that come from a user or from data."""
+"""Makes characters visible that a browser would hide, drop or interpret, for texts that come from a user or from data."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _BREAKS = re.compile(r"[\t\n]")
 
 
 def visible(text: str) -> str:
-    """Replace control characters, direction overrides and lone surrogates by visible signs; tabs and newlines stay."""
+    """Replace control characters, direction overrides and lone surrogates by visible symbols. Tabs and newlines stay."""
     return _HIDDEN.sub(_sign, text)
 
 
 def plotly_text(text: str) -> str:
-    """Return `text` so that Plotly shows it as it is, on one line: Plotly reads `<b>`, `<br>` and entities in every label."""
+    """Escape a text so that Plotly shows it unchanged on one line. Plotly interprets `<b>`, `<br>` and entities in every label."""
     return escape(_BREAKS.sub(_sign, visible(text)), quote=False)
 
 
 def _sign(match: re.Match[str]) -> str:
-    """A character of the block Control Pictures where there is one, else an escape such as `\\u202e`."""
+    """Return the matching character of the block Control Pictures, or an escape such as `\\u202e` if there is none."""
     code = ord(match.group())
     if code < 0x20:
         return chr(0x2400 + code)

@@ -34,7 +34,7 @@ def write(path: Path) -> Path:
     Raises:
         InputError: There is no run in the folder, or the report cannot be written.
     """
-    # Taken before reading: lines that the search appends meanwhile then count as not yet reported.
+    # Computed before reading, so that lines that the search appends in the meantime count as not yet reported.
     source = fingerprint(path)
     run = read(path)
     folder = path / "report"

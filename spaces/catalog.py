@@ -42,11 +42,17 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Space:
 
 
 def changed(space: Space, overrides: Sequence[str]) -> Space:
-    """Apply overrides to a space and check it. Raises SpaceError as `load` does.
+    """Apply overrides to a space, and check the result.
 
     Args:
-        space: The space; it is not changed itself.
+        space: The space, which is not changed itself.
         overrides: Overrides such as `epochs=5`.
+
+    Returns:
+        The changed space.
+
+    Raises:
+        SpaceError: The space is not valid; the message lists all problems.
     """
     return _made(space.tree, overrides, space.source, {}, Path())
 
@@ -85,7 +91,7 @@ def _description(path: Path) -> str:
 
 
 def _with_numbers(stem: str) -> list[tuple[str, int]]:
-    """Sort key that puts a2 before a10, and e3a before e4."""
+    """Return a sort key that puts a2 before a10, and e3a before e4."""
     return [(text, int("0" + number)) for text, number in re.findall(r"(\D*)(\d*)", stem)]
 
 
@@ -93,7 +99,7 @@ def _with_numbers(stem: str) -> list[tuple[str, int]]:
 
 
 def _find(name: str, beside: Path | None = None) -> tuple[Path, str]:
-    """The file of a name, and its name in messages. A path in a space file may be relative to that file."""
+    """Return the file of a space or recipe, and its name in messages. A path in a space file may be relative to that file."""
     if name in names():
         return PACKAGE / "catalog" / f"{name}.yaml", f"catalog/{name}.yaml"
     if name in recipe_names():
@@ -162,7 +168,7 @@ def _resolve_points(
 def _named_recipes(
     value: Any, section: str, folder: Path, problems: list[Problem]
 ) -> Sequence[tuple[KeyPath, str, dict[str, Any]]]:
-    """(key path, name, raw config) of each recipe that a section names, or writes out as {name: config}."""
+    """Return (key path, name, raw config) of each recipe that a section names or contains as {name: config}."""
     if value is None:
         return []
     if isinstance(value, dict):
@@ -199,7 +205,7 @@ def _read_recipe(name: str, folder: Path) -> dict[str, Any]:
 
 
 def _fit(recipe: dict[str, Any], space: Space, must_be_inside: bool) -> tuple[dict[str, Any], str | None]:
-    """Return the recipe under the protocol of the space, and the reason if it does not fit."""
+    """Return the recipe under the protocol of the space, and the reason why it does not fit, if it does not."""
     from winnow.spaces.start_points import under_protocol
 
     raw = under_protocol(recipe, space.root)

@@ -1,4 +1,4 @@
-"""The differences between two spaces, in words: paths added, removed, widened, narrowed or changed."""
+"""Describes the differences between two spaces: paths that were added, removed, widened, narrowed or changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Difference:
 
 
 def differences(old: Space, new: Space) -> list[Difference]:
-    """List the differences between two spaces, in the order of the old one, then the new keys.
+    """List the differences between two spaces, first in the order of the old space, then for new keys.
 
     Sections that configure the search, such as `search`, are not compared.
 
@@ -122,7 +122,7 @@ def _text(node: Node) -> str:
 
 
 def _tree(node: Node) -> Any:
-    """The node as written in YAML."""
+    """Return a node as it is written in YAML."""
     match node:
         case Fixed(value=value):
             return value

@@ -1,4 +1,4 @@
-"""Converts a config back to the parameters of a study: the inverse of drawing it."""
+"""Converts a config back to the parameters of a study, which is the inverse of drawing it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def encode(root: Group, config: dict[str, Any]) -> dict[str, Stored]:
 
 
 def localized(config: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
-    """Return the config with the location of the data taken from a space's tree. Runs move between machines; fingerprints identify data.
+    """Return a config with the location of the data in a space. Runs move between machines, and fingerprints identify the data.
 
     Args:
         config: A complete config.
@@ -58,19 +58,22 @@ def localized(config: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def complete_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the config with all defaults filled in, so that two spellings of one training are equal."""
+    """Return a config with all defaults filled in, so that two spellings of one training are equal."""
     from winnow.spaces.schema import Config
 
     return Config.model_validate(config).model_dump(mode="json")
 
 
 def first_difference(left: Any, right: Any, path: KeyPath = ()) -> tuple[KeyPath, Any, Any] | None:
-    """Find the first key path at which two plain values differ; return it with both values, or None.
+    """Find the first key path at which two plain values differ.
 
     Args:
         left: A plain value.
-        right: Another one.
-        path: Key path at which both lie.
+        right: Another plain value.
+        path: Key path of both values. Default: the root.
+
+    Returns:
+        The key path and both values there; None if the values are equal.
     """
     keys: Iterable[Any]
     if isinstance(left, dict) and isinstance(right, dict) and left.get("name") == right.get("name"):
@@ -127,7 +130,7 @@ def encode_value(domain: Domain, value: Any, path: KeyPath, complete: dict[str, 
     Args:
         domain: The values that the parameter may have.
         value: The value in the config.
-        path: Key path of the value, for messages, and to fill in the defaults of an option.
+        path: Key path of the value, for messages and to fill in the defaults of an option.
         complete: The complete config, which has the value at this path.
 
     Raises:
@@ -143,7 +146,7 @@ def encode_value(domain: Domain, value: Any, path: KeyPath, complete: dict[str, 
 
 
 def _completed_option(option: Any, path: KeyPath, complete: dict[str, Any]) -> Any:
-    """Return an option as in the complete config: `flip` as the list of its steps with their defaults."""
+    """Return an option as it is in the complete config, such as the list of steps with their defaults for `flip`."""
     try:
         return value_at(complete_config(with_value(complete, path, option)), path)
     except ValidationError:  # does not fit the rest of this config, so it is not the option of this config
@@ -154,7 +157,7 @@ def with_value(config: dict[str, Any], path: KeyPath, value: Any) -> dict[str, A
     """Return a copy of a config with another value at a key path.
 
     Args:
-        config: The config; it is not changed itself.
+        config: The config, which is not changed itself.
         path: The key path, which must exist.
         value: The new value.
     """

@@ -1,4 +1,4 @@
-"""The figures of one epoch, as the single list that training, search, trackers and reports read.
+"""Lists the figures of one epoch. Training, search, trackers and reports all use this list.
 
 A new validation metric is one entry here, whose `metric` names the function that computes it. It is then computed after each
 epoch, written to `epochs.jsonl`, compared by `winnow verify`, and shown as a column of the tables.
@@ -19,18 +19,18 @@ class EpochFigure:
     """One figure of a finished epoch.
 
     Attributes:
-        name: Its key in `epochs.jsonl` and its column in the tables.
-        kind: Its type; a key of `winnow.reports.schemas.KINDS`.
-        meaning: What it is, for the reference pages.
-        unit: Its unit, empty for a pure number.
-        null: When it is null; None: never.
+        name: Key in `epochs.jsonl` and column in the tables.
+        kind: Type; a key of `winnow.reports.schemas.KINDS`.
+        meaning: Description for the reference pages.
+        unit: Unit; empty for a pure number.
+        null: When the figure is null; None if it never is.
         reproducible: Whether the same seed gives the same value on the same machine. `winnow verify` compares these figures.
         drawn: Whether trackers plot it.
-        better: Whether low or high values are good; None for what does not measure the quality of the network.
-        column: Whether it is a column of the table `epochs`; the others steer the search only.
+        better: Whether low or high values are good; None if the figure does not measure the quality of the network.
+        column: Whether it is a column of the table `epochs`; other figures only control the search.
         metric: For a figure of the validation images, `module:function` of (logits float32 [N, K], labels int64 [N]) that
-            returns a number or a tensor with one element. It is imported when the first epoch ends. None: the loop knows it,
-            or the config names the function (`OWN_METRIC`).
+            returns a number or a tensor with one element. It is imported when the first epoch ends. None if the training loop
+            computes the figure or the config names the function (`OWN_METRIC`).
     """
 
     name: str
@@ -131,7 +131,7 @@ EPOCH_FIGURES: tuple[EpochFigure, ...] = (
 OWN_METRIC = "validation_own_metric"
 BUILT_IN_METRICS = tuple(figure for figure in EPOCH_FIGURES if figure.metric is not None)
 METRICS = tuple(figure for figure in EPOCH_FIGURES if figure.metric is not None or figure.name == OWN_METRIC)
-"""Figures that are computed from the network's predictions for the validation images."""
+"""Figures that are computed from the network's predictions on the validation images."""
 OBJECTIVES = ("validation_loss", *(figure.name for figure in METRICS))
 """Figures by which trials can be ranked."""
 QUALITY = tuple(figure for figure in EPOCH_FIGURES if figure.better is not None)
@@ -154,7 +154,7 @@ def to_minimize(metric: str, values: Mapping[str, float | None]) -> float:
 
     Args:
         metric: Name of the objective.
-        values: Values by name, that of the objective among them.
+        values: Values by name, including that of the objective.
     """
     value = values[metric]
     if value is None:
@@ -189,7 +189,7 @@ def name_on_validation_images(name: str) -> str:
 
 
 def curve_of(values: Mapping[int, float]) -> list[float]:
-    """Return the values after epoch 1, 2, ..., up to the first that was not recorded.
+    """Return the values after epochs 1, 2, ..., up to the first epoch that was not recorded.
 
     Args:
         values: Values of a trial by epoch.

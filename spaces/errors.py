@@ -1,10 +1,10 @@
-"""Errors for bad input, with one complete message, which the command line prints before it exits with code 2."""
+"""Defines the errors for bad input. They have one complete message, which the command line prints before it exits with code 2."""
 
 from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Bad input; the message says where, what was given and what is allowed."""
+    """Raised for bad input. The message says where it is, what was given and what is allowed."""
 
 
 class ModelRefused(InputError):
@@ -12,7 +12,7 @@ class ModelRefused(InputError):
 
 
 class SpaceError(InputError):
-    """Raised for a space or recipe that cannot be used; the message gives file, line and key path."""
+    """Raised for a space or recipe that cannot be used. The message gives the file, the line and the key path."""
 
 
 def printable(text: str) -> str:

@@ -32,7 +32,10 @@ def gains(metrics: Sequence[float], costs: Sequence[Sequence[float | None]], max
 
 
 def non_dominated(points: Array) -> Array:
-    """Return which of the points [n, objectives] no other dominates (as good in all objectives and better in one), as bools [n]."""
+    """Return which points [n, objectives] no other point dominates, as bools [n].
+
+    A point dominates another one if it is as good in all objectives and better in at least one.
+    """
     at_least = (points[:, None, :] >= points[None, :, :]).all(axis=2)
     better = (points[:, None, :] > points[None, :, :]).any(axis=2)
     return ~np.asarray((at_least & better).any(axis=0))
@@ -75,7 +78,7 @@ def spread_order(points: Array) -> list[int]:
 
 
 def ranked(points: Array) -> list[int]:
-    """Order points [n, objectives] by their layer, and within a layer by `spread_order`; return their indices, the best first."""
+    """Return the indices of points [n, objectives], ordered by their layer and within a layer by `spread_order`, the best first."""
     layer = layers(points)
     order: list[int] = []
     for number in range(int(layer.max(initial=-1)) + 1):
@@ -113,7 +116,7 @@ def hypervolume(points: Array, reference: Array) -> float:
         return 0.0
     if points.shape[1] == 1:
         return float(above.max() - reference[0])
-    # By slices of the last objective, from its best value downwards.
+    # Add slices along the last objective, from its best value downwards.
     above = above[np.argsort(-above[:, -1])]
     ends = np.append(above[1:, -1], reference[-1])
     return float(

@@ -1,4 +1,4 @@
-"""The points of a finite space by number, without listing them."""
+"""Computes the points of a finite space by their index, without listing them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from winnow.spaces.grammar.nodes import Branches, Fixed, Group, Node, Open, Repe
 from winnow.spaces.grammar.problems import show_value
 from winnow.spaces.space import Space
 
-MAX_POINTS = 1_000_000  # the seeded order of all of them is kept in memory
+MAX_POINTS = 1_000_000  # the seeded order of all points is kept in memory
 
 
 def check_grid(space: Space) -> None:
@@ -32,7 +32,7 @@ def check_grid(space: Space) -> None:
 
 
 def point(root: Group, index: int) -> dict[str, Stored]:
-    """Return the study parameters of point `index`, with 0 <= index < size. The last parameter varies fastest.
+    """Return the study parameters of a point. The last parameter varies fastest.
 
     Args:
         root: The root of the space.
@@ -44,7 +44,7 @@ def point(root: Group, index: int) -> dict[str, Stored]:
 
 
 def _stepped(domain: Domain) -> dict[str, Any]:
-    """The same range with a step that gives a handful of values."""
+    """Return the same range with a step that gives a few values, for an error message."""
     low, high = domain.ends()
     if isinstance(domain, Log):
         decades = float(f"{math.log10(high / low):.6g}")
@@ -93,7 +93,7 @@ def _find_in_group(group: Group, index: int, name: str, parameters: dict[str, St
 
 
 def _parts(group: Group, counts: dict[str, int], name: str) -> list[tuple[Node, str]]:
-    """The children with their study names; repeats are unrolled to their counts, and counters left out."""
+    """Return the children with their study names. Repeats are unrolled to their counts, and counters are left out."""
     parts: list[tuple[Node, str]] = []
     for key, child in group.children.items():
         if isinstance(child, Repeat) and isinstance(child.count, str):
@@ -119,7 +119,7 @@ def _product(parts: list[tuple[Node, str]]) -> int:
 
 
 def _values(domain: Domain) -> list[Stored]:
-    """The values of a domain as the study stores them."""
+    """Return the values of a domain as the study stores them."""
     if isinstance(domain, Choice):
         return domain.stored
     if isinstance(domain, Int):

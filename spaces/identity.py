@@ -1,7 +1,7 @@
 """Decides whether two configs are the same training, so that one of them need not run.
 
-A config is brought into a normal form, in which every value without effect has its default, and the form is hashed. Two
-configs are the same only if they agree to the last bit: with the same seed both give the same figures (a test trains them).
+A config is converted to a normal form, in which every value without effect has its default, and this form is hashed. Two configs
+count as the same only if their trainings are bit-for-bit equal: with the same seed, both give the same figures (a test trains them).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Section = dict[str, Any]
 
 
 def identity(config: Section, image_shape: ImageShape | None = None) -> str:
-    """Return a short hash that is equal for complete configs (`Config.model_dump(mode="json")`) of the same training.
+    """Return a short hash that is equal for configs of the same training.
 
     Args:
-        config: A complete config.
-        image_shape: (C, H, W); None: sizes of images do not count.
+        config: A complete config (`Config.model_dump(mode="json")`).
+        image_shape: (C, H, W) of the images. Default: rules that depend on it are not applied.
     """
     form = normal_form(config, image_shape)
     _drop_newer_defaults(form)
@@ -30,17 +30,17 @@ def identity(config: Section, image_shape: ImageShape | None = None) -> str:
 
 
 def normal_form(config: Section, image_shape: ImageShape | None = None) -> Section:
-    """Return the config with every value without effect set to its default. With an image shape (C, H, W), sizes count too.
+    """Return a config in which every value without effect is set to its default.
 
     Args:
         config: A complete config.
-        image_shape: (C, H, W); None: sizes of images do not count.
+        image_shape: (C, H, W) of the images. Default: rules that depend on it are not applied.
     """
     form = copy.deepcopy(config)
     model, epochs, optimizer = form["model"], form["epochs"], form["optimizer"] or {}
     NORMAL_FORMS.get(model["name"], _custom)(model, image_shape)
     if optimizer and model["name"] == "transfer" and model["frozen"]:
-        # Only the head trains, so only its learning rate counts.
+        # Only the head is trained, so only its learning rate matters.
         optimizer["lr"] *= model["head_lr_factor"]
         model["head_lr_factor"] = 1.0
     if optimizer.get("name") == "adamw" and optimizer["weight_decay"] == 0:
@@ -48,7 +48,7 @@ def normal_form(config: Section, image_shape: ImageShape | None = None) -> Secti
     form["schedule"] = _schedule(form["schedule"], epochs)
     if form["early_stopping"] and form["early_stopping"]["patience"] >= epochs - 1:
         form["early_stopping"] = None
-    # All or none: a step without effect still draws random numbers before the next step does.
+    # Steps are dropped only if none has an effect: a step without effect still draws random numbers before the next step.
     if form["data"]["extra"] is None and all(_leaves_images_alone(step) for step in form["data"]["augment"]):
         form["data"]["augment"] = []
     return form
@@ -83,7 +83,7 @@ NEWER_KEYS: tuple[tuple[str, str, Any], ...] = (
     ("", "test_shift", 0),
     ("", "own_metric", None),
 )
-"""Keys that configs of earlier versions lack: section, key, and the default, which does what these versions did."""
+"""Section, key and default of keys that configs of earlier versions lack. The default gives the behaviour of those versions."""
 NEWER_KEYS_OF_STAGES = {"separable": False, "squeeze": None}
 """The same for the stages of a `cnn`."""
 NEWER_KEYS_OF_STEPS = {"alternate": False, "fill": "zero"}
@@ -110,7 +110,7 @@ def _drop_newer_defaults(form: Section) -> None:
 
 
 def _custom(model: Section, image_shape: ImageShape | None) -> None:
-    """Return a custom model as it is: which values have an effect is known only to its code."""
+    """Leave a custom model unchanged, since only its code knows which values have an effect."""
 
 
 def _mlp(model: Section, image_shape: ImageShape | None) -> None:
@@ -149,7 +149,7 @@ def _layered(model: Section, image_shape: ImageShape | None) -> None:
         model["head_norm"] = "none"
         if model["dropout_place"] == "hidden":
             model["dropout"] = 0.0
-    # With one hidden layer, after the hidden layer is before the class layer.
+    # With one hidden layer, `hidden` and `last` are the same place.
     if model["dropout"] == 0 or len(model["head"]) == 1:
         model["dropout_place"] = "hidden"
 
@@ -172,7 +172,7 @@ def _pools(stages: list[Section]) -> None:
 
 
 def _last_map_is_a_pixel(model: Section, image_shape: ImageShape) -> bool:
-    """Whether the last feature map is a single pixel, so that flattening, averaging and the maximum are equal."""
+    """Return whether the last feature map is a single pixel, so that flattening, averaging and the maximum are equal."""
     from winnow.spaces.schema import Cnn, Residual
     from winnow.spaces.shapes import trace
 
@@ -204,7 +204,7 @@ def _schedule(schedule: Section, epochs: int) -> Section:
     never_changes = {
         "multistep": schedule.get("gamma") == 1 or not schedule.get("milestones"),
         "cosine": schedule.get("final") == 1,
-        # The first epoch always improves; a change needs `patience` + 1 epochs that do not, and then one that it affects.
+        # The first epoch always improves. A change needs `patience` + 1 epochs without improvement, and one more that it affects.
         "plateau": not schedule.get("reductions") and schedule.get("patience", 0) + 2 >= epochs,
     }
     if never_changes.get(schedule["name"]):

@@ -1,4 +1,4 @@
-"""Finds the values that a config of another space has for the parameters of this one."""
+"""Finds the values of a space's parameters in a config of another space."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from winnow.spaces.space import Space
 
 
 def known_parts(space: Space, configs: Iterable[dict[str, Any]]) -> list[dict[str, Stored | None]]:
-    """Find the study parameters of a space that configs of another space know.
+    """Find the values of a space's parameters in configs of another space.
 
     Args:
         space: The space.
-        configs: Complete configs, also those of an older version.
+        configs: Complete configs, which an older version may have written.
 
     Returns:
-        For each config, the value of each parameter that has the same key under the same options there, by study name. None: the
-        space does not have this value.
+        For each config, the value of each parameter that has the same key under the same options there, by study name; None if the
+        space does not contain this value.
     """
     example = space.example().model_dump(mode="json")
     return [_known_part(space, example, config) for config in configs]
@@ -64,9 +64,9 @@ def _conditions_hold(parameter: Parameter, known: dict[str, Stored | None]) -> b
 
 
 def _same_options(path: KeyPath, config: dict[str, Any], example: dict[str, Any], paths: set[str]) -> bool:
-    """Whether the mappings on the way to a key have the same fixed `name`, without which the key means something else.
+    """Return whether the mappings around a key have the same fixed `name`; otherwise the key has a different meaning.
 
-    The name of the data does not matter.
+    The name of the data is ignored.
     """
     for length in range(1, len(path)):
         prefix = path[:length]

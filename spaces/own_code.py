@@ -1,4 +1,4 @@
-"""Loads, checks and calls custom functions that are named as `package.module:function`, for networks, optimizers and all other parts."""
+"""Loads, checks and calls custom functions named `package.module:function`, for networks, optimizers and all other parts."""
 
 from __future__ import annotations
 
@@ -38,14 +38,17 @@ def load(what: str, name: str) -> Callable[..., Any]:
 
     Args:
         what: Kind of object that the function makes, for messages, such as `model`.
-        name: `package.module:function`; the module is installed, or in the working directory.
+        name: `package.module:function`; the module must be installed or in the working directory.
+
+    Returns:
+        The function.
 
     Raises:
         InputError: The module cannot be imported, or has no such function.
     """
     module_name, _, function_name = name.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())  # an installed command does not search there, unlike `python -m`
+        sys.path.append(os.getcwd())  # unlike `python -m`, an installed command does not search there
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # user code runs here
@@ -68,11 +71,14 @@ def call(what: str, name: str, arguments: Mapping[str, Any]) -> Any:
     Args:
         what: As in `load`.
         name: As in `load`.
-        arguments: The keyword arguments: what Winnow passes, and the keys of the config.
+        arguments: The keyword arguments: those that Winnow passes, and the keys of the config.
+
+    Returns:
+        The result of the function.
 
     Raises:
-        InputError: The function cannot be imported, does not take these arguments, or raises.
-        ModelRefused: The function of a model raises: other configs of the space may be fine.
+        InputError: The function cannot be imported, does not take these arguments, or raises an error.
+        ModelRefused: The function of a model raises an error; other configs of the space may be valid.
     """
     function = load(what, name)
     _check_arguments(what, name, function, arguments)

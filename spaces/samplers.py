@@ -1,6 +1,6 @@
-"""The registry of samplers and their capabilities, which schema, command line, search and docs read.
+"""Registers the samplers and their capabilities, for the schema, the command line, the search and the docs.
 
-A new sampler is one entry here, and a module of its own that `make` names.
+To add a sampler, add an entry here and a module that `make` names.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ class SamplerSpec:
 
     Attributes:
         summary: One line for help texts and reference pages.
-        make: `module:function` of a `winnow.search.samplers.registry.SamplerContext` that returns an Optuna sampler; imported
-            when the first trial is suggested.
-        pauses: Whether trials pause at every rung and its method `resume` says which of them continue. Otherwise successive halving
-            stops trials at the rungs.
+        make: `module:function` that takes a `winnow.search.samplers.registry.SamplerContext` and returns an Optuna sampler. It is
+            imported when the first trial is suggested.
+        pauses: Whether trials pause at every rung, and its method `resume` decides which of them continue. Otherwise successive
+            halving stops trials at the rungs.
         reads_results: Whether later suggestions depend on earlier results.
-        finite: Whether it suggests each point of a finite space once; spaces with continuous ranges are refused.
-        max_trials: The largest number of trials that it reads from a study; None: it reads all of them, or none.
+        finite: Whether it suggests each point of a finite space once; spaces with continuous ranges are rejected.
+        max_trials: Largest number of trials that it reads from a study; None if it reads all of them, or none.
     """
 
     summary: str
@@ -36,7 +36,7 @@ class SamplerSpec:
     max_trials: int | None = None
 
     def load(self) -> Callable[[Any], Any]:
-        """The function that `make` names."""
+        """Return the function that `make` names."""
         module, function = self.make.split(":")
         make: Callable[[Any], Any] = getattr(importlib.import_module(module), function)
         return make

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from winnow.spaces.schema import Cnn, Config, ConvNext, Mixture, Mlp, Residual, Stage, Vit
 
 ImageShape = tuple[int, int, int]
-"""Channels, height, width."""
+"""(channels, height, width) of an image."""
 Shapes = list[tuple[str, tuple[int, ...]]]
-"""(layer, output shape without the batch) in order."""
+"""(layer, output shape without the batch dimension) of each layer, in order."""
 
 KNOWN_IMAGE_SHAPES: dict[str, ImageShape] = {
     "digits": (1, 8, 8),
@@ -42,8 +42,8 @@ def trace(model: Any, image_shape: ImageShape, num_classes: int) -> Shapes:
         num_classes: Number of logits.
 
     Returns:
-        (layer, output shape without the batch) in order; empty for a family that is not in TRACES, whose shapes are known
-        only to its code.
+        (layer, output shape without the batch dimension) of each layer, in order; empty for a family that is not in TRACES, whose
+        shapes only its code knows.
 
     Raises:
         ShapeError: A layer shrinks the image to nothing; the first such layer is named.
@@ -58,11 +58,14 @@ def _check_mirrored_border(path: KeyPath, pixels: int, side: int) -> None:
 
 
 def check_shapes(config: Config, image_shape: ImageShape) -> None:
-    """Raise ShapeError if network, augmentation, test-time views or normalization do not fit images of shape (channels, height, width).
+    """Check that network, augmentation, test-time views and normalization fit the shape of the images.
 
     Args:
         config: The config.
         image_shape: (channels, height, width) of an image.
+
+    Raises:
+        ShapeError: One of them does not fit.
     """
     from winnow.spaces.schema import Crop, ResizeCrop
 
@@ -82,7 +85,7 @@ def check_shapes(config: Config, image_shape: ImageShape) -> None:
 
 
 def known_image_shape(data: Any) -> ImageShape | None:
-    """Return the image shape of a raw `data` section, or None if it is known only from the data."""
+    """Return the image shape of a raw `data` section; None if only the data determine it."""
     data = {"name": data} if isinstance(data, str) else data
     if not isinstance(data, dict):
         return None
@@ -234,5 +237,5 @@ def _pool_layer(stage: Any, name: str, height: int, width: int) -> Shapes:
 
 
 def _ceil_divide(size: int, stride: int) -> int:
-    """Output size of a convolution at a stride, with padding that keeps the size at stride 1."""
+    """Return the output size of a convolution with a stride and with padding that would keep the size at stride 1."""
     return -(-size // stride)

@@ -20,9 +20,9 @@ class Size(NamedTuple):
 
 
 KERNEL_MIXING_POSITIONS = 144
-"""Positions of a feature map from which one mixed kernel per image is faster on a CPU than mixed inputs (`models.mixture`).
+"""Number of positions of a feature map from which one mixed kernel per image is faster on a CPU than mixed inputs (`models.mixture`).
 
-12x12 lies between 8x8, where it is slower, and 16x16, where it is faster.
+This is 12x12: mixed kernels are slower at 8x8 and faster at 16x16.
 """
 
 
@@ -48,16 +48,16 @@ def size_of(model: Any, image_shape: ImageShape, num_classes: int) -> Size | Non
 
 
 def known_excess(limits: Limits | None, config: Config, image_shape: ImageShape, num_classes: int) -> str | None:
-    """Name the limit that the network of a config exceeds.
+    """Describe the limit that the network of a config is known to exceed.
 
     Args:
-        limits: The limits; None: nothing is exceeded.
+        limits: The limits; None if there are none.
         config: The config.
         image_shape: (channels, height, width) of the images.
         num_classes: Number of classes.
 
     Returns:
-        The limit in words; None if there is none, or if only a measurement can tell.
+        The limit in words; None if no limit is exceeded, or if only a measurement can show it.
     """
     if limits is None or (size := size_of(config.model, image_shape, num_classes)) is None:
         return None
@@ -154,7 +154,7 @@ def _vit(model: Vit, image_shape: ImageShape, num_classes: int) -> Iterator[Size
         for inputs, outputs in ((width, 3 * width), (width, width), (width, hidden), (hidden, width)):
             size = _linear(inputs, outputs)
             yield Size(size.parameters, tokens * size.multiply_adds)
-        yield Size(0, 2 * tokens**2 * width)  # queries with keys, shares with values
+        yield Size(0, 2 * tokens**2 * width)  # products of queries and keys, and of attention weights and values
     yield _norm("layer", width)
     yield _linear(width, num_classes)
 

@@ -1,4 +1,4 @@
-"""A space of configs: what may be trained, and how a config is drawn. A recipe is a space with nothing left open."""
+"""Defines a space of configs and how a config is drawn from it. A recipe is a space that leaves no value open."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ __all__ = ["AtLeast", "Parameter", "Space"]
 
 @dataclass(frozen=True)
 class Space:
-    """A space of configs. Make one with `catalog.load` or `Space.from_tree`. Picklable; name, source and tree decide equality."""
+    """A space of configs, created with `catalog.load` or `Space.from_tree`.
+
+    It can be pickled. Spaces are equal if name, source and tree are.
+    """
 
     name: str
     source: str
     tree: dict[str, Any]
-    """The space as plain values, with overrides applied and recipes written out; `from_tree` makes an equal space of it."""
+    """The space as plain values, with overrides applied and recipes written out; `from_tree` creates an equal space from it."""
     root: Group = field(compare=False, repr=False)
     source_map: SourceMap = field(compare=False, repr=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
@@ -43,7 +46,7 @@ class Space:
         Args:
             tree: The content of a space file.
             source: Name of the file, for messages.
-            source_map: Lines of the keys, for messages. Default: messages name the source only.
+            source_map: Lines of the keys, for messages. Default: messages name only the source.
 
         Raises:
             SpaceError: A domain is written wrongly.
@@ -61,7 +64,11 @@ class Space:
         return nodes.draw(self.root, trial)
 
     def encode(self, config: dict[str, Any]) -> dict[str, Stored]:
-        """Return the study parameters that draw a raw or complete config. Raises SpaceError if it is outside the space."""
+        """Return the study parameters that draw a raw or complete config.
+
+        Raises:
+            SpaceError: The config is outside the space.
+        """
         from winnow.spaces.encoding import encode
 
         return encode(self.root, config)
@@ -84,7 +91,7 @@ class Space:
 
     @property
     def is_recipe(self) -> bool:
-        """Whether nothing is left open."""
+        """Whether the space leaves no value open."""
         return not self._parameters
 
     @property
@@ -122,7 +129,7 @@ class Space:
         return list(copy.deepcopy(self.tree.get("start_from") or {}).items())
 
     def baseline_named(self) -> tuple[str, dict[str, Any]] | None:
-        """Return (name, raw config) of the recipe that winners are compared with: `baseline`, else the first of `start_from`."""
+        """Return (name, raw config) of the recipe that winners are compared with: `baseline`, or the first of `start_from`."""
         named = self.tree.get("baseline") or {}
         return next(iter([*copy.deepcopy(named).items(), *self.start_from_named()]), None)
 
@@ -153,7 +160,7 @@ class Space:
             image_shape: (channels, height, width) of the images. Default: sizes are not checked.
 
         Raises:
-            SpaceError: Something is wrong; the message lists everything.
+            SpaceError: The config is not valid; the message lists all problems.
         """
         config, problems = validate(raw, image_shape)
         refuse((self.located(problem, raw) for problem in problems), self.source_map)
@@ -162,17 +169,17 @@ class Space:
         return config
 
     def infeasible(self, raw: dict[str, Any], image_shape: ImageShape | None) -> str | None:
-        """Return the reason why a combination cannot be built, or None. Takes well under a millisecond.
+        """Return the reason why a combination cannot be built; None if it can. This takes well under a millisecond.
 
         Args:
             raw: A raw config.
-            image_shape: (C, H, W); None: sizes are not checked.
+            image_shape: (C, H, W) of the images; None if sizes are not checked.
         """
         problems = validate(raw, image_shape)[1]
         return problems[0].render(SourceMap("")).removeprefix(": ") if problems else None
 
     def located(self, problem: Problem, raw: dict[str, Any]) -> Problem:
-        """Return a problem of the config `raw` with its key path in the file.
+        """Return a problem of a config with its key path in the file.
 
         Args:
             problem: The problem.
@@ -183,11 +190,14 @@ class Space:
 
 
 def validate(raw: dict[str, Any], image_shape: ImageShape | None = None) -> tuple[Config | None, list[Problem]]:
-    """Validate a raw config; return the config or None, and its problems with their key paths in the config.
+    """Validate a raw config.
 
     Args:
         raw: A raw config.
-        image_shape: (C, H, W); None: sizes are not checked.
+        image_shape: (C, H, W) of the images. Default: sizes are not checked.
+
+    Returns:
+        The config, or None if it is not valid, and its problems with their key paths in the config.
     """
     from pydantic import ValidationError
 
@@ -207,7 +217,7 @@ def validate(raw: dict[str, Any], image_shape: ImageShape | None = None) -> tupl
 
 
 def _with_own_objective(tree: Mapping[str, Any], source: str) -> Mapping[str, Any]:
-    """Write an objective that is an import path as `own_metric`, which the trainings compute, and its name as the objective.
+    """Move an objective that is an import path to `own_metric`, which the trainings compute, and use the name of that metric instead.
 
     Raises:
         SpaceError: The tree names another function as `own_metric`.

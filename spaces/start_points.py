@@ -1,4 +1,4 @@
-"""Brings known-good recipes under the protocol of a space, which tries them first or compares its winners with them."""
+"""Adapts known good recipes to the protocol of a space, which tries them first or compares its winners with them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from winnow.spaces.grammar.nodes import Fixed, Group, Node, draw
 from winnow.spaces.grammar.parse import is_open
 from winnow.spaces.stub_trials import KnownTrial
 
-# How a training is measured rather than what is trained; the space decides, so that results can be compared.
+# Keys that define how a training is measured rather than what is trained. The space sets them, so that results can be compared.
 PROTOCOL_KEYS = ("epochs", "early_stopping", "weights", "own_metric", "precision")
 
 
@@ -41,7 +41,7 @@ def _data_under_protocol(of_recipe: Any, of_space: Node | None) -> Any:
 
 
 def _take_over(recipe: dict[str, Any], space: Group, keys: Iterable[str]) -> None:
-    """Set each key to the value that the space fixes; drop a key that the space does not mention, so that it has its default."""
+    """Set each key to the value that the space fixes, and drop keys that the space does not mention, so that they have their defaults."""
     for key in keys:
         child = space.children.get(key)
         if child is None:

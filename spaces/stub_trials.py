@@ -12,7 +12,7 @@ from winnow.spaces.grammar.nodes import AtLeast
 
 
 class KnownTrial:
-    """Suggests the values that it was made with, by study name."""
+    """Suggests the values with which it was created, by study name."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.values = values
@@ -66,9 +66,9 @@ class ProbeTrial:
     """Suggests the forced values, and lets `prefer` choose the others.
 
     Args:
-        forced: Values by study name; for an AtLeast the smallest sufficient value is used.
+        forced: Values by study name; for an AtLeast, the smallest sufficient value is used.
         prefer: Chooses from the options of a choice or the numbers of an integer range.
-        rng: Draws from ranges of real numbers; None: the low end.
+        rng: Draws from ranges of real numbers. Default: the low end is used.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class ProbeTrial:
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        """Return the forced value, or a random one; without a generator the low end.
+        """Return the forced value, or a random one; without a generator, the low end.
 
         Args:
             name: Name of the parameter in the study.
@@ -126,7 +126,7 @@ class ProbeTrial:
 
 
 def gentle(values: Sequence[Any]) -> Any:
-    """Choose the value that shrinks an image least and restricts the other values least."""
+    """Choose the value that shrinks an image least and restricts other values least."""
     if isinstance(values, range):
         return values[0]
     for harmless in ("none", "same"):

@@ -1,4 +1,4 @@
-"""The status of a trial, in the one spelling that the study, the files of a run, the tables and the views share."""
+"""Defines the status of a trial, which the study, the files of a run, the tables and the views share."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from enum import StrEnum
 
 
 class TrialStatus(StrEnum):
-    """The status of a trial of the search. A retraining has the same ones except `STOPPED`, `TIMED_OUT` and `SKIPPED`."""
+    """The status of a trial of the search. A retraining has the same statuses except `STOPPED`, `TIMED_OUT` and `SKIPPED`."""
 
     COMPLETED = "completed"
-    """It ran its last epoch, or ended by its own `early_stopping`."""
+    """It trained its last epoch, or was ended by its own `early_stopping`."""
     STOPPED = "stopped"
-    """The scheduler stopped it, or the search ended and did not need it any more."""
+    """The scheduler stopped it, or the search ended and no longer needed it."""
     DIVERGED = "diverged"
     """Its loss was not finite."""
     OUT_OF_MEMORY = "out_of_memory"
-    """It ran out of memory, also in its second attempt with smaller micro-batches."""
+    """It ran out of memory, even in its second attempt with smaller micro-batches."""
     FAILED = "failed"
     """An error was raised, for example by a custom model."""
     LOST = "lost"

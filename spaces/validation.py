@@ -1,4 +1,4 @@
-"""Checks, before anything is launched, that both ends of every range and every option of a space can be trained."""
+"""Checks before anything is launched that both ends of every range and every option of a space can be trained."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check(space: Space, image_shape: ImageShape | None = None) -> None:
         image_shape: (channels, height, width) of the images. Default: sizes are not checked.
 
     Raises:
-        SpaceError: Something is wrong; the message lists everything.
+        SpaceError: The space is not valid; the message lists all problems.
     """
     problems = [*_section_problems(space), *_value_problems(space)]
     if not problems:
@@ -47,7 +47,7 @@ def check(space: Space, image_shape: ImageShape | None = None) -> None:
 
 
 def corners(space: Space) -> Iterator[Config]:
-    """Yield a valid config for every option of the space and both ends of every range, where there is one."""
+    """Yield a valid config for every option of the space and both ends of every range, if there is one."""
     ends = [_forced(parameter, end) for parameter in space.parameters() for end in parameter.domain.ends()]
     for forced in [{}, *ends]:
         drawn = (validate(draw(space.root, trial))[0] for trial in completions(forced, NUM_RANDOM_COMPLETIONS))
@@ -57,7 +57,7 @@ def corners(space: Space) -> Iterator[Config]:
 
 
 def check_objective(space: Space, objective: str) -> None:
-    """Refuse an objective by which the trials of a space cannot be compared.
+    """Check that the trials of a space can be compared by an objective.
 
     Args:
         space: The space.
@@ -138,7 +138,7 @@ def _whole_number_problems(space: Space, parameter: Parameter) -> Iterator[Probl
 
 
 def _attribute_at(config: Any, path: KeyPath) -> Any:
-    """The value at a key path of a validated config; None if there is none."""
+    """Return the value at a key path of a validated config; None if there is none."""
     for part in path:
         config = config[part] if isinstance(part, int) else getattr(config, str(part), None)
     return config
@@ -166,7 +166,7 @@ def _combination_problems(space: Space, image_shape: ImageShape | None) -> Itera
                 continue
             failed.append((parameter.study_name, end))
             place = locate(space.root, failure.raw, _config_path(parameter))
-            if place not in places:  # once for all the items of a repeat
+            if place not in places:  # report it only once for all items of a repeat
                 places.add(place)
                 reason = f"{show_path(failure.problem.path)}: {failure.problem.message}"
                 yield Problem(place, f"no config with {show_value(end)} can be built ({_tried(failure)}): {reason}")

@@ -1,7 +1,7 @@
-"""Defines what a winner is: for the search, which needs enough of them, for retraining, which chooses among them, and for reports.
+"""Defines what a winner is, for the search, which needs enough of them, for retraining, which chooses among them, and for reports.
 
-A winner is a completed trial with an objective, whose config lies in the space as it is now and is not the baseline: the
-baseline is what winners are compared with.
+A winner is a completed trial with an objective. Its config lies in the current space and is not the baseline, with which winners are
+compared.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def may_win(config: dict[str, Any], baseline: dict[str, Any] | None) -> bool:
 
     Args:
         config: The complete config.
-        baseline: The complete config of the baseline; None if there is none, so that every config
-            may win.
+        baseline: The complete config of the baseline; None if there is none and every config may
+            win.
     """
     return baseline is None or identity(config) != identity(baseline)

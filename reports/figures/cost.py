@@ -1,4 +1,4 @@
-"""Draws the objective against cost: size of the network and time per epoch, with the Pareto front."""
+"""Draws the objective against costs, which are the size of the network and the time per epoch, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class _CostInfo:
     trials: list[int]
     statuses: list[str]
     front: list[int]
-    """The Pareto front, trials that no cheaper trial beats: positions in the lists, cheapest first."""
+    """Positions in the lists of the trials on the Pareto front, which no cheaper trial beats; the cheapest first."""
     num_trials: int
     """Number of trials, including those not drawn."""
 
 
 def cost(run: RunData) -> list[Figure]:
-    """The objective against the size of the network and against the time of an epoch, with the Pareto front."""
+    """Draw the objective against the size of the network and against the time of an epoch, with the Pareto front."""
     sizes = _cost_info(run, lambda row: row["num_parameters"])
     times = _cost_info(run, lambda row: row["train_seconds"] / row["num_epochs"] if row["num_epochs"] else None)
     caption = "The line joins the trials that no smaller trial beats."

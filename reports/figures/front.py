@@ -1,4 +1,4 @@
-"""Draws the front of a search with several objectives: the metric against each cost, and what retraining found."""
+"""Draws the front of a search with several objectives: the metric against each cost, with the results of retraining."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fronts(run: RunData) -> list[Figure]:
 
 
 def front_info(run: RunData, cost: str) -> FrontInfo:
-    """Compute what a figure of the front shows.
+    """Compute the content of a figure of the front.
 
     Args:
         run: The run.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 NUM_BEST = 50
-"""The best curves are always drawn."""
+"""Number of the best curves, which are always drawn."""
 OUTSIDE = "outside the current space"
 
 
@@ -43,7 +43,7 @@ class _CurvesInfo:
 
 
 def learning_curves(run: RunData) -> list[Figure]:
-    """The objective of every trial by epoch; vertical lines are rungs, a cross marks the stop of a trial."""
+    """Draw the objective of every trial by epoch. Vertical lines show rungs, and a cross marks the stop of a trial."""
     info = _curves_info(run)
     if not info.curves:
         return []
@@ -82,7 +82,7 @@ def _draw_curves(run: RunData, info: _CurvesInfo) -> go.Figure:
         trials: list[int | None] = []
         symbols: list[str] = []
         for trial, (epochs, values) in curves.items():
-            # One trace per status, with gaps: a thousand traces would take the browser seconds.
+            # Each status is one trace with gaps, since a thousand traces would take the browser seconds.
             x += [*epochs, None]
             y += [*values, None]
             trials += [trial] * (len(epochs) + 1)
@@ -126,7 +126,7 @@ class _BudgetInfo:
 
 
 def budget(run: RunData) -> list[Figure]:
-    """A figure of how the epochs were spent: between which rungs, and on trials of which status."""
+    """Draw how the epochs were spent, by the rungs between which they lie and the status of the trial."""
     info = _budget_info(run)
     if not info.epochs:
         return []

@@ -1,4 +1,4 @@
-"""Draws how much each earlier run weighed during a search that learned from them."""
+"""Draws the weight of each earlier run in the course of a search that learned from them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def weights(run: RunData) -> list[Figure]:
 
 
 def weight_lines(run: RunData) -> dict[str, tuple[list[int], list[float]]]:
-    """The numbers of the trials and the weights at their suggestion, by earlier run."""
+    """Return the numbers of the trials and the weights at the time of their suggestion, by earlier run."""
     lines: dict[str, tuple[list[int], list[float]]] = {}
     for row in run.rows("memory"):
         trials, values = lines.setdefault(row["earlier_run"], ([], []))

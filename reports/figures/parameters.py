@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 MAX_AXES = 8
-"""Parallel coordinates with more axes are unreadable; the most important parameters are shown."""
+"""Largest number of axes of parallel coordinates, which are unreadable with more; the most important parameters are shown."""
 MAX_SLICES = 12
 NUM_BEST = 100
-"""The best trials are always drawn."""
+"""Number of the best trials, which are always drawn."""
 FEW_TRIALS = 20
-"""With fewer trials an importance is a rough estimate."""
+"""Number of trials below which an importance is a rough estimate."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class _ImportanceInfo:
     num_trials: list[int]
     conditions: list[str]
     left_out: int
-    """Parameters with too few trials."""
+    """Number of parameters with too few trials."""
     estimated: bool
-    """Whether the importance is that of estimated final values instead of each trial's last value."""
+    """Whether the importance is computed from estimated final values instead of each trial's last value."""
 
 
 def importance(run: RunData) -> list[Figure]:
-    """Bars of fANOVA importance, with the number of trials used for each."""
+    """Draw bars of fANOVA importance, with the number of trials used for each."""
     info = _importance_info(run)
     if not info.labels:
         return []
@@ -104,7 +104,7 @@ def _about_values(info: _ImportanceInfo) -> str:
 
 
 def _draw_importance(info: _ImportanceInfo) -> go.Figure:
-    """Draw bars, the most important on top. Bars that rest on few trials are hidden at first if there are others."""
+    """Draw bars, the most important on top. Bars that are based on few trials are hidden at first if there are others."""
     shown = [place for place, n in enumerate(info.num_trials) if n >= FEW_TRIALS]
     few = [place for place in range(len(info.labels)) if place not in shown]
     layout = base_layout("share", "", height=110 + 24 * len(shown or few))
@@ -161,7 +161,7 @@ class _Axis:
 
 
 def parallel_coordinates(run: RunData) -> list[Figure]:
-    """The most important parameters and the objective, one line per trial; dragging along an axis selects trials."""
+    """Draw the most important parameters and the objective, with one line per trial. Dragging along an axis selects trials."""
     scored = scored_trials(run)
     if len(scored) < 2:
         return []
@@ -191,13 +191,13 @@ def about_stopped(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def shown_value(row: Mapping[str, Any]) -> float:
-    """Return the value of a trial for figures of parameters: the estimate after the full training, if the table has one."""
+    """Return the value of a trial for figures of parameters: the estimate for the full training, if the table has one."""
     end = row["estimated_end"]
     return float(row["objective"] if end is None else end)
 
 
 def scored_trials(run: RunData) -> list[dict[str, Any]]:
-    """Rows of `trials` that have an objective and did not fail."""
+    """Return the rows of `trials` that have an objective and did not fail."""
     return run.once("scored_trials", lambda: _scored_trials(run))
 
 
@@ -221,7 +221,7 @@ def _drawn_trials(run: RunData, rows: Sequence[dict[str, Any]]) -> list[dict[str
 
 
 def _paths_by_importance(run: RunData) -> list[str]:
-    """The parameter columns that differ between trials: by importance, then by the number of trials that have them.
+    """Return the parameter columns that differ between trials: by importance, then by the number of trials that have them.
 
     A column shared by several branches, such as `optimizer.lr`, can have many trials although each branch has too few for
     an importance.
@@ -248,13 +248,13 @@ def _axis(run: RunData, path: str, rows: Sequence[dict[str, Any]]) -> _Axis:
 
 
 def _options(run: RunData, path: str) -> list[str]:
-    """The options of all branches at a path, in the order of the space."""
+    """Return the options of all branches at a path, in the order of the space."""
     domains = [parameter.domain for parameter in run.space.parameters() if parameter.path == path]
     return list(dict.fromkeys(_label(domain.encode(option)) for domain in domains for option in domain.ends()))
 
 
 def _is_log(run: RunData, path: str, values: Iterable[Any]) -> bool:
-    """Whether the domain of a column is logarithmic in every branch, and every value can be drawn so.
+    """Return whether the domain of a column is logarithmic in every branch, and every value can be drawn so.
 
     A branch that fixes the parameter, or an earlier space, may have given it the value 0.
     """
@@ -306,7 +306,7 @@ def _dimension(axis: _Axis) -> dict[str, Any]:
 
 
 def _ticks(positions: Sequence[float], is_log: bool) -> dict[float, str]:
-    """The values themselves if they are few; otherwise five evenly spaced values."""
+    """Return the values themselves if there are few; otherwise five evenly spaced values."""
     places = sorted(set(positions))
     if len(places) > MAX_OWN_TICKS:
         low, high = places[0], places[-1]
@@ -330,9 +330,10 @@ class _SliceInfo:
 
 
 def slices(run: RunData) -> tuple[list[Figure], int]:
-    """The objective against each of the most important parameters, and the number of parameters left out.
+    """Draw the objective against each of the most important parameters. Logarithmic domains have a logarithmic axis.
 
-    Logarithmic domains have a logarithmic axis.
+    Returns:
+        The figures, and the number of parameters left out.
     """
     figures = []
     paths = _paths_by_importance(run)

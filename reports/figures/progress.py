@@ -40,7 +40,7 @@ class _BestInfo:
 
 
 def best_so_far(run: RunData) -> list[Figure]:
-    """The best completed trial so far; buttons choose time, epochs, or GPU-hours (on a CPU: CPU-hours) of all trials as the axis."""
+    """Draw the best completed trial so far. Buttons choose the axis: time, epochs, or GPU-hours (CPU-hours on a CPU) of all trials."""
     info = _best_info(run)
     if not any(info.inside):
         return []
@@ -71,7 +71,7 @@ def _best_info(run: RunData) -> _BestInfo:
     if not len(epochs):
         return _BestInfo([], [], "CPU", [], [], [], [])
     epochs = epochs.drop_columns("phase").sort_by([("time", "ascending"), ("trial", "ascending")])
-    # Microseconds: making a datetime for each takes longer than all the rest.
+    # These are microseconds, since creating a datetime for each takes longer than everything else.
     moments = epochs["time"].cast("int64").to_pylist()
     start = _start(run, moments[0])
     rows = plain.lists(epochs.drop_columns("time"))
@@ -108,7 +108,7 @@ def _start(run: RunData, first_epoch_end: int) -> int:
 
 
 def _scaled(seconds: list[float], prefix: str = "") -> tuple[list[float], str]:
-    """Convert seconds to a unit that keeps the numbers small: (values, name of the unit)."""
+    """Convert seconds to a unit that keeps the numbers small, and return the values and the name of the unit."""
     last = seconds[-1]
     scale, unit = (1.0, "seconds") if last < 300 else (60.0, "minutes") if last < 3 * 3600 else (3600.0, "hours")
     return [value / scale for value in seconds], f"{prefix}{unit}"
@@ -157,7 +157,7 @@ def _offer_axes(
     Args:
         figure: The figure, whose traces have no x yet.
         traces: The positions of the dots of each trace.
-        axes: Name -> (the value at each position, the title).
+        axes: (value at each position, title) of each axis, by its name.
     """
     by_axis = {name: [[values[i] for i in places] for places in traces] for name, (values, _) in axes.items()}
     for trace, x in zip(figure.data, next(iter(by_axis.values())), strict=True):
@@ -173,7 +173,7 @@ def _offer_axes(
 
 
 def _range_after_start(info: _BestInfo, objective: str) -> list[float]:
-    """The range of an axis for the best value and those that come near it: the values of the first epochs compress all others."""
+    """Return the range of an axis around the best values, since the values of the first epochs would compress all others."""
     best = [value for value in info.best if value is not None] or info.values
     early, last = best[len(best) // 20], best[-1]
     inside = [value for value, counts in zip(info.values, info.inside, strict=True) if counts]

@@ -17,7 +17,7 @@ from winnow.spaces.epoch_figures import is_share
 BLUE, ORANGE, GREEN, RED = "#3b82d6", "#cf6f12", "#2f9e6b", "#e0524a"
 PURPLE, GREY, PINK = "#9b6bd6", "#848b94", "#d65a9b"
 LEAST_TICK_DISTANCE = 0.12
-"""Distance of two own ticks as a share of the axis; closer ones overlap in a slice."""
+"""Smallest distance of two ticks as a share of the axis; the labels of closer ticks overlap in a slice."""
 MAX_OWN_TICKS = 5
 """With at most this many distinct values, the ticks of an axis are the values themselves."""
 LIGHT_PAGE, DARK_PAGE = "#ffffff", "#15181d"
@@ -59,7 +59,7 @@ class Figure:
     """Explains what the figure shows and how to read it."""
     plot: go.Figure
     min_width: int = 0
-    """Least width in pixels; on a narrower page the figure scrolls sideways."""
+    """Minimum width in pixels. On a narrower page, the figure scrolls horizontally."""
 
 
 def base_layout(x: str, y: str, height: int = 380, **more: Any) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def add_trials(
 
 
 def value_axis(objective: str) -> dict[str, Any]:
-    """The tick format of an axis that shows the objective."""
+    """Return the tick format of an axis that shows the objective."""
     return {"tickformat": ".2~%" if is_share(objective) else ".3g"}
 
 
@@ -174,7 +174,7 @@ def _are_apart(ascending: Sequence[float]) -> bool:
 
 
 def _decade_ticks(low: float, high: float, room: int) -> list[float]:
-    """The densest of the steps 1-2-5, 1-3 and 1 with at most `room` ticks; the ends of the range if it contains none of them."""
+    """Return the ticks of the densest of the steps 1-2-5, 1-3 and 1 with at most `room` ticks, or the ends of the range if there are none."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks: list[float] = []
     for steps in ((1, 2, 5), (1, 3), (1,)):

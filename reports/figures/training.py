@@ -15,7 +15,7 @@ Epochs = Sequence[dict[str, Any]]
 
 
 def curves(epochs: Epochs) -> list[Figure]:
-    """Loss and accuracy by epoch, on the training and the validation images."""
+    """Draw loss and accuracy by epoch, on the training and the validation images."""
     about = "Training values are means over the epoch, with changing weights, dropout and augmentation; validation values are measured after the epoch."
     return [
         Figure("curve-loss", "Loss", about, _curve(epochs, "loss", ".4~g")),
@@ -24,7 +24,7 @@ def curves(epochs: Epochs) -> list[Figure]:
 
 
 def batch_losses(epochs: Epochs) -> list[Figure]:
-    """The training loss of every batch, with the median of each epoch; no figure if the losses were not kept."""
+    """Draw the training loss of every batch, with the median of each epoch. There is no figure if the losses were not recorded."""
     if not any(line.get("batch_losses") for line in epochs):
         return []
     x, y = _thinned(epochs)
@@ -59,7 +59,7 @@ def _curve(epochs: Epochs, what: str, tick_format: str) -> go.Figure:
 
 
 def _thinned(epochs: Epochs) -> tuple[list[float], list[float]]:
-    """Position in epochs and loss of the batches; of every k-th batch if there are very many."""
+    """Return the positions of the batches, in epochs, and their losses. If there are very many, only every k-th batch is used."""
     points = [
         (line["epoch"] - 1 + (i + 0.5) / len(losses), loss)
         for line in epochs

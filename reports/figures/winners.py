@@ -23,12 +23,12 @@ MAX_WRITTEN_CLASSES = 12
 
 @dataclass(frozen=True)
 class _WinnersInfo:
-    """Each retrained config: mean, interval, the single seeds, and the validation accuracy in the search."""
+    """The retrained configs, each with its mean, its interval, the value of each seed, and the validation accuracy in the search."""
 
     labels: list[str]
     means: list[float]
     below: list[float]
-    """mean - lower end; 0 if there is no interval."""
+    """Distance from the mean to the lower end of the interval; 0 if there is no interval."""
     above: list[float]
     seeds: list[list[float]]
     search: list[float | None]
@@ -36,11 +36,11 @@ class _WinnersInfo:
     """The objective on the test and on the validation images."""
     objective: str
     over: str
-    """What the intervals are over, such as `over seeds and test images`."""
+    """The variation that the intervals cover, such as `over seeds and test images`."""
 
 
 def winners(run: RunData) -> list[Figure]:
-    """The objective of the winners and the baseline on the test images: mean, 95 % interval, each seed, and its value in the search."""
+    """Draw the objective of the winners and the baseline on the test images: mean, 95 % interval, each seed, and the value in the search."""
     info = _winners_info(run)
     if not info.labels:
         return []
@@ -75,7 +75,7 @@ def _distance(row: dict[str, Any], end: str) -> float:
 
 
 def winner_label(row: dict[str, Any]) -> str:
-    """`1 (trial 12)`, or `baseline`."""
+    """Return the label of a winner, such as `1 (trial 12)` or `baseline`."""
     return "baseline" if row["baseline"] else f"{row['rank']} (trial {row['trial']})"
 
 
@@ -123,26 +123,26 @@ def _add_dots(
 
 @dataclass(frozen=True)
 class _ConfusionInfo:
-    """Test images by true (row) and predicted (column) class, all seeds of the first winner together."""
+    """Numbers of test images by true (row) and predicted (column) class, summed over all seeds of the first winner."""
 
     classes: list[str]
     counts: np.ndarray  # int64 [classes, classes]
 
     @property
     def shares(self) -> np.ndarray:
-        """Shares of the true class's images, float64 [classes, classes]; zeros for a class without images."""
+        """The counts as shares of the images of the true class, float64 [classes, classes]; zeros for a class without images."""
         return self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
 
 
 def confusion(run: RunData) -> list[Figure]:
-    """Confusion matrix and per-class accuracy of the first winner, over all its seeds."""
+    """Draw the confusion matrix and the accuracy per class of the first winner, over all its seeds."""
     info = _confusion_info(run)
     seeds = next((row["num_seeds"] for row in run.rows("winners") if row["rank"] == 1), 1)
     return _confusion_figures(info, f" All {seeds} seeds of the winner are counted together." if seeds > 1 else "")
 
 
 def confusion_of(true: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> list[Figure]:
-    """Confusion matrix and per-class accuracy of any predictions, int64 [n] each.
+    """Draw the confusion matrix and the accuracy per class of any predictions.
 
     Args:
         true: True classes, int64 [n].

@@ -20,7 +20,7 @@ MAX_IMAGES = 24
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test image that the network got wrong."""
+    """A test image that the network classified wrongly."""
 
     index: int
     """Index in the test set."""
@@ -37,7 +37,7 @@ class Mistake:
     name: str
     """File of the image or its row in the data set; its index if that was not recorded."""
     num_wrong: int = 1
-    """Number of seeds whose network got it wrong."""
+    """Number of seeds whose network classified it wrongly."""
     num_seeds: int = 1
 
     @property
@@ -46,7 +46,7 @@ class Mistake:
 
 
 def winner_mistakes(run: RunData) -> list[Mistake]:
-    """The mistakes of the first winner over all its seeds: those of most seeds first, then the most confident.
+    """Return the mistakes of the first winner over all its seeds, sorted by the number of seeds and then by confidence.
 
     Each image appears once, with the most confident of its wrong predictions; empty if there are no predictions.
     """
@@ -72,7 +72,7 @@ def mistakes_of(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]) ->
 
     Args:
         arrays: Arrays by name: `index`, `true`, `predicted`, `confidence` and `probability_true`
-            [N], perhaps `name`, and the gallery of encoded images.
+            [N], optionally `name`, and the gallery of encoded images.
         class_names: Names of the classes, in the order of the class numbers.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Lays out a small drawing of a network: one block for each layer, as high as its feature map and as wide as its channels."""
+"""Lays out a small drawing of a network with one block per layer, whose height shows the feature map and whose width the channels."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 COLUMN = 84
 """Width of the column of one block, in pixels."""
 HEIGHT = 72
-"""Height of the tallest block."""
+"""Height of the tallest block, in pixels."""
 LEAST = 6
 MAX_BLOCKS = 14
-"""With more layers the drawing leaves out the middle ones."""
+"""Largest number of blocks. If there are more layers, the drawing leaves out the middle ones."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Block:
 
 
 def network_blocks(config: Mapping[str, Any], image_shape: Sequence[int], num_classes: int) -> list[Block]:
-    """The blocks from the image to the classes.
+    """Compute the blocks from the image to the classes.
 
     Args:
         config: A complete config.
@@ -51,7 +51,7 @@ def network_blocks(config: Mapping[str, Any], image_shape: Sequence[int], num_cl
 def _layers(
     config: Mapping[str, Any], image_shape: tuple[int, ...], num_classes: int
 ) -> list[tuple[str, tuple[int, ...]]]:
-    """(title, output shape) of each layer; a pooling is shown by the size of the next layer, so it has no block."""
+    """Return (title, output shape) of each layer. A pooling layer has no block, since the size of the next layer shows it."""
     from winnow.spaces.schema import Config
     from winnow.spaces.shapes import trace
 
@@ -67,7 +67,7 @@ def _layers(
 
 
 def _title(layer: str) -> str:
-    """`conv 1` for `stages.0.conv`, `hidden 1` for `head.0`."""
+    """Return the title of a layer, such as `conv 1` for `stages.0.conv` and `hidden 1` for `head.0`."""
     parts = layer.split(".")
     if len(parts) == 1:
         return layer

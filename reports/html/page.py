@@ -1,4 +1,4 @@
-"""Makes the HTML report: one file, with plotly.js inlined once, that opens without a network."""
+"""Creates the HTML report, a single file that contains plotly.js and works offline."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 def page(run: RunData) -> str:
-    """The whole HTML document of a run."""
+    """Return the whole HTML document of a run."""
     return document(run.name, _made(run), sections_of(run), _footer(run), queries(run))
 
 
 def document(
     title: str, made: str, sections: Sequence[Section], footer: str, sql: Mapping[str, str] | None = None
 ) -> str:
-    """A whole HTML page.
+    """Return a whole HTML page.
 
     Args:
         title: Title and heading of the page.
-        made: When the run and the page were made, shown below the heading.
+        made: When the run and the page were created; shown below the heading.
         sections: The sections in order; the navigation bar links to each.
         footer: Text at the end of the page.
         sql: The query behind each figure and number, by its id; a button shows it.
@@ -68,5 +68,5 @@ def _footer(run: RunData) -> str:
 
 
 def _inline_json(value: Any) -> Markup:
-    """JSON that cannot end the script element around it."""
+    """Return a value as JSON that cannot end the script element around it."""
     return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))

@@ -1,4 +1,4 @@
-"""Makes the sections of the report about the search: its trials, its parameters, its stops, and the earlier runs it learned from."""
+"""Creates the sections of the report about the search: its trials, parameters and stops, and the earlier runs that it learned from."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 MAX_TRIALS = 15
-"""Rows of the table of trials; trials.parquet has all."""
+"""Largest number of rows of the table of trials; trials.parquet contains all trials."""
 MAX_OWED = 8
-"""First suggestions that are listed for each earlier run; memory.parquet has all."""
+"""Largest number of suggestions that are listed for each earlier run; memory.parquet contains all."""
 
 Row = dict[str, Any]
 
 
 def search(run: RunData) -> Section:
-    """The course of the search: best so far, learning curves, budget, the best trials."""
+    """Create the section on the course of the search: best value so far, learning curves, budget, and the best trials."""
     progress = figures_progress.best_so_far(run)
     curves = [*figures_search.learning_curves(run), *figures_search.budget(run)]
     ranked = best_first(run, run.rows("trials"))
@@ -47,7 +47,7 @@ def search(run: RunData) -> Section:
 
 
 def _unaudited_stops(run: RunData) -> str:
-    """A hint at the audit if the run stopped trials without one; else empty."""
+    """Return a hint about the audit if the run stopped trials without one; otherwise empty."""
     stopped = sum(row["status"] == TrialStatus.STOPPED for row in run.rows("trials"))
     if not stopped or len(run.table("audit")):
         return ""
@@ -77,7 +77,7 @@ def _trial_table(run: RunData, trials: list[Row]) -> Table:
 
 
 def _expected_ends(run: RunData) -> Table | None:
-    """The trials that have begun and not ended, by the objective that they will probably end with; None if there are none."""
+    """Return the table of unfinished trials, sorted by the objective that they will probably reach; None if there are none."""
     rows = [
         row for row in run.rows("trials") if row["status"] == TrialStatus.RUNNING and row["expected_end"] is not None
     ]
@@ -100,12 +100,12 @@ def _expected_ends(run: RunData) -> Table | None:
 
 
 def _active(row: Mapping[str, Any], paths: Iterable[str]) -> Row:
-    """The parameters that the trial had, a branch by its own name: `optimizer`, not `optimizer.name`."""
+    """Return the parameters that a trial had. A branch has its own name, such as `optimizer` instead of `optimizer.name`."""
     return {path.removesuffix(".name"): row[path] for path in paths if row[path] is not None}
 
 
 def parameters(run: RunData) -> Section:
-    """The effect of the parameters: importance, parallel coordinates, slices, cost."""
+    """Create the section on the effect of the parameters: importance, parallel coordinates, slices, and cost."""
     top = [*figures_parameters.importance(run), *figures_parameters.parallel_coordinates(run)]
     slices, left_out = figures_parameters.slices(run)
     costs = figures_cost.cost(run)
@@ -119,7 +119,7 @@ def parameters(run: RunData) -> Section:
 
 
 def audit(run: RunData) -> Section | None:
-    """The section on how well the rungs predict the final values; None if the run has no audit."""
+    """Create the section on how well the rungs predict the final values; None if the run has no audit."""
     rows = run.rows("audit")
     if not rows:
         return None
@@ -157,7 +157,7 @@ def _correlation(row: Row, kind: str, which: str) -> str:
 
 
 def memory(run: RunData) -> Section | None:
-    """The earlier runs that the search learned from; None if there are none."""
+    """Create the section on the earlier runs that the search learned from; None if there are none."""
     summaries, figures = earlier_runs(run), figures_memory.weights(run)
     if not summaries:
         return None

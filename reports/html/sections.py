@@ -1,4 +1,4 @@
-"""Makes the sections of the HTML report, in order: each a function from a run to a section. Templates hold the HTML."""
+"""Creates the sections of the HTML report, each with a function that takes a run. Templates contain the HTML."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 MAX_FAILURES = 30
 MAX_PAIRED_CLASSES = 30
-"""With more classes the confusion matrix needs the whole width."""
+"""Number of classes above which the confusion matrix needs the whole width."""
 
 Row = dict[str, Any]
 
 
 def overview(run: RunData) -> Section:
-    """The run in words, and how the trials ended."""
+    """Create the section that describes the run and how its trials ended."""
     counts = wording.status_counts(run.rows("trials"))
     html = render(
         "summary.html",
@@ -57,7 +57,10 @@ def overview(run: RunData) -> Section:
 
 
 def _winner_facts(run: RunData) -> dict[str, Any] | None:
-    """The winner in a sentence and its network as a drawing; before retraining those of the best trial; None without either."""
+    """Return a sentence about the winner and a drawing of its network.
+
+    Before retraining they describe the best trial. The result is None if there is neither.
+    """
     config, data = winner_config(run), run.study.get("data") or {}
     if config is None:
         return None
@@ -69,7 +72,7 @@ def _winner_facts(run: RunData) -> dict[str, Any] | None:
 
 
 def _headline(run: RunData) -> tuple[str, str] | None:
-    """Return the most important number with its name: the objective of the winner on the test images, else the best one of a trial."""
+    """Return the most important number with its name: the winner's objective on the test images, or the best objective of a trial."""
     rows = run.rows("winners")
     first = next((row for row in rows if row["rank"] == 1 and row["test_objective"] is not None), None)
     if first is not None:
@@ -94,7 +97,7 @@ def _headline(run: RunData) -> tuple[str, str] | None:
 
 
 def _untested(rows: list[Row]) -> str:
-    """Why the first winner has no value on the test images."""
+    """Return why the first winner has no value on the test images."""
     own = [row for row in rows if not row["baseline"]]
     if not any(row["num_seeds"] or row["num_failed"] for row in own if row["rank"] == 1):
         return "not yet retrained or tested"
@@ -104,7 +107,7 @@ def _untested(rows: list[Row]) -> str:
 
 
 def winners(run: RunData) -> Section:
-    """The winners beside the baseline."""
+    """Create the section that compares the winners with the baseline."""
     rows, figures = run.rows("winners"), figures_winners.winners(run)
     above = "above baseline" if run.maximize else "better than baseline"
     columns = ("", wording.tested_name(run), "seeds", above, "in the search", "gap", "weights", "time")
@@ -138,7 +141,7 @@ def winners(run: RunData) -> Section:
 
 
 def front(run: RunData) -> Section | None:
-    """The front of a search with several objectives; None if it has one."""
+    """Create the section on the front of a search with several objectives; None if it has only one."""
     rows, figures = run.rows("front"), figures_front.fronts(run)
     if not rows:
         return None
@@ -164,7 +167,7 @@ def front(run: RunData) -> Section | None:
 
 
 def _metrics_table(rows: list[Row]) -> Table | None:
-    """Every metric of the winners on the test images; a metric that no winner has is left out. None if nothing was tested."""
+    """Return a table of the winners' metrics on the test images, without metrics that no winner has; None if nothing was tested."""
     known = [key for key in ("test_accuracy", *TEST_METRICS, "test_loss") if any(row[key] is not None for row in rows)]
     if not known:
         return None
@@ -181,7 +184,7 @@ def _metrics_table(rows: list[Row]) -> Table | None:
 
 
 def _class_table(run: RunData) -> Table | None:
-    """Precision, recall and F1 of the first winner by class; None without its predictions."""
+    """Return a table of precision, recall and F1 of the first winner by class; None if its predictions are missing."""
     rows = [row for row in run.rows("classes") if row["rank"] == 1]
     lines = [
         [row["class_name"], str(row["support"]), *(wording.percent(row[key]) for key in ("precision", "recall", "f1"))]
@@ -197,7 +200,7 @@ def _range(run: RunData, row: Row) -> str:
 
 
 def test_images(run: RunData) -> Section:
-    """The mistakes of the winner."""
+    """Create the section on the mistakes of the winner."""
     figures = figures_winners.confusion(run)
     layout = "pair" if len(run.class_names) <= MAX_PAIRED_CLASSES else ""
     mistakes = winner_mistakes(run) if figures else []
@@ -213,7 +216,7 @@ def test_images(run: RunData) -> Section:
 
 
 def data(run: RunData) -> Section | None:
-    """The section on the images that were read: rules, columns, sizes, repeated images, and the counts by class; None for a run of an older Winnow."""
+    """Create the section on the images: rules, columns, sizes, repeated images, and counts by class; None for a run of an older Winnow."""
     summary_of_data = (run.study.get("data") or {}).get("summary")
     if not summary_of_data:
         return None
@@ -227,7 +230,7 @@ def data(run: RunData) -> Section | None:
 
 
 def failures(run: RunData) -> Section:
-    """Return the section of all trainings that failed or diverged, with their errors."""
+    """Create the section on all trainings that failed or diverged, with their errors."""
     rows, classes = run.rows("failures"), class_rows(run.rows("trials"))
     class_lines = [[STATUS_WORDS.get(name, name), str(num), meaning, action] for name, num, meaning, action in classes]
     lines = [
@@ -253,7 +256,7 @@ def failures(run: RunData) -> Section:
 
 
 def reproduce(run: RunData) -> Section:
-    """The exact config, the command that repeats its training, where it ran, and how to read the tables."""
+    """Create the section with the winning config, the command that repeats its training, where it ran, and how to read the tables."""
     config, recipe = winner_config(run), run.path / "report" / "winner.yaml"
     again = training_command(run, recipe)
     facts = [[row["section"], row["key"], row["value"] or "unknown"] for row in run.rows("environment")]
@@ -273,12 +276,12 @@ def reproduce(run: RunData) -> Section:
 
 
 def terms(_: RunData) -> Section:
-    """Return the glossary of the terms of the page."""
+    """Create the section with the glossary of the page."""
     return Section("glossary", "Glossary", render("glossary.html", terms=GLOSSARY.items()))
 
 
 def sections_of(run: RunData) -> list[Section]:
-    """The sections that apply to the run, in order."""
+    """Return the sections that apply to the run, in order."""
     return [section for make in SECTIONS if (section := make(run)) is not None]
 
 

@@ -29,7 +29,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts."""
+    """A table whose cells are texts."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -38,7 +38,7 @@ class Table:
     wide: Collection[int] = ()
     """Indices of columns that may wrap."""
     below: Sequence[str] = ()
-    """A text for each row, shown under it over the whole width; empty for a table without such texts."""
+    """A text for each row, shown below it over the whole width; empty if the table has no such texts."""
 
     def css_class(self, column: int) -> str:
         return "n" if column in self.numeric else "wide" if column in self.wide else ""
@@ -71,7 +71,7 @@ def _environment() -> Environment:
 
 
 def _explained(text: str) -> Markup:
-    """The text with the meaning of each term of the glossary shown on hover."""
+    """Mark the terms of the glossary in a text, so that their meaning is shown on hover."""
     pieces = (
         escape(piece) if meaning is None else Markup('<abbr title="{}">{}</abbr>').format(meaning, piece)
         for piece, meaning in glossary.parts(visible(text))
@@ -80,5 +80,5 @@ def _explained(text: str) -> Markup:
 
 
 def _shown(value: Any) -> Any:
-    """Hidden characters of a text become visible; `Markup` was made by a template, so they are already."""
+    """Make the hidden characters of a text visible. In `Markup`, which a template created, they already are."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,4 +1,4 @@
-"""Writes the report of one training into its folder, as `winnow train --output` and `winnow bench-recipes` leave it."""
+"""Writes the report of one training into a folder that `winnow train --output` or `winnow bench-recipes` has written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from winnow.spaces.trial_status import TrialStatus
 
 FIGURES = tuple(figure.name for figure in QUALITY)
 
-# The rows of the best-epoch table: name, figure, and whether the lowest or the highest value is best.
+# The rows of the table of best epochs: name, figure, and whether the lowest or the highest value is best.
 BEST: tuple[tuple[str, str, Any], ...] = tuple(
     (f"{figure.better}est {figure.name.replace('_', ' ')}", figure.name, min if figure.better == "low" else max)
     for figure in QUALITY
@@ -54,7 +54,7 @@ class TrainingData:
 
 
 def write_training(path: Path) -> Path:
-    """Write report.html, epochs.parquet and best_epochs.md into the folder of a training, also while it runs.
+    """Write report.html, epochs.parquet and best_epochs.md into the folder of a training, which may still be running.
 
     Args:
         path: The folder.
@@ -63,7 +63,7 @@ def write_training(path: Path) -> Path:
         The HTML file.
 
     Raises:
-        InputError: The folder is not that of a training, no epoch has finished yet, or the files cannot be written.
+        InputError: The folder does not contain a training, no epoch has finished yet, or the files cannot be written.
     """
     training = read_training(path)
     html = path / "report.html"
@@ -77,10 +77,10 @@ def write_training(path: Path) -> Path:
 
 
 def read_training(path: Path) -> TrainingData:
-    """Read the folder of a training; torn last lines are left out.
+    """Read the folder of a training. Incomplete last lines are left out.
 
     Raises:
-        InputError: The folder is not that of a training, or no epoch has finished yet.
+        InputError: The folder does not contain a training, or no epoch has finished yet.
     """
     try:
         config = load_plain((path / "config.yaml").read_text(encoding="utf-8"))
@@ -97,7 +97,7 @@ def read_training(path: Path) -> TrainingData:
 
 
 def best_epochs(training: TrainingData) -> list[dict[str, Any]]:
-    """The best epoch by each of four figures, with all four; the first among equals, as for the weights that are kept.
+    """Return the best epoch by each of four figures, with all four values. Among equal epochs the first is chosen, as for the weights.
 
     Returns:
         Up to four rows with the keys `best` (a name), `epoch` and FIGURES.
@@ -112,14 +112,14 @@ def best_epochs(training: TrainingData) -> list[dict[str, Any]]:
 
 
 def best_epochs_text(training: TrainingData) -> str:
-    """The table of best epochs in Markdown."""
+    """Return the table of best epochs in Markdown."""
     heads, rows = _best_epoch_cells(training)
     lines = [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
     return "\n".join([*lines, "", outcome(training), ""])
 
 
 def outcome(training: TrainingData) -> str:
-    """One sentence: the epoch whose weights were kept, and why the training ended."""
+    """Return a sentence about the epoch whose weights were kept, and why the training ended."""
     result, planned, last = training.result, training.config["epochs"], training.epochs[-1]["epoch"]
     kept = "last" if result.get("fit_validation") else training.config["weights"]
     rule = "of the last epoch" if kept == "last" else f"of the epoch with the {in_words(kept)}"

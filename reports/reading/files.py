@@ -11,7 +11,7 @@ def content_of(path: Path) -> bytes:
     """Read a file of a run.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: The file cannot be read.
     """
     try:
         return path.read_bytes()

@@ -1,7 +1,7 @@
 """Reads the trials of `study.journal` without a lock, without writing to it and without Optuna.
 
-Optuna's own replay parses every distribution of every parameter of every trial and copies a trial at each of its entries. This
-reader takes a third to a half of the time; tests hold its result equal to Optuna's. The meaning of each entry is defined in
+Optuna's own replay parses every distribution of every parameter of every trial, and copies a trial at each of its entries. This
+reader takes a third to a half of the time; tests check that its result equals Optuna's. The meaning of each entry is defined in
 `optuna/storages/journal/_storage.py`.
 """
 
@@ -64,7 +64,7 @@ def read_trials(path: Path) -> tuple[list[Trial], list[str]]:
         The trials in the order of their numbers, without those that still wait in the queue, and notes on what could not be read.
 
     Raises:
-        InputError: The file cannot be read, or an entry has an operation code that this Winnow does not know.
+        InputError: The file cannot be read, or an entry has an operation code that this version of Winnow does not know.
     """
     if not path.is_file():
         return [], [f"{path.name} is missing: there are no trials to report"]
@@ -97,10 +97,10 @@ class _Replay:
     """The studies and trials after the entries applied so far."""
 
     names: dict[int, str] = field(default_factory=dict)
-    """Study id -> name, for studies that were not deleted."""
+    """Names of the studies that were not deleted, by study id."""
     num_studies: int = 0
     of_study: dict[int, list[Trial]] = field(default_factory=dict)
-    """Study id -> its trials."""
+    """Trials of each study, by study id."""
     trials: list[Trial] = field(default_factory=list)
     """The trials of all studies; the index is the trial id."""
     study_of: list[int] = field(default_factory=list)
@@ -199,7 +199,7 @@ def _time(text: str | None) -> datetime | None:
 
 @cache
 def _external(distribution: str) -> Callable[[float], Any]:
-    """The function from the journal's number for a value of this distribution to the value. A study has few distributions."""
+    """Return the function that converts a number in the journal to a value of a distribution. A study has few distributions."""
     tree = json.loads(distribution)
     if tree["name"] == "CategoricalDistribution":
         choices: Sequence[Any] = tree["attributes"]["choices"]
@@ -209,7 +209,7 @@ def _external(distribution: str) -> Callable[[float], Any]:
 
 @cache
 def _compatible(known: str, new: str) -> bool:
-    """Whether Optuna accepts both distributions for one parameter."""
+    """Return whether Optuna accepts both distributions for one parameter."""
     from optuna.distributions import check_distribution_compatibility, json_to_distribution
 
     try:

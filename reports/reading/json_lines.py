@@ -1,4 +1,4 @@
-"""Reads files with one JSON object per line, also after the process that wrote them was killed."""
+"""Reads files with one JSON object per line, even if the process that wrote them was killed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MANY = 1000
 
 
 def read_lines(path: Path, keys: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Read the lines of a file that are whole and have all of `keys`.
+    """Read the lines of a file that are complete and have all required keys.
 
     Args:
         path: The file. A missing file has no lines.
         keys: Keys that every line must have.
 
     Returns:
-        The lines in order, and notes on the lines left out, such as the torn last line of a process that was killed.
+        The lines in order, and notes on lines that were left out, such as the incomplete last line of a process that was killed.
 
     Raises:
         InputError: The file cannot be read.
@@ -44,10 +44,10 @@ def read_lines(path: Path, keys: Sequence[str]) -> tuple[list[dict[str, Any]], l
 
 
 def parsed(lines: Sequence[bytes]) -> Iterator[Any]:
-    """Parse each line as JSON; None if it is not valid JSON.
+    """Parse each line as JSON, and yield None for a line that is not valid JSON.
 
-    Many lines are parsed at once, as one list: this halves the time, and their objects share their keys, which halves the memory.
-    Pydantic's parser takes half the time of Python's and gives the same result. It is imported for many lines only.
+    Many lines are parsed at once, as one list. This halves the time, and also the memory, since the objects share their keys.
+    Pydantic's parser takes half the time of Python's and gives the same result. It is imported only for many lines.
     """
     loads: Callable[[bytes], Any] = json.loads
     if len(lines) > MANY:

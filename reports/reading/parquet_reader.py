@@ -1,6 +1,7 @@
-"""Reads a run from the Parquet files of its report, also those of an older Winnow.
+"""Reads a run from the Parquet files of its report, which an older Winnow may have written.
 
-The run folder may be gone. If it is not, its report replaces it as long as the run's files are unchanged: see `read_current`.
+The run folder need not exist. If it does, the report is read instead of it as long as the run's files are unchanged: see
+`read_current`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SOURCES = ("study.yaml", "study.journal", "epochs.jsonl", "retrain.jsonl")
-"""Files that the tables are made from. Predictions never change after their line in retrain.jsonl."""
+"""Files from which the tables are created. Predictions never change after their line in retrain.jsonl."""
 WORTHWHILE_BYTES = 5_000_000
 """Total size of these files below which reading them is quicker than importing Arrow."""
 
@@ -38,7 +39,7 @@ OF_OBJECTIVE = {
     **{f"objective_gain{end}": f"gain{end}" for end in ("", "_low", "_high")},
     "objective_gap": "gap",
 }
-"""The columns of `winners` that describe the objective, and those for the accuracy, to which they are equal if that is it."""
+"""The columns of `winners` about the objective, and the columns about the accuracy that they equal if accuracy is the objective."""
 ADDED: dict[int, dict[str, dict[str, Any]]] = {
     2: {
         "trials": {"in_space": True, "audit_objective": None, "audited": False, "worker_losses": 0, "micro_batches": 1},
@@ -77,7 +78,7 @@ class FromParquet:
 
     folder: Path
     tables: Mapping[str, pa.Table]
-    """The tables that were read; the others are read from `folder` when they are asked for."""
+    """The tables that were read; the others are read from `folder` when they are requested."""
 
     def table(self, name: str) -> pa.Table:
         return self.tables[name] if name in self.tables else read_table(self.folder / f"{name}.parquet")
@@ -103,7 +104,7 @@ class FromParquet:
 
 
 def fingerprint(path: Path) -> str:
-    """Sizes and SHA-256 digests of the files that the tables of the run are made from, as JSON. 125 MB take 0.14 s."""
+    """Return the sizes and SHA-256 digests of the files from which the tables of a run are created, as JSON. 125 MB take 0.14 s."""
     return json.dumps({name: (size, _digest(path / name)) for name, size in _sizes(path).items()})
 
 
@@ -114,7 +115,7 @@ def read_current(path: Path) -> RunData | None:
         path: A run folder.
 
     Returns:
-        The run; None if the files of the run changed since the report was written, if a table is missing, damaged or of
+        The run; None if the files of the run have changed since the report was written, if a table is missing, damaged or from
         another version, or if the run is so small that reading its own files is quicker.
     """
     files = [path / "report" / f"{name}.parquet" for name in TABLES]
@@ -152,7 +153,7 @@ def read_report(folder: Path, later: Collection[str] = ()) -> RunData:
 
     Args:
         folder: A folder with the Parquet files of a report.
-        later: Tables that are read only when they are asked for, so that a damaged one is noticed only then.
+        later: Tables that are read only when they are requested, so that a damaged one is noticed only then.
 
     Returns:
         The run. Tables that are missing are empty and mentioned in its `notes`.
@@ -180,7 +181,7 @@ def read_report(folder: Path, later: Collection[str] = ()) -> RunData:
 
 
 def read_table(file: Path | str) -> pa.Table:
-    """Read one table; columns that its version did not have yet are filled in.
+    """Read one table. Columns that its version did not have yet are filled in.
 
     Raises:
         InputError: The file cannot be read, is not a table of a Winnow report, or was written by a newer Winnow.
@@ -217,7 +218,7 @@ def _objective(table: pa.Table) -> str | None:
 
 
 def _migrated(table: pa.Table, name: str, version: int, file: Path) -> pa.Table:
-    """The table with exactly the columns of this version, followed by the parameter columns."""
+    """Convert a table to exactly the columns of this version, followed by the parameter columns."""
     import pyarrow as pa
 
     own = [column.name for column in TABLES[name].columns]
@@ -228,7 +229,7 @@ def _migrated(table: pa.Table, name: str, version: int, file: Path) -> pa.Table:
     if name == "winners" and version < 5 and _objective(table) == "validation_accuracy":
         for column, same in OF_OBJECTIVE.items():
             table = table.set_column(table.column_names.index(column), schema.field(column), table[same])
-    for figure in METRICS:  # a metric that came later has no value in an older file
+    for figure in METRICS:  # a metric that was added later has no value in an older file
         if figure.name in own and figure.name not in table.column_names:
             table = table.append_column(schema.field(figure.name), pa.nulls(len(table), schema.field(figure.name).type))
     absent = [column for column in own if column not in table.column_names]

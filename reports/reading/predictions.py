@@ -18,7 +18,8 @@ def load_predictions(path: Path) -> dict[str, np.ndarray] | None:
 
     Returns:
         Its arrays: index, true, predicted, confidence and probability_true [n], gallery_index [m] and gallery_images
-        [m, H, W, C], and from newer versions probabilities float16 [n, K] and the name of each image [n]. None if the file is missing or torn.
+        [m, H, W, C]. Newer versions also have probabilities float16 [n, K] and the name of each image [n]. None if the file is
+        missing or incomplete.
     """
     try:
         with np.load(path) as arrays:
@@ -28,7 +29,7 @@ def load_predictions(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def validation_files(run: Path) -> dict[int, Path]:
-    """The files with the answers of trials for the validation images (`search.keep_predictions`), by the number of the trial."""
+    """Return the files with the predictions of trials on the validation images (`search.keep_predictions`), by the number of the trial."""
     names = (run / "predictions").glob("validation-trial-*.npz")
     return {int(path.stem.rpartition("-")[2]): path for path in sorted(names)}
 
@@ -44,7 +45,7 @@ def encoded_gallery(arrays: Mapping[str, np.ndarray]) -> dict[int, bytes]:
 
 
 def _png(image: np.ndarray) -> bytes:
-    """uint8 [H, W, C] with one channel or three."""
+    """Encode an image, uint8 [H, W, C] with one or three channels, as PNG."""
     from PIL import Image
 
     buffer = BytesIO()

@@ -1,4 +1,4 @@
-"""Reads a run folder as the search left it: finished, still running, or cut short anywhere."""
+"""Reads a run folder in any state: finished, still running, or interrupted at any point."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def read_records(path: Path) -> RunRecords:
 
 
 def read_study(path: Path) -> Row:
-    """Read the study.yaml of the run in the folder `path`.
+    """Read the study.yaml of a run folder.
 
     Raises:
-        InputError: There is no study.yaml, it is damaged or cut short, or a newer Winnow wrote it.
+        InputError: There is no study.yaml, it is damaged or incomplete, or a newer Winnow wrote it.
     """
     if not path.is_dir():
         raise InputError(f"{path}: there is no such run folder")
@@ -80,7 +80,7 @@ def read_study(path: Path) -> Row:
 
 
 def _first_of_each(rows: Sequence[Row], keys: Sequence[str]) -> list[Row]:
-    """The first row for each combination of `keys`: a resumed training may repeat an epoch, but decisions used the first."""
+    """Return the first row for each combination of keys. A resumed training may repeat an epoch, but decisions used the first."""
     first: dict[tuple[Any, ...], Row] = {}
     key_of = itemgetter(*keys)
     for row in rows:

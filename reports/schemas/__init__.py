@@ -1,7 +1,8 @@
 """Defines the columns of every Parquet table: name, type, unit, meaning, and when a value is null.
 
-`docs/reports.md` is generated from this. To add a column, add a line in this package, a key to the table's rows (`tables/`) and a line to
-`ADDED` in `reading/parquet_reader.py`. Readers can rely on all columns of a version, in this order, also in empty tables.
+`docs/reports.md` is generated from these definitions. To add a column, add a line in this package, a key to the table's rows
+(`tables/`) and a line to `ADDED` in `reading/parquet_reader.py`. Readers can rely on all columns of a version, in this order, even in
+empty tables.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ TABLES: dict[str, TableSchema] = {**search.TABLES, **retraining.TABLES, **run.TA
 
 
 def arrow_schema(table: str, parameters: Mapping[str, str], metadata: Mapping[str, Any]) -> pa.Schema:
-    """Make the Arrow schema of a table.
+    """Create the Arrow schema of a table.
 
     Args:
         table: A key of `TABLES`.
-        parameters: The parameter columns, config path -> key of `KINDS`. Ignored for tables without parameters.
+        parameters: Kinds of the parameter columns (keys of `KINDS`), by config path. Ignored for tables without parameters.
         metadata: Metadata of the file; keys and values are converted to text.
     """
     import pyarrow as pa

@@ -17,7 +17,7 @@ class Column:
     meaning: str
     unit: str = ""
     null: str | None = None
-    """When the value is null; None: never."""
+    """When the value is null; None if it never is."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from winnow.spaces.epoch_figures import EPOCH_FIGURES, QUALITY
 ESTIMATED_END = "estimated_end"
 EXPECTED_END = ("expected_end", "expected_end_low", "expected_end_high")
 FITTED = (ESTIMATED_END, *EXPECTED_END)
-"""The columns of `trials` that only the table has, like the parameter columns: models are fitted for them."""
+"""The columns of `trials` with estimates of fitted models. Like the parameter columns, only the whole table has them."""
 _TRIAL = Column("trial", "int", "number of the trial in the study")
 _NEVER_RAN = "no epoch finished"
 _NO_EXPECTATION = "neither running nor stopped, or fewer than two epochs"

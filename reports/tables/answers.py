@@ -1,4 +1,4 @@
-"""The answers of one retrained config's networks for the test images, from which its intervals are computed."""
+"""Loads the predictions of one retrained config's networks on the test images, from which its intervals are computed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ARRAYS = ("true", "predicted", "confidence", "probability_true")
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Answers of at least two networks, one per seed, for at least two images."""
+    """Predictions of at least two networks, one per seed, for at least two images."""
 
     true: np.ndarray
     """int64 [N]: the true class of each image."""
@@ -37,16 +37,16 @@ class Answers:
 
     @property
     def correct(self) -> np.ndarray:
-        """bool [S, N]"""
+        """Whether each network classifies each image correctly, bool [S, N]."""
         return self.predicted == self.true
 
     def same_images(self, other: Answers) -> bool:
-        """Whether both are answers for the same test set, as far as the true classes in their order tell."""
+        """Return whether both belong to the same test set, judged by the sequence of true classes."""
         return np.array_equal(self.true, other.true)
 
 
 def answers_of(path: Path, lines: Sequence[dict[str, Any]], probabilities: bool = False) -> Answers | None:
-    """Load the answers of one retrained config.
+    """Load the predictions of one retrained config.
 
     Args:
         path: The run folder.
@@ -54,7 +54,7 @@ def answers_of(path: Path, lines: Sequence[dict[str, Any]], probabilities: bool 
         probabilities: Whether to keep the probabilities of all classes, up to 2 bytes x images x classes x seeds.
 
     Returns:
-        The answers of all seeds that completed; None if there are fewer than two, or a prediction file is missing.
+        The predictions of all completed seeds; None if there are fewer than two, or if a prediction file is missing.
     """
     completed = [line for line in lines if line["status"] == TrialStatus.COMPLETED]
     kept = ARRAYS + ("probabilities",) * probabilities
@@ -68,7 +68,7 @@ def answers_of(path: Path, lines: Sequence[dict[str, Any]], probabilities: bool 
 
 
 def winner_answers(run: RunData) -> Answers | None:
-    """The answers of the first winner of a run; None if there are fewer than two seeds, or predictions are missing."""
+    """Return the predictions of the first winner of a run; None if there are fewer than two seeds, or if predictions are missing."""
     names = ["rank", "seed", "index", *ARRAYS]
     table = run.predictions.select(names)
     columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in names}

@@ -1,13 +1,13 @@
-"""Makes the rows of the audit: how well the values at the rungs predict the final values, and how often a stop was wrong.
+"""Creates the rows of the audit: how well the values at the rungs predict the final values, and how often a stop was wrong.
 
 The final value of a trial is its objective with the weights that it keeps: the value in the study for a completed trial, the
 value reached after the stop for an audited one. A stop is *wrong* if the trial, trained to completion, ends strictly better
 than the median of the trials that the search completed: it beats most of those that were preferred to it. A stop *missed the
 best* if the trial ends strictly better than the best of them. Stopping a trial that diverges later was right.
 
-Seed and trial number alone decide whether a trial is audited. The audited trials that finished, stopped before or not, are
-therefore a random sample of all trials, and their rank correlation has no selection bias. The correlation over all trials
-that finished uses more trials but is biased towards survivors; both are given.
+Only the seed and the trial number decide whether a trial is audited. The audited trials that finished, whether stopped before or
+not, are therefore a random sample of all trials, and their rank correlation has no selection bias. The correlation over all finished
+trials uses more trials but is biased towards survivors. Both are reported.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 
 def audit_rows(run: RunRecords) -> list[Row]:
-    """One row per rung and one for all rungs together (`rung` None); no rows if the run has no audit.
+    """Return one row per rung and one for all rungs together, whose `rung` is None; no rows if the run has no audit.
 
     Only trials in the current space count: trials of an earlier space were compared with others and may have been trained for fewer epochs.
     """
@@ -90,7 +90,7 @@ def _stops(
 
 
 def _interval(num_wrong: int, num: int) -> tuple[float | None, float | None]:
-    """The exact 95 % interval of a proportion (Clopper and Pearson, 1934)."""
+    """Return the exact 95 % interval of a proportion (Clopper and Pearson, 1934)."""
     if not num:
         return None, None
     from scipy.special import betaincinv
@@ -101,7 +101,7 @@ def _interval(num_wrong: int, num: int) -> tuple[float | None, float | None]:
 
 
 def _correlations(values: Mapping[int, float], ends: Mapping[int, float], which: str) -> Row:
-    """Spearman's rho and Kendall's tau-b between the values at a rung and the final values; None below three trials."""
+    """Return Spearman's rho and Kendall's tau-b between the values at a rung and the final values; None for fewer than three trials."""
     pairs = [(values[trial], end) for trial, end in ends.items()]
     result: Row = {f"num_{which}": len(pairs), f"spearman_{which}": None, f"kendall_{which}": None}
     if len(pairs) < 3 or any(len(set(side)) == 1 for side in zip(*pairs, strict=True)):

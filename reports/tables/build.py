@@ -1,4 +1,4 @@
-"""Makes the Arrow tables of a run. Types come from the schema, never from the first row."""
+"""Creates the Arrow tables of a run. Types come from the schema, never from the first row."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _WITH_FORECAST = {TrialStatus.RUNNING, TrialStatus.STOPPED}
 
 
 def table(run: RunRecords, name: str) -> pa.Table:
-    """Make the table `name` of a run with exactly the columns of its schema, also if it has no rows.
+    """Create a table of a run with exactly the columns of its schema, even if it has no rows.
 
     Args:
         run: The records of the run.
@@ -51,12 +51,12 @@ def table(run: RunRecords, name: str) -> pa.Table:
     made = ROWS[name](run)
     if isinstance(made, pa.Table):
         return made.select(schema.names).cast(schema).replace_schema_metadata(schema.metadata)
-    rows = pa.array(made, pa.struct(schema))  # in a third of the time of Table.from_pylist
+    rows = pa.array(made, pa.struct(schema))  # takes a third of the time of Table.from_pylist
     return pa.Table.from_struct_array(rows).replace_schema_metadata(schema.metadata)
 
 
 def _columns(run: RunRecords) -> dict[str, ArrowKind]:
-    """The parameter columns of the current space and of all earlier ones."""
+    """Return the parameter columns of the current space and of all earlier ones."""
     return columns([parameter for space in reversed(run.spaces) for parameter in space.parameters()])
 
 
@@ -104,9 +104,9 @@ def _expected_ends(run: RunRecords) -> dict[int, ExpectedEnd]:
 
 
 def _epochs(run: RunRecords) -> pa.Table:
-    """One row per finished epoch, ordered by phase (search, audit, retrain), trial, seed and epoch.
+    """Return one row per finished epoch, ordered by phase (search, audit, retrain), trial, seed and epoch.
 
-    Arrow makes them from the lines directly; making rows as `trials.epochs_of_trial` does takes seven times as long.
+    Arrow converts the lines directly. Creating rows as `trials.epochs_of_trial` does takes seven times as long.
     """
     schema = arrow_schema("epochs", {}, {})
     read = [field.with_type(pa.float64()) if field.name == "time" else field for field in schema]
@@ -119,7 +119,7 @@ def _epochs(run: RunRecords) -> pa.Table:
 
 
 def _as_kind(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Convert a column: non-finite floats become null, Unix seconds become times, rounded as by `trials.time_of`."""
+    """Convert a column: non-finite floats become null, and Unix seconds become times that are rounded as in `trials.time_of`."""
     if pa.types.is_floating(kind):
         return pc.if_else(pc.is_finite(values), values, None)
     if not pa.types.is_timestamp(kind):
@@ -156,22 +156,22 @@ def config_values(space: Space, config: dict[str, Any], kinds: Mapping[str, Arro
 
 
 def _without_decisions(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the config without the values that retraining wrote into it: the last epoch, and the epochs of a plateau's reductions."""
+    """Return a config without the values that retraining sets: the last epoch, and the epochs at which a plateau reduced the rate."""
     schedule = {key: value for key, value in config["schedule"].items() if key != "reductions"}
     return {key: value for key, value in config.items() if key != "stop_after"} | {"schedule": schedule}
 
 
 def parameter_values(space: Space, config: Any, study_params: Mapping[str, Any], kinds: Mapping[str, ArrowKind]) -> Row:
-    """The values of the parameter columns for a config.
+    """Return the values of the parameter columns for a config.
 
     Args:
         space: The space in which the config was drawn.
-        config: The config, complete.
+        config: The complete config.
         study_params: Its parameters in the study. Parameters that are not among them were not active.
-        kinds: The parameter columns of the run, path -> type.
+        kinds: Types of the parameter columns of the run, by path.
 
     Returns:
-        Path -> value, None for inactive parameters. A parameter that this space fixes but another space of the run
+        Values by path, None for inactive parameters. A parameter that this space fixes but another space of the run
         searches has its fixed value.
     """
     own = {parameter.path for parameter in space.parameters()}
@@ -183,7 +183,7 @@ def parameter_values(space: Space, config: Any, study_params: Mapping[str, Any],
     for parameter in space.parameters():
         if parameter.study_name in study_params:
             value = _at(config, parameter.path)
-            # The config has no value for a count that follows from a list, and a list for an option that names one.
+            # A count that follows from a list has no value in the config. An option that names a list is a list there.
             if value is None or isinstance(value, list | dict):
                 value = study_params[parameter.study_name]
             values[parameter.path] = _typed(value, kinds[parameter.path])
@@ -261,7 +261,7 @@ def _environment(run: RunRecords) -> list[Row]:
 
 
 def _nodes(trials: list[Row]) -> dict[str, str]:
-    """One row per node: its devices with their software, and the most memory that a trial used there."""
+    """Describe each node: its devices with their software, and the most memory that a trial used there."""
     groups: dict[str, dict[tuple[Any, ...], list[Row]]] = {}
     for row in trials:
         if row["node"] is not None:
@@ -293,7 +293,7 @@ def _as_text(value: Any) -> str | None:
 
 
 def _predictions(run: RunRecords) -> pa.Table:
-    """Return the rows of all prediction files; a missing or incomplete file (the run was interrupted) has none."""
+    """Return the rows of all prediction files. A file that is missing or incomplete after an interruption has none."""
     schema = arrow_schema("predictions", {}, {})
     blocks = [schema.empty_table()]
     for lines in retrain_groups(run):
@@ -319,7 +319,7 @@ def _prediction_block(run: RunRecords, line: Row, arrays: dict[str, np.ndarray],
 
 
 def _validation(run: RunRecords) -> pa.Table:
-    """Return the rows of predictions of completed trials for the validation images; a missing or incomplete file has none."""
+    """Return the rows of predictions of completed trials on the validation images. A missing or incomplete file has none."""
     schema = arrow_schema("validation", {}, {})
     blocks = [schema.empty_table()]
     files = validation_files(run.path)

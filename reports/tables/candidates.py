@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 
 def completed_inside(trials: list[Row]) -> list[Row]:
-    """The completed trials inside the current space that have an objective, the baseline among them, by number.
+    """Return the completed trials inside the current space that have an objective, including the baseline, by number.
 
     Args:
         trials: Rows of the table `trials`.
@@ -27,13 +27,12 @@ def completed_inside(trials: list[Row]) -> list[Row]:
 
 
 def candidates(run: RunFacts, trials: list[Row], winners: list[Row]) -> list[Row]:
-    """The trials that may be retrained as winners, the best first; with several objectives their front.
+    """Return the trials that may be retrained as winners, from best to worst. With several objectives, they are the Pareto front.
 
     Args:
         run: The run.
         trials: Rows of the table `trials`.
-        winners: Rows of the table `winners`. The baseline among them tells which trial it was, so that the space need not
-            be read.
+        winners: Rows of the table `winners`. If they include the baseline, they name its trial, and the space need not be read.
     """
     rows = completed_inside(trials)
     sign = -1 if run.maximize else 1
@@ -48,7 +47,7 @@ def candidates(run: RunFacts, trials: list[Row], winners: list[Row]) -> list[Row
 
 
 def has_candidates(run: RunFacts, trials: list[Row]) -> bool:
-    """Whether any trial may be retrained as a winner. Reads the space only if a single config completed, which may be the baseline.
+    """Return whether any trial may be retrained as a winner. The space is read only if a single config completed: it may be the baseline.
 
     Args:
         run: The run.

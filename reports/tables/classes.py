@@ -1,4 +1,4 @@
-"""Makes the rows of each class on the test images: precision, recall and F1 of each retrained config."""
+"""Creates the rows for each class of the test images: precision, recall and F1 of each retrained config."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 
 def class_rows(run: RunRecords) -> list[Row]:
-    """One row per retrained config and class, with the means over the seeds; none for a config without predictions."""
+    """Return one row per retrained config and class, with the means over the seeds; none for a config without predictions."""
     rows: list[Row] = []
     for lines in retrain_groups(run):
         loaded = [load_predictions(run.path / line["predictions"]) for line in lines if line.get("predictions")]
@@ -37,12 +37,15 @@ def class_rows(run: RunRecords) -> list[Row]:
 
 
 def class_scores(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> dict[str, np.ndarray]:
-    """`precision`, `recall` and `f1` of each class, float64 [K], from classes int64 [N]; NaN if they are not defined.
+    """Compute precision, recall and F1 of each class.
 
     Args:
         true: True classes, int64 [N].
         predicted: Predicted classes, int64 [N].
         num_classes: K, the number of classes.
+
+    Returns:
+        `precision`, `recall` and `f1`, float64 [K] each; NaN where they are not defined.
     """
     right, num_true, num_predicted = (
         np.bincount(each, minlength=num_classes).astype(float) for each in (true[true == predicted], true, predicted)
@@ -56,7 +59,7 @@ def class_scores(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> d
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the seeds [S, K] that have a value; NaN for a class without any."""
+    """Return the mean of values [S, K] over the seeds that have one; NaN for a class without any."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         return np.where(known, values, 0.0).sum(0) / known.sum(0)

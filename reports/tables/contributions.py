@@ -1,9 +1,9 @@
 """Computes the contribution of each test image to a metric, so that any metric gets an interval over seeds and test images.
 
-The contributions of a network have the metric as their mean, and their variance over the images, divided by the number of
-images, is that of the metric over other test sets of this size. For a share of right answers they are the answers
-themselves; for other metrics they are the metric plus its influence function (Hampel, 1974), which for the area under the
-ROC curve gives the variance of DeLong et al. (1988).
+The mean of the contributions of a network is the metric. Their variance over the images, divided by the number of images, is the
+variance of the metric over other test sets of the same size. For an accuracy, a contribution is 1 if the prediction is correct and 0
+otherwise. For other metrics it is the metric plus its influence function (Hampel, 1974), which for the area under the ROC curve gives
+the variance of DeLong et al. (1988).
 
 `python -m benchmarks.search_quality.metric_intervals` simulates coverage and false differences.
 """
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 NUM_BINS = 15
-"""Bins of the confidence, as in `winnow.search.training.metrics.calibration_error`."""
+"""Number of bins of the confidence, as in `winnow.search.training.metrics.calibration_error`."""
 
 
 def contributions(metric: str, answers: Answers) -> Array | None:
-    """Compute what each image contributes to a metric.
+    """Compute the contribution of each image to a metric.
 
     Args:
         metric: A metric on the test images, such as `test_macro_f1`.
-        answers: The answers of S networks for N images.
+        answers: The predictions of S networks for N images.
 
     Returns:
-        float64 [S, N], the mean over the images is the metric of each network; None if the metric is a function of the
-        user's, or needs probabilities that were not recorded.
+        float64 [S, N], whose mean over the images is the metric of each network; None if the metric is a custom function or
+        needs probabilities that were not recorded.
     """
     compute = CONTRIBUTIONS.get(metric)
     rows = [] if compute is None else [compute(answers, seed) for seed in range(len(answers.predicted))]
@@ -41,7 +41,7 @@ def contributions(metric: str, answers: Answers) -> Array | None:
 
 
 def effective_images(metric: str, answers: Answers) -> float:
-    """Return the number of images whose accuracy would be as uncertain as the metric.
+    """Return the size of the test set on which an accuracy would be as uncertain as the metric is.
 
     A mean over K classes depends on the images of the rarest classes: K squared over the sum of 1 /
     (number of images of a class). With classes of equal size, and for other metrics, it is the
@@ -87,7 +87,7 @@ def _macro_f1(answers: Answers, seed: int) -> Array:
     present = total > 0
     total = np.maximum(total, 1)
     f1 = 2 * right / total
-    # Another image of class t, predicted as p, changes the F1 of both.
+    # One more image of class t that is predicted as p changes the F1 of both classes.
     change = np.where(true == predicted, 2 / total[true], 0.0) - (f1 / total)[true] - (f1 / total)[predicted]
     return f1[present].mean() + len(true) / present.sum() * change
 
@@ -103,7 +103,7 @@ def _auroc(answers: Answers, seed: int) -> Array | None:
         if positive.all():
             continue
         above, below = np.sort(scores[positive, label]), np.sort(scores[~positive, label])
-        share = np.empty(num)  # of the images on the other side that the image is ranked rightly against
+        share = np.empty(num)  # share of the images of the other side against which the image is ranked correctly
         share[positive] = _rank(below, scores[positive, label])
         share[~positive] = 1 - _rank(above, scores[~positive, label])
         area = share[positive].mean()
@@ -113,7 +113,7 @@ def _auroc(answers: Answers, seed: int) -> Array | None:
 
 
 def _rank(ordered: Array, values: Array) -> Array:
-    """Return the share of `ordered`, ascending, that lies below each value; equal values count half."""
+    """Return the share of ascending numbers that lies below each value. Equal numbers count half."""
     places = np.searchsorted(ordered, values) + np.searchsorted(ordered, values, side="right")
     return places / (2 * len(ordered))
 

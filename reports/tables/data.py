@@ -1,4 +1,4 @@
-"""The images of a run as a table: how many of each class are in each split."""
+"""Creates the table of the images of a run, which counts the images of each class in each split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIZES = ("num_sizes", "min_height", "max_height", "min_width", "max_width")
 
 
 def data_rows(run: RunRecords) -> list[Row]:
-    """One row per split and class, from the summary in study.yaml; none for a run of an older Winnow."""
+    """Return one row per split and class, from the summary in study.yaml; none for a run of an older Winnow."""
     data = run.study.get("data") or {}
     summary = data.get("summary") or {}
     rows: list[Row] = []

@@ -1,8 +1,8 @@
-"""Estimates of the value that each trial would have at its end, so that importance does not mix up speed and final quality.
+"""Estimates the value that each trial would have after a full training, so that importance does not confuse speed with final quality.
 
-Under early stopping most trials end at an early rung, where a parameter that only speeds up learning looks as if it improved
-the result. A ridge regression on the parameters and the rung predicts every trial's value at the last epoch. It replaces the
-last values only if they mislead, which the recorded rungs tell: if the regression, cross-validated by trial, ranks the
+Under early stopping, most trials end at an early rung, where a parameter that only speeds up learning seems to improve the result. A
+ridge regression on the parameters and the rung predicts every trial's value at the last epoch. These predictions replace the last
+values only if the last values are misleading. The recorded rungs show this: the regression, cross-validated by trial, must rank the
 trials at a rung clearly better than their own values one rung earlier do.
 
 `python -m benchmarks.search_quality.importance` compares both with the true importances.
@@ -20,12 +20,12 @@ Observed = Mapping[int, float]
 """Values of one trial by epoch."""
 
 LEAST_GAIN = 0.0
-"""How much higher the rank correlation of the regression must be for its estimates to replace the last values."""
+"""Required advantage in rank correlation for the estimates of the regression to replace the last values."""
 MIN_PAIRS = 6
-"""Trials that two consecutive rungs must share to be compared."""
+"""Number of trials that two consecutive rungs must share to be compared."""
 FOLDS = 5
 PENALTIES = np.logspace(-1, 2, 7)
-"""Penalties of the ridge regression. Smaller ones extrapolate wildly where few trials reached the last rungs."""
+"""Penalties of the ridge regression. Smaller ones extrapolate wildly if few trials have reached the last rungs."""
 
 
 def end_values(
@@ -34,10 +34,10 @@ def end_values(
     """Estimate the value of every trial at the last rung, if these estimates are better than the last values.
 
     Args:
-        columns: float64 [trials, columns]: the parameters, each column within [0, 1].
+        columns: The parameters, float64 [trials, columns], each column within [0, 1].
         observed: The finite values of each trial by epoch.
         rungs: Epochs at which trials are judged, ascending; the last one is the full training.
-        fitted: Indices of the trials that the regression is fitted to; by default all.
+        fitted: Indices of the trials to which the regression is fitted. Default: all trials.
 
     Returns:
         float64 [trials]; None if the last value of each trial is the better measure.
@@ -65,7 +65,7 @@ def end_values(
 
 
 def _features(columns: Array, missing: Array) -> Array:
-    """Quadratic in each parameter and in the share of the training that is missing, with their products."""
+    """Return features that are quadratic in each parameter and in the missing share of the training, with their products."""
     quadratic, share = np.hstack([columns, columns**2]), missing[:, None]
     return np.hstack([quadratic, share, share**2, quadratic * share, quadratic * share**2])
 
@@ -81,7 +81,7 @@ def _ridge(features: Array, values: Array, others: Array) -> Array:
 def _ranks_better(
     predicted: Mapping[tuple[int, int], float], observed: Mapping[int, Observed], rungs: Sequence[int]
 ) -> bool:
-    """Whether the predictions rank the trials at a rung better than their values at the rung before, over all rungs."""
+    """Return whether the predictions rank the trials at a rung better than their values at the rung before, over all rungs."""
     from scipy.stats import rankdata
 
     gain, weight = 0.0, 0

@@ -1,4 +1,4 @@
-"""The ensemble of the winners: the mean of the probabilities of all their networks, which the search chose and the test did not."""
+"""Creates the row of the ensemble, which averages the probabilities of all networks of the winners. The test images did not select it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Row = dict[str, Any]
 
 
 def members(lines: Sequence[Row]) -> list[Row]:
-    """The lines of `retrain.jsonl` whose networks form the ensemble: all that completed of all winners, the baseline left out."""
+    """Return the lines of `retrain.jsonl` whose networks form the ensemble: all completed networks of all winners, without the baseline."""
     chosen = [line for line in lines if line.get("rank") is not None and line["status"] == TrialStatus.COMPLETED]
     return sorted(chosen, key=lambda line: (line["rank"], line["seed"]))
 
 
 def ensemble_rows(run: RunRecords) -> list[Row]:
-    """The row of the table `ensemble`; none if there are fewer than two networks, or predictions are missing."""
+    """Return the row of the table `ensemble`; none if there are fewer than two networks, or predictions are missing."""
     lines = members(run.retrain_lines)
     total, true = None, None
     for line in lines:

@@ -1,9 +1,9 @@
-"""Says where an unfinished training will probably end: 90 % intervals, from its own curve and from those of the other trials.
+"""Forecasts the final value of unfinished trainings with 90 % intervals, from their own curves and those of the other trials.
 
-How much a curve will still gain is measured in units of what it did lately: what it gained over the last doubling of its epochs, and
-how rough it is. In these units trainings of very different kinds gain much the same over the same share of the training
-(`KNOWN_GAINS`). Each other trial adds what it gained itself over that share of its own epochs, so that a search soon knows its own
-kind of curve. `python -m benchmarks.search_quality.expected_ends` measures how often the intervals hold.
+The future gain of a curve is measured in units of its recent changes: its gain over the last doubling of its epochs, and its
+roughness. In these units, trainings of very different kinds have similar gains over the same share of the training (`KNOWN_GAINS`).
+Each other trial adds its own gain over that share of its epochs, so that a search soon adapts to its own kind of curve.
+`python -m benchmarks.search_quality.expected_ends` measures how often the intervals contain the final value.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from winnow.spaces.epoch_figures import is_share
 Array = np.ndarray
 
 FEWEST_EPOCHS = 2
-"""Epochs that a trial must have before its end is predicted."""
+"""Number of epochs that a trial must have before its final value is forecast."""
 MOST_CURVES = 100
-"""Curves that a forecast learns from, the longest ones."""
+"""Largest number of curves from which a forecast learns; the longest ones are used."""
 KNOWN_WEIGHT, MOST_WEIGHT = 10.0, 40.0
-"""Weight of `KNOWN_GAINS`, and greatest weight of all trials of the search together, in trials."""
+"""Weight of `KNOWN_GAINS`, and largest total weight of the trials of the search, both as numbers of trials."""
 FLAT = 0.02
-"""The least unit of a gain, as a share of the interquartile range of the last values."""
+"""Smallest unit of a gain, as a share of the interquartile range of the last values."""
 LEAST_ERROR = 0.02
-"""Added to an error before its logarithm is taken: smaller ones are mostly chance."""
+"""Added to an error before its logarithm is taken, since differences between smaller errors are mostly chance."""
 TAIL = 0.04
-"""The share of the ends that are forecast to lie below an interval, and above it: a little less than 5 %, since the best of a search is
-harder to forecast than the trials that `KNOWN_GAINS` is taken from."""
+"""Forecast share of the final values below an interval, and above it. It is slightly less than 5 %, since the best trials of a search
+are harder to forecast than the trials from which `KNOWN_GAINS` was measured."""
 
 QUANTILES = (0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.975)
 KNOWN_GAINS: Mapping[float, tuple[float, ...]] = {
@@ -43,11 +43,11 @@ KNOWN_GAINS: Mapping[float, tuple[float, ...]] = {
     0.667: (-1.44, -1.10, -0.60, -0.21, 0.00, 0.18, 0.44, 0.76, 1.19, 1.85, 2.49),
     0.900: (-1.03, -0.73, -0.48, -0.16, 0.00, 0.04, 0.14, 0.26, 0.45, 0.74, 0.98),
 }
-"""{share of the training: quantiles of what is gained after it}; `expected_ends --fit` prints it."""
+"""Quantiles of the later gain, by the completed share of the training; `expected_ends --fit` prints them."""
 
 
 class ExpectedEnd(NamedTuple):
-    """Where a training will probably end: the median, and a 90 % interval."""
+    """The forecast of the final value of a training: the median, and a 90 % interval."""
 
     middle: float
     low: float
@@ -55,10 +55,10 @@ class ExpectedEnd(NamedTuple):
 
 
 class ExpectedEnds:
-    """Forecasts of the last value of trainings.
+    """Forecasts the final values of trainings.
 
     Args:
-        curves: The objective of each trial after epoch 1, 2, ...; one that is not finite ends a curve.
+        curves: The objectives of each trial after epochs 1, 2, ...; a curve ends at a value that is not finite.
         max_epochs: Epochs of a full training.
         objective: The figure that trials are judged by, one of `winnow.spaces.epoch_figures.OBJECTIVES`.
         maximize: Whether high values are good.
@@ -77,10 +77,13 @@ class ExpectedEnds:
         self._gains: dict[int, Array] = {}
 
     def of(self, curve: Sequence[float]) -> ExpectedEnd | None:
-        """Forecast the end of a training; None if it has fewer than two epochs, has ended, or diverged.
+        """Forecast the final value of a training.
 
         Args:
-            curve: Its objective after epoch 1, 2, ...
+            curve: Its objectives after epochs 1, 2, ...
+
+        Returns:
+            The forecast; None if the training has fewer than two epochs, has ended, or has diverged.
         """
         values = self._scale.of(_finite(curve))
         num_epochs = len(values)
@@ -93,7 +96,7 @@ class ExpectedEnds:
         return ExpectedEnd(middle, low, high)
 
     def _gains_after(self, num_epochs: int) -> Array:
-        """The lower end, median and upper end of what is gained after so many epochs, in units."""
+        """Return the lower end, the median and the upper end of the gain after a number of epochs, in units."""
         share = num_epochs / self._max_epochs
         earlier = np.rint(self._lengths * share).astype(int)
         usable = np.flatnonzero((earlier >= FEWEST_EPOCHS) & (earlier < self._lengths))
@@ -109,7 +112,7 @@ class ExpectedEnds:
 
 
 class Scale:
-    """The scale that gains are measured on: higher is better, and of shares the logarithm of the error, which no gain brings below 0.
+    """The scale on which gains are measured, where higher is better. For fractions it is the logarithm of the error, which stays above 0.
 
     Args:
         objective: The figure that trials are judged by.
@@ -122,14 +125,14 @@ class Scale:
         self._least = 0.0 if objective == "validation_loss" else -math.inf
 
     def of(self, values: Array) -> Array:
-        """Put values of the objective, of any shape, on the scale."""
+        """Convert values of the objective, of any shape, to the scale."""
         if not self._is_share:
             return values if self._maximize else -values
         error = 1 - values if self._maximize else values
         return -np.log(np.clip(error, 0, 1) + LEAST_ERROR)
 
     def back(self, scaled: Array) -> Array:
-        """Return the values of the objective that are there on the scale."""
+        """Convert values on the scale to values of the objective."""
         if not self._is_share:
             return np.maximum(scaled if self._maximize else -scaled, self._least)
         error = np.clip(np.exp(-scaled) - LEAST_ERROR, 0, 1)
@@ -137,7 +140,7 @@ class Scale:
 
 
 def unit_of(values: Array, spread: float) -> float:
-    """Return the unit that the gains after a curve are measured in.
+    """Return the unit in which the gains after a curve are measured.
 
     Args:
         values: The curve so far on its scale, [epochs], at least two.
@@ -147,7 +150,7 @@ def unit_of(values: Array, spread: float) -> float:
 
 
 def _units(values: Array, spread: float) -> Array:
-    """The unit after each epoch: the gain over the last doubling of the epochs, the roughness and `FLAT`, as a root of squares."""
+    """Return the unit after each epoch: the root of the sum of squares of recent gain, roughness and `FLAT`."""
     epochs = np.arange(1, len(values) + 1)
     recent = values - values[np.maximum(epochs // 2, 1) - 1]
     # Noise of variance v gives second differences of variance 6 v.
@@ -157,7 +160,7 @@ def _units(values: Array, spread: float) -> Array:
 
 
 _WEIGHTS = np.diff([0.0, *((a + b) / 2 for a, b in itertools.pairwise(QUANTILES)), 1.0])
-"""The share of the known trainings that each of `QUANTILES` stands for."""
+"""Share of the known trainings that each of `QUANTILES` represents."""
 
 
 def _known_gains(share: float) -> Array:
@@ -172,7 +175,7 @@ def _finite(curve: Sequence[float]) -> Array:
 
 
 def _padded(rows: Sequence[Array]) -> Array:
-    """Rows of different lengths as one array [rows, longest], filled up with ones."""
+    """Return rows of different lengths as one array [rows, longest], padded with ones."""
     padded = np.ones((len(rows), max(map(len, rows), default=0)))
     for row, values in zip(padded, rows, strict=True):
         row[: len(values)] = values

@@ -50,13 +50,13 @@ def select(table: pa.Table, condition: str | None, order: str | None) -> list[Ro
 
 
 def where(rows: Iterable[Row], columns: Sequence[str], condition: str) -> list[Row]:
-    """The rows for which a condition holds.
+    """Return the rows for which a condition holds.
 
     Args:
         rows: The rows.
         columns: Names of all columns.
-        condition: For example `optimizer.name == 'sgd' and optimizer.lr > 0.01`. A comparison with a null is false, except
-            `== null` and `!= null`.
+        condition: The condition, such as `optimizer.name == 'sgd' and optimizer.lr > 0.01`. A comparison with a null is false,
+            except `== null` and `!= null`.
 
     Raises:
         InputError: The condition cannot be parsed, names an unknown column, or compares text with numbers.
@@ -79,7 +79,7 @@ def sort(rows: Iterable[Row], columns: Sequence[str], column: str) -> list[Row]:
 
     Args:
         rows: The rows.
-        columns: Names of the columns that there are.
+        columns: Names of all columns.
         column: Name of the column to sort by, with a leading `-` for descending order.
 
     Raises:
@@ -94,11 +94,15 @@ def sort(rows: Iterable[Row], columns: Sequence[str], column: str) -> list[Row]:
 
 
 class _Refused(Exception):
-    """An expression that is not part of the grammar."""
+    """Raised for an expression that is not part of the grammar."""
 
 
 def _with_plain_names(condition: str, columns: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """Replace each column, whose name may contain dots and numbers, by a Python name; return the names' columns too."""
+    """Replace each column, whose name may contain dots and numbers, by a Python name.
+
+    Returns:
+        The new condition, and the columns by their Python names.
+    """
     names: dict[str, str] = {}
 
     def plain(match: re.Match[str]) -> str:
@@ -124,7 +128,7 @@ def _check_column(name: str, columns: Sequence[str], option: str) -> None:
 
 
 def _of_same_words(name: str, columns: Sequence[str]) -> str:
-    """A hint at the columns whose name ends with `name`, such as `validation_accuracy` for `accuracy` and `optimizer.lr` for `lr`."""
+    """Return a hint about the columns whose names end with a name, such as `validation_accuracy` for `accuracy`."""
     meant = [column for column in columns if re.search(rf"(?:^|[._]){re.escape(name)}$", column)]
     meant.sort(key=lambda column: (column.count("_"), not column.startswith("validation")))
     return f"; did you mean {' or '.join(meant[:3])}?" if meant else ""

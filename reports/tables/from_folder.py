@@ -1,4 +1,4 @@
-"""Makes the tables of a run from the records of its folder."""
+"""Creates the tables of a run from the records in its folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FromFolder:
-    """A `TableSource` over the records of a run folder. Rows need no Arrow, so `winnow show` answers at once."""
+    """A `TableSource` over the records of a run folder. Rows do not need Arrow, so `winnow show` responds at once."""
 
     records: RunRecords
 

@@ -1,4 +1,4 @@
-"""Makes the rows of the front: the completed trials of a search with several objectives that no other trial dominates."""
+"""Creates the rows of the Pareto front of a search with several objectives: the completed trials that no other trial dominates."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ FIGURES = ("objective", "num_parameters", "multiply_adds", "latency_ms", "epoch_
 
 
 def front_rows(run: RunFacts, trials: list[Row], winners: list[Row]) -> list[Row]:
-    """Make one row per trial of the front, by rank; no rows if the search has one objective.
+    """Return one row per trial of the front, by rank; no rows if the search has only one objective.
 
     Args:
         run: The run.
         trials: Rows of the table `trials`.
-        winners: Rows of the table `winners`, which tell the test accuracies.
+        winners: Rows of the table `winners`, from which the test accuracies are taken.
     """
     if not run.costs:
         return []

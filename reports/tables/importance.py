@@ -1,8 +1,8 @@
-"""Makes the rows of importance: fANOVA (Hutter et al., 2014) over the trials in which the parameter was active.
+"""Creates the rows of importance, by fANOVA (Hutter et al., 2014) over the trials in which the parameter was active.
 
-Optuna's fANOVA requires every parameter in every trial. Parameters that exist in the same trials therefore share a forest,
-fitted to these trials alone. Parameters that only some of these trials have are inputs too, with a value of their own for
-"not active": without them, their effect would be attributed to the others.
+Optuna's fANOVA requires every parameter in every trial. Parameters that exist in the same trials therefore share a forest that is
+fitted only to these trials. Parameters that only some of these trials have are inputs too, with a separate value for "not active":
+without them, their effect would be attributed to the others.
 
 The class `_Fanova` is private to Optuna. The public `FanovaImportanceEvaluator` gives equal values (a test compares them), but
 it evaluates every input of every forest: 3.6 s instead of 1.4 s of CPU time for a run of 1,000 trials with 22 parameters,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from winnow.spaces.space import Parameter
 
 MIN_TRIALS = 8
-"""With fewer trials the forest overfits and the importance means nothing."""
+"""Minimum number of trials. With fewer trials, the forest overfits and the importance is meaningless."""
 MAX_DEPTH = 6
 """Depth of the trees. Deeper trees fit the noise of single trials, and unbounded ones take half a minute for 400 trials."""
 INACTIVE = "not active"
@@ -45,7 +45,7 @@ Array = np.ndarray
 
 
 def importance_rows(run: RunRecords) -> list[dict[str, Any]]:
-    """One row per parameter of the space, the most important first, those without an importance last."""
+    """Return one row per parameter of the space, starting with the most important; those without an importance come last."""
     targets = _targets(run)
     trials = _ranked_trials(run, targets)
     trials = [trials[i] for i in drawn(len(trials), MAX_FITTED)]
@@ -57,7 +57,7 @@ def importance_rows(run: RunRecords) -> list[dict[str, Any]]:
 
 
 def ends_of_trials(run: RunRecords) -> dict[int, float] | None:
-    """Estimate the final objective of each trial that did not fail, by number; None if the last ones are the better measure.
+    """Estimate the final objective of each trial that did not fail, by number; None if the last objectives are the better measure.
 
     The regression is fitted to at most `MAX_FITTED` trials, evenly spaced.
     """
@@ -76,7 +76,7 @@ def _ranked_trials(run: RunRecords, targets: Mapping[int, float]) -> list[Trial]
 
 
 def _targets(run: RunRecords) -> dict[int, float]:
-    """The last objective of each trial that did not fail. Stopped trials count: they show which values are worse."""
+    """Return the last objective of each trial that did not fail. Stopped trials count: they show which values are worse."""
     rows = [row for row in trial_rows(run) if row["status"] not in UNRANKED_STATUSES and row["in_space"]]
     return {row["trial"]: row["objective"] for row in rows if row["objective"] is not None}
 
@@ -93,7 +93,7 @@ def estimated_ends(
         trials: The trials.
         observed: The finite objectives of each trial by epoch, by the trial's number.
         rungs: Epochs at which trials are judged, and the epochs of a full training.
-        fitted: Positions in `trials` of those that the estimate is fitted to; by default all.
+        fitted: Positions in `trials` of the trials to which the estimate is fitted. Default: all trials.
     """
     names = sorted({name for trial in trials for name in trial.params})
     rungs = sorted(set(rungs) - {0})
@@ -116,7 +116,7 @@ class Importance(NamedTuple):
 
 
 def importances_of(trials: Sequence[Trial], targets: dict[int, float]) -> dict[str, Importance]:
-    """The importance of each parameter that at least `MIN_TRIALS` trials have, by its name in the study.
+    """Return the importance of each parameter that at least `MIN_TRIALS` trials have, by its name in the study.
 
     Args:
         trials: The trials.
@@ -137,7 +137,7 @@ def importances_of(trials: Sequence[Trial], targets: dict[int, float]) -> dict[s
 
 
 def _fanova(trials: Sequence[Trial], names: Sequence[str], targets: dict[int, float]) -> dict[str, Importance]:
-    """The share of the variance among `trials` that each of `names` explains alone; the rest is interaction."""
+    """Return the share of the variance among `trials` that each of `names` explains alone; the rest is interaction."""
     values = np.array([targets[trial.number] for trial in trials])
     inputs = {name: _input(trials, name) for name in sorted({name for trial in trials for name in trial.params})}
     inputs = {name: (columns, bounds) for name, (columns, bounds) in inputs.items() if np.ptp(columns)}
@@ -157,9 +157,9 @@ def _fanova(trials: Sequence[Trial], names: Sequence[str], targets: dict[int, fl
 def _input(trials: Sequence[Trial], name: str) -> tuple[Array, Array]:
     """Return (columns [trials, columns], bounds [columns, 2]) of one input of the forest.
 
-    A logarithmic domain enters by its logarithm: fANOVA averages uniformly over a domain, and on a linear learning rate
-    the smallest decades would have almost no weight. Trials without the parameter get an interval below the domain, whose
-    length is proportional to their number; for a categorical parameter they get an option of their own.
+    The logarithm is used for a logarithmic domain: fANOVA averages uniformly over a domain, and on a linear scale the smallest
+    decades of a learning rate would have almost no weight. Trials without the parameter get an interval below the domain, whose
+    length is proportional to their number; for a categorical parameter they get a separate option.
     """
     values = [trial.params.get(name, INACTIVE) for trial in trials]
     texts = {trial.distributions[name] for trial in trials if name in trial.distributions}
@@ -204,7 +204,7 @@ def _row(
 
 
 def condition_text(parameter: Parameter) -> str | None:
-    """The condition under which the parameter exists, such as `optimizer = sgd and model.depth >= 3`; None if it always does."""
+    """Return the condition under which the parameter exists, such as `optimizer = sgd and model.depth >= 3`; None if it always does."""
     parts = [
         f"{name} >= {value.count}" if isinstance(value, AtLeast) else f"{name} = {value}"
         for name, value in parameter.conditions

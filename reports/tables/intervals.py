@@ -1,15 +1,17 @@
-"""95 % intervals of a metric on the test images and of a difference between two, over training seeds and test images at once.
+"""Computes 95 % intervals of test metrics and of their differences, over training seeds and test images at once.
 
 A test accuracy, or another metric whose contributions by image are known (see `contributions`), varies for two reasons: another
-seed gives another network, and another test set has other images. Both are random effects, crossed, since every network answers
-every image. The variance of the mean is therefore the sum of a part of the images and a part of the seeds, after a two-way analysis
-of variance without replication (rows: seeds, columns: images). Each part is known from its own number of degrees of freedom, and
-the squared half width is the sum of both, each times the square of its own quantile of Student's t (Howe 1974, "Approximate
-confidence limits on the mean of X + Y"). A metric within [0, 1] gets the score interval of Wilson (1927) at the effective number of
-images that this variance implies, so it stays within [0, 1] and never has zero width. A difference pairs the images: what makes an
-image hard for both networks cancels. A difference of accuracies takes only values in steps of one answer; half a step is taken off
-its half width, as by the mid-p value (Lancaster 1961, "Significance tests in discrete distributions"), since otherwise few wrong
-answers make it too wide.
+seed gives another network, and another test set has other images. Both are random effects. They are crossed, since every network
+classifies every image. The variance of the mean is therefore the sum of a part due to images and a part due to seeds, from a two-way
+analysis of variance without replication (rows: seeds, columns: images). Each part has its own number of degrees of freedom. The
+squared half width is the sum of both parts, each times the square of its own quantile of Student's t (Howe 1974, "Approximate
+confidence limits on the mean of X + Y").
+
+A metric within [0, 1] gets the score interval of Wilson (1927) at the effective number of images that this variance implies, so it
+stays within [0, 1] and never has zero width. A difference is paired by image, so that what makes an image hard for both networks
+cancels. A difference of accuracies changes only in steps of one prediction. Half a step is subtracted from its half width, as with
+the mid-p value (Lancaster 1961, "Significance tests in discrete distributions"), since a few wrong predictions would otherwise make
+it too wide.
 
 `python -m benchmarks.search_quality.intervals` simulates coverage and false differences.
 """
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 KURTOSIS_WEIGHT = 4.0
-"""Scales the degrees of freedom that a skewed share of right answers leaves; 4 holds 93 to 97 % in the simulation."""
+"""Scales the degrees of freedom for a skewed share of correct predictions. With 4, the coverage in the simulation is 93 to 97 %."""
 NORMAL_975 = 1.959964
 # fmt: off
 T_975 = (
@@ -39,7 +41,7 @@ T_975 = (
 
 
 class Interval(NamedTuple):
-    """An estimate and the ends of its 95 % interval; the ends are None where the data allow none."""
+    """An estimate and the ends of its 95 % interval; the ends are None if the data do not allow an interval."""
 
     mean: float | None
     low: float | None
@@ -47,7 +49,7 @@ class Interval(NamedTuple):
 
 
 class _Components(NamedTuple):
-    """Mean squares of seeds, images and residuals, each divided by the number of answers: shares of the mean's variance."""
+    """Mean squares of seeds, images and residuals, each divided by the number of predictions: parts of the variance of the mean."""
 
     mean: float
     seeds: float
@@ -56,12 +58,12 @@ class _Components(NamedTuple):
 
 
 def share_interval(values: np.ndarray, effective_images: float | None = None) -> Interval:
-    """Return the mean of a metric within [0, 1] over networks, with the interval for other seeds and other images.
+    """Return the mean over networks of a metric within [0, 1], with the interval for other seeds and other images.
 
     Args:
-        values: [S, N], S >= 2 seeds and N >= 2 images; what each image contributes to the metric of each network. For an
+        values: The contribution of each image to the metric of each network, [S, N], S >= 2 seeds and N >= 2 images. For an
             accuracy, whether the network is right, as bool.
-        effective_images: Images whose share of right answers would be as uncertain as the metric; by default N.
+        effective_images: Size of a test set on which an accuracy would be as uncertain as the metric is. Default: N.
 
     Returns:
         The mean and its interval, within [0, 1].
@@ -79,10 +81,10 @@ def share_interval(values: np.ndarray, effective_images: float | None = None) ->
 
 
 def mean_interval(values: np.ndarray) -> Interval:
-    """Return the mean of a metric of at least 0 without an upper bound, such as a loss, with the interval as `share_interval` has it.
+    """Return the mean of a metric of at least 0 without an upper bound, such as a loss, with an interval as in `share_interval`.
 
     Args:
-        values: [S, N], S >= 2 seeds and N >= 2 images; what each image contributes to the metric of each network.
+        values: The contribution of each image to the metric of each network, [S, N], S >= 2 seeds and N >= 2 images.
     """
     mean, variance, t = _mean_and_spread(values)
     if variance <= 0:
@@ -92,17 +94,17 @@ def mean_interval(values: np.ndarray) -> Interval:
 
 
 def difference_interval(a: np.ndarray, b: np.ndarray, most: float = 1.0, step: float = 0.0) -> Interval:
-    """Return a metric of `a` less that of `b`, with the interval for other seeds and other images.
+    """Return the metric of one config minus that of another, with the interval for other seeds and other images.
 
     Args:
-        a: [S, N], S >= 2; what each image contributes to the metric of each of the first config's networks. For an
+        a: The contribution of each image to the metric of each network of the first config, [S, N], S >= 2. For an
             accuracy, whether the network is right, as bool.
-        b: [T, N], T >= 2; the same of the second config's networks on the same images in the same order.
-        most: The largest possible difference.
+        b: The same for the networks of the second config, [T, N], T >= 2, with the same images in the same order.
+        most: The largest possible difference. Default: 1.
         step: Smallest possible change of one contribution: 1 for an accuracy, 0 (the default) for continuous values.
 
     Returns:
-        The difference and its interval, within [-most, most]; at least about one image of N to each side.
+        The difference and its interval, within [-most, most]; it extends at least about one image of N to each side.
     """
     num_images = a.shape[1]
     if b.shape[1] != num_images:
@@ -122,7 +124,7 @@ def difference_interval(a: np.ndarray, b: np.ndarray, most: float = 1.0, step: f
 
 
 def _mean_and_spread(values: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean, its variance over other seeds and other images, and the quantile of the standardized mean."""
+    """Return the mean, its variance over seeds and images, and the quantile of the standardized mean."""
     mean, seeds, images, residual = _components(values)
     excess = max(0.0, seeds - residual)
     t_images = t_975(max(1.0, _image_freedom(values)))
@@ -147,7 +149,7 @@ def _components(values: np.ndarray) -> _Components:
 
 
 def _image_freedom(values: np.ndarray) -> float:
-    """Degrees of freedom of the images' mean square: few where nearly all images are right, since rare ones decide it."""
+    """Return the degrees of freedom of the images' mean square. They are few if nearly all images are right: a few wrong ones decide it."""
     num_images = values.shape[1]
     deviations = values.mean(0) - values.mean()
     second = float((deviations**2).mean())
@@ -156,10 +158,10 @@ def _image_freedom(values: np.ndarray) -> float:
 
 
 def seeds_interval(values: Sequence[float], bounds: tuple[float, float] = (0.0, 1.0)) -> Interval:
-    """Return the mean of values and Student's interval over seeds alone, within the bounds.
+    """Return the mean of values and Student's interval over seeds only, within the bounds.
 
-    It says nothing of the test images, so it is only for runs whose predictions are not there, and for metrics of the
-    user's. No interval for one value, nor for values that are all equal, where its width would be zero.
+    It does not cover the variation of test images, so it is used only for runs without predictions and for custom metrics. There is
+    no interval for a single value, nor for values that are all equal, since its width would be zero.
 
     Args:
         values: One value for each seed.
@@ -177,7 +179,8 @@ def seeds_interval(values: Sequence[float], bounds: tuple[float, float] = (0.0, 
 def t_975(freedom: float) -> float:
     """Return the 0.975 quantile of Student's t distribution with `freedom` >= 1 degrees of freedom.
 
-    The logarithm is interpolated between whole degrees, linearly in their reciprocals: exact there, within 0.5 % from 2 on.
+    The logarithm is interpolated between whole numbers, linearly in their reciprocals. This is exact at whole numbers, and within
+    0.5 % elsewhere from 2 upwards.
     """
     if freedom <= 1:
         return T_975[0]

@@ -1,4 +1,4 @@
-"""Makes the rows about the earlier runs that a search learned from."""
+"""Creates the rows about the earlier runs from which a search learned."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Row = dict[str, Any]
 
 
 def memory_rows(run: RunRecords) -> list[Row]:
-    """Make one row per suggestion and earlier run, in the order of the trials; no rows if the search learned from none."""
+    """Return one row per suggestion and earlier run, in the order of the trials; no rows if the search learned from no run."""
     facts = {earlier["run"]: earlier for earlier in run.study.get("earlier_runs") or []}
     rows = []
     for trial in run.study_trials:

@@ -18,7 +18,7 @@ def write_tables(run: RunData, folder: Path, source: str = "") -> None:
 
     Args:
         run: The run.
-        folder: Where the files go; it is created if necessary.
+        folder: Folder of the files, which is created if necessary.
         source: The `fingerprint` of the run's files, for the metadata.
     """
     import pyarrow.parquet as pq

@@ -15,11 +15,16 @@ from winnow.spaces.errors import InputError
 Row = dict[str, Any]
 
 COLUMNS = ("file", "rank", "class", "probability", "error")
-"""One row for each file and rank, 1 is the most probable class; a file that cannot be read has one row with its error."""
+"""Columns of the file. It has one row per image file and rank (1 is the most probable class), or one row with the error."""
 
 
 def check_output(path: Path) -> None:
-    """Raise InputError unless the ending of the file is one of WRITERS and its folder exists; OSError if its name is too long."""
+    """Check that predictions can be written to a file.
+
+    Raises:
+        InputError: The ending of the file is not one of WRITERS, or its folder does not exist.
+        OSError: The name is too long.
+    """
     if path.suffix.lower() not in WRITERS:
         raise InputError(f"--output {path}: must end in {', '.join(WRITERS)}")
     if not path.parent.is_dir():
@@ -29,11 +34,11 @@ def check_output(path: Path) -> None:
 
 
 def write_predictions(rows: Sequence[Row], path: Path) -> None:
-    """Write rows with the columns `COLUMNS`; the ending of the file decides the format.
+    """Write rows with the columns `COLUMNS`.
 
     Args:
         rows: The predictions.
-        path: The file, whose ending is its format.
+        path: The file, whose ending determines the format.
 
     Raises:
         InputError: The file cannot be written.

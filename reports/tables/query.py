@@ -1,4 +1,4 @@
-"""Runs SQL on the tables of a run with DuckDB. No database is set up: the tables are read as they are now."""
+"""Runs SQL on the tables of a run with DuckDB. No database needs to be set up: the current state of the tables is read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 READING = ("SELECT", "EXPLAIN", "MULTI")
-"""Kinds of statements that only read; DuckDB calls `pivot` MULTI, `describe` and `show tables` SELECT."""
+"""Kinds of statements that only read. DuckDB counts `pivot` as MULTI, and `describe` and `show tables` as SELECT."""
 ONLY_READS = (
     "one statement that reads the run's tables is allowed (`select`, `from`, `with`, `describe`), and no other file"
 )
@@ -29,13 +29,13 @@ def query(run: RunData, sql: str) -> pa.Table:
 
     Args:
         run: The run. Its tables are called `trials`, `epochs`, ... and also `trials.parquet`, ..., as in the queries of the report.
-        sql: One statement in DuckDB's SQL that reads; nothing but the tables of the run can be read.
+        sql: One read-only statement in DuckDB's SQL. Only the tables of the run can be read.
 
     Returns:
         The result as an Arrow table.
 
     Raises:
-        InputError: DuckDB is not installed or refuses the query, or the query does more than read the tables.
+        InputError: DuckDB is not installed or rejects the query, or the query does more than read the tables.
     """
     try:
         import duckdb
@@ -56,14 +56,14 @@ def query(run: RunData, sql: str) -> pa.Table:
 
 
 def _connection(run: RunData, sql: str) -> duckdb.DuckDBPyConnection:
-    """A database in memory that has the tables of the run and reaches nothing else: no file, no network, no Python variable."""
+    """Return a database in memory that contains the tables of the run and cannot access files, the network or Python variables."""
     import duckdb
 
     connection = duckdb.connect(
         ":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false"}
     )
     named = [name for name in TABLES if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
-    for name in named or TABLES:  # a query that names none may be `show tables`
+    for name in named or TABLES:  # a query that names no table may be `show tables`
         connection.register(name, run.table(name))
         connection.execute(f'create view "{name}.parquet" as select * from {name}')
     connection.execute("set lock_configuration = true")

@@ -1,4 +1,4 @@
-"""Compares the shipped recipes with the published results they reproduce: one row per recipe, run or not."""
+"""Compares the shipped recipes with the published results that they reproduce. Each recipe has a row, even if it was not run."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ the keys in which the trained configs differ from the recipe."""
 
 
 def write_table(folder: Path) -> Path:
-    """Write `recipes.md` and `recipes.parquet` from the results in a folder; return the Markdown file."""
+    """Write `recipes.md` and `recipes.parquet` from the results in a folder, and return the path of the Markdown file."""
     rows = recipe_rows(_results(folder / RESULTS))
     folder.mkdir(parents=True, exist_ok=True)
     markdown = folder / "recipes.md"
@@ -66,14 +66,14 @@ def write_table(folder: Path) -> Path:
 
 
 def recipe_rows(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One dict with the keys of COLUMNS for every recipe with a published result, in the order of the published rows."""
+    """Return one dict with the keys of COLUMNS for every recipe with a published result, in the order of the published rows."""
     spaces = [space for name in catalog.recipe_names() if (space := catalog.load(name)).reference]
     rows = [_row(space, [line for line in results if line["recipe"] == space.name]) for space in spaces]
     return sorted(rows, key=lambda row: [(text, int("0" + number)) for text, number in _PARTS.findall(row["row"])])
 
 
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as a table in Markdown."""
+    """Return the rows as a table in Markdown."""
     heads = ("row", "recipe", "published", "ours", "n", "difference", "epochs", "minutes", "images/s", "parameters")
     lines = [f"| {' | '.join((*heads, 'hardware'))} |", "|" + "---|" * (len(heads) + 1)]
     lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
@@ -81,7 +81,7 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _results(path: Path) -> list[dict[str, Any]]:
-    """The last line of each recipe and seed, because a failed training may have been repeated."""
+    """Return the last line of each recipe and seed, because a failed training may have been repeated."""
     last: dict[tuple[str, int], dict[str, Any]] = {}
     for line in read_lines(path, ("recipe", "seed", "status"))[0]:
         last[line["recipe"], line["seed"]] = line
@@ -117,7 +117,7 @@ def _row(space: Space, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _status(lines: Sequence[dict[str, Any]]) -> str:
-    """`not run`, or the statuses of the seeds."""
+    """Return `not run`, or the statuses of the seeds."""
     statuses = [line["status"] for line in lines]
     others = [
         f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses) if status != TrialStatus.COMPLETED
@@ -137,7 +137,7 @@ def _hardware(line: dict[str, Any]) -> str:
 
 
 def _changes(space: Space, config: dict[str, Any]) -> list[str]:
-    """The keys that differ from the recipe, such as `epochs=2 (not 50)`. The location of the images does not count."""
+    """Return the keys that differ from the recipe, such as `epochs=2 (not 50)`. The location of the images is ignored."""
     own = space.config(space.suggest(KnownTrial({}))).model_dump(mode="json")
     ours, theirs = _flat(config), _flat(own)
     keys = [key for key in dict.fromkeys([*theirs, *ours]) if key not in ("data.name", "data.path")]

@@ -1,4 +1,4 @@
-"""Makes the rows of retraining: mean and 95 % interval of each config over seeds and test images, gain over the baseline, gap to the search."""
+"""Creates the rows of retraining: the mean and 95 % interval of each config, its gain over the baseline, and its gap to the search."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ Row = dict[str, Any]
 TEST_METRICS = [name_on_test_images(each.name) for each in METRICS if each.name != "validation_accuracy"]
 Tested = tuple[float | None, Answers | None]
 MAX_ROUNDING = 0.005
-"""Largest difference between a metric and the mean of its contributions that counts as rounding, relative above 1."""
+"""Largest difference between a metric and the mean of its contributions that counts as rounding; relative for metrics above 1."""
 
 
 def winner_rows(run: RunRecords) -> list[Row]:
-    """One row per retrained config without the parameter columns: winners by rank, the baseline last."""
+    """Return one row per retrained config without the parameter columns: winners by rank, the baseline last."""
     return run.once("winner_rows", lambda: _winner_rows(run))
 
 
@@ -67,13 +67,12 @@ def metric_gain(metric: str, first: Tested, second: Tested) -> Interval:
 
     Args:
         metric: A metric on the test images, such as `test_accuracy`.
-        first: Mean of the metric over the seeds, and the answers of the networks, each None if unknown.
+        first: Mean of the metric over the seeds, and the predictions of the networks, each None if unknown.
         second: The same values of the config to compare with.
 
     Returns:
         The difference, positive if the first is better; None if a value is missing. It has no interval if either has fewer than two
-        seeds, if answers are missing, if the two were tested on different images, or if the metric is a function of the
-        user's.
+        seeds, if predictions are missing, if the two were tested on different images, or if the metric is a custom function.
     """
     (mean, answers), (other_mean, other_answers) = first, second
     if mean is None or other_mean is None:
@@ -96,11 +95,11 @@ def metric_interval(metric: str, values: Sequence[float], answers: Answers | Non
     Args:
         metric: A metric on the test images, such as `test_accuracy`.
         values: The metric of each seed that completed.
-        answers: The answers of these networks; None if they are unknown.
+        answers: The predictions of these networks; None if they are unknown.
 
     Returns:
-        The interval over seeds and test images; over the seeds alone without answers, or if the metric is a function of
-        the user's.
+        The mean and its interval over seeds and test images. Without predictions, or if the metric is a custom function, the interval
+        is over seeds only.
     """
     bounds = {"test_loss": (0.0, math.inf), name_on_test_images(OWN_METRIC): (-math.inf, math.inf)}
     over_seeds = seeds_interval(values, bounds.get(metric, (0.0, 1.0)))
@@ -118,16 +117,16 @@ def metric_interval(metric: str, values: Sequence[float], answers: Answers | Non
 
 
 def _contributions(metric: str, answers: Answers, mean: float) -> np.ndarray | None:
-    """The contributions of the images, float64 [S, N], if their mean is the metric that was measured.
+    """Return the contributions of the images, float64 [S, N], if their mean equals the measured metric, otherwise None.
 
-    It is not if, for example, the measured loss has label smoothing.
+    They differ, for example, if the measured loss has label smoothing.
     """
     values = contributions(metric, answers)
     return None if values is None or abs(mean - values.mean()) > MAX_ROUNDING * max(1.0, abs(mean)) else values
 
 
 def retrain_groups(run: RunRecords) -> list[list[Row]]:
-    """The retrain lines of each config: winners by rank, the baseline last; seeds ascending."""
+    """Return the retrain lines of each config: winners by rank, the baseline last; seeds ascending."""
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for line in sorted(run.retrain_lines, key=lambda line: line["seed"]):
         groups[bool(line["baseline"]), line.get("rank") or 0, line["trial"]].append(line)
@@ -171,7 +170,7 @@ def _winner_row(run: RunRecords, lines: list[Row], trial: Row | None, answers: A
 
 
 def _num_one_class(lines: list[Row], answers: Answers | None) -> int | None:
-    """Return the number of networks that give every test image the same class; None if it is not recorded."""
+    """Return the number of networks that predict the same class for every test image; None if it is not recorded."""
     known = [line["num_classes_answered"] for line in lines if "num_classes_answered" in line]
     if not known and answers is not None:
         known = [len(set(predicted.tolist())) for predicted in answers.predicted]
@@ -185,7 +184,7 @@ def _mean(lines: list[Row], key: str) -> float | None:
 
 
 def retrain_rows(run: RunRecords) -> list[Row]:
-    """One row per retrained config and seed, in the order of `winner_rows`."""
+    """Return one row per retrained config and seed, in the order of `winner_rows`."""
     return [_retrain_row(run, line) for lines in retrain_groups(run) for line in lines]
 
 
@@ -209,7 +208,7 @@ def _retrain_row(run: RunRecords, line: Row) -> Row:
 
 
 def identity(line: Row) -> Row:
-    """Identify the config of a retrain line: its rank, its trial (None if it was not a trial), and whether it is the baseline."""
+    """Return what identifies the config of a retrain line: its rank, its trial (None if there is none), and whether it is the baseline."""
     trial = line["trial"]
     return {
         "rank": line.get("rank"),

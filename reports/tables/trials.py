@@ -1,4 +1,4 @@
-"""Makes the rows of the search: trials, epochs, rungs. Plain Python, so `winnow show` needs neither Arrow nor the space."""
+"""Creates the rows of the search: trials, epochs and rungs. It is plain Python, so `winnow show` needs neither Arrow nor the space."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 
 def trial_rows(run: RunRecords) -> list[Row]:
-    """One row per trial, by number, without the parameter columns and those that are fitted."""
+    """Return one row per trial, by number, without the columns of parameters and fitted estimates."""
     return run.once("trial_rows", lambda: _trial_rows(run))
 
 
@@ -42,7 +42,7 @@ def _trial_rows(run: RunRecords) -> list[Row]:
 
 
 def search_epochs(run: RunRecords) -> dict[int, list[Row]]:
-    """The lines of each trial's search phase by trial number, in the order of epochs."""
+    """Return the lines of each trial's search phase by trial number, in the order of epochs."""
     return run.once("search_epochs", lambda: _epochs_of_phase(run, "search"))
 
 
@@ -55,7 +55,7 @@ def _epochs_of_phase(run: RunRecords, phase: str) -> dict[int, list[Row]]:
 
 
 def audit_ends(run: RunRecords) -> dict[int, float | None]:
-    """The final objective of each audited trial that finished, by trial number; None if it diverged after its stop."""
+    """Return the final objective of each finished audited trial, by its number; None for a trial that diverged after its stop."""
     return run.once("audit_ends", lambda: _audit_ends(run))
 
 
@@ -112,7 +112,7 @@ def _trial_row(run: RunRecords, trial: Trial, epochs: list[Row], audit_objective
 
 
 def where_trained(epochs: list[Row]) -> Row:
-    """Return node, device and facts about the GPU of the last epoch, with the peaks of memory over all epochs."""
+    """Return the node, the device and facts about the GPU of the last epoch, with the peaks of memory over all epochs."""
     last = epochs[-1] if epochs else {}
     facts: Row = {fact.name: last.get(fact.name) for fact in GPU_FACTS if not fact.peak}
     for fact in GPU_FACTS:
@@ -124,7 +124,7 @@ def where_trained(epochs: list[Row]) -> Row:
 
 
 def _kept_epoch(epochs: list[Row]) -> Row:
-    """The line of the epoch whose weights the trial kept; the last one if that was not recorded."""
+    """Return the line of the epoch whose weights the trial kept; the last one if that was not recorded."""
     if not epochs:
         return {}
     number = epochs[-1].get("weights_epoch")
@@ -132,7 +132,7 @@ def _kept_epoch(epochs: list[Row]) -> Row:
 
 
 def status_of(trial: Trial) -> str:
-    """The status recorded by the search; if there is none, the status that corresponds to the state in the study."""
+    """Return the status recorded by the search; if there is none, the status that corresponds to the state in the study."""
     return str(trial.user_attrs.get("status") or _STATUS_OF_STATE.get(trial.state.name, TrialStatus.RUNNING))
 
 
@@ -151,7 +151,7 @@ def _best(trial: Trial, maximize: bool) -> tuple[int | None, float | None]:
 
 
 def finite_values(trial: Trial) -> dict[int, float]:
-    """The finite objectives of a trial by epoch."""
+    """Return the finite objectives of a trial by epoch."""
     return {epoch: value for epoch, value in trial.intermediate_values.items() if math.isfinite(value)}
 
 
@@ -175,7 +175,7 @@ def _epoch_row(run: RunRecords, line: Row) -> Row:
 
 
 def rung_rows(run: RunRecords) -> list[Row]:
-    """One row per rung, and one for the full training (`max_epochs`), whose `num_stopped` is 0."""
+    """Return one row per rung, and one for the full training (`max_epochs`), whose `num_stopped` is 0."""
     ends = [*run.rungs]
     max_epochs = run.settings.get("max_epochs")
     if max_epochs is not None and int(max_epochs) not in ends:
@@ -210,7 +210,7 @@ def _total(lines: Iterable[Row], key: str) -> float:
 
 def finite(value: Any) -> float | None:
     """Return `value` as a float; None if it is not a number or not finite."""
-    if type(value) is float:  # nearly always, and called millions of times
+    if type(value) is float:  # the usual case, checked first because this is called millions of times
         return value if math.isfinite(value) else None
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)

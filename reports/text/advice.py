@@ -1,4 +1,4 @@
-"""Advice on what to do next, the most useful first. Each piece has its reason and a command that can be pasted."""
+"""Advises what to do next, starting with the most useful. Each piece of advice has its reason and a command that can be pasted."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 MIN_CURVES = 2
-"""Completed trials needed for advice on the number of epochs."""
+"""Number of completed trials needed for advice on the number of epochs."""
 TRIALS_PER_PARAMETER = 10
-"""Trials for each parameter from which the order of importance is usually stable."""
+"""Number of trials per parameter from which the order of importance is usually stable."""
 BASELINES = ("recipes/digits-baseline", "recipes/cifar10-baseline")
 """Recipes that may serve as a baseline; the first that fits the images is named."""
 
 
 def advice(run: RunData) -> list[Advice]:
-    """Suggest what to do next, the most useful first; while the search has not finished, only to resume it."""
+    """Advise what to do next, starting with the most useful. While the search has not finished, the only advice is to resume it."""
     trials = run.rows("trials")
     step = next_step(run)
     first = [] if step is None else [step]
@@ -84,7 +84,7 @@ def _on_unfinished_search(run: RunData) -> Iterator[Advice]:
 
 
 def _on_a_better_baseline(run: RunData, trials: list[Row], winners: list[Row]) -> Iterator[Advice]:
-    """Advice to search more if the winner is worse than the baseline beyond chance."""
+    """Advise to search more if the winner is worse than the baseline beyond chance."""
     first = next((row for row in winners if row["rank"] == 1), None)
     if first is not None and first["objective_gain_high"] is not None and first["objective_gain_high"] < 0:
         text = (
@@ -109,7 +109,7 @@ def _on_failures(run: RunData, trials: list[Row]) -> Iterator[Advice]:
 
 
 def _on_the_baseline(run: RunData, winners: list[Row]) -> Iterator[Advice]:
-    """Advice to add a baseline to a run that has none."""
+    """Advise to add a baseline to a run that has none."""
     from winnow.spaces import catalog
 
     if run.space.baseline:
@@ -125,7 +125,7 @@ def _on_the_baseline(run: RunData, winners: list[Row]) -> Iterator[Advice]:
 
 
 def _on_epochs(run: RunData, ranked: list[Row]) -> Iterator[Advice]:
-    """Advice to train longer if the best completed trials were still improving at their last epoch."""
+    """Advise to train longer if the best completed trials were still improving at their last epoch."""
     epochs = int(run.settings.get("max_epochs") or 0)
     completed = [row for row in ranked if row["status"] == TrialStatus.COMPLETED and row["num_epochs"] == epochs][:4]
     rises = [rise for row in completed if (rise := _late_rise(run, row)) is not None]
@@ -139,7 +139,7 @@ def _on_epochs(run: RunData, ranked: list[Row]) -> Iterator[Advice]:
 
 
 def _late_rise(run: RunData, row: Row) -> float | None:
-    """Improvement of the mean objective from the third to the last quarter of a trial's epochs; None if it is too short."""
+    """Return the improvement of the mean objective from the third to the last quarter of a trial's epochs; None if it is too short."""
     sign = 1 if run.maximize else -1
     values = [
         sign * line[run.objective] for line in run.epochs_of_trial(row["trial"]) if line[run.objective] is not None
@@ -151,7 +151,7 @@ def _late_rise(run: RunData, row: Row) -> float | None:
 
 
 def _noise(run: RunData, value: float) -> float:
-    """Standard error of an accuracy over the validation images; for a loss, one percent of it."""
+    """Return the standard error of an accuracy over the validation images; for a loss, one percent of it."""
     if run.objective == "validation_loss":
         return abs(value) / 100
     num_images = (run.study.get("data") or {}).get("num_validation") or 100
@@ -175,7 +175,7 @@ def _on_winners(run: RunData, winners: list[Row]) -> Iterator[Advice]:
         searched > first["test_objective_high"] if run.maximize else searched < first["test_objective_low"]
     ):
         share = run.space.example().data.validation
-        if isinstance(share, float) and share < 0.5:  # else the data set brings its own split
+        if isinstance(share, float) and share < 0.5:  # otherwise the data set has its own split
             text = (
                 f"The {wording.objective_name(run)} in the search lies {'above' if run.maximize else 'below'} the interval of the "
                 f"{wording.tested_name(run)} (gap {wording.difference_text(run, first['objective_gap'])}). "
@@ -202,7 +202,7 @@ def _on_winners(run: RunData, winners: list[Row]) -> Iterator[Advice]:
 
 
 def _on_importance(run: RunData) -> Iterator[Advice]:
-    """Advice to add trials if importance rests on few."""
+    """Advise to add trials if importance is based on few."""
     parameters = len(run.space.parameters())
     supported = max((row["num_trials"] for row in run.rows("importance")), default=0)
     needed = TRIALS_PER_PARAMETER * parameters
@@ -220,5 +220,5 @@ def _on_reuse(run: RunData) -> Advice:
 
 
 def _new_run(run: RunData, override: str) -> str:
-    """The command that searches the space of this run again in a new one, with a change."""
+    """Return the command that searches the space of this run again in a new run, with a change."""
     return shlex.join(["winnow", "run", str(run.path / "report" / "space.yaml"), "--set", override])

@@ -1,4 +1,4 @@
-"""Advice on ranges: where the best values lie close to an end that may move, and where trainings diverge."""
+"""Advises on ranges whose best values are close to an end that may be moved, and on ranges in which trainings diverge."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Row = dict[str, Any]
 NEAR = 0.1
 """Distance from an end, as a share of the range, up to which a value counts as close to it."""
 WIDER = 0.3
-"""Part of the range by which it is widened."""
+"""Share of the range by which it is widened."""
 MIN_TRIALS = 4
-"""Trials needed for advice on a range."""
+"""Number of trials needed for advice on a range."""
 PURE = 0.8
-"""Least share of diverged trials above a value, and of the other trials below it, for which the value is advised as the upper end."""
+"""Minimum share of diverged trials above a value, and of other trials below it, for the value to be advised as the upper end."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Change:
 
     text: str
     override: str
-    """Value of `--set` that makes the change."""
+    """The value of `--set` that makes the change."""
 
 
 def changed_command(run: RunData, change: Change) -> str:
-    """Return the command that continues the run in a changed space, with a quarter more trials.
+    """Return the command that continues the run in a changed space, with a quarter more trials but at least `MIN_TRIALS`.
 
     Args:
-        run: The run. At least `MIN_TRIALS` trials are added.
-        change: Change of one range.
+        run: The run.
+        change: The change of one range.
     """
     trials = max(MIN_TRIALS, len(run.trial_rows()) // 4)
     more = ("--trials", str(trials), "--set", change.override, "--accept-space-change")
@@ -82,7 +82,7 @@ def converging_range(run: RunData, ran: Sequence[Row]) -> Change | None:
 
     Args:
         run: The run, with its space.
-        ran: Rows of the trials that were trained at all.
+        ran: Rows of the trials that were started.
 
     Returns:
         The change of the first logarithmic range that fits; None if no value separates diverged
@@ -122,15 +122,15 @@ def _columns(space: Space) -> dict[str, str]:
 
 
 def _override(parameter: Parameter, low: float, high: float) -> str:
-    """`PATH=DOMAIN` with other ends, such as `optimizer.sgd.lr={"log": [0.001, 1.0]}`."""
+    """Return `PATH=DOMAIN` with new ends, such as `optimizer.sgd.lr={"log": [0.001, 1.0]}`."""
     tree = {
         kind: [low, high] for kind in parameter.domain.to_tree() if kind != "step"
-    }  # the ends may leave the old grid
+    }  # the new ends may not be on the old grid
     return f"{re.sub(r'[.][0-9]+(?=[.]|$)', '', parameter.study_name)}={json.dumps(tree)}"
 
 
 def _beyond(space: Space, parameter: Parameter, end: float, other: float) -> float | None:
-    """A value beyond `end`, seen from the `other` end of the range, as far as the schema allows; None if it allows none."""
+    """Return a value beyond one end of a range, as far as the schema allows; None if it allows none."""
     for share in (WIDER, WIDER / 2, WIDER / 4, WIDER / 8):
         if parameter.domain.arrow_kind == "int":
             value: float = end + math.copysign(max(1, round(share * abs(end - other))), end - other)
@@ -145,14 +145,14 @@ def _beyond(space: Space, parameter: Parameter, end: float, other: float) -> flo
 
 
 def _allowed(space: Space, parameter: Parameter, value: float) -> bool:
-    """Whether the schema allows the value."""
+    """Return whether the schema allows the value."""
     fixed = {**dict(parameter.conditions), parameter.study_name: value}
     problems = validate(draw(space.root, next(completions(fixed, 0))))[1]
     return all(problem.of_combination for problem in problems)
 
 
 def _rounded(value: float, down: bool) -> float:
-    """The value with two significant digits, away from the middle of the range."""
+    """Return the value rounded to two significant digits, away from the middle of the range."""
     if not value:
         return 0.0
     unit = 10.0 ** (math.floor(math.log10(abs(value))) - 1)
@@ -160,7 +160,7 @@ def _rounded(value: float, down: bool) -> float:
 
 
 def _had(row: Row, parameter: Parameter, columns: dict[str, str]) -> bool:
-    """Whether the trial had this parameter. Branches share a column: `optimizer.lr` belongs to Adam or to SGD."""
+    """Return whether the trial had this parameter. Branches share a column: `optimizer.lr` belongs to Adam or to SGD."""
     if row.get(parameter.path) is None:
         return False
     conditions = [(row[columns[name]], value) for name, value in parameter.conditions]
@@ -168,7 +168,7 @@ def _had(row: Row, parameter: Parameter, columns: dict[str, str]) -> bool:
 
 
 def _distance(value: float, end: float, low: float, high: float, is_log: bool) -> float:
-    """Distance of a value from an end, as a share of the range."""
+    """Return the distance of a value from an end, as a share of the range."""
     if is_log:
         value, end, low, high = (math.log(x) for x in (value, end, low, high))
     return abs(value - end) / (high - low)

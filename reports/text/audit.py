@@ -1,4 +1,4 @@
-"""The audit in a sentence."""
+"""Describes the result of the audit in a sentence."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def audit_sentence(run: RunData) -> str:
 
 
 def num_unfinished(run: RunData) -> int:
-    """The number of stopped trials that the audit has not trained to their end yet."""
+    """Return the number of stopped trials that the audit has not trained to their end yet."""
     rows = run.rows("audit")
     if not rows:
         return 0

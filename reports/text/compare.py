@@ -37,7 +37,7 @@ def _space_data(key: str, default: Any) -> Callable[[RunFacts], Any]:
 
 
 def _measured_loss(run: RunFacts) -> str | None:
-    """The loss on the test images, if it is what is compared: values of different kinds say nothing about each other."""
+    """Return the loss on the test images if it is compared, since values of different kinds of loss cannot be compared."""
     if run.objective != "validation_loss":
         return None
     from winnow.spaces.schema import measured_loss
@@ -45,7 +45,7 @@ def _measured_loss(run: RunFacts) -> str | None:
     return str(measured_loss(run.space.example().loss))
 
 
-# What must be equal before the test accuracies of two winners can be compared. Space, sampler and budget may differ: they are
+# Facts that must be equal for the test accuracies of two winners to be comparable. Space, sampler and budget may differ: they are
 # the subject of the comparison.
 PROTOCOL: dict[str, Callable[[RunFacts], Any]] = {
     "data set": _data("name"),
@@ -65,7 +65,7 @@ PROTOCOL: dict[str, Callable[[RunFacts], Any]] = {
 
 
 def protocol_differences(runs: Sequence[RunFacts]) -> list[Row]:
-    """The differences between the protocols of runs.
+    """Return the differences between the protocols of runs.
 
     Args:
         runs: The runs, at least one.
@@ -77,7 +77,7 @@ def protocol_differences(runs: Sequence[RunFacts]) -> list[Row]:
 
 
 def winner_differences(runs: Sequence[RunData]) -> list[Row]:
-    """The differences between the protocols of runs and of the retraining of their winners, as `protocol_differences` has them.
+    """Return the differences between the protocols of runs and of the retraining of their winners, like `protocol_differences`.
 
     Args:
         runs: The runs, at least one.
@@ -91,7 +91,7 @@ def _difference(key: str, values: list[Any]) -> Row | None:
 
 
 def _keeps_validation(run: RunData) -> bool:
-    """Whether the winner was retrained on the training images alone; before retraining, whether it will be."""
+    """Return whether the winner was retrained only on the training images; before retraining, whether it will be."""
     kept = [row["keep_validation"] for row in run.retrain_rows() if row["rank"] == 1]
     return bool(any(kept) if kept else (run.settings.get("retrain") or {}).get("keep_validation"))
 
@@ -103,8 +103,9 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
         runs: The runs. The first one is the reference.
 
     Returns:
-        One dict per run. `difference` is how much better its winner's objective on the test images is than the reference's; `difference_low`
-        and `difference_high` are the ends of its 95 % interval over seeds and test images, paired by image. All three are None for the reference.
+        One dict per run. `difference` is the advantage of its winner over the reference, in the objective on the test images.
+        `difference_low` and `difference_high` are the ends of its 95 % interval over seeds and test images, paired by image. All
+        three are None for the reference.
     """
     reference: Tested = (None, None)
     metric = name_on_test_images(runs[0].objective)
@@ -148,11 +149,11 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
 
 
 def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
-    """Print the comparison of runs; return whether they can be compared.
+    """Print the comparison of runs, and return whether they can be compared.
 
     Args:
         runs: The runs, at least two.
-        console: Where it is printed.
+        console: Console to print to.
     """
     different = winner_differences(runs)
     if different:

@@ -1,4 +1,4 @@
-"""The classes of failure of a search: their meaning, the action taken, and the number of trials."""
+"""Defines the classes of failure of a search, with their meaning and the action taken, and counts the trials in each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def class_rows(trials: Iterable[Mapping[str, Any]]) -> list[tuple[str, int, str,
         trials: Rows of the table `trials`.
 
     Returns:
-        (class, number of trials, meaning, action) for every class, also those without trials. The last two classes are trials
+        (class, number of trials, meaning, action) for every class, including those without trials. The last two classes are trials
         that continued after a failure. A trial can count in several classes.
     """
     trials = list(trials)

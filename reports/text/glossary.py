@@ -1,4 +1,4 @@
-"""The terms of the report, which explain themselves on hover and at the end of the page."""
+"""The glossary of the report. The meaning of a term is shown on hover and at the end of the page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GLOSSARY = {
     "rho": "Spearman's rank correlation: 1 for the same order, 0 for no relation.",
     "tau": "Kendall's rank correlation: 1 for the same order, 0 for no relation.",
 }
-"""Term -> its meaning, in one or two sentences."""
+"""The meaning of each term, in one or two sentences."""
 
 _BY_LOWER = {term.lower(): (term, meaning) for term, meaning in GLOSSARY.items()}
 _TERMS = re.compile(
@@ -46,7 +46,7 @@ def parts(text: str) -> list[tuple[str, str | None]]:
     """Split a text at the first occurrence of each term.
 
     Returns:
-        (piece of the text, its meaning); None for what lies between the terms. The pieces joined are the text.
+        (piece of the text, its meaning) for the whole text; the meaning is None for the pieces between the terms.
     """
     pieces: list[tuple[str, str | None]] = []
     seen: set[str] = set()

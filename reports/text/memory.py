@@ -1,4 +1,4 @@
-"""Says what a search learned from earlier runs."""
+"""Describes what a search learned from earlier runs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class EarlierRun:
     """The use of one earlier run in a search.
 
     Attributes:
-        name: Its name.
-        facts: A row of the table `memory`.
-        weight: Its weight, the mean over the suggestions of this search.
-        owed: (trial, share) of the suggestions that it has the largest share in, in order.
+        name: Name of the run.
+        facts: A row of the table `memory` about the run.
+        weight: Mean weight of the run over the suggestions of this search.
+        owed: (trial, share) of the suggestions to which the run contributed most, in order.
     """
 
     name: str
@@ -30,7 +30,7 @@ class EarlierRun:
 
 
 def earlier_runs(run: RunData) -> list[EarlierRun]:
-    """Summarise each earlier run, that with the largest weight first; empty if the search learned from none."""
+    """Summarize each earlier run, starting with the largest weight; empty if the search learned from no run."""
     if not run.study.get("earlier_runs"):
         return []
     rows = run.rows("memory")
@@ -46,7 +46,7 @@ def earlier_runs(run: RunData) -> list[EarlierRun]:
 
 
 def memory_sentence(run: RunData) -> str:
-    """Say which earlier runs the search learned from and how much; empty if there are none."""
+    """Return a sentence about the earlier runs that the search learned from, and their weights; empty if there are none."""
     summaries = earlier_runs(run)
     if not summaries:
         return ""

@@ -1,4 +1,4 @@
-"""The test images that the winner gets wrong: every one of them once, over all seeds."""
+"""Lists the test images that the winner classifies wrongly. Each image appears once, over all seeds."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 MAX_CLASS_WIDTH = 18
-"""Characters of a class name that are printed; the tables have all."""
+"""Largest number of characters of a class name that are printed; the tables have all."""
 MIN_IMAGE_WIDTH = 16
-"""Least width of the column with the files, which is never cut off."""
+"""Minimum width of the column with the files, which is never cut off."""
 
 
 def mistake_rows(run: RunData) -> list[Row]:
-    """The test images that a network of the first winner got wrong.
+    """Find the test images that at least one network of the first winner classified wrongly.
 
     Returns:
-        For each image the row of `predictions` with the most confident wrong answer, and `num_wrong` of `num_seeds`: how many of the
-        winner's networks got it wrong. Those that most networks got wrong come first, then the most confident.
+        For each image, the row of `predictions` with the most confident wrong prediction, and `num_wrong` of `num_seeds`, the number
+        of the winner's networks that were wrong. They are sorted by `num_wrong`, then by confidence.
     """
     import pyarrow.compute as pc
 
@@ -53,8 +53,8 @@ def show_mistakes(run: RunData, console: Console, top: int) -> None:
 
     Args:
         run: The run.
-        console: Where they are printed.
-        top: Largest number of mistakes.
+        console: Console to print to.
+        top: Largest number of mistakes to print.
     """
     rows = mistake_rows(run)
     if not rows and (step := next_step(run)) is not None:
@@ -68,7 +68,7 @@ def show_mistakes(run: RunData, console: Console, top: int) -> None:
     title = f"Test images that the winner of {run.name} gets wrong: {shown}"
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("seeds", justify="right", no_wrap=True)
-    for name in ("true", "predicted"):  # long names give way to that of the image
+    for name in ("true", "predicted"):  # long names are cut to leave room for that of the image
         table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=MAX_CLASS_WIDTH)
     table.add_column("confidence", justify="right", no_wrap=True)
     table.add_column("image", overflow="fold", min_width=MIN_IMAGE_WIDTH)

@@ -1,6 +1,6 @@
-"""Says which stage of a run is not finished, and the command that goes on. Every command takes its answer from here.
+"""Determines which stage of a run is not finished, and the command that continues it. Every command uses this module.
 
-A run is searched, then its winners are retrained. Because one function decides, no command advises a second one that sends
+A run is searched, then its winners are retrained. Because one function decides, no command recommends another one that sends
 the user back to the first.
 """
 
@@ -26,7 +26,7 @@ ENDED_WITHOUT_GAIN = "no gain"
 ENDED_EXHAUSTED = "exhausted"
 """Every config of the space was tried."""
 MORE_TRIALS = 10
-"""Trials that are advised to be added to a search that completed none."""
+"""Number of trials that are recommended to be added to a search that completed none."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Retraining:
     """The trainings of a retraining, as planned by the settings or by the options of its last start.
 
     Attributes:
-        done: Trainings of the winners that have ended.
-        left: Trainings of the winners that are still to come.
-        baseline_left: Trainings of the baseline that are still to come.
+        done: Number of trainings of the winners that have ended.
+        left: Number of trainings of the winners that remain.
+        baseline_left: Number of trainings of the baseline that remain.
     """
 
     done: int
@@ -59,7 +59,7 @@ class Retraining:
 
 
 def next_step(run: RunData) -> Advice | None:
-    """Return what the first unfinished stage of a run needs; None if the winners and the baseline are retrained.
+    """Return the advice for the first unfinished stage of a run; None if the winners and the baseline are retrained.
 
     Args:
         run: The run. Its tables `trials`, `retrains` and `winners` are read, and rarely its space.
@@ -79,13 +79,13 @@ def next_step(run: RunData) -> Advice | None:
 
 
 def way_to_winners(run: RunData) -> str:
-    """Say why a run has no tested winner, and name the command that goes on."""
+    """Explain why a run has no tested winner, and name the command that continues it."""
     step = next_step(run)
     return f"Retrain it: {retrain_command(run)}" if step is None else f"{step.text.rstrip('.')}: {step.command}"
 
 
 def is_searched(run: RunData, trials: list[Row]) -> bool:
-    """Whether the search has ended: all trials that were asked for have, or it recorded why it ended before.
+    """Return whether the search has ended: all requested trials have ended, or a reason for an earlier end is recorded.
 
     Args:
         run: The run.
@@ -124,10 +124,10 @@ def retraining(run: RunData, trials: list[Row]) -> Retraining | None:
 
 
 def retraining_text(state: Retraining) -> str:
-    """Say how far an unfinished retraining is.
+    """Describe the progress of an unfinished retraining.
 
     Args:
-        state: What `retraining` returned.
+        state: The result of `retraining`.
     """
     text = "Retraining has not finished: "
     if state.left:
@@ -141,13 +141,13 @@ def retraining_text(state: Retraining) -> str:
 
 
 def retrain_command(run: RunData) -> str:
-    """The command that retrains the winners, with the options of the last start that differ from the settings."""
+    """Return the command that retrains the winners, with the options of the last start that differ from the settings."""
     options = {key: value for key, value in _planned(run).items() if value != _settings(run)[key]}
     return wording.command("retrain", run.path, *retrain_options(options))
 
 
 def retrain_options(options: Mapping[str, Any]) -> list[str]:
-    """Options of `winnow retrain` as words of a command line.
+    """Return options of `winnow retrain` as words of a command line.
 
     Args:
         options: Their values by name; None means not given.
@@ -163,7 +163,7 @@ def retrain_options(options: Mapping[str, Any]) -> list[str]:
 
 
 def _planned(run: RunData) -> dict[str, Any]:
-    """The options that hold: those of the last start of a retraining, else the settings."""
+    """Return the options that apply: those of the last start of a retraining, or the settings if there was none."""
     return {**_settings(run), **(run.study.get("retraining") or {})}
 
 
@@ -172,7 +172,7 @@ def _settings(run: RunData) -> dict[str, Any]:
 
 
 def _without_candidates(run: RunData, trials: list[Row]) -> Advice:
-    """What to do after a search that completed no trial, or only the baseline."""
+    """Return the advice after a search that completed no trial, or only the baseline."""
     baseline = completed_inside(trials)
     text = "No trial completed."
     if baseline:

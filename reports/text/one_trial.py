@@ -47,7 +47,7 @@ def trial_facts(run: RunData, number: int) -> Row:
         number: Number of the trial.
 
     Returns:
-        The row of `trials`, with the config as a dict, the rows of its `epochs` in the search and of its `retrains`.
+        The row of `trials` with the config as a dict, the rows of its `epochs` in the search, and the rows of its `retrains`.
 
     Raises:
         InputError: There is no such trial.
@@ -66,7 +66,7 @@ def show_trial(run: RunData, console: Console, number: int) -> None:
 
     Args:
         run: The run.
-        console: Where it is printed.
+        console: Console to print to.
         number: Number of the trial.
     """
     facts = trial_facts(run, number)
@@ -95,7 +95,7 @@ def _fact(run: RunData, key: str, value: Any) -> str:
 
 
 def _result(run: RunData, line: Row) -> str:
-    """How a retraining ended: its objective on the test images, then the test accuracy if the objective is another metric."""
+    """Describe how a retraining ended, by its objective on the test images, and by the test accuracy if that is not the objective."""
     if line["status"] != TrialStatus.COMPLETED:
         return str(STATUS_WORDS[line["status"]])
     tested = name_on_test_images(run.objective)
@@ -112,7 +112,7 @@ def _text(value: Any) -> str:
 
 
 def _epoch_table(run: RunData, epochs: list[Row]) -> Table:
-    """One line per epoch. An objective that is neither loss nor accuracy comes first, in place of the training accuracy."""
+    """Return a table with one line per epoch. An objective other than loss or accuracy comes first, instead of the training accuracy."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     other = run.objective not in ("validation_loss", "validation_accuracy")
     first = (

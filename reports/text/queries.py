@@ -1,4 +1,4 @@
-"""The SQL behind each figure and number of the report: DuckDB on the Parquet files beside it, or `winnow query RUN "..."`."""
+"""Defines the SQL query behind each figure and number of the report, for DuckDB on the Parquet files or for `winnow query RUN "..."`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 SLICE = "slice-"
-"""What the ids of slices begin with; the path follows, with dashes for dots."""
+"""Prefix of the ids of slices; the path follows, with dashes for dots."""
 
 
 def queries(run: RunData) -> dict[str, str]:
-    """The query of each figure and number of the report, by its id.
+    """Return the query of each figure and number of the report, by its id.
 
     Args:
         run: The run, whose objective and parameters the queries name.

@@ -32,13 +32,13 @@ ENDS = {
     ENDED_WITHOUT_GAIN: "The search ended because further training was not worth its cost (`stop_when`).",
     ENDED_EXHAUSTED: "The search ended because every config of the space was tried.",
 }
-"""Why a search ended before the trials that were asked for, in words."""
+"""The reasons why a search ended before it had run all requested trials, in words."""
 MAX_PAUSE = 60.0
-"""Seconds between two epochs up to which the search counts as running."""
+"""Longest time between two epochs during which the search counts as running, in seconds."""
 
 
 def sentences(run: RunData) -> list[str]:
-    """Summarise the run in plain sentences, the most important first."""
+    """Summarize the run in sentences, starting with the most important."""
     trials = run.rows("trials")
     facts = (
         _search_sentence(run, trials),
@@ -85,7 +85,7 @@ def _best_sentence(run: RunData, trials: list[Row]) -> str:
 
 
 def _front_sentence(run: RunData) -> str:
-    """The ends of the front of a search with several objectives."""
+    """Describe the ends of the front of a search with several objectives."""
     rows = run.rows("front")
     if not rows:
         return ""
@@ -147,13 +147,13 @@ def _winner_sentences(run: RunData) -> list[str]:
 
 
 def _retraining_sentence(run: RunData, trials: list[Row]) -> str:
-    """How far a retraining is that has begun and not finished; empty if there is none."""
+    """Describe the progress of an unfinished retraining; empty if there is none."""
     state = retraining(run, trials) if run.rows("retrains") else None
     return "" if state is None or state.is_finished else retraining_text(state)
 
 
 def ensemble_sentence(run: RunData) -> str:
-    """The mean of the winners' probabilities: its test accuracy and its cost; empty if there is none."""
+    """Describe the ensemble of the winners, by its test accuracy and its cost; empty if there is none."""
     rows = run.rows("ensemble")
     if not rows:
         return ""
@@ -167,7 +167,7 @@ def ensemble_sentence(run: RunData) -> str:
 
 
 def _decisions(config: Row, keeps_validation: bool) -> list[str]:
-    """What chose the epoch and the learning rates of a retrained winner."""
+    """Describe what chose the epoch and the learning rates of a retrained winner."""
     if keeps_validation:
         return [
             "The validation images chose the epoch, as in the search (`keep_validation`): each seed kept the weights that the "
@@ -188,7 +188,7 @@ def _decisions(config: Row, keeps_validation: bool) -> list[str]:
 
 
 def _baseline_decisions(winners: list[Row], keeps_validation: bool) -> list[str]:
-    """What the baseline could not decide because it was not a trial of the search, so that no validation images saw it."""
+    """Describe what could not be chosen for the baseline because it was not a trial of the search, and so was never validated."""
     baseline = next((row for row in winners if row["baseline"] and row["trial"] is None and row["num_seeds"]), None)
     if baseline is None or keeps_validation:
         return []
@@ -212,7 +212,7 @@ def _baseline_decisions(winners: list[Row], keeps_validation: bool) -> list[str]
 
 
 def _majority_sentence(run: RunData, winners: list[Row]) -> str:
-    """The sentence that gives the accuracy of a constant answer, against which the others are read."""
+    """Return the sentence about the accuracy of a constant prediction, with which the other accuracies can be compared."""
     is_tested = any(row["test_accuracy"] is not None for row in winners)
     split = "test" if is_tested else "validation"
     share = largest_class(run, split)
@@ -234,7 +234,7 @@ def _interval(run: RunData, row: Row) -> str:
 def _gain_sentence(run: RunData, row: Row) -> str:
     gain, low, high = (row[f"objective_gain{end}"] for end in ("", "_low", "_high"))
     size = f"{100 * abs(gain):.2f} points" if is_share(run.objective) else wording.number(abs(gain))
-    sides = ("above", "below") if run.maximize else ("below", "above")  # a gain of a loss lies below the baseline
+    sides = ("above", "below") if run.maximize else ("below", "above")  # a better loss is below that of the baseline
     where = "level with" if size == "0.00 points" or gain == 0 else f"{size} {sides[gain < 0]}"
     text = f"That is {where} the baseline trained under the same protocol"
     if low is None:
@@ -260,7 +260,7 @@ def _cost_sentence(run: RunData, trials: list[Row]) -> str:
 
 
 def _seconds_at_work(run: RunData) -> float:
-    """Wall time in which the search trained. Pauses above `MAX_PAUSE`, such as a night before a resume, do not count."""
+    """Return the wall time in which the search trained. Pauses above `MAX_PAUSE`, such as a night before a resume, do not count."""
     columns = run.columns("epochs", ("phase", "time", "wall_seconds")).values()
     spans = sorted(
         (time.timestamp() - (seconds or 0.0), time.timestamp())
@@ -276,7 +276,7 @@ def _seconds_at_work(run: RunData) -> float:
 
 
 def _device_hours(run: RunData) -> str:
-    """GPU-hours of the search, such as ` (1.30 GPU-hours)`; empty if none were used or recorded."""
+    """Return the GPU-hours of the search in words, such as ` (1.30 GPU-hours)`; empty if none were used or recorded."""
     columns = run.columns("epochs", ("phase", "gpus", "wall_seconds")).values()
     held = (
         (gpus or 0.0) * (seconds or 0.0) for phase, gpus, seconds in zip(*columns, strict=True) if phase == "search"

@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 MAX_NUMBERS = 5
-"""Numbers of trials that are printed for one reason of failure."""
+"""Largest number of trial numbers that are printed for one reason of failure."""
 MIN_WINNER_COLUMNS = 4
-"""Columns of the winners that are always printed: rank, trial, the objective on the test images, seeds."""
+"""Number of columns of the winners that are always printed: rank, trial, the objective on the test images, and seeds."""
 STATUS_STYLES = {"completed": "green", "stopped": "yellow", "running": "cyan", "infeasible": "dim", "skipped": "dim"}
 
 
 def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | None = None) -> None:
-    """Print the run with its best trials. Needs neither Arrow nor the space of a run folder, so it answers at once.
+    """Print the run with its best trials. This needs neither Arrow nor the space of a run folder, so it responds at once.
 
     Args:
         run: The run.
         console: Console to print to.
-        top: Maximum number of trials to print.
-        chosen: Trials to print in this order instead of the best ones. Nothing else is then printed below the heading.
+        top: Maximum number of trials to print. Default: 10.
+        chosen: Trials to print in this order instead of the best ones, with nothing else below the heading. Default: the best ones.
     """
     rows = run.trial_rows()
     console.print(f"[bold]{escape(run.name)}[/bold]  {escape(wording.searched_text(run))}")
@@ -120,7 +120,7 @@ def best_first(run: RunData, rows: list[Row]) -> list[Row]:
         rows: Rows of `trials`.
 
     Returns:
-        The ranked rows, the best first.
+        The ranked rows, from best to worst.
     """
     inside = [row for row in rows if row["in_space"]]
     known = [row for row in inside if row["objective"] is not None and row["status"] not in UNRANKED_STATUSES]
@@ -131,7 +131,7 @@ def best_first(run: RunData, rows: list[Row]) -> list[Row]:
 
 
 def _trial_table(run: RunData, rows: Sequence[Row], title: str) -> Table:
-    """One line per trial, cut to the width; `winnow show RUN --trial N` prints everything."""
+    """Return a table with one line per trial, cut to the width. `winnow show RUN --trial N` prints everything."""
     title = f"{title}, by {wording.objective_name(run)}"
     share = largest_class(run, "validation") if run.objective == "validation_accuracy" else None
     table = Table(
@@ -176,7 +176,7 @@ def _front_table(run: RunData, rows: Sequence[Row], num_rows: int) -> Table:
 
 
 def _fitting_winner_table(run: RunData, rows: list[Row], console: Console) -> Table:
-    """The table of the winners. A column that does not fit is left out, so that no number is cut off."""
+    """Return the table of the winners. A column that does not fit is left out, so that no number is cut off."""
     columns = ["rank", "trial", f"{wording.tested_name(run)}\n(95 %)", "seeds", "gain", "gap", "weights"]
     unlimited = console.options.update(max_width=10_000)
     while len(columns) > MIN_WINNER_COLUMNS:

@@ -1,4 +1,4 @@
-"""The winning config of a run, and the command that repeats its training."""
+"""Finds the winning config of a run, and the command that repeats its training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def winner_config(run: RunData) -> dict[str, Any] | None:
-    """The config of the first winner; before retraining, that of the best trial; None if no trial has an objective."""
+    """Return the config of the first winner, or of the best trial before retraining; None if no trial has an objective."""
     for row in run.rows("winners"):
         if row["rank"] == 1:
             return json.loads(row["config"])
@@ -24,14 +24,14 @@ def winner_config(run: RunData) -> dict[str, Any] | None:
 
 
 def training_command(run: RunData, recipe: Path | str, rank: int = 1) -> str | None:
-    """The command that repeats the retraining of a winner with its lowest seed.
+    """Return the command that repeats the retraining of a winner with its lowest seed.
 
-    On the same hardware with the same versions the result is equal bit for bit.
+    With the same hardware and versions, the result is bit-for-bit equal.
 
     Args:
         run: The run.
-        recipe: The file that holds the winner's config.
-        rank: Rank of the winner, 1 is the best.
+        recipe: The file that contains the winner's config.
+        rank: Rank of the winner, from 1. Default: 1, the best.
 
     Returns:
         A shell command; None if no retraining of this winner completed.
@@ -40,7 +40,7 @@ def training_command(run: RunData, recipe: Path | str, rank: int = 1) -> str | N
     if not rows:
         return None
     row = min(rows, key=lambda row: row["seed"])
-    if row["keep_validation"]:  # the split has the seed of the search, and the training one of its own
+    if row["keep_validation"]:  # the split uses the seed of the search, but the training has its own seed
         return None
     return training_words(
         recipe,
@@ -65,17 +65,17 @@ def training_words(
     data: Any = None,
     data_dir: str | None = None,
 ) -> str:
-    """The `winnow train` command with all options that affect the result.
+    """Return the `winnow train` command with all options that affect the result.
 
     Args:
-        recipe: The file that holds the config.
+        recipe: The file that contains the config.
         seed: Seed of the training.
-        fit_validation: Whether the validation images are trained on too.
-        threads: CPU threads; None leaves the default.
-        micro_batches: Number of pieces that each batch is split into.
-        device: The device as recorded: `cpu`, `mps` or the name of a GPU; None leaves the default.
+        fit_validation: Whether the network is also trained on the validation images. Default: False.
+        threads: Number of CPU threads; None to leave out the option.
+        micro_batches: Number of pieces into which each batch is split. Default: 1.
+        device: The device as recorded: `cpu`, `mps` or the name of a GPU; None to leave out the option.
         data: The `data` section of the space.
-        data_dir: Where CIFAR is stored; None leaves the default.
+        data_dir: Folder of CIFAR; None to leave out the option.
     """
     parts = ["winnow", "train", str(recipe), "--seed", str(seed)]
     if fit_validation:

@@ -1,4 +1,4 @@
-"""The winner in one line: network, optimizer, learning rate, epochs. And what its accuracy is measured against."""
+"""Describes the winner in one sentence (network, optimizer, learning rate, epochs), and lists figures to compare its accuracy with."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ FAMILIES = {
     "residual": ("residual network", "stages", "stage"),
     "mixture": ("mixture network", "blocks", "block"),
 }
-"""The name of a family, the key of its layers, and what one of them is called."""
+"""The name of each family, the key of its layers, and the word for one of them."""
 OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 
 
 def winner_sentence(config: Mapping[str, Any], num_parameters: int | None) -> str:
-    """A config in one sentence.
+    """Describe a config in one sentence.
 
     Args:
         config: The complete config.
-        num_parameters: Number of weights; None: not known.
+        num_parameters: Number of weights; None if it is not known.
 
     Returns:
-        Such as "A convolutional network with 2 stages (16 and 64 filters; 272,378 weights), trained for 18 epochs with Adam at a
-        learning rate of 0.0045 (constant), in batches of 64.".
+        The sentence, such as "A convolutional network with 2 stages (16 and 64 filters; 272,378 weights), trained for 18 epochs with
+        Adam at a learning rate of 0.0045 (constant), in batches of 64.".
     """
     epochs = config.get("stop_after") or config["epochs"]
     return (

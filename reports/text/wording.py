@@ -22,7 +22,7 @@ FAILURE_MEANINGS = {
     "out_of_memory": "the training needed more memory than the device has",
     "lost": "its worker died repeatedly",
 }
-"""What a failure without a message means, by status."""
+"""The meaning of a failure without a message, by status."""
 
 
 NO_BASELINE = (
@@ -32,7 +32,7 @@ NO_BASELINE = (
 
 
 def without_baseline(run: RunFacts, winners: Sequence[Mapping[str, Any]]) -> str:
-    """Why nothing is known of the gain over the baseline, as a sentence; empty if the baseline was tested.
+    """Return a sentence that explains why the gain over the baseline is unknown; empty if the baseline was tested.
 
     Args:
         run: The run.
@@ -57,14 +57,14 @@ def status_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def counts_text(counts: Mapping[str, int]) -> str:
-    """Counts in words, such as `24 trials: 5 completed, 18 stopped early, 1 diverged`."""
+    """Return counts in words, such as `24 trials: 5 completed, 18 stopped early, 1 diverged`."""
     parts = [f"{count} {STATUS_WORDS[status]}" for status, count in counts.items() if count]
     total = plural(sum(counts.values()), "trial")
     return f"{total}: {', '.join(parts)}" if parts else total
 
 
 def searched_text(run: RunData) -> str:
-    """One line about the data and the settings of the search."""
+    """Return one line about the data and the settings of the search."""
     data, settings = run.study.get("data") or {}, run.settings
     shape = " x ".join(str(n) for n in data.get("image_shape") or [])
     images = f"{count(data['num_train'])} training images" if data.get("num_train") is not None else ""
@@ -80,7 +80,7 @@ def searched_text(run: RunData) -> str:
 
 
 def limits_text(run: RunFacts) -> str:
-    """The limits of the search in words, such as `parameters <= 1,000,000`; empty if there are none."""
+    """Return the limits of the search in words, such as `parameters <= 1,000,000`; empty if there are none."""
     limits = run.settings.get("limits") or {}
     return ", ".join(f"{key} <= {value:,.6g}" for key, value in limits.items() if value is not None)
 
@@ -91,7 +91,7 @@ def listed(items: Sequence[str]) -> str:
 
 
 def objective_text(run: RunFacts, value: float | None) -> str:
-    """Format a value of the objective: a share in percent, a loss or a metric of the user's as a number.
+    """Format a value of the objective: a fraction in percent, and a loss or a custom metric as a number.
 
     Args:
         run: The run whose objective it is.
@@ -106,7 +106,7 @@ COST_WORDS = {
     "latency_ms": "latency in ms",
     "epoch_seconds": "seconds of an epoch",
 }
-"""The columns that a search can minimize -> how they read."""
+"""The words for the columns that a search can minimize."""
 
 
 def cost_text(cost: str, value: float | None) -> str:
@@ -122,12 +122,12 @@ def cost_text(cost: str, value: float | None) -> str:
 
 
 def objective_name(run: RunFacts) -> str:
-    """The objective in words, such as `validation accuracy`."""
+    """Return the objective in words, such as `validation accuracy`."""
     return in_words(run.objective)
 
 
 def tested_name(run: RunFacts) -> str:
-    """The objective on the test images in words, such as `test accuracy`."""
+    """Return the objective on the test images in words, such as `test accuracy`."""
     return in_words(name_on_test_images(run.objective))
 
 
@@ -190,7 +190,7 @@ def interval_text(mean: float | None, low: float | None, high: float | None) -> 
 
 
 def no_interval(run: RunFacts) -> str:
-    """Why a difference of the objective has no interval."""
+    """Explain why a difference of the objective has no interval."""
     if run.objective == OWN_METRIC:
         return "there is no interval, as the metric is a custom function"
     if run.objective == "validation_loss":
@@ -199,11 +199,11 @@ def no_interval(run: RunFacts) -> str:
 
 
 MEASURED_BY_CROSS_ENTROPY = ("cross_entropy", "focal")
-"""The losses whose networks are measured by cross-entropy, which follows from the recorded probabilities."""
+"""The losses whose networks are evaluated by cross-entropy, which can be computed from the recorded probabilities."""
 
 
 def over_images(run: RunFacts, row: Mapping[str, Any]) -> bool:
-    """Whether the interval of the objective of a row of `winners` is over seeds and test images, not over seeds alone.
+    """Return whether the interval of the objective of a row of `winners` covers seeds and test images, and not only seeds.
 
     Args:
         run: The run.
@@ -217,7 +217,7 @@ def over_images(run: RunFacts, row: Mapping[str, Any]) -> bool:
 
 
 def intervals_over(run: RunFacts, rows: Iterable[Mapping[str, Any]]) -> str:
-    """What the intervals of the objective of some rows of `winners` are over, such as `over seeds and test images`.
+    """Return what the intervals of the objective in rows of `winners` cover, such as `over seeds and test images`.
 
     Args:
         run: The run.
@@ -230,7 +230,7 @@ def intervals_over(run: RunFacts, rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def basis(run: RunFacts, row: Mapping[str, Any]) -> str:
-    """The basis of the interval of the objective of a row of `winners`, such as `over 3 seeds and 360 test images`.
+    """Return the basis of the interval of the objective of a row of `winners`, such as `over 3 seeds and 360 test images`.
 
     Args:
         run: The run.
@@ -244,7 +244,7 @@ def basis(run: RunFacts, row: Mapping[str, Any]) -> str:
 
 
 def accuracy_basis(row: Mapping[str, Any]) -> str:
-    """The basis of the interval of the test accuracy of a row of `winners`, such as `over 3 seeds and 360 test images`."""
+    """Return the basis of the interval of the test accuracy of a row of `winners`, such as `over 3 seeds and 360 test images`."""
     seeds = plural(row["num_seeds"], "seed")
     if row["num_test_images"] is None:
         return f"over {seeds} alone, as predictions are missing"
@@ -252,7 +252,7 @@ def accuracy_basis(row: Mapping[str, Any]) -> str:
 
 
 def one_class_warning(winner: Mapping[str, Any]) -> str:
-    """A warning of networks of a row of `winners` that give every test image the same class; empty if there are none."""
+    """Return a warning if networks of a row of `winners` predict the same class for every test image; empty if none do."""
     num = winner["num_one_class"]
     if not num:
         return ""
@@ -277,14 +277,14 @@ def number(value: float | None) -> str:
 
 
 def count(value: int | None) -> str:
-    """Format a count: 12,345, or 1.23 million from a million on; `-` for None."""
+    """Format a count, such as 12,345, or 1.23 million for a million and more; `-` for None."""
     if value is None:
         return "-"
     return f"{value / 1e6:.2f} million" if value >= 1_000_000 else f"{value:,}"
 
 
 def plural(n: int | str, noun: str) -> str:
-    """A number with its noun, such as `1 trial` or `3 trials`.
+    """Return a number with its noun, such as `1 trial` or `3 trials`.
 
     Args:
         n: The number, or the number as text.
@@ -325,7 +325,7 @@ def parameters_text(params: Mapping[str, Any]) -> str:
 
 
 def describe(config: Mapping[str, Any]) -> str:
-    """Describe a config on one line of a table, the most important first, because the end may be cut off."""
+    """Describe a config on one line of a table. The most important values come first, because the end may be cut off."""
     model, loop = config["model"], config.get("train")
     parts = [model["name"]]
     if "stages" in model:
@@ -352,14 +352,14 @@ def _setting(key: str, value: Any) -> str:
 
 
 def short_winner(row: Mapping[str, Any]) -> str:
-    """The config of a row of `winners` in a few words, such as `cnn 16-64 adam 0.0045 constant batch 64, 18 epochs`."""
+    """Return the config of a row of `winners` in a few words, such as `cnn 16-64 adam 0.0045 constant batch 64, 18 epochs`."""
     config = json.loads(row["config"])
     words = describe({**config, "model": {**config["model"], "activation": None, "norm": None, "head": None}})
     return f"{words}, {plural(config.get('stop_after') or config['epochs'], 'epoch')}"
 
 
 def failure_text(row: Mapping[str, Any]) -> str:
-    """The error of a training that failed; without a message, what its status means."""
+    """Return the error of a training that failed, or the meaning of its status if there is no message."""
     return (row["error"] or "").strip() or FAILURE_MEANINGS.get(row["status"], "ended without an error message")
 
 
@@ -370,7 +370,7 @@ def failures_by_reason(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str
         rows: Rows of the table `trials`.
 
     Returns:
-        (status, last line of the error) -> numbers of the trials that ended so; the most frequent first.
+        Numbers of the trials by (status, last line of the error), starting with the most frequent.
     """
     groups: dict[tuple[str, str], list[int]] = {}
     for row in rows:
@@ -380,7 +380,7 @@ def failures_by_reason(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str
 
 
 def command(verb: str, run: Path, *more: str) -> str:
-    """The command line that does something with a run, quoted so that it can be pasted into a shell.
+    """Return the command line of a command on a run, quoted so that it can be pasted into a shell.
 
     Args:
         verb: The command, such as `resume`.

@@ -19,11 +19,11 @@ def as_command(name: str, arguments: Mapping[str, Any]) -> str | None:
     """Return the command line `winnow NAME ...` that is equivalent to a call.
 
     Args:
-        name: Name of the function, which is that of the command.
-        arguments: The arguments of the call by name.
+        name: Name of the function, which is also the name of the command.
+        arguments: The arguments of the call, by name.
 
     Returns:
-        The command line; None if the space is an object, which no command line can name (`study.yaml` holds it in full).
+        The command line; None if the space is an object, which no command line can name. `study.yaml` holds such a space in full.
     """
     remaining = dict(arguments)
     target = remaining.pop("run") if "run" in remaining else remaining.pop("space")

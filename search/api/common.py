@@ -21,7 +21,7 @@ from winnow.spaces.space import Space
 Overrides: TypeAlias = Sequence[str] | Mapping[str, Any]
 """Values that replace those of a space: `["epochs=6", "optimizer.lr=0.01"]`, as after `--set`, or `{"epochs": 6, "optimizer.lr": 0.01}`."""
 Place: TypeAlias = str | PathLike[str]
-"""A path; of a run also its name under `runs/`, or a `Run`."""
+"""A path. For a run it may also be a name under `runs/`, or a `Run`."""
 
 ALL_DEVICES = DeviceOptions()
 
@@ -53,7 +53,11 @@ def load_space(space: Space | Place, overrides: Overrides = ()) -> Space:
 
 
 def as_texts(overrides: Overrides) -> list[str]:
-    """Overrides as `PATH=VALUE` texts."""
+    """Convert overrides to `PATH=VALUE` strings.
+
+    Raises:
+        InputError: The overrides are a single string.
+    """
     if isinstance(overrides, str):
         raise InputError(f"overrides must be a list such as ['epochs=6'], but got the string {overrides!r}")
     if isinstance(overrides, Mapping):  # JSON is YAML
@@ -71,16 +75,16 @@ def execution(
     log: Sequence[str] = (),
     command: str | None = None,
 ) -> Iterator[Execution]:
-    """The view, devices and images of one call.
+    """Open the view, and yield it with the devices and images of one call.
 
     Args:
-        devices: Options that choose devices and their shares.
-        data_dir: Folder of the data sets; None: the default one.
+        devices: The devices, and how trainings share them.
+        data_dir: Folder of the data sets. Default: `data/`, or the folder that an existing run recorded.
         download: Whether missing data sets are downloaded.
-        address: Ray cluster to join; None: one is started on this machine.
+        address: Ray cluster to join. Default: one is started on this machine.
         quiet: Whether no progress is shown.
-        log: Trackers that get a copy of the figures.
-        command: Command line that the run records; None: none.
+        log: Trackers that also receive the figures.
+        command: Command line that the run records. Default: none.
     """
     with make_view(console(), quiet) as view:
         yield Execution(
@@ -95,5 +99,5 @@ def execution(
 
 
 def console(quiet: bool = False) -> Console:
-    """Standard output, or the cell of a notebook."""
+    """Create a console that writes to standard output or to the cell of a notebook."""
     return Console(highlight=False, quiet=quiet)

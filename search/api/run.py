@@ -30,7 +30,7 @@ class Run:
         return str(self.path)
 
     def table(self, name: str = "trials") -> pd.DataFrame:
-        """Read a table of the run as it is now.
+        """Read the current state of a table of the run.
 
         Args:
             name: `trials`, `epochs`, `winners`, `predictions` or another table of docs/reports.md.

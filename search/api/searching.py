@@ -1,4 +1,4 @@
-"""Search, retrain and plan from Python. Each function does what the `winnow` command of its name does."""
+"""The functions that search, retrain and plan from Python. Each does the same as the `winnow` command of its name."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def run(
     Args:
         space: A name of the catalog, the path of a YAML file, or a `Space`.
         overrides: Values that replace those of the space: `["epochs=6"]` as after `--set`, or `{"epochs": 6}`.
-        name: Name of the run folder, which must be new; None: the name of the space, numbered if it exists.
-        runs_dir: Folder that the run folder is made in.
-        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; by default `data/`.
+        name: Name of the run folder, which must be new; Default: the name of the space, with a number if that folder exists.
+        runs_dir: Folder in which the run folder is created.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100. Default: `data/`.
         download: Whether to download a data set that is missing.
         devices: The devices, and how trainings share them.
-        address: A running Ray cluster, `auto` or `host:port`; None: this machine.
+        address: A running Ray cluster, as `auto` or `host:port`. Default: this machine.
         quiet: Whether to show no progress.
-        storage: URI or path that all nodes reach, for the workers of a cluster to write to; None: the run folder.
+        storage: URI or path that all nodes can reach, to which the workers of a cluster write. Default: the run folder.
         warm_start: Another run with the same data, split, epochs and objective, whose trials the sampler knows from the start.
-        log: Trackers to log to as well, `tensorboard`, `mlflow` or `wandb`; a resumed run continues with them.
+        log: Trackers that also receive the figures: `tensorboard`, `mlflow` or `wandb`. A resumed run continues with them.
         **options: Search and retraining options, such as `trials=20`; see "Options" below. An option that is not
             given has the value of the space.
 
@@ -103,20 +103,20 @@ def search(
     Args:
         space: A name of the catalog, the path of a YAML file, or a `Space`.
         overrides: Values that replace those of the space: `["epochs=6"]` as after `--set`, or `{"epochs": 6}`.
-        name: Name of the run folder, which must be new; None: the name of the space, numbered if it exists.
-        runs_dir: Folder that the run folder is made in.
-        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; by default `data/`.
+        name: Name of the run folder, which must be new; Default: the name of the space, with a number if that folder exists.
+        runs_dir: Folder in which the run folder is created.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100. Default: `data/`.
         download: Whether to download a data set that is missing.
         devices: The devices, and how trainings share them.
-        address: A running Ray cluster, `auto` or `host:port`; None: this machine.
+        address: A running Ray cluster, as `auto` or `host:port`. Default: this machine.
         quiet: Whether to show no progress.
-        storage: URI or path that all nodes reach, for the workers of a cluster to write to; None: the run folder.
+        storage: URI or path that all nodes can reach, to which the workers of a cluster write. Default: the run folder.
         warm_start: Another run with the same data, split, epochs and objective, whose trials the sampler knows from the start.
-        log: Trackers to log to as well, `tensorboard`, `mlflow` or `wandb`; a resumed run continues with them.
+        log: Trackers that also receive the figures: `tensorboard`, `mlflow` or `wandb`. A resumed run continues with them.
         **options: Search options, such as `trials=20`; see "Options" below. An option that is not given has the value of the space.
 
     Returns:
-        The run, with no winners yet: `retrain` makes them.
+        The run. It has no winners yet; `retrain` creates them.
 
     Raises:
         InputError: The space, the images or an option cannot be used; no run folder is created then.
@@ -152,16 +152,16 @@ def resume(
 
     Args:
         run: The run: its path, its name under `runs/`, or a `Run`.
-        time_budget: Limit of this start, in seconds or as `"90s"`, `"5m"`, `"2h"`; None: as the run says.
-        space: A space to continue in, by name or path; None: the space of the run.
+        time_budget: Time limit of this start, in seconds or as `"90s"`, `"5m"`, `"2h"`. Default: the setting of the run.
+        space: A space to continue in, by name or path. Default: the space of the run.
         overrides: Values that replace those of the space.
         accept_space_change: Whether to apply a change of the space; if False, an `InputError` describes it and nothing changes.
-        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; None: the folder that the run recorded.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100. Default: the folder that the run recorded.
         download: Whether to download a data set that is missing.
         devices: The devices, and how trainings share them.
-        address: A running Ray cluster, `auto` or `host:port`; None: this machine.
+        address: A running Ray cluster, as `auto` or `host:port`. Default: this machine.
         quiet: Whether to show no progress.
-        log: Trackers to log to as well, `tensorboard`, `mlflow` or `wandb`; empty: those that the run began with.
+        log: Trackers that also receive the figures: `tensorboard`, `mlflow` or `wandb`. Default: those with which the run began.
 
     Returns:
         The run, with a new report.
@@ -207,15 +207,15 @@ def extend(
             with `trials`, with at most that many.
         max_epochs: New number of epochs of a full training, above that of the run; rungs are added. Trials that had reached the
             end run again first, from their first epoch, in addition to `trials`.
-        space: A space to continue in, by name or path; None: the space of the run.
+        space: A space to continue in, by name or path. Default: the space of the run.
         overrides: Values that replace those of the space.
         accept_space_change: Whether to apply a change of the space; if False, an `InputError` describes it and nothing changes.
-        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; None: the folder that the run recorded.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100. Default: the folder that the run recorded.
         download: Whether to download a data set that is missing.
         devices: The devices, and how trainings share them.
-        address: A running Ray cluster, `auto` or `host:port`; None: this machine.
+        address: A running Ray cluster, as `auto` or `host:port`. Default: this machine.
         quiet: Whether to show no progress.
-        log: Trackers to log to as well, `tensorboard`, `mlflow` or `wandb`; empty: those that the run began with.
+        log: Trackers that also receive the figures: `tensorboard`, `mlflow` or `wandb`. Default: those with which the run began.
 
     Returns:
         The run, with a new report; `study.yaml` keeps the earlier settings.
@@ -258,21 +258,21 @@ def retrain(
 
     Args:
         run: The run: its path, its name under `runs/`, or a `Run`.
-        top: Number of best configs, at least 1; None: as the run says.
-        seeds: Number of seeds per config, at least 1; None: as the run says.
-        keep_validation: Whether to train on the training images alone, and let the validation images choose the epoch; None: as
-            the run says.
-        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; None: the folder that the run recorded.
+        top: Number of best configs, at least 1. Default: the setting of the run.
+        seeds: Number of seeds per config, at least 1. Default: the setting of the run.
+        keep_validation: Whether to train only on the training images, and let the validation images choose the epoch. Default: the
+            setting of the run.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100. Default: the folder that the run recorded.
         download: Whether to download a data set that is missing.
         devices: The devices, and how trainings share them.
-        address: A running Ray cluster, `auto` or `host:port`; None: this machine.
+        address: A running Ray cluster, as `auto` or `host:port`. Default: this machine.
         quiet: Whether to show no progress.
 
     Returns:
         The run, with winners and a new report.
 
     Raises:
-        InputError: There is no such run, it has no completed trial, or its images are others.
+        InputError: There is no such run, it has no completed trial, or its images have changed.
     """
     folder = open_run(Path(run))
     with execution(devices, data_dir, download, address, quiet) as context:
@@ -296,18 +296,18 @@ def plan(
     Args:
         space: A name of the catalog, the path of a YAML file, or a `Space`.
         overrides: Values that replace those of the space: `["epochs=6"]` as after `--set`, or `{"epochs": 6}`.
-        probe: Whether to train for some seconds, to estimate time and memory.
-        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; by default `data/`.
+        probe: Whether to train for a few seconds, to estimate time and memory.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100. Default: `data/`.
         download: Whether to download a data set that is missing.
         devices: The devices, and how trainings share them.
-        address: A running Ray cluster, `auto` or `host:port`; None: this machine.
+        address: A running Ray cluster, as `auto` or `host:port`. Default: this machine.
         **options: Search options, such as `trials=20`; see "Options" below. An option that is not given has the value of the space.
 
     Returns:
-        Rungs, trials that reach them, epochs, and the estimate (None without a probe).
+        The rungs, the trials that reach them, the epochs, and the estimate (None without a probe).
 
     Raises:
-        InputError: Something does not fit.
+        InputError: The space, the images, the devices or an option cannot be used.
     """
     loaded = load_space(space, overrides)
     settings = settings_for(loaded, **options)
@@ -349,6 +349,6 @@ def _reported(folder: RunFolder) -> Run:
 
 
 def _one_ray() -> AbstractContextManager[None]:
-    """One Ray for search and retraining. A Ray that a notebook started itself is left running."""
-    ray = sys.modules.get("ray")  # importing it here would bypass our settings
+    """Return a context in which search and retraining use the same Ray. A Ray that a notebook started itself is left running."""
+    ray = sys.modules.get("ray")  # importing it here would bypass Winnow's settings
     return nullcontext() if ray is not None and ray.is_initialized() else ray_kept()

@@ -1,4 +1,4 @@
-"""Look at runs and use their results from Python. Each function does what the `winnow` command of its name does."""
+"""The functions that inspect runs and use their results from Python. Each does the same as the `winnow` command of its name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def spaces() -> dict[str, str]:
-    """List the catalog: a description for the name of each space and recipe."""
+    """List the catalog, as descriptions of the spaces and recipes by their names."""
     return dict(catalog.listing())
 
 
@@ -40,9 +40,9 @@ def prepare(
     """Download, convert and check a data set, once per machine, as `winnow prepare` does.
 
     Args:
-        dataset: `digits`, `cifar10`, `cifar100`, or a space whose data set is prepared.
+        dataset: `digits`, `cifar10`, `cifar100`, or a space that names the data set.
         overrides: Values that replace those of the space.
-        data_dir: Folder of CIFAR.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100. Default: `data/`.
         offline: Whether to download nothing, and only convert and check the files that are there.
         accept_change: Whether to accept images that differ from those prepared before.
 
@@ -67,7 +67,7 @@ def report(run: Place) -> Path:
         The HTML file.
 
     Raises:
-        InputError: The folder is neither a run nor that of a training.
+        InputError: The folder is neither a run nor a training.
     """
     return viewing.report(Path(run))
 
@@ -79,10 +79,10 @@ def show(
 
     Args:
         run: The run: its path, its name under `runs/`, or a `Run`.
-        trial: Number of the one trial to show, from 0; None: the run.
-        where: Condition on columns of the table `trials`, such as `optimizer.name == 'sgd'`; None: all trials.
-        sort: Column to order by, `-COLUMN` for descending order; None: by the objective.
-        top: Number of trials to list, at least 1.
+        trial: Number of the only trial to show, from 0. Default: the whole run is shown.
+        where: Condition on columns of the table `trials`, such as `optimizer.name == 'sgd'`. Default: all trials.
+        sort: Column to sort by, or `-COLUMN` for descending order. Default: the objective.
+        top: Number of trials to list, at least 1. Default: 10.
 
     Raises:
         InputError: There is no such run, trial or column.
@@ -126,13 +126,13 @@ def train(
         recipe: A space in which every value is fixed: a name of the catalog, the path of a YAML file, or a `Space`.
         overrides: Values that replace those of the recipe.
         seed: Random seed of split, initial weights and data order, at least 0.
-        output: Folder for weights, curves, figures and a checkpoint after every epoch; None: nothing is written.
+        output: Folder for weights, curves, figures and a checkpoint after every epoch. Default: nothing is written.
         resume: Whether to continue from the checkpoint in `output`.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        threads: CPU threads, at least 1; None: all CPUs.
+        threads: Number of CPU threads, at least 1. Default: all CPUs.
         fit_validation: Whether to train on the validation images too, as retraining does.
         micro_batches: Number of micro-batches per batch, for gradient accumulation, at least 1; more of them need less memory.
-        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; by default `data/`.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100. Default: `data/`.
         download: Whether to download a data set that is missing.
         quiet: Whether to print nothing.
 
@@ -140,7 +140,7 @@ def train(
         The final figures, as in `result.json`: accuracies as fractions, losses, epochs, seconds.
 
     Raises:
-        InputError: The recipe leaves a value open, does not fit the images, or `output` cannot be used.
+        InputError: The recipe leaves a value open or does not fit the images, or `output` cannot be used.
     """
     from winnow.search.operations.training import train_recipe
 
@@ -172,9 +172,9 @@ def verify(
     Args:
         run: The run: its path, its name under `runs/`, or a `Run`.
         trial: Number of the trial, from 0.
-        device: `cpu`, `cuda` or `mps`; None: that of the trial.
-        threads: CPU threads, at least 1; None: those of the trial.
-        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; None: the folder that the run recorded.
+        device: `cpu`, `cuda` or `mps`. Default: the device of the trial.
+        threads: Number of CPU threads, at least 1. Default: the number of the trial.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100. Default: the folder that the run recorded.
         download: Whether to download a data set that is missing.
 
     Returns:
@@ -204,7 +204,7 @@ def query(run: Place, sql: str) -> pd.DataFrame:
         The result as a data frame.
 
     Raises:
-        InputError: There is no such run, DuckDB is not installed, or it refuses the query.
+        InputError: There is no such run, DuckDB is not installed, or it rejects the query.
     """
     from winnow import reports
     from winnow.reports.tables.query import query as run_query
@@ -214,14 +214,11 @@ def query(run: Place, sql: str) -> pd.DataFrame:
 
 
 def serve(runs: Sequence[Place] = (), port: int = 8266) -> None:
-    """Serve the reports of runs on this machine until it is interrupted, as `winnow serve` does.
+    """Serve the reports of runs on this machine until interrupted with Ctrl-C, as `winnow serve` does.
 
     Args:
-        runs: Run folders, or their names under `runs/`; empty: all under `runs/`.
-        port: Port on 127.0.0.1, 0 to 65535; 0: any free one.
-
-    Returns:
-        Nothing; it ends with Ctrl-C.
+        runs: Run folders, or their names under `runs/`. Default: all runs under `runs/`.
+        port: Port on 127.0.0.1, at most 65535; 0 for any free one. Default: 8266.
 
     Raises:
         InputError: There is no such run, or the port is taken.
@@ -237,14 +234,14 @@ def init(folder: Place, output: Place | None = None) -> Path:
     """Inspect a folder of images and write a commented space for them, as `winnow init` does.
 
     Args:
-        folder: Images in one folder per class.
-        output: The YAML file; it must not exist. None: the name of the folder with `.yaml`, in the current folder.
+        folder: A folder with one subfolder of images per class, which may be grouped into folders `train`, `validation` and `test`.
+        output: The YAML file, which must not exist. Default: a file in the current folder that is named after `folder`.
 
     Returns:
-        The YAML file.
+        The path of the YAML file.
 
     Raises:
-        InputError: There are no such images, or the file exists or cannot be written.
+        InputError: There are no such images, or the file already exists or cannot be written.
     """
     from winnow.search.operations.first_space import first_space
 
@@ -267,14 +264,14 @@ def launch(
     image: str = "your-registry/winnow:0.2.0",
     hours: float = 12.0,
 ) -> Path:
-    """Write the file that searches a space on Slurm, Kubernetes or a cloud, as `winnow launch` does; nothing is started.
+    """Write the file that searches a space on Slurm, Kubernetes or a cloud, as `winnow launch` does. Nothing is started.
 
     Args:
-        space: The space: a name of the catalog, or a YAML file.
+        space: The space: a name of the catalog, or the path of a YAML file.
         on: `slurm`, `kuberay` (Kubernetes) or `sky` (SkyPilot).
-        name: Name of the run, of lower-case letters, digits and `-`; None: that of the space.
+        name: Name of the run, with lower-case letters, digits and `-`. Default: the name of the space.
         options: Options of `winnow run`, such as `["--trials", "200"]`.
-        output: The file; None: a file named after the run, in the working directory.
+        output: The file to write. Default: a file in the working directory that is named after the run.
         nodes: Largest number of nodes with GPUs.
         gpus_per_node: Number of GPUs of each node.
         cpus_per_node: Number of CPUs of each node.
@@ -283,10 +280,10 @@ def launch(
         hours: Time limit in hours, for Slurm.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
-        InputError: The space or the name cannot be used, or the file exists or cannot be written.
+        InputError: The space or the name cannot be used, or the file already exists or cannot be written.
     """
     from winnow.search.operations.launch.files import Cluster
     from winnow.search.operations.launch.files import launch as write
@@ -308,10 +305,10 @@ def export(
 
     Args:
         run: The run: its path, its name under `runs/`, or a `Run`.
-        winner: Rank of the winner, from 1.
-        output: Folder to write, which must not exist; None: `winner-RANK` or `ensemble` in the run folder.
-        max_parameters: Export the best winner with at most this many parameters, by the objective of the search, instead of
-            that of rank `winner`.
+        winner: Rank of the winner, from 1. Default: 1.
+        output: Folder to write, which must not exist. Default: `winner-RANK` or `ensemble` in the run folder.
+        max_parameters: Export the best winner, by the objective of the search, with at most this many parameters, instead of the
+            winner with rank `winner`.
         weights_only: Whether to leave out the `torch.export` program and the ONNX file.
         ensemble: Whether to write all networks of all winners as one ensemble, which predicts the mean of their probabilities.
 
@@ -341,7 +338,7 @@ def predict(folder: Place, images: Place | Sequence[Place]) -> list[Prediction]:
         images: Image files, or folders of them.
 
     Returns:
-        One prediction per file, in order; the prediction for a file that is not an image has an `error`.
+        One prediction per file, in the same order. The prediction for a file that is not an image has an `error`.
 
     Raises:
         InputError: The folder contains no exported winner, or there are no images.
@@ -370,15 +367,15 @@ def bench_recipes(
         recipes: Names of recipes, or patterns such as `cifar100-a*`.
         overrides: Values that replace those of every recipe.
         seeds: Number of seeds per recipe, at least 1.
-        output: Folder for the trainings and the table of results; trainings with a result there are not repeated.
-        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100; by default `data/`.
+        output: Folder for the trainings and the table of results. Trainings with a result there are not repeated.
+        data_dir: Folder of the data sets CIFAR-10 and CIFAR-100. Default: `data/`.
         download: Whether to download a data set that is missing.
         devices: Devices, and how trainings share them.
-        address: A running Ray cluster, `auto` or `host:port`; None: this machine.
+        address: A running Ray cluster, as `auto` or `host:port`. Default: this machine.
         quiet: Whether to show no progress.
 
     Returns:
-        The file of the table. A training that failed is in the table, and the next call tries it again.
+        The path of the table. A training that failed is listed in it, and the next call tries it again.
 
     Raises:
         InputError: There is no such recipe, or a recipe or option cannot be used.

@@ -1,4 +1,4 @@
-"""The parts that several commands share: exit codes, the console, and the devices and images of a command."""
+"""Parts that several commands share: exit codes, the console, and the devices and images of a command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes. After an interruption the state is kept, and the search can be resumed."""
 
 Options = Mapping[str, Any]
-"""Options of the command line by name, as click parsed them."""
+"""Options of the command line, by name, as click parsed them."""
 
 
 def console(as_json: bool = False, lasts: bool = False) -> Console:
@@ -72,8 +72,8 @@ def settings_of(space: Space, options: Options) -> Settings:
     """Combine the settings of a space with the options of the command line, which take precedence.
 
     Args:
-        space: Provides the values of options that were not given.
-        options: Options by name; None means not given. Options that are no settings are ignored.
+        space: The space that provides the values of options that were not given.
+        options: Options by name; None means not given. Options that are not settings are ignored.
 
     Returns:
         The checked settings of the search.
@@ -88,7 +88,7 @@ def settings_of(space: Space, options: Options) -> Settings:
 
 @contextmanager
 def execution(options: Options) -> Iterator[Execution]:
-    """Open the view, and yield the devices and images that the options ask for."""
+    """Open the view, and yield it with the devices and images that the options select."""
     from dataclasses import fields
 
     from winnow.search.operations.execution import Execution

@@ -1,4 +1,4 @@
-"""Keeps standard output under `--json` for JSON: what a model or a library prints goes to standard error."""
+"""Reserves standard output for JSON under `--json`. What a model or a library prints goes to standard error."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _stream: IO[str] | None = None
 
 
 def json_option(text: str) -> Callable[[Any], Any]:
-    """The option `--json` of a command that may run a user's own code.
+    """Return the option `--json` of a command that may run the user's own code.
 
     Args:
-        text: Its help.
+        text: Help text of the option.
     """
     return click.option("--json", "as_json", is_flag=True, help=text, callback=_reserve)
 
@@ -31,7 +31,7 @@ def write_json(facts: Any) -> None:
 
 
 def json_stream() -> IO[str]:
-    """Return the stream for JSON: standard output as it was when the command began."""
+    """Return the stream for JSON, which is the standard output with which the command began."""
     return _stream or sys.stdout
 
 
@@ -43,12 +43,12 @@ def _reserve(context: click.Context, parameter: click.Parameter, as_json: bool) 
 
 @contextmanager
 def reserved_output() -> Iterator[None]:
-    """Keep standard output for JSON within this context; all other output, also that of libraries in C, goes to standard error."""
+    """Reserve standard output for JSON in this context. All other output, including that of C libraries, goes to standard error."""
     global _stream
     before = sys.stdout
     try:
         number = before.fileno()
-    except (AttributeError, OSError):  # a test or a notebook has put something else in its place
+    except (AttributeError, OSError):  # a test or a notebook has replaced standard output
         number = None
     _stream, sys.stdout = before, sys.stderr
     if number is not None:

@@ -1,4 +1,4 @@
-"""Output that may fail without ending the command: its terminal is closed, its pipe ends, or the disk of its log is full."""
+"""Output that may fail without ending the command, for example because its terminal was closed or the disk of its log is full."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import IO, Any, cast
 
 
 def lasting(stream: IO[str]) -> IO[str]:
-    """Wrap a stream: after a write that fails, all further output is dropped, also what others write to the same file."""
+    """Wrap a stream so that a failed write has no effect, except that all later output to the same file is discarded."""
     return cast("IO[str]", _Lasting(stream))
 
 
 def replace_unknown_characters() -> None:
-    """Make standard output and standard error replace the characters that a terminal without UTF-8 does not have."""
+    """Make standard output and standard error replace characters that the terminal's encoding cannot represent."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

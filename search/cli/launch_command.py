@@ -1,4 +1,4 @@
-"""`winnow launch`: the file that starts a search on a cluster."""
+"""`winnow launch`, the command that writes the file that starts a search on a cluster."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def launch(
 
 
 def _check_options(words: list[str]) -> None:
-    """Refuse options that `winnow run` would refuse on the cluster, and options that the file sets itself."""
+    """Reject options that `winnow run` would reject on the cluster, and options that the file sets itself."""
     from winnow.search.cli.search_commands import SEARCH_COMMANDS
     from winnow.spaces.errors import InputError
 

@@ -1,4 +1,4 @@
-"""The command line: parses arguments, calls `winnow.search.operations` and prints. Slow imports wait until a command needs them."""
+"""The command line: parses arguments, calls `winnow.search.operations`, and prints. Slow imports are delayed until they are needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ from winnow.search.cli.training_commands import TRAINING_COMMANDS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the `winnow` command and exit the process: 0 done, 1 failed, 2 bad input, 130 interrupted (state kept)."""
+    """Run the `winnow` command and exit the process.
+
+    The exit code is 0 (done), 1 (failed), 2 (bad input) or 130 (interrupted; the state is kept).
+
+    Args:
+        arguments: The arguments of the command. Default: those of the process.
+    """
     from winnow.spaces.errors import InputError, printable
 
     replace_unknown_characters()
@@ -44,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:  # of a run, a space, an output or any other path that was typed
+        if error.errno != errno.ENAMETOOLONG:  # the path of a run, a space, an output or anything else that was typed
             raise
         click.echo(f"winnow: {_too_long(error)}", err=True)
         sys.exit(BAD_INPUT)
@@ -54,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _too_long(error: OSError) -> str:
-    """Return the message about a path that the file system refuses for its length."""
+    """Return the message about a path that is too long for the file system."""
     from winnow.spaces.errors import printable
 
     if error.filename is None:  # raised by a library in C++

@@ -1,4 +1,4 @@
-"""Suggests what an unknown option probably meant: usually a key of a config, which `--set` changes."""
+"""Suggests what the user probably meant by an unknown option. It is usually a key of a config, which `--set` changes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ OTHER_NAMES = {
     "algorithm": "--sampler",
     **dict.fromkeys(("out", "output", "output_dir"), "--runs-dir"),
 }
-"""Names that other tools have for an option -> the option."""
+"""Options by the names that other tools use for them."""
 OTHER_KEYS = {"learning_rate": "lr", "batch": "batch_size"}
-"""Names that other tools have for a key of the config -> the key."""
+"""Keys of the config by the names that other tools use for them."""
 
 
 def meant(error: click.UsageError, arguments: Sequence[str]) -> click.UsageError:
-    """Return the error to show, with the `--set` that probably does what the user meant, if there is one.
+    """Return the error to show, with the option that the user probably meant, if there is one.
 
     Args:
         error: The error that click raised.
-        arguments: The command line.
+        arguments: The arguments of the command line.
     """
     if isinstance(error, click.BadParameter):
         return _meant_by_value(error, arguments)
@@ -61,7 +61,7 @@ def meant(error: click.UsageError, arguments: Sequence[str]) -> click.UsageError
 
 
 def _meant_by_words(error: click.UsageError, arguments: Sequence[str], options: set[str]) -> click.UsageError:
-    """`--set KEY VALUE` leaves a word too many: the two are joined by an equals sign."""
+    """Explain that `--set KEY VALUE` must be written as `--set KEY=VALUE`."""
     places = [place for place, text in enumerate(arguments) if text == "--set" and place + 2 < len(arguments)]
     for key, value in (arguments[place + 1 : place + 3] for place in places if "--set" in options):
         if "=" not in key and not value.startswith("-"):
@@ -87,7 +87,7 @@ def _meant_by_value(error: click.BadParameter, arguments: Sequence[str]) -> clic
 
 
 def _duration(text: str) -> str:
-    """`5m` for `5min`; the text itself if it is written right or is no duration."""
+    """Return `5m` for `5min`, and any other text unchanged."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh])[a-z]*\s*", text, re.IGNORECASE)
     return f"{found[1]}{found[2].lower()}" if found else text
 

@@ -57,13 +57,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     OTHERS: ("quiet", "as_json", "no_probe"),
 }
-"""Titles of groups of options in `--help`, and the parameters in each."""
+"""The parameters in each group of options in `--help`, by the title of the group."""
 
 
 class SettingsCommand(click.Command):
     """A command with one option for each field of a settings model, in addition to its declared options.
 
-    The fields are read when the command is used: `winnow --help` must not wait for the import of the schema.
+    The fields are read when the command is used, since `winnow --help` must not wait for the import of the schema.
 
     Args:
         settings: Name of the model in `winnow.search.settings`.
@@ -101,7 +101,7 @@ class SettingsCommand(click.Command):
 
 @cache
 def settings_options(model: str) -> tuple[click.Option, ...]:
-    """Return one option per field of a model of `winnow.search.settings`; an option that is not given is None."""
+    """Return one option per field of a model of `winnow.search.settings`. The value of an option that is not given is None."""
     from winnow.search import settings
 
     return tuple(map(_option_of, settings.option_specs(getattr(settings, model))))

@@ -1,4 +1,4 @@
-"""Prints how a command ended, for a person or as JSON: the outcome of the search, the winners, the report."""
+"""Prints how a command ended, as text or as JSON: the outcome of the search, the winners, and the report."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 def print_outcome(folder: RunFolder, outcome: Outcome, as_json: bool = False) -> int:
     """Print how the search ended.
 
-    If a second signal ended the search, the process exits here: a user who signals twice does not
-    want to wait for the report.
+    If a second signal ended the search, the process exits here, since a user who signals twice does
+    not want to wait for the report.
 
     Args:
         folder: The run.
-        outcome: Why the search ended.
+        outcome: The reason why the search ended.
         as_json: Whether to write a JSON event instead of text. Default: False.
 
     Returns:
@@ -54,12 +54,15 @@ def print_outcome(folder: RunFolder, outcome: Outcome, as_json: bool = False) ->
 
 
 def print_interrupted(folder: RunFolder, options: Options, as_json: bool = False) -> int:
-    """Print that retraining was interrupted and how to continue, and return the exit code.
+    """Print that retraining was interrupted and how to continue.
 
     Args:
         folder: The run.
-        options: Options of `winnow retrain` by name; None means not given.
-        as_json: Whether to write a JSON event.
+        options: Options of `winnow retrain`, by name; None means not given.
+        as_json: Whether to write a JSON event instead of text. Default: False.
+
+    Returns:
+        The exit code, `INTERRUPTED`.
     """
     from winnow.reports.text.next_step import retrain_options
 
@@ -76,9 +79,9 @@ def print_summary(folder: RunFolder, options: Options) -> None:
     """Print the winners, the path of the report, and the next command to type.
 
     Args:
-        folder: The run, with its report written.
+        folder: The run, whose report has been written.
         options: Options of the command. With `quiet`, only the path of the report is printed; with
-            `as_json`, a JSON event is written.
+            `as_json`, a JSON event is written instead.
     """
     from winnow import reports
     from winnow.reports.text.advice import advice
@@ -92,7 +95,7 @@ def print_summary(folder: RunFolder, options: Options) -> None:
     else:
         reports.show(folder.path, console())
         run = reports.read_tables(folder.path)
-        if next_step(run) is None:  # else `show` has printed it
+        if next_step(run) is None:  # otherwise `show` has printed it
             pieces = advice(run)
             click.echo(f"next     {pieces[0].command if pieces else folder.command('show')}")
 

@@ -1,4 +1,4 @@
-"""`winnow plan`: forecasts the trials, epochs, time and memory of a search without running it."""
+"""`winnow plan`, the command that forecasts the trials, epochs, time and memory of a search without running it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The commands that show runs and use their results: show, compare, report, export, predict, verify. None starts Ray."""
+"""The commands that show runs and use their results: show, query, compare, report, export, predict, verify, serve.
+
+None of them uses a cluster.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from winnow.search.cli.options import data_options, events_as_json
 from winnow.search.cli.trust import check_export, check_run, trust_option
 
 MAX_PRINTED_ROWS = 1000
-"""Rows of a query that are printed as a table."""
+"""Largest number of rows of a query that are printed as a table."""
 
 
 @click.command()
@@ -205,14 +208,14 @@ def export(
         raise click.UsageError("--ensemble exports all winners; leave out --winner and --max-parameters")
     opened = open_run(run)
     check_run(opened, trust_code)
-    opened.read_study()  # refuse what can be refused before torch is imported
+    opened.read_study()  # report a damaged run before torch is imported
     from winnow.search.operations.trust import check_export_code
     from winnow.search.winners.exporting import export as write
     from winnow.search.winners.winner import best_within
 
     rank = (winner or 1) if max_parameters is None else best_within(opened, max_parameters)
     folder = write(opened, rank, output, weights_only, ensemble)
-    check_export_code(folder, trusted=True)  # noted, so that the command printed below does not ask
+    check_export_code(folder, trusted=True)  # remembered, so that the command printed below does not ask
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         click.echo(f"{file.stat().st_size:>12,}  {file}")
     click.echo(f"next     {shlex.join(['winnow', 'predict', str(folder)])} IMAGE...")
@@ -275,7 +278,7 @@ def predict(
 
 
 def _prediction_rows(prediction: Any, top: int) -> list[dict[str, Any]]:
-    """The rows of a file of predictions for one image."""
+    """Return the rows about one image in a file of predictions."""
     row = {"file": prediction.file, "rank": None, "class": None, "probability": None, "error": prediction.error}
     if prediction.error:
         return [row]
@@ -374,6 +377,6 @@ def serve(runs: tuple[str, ...], port: int) -> int:
 
 
 rerun = copy(verify)
-rerun.name, rerun.hidden = "rerun", True  # the name until version 0.2
+rerun.name, rerun.hidden = "rerun", True  # the former name, until version 0.2
 
 RUN_COMMANDS = (show, query, compare, report, export, predict, verify, rerun, serve)

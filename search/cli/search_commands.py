@@ -1,4 +1,4 @@
-"""The commands that search: run, search, resume, extend, retrain."""
+"""The commands that search and retrain: run, search, resume, extend, retrain."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _changes(options: Options) -> RunChanges:
 
 
 def _retrain(folder: RunFolder, options: Options) -> int:
-    """Retrain and return the exit code; after an interruption, print how to continue."""
+    """Retrain, and return the exit code. After an interruption, print how to continue."""
     from winnow.search.cli.outcome import print_interrupted
     from winnow.search.operations.retraining import retrain as retrain_winners
 
@@ -175,7 +175,7 @@ def _retrain(folder: RunFolder, options: Options) -> int:
         return DONE
     except KeyboardInterrupt:
         return print_interrupted(folder, chosen, options["as_json"])
-    except InputError:  # such as no completed trial: the report shows why
+    except InputError:  # for example if there is no completed trial; the report shows why
         _report(folder)
         raise
 
@@ -187,7 +187,7 @@ def _report(folder: RunFolder) -> None:
 
 
 def _finish(folder: RunFolder, code: int, options: Options, retrained: bool = False) -> int:
-    """Report, and print the summary with what to type next unless the command was interrupted."""
+    """Write the report, print the summary with the next command unless the command was interrupted, and return the exit code."""
     from winnow.search.cli.outcome import print_summary
 
     _report(folder)

@@ -1,4 +1,4 @@
-"""Turns SIGTERM, as Slurm and `kill` send it, into an interruption like Ctrl-C. While trials run, the search has its own handlers."""
+"""Treats SIGTERM, which Slurm and `kill` send, like Ctrl-C. While trials run, the search has its own handlers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def sigterm_like_ctrl_c() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM. Only the main thread may set this; in another one nothing changes."""
+    """Raise KeyboardInterrupt on SIGTERM. Only the main thread may set handlers; in other threads, this has no effect."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

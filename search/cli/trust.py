@@ -1,4 +1,4 @@
-"""`--trust-code`: decides whether code that a space, a run or an export names may run."""
+"""Implements `--trust-code`, which decides whether code that a space, a run or an export names may run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ trust_option = click.option(
 
 
 def check_space(space: Space, trusted: bool) -> None:
-    """Check that the code which a space names may run. Spaces of the catalog name none.
+    """Check that the code that a space names may run. Spaces of the catalog name none.
 
     Args:
         space: The space.
@@ -41,7 +41,7 @@ def check_space(space: Space, trusted: bool) -> None:
 
 
 def check_run(folder: RunFolder, trusted: bool) -> None:
-    """Check that the code which a run names may run.
+    """Check that the code that a run names may run.
 
     Args:
         folder: The run.
@@ -57,7 +57,7 @@ def check_run(folder: RunFolder, trusted: bool) -> None:
 
 
 def check_export(folder: Path, trusted: bool) -> None:
-    """Check that the code which an exported winner names may run.
+    """Check that the code that an exported winner names may run.
 
     Args:
         folder: Folder that `winnow export` wrote.

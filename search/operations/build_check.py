@@ -1,4 +1,4 @@
-"""Tries custom parts in a separate process, so that an exit or a crash does not affect the search."""
+"""Tests custom parts in a separate process, so that an exit or a crash does not affect the search."""
 
 from __future__ import annotations
 
@@ -17,26 +17,29 @@ from winnow.spaces.schema import Config
 
 
 class Tried(NamedTuple):
-    """The result of trying custom parts."""
+    """The result of testing custom parts."""
 
     num_models: int
     """Number of custom models that were built."""
     refusals: list[str]
-    """The error of each custom model that raised one while it was built and so refused its config."""
+    """The error of each custom model that refused its config by raising `ModelRefused` when it was built."""
     notes: list[str]
     """A note for each custom loop that did not read all of its keys."""
 
 
 def check_own_parts(configs: Sequence[Config], image_shape: tuple[int, int, int], num_classes: int) -> Tried:
-    """Build and run each custom part of some configs once, all in one new process; equal parts are tried once.
+    """Build and run each custom part of some configs once, all in one new process. Equal parts are tested only once.
 
     Args:
         configs: The configs.
         image_shape: (channels, height, width) of the images.
-        num_classes: Number of logits.
+        num_classes: Number of classes, which is the number of logits.
+
+    Returns:
+        The number of models, their refusals, and notes for the user.
 
     Raises:
-        InputError: A part does not fit, or ended the process.
+        InputError: A part does not work as required, or it ended the process.
     """
     tries = {}
     for config in configs:
@@ -70,14 +73,14 @@ def check_own_parts(configs: Sequence[Config], image_shape: tuple[int, int, int]
 
 
 def _answers(request: dict[str, object]) -> tuple[list[dict[str, Any]], int]:
-    """Send a request to a new process; return the lines that it wrote, and its exit code."""
+    """Send a request to a new process, and return the lines that it wrote and its exit code."""
     reader, writer = os.pipe()
     with os.fdopen(reader, encoding="utf-8") as answers:
         try:
             child = subprocess.Popen(
                 [sys.executable, "-m", __spec__.name, str(writer)],
                 stdin=subprocess.PIPE,
-                stdout=sys.__stderr__,  # output of the parts is not a result
+                stdout=sys.__stderr__,  # what the parts print is not a result
                 pass_fds=(writer,),
                 text=True,
             )
@@ -97,7 +100,7 @@ def _ending(code: int) -> str:
 
 
 def _try_each(answers: int) -> None:
-    """Write a line for each part with its problem, if any, and end at the first part that does not fit. Runs in the new process."""
+    """Write a line for each part with its problem, if any, and stop after the first problem. This runs in the new process."""
     from winnow.search.training.own_parts import check_own_part
 
     request = json.load(sys.stdin)

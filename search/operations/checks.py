@@ -1,4 +1,4 @@
-"""Checks of a space and its images that need torch or the data, made before anything is launched."""
+"""Checks a space and its images before anything is launched. These checks need torch or the data."""
 
 from __future__ import annotations
 
@@ -19,15 +19,19 @@ if TYPE_CHECKING:
     from winnow.search.storage.run_folder import RunFolder
 
 NUM_CONFIGS_TRIED = 20
-"""Number of random configs whose custom parts and torchvision model are tried before a search, besides every option and end of a range."""
+"""Number of random configs whose custom parts and torchvision model are tested before a search, in addition to every option and the
+ends of every range."""
 
 
 def load_checked(space: Space, source: Source) -> ImageData:
-    """Load the images of a space and check that all of its networks fit them.
+    """Load the images of a space, and check that all of its networks fit them.
 
     Args:
         space: The space.
-        source: Where its images are read from.
+        source: Location of its images.
+
+    Returns:
+        The images.
 
     Raises:
         InputError: The images cannot be read, or a network of the space cannot be built for them.
@@ -38,7 +42,7 @@ def load_checked(space: Space, source: Source) -> ImageData:
 
 
 def load_recorded(folder: RunFolder, study: dict[str, Any], space: Space, source: Source) -> ImageData:
-    """Load the images that a run began with.
+    """Load the images of an existing run.
 
     Args:
         folder: The run.
@@ -46,8 +50,11 @@ def load_recorded(folder: RunFolder, study: dict[str, Any], space: Space, source
         space: The space whose `data` section names the images.
         source: Location of the images.
 
+    Returns:
+        The images.
+
     Raises:
-        InputError: The images cannot be read, or are not those of the run.
+        InputError: The images cannot be read, or are not those with which the run began.
     """
     data = load_data(space, source)
     if data.fingerprint != study["data"]["fingerprint"]:
@@ -77,11 +84,14 @@ def check_space(space: Space, data: ImageData) -> list[str]:
 
 
 def check_losses_and_metric(space: Space, num_classes: int) -> None:
-    """Check that every list of class weights has one weight per class, and that a custom metric can be computed.
+    """Check that every list of class weights has one weight per class, and that custom metrics can be computed.
 
     Args:
         space: The space.
         num_classes: Number of classes of the data set.
+
+    Raises:
+        InputError: One of them does not fit.
     """
     from winnow.search.training.losses import check_class_weights
 
@@ -97,17 +107,18 @@ def check_losses_and_metric(space: Space, num_classes: int) -> None:
 
 
 def check_parts(space: Space, data: ImageData) -> list[str]:
-    """Try custom parts and torchvision models once here, since only their code knows what fits; otherwise the first worker would fail.
+    """Test custom parts and torchvision models once, so that a problem is found before the first worker starts.
 
     Args:
         space: The space.
         data: Its images.
 
     Returns:
-        Notes: some custom models refuse their config, so that it is infeasible, or a custom loop does not read all of its keys.
+        Notes for the user about custom models that refuse their config, which makes it infeasible, and about custom loops that do
+        not read all of their keys.
 
     Raises:
-        InputError: A part does not fit, or all custom models refuse their config.
+        InputError: A part does not work as required, or all custom models refuse their config.
     """
     drawn = (draw(space.root, trial) for trial in completions({}, NUM_CONFIGS_TRIED))
     random = (space.config(raw) for raw in drawn if not space.infeasible(raw, data.image_shape))
@@ -130,7 +141,7 @@ def check_parts(space: Space, data: ImageData) -> list[str]:
 
 
 def require_recipe(space: Space) -> None:
-    """Refuse a space that leaves values open.
+    """Check that a space is a recipe, which leaves no value open.
 
     Raises:
         InputError: A parameter of the space has a domain instead of a value.

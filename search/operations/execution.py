@@ -35,15 +35,15 @@ class Execution:
     view: View
     devices: DeviceOptions
     data_dir: Path | None = None
-    """Folder of CIFAR; None: `data/` for a new run, the recorded folder for an existing one."""
+    """Folder of CIFAR; None for `data/` in a new run, and for the recorded folder in an existing one."""
     download: bool = False
     """Whether to download a data set that is missing."""
     address: str | None = None
-    """A running Ray cluster, `auto` or `host:port`; None: this machine."""
+    """A running Ray cluster, as `auto` or `host:port`; None for this machine."""
     log: Sequence[str] = ()
-    """Names of trackers to write to; empty: those of the first start of the run."""
+    """Names of the trackers to write to; empty for those of the first start of the run."""
     command: str | None = None
-    """The command line that would do the same, for a run that Python code started."""
+    """The equivalent command line, for a run that Python code started."""
 
     @property
     def new_source(self) -> Source:
@@ -51,11 +51,11 @@ class Execution:
         return Source(self.data_dir or DATA_DIR, self.download)
 
     def recorded_source(self, study: dict[str, Any]) -> Source:
-        """Location of the images of an existing run, given its `study.yaml`."""
+        """Return the location of the images of an existing run, given its `study.yaml`."""
         return Source(self.data_dir or Path(study["data_dir"]), self.download)
 
     def connected(self) -> Execution:
-        """Return a copy with `host:port` as address. Called first, so that a wrong address is refused before data is read."""
+        """Return a copy with `host:port` as its address. It is made first, so that a wrong address is rejected before data is read."""
         return replace(self, address=resolved(self.address))
 
     def workers(
@@ -71,17 +71,17 @@ class Execution:
         """Start or join Ray, and put the images there; see `winnow.search.ray_backend.backend.backend`.
 
         Args:
-            spaces: Spaces that are trained; own code that they name is sent to the nodes.
-            num_trainings: Number of trainings, at most.
+            spaces: The spaces of the trainings; the user's code that they name is sent to the nodes.
+            num_trainings: Largest number of trainings.
             data: Data sets to put into Ray.
             storage: Path or URI that workers write to.
-            measure: Called with Ray; returns the measurement that `auto` needs. Default: no
-                measurement.
-            recorded: Packing of an earlier start of the run. Default: none.
+            measure: Called with the `ray` module; returns the measurement that `auto` needs.
+                Default: nothing is measured.
+            recorded: Packing of an earlier start of the run. Default: there is none.
 
         Returns:
-            A context manager of the `ray` module, the plan of resources, and the shared data, in
-            the order of `data`.
+            A context manager that yields the `ray` module, the resource plan, and the shared data
+            in the order of `data`.
 
         Raises:
             InputError: On entering: a node cannot run trainings, or an option does not fit the
@@ -93,7 +93,7 @@ class Execution:
 
 
 def packing_of(ray: Any, space: Space, data: ImageData, seed: int, say: Callable[[str], None]) -> Measure:
-    """Create the function that measures how many trainings at once are fastest, for `auto`.
+    """Create the function that measures which number of concurrent trainings is fastest, for `auto`.
 
     Nothing is imported or run before that function is called.
 
@@ -102,7 +102,10 @@ def packing_of(ray: Any, space: Space, data: ImageData, seed: int, say: Callable
         space: Space whose configs are measured.
         data: Images of the space.
         seed: Seed of the measured trainings.
-        say: Receives each message for the user.
+        say: Receives messages for the user.
+
+    Returns:
+        The function.
     """
 
     def measure(device: str, cpus: float, kind: str = "") -> Packing:
@@ -118,9 +121,12 @@ def job_of(folder: RunFolder, plan: ResourcePlan, settings: Settings, *, limited
 
     Args:
         folder: The run.
-        plan: Resources of each training.
+        plan: The resource plan of the trainings.
         settings: Settings of the run.
-        limited: Whether the limits of the search apply.
+        limited: Whether the limits of the search apply. Default: they do not.
+
+    Returns:
+        The settings.
     """
     from winnow.search.ray_backend.shared_data import Job
 
@@ -140,7 +146,11 @@ def job_of(folder: RunFolder, plan: ResourcePlan, settings: Settings, *, limited
 
 
 def recorded_gpus(study: dict[str, Any]) -> RecordedPacking | None:
-    """Return how an earlier start of this run packed its trials, measured or requested; None without GPUs."""
+    """Return how an earlier start of a run packed its trials on GPUs; None if it used none.
+
+    Args:
+        study: The content of its `study.yaml`.
+    """
     devices = study.get("devices") or {}
     gpus, kinds = devices.get("gpus_per_trial"), devices.get("kinds") or {}
     return RecordedPacking(gpus, {kind: of["trials_per_gpu"] for kind, of in kinds.items()}) if gpus else None
@@ -148,7 +158,7 @@ def recorded_gpus(study: dict[str, Any]) -> RecordedPacking | None:
 
 @contextmanager
 def storage_errors(folder: RunFolder, verb: str = "resume") -> Iterator[None]:
-    """Turn an error of the disk (full, read-only, damaged) into an InputError that names the command which continues the run.
+    """Convert an error of the disk (full, read-only, damaged) to an InputError that names the command that continues the run.
 
     Args:
         folder: The run.

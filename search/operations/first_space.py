@@ -1,4 +1,4 @@
-"""Writes a first space for a folder of images: looks at them, and fills a commented YAML file with what fits."""
+"""Writes a first space for a folder of images: a commented YAML file whose values suit these images."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from winnow.spaces import catalog, schema
 from winnow.spaces.errors import InputError
 
 NUM_LOOKED_AT = 500
-"""Images whose headers are read, spread evenly over the training images."""
+"""Number of images whose headers are read, spread evenly over the training images."""
 LARGEST = 64
-"""Largest image size, in pixels, that is suggested: larger images train for hours on a CPU."""
+"""Largest image size to suggest, in pixels: larger images train for hours on a CPU."""
 IMBALANCE = 3.0
-"""Ratio of the largest to the smallest class from which the file recommends a metric that counts classes equally."""
+"""Ratio of the largest to the smallest class from which the file uses a metric that counts all classes equally."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,15 @@ def first_space(folder: Path, output: Path) -> list[str]:
     """Write a space for the images of a folder, check it on them, and describe it.
 
     Args:
-        folder: Images in one folder per class, with or without folders `train`, `validation` and `test` above; or a table of them.
+        folder: A folder with one subfolder of images per class, which may be grouped into folders `train`, `validation` and `test`;
+            or a table of images.
         output: The YAML file to write; it must not exist.
 
     Returns:
-        What was found, in sentences.
+        Sentences that describe the images.
 
     Raises:
-        InputError: There are no such images, or the file exists or cannot be written.
+        InputError: There are no such images, or the file already exists or cannot be written.
     """
     if output.exists():
         raise InputError(f"--output {output}: exists already; choose another name")
@@ -89,7 +90,7 @@ def first_space(folder: Path, output: Path) -> list[str]:
 
 
 def look(folder: Path) -> Look:
-    """Look at the images of a folder; of up to `NUM_LOOKED_AT` the headers are read.
+    """Determine the properties of the images in a folder. The headers of up to `NUM_LOOKED_AT` images are read.
 
     Raises:
         InputError: There are no images of at least two classes.
@@ -144,7 +145,7 @@ class _Header:
 
 
 def _headers(part: Part) -> tuple[list[_Header], list[str]]:
-    """Headers of images spread over a part, and the messages of those that cannot be read."""
+    """Return the headers of images that are spread evenly over a part, and the messages about those that cannot be read."""
     rows = np.unique(np.linspace(0, len(part.labels) - 1, min(NUM_LOOKED_AT, len(part.labels))).astype(int)).tolist()
     headers, damaged = [], []
     with many_pixels_allowed():
@@ -157,7 +158,7 @@ def _headers(part: Part) -> tuple[list[_Header], list[str]]:
 
 
 def space_text(look: Look) -> str:
-    """The YAML file."""
+    """Return the text of the YAML file."""
     size, num_train = look.size, sum(look.counts.values())
     depth = max(1, min(4, round(math.log2(size)) - 2))
     batches = [16, 32, 64] if num_train < 2000 else [64, 128, 256]

@@ -13,12 +13,12 @@ from winnow.spaces.space import Space
 from winnow.spaces.stub_trials import ProbeTrial
 
 NUM_DRAWN = 1000
-"""Random configs whose share within the limits is counted."""
+"""Number of random configs from which the share within the limits is estimated."""
 MAX_NAMED = 3
 
 
 def limit_notes(space: Space, image_shape: ImageShape, num_classes: int) -> list[str]:
-    """Describe what those limits of a space refuse that are known before training.
+    """Describe what the size limits of a space exclude. They are the limits that can be checked before training.
 
     Args:
         space: The space.
@@ -26,10 +26,10 @@ def limit_notes(space: Space, image_shape: ImageShape, num_classes: int) -> list
         num_classes: Number of classes.
 
     Returns:
-        Sentences; none if the space has no limit of sizes.
+        Sentences for the user; empty if the space has no size limit.
 
     Raises:
-        InputError: No random config is within the limits.
+        InputError: None of the random configs is within the limits.
     """
     limits = space.settings.limits
     if limits is None or (limits.parameters is None and limits.multiply_adds is None):
@@ -44,7 +44,7 @@ def limit_notes(space: Space, image_shape: ImageShape, num_classes: int) -> list
 
 
 def _share(space: Space, limits: Limits, image_shape: ImageShape, num_classes: int) -> list[str]:
-    """The share of random configs that are within the limits."""
+    """Describe the share of random configs that are within the limits."""
     configs = _drawn(space, image_shape)
     sized = [config for config in configs if size_of(config.model, image_shape, num_classes) is not None]
     if not sized:

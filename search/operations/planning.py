@@ -1,4 +1,4 @@
-"""Forecast what a search will do and cost: rungs, trials that reach them, epochs, and an estimate of time and memory."""
+"""Forecasts a search: its rungs, the trials that reach them, its epochs, and an estimate of time and memory."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from winnow.spaces.samplers import spec_of
 if TYPE_CHECKING:
     from winnow.search.training.speed_probe import Measured
 
-SIMULATED_TRIALS = 500  # a larger search is simulated with this many, and scaled
+SIMULATED_TRIALS = 500  # a larger search is simulated with this many trials, and the result is scaled
 NUM_SIMULATIONS = 40
 OVERHEAD_SECONDS = (0.01, 0.05)
-"""Added to each epoch, lowest and highest: the checkpoint, the report to the driver and its writes (Tune's controller alone takes 9 ms)."""
+"""Lowest and highest overhead per epoch: the checkpoint, the report to the driver and its writes (Tune's controller alone takes 9 ms)."""
 
 
 @dataclass(frozen=True)
 class Rung:
-    """An epoch at which trials are compared, and how many reach it: `expected`, in the range `low` to `high` of `expected_rungs`."""
+    """An epoch at which trials are compared, and the number of trials that reach it.
+
+    `low` and `high` are the bounds of the number that is `expected`; `expected_rungs` defines them.
+    """
 
     epoch: int
     expected: float
@@ -33,7 +36,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Bracket:
-    """A bracket of Li et al. (2020): bracket s has the s-th rung as its grace epochs."""
+    """A bracket of Li et al. (2020). The grace epochs of bracket s are the s-th rung."""
 
     number: int
     grace_epochs: int
@@ -42,7 +45,10 @@ class Bracket:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Wall time of the whole search in seconds (the range is no bound), and memory of one worker with the largest config in MB."""
+    """Wall time of the whole search in seconds, and memory of one worker with the largest config in MB.
+
+    The actual time may lie outside the range from `seconds_low` to `seconds_high`.
+    """
 
     seconds: float
     seconds_low: float
@@ -58,13 +64,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class SearchForecast:
-    """The plan of a search: trials that reach each rung, epochs, and if probed an estimate of time and memory."""
+    """The forecast of a search: the trials that reach each rung, the epochs, and after a probe an estimate of time and memory."""
 
     trials: int
     max_epochs: int
     brackets: list[Bracket]
     rungs: list[Rung]
-    """Ascending; the last is the full training."""
+    """The rungs, ascending; the last one is the full training."""
     epochs: float
     epochs_low: float
     epochs_high: float
@@ -72,12 +78,12 @@ class SearchForecast:
     estimate: Estimate | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The forecast as `winnow plan --json` prints it."""
+        """Return the forecast as `winnow plan --json` prints it."""
         return asdict(self)
 
 
 def forecast_search(settings: Settings) -> SearchForecast:
-    """The forecast that follows from the settings alone, without a probe. Imports neither torch nor ray."""
+    """Forecast a search from its settings alone, without a probe. This imports neither torch nor ray."""
     pausing = spec_of(settings.sampler).pauses
     rungs = expected_rungs(settings)
     notes = []
@@ -100,19 +106,19 @@ def forecast_search(settings: Settings) -> SearchForecast:
 
 
 def brackets(settings: Settings) -> list[Bracket]:
-    """List all brackets as published. A search runs bracket 0; the `--grace-epochs` of another selects that one."""
+    """List all brackets of the published algorithm. A search runs bracket 0; to run another one, use its grace epochs."""
     rungs = rung_epochs(settings.grace_epochs, settings.reduction_factor, settings.max_epochs)
     stopping = [Bracket(s, grace, rungs[s:]) for s, grace in enumerate(rungs)]
     return [*stopping, Bracket(len(rungs), settings.max_epochs, [])]
 
 
 def expected_rungs(settings: Settings) -> list[Rung]:
-    """Simulate how many trials reach each rung, with the rule that judges them.
+    """Simulate how many trials reach each rung, with the scheduler that judges them.
 
-    `low`: the rungs are independent of each other, no two trials are equal, and later trials are as good as early ones.
-    `high`: all rungs agree, values tie as on a small validation split, and the sampler learns: the last trials are better
-    than the first by half the spread of the values. A search on `digits` came out near `high`. More trials continue than
-    the 1/reduction_factor of synchronous halving, since the first trial at a rung always continues.
+    `low` assumes that the rungs are independent of each other, that no two trials are equal, and that later trials are as good as
+    early ones. `high` assumes that all rungs agree, that values tie as on a small validation split, and that the sampler learns: the
+    last trials are better than the first by half the spread of the values. A search on `digits` came out near `high`. More trials
+    continue than the 1/reduction_factor of synchronous halving, since the first trial at a rung always continues.
     """
     ends = [*rung_epochs(settings.grace_epochs, settings.reduction_factor, settings.max_epochs), settings.max_epochs]
     num = min(settings.num_trials, SIMULATED_TRIALS)
@@ -130,7 +136,13 @@ def expected_rungs(settings: Settings) -> list[Rung]:
 
 @dataclass(frozen=True)
 class _World:
-    """A model of simulated values: equal at all rungs or drawn at each, plus `learning` from first to last trial, rounded to `levels`."""
+    """A model of simulated values.
+
+    Attributes:
+        agree: Whether a trial has the same value at all rungs; otherwise a new value is drawn at each.
+        learning: Improvement from the first to the last trial, as a fraction of the range of values.
+        levels: Number of levels to which values are rounded; None if they are not rounded.
+    """
 
     agree: bool
     learning: float = 0.0
@@ -142,7 +154,7 @@ class _World:
 
 
 def _simulate(settings: Settings, num: int, world: _World, rng: random.Random) -> list[int]:
-    """Simulate how many of `num` trials reach each rung and the end."""
+    """Simulate a search with `num` trials, and return how many of them begin and pass each rung."""
     asha = Asha(settings.grace_epochs, settings.reduction_factor, settings.max_epochs, "maximize")
     counts = [num] + [0] * len(asha.rungs)
     for trial in range(num):
@@ -176,11 +188,11 @@ def estimate(
     """Estimate the wall time: the start, then the expected epochs at the mean speed of the sampled configs.
 
     Args:
-        forecast: Epochs and trials of the search.
-        measured: Speed of randomly sampled configs.
+        forecast: The forecast of epochs and trials.
+        measured: Speed of randomly sampled configs, at least one.
         largest: Speed and memory of the largest config.
-        concurrent: Number of trials at once.
-        start_seconds: Time until the first worker is ready.
+        concurrent: Number of concurrent trials.
+        start_seconds: Time until the first worker is ready, in seconds.
         on_gpu: Whether memory was measured on a GPU.
 
     Returns:
@@ -192,7 +204,7 @@ def estimate(
     error = 2 * stdev(seconds) / math.sqrt(len(seconds)) if len(seconds) > 1 else 0.5 * centre
     low, high = max(min(seconds), centre - error), centre + error
     overhead = mean(OVERHEAD_SECONDS)
-    # The last trials run while other workers are idle: half a full training on average.
+    # While the last trials run, other workers are idle, for half a full training on average.
     tail = 0.5 * forecast.max_epochs * centre * (concurrent > 1)
     longest = forecast.max_epochs * (largest.epoch_seconds + OVERHEAD_SECONDS[1])
     return Estimate(

@@ -1,4 +1,4 @@
-"""Plan a search: forecast it, then train for seconds in real workers to estimate its time and memory (`winnow plan`)."""
+"""Plans a search (`winnow plan`): forecasts it, then trains for seconds in real workers to estimate its time and memory."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from winnow.spaces.schema import Config
 
 NUM_PROBED = 6
-"""Random configs that are probed, besides the largest one."""
+"""Number of random configs that are probed, in addition to the largest one."""
 PROBE_SECONDS = 1.0
-"""Training time per probed config."""
+"""Training time per probed config, in seconds."""
 
 
 def plan_search(
@@ -38,11 +38,14 @@ def plan_search(
     Args:
         space: The space that would be searched.
         settings: Settings of that search.
-        execution: Devices and images to probe on; None: no probe, so no estimate of time and memory.
-        say: Called with progress messages of the probe.
+        execution: Devices and images of the probe; None for no probe, and so no estimate of time and memory.
+        say: Receives progress messages of the probe.
+
+    Returns:
+        The forecast.
 
     Raises:
-        InputError: The images or devices to probe on cannot be used.
+        InputError: The images or the devices of the probe cannot be used.
     """
     room = check_on_images(space, execution.new_source if execution else Source(Path("data")))
     forecast = forecast_search(settings)
@@ -64,7 +67,7 @@ def _probe(
     execution: Execution,
     say: Callable[[str], None],
 ) -> Estimate:
-    """Train the largest config, then random ones, as many at once as the search would run, in real workers."""
+    """Train random configs and the largest one in real workers, as many at once as the search would run."""
     from winnow.search.ray_backend.session import ray_session
     from winnow.search.ray_backend.tasks import run_tasks
     from winnow.search.resources.inventory import allocated_cpus
@@ -100,7 +103,7 @@ def _probe(
 
 
 def _sound(result: Any) -> Any:
-    """Return the result of a probe. Raise InputError if its process was lost repeatedly."""
+    """Return the result of a probe, or raise InputError if its process was lost repeatedly."""
     if isinstance(result, Failed):
         raise InputError(f"the probe of winnow plan ended as {result.status}: {result.text}")
     return result
@@ -113,9 +116,9 @@ def _probe_one(data: ImageData, config: Config, device: str, threads: int, seed:
         data: Images of the space.
         config: The config.
         device: `cpu`, `cuda` or `mps`.
-        threads: CPU threads, at least 1.
+        threads: Number of CPU threads, at least 1.
         seed: Seed of the training.
-        seconds: Duration of the measurement after the warm-up.
+        seconds: Duration of the measurement after the warm-up, in seconds.
 
     Returns:
         A `Measured`.

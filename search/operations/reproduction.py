@@ -1,8 +1,8 @@
-"""Reproduce published experiments from their recipes and compare the figures (`winnow bench-recipes`).
+"""Reproduces published experiments from their recipes and compares the figures (`winnow bench-recipes`).
 
-Each recipe with each seed is one training in its own folder, exactly as `winnow train --output` writes it: fitted on the
-training split, its epoch selected on the validation split, tested once. A training with a line in `results.jsonl` is not
-repeated; one that was interrupted continues from its checkpoint.
+Each recipe with each seed is one training in its own folder, exactly as `winnow train --output` writes it. It is fitted on the
+training split, its epoch is selected on the validation split, and it is tested once. A training with a line in `results.jsonl` is
+not repeated; one that was interrupted continues from its checkpoint.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def bench_recipes(
         execution: Devices, images and view.
 
     Returns:
-        The file of the table, and the number of trainings that failed.
+        The path of the table, and the number of trainings that failed.
 
     Raises:
         InputError: An argument, a recipe or its images cannot be used; raised before the first training.
@@ -92,7 +92,11 @@ def bench_recipes(
 
 
 def choose(patterns: Sequence[str]) -> list[str]:
-    """Return the shipped recipes with a published figure whose names match one of the patterns, as `recipes/NAME`."""
+    """Return the shipped recipes that have a published figure and match one of the patterns, as `recipes/NAME`.
+
+    Raises:
+        InputError: A pattern matches no recipe.
+    """
     names = {name.removeprefix("recipes/"): name for name in catalog.recipe_names() if catalog.load(name).reference}
     chosen: dict[str, str] = {}
     for pattern in patterns:
@@ -113,7 +117,7 @@ def _bench_one(data: ImageData, training: TrainingJob, folder: str, device: str,
         training: Recipe, config and seed.
         folder: Folder of the training, which may hold its checkpoint.
         device: `cpu`, `cuda` or `mps`.
-        threads: CPU threads, at least 1.
+        threads: Number of CPU threads, at least 1.
 
     Returns:
         The figures of `result.json`; `status` and `error` if the training failed.
@@ -126,8 +130,8 @@ def _bench_one(data: ImageData, training: TrainingJob, folder: str, device: str,
     try:
         state = _checkpoint(Path(folder), training.config.epochs)
         final = fit_and_test(training, data, torch.device(device), Path(folder), state)
-        assert final is not None  # `_checkpoint` gives no state of a complete training
-    except (Exception, SystemExit) as error:  # losing the worker would cost seconds
+        assert final is not None  # `_checkpoint` returns no state of a complete training
+    except (Exception, SystemExit) as error:  # losing the worker would take seconds
         status, text = failure(error)
         return {"status": status, "error": text}
     return final
@@ -141,7 +145,7 @@ def _make_folder(output: Path) -> None:
 
 
 def _todo(recipes: dict[str, Space], seeds: int, output: Path) -> list[_Job]:
-    """Return the trainings that have no result yet, the first seed of every recipe first."""
+    """Return the trainings that have no result yet, starting with the first seed of every recipe."""
     from winnow.search.operations.training import TrainingJob
 
     done = {(line["recipe"], line["seed"]) for line in read_json_lines(output / RESULTS) if _counts(line)}
@@ -160,7 +164,7 @@ def _todo(recipes: dict[str, Space], seeds: int, output: Path) -> list[_Job]:
             finished = _finished(folder)
             if finished is None:
                 jobs.append(job)
-            else:  # the driver was killed before it wrote the line, or `winnow train` made the folder
+            else:  # the driver was killed before it wrote the line, or `winnow train` created the folder
                 finished_before.append(_line(job, finished))
     if finished_before:
         lines = JsonLines(output / RESULTS)
@@ -183,7 +187,7 @@ def _line(job: _Job, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _counts(line: dict[str, Any]) -> bool:
-    """Return whether a training ended properly; a failed one is run again."""
+    """Return whether a training ended properly. A failed one is run again."""
     return line.get("status") in (TrialStatus.COMPLETED, TrialStatus.DIVERGED)
 
 
@@ -197,7 +201,11 @@ def _refuse_other_config(folder: Path, config: dict[str, Any]) -> None:
 
 
 def _read_data(recipes: dict[str, Space], keys: dict[str, str], source: Source, view: View) -> dict[str, ImageData]:
-    """Read each data set once, by its key, and check every recipe against its images; all problems make one InputError."""
+    """Read each data set once, by its key, and check every recipe against its images.
+
+    Raises:
+        InputError: There are problems; the message lists all of them.
+    """
     data: dict[str, ImageData] = {}
     problems = []
     for name, key in keys.items():
@@ -261,7 +269,10 @@ def _outcome(result: dict[str, Any]) -> str:
 
 
 def _checkpoint(folder: Path, epochs: int) -> dict[str, Any] | None:
-    """Return the checkpoint of an interrupted training; None to start over (also if it was complete, but not yet tested)."""
+    """Return the checkpoint of an interrupted training.
+
+    None means that the training starts over. This is also the case if it was complete but not yet tested.
+    """
     from winnow.search.training.checkpoint import CorruptCheckpoint, load
 
     try:

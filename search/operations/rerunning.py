@@ -1,7 +1,7 @@
-"""Train a trial of a run again with the code of the workers, and compare it epoch by epoch (`winnow verify`).
+"""Trains a trial of a run again with the code of the workers, and compares it epoch by epoch (`winnow verify`).
 
-The same seed gives the same figures bit for bit on the same hardware, device, number of threads and versions (tested). If the
-figures differ, every recorded difference in the environment is listed.
+The same seed gives bit-for-bit equal figures with the same hardware, device, number of threads and versions (a test checks this). If
+the figures differ, every recorded difference in the environment is listed.
 """
 
 from __future__ import annotations
@@ -47,42 +47,45 @@ class Divergence:
 
     @property
     def size(self) -> float | None:
-        """now - recorded; None unless both are numbers."""
+        """The difference `now - recorded`; None unless both are numbers."""
         return None if self.recorded is None or self.now is None else self.now - self.recorded
 
 
 @dataclass(frozen=True)
 class Rerun:
-    """Result of training a trial again."""
+    """The result of training a trial again."""
 
     trial: int
     epochs: int
     """Number of epochs that were compared."""
     first: Divergence | None
-    """The first difference; None: all figures are equal, bit for bit."""
+    """The first difference; None if all figures are bit-for-bit equal."""
     largest: dict[str, float]
-    """The largest absolute difference of each figure over the epochs."""
+    """The largest absolute difference over the epochs, by figure."""
     changed: tuple[str, ...]
     """Differences in hardware, versions or code since the trial was trained."""
 
     @property
     def equal(self) -> bool:
-        """Whether all figures are equal, bit for bit."""
+        """Whether all figures are bit-for-bit equal."""
         return self.first is None
 
 
 def rerun(folder: RunFolder, number: int, source: Source | None, device: str | None, threads: int | None) -> Rerun:
-    """Train a trial again for as many epochs as it had; nothing is written into the run.
+    """Train a trial again for as many epochs as it had. Nothing is written to the run.
 
     Args:
         folder: The run.
         number: Number of the trial, from 0.
-        source: Location of the images; None: as the run recorded.
-        device: `cpu`, `cuda` or `mps`; None: that of the trial.
-        threads: CPU threads, at least 1; None: those of the trial.
+        source: Location of the images; None for the recorded location.
+        device: `cpu`, `cuda` or `mps`; None for the device of the trial.
+        threads: Number of CPU threads, at least 1; None for the number of the trial.
+
+    Returns:
+        The comparison with the recorded figures.
 
     Raises:
-        InputError: There is no such trial, it has no finished epoch, or the images are others.
+        InputError: There is no such trial, it has no finished epoch, or the images are not those of the run.
     """
     study = folder.read_study()
     trial, recorded = _trial(folder, number), _recorded(folder, number)
@@ -117,7 +120,7 @@ def _trial(folder: RunFolder, number: int) -> Trial:
 
 
 def _recorded(folder: RunFolder, number: int) -> list[Row]:
-    """Return the recorded lines of a trial's epochs; if an epoch was written twice, the first line counts."""
+    """Return the recorded lines of a trial's epochs. If an epoch was written twice, the first line counts."""
     lines: dict[int, Row] = {}
     for line in read_json_lines(folder.epochs):
         if line.get("phase") == "search" and line.get("trial") == number:
@@ -164,7 +167,7 @@ def _train_again(
 
 @contextmanager
 def _on_ranks(data: ImageData, ranks: int, device: str, threads: int) -> Iterator[ImageData | SharedData]:
-    """Provide the images: for this process, or for several ranks in a Ray that is started for them."""
+    """Yield the images for this process, or for several ranks in a Ray that is started for them."""
     if ranks == 1:
         yield data
         return
@@ -185,12 +188,12 @@ def _differences(recorded: list[Row], trained: list[Row]) -> Iterator[Divergence
             left, right = _number(before.get(figure)), _number(now.get(figure))
             if left != right:
                 yield Divergence(before["epoch"], figure, left, right)
-    if len(trained) < len(recorded):  # it ended earlier this time
+    if len(trained) < len(recorded):  # the training ended earlier this time
         yield Divergence(len(trained) + 1, "epochs", float(len(recorded)), float(len(trained)))
 
 
 def _number(value: Any) -> float | None:
-    """Return the value as epochs.jsonl records it: null if it is not finite."""
+    """Return a value as epochs.jsonl records it, which is null if the value is not finite."""
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
@@ -213,7 +216,7 @@ def _starts(study: Row, trial: Trial) -> list[Row]:
 
 
 def _ranks(start: Row, device: str) -> int:
-    """Return the number of processes that trained the trial, each on its GPU; 1 if this machine has fewer GPUs."""
+    """Return the number of processes that trained the trial, each on its own GPU; 1 if this machine has too few GPUs."""
     ranks = int(start["devices"].get("ranks", 1))
     return ranks if device == "cpu" or ranks <= gpus_here() else 1
 

@@ -1,4 +1,4 @@
-"""Retrain the best configs of a run on its training and validation images, and test each once."""
+"""Retrains the best configs of a run on its training and validation images, and tests each once."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def retrain(
     Args:
         folder: The run.
         execution: Devices, images and view.
-        top: Number of best configs, at least 1; None: as the run says.
-        seeds: Number of seeds per config, at least 1; None: as the run says.
-        keep_validation: Whether the validation images choose the epoch, as in the search, and are not trained on; None: as the
-            run says.
+        top: Number of best configs, at least 1. Default: the setting of the run.
+        seeds: Number of seeds per config, at least 1. Default: the setting of the run.
+        keep_validation: Whether the validation images choose the epoch, as in the search, instead of being trained on. Default: the
+            setting of the run.
 
     Returns:
-        Number of trainings that were run now; those of an earlier call are kept.
+        Number of trainings that this call ran; results of earlier calls are kept.
 
     Raises:
-        InputError: The run has no completed trial, or its images are others.
+        InputError: The run has no completed trial, or the images are not those of the run.
     """
     from winnow.search.ray_backend.end_with_ray import ending_with_ray
     from winnow.search.winners.candidates import Candidate, choose_candidates
@@ -72,7 +72,7 @@ def retrain(
 
 
 def _record_plan(folder: RunFolder, options: RetrainSettings) -> None:
-    """Record the options of this retraining in `study.yaml`, so that a report can say how many trainings are still to come."""
+    """Record the options of this retraining in `study.yaml`, so that a report can say how many trainings remain."""
     study, plan = folder.read_study(), options.model_dump()
     if study.get("retraining") != plan:
         write_study(folder, {**study, "retraining": plan})

@@ -1,4 +1,4 @@
-"""Search a space in a new run, and continue the search of an existing one."""
+"""Searches a space in a new run, and continues the search of an existing run."""
 
 from __future__ import annotations
 
@@ -44,33 +44,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NewRun:
-    """Place of a new run, and the run that it starts from."""
+    """Location of a new run, and the run from which it starts."""
 
     runs_dir: Path = Path("runs")
     name: str | None = None
-    """Name of the run folder; None: the name of the space, with a number if that exists."""
+    """Name of the run folder; None for the name of the space, with a number if that folder exists."""
     storage: str | None = None
-    """Path or URI that every node reaches, for the workers to write to; None: the run folder."""
+    """Path or URI that every node can reach, to which workers write; None for the run folder."""
     warm_start: str | None = None
-    """Another run, whose trials the sampler knows from the start; None: no run."""
+    """Another run whose trials the sampler knows from the start; None if there is none."""
     retrain: bool = False
-    """Whether retraining follows; it is recorded, so that `resume` of an interrupted search retrains too."""
+    """Whether retraining follows. This is recorded, so that `resume` of an interrupted search retrains too."""
 
 
 def search(space: Space, settings: Settings, place: NewRun, execution: Execution) -> tuple[RunFolder, Outcome]:
-    """Create a new run folder and search in it.
+    """Create a new run folder, and run a search in it.
 
     Args:
         space: The space to search.
         settings: Settings of the search.
-        place: Location of the new run, and the trials that it starts from.
+        place: Location of the new run, and the run from which it starts.
         execution: Devices, images and view.
 
     Returns:
         The run folder, and how the search ended.
 
     Raises:
-        InputError: Something does not fit. Whatever can be refused is refused before the folder exists.
+        InputError: An argument cannot be used. Whatever can be checked early is checked before the folder is created.
     """
     check_new(place.runs_dir, place.name)
     check_installed(execution.log)
@@ -116,19 +116,19 @@ def _announced(path: Path, name: str) -> str:
 def resume(
     folder: RunFolder, changes: RunChanges, execution: Execution, time_budget: str | float | None = None
 ) -> Outcome:
-    """Continue a search: unfinished trials from their checkpoints, then new ones up to the number asked for.
+    """Continue a search: first unfinished trials from their checkpoints, then new ones up to the requested number.
 
     Args:
         folder: The run.
         changes: Changes of the run; they are written after all checks.
         execution: Devices, images and view.
-        time_budget: Limit of this start alone, in seconds or as a duration; None: as the run says.
+        time_budget: Time limit of this start only, in seconds or as a duration such as `2h`. Default: the setting of the run.
 
     Returns:
         How the search ended this time.
 
     Raises:
-        InputError: A change cannot be made or was not accepted, the images are others, or the run is in use.
+        InputError: A change cannot be made or was not accepted, the images are not those of the run, or the run is in use.
     """
     execution, view = execution.connected(), execution.view
     with folder.locked(), storage_errors(folder):
@@ -201,7 +201,7 @@ def _run(
 
 
 def _early_end(outcome: Outcome, exhausted: bool) -> str | None:
-    """Why the search ended, with trials still missing or open, and need not be resumed; None if it did not."""
+    """Return the reason why a search ended early without a need to resume it; None if it did not."""
     if outcome.interrupted or outcome.bug:
         return None
     if outcome.out_of_time:
@@ -212,7 +212,7 @@ def _early_end(outcome: Outcome, exhausted: bool) -> str | None:
 
 
 def _fetch_answers(folder: RunFolder, completed: Sequence[int], view: View) -> None:
-    """Copy the answers of trials for the validation images from the storage into the run folder, where the report looks."""
+    """Copy the predictions of trials on the validation images from the storage to the run folder, where reports read them."""
     if folder.shared == str(folder.path.resolve()):
         return
     for number in completed:
@@ -257,15 +257,15 @@ def _earlier_runs(runs: Sequence[str], space: Space, execution: Execution) -> Ea
 def study_record(
     space: Space, settings: Settings, data: dict[str, Any], source: Source, plan: ResourcePlan, command: str | None
 ) -> dict[str, Any]:
-    """The content of `study.yaml` for a new run; `data` is what `describe_data` returns.
+    """Return the content of `study.yaml` for a new run.
 
     Args:
         space: The space.
         settings: The settings of the search.
         data: Facts about the images, as `describe_data` returns them.
-        source: Where the images were read from.
-        plan: Resources of the trials.
-        command: Command line that starts the run; None: it is not known.
+        source: Location of the images.
+        plan: The resource plan of the trials.
+        command: Command line that starts the run; None if it is not known.
     """
     return {
         "schema_version": RUN_VERSION,
@@ -284,6 +284,6 @@ def study_record(
 
 
 def _own_code(space: Space) -> dict[str, Any]:
-    """The entry of `study.yaml` about own parts; none if the space has none."""
+    """Return the entry of `study.yaml` about the user's own parts; empty if the space has none."""
     hashes = own_code_hashes(space.tree)
     return {"own_code": hashes} if hashes else {}

@@ -1,4 +1,4 @@
-"""Serves the reports of runs on this machine: the page is made when it is asked for, so that it shows the run as it is now."""
+"""Serves the reports of runs on this machine. A page is created when it is requested, so that it shows the current state of the run."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from winnow.spaces.errors import InputError
 
 HOST = "127.0.0.1"
 SECONDS_BETWEEN = 15
-"""Seconds after which the browser loads the page of a running search again."""
+"""Seconds after which the browser reloads the page of a running search."""
 
 
 class ReportServer(ThreadingHTTPServer):
     """Answers GET with the reports of some runs. It reads the run folders and writes nothing.
 
     Args:
-        runs: The run folders by the name in the address.
-        port: Port on 127.0.0.1; 0: any free one.
+        runs: The run folders, by their name in the address.
+        port: Port on 127.0.0.1; 0 for any free one.
     """
 
     daemon_threads = True
@@ -40,19 +40,19 @@ class ReportServer(ThreadingHTTPServer):
         return f"http://{HOST}:{self.server_port}/"
 
     def report(self, name: str) -> str:
-        """The page of a run; the last one is sent again while nothing has changed."""
+        """Return the page of a run. While nothing has changed, the last page is returned again."""
         from winnow.reports.html.page import page
         from winnow.reports.reading.parquet_reader import fingerprint
 
         path = self.runs[name]
-        with self._lock:  # two pages at once would take twice the memory, and the search needs the CPUs
+        with self._lock:  # creating two pages at once would take twice the memory, and the search needs the CPUs
             now = fingerprint(path)
             if self._made.get(name, (None, ""))[0] != now:
                 self._made[name] = (now, page(reports.read(path)))
             return self._made[name][1]
 
     def index(self) -> str:
-        """The list of runs."""
+        """Return the page that lists the runs."""
         from winnow.reports.html.templating import render
 
         rows = [(quote(name), name, in_use(path)) for name, path in self.runs.items()]
@@ -63,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: ReportServer
 
     def do_GET(self) -> None:
-        # A page of another site could reach this server under a host name that it resolves to this machine.
+        # Without this, another site could reach this server through a host name that resolves to this machine.
         if self.headers.get("Host", "").rpartition(":")[0] not in (HOST, "localhost"):
             self.send_error(HTTPStatus.FORBIDDEN, "only for this machine")
             return
@@ -87,15 +87,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Print nothing for a request."""
+        """Print nothing about a request."""
 
 
 def make_server(runs: Sequence[Path | str], port: int) -> ReportServer:
-    """Make a server for some runs; its `serve_forever` serves them.
+    """Create a server for some runs; its `serve_forever` serves them.
 
     Args:
-        runs: Run folders, or their names under `runs/`; empty: all under `runs/`.
-        port: Port on 127.0.0.1; 0: any free one.
+        runs: Run folders, or their names under `runs/`; empty for all runs under `runs/`.
+        port: Port on 127.0.0.1; 0 for any free one.
+
+    Returns:
+        The server.
 
     Raises:
         InputError: There is no such run, two have the same name, or the port is taken.

@@ -1,7 +1,7 @@
-"""Train one recipe without Ray: fit on its training split, select on its validation split, test once (`winnow train`).
+"""Trains one recipe without Ray (`winnow train`): fits on its training split, selects on its validation split, and tests once.
 
-`winnow bench-recipes` runs `fit_and_test` in its workers. The folder it writes holds config.yaml, epochs.jsonl (one line per
-epoch, with the loss of every batch), checkpoint.pt, weights.pt, predictions.npz and result.json.
+`winnow bench-recipes` runs `fit_and_test` in its workers. The output folder holds config.yaml, epochs.jsonl (one line per epoch,
+with the loss of every batch), checkpoint.pt, weights.pt, predictions.npz and result.json.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class TrainingJob:
     config: Config
     seed: int
     use: Literal["search", "retrain"] = "search"
-    """The use of the splits, see `DeviceData.build`: `retrain` also fits the validation images, and keeps the weights of the last epoch."""
+    """How the splits are used (see `DeviceData.build`): `retrain` also fits the validation images, and keeps the last epoch's weights."""
     micro_batches: int = 1
 
 
@@ -63,26 +63,27 @@ def train_recipe(
     fit_validation: bool = False,
     micro_batches: int = 1,
 ) -> dict[str, Any]:
-    """Train on the training split, select on the validation split and test once at the end.
+    """Train on the training split, select on the validation split, and test once at the end.
 
     Args:
-        space: A recipe: a space that leaves nothing open.
-        seed: Random seed of split, initial weights and data order, at least 0.
-        output: Folder for weights, curves, config, figures and a checkpoint after every epoch; None: nothing is written.
+        space: A recipe, which is a space that leaves no value open.
+        seed: Random seed of the split, the initial weights and the data order, at least 0.
+        output: Folder for weights, curves, config, figures and a checkpoint after every epoch; None if nothing is written.
         resume: Whether to continue from the checkpoint in `output`.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        threads: CPU threads, at least 1; None: all CPUs.
+        threads: Number of CPU threads, at least 1; None for all CPUs.
         source: Location of the images.
-        console: Where the figures of each epoch are printed.
-        fit_validation: Whether to train on the validation images too, as retraining does: the same config, seed, threads and
-            `micro_batches` then give the same network bit for bit.
-        micro_batches: Number of pieces in which each batch passes through the network, at least 1; more need less memory.
+        console: Console on which the figures of each epoch are printed.
+        fit_validation: Whether to train on the validation images too, as retraining does. The same config, seed, threads and
+            `micro_batches` then give the same network bit for bit. Default: False.
+        micro_batches: Number of pieces in which each batch passes through the network, at least 1; more pieces need less memory.
+            Default: 1.
 
     Returns:
         The figures that `result.json` holds.
 
     Raises:
-        InputError: The space leaves something open, does not fit the images, or `output` cannot be used.
+        InputError: The space leaves a value open or does not fit the images, or `output` cannot be used.
     """
     require_recipe(space)
     state = _prepare(output, resume, fit_validation)
@@ -132,16 +133,16 @@ def fit_and_test(
     """Run one training, or the rest of it, and evaluate its test set once.
 
     Args:
-        training: What to train.
+        training: The training: config, seed and use of the splits.
         data: Its images.
-        device: The device.
-        output: Folder to write to; None: nothing is written.
-        state: Checkpoint to continue from; None: start from the beginning.
-        listener: Called with the figures of every epoch.
+        device: The device to train on.
+        output: Folder to write to; None if nothing is written.
+        state: Checkpoint to continue from. Default: start from the beginning.
+        listener: Called with the figures of every epoch. Default: nothing is called.
 
     Returns:
-        The final figures, also written to `output`/result.json; None if `state` is that of a complete training. A training
-        that diverged has no test figures.
+        The final figures, which are also written to `output`/result.json; None if `state` belongs to a complete training. A
+        training that diverged has no test figures.
     """
     config, seed = training.config, training.seed
     on_device = DeviceData.build(data, config.data, device, seed, training.use)
@@ -200,7 +201,7 @@ def fit_and_test(
 
 @contextmanager
 def _torch_threads(count: int) -> Iterator[None]:
-    """Use `count` threads, then restore the number of the caller (a notebook, for example)."""
+    """Use `count` threads in the block, then restore the number of the caller, such as a notebook."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -210,7 +211,11 @@ def _torch_threads(count: int) -> Iterator[None]:
 
 
 def choose_torch_device(requested: DeviceName) -> str:
-    """The device of `auto`: a GPU, else MPS, else the CPU. InputError if `cuda` is requested and torch sees no GPU."""
+    """Return the requested device. For `auto` it is a GPU if there is one, otherwise MPS or the CPU.
+
+    Raises:
+        InputError: `cuda` is requested, but torch sees no GPU.
+    """
     if requested == "auto":
         if torch.cuda.is_available():
             return "cuda"
@@ -221,7 +226,11 @@ def choose_torch_device(requested: DeviceName) -> str:
 
 
 def _prepare(output: Path | None, resume: bool, fit_validation: bool) -> dict[str, Any] | None:
-    """The checkpoint to continue from, if any; refuses to overwrite an earlier training."""
+    """Create the output folder, and return the checkpoint to continue from, if any.
+
+    Raises:
+        InputError: The folder holds another training, has no checkpoint to continue from, or cannot be written.
+    """
     if output is None:
         if resume:
             raise InputError("--resume needs --output, the folder that holds the checkpoint")
@@ -247,7 +256,7 @@ def _prepare(output: Path | None, resume: bool, fit_validation: bool) -> dict[st
 
 
 def _open_lines(output: Path | None, config: Config, keep: bool) -> JsonLines | None:
-    """The file of epochs; emptied unless the training continues."""
+    """Open the file of epochs, which is emptied unless the training continues."""
     if output is None:
         return None
     output.mkdir(parents=True, exist_ok=True)
@@ -258,7 +267,7 @@ def _open_lines(output: Path | None, config: Config, keep: bool) -> JsonLines | 
 
 
 def _recorded(output: Path | None) -> list[dict[str, Any]]:
-    """The epochs written so far, the first line of each."""
+    """Return the epochs written so far. If an epoch was written twice, the first line counts."""
     lines = read_json_lines(output / "epochs.jsonl") if output else []
     first: dict[int, dict[str, Any]] = {}
     for line in lines:

@@ -1,7 +1,7 @@
 """Finds the code that a space, a run or an export makes Winnow import, and decides whether it may run.
 
-A file that names `package.module:function` decides what is called, and with which arguments. Code of the working directory, or of
-a folder in PYTHONPATH, is the user's own; for any other code the user must say that the file is trusted.
+A file that names `package.module:function` determines which code is called, and with which arguments. Code in the working directory
+or in a folder of PYTHONPATH is the user's own; for any other code, the user must state that the file is trusted.
 """
 
 from __future__ import annotations
@@ -26,35 +26,39 @@ from winnow.spaces.schema.fields import IMPORT_PATH
 from winnow.spaces.space import Space
 
 NEVER = re.compile(r"torch\.hub\b.*")
-"""Import paths that only fetch and run other code."""
+"""Import paths that are always rejected, because they download and run other code."""
 
 
 class UntrustedCode(InputError):
-    """Raised for code of others that would run if the user trusted it."""
+    """Raised for code that is not the user's own and would run only if the user trusted it."""
 
 
 def check_space_code(space: Space, trusted: bool) -> None:
-    """Refuse a space that names code which may not run.
+    """Check that all code that a space names may run.
 
     Args:
         space: The space.
-        trusted: Whether the user trusts it, as with `--trust-code`.
+        trusted: Whether the user trusts the code, as with `--trust-code`.
 
     Raises:
         UntrustedCode: It names code that would run if it were trusted.
         InputError: It names code that never runs.
     """
     folder = Path(space.source).parent.resolve()
-    # A file that lies in the working directory itself is the user's own.
+    # A file in the working directory itself is the user's own.
     _check(import_paths(space.tree), space.source, None if folder == Path.cwd() else folder, trusted, False)
 
 
 def check_run_code(folder: RunFolder, trusted: bool) -> None:
-    """Refuse a run that names code which may not run, in its space or in any of its configs; as `check_space_code`.
+    """Check that all code that a run names, in its space or in any of its configs, may run.
 
     Args:
         folder: The run.
         trusted: Whether the user trusts all code that it names.
+
+    Raises:
+        UntrustedCode: It names code that would run if it were trusted.
+        InputError: It names code that never runs.
     """
     records = [folder.read_study().get("space")]
     for file in (folder.journal, folder.retrained, folder.warm_start, folder.earlier_runs):
@@ -63,17 +67,21 @@ def check_run_code(folder: RunFolder, trusted: bool) -> None:
 
 
 def check_export_code(folder: Path, trusted: bool) -> None:
-    """Refuse an exported winner that names code which may not run; as `check_space_code`.
+    """Check that all code that an exported winner names may run.
 
     Args:
         folder: The exported winner.
         trusted: Whether the user trusts all code that it names.
+
+    Raises:
+        UntrustedCode: It names code that would run if it were trusted.
+        InputError: It names code that never runs.
     """
-    for file in sorted(folder.rglob("config.yaml")):  # an ensemble has one for each network, all of them in its folder
+    for file in sorted(folder.rglob("config.yaml")):  # an ensemble has one for each network in its folder
         try:
             config = load_plain(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError):
-            continue  # the code that reads it next reports what is wrong with it
+            continue  # the code that reads the file next reports the problem
         _check(import_paths(config), str(folder), folder.resolve(), trusted, True)
 
 
@@ -85,8 +93,8 @@ def import_paths(tree: Any) -> set[str]:
 def own_code_hashes(tree: Any) -> dict[str, str]:
     """Return a hash of the source file of every import path in a tree, so that a run records which code it used.
 
-    Nothing is imported. A path whose source is not found, such as one of a compiled module, is left out. The hash covers the file
-    that the path names, not the modules that this file imports.
+    Nothing is imported. A path without a source file, such as that of a compiled module, is left out. The hash covers only the file
+    that the path names, not the modules that it imports.
     """
     hashes = {}
     for path in sorted(import_paths(tree)):
@@ -131,7 +139,7 @@ def _check(paths: set[str], source: str, folder: Path | None, trusted: bool, bri
 
 
 def remember_code(folder: Path, tree: Any) -> None:
-    """Record that this user ran the code which `tree` names for this folder, so that later commands do not ask again.
+    """Record that this user ran the code that a run names, so that later commands do not ask again.
 
     Args:
         folder: The run.
@@ -141,10 +149,10 @@ def remember_code(folder: Path, tree: Any) -> None:
 
 
 def _file_of(path: str) -> Path | None:
-    """Return the file of a module without its suffix, without importing it; None if there is no such module, or it has no file."""
+    """Return the path of a module's file without its suffix; None if there is no such module or file. Nothing is imported."""
     top, *rest = path.partition(":")[0].split(".")
     if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())  # where the user's own models are looked for too
+        sys.path.append(os.getcwd())  # the user's own models may be there
     try:
         spec = find_spec(top)
     except (ImportError, ValueError):
@@ -157,7 +165,7 @@ def _file_of(path: str) -> Path | None:
 
 
 def _is_own(file: Path) -> bool:
-    if "site-packages" in file.parts:  # also those of an environment in the working directory
+    if "site-packages" in file.parts:  # the environment may be in the working directory
         return False
     own = [os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return any(file.is_relative_to(Path(folder).resolve()) for folder in own)

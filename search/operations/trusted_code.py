@@ -1,7 +1,8 @@
-"""The record of code that this user trusts: pairs of a folder and an import path that it names.
+"""Records the code that this user trusts, as pairs of a folder and an import path that the folder names.
 
 A run that was started here names code that its user chose, so a later `winnow resume` does not ask again. The record is kept
-outside of any folder that can be received, and holds only a hash of each pair. A run that is moved or copied is asked about again.
+outside of folders that a user may receive from others, and holds only a hash of each pair. After a run is moved or copied, the user
+is asked again.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from pathlib import Path
 
 
 def remember(folder: Path, import_paths: Iterable[str]) -> None:
-    """Record that code which a folder names may run. If the record cannot be written, the user is asked again.
+    """Record that code named by a folder may run. If the record cannot be written, the user is asked again later.
 
     Args:
         folder: The run or export.
-        import_paths: Import paths that it names, such as `package.module:function`.
+        import_paths: The import paths that it names, such as `package.module:function`.
     """
     for import_path in import_paths:
         with suppress(OSError, RuntimeError):
@@ -28,7 +29,7 @@ def remember(folder: Path, import_paths: Iterable[str]) -> None:
 
 
 def is_remembered(folder: Path, import_path: str) -> bool:
-    """Return whether this user has allowed a folder to run some code before.
+    """Return whether this user has already allowed a folder to run certain code.
 
     Args:
         folder: The run or export.
@@ -36,7 +37,7 @@ def is_remembered(folder: Path, import_path: str) -> bool:
     """
     try:
         return _note(folder, import_path).is_file()
-    except (OSError, RuntimeError):  # no HOME
+    except (OSError, RuntimeError):  # there is no HOME
         return False
 
 

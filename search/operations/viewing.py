@@ -1,4 +1,4 @@
-"""Look at runs: show one, compare several, write the report."""
+"""Shows a run, compares several runs, and writes the report of a run."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def show(
 
     Args:
         run: The run folder, or its name under `runs/`.
-        console: Where it is printed.
-        trial: Number of the one trial to show, from 0; None: the run.
-        where: Condition on columns of `trials.parquet`, such as `optimizer.name == 'sgd'`; None: all trials.
-        sort: Column to order by, `-COLUMN` for descending; None: by the objective.
-        top: Number of trials to list, at least 1.
+        console: Console to print to.
+        trial: Number of the only trial to show, from 0. Default: the whole run is shown.
+        where: Condition on columns of `trials.parquet`, such as `optimizer.name == 'sgd'`. Default: all trials.
+        sort: Column to sort by, or `-COLUMN` for descending order. Default: the objective.
+        top: Number of trials to list, at least 1. Default: 10.
 
     Raises:
         InputError: There is no such run, trial or column.
@@ -55,12 +55,12 @@ def show(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs compared with the first of them."""
+    """A comparison of several runs with the first of them."""
 
     rows: list[dict[str, Any]]
-    """One dict per run: trials, cost, the winner's test accuracy, its difference to the first run's with a 95 % interval."""
+    """One dict per run: trials, cost, the winner's test accuracy, and its difference from that of the first run with a 95 % interval."""
     protocol_differences: list[dict[str, Any]]
-    """`key` and `values`: why the runs cannot be compared; empty if they can."""
+    """The reasons why the runs cannot be compared, each with `key` and `values`; empty if they can."""
     data: Sequence[RunData] = field(repr=False, default=())
     """The runs themselves."""
 
@@ -95,7 +95,7 @@ def compare(runs: Sequence[Path | str]) -> Comparison:
         runs: Run folders, or their names under `runs/`.
 
     Raises:
-        InputError: There are fewer than two, or one is no run.
+        InputError: There are fewer than two runs, or one of the folders is not a run.
     """
     from winnow.reports.text.compare import comparison, winner_differences
 
@@ -106,9 +106,9 @@ def compare(runs: Sequence[Path | str]) -> Comparison:
 
 
 def report(run: Path | str) -> Path:
-    """Write the report of a run, or of a folder that `winnow train --output` wrote; the HTML file.
+    """Write the report of a run, or of a training by `winnow train --output`, and return the path of the HTML file.
 
     Raises:
-        InputError: The folder is neither.
+        InputError: The folder is neither a run nor a training.
     """
     return reports.write_training(run) if reports.is_training(run) else reports.write(open_run(run).path)

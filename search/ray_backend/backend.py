@@ -1,4 +1,4 @@
-"""Provides the Ray that trials run on: one of this machine's own, or a cluster whose nodes have been checked."""
+"""Provides the Ray that trials run on: a local one on this machine, or a cluster whose nodes have been checked."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def backend(
     """Start Ray or join a cluster, and put the images there. A Ray that was started here ends with the block.
 
     Args:
-        say: Gets messages for the user.
+        say: Receives messages for the user.
         devices: The user's options for resources.
-        address: `host:port` of a cluster; None: this machine.
-        spaces: What is trained; own code that they name is sent to the nodes.
-        num_trials: Trials at most.
-        data: Data sets.
-        place: Where workers will write.
-        measure: Given Ray, the measurement that `plan_resources` asks for.
-        recorded: Packing of an earlier start, as in `plan_resources`.
+        address: `host:port` of a cluster; None for this machine.
+        spaces: The spaces of the trainings; the user's code that they name is sent to the nodes.
+        num_trials: Largest number of trials.
+        data: The data sets.
+        place: Path or URI that workers will write to.
+        measure: Called with the `ray` module; returns the measurement that `plan_resources` needs. Default: nothing is measured.
+        recorded: Packing of an earlier start, as in `plan_resources`. Default: there is none.
 
     Yields:
-        The `ray` module, what each trial gets of it, and the images, in the order of `data`.
+        The `ray` module, the resource plan, and the shared images in the order of `data`.
 
     Raises:
         InputError: A node cannot run trials; raised before any trial.
@@ -64,7 +64,7 @@ def backend(
     import_meanwhile("winnow.search.ray_backend.tune")
     if address is None:
         several = (devices.gpus_per_trial or (recorded.gpus_per_trial if recorded else 0)) > 1
-        # Ray's processes inherit where the daemon is.
+        # Ray's processes inherit the environment variables that locate the daemon.
         with (
             _mps(devices, bool(report.usable)),
             ray_session(devices.num_cpus, devices.num_gpus, warm=not several) as ray,
@@ -86,7 +86,7 @@ def backend(
     with ExitStack() as stack:
         with runtime_env(spaces) as shipped:  # sent while Ray connects, and not needed afterwards
             ray = stack.enter_context(ray_session(address=address, runtime_env=shipped))
-        # First without measuring: no training runs on nodes that have not been checked.
+        # The first plan is made without measuring: no training may run on nodes that have not been checked.
         plan = plan_on_cluster(ray, devices, num_trials, address, None, recorded)
         _check_loops(plan, spaces)
         references = [put_once(ray, images.fingerprint, images) for images in data]
@@ -101,7 +101,11 @@ def backend(
 
 
 def _mps(devices: DeviceOptions, has_gpu: bool) -> AbstractContextManager[None]:
-    """Return the context of the daemon that `--mps` asks for, on a machine with a GPU that torch can use."""
+    """Return a context that runs the MPS daemon if `--mps` asks for it.
+
+    Raises:
+        InputError: The daemon is requested, but this machine has no GPU that torch can use.
+    """
     if not devices.mps:
         return nullcontext()
     if not has_gpu:
@@ -122,7 +126,7 @@ def _check_loops(plan: ResourcePlan, spaces: Sequence[Space]) -> None:
 
 
 def _groups(plan: ResourcePlan) -> AbstractContextManager[RankGroups | None]:
-    """Provide groups of ranks if a trial has several GPUs; otherwise its worker trains alone, and there are none."""
+    """Return a context that provides groups of ranks if a trial has several GPUs, or None if its worker trains alone."""
     if plan.ranks == 1:
         return nullcontext()
     from winnow.search.ray_backend.rank_groups import RankGroupSpec, rank_groups
@@ -131,7 +135,14 @@ def _groups(plan: ResourcePlan) -> AbstractContextManager[RankGroups | None]:
 
 
 def resolved(address: str | None) -> str | None:
-    """`host:port`, checked first, so that a wrong address is reported before data is read."""
+    """Return `host:port` of a cluster, checked early so that a wrong address is reported before data is read.
+
+    Args:
+        address: The value of `--address`; None, which is returned, for this machine.
+
+    Raises:
+        InputError: No cluster answers there.
+    """
     if address is None:
         return None
     from winnow.search.ray_backend.cluster import resolve

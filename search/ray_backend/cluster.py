@@ -1,4 +1,4 @@
-"""Joins a running Ray cluster: checks that one answers at the address, and plans for what it has or can grow to."""
+"""Joins a running Ray cluster: checks that one answers at the address, and plans for the resources it has or can grow to."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from winnow.spaces.errors import InputError
 ANSWER_SECONDS = 5.0
 
 
-BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves the launcher's file on the head
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves the launcher's file on the head node
 
 
 Kind = tuple[int, dict[str, float]]
-"""(How many nodes, resources of each.)"""
+"""(Number of nodes, resources of each of them.)"""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Capacity:
         kinds: The kinds of nodes.
         cpus: CPUs of all nodes together.
         gpus: GPUs of all nodes together.
-        grows: Whether this is more than the cluster has now.
+        grows: Whether these resources exceed those that the cluster has now.
     """
 
     kinds: list[Kind]
@@ -54,7 +54,7 @@ def resolve(address: str) -> str:
         address: `auto`, or `host:port`.
 
     Raises:
-        InputError: No cluster answers there. This takes seconds; Ray itself would wait for minutes.
+        InputError: No cluster answers there. It is raised within seconds; Ray itself would wait for minutes.
     """
     if address.startswith("ray://"):
         raise InputError(
@@ -84,7 +84,7 @@ def plan_on_cluster(
     measure: Measure | None = None,
     recorded: RecordedPacking | None = None,
 ) -> ResourcePlan:
-    """Plan a search for what the cluster has or can grow to.
+    """Plan a search for the resources that the cluster has or can grow to.
 
     `--device cpu --gpus-per-trial 1` reserves a GPU for each trial but trains on the CPU, so that placement can be tried
     without any GPU.
@@ -92,10 +92,10 @@ def plan_on_cluster(
     Args:
         ray: The `ray` module, connected to the cluster.
         devices: The device options of the command.
-        num_trials: Number of trials of the search; more never run at once.
+        num_trials: Number of trials of the search, which limits how many run at once.
         address: `host:port` of the cluster.
-        measure: Measures how many trials share a device; None to use one trial per device.
-        recorded: Packing of an earlier start of the run, if any.
+        measure: Measures how many trials should share a device. Default: one trial per device.
+        recorded: Packing of an earlier start of the run. Default: there is none.
 
     Returns:
         The plan.
@@ -137,12 +137,12 @@ _HOW_TO_GROW = "; if an autoscaler may start nodes, set the largest totals with 
 def capacity(ray: Any, devices: DeviceOptions, address: str) -> Capacity:
     """Return the resources that the cluster has, or can grow to.
 
-    The limit of its growth is read from the file of `ray up` on this machine, or given by `--num-gpus` and `--num-cpus`.
+    The limit of its growth is read from the file that `ray up` left on this machine, or given by `--num-gpus` and `--num-cpus`.
 
     Args:
-        ray: The module `ray`, connected.
-        devices: The options that choose devices.
-        address: Address of the cluster.
+        ray: The `ray` module, connected to the cluster.
+        devices: The device options of the command.
+        address: `host:port` of the cluster.
     """
     now: list[Kind] = [(1, node["Resources"]) for node in ray.nodes() if node["Alive"]]
     on_head = address.rpartition(":")[0] == ray.util.get_node_ip_address()
@@ -163,10 +163,13 @@ def _sum(kinds: list[Kind], key: str) -> float:
 
 @contextmanager
 def grown(plan: ResourcePlan) -> Iterator[None]:
-    """Ask the autoscaler for room for all concurrent trials at once.
+    """Request resources for all concurrent trials from the autoscaler at once.
 
-    Tune alone would ask for one trial at a time. Its requests name the nodes that were checked, which no autoscaler can
-    start, so a node that is lost would not be replaced either.
+    Tune alone would request them one trial at a time. Its requests also name the nodes that were checked. No autoscaler
+    can start a node with such a name, so a lost node would not be replaced.
+
+    Args:
+        plan: The resource plan of the search.
     """
     from ray.autoscaler.sdk import request_resources
 
@@ -195,7 +198,7 @@ def _no_answer(host: str, port: int) -> str | None:
         socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
     except OSError as error:
         return error.strerror or str(error)
-    # In a process of its own: Ray's client waits 40 s for a foreign server, and fills the terminal meanwhile.
+    # In a separate process: Ray's client waits 40 s for a server that is not Ray's, and prints to the terminal meanwhile.
     ask = [
         sys.executable,
         "-m",
@@ -209,13 +212,13 @@ def _no_answer(host: str, port: int) -> str | None:
         answer = subprocess.run(ask, capture_output=True, text=True, timeout=4 * ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
         return f"something listens there, but does not answer as Ray within {4 * ANSWER_SECONDS:.0f} s"
-    if answer.returncode == 0 or "Authentication" in answer.stderr:  # what is wrong with the token, `ray.init` says
+    if answer.returncode == 0 or "Authentication" in answer.stderr:  # `ray.init` explains problems with the token
         return None
     return "something listens there, but it is not a head node of Ray"
 
 
 def _launcher_kinds() -> list[Kind]:
-    """Return every node type in the file of `ray up` with its largest number of nodes; nothing if there is no such file."""
+    """Return every node type in the file of `ray up` with its largest number of nodes; empty if there is no such file."""
     try:
         config = yaml.safe_load(BOOTSTRAP.expanduser().read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):

@@ -1,4 +1,4 @@
-"""A Ray of our own that dies ends the command at once, with what to type next: Ray itself needs up to a minute, and prints pages."""
+"""Ends the command at once if a local Ray dies, and prints how to continue. Ray alone takes up to a minute and prints pages of text."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ EXIT_CODE = 1
 def ending_with_ray(advice: str, seconds: float = 0.05) -> Iterator[None]:
     """End this process if a server of the Ray that it started dies within the context.
 
-    Nothing is tidied up, as if the process had been killed: everything that a run needs is on the disk already, and calls to a dead
-    Ray may never return. A Ray of others, as on a cluster, is not watched.
+    Nothing is cleaned up, as if the process had been killed: everything that a run needs is already on the disk, and calls to a dead
+    Ray may never return. A Ray that another process started, as on a cluster, is not watched.
 
     Args:
         advice: How to continue; printed to standard error.
-        seconds: Time between two looks; Ray's agents print within a second.
+        seconds: Seconds between two checks. It must be short, since Ray's agents print within a second.
     """
     servers = own_servers()
     done = threading.Event()
@@ -46,7 +46,7 @@ def ending_with_ray(advice: str, seconds: float = 0.05) -> Iterator[None]:
 
 
 def own_servers() -> list[psutil.Process]:
-    """Ray's servers that this process started."""
+    """Return Ray's servers that this process started."""
     return [child for child in psutil.Process().children() if child.name() in SERVERS]
 
 

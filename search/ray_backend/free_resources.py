@@ -1,4 +1,4 @@
-"""Names the resources of Ray that are used by others, so that a wait can be told from a hang."""
+"""Names the Ray resources that are in use elsewhere, so that the user can distinguish a wait from a hang."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def lacking(ray: Any, needs: Mapping[str, float], who: str) -> str:
-    """Return what Ray has too little of at the moment, such as `Ray has 2 CPUs, 0 are free, and a trial needs 1`.
+    """Describe the resources of which Ray has too little now, such as `Ray has 2 CPUs, 0 are free, and a trial needs 1`.
 
     Args:
         ray: The initialised `ray` module.
-        needs: Amounts of `cpu` and `gpu`.
-        who: What needs them, such as `a trial`.
+        needs: Required amounts, by `cpu` and `gpu`.
+        who: The part that needs them, such as `a trial`.
 
     Returns:
         One clause for each resource, joined by semicolons; empty if there is enough of each.

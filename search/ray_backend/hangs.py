@@ -1,4 +1,4 @@
-"""Watches for trials that hang: they send no heartbeat, end as `timed_out`, and their workers are killed and replaced."""
+"""Detects trials that hang, which are those without a heartbeat. They end as `timed_out`, and their workers are killed and replaced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from winnow.search.training.heartbeat import seconds_between
 from winnow.spaces.trial_status import TrialStatus
 
 MISSED_BEATS = 5
-"""After a signal, a trial that missed this many heartbeats is not waited for."""
+"""After a signal, the search does not wait for a trial that has missed this many heartbeats."""
 
 
 class HangWatch(NotPickled, tune.Callback):
@@ -53,7 +53,7 @@ class HangWatch(NotPickled, tune.Callback):
         return limit(self._ledger.settings.trial_timeout, self._longest_epoch)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Begin to watch a trial. Called by Tune when its worker is ready.
+        """Begin to watch a trial. Tune calls this when the worker of the trial is ready.
 
         Args:
             iteration: Number of steps of Tune's loop so far; not used.
@@ -102,7 +102,7 @@ class HangWatch(NotPickled, tune.Callback):
         self._running.pop(trial.trial_id, None)
 
     def check(self) -> None:
-        """End the trials that hang. Called in each step of Tune's loop.
+        """End the trials that hang. Must be called in each step of Tune's loop.
 
         Raises:
             OSError: The end of a trial cannot be written.
@@ -138,9 +138,9 @@ class HangWatch(NotPickled, tune.Callback):
 def _kill_worker(trial: Trial) -> None:
     actor = trial.temporary_state.ray_actor
     if actor is not None:
-        ray.kill(actor)  # also one that is stopped or in a loop: Tune then reports the trial's error
+        ray.kill(actor)  # works for a worker that is stopped or in a loop too; Tune then reports an error of the trial
 
 
 def _number(trial: Trial) -> int:
-    """Return the study's number of a Tune trial."""
+    """Return the number in the study of a Tune trial."""
     return int(trial.config["number"])

@@ -1,12 +1,12 @@
-"""Nodes that join a cluster during a search: each one is checked before it gets a trial, and a wrong one is set aside and named.
+"""Checks nodes that join a cluster during a search before they get trials. A node that fails the check is reported and not used.
 
-Ray places a trial on any node that has room. The placement groups of trials therefore ask for one of the nodes that were
-checked, by the label with its id that Ray gives every node. A group that still waits is asked for again when another node has
-passed the check, or one is gone.
+Ray places a trial on any node that has room. The placement groups of trials therefore require one of the checked nodes, by the
+label with its id that Ray gives every node. A group that still waits is requested again when another node has passed the check
+or when a node is lost.
 
-In a cluster with several kinds of GPU, each kind takes its own number of trials. All trials ask for the same, which is the smallest share. The
-placement group of each is made for the kind that has the most free places then, and reserves that kind's share of a GPU.
-A trial is bound to no kind: if its nodes are gone, the group is made again for another one.
+In a cluster with several kinds of GPU, each kind runs its own number of trials per GPU. All trials request the same amount, which is
+the smallest share. The placement group of a trial is made for the kind that has the most free places at that time, and reserves that
+kind's share of a GPU. A trial is not tied to a kind: if its nodes are lost, a new group is made for another kind.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class NodeWatch(NotPickled):
-    """Knows the nodes that may get trials, and checks those that join.
+    """Keeps track of the nodes that may get trials, and checks those that join.
 
     Attributes:
         num_changes: How often the set of nodes that may get trials has changed.
@@ -47,7 +47,7 @@ class NodeWatch(NotPickled):
         say: Callable[[str], None],
         shares: Mapping[str, float] | None = None,
     ) -> None:
-        """Begin with the nodes that `check_nodes` has checked; the other arguments are those of `check_nodes`.
+        """Begin with the nodes that `check_nodes` has checked.
 
         Args:
             ray: The `ray` module, connected to the cluster.
@@ -55,8 +55,9 @@ class NodeWatch(NotPickled):
             data: (reference, fingerprint) of the images.
             shared: The path or URI that workers write to.
             device: `cpu` or `cuda`.
-            say: Gets a line for each node that joins.
-            shares: The part of a GPU for each trial by kind of GPU; that of the empty kind is for all others. Default: all kinds are alike.
+            say: Receives a message about each node that joins.
+            shares: The share of a GPU for each trial, by kind of GPU; the empty kind stands for all others. Default: all kinds are
+                treated alike.
         """
         self.num_changes = 0
         self._ray = ray
@@ -72,15 +73,15 @@ class NodeWatch(NotPickled):
     def placement(
         self, bundles: Sequence[Mapping[str, float]], held: Iterable[str]
     ) -> tuple[str, list[dict[str, float]], dict[str, str]]:
-        """Return where the next trial is placed.
+        """Decide where the next trial is placed.
 
         Args:
-            bundles: What the trial asks for.
-            held: The kind of GPU of each trial that is placed already.
+            bundles: The resources that the trial requests.
+            held: The kind of GPU of each trial that has been placed already.
 
         Returns:
-            The kind of GPU, the bundles to reserve there, and the selector of labels that holds for the nodes that may get the trial, and
-            no other. The kind is empty if all are alike.
+            The kind of GPU, the bundles to reserve there, and the label selector that matches exactly the nodes that may get the
+            trial. The kind is empty if all kinds are treated alike.
         """
         if not self._shares:
             return "", [dict(bundle) for bundle in bundles], _selector(self._sound)
@@ -98,7 +99,7 @@ class NodeWatch(NotPickled):
         return kind, reserved, _selector(nodes[kind])
 
     def look(self) -> None:
-        """Start a check of nodes that are new, and read what others have answered; at most once a second."""
+        """Start to check new nodes, and read the results of earlier checks. Calls within a second of the last one do nothing."""
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
@@ -132,7 +133,7 @@ def _selector(nodes: Iterable[str]) -> dict[str, str]:
 
 
 class _OnCheckedNodes(PlacementGroupResourceManager):
-    """Ray's manager of placement groups, which are placed on checked nodes only."""
+    """Ray's manager of placement groups, restricted to nodes that have passed the check."""
 
     def __init__(self, nodes: NodeWatch | None = None, update_interval_s: float = 0.1) -> None:
         super().__init__(update_interval_s)
@@ -142,7 +143,7 @@ class _OnCheckedNodes(PlacementGroupResourceManager):
         self._kinds: dict[PlacementGroup, str] = {}
 
     def request_resources(self, resource_request: ResourceRequest) -> None:
-        """Do what Ray's does, with a selector and the share of a GPU that fits the nodes."""
+        """Request a placement group as Ray's manager does, but with a label selector and the GPU share of the chosen nodes."""
         self._kinds = {group: kind for group, kind in self._kinds.items() if group in self._pg_to_request}
         kind, bundles, selector = self._nodes.placement(resource_request.bundles, self._kinds.values())
         group = placement_group(bundles, resource_request.strategy, bundle_label_selector=[selector] * len(bundles))
@@ -154,7 +155,7 @@ class _OnCheckedNodes(PlacementGroupResourceManager):
         self._pg_to_staging_future[group] = future
 
     def update_state(self) -> None:
-        """Ask again for the groups that wait if other nodes may have them by now."""
+        """Request the waiting groups again if the set of nodes that may run them has changed."""
         super().update_state()
         if self._num_changes == self._nodes.num_changes:
             return
@@ -170,12 +171,12 @@ class _OnCheckedNodes(PlacementGroupResourceManager):
 def _placed_on(nodes: NodeWatch) -> Iterator[None]:
     manager = partial(_OnCheckedNodes, nodes)
     try:
-        with patch.object(tune_controller, "PlacementGroupResourceManager", manager):  # Tune has no setting for it
+        with patch.object(tune_controller, "PlacementGroupResourceManager", manager):  # Tune has no setting for this
             yield
     finally:
         nodes.close()
 
 
 def on_checked_nodes(nodes: NodeWatch | None) -> Any:
-    """Return a context in which Tune places trials on the nodes of a `NodeWatch` only; None: on any."""
+    """Return a context in which Tune places trials only on the nodes of a `NodeWatch`; on any node if it is None."""
     return nullcontext() if nodes is None else _placed_on(nodes)

@@ -1,6 +1,6 @@
-"""Switches off work that Ray Tune does for features that are not used here; it takes the driver more time than its own work.
+"""Switches off work that Ray Tune does for features that are not used here. It would take more of the driver's time than Winnow's own work.
 
-Tune (Ray 2.60) has no settings for these. A test checks that each of them still exists where it is patched.
+Tune (Ray 2.60) has no settings for this. A test checks that each patched function still exists.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ray.tune.experiment import Trial
 
 @contextmanager
 def lean_tune() -> Iterator[None]:
-    """Run Tune without trials in its snapshots, repeated reads of the trainable, and its count of callbacks; and with processes that wait.
+    """Run Tune without some of its work, and with processes that Ray has started in advance.
 
-    - Its snapshots hold all past trials as text, in the memory and in a file. Nobody reads them: every start is a fresh `fit`.
-    - Each trial read the trainable five times from the server of Ray, over the network on a cluster. It never changes.
-    - To count callbacks, for statistics of usage that are off, Tune imports MLflow if it is installed: seconds, and 100 MB.
+    - Tune's snapshots hold all past trials as text, in memory and in a file. Nothing reads them: every start is a fresh `fit`.
+    - Each trial reads the trainable five times from Ray's server, over the network on a cluster, although it never changes.
+    - To count callbacks for usage statistics, which are off, Tune imports MLflow if it is installed. That takes seconds and 100 MB.
     """
     lookup = cache(registry._global_registry.get)
 
@@ -46,7 +46,7 @@ def lean_tune() -> Iterator[None]:
 
 
 def forget_results(trial: Trial) -> None:
-    """Drop the statistics of all metrics that Tune keeps of a trial that ended, 49 kB of each."""
+    """Discard the statistics of all metrics that Tune keeps for a trial that has ended, 49 kB per trial."""
     trial.run_metadata.metric_analysis = {}
     trial.run_metadata.metric_n_steps = {}
     trial.run_metadata.last_result = {}
@@ -54,10 +54,11 @@ def forget_results(trial: Trial) -> None:
 
 @contextmanager
 def _in_waiting_processes() -> Iterator[None]:
-    """Give trials the processes that wait in a Ray of this machine (`winnow.search.ray_backend.preload`).
+    """Let trials use the processes that a local Ray has started in advance (`winnow.search.ray_backend.preload`).
 
-    Tune gives its workers environment variables, and Ray starts other processes for whoever brings some. Here they inherit
-    them from the driver; on a cluster, whose jobs bring an environment anyway, Tune's are needed.
+    Tune sets environment variables for its workers, and Ray starts separate processes for workers with their own environment.
+    Locally, workers inherit the variables from the driver. On a cluster, where jobs have their own environment anyway, Tune's
+    variables are needed.
     """
     theirs: Any = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
     if not ray.get_runtime_context().runtime_env:

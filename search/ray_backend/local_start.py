@@ -13,25 +13,25 @@ from pathlib import Path
 from winnow.spaces.errors import InputError
 
 LONGEST_TEMPORARY = 103 - len("/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
-"""Characters of a path under which Ray's sockets still fit into the 103 (macOS; Linux: 107) that a socket's path may have."""
+"""Longest path, in bytes, of a folder for Ray's sockets: a socket's path may have 103 bytes on macOS and 107 on Linux."""
 
 
 def prepare_local_start() -> None:
-    """Set Ray's variables so that it can start here; to be called before it does.
+    """Set the environment variables that Ray needs to start on this machine. Must be called before it starts.
 
     Raises:
         InputError: RAY_TMPDIR names a folder that cannot be used.
     """
     _use_short_folder()
     if not _home_can_keep_token():
-        # Ray saves its token under HOME. Nobody else has to know that of a Ray of our own.
+        # Ray would save its token under HOME. No other process needs to know the token of a local Ray.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def open_to_others() -> str | None:
-    """Return a line about a folder that RAY_TMPDIR names and that others may enter; None if there is nothing to say.
+    """Return a message if other users may enter the folder that RAY_TMPDIR names; None if they may not.
 
-    A folder with the sticky bit is shared on purpose, as /tmp is.
+    There is no message about a folder with the sticky bit, which is shared on purpose, as /tmp is.
     """
     named = os.environ.get("RAY_TMPDIR")
     if named is None or sys.platform == "win32" or not os.path.isdir(named):
@@ -45,7 +45,7 @@ def open_to_others() -> str | None:
 
 
 def _use_short_folder() -> None:
-    if sys.platform == "win32":  # no sockets in folders
+    if sys.platform == "win32":  # Ray has no socket files there
         return
     named = os.environ.get("RAY_TMPDIR")
     if named is not None:
@@ -57,13 +57,13 @@ def _use_short_folder() -> None:
     problem = _problem(usual)
     if problem is None:
         return
-    # A scratch folder of Slurm or macOS. The sockets are for this user alone, also in a folder that all share.
+    # TMPDIR may be a scratch folder of Slurm or macOS. This folder is private, although it lies in one that all users share.
     private = f"/tmp/winnow-{os.getuid()}"
     try:
         os.makedirs(private, mode=0o700, exist_ok=True)
         usable = os.stat(private, follow_symlinks=False).st_uid == os.getuid() and _problem(private) is None
         if usable:
-            os.chmod(private, 0o700)  # it may have been made by something else
+            os.chmod(private, 0o700)  # something else may have created it
     except OSError:
         usable = False
     if not usable:
@@ -74,7 +74,7 @@ def _use_short_folder() -> None:
 
 
 def _problem(folder: str) -> str | None:
-    """Return the reason why Ray cannot have its sockets in the folder; None if it can."""
+    """Return the reason why Ray cannot create its sockets in a folder; None if it can."""
     if len(os.fsencode(folder)) > LONGEST_TEMPORARY:
         return f"is longer than the {LONGEST_TEMPORARY} characters that leave room for the paths of Ray's sockets"
     try:
@@ -86,7 +86,7 @@ def _problem(folder: str) -> str | None:
 
 
 def _problem_of_owner(folder: str) -> str | None:
-    """Return a reason if another user owns the folder, who could replace Ray's sockets; root owns /tmp."""
+    """Return the reason not to use a folder that another user owns, who could replace Ray's sockets; None for this user and root."""
     owner = os.stat(folder).st_uid
     return None if owner in (os.getuid(), 0) else f"belongs to another user (id {owner})"
 
@@ -96,8 +96,8 @@ def _home_can_keep_token() -> bool:
         token = Path.home() / ".ray" / "auth_token"
         if token.exists():
             return os.access(token, os.R_OK)
-        token.parent.mkdir(parents=True, exist_ok=True)  # as Ray will do
+        token.parent.mkdir(parents=True, exist_ok=True)  # Ray does the same
         with tempfile.TemporaryFile(dir=token.parent):
             return True
-    except (OSError, RuntimeError):  # no HOME, or one where nothing can be written
+    except (OSError, RuntimeError):  # HOME is missing or not writable
         return False

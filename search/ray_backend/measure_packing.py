@@ -1,8 +1,8 @@
-"""Measures for a few seconds how many trials at once train the most images per second, and chooses that number.
+"""Measures for a few seconds how many concurrent trials train the most images per second, and chooses that number.
 
-On a GPU the trials share its memory and that of the machine, and Ray checks neither. So the largest model of the space first trains
-one step with its largest batch. On a CPU the trials share the cores: is it faster to run two trials with one thread, or one with two?
-There the memory of that model is only estimated, since one step may take half a minute.
+On a GPU, trials share its memory and the machine's memory, and Ray checks neither. So the largest model of the space first trains
+one step with its largest batch. On a CPU, trials share the cores, and two trials with one thread each may be faster or slower than
+one with two. There the memory of the largest model is only estimated, since one step may take half a minute.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
     from winnow.search.training.speed_probe import Measured
 
-SECONDS = 3.0  # of each level
+SECONDS = 3.0  # duration of each measurement
 PATIENCE_SECONDS = 300.0
 
 
@@ -36,17 +36,20 @@ def measure_packing(
     say: Callable[[str], None],
     kind: str = "",
 ) -> Packing:
-    """Measure on one GPU with `cpus` CPUs beside it, or on `cpus` CPUs of one node, through Ray, and choose.
+    """Measure different numbers of concurrent trials on one device through Ray, and choose the best.
 
     Args:
-        ray: The module `ray`, connected.
+        ray: The `ray` module, connected.
         space: The space whose configs are measured.
         data: Its images.
-        device: `cuda` or `cpu`.
-        cpus: CPUs beside the GPU, or CPUs of the node.
+        device: `cuda` to measure on one GPU, `cpu` to measure on the CPUs of one node.
+        cpus: Number of CPUs to use with the GPU, or of the node.
         seed: Seed of the measured trainings.
-        say: Receives each message for the user.
+        say: Receives messages for the user.
         kind: Kind of the GPU, by Ray's name such as `T4`. Default: any.
+
+    Returns:
+        The chosen number of trials per device, with the measurements.
     """
     from winnow.search.resources.largest_config import estimated_mb, largest_config, sample_configs
 
@@ -91,7 +94,7 @@ def _typical(space: Space, data: ImageData, configs: Sequence[Config]) -> Config
 
 @dataclass(frozen=True)
 class Limit:
-    """A memory that trials share: what each of them needs of it, and what is free, in MB."""
+    """A memory that trials share: how much each of them needs, and how much is free, in MB."""
 
     each: float
     free: float
@@ -99,7 +102,7 @@ class Limit:
 
 
 def _level(device: MeasuredDevice, config: Config, at_once: int, limits: Sequence[Limit]) -> Level:
-    """Measure so many trials at once, unless a memory cannot hold them. The first limit is that of the device."""
+    """Measure a number of concurrent trials, unless a memory cannot hold them. The first limit is that of the device."""
     needed = at_once * limits[0].each
     for limit in limits:
         if at_once * limit.each > USABLE * limit.free:
@@ -127,12 +130,18 @@ class MeasuredDevice:
     seed: int
 
     def measure(self, config: Config, at_once: int, seconds: float) -> list[Measured]:
-        """Measure `at_once` processes that train the same config at the same time; NotMeasured if one of them fails.
+        """Measure several processes that train the same config at the same time.
 
         Args:
             config: The config that all processes train.
             at_once: Number of processes, at least 1.
-            seconds: How long each is measured.
+            seconds: Duration of each measurement, in seconds.
+
+        Returns:
+            The measurement of each process.
+
+        Raises:
+            NotMeasured: One of the processes failed or took too long.
         """
         gate = self._remote(_Gate, 0, 0).remote(at_once)
         threads = max(1, int(self.cpus // at_once))
@@ -143,7 +152,7 @@ class MeasuredDevice:
         try:
             results: list[Measured] = self.ray.get(waiting, timeout=PATIENCE_SECONDS)
         except (self.ray.exceptions.RayError, TimeoutError) as error:
-            # Only those that still run: a task that is cancelled while its answer arrives aborts the driver (Ray 2.60).
+            # Cancel only those that still run: cancelling a task while its result arrives aborts the driver (Ray 2.60).
             _, running = self.ray.wait(waiting, num_returns=at_once, timeout=0)
             for reference in running:
                 self.ray.cancel(reference, force=True)
@@ -157,7 +166,7 @@ class MeasuredDevice:
         return float(self.ray.get(self._remote(memory_of, 0, 0.01).remote(self.device)))
 
     def host_share_mb(self) -> float:
-        """Return the free memory of the machine for each of its GPUs, in MB."""
+        """Return the free memory of the machine divided by the number of its GPUs, in MB."""
         free, node_id = self.ray.get(self._remote(host_memory, 0, 0.01).remote())
         (gpus,) = [node["Resources"].get("GPU", 1.0) for node in self.ray.nodes() if node["NodeID"] == node_id]
         return float(free / gpus)
@@ -171,7 +180,7 @@ class MeasuredDevice:
 
 
 class _Gate:
-    """A barrier: opens when all processes have arrived, so that all of them are measured at the same time."""
+    """A barrier that opens when all processes have arrived, so that they are measured at the same time."""
 
     def __init__(self, num: int) -> None:
         self.missing = num
@@ -192,9 +201,9 @@ def _measure_when_open(
         data: Images of the space.
         config: The config.
         device: `cpu` or `cuda`.
-        threads: CPU threads, at least 1.
+        threads: Number of CPU threads, at least 1.
         seed: Seed of the training.
-        seconds: Duration of the measurement after the warm-up.
+        seconds: Duration of the measurement after the warm-up, in seconds.
         gate: Handle of the `_Gate` actor, where all workers wait for each other.
     """
     import ray
@@ -212,7 +221,7 @@ def _measure_when_open(
 
 
 def memory_of(device: str) -> float:
-    """Return the free memory of the GPU or of this machine in MB; other processes may hold some of the total."""
+    """Return the free memory of the GPU (`cuda`) or of this machine (`cpu`), in MB. Other processes may use part of the total."""
     if device == "cuda":
         import torch
 
@@ -223,7 +232,7 @@ def memory_of(device: str) -> float:
 
 
 def host_memory() -> tuple[float, str]:
-    """Run in a Ray worker: return the free memory of its machine in MB, and the id of its node."""
+    """Return the free memory of this machine in MB, and the id of its node. Must run in a Ray worker."""
     import ray
 
     return memory_of("cpu"), ray.get_runtime_context().get_node_id()

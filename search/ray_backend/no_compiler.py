@@ -1,7 +1,7 @@
-"""Keeps torch's compiler unimported in workers until something is compiled.
+"""Prevents workers from importing torch's compiler until something is compiled.
 
-Every `optimizer.step` imports `torch._dynamo`, and sympy with it, to tell a compiler that is not there to look away: 3 s of CPU
-in each worker, more than torch itself takes (measured, docs/decisions/0027-lean-workers.md).
+`optimizer.step` imports `torch._dynamo`, and with it sympy, only to exclude the step from compilation, even if nothing is compiled.
+That takes 3 s of CPU time in each worker, more than importing torch itself (measured, docs/decisions/0027-lean-workers.md).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NAME = "torch._dynamo"
 
 
 def postpone_compiler() -> None:
-    """Put a stand-in where torch looks for its compiler; asked for anything that compiles, it gives way to the real one."""
+    """Put a stand-in where torch looks for its compiler. When something needs the compiler, the real module replaces it."""
     import torch
 
     if NAME not in sys.modules:
@@ -24,7 +24,7 @@ def postpone_compiler() -> None:
 
 
 class _Postponed(ModuleType):
-    """The two functions that mean nothing where nothing is compiled."""
+    """A module with the two functions that have no effect if nothing is compiled."""
 
     @staticmethod
     def disable(function: Callable[..., Any], recursive: bool = True, **options: Any) -> Callable[..., Any]:

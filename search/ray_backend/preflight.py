@@ -14,12 +14,19 @@ from winnow.search.storage import remote as storage
 from winnow.search.storage.provenance import versions
 from winnow.spaces.errors import InputError
 
-PATIENCE_SECONDS = 120.0  # until a node must have fetched code and data and answered
+PATIENCE_SECONDS = 120.0  # time for a node to fetch code and data and to answer
 
 
 @dataclass(frozen=True)
 class Demands:
-    """The requirements for a node. `probe` names the test files in `shared`, the place that workers write to."""
+    """The requirements for a node.
+
+    Attributes:
+        versions: Required versions of Python and packages, by name.
+        shared: The path or URI that workers write to.
+        probe: Name of the test files there.
+        device: `cpu` or `cuda`.
+    """
 
     versions: dict[str, str]
     shared: str
@@ -33,7 +40,15 @@ class NodeCheck:
     def __init__(
         self, ray: Any, nodes: Sequence[dict[str, Any]], data: Sequence[tuple[Any, str]], shared: str, device: str
     ) -> None:
-        """Start a task on each node. Arguments are those of `check_nodes`; `nodes` are items of `ray.nodes()`."""
+        """Start a task on each node.
+
+        Args:
+            ray: The `ray` module, connected to the cluster.
+            nodes: The nodes to check, as items of `ray.nodes()`.
+            data: (reference in the object store, fingerprint) of the images.
+            shared: The path or URI that workers write to.
+            device: `cpu` or `cuda`.
+        """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._ray = ray
@@ -41,7 +56,7 @@ class NodeCheck:
         self._nodes = nodes
         self._deadline = time.monotonic() + PATIENCE_SECONDS
         storage.write(storage.join(shared, self._demands.probe), self._demands.probe.encode())
-        # With max_calls=1 the process ends, and frees its share of a GPU.
+        # With max_calls=1 the process ends after the task, and frees its share of a GPU.
         remote = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_examine_node)
         self._waiting = {
             remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
@@ -56,10 +71,10 @@ class NodeCheck:
         return not self._waiting
 
     def answers(self, seconds: float) -> list[tuple[dict[str, Any], list[str]]]:
-        """Return (node, its problems) of each node that has answered since the last call, or has missed the deadline.
+        """Return (node, its problems) of each node that has answered since the last call or has missed the deadline.
 
         Args:
-            seconds: Seconds to wait at most until all have answered.
+            seconds: Longest time to wait until all nodes have answered, in seconds.
         """
         ready, silent = self._ray.wait(list(self._waiting), num_returns=len(self._waiting), timeout=seconds)
         results = [(self._waiting.pop(reference), _answer(self._ray, reference)) for reference in ready]
@@ -81,7 +96,7 @@ class NodeCheck:
 
 
 def check_nodes(ray: Any, data: Sequence[tuple[Any, str]], shared: str, device: str) -> frozenset[str]:
-    """Check every node, and return their ids.
+    """Check every node of the cluster, and return the ids of the nodes.
 
     Args:
         ray: The `ray` module, connected to the cluster.
@@ -107,11 +122,11 @@ def check_nodes(ray: Any, data: Sequence[tuple[Any, str]], shared: str, device: 
 
 
 def _examine_node(data: list[tuple[Any, str]], demands: Demands, node_id: str, num_gpus: float) -> list[str]:
-    """Check a node from a task that runs on it. Checks that need a missing package are skipped.
+    """Check a node from a task that runs on it. If versions or storage are wrong, further checks are skipped.
 
     Args:
         data: (reference in the object store, fingerprint) of each data set.
-        demands: Requirements for the node.
+        demands: The requirements for the node.
         node_id: Ray's id of the node, which names its test file.
         num_gpus: GPUs that Ray declares for the node.
 
@@ -126,7 +141,7 @@ def _examine_node(data: list[tuple[Any, str]], demands: Demands, node_id: str, n
 
 
 def _versions_problems(expected: dict[str, str]) -> list[str]:
-    """Compare versions: Python up to its minor version, packages without what follows a + (the CUDA build of torch)."""
+    """Compare versions: Python's up to the minor version, those of packages without a suffix such as +cu126 (a build of torch)."""
     installed = versions()
     return [
         f"{name} is {'not installed' if installed[name] == 'unknown' else installed[name]}, but the driver has {version}"
@@ -172,7 +187,7 @@ def _not_shared(shared: str) -> str:
 
 
 def _data_problems(reference: Any, expected: str) -> list[str]:
-    """Fetch the images and compare their fingerprint; they stay in the node's object store for its workers."""
+    """Fetch the images and compare their fingerprint. They stay in the node's object store for its workers."""
     import ray
 
     from winnow.search.data.image_data import fingerprint
@@ -204,7 +219,9 @@ def _gpu_problems(num_gpus: float) -> list[str]:
 def _answer(ray: Any, reference: Any) -> list[str]:
     try:
         return list(ray.get(reference))
-    except ray.exceptions.RayError as error:  # its environment could not be made, it died, it cannot import
+    except (
+        ray.exceptions.RayError
+    ) as error:  # the task's environment could not be created, it died, or an import failed
         return [f"could not run the check ({_last_line(error)})"]
 
 
@@ -214,5 +231,5 @@ def _last_line(error: Exception) -> str:
 
 
 def label(node: dict[str, Any]) -> str:
-    """Name a node by host, address and id, because one host may run several nodes."""
+    """Return a label of a node with its host, address and id, because one host may run several nodes."""
     return f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}, {node['NodeID'][:8]})"

@@ -1,4 +1,4 @@
-"""Imported by the processes that Ray starts before there is a trial for them: most of the time until a first epoch."""
+"""Imports what trials need. Ray's workers do this before they get a trial: imports take most of the time until a first epoch."""
 
 from winnow.search.ray_backend.no_compiler import postpone_compiler
 

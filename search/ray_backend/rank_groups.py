@@ -1,9 +1,9 @@
 """Groups of processes that train one network together, with one GPU each, on one node or several. Ray Train starts and watches them.
 
 Ray Train places the processes, assigns their devices, connects them and notices when one is lost; it then ends the whole group.
-Starting a group takes longer than many trainings, so groups are reused: a `RankGroupPool`, an actor beside the driver, keeps as
-many groups as there are trainings at once. The process that acquires one (the worker of a trial, the task of a retraining) holds no
-device itself: it sends a request to rank 0 and passes on the replies. What the ranks do with it is in `rank_process.py`.
+Starting a group takes longer than many trainings, so groups are reused: a `RankGroupPool`, an actor on the driver's node, keeps as
+many groups as there are concurrent trainings. The process that acquires a group (the worker of a trial or the task of a retraining)
+holds no device itself: it sends a request to rank 0 and passes on the replies. `rank_process.py` contains the code of the ranks.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from winnow.search.training.errors import DeviceLost, Failed, RankLost
 if TYPE_CHECKING:
     from winnow.search.resources.plan import ResourcePlan
 
-CLOSE_SECONDS = 3.0  # groups that are still starting end later, by themselves
+CLOSE_SECONDS = 3.0  # groups that are still starting end later on their own
 RAY_TRAIN_ENVIRONMENT = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # by default it takes 2 s until a lost process is noticed
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less; every epoch has its checkpoint
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # by default it takes 2 s to notice a lost process
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # saves a process; not needed, since every epoch has its checkpoint
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -47,9 +47,9 @@ class RankGroupSpec:
     """The processes and resources of each group.
 
     Attributes:
-        ranks: Processes of a group.
+        ranks: Number of processes of a group.
         device: `cuda` or `cpu`.
-        threads: CPU threads of each rank.
+        threads: Number of CPU threads of each rank.
         resources: Resources that Ray reserves for each rank (`GPU`, `CPU`).
     """
 
@@ -114,7 +114,10 @@ def rank_groups(spec: RankGroupSpec, count: int) -> Iterator[RankGroupClient]:
 
     Args:
         spec: Processes and resources of each group.
-        count: Number of groups, which is the number of trainings at once.
+        count: Number of groups, which is the number of concurrent trainings.
+
+    Yields:
+        The client by which trainings use the groups.
     """
     this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(RankGroupPool)
@@ -129,13 +132,13 @@ def rank_groups(spec: RankGroupSpec, count: int) -> Iterator[RankGroupClient]:
 
 
 _leaving: list[Any] = []
-"""Pools that are closing. Without a reference Ray would end them at once, and a group that is starting would keep its resources."""
+"""Pools that are closing. Without a reference, Ray would end them at once, and a group that is starting would keep its resources."""
 
 
 class RankGroupPool:
     """An actor that keeps groups running, lends them to trainings, and passes messages between the two.
 
-    Each group has its own name, and a replacement gets another one, so that messages for a lost group never reach its successor.
+    Each group has its own name, and a replacement gets a new one, so that messages for a lost group never reach its successor.
     """
 
     def __init__(self, spec: RankGroupSpec, count: int) -> None:
@@ -146,12 +149,12 @@ class RankGroupPool:
         )  # Ray Train always writes here; these files are never read
         self.threads = ThreadPoolExecutor(count)
         self.closed = False
-        self.placements: dict[str, Any] = {}  # of the groups that are running
+        self.placements: dict[str, Any] = {}  # placement groups of the groups that are running
         self.free: asyncio.Queue[str | RankLost] = asyncio.Queue()
         self.acquired: dict[str, str] = {}  # training -> group
         self.turns: dict[str, object] = {}  # training -> its latest request
         self.inboxes: defaultdict[tuple[str, int], asyncio.Queue[Any]] = defaultdict(asyncio.Queue)
-        self.replies: dict[str, asyncio.Queue[Any]] = {}  # replies of the ranks; of all groups, also those that ended
+        self.replies: dict[str, asyncio.Queue[Any]] = {}  # replies of all groups, including those that have ended
         self.keepers: set[asyncio.Task[Any] | None] = set()
 
     async def keep(self) -> None:
@@ -164,7 +167,7 @@ class RankGroupPool:
             if name in self.replies:
                 self.placements.pop(name, None)
                 self.replies[name].put_nowait(RankLost(cause))
-            else:  # every process that waits for a group receives the reason why there is none
+            else:  # each process that waits for a group receives the reason why there is none
                 self.free.put_nowait(RankLost(cause))
                 await asyncio.sleep(1.0)
 
@@ -182,7 +185,7 @@ class RankGroupPool:
     # --- for trainings ----------------------------------------------------------------------------------------------------
 
     async def acquire(self, name: str) -> str:
-        """Wait for a free group, and lend it to a training. A group that an earlier process acquired for it ends.
+        """Wait for a free group, and lend it to a training. A group that an earlier process acquired for this training ends.
 
         Args:
             name: Name of the training.
@@ -198,7 +201,9 @@ class RankGroupPool:
         turn = self.turns[name] = object()
         while True:
             group = await self.free.get()
-            if self.turns.get(name) is not turn:  # the process that waited here is dead, and there is a successor
+            if (
+                self.turns.get(name) is not turn
+            ):  # the process that waited here is dead, and another one has replaced it
                 self.free.put_nowait(group)
                 raise RankLost(f"{name} was started again")
             if isinstance(group, RankLost):
@@ -232,8 +237,8 @@ class RankGroupPool:
         Args:
             group: Name of the group.
             rank: Index of the rank, 0 to the number of ranks - 1.
-            message: A `TrainRequest` or `NEXT` for rank 0; (images, task) or a factor of the learning
-                rate for the others.
+            message: For rank 0 a `TrainRequest` or `NEXT`; for the others (images, task) to start a
+                training, or the factor of the learning rate to train an epoch.
         """
         self.inboxes[group, rank].put_nowait(message)
 
@@ -282,7 +287,7 @@ class RankGroupPool:
         self.replies[group].put_nowait(message)
 
     async def fail(self, group: str, message: Failed) -> None:
-        """Pass on the last message of a group, and end it: its other ranks may wait for each other forever.
+        """Pass on the last message of a group, and end the group, since its other ranks may wait for each other forever.
 
         Args:
             group: Name of the group.
@@ -292,7 +297,7 @@ class RankGroupPool:
         self._end(group)
 
     def _end(self, group: str | None) -> None:
-        """Kill the processes of a group in any state; Ray Train then ends it."""
+        """Kill the processes of a group, whatever its state; Ray Train then ends it."""
         placement = self.placements.pop(group, None) if group else None
         if placement is not None:
             ray.util.remove_placement_group(placement)
@@ -316,7 +321,7 @@ def _start(spec: RankGroupSpec, name: str, storage: str, pool: Any) -> str:
     trainer = TorchTrainer(
         serve,
         train_loop_config={"pool": pool, "group": name, "device": spec.device, "threads": spec.threads},
-        # A rank waits at most this long for the others, also at its start: on a busy machine imports take minutes.
+        # A rank waits at most this long for the others. This includes its start: on a busy machine, imports take minutes.
         torch_config=TorchConfig(backend="nccl" if spec.device == "cuda" else "gloo", timeout_s=600),
         scaling_config=ScalingConfig(
             num_workers=spec.ranks, use_gpu="GPU" in spec.resources, resources_per_worker=spec.resources

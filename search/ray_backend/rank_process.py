@@ -1,7 +1,7 @@
-"""What runs inside each rank of a group: it serves one training after the other, as long as the group lives.
+"""The code that runs in each rank of a group. It serves one training after another for as long as the group exists.
 
-A rank receives its messages from the pool in `rank_groups.py`. Rank 0 runs the training that was requested, and replies with what it
-yields; the other ranks train their part of the epochs that rank 0 announces.
+A rank receives its messages from the pool in `rank_groups.py`. Rank 0 runs the requested training and replies with the values that
+it yields; the other ranks train their part of the epochs that rank 0 announces.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NEXT, DONE = "next", "done"
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """A training, the images that it trains on, and its further arguments. Rank 0 receives it.
+    """A request to rank 0: a training, its images, and its further arguments.
 
     Attributes:
         training: The training; it runs on rank 0.
@@ -40,7 +40,7 @@ class TrainRequest:
 
 
 def serve(config: dict[str, Any]) -> None:
-    """Serve requests in every rank as long as the group lives. Called by Ray Train."""
+    """Serve requests in a rank for as long as the group exists. Ray Train calls this in every rank."""
     import torch
     from ray import train
     from ray.train.torch import get_device
@@ -76,9 +76,9 @@ class RankChannel:
 
 
 def _lead(channel: RankChannel, rank: Rank, device: torch.device) -> None:
-    """Serve requests on rank 0, one after the other.
+    """Serve requests on rank 0, one after another.
 
-    A request is dropped if another request arrives instead of the message to continue.
+    A training is abandoned if a new request arrives instead of the message to continue.
 
     Args:
         channel: Connection to the pool.
@@ -113,7 +113,7 @@ def _lead(channel: RankChannel, rank: Rank, device: torch.device) -> None:
             raise
         except (Exception, SystemExit) as error:  # a model that calls sys.exit() would take the group along
             failed = Failed(*failure(error))
-        # Only here, with the exception, are the frames gone that hold the tensors of the training.
+        # The frames of the exception held the tensors of the training. Only here, after its end, can their memory be released.
         release_memory()
         channel.call("fail" if team.broken else "reply", failed)
         message = channel.next_message()
@@ -137,7 +137,7 @@ def _follow(channel: RankChannel, rank: Rank, device: torch.device) -> None:
             message = channel.next_message()
             with contact(rank):
                 if isinstance(message, float):
-                    assert training is not None  # no epoch without a beginning
+                    assert training is not None  # a training begins before its first epoch
                     training.follow_epoch(lr_scale=message)
                     continue
                 training = None

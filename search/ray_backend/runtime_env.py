@@ -1,4 +1,4 @@
-"""The code on its way to the nodes of a cluster: Winnow's own packages, and the modules of a user's own parts."""
+"""Collects the code that is sent to the nodes of a cluster: Winnow's packages, and the modules of a user's own parts."""
 
 from __future__ import annotations
 
@@ -24,9 +24,15 @@ KEYS_OF_PARTS = ("model", "initialization", "train", "optimizer", "schedule", "l
 
 @contextmanager
 def runtime_env(spaces: Iterable[Space]) -> Iterator[dict[str, Any]]:
-    """Yield the `runtime_env` for `ray.init`: workers import this very code, whatever is installed on their nodes.
+    """Yield the `runtime_env` for `ray.init`, with which workers import the driver's code, whatever is installed on their nodes.
 
-    Ray uploads it while it connects; afterwards the block may end. Raises InputError for a module that cannot be sent.
+    Ray uploads the code while it connects; the block may end afterwards.
+
+    Args:
+        spaces: The spaces of the trainings, which name the user's own parts.
+
+    Raises:
+        InputError: A module cannot be sent.
     """
     users = sorted({module for space in spaces for module in _user_modules(space.tree)})
     with tempfile.TemporaryDirectory(prefix="winnow-code-") as folder:
@@ -35,7 +41,7 @@ def runtime_env(spaces: Iterable[Space]) -> Iterator[dict[str, Any]]:
 
 
 def _own_code(folder: Path) -> Path:
-    """Copy the package `winnow` into one folder: in a checkout its parts lie beside it, and Ray sends a folder as it is."""
+    """Copy the package `winnow` into one folder. In a checkout its subpackages are not inside it, and Ray sends a folder as it is."""
     winnow = folder / "winnow"
     for name in PACKAGES:
         shutil.copytree(_path_of(f"winnow.{name}"), winnow / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -45,7 +51,7 @@ def _own_code(folder: Path) -> Path:
 
 
 def _user_modules(tree: Any, in_part: bool = False) -> Iterator[str]:
-    """The top-level module of every own part that a worker calls, baseline included."""
+    """Yield the top-level module of every part of the user's own that a worker calls, including those of the baseline."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             if in_part:
@@ -59,9 +65,9 @@ def _user_modules(tree: Any, in_part: bool = False) -> Iterator[str]:
 
 
 def _path_of(module: str) -> str:
-    """A package's folder, or the .py file of a single module."""
+    """Return the folder of a package, or the .py file of a single module."""
     if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())  # where a user's own parts are looked for too
+        sys.path.append(os.getcwd())  # a user's own parts may be there
     spec = find_spec(module)
     if spec is not None and spec.submodule_search_locations:
         return str(next(iter(spec.submodule_search_locations)))

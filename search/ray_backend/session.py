@@ -1,4 +1,4 @@
-"""Starts Ray without output, and always shuts it down."""
+"""Starts Ray without its output, and always shuts it down."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the default loggers triple the driver's share of the time
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leave CUDA_VISIBLE_DEVICES alone in workers without a GPU
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # our handler waits until the running epochs end
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Winnow's handler waits until the running epochs end
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a report of a failure has no metric
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the study is the source of truth; Tune's own snapshot is never read
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a config mean the same in a worker
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # so that relative paths in a config have the same meaning in a worker
 }
 
 
 WARM = {
     "RAY_preload_python_modules": "winnow.search.ray_backend.preload",
-    "RAY_idle_worker_killing_time_threshold_ms": "60000",  # else Ray kills them before the trials need them
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",  # otherwise Ray kills them before the trials need them
 }
-"""A Ray that is started here starts a process for each CPU; they import what trials need while the driver still reads and plans."""
-NVIDIA = Path("/proc/driver/nvidia")  # machines with GPUs have many CPUs and few trials: most imports would be wasted
+"""Settings with which a local Ray starts a process for each CPU that imports what trials need, while the driver still reads and plans."""
+NVIDIA = Path("/proc/driver/nvidia")  # machines with GPUs have many CPUs but few trials: most imports would be wasted
 
 
 @contextmanager
@@ -56,23 +56,24 @@ def ray_session(
 ) -> Iterator[Any]:
     """Start Ray or join a cluster, and yield the `ray` module.
 
-    A Ray that already runs in this process (notebooks, tests) is used and left running.
+    A Ray that already runs in this process (as in notebooks and tests) is used and left running.
 
     Args:
-        num_cpus: CPUs for a local Ray; None for all that this process may use.
-        num_gpus: GPUs for a local Ray; None for all that torch can use.
-        address: `host:port` of a cluster to join; None to start a local Ray.
+        num_cpus: CPUs for a local Ray. Default: all that this process may use.
+        num_gpus: GPUs for a local Ray. Default: all that torch can use.
+        address: `host:port` of a cluster to join. Default: start a local Ray.
         runtime_env: Runtime environment for the workers of a cluster.
-        warm: Whether a local Ray starts processes that import what trials need. Groups of ranks use other processes.
+        warm: Whether a local Ray starts processes in advance that import what trials need. Groups of ranks cannot use these
+            processes.
 
     Raises:
-        InputError: Ray did not start here, or no cluster answers at `address`, or it runs other versions of Ray or Python.
+        InputError: Ray did not start here, no cluster answers at `address`, or the cluster runs other versions of Ray or Python.
     """
     ray = _import_ray()
     if ray.is_initialized():
         yield ray
         return
-    # Winnow itself applies limits to an autoscaler (search/ray_backend/cluster.py); Ray refuses them for a running cluster.
+    # Ray rejects numbers of CPUs and GPUs for a running cluster. Winnow applies them itself (search/ray_backend/cluster.py).
     resources = {"runtime_env": runtime_env} if address else _of_this_machine(num_cpus, num_gpus)
     if not address:
         prepare_local_start()
@@ -111,9 +112,9 @@ def ray_session(
 
 
 def _init(ray: Any, address: str | None, resources: dict[str, Any]) -> None:
-    """Initialise Ray, and try once more if its servers do not start within its 30 s (Ray 2.60).
+    """Initialise Ray, and try once more if its servers do not start within Ray's limit of 30 s (Ray 2.60).
 
-    This happens in a new environment on a busy machine. The second attempt finds the files of Ray in the page cache.
+    This happens in a new environment on a busy machine. At the second attempt, Ray's files are in the page cache.
     """
     for is_last in (address is not None, True):
         try:
@@ -132,7 +133,7 @@ def _init(ray: Any, address: str | None, resources: dict[str, Any]) -> None:
 
 
 def _of_this_machine(num_cpus: int | None, num_gpus: int | None) -> dict[str, int | None]:
-    """Return the CPUs and GPUs for a local Ray: the numbers asked for, else what Slurm or the affinity mask allows and torch can use.
+    """Return the numbers of CPUs and GPUs for a local Ray: the requested ones, or those that Slurm, the affinity mask and torch allow.
 
     None for the CPUs means all that Ray finds.
     """
@@ -140,7 +141,7 @@ def _of_this_machine(num_cpus: int | None, num_gpus: int | None) -> dict[str, in
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
     if num_gpus is None:
-        # Ray also declares GPUs that torch cannot use, such as that of every Mac or one with an old driver.
+        # Ray also declares GPUs that torch cannot use, such as those of Macs or GPUs with an old driver.
         report = gpus_of_this_machine()
         hide_unusable(report)
         num_gpus = len(report.usable) if allocated is None else min(allocated, len(report.usable))
@@ -167,9 +168,9 @@ class _Session:
     """The Ray session of this process; Ray allows one per process.
 
     Attributes:
-        kept: Whether `ray_kept` shuts it down instead of the operation that started it.
-        sent: References to images in a Ray that was started here, by fingerprint; None in a Ray that was started elsewhere,
-            which may outlive them.
+        kept: Whether `ray_kept` shuts Ray down instead of the operation that started it.
+        sent: References to images in a Ray that was started here, by fingerprint; None if Ray was started elsewhere and may
+            outlive the references.
         lock: Marks the folder of a Ray that was started here.
     """
 
@@ -186,8 +187,8 @@ def put_once(ray: Any, fingerprint: str, images: Any) -> Any:
 
     Args:
         ray: The `ray` module, connected.
-        fingerprint: Fingerprint of the images; equal images are put there once. In a Ray that was
-            not started here, they are put there at each call.
+        fingerprint: Fingerprint of the images. Equal images are stored once, unless Ray was started
+            elsewhere: then every call stores them again.
         images: The images.
 
     Returns:
@@ -201,7 +202,7 @@ def put_once(ray: Any, fingerprint: str, images: Any) -> Any:
 
 
 def import_meanwhile(module: str) -> None:
-    """Import a module in its own thread while Ray waits for other processes to start; importing Tune takes 2 s of CPU."""
+    """Import a module in a separate thread while Ray waits for its processes to start; importing Tune takes 2 s of CPU time."""
     threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
 
 
@@ -223,7 +224,7 @@ def _import_ray() -> Any:
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
-    # In a notebook Ray asks for ipywidgets, which our view does not need.
+    # In a notebook, Ray recommends ipywidgets, which Winnow's view does not need.
     logging.getLogger("ray.widgets.util").setLevel(logging.CRITICAL)
     import ray
 

@@ -1,6 +1,7 @@
-"""Deletes what earlier Rays of ours left in Ray's temporary folder: Ray itself keeps the folder of every session for ever.
+"""Deletes the session folders that earlier runs of Winnow left in Ray's temporary folder, since Ray keeps them forever.
 
-A lock in the folder of a session says that it is ours, and whether its driver lives. The folders of others are left alone.
+A lock file in the folder of a session shows that Winnow started it; the lock is held while its driver lives. The folders of other
+programs are not touched.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ LOCK = ".winnow.lock"
 
 
 def sweep_sessions() -> None:
-    """Delete the folders of our sessions whose driver has ended, with their logs."""
+    """Delete the folders, including logs, of Winnow's sessions whose driver has ended."""
     for folder in _sessions("*"):
         lock = folder / LOCK
         with suppress(Timeout, OSError):
@@ -27,12 +28,12 @@ def sweep_sessions() -> None:
 
 
 def mark_session() -> BaseFileLock | None:
-    """Mark the session of this process as ours, after Ray has started.
+    """Mark the session of this process as one of Winnow's. Must be called after Ray has started.
 
     Returns:
-        The lock, to be released after Ray was shut down; None if the folder cannot be found or written.
+        The lock, to be released after Ray has been shut down; None if the folder cannot be found or written.
     """
-    for folder in _sessions(f"*_{os.getpid()}"):  # Ray names it by its driver
+    for folder in _sessions(f"*_{os.getpid()}"):  # Ray names the folder after the driver's process
         lock = FileLock(folder / LOCK, thread_local=False)
         with suppress(Timeout, OSError):
             lock.acquire(timeout=0)
@@ -41,7 +42,7 @@ def mark_session() -> BaseFileLock | None:
 
 
 def _sessions(ending: str) -> list[Path]:
-    """The folders of sessions whose name ends so, the newest first."""
+    """Return the session folders whose names have this ending, the newest first."""
     root = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     with suppress(OSError):
         return sorted(Path(root, "ray").glob(f"session_2{ending}"), reverse=True)

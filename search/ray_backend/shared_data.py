@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from winnow.spaces.schema import Limits
 
 Training = Callable[..., Generator[Any, None, None]]
-"""`training(images, team, **arguments)` yields its reports, the figures of each epoch; `team` is None if one process trains alone."""
+"""A function `training(images, team, **arguments)` that yields a report per epoch; `team` is None if one process trains alone."""
 
 
 class RankGroups(Protocol):
@@ -40,26 +40,26 @@ class Job:
     """The settings that all trials of a search share."""
 
     checkpoints: str
-    """Folder of the checkpoints: a path, or the URI of a storage that every node reaches."""
+    """Folder of the checkpoints: a path, or the URI of a storage that every node can reach."""
     device: str
     threads: int
     seed: int
     """Seed of the validation split."""
     cpus: float | None = None
     gpus: float | None = None
-    """GPUs that Ray reserves for one trial; only recorded."""
+    """GPUs that Ray reserves for one trial. This is only recorded."""
     by_kind: bool = False
-    """Whether that differs by the kind of GPU; a trial then records what is reserved for it."""
+    """Whether that share depends on the kind of GPU. A trial then records the share that is reserved for it."""
     limits: Limits | None = None
-    """A network beyond one of them is not trained."""
+    """Limits of the search: a network that exceeds one is not trained."""
     latency: bool = False
     """Whether the latency of each network is measured before its training."""
     checkpoint_seconds: float = 0.0
-    """Least number of seconds between two checkpoints; 0: after each epoch."""
+    """Minimum number of seconds between two checkpoints; 0 for a checkpoint after each epoch."""
     rungs: tuple[int, ...] = ()
-    """Epochs after which a trial may pause, so that it needs a checkpoint."""
+    """Epochs after which a trial may pause and therefore needs a checkpoint."""
     predictions: str | None = None
-    """Folder where trials that train to their end write their predictions for the validation images; None: not written."""
+    """Folder for the predictions of completed trials on the validation images; None if they are not written."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class SharedData:
     reference: Any
     """ray.ObjectRef of an ImageData."""
     groups: RankGroups | None = None
-    """The groups to train on if a training has several GPUs; None if the worker itself trains."""
+    """The groups of ranks if a training has several GPUs; None if the worker itself trains."""
     fingerprint: str = ""
     """Fingerprint of the images."""
     checked_nodes: frozenset[str] | None = None
@@ -101,7 +101,7 @@ def train_on(
 
 
 def _contained(values: Generator[Any, None, None]) -> Generator[Any, None, None]:
-    """Yield the same values, and restore the state of the process after the training."""
+    """Yield the values of a training, and restore the state of the process after it."""
     from winnow.search.training.process_state import contained
 
     with contained(), closing(values):

@@ -1,6 +1,7 @@
-"""How long a training has given no sign of life, and for how long that is allowed.
+"""Measures how long a training has given no sign of life, and decides for how long that is allowed.
 
-A sign of life is a report, or the heartbeat of the training loop (`winnow.search.training.heartbeat`), so a long epoch is no silence.
+A sign of life is a report, or a heartbeat of the training loop (`winnow.search.training.heartbeat`). A long epoch is therefore not
+mistaken for a hang.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from winnow.search.storage import remote as storage
 from winnow.search.training.heartbeat import is_training
 
 EPOCHS_OF_SILENCE = 20
-"""The default limit is this many of the longest epochs so far."""
+"""The default limit, as a multiple of the longest epoch so far."""
 SHORTEST_DEFAULT = 300.0
-"""Seconds. No default limit is shorter."""
+"""Lower bound on the default limit, in seconds."""
 STARTING = 300.0
-"""Seconds that every worker has at least to import, read and build before its first batch."""
+"""Time that every worker has at least before its first batch, to import, read and build; in seconds."""
 NOTHING_MEASURED = 1800.0
-"""Seconds of the default limit before the first epoch is measured."""
+"""The default limit before the first epoch has been measured, in seconds."""
 
 
 def limit(trial_timeout: float | None, longest_epoch: float | None) -> float:
-    """Return the seconds of silence after which a training hangs.
+    """Return the seconds of silence after which a training counts as hanging.
 
     Args:
-        trial_timeout: `search.trial_timeout` in seconds; None: the default.
-        longest_epoch: Seconds of the longest epoch so far; None: none is known.
+        trial_timeout: `search.trial_timeout` in seconds; None for the default.
+        longest_epoch: Duration of the longest epoch so far, in seconds; None if none has been measured.
     """
     if trial_timeout is not None:
         return trial_timeout
@@ -37,7 +38,12 @@ def limit(trial_timeout: float | None, longest_epoch: float | None) -> float:
 
 
 def hung(seconds: float, allowed: float) -> str:
-    """The message about a training that was silent for longer than allowed."""
+    """Return the message about a training that was silent for longer than allowed.
+
+    Args:
+        seconds: Seconds without a sign of life.
+        allowed: The limit that applied, in seconds.
+    """
     return f"no sign of life for {seconds:.0f} s (the limit is {allowed:.0f} s, see --trial-timeout); its worker was killed"
 
 
@@ -45,11 +51,11 @@ class Silence:
     """The signs of life of one training.
 
     Attributes:
-        beat: The content of its heartbeat when that was last read; None: it has none yet.
+        beat: The content of its heartbeat file when it was last read; None if there is no heartbeat yet.
     """
 
     def __init__(self, heartbeat: str, now: Callable[[], float] = time.monotonic) -> None:
-        """Begin to wait for the first sign. A file of an earlier process, which was killed, is deleted.
+        """Begin to wait for the first sign of life. The file of an earlier process that was killed is deleted.
 
         Args:
             heartbeat: Path or URI of the file that the training rewrites.
@@ -63,11 +69,11 @@ class Silence:
             storage.delete(heartbeat)
 
     def note_report(self) -> None:
-        """Take note of a report. It may be of an epoch that an earlier process trained, so it does not end the start."""
+        """Note a report as a sign of life. It may be about an epoch of an earlier process, so the worker may still be starting."""
         self._seen = self._now()
 
     def allowed(self, limit: float) -> float:
-        """Seconds for which this training may be silent now: the limit, or more while its worker starts.
+        """Return the seconds for which this training may be silent now: the limit, or more while its worker starts.
 
         Args:
             limit: Seconds for which it may be silent after its first batch.
@@ -76,7 +82,11 @@ class Silence:
         return max(limit, STARTING) if starts else limit
 
     def seconds(self, interval: float) -> float:
-        """Seconds since the last sign. The heartbeat is read once in `interval` seconds of silence, since that may be a request."""
+        """Return the seconds since the last sign of life.
+
+        Args:
+            interval: Minimum number of seconds between two reads of the heartbeat, since a read may be a network request.
+        """
         now = self._now()
         if now - max(self._seen, self._asked) > interval:
             self._asked = now

@@ -1,4 +1,4 @@
-"""Runs independent trainings as Ray tasks, as many at once as resources allow, and starts those again whose process was lost or hangs."""
+"""Runs independent trainings as Ray tasks, as many at once as resources allow, and restarts those whose process was lost or hangs."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from winnow.spaces.trial_status import TrialStatus
 Item = TypeVar("Item")
 
 PATIENCE = 45.0
-"""Seconds without a sign of life of any task before the wait is reported; a worker needs some seconds to start."""
-EXIT_SECONDS = 0.3  # within this time Ray sends the result of a task
+"""Seconds without a sign of life of any task before the wait is reported; a worker needs several seconds to start."""
+EXIT_SECONDS = 0.3  # time for Ray to send the result of a task
 
 
 @dataclass(frozen=True)
 class Hangs(Generic[Item]):
-    """Settings by which hanging tasks are noticed.
+    """Settings for the detection of hanging tasks.
 
     Attributes:
-        heartbeat: Path or URI of the file that the training of an item rewrites as long as it lives.
-        limit: Seconds without a change of that file after which the task hangs. Until its first batch it has longer, and before its
-            first heartbeat it is not watched, since it may wait for resources.
+        heartbeat: Returns the path or URI of the file that the training of an item rewrites for as long as it lives.
+        limit: Seconds without a change of that file after which the task counts as hanging. The limit is longer until its first
+            batch. A task is not watched before its first heartbeat, since it may wait for resources.
     """
 
     heartbeat: Callable[[Item], str]
@@ -44,14 +44,14 @@ class Hangs(Generic[Item]):
 
 @dataclass
 class _Running(Generic[Item]):
-    """A task that was given to Ray."""
+    """A task that has been submitted to Ray."""
 
     item: Item
     arguments: tuple[Any, ...]
     losses: Losses = field(default_factory=Losses)
     silence: Silence | None = None
     hung: str | None = None
-    """Message about the task if it hung and was killed."""
+    """The message about the task if it hung and was killed; None otherwise."""
 
 
 def run_tasks(
@@ -66,19 +66,20 @@ def run_tasks(
 ) -> Generator[tuple[Item, Any], None, None]:
     """Run a function as Ray tasks.
 
-    A task whose process, node or rank is lost runs again, and so does one that hangs, whose process is killed. After four losses
-    with no epoch finished in between it ends as `lost` or `timed_out`.
-    Tasks that still run when the generator is closed are cancelled.
+    A task runs again if its process, node or rank is lost. A task that hangs is killed and also runs again. After four losses with
+    no epoch finished in between, it ends as `lost` or `timed_out`. Tasks that still run when the generator is closed are cancelled.
 
     Args:
         ray: The initialised `ray` module.
-        function: What each task runs.
-        todo: (item, arguments of the function) of each task; emptied. What is appended between two results runs too.
-        resources: What Ray sets aside for each task: `cpu` and `gpu`.
-        at_once: Bounds the number of tasks at once; None: the resources alone do.
-        epoch: The finished epochs of an item, asked for when its process was lost; default: losses are counted without regard to them.
-        hangs: How tasks that hang are noticed; None: they are not.
-        say: Gets one line if no task has begun or ended after `PATIENCE` seconds because others use the resources. It needs `hangs`.
+        function: The function that each task runs.
+        todo: (item, arguments of the function) of each task. The queue is emptied; tasks that are appended between two results run
+            too.
+        resources: Amounts of `cpu` and `gpu` that Ray reserves for each task.
+        at_once: Largest number of concurrent tasks. Default: only the resources limit it.
+        epoch: Returns the number of finished epochs of an item, after its process was lost. Default: all losses of an item count.
+        hangs: Settings for the detection of hanging tasks. Default: they are not detected.
+        say: Receives one message if no task has begun or ended after `PATIENCE` seconds because the resources are in use elsewhere.
+            It requires `hangs`. Default: there is no message.
 
     Yields:
         (item, result) of each task, in the order in which they end. The result is what the function returned, or a `Failed`
@@ -133,7 +134,7 @@ def _kill_hung(ray: Any, waiting: dict[Any, _Running[Item]], limit: float) -> No
         running.hung = hung(seconds, allowed)
         ray.cancel(reference, force=True)
         process_id = process_of(running.silence.beat)
-        if process_id is not None:  # one that was stopped does not hear Ray
+        if process_id is not None:  # a process that was stopped (SIGSTOP) does not react to Ray
             with suppress(ProcessLookupError):
                 os.kill(process_id, signal.SIGKILL)
 
@@ -154,10 +155,10 @@ def _loss(ray: Any, error: Exception) -> Failed | None:
 
 
 def _run_in_sound_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run the function; let a process end that this or an earlier task spoiled, since after an exception Ray would use it again.
+    """Run the function, and end the process if this or an earlier task has spoiled it. After an exception, Ray would use it again.
 
     Raises:
-        SpoiledProcess: An earlier task did, so the function was not started.
+        SpoiledProcess: An earlier task has spoiled the process, so the function was not started.
     """
     from winnow.search.training.process_state import SpoiledProcess, check_process
 

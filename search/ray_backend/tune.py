@@ -1,7 +1,7 @@
 """Connects the search to Ray Tune: a searcher and a scheduler that pass on the decisions of the ledger.
 
-Every start is a fresh `Tuner.fit()`; Tune's own snapshots are never restored. A trial in Tune carries the number of the
-study's trial, and the trainable finds its own checkpoint by that number.
+Every start is a fresh `Tuner.fit()`; Tune's own snapshots are never restored. A Tune trial carries the number of the trial in
+the study, by which the trainable finds its checkpoint.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from winnow.spaces.trial_status import TrialStatus
 if TYPE_CHECKING:
     from winnow.search.ray_backend.shared_data import RankGroups
 
-HARD_STOP_SECONDS = 60.0  # after the time budget, for epochs that do not end
+HARD_STOP_SECONDS = 60.0  # time after the end of the time budget for which running epochs are waited for
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,20 @@ class Resources:
     cpus: float
     gpus: float
     shares: Mapping[str, float] = field(default_factory=dict)
-    """The part of a GPU that a trial gets, by kind of GPU, if they differ."""
+    """The share of a GPU that a trial gets, by kind of GPU; empty if it is the same for all kinds."""
 
     @property
     def per_trial(self) -> dict[str, float]:
-        """Return the resources that every trial asks for. They are never raised: a trial that asked for a whole GPU would wait until the search ends.
+        """The resources that every trial requests, which never exceed the share of any kind of GPU.
 
-        They fit into the share of any kind of GPU; the placement decides how much of it is reserved.
+        The placement decides how much is reserved. A trial that requested a whole GPU could wait until the search ends.
         """
         return {"cpu": self.cpus, "gpu": min(self.shares.values(), default=self.gpus)}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The reason why a search ended; the search is complete if there is none.
+    """The reason why a search ended. The search is complete if no reason is set.
 
     Attributes:
         interrupted: Whether a signal ended it.
@@ -83,15 +83,18 @@ class Outcome:
 def run_search(
     ledger: Ledger, data: SharedData, job: Job, resources: Resources, concurrent: int, say: Callable[[str], None]
 ) -> Outcome:
-    """Run trials until the ledger has no more, the time budget is over, or a signal asks to stop.
+    """Run trials until the ledger has no more, the time budget is used up, or a signal asks to stop.
 
     Args:
         ledger: Ledger of the study, which decides about the trials.
         data: The images.
         job: Settings that all trials share.
         resources: Ray resources of one trial.
-        concurrent: Number of trials at once.
-        say: Receives a message for each worker that is lost and each node that joins.
+        concurrent: Number of concurrent trials.
+        say: Receives messages for the user, such as one for each worker that is lost and each node that joins.
+
+    Returns:
+        The reason why the search ended.
 
     Raises:
         OSError: A file cannot be written, for example on a full disk; raised after Tune has released the workers.
@@ -101,11 +104,11 @@ def run_search(
         images = [(data.reference, data.fingerprint)]
         nodes = NodeWatch(ray, data.checked_nodes, images, job.checkpoints, job.device, say, resources.shares)
     stopping = StopController(ledger, say, HangWatch(ledger, job.checkpoints, say), data.groups, concurrent, nodes)
-    # By default one trial at a time may wait for its worker, so hundreds of workers would be started one after the other.
+    # By default, only one trial at a time may wait for its worker, so hundreds of workers would be started one after another.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     searcher = StudySearcher(ledger, stopping, concurrent)
     trainable = tune.with_resources(tune.with_parameters(run_trial, data=data, job=job), resources.per_trial)
-    with temporary_folder("winnow-tune-") as storage:  # Tune always writes; these files are never read
+    with temporary_folder("winnow-tune-") as storage:  # Tune always writes files; these are never read
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -138,7 +141,7 @@ def run_search(
 class StopController(NotPickled, tune.Stopper, tune.Callback):
     """Ends a search: on a signal, after the time budget, or when nothing can be written.
 
-    The running epochs are completed first; `stop_all` is true once none runs, or once it is too late to wait for them.
+    The running epochs are completed first. `stop_all` returns True once no epoch runs, or once it is too late to wait for them.
     """
 
     def __init__(
@@ -161,8 +164,8 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
         self.num_signals = 0
         self.out_of_time = False
         self.error: OSError | None = None
-        self.running: set[str] = set()  # Tune's ids; those whose epoch is waited for before a halt
-        ledger.grouped = True  # `stop_all` is called after every step of Tune, also if nothing happens
+        self.running: set[str] = set()  # Tune's ids of trials whose epoch is waited for before the search ends
+        ledger.grouped = True  # `stop_all` calls `settle` after every step of Tune, even if nothing happens
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -177,7 +180,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
         elapsed = time.monotonic() - self.started
         if budget is not None:
             if elapsed >= self.next_note:
-                self.next_note = elapsed + 1.0  # Tune asks at every event, and the ledger goes through all open trials
+                self.next_note = elapsed + 1.0  # Tune calls this at every event, and all open trials are gone through
                 self.ledger.goal.note_time_left(budget - elapsed, self.concurrent)
             if elapsed > budget:
                 self.out_of_time = True
@@ -193,8 +196,9 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
         )
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        # A trial that Tune starts while the search winds down has done nothing yet, so it is not waited for.
-        """Note that the epoch of a trial is waited for, unless the search winds down already.
+        """Note that the epoch of a trial is waited for, unless the search is already winding down.
+
+        A trial that Tune starts while the search winds down has not done anything yet, so it is not waited for.
 
         Args:
             iteration: Number of steps of Tune's loop so far; not used.
@@ -206,7 +210,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
             self.running.add(trial.trial_id)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Free the memory that Tune keeps for a trial that ended.
+        """Free the memory that Tune keeps for a trial that has ended.
 
         Args:
             iteration: Number of steps of Tune's loop so far; not used.
@@ -219,8 +223,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Record that the worker of a trial was lost, or killed for the memory that it used.
 
-        Tune retries only trials that were running, so it retries none: the ledger starts them
-        again.
+        Tune does not retry the trial; the ledger starts it again.
 
         Args:
             iteration: Number of steps of Tune's loop so far; not used.
@@ -229,7 +232,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
             **info: Further arguments of Tune; not used.
         """
         if trial.trial_id in self.hangs.given_up:
-            return  # it stays open
+            return  # the trial stays open
         with self.on_storage_errors():
             number, cause = _number(trial), raised_by_worker(trial.pickled_error_file)
             if self.groups is not None:
@@ -264,7 +267,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
 
     @contextmanager
     def on_storage_errors(self) -> Iterator[None]:
-        """Keep an error and wind down. Raised inside Tune's loop, the error would leave workers running."""
+        """Store an error and wind down. If it were raised inside Tune's loop, workers would be left running."""
         try:
             yield
         except OSError as error:
@@ -280,7 +283,7 @@ class StudySearcher(NotPickled, Searcher):
         self.ledger = ledger
         self.stopping = stopping
         self.concurrent = concurrent
-        self.numbers: dict[str, int] = {}  # Tune's trial id -> number in the study, of those that have not ended
+        self.numbers: dict[str, int] = {}  # Tune's id -> number in the study, of the trials that have not ended
 
     def suggest(self, trial_id: str) -> Any:
         with self.stopping.on_storage_errors():
@@ -314,7 +317,7 @@ class StudySearcher(NotPickled, Searcher):
 class LedgerScheduler(NotPickled, FIFOScheduler):
     """Passes every report to the ledger, and its decision back to Tune.
 
-    A late report, of a Tune trial whose worker is lost, changes nothing: another worker trains the trial of the study by then.
+    A late report from a Tune trial whose worker was lost changes nothing: by then another worker trains the trial of the study.
     """
 
     def __init__(self, ledger: Ledger, stopping: StopController, running: Container[str]) -> None:
@@ -324,7 +327,7 @@ class LedgerScheduler(NotPickled, FIFOScheduler):
         self.running = running  # Tune's ids
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Return None, so that Tune starts the waiting trials in its order. Ray's FIFO scheduler searches all past trials at every event."""
+        """Return None, so that Tune starts waiting trials in its own order. Ray's FIFO scheduler would go through all past trials."""
         return None
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -357,7 +360,7 @@ SIZES = ("num_parameters", "multiply_adds", "latency_ms", "device")
 
 
 class NoReporter(tune.ProgressReporter):
-    """A reporter that prints nothing. In a notebook Tune's own would clear the output of the cell, even with verbose=0."""
+    """A reporter that prints nothing. In a notebook, Tune's own would clear the output of the cell, even with verbose=0."""
 
     def should_report(self, trials: list[Trial], done: bool = False) -> bool:
         """Return False: nothing is printed.
@@ -369,7 +372,7 @@ class NoReporter(tune.ProgressReporter):
         return False
 
     def report(self, trials: list[Trial], done: bool, *sys_info: Any) -> None:
-        """Print nothing: the view shows the search.
+        """Print nothing, since the view shows the search.
 
         Args:
             trials: All trials of Tune; not used.
@@ -379,10 +382,10 @@ class NoReporter(tune.ProgressReporter):
 
 
 def _tune_name(trial: Trial) -> str:
-    # A paused trial continues under its own number as another trial of Tune.
+    # A paused trial continues under the same number, but as another trial of Tune.
     return f"{trial_name(_number(trial))}-{trial.trial_id}"
 
 
 def _number(trial: Trial) -> int:
-    """The study's number of a Tune trial."""
+    """Return the number in the study of a Tune trial."""
     return int(trial.config["number"])

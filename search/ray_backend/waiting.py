@@ -1,4 +1,4 @@
-"""Reports that a search waits for resources: otherwise a Ray whose CPUs are used by others would look like one that hangs."""
+"""Reports that a search waits for resources. Without the message, a Ray whose CPUs are in use elsewhere would seem to hang."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from winnow.search.ray_backend.free_resources import lacking
 from winnow.search.ray_backend.not_pickled import NotPickled
 
 PATIENCE = 15.0
-"""Seconds without a running trial before the wait is reported; a worker needs some seconds to start."""
+"""Seconds without a running trial before the wait is reported; a worker needs several seconds to start."""
 
 
 class WaitingNotice(NotPickled, tune.Callback):
@@ -66,7 +66,7 @@ class WaitingNotice(NotPickled, tune.Callback):
         self._running.discard(trial.trial_id)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Print what the search waits for if no trial has run for `PATIENCE` seconds.
+        """Report what the search waits for if no trial has run for `PATIENCE` seconds.
 
         Args:
             iteration: Number of steps of Tune's loop so far; not used.
@@ -84,8 +84,8 @@ class WaitingNotice(NotPickled, tune.Callback):
                 self._say(f"waiting: {words}")
 
     def _lacking(self) -> str:
-        """Name the resources of which the cluster has too little for one trial; empty if a worker is only starting."""
+        """Describe the resources of which the cluster has too little for one trial; empty if a worker is only starting."""
         states = {group["state"] for group in placement_group_table().values()}
         if "PENDING" not in states or "CREATED" in states:
-            return ""  # a trial has its resources, and its worker starts
+            return ""  # a trial has its resources, and its worker is starting
         return lacking(ray, self._per_trial, "a trial")

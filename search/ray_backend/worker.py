@@ -1,6 +1,6 @@
-"""Runs trials in a Ray worker, one after the other, all with the same training loop.
+"""Runs trials in a Ray worker, one after another, all with the same training loop.
 
-Errors are caught and reported as a status: an exception would end the worker, and starting the next one takes seconds.
+Errors are caught and reported as a status: an exception would end the worker, and starting another one takes seconds.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def run_trial(config: dict[str, Any], data: SharedData, job: Job) -> None:
     """Run one trial in a Ray worker. This is the trainable of Tune.
 
     Args:
-        config: Holds the `Assignment` as JSON under `assignment`; one flat key keeps Tune's
-            bookkeeping small.
+        config: Holds the `Assignment` as JSON under the key `assignment`; a single string keeps
+            Tune's bookkeeping small.
         data: The images.
         job: Settings that all trials share.
     """
@@ -52,7 +52,7 @@ def run_trial(config: dict[str, Any], data: SharedData, job: Job) -> None:
 
 
 def _reserved_gpus() -> float | None:
-    """Return the part of a GPU in the placement group of this process; None if it is in none."""
+    """Return the share of a GPU in the placement group of this process; None if there is no group or no GPU in it."""
     from ray.util import get_current_placement_group
 
     group = get_current_placement_group()
@@ -64,8 +64,8 @@ def trial_reports(
 ) -> Generator[dict[str, Any], None, None]:
     """Train one trial, and yield its reports.
 
-    Epochs that are in the checkpoint but not in the study (the driver died in between) are reported
-    again and not trained again.
+    Epochs that are in the checkpoint but not in the study, because the driver died in between, are
+    reported again but not trained again.
 
     Args:
         assignment: The trial: number, config, seed, and the number of epochs that the study has
@@ -74,7 +74,7 @@ def trial_reports(
         job: Settings that all trials share.
 
     Yields:
-        The figures of each epoch; `status` and `error` at the end if something went wrong.
+        The figures of each epoch. If something goes wrong, the last report has `status` and `error`.
 
     Raises:
         RankLost: The group of ranks that trains the trial is lost.
@@ -87,7 +87,7 @@ def trial_reports(
     except (Exception, SystemExit) as error:  # a model that calls sys.exit() would take the worker along
         # After DeviceLost Tune ends the process, and the ledger starts this trial again from its checkpoint in another one.
         status, text = failure(error)
-    # Only here, with the exception, are the frames gone that hold the tensors of the training.
+    # The frames of the exception held the tensors of the training. Only here, after its end, can their memory be released.
     if status == TrialStatus.OUT_OF_MEMORY:
         release_memory()
     yield {"status": status, "error": text}
@@ -146,7 +146,8 @@ def _epochs(
                 answers = join(job.predictions, answers_name(assignment.number))
                 with storage_errors(answers):
                     write_validation_answers(config, result.weights(), on_device, answers)
-            # Before the report: an epoch that the study knows is not lost with the worker, unless it may be trained again.
+            # Saved before the report, so that an epoch in the study is not lost with the worker. Between checkpoints, epochs are
+            # trained again.
             if interval.is_due(result.epoch, result.last):
                 with storage_errors(path):
                     save(path, {**result.state(), "history": history})
@@ -159,8 +160,8 @@ def prepare(job: Job, team: Team | None) -> torch.device:
 
     Args:
         job: Device and number of threads.
-        team: Team of ranks, whose device is used and whose threads are set already; None: this
-            process trains alone.
+        team: Team of ranks, which determines the device and has set the threads already; None if
+            this process trains alone.
     """
     import torch
 
@@ -174,14 +175,14 @@ def prepare(job: Job, team: Team | None) -> torch.device:
 
 
 def where_trained(device: torch.device, job: Job) -> dict[str, Any]:
-    """Return node, device and resources of a training, and facts about a GPU, as each epoch records them.
+    """Return the node, device and resources of a training, and facts about its GPU, as each epoch records them.
 
     Args:
         device: Device of the training.
         job: CPUs and GPUs that Ray reserves for it.
 
     Returns:
-        Values by the names of `WHERE_TRAINED`.
+        Values by the names in `WHERE_TRAINED`.
     """
     from winnow.search.training.gpu_facts import gpu_facts
 
@@ -195,11 +196,7 @@ def where_trained(device: torch.device, job: Job) -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the name of a GPU, or the type of another device.
-
-    Args:
-        device: The device.
-    """
+    """Return the name of a GPU, or the type of any other device."""
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

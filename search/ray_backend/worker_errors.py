@@ -10,10 +10,10 @@ from ray.exceptions import RayTaskError
 
 
 def raised_by_worker(pickled_error: str | None) -> str:
-    """Return the traceback that a worker ended with; empty if there is none, as when it was killed.
+    """Return the traceback that a worker ended with; empty if there is none, for example because it was killed.
 
     Args:
-        pickled_error: The file with the error; None if Tune wrote none.
+        pickled_error: Path of the file with the error; None if Tune wrote none.
     """
     if pickled_error is None:
         return ""
@@ -25,7 +25,8 @@ def killed_for_memory(error_file: str | None) -> str | None:
     """Return a message if Ray killed the worker because its node was short of memory; None if there was another cause.
 
     Args:
-        error_file: Where Tune wrote the error of the trial (Ray 2.60: an `OutOfMemoryError` is in no other file).
+        error_file: Path of the text file with the trial's errors; None if there is none. In Ray 2.60 no other file contains an
+            `OutOfMemoryError`.
     """
     if error_file is None or not Path(error_file).exists():
         return None

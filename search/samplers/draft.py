@@ -1,8 +1,9 @@
-"""A suggestion that is not yet a trial.
+"""Drafts: suggestions that are not trials yet.
 
-Optuna's `ask` makes a trial before its parameters are known; one that turns out infeasible or a repeat would stay in the
-study as a failure the samplers learn nothing from, and they would suggest it again and again (measured: 72 of 96 trials,
-docs/decisions/0001-suggestions-are-drafts.md). A draft asks the sampler without touching the study; only a good one becomes a trial.
+Optuna's `ask` creates a trial before its parameters are known. A trial that turns out to be infeasible or a repeat would stay in the
+study as a failure from which the samplers learn nothing, so they would suggest it again and again (measured: 72 of 96 trials,
+docs/decisions/0001-suggestions-are-drafts.md). A draft gets its values from the sampler without changing the study, and becomes a
+trial only if it is accepted.
 """
 
 from __future__ import annotations
@@ -17,13 +18,21 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 RANDOM = "random"
-"""The user attribute of trials whose config the sampler drew at random, although it might have chosen one."""
+"""User attribute of trials whose config the sampler drew at random, although it could have used a model."""
 
 
 class Draft:
-    """Has the `suggest_*` methods of an Optuna trial, and afterwards `params` and `distributions`.
+    """A suggestion for one trial, with the `suggest_*` methods of an Optuna trial.
 
-    `known` values (the study parameters of a recipe) are returned unchanged; the others come from `sampler`.
+    Args:
+        study: The study that the sampler reads; it is not changed.
+        sampler: The sampler that suggests values.
+        number: Number that the trial will have.
+        known: Values by name in the study, which are returned unchanged. Default: the sampler suggests all values.
+
+    Attributes:
+        params: The values suggested so far, by name in the study.
+        distributions: Their distributions.
     """
 
     def __init__(
@@ -70,12 +79,12 @@ class Draft:
             low: Lowest value.
             high: Highest value, included.
             step: Distance between neighbouring values. Default: any number of the range.
-            log: Whether values are uniform on a logarithmic scale; there is then no `step`.
+            log: Whether values are uniform on a logarithmic scale; `step` must then be None.
         """
         return self._suggest(name, FloatDistribution(low, high, log=log, step=step))
 
     def to_trial(self, user_attrs: dict[str, Any]) -> FrozenTrial:
-        """Return the draft as a running trial with these attributes and those of the sampler."""
+        """Return the draft as a running trial with the given attributes and those that the sampler has set."""
         return create_trial(
             state=TrialState.RUNNING,
             params=self.params,
@@ -96,7 +105,7 @@ class Draft:
 
 
 def _placeholder(number: int) -> FrozenTrial:
-    """Stands for the trial before there is one: samplers ask for its number and its time."""
+    """Return a stand-in for a trial that does not exist yet: samplers read its number and its start time."""
     return FrozenTrial(
         number=number,
         state=TrialState.RUNNING,

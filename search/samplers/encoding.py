@@ -1,8 +1,8 @@
-"""Encodes the trials of a study as points in a unit cube, and draws new points near and far from them.
+"""Encodes the trials of a study as points in a unit cube, and draws new points anywhere in it or near others.
 
-A parameter is one coordinate in [0, 1]; a choice with k options is cut into k equal parts. What a coordinate means to a
-model is its column: the coordinate itself (also for a choice among ascending numbers), or one column per option. A
-parameter that a trial does not have (another branch of the space was chosen) is neutral: the middle, or no option at all.
+Each parameter is one coordinate in [0, 1]; for a choice with k options, the interval is divided into k equal parts. A model reads
+columns instead of coordinates: the coordinate itself (also for a choice among ascending numbers), or one column per option. A
+parameter that a trial does not have, because another branch of the space was chosen, gets a neutral value: the middle, or no option.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Array = np.ndarray
 
 
 class ParameterEncoding:
-    """The coordinates of all parameters that `trials` have had so far, in the order of their first appearance."""
+    """The coordinates of all parameters that the given trials have, in the order of their first appearance."""
 
     def __init__(self, trials: Sequence[FrozenTrial]) -> None:
         self.distributions: dict[str, BaseDistribution] = {}
@@ -36,7 +36,7 @@ class ParameterEncoding:
 
     @property
     def groups(self) -> Array:
-        """Return the parameter of each column."""
+        """Index of the parameter to which each column belongs, [columns]."""
         widths = [_width(distribution) for distribution in self.distributions.values()]
         return np.repeat(np.arange(len(widths)), widths)
 
@@ -47,7 +47,7 @@ class ParameterEncoding:
         )
 
     def round_to_domain(self, points: Array) -> Array:
-        """Move points onto values that exist, with NaN where a parameter is not active."""
+        """Move points [n, parameters] to the nearest existing values, with NaN where a parameter is not active."""
         rounded = np.empty_like(points)
         for i, distribution in enumerate(self.distributions.values()):
             active = self._active(i, rounded)
@@ -67,28 +67,28 @@ class ParameterEncoding:
             rng: Source of the draws.
 
         Returns:
-            Points [num, parameters] that exist in the space, NaN where a parameter is not active.
+            Existing points of the space, [num, parameters], with NaN where a parameter is not active.
         """
         return self.round_to_domain(rng.random((num, len(self.names))))
 
     def perturb(self, points: Array, num: int, deviation: float, rng: np.random.Generator) -> Array:
-        """Draw points near others: some coordinates of each are moved, those of a choice drawn again.
+        """Draw points near others. Some coordinates of each point are changed: numbers are moved, choices are drawn again.
 
         Args:
-            points: [n, parameters].
+            points: The points to start from, [n, parameters].
             num: Number of new points for each of them.
             deviation: Standard deviation of a move, as a fraction of the range.
             rng: Source of the draws.
 
         Returns:
-            Points [n * num, parameters] that exist in the space.
+            Existing points of the space, [n * num, parameters].
         """
         centres = np.nan_to_num(np.repeat(points, num, axis=0), nan=0.5)
         moved = rng.random(centres.shape) < rng.choice([0.2, 0.5, 1.0], (len(centres), 1))
         steps = np.clip(centres + rng.normal(0, deviation, centres.shape), 0, 1)
         unordered = np.array([_width(distribution) > 1 for distribution in self.distributions.values()])
         drawn = rng.random(centres.shape)
-        # A choice has no neighbourhood: it changes as rarely as a number moves far.
+        # The options of a choice have no neighbours, so a choice changes about as rarely as a number moves far.
         moved &= ~unordered | (rng.random(centres.shape) < 0.2)
         return self.round_to_domain(np.where(moved, np.where(unordered, drawn, steps), centres))
 
@@ -97,7 +97,7 @@ class ParameterEncoding:
         """Draw a random value of one parameter.
 
         Args:
-            distribution: The values, and how they are spread.
+            distribution: The possible values and their scale.
             rng: Source of the draw.
         """
         return value_at(distribution, float(rng.random(1)[0]))
@@ -105,8 +105,11 @@ class ParameterEncoding:
     def _gate(self, i: int) -> tuple[int, dict[float, bool]] | None:
         """Return the earlier parameter whose value has so far decided whether parameter i is active; None if it always is.
 
-        Learnt from the trials, since a study does not know its space; a wrong guess costs a little of the model's accuracy and
-        nothing else, because what a new trial has is for the space to say.
+        This is inferred from the trials, since a study does not know its space. A wrong inference only makes the model slightly
+        less accurate, because the space decides which parameters a new trial has.
+
+        Returns:
+            Index of that parameter, and whether parameter i is active, by the coordinate of that parameter.
         """
         present = ~np.isnan(self.points[:, i])
         if present.all():
@@ -132,10 +135,10 @@ class ParameterEncoding:
 
 
 def value_at(distribution: BaseDistribution, coordinate: float) -> Any:
-    """Return the value at a coordinate along which the distribution spreads its values.
+    """Return the value at a coordinate. Evenly spread coordinates give values with the given distribution.
 
     Args:
-        distribution: The values, and how they are spread.
+        distribution: The possible values and their scale.
         coordinate: Position in [0, 1).
     """
     return _value(distribution, float(_round(distribution, np.array([coordinate]))[0]))
@@ -172,7 +175,7 @@ def _columns(distribution: BaseDistribution, coordinates: Array) -> Array:
 
 
 def _bounds(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
-    """Return the ends of the numbers that the coordinate runs over evenly, with half a step of margin, so that all steps are equally wide."""
+    """Return the numbers at coordinates 0 and 1, with half a step of margin so that all steps are equally wide."""
     step = distribution.step if distribution.step and not distribution.log else 0.0
     if isinstance(distribution, IntDistribution) and distribution.log:
         step = 1.0

@@ -1,7 +1,7 @@
-"""Estimates the cost of an epoch: from the multiply-adds that each trial reports when it starts, and for a new config by a forecast from those.
+"""Estimates the cost of an epoch from the multiply-adds that each trial reports when it starts. For new configs they are forecast.
 
-Its logarithm is close to linear in the columns of `winnow.search.samplers.encoding`: depth, width, the image's size and the kind of network multiply.
-Measured seconds are not used, so that a search depends only on its seed and the results of its trials.
+The logarithm of the cost is close to linear in the columns of `winnow.search.samplers.encoding`, because depth, width, image size and
+kind of network act as factors. Measured seconds are not used, so that a search depends only on its seed and the results of its trials.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Overhead:
-    """The cost of a training beyond the multiply-adds of its network, in multiply-adds of a forward pass that take as long."""
+    """The cost of a training beyond the multiply-adds of its network, as the number of multiply-adds that take the same time."""
 
     per_image: float
     per_step: float
@@ -28,11 +28,15 @@ class Overhead:
 CPU = Overhead(
     per_image=5e5, per_step=2e7
 )  # 72 configs of two spaces, one thread, bfloat16: benchmarks/speed/epoch_cost.py
-GPU = Overhead(per_image=5e5, per_step=1.5e10)  # not measured: 3 ms of kernel launches a step, 30 TFLOP/s within them
+GPU = Overhead(per_image=5e5, per_step=1.5e10)  # an assumption: 3 ms of kernel launches per step at 30 TFLOP/s
 
 
 def work_per_image(attrs: dict[str, Any]) -> float:
-    """Return the work per image of a trial with these user attributes, in multiply-adds; NaN until its worker has reported the size."""
+    """Return the work per image of a trial in multiply-adds; NaN until its worker has reported the size of the network.
+
+    Args:
+        attrs: The user attributes of the trial.
+    """
     if "multiply_adds" not in attrs:
         return math.nan
     overhead = CPU if attrs.get("device", "cpu") == "cpu" else GPU
@@ -40,7 +44,15 @@ def work_per_image(attrs: dict[str, Any]) -> float:
 
 
 class EpochCost:
-    """A forecast of costs as natural logarithms, relative to the mean of the trials. `columns` [n, columns]; `work` [n] > 0, NaN where not known yet."""
+    """Forecasts costs as natural logarithms, relative to the mean of the trials.
+
+    Args:
+        columns: The encoded trials, [n, columns].
+        work: The work per image of each trial, [n], above 0; NaN where it is not known yet.
+
+    Attributes:
+        of_trials: The cost of each trial, [n]; forecast where its work is not known.
+    """
 
     def __init__(self, columns: Array, work: Array) -> None:
         known = np.isfinite(work)
@@ -57,5 +69,5 @@ class EpochCost:
         self.of_trials = np.where(known, cost, self.of(columns))
 
     def of(self, columns: Array) -> Array:
-        """Forecast the costs [m] of new points [m, columns], never above the highest cost of a trial."""
+        """Forecast the costs [m] of new points [m, columns], limited to the range of the costs of the trials."""
         return np.clip((columns - self._centre) @ self._slopes, *self._range)

@@ -1,8 +1,8 @@
-"""Decides which suggestions are refused because of the limits of a search: those known to exceed one, and those expected to.
+"""Decides which suggestions are rejected because of the limits of a search: those known or expected to exceed one.
 
-The size of a network follows from its config. A latency or the time of an epoch is measured, and so is the size of a network of a
-user's own code: of these, trials tell. Their logarithm is close to linear in the columns of `winnow.search.samplers.encoding`, as
-that of the cost of an epoch is (`winnow.search.samplers.epoch_cost`).
+The size of a network follows from its config. Latency, epoch time and the size of a network from the user's own code are known only
+from trials. Their logarithm is close to linear in the columns of `winnow.search.samplers.encoding`, like that of the cost of an epoch
+(`winnow.search.samplers.epoch_cost`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from winnow.spaces.shapes import ImageShape
 from winnow.spaces.sizes import known_excess
 
 NUM_MEASURED = 8
-"""Trials with a figure before the others are judged by it."""
+"""Number of trials for which a figure must be known before it is predicted for others."""
 
 
 class Feasibility:
     """Judges suggestions by the limits.
 
     Args:
-        limits: The limits; None: nothing is refused.
+        limits: The limits; None if nothing is rejected.
         image_shape: (channels, height, width) of the images.
         num_classes: Number of classes, which decides the size of the last layer.
     """
@@ -38,18 +38,18 @@ class Feasibility:
         self._num_classes = num_classes
 
     def exceeded(self, config: Config) -> str | None:
-        """Name the limit that the network of a config is known to exceed; None if there is none."""
+        """Describe the limit that the network of a config is known to exceed; None if there is none."""
         return known_excess(self._limits, config, self._image_shape, self._num_classes)
 
     def is_hopeless(self, draft: Draft, trials: Sequence[FrozenTrial]) -> bool:
         """Return whether a draft is expected to exceed a limit clearly.
 
-        A line is fitted to the measurements of earlier trials, once `NUM_MEASURED` of them have the
-        figure.
+        A linear model is fitted to the figures of earlier trials once `NUM_MEASURED` of them are
+        known.
 
         Args:
             draft: The suggestion.
-            trials: The trials of the search so far, with what was measured among their attributes.
+            trials: The trials of the search so far, with their figures among their attributes.
         """
         if self._limits is None:
             return False
@@ -57,7 +57,7 @@ class Feasibility:
 
 
 def _expected_beyond(draft: Draft, trials: Sequence[FrozenTrial], figure: str, limit: float) -> bool:
-    """Return whether a draft's figure is expected above the limit by more than the fit's error."""
+    """Return whether the expected figure of a draft exceeds the limit by more than the error of the fit."""
     measured = [trial for trial in trials if trial.user_attrs.get(figure)]
     if len(measured) < NUM_MEASURED:
         return False

@@ -1,15 +1,18 @@
-"""The default sampler, `forecast`: it forecasts every training, and follows successive halving where the forecast has no skill.
+"""The default sampler, `forecast`. It predicts the result of every training, and follows successive halving if it cannot predict well.
 
-1. A Gaussian process over (hyper-parameters, logarithm of the epoch) forecasts where every training would end, and a free worker
-   takes the config, paused or new, with the highest expected improvement per epoch that it still needs.
-2. The other free workers take what asynchronous successive halving would promote among configs drawn at random, or draw another; the
-   share of the forecast grows with its skill, the rank correlation of its forecasts with random trials that it has not seen.
-3. Trials pause at the rungs that can be trusted, those whose order agrees with that of the next rung.
+1. A Gaussian process over (hyper-parameters, logarithm of the epoch) forecasts the final value of every training. A free worker gets
+   the config, paused or new, with the highest expected improvement per epoch that it still needs.
+2. Other free workers get the config that asynchronous successive halving would promote among randomly drawn ones, or a new random one.
+   The share of the forecast's decisions grows with its skill: the rank correlation between its forecasts and the results of random
+   trials that it has not seen.
+3. Trials pause only at reliable rungs, those whose order agrees with the order at the next rung.
 
-So where configs can be told apart by their hyper-parameters the search is Bayesian optimization, and elsewhere successive halving over
-random configs, whose rungs do not take noise at the level of chance for a signal. In a search with a time budget an epoch counts by what
-it costs (`winnow.search.samplers.epoch_cost`). After Swersky et al., "Freeze-Thaw Bayesian Optimization" (2014), Wistuba et al.,
-"Supervising the Multi-Fidelity Race of Hyperparameter Configurations" (2022), and Snoek et al. (2012) for improvement by cost.
+If hyper-parameters predict results, the search is therefore Bayesian optimization. Otherwise it is successive halving over random
+configs, whose rungs do not mistake noise at the level of chance for a signal. In a search with a time budget, epochs are weighted by
+their cost (`winnow.search.samplers.epoch_cost`).
+
+After Swersky et al., "Freeze-Thaw Bayesian Optimization" (2014), Wistuba et al., "Supervising the Multi-Fidelity Race of
+Hyperparameter Configurations" (2022), and Snoek et al. (2012) for improvement per cost.
 """
 
 from __future__ import annotations
@@ -32,11 +35,11 @@ from winnow.search.schedulers.pausing import Pausing
 if TYPE_CHECKING:
     from winnow.search.samplers.forecast_model import Forecast
 
-NUM_FIRST_TRIALS = 8  # at random
+NUM_FIRST_TRIALS = 8  # these are drawn at random
 SKILLS = (0.3, 0.7)
-"""The skills between which the share of the forecast grows from the least to the largest."""
+"""The skills between which the share of the forecast grows from the smallest to the largest."""
 SHARES = (0.05, 0.95)
-"""The least and the largest share of the decisions that the forecast takes."""
+"""The smallest and the largest share of decisions that the forecast makes."""
 
 Array = np.ndarray
 
@@ -45,9 +48,9 @@ class ForecastSampler(BaseSampler):
     """A sampler for one state of a study, which must not change between calls.
 
     Args:
-        seed: Seed of all random draws, together with the state of the study.
+        seed: Seed of the random draws, which also depend on the state of the study.
         rungs: The epochs at which trials are compared, ascending, and the last epoch of a training.
-        weigh_cost: Whether a cheap epoch counts less than an expensive one.
+        weigh_cost: Whether epochs are weighted by their cost. Default: all epochs count the same.
     """
 
     def __init__(self, seed: int, rungs: Sequence[int], weigh_cost: bool = False) -> None:
@@ -69,14 +72,14 @@ class ForecastSampler(BaseSampler):
         among: Collection[int] | None = None,
         may_start: bool = True,
     ) -> int | None:
-        """Choose the paused trial to resume. Call it before `sample_relative`, which otherwise takes paused trials for running ones.
+        """Choose the paused trial to resume. Must be called before `sample_relative`, which would otherwise treat paused trials as running.
 
         Args:
             study: The study of the search.
             paused: The numbers of all paused trials.
             rule: The scheduler, which knows the rungs and which trial successive halving would promote.
-            among: The trials that may be resumed; default: all that are paused.
-            may_start: Whether a new trial may start. Without it the one that promises most is resumed, whatever it promises.
+            among: The trials that may be resumed. Default: all paused trials.
+            may_start: Whether a new trial may start instead. Otherwise the most promising trial is resumed in any case.
 
         Returns:
             The number of the trial, or None if there is none or if a new trial should start.
@@ -110,7 +113,7 @@ class ForecastSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Suggest values for all parameters that trials have had so far, asked for or not.
+        """Suggest values for all parameters that any trial has had so far.
 
         Args:
             study: The study of the search.
@@ -128,7 +131,7 @@ class ForecastSampler(BaseSampler):
             return {}
         forecast = self._forecast_of(study, trials)
         point = (self._best_new or self._look_for_new(forecast))[0]
-        self._best_new = None  # if it is called again, as after a repeated config, another one is looked for
+        self._best_new = None  # a further call, for example after a repeated config, looks for another point
         return forecast.encoding.params(point)
 
     def sample_independent(
@@ -147,12 +150,12 @@ class ForecastSampler(BaseSampler):
     def _by_halving(self, study: Study, trials: Sequence[FrozenTrial]) -> bool:
         """Return whether successive halving decides this time.
 
-        It is drawn at random, with odds that depend on the skill of the forecast.
+        The decision is random. The skill of the forecast determines the probability.
         """
         if len(trials) < NUM_FIRST_TRIALS or not self._any_at_rung(trials):
             return True
         if self._halves is None:
-            # The seed is that of the next new trial: without the epochs every decision until then would be the same.
+            # The seed changes only with the next new trial. Without the epochs, every decision until then would be the same.
             num_epochs = sum(len(trial.intermediate_values) for trial in trials)
             self._rng = np.random.default_rng([self._seed, num_epochs])
             low, high = SKILLS
@@ -181,5 +184,5 @@ class ForecastSampler(BaseSampler):
 
 
 def make_sampler(context: SamplerContext) -> BaseSampler:
-    """Return a sampler for the present state of the study."""
+    """Return a sampler for the current state of the study."""
     return ForecastSampler(context.own_seed, context.rungs, context.weigh_cost)

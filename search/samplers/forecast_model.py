@@ -1,6 +1,6 @@
-"""The model behind `winnow.search.samplers.forecast`: predicts the last epoch of every training, and finds the best new config.
+"""The model of `winnow.search.samplers.forecast`, which predicts the last epoch of every training and finds the best new config.
 
-A module of its own because SciPy takes a third of a second to import, and the first trials of a search do without.
+It is a separate module because importing SciPy takes a third of a second, and the first trials of a search do not need it.
 """
 
 from __future__ import annotations
@@ -21,22 +21,33 @@ from winnow.search.samplers.encoding import ParameterEncoding
 from winnow.search.samplers.epoch_cost import EpochCost, work_per_image
 from winnow.search.samplers.gaussian_process import GaussianProcess, best_and_some_others, log_expected_improvement
 
-MOST_CHECKED = 60  # random trials that the model's skill is measured on, the newest
+MOST_CHECKED = 60  # the skill of the model is measured on at most this many random trials, the newest ones
 FEWEST_CHECKED = 6
-UNKNOWN_SKILL = 0.5  # while there are fewer
-NUM_ELITES = 5  # trials around which new points are looked for
-LARGEST_POSTERIOR = 200  # observations: what a suggestion costs grows with their square
-MOST_RUNNING = 100  # trials: of more, those that promise most, since what is looked for lies near them
-REFINEMENTS = (0.05, 0.02, 0.01)  # how far points are moved in the last steps of the search for the best new one
+UNKNOWN_SKILL = 0.5  # assumed while there are fewer random trials
+NUM_ELITES = 5  # new points are drawn around this many trials
+LARGEST_POSTERIOR = 200  # observations; the cost of a suggestion grows with the square of this number
+MOST_RUNNING = (
+    100  # running trials; if there are more, the most promising ones are used, since new points lie near them
+)
+REFINEMENTS = (0.05, 0.02, 0.01)  # standard deviations of moves in the last steps of the search for the best new point
 
 BLAS = ThreadpoolController()
-"""Held to one thread: on some hundred rows more of them wait for the cores that trainings use (4 times as long on 2 cores)."""
+"""Limits BLAS to one thread. For a few hundred rows, more threads wait for cores that trainings use (4 times as slow on 2 cores)."""
 
 Array = np.ndarray
 
 
 class Forecast:
-    """A prediction of trials and new points at the last epoch, in standard deviations; higher is better."""
+    """Predicts the scores of trials and new points at the last epoch, in standard deviations. Higher is better.
+
+    Args:
+        trials: All trials of the study.
+        paused: Numbers of the paused trials.
+        sign: 1 if higher values are better, else -1.
+        rungs: The epochs at which trials are compared, ascending, and the last epoch of a training.
+        weigh_cost: Whether epochs are weighted by their cost.
+        rng: Source of the draws.
+    """
 
     def __init__(
         self,
@@ -68,7 +79,7 @@ class Forecast:
         self.cost = EpochCost(self._columns, np.array(work))
 
     def best_paused(self, paused: Collection[int]) -> tuple[int, float]:
-        """Return (number, score) of the paused trial with the highest expected improvement for the remaining cost of its training."""
+        """Return (number, score) of the paused trial with the highest expected improvement relative to its remaining cost."""
         rows = [i for i, trial in enumerate(self.trials) if trial.number in paused]
         still_to_train = np.array([self.max_epochs - max(self.trials[i].intermediate_values, default=0) for i in rows])
         gain = log_expected_improvement(self.mean[rows], self.deviation[rows], self.best)
@@ -76,7 +87,7 @@ class Forecast:
         return self.trials[rows[scores.argmax()]].number, float(scores.max())
 
     def best_new(self, rng: np.random.Generator) -> tuple[Array, float]:
-        """Return (point, score) of the best new config, by a random search that narrows down on the best candidates."""
+        """Return (point, score) of the best new config, found by a random search that narrows down to the best candidates."""
         elites = self.encoding.points[np.argsort(-self.mean)[:NUM_ELITES]]
         points = np.concatenate(
             [self.encoding.sample_uniform(400, rng)]
@@ -98,7 +109,10 @@ class Forecast:
         return log_expected_improvement(mean, deviation, self.best) - self.cost.of(columns)
 
     def _observations(self, sign: float) -> tuple[list[int], list[int], list[float]]:
-        """Return (row of the trial, index of the rung, value, higher is better) for each rung of each trial, in the order of the rungs."""
+        """Return the observations: the row of the trial, the index of the rung, and the value (higher is better) of each.
+
+        They are ordered by rung.
+        """
         seen = [
             (row, level, sign * trial.intermediate_values[rung])
             for level, rung in enumerate(self.rungs)
@@ -109,7 +123,7 @@ class Forecast:
         return list(rows), list(levels), list(values)
 
     def _add_failures(self, rows: list[int], levels: list[int], targets: list[float]) -> None:
-        """Add failed trials with the worst value at the end."""
+        """Add failed trials, as if they had the worst value at the last epoch."""
         worst = min(targets)
         for row, trial in enumerate(self.trials):
             if trial.state == TrialState.FAIL:
@@ -118,10 +132,10 @@ class Forecast:
                 targets.append(worst)
 
     def _skill(self, rows: list[int], seen: _Seen) -> float:
-        """Measure how well the model orders random trials that it has not seen: Spearman's correlation, -1 to 1.
+        """Return how well the model orders random trials that it has not seen, as Spearman's correlation (-1 to 1).
 
-        Each is forecast at its last rung from the others at theirs. Configs that the model chose are no test of it: they lie
-        close together.
+        Each trial is forecast at its last rung from the others at their last rungs. Configs that the model chose cannot test it,
+        because they lie close together.
         """
         last = {row: index for index, row in enumerate(rows) if self.trials[row].user_attrs.get(RANDOM)}
         if len(last) < FEWEST_CHECKED:
@@ -133,7 +147,7 @@ class Forecast:
         return float(np.corrcoef(rankdata(expected), rankdata(checked.targets))[0, 1])
 
     def _gained(self, sign: float) -> list[float]:
-        """Return the mean gain of trials since the first rung, for each rung; no gain is assumed at rungs that no trial has reached."""
+        """Return the mean gain of trials since the first rung, for each rung. No gain is assumed at rungs that no trial has reached."""
         gained = [0.0]
         for before, after in pairwise(self.rungs):
             both = [
@@ -146,7 +160,7 @@ class Forecast:
         return gained
 
     def _believe_running(self, modelled: _Seen, paused: Collection[int]) -> None:
-        """Treat running trials as if they ended as forecast, so that several workers do not look at the same place."""
+        """Treat running trials as if they ended as forecast, so that several workers do not explore the same region."""
         running = [
             i for i, trial in enumerate(self.trials) if trial.state == TrialState.RUNNING and trial.number not in paused
         ]
@@ -171,7 +185,7 @@ class Forecast:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Observations: points with their epochs [n, columns], scores [n], indices of their rungs [n]."""
+    """Observations: points with their epochs [n, columns], scores [n], and indices of their rungs [n]."""
 
     inputs: Array
     targets: Array
@@ -184,16 +198,25 @@ class _Seen:
 def _scores(
     rows: Sequence[int], levels: Sequence[int], values: Sequence[float], gained: Sequence[float]
 ) -> list[float]:
-    """Bring the values of different rungs onto one scale of mean 0 and variance 1: the mean of the value, less the average gain of the epochs, and of the rank."""
+    """Convert values at different rungs to scores on one scale with mean 0 and variance 1.
+
+    A score is the mean of two standardized parts: the value minus the average gain since the first rung, and the rank.
+
+    Args:
+        rows: The trial of each value.
+        levels: The rung of each value, ascending.
+        values: The values; higher is better.
+        gained: The average gain since the first rung, for each rung.
+    """
     levelled = np.array(values) - np.array(gained)[levels]
     both = _standardize(_cut(levelled)) + _standardize(_rank_scores(rows, np.array(levels), np.array(values)))
     return list(_standardize(both))
 
 
 def _cut(values: Array) -> Array:
-    """Cut the worst values at two ranges of the better half: how bad they are is of no interest.
+    """Raise very bad values to a lower bound, two ranges of the better half below the median: how bad they are does not matter.
 
-    Where half of the values are the best one, as with a saturated accuracy, the median of the others takes the place of theirs.
+    If half of all values equal the best one, as with a saturated accuracy, the median of the other values is used instead.
     """
     middle, top = np.median(values), values.max()
     if middle == top and (values < top).any():
@@ -202,7 +225,11 @@ def _cut(values: Array) -> Array:
 
 
 def _rank_scores(rows: Sequence[int], levels: Array, values: Array) -> Array:
-    """Return normal scores at the first rung; at each later one its trials exchange the scores that they had before, the best gets the highest."""
+    """Return rank scores that are comparable between rungs.
+
+    At the first rung they are normal scores. At each later one, its trials redistribute their previous scores by rank: the best
+    gets the highest.
+    """
     scores = np.empty(len(values))
     latest: dict[int, float] = {}
     for level in range(int(levels.max()) + 1):

@@ -2,10 +2,10 @@
 
 After Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006).
 
-A parameter may span several columns (a choice, one column per option), which then share their length scale. The
-length scales, amplitude and noise are those of highest posterior density under log-normal priors; the prior on the
-length scales grows with the root of the number of parameters (Hvarfner et al., "Vanilla Bayesian Optimization Performs
-Great in High Dimensions", 2024).
+A parameter may span several columns (a choice has one column per option), which then share a length scale. The length scales,
+amplitude and noise are chosen for the highest posterior density under log-normal priors. The median of the prior on the length scales
+grows with the square root of the number of parameters (Hvarfner et al., "Vanilla Bayesian Optimization Performs Great in High
+Dimensions", 2024).
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from scipy.special import ndtr
 
 ROOT_5 = math.sqrt(5)
 JITTER = 1e-6
-LARGEST_FIT = 64  # points that the kernel is fitted to; the posterior then uses all that it is given
+LARGEST_FIT = 64  # the kernel is fitted to at most this many points; the posterior uses all points
 
 Array = np.ndarray
 
 
 class GaussianProcess:
-    """A fitted process.
+    """A Gaussian process that is fitted to observations.
 
     Args:
         inputs: The observed points, [n, columns].
-        groups: The parameter of each column, [columns].
-        targets: The observed values, [n], of mean 0 and variance 1.
-        sources: The group of observations that share their noise, [n], integers from 0.
-        num_sources: How many such groups there may be.
-        rng: Draws the points that the kernel is fitted to, if there are many.
+        groups: Index of the parameter to which each column belongs, [columns].
+        targets: The observed values, [n], with mean 0 and variance 1.
+        sources: The noise group of each observation, [n], integers from 0.
+        num_sources: Number of noise groups.
+        rng: Draws the points to which the kernel is fitted, if there are more than `LARGEST_FIT`.
     """
 
     def __init__(
@@ -58,19 +58,19 @@ class GaussianProcess:
         Args:
             inputs: The observed points, [n, columns].
             targets: The observed values, [n].
-            sources: The group of observations that share their noise, [n], integers from 0.
+            sources: The noise group of each observation, [n], integers from 0.
         """
         self.inputs, self.targets = inputs, targets
         self._factor = lapack.dpotrf(self._noisy_covariance(inputs, sources), lower=1, clean=1)[0]
         self._weights = cho_solve((self._factor, True), targets, check_finite=False)
 
     def leave_one_out(self, inputs: Array, targets: Array, sources: Array) -> Array:
-        """Predict each of these observations from the others, with the same kernel.
+        """Predict each of the given observations from the others, with the fitted kernel.
 
         Args:
             inputs: The observed points, [n, columns].
             targets: The observed values, [n].
-            sources: The group of observations that share their noise, [n], integers from 0.
+            sources: The noise group of each observation, [n], integers from 0.
 
         Returns:
             The predictions, [n].
@@ -79,7 +79,7 @@ class GaussianProcess:
         return targets - (precision @ targets) / np.diag(precision)
 
     def predict(self, inputs: Array) -> tuple[Array, Array]:
-        """Return mean and standard deviation [n] of the noise-free function at [n, columns]."""
+        """Return the mean [n] and standard deviation [n] of the noise-free function at points [n, columns]."""
         covariance = self._covariance(inputs, self.inputs)
         explained = solve_triangular(self._factor, covariance.T, lower=True, check_finite=False)
         variance = self.amplitude - (explained**2).sum(axis=0)
@@ -97,7 +97,7 @@ class GaussianProcess:
 
 
 def log_expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
-    """Return log E[max(f - best, 0)] of normally distributed values f, stable far below `best`.
+    """Return log E[max(f - best, 0)] of normally distributed values f. The computation is stable even far below `best`.
 
     After Ament et al., "Unexpected Improvements to Expected Improvement" (2023).
 
@@ -119,14 +119,14 @@ def log_expected_improvement(mean: Array, deviation: Array, best: float) -> Arra
 
 
 def fit_kernel(distances: Array, targets: Array, sources: Array, num_sources: int) -> tuple[Array, float, Array]:
-    """Find the kernel of highest posterior density.
+    """Find the kernel with the highest posterior density.
 
     Args:
         distances: Squared distances, one slice per parameter, [d, n, n].
         targets: The observed values, [n].
-        sources: The group of observations that share their noise, [n].
-        num_sources: How many such groups there are; one without observations gets the most probable
-            noise of the prior.
+        sources: The noise group of each observation, [n], integers from 0.
+        num_sources: Number of noise groups; a group without observations gets the most probable
+            noise under the prior.
 
     Returns:
         The logarithms of the length scales [d], the amplitude, and the noise variances
@@ -165,7 +165,7 @@ def fit_kernel(distances: Array, targets: Array, sources: Array, num_sources: in
 
 
 def _matern(squared: Array) -> tuple[Array, Array]:
-    """Return the correlation, and its derivative by the squared distance."""
+    """Return the correlation, and its derivative with respect to the squared distance."""
     distance = np.sqrt(squared)
     decay = np.exp(-ROOT_5 * distance)
     return (1 + ROOT_5 * distance + 5 / 3 * squared) * decay, -5 / 6 * (1 + ROOT_5 * distance) * decay
@@ -181,13 +181,12 @@ def best_and_some_others(targets: Array, most: int, rng: np.random.Generator) ->
 
     Args:
         targets: The observed values, [n]; higher is better.
-        most: How many to choose at most. Half of them are the best, the others are drawn from the
-            rest.
+        most: Largest number of observations to choose. If there are more, half of the chosen ones
+            are the best, and the others are drawn from the rest.
         rng: Source of the draws.
 
     Returns:
-        The indices of the chosen ones, [min(n, most)]; all of them, the best first, if there are no
-        more.
+        The indices of the chosen observations, [min(n, most)].
     """
     order = np.argsort(-targets, kind="stable")
     if len(order) <= most:

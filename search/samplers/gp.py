@@ -1,8 +1,8 @@
 """Adapts Optuna's Gaussian-process sampler to drafts.
 
-Optuna's GPSampler writes into the trial that it suggests for, but a draft is not a trial yet (`search/samplers/draft.py`): the
-sampler raises a KeyError as soon as it has enough trials to model. It therefore reads a copy of the study in memory, with a
-new trial of its own.
+Optuna's GPSampler writes to the trial for which it suggests values. A draft is not a trial yet (`search/samplers/draft.py`), so the
+sampler would raise a KeyError as soon as it has enough trials to model. It therefore gets a copy of the study in memory, to which a
+new trial is added.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NUM_STARTUP = 10
 
 
 class GpSampler(BaseSampler):
-    """Models the trials that completed, from the 10th on; draws at random before. Half a second of CPU a suggestion."""
+    """Draws at random until 10 trials have completed, and then models the completed trials. A suggestion takes 0.5 s of CPU time."""
 
     def __init__(self, seed: int) -> None:
         self._sampler = GPSampler(seed=seed, n_startup_trials=NUM_STARTUP)
@@ -46,8 +46,8 @@ class GpSampler(BaseSampler):
         """Suggest values for the parameters that every modelled trial has.
 
         Args:
-            study: Not used: `infer_relative_search_space`, which comes first, has copied it.
-            trial: Not used: a trial of the copy takes its place.
+            study: Not used, since `infer_relative_search_space`, which is called first, has copied it.
+            trial: Not used, since a trial of the copy takes its place.
             search_space: The parameters to suggest, from `infer_relative_search_space`.
 
         Returns:

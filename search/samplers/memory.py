@@ -1,7 +1,7 @@
-"""Suggests configs because of earlier runs, in turns with another sampler.
+"""Suggests configs based on earlier runs, alternating at random with another sampler.
 
-The share of the earlier runs is their weight (`winnow.search.samplers.memory_model`), which is 1 at the start and falls as the trials
-of this search become more informative.
+The probability that the earlier runs suggest is their total weight (`winnow.search.samplers.memory_model`), which is 1 at the start
+and falls as the trials of this search become more informative.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from winnow.search.schedulers.pausing import Pausing
 
 MEMORY = "memory"
-"""The user attribute of a trial with the weight of each earlier run, and the share of each in the suggestion."""
+"""User attribute of a trial that holds the weight of each earlier run, and the contribution of each to the suggestion."""
 
 
 class RememberingSampler(BaseSampler):
-    """Serves one point of a search.
+    """A sampler for one trial that uses earlier runs.
 
     Args:
-        inner: The sampler that suggests when the earlier runs do not, and decides about paused trials.
-        recollection: The earlier runs.
-        seed: Seed of the draws made with it.
+        inner: The sampler that suggests when the earlier runs do not, and that decides about paused trials.
+        recollection: The model of the earlier runs.
+        seed: Seed of the random draws.
     """
 
     def __init__(self, inner: BaseSampler, recollection: Recollection, seed: int) -> None:
@@ -52,13 +52,13 @@ class RememberingSampler(BaseSampler):
         among: Collection[int] | None = None,
         may_start: bool = True,
     ) -> int | None:
-        """Choose the paused trial to resume, as the inner sampler does; see `PausingSampler`.
+        """Let the inner sampler choose the paused trial to resume; see `PausingSampler`.
 
         Args:
             study: The study that the inner sampler reads.
-            paused: Numbers of all trials that are paused.
+            paused: Numbers of all paused trials.
             rule: The scheduler, which knows the rungs.
-            among: Those of them that may be resumed. Default: all.
+            among: Numbers of the paused trials that may be resumed. Default: all.
             may_start: Whether a new trial could be started instead.
 
         Returns:
@@ -105,7 +105,9 @@ class RememberingSampler(BaseSampler):
             values = self._inner.sample_relative(study, trial, search_space)
             trial.set_user_attr(MEMORY, {"weights": weights})
             return values
-        trial.set_user_attr(RANDOM, True)  # a forecast of this search did not choose it, so it may test that forecast
+        trial.set_user_attr(
+            RANDOM, True
+        )  # the forecast of this search did not choose the config: the trial can test it
         owed = dict(zip(names, proposals.shares[chosen].tolist(), strict=True))
         trial.set_user_attr(MEMORY, {"weights": weights, "owed": owed})
         return self._recollection.encoding.params(proposals.points[chosen])

@@ -1,13 +1,14 @@
-"""Models earlier runs and says which configs to try here because of them.
+"""Models earlier runs and proposes configs that are promising according to them.
 
-Every earlier run is a Gaussian process over its parameters that predicts how a config ranks among its trials. The weight of a run is how well
-its process orders the trials of this search, compared with the others and with a process over this search alone, after Feurer
-et al., "Practical Transfer Learning for Bayesian Optimization" (2018). The value of a config is what it promises beyond the best one
-tried here, by each run and by the weight of that run, after Wistuba et al., "Scalable Gaussian process-based transfer surrogates for
-hyperparameter optimization" (2018). While this search has no results, all runs have equal weights, and this is a greedy portfolio.
-When no run promises more, the runs and this search, by their weights, are one model, and the config with the highest expected improvement comes next.
+Every earlier run is modelled by a Gaussian process over its parameters, which predicts how a config ranks among the trials of that
+run. The weight of a run depends on how well its process orders the trials of this search, compared with the other runs and with a
+process over this search alone, after Feurer et al., "Practical Transfer Learning for Bayesian Optimization" (2018). The value of a
+config is the gain over the best config tried here that each run predicts, summed over the runs with their weights, after Wistuba et
+al., "Scalable Gaussian process-based transfer surrogates for hyperparameter optimization" (2018). While this search has no results,
+all runs have equal weights, and the result is a greedy portfolio. When no run predicts a further gain, the runs and this search are
+combined into one model by their weights, and the config with the highest expected improvement comes next.
 
-A module of its own because SciPy takes a third of a second to import.
+This is a separate module because importing SciPy takes a third of a second.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from winnow.search.samplers.encoding import ParameterEncoding, value_at
 from winnow.search.samplers.gaussian_process import GaussianProcess, log_expected_improvement
 
 FEWEST_COMPARED = 3
-"""Trials of this search with an epoch before they decide about weights."""
+"""Number of trials of this search that must have an epoch before they decide the weights."""
 MOST_COMPARED = 60
 NUM_SAMPLES = 200  # bootstrap samples of the trials of this search
-NUM_ELITES = 10  # of each run, around which candidates are drawn
-NUM_BEST_HERE = 3  # trials of this search around which more are drawn
+NUM_ELITES = 10  # best trials of each run, around which candidates are drawn
+NUM_BEST_HERE = 3  # best trials of this search, around which further candidates are drawn
 MOST_PROPOSED = 10
-"""Proposals at one point of a search. If all of them are refused, as by a limit of size, it is the turn of the other sampler."""
+"""Largest number of proposals for one trial. If all are rejected, for example because of a size limit, the other sampler suggests."""
 NUM_SPREAD = 300  # candidates anywhere in the space
 LEAST_GAIN = 0.02
-"""Expected gain, in standard deviations of a run's scores, below which the portfolio is complete."""
+"""Predicted gain, in standard deviations of a run's scores, below which the portfolio is complete."""
 
 Array = np.ndarray
 
@@ -46,8 +47,8 @@ class Proposals:
 
     Attributes:
         weights: The weight of each run, [runs].
-        points: The proposals, the best first, [proposals, parameters].
-        shares: The share of each run in what a proposal promises, [proposals, runs].
+        points: The proposals from best to worst, [proposals, parameters].
+        shares: The share of each run in the predicted gain of a proposal, [proposals, runs].
     """
 
     weights: Array
@@ -56,10 +57,11 @@ class Proposals:
 
 
 class Recollection:
-    """The processes of earlier runs and the candidates that they propose. Made once for a search.
+    """The models of earlier runs, and the candidates that they propose. It is created once per search.
 
     Args:
-        runs: The trials of each earlier run by its name, with the parameters of this space that it knows. Higher values are better.
+        runs: The trials of each earlier run, by its name, with the parameters that the run shares with this space. Higher values are
+            better.
     """
 
     def __init__(self, runs: Mapping[str, Sequence[FrozenTrial]]) -> None:
@@ -82,11 +84,11 @@ class Recollection:
 
     @cached_property
     def _expected(self) -> Array:
-        """The score that each run expects of each candidate, [runs, candidates]."""
+        """The score that each run predicts for each candidate, [runs, candidates]."""
         return self._scores_of(self.candidates)
 
     def propose(self, trials: Sequence[FrozenTrial], sign: float, rng: np.random.Generator) -> Proposals:
-        """Order configs by what they promise at this point of the search.
+        """Propose the configs with the highest predicted gain at this point of the search.
 
         Args:
             trials: The trials of this search.
@@ -94,8 +96,8 @@ class Recollection:
             rng: Draws samples of the trials, and points around the best of them.
 
         Returns:
-            At most `MOST_PROPOSED` proposals; none if no run promises more and few trials have an
-            epoch.
+            At most `MOST_PROPOSED` proposals; none if no run predicts a gain and too few trials
+            have an epoch.
         """
         current = ThisSearch(self.encoding, trials, sign, rng)
         weights = self.weights(current, rng)
@@ -111,15 +113,16 @@ class Recollection:
         return Proposals(weights, points[order], np.tile(weights, (len(order), 1)))
 
     def weights(self, current: ThisSearch, rng: np.random.Generator) -> Array:
-        """Weigh the earlier runs by how they order the trials of this search.
+        """Weight the earlier runs by how well they order the trials of this search.
 
         Args:
-            current: The trials of this search; while few have an epoch, all runs have equal weights.
+            current: The trials of this search. While too few have an epoch, all runs have equal
+                weights.
             rng: Draws bootstrap samples of the trials.
 
         Returns:
-            The weight of each run, [runs]. What is missing to 1 is the weight of this search
-            itself.
+            The weight of each run, [runs]. The difference of their sum from 1 is the weight of
+            this search itself.
         """
         alike = np.full(len(self.names), 1 / len(self.names))
         if current.process is None:
@@ -134,13 +137,13 @@ class Recollection:
         loss = (counted / np.maximum(pairs, 1e-9))[:, pairs > 0]
         if not loss.shape[1]:
             return alike
-        # Many useless runs would together outweigh a good one by chance.
+        # Without this, many useless runs together could outweigh a good one by chance.
         loss[:-1][np.median(loss[:-1], axis=1) > np.quantile(loss[-1], 0.95)] = np.inf
         best = loss == loss.min(axis=0)
         return (best / best.sum(axis=0)).mean(axis=1)[:-1]
 
     def _gains(self, tried: Array, weights: Array) -> Array:
-        """Return what each run promises of each candidate beyond the best point tried here.
+        """Return the gain over the best point tried here that each run predicts for each candidate.
 
         Args:
             tried: The points of this search, [trials, parameters].
@@ -150,13 +153,13 @@ class Recollection:
             Gains times the weight of the run, at least 0, [runs, candidates]. A gain is in standard
             deviations of the run's scores.
         """
-        best = self._scores_of(tried).max(axis=1, initial=0.0)  # a typical trial of a run is not worth a suggestion
+        best = self._scores_of(tried).max(axis=1, initial=0.0)  # 0: a typical trial of a run is not worth suggesting
         return weights[:, None] * np.maximum(self._expected - best[:, None], 0.0)
 
     def _improvement(self, current: ThisSearch, weights: Array, points: Array) -> Array:
         """Return the logarithm of the expected improvement of each point.
 
-        All runs and this search together, by their weights, are one model.
+        The model is the average of all runs and this search, with their weights.
         """
         assert current.process is not None
         mean, deviation = current.process.predict(self.encoding.encode(points))
@@ -178,7 +181,7 @@ class ThisSearch:
         encoding: The parameters that the earlier runs know.
         trials: The trials of this search.
         sign: 1 if higher values are better, else -1.
-        rng: Draws the trials that a process is fitted to, if there are many.
+        rng: Draws the trials to which a process is fitted, if there are many.
     """
 
     def __init__(
@@ -191,13 +194,13 @@ class ThisSearch:
         self.seen = [trials[row] for row in rows]
         self.seen_points = self.points[rows]
         self.process: GaussianProcess | None = None
-        """The process over the trials with an epoch; None while there are few."""
+        """The process over the trials with an epoch; None while there are too few."""
         if len(rows) >= FEWEST_COMPARED:
             columns, zeros = encoding.encode(self.seen_points), np.zeros(len(rows), int)
             self.process = GaussianProcess(columns, encoding.groups, win_scores(self.seen, sign), zeros, 1, rng)
 
     def best(self, num: int) -> Array:
-        """Return the points of the best `num` trials with an epoch, the best first."""
+        """Return the points of the `num` best trials with an epoch, from best to worst."""
         assert self.process is not None
         return self.seen_points[np.argsort(-self.process.targets, kind="stable")[:num]]
 
@@ -213,7 +216,7 @@ def _points_of(encoding: ParameterEncoding, trials: Sequence[FrozenTrial]) -> Ar
 
 
 def win_scores(trials: Sequence[FrozenTrial], sign: float = 1.0) -> Array:
-    """Rank trials that were trained for different times.
+    """Rank trials that were trained for different numbers of epochs.
 
     Two trials are compared at the last epoch that both have reached. A trial without a value loses.
 
@@ -222,7 +225,7 @@ def win_scores(trials: Sequence[FrozenTrial], sign: float = 1.0) -> Array:
         sign: 1 if higher values are better, else -1. Default: 1.
 
     Returns:
-        Normal scores of mean 0 and variance 1, [trials]; higher is better.
+        Normal scores with mean 0 and variance 1, [trials]; higher is better.
     """
     order = _order(trials, sign)
     wins = ((order > 0).sum(axis=1) + 0.5 * (order == 0).sum(axis=1)) / len(trials)
@@ -231,7 +234,7 @@ def win_scores(trials: Sequence[FrozenTrial], sign: float = 1.0) -> Array:
 
 
 def _order(trials: Sequence[FrozenTrial], sign: float) -> Array:
-    """Return [trials, trials]: 1 where the first trial is better, -1 where it is worse, else 0.
+    """Return a matrix [trials, trials] that is 1 where the trial of the row is better, -1 where it is worse, and 0 otherwise.
 
     Two trials are compared at the last epoch that both have reached.
     """
@@ -252,8 +255,8 @@ def _compared(values: Mapping[int, float], others: Mapping[int, float], sign: fl
 
 
 def _disagreement(order: Array, expected: Array) -> Array:
-    """Return [trials, trials]: 1 where two trials are in the other order than expected, else 0.
+    """Return a matrix [trials, trials] that is 1 where the order of two trials is not the expected one, and 0 otherwise.
 
-    A pair for which no order is expected counts one half.
+    It is one half for a pair for which no order is expected.
     """
     return np.abs(order) * (1 - order * np.sign(expected[:, None] - expected[None, :])) / 2

@@ -1,4 +1,4 @@
-"""Optuna's own samplers, set up as Winnow uses them."""
+"""Optuna's own samplers with the settings that Winnow uses."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from winnow.search.samplers.registry import SamplerContext
 
 
 class OneSplitTpe(TPESampler):
-    """Optuna's TPE, but it divides the trials into good and bad ones once per suggestion, and not again for every parameter.
+    """Optuna's TPE, except that it divides the trials into good and bad ones once per suggestion instead of once per parameter.
 
-    The densities of a parameter are kept too, for another suggestion when a config cannot be built. It
-    suggests the same values as Optuna's (a test) in a third of the time. The study must not change while the sampler is used.
+    It also keeps the densities of each parameter for further suggestions, which are needed when a config cannot be built. It suggests
+    the same values as Optuna's TPE (a test checks this) in a third of the time. The study must not change while the sampler is used.
     """
 
     def __init__(self, seed: int) -> None:
@@ -38,7 +38,7 @@ class OneSplitTpe(TPESampler):
         return {name: distribution.to_external_repr(best[name]) for name, distribution in search_space.items()}
 
     def _estimate(self, study: Study, search_space: dict[str, BaseDistribution]) -> tuple[Any, ...]:
-        """Return the densities of good and of bad trials, from those trials that have the parameters."""
+        """Return the densities of the good and of the bad trials, estimated from the trials that have the parameters."""
         if self._divided is None:
             self._divided = self._divide(study)
         return tuple(
@@ -57,7 +57,7 @@ class OneSplitTpe(TPESampler):
 
     @staticmethod
     def _divide(study: Study) -> tuple[list[dict[str, Any]], ...]:
-        """Return the parameters of the good trials and those of the bad ones, in order of their numbers."""
+        """Return the parameters of the good trials and those of the bad ones, each in the order of their numbers."""
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         best_first = sorted(trials, key=ranking(study.direction))
         num_good = min(math.ceil(0.1 * len(trials)), 25)

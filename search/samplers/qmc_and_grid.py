@@ -1,8 +1,8 @@
 """Samplers that do not read results: the points of a low-discrepancy sequence, or all points of a grid in a seeded order.
 
-Optuna's own samplers do not fit a space with branches. Its QMCSampler knows only the parameters of the first trial, draws the
-others at random, and counts its points in the study with every draft. Its GridSampler needs a full product. Here point number
-k depends only on the space and the seed.
+Optuna's own samplers do not work for a space with branches. Its QMCSampler knows only the parameters of the first trial, draws the
+others at random, and counts its points in the study with every draft. Its GridSampler requires a full product. Here, point number k
+depends only on the space and the seed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,15 @@ from winnow.spaces.space import Space
 
 
 class QmcSampler(BaseSampler):
-    """Suggests Sobol points, scrambled once for the whole search (Owen, 1998; SciPy's engine), starting at point `index`.
+    """Suggests Sobol points, scrambled once for the whole search (Owen, 1998; SciPy's engine).
 
-    Every parameter that the space can have, in any branch, has its own coordinate; a config ignores the coordinates of
-    parameters that it does not have. A projection of a Sobol sequence is again one, so the points of a branch are spread evenly.
+    Every parameter that the space can have, in any branch, has its own coordinate; a config ignores the coordinates of parameters
+    that it does not have. A projection of a Sobol sequence is a Sobol sequence too, so the points of a branch are spread evenly.
+
+    Args:
+        space: The space to search.
+        seed: Seed of the scrambling, the same for the whole search.
+        index: Index of the first point to suggest, from 0.
     """
 
     def __init__(self, space: Space, seed: int, index: int) -> None:
@@ -40,7 +45,7 @@ class QmcSampler(BaseSampler):
         self._point: np.ndarray = np.empty(0)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return no parameters: every one has a coordinate of its own (`sample_independent`).
+        """Return no parameters, since `sample_independent` suggests each of them at its own coordinate.
 
         Args:
             study: The study of the search; not used.
@@ -78,13 +83,19 @@ class QmcSampler(BaseSampler):
         Raises:
             KeyError: The space has no such parameter.
         """
-        if not len(self._point):  # a start point leaves this parameter open
+        if not len(self._point):  # a start point left this parameter open
             self.sample_relative(study, trial, {})
         return value_at(param_distribution, float(self._point[self._coordinates[param_name]]))
 
 
 class GridSampler(BaseSampler):
-    """Suggests all points of a finite space, each once and in a seeded order, starting at number `index`; then from the front."""
+    """Suggests all points of a finite space in a seeded order, each once, and then starts again from the first.
+
+    Args:
+        space: The space to search, which must be finite.
+        seed: Seed of the order, the same for the whole search.
+        index: Index of the first point to suggest in that order, from 0.
+    """
 
     def __init__(self, space: Space, seed: int, index: int) -> None:
         self._space = space
@@ -92,7 +103,7 @@ class GridSampler(BaseSampler):
         self._index = index
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return no parameters: a point of the grid has all of them (`sample_relative`).
+        """Return no parameters, since `sample_relative` suggests whole points of the grid.
 
         Args:
             study: The study of the search; not used.
@@ -111,7 +122,7 @@ class GridSampler(BaseSampler):
             search_space: Not used.
 
         Returns:
-            The values by parameter name, of the parameters that this point has.
+            The values of the parameters that this point has, by parameter name.
         """
         values = point(self._space.root, int(self._order[self._index % len(self._order)]))
         self._index += 1
@@ -120,7 +131,7 @@ class GridSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Refuse a parameter that a point of the grid does not have.
+        """Raise an error for a parameter that a point of the grid does not have.
 
         Args:
             study: The study of the search; not used.

@@ -1,4 +1,4 @@
-"""Makes the sampler that suggests one trial. `winnow.spaces.samplers` lists the samplers."""
+"""Creates the sampler that suggests one trial. `winnow.spaces.samplers` lists the available samplers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SamplerContext:
-    """The information that a sampler is made from, besides the study.
+    """The information, apart from the study, from which a sampler is created.
 
     Attributes:
         seed: Seed of the search.
         number: Number of the trial to be suggested.
-        rungs: Epochs at which trials are compared, the last epoch of a training included.
-        space: The space that is searched. `qmc` and `grid` need it.
-        num_drafts: Points of a sequence or grid that earlier trials used up, rejected ones included.
+        rungs: Epochs at which trials are compared, including the last epoch of a training.
+        space: The space to search. `qmc` and `grid` need it.
+        num_drafts: Number of suggestions so far, including rejected ones: the points of a sequence or grid that are used up.
         weigh_cost: Whether the time of an epoch matters, because the search has a time budget.
     """
 
@@ -50,7 +50,7 @@ class SamplerContext:
 
 
 class PausingSampler(Protocol):
-    """A sampler whose entry says `pauses`."""
+    """A sampler that decides which paused trial continues. Its entry in `winnow.spaces.samplers` sets `pauses`."""
 
     def resume(
         self,
@@ -61,27 +61,30 @@ class PausingSampler(Protocol):
         among: Collection[int] | None = None,
         may_start: bool = True,
     ) -> int | None:
-        """Return the paused trial to resume; None to start a new one instead, or if there is none.
+        """Choose the paused trial to resume.
 
         Args:
             study: The study that the sampler reads.
-            paused: Numbers of all trials that are paused.
+            paused: Numbers of all paused trials.
             rule: The scheduler, which knows the rungs.
-            among: Those of them that may be resumed. Default: all.
-            may_start: Whether a new trial could be started instead.
+            among: Numbers of the paused trials that may be resumed. Default: all.
+            may_start: Whether a new trial could be started instead. Default: True.
+
+        Returns:
+            The number of the trial; None to start a new one instead, or if there is none.
         """
 
 
 def make_sampler(name: str, context: SamplerContext) -> BaseSampler:
-    """Make the sampler for one trial.
+    """Create the sampler for one trial.
 
-    Its suggestion is a function of seed, number and study alone, so a resumed search continues
-    exactly as if it had not been interrupted. A sampler that was seeded only once would repeat its
-    first draws.
+    Its suggestion depends only on the seed, the number and the study, so a resumed search continues
+    exactly as if it had not been interrupted. A single sampler for the whole search would repeat its
+    first draws after every start.
 
     Args:
         name: Name of the sampler, a key of `winnow.spaces.samplers.SAMPLERS`.
-        context: The information that the sampler is made from.
+        context: The information from which the sampler is created.
 
     Raises:
         InputError: There is no sampler of this name.

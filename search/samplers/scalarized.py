@@ -1,7 +1,7 @@
-"""Shows a search with several objectives to a sampler that knows one: each suggestion sees another weighting of them.
+"""Presents a search with several objectives to a sampler for a single objective, by a different weighting for each suggestion.
 
-The weights are drawn at random for each suggestion, and every trial gets the augmented Chebyshev value of its objectives
-(Knowles, "ParEGO", 2006). A sampler that improves on many weightings finds the front.
+The weights are drawn at random for each suggestion, and the value of every trial is the augmented Chebyshev value of its objectives
+(Knowles, "ParEGO", 2006). A sampler that optimizes many weightings finds the Pareto front.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from winnow.search.seeds import Stream, derive_seed
 from winnow.spaces.fronts import gains
 
 LINEAR_PART = 0.05
-"""Weight of the sum of all objectives beside the worst of them, so that no dominated trial is as good as one that dominates it."""
+"""Weight of the sum of all losses relative to the largest of them. It makes a dominated trial worse than one that dominates it."""
 
 Array = np.ndarray
 
@@ -29,8 +29,8 @@ def scalarized(study: optuna.Study, costs: Sequence[str], seed: int) -> optuna.S
 
     Args:
         study: The study of the search, whose values are those of the metric.
-        costs: The attributes of a trial that are minimized beside it.
-        seed: Seed of the search; with the trials and epochs so far it decides the weights.
+        costs: Names of the trial attributes that are minimized besides the metric.
+        seed: Seed of the search. The weights follow from it and from the numbers of trials and epochs so far.
     """
     trials = study.get_trials(deepcopy=False)
     valued = [trial for trial in trials if trial.intermediate_values]
@@ -48,10 +48,10 @@ def scalarized(study: optuna.Study, costs: Sequence[str], seed: int) -> optuna.S
 
 
 class _Scale:
-    """Weighs the objectives of a trial, each as a loss that is 0 for the best so far.
+    """Combines the objectives of a trial, each converted to a loss that is 0 for the best value so far.
 
-    The median of a metric has the loss 0.5, since values of failed trainings would stretch its range; costs are scaled to their
-    range of logarithms.
+    The metric is scaled so that its median has the loss 0.5, because values of failed trainings would stretch its range. Costs are
+    scaled by the range of their logarithms.
     """
 
     def __init__(self, points: Array, weights: Array, sign: int) -> None:
@@ -62,7 +62,12 @@ class _Scale:
         self._range[0] = max(2 * (self._best[0] - np.median(points[:, 0])), 1e-9)
 
     def weighted(self, trial: FrozenTrial, point: Array) -> FrozenTrial:
-        """Return the trial with the weighted values; `point` has its objectives, higher is better."""
+        """Return a copy of a trial with weighted values.
+
+        Args:
+            trial: The trial.
+            point: Its objectives; higher is better.
+        """
         again = copy.copy(trial)
         again.intermediate_values = {e: self._value(v, point) for e, v in trial.intermediate_values.items()}
         if trial.value is not None:

@@ -1,7 +1,7 @@
-"""Makes a study of chosen trials for a sampler to read: a part of a long study, or one with trials of other spaces.
+"""Creates a study from chosen trials for a sampler to read, such as a part of a long study or trials of other spaces.
 
-Samplers of Optuna read a study through its storage alone (`get_all_trials`), so the view is an ordinary study over a storage
-that returns the chosen trials under the numbers that they have. Nothing is copied.
+Optuna's samplers read a study only through its storage (`get_all_trials`), so the view is an ordinary study over a storage that
+returns the chosen trials with their own numbers. Nothing is copied.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def view_of(trials: Sequence[FrozenTrial], direction: StudyDirection) -> optuna.
     """Return a read-only study with these trials, in this order.
 
     Args:
-        trials: The trials that the sampler reads; their numbers may have gaps and begin anywhere.
+        trials: The trials that the sampler reads; their numbers may have gaps and start anywhere.
         direction: The direction of the real study.
     """
     return optuna.create_study(storage=_ChosenTrials(trials), direction=direction)

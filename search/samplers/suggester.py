@@ -1,4 +1,7 @@
-"""Decides what to try next: queued configs first, then suggestions of the sampler; never one that cannot be built, exceeds a limit or has already run `repeats` times."""
+"""Decides which config to try next: first the queued configs, then suggestions of the sampler.
+
+Configs are skipped if they cannot be built, exceed a limit, or have already run `repeats` times.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,10 @@ if TYPE_CHECKING:
     from winnow.search.samplers.memory_model import Recollection
 
 SAMPLER_DRAFTS = 20
-"""After this many rejected suggestions the sampler is unlikely to find a config that can be built; random ones take over."""
-START_FROM = "start_from:"  # the source of a config that the space starts from; its name follows
+"""After this many rejected suggestions, the sampler is unlikely to find an acceptable config, and configs are drawn at random."""
+START_FROM = "start_from:"  # prefix of the source of a start point; its name follows
 MAX_DRAFTS = 200
-"""After this many rejected suggestions the space is taken to hold nothing new."""
+"""After this many rejected suggestions, the space is considered exhausted."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,10 @@ class Suggestion:
     """A config that becomes a trial.
 
     Attributes:
-        draft: Its parameters.
+        draft: The draft with its parameters.
         config: The complete config.
-        source: `sampler`, or where a queued config comes from.
-        num_drafts: Suggestions of the sampler that it took, 0 for a queued config.
+        source: `sampler`, or the source of a queued config.
+        num_drafts: Number of suggestions of the sampler until this one was accepted; 0 for a queued config.
     """
 
     draft: Draft
@@ -49,9 +52,18 @@ class Suggestion:
 
 
 class Suggester:
-    """Suggests configs and remembers which ones ran. `queued` configs (source, raw config) come before those of the sampler.
+    """Suggests configs and remembers which ones have run.
 
-    With a `recollection` of earlier runs the sampler suggests in turns with them.
+    Args:
+        space: The space to search.
+        settings: The settings of the search.
+        image_shape: (channels, height, width) of the images.
+        rungs: Epochs at which trials are compared, including the last epoch of a training.
+        num_classes: Number of classes. Default: 1.
+        recollection: The model of earlier runs, which then suggest some of the configs. Default: there are none.
+
+    Attributes:
+        queued: (source, raw config) of the configs that come before those of the sampler.
     """
 
     def __init__(
@@ -79,19 +91,19 @@ class Suggester:
 
         Args:
             config: The complete config.
-            num_drafts: Suggestions of the sampler that it took; 0 for a queued config.
+            num_drafts: Number of suggestions of the sampler that it took; 0 for a queued config.
         """
         self._num_runs[identity(config, self._image_shape)] += 1
         self._num_drafts += num_drafts
 
     def note_known(self, config: dict[str, Any]) -> None:
-        """Reject this config when the sampler suggests it, because another run has tried it."""
+        """Remember a config that another run has tried. It is rejected if the sampler suggests it."""
         self._known.add(identity(config, self._image_shape))
 
     def readable(self, study: optuna.Study) -> optuna.Study:
         """Return the part of a study that the sampler reads.
 
-        Each of its values is a random weighting of the objectives if there are several.
+        If there are several objectives, each value is a random weighting of them.
         """
         settings = self._settings
         if settings.costs and spec_of(settings.sampler).reads_results:
@@ -99,12 +111,11 @@ class Suggester:
         return recent(study, settings.sampler)
 
     def sampler(self, number: int, name: str | None = None) -> BaseSampler:
-        """Make the sampler for one trial.
+        """Create the sampler for one trial.
 
         Args:
             number: Number of the trial.
-            name: Name of another sampler than that of the settings, which then ignores earlier
-                runs.
+            name: Name of a sampler to use instead of that of the settings. It ignores earlier runs.
 
         Raises:
             InputError: There is no sampler of this name.
@@ -124,15 +135,15 @@ class Suggester:
         return RememberingSampler(sampler, self._recollection, context.own_seed)
 
     def next(self, study: optuna.Study, sampler: BaseSampler, number: int) -> Suggestion | None:
-        """Return the next config: a queued one that may run, else one that the sampler finds.
+        """Return the next config: a queued one that may run, or one that the sampler suggests.
 
         Args:
             study: The study that the sampler reads.
-            sampler: The sampler that was made for this trial.
+            sampler: The sampler that was created for this trial.
             number: Number of the trial.
 
         Returns:
-            The config as a suggestion; None if no config that may run was found.
+            The suggestion; None if no config that may run was found.
         """
         while self.queued:
             source, raw = self.queued.popleft()
@@ -158,7 +169,7 @@ class Suggester:
             yield Draft(study, sampler, number)
 
     def _config_of(self, draft: Draft) -> dict[str, Any] | None:
-        """Return the complete config; None if it cannot be built, or is known to exceed a limit."""
+        """Return the complete config of a draft; None if it cannot be built or is known to exceed a limit."""
         raw = self._space.suggest(draft)
         if self._space.infeasible(raw, self._image_shape):
             return None

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
 
 ENDED = "search_ended"
-"""Key of study.yaml: why the search ended before the trials that were asked for."""
-# What decides which images are trained and judged on. Their location may differ: the fingerprint shows whether they are the same.
+"""Key of study.yaml: the reason why the search ended before it had run all requested trials."""
+# Settings that decide which images are used. Their location may differ: the fingerprint shows whether they are the same.
 IMAGES = (
     *("name", "validation", "stratified", "groups", "limit", "image_size", "channels", "arguments"),
     *("image_column", "label_column", "one_hot", "remap_labels", "pixel_range", "skip_damaged"),
@@ -40,16 +40,16 @@ class RunChanges:
     """Requested changes; None or empty leaves a setting unchanged."""
 
     trials: int | None = None
-    """Trials on top of those that were asked for so far."""
+    """Trials in addition to those requested so far."""
     time_budget: str | None = None
     max_epochs: int | None = None
     space: str | None = None
-    """Name or file of the space that replaces that of the run."""
+    """Name or file of the space that replaces the space of the run."""
     overrides: Sequence[str] = ()
     accepted: bool = False
-    """Whether the user has seen what a change of the space means."""
+    """Whether the user has accepted the consequences of a change of the space."""
     command: str | None = None
-    """The equivalent command, if no command line began the change."""
+    """The equivalent command, if the change was not made from the command line."""
 
     @property
     def any(self) -> bool:
@@ -71,14 +71,16 @@ class AmendedRun:
 
 
 def write_start(folder: RunFolder, study: dict[str, Any], about: dict[str, Any], command: str | None = None) -> None:
-    """Write study.yaml if it has changed, if it says why the search ended, or if versions, hardware, devices or own code differ
-    from those of the previous start.
+    """Write study.yaml if anything in it must change for this start.
+
+    That is the case if it was amended, if it records why the search ended, or if versions, hardware, devices or the user's code
+    differ from those of the previous start.
 
     Args:
         folder: The run.
         study: The content of study.yaml, changed or not.
         about: Further facts of this start by their keys in study.yaml: `devices`, the resource plan, and `own_code`.
-        command: The equivalent command, if no command line began this start.
+        command: The equivalent command, if this start was not made from the command line.
     """
     before = study
     study = {key: value for key, value in study.items() if key != ENDED}
@@ -87,7 +89,7 @@ def write_start(folder: RunFolder, study: dict[str, Any], about: dict[str, Any],
     last = amendments[-1] if amendments else study
     if amendments and "versions" not in last:  # amended for this start
         amendments[-1] = {**last, **now}
-    elif any(_without_words(last.get(key)) != _without_words(value) for key, value in now.items()):
+    elif any(_without_explanation(last.get(key)) != _without_explanation(value) for key, value in now.items()):
         amendments.append({**_heading(command), "changes": [], "before": {}, **now})
     elif ENDED not in before:
         return
@@ -95,7 +97,7 @@ def write_start(folder: RunFolder, study: dict[str, Any], about: dict[str, Any],
 
 
 def write_end(folder: RunFolder, reason: str) -> None:
-    """Record in study.yaml why the search ended before the trials that were asked for. The next start removes it.
+    """Record in study.yaml why the search ended before it had run all requested trials. The next start removes this.
 
     Args:
         folder: The run.
@@ -105,13 +107,16 @@ def write_end(folder: RunFolder, reason: str) -> None:
 
 
 def amend(folder: RunFolder, study: dict[str, Any], space: Space, changes: RunChanges) -> AmendedRun:
-    """The run with the changes applied.
+    """Apply changes to a run in memory; nothing is written.
 
     Args:
         folder: The run.
         study: The content of its study.yaml.
         space: Its current space.
-        changes: What is to change.
+        changes: The requested changes.
+
+    Returns:
+        The changed run, and messages for the user.
 
     Raises:
         InputError: A change is impossible, or the user has not accepted that the space changes.
@@ -146,13 +151,13 @@ def amend(folder: RunFolder, study: dict[str, Any], space: Space, changes: RunCh
     )
 
 
-def _without_words(facts: Any) -> Any:
-    """The facts without `explanation`, which differs between starts on equal devices."""
+def _without_explanation(facts: Any) -> Any:
+    """Return the facts without `explanation`, which differs between starts on equal devices."""
     return {key: value for key, value in facts.items() if key != "explanation"} if isinstance(facts, dict) else facts
 
 
 def _changed_space(space: Space, changes: RunChanges) -> Space:
-    """The changed space. A file is read with its start points; an override changes the space of the run."""
+    """Return the changed space. A space file is read with its start points; overrides alone change the space of the run."""
     overrides = list(changes.overrides)
     if changes.max_epochs is not None:
         if not isinstance(space.root.children.get("epochs"), Fixed):
@@ -168,7 +173,7 @@ def _changed_space(space: Space, changes: RunChanges) -> Space:
 
 
 def _check_same_aims(old: Space, new: Space) -> None:
-    """Raise InputError if the new space has other limits or objectives: the trials so far were judged by those of the run."""
+    """Raise InputError if the new space has different limits or objectives: earlier trials were judged by those of the run."""
     if old.settings.costs != new.settings.costs:
         raise InputError(
             "search.objectives: the objectives of a run cannot change, since its trials were judged by them; start a new run "
@@ -183,7 +188,7 @@ def _check_same_aims(old: Space, new: Space) -> None:
 
 
 def _check_same_images(old: Space, new: Space) -> None:
-    """Raise InputError if the new space trains on other images: values measured on these would not compare."""
+    """Raise InputError if the new space uses different images: values measured on them could not be compared."""
     before, after = (space.example().data.model_dump(mode="json") for space in (old, new))
     for key in IMAGES:
         if before[key] != after[key]:
@@ -219,7 +224,7 @@ def _consequences(
 
 
 def _extended(settings: Settings, changes: RunChanges, num_trials: int, num_further: int) -> Settings:
-    """The settings with more trials or time. A time budget alone asks for as many trials as fit into it."""
+    """Return the settings with more trials or time. A time budget alone allows as many trials as fit into it."""
     if changes.time_budget is not None:
         settings = settings.changed(time_budget_seconds=parse_duration(changes.time_budget))
         if changes.trials is None and changes.max_epochs is None and not changes.changes_space:
@@ -233,7 +238,7 @@ def _extended(settings: Settings, changes: RunChanges, num_trials: int, num_furt
 def _amended_study(
     study: dict[str, Any], space: Space, settings: Settings, changed_keys: Sequence[Difference], command: str | None
 ) -> dict[str, Any]:
-    """study.yaml with the new values, and one more amendment with the previous ones."""
+    """Return study.yaml with the new values, and with one more amendment that holds the previous ones."""
     old, new = study["settings"], settings.to_dict()
     before: dict[str, Any] = {}
     if replaced := {key: old.get(key) for key in new if old.get(key) != new[key]}:
@@ -252,7 +257,7 @@ def _heading(command: str | None) -> dict[str, Any]:
 
 
 def _trials_of(folder: RunFolder) -> list[Trial]:
-    """The trials in the journal, which is only read."""
+    """Return the trials in the journal, which is only read."""
     from winnow.reports.reading.journal import read_trials
 
     return [trial for trial in read_trials(folder.journal)[0] if "config" in trial.user_attrs]

@@ -1,6 +1,6 @@
-"""Limits paused trials: the size of their checkpoints, and their number.
+"""Limits the number of paused trials and the total size of their checkpoints.
 
-Running trials are never touched; there are only as many of them as workers.
+Running trials are not limited: there are only as many of them as workers.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class Quota:
         self._sizes: dict[int, int] = {}
 
     def beyond(self, paused: Collection[int], rule: Pausing) -> list[int]:
-        """Return the paused trials that must end so that the others fit, the worst at their last rung first.
+        """Return the paused trials that must end so that the others fit, starting with the worst at their last rung.
 
-        Such a trial counts as stopped at its rung: the sampler keeps its values, only its training cannot continue.
+        Such a trial counts as stopped at its rung: the sampler keeps its values, but its training cannot continue.
 
         Args:
             paused: Numbers of all paused trials.
-            rule: The scheduler, which knows how they stand.
+            rule: The scheduler, which ranks the trials of each rung.
         """
         known = self._sizes
         self._sizes = {n: known[n] if n in known else storage.size(self._folder.checkpoint(n)) for n in paused}

@@ -1,4 +1,4 @@
-"""The completed trials of a run, for retraining to choose from."""
+"""Reads the completed trials of a run, from which retraining chooses."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Completed:
     """The completed trials of a run that lie in its space, the best first.
 
     Attributes:
-        winners: All but the baseline; with several objectives their front: the best by the metric, then always the one that is
-            farthest from those before it.
+        winners: All completed trials except the baseline. With several objectives, only the trials on the Pareto front: first the
+            best by the metric, then repeatedly the one that is farthest from those already listed.
         baseline: The trial that trained the baseline, if there is one.
     """
 
@@ -42,7 +42,7 @@ class Completed:
 
 
 def completed_trials(folder: RunFolder, space: Space, settings: Settings) -> Completed:
-    """Read the completed trials of a run. To be called under its lock.
+    """Read the completed trials of a run. The caller must hold the lock of the run.
 
     Args:
         folder: The run.

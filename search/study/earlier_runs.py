@@ -1,6 +1,6 @@
-"""`--learn-from RUN...`: learns from earlier runs, also on other data, which parameters are good.
+"""Implements `--learn-from RUN...`: earlier runs, possibly on other data, show which parameters are good.
 
-A warm start takes the trials of one run with the same data and protocol for trials of this search. Earlier runs only rank their own
+A warm start treats the trials of one run with the same data and protocol as trials of this search. Earlier runs only rank their own
 trials, so their data, epochs and objective may differ; the first results of this search decide how much they count. The trials that
 are used are copied into the new run, so that the old runs may be moved or deleted.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 RANKED = (TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.DIVERGED)
 """Statuses of trials whose end depends on their config rather than on the machine."""
 MOST_TRIALS = 200
-"""The most trials that are taken from one run; the newest ones."""
+"""Largest number of trials that are used from one run; the newest ones are used."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ def learn_from(runs: Sequence[str], space: Space) -> EarlierRuns:
         space: The space to search.
 
     Returns:
-        What to record in the new run.
+        The trials and facts to record in the new run.
 
     Raises:
-        InputError: There is no run, none of its trials has finished, it shares no parameter with the space, or none of its trials
-            lies in the space.
+        InputError: A run does not exist or is given twice, none of its trials has finished, it shares no parameter with the space,
+            or none of its trials lies in the space.
     """
     from winnow.reports import read
 
@@ -74,7 +74,7 @@ def learn_from(runs: Sequence[str], space: Space) -> EarlierRuns:
 
 
 def recollect(folder: RunFolder, space: Space) -> Recollection | None:
-    """Model the earlier runs that were copied into a run, as far as they know its current space.
+    """Model the earlier runs that were copied into a run, as far as they overlap with its current space.
 
     Args:
         folder: The run.
@@ -138,7 +138,7 @@ def _line(named: str, path: Path, run: RunData, space: Space) -> dict[str, Any]:
 
 
 def _ranked(run: RunData) -> list[dict[str, Any]]:
-    """Return the newest ended trials of a run with their values by epoch, higher is better."""
+    """Return the newest ended trials of a run, with their values by epoch. Higher values are better."""
     sign = 1.0 if run.maximize else -1.0
     ended = [row for row in run.trial_rows() if row["status"] in RANKED and row["config"] and row["num_epochs"]]
     trials = []
@@ -154,7 +154,7 @@ def _ranked(run: RunData) -> list[dict[str, Any]]:
 
 
 def _machine(run: RunData) -> str | None:
-    """Return the names of the devices of the trials, and of the processor."""
+    """Return the names of the trials' devices and of the processor; None if neither is known."""
     devices = Counter(row["device"] for row in run.trial_rows() if row["device"])
     hardware = run.study.get("hardware") or {}
     parts = [*devices, hardware.get("processor")]
@@ -162,7 +162,7 @@ def _machine(run: RunData) -> str | None:
 
 
 def _trials(lines: Sequence[dict[str, Any]], space: Space) -> list[FrozenTrial]:
-    """Return the trials of an earlier run that lie in the space, with the parameters they share."""
+    """Return the trials of an earlier run that lie in the space, with the parameters that the run and the space share."""
     domains = {parameter.study_name: parameter.domain for parameter in space.parameters()}
     trials = []
     for line, params in agreement(lines, space)[1]:
@@ -183,15 +183,15 @@ def _trials(lines: Sequence[dict[str, Any]], space: Space) -> list[FrozenTrial]:
 def agreement(
     trials: Sequence[dict[str, Any]], space: Space
 ) -> tuple[set[str], list[tuple[dict[str, Any], dict[str, Any]]]]:
-    """Find what earlier trials say about a space.
+    """Find the parameters and trials of an earlier run that can be used in a space.
 
     Args:
         trials: Trials of one run, each with its `config`.
         space: The space to search.
 
     Returns:
-        The study names of the parameters that agree (some trial has a value of the space there), and each trial that lies in the
-        space as far as these go, with its values.
+        The study names of the agreeing parameters (those for which at least one trial has a value of the space), and (trial, its
+        values of these parameters) for each trial whose values of these parameters all lie in the space.
     """
     known = known_parts(space, [trial["config"] for trial in trials])
     agreeing = {name for params in known for name, value in params.items() if value is not None}

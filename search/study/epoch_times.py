@@ -1,4 +1,4 @@
-"""Measures what an epoch of each trial takes, where a search has a use for it, and compares it with the limit."""
+"""Measures how long an epoch of each trial takes, if the search uses that figure, and compares it with the limit."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from winnow.search.settings import Settings
 from winnow.search.study.record import Record
 
 JUDGED_EPOCH = 2
-"""The epoch after which a trial is judged by its time: the first one of a process also loads libraries."""
+"""The epoch after which a trial's epoch time is judged: the first epoch of a process also loads libraries."""
 
 
 class EpochTimes:
-    """Keeps the shortest epoch of each trial until it is judged; then records it and tells the scheduler."""
+    """Keeps the shortest epoch time of each trial until it is judged, then records it and passes it to the scheduler."""
 
     def __init__(self, settings: Settings, record: Record, scheduler: Asha) -> None:
         self._settings = settings
@@ -23,14 +23,14 @@ class EpochTimes:
         self._shortest: dict[int, float] = {}
 
     def excess(self, number: int, report: Mapping[str, Any]) -> str | None:
-        """Note an epoch, and describe by how much those of the trial exceed the limit of the search.
+        """Note an epoch, and describe by how much the trial's epochs exceed the limit of the search.
 
         Args:
             number: Number of the trial.
             report: The figures of the epoch, in order from the first one.
 
         Returns:
-            The description; None if there is no excess, or it is too early to tell.
+            The description; None if the limit is not exceeded, or if it is too early to tell.
         """
         if not self._settings.needs_epoch_seconds:
             return None
@@ -40,7 +40,7 @@ class EpochTimes:
         return self._settings.limits.exceeded(figures) if self._settings.limits else None
 
     def _note(self, number: int, report: Mapping[str, Any]) -> float | None:
-        """The seconds of the trial's shortest epoch if it is judged after this one; else None."""
+        """Return the seconds of the trial's shortest epoch if the trial is judged after this epoch, otherwise None."""
         epoch, seconds = report["epoch"], report.get("wall_seconds")
         if seconds is None or epoch > JUDGED_EPOCH:
             return None

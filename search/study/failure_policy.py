@@ -1,8 +1,9 @@
-"""Decides what is done about each failure of a trial; docs/reliability.md has the same as a table.
+"""Decides what happens after each failure of a trial; docs/reliability.md shows the same rules as a table.
 
-`diverged` and `failed` end the trial. `out_of_memory` is tried once more, with the same resources and smaller micro-batches. A lost
-worker or node is not charged to the trial as long as it makes progress: only losses with no finished epoch in between are counted.
-A spot instance may therefore disappear any number of times, and a trial that kills its own worker ends as `lost`.
+`diverged` and `failed` end the trial. After `out_of_memory` it is tried once more, with the same resources and smaller
+micro-batches. The loss of a worker or node does not count against the trial as long as it makes progress: only consecutive losses
+with no finished epoch in between are counted. A spot instance may therefore disappear any number of times, and a trial that kills
+its own worker ends as `lost`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from collections import Counter, defaultdict
 
 from winnow.search.study.trials import OpenTrial
 
-IDENTICAL_FAILURES = 3  # more would be a bug, and only spend the rest of the budget on it
-LOSSES_WITHOUT_PROGRESS = 3  # losses of its worker in a row that a trial survives
-MICRO_BATCHES = 4  # pieces of a batch, in the second try of a trial that ran out of memory
+IDENTICAL_FAILURES = 3  # this many indicate a bug, which would only waste the rest of the budget
+LOSSES_WITHOUT_PROGRESS = 3  # consecutive losses of its worker that a trial survives
+MICRO_BATCHES = 4  # pieces of a batch in the second attempt of a trial that ran out of memory
 DIED = f"its worker died {LOSSES_WITHOUT_PROGRESS + 1} times in a row without finishing an epoch in between"
 
 
 class Losses:
-    """Counts how often a training loses its worker with no epoch finished in between."""
+    """Counts how often in a row a training loses its worker with no epoch finished in between."""
 
     def __init__(self) -> None:
         self._epoch = -1  # at the last loss
@@ -36,7 +37,7 @@ class Failures:
 
     def __init__(self) -> None:
         self.bug: str | None = None
-        """The traceback (or what the workers' deaths have in common) that too many trials ended with."""
+        """The error that too many trials ended with: a traceback, or the message about lost workers."""
         self._trials: Counter[str] = Counter()  # headline of the error -> trials
         self._losses: defaultdict[int, Losses] = defaultdict(Losses)  # by the number of the trial
 
@@ -53,9 +54,9 @@ class Failures:
 
 
 def headline(error: str) -> str:
-    """Return the line of a traceback that names the exception, or the first line of a text that holds no traceback.
+    """Return the line of a traceback that names the exception, or the first line of a text without a traceback.
 
-    A message of CUDA's has several lines, and the last one is the same for every error.
+    CUDA's messages have several lines, and the last one is the same for every error.
     """
     lines = error.strip().splitlines()
     frames = [place for place, line in enumerate(lines) if line.startswith('  File "')]

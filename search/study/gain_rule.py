@@ -1,4 +1,4 @@
-"""Decides when further search is not worth its time: the incumbent improved too little over the last part of the training time."""
+"""Decides when further search is not worth its time because the incumbent has improved too little recently."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from winnow.search.storage.run_folder import RunFolder
 from winnow.spaces.schema.search import price_of
 
 RECENT = 0.7
-"""The part of the training time that counts. A search therefore trains for at least 1 / (1 - RECENT) times as long as its first
-completed trial took. Shorter parts end searches in lucky or unlucky moments (docs/measurements.md)."""
+"""Share of the training time, counted back from now, over which the improvement is measured. A search therefore trains for at
+least 1 / (1 - RECENT) times as long as its first completed trial took. With smaller shares, chance decides when a search ends
+(docs/measurements.md)."""
 SECONDS_PER_HOUR = 3600.0
 
 
 class GainRule:
-    """The rule of `search.stop_when`. Time is training time, the sum over all trials, so pauses of a search do not count.
+    """The rule of `search.stop_when`. Time is the training time summed over all trials, so pauses of a search do not count.
 
     Args:
         settings: The settings of the search.
@@ -29,7 +30,7 @@ class GainRule:
         self._steps: list[tuple[float, float]] = []  # (training time, value) whenever the incumbent changed
 
     def rebuild(self, folder: RunFolder, values: Mapping[int, float]) -> None:
-        """Repeat what an earlier start recorded.
+        """Restore the state from what earlier starts of the search recorded.
 
         Args:
             folder: The run.
@@ -61,7 +62,7 @@ class GainRule:
 
     @property
     def recent(self) -> tuple[float, float] | None:
-        """The improvement of the incumbent in the counted part of the training time, and that part in hours; None: it is too early."""
+        """The improvement of the incumbent over the recent training time, and that time in hours; None if it is too early."""
         begin = (1 - RECENT) * self._seconds
         before = [value for seconds, value in self._steps if seconds <= begin]
         if not before:

@@ -1,4 +1,4 @@
-"""Decides what a search still needs for the winners that are wanted, and whether the time that is left allows more."""
+"""Decides what a search still needs to get the requested winners, and whether the remaining time allows more than that."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Goal:
 
     Args:
         settings: The settings of the search.
-        tally: The trials that ended.
-        open_trials: The trials that did not, by number. The ledger changes this mapping.
-        paused: The numbers of those that wait at a rung.
-        time: The time that is left.
+        tally: The trials that have ended.
+        open_trials: The trials that have not ended, by number. The ledger changes this mapping.
+        paused: The numbers of the open trials that wait at a rung.
+        time: The remaining time.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class Goal:
         self._time_is_needed = False
 
     def note_time_left(self, seconds: float, num_workers: int) -> None:
-        """Take note of the time until the search must end.
+        """Update the time until the search must end.
 
-        Once all of it is needed to complete the trials that are still wanted as winners, and until they have completed, no more
-        trials begin than these.
+        Once all of it is needed to complete the trials that are still wanted as winners, no trials beyond these begin until they
+        have completed.
 
         Args:
             seconds: The rest of the time budget.
-            num_workers: Trials that run at the same time.
+            num_workers: Number of trials that run at the same time.
         """
         self._time.seconds, self._time.num_workers = seconds, num_workers
         num_wanted = self.num_wanted
@@ -54,12 +54,12 @@ class Goal:
 
     @property
     def num_wanted(self) -> int:
-        """Trials that must still complete."""
+        """Number of trials that must still complete."""
         return max(0, self._settings.retrain.top - self._tally.num_winners)
 
     @property
     def epochs_left(self) -> dict[int, int]:
-        """Epochs that each open trial that may win still has to train."""
+        """Remaining epochs of each open trial that may win, by its number."""
         return {
             number: trial.assignment.config["epochs"] - trial.epoch
             for number, trial in self._open.items()
@@ -68,16 +68,16 @@ class Goal:
 
     @property
     def num_missing(self) -> int:
-        """Trials still missing if all running trials complete."""
+        """Number of trials that are still missing if all running trials complete."""
         return max(0, self.num_wanted - len(self.epochs_left.keys() - self._paused))
 
     @property
     def enough_open(self) -> bool:
-        """Whether the time that is left is for open trials only."""
+        """Whether the remaining time is reserved for open trials."""
         return self._time_is_needed and len(self.epochs_left) >= self.num_wanted
 
     def must_complete(self, number: int) -> bool:
-        """Whether a trial that halving would stop is one of the last that can still become a winner."""
+        """Return whether a trial must continue although successive halving would stop it, because too few others can still win."""
         if not self._time_is_needed:
             return False
         left = self.epochs_left

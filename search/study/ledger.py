@@ -1,6 +1,6 @@
 """Decides what a search does next: which trial runs, whether it continues, and when the search is over.
 
-All results are in the study and in `epochs.jsonl` alone (`winnow.search.study.record`). Rungs,
+Results are stored in the study and in `epochs.jsonl` only (`winnow.search.study.record`). Rungs,
 open trials and the state of the sampler are rebuilt from them at every start.
 """
 
@@ -36,15 +36,15 @@ from winnow.spaces.trial_status import TrialStatus
 
 
 class Ledger(TrialBook):
-    """Asks the sampler, judges by the scheduler and records everything.
+    """Gets trials from the sampler, lets the scheduler judge them, and records everything.
 
-    It is used by one thread of one process at a time.
+    It must be used by only one thread of one process at a time.
 
     Attributes:
         scheduler: Judges trials at the rungs.
-        exhausted: The sampler finds nothing new in the space.
-        goal: What is still needed for the winners; `note_time_left` tells it the time that is left.
-        gain: Whether the search is still worth its time (`search.stop_when`).
+        exhausted: Whether the sampler finds no new config in the space.
+        goal: Decides what the winners still need; `note_time_left` updates the remaining time.
+        gain: Decides whether the search is still worth its time (`search.stop_when`).
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Ledger(TrialBook):
     def ask(self) -> Assignment | None:
         """Return the next trial to run: one that an earlier start left open, a paused one, or a new one; None if there is none now.
 
-        A trial is on the disk before it runs: its checkpoint is found by its number.
+        A trial is on the disk before it runs, because its checkpoint is found by its number.
         """
         assignment = self._next()
         self.settle()
@@ -100,7 +100,7 @@ class Ledger(TrialBook):
             if not self._may_start and len(self._paused.numbers) == len(self._open):
                 self._stop_paused(self._paused.numbers)
         if not self.goal.enough_open and (audited := self._audit.ask()) is not None:
-            self.commit()  # no line holds the end of a paused trial, so it is on the disk before the lines of its audit
+            self.commit()  # no line holds the end of a paused trial, so it must be on the disk before the lines of its audit
             return audited
         if may_start:
             suggestion = self._suggester.next(self._shown(), sampler, self._num_trials)
@@ -111,13 +111,13 @@ class Ledger(TrialBook):
 
     @property
     def no_gain(self) -> bool:
-        """Whether the search ends because further search is not worth its time, and as many trials completed as winners are wanted."""
+        """Whether the search ends because more is not worth its time, and enough trials have completed for the requested winners."""
         return self.gain.reached and not self.goal.num_wanted
 
     @property
     def finished(self) -> bool:
         """Whether `ask` will return no further trial, whatever the running trials report."""
-        # An open trial may come back: paused, lost with its worker, or out of memory.
+        # `ask` may return an open trial again: after a pause, a lost worker, or a lack of memory.
         return self.winding_down or not (self._may_start or self._open or self._audit.unfinished)
 
     def record(self, number: int, report: dict[str, Any]) -> bool:
@@ -136,9 +136,9 @@ class Ledger(TrialBook):
         """
         if report.get("status") == STORAGE_FAILED:
             raise OSError(report["error"])
-        going_on = self._judge(number, report)
+        continues = self._judge(number, report)
         self.settle()
-        return going_on
+        return continues
 
     def _judge(self, number: int, report: dict[str, Any]) -> bool:
         trial = self._open.get(number)
@@ -160,7 +160,7 @@ class Ledger(TrialBook):
 
         Args:
             number: Number of the trial; one that is not open is ignored.
-            sizes: The report of the worker when it has built the network, such as `multiply_adds`.
+            sizes: What the worker reports once it has built the network, such as `multiply_adds`.
         """
         if number in self._open:
             self._record.write_sizes(number, sizes)
@@ -188,13 +188,13 @@ class Ledger(TrialBook):
     def _record_epoch(self, trial: OpenTrial, report: dict[str, Any]) -> bool:
         number, epoch, value = trial.assignment.number, report["epoch"], self._record.value_of(trial, report)
         self._time.note_epoch(number, report.get("wall_seconds", 0.0))
-        going_on = self.scheduler.judge(number, epoch, value) or (
+        continues = self.scheduler.judge(number, epoch, value) or (
             math.isfinite(value) and self.goal.must_complete(number)
         )
-        going_on = going_on and not report["last"]
+        continues = continues and not report["last"]
         excess = self._times.excess(number, report)
         ends = report["last"] or not math.isfinite(value) or not self._paused.possible or excess is not None
-        decision = "continue" if going_on and excess is None else "stop" if ends else "pause"
+        decision = "continue" if continues and excess is None else "stop" if ends else "pause"
         rung = self.scheduler.rung_index(epoch)
         line = self._record.write_epoch("search", trial, report, rung=rung, decision=decision)
         self.gain.note_epoch(line)
@@ -206,10 +206,10 @@ class Ledger(TrialBook):
         elif decision == "stop":
             self._end_after(trial, line, excess)
             return not self.winding_down and self._audit.go_on(number)
-        return going_on and not self.winding_down
+        return continues and not self.winding_down
 
     def _end_after(self, trial: OpenTrial, line: Mapping[str, Any], excess: str | None) -> None:
-        """End a trial after the epoch of `line`, which exceeded a limit if `excess` says so."""
+        """End a trial after the epoch in `line`; `excess` describes the limit that it exceeded, if any."""
         status = ending(line)
         if excess is None or status == TrialStatus.DIVERGED:
             self._end(trial, status)
@@ -257,7 +257,7 @@ class Ledger(TrialBook):
             self._end(self._open[number], TrialStatus.STOPPED, reason=OUTSIDE)
 
     def _catch_up(self) -> None:
-        """Restore open trials from `epochs.jsonl`, and decide which of them wait and which run again."""
+        """Restore open trials from `epochs.jsonl`, and decide which of them stay paused and which run again."""
         decisions: dict[int, str] = {}
         for trial, line, is_new in self._record.catch_up(self._open):
             number, epoch = line["trial"], line["epoch"]

@@ -1,4 +1,4 @@
-"""Manages the trials that wait at a rung: which of them continues, and which must end so that the checkpoints of the others fit."""
+"""Manages the trials that wait at a rung: decides which of them continues, and which must end to stay within the checkpoint quota."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from winnow.search.study.checkpoint_quota import Quota
 
 
 class PausedTrials:
-    """The numbers of the paused trials. There are none where the scheduler stops trials instead of pausing them."""
+    """The numbers of the paused trials. There are none if the scheduler stops trials instead of pausing them."""
 
     def __init__(self, scheduler: Asha, quota: Quota) -> None:
         self.numbers: set[int] = set()
@@ -35,15 +35,18 @@ class PausedTrials:
         num_missing: int,
         in_time: Collection[int],
     ) -> int | None:
-        """Return the trial that continues now, which is then no longer paused; None if none should.
+        """Choose the paused trial that continues now. It is then no longer paused.
 
         Args:
             sampler: Decides between the paused trials and a new one.
             study: Returns the study that the sampler reads; called only if it is needed.
             may_start: Whether a new trial could be started instead. Otherwise only trials that are
                 worth finishing continue.
-            num_missing: Trials that must still complete, whatever their standing.
+            num_missing: Number of trials that must still complete, however they rank.
             in_time: The paused trials that can complete before the search ends.
+
+        Returns:
+            Number of the trial; None if none should continue.
         """
         if self._scheduler is None:
             return None
@@ -58,7 +61,7 @@ class PausedTrials:
         return number
 
     def beyond_quota(self) -> list[int]:
-        """Return the trials that must end; they are no longer paused."""
+        """Return the trials that must end because of the quota. They are then no longer paused."""
         if self._scheduler is None:
             return []
         ended = self._quota.beyond(self.numbers, self._scheduler)

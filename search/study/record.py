@@ -5,13 +5,13 @@ Every epoch is written twice, in this order:
 1. a line in `epochs.jsonl`, with the decision of the scheduler, on the disk before anything else happens;
 2. its value, and the trial's end if it ended, in the Optuna study in `study.journal`.
 
-A driver that dies before the first has recorded nothing: the worker's checkpoint has the epoch, and reports it again. A
-driver that dies between the two leaves a line that is not in the study; the next start (`catch_up`) repeats the second
-write only. So no epoch is trained twice, and none is judged twice.
+A driver that dies before the first write has recorded nothing: the epoch is in the trial's checkpoint, and the worker reports it
+again. A driver that dies between the two writes leaves a line that is not in the study; the next start (`catch_up`) repeats only
+the second write. So no epoch is trained twice, and none is judged twice.
 
-Waiting for the disk takes longer than all else, so the writes of several events are made together (`commit`): first all their
-lines, then all their entries of the study. An event that was not committed counts as not reported: workers report it again.
-Two kinds of entries of the study depend on no line and go ahead of all lines: new trials, and the sizes of networks.
+Waiting for the disk takes longer than everything else, so the writes of several events are made together (`commit`): first all
+their lines, then all their entries in the study. An event that was not committed counts as not reported: workers report it again.
+Two kinds of entries in the study depend on no line and are written before all lines: new trials, and the sizes of networks.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ ENDED_STATES = {
 }
 
 
-class _LockOfTheRun(JournalFileOpenLock):
-    """A lock that does nothing: the lock of the run folder (`RunFolder.locked`) already admits one driver only.
+class _NoLock(JournalFileOpenLock):
+    """A lock that does nothing: the lock of the run folder (`RunFolder.locked`) already admits only one driver.
 
-    Optuna's own is a link beside the journal that a killed driver leaves behind, and that Optuna then waits for.
+    Optuna's own lock is a link beside the journal. A killed driver leaves it behind, and Optuna would then wait for it.
     """
 
     def acquire(self) -> bool:
@@ -67,15 +67,15 @@ class _LockOfTheRun(JournalFileOpenLock):
 
 
 class _GroupedJournal(JournalFileBackend):
-    """Optuna's journal file, written in groups. The study has an entry at once, the disk after `flush`.
+    """Optuna's journal file, written in groups. An entry is in the study at once, and on the disk after `flush`.
 
-    Entries that are made within `ahead` are written before the others, by `flush_ahead`: they depend
-    on no line. A write that fails leaves no half line. No other process writes the file, so it is
-    read once.
+    Entries that are made within `ahead` depend on no line, so `flush_ahead` writes them before the
+    others. A write that fails leaves no partial line. No other process writes the file, so it is
+    read only once.
     """
 
     def __init__(self, path: Path, guard: WriteGuard) -> None:
-        super().__init__(str(path), lock_obj=_LockOfTheRun(str(path)))
+        super().__init__(str(path), lock_obj=_NoLock(str(path)))
         self._path = path
         self._guard = guard
         self._is_read = False
@@ -107,16 +107,16 @@ class _GroupedJournal(JournalFileBackend):
             self._is_ahead = False
 
     def drop(self) -> None:
-        """Forget the entries that wait."""
+        """Discard the entries that have not been written."""
         self._waiting, self._waiting_ahead = bytearray(), bytearray()
 
     def flush(self) -> None:
-        """Write the entries that wait, with one wait for the disk; after an error they are dropped."""
+        """Write the waiting entries with a single wait for the disk; they are discarded after an error."""
         lines, self._waiting = self._waiting, bytearray()
         self._append(lines)
 
     def flush_ahead(self) -> None:
-        """Write the entries that go ahead of the others, with one wait for the disk; after an error they are dropped."""
+        """Write the entries that were made within `ahead`, with a single wait for the disk; they are discarded after an error."""
         lines, self._waiting_ahead = self._waiting_ahead, bytearray()
         self._append(lines)
 
@@ -130,19 +130,22 @@ class _GroupedJournal(JournalFileBackend):
 
 
 def _interned(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object whose keys are shared with all others: half the memory of a trial is the keys of its config."""
+    """Return an object that shares its keys with all others: half of a trial's memory would be the keys of its config."""
     return {sys.intern(key): value for key, value in pairs}
 
 
 def open_study(
     folder: RunFolder, direction: Direction, guard: WriteGuard | None = None
 ) -> tuple[_GroupedJournal, JournalStorage, optuna.Study]:
-    """Open the study of a run, or make it. Call it under the lock of the run. Later writes wait for a `flush`.
+    """Open the study of a run, or create it. The caller must hold the lock of the run. Later writes wait for a `flush`.
 
     Args:
         folder: The run.
         direction: Whether a larger or a smaller objective is better.
-        guard: Shared with the other files that belong to the study.
+        guard: Guard that is shared with the other files of the study. Default: a new one.
+
+    Returns:
+        The journal, the storage that uses it, and the study.
 
     Raises:
         InputError: The journal is damaged, or cannot be opened.
@@ -174,8 +177,8 @@ class Record:
         """Return all trials of the study, in order of their numbers.
 
         Raises:
-            InputError: An earlier version of Winnow began them with other random streams, so they
-                could not be continued exactly.
+            InputError: An earlier version of Winnow began the run with different random streams, so
+                the trials could not be continued exactly.
         """
         trials = self.study.get_trials(deepcopy=False)
         if any("seed" not in trial.user_attrs for trial in trials):
@@ -200,8 +203,8 @@ class Record:
     def value_of(self, trial: OpenTrial, report: Mapping[str, Any]) -> float:
         """Return the value of a trial after an epoch: the objective of the weights kept so far.
 
-        Rungs, sampler, ledger and tables all use this value. It is that of the epoch itself unless
-        `weights` keeps the best.
+        Rungs, sampler, ledger and tables all use this value. It is the value of the epoch itself,
+        unless `weights` keeps the best.
 
         Args:
             trial: The open trial, with the values of its earlier epochs.
@@ -213,7 +216,7 @@ class Record:
         value = report.get(self._objective)
         if value is None or report["diverged"]:
             return math.nan
-        # The value written for the kept epoch is its own: at that time its weights were the ones kept.
+        # The value recorded for the kept epoch is that epoch's own: its weights were kept when it was recorded.
         return float(trial.values.get(report.get("weights_epoch", report["epoch"]), value))
 
     def write_epoch(
@@ -229,7 +232,7 @@ class Record:
 
         Args:
             phase: `search` or `audit`.
-            trial: The trial; in phase `search` it gets the epoch and its value.
+            trial: The trial; in phase `search` its epoch and values are updated.
             report: The figures of the epoch.
             rung: Index of the rung at the epoch. Default: there is none.
             decision: `continue`, `pause` or `stop`. Default: nothing was decided.
@@ -252,16 +255,21 @@ class Record:
         trial.values[epoch] = value
 
     def write_attrs(self, number: int, **attrs: Any) -> None:
-        """Set the attributes of a trial that are not None."""
+        """Set attributes of a trial. Those that are None are skipped.
+
+        Args:
+            number: Number of the trial.
+            **attrs: Values by attribute name.
+        """
         trial_id = self._trial_id(number)
         for key, value in attrs.items():
             if value is not None:
                 self._storage.set_trial_user_attr(trial_id, key, value)
 
     def write_sizes(self, number: int, sizes: Mapping[str, Any]) -> None:
-        """Set what the worker reports once, before its first epoch.
+        """Set the attributes that the worker reports once, before its first epoch.
 
-        It is on the disk before the line of that epoch.
+        They are on the disk before the line of that epoch.
 
         Args:
             number: Number of the trial.
@@ -285,8 +293,11 @@ class Record:
     def catch_up(self, open_trials: Mapping[int, OpenTrial]) -> Iterator[tuple[OpenTrial, dict[str, Any], bool]]:
         """Repeat the second writes that a driver's death prevented.
 
+        Args:
+            open_trials: The open trials, by number. The caller may end a trial while it iterates.
+
         Yields:
-            An open trial, a line of it, and whether its value was only now written to the study. The caller may end the trial.
+            An open trial, one of its lines, and whether the value of that line was only now written to the study.
         """
         for line in read_json_lines(self.folder.epochs):
             not_before(line.get("time", 0.0))
@@ -303,7 +314,7 @@ class Record:
         """Put everything recorded since the last commit on the disk.
 
         Raises:
-            OSError: It cannot be written; all of it is dropped, and nothing more is written.
+            OSError: Something cannot be written; all of it is discarded, and nothing more is written.
         """
         try:
             self._journal.flush_ahead()
@@ -314,10 +325,10 @@ class Record:
         self._journal.flush()
 
     def commit_trials(self) -> None:
-        """Put new trials on the disk, but no results: these can wait.
+        """Put new trials on the disk, but not results, which can wait.
 
         Raises:
-            OSError: It cannot be written; nothing more is written.
+            OSError: The trials cannot be written; nothing more is written.
         """
         self._journal.flush_ahead()
 
@@ -329,9 +340,9 @@ class Record:
 
 
 def ending(line: Mapping[str, Any]) -> TrialStatus:
-    """Return the status of a trial whose last epoch is in this line.
+    """Return the status with which a trial ends after the epoch in this line.
 
-    A trial that ran its last epoch is completed, whatever the scheduler decided.
+    A trial that trained its last epoch is completed, whatever the scheduler decided.
     """
     if line["diverged"]:
         return TrialStatus.DIVERGED
@@ -339,7 +350,7 @@ def ending(line: Mapping[str, Any]) -> TrialStatus:
 
 
 def open_trial(frozen: FrozenTrial) -> OpenTrial:
-    """Return a trial of the study as the ledger continues it: under its own number, with its own seed."""
+    """Return a trial of the study in the form in which the ledger continues it, with the same number and seed."""
     values, attrs = dict(frozen.intermediate_values), frozen.user_attrs
     epoch = max(values, default=0)
     pieces = attrs.get("micro_batches", 1)

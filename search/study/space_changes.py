@@ -1,8 +1,8 @@
-"""Handles trials that the current space did not suggest: those of earlier versions of a changed space, and of a warm start.
+"""Handles trials that the current space did not suggest: those of earlier versions of a changed space, and those of a warm start.
 
-Trials that lie in the current space are shown to the sampler with its parameters, whatever space they were drawn from. The others
-are hidden from the sampler, from the rungs and from the choice of the incumbent. Trials of a warm start inform the sampler
-alone: in the rungs they might stop every trial of this run before its end.
+Trials that lie in the current space are shown to the sampler with the parameters of that space, whatever space they were drawn
+from. The others are hidden from the sampler, from the rungs and from the choice of the incumbent. Trials of a warm start inform only
+the sampler: in the rungs they might stop every trial of this run before its end.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class History:
 
     def __init__(self, folder: RunFolder, space: Space) -> None:
         self.version = num_earlier_spaces(folder.read_study())
-        """Number of changes of the space; a trial's attribute `space` is this number when the trial began."""
+        """Number of changes of the space so far. The attribute `space` of a trial is this number at the time the trial began."""
         self.warm_configs: list[dict[str, Any]] = []
         self._space = space
         warm: list[tuple[dict[str, Any], Params]] = []
-        self._params: dict[int, Params | None] = {}  # of own trials of an earlier space; None: outside
+        self._params: dict[int, Params | None] = {}  # of this run's trials from an earlier space; None: outside
         for line in read_json_lines(folder.warm_start):
             self.warm_configs.append(line["config"])
             if (params := express(space, line["config"])) is not None:
@@ -52,14 +52,14 @@ class History:
         self._warm = [_warm_trial(index - len(warm), *line_and_params) for index, line_and_params in enumerate(warm)]
 
     def is_inside(self, trial: FrozenTrial) -> bool:
-        """Whether a trial of the run lies in the current space."""
+        """Return whether a trial of the run lies in the current space."""
         return trial.user_attrs.get("space", 0) == self.version or self._expressed(trial) is not None
 
     def to_begin_with(self, trials: Sequence[FrozenTrial], direction: Direction) -> list[tuple[str, dict[str, Any]]]:
         """Return the configs that run first: start points, then those of `to_run_further`.
 
         Args:
-            trials: All trials of the run; configs that one of them began are left out.
+            trials: All trials of the run; configs that one of them has already started are left out.
             direction: Whether a larger or a smaller objective is better.
 
         Returns:
@@ -78,9 +78,9 @@ class History:
         return view_of(self.shown(study.get_trials(deepcopy=False)), study.direction)
 
     def shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Return the trials of the warm start, then those of the run inside the current space.
+        """Return the trials of the warm start, followed by the trials of the run that lie in the current space.
 
-        All have the parameters of the current space.
+        All of them have the parameters of the current space.
         """
         visible = list(self._warm)
         for trial in trials:
@@ -101,11 +101,11 @@ class History:
 def to_run_further(
     space: Space, outside: Sequence[FrozenTrial | Trial], tried: Collection[str], direction: Direction
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Return the configs of trials that lie outside only because trainings have become longer.
+    """Return the configs of trials that lie outside the space only because trainings have become longer.
 
-    These trials were completed, or were under way. They are trained from the first epoch: a
-    schedule such as cosine depends on the last epoch, so a checkpoint would continue another
-    training.
+    These trials were completed or still under way. They are trained again from the first epoch: a
+    schedule such as cosine depends on the number of epochs, so a checkpoint would continue a
+    different training.
 
     Args:
         space: The current space.
@@ -114,7 +114,7 @@ def to_run_further(
         direction: Whether a larger or a smaller objective is better.
 
     Returns:
-        (source, config) of each: first the completed ones, the best first, then the others.
+        (source, config) of each: the completed trials from best to worst, then the others.
     """
     sign = -1 if direction == "maximize" else 1
     longer = []
@@ -134,16 +134,19 @@ def to_run_further(
 
 
 def num_earlier_spaces(study: Mapping[str, Any]) -> int:
-    """Return how often the space of a run was changed, by its study.yaml."""
+    """Return how often the space of a run was changed, according to its study.yaml."""
     return sum("space" in amendment["before"] for amendment in study.get("amendments") or [])
 
 
 def express(space: Space, config: dict[str, Any]) -> Params | None:
-    """Return the parameters with which `space` suggests `config`, and their distributions; None if it lies outside.
+    """Return the parameters with which a space suggests a config, and their distributions.
 
     Args:
         space: The space.
         config: A complete config.
+
+    Returns:
+        (values, distributions) by study name; None if the config lies outside the space.
     """
     try:
         recorder = Recorder(space.encode(localized(config, space.tree)))

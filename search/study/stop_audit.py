@@ -1,8 +1,8 @@
 """The audit of stops: a seeded share of the stopped trials is trained to the end, so that a report can say how often a stop was wrong.
 
-An audited trial stays stopped in the study, for the sampler and the rungs, and in the counts and the incumbent. The search
-is therefore the same, trial by trial, as without the audit. Its further epochs are lines of phase `audit` in
-`epochs.jsonl`, and nothing else is kept: which trials are audited follows from seed and number, how far they are from the lines.
+An audited trial still counts as stopped: in the study, for the sampler and the rungs, in the counts and for the incumbent. The
+search is therefore the same, trial by trial, as without the audit. The further epochs are lines of phase `audit` in
+`epochs.jsonl`. Nothing else is stored: the seed and a trial's number decide whether it is audited, and the lines show its progress.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from winnow.spaces.trial_status import TrialStatus
 
 
 def is_audited(share: float, seed: int, number: int) -> bool:
-    """Whether trial `number` is finished even if it is stopped. Independent of everything that the trial gives.
+    """Return whether a trial is trained to its end even if it is stopped. This does not depend on its results.
 
     Args:
         share: Share of trials that are audited, in [0, 1].
@@ -35,7 +35,7 @@ def is_audited(share: float, seed: int, number: int) -> bool:
 
 
 class Audit:
-    """The stopped trials that still train, and those that wait for a worker. Used by the ledger only."""
+    """The stopped trials that are still trained, and those that wait for a worker. Only the ledger uses it."""
 
     def __init__(
         self,
@@ -61,16 +61,16 @@ class Audit:
 
     @property
     def unfinished(self) -> bool:
-        """Whether `ask` has a trial to return, or may have one when a worker is lost."""
+        """Whether `ask` has a trial to return, or may have one after a worker is lost."""
         return bool(self._open)
 
     def add(self, trial: OpenTrial) -> None:
-        """Add a trial that was stopped; it waits for a worker unless its own continues it (`go_on`)."""
+        """Add a trial that was stopped. It waits for a worker, unless its current worker continues it (`go_on`)."""
         self._open[trial.assignment.number] = trial
         self._waiting.append(trial.assignment.number)
 
     def go_on(self, number: int) -> bool:
-        """Return whether the worker that trained this trial up to its stop continues it; False if it is not audited."""
+        """Return whether the worker that trained this trial up to its stop continues it. A trial that is not audited ends."""
         if number not in self._waiting:
             return False
         self._waiting.remove(number)
@@ -78,7 +78,10 @@ class Audit:
         return True
 
     def ask(self) -> Assignment | None:
-        """Return an audit that an earlier start left unfinished, or of a trial that was stopped while paused."""
+        """Return the next trial that waits for its audit; None if there is none.
+
+        It was stopped while paused, its worker was lost, or an earlier start of the search left its audit unfinished.
+        """
         if not self._waiting:
             return None
         trial = self._open[self._waiting.popleft()]
@@ -136,7 +139,7 @@ class Audit:
         if not self.settings.audit:
             return
         for frozen in trials:
-            # Trials whose end the study did not know yet have been added by the ledger.
+            # The ledger has already added the trials whose end the study did not hold yet.
             was_stopped = frozen.state.is_finished() and frozen.user_attrs.get("status") == TrialStatus.STOPPED
             if was_stopped and self.chooses(frozen.number) and frozen.number not in self._open:
                 self.add(open_trial(frozen))

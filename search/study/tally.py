@@ -15,10 +15,10 @@ class Tally:
 
     Attributes:
         counts: Ended trials by status.
-        completed: Numbers of the completed trials, in the order of their ends.
-        best: (number, objective) of the incumbent: the best completed trial inside the space; None before there is one.
+        completed: Numbers of the completed trials, in the order in which they ended.
+        best: (number, objective) of the incumbent, the best completed trial inside the space; None if there is none yet.
         values: The objectives of the completed trials inside the space, by number.
-        num_winners: Completed trials that retraining may choose from.
+        num_winners: Number of completed trials that retraining may choose from.
     """
 
     def __init__(self, space: Space, settings: Settings) -> None:
@@ -54,8 +54,7 @@ class Tally:
     def may_win(self, number: int, config: dict[str, Any]) -> bool:
         """Return whether a trial may become a winner.
 
-        Its config is compared with the baseline only once, because the ledger asks at every
-        decision.
+        The answer is cached, because the ledger asks at every decision.
 
         Args:
             number: Number of the trial.

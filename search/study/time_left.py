@@ -1,4 +1,4 @@
-"""Decides how much of a time budget is kept so that as many trials complete as winners are wanted."""
+"""Decides how much of a time budget is reserved so that enough trials complete for the requested winners."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import math
 from collections.abc import Collection, Mapping
 
 MARGIN = 1.2
-"""Time kept for the last trainings, as a multiple of that of their epochs: workers also start and save checkpoints."""
+"""Time reserved for the last trainings, as a multiple of the time of their epochs: workers also start and save checkpoints."""
 LARGEST_SHARE = 0.5
-"""At most this share of the budget is kept; a budget too short for the wanted trials is not spent on the first ones alone."""
+"""Largest share of the budget that is reserved. Without it, a budget too short for the wanted trials would go to the first ones alone."""
 
 
 class TimeLeft:
-    """The time that is left, beside the time that epochs take.
+    """Compares the remaining time with the time that epochs take.
 
     Args:
-        budget: The time budget in seconds; None: there is none.
+        budget: The time budget in seconds; None if there is none.
 
     Attributes:
-        seconds: Until the search ends; infinite before it is known.
-        num_workers: Trials that run at the same time.
+        seconds: Seconds until the search ends; infinite until that is known.
+        num_workers: Number of trials that run at the same time.
     """
 
     def __init__(self, budget: float | None) -> None:
         self.seconds = math.inf
         self.num_workers = 1
         self._most_kept = LARGEST_SHARE * (math.inf if budget is None else budget)
-        self._latest: dict[int, float] = {}  # seconds of the latest epoch of each trial
+        self._latest: dict[int, float] = {}  # duration in seconds of the latest epoch of each trial
         self._sum, self._num_epochs = 0.0, 0
 
     def note_epoch(self, trial: int, wall_seconds: float) -> None:
@@ -40,16 +40,15 @@ class TimeLeft:
         self._sum, self._num_epochs = self._sum + wall_seconds, self._num_epochs + 1
 
     def is_needed(self, epochs_left: Mapping[int, int], num_wanted: int, max_epochs: int) -> bool:
-        """Return whether so many completed trials need all the time that is left.
+        """Return whether all remaining time is needed to complete the wanted trials.
+
+        It is not before the first epoch, when nothing is known about the duration of epochs.
 
         Args:
-            epochs_left: Epochs that each open trial still has to train. Those nearest to their end
+            epochs_left: Remaining epochs of each open trial. Only the trials nearest to their end
                 count.
-            num_wanted: How many trials must still complete.
+            num_wanted: Number of trials that must still complete.
             max_epochs: Epochs of a trial that has not begun.
-
-        Returns:
-            False also before the first epoch, when nothing is known about the length of epochs.
         """
         if num_wanted <= 0 or not self._num_epochs or self.seconds > self._most_kept:
             return False
@@ -60,12 +59,11 @@ class TimeLeft:
         return self.seconds <= MARGIN * in_rounds + self._mean  # a worker is free at the end of an epoch
 
     def in_time(self, trials: Collection[int], epochs_left: Mapping[int, int]) -> set[int]:
-        """Return those of the trials that can complete in the time that is left.
+        """Return the trials that can complete in the remaining time.
 
         Args:
             trials: Numbers of the trials.
-            epochs_left: Epochs that each trial still has to train; 0 for a trial that is not
-                listed.
+            epochs_left: Remaining epochs of each trial; 0 for a trial that is not listed.
         """
         return {trial for trial in trials if self._seconds_of(trial, epochs_left.get(trial, 0)) <= self.seconds}
 

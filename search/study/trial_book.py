@@ -1,4 +1,4 @@
-"""The trials of a search: each is created, recorded and ended here, whatever part decides about it."""
+"""Creates, records and ends the trials of a search, whatever part of the code decides about them."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
 
 GROUP_SECONDS = 0.05
-"""Events within so many seconds are put on the disk together, if `grouped`."""
+"""Events within this many seconds are written to the disk together, if `grouped`."""
 
 
 class TrialBook:
     """The trials of a run, open and ended.
 
     Attributes:
-        grouped: Whether the record of an event may wait for that of the next ones. The code that
-            sets it calls `settle` when there are none.
-        folder: Where the run lies.
-        space: What is searched.
-        settings: How it is searched.
-        winding_down: No new trials start; running ones end their epoch and stay open.
+        grouped: Whether the record of an event may wait to be written together with later ones. The
+            code that sets this must also call `settle` when no more events arrive.
+        folder: The run.
+        space: The space that is searched.
+        settings: The settings of the search.
+        winding_down: Whether no new trials start, and running ones end their epoch and stay open.
     """
 
     def __init__(self, folder: RunFolder, space: Space, settings: Settings, listener: Callable[[Event], None]) -> None:
@@ -56,10 +56,10 @@ class TrialBook:
         self._audit = Audit(folder, settings, self._record, self._failures, self._tell, self._discard)
         self._open: dict[int, OpenTrial] = {}
         self._num_trials = 0
-        self._readopted: deque[Assignment] = deque()  # those that run again from their checkpoint
+        self._readopted: deque[Assignment] = deque()  # trials that run again from their checkpoint
 
     def wind_down(self) -> None:
-        """Start no more trials; running ones end their epoch and stay open for `winnow resume`."""
+        """Start no more trials. Running ones end their epoch and stay open for `winnow resume`."""
         self.winding_down = True
 
     def settle(self) -> None:
@@ -68,12 +68,12 @@ class TrialBook:
             self.commit()
 
     def commit(self) -> None:
-        """Put on the disk what was recorded; then delete checkpoints that are not needed, and notify the listener.
+        """Write what was recorded to the disk, then delete checkpoints that are not needed and notify the listener.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: Something cannot be written.
         """
-        # First: after a failed write, no later commit may do them.
+        # Cleared before the write: if it fails, no later commit may run these actions.
         actions, self._after_commit = self._after_commit, []
         self._record.commit()
         self._committed_at = clock.steady()
@@ -123,7 +123,7 @@ class TrialBook:
 
     @property
     def curves(self) -> dict[int, list[float]]:
-        """The objective of each trial after epoch 1, 2, ..., by number: what is recorded at this moment."""
+        """The recorded objectives of each trial after epochs 1, 2, ..., by its number."""
         return {trial.number: curve_of(trial.intermediate_values) for trial in self._record.trials()}
 
     # --- the life of a trial ----------------------------------------------------------------------------------------------
@@ -159,8 +159,8 @@ class TrialBook:
         Args:
             trial: An open trial.
             status: How it ends.
-            error: What it failed with.
-            reason: Why it ends without having been judged.
+            error: The error that it failed with, if any.
+            reason: The reason why it ends without having been judged, if it does.
         """
         number = trial.assignment.number
         value = trial.values[trial.epoch] if status == TrialStatus.COMPLETED else None
@@ -179,7 +179,7 @@ class TrialBook:
         self._notify("ended", trial, status=status, value=value, record=record)
 
     def lose(self, number: int, cause: str = "") -> bool:
-        """Record that a trial lost its worker or node, any number of times if it makes progress.
+        """Record that a trial lost its worker or node. A trial that makes progress survives any number of losses.
 
         Args:
             number: Number of the trial.
@@ -206,7 +206,7 @@ class TrialBook:
         return False
 
     def _repeat_in_micro_batches(self, trial: OpenTrial) -> None:
-        """Have a trial that ran out of memory begin again, with each batch in several pieces."""
+        """Repeat a trial that ran out of memory, with each batch split into several pieces."""
         trial.assignment = replace(trial.assignment, micro_batches=MICRO_BATCHES)
         self._record.write_attrs(trial.assignment.number, micro_batches=MICRO_BATCHES)
         self._readopted.append(trial.continued)

@@ -1,4 +1,7 @@
-"""The messages about trials between the ledger, its workers and its listeners. Imports no Optuna, which workers do not need."""
+"""The messages about trials between the ledger, its workers and its listeners.
+
+This module does not import Optuna, which workers do not need.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,13 @@ class Assignment:
     """One trial as a worker receives it.
 
     Attributes:
-        number: Its number in the study.
+        number: Number of the trial in the study.
         seed: Seed of its training.
         config: Its complete config.
-        recorded: Epochs of it that the study holds already; the worker does not report them again.
-        source: `sampler`, or `start_from:NAME` for a config that was given.
-        micro_batches: Above 1 after the trial ran out of memory: each batch goes through the network in this many pieces.
+        recorded: Number of its epochs that the study already holds; the worker does not report them again.
+        source: Where the config comes from: `sampler`, `start_from:NAME` for a start point, or `further:NUMBER` for an earlier
+            trial that is trained for longer.
+        micro_batches: Number of pieces in which each batch goes through the network; above 1 after the trial ran out of memory.
     """
 
     number: int
@@ -28,7 +32,7 @@ class Assignment:
     micro_batches: int = 1
 
     def to_json(self) -> str:
-        """Return the assignment as one text, which keeps Tune's bookkeeping of nested configs small."""
+        """Return the assignment as one string, which keeps Tune's bookkeeping of nested configs small."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -41,8 +45,8 @@ class OpenTrial:
     """A trial that has not ended: it runs, waits for a worker, or is paused.
 
     Attributes:
-        assignment: What its worker was given.
-        epoch: Its last recorded epoch, 0 before the first.
+        assignment: The assignment of its current or last worker.
+        epoch: Its last recorded epoch; 0 before the first.
         values: Objective by epoch.
         losses: How often its worker was lost.
     """
@@ -54,22 +58,23 @@ class OpenTrial:
 
     @property
     def continued(self) -> Assignment:
-        """Return the assignment for its next worker, which starts from the recorded state."""
+        """The assignment for the next worker, which starts from the recorded state."""
         return Assignment(**{**vars(self.assignment), "recorded": self.epoch})
 
 
 @dataclass(frozen=True)
 class Event:
-    """An event of a search that its views show.
+    """An event of a search, as it is sent to views and other listeners.
 
     Attributes:
         kind: `started`, `epoch`, `paused` or `ended`; `auditing` and `audited` for a stopped trial that is trained to its end;
             `retrained` after the search.
         number: Number of the trial.
         config: Its config.
-        record: Of an epoch its line in `epochs.jsonl`; of a retraining its `result` as in `retrain.jsonl`, and its `curve`.
-        status: How it ended.
-        value: The objective.
+        record: For an epoch, its line in `epochs.jsonl`; for the end of a trial, its `error` or `reason`, if any; for a retraining,
+            its `result` as in `retrain.jsonl`, and its `curve`.
+        status: How the trial ended; None if it has not.
+        value: The objective; None if there is none.
     """
 
     kind: str

@@ -1,7 +1,7 @@
-"""`--warm-start OLD_RUN`: the trials of another run, for the sampler of this one.
+"""Implements `--warm-start OLD_RUN`: the trials of another run inform the sampler of this one.
 
 The trials are copied into the new run, so that the old one may be moved or deleted. They are not trials of the new run: they are
-not counted, not in its rungs and not among its results, and their configs are not run again.
+not counted, do not appear in its rungs or results, and their configs are not run again.
 """
 
 from __future__ import annotations
@@ -33,14 +33,19 @@ class WarmStart:
 
 
 def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
-    """Collect the ended trials of `old_run` that lie in `space`, for a run whose study.yaml will be `study`.
-
-    InputError where they were measured otherwise (data, split, epochs, objective), or where none lies in the space.
+    """Collect the ended trials of another run that lie in the space of a new run.
 
     Args:
         old_run: Folder of the run whose trials are used.
         space: The space of the new run.
         study: Content of the new run's `study.yaml`.
+
+    Returns:
+        The trials, and the facts about them to record in the new run.
+
+    Raises:
+        InputError: The trials were measured differently (data, split, epochs or objective), none of them lies in the space, or none
+            has a cost that the new search minimizes.
     """
     from winnow.reports.reading.run import read_records
     from winnow.reports.run_data import RunFacts
@@ -74,7 +79,7 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
 
 
 def _is_feasible(trial: Trial, limits: Limits | None) -> bool:
-    """Whether a trial is within the limits of the new search; one that the limits of the old search ended says nothing here."""
+    """Return whether a trial is within the limits of the new search. A trial that the old search's limits ended is not used."""
     if trial.user_attrs.get("status") == TrialStatus.INFEASIBLE:
         return False
     return limits is None or limits.exceeded(trial.user_attrs) is None

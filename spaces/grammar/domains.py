@@ -1,4 +1,4 @@
-"""Domains, which take the place of a value in a space. Each refuses bad bounds itself."""
+"""Defines domains, which take the place of a value in a space. Each domain rejects invalid bounds itself."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class SuggestsValues(Protocol):
             low: Lowest value.
             high: Highest value, included.
             step: Distance between neighbouring values. Default: any number of the range.
-            log: Whether values are uniform on a logarithmic scale; there is then no `step`.
+            log: Whether values are uniform on a logarithmic scale; `step` must then be None.
         """
 
 
@@ -67,7 +67,7 @@ class Domain(ABC):
 
     @abstractmethod
     def suggest(self, trial: SuggestsValues, name: str) -> Any:
-        """Draw one value from the trial, under that study name.
+        """Draw one value from the trial.
 
         Args:
             trial: The trial that draws.
@@ -80,7 +80,7 @@ class Domain(ABC):
 
     @abstractmethod
     def contains(self, value: Any) -> bool:
-        """Whether the domain contains a value."""
+        """Return whether the domain contains a value."""
 
     @abstractmethod
     def encode(self, value: Any) -> Stored:
@@ -93,7 +93,7 @@ class Domain(ABC):
     @property
     @abstractmethod
     def arrow_kind(self) -> ArrowKind:
-        """Type of a column of the values, without null."""
+        """Type of a table column with these values, apart from null."""
 
     @abstractmethod
     def to_tree(self) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class Choice(Domain):
         for index, option in enumerate(self.stored):
             if not _is_finite(self.options[index]):
                 raise SpaceError(f"the options of a choice must be finite, but got {self.options[index]}")
-            if option in self.stored[:index]:  # 1, 1.0 and true are one value to Optuna
+            if option in self.stored[:index]:  # Optuna treats 1, 1.0 and true as the same value
                 first = self.options[self.stored.index(option)]
                 raise SpaceError(f"options must differ, but got {_show(first)} and {_show(self.options[index])}")
 
@@ -265,7 +265,7 @@ class Float(Domain):
 
 @dataclass(frozen=True)
 class Log(Domain):
-    """Numbers from `low` to `high`, both included, uniform on a logarithmic scale; integers if both ends are written as such.
+    """Numbers from `low` to `high`, both included, uniform on a logarithmic scale. They are integers if both ends are written as integers.
 
     `step` is a factor: from 16 to 512 with step 2 is the grid 16, 32, ... 512. Optuna has no logarithmic grid, so such a
     parameter is categorical in the study.
@@ -308,7 +308,7 @@ class Log(Domain):
 
     @cached_property
     def grid(self) -> list[Any]:
-        """The values, if there is a step; else empty."""
+        """The values if there is a step; otherwise empty."""
         if self.step is None:
             return []
         count = round(math.log(self.high / self.low) / math.log(self.step))
@@ -356,11 +356,11 @@ class Log(Domain):
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two plain values are equal, with true different from 1.
+    """Return whether two plain values are equal. True and 1 are different.
 
     Args:
         left: A plain value.
-        right: Another one.
+        right: Another plain value.
     """
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
@@ -372,7 +372,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether no number of a plain value is infinite or NaN, at whatever depth it lies."""
+    """Return whether all numbers in a plain value, at any depth, are finite."""
     if isinstance(value, list | dict):
         return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
     return not isinstance(value, float) or math.isfinite(value)
@@ -412,7 +412,7 @@ def _check_step(low: float, high: float, step: float) -> None:
 
 
 def _exact(number: float) -> Decimal:
-    """Return the decimal number as written, not as stored in binary."""
+    """Return a number as the decimal that was written, not as it is stored in binary."""
     return Decimal(repr(number))
 
 

@@ -1,4 +1,4 @@
-"""A parsed space: a tree of six kinds of node, and what can be computed from it."""
+"""Defines a parsed space, a tree of six kinds of node, and computes values, parameters and sizes from it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Series:
-    """A list in which something is open."""
+    """A list in which at least one value is open."""
 
     where: KeyPath
     items: tuple[Node, ...]
@@ -59,7 +59,7 @@ class Branches:
 
 @dataclass(frozen=True)
 class Repeat:
-    """A list of `count` items `of`; `count` is a number, or the sibling key that holds it."""
+    """A list of `count` items `of`. `count` is a number, or the sibling key that contains it."""
 
     where: KeyPath
     count: int | str
@@ -81,7 +81,7 @@ class AtLeast:
 
 @dataclass(frozen=True)
 class Parameter:
-    """An open value: its path in the config, its name in the study, its domain, and the conditions under which it exists."""
+    """An open value, with its path in the config, its name in the study, its domain, and the conditions under which it exists."""
 
     path: str
     study_name: str
@@ -97,9 +97,12 @@ def draw(node: Node, trial: SuggestsValues, study_name: str = "", siblings: dict
 
     Args:
         node: The node to draw a value for.
-        trial: Suggests the values of the parameters.
+        trial: The trial that suggests the values of the parameters.
         study_name: Prefix of the parameters' names in the study. Default: none.
-        siblings: Values drawn so far for the mapping around a repeat, which may hold its count.
+        siblings: Values drawn so far for the mapping around a repeat, which may contain its count.
+
+    Returns:
+        The plain value.
     """
     match node:
         case Fixed():
@@ -172,7 +175,7 @@ def _collect(
 
 
 def _repeat_counts(node: Repeat, siblings: dict[str, tuple[str, Node]]) -> tuple[list[int], str | None]:
-    """The possible counts, and the study name of the parameter that decides (None: the count is fixed)."""
+    """Return the possible counts, and the study name of the parameter that decides; the name is None if the count is fixed."""
     if isinstance(node.count, int):
         return [node.count], None
     study_name, counter = siblings[node.count]
@@ -246,10 +249,10 @@ def _power(base: int | float, exponent: int) -> int | float:
 
 
 def locate(node: Node, value: Any, path: KeyPath) -> KeyPath:
-    """Find the key path in the file that a value of a config comes from.
+    """Find the key path in the file from which a value of a config comes.
 
     Args:
-        node: The node that the config was drawn from.
+        node: The node from which the config was drawn.
         value: The config.
         path: The key path of the value in the config.
     """

@@ -23,7 +23,7 @@ def apply(tree: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any
 
     Args:
         tree: The content of a space file.
-        overrides: Texts `path=value`.
+        overrides: Overrides, as `path=value`.
 
     Returns:
         The changed tree, and what each override changed.

@@ -10,7 +10,7 @@ from winnow.spaces.grammar.domains import Choice, Domain, Float, Int, Log
 from winnow.spaces.grammar.nodes import Branches, Fixed, Group, Node, Open, Repeat, Series, counts_of
 from winnow.spaces.grammar.problems import KeyPath, Problem, nearest, show_list, show_value
 
-# Each kind of domain, and the keys allowed beside it.
+# The keys that are allowed beside each kind of domain.
 DOMAIN_KEYS: dict[str, tuple[str, ...]] = {
     "choice": (),
     "int": ("step",),
@@ -20,14 +20,14 @@ DOMAIN_KEYS: dict[str, tuple[str, ...]] = {
 }
 RANGES: dict[str, Callable[..., Domain]] = {"int": Int, "float": Float, "log": Log}
 SECTIONS = ("search", "retrain", "start_from", "baseline", "reference")
-"""Top-level keys that say how a space is searched and what it is compared with; all others are keys of a config."""
+"""Top-level keys that define how a space is searched and what it is compared with; all others are keys of a config."""
 
 DATA_KEYS_THAT_MAY_BE_OPEN = ("augment", "normalize", "sampling")
 MAX_REPEATS = 1000
 
 
 def parse(tree: Any) -> tuple[Group, list[Problem]]:
-    """Parse a tree; return the nodes of the space without its sections, and everything wrong with how it is written."""
+    """Parse a tree, and return the nodes of the space without its sections, and the problems of how it is written."""
     if not isinstance(tree, dict):
         return Group((), {}), [Problem((), f"a space is a mapping of keys, but got {show_value(tree)}")]
     parser = _Parser()
@@ -161,7 +161,7 @@ class _Parser:
         return Repeat(where, count, self.alone(value["of"], (*where, "of")))
 
     def check_data(self, data: Node | None) -> None:
-        """Refuse open keys that decide which data are loaded: these must be known before the search and equal for all trials."""
+        """Reject open keys that decide which data are loaded. These must be known before the search and equal for all trials."""
         if isinstance(data, Group):
             for key, child in data.children.items():
                 if is_open(child) and key not in DATA_KEYS_THAT_MAY_BE_OPEN:
@@ -179,7 +179,7 @@ class _Parser:
 
 
 def is_open(node: Node) -> bool:
-    """Return whether anything in a node is left open. A repeat counts as open, because its list is not written out."""
+    """Return whether a node leaves any value open. A repeat counts as open, because its list is not written out."""
     match node:
         case Fixed():
             return False

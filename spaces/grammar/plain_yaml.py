@@ -1,4 +1,4 @@
-"""Reads YAML that a program wrote, such as study.yaml, and refuses a malicious file before it exhausts time or memory."""
+"""Reads YAML that a program wrote, such as study.yaml, and rejects a malicious file before it exhausts time or memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_HEIGHT = 100
 
 
 def load_plain(text: str) -> Any:
-    """Read one YAML document, as `yaml.safe_load`.
+    """Read one YAML document, like `yaml.safe_load`.
 
     Args:
         text: The document.
@@ -22,7 +22,7 @@ def load_plain(text: str) -> Any:
         Its plain values.
 
     Raises:
-        YAMLError: It is not YAML, holds a value that cannot be read, is nested too deeply, or expands too far.
+        YAMLError: The text is not YAML, contains a value that cannot be read, is nested too deeply, or expands too far.
     """
     loader = yaml.SafeLoader(text)
     try:
@@ -33,7 +33,7 @@ def load_plain(text: str) -> Any:
         return loader.construct_document(node)
     except RecursionError as error:
         raise yaml.YAMLError(f"nested more than {MAX_HEIGHT} deep") from error
-    except ValueError as error:  # a date of the 99th month, an integer of 5,000 digits
+    except ValueError as error:  # for example a date in month 99, or an integer with 5,000 digits
         raise yaml.YAMLError(str(error)) from error
     finally:
         loader.dispose()

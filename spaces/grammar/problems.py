@@ -1,4 +1,4 @@
-"""The problems of a space: where they are, the nearest correct spellings, and one message for all of them."""
+"""Describes the problems of a space: their places, the nearest correct spellings, and one message for all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GRAMMAR_KEYS = ("choice", "of", "repeat", "int", "float", "log")
 
 @dataclass(frozen=True)
 class SourceMap:
-    """The origin of each key of a space: a line of its file, or a `--set` (`overrides`, of which the last one counts)."""
+    """The origin of each key of a space: a line of its file, or a `--set`. If several of the `overrides` set a key, the last one counts."""
 
     source: str
     lines: dict[KeyPath, int] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class SourceMap:
         return next((self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), 0)
 
     def place(self, path: KeyPath) -> str:
-        """Return where a key comes from: `FILE:LINE`, `--set ...`, or the file alone."""
+        """Return where a key comes from: `FILE:LINE`, `--set ...`, or only the file."""
         for override_path, text in reversed(self.overrides):
             if path[: len(override_path)] == override_path:
                 return f"--set {text}"
@@ -38,14 +38,14 @@ class SourceMap:
             if start in self.lines:
                 return f"{self.source}:{self.lines[start]}"
             for override_path, text in self.overrides:
-                if override_path[:length] == start:  # an override made this key on its way down
+                if override_path[:length] == start:  # an override created this key
                     return f"--set {text}"
         return self.source
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong at a key path of the file; the message says what was given and what is allowed."""
+    """A problem at a key path of the file. The message says what was given and what is allowed."""
 
     path: KeyPath
     message: str
@@ -53,7 +53,7 @@ class Problem:
     """Whether each value is valid by itself, and only the combination is not."""
 
     def render(self, source_map: SourceMap) -> str:
-        """Return the whole message: place, key path and what is wrong."""
+        """Return the whole message, with the place, the key path and the problem."""
         shown = show_path(self.path)
         return (
             f"{source_map.place(self.path)}: {shown}: {self.message}"
@@ -63,11 +63,14 @@ class Problem:
 
 
 def refuse(problems: Iterable[Problem], source_map: SourceMap) -> None:
-    """Raise one SpaceError with all problems in the order of the file; return if there are none.
+    """Report all problems as one error. Without problems, this does nothing.
 
     Args:
         problems: The problems, in any order.
         source_map: Lines of the keys in the file.
+
+    Raises:
+        SpaceError: There are problems; the message lists them in the order of the file.
     """
     ordered = sorted(dict.fromkeys(problems), key=lambda problem: source_map.line(problem.path))
     lines = list(dict.fromkeys(problem.render(source_map) for problem in ordered))
@@ -85,10 +88,10 @@ def show_path(path: KeyPath) -> str:
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
-    """Return `; did you mean relu?` if a known word is close, else an empty string.
+    """Return `; did you mean relu?` if a known word is close, otherwise an empty string.
 
     Args:
-        word: What was written.
+        word: The word that was written.
         known: The allowed words.
     """
     matches = difflib.get_close_matches(str(word).lower(), {name.lower(): name for name in known}, n=1, cutoff=0.6)

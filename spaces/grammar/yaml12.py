@@ -1,4 +1,4 @@
-"""Reader for YAML 1.2 (core schema) that records the line of every key and item and refuses duplicate keys.
+"""Reads YAML 1.2 (core schema), records the line of every key and item, and rejects duplicate keys.
 
 PyYAML follows YAML 1.1, which reads `1e-4` as text, `no` as false and `010` as eight. YAML 1.2 reads a number, text and ten.
 
@@ -37,8 +37,11 @@ def load(text: str, source: str, is_file: bool = True) -> Document:
 
     Args:
         text: The document.
-        source: Its name in messages.
-        is_file: Whether messages also say the line. Default: True.
+        source: Name of the document in messages.
+        is_file: Whether messages also give the line. Default: True.
+
+    Returns:
+        The values, and the lines of the keys.
 
     Raises:
         SpaceError: The text is not YAML, is empty, or has a duplicate key or a key that is not text.
@@ -66,7 +69,7 @@ class _Loader(yaml.SafeLoader):
 
 _TAG = "tag:yaml.org,2002:"
 
-# Pattern and possible first characters, which PyYAML asks for. The order counts: what is not an integer may be a float.
+# Pattern and possible first characters, which PyYAML requires. The order matters: text that is not an integer may be a float.
 _IMPLICIT_TYPES = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),

@@ -1,4 +1,4 @@
-"""The typed schema of one training and one search: every key with its range, default and description."""
+"""The typed schema of a training and a search: every key with its range, default and description."""
 
 from __future__ import annotations
 

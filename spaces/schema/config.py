@@ -1,8 +1,8 @@
-"""The config of one training: every key that a recipe may state.
+"""Defines the config of one training, with every key that a recipe may contain.
 
-A space in which nothing is left open is a `Config`. The module does not import torch: the names here are the keys of the
-registries in `models/` and `search/training/`, and a test keeps the two equal. All durations are in epochs, all rates are
-fractions. Unknown keys are refused.
+A space that leaves no value open is a `Config`. The module does not import torch: the names here are the keys of the registries in
+`models/` and `search/training/`, and a test checks that they are equal. All durations are in epochs, and all rates are fractions.
+Unknown keys are rejected.
 """
 
 from __future__ import annotations

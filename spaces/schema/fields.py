@@ -11,7 +11,7 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
-"""`package.module:function`."""
+"""Pattern of an import path, `package.module:function`."""
 ImportPath = Annotated[str, Field(pattern=IMPORT_PATH)]
 Metric = Literal[
     "validation_accuracy",
@@ -37,7 +37,7 @@ WeightsRule = Literal[
 
 
 class Strict(BaseModel):
-    """Base class: frozen, refuses unknown keys and does not convert strings to numbers. An int is accepted as a float."""
+    """Base class of the schema: frozen, rejects unknown keys, and does not convert strings to numbers. An int may be used as a float."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 

@@ -1,4 +1,4 @@
-"""The JSON schema of spaces and recipes, for editors: the typed schema with a domain allowed in place of any value."""
+"""Creates the JSON schema of spaces and recipes, for editors. It is the typed schema, with a domain allowed in place of any value."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def json_schema() -> Json:
 
 
 def described() -> tuple[Json, Json]:
-    """Return the JSON schema of a config in which nothing is open, and its definitions.
+    """Return the JSON schema of a config without open values, and its definitions.
 
-    The string below a field in the source is its description.
+    The string below a field in the source code is its description.
     """
     whole = schema.Config.model_json_schema(ref_template=REFERENCE + "{model}")
     definitions = whole.pop("$defs")
@@ -108,7 +108,9 @@ def _text_of(node: ast.stmt) -> str | None:
 def _allow_short_names(config: Json, definitions: Json) -> None:
     """Allow `schedule: cosine` for `{name: cosine}`, and `augment: flip_crop` for a preset."""
     optimizer = config["properties"]["optimizer"]
-    optimizer["oneOf"] = optimizer.pop("anyOf")[0]["oneOf"]  # null is for configs as recorded, which contain every key
+    optimizer["oneOf"] = optimizer.pop("anyOf")[0][
+        "oneOf"
+    ]  # only recorded configs, which contain every key, may have null
     for key in ("schedule", "loss", "mix", "averaging"):
         union = config["properties"][key]
         names = _short_names(_members(union), definitions)
@@ -143,7 +145,9 @@ def _families(definition: Json, definitions: Json) -> dict[str, dict[str, str]]:
 def _members(value: Json) -> list[str]:
     """Return the names of the definitions that a property may refer to."""
     options = value.get("oneOf") or value.get("anyOf") or []
-    options = [inner for option in options for inner in option.get("oneOf", [option])]  # of those that may be null
+    options = [
+        inner for option in options for inner in option.get("oneOf", [option])
+    ]  # for properties that may be null
     return [option["$ref"].removeprefix(REFERENCE) for option in options if "$ref" in option]
 
 
@@ -188,7 +192,7 @@ def _choice_of_families(family: dict[str, str]) -> Json:
 
 
 def _without_names(definitions: Json) -> Json:
-    """Return the settings of each named mapping as written in a choice of sub-spaces, where the key is the name."""
+    """Return the settings of each named mapping as they are written in a choice of sub-spaces, where the key is the name."""
     by_name = {}
     for name, definition in definitions.items():
         if "name" not in definition.get("properties", {}):

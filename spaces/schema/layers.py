@@ -1,4 +1,4 @@
-"""Layer names shared by several model families, and the base class of the families that list their layers."""
+"""Defines layer names that several model families share, and the base class of the families that list their layers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Widths = list[Count]
 class Layered(Strict):
     """Base class of the families whose `depth` is the length of a list, named by `_layers`.
 
-    A missing `depth` is filled in, so that two spellings of one network are one config.
+    A missing `depth` is filled in, so that two spellings of one network give the same config.
     """
 
     _layers: ClassVar[str]

@@ -15,7 +15,8 @@ LIMITED: dict[str, str] = {
     "latency_ms": "latency_ms",
     "epoch_seconds": "epoch_seconds",
 }
-"""Key of a limit -> the figure of a trial that it limits. The first two are known before training, the others are measured."""
+"""The figure of a trial that each limit restricts, by the key of the limit. The first two are known before training, the others are
+measured."""
 
 
 class Limits(Strict):
@@ -33,13 +34,13 @@ class Limits(Strict):
     """Longest epoch, in seconds. The shorter of a trial's first two epochs counts, since the first also loads libraries."""
 
     def exceeded(self, figures: Mapping[str, Any]) -> str | None:
-        """Name the limit that a network exceeds.
+        """Describe the first limit that a network exceeds.
 
         Args:
             figures: Figures of a trial, by the names in `LIMITED`. A figure that is missing or None is not judged.
 
         Returns:
-            The first limit that is exceeded, in words; None if there is none.
+            The limit in words; None if no limit is exceeded.
         """
         for key, figure in LIMITED.items():
             limit, value = getattr(self, key), figures.get(figure)

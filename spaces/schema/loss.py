@@ -54,7 +54,7 @@ Loss = Annotated[
 
 
 def measured_loss(loss: Loss) -> Loss:
-    """Return the loss that is reported for validation and test images of networks trained with `loss`.
+    """Return the loss that is reported on validation and test images for networks trained with a loss.
 
     It has neither label smoothing nor class weights, so that its values can be compared between configs that differ in these.
     """

@@ -20,7 +20,7 @@ def translate(error: ValidationError, config: Any, model: type[BaseModel]) -> li
     Args:
         error: The error that pydantic raised.
         config: The config.
-        model: The schema that refused the config.
+        model: The schema that rejected the config.
 
     Returns:
         The problems, one for each key.
@@ -36,7 +36,7 @@ def translate(error: ValidationError, config: Any, model: type[BaseModel]) -> li
 
 
 def _real_path(detail: Any, config: Any) -> KeyPath:
-    """The location of an error without the parts that pydantic adds for the members of a union."""
+    """Return the location of an error without the parts that pydantic adds for the members of a union."""
     path: KeyPath = ()
     value = config
     location = detail["loc"]
@@ -76,7 +76,7 @@ def _domain_hint(value: Any) -> str:
 
 
 def _message(detail: Any, path: KeyPath, config: Any, model: type[BaseModel]) -> str:
-    """Return `must be ...` if it can be joined with those of other members of a union, else a whole message."""
+    """Return a message; it starts with `must be` if it can be joined with the messages of other members of a union."""
     kind = detail["type"]
     context = detail.get("ctx", {})
     if kind in _NEEDS:
@@ -119,7 +119,7 @@ def _one_of(words: list[str]) -> str:
 
 
 def _quoted(text: str) -> list[str]:
-    """The words of pydantic's `'a', 'b' or 'c'`."""
+    """Return the words in a text of pydantic such as `'a', 'b' or 'c'`."""
     return [quoted or bare for quoted, bare in re.findall(r"'([^']*)'|(\d[\d.]*)", text)]
 
 
@@ -143,7 +143,7 @@ def _unknown_name(detail: Any, path: KeyPath, config: Any, model: type[BaseModel
 
 
 def _takes_own(path: KeyPath, config: Any, model: type[BaseModel]) -> bool:
-    """Whether a function by import path may stand where a name was refused: at `key`, `key.name` or an item of the list `key`."""
+    """Return whether an import path is allowed in place of a rejected name: at `key`, at `key.name`, or in an item of the list `key`."""
     path = path[:-1] if path[-1] == "name" else path
     path = path[:-1] if isinstance(path[-1], int) else path
     owner = model_at(model, config, path[:-1])
@@ -171,12 +171,15 @@ _WHOLE: dict[str, Callable[[Any, KeyPath, Any, type[BaseModel]], str]] = {
 
 
 def model_at(model: type[BaseModel], config: Any, path: KeyPath) -> type[BaseModel] | None:
-    """Find the part of the schema for the mapping at a key path of a config; None if there is none.
+    """Find the part of the schema for the mapping at a key path of a config.
 
     Args:
         model: The schema of the config.
         config: The config.
         path: Key path of the mapping.
+
+    Returns:
+        The part of the schema; None if there is none.
     """
     if not path:
         return model

@@ -74,6 +74,6 @@ class OwnLoop(OwnPart):
 
 
 def kind_of(value: Any) -> str:
-    """Return the tag of a part for the unions of the schema: `own` for an import path, `built_in` for a name of Winnow."""
+    """Return the tag of a part in the unions of the schema: `own` for an import path, `built_in` for a built-in name."""
     name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
     return "own" if isinstance(name, str) and ":" in name else "built_in"

@@ -1,4 +1,4 @@
-"""The paths of all keys of a config, such as `optimizer.lr`."""
+"""Lists the paths of all keys of a config, such as `optimizer.lr`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from winnow.spaces.schema.config import Config
 
 @cache
 def config_paths() -> tuple[str, ...]:
-    """The paths of all keys outside of lists, in the order of the schema; each once, though several branches may have it."""
+    """Return the paths of all keys outside of lists, in the order of the schema. Each path appears once, even if it is in several branches."""
     return tuple(dict.fromkeys(_paths(Config, "")))
 
 
@@ -25,7 +25,7 @@ def _paths(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models of a union; those of a list are left out, since `--set` does not reach into lists by name."""
+    """Yield the models of a union. Those of a list are left out, since `--set` cannot address list items by name."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     elif getattr(annotation, "__origin__", None) is not list:

@@ -14,22 +14,22 @@ from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
 
 System = Literal["slurm", "kuberay", "sky"]
-HEAD_CPUS = 2  # of the head in rayjob.yaml
+HEAD_CPUS = 2  # CPUs of the head node in rayjob.yaml
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
-"""What Kubernetes, Slurm and SkyPilot all take as a name."""
+"""Names that Kubernetes, Slurm and SkyPilot all accept."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The nodes, devices and time that the user asks a cluster for.
+    """The nodes, devices and time that the user requests from a cluster.
 
     Attributes:
         nodes: Number of nodes with GPUs; the largest number if the cluster adds and removes nodes.
         gpus: GPUs of each node.
         cpus: CPUs of each node.
-        gpu: Kind of GPU, as SkyPilot names it.
+        gpu: Kind of GPU, by SkyPilot's name.
         image: Container image with Winnow, for Kubernetes.
-        hours: Time limit in hours, for Slurm. The search ends an hour before it, or after nine tenths of it.
+        hours: Time limit in hours, for Slurm. The search ends one hour before it, or after 90 % of it if that is later.
     """
 
     nodes: int = 4
@@ -44,14 +44,14 @@ def launch_file(system: System, space: str, name: str, options: Sequence[str], c
     """Return the text of the file, and the command that starts it.
 
     Args:
-        system: Where to search.
-        space: The space, as `winnow run` takes it.
+        system: The system to search on.
+        space: The space, as an argument of `winnow run`.
         name: Name of the run.
         options: Further options of `winnow run`.
-        cluster: Nodes and what they have.
+        cluster: The nodes, devices and time to request.
 
     Returns:
-        The text of the file; the command, with `{file}` in the place of its path.
+        The text of the file; and the command, with `{file}` in place of its path.
 
     Raises:
         InputError: The name is not valid for this system.
@@ -65,14 +65,14 @@ def launch_file(system: System, space: str, name: str, options: Sequence[str], c
 
 
 def write_launch_file(path: Path, text: str) -> None:
-    """Write the file; one that exists is not overwritten.
+    """Write the file. An existing file is not overwritten.
 
     Args:
         path: The file.
         text: Its content.
 
     Raises:
-        InputError: It exists, or cannot be written.
+        InputError: The file exists already, or cannot be written.
     """
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -137,7 +137,7 @@ def _sky(text: str, command: str, name: str, options: list[str], cluster: Cluste
 
 
 def _replaced(text: str, *changes: tuple[str, str]) -> str:
-    """Replace each passage; the template must hold it exactly once."""
+    """Replace passages of a template, each of which it must contain exactly once."""
     for old, new in changes:
         if text.count(old) != 1:
             raise ValueError(f"the template holds {old!r} {text.count(old)} times")
@@ -157,18 +157,18 @@ SUFFIXES = {"slurm": ".sbatch", "kuberay": ".rayjob.yaml", "sky": ".sky.yaml"}
 def launch(
     system: System, space: str, name: str | None, options: Sequence[str], cluster: Cluster, output: Path | None
 ) -> tuple[Path, str]:
-    """Write the file that searches a space on a cluster; nothing is started.
+    """Write the file that searches a space on a cluster. Nothing is started.
 
     Args:
-        system: Where to search.
-        space: The space, as `winnow run` takes it.
-        name: Name of the run; None: that of the space.
+        system: The system to search on.
+        space: The space, as an argument of `winnow run`.
+        name: Name of the run; None for the name of the space.
         options: Further options of `winnow run`.
-        cluster: Nodes and what they have.
-        output: The file; None: named by the run, in the current folder.
+        cluster: The nodes, devices and time to request.
+        output: The file to write; None for a file in the current folder that is named after the run.
 
     Returns:
-        The file, and the command that starts what it says.
+        The file, and the command that starts the search.
 
     Raises:
         InputError: The space or the name cannot be used, or the file exists or cannot be written.
