@@ -117,7 +117,7 @@ class Ledger(TrialBook):
     @property
     def finished(self) -> bool:
         """Whether `ask` will return no further trial, whatever the running trials report."""
-        # `ask` may return an open trial again: after a pause, a lost worker, or a lack of memory.
+        # `ask` may return an open trial again: after a pause, after a worker was lost, or after it ran out of memory.
         return self.winding_down or not (self._may_start or self._open or self._audit.unfinished)
 
     def record(self, number: int, report: dict[str, Any]) -> bool:

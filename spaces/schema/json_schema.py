@@ -108,9 +108,8 @@ def _text_of(node: ast.stmt) -> str | None:
 def _allow_short_names(config: Json, definitions: Json) -> None:
     """Allow `schedule: cosine` for `{name: cosine}`, and `augment: flip_crop` for a preset."""
     optimizer = config["properties"]["optimizer"]
-    optimizer["oneOf"] = optimizer.pop("anyOf")[0][
-        "oneOf"
-    ]  # only recorded configs, which contain every key, may have null
+    # Only recorded configs, which contain every key, may have null.
+    optimizer["oneOf"] = optimizer.pop("anyOf")[0]["oneOf"]
     for key in ("schedule", "loss", "mix", "averaging"):
         union = config["properties"][key]
         names = _short_names(_members(union), definitions)
@@ -145,9 +144,7 @@ def _families(definition: Json, definitions: Json) -> dict[str, dict[str, str]]:
 def _members(value: Json) -> list[str]:
     """Return the names of the definitions that a property may refer to."""
     options = value.get("oneOf") or value.get("anyOf") or []
-    options = [
-        inner for option in options for inner in option.get("oneOf", [option])
-    ]  # for properties that may be null
+    options = [inner for option in options for inner in option.get("oneOf", [option])]  # for those that may be null
     return [option["$ref"].removeprefix(REFERENCE) for option in options if "$ref" in option]
 
 
