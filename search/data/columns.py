@@ -61,7 +61,8 @@ class Chosen:
         what = "paths of the images" if self.is_path else "images"
         classes = f"column `{self.labels[0]}`" if len(self.labels) == 1 else f"{len(self.labels)} one-hot columns"
         groups = f", groups from column `{self.group}`" if self.group else ""
-        unused = f"; left out: columns {named(self.unused, 10)}" if self.unused else ""
+        names = [name or "without a name" for name in self.unused]
+        unused = f"; left out: columns {named(names, 10)}" if names else ""
         return f"{what} from column `{shown(self.image)}`, classes from {shown(classes)}{groups}{unused}{self._advice}"
 
     @property

@@ -42,7 +42,6 @@ from winnow.search.data.listing import Encoded
 from winnow.search.storage.provenance import available_cpus
 from winnow.spaces.errors import InputError
 
-TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 GROUND = (255, 255, 255, 255)
 """Background of transparent images: white."""
 USUAL_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -272,7 +271,7 @@ def in_threads(function: Callable[[S], T], items: Iterator[S]) -> Iterator[T]:
 
 def on_ground(image: Image.Image) -> Image.Image:
     """Lay a transparent image on white; return an opaque image unchanged."""
-    if image.mode not in TRANSPARENT_MODES and "transparency" not in image.info:
+    if not image.has_transparency_data:
         return image
     if image.mode in ("RGBa", "La"):
         image = image.convert("RGBA" if image.mode == "RGBa" else "LA")

@@ -38,6 +38,8 @@ class ImageData:
     """What a reader of the results must know, such as that Winnow itself held out the test set."""
     train_groups: np.ndarray | None = None
     """int64 [N]: training images of one group are never divided; None: there are no groups."""
+    train_pixels: np.ndarray | None = field(default=None, repr=False)
+    """uint64 [N]: equal for training images of equal pixels; None: not known."""
     test_names: tuple[str, ...] = field(default=(), repr=False)
     """Name of each test image: its file, or its row in the data set. Empty: not known."""
     facts: dict[str, Any] = field(default_factory=dict, repr=False)

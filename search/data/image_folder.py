@@ -31,7 +31,15 @@ from winnow.search.data.not_classes import (
 from winnow.search.data.parquet import list_parquet
 from winnow.search.data.path_table import TABLE_SUFFIXES, find_tables, list_tables, unlisted_note
 from winnow.search.data.table_values import groups_of
-from winnow.search.data.walking import count_loose, folders_in, holds_images, images_in, is_image, left_out_note
+from winnow.search.data.walking import (
+    count_loose,
+    folders_in,
+    holds_images,
+    images_in,
+    is_image,
+    left_out_note,
+    refuse_broken_links,
+)
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
@@ -210,6 +218,7 @@ def _hold_loose_images(splits: dict[str, Path]) -> bool:
 def _with_splits(
     path: Path, splits: dict[str, Path], folders: Sequence[Path], data: schema.Data, left_out: Counter[str]
 ) -> Listing:
+    refuse_broken_links(path)
     others = [folder.name for folder in folders if split_of(folder.name) is None]
     notes = [f"left out: {len(others)} folders that are no split: {named(others)}"] if others else []
     tables = {split: _table_of(folder) for split, folder in splits.items()}
@@ -289,6 +298,7 @@ def _nested_note(folder: Path, images: Sequence[Path]) -> list[str]:
 def _class_folders(folder: Path, left_out: Counter[str]) -> dict[str, Path]:
     """Return {class: its folder}. Names are compared in Unicode's composed form, whatever form the file system has them in."""
     classes: dict[str, Path] = {}
+    refuse_broken_links(folder)
     folders = folders_in(folder, left_out)
     check_names([child.name for child in folders], shown(folder))
     for child in folders:

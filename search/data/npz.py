@@ -15,7 +15,7 @@ import numpy as np
 from winnow.search.data.foreign import foreign, named, require_file
 from winnow.search.data.listing import ARCHIVE, Encoded, Listing, Part, text_array
 from winnow.search.data.space_left import fits_in_memory
-from winnow.search.data.table_values import one_hot_labels, whole_numbers
+from winnow.search.data.table_values import group_texts, one_hot_labels, whole_numbers
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
@@ -204,7 +204,7 @@ def _part(
             raise InputError(
                 f"{path}: {groups_key} must be [{len(images)}], one group per image, but is {list(names.shape)}"
             )
-        groups = text_array(map(str, names.tolist()))
+        groups = text_array(group_texts(names.tolist(), f"{path}: {groups_key}"))
     return Part(labels, _items(images, f"{path}: {keys[0]}"), groups)
 
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from winnow.search.data.foreign import foreign, shown
 from winnow.search.data.listing import Encoded
+from winnow.search.data.table_values import group_texts
 from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def texts_of(file: Path, column: str) -> list[str]:
         return ["" if row["path"] is None else str(row["path"]) for row in values.to_pylist()]
     if any(test(values.type) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)):
         raise InputError(f"{file}: data.groups: the images are bytes without a path to search in; name a column")
-    return [str(value) for value in values.to_pylist()]
+    return group_texts(values.to_pylist(), f"{file}: column `{shown(column)}`")
 
 
 def referenced(file: Path, chosen: Chosen) -> list[str]:

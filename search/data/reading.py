@@ -27,7 +27,7 @@ from winnow.search.data.decode import (
 from winnow.search.data.foreign import NUM_NAMED, named
 from winnow.search.data.hold_out import hold_out, sample
 from winnow.search.data.labels import number_labels
-from winnow.search.data.listing import SPLITS, Encoded, Listing
+from winnow.search.data.listing import SPLITS, Encoded, Listing, Part
 from winnow.search.data.space_left import allocate
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
@@ -81,6 +81,10 @@ def read_arrays(listing: Listing, data: schema.Data, data_dir: Path) -> Arrays:
         "notes": notes,
     }
     options |= {"source": listing.source_key, "groups": {split: _digest_of(values) for split, values in groups.items()}}
+    if data.skip_damaged:  # the sentence about images that are left out names them
+        options["names"] = {
+            split: _digest_of_names(listing.parts[split], split_rows) for split, split_rows in rows.items()
+        }
     return cached(data_dir / ".cache", content_key(listing.files, options), build)
 
 
@@ -109,6 +113,10 @@ def first_shape(listing: Listing, data: schema.Data) -> tuple[int, int, int]:
 
 def _digest_of(values: np.ndarray) -> str:
     return sha256(np.ascontiguousarray(values).data).hexdigest()
+
+
+def _digest_of_names(part: Part, rows: np.ndarray) -> str:
+    return sha256("\n".join(part.names(rows.tolist())).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _group_numbers(listing: Listing, splits: Sequence[str], where: str) -> dict[str, np.ndarray]:

@@ -53,6 +53,7 @@ def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData
         fingerprint=arrays.fingerprint,
         notes=arrays.notes,
         train_groups=train.groups,
+        train_pixels=train.records["pixel_key"],
         test_names=tuple(listing.parts.get("test", listing.parts["train"]).names(test.records["row"].tolist())),
         facts=facts_of(arrays, listing.notes),
     )

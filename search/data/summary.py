@@ -55,6 +55,8 @@ def summarize(data: ImageData, parts: Split, rule: str) -> dict[str, Any]:
     validation = data.validation_labels if is_given else data.train_labels[parts.validation_index]
     labels = {"train": data.train_labels[parts.train_index], "validation": validation, "test": data.test_labels}
     facts = dict(data.facts)
+    if not is_given:
+        facts["repeated"] = _with_drawn(facts.get("repeated", {}), data.train_pixels, parts)
     splits = {}
     for name, values in labels.items():
         assert values is not None  # `is_given` says that the data set has a validation split
@@ -63,7 +65,7 @@ def summarize(data: ImageData, parts: Split, rule: str) -> dict[str, Any]:
         splits[name] = {"images": len(values), "by_class": counts.tolist(), "sizes": of_files.get("sizes")}
     channels, height, width = data.image_shape
     return {
-        "text": _sentences(data, splits, rule),
+        "text": _sentences(data, facts, splits, rule),
         "image_size": [height, width],
         "channels": channels,
         "splits": splits,
@@ -73,22 +75,30 @@ def summarize(data: ImageData, parts: Split, rule: str) -> dict[str, Any]:
     }
 
 
+def _with_drawn(repeated: Mapping[str, int], train_pixels: np.ndarray | None, parts: Split) -> dict[str, int]:
+    """Return the counts of repeated images with those of a drawn validation split that are among the images that are fitted."""
+    if train_pixels is None:
+        return dict(repeated)
+    shared = np.isin(train_pixels[parts.validation_index], train_pixels[parts.train_index])
+    return {"of_validation_also_in_train": int(shared.sum()), **repeated}
+
+
 # --- sentences ----------------------------------------------------------------------------------------------------
 
 
-def _sentences(data: ImageData, splits: Mapping[str, dict[str, Any]], rule: str) -> list[str]:
+def _sentences(data: ImageData, facts: Mapping[str, Any], splits: Mapping[str, dict[str, Any]], rule: str) -> list[str]:
     channels, height, width = data.image_shape
     colour = "grey" if channels == 1 else "colour"
     nums = ", ".join(f"{split['images']:,} {name}" for name, split in splits.items())
     lines = [
         f"{data.name}: {nums} images of {data.num_classes} classes, {height}x{width} pixels (height x width), {colour}"
     ]
-    lines += [f"validation: {rule}", *data.facts.get("taken", ()), *data.notes]
+    lines += [f"validation: {rule}", *facts.get("taken", ()), *data.notes]
     lines += [f"{name}: {_classes_text(split['by_class'], data.class_names)}" for name, split in splits.items()]
-    lines += _size_sentences(data.facts.get("splits", {}), height, width)
+    lines += _size_sentences(facts.get("splits", {}), height, width)
     lines += _alike_sentences(data.class_names)
-    lines += [_trait_sentence(words, nums) for words, nums in data.facts.get("traits", {}).items()]
-    return lines + _repeated_sentences(data.facts.get("repeated", {}))
+    lines += [_trait_sentence(words, nums) for words, nums in facts.get("traits", {}).items()]
+    return lines + _repeated_sentences(facts.get("repeated", {}))
 
 
 def _size_sentences(splits: Mapping[str, Mapping[str, Any]], height: int, width: int) -> list[str]:

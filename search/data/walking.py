@@ -79,6 +79,24 @@ def folders_in(folder: Path, left_out: Counter[str]) -> list[Path]:
     return [child for child in folders if not is_system(child.name)]
 
 
+def refuse_broken_links(folder: Path) -> None:
+    """Check that no link in a folder leads nowhere where a class or a split may have been.
+
+    Args:
+        folder: A folder of class folders or of splits.
+
+    Raises:
+        InputError: A link without a suffix leads nowhere; those with one are files, which are counted or reported when they are read.
+    """
+    with foreign(shown(folder), "folder"), os.scandir(folder) as entries:
+        links = sorted(entry.name for entry in entries if entry.is_symlink() and not os.path.exists(entry.path))
+    broken = [name for name in links if not os.path.splitext(name)[1] and not is_system(name)]
+    if broken:
+        raise InputError(
+            f"{shown(folder)}: {named(broken)} is a link that leads nowhere, where folders of images are; mend it, or remove it"
+        )
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     """Return whether an entry is a folder or a link to one. Only links need another system call, which takes time."""
     return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))

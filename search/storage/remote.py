@@ -11,12 +11,16 @@ import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from uuid import uuid4
 
 from winnow.reports.durable import write_whole
 from winnow.spaces.errors import InputError
 
-SECRET_OPTION = re.compile(r"([?&][^=&]*(?:key|secret|token|passw|credential|signature)[^=&]*=)[^&]*", re.IGNORECASE)
+OPTION = re.compile(r"(?<=[?&#;])([^=&#;]*)=([^&#;]*)")
+SECRET_NAME = re.compile(r"key|secret|token|passw|pwd|credential|signature|^(sig|sas)$", re.IGNORECASE)
+PASSWORD = re.compile(r"(?!\[)[^/?#@]*(?::|%3a)(?!\d+[/?#])[^@]*@", re.IGNORECASE)
+"""`name:password@` before a host. A password may hold a slash, as many keys of S3 do; the port of a host, and an address in brackets, are none."""
 URI = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>()]+")
 OBJECT_STORES = ("s3", "gcs", "gs", "abfs", "az")
 
@@ -127,12 +131,20 @@ def without_secrets(uri: str) -> str:
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return uri
-    host, slash, path = rest.partition("/")
-    user, _, server = host.rpartition("@")
+    user = PASSWORD.match(rest)
     # A name alone is not secret in abfs://container@account and hdfs://user@host, but for a web server it may be a token.
-    if ":" in user or (user and scheme in ("http", "https")):
-        host = f"***@{server}"
-    return f"{scheme}://{host}{slash}{SECRET_OPTION.sub(lambda option: option[1] + '***', path)}"
+    if user is None and scheme.lower() in ("http", "https"):
+        user = re.match(r"[^/?#@]+@", rest)
+    if user is not None:
+        rest = f"***@{rest[user.end() :]}"
+    return f"{scheme}://{OPTION.sub(_without_secret, rest)}"
+
+
+def _without_secret(option: re.Match[str]) -> str:
+    """Replace the value of an option that is named like a secret, or that is a URI which holds one."""
+    name, value = map(unquote, option.groups())
+    is_secret = SECRET_NAME.search(name) is not None or without_secrets(value) != value
+    return f"{option[1]}=***" if is_secret else option[0]
 
 
 def masked(text: str) -> str:

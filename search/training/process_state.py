@@ -210,6 +210,7 @@ SETTINGS = {
         _deterministic, lambda flags: torch.use_deterministic_algorithms(flags[0], warn_only=flags[1])
     ),
     "cuDNN flags": Setting(_cudnn, _set_cudnn),
+    "oneDNN": Setting(lambda: torch.backends.mkldnn.enabled, lambda on: setattr(torch.backends.mkldnn, "enabled", on)),
     "precision of products": Setting(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     "number of threads": Setting(torch.get_num_threads, torch.set_num_threads),
     "random state of Python": Setting(random.getstate, random.setstate),

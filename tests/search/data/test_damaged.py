@@ -78,6 +78,14 @@ def test_one_damaged_file_is_named_and_left_out_on_request(damage: int, cats: Pa
     assert "left out: 1 of 15 images that cannot be read: " in data.notes[0]
 
 
+def test_files_left_out_are_those_of_this_set_though_another_was_decoded_to_the_same(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        cats = tree(tmp_path / name) / "train" / "cat"
+        (cats / f"{name}.png").symlink_to("/nonexistent/a.png")
+        data = read(tmp_path, "image_folder", tmp_path / name, skip_damaged=True)
+        assert f"{cats / name}.png: no such file" in data.notes[0]
+
+
 def test_all_damaged_files_are_counted_and_three_are_named(tmp_path: Path) -> None:
     root = tree(tmp_path / "set", per_class=12)
     for file in sorted((root / "train").rglob("*.png"))[::3]:
@@ -95,6 +103,17 @@ def test_a_class_that_damage_empties_is_named(cats: Path, tmp_path: Path) -> Non
     for file in cats.iterdir():
         file.write_bytes(b"junk")
     assert "no training image is left for 1 of 2 classes: cat" in refusal(tmp_path, skip_damaged=True)
+
+
+@pytest.mark.parametrize("place", ["train/owl", "test"], ids=["class", "split"])
+def test_a_link_to_nowhere_in_place_of_a_folder_is_refused(place: str, tmp_path: Path) -> None:
+    root = tree(tmp_path / "set", parts=("train",))
+    (root / place).symlink_to("/nonexistent/folder")
+    assert f"{root / place}".removesuffix(f"/{Path(place).name}") in refusal(tmp_path)
+    assert f"{Path(place).name} is a link that leads nowhere" in refusal(tmp_path)
+    (root / place).unlink()
+    (root / "train" / "notes.txt").symlink_to("/nonexistent/notes.txt")
+    assert "left out: .txt files" in " ".join(read(tmp_path, "image_folder").facts["taken"])
 
 
 def test_a_folder_that_cannot_be_listed_is_named(cats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 from tests.helpers.layouts import labels_by_image, pictures, png, read, same_images
 from tests.helpers.tiny import write_npz
 from winnow.search.data import own, space_left
+from winnow.search.data.decode import upright_pixels
 from winnow.search.data.image_data import ImageData, split
 from winnow.search.data.source import load
 from winnow.search.data.summary import summarize
@@ -216,3 +217,14 @@ def test_pillow_images_of_every_mode(tmp_path: Path) -> None:
     data = load(Data(name=f"{__name__}:build", arguments={"kind": "modes"}), tmp_path)
     images = np.concatenate([data.train_images, data.test_images])
     assert sorted({tuple(image[0, 0]) for image in images}) == [(10 * k,) * 3 for k in range(20)]
+
+
+def test_a_palette_whose_entries_are_transparent_is_laid_on_white() -> None:
+    """As Pillow makes of a transparent image; saved as PNG, its transparency is in another place."""
+    pixels = np.full((4, 4, 4), (200, 10, 30, 255), np.uint8)
+    pixels[:2, :, 3] = 0
+    image = Image.fromarray(pixels).quantize(4)
+    assert (image.mode, "transparency" in image.info) == ("P", False)
+    upright = upright_pixels(image)
+    assert (upright[:2] == 255).all()
+    assert (upright[2:] == (200, 10, 30)).all()

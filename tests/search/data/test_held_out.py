@@ -45,6 +45,19 @@ def test_repeated_images_are_counted(tmp_path: Path) -> None:
     assert "warning: 3 images stand under two labels or more" in text
 
 
+def test_images_that_a_drawn_validation_split_shares_with_training_are_counted(tmp_path: Path) -> None:
+    root = tree(tmp_path / "set", per_class=10)
+    for file in sorted((root / "train").rglob("*.png")):
+        shutil.copy(file, file.with_name(f"again-{file.name}"))
+    data = read(tmp_path, "image_folder")
+    parts = split(data, None, True, 0)
+    fitted = {data.train_images[k].tobytes() for k in parts.train_index}
+    shared = sum(data.train_images[k].tobytes() in fitted for k in parts.validation_index)
+    assert shared > 0
+    assert summarize(data, parts, "")["repeated"]["of_validation_also_in_train"] == shared
+    assert f"warning: {shared} images of validation are in train too" in text_of(data)
+
+
 def test_a_given_validation_split_is_used_and_said(tmp_path: Path) -> None:
     root = tree(tmp_path / "set", parts=("train", "test", "val"))
     data = read(tmp_path, "image_folder")

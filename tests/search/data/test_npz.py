@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
-from tests.helpers.layouts import labels_by_image, parquet_set, pictures, read, same_images, write_shard
+from tests.helpers.layouts import labels_by_image, parquet_set, pictures, png, read, same_images, write_shard
 from tests.helpers.tiny import write_npz
 from winnow.search.data import reading
 from winnow.search.data.decode import Decoded, Rules
@@ -222,6 +223,18 @@ def test_groups_of_an_archive_are_told(tmp_path: Path) -> None:
     assert data.facts["taken"] == [
         "train: images from `train_images`, classes from `train_labels`, groups from `train_patient`"
     ]
+
+
+def test_missing_groups_are_no_group(tmp_path: Path) -> None:
+    """Polars and numpy write NaN for a missing number; all of these images would be one patient."""
+    patients = np.repeat([0.0, 1.0, np.nan], 4)
+    arrays = {"train_images": pictures(12), "train_labels": np.arange(12) % 2, "train_patient": patients}
+    with pytest.raises(InputError, match=r"train_patient: 4 rows have no value \(NaN\), the first: row 8"):
+        read(tmp_path, "npz", write_npz(tmp_path / "a.npz", **arrays), groups="patient")
+    columns = {"image": [png(image) for image in pictures(12)], "label": ["a", "b"] * 6, "patient": patients}
+    pl.DataFrame(columns).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"column `patient`: 4 rows have no value \(NaN\), the first: row 8"):
+        read(tmp_path, "parquet", tmp_path / "a.parquet", groups="patient")
 
 
 def test_groups_that_are_too_large_to_hold_one_out_are_the_cause(tmp_path: Path) -> None:

@@ -148,6 +148,14 @@ def test_absolute_paths_and_paths_above(tmp_path: Path) -> None:
     assert truth(read(tmp_path, "image_folder"))
 
 
+def test_a_column_without_a_name_is_named_as_such(tmp_path: Path) -> None:
+    """The row numbers that pandas writes first."""
+    images_in(tmp_path / "set")
+    rows = [f"{k},{k}.png,{NAMES[k]}" for k in range(NUM)]
+    (tmp_path / "set" / "labels.csv").write_text("\n".join([",path,label", *rows]))
+    assert "left out: columns without a name\n" in text_of(read(tmp_path, "image_folder")) + "\n"
+
+
 def test_one_image_in_two_rows(tmp_path: Path) -> None:
     data = read_table(tmp_path, lines() + "0.png,b\n1.png,b\n")
     assert data.facts["repeated"]["equal_files"] == 2

@@ -135,6 +135,19 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
             "s3://bucket/runs?access_key=***&secret_key=***&region=x",
         ),
         ("abfs://container/runs?Account_Key=s3cr3t", "abfs://container/runs?Account_Key=***"),
+        ("s3://bucket?secret_key=s3cr3t", "s3://bucket?secret_key=***"),
+        ("s3://AKIA:s3cr3t/with+slash@bucket/runs@2", "s3://***@bucket/runs@2"),
+        ("s3://AKIA%3As3cr3t@bucket/runs", "s3://***@bucket/runs"),
+        ("s3://bucket/runs?pwd=s3cr3t", "s3://bucket/runs?pwd=***"),
+        ("az://container/runs?sv=2024&sig=s3cr3t&se=x", "az://container/runs?sv=2024&sig=***&se=x"),
+        (
+            "s3://bucket/runs?endpoint_override=http://anna:s3cr3t@host:9000",
+            "s3://bucket/runs?endpoint_override=***",
+        ),
+        (
+            "s3://bucket/runs?endpoint_override=http%3A%2F%2Fanna%3As3cr3t%40host",
+            "s3://bucket/runs?endpoint_override=***",
+        ),
     ],
 )
 def test_a_secret_in_a_uri_is_refused_and_not_repeated(uri, shown):
@@ -151,6 +164,10 @@ def test_a_secret_in_a_uri_is_refused_and_not_repeated(uri, shown):
         "file:///mnt/runs",
         "abfs://container@account.dfs.core.windows.net/runs",
         "/mnt/runs@2",
+        "s3://bucket/runs@2?signed=yes",
+        "hdfs://host:9000/runs@2",
+        "hdfs://user@[::1]:9000/runs@2",
+        "file:///mnt/key=3/runs",
     ],
 )
 def test_a_place_without_secrets_is_left_alone(place):

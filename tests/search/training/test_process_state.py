@@ -43,6 +43,7 @@ EVIL: dict[str, Callable[[Any], object]] = {
     "anomaly detection": lambda folder: torch.autograd.set_detect_anomaly(True),
     "deterministic algorithms": lambda folder: torch.use_deterministic_algorithms(True, warn_only=True),
     "cuDNN flags": lambda folder: setattr(torch.backends.cudnn, "enabled", False),
+    "oneDNN": lambda folder: setattr(torch.backends.mkldnn, "enabled", False),
     "precision of products": lambda folder: torch.set_float32_matmul_precision("medium"),
     "number of threads": lambda folder: torch.set_num_threads(torch.get_num_threads() + 1),
     "random state of Python": lambda folder: random.seed(1),
