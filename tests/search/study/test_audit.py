@@ -71,7 +71,7 @@ def test_the_search_is_the_same_with_and_without(tmp_path, space, sampler):
 @given(crashes=st.lists(st.integers(0, 40), min_size=1, max_size=4))
 @pytest.mark.parametrize("sampler", ["tpe", "forecast"])
 def test_crashes_lose_no_audit(tmp_path_factory, space, sampler, crashes):
-    settings = settings_for(space, trials=8, seed=3, sampler=sampler, audit=0.6)
+    settings = settings_for(space, trials=12, seed=3, sampler=sampler, audit=0.6)
     undisturbed = searched(make_folder(tmp_path_factory.mktemp("a"), space, settings), space, settings)
     killed = make_folder(tmp_path_factory.mktemp("b"), space, settings)
     for crash_after in [*crashes, None]:

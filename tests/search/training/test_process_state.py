@@ -62,7 +62,7 @@ MORE = [
     ("deterministic algorithms", lambda folder: torch.use_deterministic_algorithms(True)),
     ("cuDNN flags", lambda folder: setattr(torch.backends.cudnn, "deterministic", True)),
     ("cuDNN flags", lambda folder: setattr(torch.backends.cudnn, "benchmark", True)),
-    ("cuDNN flags", lambda folder: setattr(torch.backends.cudnn, "allow_tf32", False)),
+    ("cuDNN flags", lambda folder: setattr(torch.backends.cudnn, "allow_tf32", not torch.backends.cudnn.allow_tf32)),
 ]
 """Further damage to settings of several parts."""
 
