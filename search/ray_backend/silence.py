@@ -37,7 +37,12 @@ def limit(trial_timeout: float | None, longest_epoch: float | None) -> float:
 
 
 def hung(seconds: float, allowed: float) -> str:
-    """The message about a training that was silent for longer than allowed."""
+    """Return the message about a training that was silent for longer than allowed.
+
+    Args:
+        seconds: How long it gave no sign of life.
+        allowed: The longest time that it may give none.
+    """
     return f"no sign of life for {seconds:.0f} s (the limit is {allowed:.0f} s, see --trial-timeout); its worker was killed"
 
 
