@@ -37,12 +37,7 @@ def limit(trial_timeout: float | None, longest_epoch: float | None) -> float:
 
 
 def hung(seconds: float, allowed: float) -> str:
-    """Return the message about a training that was silent for longer than allowed.
-
-    Args:
-        seconds: How long it gave no sign of life.
-        allowed: The longest time that it may give none.
-    """
+    """The message about a training that was silent for longer than allowed."""
     return f"no sign of life for {seconds:.0f} s (the limit is {allowed:.0f} s, see --trial-timeout); its worker was killed"
 
 
