@@ -155,6 +155,25 @@ def text_array(values: Iterable[str]) -> np.ndarray:
     return array
 
 
+def group_texts(values: Sequence[object], where: str) -> list[str]:
+    """Return a column of any type as texts.
+
+    Args:
+        values: The values [N].
+        where: The column, as it is named in errors.
+
+    Returns:
+        N texts.
+
+    Raises:
+        InputError: A value is NaN, which stands for a missing one: such rows would be one group.
+    """
+    missing = [row for row, value in enumerate(values) if value != value]  # true of NaN alone
+    if missing:
+        raise InputError(f"{where}: {len(missing)} rows have no value (NaN), the first: row {missing[0]}")
+    return list(map(str, values))
+
+
 def array_items(images: np.ndarray | Sequence[np.ndarray], where: str) -> Callable[[Sequence[int]], Iterable[Encoded]]:
     """Return the `Part.items` of images that are in memory.
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from winnow.search.data.foreign import foreign, named, require_file
-from winnow.search.data.listing import ARCHIVE, Encoded, Listing, Part, text_array
+from winnow.search.data.listing import ARCHIVE, Encoded, Listing, Part, group_texts, text_array
 from winnow.search.data.space_left import fits_in_memory
-from winnow.search.data.table_values import group_texts, one_hot_labels, whole_numbers
+from winnow.search.data.table_values import one_hot_labels, whole_numbers
 from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 

@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from winnow.search.data.foreign import foreign, shown
-from winnow.search.data.listing import Encoded
-from winnow.search.data.table_values import group_texts
+from winnow.search.data.listing import Encoded, group_texts
 from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:

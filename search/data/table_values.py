@@ -69,25 +69,6 @@ def one_hot_labels(columns: Sequence[np.ndarray], names: Sequence[str], where: s
     return matrix.argmax(1).astype(np.int64)
 
 
-def group_texts(values: Sequence[object], where: str) -> list[str]:
-    """Return a column of any type as texts.
-
-    Args:
-        values: The values [N].
-        where: The column, as it is named in errors.
-
-    Returns:
-        N texts.
-
-    Raises:
-        InputError: A value is NaN, which stands for a missing one: such rows would be one group.
-    """
-    missing = [row for row, value in enumerate(values) if value != value]  # true of NaN alone
-    if missing:
-        raise InputError(f"{where}: {len(missing)} rows have no value (NaN), the first: row {missing[0]}")
-    return list(map(str, values))
-
-
 def groups_of(paths: Sequence[str], pattern: str) -> np.ndarray:
     """Search each path for a pattern, and return the text that its group in parentheses matches.
 
