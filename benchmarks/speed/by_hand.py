@@ -29,6 +29,19 @@ Step = Callable[[torch.Tensor, torch.Tensor], None]
 """Trains on images [N, C, H, W] and labels [N]."""
 
 
+@contextmanager
+def torch_defaults() -> Iterator[None]:
+    """Reset torch's global settings, so that no loop inherits those of the one before it."""
+    cudnn = torch.backends.cudnn
+    before = (torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before[1:]
+
+
+@torch_defaults()
 def by_hand(
     config: Config,
     data: ImageData,
@@ -134,15 +147,3 @@ def flipped_and_cropped(padded: torch.Tensor) -> torch.Tensor:
     return padded.permute(0, 2, 3, 1)[
         torch.arange(num, device=device)[:, None, None], rows[:, :, None], columns[:, None]
     ].permute(0, 3, 1, 2)
-
-
-@contextmanager
-def torch_defaults() -> Iterator[None]:
-    """Reset torch's global settings, so that no loop inherits those of the one before it."""
-    cudnn = torch.backends.cudnn
-    before = (torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before[1:]

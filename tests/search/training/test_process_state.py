@@ -21,6 +21,12 @@ import torch
 from winnow.search.training import process_state
 from winnow.search.training.process_state import SpoiledProcess, contained, read_state
 
+
+def flip(owner: Any, name: str) -> None:
+    """Turn a flag around, whatever an earlier test of this process left it at."""
+    setattr(owner, name, not getattr(owner, name))
+
+
 EVIL: dict[str, Callable[[Any], object]] = {
     "working directory": lambda folder: os.chdir(folder),
     "environment": lambda folder: os.environ.update(PATH="/nowhere", WINNOW_EVIL="1"),
@@ -42,8 +48,8 @@ EVIL: dict[str, Callable[[Any], object]] = {
     "denormal numbers": lambda folder: torch.set_flush_denormal(True),
     "anomaly detection": lambda folder: torch.autograd.set_detect_anomaly(True),
     "deterministic algorithms": lambda folder: torch.use_deterministic_algorithms(True, warn_only=True),
-    "cuDNN flags": lambda folder: setattr(torch.backends.cudnn, "enabled", False),
-    "oneDNN": lambda folder: setattr(torch.backends.mkldnn, "enabled", False),
+    "cuDNN flags": lambda folder: flip(torch.backends.cudnn, "enabled"),
+    "oneDNN": lambda folder: flip(torch.backends.mkldnn, "enabled"),
     "precision of products": lambda folder: torch.set_float32_matmul_precision("medium"),
     "number of threads": lambda folder: torch.set_num_threads(torch.get_num_threads() + 1),
     "random state of Python": lambda folder: random.seed(1),
@@ -60,9 +66,9 @@ MORE = [
     ("attention kernels", lambda folder: torch.backends.cuda.enable_mem_efficient_sdp(False)),
     ("attention kernels", lambda folder: torch.backends.cuda.enable_math_sdp(False)),
     ("deterministic algorithms", lambda folder: torch.use_deterministic_algorithms(True)),
-    ("cuDNN flags", lambda folder: setattr(torch.backends.cudnn, "deterministic", True)),
-    ("cuDNN flags", lambda folder: setattr(torch.backends.cudnn, "benchmark", True)),
-    ("cuDNN flags", lambda folder: setattr(torch.backends.cudnn, "allow_tf32", not torch.backends.cudnn.allow_tf32)),
+    ("cuDNN flags", lambda folder: flip(torch.backends.cudnn, "deterministic")),
+    ("cuDNN flags", lambda folder: flip(torch.backends.cudnn, "benchmark")),
+    ("cuDNN flags", lambda folder: flip(torch.backends.cudnn, "allow_tf32")),
 ]
 """Further damage to settings of several parts."""
 
