@@ -93,7 +93,7 @@
       made.className = "cite";
       made.title = "Show the query that gives this: DuckDB in the folder of this page, or winnow query";
       made.setAttribute("aria-expanded", "false");
-      place.append(made);
+      (place.querySelector(":scope > .caption") || place).append(made);
       place.after(text);
     }
   }

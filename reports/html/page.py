@@ -1,4 +1,4 @@
-"""Makes the HTML report: one file, with plotly.js inlined once, that opens without a network."""
+"""Makes the HTML report: one file, with plotly.js (most of its size) inlined once if it has a figure, that opens without a network."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def document(
         footer=footer,
         figures=_inline_json(figures),
         queries=_inline_json(dict(sql or {})),
-        plotly=Markup(get_plotlyjs()),
+        plotly=Markup(get_plotlyjs()) if figures else "",
         script=_resource("page.js"),
     )
 
