@@ -67,7 +67,7 @@ def _winner_facts(run: RunData) -> dict[str, Any] | None:
     shape, classes = data.get("image_shape"), data.get("num_classes")
     blocks = network_blocks(config, shape, classes) if shape and classes else []
     drawing = render("network.html", blocks=blocks, column=COLUMN, height=HEIGHT) if blocks else ""
-    sentence = winner_sentence(config, rows[0]["num_parameters"])
+    sentence = winner_sentence(config, rows[0]["num_parameters"], None if own else rows[0]["num_epochs"])
     return {"sentence": sentence, "drawing": drawing, "query": "winner" if own else "best-config"}
 
 

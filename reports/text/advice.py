@@ -53,7 +53,7 @@ def _advice(run: RunData, trials: list[Row], ranked: list[Row]) -> Iterator[Advi
     yield from _on_trials(run, trials, ranked)
     yield from _on_winners(run, winners)
     yield from _on_importance(run)
-    yield _on_reuse(run)
+    yield _on_reuse(run, winners)
 
 
 def _from_change(run: RunData, change: Change) -> Advice:
@@ -104,9 +104,9 @@ def _on_failures(run: RunData, trials: list[Row]) -> Iterator[Advice]:
     if change is not None:
         yield _from_change(run, change)
         return
-    status = max({row["status"] for row in failed}, key=[row["status"] for row in failed].count)
+    statuses = [status for status in FAILED_STATUSES if any(row["status"] == status for row in failed)]
     text = f"{len(failed)} of {len(ran)} trials failed. See what the failed ones have in common."
-    yield Advice(text, wording.command("show", run.path, "--where", f"status == '{status}'"), "tiles")
+    yield Advice(text, wording.command("show", run.path, "--where", f"status in {json.dumps(statuses)}"), "tiles")
 
 
 def _on_the_baseline(run: RunData, winners: list[Row]) -> Iterator[Advice]:
@@ -215,9 +215,10 @@ def _on_importance(run: RunData) -> Iterator[Advice]:
         yield Advice(text, wording.command("extend", run.path, "--trials", str(needed - supported)), "importance")
 
 
-def _on_reuse(run: RunData) -> Advice:
+def _on_reuse(run: RunData, winners: list[Row]) -> Advice:
     start = f"start_from={json.dumps([str(run.path / 'report' / 'winner.yaml')])}"
-    return Advice("Start the next search from this winner.", _new_run(run, start))
+    best = "this winner" if winners else "the best trial"
+    return Advice(f"Start the next search from {best}.", _new_run(run, start))
 
 
 def _new_run(run: RunData, override: str) -> str:

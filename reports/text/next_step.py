@@ -186,7 +186,7 @@ def _without_candidates(run: RunData, trials: list[Row]) -> Advice:
         return Advice(text, wording.command("resume", run.path), "best-trials")
     if ended == ENDED_EXHAUSTED:
         text += " Every config of the space was tried, so change the space; this command shows how the trials ended."
-        return Advice(text, wording.command("show", run.path, "--where", "status != 'completed'"), "best-trials")
+        return Advice(text, wording.command("show", run.path, "--where", 'status != "completed"'), "best-trials")
     failures = wording.failures_by_reason(trials)
     num_failed = sum(map(len, failures.values()))
     if 2 * num_failed > len(trials):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports.facts import largest_class
@@ -61,7 +62,7 @@ def cited_sentences(run: RunData) -> list[tuple[str, str]]:
         (audit_sentence(run), "audit"),
         (memory_sentence(run), "memory"),
     )
-    return [(sentence, query) for sentence, query in facts if sentence]
+    return [(text, query if re.search(r"\d", text) else "") for text, query in facts if text]
 
 
 def _end_sentence(run: RunData, trials: list[Row]) -> str:
