@@ -172,6 +172,15 @@ def test_confusion_counts_the_winners_predictions(run: reports.RunData) -> None:
     np.testing.assert_allclose(info.shares.sum(axis=1), 1)
 
 
+@pytest.mark.parametrize(("classes", "is_wide"), [(10, False), (100, True)])
+def test_the_confusion_of_many_classes_has_labels_and_scrolls_on_a_phone(classes: int, is_wide: bool) -> None:
+    labels = np.arange(classes)
+    (matrix, _) = figures_winners.confusion_of(labels, np.roll(labels, 1), [f"class {i}" for i in labels])
+    for axis in (matrix.plot.layout.xaxis, matrix.plot.layout.yaxis):
+        assert axis.showticklabels is not False
+    assert (matrix.min_width > 500) is is_wide
+
+
 def test_gallery_shows_the_most_confident_mistakes(run: reports.RunData) -> None:
     mistakes = gallery.winner_mistakes(run)
     assert [m.confidence for m in mistakes] == sorted((m.confidence for m in mistakes), reverse=True)
