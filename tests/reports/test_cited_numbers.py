@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -386,6 +387,21 @@ def test_a_retraining_that_has_not_finished(tmp_path: Path) -> None:
     run = reports.read(folder)
     done = [row for row in rows_of(run, "retrains") if not row["baseline"]]
     assert f"{len(done)} of 9 trainings of the winners are done" in opened(run).text("retrains")
+
+
+def test_mistakes_of_several_seeds_come_first(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    for file in (folder / "predictions").glob("*.npz"):
+        arrays = dict(np.load(file))
+        arrays["predicted"][0] = (arrays["true"][0] + 1) % 10
+        arrays["confidence"][0] = 0.3
+        arrays["gallery_index"] = np.append(arrays["gallery_index"], 0)
+        arrays["gallery_images"] = np.append(arrays["gallery_images"], arrays["gallery_images"][:1], axis=0)
+        np.savez(file, **arrays)
+    run = reports.read(folder)
+    rows = rows_of(run, "mistakes")
+    assert (rows[0]["index"], rows[0]["num_wrong"]) == (0, 3)
+    mistakes(opened(run), rows)
 
 
 @dataclass
