@@ -21,6 +21,7 @@ from winnow.reports.figures.style import (
 )
 from winnow.reports.subsample import MAX_TRIALS, drawn, note
 from winnow.reports.text import wording
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -35,7 +36,7 @@ class _CostInfo:
     trials: list[int]
     statuses: list[str]
     front: list[int]
-    """Positions in the lists of the trials on the Pareto front, which no cheaper trial beats; the cheapest first."""
+    """Positions in the lists of the trials on the Pareto front: completed trials that no cheaper completed trial beats; the cheapest first."""
     num_trials: int
     """Number of trials, including those not drawn."""
 
@@ -44,7 +45,7 @@ def cost(run: RunData) -> list[Figure]:
     """Draw the objective against the size of the network and against the time of an epoch, with the Pareto front."""
     sizes = _cost_info(run, lambda row: row["num_parameters"])
     times = _cost_info(run, lambda row: row["train_seconds"] / row["num_epochs"] if row["num_epochs"] else None)
-    caption = "The line joins the trials that no smaller trial beats."
+    caption = "The line joins the completed trials that no smaller completed trial beats."
     name = wording.objective_name(run).capitalize()
     figures = []
     if sizes.cost:
@@ -52,7 +53,7 @@ def cost(run: RunData) -> list[Figure]:
         figures.append(Figure("size", f"{name} against size", caption + _note(sizes), plot))
     if times.cost:
         plot = _draw_cost(run, times, "seconds per epoch")
-        caption = "The line joins the trials that no faster trial beats." + _note(times)
+        caption = "The line joins the completed trials that no faster completed trial beats." + _note(times)
         figures.append(Figure("speed", f"{name} against time", caption, plot))
     return figures
 
@@ -66,8 +67,9 @@ def _cost_info(run: RunData, cost_of: Callable[[dict[str, Any]], float | None]) 
     rows = [row for row, price in priced if price]
     costs = [float(price) for _, price in priced if price]
     values = [row["objective"] for row in rows]
+    completed = [i for i, row in enumerate(rows) if row["status"] == TrialStatus.COMPLETED]
     front: list[int] = []
-    for i in sorted(range(len(rows)), key=lambda i: (costs[i], -values[i] if run.maximize else values[i])):
+    for i in sorted(completed, key=lambda i: (costs[i], -values[i] if run.maximize else values[i])):
         if not front or (values[i] > values[front[-1]] if run.maximize else values[i] < values[front[-1]]):
             front.append(i)
     kept = drawn(len(rows), MAX_TRIALS, front)
@@ -85,8 +87,10 @@ def _cost_info(run: RunData, cost_of: Callable[[dict[str, Any]], float | None]) 
 def _draw_cost(run: RunData, info: _CostInfo, x_title: str) -> go.Figure:
     figure = go.Figure(layout=base_layout(x_title, wording.objective_name(run), height=340))
     front = {"x": [info.cost[i] for i in info.front], "y": [info.objective[i] for i in info.front]}
-    line = {"color": GREEN, "width": 2, "shape": "hv"}
-    figure.add_scatter(**front, mode="lines", line=line, name="Pareto front", hoverinfo="skip")
+    if info.front:
+        line = {"color": GREEN, "width": 2, "shape": "hv"}
+        ring = {"color": GREEN, "size": 15, "symbol": "circle-open"}
+        figure.add_scatter(**front, mode="lines+markers", line=line, marker=ring, name="Pareto front", hoverinfo="skip")
     hover = f"trial %{{customdata}}: %{{y{hover_format(run.objective)}}} at %{{x:.3s}}<extra></extra>"
     add_trials(figure, info.cost, info.objective, info.trials, info.statuses, hovertemplate=hover)
     figure.update_xaxes(number_axis(info.cost, is_log=True), type="log")

@@ -140,7 +140,7 @@ def _draw_best(
         y=[info.best[i] for i in shown],
         mode="lines",
         line={"color": BLUE, "width": 2.5, "shape": "hv"},
-        name="best completed trial so far",
+        name="best so far",
         hovertemplate=f"best so far: %{{y{form}}} at %{{x:.3g}}<extra></extra>",
     )
     _offer_axes(figure, traces, axes)
@@ -184,6 +184,6 @@ def _range_after_start(info: _BestInfo, objective: str) -> list[float]:
     if BETTER[objective] == "high":
         return [
             min(low, high - spread) - room,
-            min(high + room, 1.0 + 0.2 * room) if is_share(objective) else high + room,
+            min(high + room, 1.0 + 0.6 * room) if is_share(objective) else high + room,
         ]
     return [max(0.0, low - room) if objective == "validation_loss" else low - room, max(high, low + spread) + room]

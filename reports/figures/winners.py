@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_WRITTEN_CLASSES = 12
 """With at most this many classes, each cell of the confusion matrix shows its number."""
+MAX_LARGE_CLASSES = 40
+"""With more classes the labels of the confusion matrix are small, and Plotly leaves some out where they would overlap."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def _confusion_figures(info: _ConfusionInfo, about: str = "") -> list[Figure]:
         caption += f" Most often confused: {', '.join(pairs)}."
     classes = "Share of the test images of each class that were classified correctly, the hardest class at the top."
     return [
-        Figure("confusion", "What it confuses", caption, _draw_confusion(info)),
+        Figure("confusion", "What it confuses", caption, _draw_confusion(info), _width_of_confusion(info)),
         Figure("per-class", "Accuracy by class", classes, _draw_per_class(info)),
     ]
 
@@ -190,11 +192,18 @@ def _worst_pairs(info: _ConfusionInfo, top: int = 3) -> list[str]:
     return [f"{info.classes[a]} predicted as {info.classes[b]} ({info.shares[a, b]:.1%})" for a, b in pairs]
 
 
+def _width_of_confusion(info: _ConfusionInfo) -> int:
+    """Many columns need some pixels each, so that a narrow page scrolls."""
+    return min(1000, 9 * len(info.classes)) if len(info.classes) > MAX_LARGE_CLASSES else 0
+
+
 def _draw_confusion(info: _ConfusionInfo) -> go.Figure:
     n = len(info.classes)
     names = [plotly_text(name) for name in info.classes]
     diagonal = np.eye(n, dtype=bool)
-    layout = base_layout("predicted", "true", height=min(720, max(340, 120 + 34 * n)))
+    large = n <= MAX_LARGE_CLASSES
+    height = min(720, max(340, 120 + 34 * n)) if large else min(1500, 160 + 11 * n)
+    layout = base_layout("predicted", "true", height=height)
     figure = go.Figure(layout=layout)
     for keep, color in ((diagonal, BLUE), (~diagonal & (info.counts > 0), ORANGE)):
         figure.add_heatmap(
@@ -212,8 +221,8 @@ def _draw_confusion(info: _ConfusionInfo) -> go.Figure:
             hovertemplate="%{y} predicted as %{x}: %{text} images, %{z:.1%}<extra></extra>",
             hoverongaps=False,
         )
-    figure.update_xaxes(type="category", showgrid=False, constrain="domain", showticklabels=n <= 40)
-    figure.update_yaxes(type="category", showgrid=False, autorange="reversed", showticklabels=n <= 40)
+    figure.update_xaxes(type="category", showgrid=False, constrain="domain", tickfont_size=12 if large else 9)
+    figure.update_yaxes(type="category", showgrid=False, autorange="reversed", tickfont_size=12 if large else 9)
     return figure
 
 
@@ -231,5 +240,5 @@ def _draw_per_class(info: _ConfusionInfo) -> go.Figure:
         hovertemplate="%{y}: %{x:.1%} of %{customdata}<extra></extra>",
     )
     figure.update_xaxes(tickformat=".2~%")
-    figure.update_yaxes(type="category", tickfont_size=11 if n <= 30 else 9, dtick=1)
+    figure.update_yaxes(type="category", tickfont_size=11 if n <= 30 else 9, dtick=1, range=[-0.7, n - 0.3])
     return figure

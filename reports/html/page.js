@@ -93,11 +93,15 @@
       made.className = "cite";
       made.title = "Show the query that gives this: DuckDB in the folder of this page, or winnow query";
       made.setAttribute("aria-expanded", "false");
-      place.append(made);
+      (place.querySelector(":scope > .caption, :scope > .lead, :scope > span") || place).append(made);
       place.after(text);
     }
   }
 
+  // On a phone many small figures are far to scroll past.
+  if (window.matchMedia("(max-width: 560px)").matches) {
+    for (const each of document.querySelectorAll("details.fold")) each.open = false;
+  }
   const elements = [...document.querySelectorAll("[data-figure]")];
   offerQueries();
   offerAllValues(elements);

@@ -1,4 +1,4 @@
-"""Creates the HTML report, a single file that contains plotly.js and works offline."""
+"""Creates the HTML report, a single file that works offline. If the page has a figure, it contains plotly.js, which is most of its size."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def document(
         footer=footer,
         figures=_inline_json(figures),
         queries=_inline_json(dict(sql or {})),
-        plotly=Markup(get_plotlyjs()),
+        plotly=Markup(get_plotlyjs()) if figures else "",
         script=_resource("page.js"),
     )
 

@@ -22,6 +22,7 @@ from winnow.reports.text.advice import advice
 from winnow.reports.text.failure_classes import class_rows
 from winnow.reports.text.glossary import GLOSSARY
 from winnow.reports.text.next_step import next_step
+from winnow.reports.text.queries import FRONT
 from winnow.reports.text.terminal import best_first
 from winnow.reports.text.winner_recipe import training_command, winner_config
 from winnow.reports.text.winner_words import winner_sentence, yardsticks
@@ -46,7 +47,7 @@ def overview(run: RunData) -> Section:
         headline=_headline(run),
         winner=_winner_facts(run),
         yardsticks=yardsticks(run),
-        sentences=summary.sentences(run),
+        sentences=summary.cited_sentences(run),
         tiles=[
             {"color": STATUS_COLORS[status], "count": count, "status": STATUS_WORDS[status]}
             for status, count in counts.items()
@@ -64,11 +65,13 @@ def _winner_facts(run: RunData) -> dict[str, Any] | None:
     config, data = winner_config(run), run.study.get("data") or {}
     if config is None:
         return None
-    rows = [row for row in run.rows("winners") if row["rank"] == 1] or best_first(run, run.rows("trials"))
+    own = [row for row in run.rows("winners") if row["rank"] == 1]
+    rows = own or best_first(run, run.rows("trials"))
     shape, classes = data.get("image_shape"), data.get("num_classes")
     blocks = network_blocks(config, shape, classes) if shape and classes else []
     drawing = render("network.html", blocks=blocks, column=COLUMN, height=HEIGHT) if blocks else ""
-    return {"sentence": winner_sentence(config, rows[0]["num_parameters"]), "drawing": drawing}
+    sentence = winner_sentence(config, rows[0]["num_parameters"], None if own else rows[0]["num_epochs"])
+    return {"sentence": sentence, "drawing": drawing, "query": "winner" if own else "best-config"}
 
 
 def _headline(run: RunData) -> tuple[str, str] | None:
@@ -162,7 +165,8 @@ def front(run: RunData) -> Section | None:
         ]
         for row in rows[:MAX_TRIALS]
     ]
-    html = render("front.html", figures=figures, table=Table(columns, lines, numeric=range(len(columns))))
+    table = Table(columns, lines, numeric=range(len(columns)))
+    html = render("front.html", figures=figures, table=table, query=f"{FRONT}{run.costs[0]}")
     return Section("front", "Front", html, figures)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,8 @@ SOURCES = ("study.yaml", "study.journal", "epochs.jsonl", "retrain.jsonl")
 WORTHWHILE_BYTES = 5_000_000
 """Total size of these files below which reading them is quicker than importing Arrow."""
 
-LONG_TABLES = ("epochs", "predictions")
-"""Tables that most views of a run do not need."""
+LATER_TABLES = ("trials", "epochs", "predictions")
+"""Long tables, of which most views of a run need a few columns or none."""
 
 _NO_GPU_FACTS = dict.fromkeys(GPU_FACT_NAMES)
 OF_OBJECTIVE = {
@@ -84,7 +85,24 @@ class FromParquet:
         return self.tables[name] if name in self.tables else read_table(self.folder / f"{name}.parquet")
 
     def trial_rows(self) -> list[Row]:
-        return self._own_rows("trials", without=FITTED)
+        own = [column.name for column in TABLES["trials"].columns if column.name not in FITTED]
+        table = self.tables.get("trials")
+        if table is not None:
+            return plain.lazy_rows(own, len(table), table.column)
+        import pyarrow.parquet as pq
+
+        file = self.folder / "trials.parquet"
+        with _readable(file):
+            opened = pq.ParquetFile(file)
+        if not set(own) <= set(opened.schema_arrow.names):  # of a version that did not have a metric yet
+            table = self.table("trials")
+            return plain.lazy_rows(own, len(table), table.column)
+
+        def read(name: str) -> pa.ChunkedArray:
+            with _readable(file):
+                return opened.read(columns=[name]).column(name)
+
+        return plain.lazy_rows(own, opened.metadata.num_rows, read)
 
     def epochs_of_trial(self, number: int) -> list[Row]:
         import pyarrow.compute as pc
@@ -98,14 +116,14 @@ class FromParquet:
     def retrain_rows(self) -> list[Row]:
         return self._own_rows("retrains")
 
-    def _own_rows(self, name: str, without: Sequence[str] = ()) -> list[Row]:
-        own = [column.name for column in TABLES[name].columns if column.name not in without]
+    def _own_rows(self, name: str) -> list[Row]:
+        own = [column.name for column in TABLES[name].columns]
         return plain.rows(self.table(name).select(own))
 
 
 def fingerprint(path: Path) -> str:
-    """Return the sizes and SHA-256 digests of the files from which the tables of a run are created, as JSON. 125 MB take 0.14 s."""
-    return json.dumps({name: (size, _digest(path / name)) for name, size in _sizes(path).items()})
+    """Return the sizes, times and SHA-256 digests of the files from which the tables of a run are created, as JSON. 125 MB take 0.14 s."""
+    return json.dumps({name: (*stamp, _digest(path / name)) for name, stamp in _stamps(path).items()})
 
 
 def read_current(path: Path) -> RunData | None:
@@ -119,7 +137,7 @@ def read_current(path: Path) -> RunData | None:
         another version, or if the run is so small that reading its own files is quicker.
     """
     files = [path / "report" / f"{name}.parquet" for name in TABLES]
-    if sum(_sizes(path).values()) < WORTHWHILE_BYTES or not all(file.is_file() for file in files):
+    if sum(size for size, _ in _stamps(path).values()) < WORTHWHILE_BYTES or not all(file.is_file() for file in files):
         return None
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -131,16 +149,25 @@ def read_current(path: Path) -> RunData | None:
         source = sources.pop()
         if sources or source is None or versions != {str(SCHEMA_VERSION).encode()}:
             return None
-        sizes = {name: size for name, (size, _) in json.loads(source).items()}
-        if sizes != _sizes(path) or source.decode() != fingerprint(path):
+        if not _is_unchanged(path, json.loads(source)):
             return None
-        return read_report(path / "report", later=LONG_TABLES)
-    except (OSError, pa.ArrowException, InputError):
+        return read_report(path / "report", later=LATER_TABLES)
+    except (OSError, ValueError, pa.ArrowException, InputError):
         return None
 
 
-def _sizes(path: Path) -> dict[str, int]:
-    return {name: (path / name).stat().st_size for name in SOURCES if (path / name).is_file()}
+def _stamps(path: Path) -> dict[str, tuple[int, int]]:
+    """Size of each file, and the time of its last change, which no program can set."""
+    stats = {name: (path / name).stat() for name in SOURCES if (path / name).is_file()}
+    return {name: (stat.st_size, stat.st_ctime_ns) for name, stat in stats.items()}
+
+
+def _is_unchanged(path: Path, source: Mapping[str, tuple[int, int, str]]) -> bool:
+    """Whether the files are those of a fingerprint. A file of another time, such as a copy, is read to compare its digest."""
+    stamps = _stamps(path)
+    if {name: size for name, (size, *_) in source.items()} != {name: size for name, (size, _) in stamps.items()}:
+        return False
+    return all(time == stamps[name][1] or digest == _digest(path / name) for name, (_, time, digest) in source.items())
 
 
 def _digest(file: Path) -> str:
@@ -170,7 +197,7 @@ def read_report(folder: Path, later: Collection[str] = ()) -> RunData:
                 tables[name] = read_table(file)
         else:
             missing.append(f"{file.name} is missing: the report is incomplete, or an older version of Winnow wrote it")
-    metadata = _metadata(tables["trials"], folder / "trials.parquet")
+    metadata = _metadata(folder / "trials.parquet", tables.get("trials"))
     study = json.loads(metadata["winnow.provenance"]) | {"space": json.loads(metadata.get("winnow.space", "{}"))}
     parameters = Space.from_tree(study["space"], str(folder)).columns() if study["space"] else {}
     for name in TABLES.keys() - tables.keys() - set(later):
@@ -186,17 +213,12 @@ def read_table(file: Path | str) -> pa.Table:
     Raises:
         InputError: The file cannot be read, is not a table of a Winnow report, or was written by a newer Winnow.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     file = Path(file)
-    try:
+    with _readable(file):
         table = pq.ParquetFile(file).read()
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"{file}: cannot be read as Parquet ({' '.join(str(error).split())[:200]}); `winnow report RUN` writes it again"
-        ) from error
-    metadata = _metadata(table, file)
+    metadata = _metadata(file, table)
     version, name = int(metadata["winnow.schema_version"]), metadata["winnow.table"]
     if version > SCHEMA_VERSION:
         raise InputError(
@@ -205,8 +227,25 @@ def read_table(file: Path | str) -> pa.Table:
     return _migrated(table, name, version, file)
 
 
-def _metadata(table: pa.Table, file: Path) -> dict[str, str]:
-    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Turn errors of reading a Parquet file into an `InputError`."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"{file}: cannot be read as Parquet ({' '.join(str(error).split())[:200]}); `winnow report RUN` writes it again"
+        ) from error
+
+
+def _metadata(file: Path, table: pa.Table | None) -> dict[str, str]:
+    """The metadata of a table, or of its file if it was not read."""
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(file) if table is None else table.schema
+    metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     if metadata.get("winnow.table") not in TABLES or not metadata.get("winnow.schema_version", "").isdigit():
         raise InputError(f"{file}: not a table of a Winnow report (its metadata has no winnow.schema_version)")
     return metadata

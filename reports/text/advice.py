@@ -53,11 +53,11 @@ def _advice(run: RunData, trials: list[Row], ranked: list[Row]) -> Iterator[Advi
     yield from _on_trials(run, trials, ranked)
     yield from _on_winners(run, winners)
     yield from _on_importance(run)
-    yield _on_reuse(run)
+    yield _on_reuse(run, winners)
 
 
 def _from_change(run: RunData, change: Change) -> Advice:
-    return Advice(change.text, changed_command(run, change))
+    return Advice(change.text, changed_command(run, change), "ranks")
 
 
 def _on_failed_retraining(run: RunData, winners: list[Row]) -> Iterator[Advice]:
@@ -70,7 +70,7 @@ def _on_failed_retraining(run: RunData, winners: list[Row]) -> Iterator[Advice]:
         f"All {len(failed)} retrainings of the winners failed, so nothing was tested. The last one: {error.rstrip('.')}. "
         "Once the cause is fixed, this command runs them again."
     )
-    yield Advice(text, retrain_command(run))
+    yield Advice(text, retrain_command(run), "retrains")
 
 
 def _on_unfinished_search(run: RunData) -> Iterator[Advice]:
@@ -80,7 +80,8 @@ def _on_unfinished_search(run: RunData) -> Iterator[Advice]:
         yield Advice("The search used up its time budget. This command continues it.", resume)
     elif waiting := num_unfinished(run):
         were = "was" if waiting == 1 else "were"
-        yield Advice(f"{wording.plural(waiting, 'trial')} of the audit {were} not trained to the end yet.", resume)
+        text = f"{wording.plural(waiting, 'trial')} of the audit {were} not trained to the end yet."
+        yield Advice(text, resume, "audit")
 
 
 def _on_a_better_baseline(run: RunData, trials: list[Row], winners: list[Row]) -> Iterator[Advice]:
@@ -91,7 +92,7 @@ def _on_a_better_baseline(run: RunData, trials: list[Row], winners: list[Row]) -
             "The winner is worse than the baseline: the interval of the gain lies below 0. Search more of the space; if that does "
             "not help, widen the space towards the baseline, or train longer."
         )
-        yield Advice(text, wording.command("extend", run.path, "--trials", str(len(trials))))
+        yield Advice(text, wording.command("extend", run.path, "--trials", str(len(trials))), "winners")
 
 
 def _on_failures(run: RunData, trials: list[Row]) -> Iterator[Advice]:
@@ -103,9 +104,9 @@ def _on_failures(run: RunData, trials: list[Row]) -> Iterator[Advice]:
     if change is not None:
         yield _from_change(run, change)
         return
-    status = max({row["status"] for row in failed}, key=[row["status"] for row in failed].count)
+    statuses = [status for status in FAILED_STATUSES if any(row["status"] == status for row in failed)]
     text = f"{len(failed)} of {len(ran)} trials failed. See what the failed ones have in common."
-    yield Advice(text, wording.command("show", run.path, "--where", f"status == '{status}'"))
+    yield Advice(text, wording.command("show", run.path, "--where", f"status in {json.dumps(statuses)}"), "tiles")
 
 
 def _on_the_baseline(run: RunData, winners: list[Row]) -> Iterator[Advice]:
@@ -135,7 +136,7 @@ def _on_epochs(run: RunData, ranked: list[Row]) -> Iterator[Advice]:
         f"The {len(rises)} best completed trials were still improving at their last epoch, {epochs}: the {wording.objective_name(run)} "
         "of the last quarter is better than that of the quarter before. Train longer."
     )
-    yield Advice(text, wording.command("extend", run.path, "--max-epochs", str(2 * epochs)))
+    yield Advice(text, wording.command("extend", run.path, "--max-epochs", str(2 * epochs)), "learning-curves")
 
 
 def _late_rise(run: RunData, row: Row) -> float | None:
@@ -162,7 +163,7 @@ def _on_trials(run: RunData, trials: list[Row], ranked: list[Row]) -> Iterator[A
     best = ranked[0]["trial"]
     if len(trials) >= 10 and best >= 0.8 * len(trials):
         text = f"The best trial, {best}, was among the last of {len(trials)}, so more trials may find a better one."
-        yield Advice(text, wording.command("extend", run.path, "--trials", str(len(trials))))
+        yield Advice(text, wording.command("extend", run.path, "--trials", str(len(trials))), "ranks")
 
 
 def _on_winners(run: RunData, winners: list[Row]) -> Iterator[Advice]:
@@ -181,14 +182,14 @@ def _on_winners(run: RunData, winners: list[Row]) -> Iterator[Advice]:
                 f"{wording.tested_name(run)} (gap {wording.difference_text(run, first['objective_gap'])}). "
                 "A larger validation split makes the selection more reliable."
             )
-            yield Advice(text, _new_run(run, f"data.validation={min(0.5, share + 0.1):g}"))
+            yield Advice(text, _new_run(run, f"data.validation={min(0.5, share + 0.1):g}"), "winners")
     low, high = first["objective_gain_low"], first["objective_gain_high"]
     if low is not None and low <= 0 <= high:
         text = (
             "The interval of the gain contains 0: the test shows no difference to the baseline, so prefer the one that is smaller or "
             "faster. Do not add seeds until the interval excludes 0: that would find a difference where none is."
         )
-        yield Advice(text, wording.command("show", run.path, "--sort", "num_parameters"))
+        yield Advice(text, wording.command("show", run.path, "--sort", "num_parameters"), "winners")
     smallest = min(tested, key=lambda row: (row["num_parameters"] or math.inf, row["rank"]))
     overlap = smallest["test_objective_high"] >= first["test_objective_low"] and (
         smallest["test_objective_low"] <= first["test_objective_high"]
@@ -198,7 +199,7 @@ def _on_winners(run: RunData, winners: list[Row]) -> Iterator[Advice]:
             f"The intervals of the winners overlap: winner {smallest['rank']} has {wording.count(smallest['num_parameters'])} "
             f"weights instead of {wording.count(first['num_parameters'])} and may be as good."
         )
-        yield Advice(text, wording.command("export", run.path, "--winner", str(smallest["rank"])))
+        yield Advice(text, wording.command("export", run.path, "--winner", str(smallest["rank"])), "winners")
 
 
 def _on_importance(run: RunData) -> Iterator[Advice]:
@@ -211,12 +212,13 @@ def _on_importance(run: RunData) -> Iterator[Advice]:
             f"Importance rests on {wording.plural(supported, 'trial')} for {wording.plural(parameters, 'parameter')}, so its order may "
             f"be chance. About {needed} trials, {TRIALS_PER_PARAMETER} for each parameter, make it reliable."
         )
-        yield Advice(text, wording.command("extend", run.path, "--trials", str(needed - supported)))
+        yield Advice(text, wording.command("extend", run.path, "--trials", str(needed - supported)), "importance")
 
 
-def _on_reuse(run: RunData) -> Advice:
+def _on_reuse(run: RunData, winners: list[Row]) -> Advice:
     start = f"start_from={json.dumps([str(run.path / 'report' / 'winner.yaml')])}"
-    return Advice("Start the next search from this winner.", _new_run(run, start))
+    best = "this winner" if winners else "the best trial"
+    return Advice(f"Start the next search from {best}.", _new_run(run, start))
 
 
 def _new_run(run: RunData, override: str) -> str:

@@ -37,6 +37,8 @@ class Advice:
     """The reason, in sentences."""
     command: str
     """A command line that can be pasted into a shell."""
+    query: str = ""
+    """Id of the query that gives the numbers of the text; empty if it has none."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def next_step(run: RunData) -> Advice | None:
         return _without_candidates(run, trials)
     if state.is_finished:
         return None
-    return Advice(f"{retraining_text(state)} If it is not running, this command goes on with it.", retrain_command(run))
+    text = f"{retraining_text(state)} If it is not running, this command goes on with it."
+    return Advice(text, retrain_command(run), "retrains")
 
 
 def way_to_winners(run: RunData) -> str:
@@ -180,10 +183,10 @@ def _without_candidates(run: RunData, trials: list[Row]) -> Advice:
     ended = run.study.get("search_ended")
     if ended == ENDED_BY_TIME:
         text += " The search used up its time budget; this command continues it."
-        return Advice(text, wording.command("resume", run.path))
+        return Advice(text, wording.command("resume", run.path), "best-trials")
     if ended == ENDED_EXHAUSTED:
         text += " Every config of the space was tried, so change the space; this command shows how the trials ended."
-        return Advice(text, wording.command("show", run.path, "--where", "status != 'completed'"))
+        return Advice(text, wording.command("show", run.path, "--where", 'status != "completed"'), "best-trials")
     failures = wording.failures_by_reason(trials)
     num_failed = sum(map(len, failures.values()))
     if 2 * num_failed > len(trials):
@@ -194,4 +197,4 @@ def _without_candidates(run: RunData, trials: list[Row]) -> Advice:
         )
     else:
         text += " Add trials."
-    return Advice(text, wording.command("extend", run.path, "--trials", str(MORE_TRIALS)))
+    return Advice(text, wording.command("extend", run.path, "--trials", str(MORE_TRIALS)), "ranks")

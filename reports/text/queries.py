@@ -12,6 +12,13 @@ if TYPE_CHECKING:
 
 SLICE = "slice-"
 """Prefix of the ids of slices; the path follows, with dashes for dots."""
+FRONT = "front-"
+"""Prefix of the ids of fronts; the cost follows."""
+FAILED = ", ".join(f"'{status}'" for status in FAILED_STATUSES)
+SCORED = f"in_space and objective is not null and status not in ({FAILED})"
+"""Condition of the trials that are ranked."""
+SHOWN = "coalesce(estimated_end, objective)"
+"""The value of a trial where stopped trials are compared with completed ones."""
 
 
 def queries(run: RunData) -> dict[str, str]:
@@ -20,80 +27,171 @@ def queries(run: RunData) -> dict[str, str]:
     Args:
         run: The run, whose objective and parameters the queries name.
     """
+    return {**_of_run(run), **_of_search(run), **_of_parameters(run), **_of_winners(run), **_of_test_images()}
+
+
+def _of_run(run: RunData) -> dict[str, str]:
+    """Of the start of the run, its settings, images, failures and cost."""
+    trials_of = "count(*) filter (where status = '{0}') as {0}".format
+    environment = "select section, key, value from 'environment.parquet'"
+    return {
+        "made": f"{environment} where key in ('created', 'winnow_version')",
+        "settings": f"{environment} where section in ('settings', 'data')",
+        "environment": environment,
+        "tiles": "select status, count(*) as trials from 'trials.parquet' group by status order by status",
+        "data": "select class_name, split, num_images from 'data.parquet' order by class, split",
+        "data-summary": f"{environment} where section = 'data' and key = 'summary.text'",
+        "failures": "select phase, trial, status, epoch, node, error from 'failures.parquet'",
+        "failure-classes": (
+            f"select {', '.join(map(trials_of, FAILED_STATUSES))},\n"
+            "  count(*) filter (where worker_losses > 0 and status <> 'lost') as recovered,\n"
+            "  count(*) filter (where micro_batches > 1 and status <> 'out_of_memory') as \"micro-batches\" from 'trials.parquet'"
+        ),
+        "cost": (  # pauses above a minute, such as a night before a resume, do not count
+            "with spans as (\n"
+            "  select epoch(time) - coalesce(wall_seconds, 0) as began, epoch(time) as ended\n"
+            "  from 'epochs.parquet' where phase <> 'retrain' and time is not null\n"
+            "), seen as (\n"
+            "  select *, max(ended) over (order by began, ended rows between unbounded preceding and 1 preceding) as until from spans\n"
+            ")\n"
+            "select sum(num_epochs) as epochs, count(*) filter (where status <> 'skipped') as trials, sum(train_seconds) as train_seconds,\n"
+            "  (select sum(gpus * wall_seconds) / 3600 from 'epochs.parquet' where phase = 'search') as gpu_hours,\n"
+            "  (select sum(greatest(0, ended - if(began <= until + 60, until, began))) from seen) as wall_seconds\n"
+            "from 'trials.parquet'"
+        ),
+        "memory": (
+            "with largest as (select trial, max(share) as largest from 'memory.parquet' group by trial)\n"
+            "select earlier_run, any_value(data) as data, any_value(family) as family, any_value(machine) as machine,\n"
+            "  any_value(winnow_version) as version, any_value(num_trials) as num_trials, avg(weight) as mean_weight,\n"
+            "  list(trial order by trial) filter (where share > 0 and share = largest) as suggested, count(*) as trials\n"
+            "from 'memory.parquet' join largest using (trial) group by earlier_run order by mean_weight desc"
+        ),
+        "memory-weights": "select earlier_run, trial, weight, share from 'memory.parquet' order by earlier_run, trial",
+    }
+
+
+def _of_search(run: RunData) -> dict[str, str]:
+    """Of the course of the search, its stops and its best trials."""
     objective, best = run.objective, "max" if run.maximize else "min"
     order = "desc" if run.maximize else "asc"
-    failed = ", ".join(f"'{status}'" for status in FAILED_STATUSES)
-    scored = f"in_space and objective is not null and status not in ({failed})"
     ranked = f"status <> 'completed', objective {order}, trial"
     known = f"phase = 'search' and {objective} is not null"
-    so_far = (
-        "with ends as (select trial, num_epochs, objective from 'trials.parquet' where status = 'completed' and in_space)\n"
-        f"select time, epochs.trial, epoch, {objective}, {best}(ends.objective) over (order by time, epochs.trial) as best_so_far\n"
-        "from 'epochs.parquet' epochs left join ends on ends.trial = epochs.trial and ends.num_epochs = epoch\n"
-        f"where {known} and time is not null order by time, epochs.trial"
-    )
-    shown = "coalesce(estimated_end, objective)"
-    slices = {
-        f"{SLICE}{path.replace('.', '-')}": (
-            f'select trial, status, "{path}", {shown} as objective from \'trials.parquet\'\nwhere {scored} and "{path}" is not null order by trial'
-        )
-        for path in run.space.columns()
-    }
-    parameters = "".join(f', "{path}"' for path in run.space.columns())
-    metrics = ", ".join(("test_accuracy", *TEST_METRICS, "test_loss"))
     fronts = {
-        f"front-{cost}": (
+        f"{FRONT}{cost}": (
             f"select trials.trial, trials.{cost}, trials.objective, front.rank, front.test_accuracy\n"
             "from 'trials.parquet' trials left join 'front.parquet' front on front.trial = trials.trial\n"
             f"where status = 'completed' and in_space and trials.objective is not null and trials.{cost} > 0 order by trials.trial"
         )
         for cost in run.costs
     }
-    of_winner = "from 'predictions.parquet' where rank = 1"
-    return (
-        slices
-        | fronts
-        | {
-            "headline": "select test_objective, test_objective_low, test_objective_high, num_seeds from 'winners.parquet' where rank = 1",
-            "tiles": "select status, count(*) as trials from 'trials.parquet' group by status order by status",
-            "winners": (
-                "select rank, trial, baseline, test_objective, test_objective_low, test_objective_high, num_seeds, objective_gain,\n"
-                "  objective_gain_low, objective_gain_high, search_objective, objective_gap, num_parameters, wall_seconds from 'winners.parquet' order by baseline, rank"
-            ),
-            "metrics": f"select rank, trial, baseline, {metrics}\nfrom 'winners.parquet' order by baseline, rank",
-            "classes": "select class_name, support, precision, recall, f1 from 'classes.parquet' where rank = 1",
-            "audit": (
-                "select rung, epoch, num_stopped, num_audited, num_wrong, wrong_rate, wrong_low, wrong_high, num_missed_best,\n"
-                "  spearman_sampled, kendall_sampled, spearman_finished, kendall_finished from 'audit.parquet' order by rung nulls last"
-            ),
-            "memory-weights": "select earlier_run, trial, weight from 'memory.parquet' order by earlier_run, trial",
-            "best-so-far": so_far,
-            "learning-curves": f"select trial, epoch, {objective} from 'epochs.parquet' where {known} order by trial, epoch",
-            "budget": (
-                "with stretches as (select epoch, lag(epoch, 1, 0) over (order by epoch) as start from 'rungs.parquet')\n"
-                "select epoch, status, sum(greatest(0, least(num_epochs, epoch) - start)) as epochs_trained\n"
-                "from stretches, 'trials.parquet' group by epoch, status having epochs_trained > 0 order by epoch, status"
-            ),
-            "best-trials": (
-                f"select trial, status, objective, best_objective, best_epoch, num_epochs, train_seconds, num_parameters\n"
-                f"from 'trials.parquet' where {scored} order by {ranked} limit 15"
-            ),
-            "expected-ends": (
-                "select trial, num_epochs, objective, expected_end, expected_end_low, expected_end_high from 'trials.parquet'\n"
-                f"where status = 'running' and expected_end is not null order by expected_end {order}, trial limit 15"
-            ),
-            "importance": (
-                "select parameter, importance, importance_std, num_trials, condition from 'importance.parquet'\n"
-                "where importance is not null order by importance desc"
-            ),
-            "parallel": f"select trial, status, {shown} as objective{parameters}\nfrom 'trials.parquet' where {scored} order by trial",
-            "size": f"select trial, status, num_parameters, objective from 'trials.parquet'\nwhere {scored} and num_parameters > 0 order by trial",
-            "speed": (
-                "select trial, status, train_seconds / num_epochs as seconds_per_epoch, objective from 'trials.parquet'\n"
-                f"where {scored} and num_epochs > 0 and train_seconds > 0 order by trial"
-            ),
-            "confusion": f"select true_class, predicted_class, count(*) as images {of_winner} group by all order by all",
-            "per-class": f"select true_class, avg(correct::int) as accuracy, count(*) as images {of_winner} group by all order by 2",
-            "failures": "select phase, trial, status, epoch, node, error from 'failures.parquet'",
-        }
+    return fronts | {
+        "audit": (
+            "select rung, epoch, num_stopped, num_audited, num_wrong, wrong_rate, wrong_low, wrong_high, num_missed_best,\n"
+            "  spearman_sampled, kendall_sampled, spearman_finished, kendall_finished, num_sampled, num_finished,\n"
+            "  (select count(*) from 'trials.parquet' where audited and in_space and status = 'stopped' and reason is null) as num_waiting\n"
+            "from 'audit.parquet' order by rung nulls last"
+        ),
+        "best-so-far": (
+            "with ends as (select trial, num_epochs, objective from 'trials.parquet' where status = 'completed' and in_space)\n"
+            f"select time, epochs.trial, epoch, {objective}, {best}(ends.objective) over (order by time, epochs.trial) as best_so_far\n"
+            "from 'epochs.parquet' epochs left join ends on ends.trial = epochs.trial and ends.num_epochs = epoch\n"
+            f"where {known} and time is not null order by time, epochs.trial"
+        ),
+        "learning-curves": f"select trial, epoch, {objective} from 'epochs.parquet' where {known} order by trial, epoch",
+        "budget": (
+            "with stretches as (select epoch, lag(epoch, 1, 0) over (order by epoch) as start from 'rungs.parquet')\n"
+            "select epoch, status, sum(greatest(0, least(num_epochs, epoch) - start)) as epochs_trained\n"
+            "from stretches, 'trials.parquet' group by epoch, status having epochs_trained > 0 order by epoch, status"
+        ),
+        "best-trials": (
+            f"select trial, status, objective, best_objective, best_epoch, num_epochs, train_seconds, num_parameters\n"
+            f"from 'trials.parquet' where {SCORED} order by {ranked} limit 15"
+        ),
+        "best-config": f"select trial, num_parameters, num_epochs, config from 'trials.parquet' where {SCORED} order by {ranked} limit 1",
+        "ranks": (
+            f"select trial, status, objective{_parameters(run)}\n"
+            f"from 'trials.parquet' order by ({SCORED}) is not true, {ranked}"
+        ),
+        "expected-ends": (
+            "select trial, num_epochs, objective, expected_end, expected_end_low, expected_end_high from 'trials.parquet'\n"
+            f"where status = 'running' and expected_end is not null order by expected_end {order}, trial limit 15"
+        ),
+    }
+
+
+def _parameters(run: RunData) -> str:
+    return "".join(f', "{path}"' for path in run.space.columns())
+
+
+def _of_parameters(run: RunData) -> dict[str, str]:
+    """Of the effect of the parameters and of the cost of a training."""
+    slices = {
+        f"{SLICE}{path.replace('.', '-')}": (
+            f'select trial, status, "{path}", {SHOWN} as objective from \'trials.parquet\'\nwhere {SCORED} and "{path}" is not null order by trial'
+        )
+        for path in run.space.columns()
+    }
+    return slices | {
+        "importance": (
+            "select parameter, importance, importance_std, num_trials, condition from 'importance.parquet'\n"
+            "where importance is not null order by importance desc"
+        ),
+        "parallel": f"select trial, status, {SHOWN} as objective{_parameters(run)}\nfrom 'trials.parquet' where {SCORED} order by trial",
+        "size": f"select trial, status, num_parameters, objective from 'trials.parquet'\nwhere {SCORED} and num_parameters > 0 order by trial",
+        "speed": (
+            "select trial, status, train_seconds / num_epochs as seconds_per_epoch, objective from 'trials.parquet'\n"
+            f"where {SCORED} and num_epochs > 0 and train_seconds > 0 order by trial"
+        ),
+    }
+
+
+def _of_winners(run: RunData) -> dict[str, str]:
+    """Of the retrained configs, their tests, and what they are compared with."""
+    metrics = ", ".join(("test_accuracy", *TEST_METRICS, "test_loss"))
+    tested = any(row["test_accuracy"] is not None for row in run.winner_rows())
+    largest = (
+        "select max(largest_class) as largest_class from 'winners.parquet'"
+        if tested
+        else "select max(share) as largest_class from 'data.parquet' where split = 'validation'"
     )
+    return {
+        "headline": "select test_objective, test_objective_low, test_objective_high, num_seeds, num_test_images from 'winners.parquet' where rank = 1",
+        "yardsticks": (
+            "select (select 1 / value::int from 'environment.parquet' where section = 'data' and key = 'num_classes') as guessing,\n"
+            f"  ({largest}) as largest_class,\n"
+            "  (select any_value(test_objective) from 'winners.parquet' where baseline) as baseline,\n"
+            "  (select any_value(test_accuracy) from 'winners.parquet' where rank = 1) as accuracy"
+        ),
+        "largest-class": largest,
+        "winner": "select trial, num_parameters, config from 'winners.parquet' where rank = 1",
+        "winners": (
+            "select rank, trial, baseline, test_objective, test_objective_low, test_objective_high, num_seeds, num_failed, num_test_images,\n"
+            "  objective_gain, objective_gain_low, objective_gain_high, search_objective, objective_gap, num_parameters, wall_seconds,\n"
+            "  test_accuracy, test_accuracy_low, test_accuracy_high, largest_class, num_one_class, config from 'winners.parquet' order by baseline, rank"
+        ),
+        "metrics": f"select rank, trial, baseline, {metrics}\nfrom 'winners.parquet' order by baseline, rank",
+        "retrains": "select rank, trial, baseline, seed, status, error from 'retrains.parquet' order by baseline, rank, seed",
+        "retraining-cost": "select count(*) as trainings, sum(wall_seconds) as seconds from 'retrains.parquet'",
+        "first-test": "select min(time) as first_test from 'retrains.parquet'",
+        "ensemble": "select num_networks, num_winners, test_accuracy, test_accuracy_low, test_accuracy_high, cost from 'ensemble.parquet'",
+    }
+
+
+def _of_test_images() -> dict[str, str]:
+    """Of the answers of the first winner."""
+    of_winner = "from 'predictions.parquet' where rank = 1"
+    return {
+        "classes": "select class_name, support, precision, recall, f1 from 'classes.parquet' where rank = 1",
+        "confusion": f"select true_class, predicted_class, count(*) as images {of_winner} group by all order by all",
+        "per-class": f"select true_class, avg(correct::int) as accuracy, count(*) as images {of_winner} group by all order by 2",
+        "mistakes": (
+            "with wrong as (\n"
+            '  select *, count(*) over (partition by "index") as num_wrong,\n'
+            '    row_number() over (partition by "index" order by confidence desc) as place\n'
+            f"  {of_winner} and not correct\n"
+            ")\n"
+            'select "index", image_name, true_class, predicted_class, confidence, probability_true, num_wrong,\n'
+            f"  (select count(distinct seed) {of_winner}) as num_seeds\n"
+            'from wrong where place = 1 order by num_wrong desc, confidence desc, "index"'
+        ),
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports.facts import largest_class
@@ -18,6 +19,7 @@ from winnow.reports.text.next_step import (
     retraining,
     retraining_text,
 )
+from winnow.reports.text.queries import FRONT
 from winnow.reports.text.terminal import best_first
 from winnow.spaces.epoch_figures import is_share
 from winnow.spaces.trial_status import TrialStatus
@@ -39,26 +41,33 @@ MAX_PAUSE = 60.0
 
 def sentences(run: RunData) -> list[str]:
     """Summarize the run in sentences, starting with the most important."""
-    trials = run.rows("trials")
+    return [sentence for sentence, _ in cited_sentences(run)]
+
+
+def cited_sentences(run: RunData) -> list[tuple[str, str]]:
+    """Summarize the run in sentences, starting with the most important, each with the id of the query that returns its numbers."""
+    trials, winners = run.rows("trials"), run.rows("winners")
     facts = (
-        _search_sentence(run, trials),
-        _best_sentence(run, trials),
-        _front_sentence(run),
-        *_winner_sentences(run),
-        _retraining_sentence(run, trials),
-        ensemble_sentence(run),
-        *map(wording.one_class_warning, run.rows("winners")),
-        _majority_sentence(run, run.rows("winners")),
-        _cost_sentence(run, trials),
-        _retrain_cost(run),
-        audit_sentence(run),
-        memory_sentence(run),
+        (f"Searched {wording.searched_text(run)}.", "settings"),
+        (_end_sentence(run, trials), "tiles"),
+        (_best_sentence(run, trials), "best-trials"),
+        (_front_sentence(run), f"{FRONT}{run.costs[0]}" if run.costs else ""),
+        *((sentence, "winners") for sentence in _winner_sentences(run)),
+        (_retraining_sentence(run, trials), "retrains"),
+        (ensemble_sentence(run), "ensemble"),
+        *((wording.one_class_warning(row), "winners") for row in winners),
+        (_majority_sentence(run, winners), "largest-class"),
+        (_cost_sentence(run, trials), "cost"),
+        (_retrain_cost(run), "retraining-cost"),
+        (audit_sentence(run), "audit"),
+        (memory_sentence(run), "memory"),
     )
-    return [sentence for sentence in facts if sentence]
+    return [(text, query if re.search(r"\d", text) else "") for text, query in facts if text]
 
 
-def _search_sentence(run: RunData, trials: list[Row]) -> str:
-    text = f"Searched {wording.searched_text(run)}. {wording.counts_text(wording.status_counts(trials))}."
+def _end_sentence(run: RunData, trials: list[Row]) -> str:
+    """Tell how the trials and the search ended."""
+    text = f"{wording.counts_text(wording.status_counts(trials))}."
     if run.outside:
         verbs = ("lies", "is") if len(run.outside) == 1 else ("lie", "are")
         text += f" {wording.plural(len(run.outside), 'trial')} {verbs[0]} outside the current space and {verbs[1]} not ranked."

@@ -21,20 +21,22 @@ FAMILIES = {
 OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 
 
-def winner_sentence(config: Mapping[str, Any], num_parameters: int | None) -> str:
+def winner_sentence(config: Mapping[str, Any], num_parameters: int | None, num_epochs: int | None = None) -> str:
     """Describe a config in one sentence.
 
     Args:
         config: The complete config.
         num_parameters: Number of weights; None if it is not known.
+        num_epochs: Number of epochs that it was trained for; None for as many as the config has.
 
     Returns:
         The sentence, such as "A convolutional network with 2 stages (16 and 64 filters; 272,378 weights), trained for 18 epochs with
         Adam at a learning rate of 0.0045 (constant), in batches of 64.".
     """
     epochs = config.get("stop_after") or config["epochs"]
+    stopped = f"{num_epochs} of " if num_epochs is not None and num_epochs < epochs else ""
     return (
-        f"{_network(config['model'], num_parameters)}, trained for {wording.plural(epochs, 'epoch')} {_trained_by(config)}, "
+        f"{_network(config['model'], num_parameters)}, trained for {stopped}{wording.plural(epochs, 'epoch')} {_trained_by(config)}, "
         f"in batches of {config['batch_size']}."
     )
 

@@ -157,3 +157,12 @@ def test_a_retraining_that_was_cut_after_the_baseline_is_continued(tmp_path: Pat
     first = advice.advice(reports.read(folder))[0]
     assert first.text.startswith("Retraining has not finished: 0 of 9 trainings of the winners are done")
     assert first.command == f"winnow retrain {folder}"
+
+
+def test_the_advice_on_failures_shows_all_that_failed(tmp_path: Path) -> None:
+    run = reports.read(make_run(tmp_path / "run"))
+    (found,) = [each for each in advice.advice(run) if "trials failed" in each.text]
+    words = shlex.split(found.command)
+    shown = reports.select(run.path, words[words.index("--where") + 1])
+    assert found.text.startswith(f"{len(shown)} of ")
+    assert {row["status"] for row in shown} == {"diverged", "out_of_memory", "failed"}

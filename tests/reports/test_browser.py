@@ -38,6 +38,9 @@ window.addEventListener("load", () => setTimeout(() => {
   const item = curves && curves.querySelector(".legendtoggle");
   const parallel = document.querySelector('[data-figure="parallel"]');
   const named = (text) => [...document.querySelectorAll("button")].filter((button) => button.textContent === text);
+  const folds = [...document.querySelectorAll("details.fold")];
+  const unfolded = folds.map((each) => each.open);
+  folds.forEach((each) => { each.open = true; });
   named("Show all values")[0].click();
   Plotly.restyle(parallel, { "dimensions[1].constraintrange": [[0, 0.5]] }).then(() => {
     window.selected = parallel.data[0].dimensions[1].constraintrange.flat();
@@ -45,7 +48,8 @@ window.addEventListener("load", () => setTimeout(() => {
   });
   const finish = () => {
     const result = {
-      seen: window.seen,
+      seen: window.seen, unfolded,
+      hints: [...document.querySelectorAll(".scroll")].filter((e) => e.scrollWidth > e.clientWidth && !getComputedStyle(e).backgroundImage.includes("gradient")).length,
       drawn: [...document.querySelectorAll("[data-figure]")].map((e) => [e.dataset.figure, e.querySelectorAll(".main-svg").length]),
       pressed: document.querySelectorAll('button[aria-pressed="true"]').length,
       all: [...document.querySelectorAll('[data-figure^="best-"]')].map((e) => e.layout.yaxis.autorange),
@@ -104,6 +108,8 @@ def test_page_works_in_a_browser(html_file: Path, tmp_path: Path, theme: str, wi
     assert seen["selected"] == [0, 0.5]
     assert set(seen["cleared"]) == {None}, "a selection on parallel coordinates can be taken back"
     assert seen["overflow"] <= 0, "the page does not scroll sideways"
+    assert seen["unfolded"] == [width > 560], "slices fold on a phone, and are drawn when they are opened"
+    assert seen["hints"] == 0, "what scrolls sideways has a shadow"
     colors = {"light": ("rgb(255, 255, 255)", "#1c2127"), "dark": ("rgb(21, 24, 29)", "#e4e7eb")}
     assert (seen["background"], seen["font"]) == colors[theme]
 

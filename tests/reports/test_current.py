@@ -52,6 +52,7 @@ def is_current(folder: Path) -> bool:
     if current is not None:
         assert all(current.table(name).equals(read.table(name)) for name in TABLES)
         assert (current.notes, current.study, current.outside) == (read.notes, read.study, read.outside)
+        assert list(map(dict, parquet_reader.read_current(folder).trial_rows())) == read.trial_rows()
     assert reports.read_tables(folder).trials.equals(read.trials)
     return current is not None
 
@@ -74,6 +75,22 @@ def test_a_report_stands_for_its_run(run):
     assert is_current(run)
     shutil.rmtree(run / "report")
     assert not is_current(run)
+
+
+def test_only_the_columns_that_a_view_needs_are_read(run):
+    (first, *_) = parquet_reader.read_current(run).trial_rows()
+    assert first["status"] == "completed"
+    assert list(first.columns) == ["status"]
+    assert (first | {"status": "x"})["status"] == "x"
+    with pytest.raises(KeyError):
+        first["nothing"]
+
+
+def test_files_that_have_not_changed_since_the_report_are_not_read_again(run, monkeypatch):
+    assert is_current(run), "a copy: its files have other times"
+    reports.write(run)
+    monkeypatch.setattr(parquet_reader, "_digest", lambda file: pytest.fail(f"{file} was read"))
+    assert parquet_reader.read_current(run) is not None
 
 
 @pytest.mark.parametrize("name", parquet_reader.SOURCES)

@@ -141,13 +141,14 @@ def test_parallel_coordinates_put_what_is_not_active_below_the_axis(run: reports
 def test_cost_front_is_what_no_cheaper_trial_beats(run: reports.RunData, losses: reports.RunData) -> None:
     for one, better in ((run, max), (losses, min)):
         info = figures_cost._cost_info(one, lambda row: row["num_parameters"])
-        for i in range(len(info.cost)):
-            cheaper = [info.objective[j] for j in range(len(info.cost)) if info.cost[j] <= info.cost[i]]
+        completed = [i for i in range(len(info.cost)) if info.statuses[i] == "completed"]
+        assert 0 < len(completed) < len(info.cost)
+        assert set(info.front) <= set(completed)
+        for i in completed:
+            cheaper = [info.objective[j] for j in completed if info.cost[j] <= info.cost[i]]
             on_front = info.objective[i] == better(cheaper)
             same = any(info.cost[i] == info.cost[j] and info.objective[i] == info.objective[j] for j in info.front)
-            beaten = any(
-                info.objective[j] == info.objective[i] and info.cost[j] < info.cost[i] for j in range(len(info.cost))
-            )
+            beaten = any(info.objective[j] == info.objective[i] and info.cost[j] < info.cost[i] for j in completed)
             assert same == (on_front and not beaten)
 
 
@@ -169,6 +170,15 @@ def test_confusion_counts_the_winners_predictions(run: reports.RunData) -> None:
     first = [row for row in run.predictions.to_pylist() if row["rank"] == 1]
     assert np.trace(info.counts) == sum(row["correct"] for row in first)
     np.testing.assert_allclose(info.shares.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(("classes", "is_wide"), [(10, False), (100, True)])
+def test_the_confusion_of_many_classes_has_labels_and_scrolls_on_a_phone(classes: int, is_wide: bool) -> None:
+    labels = np.arange(classes)
+    (matrix, _) = figures_winners.confusion_of(labels, np.roll(labels, 1), [f"class {i}" for i in labels])
+    for axis in (matrix.plot.layout.xaxis, matrix.plot.layout.yaxis):
+        assert axis.showticklabels is not False
+    assert (matrix.min_width > 500) is is_wide
 
 
 def test_gallery_shows_the_most_confident_mistakes(run: reports.RunData) -> None:

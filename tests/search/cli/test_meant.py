@@ -41,13 +41,51 @@ from winnow.search.winners.predicting import Prediction
         (["run", "digits", "--set", "epochs", "4"], "--set epochs=4"),
         (["run", "digits", "--metric", "accuracy"], "--objective accuracy"),
         (["run", "digits", "--objective", "macro-f1"], "--objective validation_macro_f1"),
-        (["retrain", "x", "--time", "5m"], "No such option '--time'"),
+        (["run", "digits", "--optimizer", "sgd"], "--set optimizer.name=sgd"),
+        (["run", "digits", "--dataset", "mnist"], "--set data.name=mnist"),
+        (["run", "digits", "--early-stopping", "3"], "--set early_stopping.patience=3"),
+        (["run", "digits", "--output", "x"], "--runs-dir x"),
+        (["retrain", "x", "--epochs", "5"], "winnow train RUN/report/winner.yaml --set epochs=5"),
+        (["resume", "x", "--trials", "5"], "`winnow extend` has"),
+        (["search", "digits", "--seeds", "5"], "`winnow run` has"),
+        (["show", "--live"], "--live: this option is --follow\n"),
+        (["show", "--limit", "5"], "--top 5"),
+        (["show", "--trials", "5"], "--trial'"),
+        (["train", "x", "--cpus", "2"], "--threads 2"),
+        (["export", "x", "--out", "y"], "--output y"),
+        (["predict", "x", "--top-k", "3", "a.png"], "'--top'"),
         (["run", "digits", "--time-budget", "2 hours"], "write 2h"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_what_is_meant(refused, arguments, expected):  # noqa: F811
     assert expected in refused(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        *(("retrain", option) for option in ("--time", "--trials", "--trial", "--output", "--log", "--csv", "--yes", "--live", "--limit")),
+        *(("resume", option) for option in ("--csv", "--yes", "--amp", "--host", "--add", "--class", "--failures", "--name", "--sampler")),
+        *(("run", option) for option in ("--config", "--csv", "--yes", "--class", "--host", "--n")),
+        *(("show", option) for option in ("--epochs", "--lr", "--model", "--host", "--port", "--images", "--folder", "--run", "--best")),
+        *(("query", option) for option in ("--epochs", "--cpus", "--mps", "--onnx", "--sort", "--limit")),
+        *(("export", option) for option in ("--dir", "--runs-dir", "--model", "--samples", "--filter", "--lr", "--run")),
+        *(("predict", option) for option in ("--gpu", "--jobs", "--log", "--stop-when", "--folds", "--images")),
+        *(("train", option) for option in ("--trials", "--yes", "--run", "--where", "--best", "--keep", "--parquet")),
+        *(("init", option) for option in ("--gpu", "--lr", "--model", "--folds", "--where")),
+    ],
+)  # fmt: skip
+def test_nothing_is_guessed_for_what_is_not_like_an_option(refused, command, option):  # noqa: F811
+    words = [word for word in refused(command, "x", option, "5").splitlines() if "option" in word]
+    assert words[-1] == f"Error: No such option '{option}'."
+
+
+def test_what_is_meant_by_an_option_of_retrain_can_be_pasted(tmp_path, refused):  # noqa: F811
+    make_run(tmp_path / "runs" / "my run", "first_epoch")
+    assert "winnow train 'runs/my run/report/winner.yaml' --set optimizer.lr=0.1" in refused(
+        "retrain", "my run", "--lr", "0.1"
+    )
 
 
 def test_columns_are_meant_by_their_last_word(tmp_path, refused):  # noqa: F811
