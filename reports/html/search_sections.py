@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_TRIALS = 15
 """Largest number of rows of the table of trials; trials.parquet contains all trials."""
-MAX_OWED = 8
+MAX_TRIALS_LISTED = 8
 """Largest number of suggestions that are listed for each earlier run; memory.parquet contains all."""
 
 Row = dict[str, Any]
@@ -177,7 +177,8 @@ def memory(run: RunData) -> Section | None:
             *(each.facts[key] or "-" for key in ("data", "family", "machine", "winnow_version")),
             str(each.facts["num_trials"]),
             f"{each.weight:.2f}",
-            ", ".join(f"{trial} ({100 * share:.0f}\u00a0%)" for trial, share in each.owed[:MAX_OWED]) or "-",
+            ", ".join(f"{trial} ({100 * share:.0f}\u00a0%)" for trial, share in each.main_for[:MAX_TRIALS_LISTED])
+            or "-",
         ]
         for each in summaries
     ]

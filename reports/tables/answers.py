@@ -45,7 +45,7 @@ class Answers:
         return np.array_equal(self.true, other.true)
 
 
-def answers_of(path: Path, lines: Sequence[dict[str, Any]], probabilities: bool = False) -> Answers | None:
+def load_answers(path: Path, lines: Sequence[dict[str, Any]], probabilities: bool = False) -> Answers | None:
     """Load the predictions of one retrained config.
 
     Args:

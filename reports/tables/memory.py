@@ -27,7 +27,7 @@ def memory_rows(run: RunRecords) -> list[Row]:
                     "num_trials": earlier["trials_taken_over"],
                     "trial": trial.number,
                     "weight": weight,
-                    "share": recorded["owed"][name] if "owed" in recorded else None,
+                    "share": recorded["shares"][name] if "shares" in recorded else None,
                 }
             )
     return rows

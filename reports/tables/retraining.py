@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports.facts import largest_class
-from winnow.reports.tables.answers import Answers, answers_of
+from winnow.reports.tables.answers import Answers, load_answers
 from winnow.reports.tables.contributions import COUNTED, NEED_PROBABILITIES, contributions, effective_images
 from winnow.reports.tables.intervals import Interval, difference_interval, mean_interval, seeds_interval, share_interval
 from winnow.reports.tables.trials import finite, time_of, trial_rows, where_trained
@@ -44,7 +44,7 @@ def _winner_rows(run: RunRecords) -> list[Row]:
     groups = retrain_groups(run)
     trials = {row["trial"]: row for row in trial_rows(run)} if groups else {}
     tested = name_on_test_images(run.objective)
-    answers = [answers_of(run.path, lines, tested in NEED_PROBABILITIES) for lines in groups]
+    answers = [load_answers(run.path, lines, tested in NEED_PROBABILITIES) for lines in groups]
     rows = [
         _winner_row(run, lines, trials.get(lines[0]["trial"]), each)
         for lines, each in zip(groups, answers, strict=True)

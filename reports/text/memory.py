@@ -20,13 +20,13 @@ class EarlierRun:
         name: Name of the run.
         facts: A row of the table `memory` about the run.
         weight: Mean weight of the run over the suggestions of this search.
-        owed: (trial, share) of the suggestions to which the run contributed most, in order.
+        main_for: (trial, share) of the suggestions to which the run contributed most, in order.
     """
 
     name: str
     facts: dict[str, Any]
     weight: float
-    owed: list[tuple[int, float]]
+    main_for: list[tuple[int, float]]
 
 
 def earlier_runs(run: RunData) -> list[EarlierRun]:
@@ -40,8 +40,8 @@ def earlier_runs(run: RunData) -> list[EarlierRun]:
     summaries = []
     for name in dict.fromkeys(row["earlier_run"] for row in rows):
         own = [row for row in rows if row["earlier_run"] == name]
-        owed = [(r["trial"], r["share"]) for r in own if r["share"] and r["share"] == largest[r["trial"]]]
-        summaries.append(EarlierRun(name, own[0], mean(row["weight"] for row in own), owed))
+        main_for = [(r["trial"], r["share"]) for r in own if r["share"] and r["share"] == largest[r["trial"]]]
+        summaries.append(EarlierRun(name, own[0], mean(row["weight"] for row in own), main_for))
     return sorted(summaries, key=lambda each: -each.weight)
 
 
@@ -51,9 +51,9 @@ def memory_sentence(run: RunData) -> str:
     if not summaries:
         return ""
     trials = {row["trial"] for row in run.rows("memory")}
-    owed = {row["trial"] for row in run.rows("memory") if row["share"] is not None}
+    suggested = {row["trial"] for row in run.rows("memory") if row["share"] is not None}
     weights = wording.listed([f"{each.name} ({each.weight:.2f})" for each in summaries])
     return (
-        f"The search learned from {wording.plural(len(summaries), 'earlier run')}, which suggested {len(owed)} of "
+        f"The search learned from {wording.plural(len(summaries), 'earlier run')}, which suggested {len(suggested)} of "
         f"{wording.plural(len(trials), 'trial')}; mean weights: {weights}."
     )

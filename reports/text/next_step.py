@@ -77,7 +77,7 @@ def next_step(run: RunData) -> Advice | None:
         return _without_candidates(run, trials)
     if state.is_finished:
         return None
-    text = f"{retraining_text(state)} If it is not running, this command goes on with it."
+    text = f"{retraining_text(state)} If it is not running, this command resumes it."
     return Advice(text, retrain_command(run), "retrains")
 
 

@@ -240,7 +240,7 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
             if (memory := killed_for_memory(trial.error_file)) is not None:
                 self.say(f"trial {number}: {memory}")
                 self.ledger.record(number, {"status": TrialStatus.OUT_OF_MEMORY, "error": memory})
-            elif self.ledger.lose(number, cause):
+            elif self.ledger.lost(number, cause):
                 why = f" ({cause.splitlines()[-1]})" if cause else ""
                 self.say(f"trial {number}: its worker was lost{why}; it continues from its checkpoint on another one")
 

@@ -105,11 +105,9 @@ class RememberingSampler(BaseSampler):
             values = self._inner.sample_relative(study, trial, search_space)
             trial.set_user_attr(MEMORY, {"weights": weights})
             return values
-        trial.set_user_attr(
-            RANDOM, True
-        )  # the forecast of this search did not choose the config: the trial can test it
-        owed = dict(zip(names, proposals.shares[chosen].tolist(), strict=True))
-        trial.set_user_attr(MEMORY, {"weights": weights, "owed": owed})
+        trial.set_user_attr(RANDOM, True)  # the forecast did not choose the config, so the trial can test the forecast
+        shares = dict(zip(names, proposals.shares[chosen].tolist(), strict=True))
+        trial.set_user_attr(MEMORY, {"weights": weights, "shares": shares})
         return self._recollection.encoding.params(proposals.points[chosen])
 
     def sample_independent(

@@ -205,7 +205,7 @@ class Ledger(TrialBook):
             self._stop_paused(self._paused.beyond_quota())
         elif decision == "stop":
             self._end_after(trial, line, excess)
-            return not self.winding_down and self._audit.go_on(number)
+            return not self.winding_down and self._audit.continues_at_worker(number)
         return continues and not self.winding_down
 
     def _end_after(self, trial: OpenTrial, line: Mapping[str, Any], excess: str | None) -> None:

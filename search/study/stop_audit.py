@@ -55,7 +55,7 @@ class Audit:
         self._open: dict[int, OpenTrial] = {}
         self._waiting: deque[int] = deque()
 
-    def chooses(self, number: int) -> bool:
+    def is_audited(self, number: int) -> bool:
         """Return whether a trial is audited if it is stopped."""
         return is_audited(self.settings.audit, self.settings.seed, number)
 
@@ -65,11 +65,11 @@ class Audit:
         return bool(self._open)
 
     def add(self, trial: OpenTrial) -> None:
-        """Add a trial that was stopped. It waits for a worker, unless its current worker continues it (`go_on`)."""
+        """Add a trial that was stopped. It waits for a worker, unless its current worker continues it (`continues_at_worker`)."""
         self._open[trial.assignment.number] = trial
         self._waiting.append(trial.assignment.number)
 
-    def go_on(self, number: int) -> bool:
+    def continues_at_worker(self, number: int) -> bool:
         """Return whether the worker that trained this trial up to its stop continues it. A trial that is not audited ends."""
         if number not in self._waiting:
             return False
@@ -103,7 +103,7 @@ class Audit:
         if trial is None:
             return False
         if "status" in report:
-            self.lose(number)
+            self.fail(number)
             return False
         if report["epoch"] <= trial.epoch:
             return True
@@ -126,9 +126,9 @@ class Audit:
         if self._failures.lost(trial):
             self._waiting.append(number)
         else:
-            self.lose(number)
+            self.fail(number)
 
-    def lose(self, number: int) -> None:
+    def fail(self, number: int) -> None:
         """Leave a failed audit unfinished; the next start of the search tries it again from its checkpoint."""
         trial = self._open.pop(number, None)
         if trial is not None:
@@ -141,7 +141,7 @@ class Audit:
         for frozen in trials:
             # The ledger has already added the trials whose end the study did not hold yet.
             was_stopped = frozen.state.is_finished() and frozen.user_attrs.get("status") == TrialStatus.STOPPED
-            if was_stopped and self.chooses(frozen.number) and frozen.number not in self._open:
+            if was_stopped and self.is_audited(frozen.number) and frozen.number not in self._open:
                 self.add(open_trial(frozen))
         for line in read_json_lines(self._folder.epochs):
             trial = self._open.get(line.get("trial", -1))

@@ -134,7 +134,7 @@ class TrialBook:
         attrs = {"config": config, "source": source, "seed": seed, "started": now(), "drafts": suggestion.num_drafts}
         if space_version:
             attrs["space"] = space_version
-        if self._audit.chooses(number):
+        if self._audit.is_audited(number):
             attrs["audited"] = True  # for the reports: these trials are a random sample of all
         self._record.create(number, suggestion.draft.to_trial(attrs))
         self._num_trials += 1
@@ -171,14 +171,14 @@ class TrialBook:
             self._failures.ended(error)
             if self.bug is not None:
                 self.wind_down()
-        if status == TrialStatus.STOPPED and reason is None and self._audit.chooses(number):
+        if status == TrialStatus.STOPPED and reason is None and self._audit.is_audited(number):
             self._audit.add(trial)
         else:
             self._discard(number)
         record = {key: text for key, text in (("error", error), ("reason", reason)) if text}
         self._notify("ended", trial, status=status, value=value, record=record)
 
-    def lose(self, number: int, cause: str = "") -> bool:
+    def lost(self, number: int, cause: str = "") -> bool:
         """Record that a trial lost its worker or node. A trial that makes progress survives any number of losses.
 
         Args:

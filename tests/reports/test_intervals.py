@@ -14,7 +14,7 @@ from scipy import stats
 from benchmarks.search_quality.intervals import Case, simulate
 from tests.helpers.make_run import NUM_TEST, make_run
 from winnow import reports
-from winnow.reports.tables.answers import answers_of, winner_answers
+from winnow.reports.tables.answers import load_answers, winner_answers
 from winnow.reports.tables.intervals import difference_interval, mean_interval, seeds_interval, share_interval, t_975
 from winnow.reports.text import compare, summary
 
@@ -129,7 +129,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(num_seeds):
 def test_winners_have_intervals_over_seeds_and_images(tmp_path):
     run = reports.read(make_run(tmp_path / "run"))
     first, *_, baseline = run.winner_rows()
-    own, others = (answers_of(run.path, lines) for lines in (_lines(run, 1), _lines(run, None)))
+    own, others = (load_answers(run.path, lines) for lines in (_lines(run, 1), _lines(run, None)))
     assert own is not None
     assert others is not None
     assert first["num_test_images"] == own.correct.shape[1] == NUM_TEST

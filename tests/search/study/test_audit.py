@@ -116,7 +116,7 @@ def test_an_audit_whose_worker_is_lost_goes_on_from_its_checkpoint(tmp_path, spa
     ledger.record(good.number, report(good, 1, 0.9))
     ledger.record(bad.number, report(bad, 1, 0.1))
     for lost in range(1, 6):
-        ledger.lose(bad.number)
+        ledger.lost(bad.number)
         again = ledger.ask()
         assert (again and (again.number, again.recorded)) == ((bad.number, 1) if lost <= 3 else None)
 

@@ -42,7 +42,7 @@ def search(tmp_path: Path, job: Job, deaths: set[int], sampler: str) -> RunFolde
             going_on = ledger.record(assignment.number, report)
             num_reports += 1
             if num_reports in deaths:
-                assert ledger.lose(assignment.number)
+                assert ledger.lost(assignment.number)
                 break
             if not going_on:
                 break

@@ -175,7 +175,7 @@ def test_a_search_learns_and_says_from_whom(tmp_path, old_runs, sampler):
     assert [row["weight"] for row in first] == [0.5, 0.5]
     assert sum(row["share"] for row in first) == pytest.approx(1)
     assert "The search learned from 2 earlier runs" in memory_sentence(run)
-    assert {trial for each in earlier_runs(run) for trial, _ in each.owed}
+    assert {trial for each in earlier_runs(run) for trial, _ in each.main_for}
     assert weight_lines(run).keys() == {"a", "b"}
     section = memory(run)
     assert section is not None

@@ -104,7 +104,7 @@ def test_losses_with_progress_are_not_charged(tmp_path, space):
             ledger = Ledger(folder, space, settings, SHAPE)
             assignment = ledger.ask()
         ledger.record(0, report(assignment, epoch))
-        assert ledger.lose(0) == (epoch < 9)
+        assert ledger.lost(0) == (epoch < 9)
         assert not ledger.finished or epoch == 9
     trial = study_of(folder).trials[0]
     assert (trial.state.name, trial.user_attrs["status"], trial.user_attrs["worker_losses"]) == (
@@ -121,7 +121,7 @@ def test_a_trial_that_kills_its_workers_ends(tmp_path, space):
     starts = Counter()
     while (assignment := ledger.ask()) is not None:
         starts[assignment.number] += 1
-        ledger.lose(assignment.number, "Traceback ...\nModuleNotFoundError: No module named 'mine'")
+        ledger.lost(assignment.number, "Traceback ...\nModuleNotFoundError: No module named 'mine'")
     # Four starts each; the third such trial makes it a cause that all have in common.
     assert starts == {0: 4, 1: 4, 2: 4}
     assert [trial.user_attrs["status"] for trial in study_of(folder).trials] == ["lost"] * 3
