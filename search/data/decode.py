@@ -76,6 +76,8 @@ class Rules:
     """(height, width) in pixels; None: the size of the image."""
     channels: int = 3
     pixel_range: tuple[float, float] | None = None
+    is_trained: bool = False
+    """Whether a network was trained with these rules. If so, no message advises other rules."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def decode_one(item: Encoded, rules: Rules) -> Decoded:
         # An MPO is a photo with its preview.
         has_frames = getattr(image, "is_animated", False) and image.format != "MPO"
         grey, is_deep = has_no_colour(image, content), is_reduced(image, content)
-        check_usual(image, rules.pixel_range, is_deep)
+        check_usual(image, rules.pixel_range, is_deep, rules.is_trained)
         is_turned = image.format == "TIFF" and _is_turned(image)
         widen_transparent_grey(image, content)
         remember_most(image)
@@ -149,7 +151,9 @@ def decode_one(item: Encoded, rules: Rules) -> Decoded:
         is_turned = is_turned or _is_turned(image)
         upright = ImageOps.exif_transpose(image) if is_turned else image
         if image.mode in WIDE_MODES:
-            opaque, is_transparent, fits = narrowed_image(image, upright, rules.pixel_range, item.where)
+            opaque, is_transparent, fits = narrowed_image(
+                image, upright, rules.pixel_range, item.where, rules.is_trained
+            )
             traits |= Trait.WIDE
         else:
             opaque = on_ground(upright)

@@ -86,13 +86,16 @@ def _most(image: Image.Image) -> int:
     return numbers[-1] if numbers else 65535 if image.mode == "I" else 255
 
 
-def check_usual(image: Image.Image, pixel_range: tuple[float, float] | None, is_deep: bool) -> None:
+def check_usual(
+    image: Image.Image, pixel_range: tuple[float, float] | None, is_deep: bool, is_trained: bool = False
+) -> None:
     """Check that Pillow reads the pixels of an image as its file holds them.
 
     Args:
         image: An open image.
         pixel_range: As in `Rules`.
         is_deep: Result of `is_reduced` for the image.
+        is_trained: As in `Rules`.
 
     Raises:
         ValueError: Pillow would return different pixels.
@@ -104,9 +107,13 @@ def check_usual(image: Image.Image, pixel_range: tuple[float, float] | None, is_
     if "transparency" in image.info:
         raise ValueError("one of its 16-bit colours is transparent; save it with an alpha channel, or with 8 bits")
     if pixel_range is not None and pixel_range != WHOLE_RANGE:
+        limit = "Pillow reads only the upper 8 bits of colours with more than 8 bits"
+        if is_trained:
+            raise ValueError(
+                f"{limit}, but the network was trained on pixels scaled by data.pixel_range: {list(pixel_range)}; save it with 8 bits"
+            )
         raise ValueError(
-            "Pillow reads only the upper 8 bits of colours with more than 8 bits, so data.pixel_range can be [0, 65535] or null for them; "
-            "save them with 8 bits to scale them otherwise"
+            f"{limit}, so data.pixel_range can be [0, 65535] or null for them; save them with 8 bits to scale them otherwise"
         )
 
 
@@ -160,7 +167,11 @@ def fit(values: np.ndarray, pixel_range: tuple[float, float]) -> tuple[bool, boo
 
 
 def narrowed_image(
-    image: Image.Image, upright: Image.Image, pixel_range: tuple[float, float] | None, where: str
+    image: Image.Image,
+    upright: Image.Image,
+    pixel_range: tuple[float, float] | None,
+    where: str,
+    is_trained: bool = False,
 ) -> tuple[Image.Image, bool, tuple[bool, bool]]:
     """Convert an image of a wide mode to 8-bit grey. A transparent colour becomes white, and inverted values are inverted back.
 
@@ -169,6 +180,7 @@ def narrowed_image(
         upright: The same image, turned upright.
         pixel_range: As in `Rules`.
         where: Name of the image, for errors.
+        is_trained: As in `Rules`.
 
     Returns:
         The image, whether some of it was transparent, and the result of `fit` for its pixels.
@@ -181,10 +193,15 @@ def narrowed_image(
     if pixel_range is None:
         most = image.info.get("most")
         depth = "float" if image.mode == "F" else "16-bit" if image.mode != "I" or most else "32-bit"
+        found = f"{where}: {depth} pixels (Pillow's mode {image.mode})"
+        lie_in = f"(its values lie in [{values.min():g}, {values.max():g}])"
+        if is_trained:
+            raise InputError(
+                f"{found}, but the network was trained on images with 8 bits per channel; convert the image {lie_in}"
+            )
         raise InputError(
-            f"{where}: {depth} pixels (Pillow's mode {image.mode}), but 8 bits per channel are needed; say which values are "
-            f"black and white: data.pixel_range: {'[0.0, 1.0]' if image.mode == 'F' else f'[0, {most or 65535}]'} (its values lie in "
-            f"[{values.min():g}, {values.max():g}])"
+            f"{found}, but 8 bits per channel are needed; say which values are black and white: data.pixel_range: "
+            f"{'[0.0, 1.0]' if image.mode == 'F' else f'[0, {most or 65535}]'} {lie_in}"
         )
     pixels = narrowed(values, pixel_range)
     # Pillow applies this tag only to images of 8 bits.

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
@@ -71,7 +72,7 @@ def _part(value: Any, where: str, data: schema.Data, folder: Path) -> tuple[Part
             raise InputError(f"{where}: data.groups: the images have no paths to search in; return them as paths")
         groups = groups_of([shown(place) if isinstance(place, Path) else "" for place in kept.places], data.groups)
     numbers = _labels(labels, where)
-    return Part(numbers, lambda rows: kept.items(rows, where), groups), kept.hash_with(numbers.tolist())
+    return Part(numbers, _KeptItems(kept, where), groups), kept.hash_with(numbers.tolist())
 
 
 def _pairs(value: Any, where: str) -> Iterator[tuple[Any, Any]]:
@@ -169,22 +170,39 @@ class _Kept:
         self.places.append((self._end, len(raw), dtype, shape))
         self._end += len(raw)
 
-    def items(self, rows: Sequence[int], where: str) -> Iterator[Encoded]:
-        for row in rows:
-            place = self.places[row]
-            if isinstance(place, Path):
-                yield Encoded(shown(place), place)
-                continue
-            start, length, dtype, shape = place
-            self._file.seek(start)
-            raw = self._file.read(length)
-            content = raw if dtype is None else np.frombuffer(raw, dtype).reshape(shape)
-            yield Encoded(f"{where}, image {row}", content)
+    def name(self, row: int, where: str) -> str:
+        """Return the name of an image for messages: its path, or its number if it has none."""
+        place = self.places[row]
+        return shown(place) if isinstance(place, Path) else f"{where}, image {row}"
+
+    def content(self, row: int) -> bytes | Path | np.ndarray:
+        """Return an image as `add` received it."""
+        place = self.places[row]
+        if isinstance(place, Path):
+            return place
+        start, length, dtype, shape = place
+        self._file.seek(start)
+        raw = self._file.read(length)
+        return raw if dtype is None else np.frombuffer(raw, dtype).reshape(shape)
 
     def hash_with(self, labels: list[Any]) -> str:
         digest = self._digest.copy()
         digest.update(json.dumps(labels).encode())
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _KeptItems:
+    """The images of a split, named by their paths or by `where` and their row."""
+
+    kept: _Kept
+    where: str
+
+    def __call__(self, rows: Sequence[int]) -> Iterator[Encoded]:
+        return (Encoded(self.kept.name(row, self.where), self.kept.content(row)) for row in rows)
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        return [self.kept.name(row, self.where) for row in rows]
 
 
 def _labels(labels: list[Any], where: str) -> np.ndarray:

@@ -67,7 +67,8 @@ def predict_each(folder: Path, files: Iterable[Path]) -> Iterator[Prediction]:
     winner = load_export(folder)
     channels, height, width = winner.image_shape
     pixel_range = winner.config.data.pixel_range
-    rules = Rules((height, width), channels, (pixel_range[0], pixel_range[1]) if pixel_range else None)
+    scaled = (pixel_range[0], pixel_range[1]) if pixel_range else None
+    rules = Rules((height, width), channels, scaled, is_trained=True)
     waiting = iter(files)
     num = 1
     with many_pixels_allowed():

@@ -86,6 +86,20 @@ def test_files_left_out_are_those_of_this_set_though_another_was_decoded_to_the_
         assert f"{cats / name}.png: no such file" in data.notes[0]
 
 
+def as_paths(path: str) -> list[tuple[str, str]]:
+    return [(str(file), file.parent.name) for file in sorted((Path(path) / "train").glob("*/*.png"))]
+
+
+def test_files_left_out_are_named_where_they_are_now_though_a_function_lists_them(tmp_path: Path) -> None:
+    root = tree(tmp_path / "first")
+    (root / "train" / "cat" / "bad.png").write_bytes(b"junk")
+    for place in (root, root.with_name("second")):
+        if not place.exists():
+            root.rename(place)
+        data = read(tmp_path, f"{__name__}:as_paths", place, skip_damaged=True)
+        assert any(f"{place / 'train' / 'cat' / 'bad.png'}: not a readable image" in note for note in data.notes)
+
+
 def test_all_damaged_files_are_counted_and_three_are_named(tmp_path: Path) -> None:
     root = tree(tmp_path / "set", per_class=12)
     for file in sorted((root / "train").rglob("*.png"))[::3]:

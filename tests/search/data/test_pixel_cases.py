@@ -45,6 +45,38 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def test_a_trained_network_is_given_no_other_rules() -> None:
+    deep, colours = raw_png(DEEP, GREY), raw_png(np.stack([DEEP] * 3, axis=-1), COLOUR)
+    for content, pixel_range, advice in (
+        (deep, None, "trained on images with 8 bits per channel; convert the image (its values lie in [0, 65535])"),
+        (colours, (0.0, 4095.0), "scaled by data.pixel_range: [0.0, 4095.0]; save it with 8 bits"),
+    ):
+        with pytest.raises(InputError) as error:
+            decode_one(Encoded("a.img", content), Rules(None, 1, pixel_range, is_trained=True))
+        assert str(error.value).removesuffix(")").endswith(advice.removesuffix(")"))
+
+
+# --- palettes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("depth", "palette", "first"),
+    [
+        (16, struct.pack("<HH", 0x7C00, 0x001F), (255, 0, 0)),
+        (24, bytes([0, 0, 255, 255, 0, 0]), (255, 0, 0)),
+        (32, bytes([0, 0, 255, 255, 255, 0, 0, 255]), (255, 0, 0)),
+        (32, bytes([0, 0, 255, 0, 255, 0, 0, 255]), (255, 255, 255)),
+    ],
+    ids=["16", "24", "32", "32, transparent"],
+)
+def test_colour_maps_of_tga(depth: int, palette: bytes, first: tuple[int, int, int]) -> None:
+    header = struct.pack("<BBBHHBHHHHBB", 0, 1, 1, 0, 2, depth, 0, 0, 4, 4, 8, 0x20)
+    pixels = pixels_of(header + palette + bytes([0] * 8 + [1] * 8), 3)
+    assert (pixels[:2] == first).all()
+    assert (pixels[2:] == (0, 0, 255)).all()
+    assert (first == (255, 255, 255)) == (Trait.TRANSPARENT in traits_of(header + palette + bytes([0] * 8 + [1] * 8)))
+
+
 # --- deep PNG -----------------------------------------------------------------------------------------------------
 
 
