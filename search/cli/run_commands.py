@@ -248,6 +248,9 @@ def predict(
     if output is not None:
         check_output(output)
     check_export(folder, trust_code)
+    from winnow.search.winners.weight_files import check_exported_weights
+
+    check_exported_weights(folder)
     from winnow.search.data.foreign import shown
     from winnow.search.data.walking import left_out_note
     from winnow.search.winners.predicting import expanded, predict_each

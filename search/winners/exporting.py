@@ -22,6 +22,7 @@ from winnow.search.optional import require
 from winnow.search.storage.provenance import versions
 from winnow.search.storage.run_folder import RunFolder, write_text
 from winnow.search.winners.model_card import Checks, model_card
+from winnow.search.winners.weight_files import WEIGHTS
 from winnow.search.winners.winner import EXPORT_VERSION, Pixels, Winner, load_ensemble, load_winner
 from winnow.spaces.errors import InputError
 
@@ -77,7 +78,7 @@ def _write_network(winner: Winner, part: Path) -> None:
     if isinstance(winner.network, Pixels):
         weights = {name: tensor.contiguous().clone() for name, tensor in winner.network.model.state_dict().items()}
         # Not save_file, whose file only its owner can read.
-        (part / "weights.safetensors").write_bytes(save(weights))
+        (part / WEIGHTS).write_bytes(save(weights))
         recipe = yaml.safe_dump(winner.config.model_dump(mode="json"), sort_keys=False)
         write_text(part / "config.yaml", f"# {_title(winner)}\n{recipe}")
     write_text(part / "model.json", json.dumps(_about(winner), indent=2))

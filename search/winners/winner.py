@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -23,6 +22,7 @@ from winnow.search.storage.run_folder import RunFolder, open_run
 from winnow.search.training.checkpoint import CorruptCheckpoint, load
 from winnow.search.training.evaluate import with_views
 from winnow.search.winners.ensemble import MeanOfProbabilities
+from winnow.search.winners.weight_files import WEIGHTS, check_weights
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.plain_yaml import load_plain
 from winnow.spaces.schema import Config
@@ -198,7 +198,8 @@ def load_export(folder: str | Path) -> Winner:
         return _joined([load_export(member) for member in member_folders(folder, about)])
     try:
         config = Config.model_validate(load_plain((folder / "config.yaml").read_text(encoding="utf-8")))
-        weights = read_safetensors(folder / "weights.safetensors")
+        check_weights(folder / WEIGHTS)
+        weights = load_file(folder / WEIGHTS)
     except InputError:
         raise
     except (OSError, yaml.YAMLError, ValueError) as error:
@@ -232,13 +233,6 @@ def member_folders(folder: Path, about: Mapping[str, Any]) -> list[Path]:
             raise InputError(f"{folder / 'model.json'}: `members` must name folders in it, but got {name!r}")
         members.append(folder / str(name))
     return members
-
-
-def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise InputError(f"{path}: incomplete safetensors file ({error})") from error
 
 
 def best_within(folder: RunFolder, max_parameters: int) -> int:

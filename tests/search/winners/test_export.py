@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +30,7 @@ from winnow.search.winners import predicting
 from winnow.search.winners.exporting import _write_programs, export
 from winnow.search.winners.model_card import markdown
 from winnow.search.winners.predicting import expanded, predict, predict_each
+from winnow.search.winners.weight_files import check_exported_weights
 from winnow.search.winners.winner import Pixels, Winner, load_export
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
@@ -252,6 +255,35 @@ def test_a_torn_weights_file_is_named(exported, tmp_path):
     (tmp_path / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="incomplete safetensors file"):
         load_export(tmp_path)
+
+
+HEADERS = {
+    "a length of 4 exabytes": (1 << 62, b"{}"),
+    "brackets without end": (1_000_000, b"[" * 1_000_000),
+    "a tensor outside the file": (None, b'{"a": {"dtype": "F32", "shape": [1000000000000], "data_offsets": [0, 8]}}'),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_hostile_header_is_refused_before_torch_is_imported(name, tmp_path):
+    """An import of torch takes seconds."""
+    length, header = HEADERS[name]
+    raw = struct.pack("<Q", len(header) if length is None else length) + header
+    (tmp_path / "weights.safetensors").write_bytes(raw)
+    code = (
+        f"import sys\nfrom winnow.search.cli.main import main\ntry: main(['predict', {str(tmp_path)!r}, 'a.png'])\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "False"], done.stderr
+    assert done.stderr.startswith(f"winnow: {tmp_path / 'weights.safetensors'}: incomplete safetensors file (")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_pipe_in_place_of_the_weights_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "weights.safetensors")
+    with pytest.raises(InputError, match=r"weights\.safetensors: not a file"):
+        check_exported_weights(tmp_path)
 
 
 def test_importing_search_costs_nothing():
