@@ -23,6 +23,10 @@ MAX_THREADS_LEFT = 32
 """Number of new threads that a training may leave behind, since libraries keep pools of threads."""
 
 
+GLOBAL_HOOKS = "_global_"
+"""Prefix of the variables in which `torch.nn.modules.module` keeps the hooks of all modules."""
+
+
 class SpoiledProcess(RankLost):
     """An earlier training left the process in a state that cannot be restored; the next one runs in another process."""
 
@@ -70,11 +74,11 @@ def read_state() -> dict[str, Any]:
 
 def restore(state: Mapping[str, Any]) -> list[str]:
     """Restore the settings that differ from the state, and return the names of those that cannot be restored."""
-    now = read_state()
     failed = []
     for name, value in state.items():
-        if name in now and _equal(now[name], value):
-            continue
+        with suppress(OSError):
+            if _equal(SETTINGS[name].read(), value):
+                continue
         try:
             SETTINGS[name].write(value)
         except (OSError, RuntimeError, TypeError, ValueError):  # such as a signal handler outside the main thread
@@ -168,6 +172,32 @@ def _set_warning_filters(filters: list[Any]) -> None:
     cast("list[Any]", warnings.filters).extend(filters)
 
 
+def _hooks() -> dict[str, Any]:
+    """Return the hooks that torch calls for every module, by the name of the variable that holds them."""
+    hooks = ((name, value) for name, value in vars(torch.nn.modules.module).items() if name.startswith(GLOBAL_HOOKS))
+    return {name: dict(value) if isinstance(value, dict) else value for name, value in hooks}
+
+
+def _set_hooks(hooks: dict[str, Any]) -> None:
+    for name, value in hooks.items():
+        if isinstance(value, dict):
+            kept = getattr(torch.nn.modules.module, name)
+            kept.clear()
+            kept.update(value)
+        else:
+            setattr(torch.nn.modules.module, name, value)
+
+
+def _modes() -> tuple[bool, int, int]:
+    """Return whether inference mode is open, and the number of open modes of torch's functions and of its dispatcher."""
+    torch_c = torch._C
+    return torch.is_inference_mode_enabled(), torch_c._len_torch_function_stack(), torch_c._len_torch_dispatch_stack()
+
+
+def _refuse_modes(modes: tuple[bool, int, int]) -> None:
+    raise RuntimeError("only the object that opened a mode can close it")
+
+
 def _has_alarm() -> bool:
     return hasattr(signal, "getitimer") and signal.getitimer(signal.ITIMER_REAL)[0] > 0
 
@@ -201,6 +231,8 @@ SETTINGS = {
     "default device": Setting(
         lambda: str(torch.get_default_device()), lambda name: torch.set_default_device(None if name == "cpu" else name)
     ),
+    "open modes of torch": Setting(_modes, _refuse_modes),  # after the default device, which is one
+    "hooks of all modules": Setting(_hooks, _set_hooks),
     "gradient mode": Setting(torch.is_grad_enabled, torch.set_grad_enabled),
     "autocast": Setting(_autocast, _set_autocast),
     "attention kernels": Setting(_attention, _set_attention),

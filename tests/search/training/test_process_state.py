@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_hook, register_module_full_backward_hook
+from torch.overrides import TorchFunctionMode
 
 from winnow.search.training import process_state
 from winnow.search.training.process_state import SpoiledProcess, contained, read_state
@@ -42,6 +44,7 @@ EVIL: dict[str, Callable[[Any], object]] = {
     "standard streams": lambda folder: setattr(sys, "stdout", sys.stderr),
     "default dtype": lambda folder: torch.set_default_dtype(torch.float64),
     "default device": lambda folder: torch.set_default_device("meta"),
+    "hooks of all modules": lambda folder: register_module_forward_hook(lambda module, inputs, output: output * 0),
     "gradient mode": lambda folder: torch.set_grad_enabled(False),
     "autocast": lambda folder: torch.set_autocast_enabled("cpu", True),
     "attention kernels": lambda folder: torch.backends.cuda.enable_flash_sdp(False),
@@ -65,6 +68,7 @@ MORE = [
     ("autocast", lambda folder: torch.set_autocast_enabled("cuda", True)),
     ("attention kernels", lambda folder: torch.backends.cuda.enable_mem_efficient_sdp(False)),
     ("attention kernels", lambda folder: torch.backends.cuda.enable_math_sdp(False)),
+    ("hooks of all modules", lambda folder: register_module_full_backward_hook(lambda module, inputs, outputs: None)),
     ("deterministic algorithms", lambda folder: torch.use_deterministic_algorithms(True)),
     ("cuDNN flags", lambda folder: flip(torch.backends.cudnn, "deterministic")),
     ("cuDNN flags", lambda folder: flip(torch.backends.cudnn, "benchmark")),
@@ -79,7 +83,7 @@ def _sound_process(monkeypatch):
 
 
 def test_every_setting_has_its_damage():
-    assert EVIL.keys() == process_state.SETTINGS.keys()
+    assert EVIL.keys() | {"open modes of torch"} == process_state.SETTINGS.keys()
 
 
 @pytest.mark.parametrize(("name", "damage"), [*EVIL.items(), *MORE])
@@ -135,6 +139,25 @@ def test_what_cannot_be_put_back_is_not_used_again():
     signal.signal(signal.SIGUSR1, before)
     with pytest.raises(SpoiledProcess, match=r"left its process unusable \(signal handlers\)"), contained():
         pass
+
+
+class Mode(TorchFunctionMode):
+    """Does nothing."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, Mode], ids=["inference", "functions"])
+def test_a_process_with_an_open_mode_is_not_used_again(mode):
+    opened = mode()
+    try:
+        with contained():
+            opened.__enter__()
+        with pytest.raises(SpoiledProcess, match="open modes of torch"), contained():
+            pass
+    finally:
+        opened.__exit__(None, None, None)
 
 
 @pytest.mark.parametrize(("number", "is_spoiled"), [(32, False), (33, True)])
