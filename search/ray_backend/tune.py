@@ -29,7 +29,7 @@ from winnow.search.ray_backend.not_pickled import NotPickled
 from winnow.search.ray_backend.shared_data import Job, SharedData
 from winnow.search.ray_backend.waiting import WaitingNotice
 from winnow.search.ray_backend.worker import WHERE_TRAINED, run_trial, trial_name
-from winnow.search.ray_backend.worker_errors import killed_for_memory, raised_by_worker
+from winnow.search.ray_backend.worker_errors import had_not_begun, killed_for_memory, raised_by_worker
 from winnow.search.storage.leftovers import temporary_folder
 from winnow.search.study.ledger import Ledger
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
@@ -240,6 +240,9 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
             if (memory := killed_for_memory(trial.error_file)) is not None:
                 self.say(f"trial {number}: {memory}")
                 self.ledger.record(number, {"status": TrialStatus.OUT_OF_MEMORY, "error": memory})
+            elif had_not_begun(cause):
+                self.ledger.lost(number, cause, began=False)
+                self.say(f"trial {number}: {cause.splitlines()[-1].partition(': ')[2]}; it starts in another process")
             elif self.ledger.lost(number, cause):
                 why = f" ({cause.splitlines()[-1]})" if cause else ""
                 self.say(f"trial {number}: its worker was lost{why}; it continues from its checkpoint on another one")

@@ -8,6 +8,9 @@ from pathlib import Path
 from ray import cloudpickle
 from ray.exceptions import RayTaskError
 
+SPOILED = "SpoiledProcess"
+"""Name of the exception of `winnow.search.training.process_state`, which imports torch."""
+
 
 def raised_by_worker(pickled_error: str | None) -> str:
     """Return the traceback that a worker ended with; empty if there is none, for example because it was killed.
@@ -19,6 +22,15 @@ def raised_by_worker(pickled_error: str | None) -> str:
         return ""
     error = cloudpickle.loads(Path(pickled_error).read_bytes())
     return str(error).strip() if isinstance(error, RayTaskError) else ""
+
+
+def had_not_begun(cause: str) -> bool:
+    """Return whether a traceback says that the process was unusable before the trial began, because of an earlier training.
+
+    Args:
+        cause: Result of `raised_by_worker`.
+    """
+    return bool(cause) and cause.splitlines()[-1].partition(":")[0].endswith(SPOILED)
 
 
 def killed_for_memory(error_file: str | None) -> str | None:

@@ -118,12 +118,17 @@ class Audit:
         self._notify("audited", trial, status=ending(line), value=value)
         return False
 
-    def lose_worker(self, number: int) -> None:
-        """Handle the loss of a worker: the trial continues from its checkpoint, unless that happens too often."""
+    def lose_worker(self, number: int, began: bool = True) -> None:
+        """Handle the loss of a worker: the trial continues from its checkpoint, unless that happens too often.
+
+        Args:
+            number: Number of the trial; one without an open audit is ignored.
+            began: Whether the trial began to train there. If not, this does not count as a loss. Default: True.
+        """
         trial = self._open.get(number)
         if trial is None:
             return
-        if self._failures.lost(trial):
+        if not began or self._failures.lost(trial):
             self._waiting.append(number)
         else:
             self.fail(number)

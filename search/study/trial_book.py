@@ -178,25 +178,30 @@ class TrialBook:
         record = {key: text for key, text in (("error", error), ("reason", reason)) if text}
         self._notify("ended", trial, status=status, value=value, record=record)
 
-    def lost(self, number: int, cause: str = "") -> bool:
+    def lost(self, number: int, cause: str = "", began: bool = True) -> bool:
         """Record that a trial lost its worker or node. A trial that makes progress survives any number of losses.
 
         Args:
             number: Number of the trial.
             cause: The worker's traceback, if it left one.
+            began: Whether the trial began to train there. If not, this does not count as a loss, since the trial cannot have caused
+                it. Default: True.
 
         Returns:
             Whether the trial continues from its checkpoint.
         """
-        continues = self._lose(number, cause)
+        continues = self._lose(number, cause, began)
         self.settle()
         return continues
 
-    def _lose(self, number: int, cause: str) -> bool:
+    def _lose(self, number: int, cause: str, began: bool) -> bool:
         trial = self._open.get(number)
         if trial is None:
-            self._audit.lose_worker(number)
+            self._audit.lose_worker(number, began)
             return False
+        if not began:
+            self._readopted.append(trial.continued)
+            return True
         trial.losses += 1
         self._record.write_attrs(number, worker_losses=trial.losses)
         if self._failures.lost(trial):

@@ -18,6 +18,7 @@ from unittest.mock import patch
 from ray.tune.search import Searcher
 
 from benchmarks.reliability.disasters.disk import FailingDisk, ProcessKilled
+from benchmarks.reliability.disasters.processes import Process
 from benchmarks.reliability.disasters.training import DATA
 from winnow.search.ray_backend.hangs import HangWatch
 from winnow.search.ray_backend.shared_data import Job
@@ -27,10 +28,12 @@ from winnow.search.resources.plan import ResourcePlan
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Assignment
 from winnow.search.training.errors import RankLost
+from winnow.search.training.process_state import SpoiledProcess
 
-MOST_DEATHS = (
-    2  # of workers in one start, besides those that a fault of the disk brings: more would end a trial as lost
-)
+MOST_DEATHS = 2
+"""Deaths of workers in one start, besides those that a fault of the disk causes; more would end a trial as lost."""
+LONGEST_WAIT = 7 * 86400.0
+"""Simulated seconds that a start may wait for workers that hang."""
 
 
 class Stuck(Exception):
@@ -70,17 +73,35 @@ class World:
     troubles: Troubles = field(default_factory=Troubles)
     events: list[str] = field(default_factory=list)
     hung: set[int] = field(default_factory=set)
-    orphans: list[Iterator[dict[str, Any]]] = field(default_factory=list)
+    orphans: list[_Worker] = field(default_factory=list)
+    workers_started: list[_Worker] = field(default_factory=list)
 
     def note(self, text: str) -> None:
         self.events.append(text)
+
+    def close(self) -> None:
+        """End all trainings that have not ended, such as those of a driver that was killed."""
+        with self.disk.silenced():
+            for worker in self.workers_started:
+                worker.close()
 
 
 @dataclass
 class _Worker:
     trial: Any
     reports: Generator[dict[str, Any], None, None]
+    process: Process
     hangs: bool = False
+
+    def next(self) -> dict[str, Any] | None:
+        """Train until the next report, in the process of this worker; None at the end."""
+        with self.process.running():
+            return next(self.reports, None)
+
+    def close(self) -> None:
+        """End the training, which restores the state of its process."""
+        with self.process.running():
+            self.reports.close()
 
 
 class _Loop:
@@ -92,6 +113,8 @@ class _Loop:
         self.searcher = StudySearcher(ledger, self.stopping, world.workers)
         self.scheduler = LedgerScheduler(ledger, self.stopping, self.searcher.numbers)
         self.active: list[_Worker] = []
+        self.idle: list[Process] = []
+        """Processes whose trials have ended; Tune uses them again."""
         self.late: list[tuple[Any, dict[str, Any]]] = []
         self.num_reports = 0
         self.num_started = 0
@@ -105,6 +128,7 @@ class _Loop:
             raise
 
     def _run(self) -> Outcome:
+        waited = 0.0
         while not self.stopping.stop_all():
             waiting = self._fill()
             if not self.active:
@@ -113,6 +137,9 @@ class _Loop:
                 break
             if all(worker.hangs for worker in self.active):
                 self.world.wait(60.0)
+                waited += 60.0
+                if waited > LONGEST_WAIT:
+                    raise Stuck("all workers hang, and nobody notices")
                 continue
             # A step of Tune's may hold several reports before it asks whether to stop.
             for _ in range(self.world.rng.randint(1, 3)):
@@ -132,10 +159,10 @@ class _Loop:
         for worker in self.active:
             if rng.random() < 0.5:
                 with suppress(RankLost):
-                    next(worker.reports, None)
+                    worker.next()
                 self.world.note(f"trial {worker.trial.config['number']} continues without its driver")
                 if rng.random() < self.world.troubles.outlives:
-                    self.world.orphans.append(worker.reports)
+                    self.world.orphans.append(worker)
         disk.die()
 
     def _fill(self) -> bool:
@@ -149,7 +176,10 @@ class _Loop:
             trial = SimpleNamespace(trial_id=name, config=suggestion, pickled_error_file=None, error_file=None)
             assignment = Assignment.from_json(suggestion["assignment"])
             self.world.note(f"start {assignment.number} from {assignment.recorded}")
-            self.active.append(_Worker(trial, trial_reports(assignment, DATA, self.job)))
+            process = self.idle.pop(self.world.rng.randrange(len(self.idle))) if self.idle else Process()
+            worker = _Worker(trial, trial_reports(assignment, DATA, self.job), process)
+            self.active.append(worker)
+            self.world.workers_started.append(worker)
             for callback in (self.stopping, self.hangs):
                 callback.on_trial_start(0, [], trial)
         return True
@@ -159,7 +189,7 @@ class _Loop:
         rng, troubles = self.world.rng, self.world.troubles
         if self.world.orphans and rng.random() < 0.3:
             with suppress(RankLost, ProcessKilled):
-                next(rng.choice(self.world.orphans), None)
+                rng.choice(self.world.orphans).next()
             self.world.disk.revive()
         if rng.random() < troubles.hangs:
             self.world.note(f"trial {worker.trial.config['number']} hangs")
@@ -170,7 +200,10 @@ class _Loop:
         if dies and rng.random() < 0.5:
             return self._lose(worker, None)
         try:
-            report = next(worker.reports, None)
+            report = worker.next()
+        except SpoiledProcess as error:
+            worker.trial.pickled_error_file = f"Traceback ...\n{SpoiledProcess.__name__}: {error}"
+            return self._lose(worker, None)
         except (ProcessKilled, RankLost):
             self.world.disk.revive()
             return self._lose(worker, None)
@@ -202,7 +235,7 @@ class _Loop:
         self._lose(worker, None)
 
     def _lose(self, worker: _Worker, unseen: dict[str, Any] | None) -> None:
-        self.num_deaths += 1
+        self.num_deaths += worker.trial.pickled_error_file is None
         self.world.note(f"lost {worker.trial.config['number']}")
         if unseen is not None and self.world.rng.random() < self.world.troubles.late:
             self.late.append((worker.trial, unseen))
@@ -217,24 +250,30 @@ class _Loop:
         self.searcher.on_trial_complete(worker.trial.trial_id, {})
         self._drop(worker)
         self.active.remove(worker)
+        self.idle.append(worker.process)
 
     def _drop(self, worker: _Worker) -> None:
         with self.world.disk.silenced():
-            worker.reports.close()
+            worker.close()
 
 
 def _run_tasks(world: World) -> Callable[..., Iterator[tuple[Any, Any]]]:
     def run_tasks(
         ray: Any, function: Callable[..., Any], todo: deque[tuple[Any, tuple[Any, ...]]], *_: Any, **__: Any
     ) -> Iterator[tuple[Any, Any]]:
+        process = Process()
         while todo:
             item, arguments = todo.popleft()
             while True:
+                if process.spoiled:  # Winnow ends it
+                    process = Process()
                 try:
-                    result = function(*arguments)
+                    with process.running():
+                        result = function(*arguments)
                 except ProcessKilled:
                     world.disk.revive()
                     world.note("a retraining is lost")
+                    process = Process()
                     continue
                 yield item, result
                 break
@@ -260,6 +299,7 @@ def simulated_backend(world: World) -> Iterator[None]:
         patch("winnow.search.operations.execution.backend", backend),
         patch("winnow.search.ray_backend.end_with_ray.own_servers", list),
         patch("winnow.search.ray_backend.tune.run_search", run_search),
+        patch("winnow.search.ray_backend.tune.raised_by_worker", lambda text: text or ""),
         patch("winnow.search.winners.retraining.run_tasks", _run_tasks(world)),
     ):
         yield

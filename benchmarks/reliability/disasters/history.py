@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -24,8 +24,10 @@ from benchmarks.reliability.disasters.disk import FailingDisk, PowerCut, Process
 from benchmarks.reliability.disasters.driver import Stuck, Troubles, World, simulated_backend
 from benchmarks.reliability.disasters.invariants import (
     Acknowledged,
+    check_advice,
     check_end,
     check_readable,
+    check_swept,
     completed,
     study_rows,
     timed_out,
@@ -46,6 +48,8 @@ from winnow.spaces.space import Space
 
 SCENARIOS = 48
 """Different searches; the undisturbed one of each is simulated once."""
+STAGES = {"_search": ("resume",), "_extend": ("resume",), "_retrain": ("resume", "retrain")}
+"""The starts of a history, and the commands that are over after each."""
 FAULTS = ("kill", "kill", "power", "power", "full", "full", "error", "read")
 MOST_FAULTS = 4  # in one history
 SPACE = {
@@ -154,10 +158,16 @@ class _History:
 
     def run(self) -> Result:
         try:
-            with self._simulated():
-                for start in (self._search, self._extend, self._retrain):
+            with self._simulated(), closing(self.world):
+                for start, over in STAGES.items():
                     if not self.violations:
-                        self._until_done(start)
+                        self._until_done(getattr(self, start))
+                    if not self.violations:
+                        self.violations += check_advice(self.folder, over)
+                if not self.violations:
+                    self._new_process("once more", with_faults=False)
+                    self._start(self._retrain)
+                    self.violations += check_swept(self.folder)
             if not self.violations:
                 self.violations += check_end(self.folder, self.acknowledged, self.world.hung)
                 if (
@@ -288,6 +298,7 @@ class _History:
                     "fingerprint": "simulated",
                     "summary": {"text": []},
                 },
+                "winnow.search.storage.leftovers._is_alive": lambda _: False,  # the simulated process that left a file
                 "winnow.search.storage.provenance.origin": lambda: {"versions": {}, "hardware": {}},
             }.items():
                 stack.enter_context(patch(target, stand_in))
@@ -301,7 +312,7 @@ def _undisturbed(number: int) -> list[Any]:
     """The study of the scenario of this number without any disaster."""
     history = _History(number, None)
     try:
-        with history._simulated():
+        with history._simulated(), closing(history.world):
             history._new_process("undisturbed", with_faults=False)
             history._search()
             history._extend()

@@ -9,14 +9,17 @@ from typing import Any
 from benchmarks.reliability.disasters.training import fate_of, figures_of, key_of
 from winnow.reports.open_run import read
 from winnow.reports.reading.run import read_records
+from winnow.reports.text.next_step import next_step
 from winnow.reports.text.terminal import best_first
 from winnow.search.settings import Settings
 from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.leftovers import HEARTBEAT, OF_PROCESS, OF_WORKER
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.trials import Event
 from winnow.search.training.checkpoint import load
 from winnow.spaces.errors import InputError
 
+LEFTOVERS = (OF_PROCESS, OF_WORKER, HEARTBEAT)
 CLOCKED = ("wall_seconds", "images_per_second")
 
 
@@ -65,6 +68,26 @@ def check_readable(folder: RunFolder) -> list[str]:
     except Exception as error:
         return [f"a report fails: {type(error).__name__}: {error}"]
     return []
+
+
+def check_advice(folder: RunFolder, over: tuple[str, ...]) -> list[str]:
+    """Check that a report does not advise what is over, which would lead in a circle.
+
+    Args:
+        folder: The run.
+        over: Commands that have done all they can.
+    """
+    step = next_step(read(folder.path))
+    advised = "" if step is None else step.command
+    return [
+        f"{command} is over, but the report advises: {advised}" for command in over if f"winnow {command} " in advised
+    ]
+
+
+def check_swept(folder: RunFolder) -> list[str]:
+    """Check that a start has removed what killed processes left of files that they were writing."""
+    files = [file.relative_to(folder.path) for file in folder.path.rglob(".*") if file.is_file()]
+    return [f"{file} is left over" for file in files if any(kind.fullmatch(file.name) for kind in LEFTOVERS)]
 
 
 def check_end(folder: RunFolder, acknowledged: Acknowledged, hung: set[int]) -> list[str]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ from unittest.mock import patch
 
 import torch
 
+from benchmarks.reliability.disasters.processes import LASTING, RESTORABLE, change_state, is_clean, simulated_processes
 from winnow.search.storage import remote as storage
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
 
@@ -48,6 +49,12 @@ def fate_of(config: str, seed: int, epochs: int) -> Fate:
     if draw < 0.18:
         return Fate("out_of_memory", epoch, always=draw < 0.15)
     return Fate("completed")
+
+
+def _poison_of(config: str, seed: int) -> str | None:
+    """The part of the state of its process that a training changes; most change none."""
+    draw = _share(config, seed, "poison")
+    return RESTORABLE if draw < 0.1 else LASTING if draw < 0.2 else None
 
 
 @cache
@@ -92,7 +99,9 @@ def _train(
     raw = config.model_dump(mode="json")
     epochs = raw.get("stop_after") or raw["epochs"]
     key, chain = key_of(raw), checkpoint["chain"] if checkpoint else ""
-    fate = fate_of(key, seed, epochs)
+    fate, poison = fate_of(key, seed, epochs), _poison_of(key, seed)
+    if not is_clean():
+        raise AssertionError("the training starts in a process that an earlier one changed")
     for epoch in range(checkpoint["epoch"] + 1 if checkpoint else 1, epochs + 1):
         if epoch == fate.epoch and fate.status == "failed":
             raise RuntimeError(f"a bug of its own: {seed}")  # three equal ones would end the search
@@ -101,6 +110,8 @@ def _train(
         if chain != chain_of(key, seed, epoch - 1):
             raise AssertionError(f"epoch {epoch} continues from something else than epoch {epoch - 1}")
         chain = chain_of(key, seed, epoch)
+        if poison is not None:
+            change_state(poison)
         figures = figures_of(key, seed, epoch, epochs)
         yield _Result(figures, chain)
         if figures["last"]:
@@ -129,11 +140,11 @@ def simulated_training() -> Iterator[None]:
             "winnow.models.summarize": lambda *_: summary,
             "winnow.search.training.device_data.DeviceData.build": lambda *_, **__: on_device,
             "winnow.search.training.final_test.evaluate_test_set": _test,
-            # About processes and memory, of which there are none here; both take a long time.
-            "winnow.search.training.process_state.contained": nullcontext,
+            # About memory, of which there is none here; it takes a long time.
             "winnow.search.ray_backend.worker.release_memory": lambda: None,
         }.items():
             stack.enter_context(patch(target, stand_in))
+        stack.enter_context(simulated_processes())
         yield
 
 

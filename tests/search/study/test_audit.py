@@ -121,6 +121,18 @@ def test_an_audit_whose_worker_is_lost_goes_on_from_its_checkpoint(tmp_path, spa
         assert (again and (again.number, again.recorded)) == ((bad.number, 1) if lost <= 3 else None)
 
 
+def test_an_audit_outlives_any_number_of_processes_that_other_trials_spoiled(tmp_path, space):
+    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1, sampler="tpe")
+    ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
+    good, bad = ledger.ask(), ledger.ask()
+    ledger.record(good.number, report(good, 1, 0.9))
+    ledger.record(bad.number, report(bad, 1, 0.1))
+    for _ in range(6):
+        ledger.lost(bad.number, began=False)
+        again = ledger.ask()
+        assert (again.number, again.recorded) == (bad.number, 1)
+
+
 def test_an_audit_that_fails_is_tried_again_at_the_next_start(tmp_path, space):
     settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1, sampler="tpe")
     folder = make_folder(tmp_path, space, settings)

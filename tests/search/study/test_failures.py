@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from ray import cloudpickle
+from ray.exceptions import RayTaskError
 
-from tests.helpers.ledgers import SHAPE, make_folder, outcome, run_to_the_end
+from tests.helpers.ledgers import SHAPE, make_folder, outcome, run_to_the_end, study_of
 from tests.helpers.tiny import tiny_config, tiny_data
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.text.failure_classes import CLASSES, class_rows
 from winnow.search.ray_backend.shared_data import Job
 from winnow.search.ray_backend.worker import trial_reports
+from winnow.search.ray_backend.worker_errors import had_not_begun, raised_by_worker
 from winnow.search.settings import settings_for
 from winnow.search.storage import clock
 from winnow.search.study.failure_policy import Failures, headline
@@ -23,7 +26,8 @@ from winnow.search.study.ledger import Ledger
 from winnow.search.study.record import ENDED_STATES
 from winnow.search.study.trials import Assignment
 from winnow.search.training import process_state
-from winnow.search.training.errors import STORAGE_FAILED, DeviceLost
+from winnow.search.training.errors import STORAGE_FAILED, DeviceLost, RankLost
+from winnow.search.training.process_state import SpoiledProcess
 from winnow.spaces import catalog
 
 ADVICE = "\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
@@ -76,6 +80,31 @@ def test_a_checkpoint_that_cannot_be_written_ends_no_trial(tmp_path):
         ledger.record(first.number, report)
     assert (ledger.num_asked, ledger.num_ended) == (1, 0)
     assert not list(folder.checkpoints.iterdir())
+
+
+def test_a_process_that_another_trial_spoiled_costs_a_trial_nothing(tmp_path):
+    """With eight workers an innocent trial may meet four such processes in a row, and would end as lost."""
+    space = catalog.load("digits", ["epochs=9"])
+    settings = settings_for(space, trials=1)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    for _ in range(6):
+        first = ledger.ask()
+        assert ledger.lost(first.number, "SpoiledProcess: an earlier training ...", began=False)
+    assert ledger.ask() == first
+    assert "worker_losses" not in study_of(folder).trials[0].user_attrs
+
+
+def test_a_spoiled_process_is_recognised_by_the_traceback_of_its_worker(tmp_path):
+    for error, is_one in (
+        (SpoiledProcess("an earlier training (signal handlers)"), True),
+        (RankLost("SpoiledProcess"), False),
+    ):
+        text = "".join(traceback.format_exception(error))
+        file = tmp_path / "error.pkl"
+        file.write_bytes(cloudpickle.dumps(RayTaskError("train", text, error)))
+        assert had_not_begun(raised_by_worker(str(file))) == is_one
+    assert not had_not_begun("")
 
 
 def test_every_class_has_a_status_and_words():
