@@ -30,6 +30,7 @@ GLOSSARY = {
     "calibration error": "The mean distance between confidence and accuracy over bins of the confidence; 0 is best.",
     "front": "The completed trials of which no other is as good in all objectives and better in one.",
     "audit": "Stopped trials that are trained to the end anyway, to measure how often stopping was wrong.",
+    "regret": "How far the best value found so far is from the best possible one. It is known only on benchmarks, where all values are.",
     "rho": "Spearman's rank correlation: 1 for the same order, 0 for no relation.",
     "tau": "Kendall's rank correlation: 1 for the same order, 0 for no relation.",
 }
