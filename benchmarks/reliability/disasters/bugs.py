@@ -57,9 +57,6 @@ BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "leftovers stay": lambda: patch("winnow.search.storage.run_folder.sweep_run", _nothing),
     "advice in a circle": lambda: patch("winnow.reports.text.next_step.is_searched", lambda *_: False),
     "state of a process not restored": lambda: patch("winnow.search.training.process_state.restore", lambda *_: []),
-    "trial blamed for a spoiled process": lambda: patch(
-        "winnow.search.ray_backend.tune.had_not_begun", lambda cause: False
-    ),
     "spoiled process used again": lambda: patch("winnow.search.training.process_state.check_process", _nothing),
     "epochs repeated by a worker are recorded again": lambda: patch(
         "winnow.search.study.ledger.Ledger.record", _record_again
