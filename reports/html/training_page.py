@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +14,16 @@ from winnow.reports.figures.winners import confusion_of
 from winnow.reports.html.gallery import mistakes_of
 from winnow.reports.html.page import document
 from winnow.reports.html.templating import Section, Table, render
-from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.reading.predictions import load_predictions
-from winnow.reports.schemas import KINDS
+from winnow.reports.reading.training import FIGURES, TrainingData, read_training
+from winnow.reports.tables.parquet import write_table
+from winnow.reports.tables.training import TABLES, environment_rows
 from winnow.reports.text import wording
+from winnow.reports.text.queries import training_queries
 from winnow.reports.text.winner_recipe import training_words
-from winnow.spaces.epoch_figures import EPOCH_FIGURES, QUALITY, in_words
+from winnow.spaces.epoch_figures import QUALITY, in_words
 from winnow.spaces.errors import InputError
-from winnow.spaces.grammar.plain_yaml import load_plain
 from winnow.spaces.trial_status import TrialStatus
-
-FIGURES = tuple(figure.name for figure in QUALITY)
 
 # The rows of the table of best epochs: name, figure, and whether the lowest or the highest value is best.
 BEST: tuple[tuple[str, str, Any], ...] = tuple(
@@ -37,24 +32,8 @@ BEST: tuple[tuple[str, str, Any], ...] = tuple(
 )
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """The contents of a training's folder."""
-
-    path: Path
-    config: dict[str, Any]
-    epochs: Sequence[dict[str, Any]]
-    """The lines of epochs.jsonl in order, each epoch once."""
-    result: dict[str, Any]
-    """The content of result.json; empty while the training runs."""
-
-    @property
-    def class_names(self) -> list[str]:
-        return list(self.result.get("data", {}).get("class_names", []))
-
-
 def write_training(path: Path) -> Path:
-    """Write report.html, epochs.parquet and best_epochs.md into the folder of a training, which may still be running.
+    """Write report.html, its tables and best_epochs.md into the folder of a training, which may still be running.
 
     Args:
         path: The folder.
@@ -68,39 +47,20 @@ def write_training(path: Path) -> Path:
     training = read_training(path)
     html = path / "report.html"
     try:
+        for name, make in TABLES.items():
+            write_table(make(training), path / f"{name}.parquet")
         write_whole(html, lambda part: part.write_text(_page(training), encoding="utf-8"))
-        write_whole(path / "epochs.parquet", partial(_write_epochs, training))
         write_whole(path / "best_epochs.md", lambda part: part.write_text(best_epochs_text(training), encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: the report cannot be written: {error.strerror or error}") from error
     return html
 
 
-def read_training(path: Path) -> TrainingData:
-    """Read the folder of a training. Incomplete last lines are left out.
-
-    Raises:
-        InputError: The folder does not contain a training, or no epoch has finished yet.
-    """
-    try:
-        config = load_plain((path / "config.yaml").read_text(encoding="utf-8"))
-        result = path / "result.json"
-        final = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not the folder of a training (winnow train --output): {error}") from error
-    first: dict[int, dict[str, Any]] = {}
-    for line in read_lines(path / "epochs.jsonl", ("epoch",))[0]:
-        first.setdefault(line["epoch"], {**dict.fromkeys(FIGURES), **line})
-    if not first:
-        raise InputError(f"{path}: no epoch of this training has finished yet")
-    return TrainingData(path, config, [first[epoch] for epoch in sorted(first)], final)
-
-
 def best_epochs(training: TrainingData) -> list[dict[str, Any]]:
-    """Return the best epoch by each of four figures, with all four values. Among equal epochs the first is chosen, as for the weights.
+    """Return the best epoch by each figure, with the values of all figures. Among equal epochs the first is chosen, as for the weights.
 
     Returns:
-        Up to four rows with the keys `best` (a name), `epoch` and FIGURES.
+        One row per known figure with the keys `best` (a name), `epoch` and FIGURES.
     """
     rows = []
     for name, key, best in BEST:
@@ -139,7 +99,8 @@ def _page(training: TrainingData) -> str:
     name = training.result.get("name", training.path.name)
     made = f"One training; this page was generated on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     sections = [_summary(training), _epochs(training), _test_images(training), _reproduce(training)]
-    return document(name, made, sections, f"Generated by Winnow from {training.path.resolve()}.")
+    footer = f"Generated by Winnow from {training.path.resolve()}."
+    return document(name, made, sections, footer, training_queries())
 
 
 def _summary(training: TrainingData) -> Section:
@@ -201,23 +162,8 @@ def _reproduce(training: TrainingData) -> Section:
             micro_batches=result.get("micro_batches", 1),
             device=result.get("device"),
         )
-        rows = [
-            [section, key, str(value)]
-            for section in ("data", "versions", "hardware")
-            for key, value in result[section].items()
-            if key != "class_names"
-        ]
+        rows = [[row["section"], row["key"], row["value"]] for row in environment_rows(training)]
         facts = Table(("", "", ""), rows, wide=(2,))
     config = yaml.safe_dump(training.config, sort_keys=False)
     html = render("training_reproduce.html", command=again, config=config, facts=facts)
     return Section("reproduce", "Reproduce", html)
-
-
-def _write_epochs(training: TrainingData, path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    kinds = {figure.name: pa.type_for_alias(KINDS[figure.kind]) for figure in EPOCH_FIGURES if figure.column}
-    kinds["batch_losses"] = pa.list_(pa.float64())
-    rows = [{key: line.get(key) for key in kinds} for line in training.epochs]
-    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(kinds.items())), path, compression="zstd")

@@ -10,6 +10,8 @@ from winnow.reports.durable import write_whole
 from winnow.reports.schemas import TABLES
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from winnow.reports.run_data import RunData
 
 
@@ -21,10 +23,15 @@ def write_tables(run: RunData, folder: Path, source: str = "") -> None:
         folder: Folder of the files, which is created if necessary.
         source: The `fingerprint` of the run's files, for the metadata.
     """
-    import pyarrow.parquet as pq
-
     folder.mkdir(parents=True, exist_ok=True)
     for name in TABLES:
         table = run.table(name)
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), "winnow.source": source})
-        write_whole(folder / f"{name}.parquet", partial(pq.write_table, table, compression="zstd"))
+        write_table(table, folder / f"{name}.parquet")
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a table as a Parquet file, complete or not at all."""
+    import pyarrow.parquet as pq
+
+    write_whole(path, partial(pq.write_table, table, compression="zstd"))

@@ -1,4 +1,4 @@
-"""Runs SQL on the tables of a run with DuckDB. No database needs to be set up: the current state of the tables is read."""
+"""Runs SQL on the tables of a run or of one training with DuckDB. No database needs to be set up: the current state of the tables is read."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import re
 from typing import TYPE_CHECKING
 
 from winnow.reports.schemas import TABLES
+from winnow.reports.tables import training as training_tables
 from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     import duckdb
     import pyarrow as pa
 
+    from winnow.reports.reading.training import TrainingData
     from winnow.reports.run_data import RunData
 
 
@@ -37,11 +39,27 @@ def query(run: RunData, sql: str) -> pa.Table:
     Raises:
         InputError: DuckDB is not installed or rejects the query, or the query does more than read the tables.
     """
+    return query_tables(run.table, TABLES, sql)
+
+
+def query_training(training: TrainingData, sql: str) -> pa.Table:
+    """Run one query on the tables of a training, as `query` does: `training`, `epochs`, `predictions` and `environment`."""
+    return query_tables(lambda name: training_tables.TABLES[name](training), training_tables.TABLES, sql)
+
+
+def query_tables(table_of: Callable[[str], pa.Table], names: Collection[str], sql: str) -> pa.Table:
+    """Run one query on tables, as `query` does.
+
+    Args:
+        table_of: Returns a table by its name. It is called only for tables that the query may read.
+        names: Names of the tables.
+        sql: As for `query`.
+    """
     try:
         import duckdb
     except ModuleNotFoundError as error:
         raise InputError("winnow query needs DuckDB: pip install 'winnow-search[query]'") from error
-    connection = _connection(run, sql)
+    connection = _connection(table_of, names, sql)
     try:
         statements = connection.extract_statements(sql)
         if len(statements) != 1 or statements[0].type.name not in READING:
@@ -50,21 +68,21 @@ def query(run: RunData, sql: str) -> pa.Table:
     except (duckdb.PermissionException, duckdb.IOException) as error:
         raise InputError(f"query: {ONLY_READS}; DuckDB says: {_in_one_line(error)}") from error
     except duckdb.Error as error:
-        tables = f"the tables are {', '.join(TABLES)}"
+        tables = f"the tables are {', '.join(names)}"
         raise InputError(f"query: {_in_one_line(error)} ({tables})") from error
     return table
 
 
-def _connection(run: RunData, sql: str) -> duckdb.DuckDBPyConnection:
-    """Return a database in memory that contains the tables of the run and cannot access files, the network or Python variables."""
+def _connection(table_of: Callable[[str], pa.Table], names: Collection[str], sql: str) -> duckdb.DuckDBPyConnection:
+    """Return a database in memory that contains the tables and cannot access files, the network or Python variables."""
     import duckdb
 
     connection = duckdb.connect(
         ":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false"}
     )
-    named = [name for name in TABLES if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
-    for name in named or TABLES:  # a query that names no table may be `show tables`
-        connection.register(name, run.table(name))
+    named = [name for name in names if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
+    for name in named or names:  # a query that names no table may be `show tables`
+        connection.register(name, table_of(name))
         connection.execute(f'create view "{name}.parquet" as select * from {name}')
     connection.execute("set lock_configuration = true")
     return connection

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.tables.retraining import TEST_METRICS
+from winnow.spaces.epoch_figures import QUALITY, EpochFigure
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -28,6 +29,40 @@ def queries(run: RunData) -> dict[str, str]:
         run: The run, whose objective and parameters the queries name.
     """
     return {**_of_run(run), **_of_search(run), **_of_parameters(run), **_of_winners(run), **_of_test_images()}
+
+
+def training_queries() -> dict[str, str]:
+    """Return the query of each figure and number of the page of one training, by its id."""
+    return {
+        "headline": "select test_accuracy, seed from 'training.parquet'",
+        "outcome": "select status, epochs, planned_epochs, stopped_early, weights, weights_epoch from 'training.parquet'",
+        "result": (
+            "select test_accuracy, test_loss, num_parameters, multiply_adds, wall_seconds, images_per_second, device\n"
+            "from 'training.parquet'"
+        ),
+        "curve-loss": "select epoch, train_loss, validation_loss from 'epochs.parquet' order by epoch",
+        "curve-accuracy": "select epoch, train_accuracy, validation_accuracy from 'epochs.parquet' order by epoch",
+        "batch-losses": "select epoch, batch_losses, list_median(batch_losses) as median from 'epochs.parquet' order by epoch",
+        "best-epochs": "\nunion all by name\n".join(map(_best_epoch, QUALITY)),
+        "environment": "select section, key, value from 'environment.parquet'",
+        "confusion": "select true_class, predicted_class, count(*) as images from 'predictions.parquet' group by all order by all",
+        "per-class": (
+            "select true_class, avg(correct::int) as accuracy, count(*) as images from 'predictions.parquet' group by all order by 2"
+        ),
+        "mistakes": (
+            'select "index", image_name, true_class, predicted_class, confidence, probability_true\n'
+            "from 'predictions.parquet' where not correct order by confidence desc"
+        ),
+    }
+
+
+def _best_epoch(figure: EpochFigure) -> str:
+    order = "desc" if figure.better == "high" else "asc"
+    names = ", ".join(each.name for each in QUALITY)
+    return (
+        f"(select '{figure.name}' as best, epoch, {names}\n"
+        f"  from 'epochs.parquet' where {figure.name} is not null order by {figure.name} {order}, epoch limit 1)"
+    )
 
 
 def _of_run(run: RunData) -> dict[str, str]:

@@ -194,10 +194,10 @@ rerun = verify
 
 
 def query(run: Place, sql: str) -> pd.DataFrame:
-    """Run one SQL query (DuckDB) on the tables of a run, as `winnow query` does.
+    """Run one SQL query (DuckDB) on the tables of a run or of one training, as `winnow query` does.
 
     Args:
-        run: The run: its path, its name under `runs/`, or a `Run`.
+        run: The run: its path, its name under `runs/`, or a `Run`. Or the folder of a training by `winnow train --output`.
         sql: The query. The tables are called `trials`, `epochs`, `winners`, and so on.
 
     Returns:
@@ -206,10 +206,9 @@ def query(run: Place, sql: str) -> pd.DataFrame:
     Raises:
         InputError: There is no such run, DuckDB is not installed, or it rejects the query.
     """
-    from winnow import reports
-    from winnow.reports.tables.query import query as run_query
+    from winnow.search.operations import viewing
 
-    frame: pd.DataFrame = run_query(reports.read_tables(open_run(Path(run)).path), sql).to_pandas()
+    frame: pd.DataFrame = viewing.query(Path(run), sql).to_pandas()
     return frame
 
 

@@ -117,12 +117,12 @@ def query(run: str, sql: str, as_json: bool, as_csv: bool) -> int:
     """Run one SQL query (DuckDB) on the tables of RUN: trials, epochs, winners, predictions, and the others in docs/reports.md.
 
     Example: winnow query mine "select status, count(*) from trials group by status"
-    """
-    from winnow import reports
-    from winnow.reports.tables.query import query as run_query
-    from winnow.search.storage.run_folder import open_run
 
-    table = run_query(reports.read_tables(open_run(run).path), sql)
+    RUN may also be the folder of a training (`winnow train --output`), with the tables training, epochs, predictions and environment.
+    """
+    from winnow.search.operations import viewing
+
+    table = viewing.query(run, sql)
     if as_csv:
         from pyarrow import csv
 

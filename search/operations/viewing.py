@@ -13,6 +13,7 @@ from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from rich.console import Console
 
     from winnow.reports import RunData
@@ -112,3 +113,18 @@ def report(run: Path | str) -> Path:
         InputError: The folder is neither a run nor a training.
     """
     return reports.write_training(run) if reports.is_training(run) else reports.write(open_run(run).path)
+
+
+def query(run: Path | str, sql: str) -> pa.Table:
+    """Run one SQL query on the tables of a run, or of a training by `winnow train --output`.
+
+    Raises:
+        InputError: The folder is neither, DuckDB is not installed, or it rejects the query.
+    """
+    from winnow.reports.reading.training import read_training
+    from winnow.reports.tables.query import query as query_run
+    from winnow.reports.tables.query import query_training
+
+    if reports.is_training(run):
+        return query_training(read_training(Path(run)), sql)
+    return query_run(reports.read_tables(open_run(run).path), sql)

@@ -12,13 +12,20 @@ import pytest
 import torch
 import yaml
 
-from winnow import reports
+from tests.reports.test_cited_numbers import Element, Reader, uncited
+from winnow import reports, search
 from winnow.reports.figures.training import MAX_BATCHES_DRAWN, batch_losses, curves
-from winnow.reports.html.training_page import best_epochs, best_epochs_text, outcome, read_training
+from winnow.reports.html.training_page import BEST, best_epochs, best_epochs_text, outcome
+from winnow.reports.reading.training import read_training
+from winnow.reports.tables.training import TABLES
+from winnow.reports.text.queries import training_queries
 from winnow.search.cli.main import cli
 from winnow.search.training.checkpoint import load
 from winnow.spaces.errors import InputError
 
+duckdb = pytest.importorskip("duckdb", reason="the extra `query` is not installed")
+
+KNOWN = [row for row in BEST if row[1] != "validation_own_metric"]
 TRAIN_LOSSES = [2.0, 1.0, 0.5, 0.4]
 VALIDATION_LOSSES = [1.8, 1.1, 1.2, 1.3]
 TRAIN_ACCURACIES = [0.2, 0.5, 0.8, 0.8]
@@ -93,15 +100,20 @@ def test_a_folder_that_is_no_training(tmp_path: Path) -> None:
         reports.write_training(write(tmp_path, num=0))
 
 
-def test_winnow_train_writes_it_and_stops_early(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """On the digits, through the command line: a learning rate at which the validation loss soon rises."""
-    output = tmp_path / "out"
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training through the command line: on the digits, with a learning rate at which the validation loss soon rises."""
+    folder = tmp_path_factory.mktemp("trainings") / "out"
     changes = ["epochs=30", "optimizer.lr=0.03", "early_stopping.patience=2", "weights=lowest_validation_loss"]
     arguments = [argument for change in [*changes, "data.limit=300"] for argument in ("--set", change)]
     cli.main(
-        args=["train", "recipes/digits-baseline", *arguments, "--threads", "1", "--output", str(output)],
+        args=["train", "recipes/digits-baseline", *arguments, "--threads", "1", "--output", str(folder)],
         standalone_mode=False,
     )
+    return folder
+
+
+def test_winnow_train_writes_it_and_stops_early(output: Path) -> None:
     result = json.loads((output / "result.json").read_text())
     training = read_training(output)
     best = min(training.epochs, key=lambda line: line["validation_loss"])["epoch"]
@@ -124,6 +136,54 @@ def test_winnow_train_writes_it_and_stops_early(tmp_path: Path, capsys: pytest.C
     assert table.num_rows == result["epochs"]
     assert len(table.column("batch_losses")[0].as_py()) == 4  # 240 images in batches of 64
     assert cli.main(args=["report", str(output)], standalone_mode=False) == 0
+
+
+def test_every_number_cites_its_query(output: Path) -> None:
+    html = (output / "report.html").read_text()
+    reader = Reader()
+    reader.feed(html[html.index("<main>") : html.index("</main>") + len("</main>")])
+    (main,) = reader.open[0].contents
+    assert isinstance(main, Element)
+    assert list(uncited(main)) == []
+    cited = {each.attributes["data-query"] for each in main.all() if "data-query" in each.attributes}
+    assert cited == training_queries().keys()
+
+
+def test_the_queries_give_what_the_page_shows(output: Path) -> None:
+    answers = {name: search.query(output, sql).to_dict("records") for name, sql in training_queries().items()}
+    result, training = json.loads((output / "result.json").read_text()), read_training(output)
+    num = result["data"]["num_test"]
+    assert answers["headline"] == [{"test_accuracy": result["test_accuracy"], "seed": result["seed"]}]
+    (told,) = answers["outcome"]
+    assert (told["epochs"], told["planned_epochs"], told["weights_epoch"]) == (
+        *(result["epochs"], 30, result["weights_epoch"]),
+    )
+    assert {key: result[key] for key in answers["result"][0]} == answers["result"][0]
+    best = {row["best"]: row["epoch"] for row in answers["best-epochs"]}
+    assert best == {key: row["epoch"] for (_, key, _), row in zip(KNOWN, best_epochs(training), strict=True)}
+    losses = [(row["epoch"], row["train_loss"], row["validation_loss"]) for row in answers["curve-loss"]]
+    assert losses == [(line["epoch"], line["train_loss"], line["validation_loss"]) for line in training.epochs]
+    shown = {figure.id: figure.plot.data for figure in batch_losses(training.epochs)}["batch-losses"][1].y
+    assert [row["median"] for row in answers["batch-losses"]] == pytest.approx(shown)
+    right = sum(row["images"] for row in answers["confusion"] if row["true_class"] == row["predicted_class"])
+    assert right == round(result["test_accuracy"] * num)
+    assert sum(row["images"] for row in answers["per-class"]) == num
+    assert len(answers["mistakes"]) == num - right
+    facts = {(row["section"], row["key"]): row["value"] for row in answers["environment"]}
+    assert facts["versions", "torch"] == result["versions"]["torch"]
+    assert facts["data", "num_test"] == str(num)
+    files = {path.stem for path in output.glob("*.parquet")}
+    assert files == set(TABLES)
+    assert duckdb.sql(f"select count(*) from '{output / 'predictions.parquet'}'").fetchall() == [(num,)]
+
+
+def test_a_training_that_is_still_running_has_tables(tmp_path: Path) -> None:
+    folder = write(tmp_path / "running")
+    (row,) = search.query(folder, "select * from training").to_dict("records")
+    assert (row["status"], row["epochs"], row["planned_epochs"]) == ("running", 4, 10)
+    assert search.query(folder, "select count(*) as n from predictions")["n"].item() == 0
+    with pytest.raises(InputError, match="the tables are training, epochs, predictions, environment"):
+        search.query(folder, "select * from trials")
 
 
 def test_the_caller_keeps_its_threads() -> None:

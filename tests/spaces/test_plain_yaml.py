@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from tests.helpers.make_run import make_run
-from winnow.reports.html.training_page import read_training
 from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.reading.run import read_study
+from winnow.reports.reading.training import read_training
 from winnow.search.cli.main import main
 from winnow.search.operations.trust import check_export_code
 from winnow.search.storage.json_lines import read_json_lines
