@@ -1,4 +1,4 @@
-"""`--log`: what TensorBoard and MLflow hold after a search that was cut short and resumed, through their own libraries."""
+"""`--log`: what TensorBoard, MLflow and Weights & Biases hold after a search that was cut short and resumed, through their own libraries."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -276,23 +277,39 @@ def wandb_records(file: Path) -> Iterator[bytes]:
             parts = b""
 
 
-def offline_runs(folder: RunFolder) -> dict[str, tuple[dict[str, float], list[tuple[int, float]]]]:
-    """What W&B's offline files hold: by name of the training the config, and the curve."""
+@dataclass
+class OfflineRun:
+    """What an offline file of W&B holds: config, value of each key by step, summary, and exit code."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+    history: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    exit_code: int | None = None
+
+
+def offline_runs(folder: RunFolder) -> dict[str, OfflineRun]:
+    """The offline runs of W&B, by name of the training."""
     from wandb.proto import wandb_internal_pb2
 
     found = {}
     for file in (folder.path / "wandb").glob("offline-run-*/*.wandb"):
-        name, config, curve = "", {}, []
+        name, made = "", OfflineRun()
         for data in wandb_records(file):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(data)
             if record.HasField("run"):
                 name = record.run.display_name
-                config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
+                made.config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
             if record.HasField("history"):
                 values = {item.key or ".".join(item.nested_key): item.value_json for item in record.history.item}
-                curve.append((int(values["_step"]), float(values["validation_accuracy"])))
-        found[name] = (config, curve)
+                step = int(values.pop("_step"))
+                made.history.append((step, {key: json.loads(value) for key, value in values.items()}))
+            if record.HasField("summary"):
+                made.summary |= {item.key: json.loads(item.value_json) for item in record.summary.update}
+            if record.HasField("exit"):
+                made.exit_code = record.exit.exit_code
+        assert name not in found
+        found[name] = made
     return found
 
 
@@ -307,9 +324,28 @@ def test_wandb_holds_every_epoch_once_offline(tmp_path, space, monkeypatch):
     found = offline_runs(folder)
     assert found.keys() == rows.keys()
     for trial, curve in expected_curves(folder).items():
-        config, logged = found[f"trial-{trial:05d}"]
-        assert logged == [(epoch, pytest.approx(value)) for epoch, value in curve]
-        assert config["optimizer.lr"] == rows[f"trial-{trial:05d}"]["optimizer.lr"]
+        logged = found[f"trial-{trial:05d}"]
+        values = [(step, each["validation_accuracy"]) for step, each in logged.history]
+        assert values == [(epoch, pytest.approx(value)) for epoch, value in curve]
+        assert logged.config["optimizer.lr"] == rows[f"trial-{trial:05d}"]["optimizer.lr"]
+
+
+@needs_wandb
+def test_wandb_holds_every_retraining_once_offline(tmp_path, space, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    settings = settings_for(space, trials=2)
+    folder = new_run(tmp_path, space, settings)
+    assert start(folder, space, settings, "wandb") == []
+    retrain_in_two_starts(folder, space, "wandb")
+    found = offline_runs(folder)
+    trials = ("trial-00000", "trial-00001")
+    assert found.keys() == {*trials, "retrain-00001-s7", "retrain-00001-s8", "retrain-baseline-s7"}
+    for name, accuracy in (("retrain-00001-s7", 0.9), ("retrain-00001-s8", None), ("retrain-baseline-s7", 0.8)):
+        logged = found[name]
+        assert [(step, each["train_loss"]) for step, each in logged.history] == [(1, 1.0), (2, 0.5)]
+        assert logged.summary.get("test_accuracy") == accuracy
+        assert logged.exit_code == (0 if accuracy is not None else 1)
+        assert logged.summary["status"] == ("completed" if accuracy is not None else "diverged")
 
 
 @needs_wandb
