@@ -28,9 +28,9 @@ class EpochFigure:
         drawn: Whether trackers plot it.
         better: Whether low or high values are good; None if the figure does not measure the quality of the network.
         column: Whether it is a column of the table `epochs`; other figures only control the search.
-        metric: For a figure of the validation images, `module:function` of (logits float32 [N, K], labels int64 [N]) that
-            returns a number or a tensor with one element. It is imported when the first epoch ends. None if the training loop
-            computes the figure or the config names the function (`OWN_METRIC`).
+        metric: For a figure of the validation images, `module:function` of the arrays (labels int64 [N], probabilities float64
+            [N, K]) that returns a number; NaN if the metric is not defined. It is imported when the first epoch ends. None if
+            the training loop computes the figure or the config names the function (`OWN_METRIC`).
     """
 
     name: str
@@ -105,7 +105,7 @@ EPOCH_FIGURES: tuple[EpochFigure, ...] = (
     ),
     _metric("balanced_accuracy", "balanced accuracy: mean recall over the classes"),
     _metric("macro_f1", "macro F1: mean F1 score over the classes"),
-    _metric("top5_accuracy", "top-5 accuracy: fraction of the images whose class is among the five highest logits"),
+    _metric("top5_accuracy", "top-5 accuracy: fraction of the images whose class is among the five most probable"),
     _metric("auroc", "area under the ROC curve, one class against the rest, mean over the classes", null=_UNDEFINED),
     _metric("calibration_error", "expected calibration error over 15 bins of the confidence", "low"),
     EpochFigure(
@@ -138,11 +138,11 @@ QUALITY = tuple(figure for figure in EPOCH_FIGURES if figure.better is not None)
 """Figures that measure the quality of the network."""
 
 
-def load_metric(figure: EpochFigure) -> Callable[[Any, Any], Any]:
+def load_metric(figure: EpochFigure) -> Callable[[Any, Any], float]:
     """Import the function that computes a figure of `BUILT_IN_METRICS`."""
     assert figure.metric is not None
     module, function = figure.metric.split(":")
-    computed: Callable[[Any, Any], Any] = getattr(importlib.import_module(module), function)
+    computed: Callable[[Any, Any], float] = getattr(importlib.import_module(module), function)
     return computed
 
 

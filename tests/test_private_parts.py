@@ -15,7 +15,7 @@ The upper bounds in pyproject.toml are the versions for which these passed. Afte
 | `RAY_TRAIN_*` switches | ray_backend/rank_groups.py | here |
 | session folders that Ray's processes hold open | ray_backend/watchdog.py | search/ray_backend/test_interrupts.py |
 | `_global_*` hooks of all modules, and the length of torch's stacks of modes | training/process_state.py | search/training/test_process_state.py |
-| a stand-in for `torch._dynamo` | ray_backend/no_compiler.py | here |
+| a stand-in for `torch._dynamo` | ray_backend/lean_imports.py | here |
 | the parts of `TPESampler` | samplers/optuna_samplers.py | search/samplers/test_tpe.py |
 | samplers read a study by `get_all_trials` alone | samplers/study_view.py | here |
 | `JournalFileOpenLock.acquire` and `.release` | study/record.py | here |
@@ -140,7 +140,7 @@ def test_ray_train_knows_the_switches_that_are_set():
 def test_an_optimizer_step_needs_nothing_of_the_compiler_but_two_functions():
     """With the stand-in no module of the compiler is imported; asked for anything else, it gives way to the real one."""
     code = (
-        "from winnow.search.ray_backend.no_compiler import postpone_compiler; postpone_compiler()\n"
+        "from winnow.search.ray_backend.lean_imports import prepare_imports; prepare_imports()\n"
         "import sys, torch\n"
         "layer = torch.nn.Linear(2, 1)\n"
         "for kind in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop):\n"

@@ -3,7 +3,7 @@
     python -m benchmarks.speed.startup [--runs 5] [--against CHECKOUT]
 
 Starts the real `winnow run digits` in a temporary folder and ends it after its first result (two Ctrl-C). CHECKOUT is a folder with
-another version of the code; both then take turns. On a busy machine the CPU seconds are the steadier figure: with two quiet cores the wall
+another version of the code and its own `.venv` (`make setup`); both then take turns. On a busy machine the CPU seconds are the steadier figure: with two quiet cores the wall
 time cannot be below half of them. Prints a Markdown table and writes benchmarks/results/startup.json.
 """
 
@@ -51,24 +51,12 @@ def first_result(tree: Path, seed: int) -> dict[str, float]:
     """Seconds and CPU seconds until the first result of one `winnow run digits` with the code in `tree`."""
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "search",
-            "run",
-            "digits",
-            "--runs-dir",
-            folder,
-            "--seed",
-            str(seed),
-            "--quiet",
-        ]
-        environment = os.environ | {"PYTHONPATH": str(tree)}
+        options = ["--runs-dir", folder, "--seed", str(seed), "--quiet"]
+        command = [str(tree / ".venv" / "bin" / "python"), "-m", "winnow", "run", "digits", *options]
         started = time.time()
         process = subprocess.Popen(
             command,
             cwd=tree,
-            env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

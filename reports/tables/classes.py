@@ -47,15 +47,12 @@ def class_scores(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> d
     Returns:
         `precision`, `recall` and `f1`, float64 [K] each; NaN where they are not defined.
     """
-    right, num_true, num_predicted = (
-        np.bincount(each, minlength=num_classes).astype(float) for each in (true[true == predicted], true, predicted)
+    from sklearn.metrics import precision_recall_fscore_support  # takes seconds to import
+
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        true, predicted, labels=np.arange(num_classes), zero_division=np.nan
     )
-    with np.errstate(invalid="ignore"):
-        return {
-            "precision": right / num_predicted,
-            "recall": right / num_true,
-            "f1": 2 * right / (num_true + num_predicted),
-        }
+    return {"precision": precision, "recall": recall, "f1": f1}
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

@@ -31,7 +31,15 @@ def write_tables(run: RunData, folder: Path, source: str = "") -> None:
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """Write a table as a Parquet file, complete or not at all."""
+    """Write a table as a Parquet file, complete or not at all.
+
+    Args:
+        table: The table.
+        path: The file, which is replaced if it exists.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     import pyarrow.parquet as pq
 
     write_whole(path, partial(pq.write_table, table, compression="zstd"))

@@ -43,7 +43,12 @@ def query(run: RunData, sql: str) -> pa.Table:
 
 
 def query_training(training: TrainingData, sql: str) -> pa.Table:
-    """Run one query on the tables of a training, as `query` does: `training`, `epochs`, `predictions` and `environment`."""
+    """Run one query on the tables of a training, as `query` does on those of a run.
+
+    Args:
+        training: The training. Its tables are called `training`, `epochs`, `predictions` and `environment`.
+        sql: As for `query`.
+    """
     return query_tables(lambda name: training_tables.TABLES[name](training), training_tables.TABLES, sql)
 
 

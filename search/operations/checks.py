@@ -9,7 +9,7 @@ from winnow.search.operations.build_check import check_own_parts
 from winnow.search.operations.limits import limit_notes
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.nodes import draw
-from winnow.spaces.schema import OwnLoss, Transfer
+from winnow.spaces.schema import OwnLoss, Transfer, check_class_weights
 from winnow.spaces.space import Space
 from winnow.spaces.stub_trials import completions
 from winnow.spaces.validation import check, corners
@@ -93,8 +93,6 @@ def check_losses_and_metric(space: Space, num_classes: int) -> None:
     Raises:
         InputError: One of them does not fit.
     """
-    from winnow.search.training.losses import check_class_weights
-
     configs = list(corners(space))
     for config in configs:
         if not isinstance(config.loss, OwnLoss):

@@ -118,6 +118,13 @@ def report(run: Path | str) -> Path:
 def query(run: Path | str, sql: str) -> pa.Table:
     """Run one SQL query on the tables of a run, or of a training by `winnow train --output`.
 
+    Args:
+        run: The folder, or the name of a run under `runs/`.
+        sql: The query, in DuckDB's SQL.
+
+    Returns:
+        The result as an Arrow table.
+
     Raises:
         InputError: The folder is neither, DuckDB is not installed, or it rejects the query.
     """

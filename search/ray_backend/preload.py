@@ -1,8 +1,8 @@
 """Imports what trials need. Ray's workers do this before they get a trial: imports take most of the time until a first epoch."""
 
-from winnow.search.ray_backend.no_compiler import postpone_compiler
+from winnow.search.ray_backend.lean_imports import prepare_imports
 
-postpone_compiler()
+prepare_imports()
 
 import ray.tune  # noqa: E402, F401
 

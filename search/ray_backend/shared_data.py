@@ -102,7 +102,9 @@ def train_on(
 
 def _contained(values: Generator[Any, None, None]) -> Generator[Any, None, None]:
     """Yield the values of a training, and restore the state of the process after it."""
+    from winnow.search.ray_backend.lean_imports import prepare_imports
     from winnow.search.training.process_state import contained
 
+    prepare_imports()
     with contained(), closing(values):
         yield from values

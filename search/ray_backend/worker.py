@@ -96,9 +96,9 @@ def trial_reports(
 def _epochs(
     data: ImageData, team: Team | None, assignment: Assignment, job: Job
 ) -> Generator[dict[str, Any], None, None]:
-    from winnow.search.ray_backend.no_compiler import postpone_compiler
+    from winnow.search.ray_backend.lean_imports import prepare_imports
 
-    postpone_compiler()
+    prepare_imports()
     from winnow.models import summarize
     from winnow.search.training.checkpoint import CorruptCheckpoint, Interval, load, save
     from winnow.search.training.device_data import DeviceData

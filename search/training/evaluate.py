@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from winnow import models
 from winnow.search.training.device_data import DeviceData, Labelled
@@ -17,6 +16,7 @@ from winnow.search.training.losses import build_evaluation_loss
 from winnow.search.training.metrics import all_metrics
 from winnow.search.training.own_metric import own_metric
 from winnow.search.training.precision import autocast, full_precision, image_format
+from winnow.search.training.views import with_views
 from winnow.spaces import schema
 from winnow.spaces.epoch_figures import METRICS, OWN_METRIC
 
@@ -69,50 +69,6 @@ def evaluate(
     return Evaluation(loss, metrics, logits.softmax(1).cpu().numpy())
 
 
-def with_views(model: nn.Module, flip: bool, shift: int) -> nn.Module:
-    """Return the network that averages the logits of several views of each image: test-time augmentation.
-
-    Args:
-        model: The network, from images [N, C, H, W] to logits [N, K].
-        flip: Whether the mirror image, left to right, is a view too.
-        shift: Number of pixels by which two further views are shifted, up-left and down-right; 0 for none. Together
-            they have the weight of the view that is not shifted. Below the height and width of the images.
-    """
-    if shift:
-        model = ShiftedMean(model, shift)
-    return MirroredMean(model) if flip else model
-
-
-class MirroredMean(nn.Module):
-    """The mean of the logits of each image [N, C, H, W] and of its mirror image, left to right."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return (self.model(images) + self.model(images.flip(3))) / 2
-
-
-class ShiftedMean(nn.Module):
-    """The mean of the logits of each image [N, C, H, W], with weight 1/2, and of it shifted up-left and down-right, 1/4 each.
-
-    The border is mirrored into the gap, as in airbench (Jordan, 2024).
-    """
-
-    def __init__(self, model: nn.Module, shift: int) -> None:
-        super().__init__()
-        self.model = model
-        self.shift = shift
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        shift, height, width = self.shift, images.shape[2], images.shape[3]
-        padded = functional.pad(images, (shift,) * 4, "reflect")
-        up_left = self.model(padded[:, :, 2 * shift : 2 * shift + height, 2 * shift : 2 * shift + width])
-        down_right = self.model(padded[:, :, :height, :width])
-        return self.model(images) / 2 + (up_left + down_right) / 4
-
-
 def predict(
     model: nn.Module, data: DeviceData, part: Labelled, precision: str, images_at_once: int = EVALUATION_BATCH
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,7 +97,7 @@ def predict(
 
 
 def score(logits: torch.Tensor, labels: torch.Tensor, config: schema.Config) -> tuple[float, dict[str, float | None]]:
-    """Return the mean loss and the metrics of a network's outputs; waits for the device once.
+    """Return the mean loss and the metrics of a network's outputs.
 
     Args:
         logits: float32 [N, K].
@@ -152,12 +108,10 @@ def score(logits: torch.Tensor, labels: torch.Tensor, config: schema.Config) -> 
         The loss, and every metric of `winnow.spaces.epoch_figures.METRICS` by name; None if it is not defined.
     """
     loss = build_evaluation_loss(config.loss)(logits, labels)
-    metrics = all_metrics(logits, labels)
-    loss_value, *values = torch.stack([loss.double(), *metrics.values()]).tolist()
-    scores = dict(zip(metrics, values, strict=True))
+    scores = all_metrics(logits, labels)
     if config.own_metric is not None:
         scores[OWN_METRIC] = own_metric(config.own_metric, logits, labels)
-    return loss_value, {
+    return loss.item(), {
         figure.name: value if (value := scores.get(figure.name)) is not None and math.isfinite(value) else None
         for figure in METRICS
     }

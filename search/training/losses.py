@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional
 
 from winnow.spaces import own_code, schema
-from winnow.spaces.errors import InputError
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -51,23 +50,8 @@ def class_weights(settings: str | list[float], class_counts: torch.Tensor) -> to
     if isinstance(settings, str):
         counts = class_counts.double()
         return torch.where(counts > 0, counts.sum() / (len(counts) * counts), 0.0).float()
-    check_class_weights(settings, len(class_counts))
+    schema.check_class_weights(settings, len(class_counts))
     return torch.tensor(settings, device=class_counts.device)
-
-
-def check_class_weights(weights: str | list[float], num_classes: int) -> None:
-    """Raise InputError if a list of class weights does not fit the classes of the data set.
-
-    Args:
-        weights: A value of `loss.class_weights`.
-        num_classes: K, the number of classes.
-    """
-    if isinstance(weights, list) and len(weights) != num_classes:
-        raise InputError(
-            f"loss.class_weights: needs one weight for each of the {num_classes} classes, but got {len(weights)}: {weights}"
-        )
-    if isinstance(weights, list) and not any(weights):
-        raise InputError("loss.class_weights: all weights are 0, so nothing would be learned")
 
 
 def build_evaluation_loss(settings: schema.Loss) -> LossFunction:

@@ -20,7 +20,7 @@ from winnow.reports.text.next_step import way_to_winners
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder, open_run
 from winnow.search.training.checkpoint import CorruptCheckpoint, load
-from winnow.search.training.evaluate import with_views
+from winnow.search.training.views import with_views
 from winnow.search.winners.ensemble import MeanOfProbabilities
 from winnow.search.winners.weight_files import WEIGHTS, check_weights
 from winnow.spaces.errors import InputError

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from winnow.spaces.errors import InputError
 from winnow.spaces.schema.fields import Fraction, NonNegative, Positive, Strict
 from winnow.spaces.schema.own import OwnLoss, kind_of
 
@@ -63,3 +64,21 @@ def measured_loss(loss: Loss) -> Loss:
     if isinstance(loss, Margin):
         return Margin(name="margin", p=loss.p, margin=loss.margin)
     return CrossEntropy()
+
+
+def check_class_weights(weights: str | list[float], num_classes: int) -> None:
+    """Check that a list of class weights fits the classes of a data set.
+
+    Args:
+        weights: A value of `loss.class_weights`.
+        num_classes: K, the number of classes.
+
+    Raises:
+        InputError: The number of weights is not the number of classes, or all weights are 0.
+    """
+    if isinstance(weights, list) and len(weights) != num_classes:
+        raise InputError(
+            f"loss.class_weights: needs one weight for each of the {num_classes} classes, but got {len(weights)}: {weights}"
+        )
+    if isinstance(weights, list) and not any(weights):
+        raise InputError("loss.class_weights: all weights are 0, so nothing would be learned")

@@ -9,8 +9,9 @@ import torch
 from tests.helpers.tiny import CPU, figures, tiny_config, tiny_data
 from winnow import models
 from winnow.search.training.device_data import DeviceData
-from winnow.search.training.evaluate import evaluate, with_views
+from winnow.search.training.evaluate import evaluate
 from winnow.search.training.loop import train
+from winnow.search.training.views import with_views
 from winnow.search.winners.winner import Pixels
 from winnow.spaces.shapes import ShapeError, check_shapes
 

@@ -1,4 +1,4 @@
-"""Prevents workers from importing torch's compiler until something is compiled.
+"""Imports into a worker what every training needs, without torch's compiler.
 
 `optimizer.step` imports `torch._dynamo`, and with it sympy, only to exclude the step from compilation, even if nothing is compiled.
 That takes 3 s of CPU time in each worker, more than importing torch itself (measured, docs/decisions/0027-lean-workers.md).
@@ -15,7 +15,17 @@ from typing import Any
 NAME = "torch._dynamo"
 
 
-def postpone_compiler() -> None:
+def prepare_imports() -> None:
+    """Postpone torch's compiler and import scikit-learn's metrics, in the worker that is to train.
+
+    scikit-learn sets environment variables and filters of warnings when it is imported, so this comes before the state of
+    the process is recorded (`winnow.search.training.process_state`).
+    """
+    _postpone_compiler()
+    importlib.import_module("winnow.search.training.metrics")
+
+
+def _postpone_compiler() -> None:
     """Put a stand-in where torch looks for its compiler. When something needs the compiler, the real module replaces it."""
     import torch
 
