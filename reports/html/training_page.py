@@ -17,7 +17,7 @@ from winnow.reports.html.templating import Section, Table, render
 from winnow.reports.reading.predictions import load_predictions
 from winnow.reports.reading.training import FIGURES, TrainingData, read_training
 from winnow.reports.tables.parquet import write_table
-from winnow.reports.tables.training import TABLES, environment_rows
+from winnow.reports.tables.training import TABLES, environment_rows, largest_class
 from winnow.reports.text import wording
 from winnow.reports.text.queries import training_queries
 from winnow.reports.text.winner_recipe import training_words
@@ -27,7 +27,7 @@ from winnow.spaces.trial_status import TrialStatus
 
 # The rows of the table of best epochs: name, figure, and whether the lowest or the highest value is best.
 BEST: tuple[tuple[str, str, Any], ...] = tuple(
-    (f"{figure.better}est {figure.name.replace('_', ' ')}", figure.name, min if figure.better == "low" else max)
+    (f"{figure.better}est {in_words(figure.name)}", figure.name, min if figure.better == "low" else max)
     for figure in QUALITY
 )
 
@@ -92,7 +92,10 @@ def outcome(training: TrainingData) -> str:
     end = f"all {planned} epochs were trained"
     if result["stopped_early"]:
         end = f"training stopped early after epoch {last} of {planned}, because the {metric} had not improved for {stopping['patience']} epochs"
-    return f"The weights {rule} (epoch {result['weights_epoch']}) were kept and tested; {end}."
+    told = f"The weights {rule} (epoch {result['weights_epoch']}) were kept and tested; {end}."
+    if result.get("num_classes_answered") == 1:
+        told += " The network gives every test image the same class."
+    return told
 
 
 def _page(training: TrainingData) -> str:
@@ -106,12 +109,16 @@ def _page(training: TrainingData) -> str:
 def _summary(training: TrainingData) -> Section:
     result = training.result
     headline = facts = None
+    largest = largest_class(training)
     if "test_accuracy" in result:
         about = f"test accuracy, seed {result['seed']}, test images used once"
+        if largest is not None:
+            about += f"; always predicting the largest class: {wording.percent(largest)}"
         headline = (wording.percent(result["test_accuracy"]), about)
     if result:
         rows = [
             ["test accuracy", wording.percent(result.get("test_accuracy"))],
+            ["accuracy of always predicting the largest class", wording.percent(largest)],
             ["test loss", wording.number(result.get("test_loss"))],
             ["parameters", wording.count(result["num_parameters"])],
             ["multiply-adds per image", wording.count(result["multiply_adds"])],
@@ -136,7 +143,7 @@ def _best_epoch_cells(training: TrainingData) -> tuple[list[str], list[list[str]
         [row["best"], str(row["epoch"]), *("-" if row[key] is None else f"{row[key]:.4f}" for key in FIGURES)]
         for row in best_epochs(training)
     ]
-    return ["", "epoch", *(key.replace("_", " ") for key in FIGURES)], rows
+    return ["", "epoch", *map(in_words, FIGURES)], rows
 
 
 def _test_images(training: TrainingData) -> Section:

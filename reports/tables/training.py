@@ -40,6 +40,7 @@ RESULT = {
     "validation_loss": "float",
     "validation_accuracy": "float",
     **dict.fromkeys(("test_loss", "test_accuracy", *TEST_METRICS), "float"),
+    "largest_class": "float",
     "num_classes_answered": "int",
 }
 """Columns of the table `training` with their kinds. Most are null while the training runs."""
@@ -67,11 +68,19 @@ def environment_rows(training: TrainingData) -> list[dict[str, str]]:
     ]
 
 
+def largest_class(training: TrainingData) -> float | None:
+    """Return the accuracy of always predicting the largest class of the test images, in [0, 1]; None before the test."""
+    arrays = load_predictions(training.path / "predictions.npz")
+    if arrays is None or "test_accuracy" not in training.result:
+        return None
+    return float(np.bincount(arrays["true"]).max() / len(arrays["true"]))
+
+
 def _result(training: TrainingData) -> pa.Table:
     running = {"name": training.path.name, "status": "running", "epochs": training.epochs[-1]["epoch"]}
     weights = "last" if training.result.get("fit_validation") else training.config["weights"]
-    row = {**running, **training.result, "planned_epochs": training.config["epochs"], "weights": weights}
-    return _table([row], RESULT)
+    about = {"planned_epochs": training.config["epochs"], "weights": weights, "largest_class": largest_class(training)}
+    return _table([{**running, **training.result, **about}], RESULT)
 
 
 def _epochs(training: TrainingData) -> pa.Table:

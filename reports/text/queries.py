@@ -34,10 +34,10 @@ def queries(run: RunData) -> dict[str, str]:
 def training_queries() -> dict[str, str]:
     """Return the query of each figure and number of the page of one training, by its id."""
     return {
-        "headline": "select test_accuracy, seed from 'training.parquet'",
-        "outcome": "select status, epochs, planned_epochs, stopped_early, weights, weights_epoch from 'training.parquet'",
+        "headline": "select test_accuracy, seed, largest_class from 'training.parquet'",
+        "outcome": "select status, epochs, planned_epochs, stopped_early, weights, weights_epoch, num_classes_answered from 'training.parquet'",
         "result": (
-            "select test_accuracy, test_loss, num_parameters, multiply_adds, wall_seconds, images_per_second, device\n"
+            "select test_accuracy, largest_class, test_loss, num_parameters, multiply_adds, wall_seconds, images_per_second, device\n"
             "from 'training.parquet'"
         ),
         "curve-loss": "select epoch, train_loss, validation_loss from 'epochs.parquet' order by epoch",

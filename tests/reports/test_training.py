@@ -18,6 +18,7 @@ from winnow.reports.figures.training import MAX_BATCHES_DRAWN, batch_losses, cur
 from winnow.reports.html.training_page import BEST, best_epochs, best_epochs_text, outcome
 from winnow.reports.reading.training import read_training
 from winnow.reports.tables.training import TABLES
+from winnow.reports.text import wording
 from winnow.reports.text.queries import training_queries
 from winnow.search.cli.main import cli
 from winnow.search.training.checkpoint import load
@@ -72,6 +73,8 @@ def test_early_stopping_is_told(tmp_path: Path) -> None:
     assert (
         "training stopped early after epoch 4 of 10, because the validation loss had not improved for 2 epochs" in text
     )
+    one_class = outcome(read_training(write(tmp_path, result={**final, "num_classes_answered": 1})))
+    assert one_class == f"{text} The network gives every test image the same class."
     assert "4 of 10 epochs have finished" in outcome(read_training(write(tmp_path / "running")))
 
 
@@ -153,12 +156,17 @@ def test_the_queries_give_what_the_page_shows(output: Path) -> None:
     answers = {name: search.query(output, sql).to_dict("records") for name, sql in training_queries().items()}
     result, training = json.loads((output / "result.json").read_text()), read_training(output)
     num = result["data"]["num_test"]
-    assert answers["headline"] == [{"test_accuracy": result["test_accuracy"], "seed": result["seed"]}]
+    true = np.load(output / "predictions.npz")["true"]
+    largest = np.bincount(true).max() / len(true)
+    expected = {"test_accuracy": result["test_accuracy"], "seed": result["seed"], "largest_class": largest}
+    assert answers["headline"] == [expected]
+    assert f"always predicting the largest class: {wording.percent(largest)}" in (output / "report.html").read_text()
     (told,) = answers["outcome"]
     assert (told["epochs"], told["planned_epochs"], told["weights_epoch"]) == (
         *(result["epochs"], 30, result["weights_epoch"]),
     )
-    assert {key: result[key] for key in answers["result"][0]} == answers["result"][0]
+    (told,) = answers["result"]
+    assert told == {key: result[key] for key in told if key in result} | {"largest_class": largest}
     best = {row["best"]: row["epoch"] for row in answers["best-epochs"]}
     assert best == {key: row["epoch"] for (_, key, _), row in zip(KNOWN, best_epochs(training), strict=True)}
     losses = [(row["epoch"], row["train_loss"], row["validation_loss"]) for row in answers["curve-loss"]]
