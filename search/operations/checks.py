@@ -1,15 +1,17 @@
-"""Checks a space and its images before anything is launched. These checks need torch or the data."""
+"""Checks a space and its images before anything is launched. These checks need the data, and some need torch."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from winnow.search.data.source import Source, load_data
 from winnow.search.operations.build_check import check_own_parts
 from winnow.search.operations.limits import limit_notes
+from winnow.search.winners.weight_files import check_weights
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.nodes import draw
-from winnow.spaces.schema import OwnLoss, Transfer, check_class_weights
+from winnow.spaces.schema import OwnLoss, TrainedBackbone, Transfer, check_class_weights
 from winnow.spaces.space import Space
 from winnow.spaces.stub_trials import completions
 from winnow.spaces.validation import check, corners
@@ -123,6 +125,7 @@ def check_parts(space: Space, data: ImageData) -> list[str]:
     configs = [*corners(space), *random]
     for model in {repr(config.model): config.model for config in configs}.values():
         if isinstance(model, Transfer):
+            _check_header(model)
             from winnow.models import check_buildable
 
             check_buildable(model, data.image_shape, data.num_classes)
@@ -136,6 +139,18 @@ def check_parts(space: Space, data: ImageData) -> list[str]:
         f"{len(tried.refusals)} of {tried.num_models} custom models refuse their config and are infeasible: "
         f"{tried.refusals[0]}",
     ]
+
+
+def _check_header(model: Transfer) -> None:
+    """Check the header of the safetensors file that a network starts from, before torch, whose import takes seconds, reads the file."""
+    key, path = "model.weights", Path(model.weights)
+    if isinstance(model.backbone, TrainedBackbone):
+        key, path = "model.backbone.weights", Path(model.backbone.weights)
+    if path.suffix == ".safetensors" and path.exists():  # a missing file is named by the code that reads it
+        try:
+            check_weights(path)
+        except InputError as error:
+            raise InputError(f"{key}: {error}") from error
 
 
 def require_recipe(space: Space) -> None:

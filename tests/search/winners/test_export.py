@@ -280,6 +280,32 @@ def test_a_hostile_header_is_refused_before_torch_is_imported(name, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+RECEIVED = """
+data: {{name: digits}}
+epochs: 2
+batch_size: 64
+model: {{name: transfer, {weights}}}
+optimizer: {{name: sgd, lr: {{log: [0.001, 0.1]}}}}
+"""
+
+
+@pytest.mark.parametrize("key", ["backbone: resnet18, weights: FILE", "backbone: {weights: FILE}"])
+def test_a_search_refuses_a_hostile_header_before_torch_is_imported(key, tmp_path):
+    length, header = HEADERS["brackets without end"]
+    file = tmp_path / "received.safetensors"
+    file.write_bytes(struct.pack("<Q", length) + header)
+    (tmp_path / "space.yaml").write_text(RECEIVED.format(weights=key.replace("FILE", str(file))))
+    code = (
+        f"import sys\nfrom winnow.search.cli.main import main\ntry: main(['search', {str(tmp_path / 'space.yaml')!r}])\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-2:] == ["2", "False"], done.stderr
+    path = "model.backbone.weights" if "{" in key else "model.weights"
+    assert f"winnow: {path}: {file}: incomplete safetensors file (" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_pipe_in_place_of_the_weights_is_refused(tmp_path):
     os.mkfifo(tmp_path / "weights.safetensors")
     with pytest.raises(InputError, match=r"weights\.safetensors: not a file"):
