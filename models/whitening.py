@@ -31,7 +31,8 @@ class Whitening(nn.Module):
     @torch.no_grad()
     def fit_images(self, images: Tensor) -> None:
         """Compute the filters from the patches of images float32 [N, C, H, W], normalised as for training."""
-        patches = F.unfold(images, self.weight.shape[2:]).transpose(1, 2).flatten(0, 1).double()
+        # In float64, which Apple's GPUs do not have.
+        patches = F.unfold(images, self.weight.shape[2:]).transpose(1, 2).flatten(0, 1).cpu().double()
         variances, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         scaled = (vectors / (variances + EPSILON).sqrt()).T.flip(0)
         directions = scaled.reshape(-1, *self.weight.shape[1:])

@@ -48,8 +48,9 @@ def class_weights(settings: str | list[float], class_counts: torch.Tensor) -> to
         class_counts: Training images of each class, [K].
     """
     if isinstance(settings, str):
-        counts = class_counts.double()
-        return torch.where(counts > 0, counts.sum() / (len(counts) * counts), 0.0).float()
+        counts = class_counts.cpu().double()  # Apple's GPUs have no float64
+        weights = torch.where(counts > 0, counts.sum() / (len(counts) * counts), 0.0)
+        return weights.float().to(class_counts.device)
     schema.check_class_weights(settings, len(class_counts))
     return torch.tensor(settings, device=class_counts.device)
 
