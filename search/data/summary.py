@@ -124,7 +124,12 @@ def _size_sentences(splits: Mapping[str, Mapping[str, Any]], height: int, width:
 def _trait_sentence(words: str, nums: Mapping[str, int]) -> str:
     total = sum(nums.values())
     by_split = ", ".join(f"{num:,} {name}" for name, num in nums.items())
-    return f"{total:,} {'image is' if total == 1 else 'images are'} {words} ({by_split})"
+    return f"{_images(total, 'is', 'are')} {words} ({by_split})"
+
+
+def _images(num: int, one: str, many: str) -> str:
+    """Return a number of images with the verb that agrees with it, such as `1 image is` or `2 images are`."""
+    return f"{num:,} image {one}" if num == 1 else f"{num:,} images {many}"
 
 
 def _alike_sentences(names: Sequence[str]) -> list[str]:
@@ -166,7 +171,7 @@ def _classes_text(counts: Sequence[int], names: Sequence[str]) -> str:
     if len(counts) > MAX_CLASSES:
         listed += f", ... {counts[order[-1]]:,} {shown(names[order[-1]])}"
     empty = sum(count == 0 for count in counts)
-    lacking = f"; {empty} classes have no image here" if empty else ""
+    lacking = f"; {empty} {'class has' if empty == 1 else 'classes have'} no image here" if empty else ""
     return f"{listed} (the largest class holds {_share(counts):.1%}{lacking})"
 
 
@@ -174,17 +179,19 @@ def _repeated_sentences(repeated: Mapping[str, int]) -> list[str]:
     lines = []
     if repeated.get("equal_pixels"):
         same = (
-            f"{repeated['equal_files']:,} of them as equal files"
+            f"{repeated['equal_files']:,} of them {'as an equal file' if repeated['equal_files'] == 1 else 'as equal files'}"
             if repeated["equal_files"]
             else "none as an equal file"
         )
-        lines.append(f"{repeated['equal_pixels']:,} images repeat an earlier one pixel by pixel, {same}")
+        repeats = _images(repeated["equal_pixels"], "repeats", "repeat")
+        lines.append(f"{repeats} an earlier one pixel by pixel, {same}")
     for key, num in repeated.items():
         if num and "_also_in_" in key:
             second, _, first = key.removeprefix("of_").partition("_also_in_")
-            lines.append(f"warning: {num:,} images of {second} are in {first} too, so its accuracy is too good")
+            of_second = _images(num, f"of {second} is", f"of {second} are")
+            lines.append(f"warning: {of_second} in {first} too, so its accuracy is too good")
     if repeated.get("under_two_labels"):
-        lines.append(f"warning: {repeated['under_two_labels']:,} images stand under two labels or more")
+        lines.append(f"warning: {_images(repeated['under_two_labels'], 'stands', 'stand')} under two labels or more")
     return lines
 
 

@@ -41,8 +41,16 @@ def test_repeated_images_are_counted(tmp_path: Path) -> None:
         "of_test_also_in_train": 1,
     }
     text = text_of(data)
-    assert "warning: 1 images of test are in train too" in text
+    assert "3 images repeat an earlier one pixel by pixel, 2 of them as equal files" in text
+    assert "warning: 1 image of test is in train too" in text
     assert "warning: 3 images stand under two labels or more" in text
+
+
+def test_one_image_is_told_in_the_singular(tmp_path: Path) -> None:
+    root = tree(tmp_path / "set")
+    shutil.copy(root / "train" / "cat" / "0.png", root / "train" / "cat" / "again.png")
+    text = text_of(read(tmp_path, "image_folder"))
+    assert "1 image repeats an earlier one pixel by pixel, 1 of them as an equal file" in text
 
 
 def test_images_that_a_drawn_validation_split_shares_with_training_are_counted(tmp_path: Path) -> None:
