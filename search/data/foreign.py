@@ -82,6 +82,17 @@ def shown(path: Path | str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def counted(num: int, one: str, many: str) -> str:
+    """Return a number with the words that agree with it, such as `1 image is` or `2 images are`.
+
+    Args:
+        num: The number.
+        one: The words after 1.
+        many: The words after every other number.
+    """
+    return f"{num:,} {one if num == 1 else many}"
+
+
 def named(names: Sequence[str], num: int = NUM_NAMED) -> str:
     """Return the first few names, separated by commas, and `, ...` if there are more.
 

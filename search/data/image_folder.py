@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from winnow.search.data.foreign import named, shown
+from winnow.search.data.foreign import counted, named, shown
 from winnow.search.data.labels import check_names
 from winnow.search.data.listing import (
     CLASS_FOLDERS,
@@ -220,7 +220,11 @@ def _with_splits(
 ) -> Listing:
     refuse_broken_links(path)
     others = [folder.name for folder in folders if split_of(folder.name) is None]
-    notes = [f"left out: {len(others)} folders that are no split: {named(others)}"] if others else []
+    notes = (
+        [f"left out: {counted(len(others), 'folder that is', 'folders that are')} no split: {named(others)}"]
+        if others
+        else []
+    )
     tables = {split: _table_of(folder) for split, folder in splits.items()}
     of_folders = {split: table for split, table in tables.items() if table is not None}
     if of_folders and len(of_folders) < len(splits):
@@ -287,7 +291,8 @@ def _nested_note(folder: Path, images: Sequence[Path]) -> list[str]:
     example = shown(nested[0].parent.relative_to(folder))
     if len(nested) < len(images):
         return [
-            f"{len(nested):,} images lie in sub-folders of class folders, such as {example}; they are of the class above"
+            counted(len(nested), "image lies", "images lie")
+            + f" in sub-folders of class folders, such as {example}; the folder above names the class"
         ]
     return [
         f"warning: all images of {shown(folder.name)} lie in sub-folders of class folders, such as {example}; the classes are the folders "

@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 
 from winnow.search.data.class_order import WHOLE, by_number_or_name
-from winnow.search.data.foreign import named, shown
+from winnow.search.data.foreign import counted, named, shown
 from winnow.search.data.listing import text_array
 from winnow.spaces.errors import InputError
 
@@ -123,7 +123,7 @@ def _from_text(
             near = [other for other in names if other.casefold() == unknown[0].casefold()]
             hint = f"; {shown(unknown[0])} differs from {shown(near[0])} by its letters' case alone" if near else ""
             raise InputError(
-                f"{where}: {split} has {len(unknown)} classes that train has not: {named(unknown)}{hint}; "
+                f"{where}: {split} has {counted(len(unknown), 'class', 'classes')} that train has not: {named(unknown)}{hint}; "
                 "a class needs training images"
             )
         numbers[split] = np.fromiter((number[value] for value in values), dtype=np.int64, count=len(values))

@@ -170,7 +170,9 @@ def group_texts(values: Sequence[object], where: str) -> list[str]:
     """
     missing = [row for row, value in enumerate(values) if value != value]  # true of NaN alone
     if missing:
-        raise InputError(f"{where}: {len(missing)} rows have no value (NaN), the first: row {missing[0]}")
+        raise InputError(
+            f"{where}: {len(missing)} {'row has' if len(missing) == 1 else 'rows have'} no value (NaN), the first: row {missing[0]}"
+        )
     return list(map(str, values))
 
 

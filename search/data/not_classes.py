@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from winnow.search.data.foreign import named, shown
+from winnow.search.data.foreign import counted, named, shown
 from winnow.spaces.errors import InputError
 
 ALL_IMAGES = ("image", "images", "img", "imgs", "jpegimages")
@@ -75,9 +75,9 @@ def refuse_masks(folder: Path, images: Sequence[Path]) -> None:
     stems = {os.path.splitext(image)[0] for image in images}
     masks = [image for image in images if _is_mask(image, stems)]
     if masks:
+        seem = counted(len(masks), "image seems to be a mask of another", "images seem to be masks of others")
         raise InputError(
-            f"{shown(folder)}: {len(masks)} images seem to be masks of others, since they are called like them: "
-            f"{named([mask.name for mask in masks])}; move them away"
+            f"{shown(folder)}: {seem}, because of the names: {named([mask.name for mask in masks])}; move the masks away"
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from winnow.search.data.foreign import foreign, shown
+from winnow.search.data.foreign import counted, foreign, shown
 from winnow.search.data.listing import Encoded, group_texts
 from winnow.spaces.errors import InputError
 
@@ -43,7 +43,7 @@ def read_column(file: Path, column: str) -> pa.ChunkedArray:
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
     if values.null_count:
-        raise InputError(f"{file}: {values.null_count} rows have no `{shown(column)}`")
+        raise InputError(f"{file}: {counted(values.null_count, 'row has', 'rows have')} no `{shown(column)}`")
     return values
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from winnow.search.data.columns import Chosen, Column, Kind, choose
-from winnow.search.data.foreign import foreign, named, require_file, shown
+from winnow.search.data.foreign import counted, foreign, named, require_file, shown
 from winnow.search.data.listing import (
     SPLIT_COLUMN,
     TABLE,
@@ -216,7 +216,7 @@ def _check_columns(table: _Table, first: _Table, chosen: Chosen) -> None:
         empty = [row for row, value in enumerate(table.columns[name]) if not value.strip()]
         if empty:
             raise InputError(
-                f"{shown(table.path)}: {len(empty)} rows have no `{shown(name)}`, the first: row {empty[0]}"
+                f"{shown(table.path)}: {counted(len(empty), 'row has', 'rows have')} no `{shown(name)}`, the first: row {empty[0]}"
             )
 
 

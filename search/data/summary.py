@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from winnow.search.data.foreign import named, shown
+from winnow.search.data.foreign import counted, named, shown
 from winnow.search.data.image_data import ImageData, Split
 from winnow.search.data.not_classes import PART
 
@@ -124,12 +124,7 @@ def _size_sentences(splits: Mapping[str, Mapping[str, Any]], height: int, width:
 def _trait_sentence(words: str, nums: Mapping[str, int]) -> str:
     total = sum(nums.values())
     by_split = ", ".join(f"{num:,} {name}" for name, num in nums.items())
-    return f"{_images(total, 'is', 'are')} {words} ({by_split})"
-
-
-def _images(num: int, one: str, many: str) -> str:
-    """Return a number of images with the verb that agrees with it, such as `1 image is` or `2 images are`."""
-    return f"{num:,} image {one}" if num == 1 else f"{num:,} images {many}"
+    return f"{counted(total, 'image is', 'images are')} {words} ({by_split})"
 
 
 def _alike_sentences(names: Sequence[str]) -> list[str]:
@@ -171,7 +166,7 @@ def _classes_text(counts: Sequence[int], names: Sequence[str]) -> str:
     if len(counts) > MAX_CLASSES:
         listed += f", ... {counts[order[-1]]:,} {shown(names[order[-1]])}"
     empty = sum(count == 0 for count in counts)
-    lacking = f"; {empty} {'class has' if empty == 1 else 'classes have'} no image here" if empty else ""
+    lacking = f"; {counted(empty, 'class has', 'classes have')} no image here" if empty else ""
     return f"{listed} (the largest class holds {_share(counts):.1%}{lacking})"
 
 
@@ -183,15 +178,17 @@ def _repeated_sentences(repeated: Mapping[str, int]) -> list[str]:
             if repeated["equal_files"]
             else "none as an equal file"
         )
-        repeats = _images(repeated["equal_pixels"], "repeats", "repeat")
+        repeats = counted(repeated["equal_pixels"], "image repeats", "images repeat")
         lines.append(f"{repeats} an earlier one pixel by pixel, {same}")
     for key, num in repeated.items():
         if num and "_also_in_" in key:
             second, _, first = key.removeprefix("of_").partition("_also_in_")
-            of_second = _images(num, f"of {second} is", f"of {second} are")
+            of_second = counted(num, f"image of {second} is", f"images of {second} are")
             lines.append(f"warning: {of_second} in {first} too, so its accuracy is too good")
     if repeated.get("under_two_labels"):
-        lines.append(f"warning: {_images(repeated['under_two_labels'], 'stands', 'stand')} under two labels or more")
+        lines.append(
+            f"warning: {counted(repeated['under_two_labels'], 'image stands', 'images stand')} under two labels or more"
+        )
     return lines
 
 

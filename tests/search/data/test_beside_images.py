@@ -63,7 +63,7 @@ def test_masks_that_are_called_like_images(name: str, tmp_path: Path) -> None:
     root = tree(tmp_path / "set")
     images_in(root / "test" / "dog", [name.replace("2", "1").replace("3", "0")])
     message = refusal(tmp_path)
-    assert "dog: 1 images seem to be masks of others" in message
+    assert "dog: 1 image seems to be a mask of another" in message
     assert message.endswith("move them away")
 
 

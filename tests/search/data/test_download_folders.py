@@ -147,8 +147,9 @@ def test_images_in_sub_folders_of_a_class_are_told(tmp_path: Path) -> None:
     (root / "train" / "cat" / "black").mkdir()
     (root / "train" / "cat" / "0.png").rename(root / "train" / "cat" / "black" / "0.png")
     data = read(tmp_path, "image_folder")
-    assert "1 images lie in sub-folders of class folders, such as cat/black; they are of the class above" in text_of(
-        data
+    assert (
+        "1 image lies in sub-folders of class folders, such as cat/black; the folder above names the class"
+        in text_of(data)
     )
     assert sorted(data.train_labels.tolist()) == [0] * 5 + [1] * 5
 

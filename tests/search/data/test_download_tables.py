@@ -82,7 +82,7 @@ def test_one_hot_columns_of_text(tmp_path: Path) -> None:
 
 
 def test_a_blank_is_no_label(tmp_path: Path) -> None:
-    assert "1 rows have no `label`, the first: row 0" in refused_table(tmp_path, table(names=["  ", *NAMES[1:]]))
+    assert "1 row has no `label`, the first: row 0" in refused_table(tmp_path, table(names=["  ", *NAMES[1:]]))
 
 
 def test_a_table_of_another_name_is_named(tmp_path: Path) -> None:

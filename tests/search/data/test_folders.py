@@ -102,7 +102,7 @@ def test_a_table_beside_folders_of_classes_is_not_guessed(tmp_path: Path) -> Non
     [
         ([("file_name", "label"), ("a.png", "x"), ("no.png", "y")], "no.png: no such file"),
         ([("file_name", "label"), ("a.png",)], "labels.csv, line 2: 1 values, but the header names 2 columns"),
-        ([("file_name", "label"), ("a.png", "")], "1 rows have no `label`"),
+        ([("file_name", "label"), ("a.png", "")], "1 row has no `label`"),
         ([("file_name", "kind", "type"), ("a.png", "x", "y")], "it may be any of kind: text, type: text"),
         ([("file_name", "path", "label"), ("a.png", "a.png", "y")], "several columns may contain the images"),
         ([("name", "label"), ("a.png", "x")], "say which: data.image_column"),

@@ -72,7 +72,7 @@ def truth(data: ImageData, names: list[str]) -> bool:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([None if k == 3 else k % 2 for k in range(20)], "1 rows have no `label`, the first: row 3"),
+        ([None if k == 3 else k % 2 for k in range(20)], "1 row has no `label`, the first: row 3"),
         ([k % 2 + 0.5 for k in range(20)], "the label column `label` is floats"),
         ([[k % 2] for k in range(20)], "`label` is lists: several labels per image"),
     ],

@@ -66,7 +66,7 @@ def test_without_valid(tree: Path, tmp_path: Path) -> None:
 def test_a_class_that_valid_lacks_or_has_alone(tree: Path, tmp_path: Path) -> None:
     (tree / "valid" / "class3").rename(tree / "valid" / "dog")
     message = refusal(tree, tmp_path / "out")
-    assert "validation has 1 classes that train has not: dog" in message
+    assert "validation has 1 class that train has not: dog" in message
     shutil.rmtree(tree / "valid" / "dog")
     train(tree, tmp_path / "out")
 

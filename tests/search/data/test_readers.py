@@ -158,7 +158,7 @@ def test_parquet_without_its_columns(columns: dict[str, Any], message: str, tmp_
             [0, 1, 2, 0, 1, 2],
             "row 5: the image is 4x4, but .*row 0 is 5x6 .height x width",
         ),
-        (list(pictures(6)), [0, 1, None, 0, 1, 2], "1 rows have no `label`"),
+        (list(pictures(6)), [0, 1, None, 0, 1, 2], "1 row has no `label`"),
         (list(pictures(6)), [0, 1, 1, 0, 1, 1], "no training image of 1 of 3 classes: owl"),
         (
             list(pictures(6)),
@@ -230,7 +230,7 @@ def test_what_image_folder_refuses(tmp_path: Path) -> None:
         (root / "train" / name / "0.png").write_bytes(png(pictures(1)[0]))
     (root / "test" / "emu").mkdir(parents=True)
     (root / "test" / "emu" / "0.png").write_bytes(png(pictures(1)[0]))
-    refused("test has 1 classes that train has not: emu")
+    refused("test has 1 class that train has not: emu")
     (root / "test" / "emu").rename(root / "test" / "cat")
     assert np.bincount(read(tmp_path, "image_folder").test_labels, minlength=3).tolist() == [1, 0, 0]
     (root / "test").rename(root / "valid")

@@ -72,7 +72,7 @@ def test_ways_to_write_a_table(text: str, tmp_path: Path) -> None:
         (lines(row3="x,y"), "labels.csv, line 5: 3 values"),
         (lines(row3='"x'), "labels.csv: not a readable table (unexpected end of data)"),
         (lines(row3='"[0, 1]"', row4="['a']"), "the label ['a'] is a list: several labels per image"),
-        (lines(row3=""), "1 rows have no `label`, the first: row 3"),
+        (lines(row3=""), "1 row has no `label`, the first: row 3"),
         (lines() + "2.png\n", "labels.csv, line 22: 1 values"),
         (lines() + ".,a\n", "no regular file"),
         (lines() + "https://example.org/a.png,a\n", "no such file"),
@@ -257,7 +257,7 @@ def test_paths_that_no_file_can_have(name: str, tmp_path: Path) -> None:
     text = json_text([k % 2 for k in range(NUM)]) + "\n" + json.dumps({"file_name": name, "label": 1})
     message = refused(tmp_path, text, "metadata.jsonl")
     if not name.strip():
-        assert "1 rows have no `file_name`" in message
+        assert "1 row has no `file_name`" in message
         return
     assert "data.skip_damaged: true leaves such images out" in message
     data = read(tmp_path, "image_folder", skip_damaged=True)

@@ -39,7 +39,7 @@ def test_what_was_taken_for_what_is_said(tmp_path: Path) -> None:
     file, text = written(root)
     assert "14 images of 2 classes: 5 cat, 5 dog" in text
     assert "splits and classes from the folders (`train` for train, `test` for test)" in text
-    assert "left out: 1 folders that are no split: extra" in text
+    assert "left out: 1 folder that is no split: extra" in text
     assert usable(file)
 
 
@@ -56,7 +56,7 @@ def test_labels_that_a_search_would_refuse_are_refused_at_once(tmp_path: Path) -
     root = tree(tmp_path / "set")
     (root / "test" / "unknown").mkdir()
     (root / "test" / "unknown" / "0.png").write_bytes(png(IMAGES[30]))
-    assert "test has 1 classes that train has not: unknown" in refusal(root)
+    assert "test has 1 class that train has not: unknown" in refusal(root)
 
 
 def test_images_that_cannot_be_read_are_told(tmp_path: Path) -> None:
