@@ -64,7 +64,7 @@ def test_masks_that_are_called_like_images(name: str, tmp_path: Path) -> None:
     images_in(root / "test" / "dog", [name.replace("2", "1").replace("3", "0")])
     message = refusal(tmp_path)
     assert "dog: 1 image seems to be a mask of another" in message
-    assert message.endswith("move them away")
+    assert message.endswith("move the masks away")
 
 
 def test_a_name_like_that_of_a_mask_without_its_image(tmp_path: Path) -> None:
