@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-LOCK = ".winnow.lock"
+from winnow.search.ray_backend.watchdog import LOCK
 
 
 def sweep_sessions() -> None:

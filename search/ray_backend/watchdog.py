@@ -3,7 +3,8 @@
 When a driver is killed, the kernel also kills Ray's servers, and workers end within seconds. But Ray's two agents first try for a
 minute to report the death to a server that is dead (`publish_error` retries 60 times; Ray 2.60). Winnow therefore runs a watchdog
 process that waits for the end of the driver, which closes the watchdog's standard input. It then kills all processes that still have
-a file of this Ray session open. (Environment variables cannot identify them: Ray writes the process title over them.)
+a file of this Ray session open. (Environment variables cannot identify them: Ray writes the process title over them.) A process that
+has the session's lock open is the next driver, which deletes the folder.
 
 The watchdog is this file, run as a script, and uses only the standard library. It works only on Linux, since it reads /proc;
 elsewhere the agents take their minute.
@@ -23,6 +24,8 @@ from pathlib import Path
 
 GRACE_SECONDS = 1.0  # time for processes to end normally after the driver has ended
 DISMISSED = b"dismissed"
+LOCK = ".winnow.lock"
+"""File in the folder of a session that only Winnow's drivers open (`winnow.search.ray_backend.session_folders`)."""
 CHECKS = 20  # ten per second: processes that were being started when the driver died appear late
 
 
@@ -62,7 +65,7 @@ def _wait_and_kill(driver: int) -> None:
             # Processes start and end during the check, and those of other users cannot be read.
             with suppress(OSError):
                 # An older process belongs to another driver that had the same id.
-                if pid != driver and born <= _start_time(pid) <= last and _has_open(pid, session):
+                if pid != driver and born <= _start_time(pid) <= last and _is_rays(pid, session):
                     os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
 
@@ -76,8 +79,13 @@ def _start_time(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
-def _has_open(pid: int, path: re.Pattern[str]) -> bool:
-    return any(path.search(os.readlink(f"/proc/{pid}/fd/{fd}")) for fd in os.listdir(f"/proc/{pid}/fd"))
+def _is_rays(pid: int, session: re.Pattern[str]) -> bool:
+    """Return whether a process has files of the session open, and is not a driver that deletes them."""
+    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    opened = [link for link in links if session.search(link)]
+    return bool(opened) and not any(
+        f"/{LOCK}" in link for link in opened
+    )  # a deleted file has further text after its name
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from threading import Thread
 
-from winnow.search.ray_backend.session_folders import LOCK, mark_session, sweep_sessions
+from winnow.search.ray_backend import watchdog
+from winnow.search.ray_backend.session_folders import mark_session, sweep_sessions
+from winnow.search.ray_backend.watchdog import LOCK
 
 DRIVER = """
 import os, time
@@ -61,3 +63,48 @@ def test_a_session_that_is_not_found_is_not_marked(tmp_path: Path, monkeypatch) 
     other_thread.join()
     sweep_sessions()  # also those of searches that ended in order
     assert list((tmp_path / "ray").iterdir()) == [others]
+
+
+RAYS = (
+    "import sys, time; opened = open(sys.argv[1] + '/logs/raylet.out', 'w'); print('open', flush=True); time.sleep(600)"
+)
+# What `sweep_sessions` has open while it deletes a folder, stopped in the middle of it.
+SWEEPING = """
+import os, sys, time
+from pathlib import Path
+from filelock import FileLock
+from winnow.search.ray_backend.watchdog import LOCK
+
+lock = FileLock(Path(sys.argv[1], LOCK))
+lock.acquire()
+folder = os.open(sys.argv[1] + "/logs", os.O_RDONLY)
+Path(sys.argv[1], LOCK).unlink()
+print("open", flush=True)
+time.sleep(600)
+"""
+
+
+def test_the_watchdog_of_a_killed_driver_spares_the_next_driver_that_deletes_its_folder(tmp_path: Path) -> None:
+    """`winnow resume` right after a kill deletes the old session's folder while the old watchdog still kills Ray's processes."""
+    driver = 999_999_999
+    folder = tmp_path / "ray" / f"session_2026-11-30_01-00-00_000000_{driver}"
+    (folder / "logs").mkdir(parents=True)
+    with subprocess.Popen([sys.executable, "-ISE", watchdog.__file__, str(driver)], stdin=subprocess.PIPE) as watching:
+        started = [
+            subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
+            for code in (RAYS, SWEEPING)
+        ]
+        try:
+            for process in started:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "open\n"
+            assert watching.stdin is not None
+            watching.stdin.close()  # as the end of the driver does
+            assert watching.wait(60) == 0
+            assert started[0].wait(10) == -signal.SIGKILL
+            assert started[1].poll() is None
+        finally:
+            watching.kill()
+            for process in started:
+                process.kill()
+                process.communicate()
