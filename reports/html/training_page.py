@@ -14,7 +14,6 @@ from winnow.reports.figures.winners import confusion_of
 from winnow.reports.html.gallery import mistakes_of
 from winnow.reports.html.page import document
 from winnow.reports.html.templating import Section, Table, render
-from winnow.reports.reading.predictions import load_predictions
 from winnow.reports.reading.training import FIGURES, TrainingData, read_training
 from winnow.reports.tables.parquet import write_table
 from winnow.reports.tables.training import TABLES, environment_rows, largest_class
@@ -147,13 +146,12 @@ def _best_epoch_cells(training: TrainingData) -> tuple[list[str], list[list[str]
 
 
 def _test_images(training: TrainingData) -> Section:
-    arrays = load_predictions(training.path / "predictions.npz")
-    tested = arrays is not None and "test_accuracy" in training.result
+    arrays = training.predictions
     figures, mistakes = [], []
-    if arrays is not None and tested:
+    if arrays is not None:
         figures = confusion_of(arrays["true"], arrays["predicted"], training.class_names)
         mistakes = mistakes_of(arrays, training.class_names)
-    html = render("training_test_images.html", tested=tested, figures=figures, mistakes=mistakes)
+    html = render("training_test_images.html", tested=arrays is not None, figures=figures, mistakes=mistakes)
     return Section("test-images", "Test images", html, figures)
 
 

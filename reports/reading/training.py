@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from winnow.reports.reading.json_lines import read_lines
+from winnow.reports.reading.predictions import load_predictions
 from winnow.spaces.epoch_figures import QUALITY
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.plain_yaml import load_plain
@@ -32,6 +35,11 @@ class TrainingData:
     @property
     def class_names(self) -> list[str]:
         return list(self.result.get("data", {}).get("class_names", []))
+
+    @cached_property
+    def predictions(self) -> dict[str, np.ndarray] | None:
+        """The arrays of predictions.npz, as from `load_predictions`; None before the test."""
+        return load_predictions(self.path / "predictions.npz") if "test_accuracy" in self.result else None
 
     def class_name(self, label: int) -> str:
         """Return the name of a class, or its number if the training does not know its name."""

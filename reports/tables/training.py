@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from winnow.reports.reading.predictions import load_predictions
 from winnow.reports.schemas import KINDS
 from winnow.reports.tables.retraining import TEST_METRICS
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
@@ -70,8 +69,8 @@ def environment_rows(training: TrainingData) -> list[dict[str, str]]:
 
 def largest_class(training: TrainingData) -> float | None:
     """Return the accuracy of always predicting the largest class of the test images, in [0, 1]; None before the test."""
-    arrays = load_predictions(training.path / "predictions.npz")
-    if arrays is None or "test_accuracy" not in training.result:
+    arrays = training.predictions
+    if arrays is None:
         return None
     return float(np.bincount(arrays["true"]).max() / len(arrays["true"]))
 
@@ -97,8 +96,8 @@ def _predictions(training: TrainingData) -> pa.Table:
 
 
 def _prediction_rows(training: TrainingData) -> list[dict[str, Any]]:
-    arrays = load_predictions(training.path / "predictions.npz")
-    if arrays is None or "test_accuracy" not in training.result:
+    arrays = training.predictions
+    if arrays is None:
         return []
     names = arrays.get("name", np.array([f"image {index}" for index in arrays["index"]]))
     keys = ("index", "true", "predicted", "confidence", "probability_true")
