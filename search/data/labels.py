@@ -83,7 +83,9 @@ def check_names(names: Sequence[str], where: str) -> None:
             raise InputError(f"{where}: the class name {shown(name)} is not valid UTF-8; rename it") from None
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise InputError(f"{where}: {len(twice)} class names stand for several classes each: {named(twice)}")
+        raise InputError(
+            f"{where}: {counted(len(twice), 'class name stands', 'class names stand')} for several classes each: {named(twice)}"
+        )
 
 
 def _check_text(values: np.ndarray, where: str, remap: bool) -> None:

@@ -184,7 +184,7 @@ def test_every_file_is_looked_at(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a", "a", "b"], "1 class names stand for several classes each: a"),
+        (["a", "a", "b"], "1 class name stands for several classes each: a"),
         (["a", "b"], "for 2 classes"),
         (["a", "", "b"], "a class name is empty"),
     ],
