@@ -29,8 +29,9 @@ def mistake_rows(run: RunData) -> list[Row]:
     """Find the test images that at least one network of the first winner classified wrongly.
 
     Returns:
-        For each image, the row of `predictions` with the most confident wrong prediction, and `num_wrong` of `num_seeds`, the number
-        of the winner's networks that were wrong. They are sorted by `num_wrong`, then by confidence.
+        For each image, the row of `predictions` with the most confident wrong prediction (of equal ones, that of the lowest seed),
+        and `num_wrong` of `num_seeds`, the number of the winner's networks that were wrong. They are sorted by `num_wrong`,
+        then by confidence.
     """
     import pyarrow.compute as pc
 
@@ -40,7 +41,7 @@ def mistake_rows(run: RunData) -> list[Row]:
         wrong[row["index"]].append(row)
     num_seeds = len(of_winner.column("seed").unique())
     images = {index: next((row["image"] for row in rows if row["image"]), None) for index, rows in wrong.items()}
-    worst = [max(rows, key=lambda row: row["confidence"]) for rows in wrong.values()]
+    worst = [min(rows, key=lambda row: (-row["confidence"], row["seed"])) for rows in wrong.values()]
     counted = [
         row | {"image": images[row["index"]], "num_wrong": len(wrong[row["index"]]), "num_seeds": num_seeds}
         for row in worst

@@ -47,11 +47,11 @@ def training_queries() -> dict[str, str]:
         "environment": "select section, key, value from 'environment.parquet'",
         "confusion": "select true_class, predicted_class, count(*) as images from 'predictions.parquet' group by all order by all",
         "per-class": (
-            "select true_class, avg(correct::int) as accuracy, count(*) as images from 'predictions.parquet' group by all order by 2"
+            "select true_class, avg(correct::int) as accuracy, count(*) as images from 'predictions.parquet' group by all order by 2, 1"
         ),
         "mistakes": (
             'select "index", image_name, true_class, predicted_class, confidence, probability_true\n'
-            "from 'predictions.parquet' where not correct order by confidence desc"
+            "from 'predictions.parquet' where not correct order by confidence desc, \"index\""
         ),
     }
 
@@ -99,7 +99,7 @@ def _of_run(run: RunData) -> dict[str, str]:
             "select earlier_run, any_value(data) as data, any_value(family) as family, any_value(machine) as machine,\n"
             "  any_value(winnow_version) as version, any_value(num_trials) as num_trials, avg(weight) as mean_weight,\n"
             "  list(trial order by trial) filter (where share > 0 and share = largest) as suggested, count(*) as trials\n"
-            "from 'memory.parquet' join largest using (trial) group by earlier_run order by mean_weight desc"
+            "from 'memory.parquet' join largest using (trial) group by earlier_run order by mean_weight desc, earlier_run"
         ),
         "memory-weights": "select earlier_run, trial, weight, share from 'memory.parquet' order by earlier_run, trial",
     }
@@ -169,7 +169,7 @@ def _of_parameters(run: RunData) -> dict[str, str]:
     return slices | {
         "importance": (
             "select parameter, importance, importance_std, num_trials, condition from 'importance.parquet'\n"
-            "where importance is not null order by importance desc"
+            "where importance is not null order by importance desc, parameter"
         ),
         "parallel": f"select trial, status, {SHOWN} as objective{_parameters(run)}\nfrom 'trials.parquet' where {SCORED} order by trial",
         "size": f"select trial, status, num_parameters, objective from 'trials.parquet'\nwhere {SCORED} and num_parameters > 0 order by trial",
@@ -218,11 +218,11 @@ def _of_test_images() -> dict[str, str]:
     return {
         "classes": "select class_name, support, precision, recall, f1 from 'classes.parquet' where rank = 1",
         "confusion": f"select true_class, predicted_class, count(*) as images {of_winner} group by all order by all",
-        "per-class": f"select true_class, avg(correct::int) as accuracy, count(*) as images {of_winner} group by all order by 2",
+        "per-class": f"select true_class, avg(correct::int) as accuracy, count(*) as images {of_winner} group by all order by 2, 1",
         "mistakes": (
             "with wrong as (\n"
             '  select *, count(*) over (partition by "index") as num_wrong,\n'
-            '    row_number() over (partition by "index" order by confidence desc) as place\n'
+            '    row_number() over (partition by "index" order by confidence desc, seed) as place\n'
             f"  {of_winner} and not correct\n"
             ")\n"
             'select "index", image_name, true_class, predicted_class, confidence, probability_true, num_wrong,\n'

@@ -16,6 +16,7 @@ import pytest
 
 from tests.helpers.make_run import make_run
 from tests.reports.test_audit import run as audited  # noqa: F401
+from tests.reports.test_query_order import changing
 from winnow import reports
 from winnow.reports.html.page import page
 from winnow.reports.html.search_sections import MAX_TRIALS
@@ -402,6 +403,7 @@ def test_mistakes_of_several_seeds_come_first(tmp_path: Path) -> None:
     rows = rows_of(run, "mistakes")
     assert (rows[0]["index"], rows[0]["num_wrong"]) == (0, 3)
     mistakes(opened(run), rows)
+    assert not changing(run.table, ["predictions"], {"mistakes": queries(run)["mistakes"]})
 
 
 @dataclass

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from tests.reports.test_cited_numbers import Element, Reader, uncited
+from tests.reports.test_query_order import changing
 from winnow import reports, search
 from winnow.reports.figures.training import MAX_BATCHES_DRAWN, batch_losses, curves
 from winnow.reports.html.training_page import BEST, best_epochs, best_epochs_text, outcome
@@ -150,6 +151,12 @@ def test_every_number_cites_its_query(output: Path) -> None:
     assert list(uncited(main)) == []
     cited = {each.attributes["data-query"] for each in main.all() if "data-query" in each.attributes}
     assert cited == training_queries().keys()
+
+
+def test_the_queries_give_one_order(output: Path) -> None:
+    training = read_training(output)
+    tables = {name: table(training) for name, table in TABLES.items()}
+    assert not changing(tables.__getitem__, list(tables), training_queries())
 
 
 def test_the_queries_give_what_the_page_shows(output: Path) -> None:

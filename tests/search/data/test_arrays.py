@@ -28,7 +28,7 @@ NPZ: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "object images": ({"train_images": np.array([None] * 30)}, "train_images is an array of Python objects"),
     "names 2-d": ({"class_names": np.array([["a", "b"], ["c", "d"]])}, "class_names must be [K]"),
-    "names twice": ({"class_names": ["a", "a", "b"]}, "stand for several classes each: a"),
+    "names twice": ({"class_names": ["a", "a", "b"]}, "1 class name stands for several classes each: a"),
     "object names": (
         {"class_names": np.array(["a", "b", "c"], dtype=object)},
         "class_names is an array of Python objects",
