@@ -129,6 +129,7 @@ ONLY = {
 }
 PRIVATE_ALLOWED = {
     "ray._private.services": "search.ray_backend.cluster",
+    "ray._private.node": "search.ray_backend.lean_ray",
     "optuna.importance._fanova._fanova": "reports.tables.importance",
 }
 

@@ -7,6 +7,7 @@ The upper bounds in pyproject.toml are the versions for which these passed. Afte
 |---|---|---|
 | environment variables of Tune's workers, `class_cache` | ray_backend/lean_tune.py | here |
 | snapshots, registry, statistics and usage tags of Tune | ray_backend/lean_tune.py | here |
+| methods of Ray's node that start its processes | ray_backend/lean_ray.py | here, and search/ray_backend/test_tasks.py |
 | `PlacementGroupResourceManager` of Tune's controller, and how it keeps its groups | ray_backend/late_nodes.py | here |
 | `choose_trial_to_run` may return None | ray_backend/tune.py | here |
 | `Trial.pickled_error_file` | ray_backend/tune.py | here |
@@ -85,6 +86,15 @@ def test_tune_takes_the_environment_of_its_workers_from_two_names():
     source = inspect.getsource(class_cache._ActorClassCache.get)
     assert "DEFAULT_ENV_VARS.copy()" in source
     assert "in ENV_VARS_TO_PROPAGATE:" in source
+
+
+def test_ray_starts_the_processes_that_are_left_out_by_these_methods():
+    from ray._private.node import Node
+
+    from winnow.search.ray_backend.lean_ray import UNUSED
+
+    source = inspect.getsource(Node.start_head_processes) + inspect.getsource(Node.start_ray_processes)
+    assert all(f"self.{name}(" in source for name in UNUSED)
 
 
 def test_the_parts_of_tune_that_are_switched_off_are_still_there():

@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,16 +116,19 @@ def _init(ray: Any, address: str | None, resources: dict[str, Any]) -> None:
 
     This happens in a new environment on a busy machine. At the second attempt, Ray's files are in the page cache.
     """
+    from winnow.search.ray_backend.lean_ray import lean_ray
+
     for is_last in (address is not None, True):
         try:
-            ray.init(
-                address=address or "local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,
-                configure_logging=False,
-                **resources,
-            )
+            with nullcontext() if address else lean_ray():
+                ray.init(
+                    address=address or "local",
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.CRITICAL,
+                    configure_logging=False,
+                    **resources,
+                )
             return
         except Exception as error:
             if is_last or type(error) is not Exception:  # Ray raises a bare Exception for this

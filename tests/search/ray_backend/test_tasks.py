@@ -8,12 +8,21 @@ import time
 from collections import deque
 from pathlib import Path
 
+import psutil
 import pytest
 
 from winnow.search.ray_backend import tasks
 from winnow.search.ray_backend.silence import STARTING, Silence
 from winnow.search.ray_backend.tasks import Hangs, run_tasks
 from winnow.search.training.heartbeat import beat, beating
+
+
+def test_a_local_ray_starts_no_process_that_only_waits(shared_ray):
+    """The session of these tests is one of `ray_session`."""
+    children = psutil.Process().children(recursive=True)
+    started = [Path(part).name for child in children for part in child.cmdline()[:4]]
+    assert {"gcs_server", "raylet"} <= set(started)
+    assert not {"dashboard.py", "monitor.py", "log_monitor.py"} & set(started)
 
 
 def task(spoils: bool) -> int:
