@@ -142,10 +142,15 @@ def train(
     Raises:
         InputError: The recipe leaves a value open or does not fit the images, or `output` cannot be used.
     """
-    from winnow.search.operations.training import train_recipe
+    from winnow.search.operations.checks import check_weight_headers
+
+    space = load_space(recipe, overrides)
+    check_weight_headers(space)
+
+    from winnow.search.operations.training import train_recipe  # imports torch
 
     return train_recipe(
-        load_space(recipe, overrides),
+        space,
         seed=seed,
         output=None if output is None else Path(output),
         resume=resume,

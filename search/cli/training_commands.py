@@ -44,13 +44,17 @@ def train(
 ) -> int:
     """Train one recipe (a space in which every value is fixed) without Ray, and test it once."""
     from winnow.search.data.source import Source
+    from winnow.search.operations.checks import check_weight_headers
     from winnow.search.operations.execution import DATA_DIR
-    from winnow.search.operations.training import train_recipe
     from winnow.spaces import catalog
 
     source = Source(data_dir or DATA_DIR, download)
     recipe = catalog.load(space, overrides)
     check_space(recipe, trust_code)
+    check_weight_headers(recipe)
+
+    from winnow.search.operations.training import train_recipe  # imports torch
+
     train_recipe(recipe, source=source, console=console(), **options)
     return DONE
 

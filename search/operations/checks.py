@@ -123,9 +123,9 @@ def check_parts(space: Space, data: ImageData) -> list[str]:
     drawn = (draw(space.root, trial) for trial in completions({}, NUM_CONFIGS_TRIED))
     random = (space.config(raw) for raw in drawn if not space.infeasible(raw, data.image_shape))
     configs = [*corners(space), *random]
+    check_weight_headers(space)
     for model in {repr(config.model): config.model for config in configs}.values():
         if isinstance(model, Transfer):
-            _check_header(model)
             from winnow.models import check_buildable
 
             check_buildable(model, data.image_shape, data.num_classes)
@@ -141,16 +141,26 @@ def check_parts(space: Space, data: ImageData) -> list[str]:
     ]
 
 
-def _check_header(model: Transfer) -> None:
-    """Check the header of the safetensors file that a network starts from, before torch, whose import takes seconds, reads the file."""
-    key, path = "model.weights", Path(model.weights)
-    if isinstance(model.backbone, TrainedBackbone):
-        key, path = "model.backbone.weights", Path(model.backbone.weights)
-    if path.suffix == ".safetensors" and path.exists():  # a missing file is named by the code that reads it
-        try:
-            check_weights(path)
-        except InputError as error:
-            raise InputError(f"{key}: {error}") from error
+def check_weight_headers(space: Space) -> None:
+    """Check the headers of the safetensors files that networks of a space start from, without torch, whose import takes seconds.
+
+    Args:
+        space: The space.
+
+    Raises:
+        InputError: A file is damaged, or not a file. A missing file is left to the code that reads it.
+    """
+    for model in (config.model for config in corners(space)):
+        if not isinstance(model, Transfer):
+            continue
+        key, path = "model.weights", Path(model.weights)
+        if isinstance(model.backbone, TrainedBackbone):
+            key, path = "model.backbone.weights", Path(model.backbone.weights)
+        if path.suffix == ".safetensors" and path.exists():
+            try:
+                check_weights(path)
+            except InputError as error:
+                raise InputError(f"{key}: {error}") from error
 
 
 def require_recipe(space: Space) -> None:

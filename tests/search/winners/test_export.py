@@ -285,18 +285,19 @@ data: {{name: digits}}
 epochs: 2
 batch_size: 64
 model: {{name: transfer, {weights}}}
-optimizer: {{name: sgd, lr: {{log: [0.001, 0.1]}}}}
+optimizer: {{name: sgd, lr: {rate}}}
 """
 
 
+@pytest.mark.parametrize(("command", "rate"), [("search", "{log: [0.001, 0.1]}"), ("train", "0.1")])
 @pytest.mark.parametrize("key", ["backbone: resnet18, weights: FILE", "backbone: {weights: FILE}"])
-def test_a_search_refuses_a_hostile_header_before_torch_is_imported(key, tmp_path):
+def test_a_space_with_a_hostile_header_is_refused_before_torch_is_imported(command, rate, key, tmp_path):
     length, header = HEADERS["brackets without end"]
     file = tmp_path / "received.safetensors"
     file.write_bytes(struct.pack("<Q", length) + header)
-    (tmp_path / "space.yaml").write_text(RECEIVED.format(weights=key.replace("FILE", str(file))))
+    (tmp_path / "space.yaml").write_text(RECEIVED.format(weights=key.replace("FILE", str(file)), rate=rate))
     code = (
-        f"import sys\nfrom winnow.search.cli.main import main\ntry: main(['search', {str(tmp_path / 'space.yaml')!r}])\n"
+        f"import sys\nfrom winnow.search.cli.main import main\ntry: main([{command!r}, {str(tmp_path / 'space.yaml')!r}])\n"
         "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
