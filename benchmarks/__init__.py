@@ -1,6 +1,18 @@
 """Measurements of Winnow; the README beside this file lists them with question, command, duration and result file."""
 
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
+
+
+def spread(values: Sequence[float], form: str = ".1f") -> str:
+    """Return the median of some values and, in brackets, the lowest and the highest.
+
+    Args:
+        values: The values, at least one.
+        form: How a number is written, as in an f-string. Default: one digit after the point.
+    """
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"

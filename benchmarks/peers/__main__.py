@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, spread
 from benchmarks.peers.space import load_space
 from winnow.search.data.source import Source, load_data
 from winnow.search.storage.provenance import hardware, versions
@@ -147,10 +146,6 @@ def print_table(runs: list[dict[str, Any]], seconds: float) -> None:
         cells = [spread([run["epochs_per_minute"] for run in of_name], ".1f")]
         cells += [spread([run["best_at"][str(mark)] for run in of_name], ".3f") for mark in MARKS]
         print(f"| {name} | {' | '.join(cells)} | {len(of_name)} |")
-
-
-def spread(values: list[float], form: str) -> str:
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 if __name__ == "__main__":

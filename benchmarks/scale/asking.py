@@ -23,7 +23,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 import winnow.search.samplers.forecast_model  # noqa: F401  SciPy's import is not part of what is measured
-from benchmarks import RESULTS
+from benchmarks import RESULTS, spread
 from winnow.search.samplers.draft import Draft
 from winnow.search.samplers.history_window import recent
 from winnow.search.samplers.registry import SamplerContext, make_sampler
@@ -44,7 +44,8 @@ def main() -> None:
     costs = {size: cost(size, options.repeats) for size in SIZES}
     print("| trials in the study | TPE, whole, ms | TPE, bounded, ms | forecast, ms |\n|---|---|---|---|")
     for size, of_size in costs.items():
-        print(f"| {size} | {' | '.join(median_range(taken) for taken in of_size.values())} |")
+        cells = [spread(taken, ".0f") for taken in of_size.values()]
+        print(f"| {size} | {' | '.join(cells)} |")
     pairs = [(best_of_search(seed, None), best_of_search(seed, BOUND)) for seed in range(options.searches)]
     differences = [bounded - whole for whole, bounded in pairs]
     error = statistics.stdev(differences) / len(differences) ** 0.5
@@ -110,10 +111,6 @@ def objective(point: np.ndarray, optimum: np.ndarray) -> float:
     weights = np.array([1, 1, 0.5, 0.5, 0.05, 0.05])
     distance: Any = weights * (point - optimum) ** 2
     return 1 - float(np.sqrt(distance.sum()))
-
-
-def median_range(values: list[float]) -> str:
-    return f"{statistics.median(values):.0f} ({min(values):.0f} to {max(values):.0f})"
 
 
 if __name__ == "__main__":

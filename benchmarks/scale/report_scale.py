@@ -18,7 +18,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, spread
 from benchmarks.scale.opening import opening_seconds
 from tests.helpers import make_run
 from winnow.search.storage.provenance import hardware, versions
@@ -95,10 +94,6 @@ def measure(command: str, folder: Path, environment: dict[str, str]) -> dict[str
         "memory_mb": usage.ru_maxrss / 1024,
         "load": load,
     }
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, spread
 from benchmarks.speed.by_hand import by_hand, torch_defaults
 from benchmarks.speed.gpu_basics import basics
 from benchmarks.speed.throughput import ours, usual
@@ -181,7 +181,10 @@ class Benchmark:
                     rates[name].append(num_images * epochs[name] / seconds)
             found.append({"network": size, "images_per_second": rates, "epochs": epochs, "accuracy": accuracies})
             ratio = statistics.median(a / b for a, b in zip(rates["Winnow"], rates["by hand"], strict=True))
-            print(f"| {size} | {' | '.join(map(spread, rates.values()))} | {ratio:.2f} |", flush=True)
+            print(
+                f"| {size} | {' | '.join(spread(of_way, ',.0f') for of_way in rates.values())} | {ratio:.2f} |",
+                flush=True,
+            )
         return found
 
     def _epochs(self, loop: Loop, config: Config, data: ImageData) -> int:
@@ -392,10 +395,6 @@ def run_figures(run: Path) -> dict[str, Any]:
         "best_validation_accuracy": round(best["validation_accuracy"], 4),
         "test_accuracies_of_the_winner": [round(value, 4) for value in tested],
     }
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
 
 
 if __name__ == "__main__":

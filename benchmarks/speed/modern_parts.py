@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import resource
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, spread
 from benchmarks.peers.common import MEAN, STD, Images
 from benchmarks.speed.throughput import ours
 from winnow.models import build
@@ -184,18 +183,14 @@ def table(parts: list[str], runs: list[dict[str, Any]]) -> str:
         def figures(loop: str, key: str, part: str = part) -> list[float]:
             return [run[key] for run in runs if run["part"] == part and run["loop"] == loop]
 
-        cells = [summary(figures("usual", "images_per_second"), 0)]
+        cells = [spread(figures("usual", "images_per_second"), ".0f")]
         for loop in LOOPS[1:]:
-            cells.append(summary(figures(loop, "images_per_second"), 0))
+            cells.append(spread(figures(loop, "images_per_second"), ".0f"))
             for key in ("images_per_second", "images_per_cpu_second"):
                 pairs = zip(figures(loop, key), figures("usual", key), strict=True)
-                cells.append(summary([a / b for a, b in pairs], 2))
+                cells.append(spread([a / b for a, b in pairs], ".2f"))
         lines.append(f"| {part} | {' | '.join(cells)} | {len(figures('usual', 'accuracy'))} |")
     return "\n".join(lines)
-
-
-def summary(values: list[float], digits: int) -> str:
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 if __name__ == "__main__":

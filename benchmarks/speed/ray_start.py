@@ -11,12 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 from typing import Any
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, spread
 from winnow.search.storage.provenance import hardware, versions
 
 START = """
@@ -42,7 +41,8 @@ def main() -> None:
     print("| start | ray.init, s | CPU, s | n |\n|---|---|---|---|")
     for way in WAYS:
         of_way = [row for row in rows if row["way"] == way]
-        print(f"| {way} | {spread(of_way, 'init_seconds')} | {spread(of_way, 'cpu_seconds')} | {len(of_way)} |")
+        cells = [spread([row[key] for row in of_way]) for key in ("init_seconds", "cpu_seconds")]
+        print(f"| {way} | {' | '.join(cells)} | {len(of_way)} |")
     raw = {"rows": rows, "hardware": hardware(), "versions": versions()}
     (RESULTS / "ray_start.json").write_text(json.dumps(raw, indent=2) + "\n")
 
@@ -51,11 +51,6 @@ def one_start(way: str) -> dict[str, Any]:
     load = os.getloadavg()[0]
     done = subprocess.run([sys.executable, "-c", START, way], capture_output=True, text=True, check=True)
     return {"way": way, "load": load, **json.loads(done.stdout.splitlines()[-1])}
-
-
-def spread(rows: list[dict[str, Any]], key: str) -> str:
-    values = [row[key] for row in rows]
-    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
 if __name__ == "__main__":

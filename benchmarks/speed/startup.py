@@ -13,14 +13,13 @@ import argparse
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import REPOSITORY, RESULTS
+from benchmarks import REPOSITORY, RESULTS, spread
 from winnow.search.storage.provenance import hardware, versions
 
 TIMEOUT_SECONDS = 300
@@ -41,7 +40,7 @@ def main() -> None:
     for name in trees:
         of_tree = [run for run in runs if run["tree"] == name]
         print(
-            f"| {name} | {' | '.join(spread([r[key] for r in of_tree]) for key in ('seconds', 'cpu_seconds', 'load'))} | {len(of_tree)} |"
+            f"| {name} | {' | '.join(spread([float(str(r[key])) for r in of_tree]) for key in ('seconds', 'cpu_seconds', 'load'))} | {len(of_tree)} |"
         )
     raw = {"command": "winnow run digits", "runs": runs, "hardware": hardware(), "versions": versions()}
     (RESULTS / "startup.json").write_text(json.dumps(raw, indent=2) + "\n")
@@ -98,11 +97,6 @@ def cpu_of_all(pid: int) -> float:
     while grown := {child for child, parent in parents.items() if parent in family} - family:
         family |= grown
     return sum(ticks[number] for number in family if number in ticks) / os.sysconf("SC_CLK_TCK")
-
-
-def spread(values: list[object]) -> str:
-    numbers = [float(str(value)) for value in values]
-    return f"{statistics.median(numbers):.1f} ({min(numbers):.1f} to {max(numbers):.1f})"
 
 
 if __name__ == "__main__":
