@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -39,4 +40,16 @@ def shared_ray():
     from winnow.search.ray_backend.session import ray_session
 
     with ray_session(num_cpus=2, num_gpus=0) as ray:
+        _shared.append(ray)
         yield ray
+        _shared.clear()
+
+
+_shared: list[ModuleType] = []
+
+
+@pytest.fixture(autouse=True)
+def no_test_ends_the_shared_ray():
+    """Later tests would not see it: Tune starts a Ray of its own where there is none."""
+    yield
+    assert all(ray.is_initialized() for ray in _shared), "this test has ended the Ray of all tests"

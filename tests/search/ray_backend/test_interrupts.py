@@ -47,6 +47,15 @@ def test_a_second_signal_waits_for_no_report(tmp_path, capsys):
     assert capsys.readouterr().err.count(f"winnow resume {folder.path}") == 2
 
 
+@pytest.fixture
+def no_ray(monkeypatch):
+    """A process without Ray, whatever runs in this one. What ends Ray would end that of the other tests."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    for name in ("watch", "dismiss"):
+        monkeypatch.setattr(f"winnow.search.ray_backend.session.{name}", lambda: None)
+
+
 @pytest.mark.parametrize(
     ("raised", "expected", "words"),
     [
@@ -55,18 +64,16 @@ def test_a_second_signal_waits_for_no_report(tmp_path, capsys):
         (ZeroDivisionError("a bug"), ZeroDivisionError, "a bug"),
     ],
 )
-def test_a_ray_that_does_not_start(monkeypatch, raised, expected, words):
+def test_a_ray_that_does_not_start(monkeypatch, no_ray, raised, expected, words):
     def init(**options: object) -> None:
         raise raised
 
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr("winnow.search.ray_backend.session.watch", lambda: None)
     with pytest.raises(expected, match=words), ray_session(num_cpus=1):
         raise AssertionError("started")
 
 
-def test_a_ray_that_was_too_slow_is_started_again(monkeypatch):
+def test_a_ray_that_was_too_slow_is_started_again(monkeypatch, no_ray):
     """As in a new environment on a busy machine, where all of Ray's files are read for the first time."""
     starts = []
 
@@ -75,27 +82,19 @@ def test_a_ray_that_was_too_slow_is_started_again(monkeypatch):
         if len(starts) == 1:
             raise Exception("The current node timed out during startup.")
 
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr("winnow.search.ray_backend.session.watch", lambda: None)
     with ray_session(num_cpus=1):
         assert starts[0] == starts[1]
     assert len(starts) == 2
 
 
-def test_ray_gives_sigterm_back(monkeypatch):
+def test_ray_gives_sigterm_back(monkeypatch, no_ray):
     """`ray.init` puts a handler of its own in the place of ours."""
 
     def init(**options: object) -> None:
         signal.signal(signal.SIGTERM, lambda *_: None)
 
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setattr("winnow.search.ray_backend.session.watch", lambda: None)
-    monkeypatch.setattr(
-        "winnow.search.ray_backend.session.dismiss", lambda: None
-    )  # it would end the Ray of the other tests
     with pytest.raises(KeyboardInterrupt), sigterm_like_ctrl_c(), ray_session(num_cpus=1):
         signal.raise_signal(signal.SIGTERM)
 
