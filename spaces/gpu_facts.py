@@ -22,6 +22,11 @@ GPU_FACTS = (
     GpuFact("cuda", "string", "version of CUDA, or of ROCm, that torch was built for"),
     GpuFact("cudnn", "string", "version of cuDNN"),
     GpuFact("tf32", "bool", "whether float32 matrix products are computed in TensorFloat-32"),
+    GpuFact(
+        "cuda_graphs",
+        "bool",
+        "whether the forward and backward pass were replayed as CUDA graphs at the end of the epoch",
+    ),
     GpuFact("peak_allocated_mb", "float", "peak GPU memory allocated to the tensors of the training", "MB", peak=True),
     GpuFact(
         "peak_reserved_mb",

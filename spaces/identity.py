@@ -42,6 +42,7 @@ def normal_form(config: Section, image_shape: ImageShape | None = None) -> Secti
         # Only the head is trained, so only its learning rate matters.
         optimizer["lr"] *= model["head_lr_factor"]
         model["head_lr_factor"] = 1.0
+    form["cuda_graphs"] = False  # a training has the same figures with and without them
     if optimizer.get("name") == "adamw" and optimizer["weight_decay"] == 0:
         optimizer["name"] = "adam"
     form["schedule"] = _schedule(form["schedule"], epochs)
@@ -54,6 +55,7 @@ def normal_form(config: Section, image_shape: ImageShape | None = None) -> Secti
 
 
 NEWER_KEYS: tuple[tuple[str, str, Any], ...] = (
+    ("", "cuda_graphs", False),
     ("data", "sampling", "uniform"),
     ("loss", "class_weights", "none"),
     ("early_stopping", "min_delta", 0.0),

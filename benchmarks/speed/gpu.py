@@ -7,7 +7,7 @@
 0. `--only basics`: whether everything runs at all (benchmarks/speed/gpu_basics.py). benchmarks/speed/gpu.md says which part to run when.
 1. Training images per second of three networks in several loops, by turns: a plain DataLoader without and with worker processes
    (`benchmarks.peers.common.train`), a loop written by hand for this one purpose (images on the device, channels_last, bfloat16, fused
-   Adam, cudnn.benchmark), the same with each step recorded as a CUDA graph, the same compiled (on a GPU only), and Winnow's. Each is timed
+   Adam, cudnn.benchmark), the same with each step recorded as a CUDA graph, the same compiled (on a GPU only), and Winnow's, with `cuda_graphs` too. Each is timed
    from the read images to its last epoch's validation accuracy, after one epoch that is not counted.
 2. 1, 2, 4 and 8 trainings at once, each in a process of its own: images per second together, memory of a training, memory of the device.
    "chosen" is what `--trials-per-gpu auto` makes of such figures (search/ray_backend/measure_packing.py). Then the same under a CUDA MPS
@@ -44,7 +44,7 @@ import torch
 from benchmarks import RESULTS, spread
 from benchmarks.speed.by_hand import by_hand, torch_defaults
 from benchmarks.speed.gpu_basics import basics
-from benchmarks.speed.throughput import ours, usual
+from benchmarks.speed.throughput import ours, ours_with_graphs, usual
 from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import Source, load_data
 from winnow.search.ray_backend.measure_packing import memory_of
@@ -164,6 +164,7 @@ class Benchmark:
             "by hand, graph": partial(by_hand, launch="graph"),
             **({"by hand, compiled": partial(by_hand, launch="compiled")} if self.device.type == "cuda" else {}),
             "Winnow": ours,
+            **({"Winnow, graphs": ours_with_graphs} if self.device.type == "cuda" else {}),
         }
         found = []
         print(f"\nOne training, batches of {BATCH_SIZE}: images/s, median (range) of {self.repeats}\n")

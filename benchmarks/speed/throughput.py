@@ -134,6 +134,10 @@ def ours(config: Config, data: ImageData, seed: int, device: torch.device) -> tu
     return seconds, result.validation_accuracy or 0.0, on_device.num_train
 
 
+def ours_with_graphs(config: Config, data: ImageData, seed: int, device: torch.device) -> tuple[float, float, int]:
+    return ours(config.model_copy(update={"cuda_graphs": True}), data, seed, device)
+
+
 def row(case: str, runs: list[dict[str, Any]]) -> str:
     def of(loop: str, key: str) -> list[float]:
         return [run[key] for run in runs if run["loop"] == loop]

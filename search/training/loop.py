@@ -21,6 +21,7 @@ from winnow.search.training.early_stopping import BestWeights, EarlyStopping
 from winnow.search.training.epoch_images import epoch_chunks
 from winnow.search.training.epoch_result import NO_METRICS, EpochResult
 from winnow.search.training.evaluate import EVALUATION_BATCH, predict, score
+from winnow.search.training.graph_replay import GraphReplay, has_graphs
 from winnow.search.training.heartbeat import beat
 from winnow.search.training.loss_scaling import LEAST_SCALE, loss_scaler
 from winnow.search.training.losses import LossFunction, build_loss
@@ -103,7 +104,7 @@ class TrainingState:
     rank: Rank
     model: nn.Module
     parallel: nn.Module
-    """The model as called in training; with several ranks, it averages the gradients over them."""
+    """The model as called in training; with several ranks, it averages the gradients over them. It may replay CUDA graphs."""
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     """Scales the loss in float16; does nothing with other number types."""
@@ -138,6 +139,7 @@ class TrainingState:
         assert config.optimizer is not None  # only a config with a custom loop has none
         optimizer = build_optimizer(config.optimizer, model, device, config.batch_size)
         batches = Batches(data.num_train, config.batch_size, has_batch_norm(model), micro_batches, rank)
+        replays = config.cuda_graphs and has_graphs(device) and rank.count == 1 and micro_batches == 1
         schedule, stopping, selects = config.schedule, config.early_stopping, data.validation is not None
         return TrainingState(
             config=config,
@@ -146,7 +148,7 @@ class TrainingState:
             seed=seed,
             rank=rank,
             model=model,
-            parallel=rank.parallel(model, device),
+            parallel=GraphReplay(model) if replays else rank.parallel(model, device),
             optimizer=optimizer,
             scaler=loss_scaler(number_type(config.precision, device, model), device, optimizer),
             peak_lrs=[group["lr"] for group in optimizer.param_groups],
@@ -202,6 +204,7 @@ class TrainingState:
             diverged=diverged,
             last=self.ended,
             weights_epoch=self.best_weights.epoch or self.epoch,
+            cuda_graphs=isinstance(self.parallel, GraphReplay) and self.parallel.is_used,
             batch_losses=losses,
             _training=self,
         )

@@ -21,7 +21,7 @@ optimizer: {name: adam, lr: 1e-3}
 LR, STAGES, OPTIMIZER = "lr: 1e-3", "stages: [{filters: 8}]", "optimizer: {name: adam, lr: 1e-3}"
 TOP_KEYS = (
     "data, epochs, stop_after, batch_size, model, initialization, train, optimizer, schedule, loss, mix, averaging, gradient_clip, "
-    "early_stopping, weights, test_flip, test_shift, own_metric, precision, search, retrain, start_from, baseline, reference"
+    "early_stopping, weights, test_flip, test_shift, own_metric, precision, cuda_graphs, search, retrain, start_from, baseline, reference"
 )
 OPTIMIZERS = "sgd, adam, adamw, nadam, radam, adamax, adagrad, adadelta, adafactor, asgd, rmsprop, lion, muon, package.module:function"
 ADAM_KEYS = "name, lr, norm_bias_lr_factor, head_lr_factor, layer_decay, decay_biases, beta1, beta2, eps, weight_decay"

@@ -36,6 +36,23 @@ def test_a_resumed_training_is_the_undisturbed_one(optimizer: str, precision: st
     assert same_tensors(result.weights(), weights)
 
 
+@pytest.mark.parametrize("precision", ["float32", "auto", "float16"])
+def test_graphs_change_no_number(precision: str) -> None:
+    device = torch.device("cuda")
+    found = []
+    for cuda_graphs in (False, True):
+        config = tiny_config(epochs=40, precision=precision, cuda_graphs=cuda_graphs)
+        data = DeviceData.build(tiny_data(), config.data, device, 0)
+        results = []
+        for result in train(config, data, device, 7):
+            results.append(figures(result))
+        found.append((results, result.weights()))
+        assert result.cuda_graphs in (False, cuda_graphs)  # the measurement decides
+    (direct, weights), (replayed, replayed_weights) = found
+    assert replayed == direct
+    assert same_tensors(replayed_weights, weights)
+
+
 def test_the_order_is_that_of_the_cpu() -> None:
     config = tiny_config(model={"name": "mlp", "hidden": []}, precision="float32")
     losses = []
