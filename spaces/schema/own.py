@@ -59,7 +59,7 @@ class OwnLoop(OwnPart):
 
     `config` has the entries `epochs`, `batch_size` and `seed`, and the other keys of this mapping; `config.network()` builds the
     network of the `model` section. The loop replaces `optimizer`, `schedule`, `loss`, `mix`, `averaging`, `gradient_clip`,
-    `initialization` and `precision`.
+    `initialization`, `precision` and `cuda_graphs`.
     """
 
     @model_validator(mode="after")
