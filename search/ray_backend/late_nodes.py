@@ -1,4 +1,4 @@
-"""Checks nodes that join a cluster during a search before they get trials. A node that fails the check is reported and not used.
+"""Checks nodes that join a cluster before they get trials or retrainings. A node that fails the check is reported and not used.
 
 Ray places a trial on any node that has room. The placement groups of trials therefore require one of the checked nodes, by the
 label with its id that Ray gives every node. A group that still waits is requested again when another node has passed the check
@@ -28,6 +28,8 @@ from winnow.search.ray_backend.preflight import NodeCheck, label
 from winnow.search.resources.inventory import kind_of_gpu
 
 SECONDS_BETWEEN_LOOKS = 1.0
+NO_NODE = "0" * 56
+"""The id of no node. Ray (2.60) reads ids in the selector of a task as hexadecimal digits of this length, and ends the process if they are not."""
 
 
 class NodeWatch(NotPickled):
@@ -70,6 +72,23 @@ class NodeWatch(NotPickled):
         self._say = say
         self._next_look = 0.0
 
+    @property
+    def sound(self) -> frozenset[str]:
+        """Ids of the nodes that may get trials now."""
+        return frozenset(self._sound)
+
+    def room(self, needs: Mapping[str, float]) -> int:
+        """Return how many trainings these nodes can run at once.
+
+        Args:
+            needs: Amounts of `cpu` and `gpu` that a training reserves.
+        """
+        amounts = {key.upper(): amount for key, amount in needs.items() if amount > 0}
+        resources = [self._resources.get(node_id, {}) for node_id in self._sound]
+        return sum(
+            min(_fitting(of_node.get(key, 0.0), amount) for key, amount in amounts.items()) for of_node in resources
+        )
+
     def placement(
         self, bundles: Sequence[Mapping[str, float]], held: Iterable[str]
     ) -> tuple[str, list[dict[str, float]], dict[str, str]]:
@@ -84,7 +103,7 @@ class NodeWatch(NotPickled):
             trial. The kind is empty if all kinds are treated alike.
         """
         if not self._shares:
-            return "", [dict(bundle) for bundle in bundles], _selector(self._sound)
+            return "", [dict(bundle) for bundle in bundles], node_selector(self._sound)
         nodes: dict[str, set[str]] = {kind: set() for kind in self._shares}
         free = {kind: -float(number) for kind, number in Counter(held).items() if kind in nodes}
         for node_id in self._sound:
@@ -96,7 +115,7 @@ class NodeWatch(NotPickled):
                 free[kind] = free.get(kind, 0.0) + resources["GPU"] * int(1 / self._shares[kind])
         kind = max((kind for kind in nodes if nodes[kind]), key=lambda kind: (free.get(kind, 0.0), kind), default="")
         reserved = [{**bundle, **({"GPU": self._shares[kind]} if "GPU" in bundle else {})} for bundle in bundles]
-        return kind, reserved, _selector(nodes[kind])
+        return kind, reserved, node_selector(nodes[kind])
 
     def look(self) -> None:
         """Start to check new nodes, and read the results of earlier checks. Calls within a second of the last one do nothing."""
@@ -128,8 +147,16 @@ class NodeWatch(NotPickled):
             check.close()
 
 
-def _selector(nodes: Iterable[str]) -> dict[str, str]:
-    return {"ray.io/node-id": f"in({','.join(sorted(nodes)) or 'none'})"}
+def _fitting(total: float, amount: float) -> int:
+    """Return how often an amount fits into a node's total. Each share of a GPU lies on a single GPU."""
+    if amount < 1:
+        return int(total) * int(1 / amount)
+    return int(total / amount)
+
+
+def node_selector(nodes: Iterable[str]) -> dict[str, str]:
+    """Return Ray's label selector that matches exactly the nodes with these ids; without ids, no node."""
+    return {"ray.io/node-id": f"in({','.join(sorted(nodes)) or NO_NODE})"}
 
 
 class _OnCheckedNodes(PlacementGroupResourceManager):

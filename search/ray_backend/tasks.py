@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from winnow.search.ray_backend.free_resources import lacking
 from winnow.search.ray_backend.silence import Silence, hung
@@ -21,10 +22,14 @@ from winnow.search.training.errors import Failed, RankLost
 from winnow.search.training.heartbeat import process_of
 from winnow.spaces.trial_status import TrialStatus
 
+if TYPE_CHECKING:
+    from winnow.search.ray_backend.late_nodes import NodeWatch
+
 Item = TypeVar("Item")
 
 PATIENCE = 45.0
 """Seconds without a sign of life of any task before the wait is reported; a worker needs several seconds to start."""
+SECONDS_WITHOUT_NODES = 0.5  # between two looks for a node, if none may run tasks
 EXIT_SECONDS = 0.3  # time for Ray to send the result of a task
 
 
@@ -52,6 +57,10 @@ class _Running(Generic[Item]):
     silence: Silence | None = None
     hung: str | None = None
     """The message about the task if it hung and was killed; None otherwise."""
+    nodes: frozenset[str] = frozenset()
+    """Ids of the nodes that may run it."""
+    displaced: bool = False
+    """Whether it was cancelled because all these nodes are lost."""
 
 
 def run_tasks(
@@ -63,6 +72,7 @@ def run_tasks(
     epoch: Callable[[Item], int] = lambda item: 0,
     hangs: Hangs[Item] | None = None,
     say: Callable[[str], None] | None = None,
+    nodes: NodeWatch | None = None,
 ) -> Generator[tuple[Item, Any], None, None]:
     """Run a function as Ray tasks.
 
@@ -80,35 +90,59 @@ def run_tasks(
         hangs: Settings for the detection of hanging tasks. Default: they are not detected.
         say: Receives one message if no task has begun or ended after `PATIENCE` seconds because the resources are in use elsewhere.
             It requires `hangs`. Default: there is no message.
+        nodes: The nodes that may run tasks. Nodes that join are checked before they run any. No more tasks are handed to Ray than
+            these nodes can run at once, so that later nodes take the rest. Default: any node runs tasks.
 
     Yields:
         (item, result) of each task, in the order in which they end. The result is what the function returned, or a `Failed`
         with the status `lost` or `timed_out`, or `out_of_memory` if Ray killed the process because its node ran short of memory.
     """
+    if nodes:
+        from winnow.search.ray_backend.late_nodes import node_selector
     task = ray.remote(max_retries=0, num_cpus=resources["cpu"], num_gpus=resources["gpu"])(_run_in_sound_process)
     waiting: dict[Any, _Running[Item]] = {}
+    again: deque[_Running[Item]] = deque()
     begun_by = time.monotonic() + PATIENCE if say else math.inf
+    is_told = False
 
     def start(running: _Running[Item]) -> None:
         if hangs:
             running.hung, running.silence = None, Silence(hangs.heartbeat(running.item))
-        waiting[task.remote(function, *running.arguments)] = running
+        placed = task
+        if nodes:
+            running.nodes, running.displaced = nodes.sound, False
+            placed = task.options(label_selector=node_selector(running.nodes))
+        waiting[placed.remote(function, *running.arguments)] = running
 
     try:
-        while todo or waiting:
-            while todo and (at_once is None or len(waiting) < at_once):
-                start(_Running(*todo.popleft()))
+        while todo or again or waiting:
+            room = at_once
+            if nodes:
+                nodes.look()
+                _cancel_displaced(ray, waiting, nodes.sound)
+                room = min(at_once or sys.maxsize, nodes.room(resources))
+            while (again or todo) and (room is None or len(waiting) < room):
+                start(again.popleft() if again else _Running(*todo.popleft()))
+            if not waiting:
+                if say and not is_told:
+                    say("waiting for a node that can run trainings")
+                is_told = True
+                time.sleep(SECONDS_WITHOUT_NODES)
+                continue
             ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
             for reference in ready:
-                begun_by = math.inf
+                begun_by, is_told = math.inf, False
                 running = waiting.pop(reference)
                 try:
                     result = ray.get(reference)
                 except ray.exceptions.RayError as error:
+                    if running.displaced:
+                        again.append(running)
+                        continue
                     result = Failed(TrialStatus.TIMED_OUT, running.hung) if running.hung else _loss(ray, error)
                     is_lost = result is not None and result.status in (TrialStatus.LOST, TrialStatus.TIMED_OUT)
                     if result is None or (is_lost and running.losses.lost(epoch(running.item))):
-                        start(running)
+                        again.append(running)
                         continue
                 yield running.item, result
             if hangs:
@@ -120,6 +154,14 @@ def run_tasks(
                     say(f"waiting: {words}")
     finally:
         for reference in waiting:
+            ray.cancel(reference, force=True)
+
+
+def _cancel_displaced(ray: Any, waiting: dict[Any, _Running[Item]], sound: frozenset[str]) -> None:
+    """Cancel tasks whose nodes are all lost, so that they run on others."""
+    for reference, running in waiting.items():
+        if not running.displaced and not running.nodes & sound:
+            running.displaced = True
             ray.cancel(reference, force=True)
 
 
@@ -145,6 +187,8 @@ def _loss(ray: Any, error: Exception) -> Failed | None:
 
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return Failed(TrialStatus.OUT_OF_MEMORY, short_of_memory(str(error)) or str(error))
+    if isinstance(error, ray.exceptions.TaskUnschedulableError):  # its nodes were lost before it began
+        return None
     if not isinstance(error, ray.exceptions.RayTaskError):  # the process or its node ended
         return Failed(TrialStatus.LOST, DIED)
     if isinstance(error.cause, SpoiledProcess):

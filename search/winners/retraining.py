@@ -76,6 +76,19 @@ def retrain(
     num_todo = len(todo)
     lines, epochs = JsonLines(folder.retrained), JsonLines(folder.epochs)
     num_done = 0
+    nodes = None
+    if data.checked_nodes is not None and plan.ranks == 1:
+        from winnow.search.ray_backend.late_nodes import NodeWatch
+
+        images = [(data.reference, data.fingerprint)]
+        nodes = NodeWatch(
+            ray,
+            data.checked_nodes,
+            images,
+            job.checkpoints,
+            job.device,
+            lambda text: progress(num_done, num_todo, text),
+        )
     progress(0, num_todo, "")
     try:
         with closing(
@@ -88,6 +101,7 @@ def retrain(
                 epoch=lambda item: _epochs_done(job, *item),
                 hangs=Hangs(lambda item: _heartbeat(job, *item), limit(settings.trial_timeout, _longest_epoch(folder))),
                 say=lambda text: progress(num_done, num_todo, text),
+                nodes=nodes,
             )
         ) as ended:
             for (candidate, seed), outcome in ended:
@@ -109,6 +123,8 @@ def retrain(
     finally:
         lines.close()
         epochs.close()
+        if nodes is not None:
+            nodes.close()
     return num_done
 
 

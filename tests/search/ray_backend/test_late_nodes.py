@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from winnow.search.ray_backend import late_nodes
-from winnow.search.ray_backend.late_nodes import NodeWatch, on_checked_nodes
+from winnow.search.ray_backend.late_nodes import NO_NODE, NodeWatch, on_checked_nodes
 from winnow.search.ray_backend.tune import Resources
 from winnow.search.resources.inventory import kind_of_gpu
 from winnow.search.storage.provenance import versions
@@ -88,7 +88,7 @@ def test_a_node_that_went_gets_no_trial(watch):
     assert watch.watch.num_changes == 2  # one went, one joined
     watch.nodes.clear()
     watch.watch.look()
-    assert selector(watch) == {"ray.io/node-id": "in(none)"}
+    assert selector(watch) == {"ray.io/node-id": f"in({NO_NODE})"}
     assert watch.watch.num_changes == 3
 
 
