@@ -77,7 +77,7 @@ def backend(
     if devices.mps:
         raise InputError(
             "--mps: Winnow starts a daemon on this machine only; on a cluster run `nvidia-cuda-mps-control -d` on each node before "
-            "`ray start`, and leave --mps out"
+            "`ray start`, and leave --mps out. With --mps, `winnow launch` writes this into its files for Slurm and clouds"
         )
     from winnow.search.ray_backend.cluster import grown, plan_on_cluster
     from winnow.search.ray_backend.preflight import check_nodes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -54,14 +55,16 @@ def launch_file(system: System, space: str, name: str, options: Sequence[str], c
         The text of the file; and the command, with `{file}` in place of its path.
 
     Raises:
-        InputError: The name is not valid for this system.
+        InputError: The name is not valid for this system, or `--mps` is asked for on Kubernetes.
     """
     if not NAME.fullmatch(name):
         raise InputError(
             f"--name {name!r}: use at most 42 lower-case letters, digits and '-' (not at the ends), as clusters require"
         )
     text = resources.files(__package__).joinpath(FILES[system]).read_text(encoding="utf-8")
-    return MAKERS[system](text, shlex.join(["winnow", "run", space]), name, list(options), cluster)
+    passed = [option for option in options if option != MPS]
+    text, start = MAKERS[system](text, shlex.join(["winnow", "run", space]), name, passed, cluster)
+    return (text if MPS not in options else _with_mps(text, system)), start
 
 
 def write_launch_file(path: Path, text: str) -> None:
@@ -136,6 +139,19 @@ def _sky(text: str, command: str, name: str, options: list[str], cluster: Cluste
     return text, f"sky launch -c {name} {{file}} --secret RAY_AUTH_TOKEN=$(openssl rand -hex 32)"
 
 
+def _with_mps(text: str, system: System) -> str:
+    """Let every node start an MPS daemon before its Ray, and stop it afterwards."""
+    if system not in MPS_BEFORE:
+        raise InputError(
+            f"{MPS}: in Kubernetes, NVIDIA's device plugin starts the daemons (its setting `sharing.mps`); set it there, and leave "
+            f"{MPS} out"
+        )
+    place = MPS_BEFORE[system]
+    indentation = " " * (len(place) - len(place.lstrip()))
+    daemon = textwrap.indent(MPS_DAEMON, indentation)
+    return _replaced(text, (place, daemon + place), (RAY_START, f'bash -c "$with_mps" mps {RAY_START}'))
+
+
 def _replaced(text: str, *changes: tuple[str, str]) -> str:
     """Replace passages of a template, each of which it must contain exactly once."""
     for old, new in changes:
@@ -145,6 +161,20 @@ def _replaced(text: str, *changes: tuple[str, str]) -> str:
     return text
 
 
+MPS = "--mps"
+MPS_DAEMON = """\
+# One CUDA MPS daemon on every node, with pipes of its own. It starts before Ray, whose workers find it, and ends after it.
+with_mps='
+set -e
+CUDA_MPS_PIPE_DIRECTORY=$(mktemp -d)
+export CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY="$CUDA_MPS_PIPE_DIRECTORY"
+nvidia-cuda-mps-control -d
+trap "echo quit | nvidia-cuda-mps-control; rm -rf \"$CUDA_MPS_PIPE_DIRECTORY\"" EXIT
+"$@"'
+"""
+RAY_START = "ray symmetric-run"
+MPS_BEFORE = {"slurm": "# Since Slurm 22.05", "sky": f"  {RAY_START}"}
+"""The passage of each template before which the daemon is defined."""
 FILES: dict[str, str] = {"slurm": "slurm.sbatch", "kuberay": "rayjob.yaml", "sky": "sky.yaml"}
 MAKERS: dict[str, Callable[[str, str, str, list[str], Cluster], tuple[str, str]]] = {
     "slurm": _slurm,

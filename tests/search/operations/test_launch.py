@@ -61,6 +61,48 @@ def test_slurm(launch, tmp_path):
     assert words[2:5] == ["digits", "--set", "epochs=3"]
 
 
+STAND_INS = {
+    "scontrol": "printf 'one\\ntwo\\n'",
+    "getent": "echo 10.0.0.5 STREAM",
+    # a task on each of two nodes
+    "srun": 'while [ "${1#--}" != "$1" ]; do shift; done; "$@"; "$@"',
+    "nvidia-cuda-mps-control": 'echo "daemon $CUDA_MPS_PIPE_DIRECTORY ${1:-$(cat)}"',
+    "ray": '[ -d "$CUDA_MPS_PIPE_DIRECTORY" ]; echo "ray $CUDA_MPS_PIPE_DIRECTORY $CUDA_MPS_LOG_DIRECTORY $*"; exit 3',
+}
+ENVIRONMENT = {
+    "slurm": {"JOB_ID": "7", "JOB_NODELIST": "[one-two]", "JOB_NUM_NODES": "2", "CPUS_PER_TASK": "8"},
+    "sky": {"NODE_IPS": "10.0.0.5", "NUM_NODES": "1", "NUM_GPUS_PER_NODE": "1"},
+}
+
+
+@pytest.mark.parametrize("system", ["slurm", "sky"])
+def test_each_node_has_an_mps_daemon_while_its_ray_runs(launch, tmp_path, system):
+    """The file runs, with stand-ins for all commands; Ray ends with an error."""
+    assert launch("--on", system, "--output", "file", "--mps", "--trials", "9")[0] == 0
+    script = (tmp_path / "file").read_text()
+    if system == "sky":
+        script = yaml.safe_load(script)["run"]
+    for name, stand_in in STAND_INS.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{stand_in}\n")
+        (tmp_path / name).chmod(0o755)
+    prefix = {"slurm": "SLURM", "sky": "SKYPILOT"}[system]
+    environment = {f"{prefix}_{name}": value for name, value in ENVIRONMENT[system].items()}
+    environment |= {"SLURM_SUBMIT_DIR": str(tmp_path), "WINNOW": str(tmp_path), "HOME": str(tmp_path)}
+    environment |= {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (3, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    num_nodes = {"slurm": 2, "sky": 1}[system]
+    assert len(lines) == 3 * num_nodes
+    for begun, ray, ended in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
+        (pipes,) = {begun[1], *ray[1:3], ended[1]}
+        assert (begun[0], begun[2], ended[0], ended[2]) == ("daemon", "-d", "daemon", "quit")
+        assert ray[3] == "symmetric-run"
+        assert ray[ray.index("--") + 1 :][:2] == ["winnow", "run"]
+        assert "--mps" not in ray
+        assert not Path(pipes).exists()
+
+
 def test_kuberay(launch, tmp_path):
     code, _, _ = launch(
         "--on", "kuberay", "--nodes", "5", "--gpus-per-node", "2", "--cpus-per-node", "6", "--trials", "9"
@@ -94,6 +136,7 @@ def test_sky(launch, tmp_path):
         (("--name", "My Run"), "--name 'My Run': use at most 42 lower-case letters"),
         (("--trails", "3"), "No such option"),
         (("--address", "auto"), "--address: the file sets this option itself"),
+        (("--on", "kuberay", "--mps"), "--mps: in Kubernetes, NVIDIA's device plugin starts the daemons"),
         (("--output", "there.sbatch"), "there.sbatch: exists already"),
     ],
 )

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from winnow.search.ray_backend.backend import backend
 from winnow.search.resources.mps import CONTROL, mps_daemon
 from winnow.search.resources.plan import DeviceOptions
 from winnow.spaces.errors import InputError
@@ -61,3 +62,15 @@ def test_a_daemon_that_does_not_start_is_named(control):
 def test_it_is_for_gpus():
     with pytest.raises(InputError, match="--mps is for NVIDIA GPUs"):
         DeviceOptions(device="cpu", mps=True)
+
+
+def test_on_a_cluster_it_is_refused_before_anything_is_joined():
+    joined = backend(print, DeviceOptions(mps=True), "10.0.0.5:6379", [], 1, [], "runs")
+    with (
+        pytest.raises(
+            InputError,
+            match=r"on a cluster run `nvidia-cuda-mps-control -d` on each node .* `winnow launch` writes this",
+        ),
+        joined,
+    ):
+        pass
