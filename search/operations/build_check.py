@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -87,10 +88,17 @@ def _answers(request: dict[str, object]) -> tuple[list[dict[str, Any]], int]:
         finally:
             os.close(writer)
         assert child.stdin is not None
-        with suppress(BrokenPipeError), child.stdin:
-            child.stdin.write(json.dumps(request))
-        lines = [json.loads(line) for line in answers]
-        return lines, child.wait()
+        try:
+            with suppress(BrokenPipeError):
+                child.stdin.write(json.dumps(request) + "\n")
+                child.stdin.flush()
+            lines = [json.loads(line) for line in answers]
+            return lines, child.wait()
+        finally:
+            child.kill()  # after an interruption; importing torch alone can take long
+            child.wait()
+            with suppress(BrokenPipeError):
+                child.stdin.close()
 
 
 def _ending(code: int) -> str:
@@ -103,7 +111,8 @@ def _try_each(answers: int) -> None:
     """Write a line for each part with its problem, if any, and stop after the first problem. This runs in the new process."""
     from winnow.search.training.own_parts import check_own_part
 
-    request = json.load(sys.stdin)
+    request = json.loads(sys.stdin.readline())
+    _end_with_driver()
     sys.path[:] = request["path"]
     for tree, index in request["configs"]:
         problem = refusal = None
@@ -121,6 +130,20 @@ def _try_each(answers: int) -> None:
         )
         if problem:
             return
+
+
+def _end_with_driver() -> None:
+    """End this process when the driver ends, which closes our standard input. Code of the user finds an empty one."""
+    driver = os.dup(0)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+
+    def wait() -> None:
+        os.read(driver, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 if __name__ == "__main__":

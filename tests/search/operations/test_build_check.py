@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.conftest import REPOSITORY
 from tests.helpers.tiny import tiny_config
 from winnow.search.operations.build_check import check_own_parts
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
 
 NETS = """
-    import ctypes, os, signal
+    import ctypes, os, signal, sys
     from torch import nn
 
     def build(image_shape, num_classes, do="nothing"):
         if do == "exit": os._exit(7)
         if do == "segfault": ctypes.string_at(0)
+        if do == "hang":
+            print(os.getpid(), flush=True)
+            signal.pause()
+        if do == "read": open("read", "w").write(repr(sys.stdin.read()))
         if do == "chdir": os.chdir("/")
         if do == "signals": signal.signal(signal.SIGINT, signal.SIG_IGN)
         channels, height, width = image_shape
@@ -37,6 +45,33 @@ def nets(tmp_path: Path, monkeypatch) -> str:
 
 def config(nets: str, **keys: str) -> Config:
     return tiny_config(data="digits", model={"name": nets, **keys})
+
+
+DRIVER = """
+from winnow.search.operations.build_check import check_own_parts
+from tests.search.operations.test_build_check import config
+check_own_parts([config("ruinous_nets:build", do="hang")], (1, 8, 8), 10)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_the_process_ends_with_the_driver(nets, number):
+    """However the driver ends, and whatever the model does."""
+    path = os.pathsep.join([str(REPOSITORY), *sys.path])
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER], stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert driver.stderr is not None
+    child = psutil.Process(int(driver.stderr.readline()))
+    driver.send_signal(number)
+    assert driver.wait(30) == -number
+    child.wait(10)
+    driver.stderr.close()
+
+
+def test_a_model_that_reads_standard_input_finds_it_empty(nets):
+    check_own_parts([config(nets, do="read")], (1, 8, 8), 10)
+    assert Path("read").read_text() == "''"
 
 
 @pytest.mark.parametrize(
