@@ -49,6 +49,7 @@ class Cluster:
         self.selectors: dict[int, str] = {}
         self.items: dict[int, Any] = {}
         self.cancelled: list[int] = []
+        self.occupied: set[str] = set()
         self.most = 0
         self.ran_on: list[tuple[Any, str]] = []
 
@@ -78,7 +79,12 @@ class Cluster:
         for member in self.members:
             name = member["NodeID"]
             num_running = sum(where == name for where in self.running.values())
-            if member["Alive"] and name in self.selectors[reference] and num_running < member["Resources"]["CPU"]:
+            if (
+                member["Alive"]
+                and name not in self.occupied
+                and name in self.selectors[reference]
+                and num_running < member["Resources"]["CPU"]
+            ):
                 self.running[reference] = name
                 return
 
@@ -160,6 +166,16 @@ def test_what_ran_and_what_waited_on_a_lost_node_goes_on_elsewhere() -> None:
     results = run(cluster, 3)
     assert sorted(results) == [0, 1, 2]
     assert set(results.values()) == {"g"}
+
+
+def test_what_waits_in_ray_for_a_lost_node_goes_to_another() -> None:
+    """Somebody else's work fills the node until it goes, so Ray never starts the task there, and reports nothing lost."""
+    cluster = Cluster(node("a", CPU=1.0))
+    cluster.occupied.add("a")
+    cluster.events.append(lambda: cluster.members.append(node("b", CPU=1.0)))
+    cluster.events.append(lambda: cluster.dies("a"))
+    assert run(cluster, 1) == {0: "b"}
+    assert cluster.cancelled == [0]
 
 
 def test_without_any_node_tasks_wait_for_one() -> None:
