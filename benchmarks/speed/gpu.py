@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import queue
 import shutil
 import statistics
 import subprocess
@@ -44,6 +43,7 @@ import torch
 from benchmarks import RESULTS, spread
 from benchmarks.speed.by_hand import by_hand, torch_defaults
 from benchmarks.speed.gpu_basics import basics
+from benchmarks.speed.side_by_side import together
 from benchmarks.speed.throughput import ours, ours_with_graphs, usual
 from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import Source, load_data
@@ -52,7 +52,6 @@ from winnow.search.ray_backend.worker import device_name
 from winnow.search.resources.mps import CONTROL, mps_daemon
 from winnow.search.resources.packing import CONTEXT_MB, LEVELS, Level, choose
 from winnow.search.storage.provenance import available_cpus, hardware, versions
-from winnow.search.training.speed_probe import measure
 from winnow.spaces.schema import Config
 from winnow.spaces.space import Space
 
@@ -60,7 +59,6 @@ PARTS = ("basics", "loops", "packing", "fast_recipe", "winnow_run")
 STAGES = {"small": (32, 64, 128), "middle": (64, 128, 256, 256), "large": (64, 128, 256, 512)}
 BATCH_SIZE = 256
 NUM_IMAGES = 20_000  # more would only make the DataLoader's epochs longer
-PATIENCE_SECONDS = 120.0  # for processes that train at once
 Loop = Callable[[Config, ImageData, int, torch.device], tuple[float, float, int]]
 """(seconds, validation accuracy at the end, training images of an epoch)"""
 
@@ -321,57 +319,6 @@ def write_images(path: Path, folder: Path | None, num: int) -> str:
     test = (test[0][: num // 5], test[1][: num // 5])
     np.savez(path, train_images=train[0], train_labels=train[1], test_images=test[0], test_labels=test[1])
     return f"{len(train[1]):,} training images, {'CIFAR-10' if folder else 'made up'}"
-
-
-def together(
-    config: Config, data: ImageData, at_once: int, device: torch.device, seconds: float, threads: int
-) -> dict[str, Any]:
-    """Train `config` in so many processes at the same time, timed as `winnow` times itself."""
-    context = torch.multiprocessing.get_context("spawn")
-    gate, answers = context.Barrier(at_once), context.Queue()
-    processes = [
-        context.Process(target=train_beside_others, args=(config, data, device, seconds, threads, gate, answers))
-        for _ in range(at_once)
-    ]
-    for process in processes:
-        process.start()
-    found: list[dict[str, Any]] = []
-    error = ""
-    try:
-        while len(found) < at_once:
-            found.append(answers.get(timeout=PATIENCE_SECONDS))
-    except queue.Empty:
-        error = f"(only {len(found)} of {at_once} answered)"
-    for process in processes:
-        process.join(timeout=10 if not error else 0)
-        process.kill()
-    errors = [one["error"] for one in found if "error" in one]
-    error = error or "; ".join(errors[:1])
-    return {
-        "images_per_second": 0.0 if error else sum(one["images_per_second"] for one in found),
-        "memory_mb": max((one["memory_mb"] for one in found if "error" not in one), default=0.0),
-        "device_mb": max((one["device_mb"] for one in found if "error" not in one), default=0.0),
-        "error": error,
-    }
-
-
-def train_beside_others(
-    config: Config, data: ImageData, device: torch.device, seconds: float, threads: int, gate: Any, answers: Any
-) -> None:
-    torch.set_num_threads(threads)
-    try:
-        found = measure(config, data, device, 0, seconds, gate.wait)
-        gate.wait()  # the memory of the device is that of all of them
-        device_mb = 0.0
-        if device.type == "cuda":
-            free, total = torch.cuda.mem_get_info(device)
-            device_mb = (total - free) / 2**20
-        gate.wait()
-    except RuntimeError as error:  # out of memory; or BrokenBarrierError, since another one was
-        gate.abort()
-        answers.put({"error": str(error).splitlines()[0] if str(error) else "another of them failed"})
-        return
-    answers.put({"images_per_second": found.images_per_second, "memory_mb": found.memory_mb, "device_mb": device_mb})
 
 
 def run_figures(run: Path) -> dict[str, Any]:
