@@ -23,7 +23,7 @@ GPU_FACTS = (
     GpuFact("cudnn", "string", "version of cuDNN"),
     GpuFact("tf32", "bool", "whether float32 matrix products are computed in TensorFloat-32"),
     GpuFact(
-        "cuda_graphs",
+        "replayed_cuda_graphs",
         "bool",
         "whether the forward and backward pass were replayed as CUDA graphs at the end of the epoch",
     ),

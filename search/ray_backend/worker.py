@@ -140,7 +140,7 @@ def _epochs(
     interval = Interval(job.checkpoint_seconds, job.rungs)
     with beating(join(job.checkpoints, heartbeat_name(assignment.number))):
         for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=pieces, team=team):
-            report = {**result.figures(), **where_trained(device, job, result.cuda_graphs)}
+            report = {**result.figures(), **where_trained(device, job, result.replays_graphs)}
             history.append(report)
             if job.predictions is not None and result.last and not result.diverged:
                 answers = join(job.predictions, answers_name(assignment.number))
@@ -174,13 +174,13 @@ def prepare(job: Job, team: Team | None) -> torch.device:
     return device
 
 
-def where_trained(device: torch.device, job: Job, cuda_graphs: bool = False) -> dict[str, Any]:
+def where_trained(device: torch.device, job: Job, replays_graphs: bool = False) -> dict[str, Any]:
     """Return the node, device and resources of a training, and facts about its GPU, as each epoch records them.
 
     Args:
         device: Device of the training.
         job: CPUs and GPUs that Ray reserves for it.
-        cuda_graphs: Whether the training replays CUDA graphs. Default: False.
+        replays_graphs: Whether the training replays CUDA graphs. Default: False.
 
     Returns:
         Values by the names in `WHERE_TRAINED`.
@@ -192,7 +192,7 @@ def where_trained(device: torch.device, job: Job, cuda_graphs: bool = False) -> 
         "device": device_name(device),
         "cpus": job.cpus,
         "gpus": job.gpus,
-        **gpu_facts(device, cuda_graphs),
+        **gpu_facts(device, replays_graphs),
     }
 
 

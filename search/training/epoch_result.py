@@ -52,7 +52,7 @@ class EpochResult:
     """Whether the training is over, because of its number of epochs, early stopping or divergence."""
     weights_epoch: int
     """The epoch whose weights `weights` returns."""
-    cuda_graphs: bool
+    replays_graphs: bool
     """Whether its last steps replayed the network as CUDA graphs."""
     batch_losses: torch.Tensor = field(repr=False)
     """float32 [micro-batches] on the CPU: the training loss of each; empty for a custom loop."""

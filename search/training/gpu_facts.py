@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 
-def gpu_facts(device: torch.device, cuda_graphs: bool) -> dict[str, Any]:
+def gpu_facts(device: torch.device, replays_graphs: bool) -> dict[str, Any]:
     """Return memory, driver, CUDA and cuDNN of a GPU, and the peak memory of this process since `forget_peaks`.
 
     Args:
         device: The device of the training.
-        cuda_graphs: Whether the training replays CUDA graphs.
+        replays_graphs: Whether the training replays CUDA graphs.
 
     Returns:
         The values of `winnow.spaces.gpu_facts.GPU_FACTS`, memory in MB (2^20 bytes); empty unless the device is CUDA or ROCm.
@@ -22,7 +22,7 @@ def gpu_facts(device: torch.device, cuda_graphs: bool) -> dict[str, Any]:
         return {}
     return {
         **_constant_facts(device.index or 0),
-        "cuda_graphs": cuda_graphs,
+        "replayed_cuda_graphs": replays_graphs,
         "peak_allocated_mb": _megabytes(torch.cuda.max_memory_allocated(device)),
         "peak_reserved_mb": _megabytes(torch.cuda.max_memory_reserved(device)),
     }

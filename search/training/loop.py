@@ -204,7 +204,7 @@ class TrainingState:
             diverged=diverged,
             last=self.ended,
             weights_epoch=self.best_weights.epoch or self.epoch,
-            cuda_graphs=isinstance(self.parallel, GraphReplay) and self.parallel.is_used,
+            replays_graphs=isinstance(self.parallel, GraphReplay) and self.parallel.is_used,
             batch_losses=losses,
             _training=self,
         )

@@ -159,7 +159,7 @@ class OwnTraining:
             diverged=diverged,
             last=self.ended,
             weights_epoch=self._best_weights.epoch or self.epoch,
-            cuda_graphs=False,
+            replays_graphs=False,
             batch_losses=torch.empty(0),
             _training=self,
         )

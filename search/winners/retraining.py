@@ -268,7 +268,7 @@ def _train_and_test(
         team.begin(Task(config, job.seed, use, seed, state, pieces))
     result, interval = None, Interval(job.checkpoint_seconds)
     for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=pieces, team=team):
-        figures = {**result.figures(), **where_trained(device, job, result.cuda_graphs)}
+        figures = {**result.figures(), **where_trained(device, job, result.replays_graphs)}
         history.append(epoch_line("retrain", seed, figures, trial=candidate.trial))
         yield history[-1]
         # The last epoch needs no checkpoint: what follows takes less time than an epoch.
@@ -304,7 +304,7 @@ def _train_and_test(
         "num_parameters": summary.num_parameters,
         "multiply_adds": summary.multiply_adds,
         "images_per_second": result.images_per_second,
-        **where_trained(device, job, result.cuda_graphs),
+        **where_trained(device, job, result.replays_graphs),
         "predictions": f"predictions/{stem}.npz",
         "weights": f"checkpoints/{weights_name}",
         "wall_seconds": round(time.monotonic() - started, 3),

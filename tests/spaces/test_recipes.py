@@ -147,6 +147,8 @@ def quick(name: str, sources: dict[str, list[str]]) -> list[str]:
         overrides += [f"data.image_size={SMALL_SIDE}", "data.limit=50"]
     if config.model.name == "residual":
         overrides += [f"data.limit={HANDFUL}", "epochs=8"]
+        if not config.model.skip:
+            overrides.append("optimizer.lr=0.0002")  # at its own rate, one batch teaches such a deep network nothing
     if any(step.name == "crop" for step in config.data.augment):
         overrides.append("data.augment=[flip, {name: crop, padding: 1}]")  # 4 pixels would be the whole small image
     if config.optimizer.name == "sgd":

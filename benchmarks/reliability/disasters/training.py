@@ -24,7 +24,7 @@ from winnow.search.storage import remote as storage
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
 
 SHAPE = (1, 8, 8)
-DATA = SimpleNamespace(image_shape=SHAPE, num_classes=10, fingerprint="simulated")
+DATA = SimpleNamespace(image_shape=SHAPE, num_classes=10, fingerprint="simulated", checked_nodes=None)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def key_of(config: dict[str, Any]) -> str:
 class _Result:
     def __init__(self, figures: dict[str, Any], chain: str) -> None:
         self.epoch, self.diverged, self.last = figures["epoch"], figures["diverged"], figures["last"]
-        self.weights_epoch = self.epoch
+        self.weights_epoch, self.replays_graphs = self.epoch, False
         self.train_loss = self.train_accuracy = figures["train_accuracy"]
         self.images_per_second = 1000.0
         self._figures, self._chain = figures, chain

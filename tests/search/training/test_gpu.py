@@ -47,7 +47,7 @@ def test_graphs_change_no_number(precision: str) -> None:
         for result in train(config, data, device, 7):
             results.append(figures(result))
         found.append((results, result.weights()))
-        assert result.cuda_graphs in (False, cuda_graphs)  # the measurement decides
+        assert result.replays_graphs in (False, cuda_graphs)  # the measurement decides
     (direct, weights), (replayed, replayed_weights) = found
     assert replayed == direct
     assert same_tensors(replayed_weights, weights)

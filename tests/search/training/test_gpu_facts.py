@@ -36,7 +36,7 @@ def gpu(monkeypatch):
 
 
 def test_a_line_says_what_it_was_trained_on(gpu):
-    line = where_trained(torch.device("cuda", 0), JOB, cuda_graphs=True)
+    line = where_trained(torch.device("cuda", 0), JOB, replays_graphs=True)
     assert tuple(line) == WHERE_TRAINED
     assert {name: line[name] for name in GPU_FACT_NAMES} == {
         "gpu_memory_mb": 81920.0,
@@ -44,7 +44,7 @@ def test_a_line_says_what_it_was_trained_on(gpu):
         "cuda": "12.8",
         "cudnn": "9.10.2",
         "tf32": True,
-        "cuda_graphs": True,
+        "replayed_cuda_graphs": True,
         "peak_allocated_mb": 3.0,
         "peak_reserved_mb": 8.5,
     }

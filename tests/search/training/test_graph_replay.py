@@ -95,7 +95,7 @@ def trained(config: Config, **more: Any) -> tuple[list[dict[str, Any]], list[boo
     found, replayed, states, weights = [], [], [], None
     for result in loop.train(config, data, CPU, 7, **more):
         found.append(figures(result))
-        replayed.append(result.cuda_graphs)
+        replayed.append(result.replays_graphs)
         states.append(result.state())
         weights = result.weights()
     return found, replayed, states, weights
