@@ -130,6 +130,7 @@ ONLY = {
 PRIVATE_ALLOWED = {
     "ray._private.services": "search.ray_backend.cluster",
     "ray._private.node": "search.ray_backend.lean_ray",
+    "ray._private.worker": "search.ray_backend.held_sigterm",
     "optuna.importance._fanova._fanova": "reports.tables.importance",
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import signal
 import sys
 import threading
 import warnings
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from winnow.search.ray_backend.held_sigterm import held_sigterm
 from winnow.search.ray_backend.local_start import prepare_local_start
 from winnow.search.ray_backend.session_folders import mark_session, sweep_sessions
 from winnow.search.ray_backend.watchdog import dismiss, watch
@@ -82,10 +82,10 @@ def ray_session(
         if warm and not NVIDIA.exists():
             for name, value in WARM.items():
                 os.environ.setdefault(name, value)
-    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         _init(ray, address, resources)
-    except SystemExit as error:  # Ray handles SIGTERM itself and raises SystemExit
+    except (KeyboardInterrupt, SystemExit) as error:  # Ray's handler of SIGTERM raises SystemExit
+        _shut_down(ray)
         raise KeyboardInterrupt from error
     except (OSError, RuntimeError, ValueError) as error:  # also other versions, or a clash with a job's environment
         if address is None:
@@ -102,8 +102,6 @@ def ray_session(
             f"Ray did not start on this machine, which may be too busy now; nothing is lost, try again ({error})"
         ) from error
     _session.sent, _session.lock = {}, None if address else mark_session()
-    if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield ray
     finally:
@@ -120,7 +118,7 @@ def _init(ray: Any, address: str | None, resources: dict[str, Any]) -> None:
 
     for is_last in (address is not None, True):
         try:
-            with nullcontext() if address else lean_ray():
+            with held_sigterm(), nullcontext() if address else lean_ray():
                 ray.init(
                     address=address or "local",
                     include_dashboard=False,
