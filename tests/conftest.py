@@ -52,4 +52,8 @@ _shared: list[ModuleType] = []
 def no_test_ends_the_shared_ray():
     """Later tests would not see it: Tune starts a Ray of its own where there is none."""
     yield
-    assert all(ray.is_initialized() for ray in _shared), "this test has ended the Ray of all tests"
+    if _shared:
+        from winnow.search.ray_backend.session import _session
+
+        assert all(ray.is_initialized() for ray in _shared), "this test has ended the Ray of all tests"
+        assert getattr(_session.lock, "is_locked", False), "this test lets others delete the folder of that Ray"

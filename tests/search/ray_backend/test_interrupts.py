@@ -9,9 +9,11 @@ import threading
 
 import pytest
 import ray
+from ray._private import worker
 
 from winnow.search.cli.outcome import print_outcome
 from winnow.search.cli.signals import sigterm_like_ctrl_c
+from winnow.search.ray_backend import session
 from winnow.search.ray_backend.session import ray_session
 from winnow.search.ray_backend.tune import Outcome
 from winnow.search.storage.run_folder import RunFolder
@@ -52,8 +54,9 @@ def no_ray(monkeypatch):
     """A process without Ray, whatever runs in this one. What ends Ray would end that of the other tests."""
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    for name in ("watch", "dismiss"):
-        monkeypatch.setattr(f"winnow.search.ray_backend.session.{name}", lambda: None)
+    monkeypatch.setattr(session, "_session", session._Session())  # it holds the lock of a session folder
+    for name in ("watch", "dismiss", "sweep_sessions", "mark_session"):
+        monkeypatch.setattr(session, name, lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +100,27 @@ def test_ray_gives_sigterm_back(monkeypatch, no_ray):
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(KeyboardInterrupt), sigterm_like_ctrl_c(), ray_session(num_cpus=1):
         signal.raise_signal(signal.SIGTERM)
+
+
+def test_sigterm_while_ray_connects_is_handled_after_it(monkeypatch, no_ray):
+    """Ray's own handler could abort the process."""
+    seen: list[str] = []
+
+    def connect() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        seen.append("connected")
+
+    def init(**options: object) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: seen.append("Ray's handler"))
+        worker.connect()
+
+    monkeypatch.setattr(worker, "connect", connect)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: seen.append("shut down"))
+    with pytest.raises(KeyboardInterrupt), sigterm_like_ctrl_c(), ray_session(num_cpus=1):
+        pytest.fail("the search goes on")
+    assert seen == ["connected", "shut down"]
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 @pytest.mark.slow

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from winnow.search.cli.signals import sigterm_like_ctrl_c
 from winnow.search.ray_backend import local_start, session
 from winnow.search.ray_backend.backend import backend
 from winnow.search.ray_backend.local_start import LONGEST_TEMPORARY, open_to_others, prepare_local_start
@@ -130,38 +129,6 @@ def test_without_a_home_the_token_stays_in_the_environment(home, monkeypatch):
         monkeypatch.setenv("HOME", home)
     prepare_local_start()
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
-
-
-@pytest.fixture
-def ray_that_gets_sigterm(monkeypatch):
-    """A stand-in for `ray` whose `init` replaces the handler of SIGTERM as Ray's does, and gets the signal while it connects."""
-    from ray._private import worker
-
-    seen: list[str] = []
-
-    def connect() -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        seen.append("connected")
-
-    def init(**options: Any) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: seen.append("Ray's handler"))
-        worker.connect()
-
-    monkeypatch.setattr(worker, "connect", connect)
-    ray = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: seen.append("shut down"), seen=seen)
-    monkeypatch.setattr(session, "_import_ray", lambda: ray)
-    for name in ("sweep_sessions", "watch", "dismiss"):
-        monkeypatch.setattr(session, name, lambda: None)
-    before = signal.getsignal(signal.SIGTERM)
-    yield ray
-    signal.signal(signal.SIGTERM, before)
-
-
-def test_sigterm_while_ray_connects_is_handled_after_it_by_the_handler_from_before(ray_that_gets_sigterm):
-    with pytest.raises(KeyboardInterrupt), sigterm_like_ctrl_c(), session.ray_session(num_cpus=1):
-        pytest.fail("the search goes on")
-    assert ray_that_gets_sigterm.seen == ["connected", "shut down"]
-    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_a_search_in_another_thread_leaves_signals_alone():
