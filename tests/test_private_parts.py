@@ -8,7 +8,7 @@ The upper bounds in pyproject.toml are the versions for which these passed. Afte
 | environment variables of Tune's workers, `class_cache` | ray_backend/lean_tune.py | here |
 | snapshots, registry, statistics and usage tags of Tune | ray_backend/lean_tune.py | here |
 | methods of Ray's node that start its processes | ray_backend/lean_ray.py | here, and search/ray_backend/test_tasks.py |
-| `connect` of Ray's worker, called by `ray.init` after its servers have started | ray_backend/held_sigterm.py | here |
+| `ConsolePopen`, with which Ray starts its servers | ray_backend/held_sigterm.py | here |
 | `PlacementGroupResourceManager` of Tune's controller, and how it keeps its groups | ray_backend/late_nodes.py | here |
 | `choose_trial_to_run` may return None | ray_backend/tune.py | here |
 | `Trial.pickled_error_file` | ray_backend/tune.py | here |
@@ -98,11 +98,12 @@ def test_ray_starts_the_processes_that_are_left_out_by_these_methods():
     assert all(f"self.{name}(" in source for name in UNUSED)
 
 
-def test_ray_starts_its_servers_before_it_calls_connect():
-    from ray._private import worker
+def test_ray_starts_its_servers_with_its_own_popen():
+    from ray._private import services
 
-    start, connect = (inspect.getsource(worker.init).index(call) for call in ("_private.node.Node(", "\n    connect("))
-    assert start < connect
+    source = inspect.getsource(services)
+    assert source.count("ConsolePopen(\n        command,") == 1
+    assert "Popen(" not in source.replace("ConsolePopen(", "")
 
 
 def test_the_parts_of_tune_that_are_switched_off_are_still_there():

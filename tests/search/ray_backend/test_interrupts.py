@@ -9,7 +9,6 @@ import threading
 
 import pytest
 import ray
-from ray._private import worker
 
 from winnow.search.cli.outcome import print_outcome
 from winnow.search.cli.signals import sigterm_like_ctrl_c
@@ -102,25 +101,42 @@ def test_ray_gives_sigterm_back(monkeypatch, no_ray):
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_sigterm_while_ray_connects_is_handled_after_it(monkeypatch, no_ray):
-    """Ray's own handler could abort the process."""
-    seen: list[str] = []
+START = """
+import os, signal, subprocess, sys, threading
+from types import SimpleNamespace
+from ray._private import services
+from winnow.search.cli.signals import sigterm_like_ctrl_c
+from winnow.search.ray_backend import session
 
-    def connect() -> None:
-        signal.raise_signal(signal.SIGTERM)
-        seen.append("connected")
+seen = []
+masked = "import signal; print(signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
 
-    def init(**options: object) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: seen.append("Ray's handler"))
-        worker.connect()
+def init(**options):
+    signal.signal(signal.SIGTERM, lambda *_: seen.append("the handler of Ray"))
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    server = services.ConsolePopen([sys.executable, "-c", masked], preexec_fn=lambda: None, stdout=subprocess.PIPE, text=True)
+    seen.append("a server without SIGTERM: " + server.communicate()[0].strip())
+    os.kill(os.getpid(), signal.SIGTERM)
+    seen.append("connected")
 
-    monkeypatch.setattr(worker, "connect", connect)
-    monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr(ray, "shutdown", lambda: seen.append("shut down"))
-    with pytest.raises(KeyboardInterrupt), sigterm_like_ctrl_c(), ray_session(num_cpus=1):
-        pytest.fail("the search goes on")
-    assert seen == ["connected", "shut down"]
-    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+ray = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: seen.append("shut down"))
+session._import_ray = lambda: ray
+session.watch = session.dismiss = session.sweep_sessions = lambda: None
+try:
+    with sigterm_like_ctrl_c(), session.ray_session(num_cpus=1):
+        seen.append("the search goes on")
+except KeyboardInterrupt:
+    seen.append("interrupted")
+seen.append(signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+print(seen)
+"""
+
+
+def test_sigterm_while_ray_starts_is_handled_after_it():
+    """Ray's own handler could abort the process. Its threads must not take the signal, and its servers must."""
+    ended = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True)
+    seen = ["a server without SIGTERM: False", "connected", "shut down", "interrupted", False]
+    assert (ended.stdout.strip(), ended.stderr) == (str(seen), "")
 
 
 @pytest.mark.slow
