@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from winnow.search.data.source import Source
     from winnow.search.operations.execution import Execution
+    from winnow.search.resources.plan import DeviceOptions
     from winnow.search.settings import Settings
     from winnow.spaces.space import Space
 
@@ -86,20 +87,33 @@ def settings_of(space: Space, options: Options) -> Settings:
     return settings_for(space, **{name: options[name] for name in RunOptions.model_fields if name in options})
 
 
+def device_options(options: Options) -> DeviceOptions:
+    """Return the device options of a command.
+
+    Args:
+        options: The parsed options.
+
+    Raises:
+        InputError: Two of them contradict each other.
+    """
+    from dataclasses import fields
+
+    from winnow.search.resources.plan import DeviceOptions
+
+    return DeviceOptions(**{field.name: options[field.name] for field in fields(DeviceOptions)})
+
+
 @contextmanager
 def execution(options: Options) -> Iterator[Execution]:
     """Open the view, and yield it with the devices and images that the options select."""
-    from dataclasses import fields
-
     from winnow.search.operations.execution import Execution
-    from winnow.search.resources.plan import DeviceOptions
     from winnow.search.views.choose import make_view
 
     as_json = options.get("as_json", False)
     with make_view(console(as_json, lasts=True), options["quiet"], as_json) as view:
         yield Execution(
             view=view,
-            devices=DeviceOptions(**{field.name: options[field.name] for field in fields(DeviceOptions)}),
+            devices=device_options(options),
             data_dir=options["data_dir"],
             download=options["download"],
             address=options["address"],

@@ -66,11 +66,13 @@ def launch(
 
 def _check_options(words: list[str]) -> None:
     """Reject options that `winnow run` would reject on the cluster, and options that the file sets itself."""
+    from winnow.search.cli.common import device_options
     from winnow.search.cli.search_commands import SEARCH_COMMANDS
     from winnow.spaces.errors import InputError
 
     run = next(command for command in SEARCH_COMMANDS if command.name == "run")
     values = run.make_context("run", list(words)).params
+    device_options(values)
     for name in ("address", "name"):
         if values.get(name):
             raise InputError(f"--{name}: the file sets this option itself; leave it out")

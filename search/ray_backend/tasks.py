@@ -125,7 +125,8 @@ def run_tasks(
                 start(again.popleft() if again else _Running(*todo.popleft()))
             if not waiting:
                 if say and not is_told:
-                    say("waiting for a node that can run trainings")
+                    needs = " and ".join(f"{amount:g} {key.upper()}s" for key, amount in resources.items() if amount)
+                    say(f"waiting for a node that can run trainings, which need {needs} each")
                 is_told = True
                 time.sleep(SECONDS_WITHOUT_NODES)
                 continue

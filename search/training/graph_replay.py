@@ -10,6 +10,7 @@ import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -19,7 +20,9 @@ from winnow.search.training.seeding import seeded
 SETTLING_STEPS = 3
 """Steps that are not measured, in which libraries choose algorithms and allocate memory."""
 MEASURED_STEPS = 10
-"""Steps that are measured with each way of calling the network."""
+"""Steps that are measured with each way of calling the network. The fastest one counts, since an epoch may end within the others."""
+STEPS_UNTIL_CHOSEN = 2 * (SETTLING_STEPS + MEASURED_STEPS) + 1
+"""Steps after which the way of calling the network is chosen; the recording is made halfway."""
 
 
 def has_graphs(device: torch.device) -> bool:
@@ -44,7 +47,8 @@ class GraphReplay(nn.Module):
         self._graphs: nn.Module | None = None
         self._shape: torch.Size | None = None
         self._num_steps = 0
-        self._started = self._direct_seconds = 0.0
+        self._direct_starts: list[float] = []
+        self._replay_starts: list[float] = []
 
     @property
     def is_used(self) -> bool:
@@ -63,17 +67,20 @@ class GraphReplay(nn.Module):
         """Count a step, and record or drop the graphs at the steps where it is due."""
         self._num_steps += 1
         direct_end = SETTLING_STEPS + MEASURED_STEPS + 1
-        replay_start = direct_end + SETTLING_STEPS
-        if self._num_steps in (SETTLING_STEPS + 1, replay_start):
-            self._started = _now(images.device)
-        elif self._num_steps == direct_end:
-            self._direct_seconds = _now(images.device) - self._started
+        if SETTLING_STEPS < self._num_steps <= direct_end:
+            self._direct_starts.append(_now(images.device))
+        elif self._graphs and direct_end + SETTLING_STEPS <= self._num_steps <= STEPS_UNTIL_CHOSEN:
+            self._replay_starts.append(_now(images.device))
+        if self._num_steps == direct_end:
             self._graphs = _recorded(self.network, images)
-        elif (
-            self._num_steps == replay_start + MEASURED_STEPS
-            and _now(images.device) - self._started > self._direct_seconds
-        ):
-            self._graphs = None
+        elif self._num_steps == STEPS_UNTIL_CHOSEN and self._replay_starts:
+            is_faster = _shortest(self._replay_starts) <= _shortest(self._direct_starts)
+            self._graphs = self._graphs if is_faster else None
+
+
+def _shortest(starts: list[float]) -> float:
+    """Return the duration of the fastest step in seconds."""
+    return min(after - before for before, after in pairwise(starts))
 
 
 def _now(device: torch.device) -> float:

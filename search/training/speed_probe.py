@@ -6,6 +6,7 @@ device. They run the training loop on a few batches of the real images and keep 
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import torch
 from winnow.search.training.device_data import DeviceData, chunk_size
 from winnow.search.training.epoch_result import EpochResult
 from winnow.search.training.evaluate import EVALUATION_BATCH
+from winnow.search.training.graph_replay import STEPS_UNTIL_CHOSEN, has_graphs
 from winnow.search.training.loop import train
 from winnow.spaces import schema
 
@@ -94,7 +96,11 @@ def measure(
     num_batches = max(1, min(MAX_BATCHES, int(seconds / max(next(single).wall_seconds, 1e-3))))
     part = _cut(whole, config.batch_size, num_batches, device)
     training = _epochs(config, part, device, seed)
-    next(training)
+    num_steps = (
+        STEPS_UNTIL_CHOSEN if config.cuda_graphs and has_graphs(device) else 1
+    )  # graphs need memory of their own
+    for _ in range(math.ceil(num_steps / num_batches)):
+        next(training)
     wait()
     num_epochs, train_seconds, validation_seconds = 0, 0.0, 0.0
     began = time.perf_counter()

@@ -100,7 +100,7 @@ class Config(Strict):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), float16 autocast on older GPUs with tensor cores (V100, T4), else float32. In float16 the loss is scaled, and a step whose gradients overflow is skipped. In training and validation, GPUs with TensorFloat-32 use it for float32 matrix products and convolutions. The final test uses full float32."""
     cuda_graphs: bool = False
-    """Whether a CUDA GPU replays the forward and backward pass as CUDA graphs if a measurement of the first steps finds that faster, as it may for small networks. The figures are the same. No effect on other devices, if several GPUs train one config, or if batches are trained in pieces. Not measured on a GPU yet."""
+    """Whether a CUDA GPU replays the forward and backward pass as CUDA graphs if a measurement of the first steps finds that faster, as it may for small networks. The figures are the same. No effect on other devices, on custom models (which may decide something in Python), if several GPUs train one config, or if batches are trained in pieces. Not measured on a GPU yet."""
 
     @field_validator("optimizer", mode="before")
     @classmethod

@@ -169,7 +169,9 @@ set -e
 CUDA_MPS_PIPE_DIRECTORY=$(mktemp -d)
 export CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY="$CUDA_MPS_PIPE_DIRECTORY"
 nvidia-cuda-mps-control -d
-trap "echo quit | nvidia-cuda-mps-control; rm -rf \"$CUDA_MPS_PIPE_DIRECTORY\"" EXIT
+end() { echo quit | nvidia-cuda-mps-control; rm -rf "$CUDA_MPS_PIPE_DIRECTORY"; }
+trap end EXIT
+trap : TERM INT  # these signals reach Ray too; its end is awaited
 "$@"'
 """
 RAY_START = "ray symmetric-run"

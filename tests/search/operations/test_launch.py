@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import subprocess
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscali
 from tests.helpers.doc_blocks import blocks, commands
 from winnow import search
 from winnow.search.cli.main import cli, main
+from winnow.search.operations.launch.files import MPS_DAEMON
 
 # The keys of a task in SkyPilot's sky/utils/schemas.py that this file could have.
 SKY_TASK = {"name", "workdir", "num_nodes", "resources", "file_mounts", "setup", "run", "envs", "secrets", "volumes"}
@@ -77,7 +80,10 @@ ENVIRONMENT = {
 
 @pytest.mark.parametrize("system", ["slurm", "sky"])
 def test_each_node_has_an_mps_daemon_while_its_ray_runs(launch, tmp_path, system):
-    """The file runs, with stand-ins for all commands; Ray ends with an error."""
+    """The file runs, with stand-ins for all commands; Ray ends with an error. The folder for temporary files has a space in its name."""
+    temporary = tmp_path / "a b"
+    temporary.mkdir()
+    (tmp_path / "a").mkdir()
     assert launch("--on", system, "--output", "file", "--mps", "--trials", "9")[0] == 0
     script = (tmp_path / "file").read_text()
     if system == "sky":
@@ -88,10 +94,10 @@ def test_each_node_has_an_mps_daemon_while_its_ray_runs(launch, tmp_path, system
     prefix = {"slurm": "SLURM", "sky": "SKYPILOT"}[system]
     environment = {f"{prefix}_{name}": value for name, value in ENVIRONMENT[system].items()}
     environment |= {"SLURM_SUBMIT_DIR": str(tmp_path), "WINNOW": str(tmp_path), "HOME": str(tmp_path)}
-    environment |= {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    environment |= {"PATH": f"{tmp_path}:/usr/bin:/bin", "TMPDIR": str(temporary)}
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (3, "")
-    lines = [line.split() for line in done.stdout.splitlines()]
+    lines = [line.replace(str(temporary), "TMPDIR").split() for line in done.stdout.splitlines()]
     num_nodes = {"slurm": 2, "sky": 1}[system]
     assert len(lines) == 3 * num_nodes
     for begun, ray, ended in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
@@ -100,7 +106,33 @@ def test_each_node_has_an_mps_daemon_while_its_ray_runs(launch, tmp_path, system
         assert ray[3] == "symmetric-run"
         assert ray[ray.index("--") + 1 :][:2] == ["winnow", "run"]
         assert "--mps" not in ray
-        assert not Path(pipes).exists()
+        assert pipes.startswith("TMPDIR/")
+    assert not list(temporary.iterdir())
+    assert (tmp_path / "a").exists()
+
+
+def test_ray_ends_before_its_mps_daemon_when_a_job_is_cancelled(tmp_path):
+    """Slurm sends SIGTERM to all processes of a step."""
+    for name, stand_in in {"nvidia-cuda-mps-control": "echo daemon ${1:-$(cat)}", "ray": RAY_UNTIL_SIGTERM}.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{stand_in}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "TMPDIR": str(tmp_path)}
+    step = subprocess.Popen(
+        ["bash", "-c", f'{MPS_DAEMON}bash -c "$with_mps" mps ray'],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with step.stdout as lines:
+        assert [next(lines) for _ in range(2)] == ["daemon -d\n", "ray begins\n"]
+        os.killpg(step.pid, signal.SIGTERM)
+        assert list(lines) == ["ray ends\n", "daemon quit\n"]
+
+
+RAY_UNTIL_SIGTERM = """trap 'sleep 0.5; echo ray ends; exit 1' TERM
+echo ray begins
+while true; do sleep 0.1; done"""
 
 
 def test_kuberay(launch, tmp_path):
@@ -137,6 +169,7 @@ def test_sky(launch, tmp_path):
         (("--trails", "3"), "No such option"),
         (("--address", "auto"), "--address: the file sets this option itself"),
         (("--on", "kuberay", "--mps"), "--mps: in Kubernetes, NVIDIA's device plugin starts the daemons"),
+        (("--mps", "--device", "cpu"), "--mps is for NVIDIA GPUs, not for --device cpu"),
         (("--output", "there.sbatch"), "there.sbatch: exists already"),
     ],
 )

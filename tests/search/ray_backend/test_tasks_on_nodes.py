@@ -185,7 +185,7 @@ def test_without_any_node_tasks_wait_for_one() -> None:
     cluster.events.append(lambda: cluster.members.append(node("b", CPU=1.0)))
     lines: list[str] = []
     assert set(run(cluster, 2, lines).values()) == {"b"}
-    assert lines[0] == "waiting for a node that can run trainings"
+    assert lines[0] == "waiting for a node that can run trainings, which need 1 CPUs each"
     assert len(lines) == 2  # the other says that `b` is ready
 
 

@@ -6,6 +6,8 @@ gives inputs, outputs and gradients that the next replay overwrites.
 
 from __future__ import annotations
 
+import math
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -13,10 +15,11 @@ import torch
 from torch import nn
 
 from tests.helpers.tiny import CPU, figures, same_tensors, tiny_config, tiny_data
-from winnow.search.training import graph_replay, loop
+from winnow.search.training import graph_replay, loop, speed_probe
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.graph_replay import MEASURED_STEPS, SETTLING_STEPS, GraphReplay
 from winnow.search.training.ranks import Rank
+from winnow.search.training.speed_probe import measure
 from winnow.spaces.identity import identity
 from winnow.spaces.schema import Config
 
@@ -68,10 +71,11 @@ class Recorder:
 
 
 class Clock:
-    """Each step takes a second; a replayed one takes `replay`."""
+    """Each step takes a second, and a replayed one takes `replay`. Every other time an epoch ends, which takes ten seconds or none."""
 
     def __init__(self, replay: float) -> None:
-        self.times = iter([0.0, MEASURED_STEPS, 100.0, 100.0 + replay * MEASURED_STEPS])
+        durations = [1.0, 11.0] * (MEASURED_STEPS // 2) + [100.0] + [replay] * MEASURED_STEPS
+        self.times = accumulate(durations, initial=0.0)
 
     def __call__(self, device: torch.device) -> float:
         return next(self.times)
@@ -154,6 +158,25 @@ def test_where_gradients_would_be_overwritten_nothing_is_replayed(recorder: Reco
     assert isinstance(start(config, data, CPU, 0, Rank(), 1).parallel, GraphReplay)
     assert not isinstance(start(config, data, CPU, 0, Rank(), 2).parallel, GraphReplay)
     assert not isinstance(start(tiny_config(), data, CPU, 0, Rank(), 1).parallel, GraphReplay)
+
+
+def test_a_custom_model_is_never_replayed(recorder: Recorder) -> None:
+    """It may decide something in Python, which a recording would repeat."""
+    config = tiny_config(model={"name": f"{__name__}:linear"}, cuda_graphs=True)
+    data = DeviceData.build(tiny_data(), config.data, CPU, 0)
+    assert not isinstance(loop.TrainingState.start(config, data, CPU, 0, Rank(), 1).parallel, GraphReplay)
+
+
+def linear(image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(image_shape), num_classes))
+
+
+def test_the_measured_memory_includes_the_graphs(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed_probe, "has_graphs", lambda device: True)
+    monkeypatch.setattr(speed_probe, "SLOW", math.inf)
+    monkeypatch.setattr(graph_replay, "_now", lambda device: 0.0)
+    measure(tiny_config(cuda_graphs=True), tiny_data(), CPU, seconds=0.0)
+    assert recorder.shapes
 
 
 def test_a_cpu_replays_nothing() -> None:
