@@ -1,8 +1,10 @@
-"""Computes the accuracy of a constant prediction, with which the accuracies of a run can be compared."""
+"""Computes facts that decide what the values of a run can be compared with."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunFacts
@@ -22,3 +24,21 @@ def largest_class(run: RunFacts, split: str) -> float | None:
         return float(max(counts) / sum(counts))
     share = summary.get("majority_share") if split == "test" else None
     return None if share is None else float(share)
+
+
+def are_comparable(run: RunFacts, row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether the objective of two configs can be compared by value. It cannot if it is the loss, and their losses differ in kind.
+
+    Args:
+        run: The run.
+        row: A row of `winners`.
+        other: Another row of `winners`, such as the baseline.
+    """
+    if run.objective != "validation_loss":
+        return True
+    configs = [json.loads(each["config"]) or {} for each in (row, other)]
+    if configs[0].get("loss") == configs[1].get("loss"):
+        return True
+    from winnow.spaces.schema import measured_loss_of
+
+    return measured_loss_of(configs[0]) == measured_loss_of(configs[1])

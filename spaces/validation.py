@@ -59,6 +59,8 @@ def corners(space: Space) -> Iterator[Config]:
 def check_objective(space: Space, objective: str) -> None:
     """Check that the trials of a space can be compared by an objective.
 
+    The baseline need not be among them: if its loss is of another kind, it is compared by its accuracy.
+
     Args:
         space: The space.
         objective: A value of `search.objective`.

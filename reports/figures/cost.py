@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from winnow.reports.figures.parameters import scored_trials
+from winnow.reports.figures.parameters import about_stopped, scored_trials, shown_value
 from winnow.reports.figures.style import (
     GREEN,
     Figure,
@@ -44,8 +44,9 @@ class _CostInfo:
 def cost(run: RunData) -> list[Figure]:
     """Draw the objective against the size of the network and against the time of an epoch, with the Pareto front."""
     sizes = _cost_info(run, lambda row: row["num_parameters"])
+    about = about_stopped(scored_trials(run))
     times = _cost_info(run, lambda row: row["train_seconds"] / row["num_epochs"] if row["num_epochs"] else None)
-    caption = "The line joins the completed trials that no smaller completed trial beats."
+    caption = f"The line joins the completed trials that no smaller completed trial beats. {about}"
     name = wording.objective_name(run).capitalize()
     figures = []
     if sizes.cost:
@@ -53,8 +54,8 @@ def cost(run: RunData) -> list[Figure]:
         figures.append(Figure("size", f"{name} against size", caption + _note(sizes), plot))
     if times.cost:
         plot = _draw_cost(run, times, "seconds per epoch")
-        caption = "The line joins the completed trials that no faster completed trial beats." + _note(times)
-        figures.append(Figure("speed", f"{name} against time", caption, plot))
+        caption = f"The line joins the completed trials that no faster completed trial beats. {about}"
+        figures.append(Figure("speed", f"{name} against time", caption + _note(times), plot))
     return figures
 
 
@@ -66,7 +67,7 @@ def _cost_info(run: RunData, cost_of: Callable[[dict[str, Any]], float | None]) 
     priced = [(row, cost_of(row)) for row in scored_trials(run)]
     rows = [row for row, price in priced if price]
     costs = [float(price) for _, price in priced if price]
-    values = [row["objective"] for row in rows]
+    values = [shown_value(row) for row in rows]
     completed = [i for i, row in enumerate(rows) if row["status"] == TrialStatus.COMPLETED]
     front: list[int] = []
     for i in sorted(completed, key=lambda i: (costs[i], -values[i] if run.maximize else values[i])):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
+from winnow.reports.facts import are_comparable
 from winnow.reports.figures.style import BLUE, ORANGE, PURPLE, RED, Figure, base_layout, faded, hover_format, value_axis
 from winnow.reports.text import wording
 from winnow.reports.visible import plotly_text
@@ -39,6 +40,8 @@ class _WinnersInfo:
     objective: str
     over: str
     """The variation that the intervals cover, such as `over seeds and test images`."""
+    left_out: bool
+    """Whether the baseline is left out, because its loss is of another kind."""
 
 
 def winners(run: RunData) -> list[Figure]:
@@ -46,15 +49,17 @@ def winners(run: RunData) -> list[Figure]:
     info = _winners_info(run)
     if not info.labels:
         return []
+    left_out = " The baseline is left out, as its loss is of another kind." if info.left_out else ""
     caption = (
         f"Dot and bar: mean {info.names[0]} and its 95 % interval {info.over}; ticks: the seeds. "
-        f"Open diamond: {info.names[1]} in the search; its distance from the dot is the search-to-retrain gap."
+        f"Open diamond: {info.names[1]} in the search; its distance from the dot is the search-to-retrain gap.{left_out}"
     )
     return [Figure("winners", "Winners on the test images", caption, _draw_winners(info))]
 
 
 def _winners_info(run: RunData) -> _WinnersInfo:
-    rows = [row for row in run.winners.to_pylist() if row["test_objective"] is not None]
+    all_rows = [row for row in run.winners.to_pylist() if row["test_objective"] is not None]
+    rows = [row for row in all_rows if are_comparable(run, row, all_rows[0])]
     tested = name_on_test_images(run.objective)
     retrains = run.table("retrains").to_pylist()
     return _WinnersInfo(
@@ -67,6 +72,7 @@ def _winners_info(run: RunData) -> _WinnersInfo:
         names=(wording.tested_name(run), wording.objective_name(run)),
         objective=run.objective,
         over=wording.intervals_over(run, rows),
+        left_out=len(rows) < len(all_rows),
     )
 
 

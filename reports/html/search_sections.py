@@ -41,6 +41,7 @@ def search(run: RunData) -> Section:
         unaudited_stops=_unaudited_stops(run),
         title="The best trials" if len(ranked) <= MAX_TRIALS else f"The best {MAX_TRIALS} trials",
         table=_trial_table(run, ranked[:MAX_TRIALS]),
+        majority=wording.largest_class_text(run, "validation") if run.objective == "validation_accuracy" else "",
         expected=_expected_ends(run),
     )
     return Section("search", "Search", html, [*progress, *curves])

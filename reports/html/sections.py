@@ -95,8 +95,9 @@ def _headline(run: RunData) -> tuple[str, str] | None:
     ranked = best_first(run, run.rows("trials"))
     if not ranked:
         return None
-    value = wording.objective_text(run, ranked[0]["objective"])
-    return value, f"best {wording.objective_name(run)}; {_untested(rows)}"
+    value, after = wording.objective_text(run, ranked[0]["objective"]), wording.after_epochs(ranked[0])
+    epochs = f"{after}, as no trial has completed" if after else ""
+    return value, f"best {wording.objective_name(run)}{epochs}; {_untested(rows)}"
 
 
 def _untested(rows: list[Row]) -> str:
@@ -137,8 +138,8 @@ def winners(run: RunData) -> Section:
         objective=wording.objective_name(run),
         tested=wording.tested_name(run),
         over=wording.intervals_over(run, rows),
-        warnings=[text for row in rows if (text := wording.one_class_warning(row))],
-        share=wording.percent(rows[0]["largest_class"]) if rows and rows[0]["largest_class"] is not None else None,
+        warnings=list(filter(None, [wording.other_loss(run, rows), *map(wording.one_class_warning, rows)])),
+        majority=wording.largest_class_text(run, "test"),
     )
     return Section("winners", "Winners", html, figures)
 
@@ -166,7 +167,13 @@ def front(run: RunData) -> Section | None:
         for row in rows[:MAX_TRIALS]
     ]
     table = Table(columns, lines, numeric=range(len(columns)))
-    html = render("front.html", figures=figures, table=table, query=f"{FRONT}{run.costs[0]}")
+    html = render(
+        "front.html",
+        figures=figures,
+        table=table,
+        query=f"{FRONT}{run.costs[0]}",
+        majority=wording.largest_class_text(run, "test") if any(row["test_accuracy"] for row in rows) else "",
+    )
     return Section("front", "Front", html, figures)
 
 

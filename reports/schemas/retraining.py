@@ -59,7 +59,7 @@ TABLES = {
             Column(
                 "train_accuracy",
                 "float",
-                "mean training accuracy of the last epoch over the seeds",
+                "mean training accuracy of the last epoch over the seeds, on the images that the networks were trained on",
                 "fraction",
                 _UNTESTED,
             ),
@@ -100,7 +100,7 @@ TABLES = {
                 "objective_gain",
                 "float",
                 "improvement of test_objective over the baseline; negative if it is worse",
-                null="no baseline, or this is the baseline",
+                null="no baseline, this is the baseline, or the objective is the loss and the baseline has one of another kind",
             ),
             *(
                 Column(
@@ -139,7 +139,7 @@ TABLES = {
             Column(
                 "train_accuracy",
                 "float",
-                "training accuracy of the last epoch, on training and validation images",
+                "training accuracy of the last epoch, on the images that the network was trained on; see `keep_validation`",
                 "fraction",
                 _UNFINISHED,
             ),

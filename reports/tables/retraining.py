@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from winnow.reports.facts import largest_class
+from winnow.reports.facts import are_comparable, largest_class
 from winnow.reports.tables.answers import Answers, load_answers
 from winnow.reports.tables.contributions import COUNTED, NEED_PROBABILITIES, contributions, effective_images
 from winnow.reports.tables.intervals import Interval, difference_interval, mean_interval, seeds_interval, share_interval
@@ -51,13 +51,16 @@ def _winner_rows(run: RunRecords) -> list[Row]:
     ]
     baseline = next((place for place, row in enumerate(rows) if row["baseline"]), None)
     for row, each in zip(rows, answers, strict=True):
-        gains = dict.fromkeys(("test_accuracy", tested), Interval(None, None, None))
+        gains: dict[str, Interval] = {}
         if baseline is not None and not row["baseline"]:
             gains = {
                 metric: metric_gain(metric, (row[metric], each), (rows[baseline][metric], answers[baseline]))
-                for metric in gains
+                for metric in ("test_accuracy", tested)
+                if metric != tested or are_comparable(run, row, rows[baseline])
             }
-        for name, gain in (("gain", gains["test_accuracy"]), ("objective_gain", gains[tested])):
+        unknown = Interval(None, None, None)
+        for name, metric in (("gain", "test_accuracy"), ("objective_gain", tested)):
+            gain = gains.get(metric, unknown)
             row |= {name: gain.mean, f"{name}_low": gain.low, f"{name}_high": gain.high}
     return rows
 

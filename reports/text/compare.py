@@ -10,6 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from winnow.reports.facts import largest_class
 from winnow.reports.tables.answers import winner_answers
 from winnow.reports.tables.retraining import Tested, metric_gain
 from winnow.reports.text import wording
@@ -126,6 +127,9 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
                 "train_seconds": sum(row["train_seconds"] for row in trials),
                 "seed": run.settings.get("seed"),
                 "best_objective": ranked[0]["objective"] if ranked else None,
+                "best_epochs": ranked[0]["num_epochs"] if ranked else None,
+                "best_status": ranked[0]["status"] if ranked else None,
+                "largest_class_validation": largest_class(run, "validation"),
                 **{
                     key: winner.get(key)
                     for key in (
@@ -137,6 +141,8 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
                         "test_objective_high",
                         "num_seeds",
                         "num_test_images",
+                        "largest_class",
+                        "num_one_class",
                     )
                 },
                 "difference": difference,
@@ -165,6 +171,9 @@ def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
     rows = comparison(runs)
     console.print(_search_table(runs[0], rows))
     console.print(_winner_table(runs[0], rows))
+    for row in rows:
+        if warning := wording.one_class_text(row["num_one_class"], row["num_seeds"], f"the winner of {row['run']}"):
+            console.print(f"[yellow]{escape(warning)}[/yellow]", highlight=False)
     if len({row["seed"] for row in rows}) > 1:
         console.print(
             "The seeds differ, so the searches used different validation splits: compare the values on the test images, not the best values of the search."
@@ -195,18 +204,26 @@ def _search_table(run: RunData, rows: list[Row]) -> Table:
     table = Table(
         title=f"Search, by {wording.objective_name(run)}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
     )
-    for name in ("run", "trials", "epochs", "training", "seed", "best"):
+    largest = ("largest class",) if run.objective == "validation_accuracy" else ()
+    for name in ("run", "trials", "epochs", "training", "seed", "best", *largest):
         table.add_column(name, justify="left" if name == "run" else "right")
     for row in rows:
         costs = (str(row["trials"]), str(row["epochs"]), wording.duration(row["train_seconds"]), str(row["seed"]))
-        table.add_row(escape(row["run"]), *costs, wording.objective_text(run, row["best_objective"]))
+        best = wording.objective_text(run, row["best_objective"])
+        if row["best_objective"] is not None:
+            best += wording.after_epochs({"status": row["best_status"], "num_epochs": row["best_epochs"]})
+        shares = [wording.percent(row["largest_class_validation"]) for _ in largest]
+        table.add_row(escape(row["run"]), *costs, best, *shares)
     return table
 
 
 def _winner_table(run: RunData, rows: list[Row]) -> Table:
+    majority = wording.largest_class_text(run, "test") if run.objective == "validation_accuracy" else ""
     table = Table(
         title="Winners, retrained and tested once",
+        caption=majority or None,
         title_justify="left",
+        caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         expand=True,

@@ -83,6 +83,10 @@ def show_trial(run: RunData, console: Console, number: int) -> None:
         console.print(_epoch_table(run, facts["epochs"]))
     for line in facts["retrains"]:
         console.print(f"retrained, seed {line['seed']}: {_result(run, line)}", highlight=False)
+    if facts["retrains"]:
+        warnings = [wording.one_class_warning(row) for row in run.winner_rows() if row["trial"] == number]
+        for text in filter(None, [wording.largest_class_text(run, "test"), *warnings]):
+            console.print(text, highlight=False)
     if facts["config"]:
         console.print("\n[bold]config[/bold]")
         console.print(escape(yaml.safe_dump(facts["config"], sort_keys=False)), highlight=False, end="")
@@ -113,7 +117,8 @@ def _text(value: Any) -> str:
 
 def _epoch_table(run: RunData, epochs: list[Row]) -> Table:
     """Return a table with one line per epoch. An objective other than loss or accuracy comes first, instead of the training accuracy."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    majority = wording.largest_class_text(run, "validation")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=majority or None, caption_justify="left")
     other = run.objective not in ("validation_loss", "validation_accuracy")
     first = (
         ["\n".join(in_words(run.objective.removeprefix("validation_")).split()), "loss"]

@@ -172,9 +172,9 @@ def _of_parameters(run: RunData) -> dict[str, str]:
             "where importance is not null order by importance desc, parameter"
         ),
         "parallel": f"select trial, status, {SHOWN} as objective{_parameters(run)}\nfrom 'trials.parquet' where {SCORED} order by trial",
-        "size": f"select trial, status, num_parameters, objective from 'trials.parquet'\nwhere {SCORED} and num_parameters > 0 order by trial",
+        "size": f"select trial, status, num_parameters, {SHOWN} as objective from 'trials.parquet'\nwhere {SCORED} and num_parameters > 0 order by trial",
         "speed": (
-            "select trial, status, train_seconds / num_epochs as seconds_per_epoch, objective from 'trials.parquet'\n"
+            f"select trial, status, train_seconds / num_epochs as seconds_per_epoch, {SHOWN} as objective from 'trials.parquet'\n"
             f"where {SCORED} and num_epochs > 0 and train_seconds > 0 order by trial"
         ),
     }
@@ -184,11 +184,8 @@ def _of_winners(run: RunData) -> dict[str, str]:
     """Of the retrained configs, their tests, and what they are compared with."""
     metrics = ", ".join(("test_accuracy", *TEST_METRICS, "test_loss"))
     tested = any(row["test_accuracy"] is not None for row in run.winner_rows())
-    largest = (
-        "select max(largest_class) as largest_class from 'winners.parquet'"
-        if tested
-        else "select max(share) as largest_class from 'data.parquet' where split = 'validation'"
-    )
+    of_validation = "select max(share) as largest_class from 'data.parquet' where split = 'validation'"
+    largest = "select max(largest_class) as largest_class from 'winners.parquet'" if tested else of_validation
     return {
         "headline": "select test_objective, test_objective_low, test_objective_high, num_seeds, num_test_images from 'winners.parquet' where rank = 1",
         "yardsticks": (
@@ -198,10 +195,11 @@ def _of_winners(run: RunData) -> dict[str, str]:
             "  (select any_value(test_accuracy) from 'winners.parquet' where rank = 1) as accuracy"
         ),
         "largest-class": largest,
+        "largest-class-validation": of_validation,
         "winner": "select trial, num_parameters, config from 'winners.parquet' where rank = 1",
         "winners": (
             "select rank, trial, baseline, test_objective, test_objective_low, test_objective_high, num_seeds, num_failed, num_test_images,\n"
-            "  objective_gain, objective_gain_low, objective_gain_high, search_objective, objective_gap, num_parameters, wall_seconds,\n"
+            "  objective_gain, objective_gain_low, objective_gain_high, gain, gain_low, gain_high, search_objective, objective_gap, num_parameters, wall_seconds,\n"
             "  test_accuracy, test_accuracy_low, test_accuracy_high, largest_class, num_one_class, config from 'winners.parquet' order by baseline, rank"
         ),
         "metrics": f"select rank, trial, baseline, {metrics}\nfrom 'winners.parquet' order by baseline, rank",

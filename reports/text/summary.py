@@ -7,7 +7,6 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from winnow.reports.facts import largest_class
 from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.memory import memory_sentence
@@ -89,8 +88,7 @@ def _best_sentence(run: RunData, trials: list[Row]) -> str:
     value = f"trial {best['trial']} with a {wording.objective_name(run)} of {wording.objective_text(run, best['objective'])}"
     if best["status"] == TrialStatus.COMPLETED:
         return f"The best completed trial is {value}."
-    after = wording.plural(best["num_epochs"], "epoch")
-    return f"No trial has completed, so values after different numbers of epochs are compared: the best is {value} after {after}."
+    return f"No trial has completed, so values after different numbers of epochs are compared: the best is {value}{wording.after_epochs(best)}."
 
 
 def _front_sentence(run: RunData) -> str:
@@ -114,18 +112,18 @@ def _winner_sentences(run: RunData) -> list[str]:
     if not tested and failed:
         return [f"All {failed} retrainings of the winners failed, so there is no {wording.tested_name(run)}."]
     if not tested:
-        return ["No winner was retrained yet, so there is no test accuracy."]
+        text = "No winner was retrained yet, so there is no test accuracy."
+        return [text, *filter(None, [wording.no_baseline(run)])]
     first = tested[0]
     who = "the winner" if first["rank"] == 1 else f"winner {first['rank']}"
     untested = [row for row in winners if not row["baseline"] and row["rank"] < first["rank"] and row["num_failed"]]
-    keeps = any(row["keep_validation"] for row in run.rows("retrains") if row["rank"] == first["rank"])
-    images = "training images alone" if keeps else "training and validation images"
+    keeps = keeps_validation(run, first["rank"])
     facts = [
         *(
             f"No retraining of winner {row['rank']} (trial {row['trial']}) completed, so it was not tested."
             for row in untested
         ),
-        f"Retrained on {images} with {wording.plural(first['num_seeds'], 'fresh seed')}, {who} "
+        f"Retrained on {wording.trained_images(keeps)} with {wording.plural(first['num_seeds'], 'fresh seed')}, {who} "
         f"(trial {first['trial']}) reaches a {wording.tested_name(run)} of {_interval(run, first)}.",
     ]
     if first["objective_gain"] is not None:
@@ -140,7 +138,7 @@ def _winner_sentences(run: RunData) -> list[str]:
     if run.objective != "validation_accuracy":
         interval = wording.interval_text(*(first[f"test_accuracy{end}"] for end in ("", "_low", "_high")))
         facts.append(f"The test accuracy of {who} is {interval}.")
-    facts += _decisions(json.loads(first["config"]), keeps)
+    facts += decisions(json.loads(first["config"]), keeps)
     facts += _baseline_decisions(winners, keeps)
     if len(tested) > 1:
         facts.append(
@@ -175,9 +173,22 @@ def ensemble_sentence(run: RunData) -> str:
     )
 
 
-def _decisions(config: Row, keeps_validation: bool) -> list[str]:
-    """Describe what chose the epoch and the learning rates of a retrained winner."""
-    if keeps_validation:
+def keeps_validation(run: RunData, rank: int) -> bool:
+    """Return whether the winner of a rank was retrained on the training images alone, with an epoch chosen by the validation images."""
+    return any(row["keep_validation"] for row in run.retrain_rows() if row["rank"] == rank)
+
+
+def decisions(config: Row, keeps: bool) -> list[str]:
+    """Describe what chose the epoch and the learning rates of a retrained winner.
+
+    Args:
+        config: Its complete config.
+        keeps: Whether the validation images were kept for the choice of the epoch; see `keeps_validation`.
+
+    Returns:
+        Sentences in which "it" is the winner.
+    """
+    if keeps:
         return [
             "The validation images chose the epoch, as in the search (`keep_validation`): each seed kept the weights that the "
             "rules of its config name."
@@ -186,9 +197,9 @@ def _decisions(config: Row, keeps_validation: bool) -> list[str]:
     if "stop_after" in config:
         facts.append(
             f"It was trained for {wording.plural(config['stop_after'], 'epoch')} of {config['epochs']}, as many as the "
-            "weights had that the search kept: retraining has no validation images to choose an epoch by. An epoch has more steps than "
-            "in the search, as the validation images are trained on too."
+            "weights had that the search kept: retraining has no validation images to choose an epoch by."
         )
+    facts.append("An epoch has more steps than in the search, as the validation images are trained on too.")
     reductions = config["schedule"].get("reductions")
     if reductions is not None:
         when = f"after {wording.listed([str(epoch) for epoch in reductions])} epochs" if reductions else "never"
@@ -221,15 +232,8 @@ def _baseline_decisions(winners: list[Row], keeps_validation: bool) -> list[str]
 
 
 def _majority_sentence(run: RunData, winners: list[Row]) -> str:
-    """Return the sentence about the accuracy of a constant prediction, with which the other accuracies can be compared."""
     is_tested = any(row["test_accuracy"] is not None for row in winners)
-    split = "test" if is_tested else "validation"
-    share = largest_class(run, split)
-    return (
-        f"Always predicting the largest class would reach a {split} accuracy of {wording.percent(share)}."
-        if share
-        else ""
-    )
+    return wording.largest_class_text(run, "test" if is_tested else "validation")
 
 
 def _interval(run: RunData, row: Row) -> str:

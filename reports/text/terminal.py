@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from winnow.reports.facts import largest_class
 from winnow.reports.statuses import STATUS_WORDS, UNRANKED_STATUSES
 from winnow.reports.tables.front import front_rows
 from winnow.reports.text import wording
@@ -133,10 +132,10 @@ def best_first(run: RunData, rows: list[Row]) -> list[Row]:
 def _trial_table(run: RunData, rows: Sequence[Row], title: str) -> Table:
     """Return a table with one line per trial, cut to the width. `winnow show RUN --trial N` prints everything."""
     title = f"{title}, by {wording.objective_name(run)}"
-    share = largest_class(run, "validation") if run.objective == "validation_accuracy" else None
+    majority = wording.largest_class_text(run, "validation") if run.objective == "validation_accuracy" else ""
     table = Table(
         title=title,
-        caption=_largest_class_text(share, "validation") or None,
+        caption=majority or None,
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -198,7 +197,7 @@ def _winner_table(run: RunData, rows: list[Row], columns: Sequence[str]) -> Tabl
         captions.append(f"test accuracy: {', '.join(texts)}")
     if any(row["num_failed"] for row in rows):
         captions.append("seeds: 2 of 3 means that one of three trainings failed")
-    captions.append(_largest_class_text(rows[0]["largest_class"], "test"))
+    captions.append(wording.largest_class_text(run, "test"))
     table = Table(
         title="Retrained, tested once",
         caption="\n".join(captions),
@@ -225,12 +224,6 @@ def _winner_table(run: RunData, rows: list[Row], columns: Sequence[str]) -> Tabl
 
 def _label(row: Row) -> str:
     return "baseline" if row["baseline"] else f"winner {row['rank']}"
-
-
-def _largest_class_text(share: float | None, split: str) -> str:
-    return (
-        "" if share is None else f"always predicting the largest class: {wording.percent(share)} of the {split} images"
-    )
 
 
 def _signed(run: RunData, value: float | None) -> str:

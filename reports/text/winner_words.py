@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from winnow.reports.facts import largest_class
+from winnow.reports.facts import are_comparable, largest_class
 from winnow.reports.text import wording
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def yardsticks(run: RunData) -> list[tuple[str, str]]:
     data = run.study.get("data") or {}
     rows = run.rows("winners")
     share = largest_class(run, "test" if any(row["test_accuracy"] is not None for row in rows) else "validation")
-    baseline = next((row["test_objective"] for row in rows if row["baseline"]), None)
+    baseline = next((row for row in rows if row["baseline"] and row["test_objective"] is not None), None)
     guessing = 1 / data["num_classes"] if data.get("num_classes") else None
     if run.objective == "validation_accuracy":
         known = {"guessing at random": guessing, "always the largest class": share}
@@ -81,4 +81,6 @@ def yardsticks(run: RunData) -> list[tuple[str, str]]:
         accuracy = next((row["test_accuracy"] for row in rows if row["rank"] == 1), None)
         known = {"its accuracy": accuracy, "accuracy of always the largest class": share}
     texts = [(name, wording.percent(value)) for name, value in known.items() if value is not None]
-    return texts if baseline is None else [*texts, ("the baseline", wording.objective_text(run, baseline))]
+    if baseline is None or not all(are_comparable(run, row, baseline) for row in rows if row["rank"] == 1):
+        return texts
+    return [*texts, ("the baseline", wording.objective_text(run, baseline["test_objective"]))]

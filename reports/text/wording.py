@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from winnow.reports.facts import are_comparable, largest_class
 from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS, STATUSES
 from winnow.spaces.epoch_figures import OWN_METRIC, in_words, is_share, name_on_test_images
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData, RunFacts
@@ -26,27 +28,54 @@ FAILURE_MEANINGS = {
 
 
 NO_BASELINE = (
-    "There is no baseline to compare it with: name a recipe or a file in `baseline` of the space, such as "
-    "`baseline: recipes/cifar10-baseline`, and retraining trains it too"
+    "There is no baseline to compare the winners with: name a recipe or a file in `baseline` of the space, such as "
+    "`baseline: recipes/cifar10-baseline`, and retraining trains it too."
 )
 
 
 def without_baseline(run: RunFacts, winners: Sequence[Mapping[str, Any]]) -> str:
-    """Return a sentence that explains why the gain over the baseline is unknown; empty if the baseline was tested.
+    """Return what explains why the gain over the baseline is unknown; empty if it is known.
 
     Args:
         run: The run.
         winners: The rows of `winners`.
     """
     baseline = next((row for row in winners if row["baseline"]), None)
-    if baseline is not None:
-        return (
-            "" if baseline["num_seeds"] else "No retraining of the baseline completed, so the gain over it is unknown."
-        )
+    if baseline is None:
+        return no_baseline(run) or "The baseline is not retrained yet, so the gain over it is unknown."
+    if not baseline["num_seeds"]:
+        return "No retraining of the baseline completed, so the gain over it is unknown."
+    text, winner = other_loss(run, winners), next((row for row in winners if row["gain"] is not None), None)
+    if not text or winner is None:
+        return text
+    low, high = winner["gain_low"], winner["gain_high"]
+    ends = "" if low is None else f" (95 % interval {100 * low:+.2f} to {100 * high:+.2f})"
+    return f"{text} Its test accuracy differs from that of the baseline by {points(winner['gain'])}{ends}."
+
+
+def no_baseline(run: RunFacts) -> str:
+    """Return a sentence that explains how to name a baseline; empty if the space of the run names one."""
     space = run.study["space"]
-    if space.get("baseline") or space.get("start_from"):
-        return "The baseline is not retrained yet, so the gain over it is unknown."
-    return f"{NO_BASELINE}."
+    return "" if space.get("baseline") or space.get("start_from") else NO_BASELINE
+
+
+def other_loss(run: RunFacts, winners: Sequence[Mapping[str, Any]]) -> str:
+    """Return a sentence that explains why the loss is not compared with that of the baseline; empty if it is, or is not the objective.
+
+    Args:
+        run: The run.
+        winners: The rows of `winners`. The sentence is about the best winner that was tested.
+    """
+    baseline = next((row for row in winners if row["baseline"] and row["num_seeds"]), None)
+    winner = next((row for row in winners if not row["baseline"] and row["num_seeds"]), None)
+    if baseline is None or winner is None or are_comparable(run, winner, baseline):
+        return ""
+    return f"Winner {winner['rank']} was trained with a loss of another kind than the baseline, so their test losses are not compared."
+
+
+def after_epochs(row: Mapping[str, Any]) -> str:
+    """Return the epochs behind the objective of a row of `trials`, such as ` after 3 epochs`; empty if the trial completed."""
+    return "" if row["status"] == TrialStatus.COMPLETED else f" after {plural(row['num_epochs'], 'epoch')}"
 
 
 def status_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
@@ -243,6 +272,11 @@ def basis(run: RunFacts, row: Mapping[str, Any]) -> str:
     return accuracy_basis(row)
 
 
+def trained_images(keeps_validation: bool) -> str:
+    """Return the images on which a winner was retrained, in words."""
+    return "training images alone" if keeps_validation else "training and validation images"
+
+
 def accuracy_basis(row: Mapping[str, Any]) -> str:
     """Return the basis of the interval of the test accuracy of a row of `winners`, such as `over 3 seeds and 360 test images`."""
     seeds = plural(row["num_seeds"], "seed")
@@ -253,12 +287,37 @@ def accuracy_basis(row: Mapping[str, Any]) -> str:
 
 def one_class_warning(winner: Mapping[str, Any]) -> str:
     """Return a warning if networks of a row of `winners` predict the same class for every test image; empty if none do."""
-    num = winner["num_one_class"]
+    whose = "the baseline" if winner["baseline"] else f"winner {winner['rank']}"
+    return one_class_text(winner["num_one_class"], winner["num_seeds"], whose)
+
+
+def one_class_text(num: int | None, num_networks: int, whose: str) -> str:
+    """Return a warning about networks that predict the same class for every test image; empty if none do.
+
+    Args:
+        num: Number of these networks; None if it is not known.
+        num_networks: Number of all networks of the config.
+        whose: The config in words, such as `winner 1`.
+    """
     if not num:
         return ""
-    whose = "the baseline" if winner["baseline"] else f"winner {winner['rank']}"
     verb = "gives" if num == 1 else "give"
-    return f"Warning: {num} of the {plural(winner['num_seeds'], 'network')} of {whose} {verb} every test image the same class."
+    return f"Warning: {num} of the {plural(num_networks, 'network')} of {whose} {verb} every test image the same class."
+
+
+def largest_class_text(run: RunFacts, split: str) -> str:
+    """Return the sentence about the accuracy of a constant prediction, with which other accuracies can be compared; empty if it is unknown.
+
+    Args:
+        run: The run.
+        split: `validation` or `test`.
+    """
+    share = largest_class(run, split)
+    return (
+        ""
+        if share is None
+        else f"Always predicting the largest class would reach a {split} accuracy of {percent(share)}."
+    )
 
 
 def points(value: float | None) -> str:

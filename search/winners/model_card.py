@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow import reports
 from winnow.reports.text import wording as words
-from winnow.reports.text.summary import ensemble_sentence
+from winnow.reports.text.summary import decisions, ensemble_sentence, keeps_validation
 from winnow.reports.text.winner_recipe import training_command
 from winnow.search.data.foreign import shown
 from winnow.search.storage.run_folder import RunFolder
@@ -52,7 +53,7 @@ def model_card(folder: RunFolder, winner: Winner, title: str, checks: Checks | N
         [
             f"# {title}",
             "",
-            _what(winner, run.study),
+            f"{_what(winner, run.study)} {_training(run, row)}",
             "",
             "## Accuracy",
             "",
@@ -76,18 +77,22 @@ def _card_of_ensemble(run: Any, winner: Winner, title: str, checks: Checks | Non
         for number, each in enumerate(winner.origin["ensemble"], start=1)
     ]
     programs = _files(checks, None)[3:]
+    rows = [row for row in run.winner_rows() if not row["baseline"]]
+    members = [row for row in rows if any(each["rank"] == row["rank"] for each in winner.origin["ensemble"])]
     parts = [
         f"# {title}",
         f"The ensemble of {len(winner.members)} networks of the Winnow run `{winner.origin['run']}`: the mean of their probabilities.",
         "## Accuracy",
         f"{ensemble_sentence(run)} The search selected the winners on validation images; the test images selected nothing.",
+        "\n".join(f"- {text}" for text in _cautions(run, members)),
         "## Files",
         "\n".join(networks),
+        "\n".join(f"- Winner {row['rank']}: {_training(run, row)}" for row in members),
         "\n".join([*_files(checks, None)[2:3], *programs]),
         "## Use",
         "\n".join(_usage(winner, checks)),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _what(winner: Winner, study: dict[str, Any]) -> str:
@@ -97,9 +102,20 @@ def _what(winner: Winner, study: dict[str, Any]) -> str:
     return (
         f"A {winner.config.model.name} network for images of {height} x {width} pixels (height x width) and {words.plural(channels, 'channel')}, "
         f"{len(winner.class_names)} classes ({classes}). It is winner {origin['rank']} (trial {origin['trial']}) of the Winnow "
-        f"run `{origin['run']}` of {str(study.get('created'))[:10]}, trained on all training and validation images of "
-        f"`{data['name']}` (fingerprint {data['fingerprint']})."
+        f"run `{origin['run']}` of {str(study.get('created'))[:10]}, trained on the data set `{data['name']}` "
+        f"(fingerprint {data['fingerprint']})."
     )
+
+
+def _training(run: RunData, row: dict[str, Any]) -> str:
+    """Describe the images on which a winner was retrained, and what chose its epoch and its learning rates."""
+    keeps = keeps_validation(run, row["rank"])
+    return " ".join([f"It was trained on {words.trained_images(keeps)}.", *decisions(json.loads(row["config"]), keeps)])
+
+
+def _cautions(run: RunData, rows: list[dict[str, Any]]) -> list[str]:
+    """Return what puts the test accuracies of winners into perspective: the largest class, and networks that answer one class only."""
+    return list(filter(None, [words.largest_class_text(run, "test"), *map(words.one_class_warning, rows)]))
 
 
 def markdown(text: str) -> str:
@@ -151,6 +167,9 @@ def _figures(
             f"- The baseline recipe under the same protocol: {words.percent(baseline['test_accuracy'])}; this one differs by "
             f"{words.points(row['gain'])}{interval}."
         )
+    if baseline is not None and (text := words.other_loss(run, [row, baseline])):
+        lines.append(f"- {text}")
+    lines += [f"- {text}" for text in _cautions(run, [row])]
     for note in study["data"].get("notes") or []:
         lines.append(f"- {markdown(note)}")
     lines.append(

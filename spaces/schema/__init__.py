@@ -24,7 +24,16 @@ from winnow.spaces.schema.data import (
 )
 from winnow.spaces.schema.layers import Activation, Initialization, Norm, Pool, Widths
 from winnow.spaces.schema.limits import Limits
-from winnow.spaces.schema.loss import BuiltInLoss, CrossEntropy, Focal, Loss, Margin, check_class_weights, measured_loss
+from winnow.spaces.schema.loss import (
+    BuiltInLoss,
+    CrossEntropy,
+    Focal,
+    Loss,
+    Margin,
+    check_class_weights,
+    measured_loss,
+    measured_loss_of,
+)
 from winnow.spaces.schema.mixing import CutMix, Mixing, Mixup
 from winnow.spaces.schema.model import (
     Cnn,
@@ -168,4 +177,5 @@ __all__ = [
     "Zoom",
     "check_class_weights",
     "measured_loss",
+    "measured_loss_of",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, TypeAdapter
 
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema.fields import Fraction, NonNegative, Positive, Strict
@@ -64,6 +65,16 @@ def measured_loss(loss: Loss) -> Loss:
     if isinstance(loss, Margin):
         return Margin(name="margin", p=loss.p, margin=loss.margin)
     return CrossEntropy()
+
+
+def measured_loss_of(config: Mapping[str, Any]) -> Loss:
+    """Return the measured loss of networks trained with a config, see `measured_loss`.
+
+    Args:
+        config: A complete config as plain values. Its key `loss` may be missing, which means cross-entropy.
+    """
+    settings = config.get("loss") or {"name": "cross_entropy"}
+    return measured_loss(TypeAdapter[Loss](Loss).validate_python(settings))
 
 
 def check_class_weights(weights: str | list[float], num_classes: int) -> None:

@@ -236,6 +236,13 @@ def largest_class(made: Page, rows: list[Row]) -> None:
     assert all(wording.percent(rows[0]["largest_class"]) in text for text in texts)
 
 
+def largest_class_validation(made: Page, rows: list[Row]) -> None:
+    share = wording.percent(rows[0]["largest_class"])
+    assert share in wording.largest_class_text(made.run, "validation")
+    if made.run.objective == "validation_accuracy":
+        assert share in made.text("largest-class-validation")
+
+
 def ensemble(made: Page, rows: list[Row]) -> None:
     (row,), text = rows, made.text("ensemble")
     low, high = (100 * row[f"test_accuracy_{end}"] for end in ("low", "high"))
@@ -318,6 +325,7 @@ CHECKS: dict[str, Check] = {
     "winners": winners,
     "metrics": metrics,
     "largest-class": largest_class,
+    "largest-class-validation": largest_class_validation,
     "ensemble": ensemble,
     "cost": cost,
     "retraining-cost": retraining_cost,

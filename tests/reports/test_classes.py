@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from rich.console import Console
 
 from tests.helpers.make_run import make_run
 from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from winnow.reports import read as read_run
 from winnow.reports.facts import largest_class
-from winnow.reports.html import sections
+from winnow.reports.html import search_sections, sections
 from winnow.reports.tables.classes import class_scores
+from winnow.reports.text.compare import show_comparison
+from winnow.reports.text.one_trial import show_trial
 from winnow.reports.text.terminal import show
 from winnow.search.operations.training import TrainingJob, fit_and_test
 
@@ -72,8 +75,32 @@ def test_the_share_of_the_largest_class_stands_beside_accuracies(folder: Path) -
     console = Console(width=100, record=True, quiet=False)
     show(run, console)
     text = console.export_text()
-    assert "always predicting the largest class: 12.20\u00a0% of the validation images" in text
-    assert "always predicting the largest class: 10.00\u00a0% of the test images" in text
+    validation = "Always predicting the largest class would reach a validation accuracy of 12.20\u00a0%."
+    tested = "Always predicting the largest class would reach a test accuracy of 10.00\u00a0%."
+    assert validation in text
+    assert tested in text
+    assert validation in search_sections.search(run).html
+    first = run.winner_rows()[0]
+    show_trial(run, console, first["trial"])
+    text = " ".join(console.export_text().split())
+    assert validation.replace("\u00a0", " ") in text
+    assert tested.replace("\u00a0", " ") in text
+    show_comparison([run, run], console)
+    text = " ".join(console.export_text().split())
+    assert "largest class" in text
+    assert text.count("12.20 %") == 2
+    assert tested.replace("\u00a0", " ") in text
+
+
+def test_the_largest_class_stands_below_the_front(tmp_path: Path) -> None:
+    study = {"objectives": ["validation_accuracy", "parameters"]}
+    folder = make_run(tmp_path / "front")
+    recorded = yaml.safe_load((folder / "study.yaml").read_text())
+    recorded["settings"] |= study
+    (folder / "study.yaml").write_text(yaml.safe_dump(recorded))
+    section = sections.front(read_run(folder))
+    assert section is not None
+    assert "Always predicting the largest class would reach a test accuracy of 10.00\u00a0%." in section.html
 
 
 def test_networks_that_answer_one_class_are_named(tmp_path: Path) -> None:
@@ -87,6 +114,10 @@ def test_networks_that_answer_one_class_are_named(tmp_path: Path) -> None:
     console = Console(width=150, record=True)
     show(run, console)
     assert warning in console.export_text()
+    show_trial(run, console, run.winner_rows()[0]["trial"])
+    assert warning in console.export_text()
+    show_comparison([run, run], console)
+    assert "3 of the 3 networks of the winner of digits give every test image the same class" in console.export_text()
 
 
 def test_a_training_counts_the_classes_it_answers() -> None:

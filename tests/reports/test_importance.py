@@ -8,6 +8,7 @@ import pytest
 from benchmarks.search_quality.importance import CASES, simulate
 from tests.helpers.make_run import make_run
 from winnow import reports
+from winnow.reports.figures import cost
 from winnow.reports.figures import parameters as figures
 from winnow.reports.tables import end_values as end_values_module
 from winnow.reports.tables.end_values import end_values
@@ -41,7 +42,11 @@ def test_figures_show_the_estimated_end_where_rungs_mislead(tmp_path, monkeypatc
     for trial, y in zip(info.trials, info.y, strict=True):
         row = by_trial[trial]
         assert y == (row["objective"] if row["status"] == "completed" else row["estimated_end"])
-    assert "estimated value after the full training" in figures.parallel_coordinates(run)[0].caption
+    captions = [figures.parallel_coordinates(run)[0].caption, *(figure.caption for figure in cost.cost(run))]
+    assert len(captions) == 3
+    assert all("estimated value after the full training" in caption for caption in captions)
+    info = cost._cost_info(run, lambda row: row["num_parameters"])
+    assert info.objective == [figures.shown_value(by_trial[trial]) for trial in info.trials]
 
 
 def test_too_little_to_estimate_from() -> None:

@@ -15,6 +15,9 @@ from rich.console import Console
 
 from tests.helpers.make_run import make_run
 from winnow import reports
+from winnow.reports.figures.winners import _winners_info as winners_info
+from winnow.reports.figures.winners import winners as winners_figure
+from winnow.reports.html import sections
 from winnow.reports.html.sections import _headline
 from winnow.reports.text import compare, summary, wording
 from winnow.reports.text.terminal import show
@@ -89,6 +92,37 @@ def test_a_run_without_a_baseline_says_how_to_name_one(folder):
     assert "name a recipe or a file in `baseline` of the space" in " ".join(shown(folder).split())
 
 
+def test_a_search_without_a_baseline_says_so_before_retraining(folder):
+    (folder / "retrain.jsonl").unlink()
+    assert "no baseline" not in text_of(folder)
+    change_study(folder, lambda study: study["space"].pop("start_from"))
+    change_study(folder, lambda study: study["space"].pop("baseline"))
+    assert "There is no baseline to compare the winners with: name a recipe" in text_of(folder)
+
+
+@pytest.mark.parametrize(("loss", "differs"), [("margin", True), ("focal", False)])
+def test_losses_of_different_kinds_are_not_compared(folder, loss, differs):
+    change_study(folder, lambda study: study["settings"].update(objective="validation_loss", direction="minimize"))
+    change_lines(
+        folder,
+        lambda line: line if line["baseline"] else line | {"config": line["config"] | {"loss": {"name": loss}}},
+    )
+    run = reports.read(folder)
+    first = run.winner_rows()[0]
+    assert (first["objective_gain"] is None) == differs
+    assert first["gain"] == pytest.approx(first["test_accuracy"] - run.winner_rows()[-1]["test_accuracy"])
+    told = "was trained with a loss of another kind than the baseline, so their test losses are not compared"
+    accuracies = f"{told}. Its test accuracy differs from that of the baseline by {wording.points(first['gain'])} (95 %"
+    assert (accuracies in text_of(folder)) == differs
+    assert ("That is" in text_of(folder)) != differs
+    assert (told in " ".join(shown(folder).split())) == differs
+    assert (told in sections.winners(run).html) == differs
+    assert ("the baseline" in dict(yardsticks(run))) != differs
+    (figure,) = winners_figure(run)
+    assert ("baseline" in winners_info(run).labels) != differs
+    assert ("The baseline is left out, as its loss is of another kind." in figure.caption) == differs
+
+
 def test_a_baseline_that_failed_is_told(folder):
     change_lines(folder, lambda line: line | FAILED if line["baseline"] else line)
     failed = "No retraining of the baseline completed, so the gain over it is unknown."
@@ -141,6 +175,20 @@ def test_trials_of_different_lengths_are_not_compared_silently(whole):
     text = summary._best_sentence(run, rows)
     assert text.startswith("No trial has completed, so values after different numbers of epochs are compared")
     assert text.endswith("after 20 epochs.")
+
+
+def test_the_best_value_of_a_search_that_completed_nothing_says_its_epochs(tmp_path, whole):
+    runs = [reports.read(make_run(tmp_path / "run", "searched", completed="none")), reports.read(whole)]
+    (best, completed), console = compare.comparison(runs), Console(file=io.StringIO(), width=120)
+    assert (best["best_status"], completed["best_status"]) == ("stopped", "completed")
+    console.print(compare._search_table(runs[0], [best, completed]))
+    value = wording.objective_text(runs[0], best["best_objective"])
+    text = console.file.getvalue()
+    assert f"{value} after {wording.plural(best['best_epochs'], 'epoch')}" in text
+    assert text.count("after") == 1
+    headline = _headline(runs[0])
+    assert headline is not None
+    assert f"after {wording.plural(best['best_epochs'], 'epoch')}, as no trial has completed" in headline[1]
 
 
 def test_gains_of_a_share_that_is_minimised(folder):

@@ -79,11 +79,15 @@ def change(folder: Path, **values: Any) -> None:
 
 def test_the_report_says_who_chose_the_epoch(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
-    assert "Retrained on training and validation images" in " ".join(sentences(reports.read(folder)))
+    more_steps = "An epoch has more steps than in the search, as the validation images are trained on too."
+    text = " ".join(sentences(reports.read(folder)))
+    assert "Retrained on training and validation images" in text
+    assert more_steps in text
     change(folder, keep_validation=True)
     run = reports.read(folder)
     text = " ".join(sentences(run))
     assert "Retrained on training images alone" in text
+    assert more_steps not in text
     assert "The validation images chose the epoch, as in the search" in text
     assert all(row["keep_validation"] for row in run.rows("retrains"))
     assert training_command(run, "winner.yaml") is None, "winnow train would split by another seed"
