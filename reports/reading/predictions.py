@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+PREDICTIONS = "predictions.npz"
+"""The prediction file in the folder of one training."""
+
 
 def load_predictions(path: Path) -> dict[str, np.ndarray] | None:
     """Load a prediction file.
@@ -26,6 +29,15 @@ def load_predictions(path: Path) -> dict[str, np.ndarray] | None:
             return dict(arrays)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None
+
+
+def largest_share(arrays: Mapping[str, np.ndarray]) -> float:
+    """Return the accuracy of always predicting the largest class of the test images, in [0, 1].
+
+    Args:
+        arrays: The arrays of a prediction file.
+    """
+    return float(np.bincount(arrays["true"]).max() / len(arrays["true"]))
 
 
 def validation_files(run: Path) -> dict[int, Path]:

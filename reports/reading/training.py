@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from winnow.reports.reading.json_lines import read_lines
-from winnow.reports.reading.predictions import load_predictions
+from winnow.reports.reading.predictions import PREDICTIONS, load_predictions
 from winnow.spaces.epoch_figures import QUALITY
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.plain_yaml import load_plain
@@ -39,7 +39,7 @@ class TrainingData:
     @cached_property
     def predictions(self) -> dict[str, np.ndarray] | None:
         """The arrays of predictions.npz, as from `load_predictions`; None before the test."""
-        return load_predictions(self.path / "predictions.npz") if "test_accuracy" in self.result else None
+        return load_predictions(self.path / PREDICTIONS) if "test_accuracy" in self.result else None
 
     def class_name(self, label: int) -> str:
         """Return the name of a class, or its number if the training does not know its name."""

@@ -12,8 +12,10 @@ from typing import Any
 
 from winnow.reports.durable import write_whole
 from winnow.reports.reading.json_lines import read_lines
-from winnow.reports.tables.intervals import seeds_interval
-from winnow.reports.text.wording import count
+from winnow.reports.reading.predictions import PREDICTIONS, largest_share, load_predictions
+from winnow.reports.tables.answers import load_answers
+from winnow.reports.tables.retraining import metric_interval
+from winnow.reports.text.wording import count, one_class_text
 from winnow.spaces import catalog
 from winnow.spaces.space import Space
 from winnow.spaces.stub_trials import KnownTrial
@@ -24,8 +26,9 @@ RESULTS = "results.jsonl"
 PROTOCOL = (
     "The published reports choose the epoch on the test images or do not say how they choose it. Here the epoch is chosen on "
     "the validation images and the test images are used once, so published values may be slightly optimistic. Accuracies "
-    "are in percent; ours are means over n seeds with a 95 % interval (Student's t; none for one seed). Difference: ours minus "
-    "published. Minutes and images/s are those of one training."
+    "are in percent; ours are means over n seeds with a 95 % interval over seeds and test images, or over seeds alone where the table "
+    "says so (none for one seed). Largest class: its share of the test images, the accuracy of always predicting it. Difference: "
+    "ours minus published. Minutes and images/s are those of one training."
 )
 
 _PARTS = re.compile(r"(\D*)(\d*)")
@@ -41,6 +44,9 @@ COLUMNS: dict[str, str] = {
     "ours_low": "float64",
     "ours_high": "float64",
     "num_seeds": "int64",
+    "num_test_images": "int64",
+    "largest_class": "float64",
+    "num_one_class": "int64",
     "difference": "float64",
     "epochs": "float64",
     "weights_epoch": "float64",
@@ -51,13 +57,15 @@ COLUMNS: dict[str, str] = {
     "changed": "string",
     "note": "string",
 }
-"""`split`: the images on which the accuracies were measured. `epochs` and `weights_epoch` are means over the seeds. `changed`:
+"""`split`: the images on which the accuracies were measured. `num_test_images`: number of test images that the interval takes into
+account besides the seeds; null for an interval over seeds alone. `largest_class`: share of the largest class in the test images, in
+percent; null if `split` is not `test`. `num_one_class`: number of networks that give every test image the same class. `epochs` and `weights_epoch` are means over the seeds. `changed`:
 the keys in which the trained configs differ from the recipe."""
 
 
 def write_table(folder: Path) -> Path:
     """Write `recipes.md` and `recipes.parquet` from the results in a folder, and return the path of the Markdown file."""
-    rows = recipe_rows(_results(folder / RESULTS))
+    rows = recipe_rows(_results(folder / RESULTS), folder)
     folder.mkdir(parents=True, exist_ok=True)
     markdown = folder / "recipes.md"
     write_whole(markdown, lambda part: part.write_text(as_markdown(rows), encoding="utf-8"))
@@ -65,16 +73,33 @@ def write_table(folder: Path) -> Path:
     return markdown
 
 
-def recipe_rows(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one dict with the keys of COLUMNS for every recipe with a published result, in the order of the published rows."""
+def recipe_rows(results: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Return one dict with the keys of COLUMNS for every recipe with a published result, in the order of the published rows.
+
+    Args:
+        results: One line of `results.jsonl` per recipe and seed.
+        folder: Folder of the trainings, which holds their predictions. Without these, the intervals are over seeds alone.
+    """
     spaces = [space for name in catalog.recipe_names() if (space := catalog.load(name)).reference]
-    rows = [_row(space, [line for line in results if line["recipe"] == space.name]) for space in spaces]
+    rows = [_row(space, [line for line in results if line["recipe"] == space.name], folder) for space in spaces]
     return sorted(rows, key=lambda row: [(text, int("0" + number)) for text, number in _PARTS.findall(row["row"])])
 
 
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Return the rows as a table in Markdown."""
-    heads = ("row", "recipe", "published", "ours", "n", "difference", "epochs", "minutes", "images/s", "parameters")
+    heads = (
+        "row",
+        "recipe",
+        "published",
+        "ours",
+        "n",
+        "largest class",
+        "difference",
+        "epochs",
+        "minutes",
+        "images/s",
+        "parameters",
+    )
     lines = [f"| {' | '.join((*heads, 'hardware'))} |", "|" + "---|" * (len(heads) + 1)]
     lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
     return "\n".join(["# Reference experiments", "", PROTOCOL, "", *lines, ""])
@@ -88,12 +113,16 @@ def _results(path: Path) -> list[dict[str, Any]]:
     return list(last.values())
 
 
-def _row(space: Space, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _row(space: Space, lines: Sequence[dict[str, Any]], folder: Path) -> dict[str, Any]:
     reference = space.reference
     assert reference is not None
     done = [line for line in lines if line["status"] == TrialStatus.COMPLETED]
     values = [line[f"{reference.split}_accuracy"] for line in done]
-    mean, low, high = (None if value is None else 100 * value for value in seeds_interval(values))
+    tested = done if reference.split == "test" else []
+    files = [f"{training_name(space.name, line['seed'])}/{PREDICTIONS}" for line in tested]
+    answers = load_answers(folder, [line | {"predictions": file} for line, file in zip(tested, files, strict=True)])
+    arrays = next(filter(None, (load_predictions(folder / file) for file in files)), None)
+    mean, low, high = map(_percent, metric_interval("test_accuracy", values, answers))
     return {
         "row": reference.row,
         "recipe": space.name,
@@ -104,6 +133,9 @@ def _row(space: Space, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "ours_low": low,
         "ours_high": high,
         "num_seeds": len(done),
+        "num_test_images": None if answers is None else len(answers.true),
+        "largest_class": None if arrays is None else 100 * largest_share(arrays),
+        "num_one_class": sum(line.get("num_classes_answered") == 1 for line in done),
         "difference": None if mean is None else mean - reference.accuracy,
         "epochs": _mean(done, "epochs"),
         "weights_epoch": _mean(done, "weights_epoch"),
@@ -114,6 +146,20 @@ def _row(space: Space, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "changed": ", ".join(dict.fromkeys(text for line in done for text in _changes(space, line["config"]))) or None,
         "note": reference.note or None,
     }
+
+
+def training_name(recipe: str, seed: int) -> str:
+    """Return the name of the folder of a training.
+
+    Args:
+        recipe: Name of the recipe, such as `cifar100-a1`.
+        seed: Seed of the training.
+    """
+    return f"{recipe}-s{seed}"
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
 
 
 def _status(lines: Sequence[dict[str, Any]]) -> str:
@@ -169,14 +215,18 @@ def _cells(row: dict[str, Any]) -> list[str]:
             "",
             "",
             "",
+            "",
             count(row["num_parameters"]),
             "",
         ]
     ours = f"{row['ours']:.2f}"
     if row["ours_low"] is not None:
-        ours += f" ± {row['ours_high'] - row['ours']:.2f}"
+        over = " over seeds alone" if row["num_test_images"] is None else ""
+        ours += f" ({row['ours_low']:.2f} to {row['ours_high']:.2f}{over})"
     if row["status"] != TrialStatus.COMPLETED:
         ours += f" ({row['status'].removeprefix('completed, ')})"
+    if warning := one_class_text(row["num_one_class"], row["num_seeds"], "this recipe"):
+        ours += f"; {warning}"
     if row["changed"]:
         ours += f"; changed: {row['changed']}"
     return [
@@ -185,6 +235,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         published,
         ours,
         str(row["num_seeds"]),
+        "" if row["largest_class"] is None else f"{row['largest_class']:.2f}",
         f"{row['difference']:+.2f}",
         f"{row['weights_epoch']:g} of {row['epochs']:g}",
         f"{row['minutes']:.1f}",

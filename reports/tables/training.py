@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from winnow.reports.reading.predictions import largest_share
 from winnow.reports.schemas import KINDS
 from winnow.reports.tables.retraining import TEST_METRICS
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
@@ -70,9 +71,7 @@ def environment_rows(training: TrainingData) -> list[dict[str, str]]:
 def largest_class(training: TrainingData) -> float | None:
     """Return the accuracy of always predicting the largest class of the test images, in [0, 1]; None before the test."""
     arrays = training.predictions
-    if arrays is None:
-        return None
-    return float(np.bincount(arrays["true"]).max() / len(arrays["true"]))
+    return None if arrays is None else largest_share(arrays)
 
 
 def _result(training: TrainingData) -> pa.Table:

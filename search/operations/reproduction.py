@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from winnow.reports import write_training
-from winnow.reports.tables.reference import RESULTS, write_table
+from winnow.reports.tables.reference import RESULTS, training_name, write_table
 from winnow.search.data.source import Source, load_data
 from winnow.search.operations.checks import check_space, require_recipe
 from winnow.search.operations.execution import Execution
@@ -155,7 +155,7 @@ def _todo(recipes: dict[str, Space], seeds: int, output: Path) -> list[_Job]:
         for name, space in recipes.items():
             require_recipe(space)
             config = space.example()
-            folder = output / f"{space.name}-s{seed}"
+            folder = output / training_name(space.name, seed)
             _refuse_other_config(folder, config.model_dump(mode="json"))
             if (space.name, seed) in done:
                 continue

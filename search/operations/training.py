@@ -20,6 +20,7 @@ import yaml
 from rich.console import Console
 
 from winnow.models import summarize
+from winnow.reports.reading.predictions import PREDICTIONS
 from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import Source, describe_data
 from winnow.search.operations.checks import load_checked, require_recipe
@@ -190,7 +191,7 @@ def fit_and_test(
         weights = result.weights()
         chosen = next(figures for figures in reversed(epochs) if figures["epoch"] == result.weights_epoch)
         kept = {key: chosen[key] for key in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")}
-        test = evaluate_test_set(config, weights, on_device, data, output / "predictions.npz" if output else None)
+        test = evaluate_test_set(config, weights, on_device, data, output / PREDICTIONS if output else None)
         final |= {"weights_epoch": result.weights_epoch, **kept, **test}
         if output:
             save(output / "weights.pt", {"weights": weights, "config": config.model_dump(mode="json")})

@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from tests.helpers.cifar import write_some
+from winnow.reports.tables.answers import load_answers
 from winnow.reports.tables.reference import COLUMNS, as_markdown, recipe_rows
+from winnow.reports.tables.retraining import metric_interval
 from winnow.search.cli.main import cli
 from winnow.search.operations.reproduction import choose
 from winnow.search.ray_backend.session import ray_kept
@@ -52,7 +55,7 @@ def row(rows: list[dict[str, Any]], recipe: str) -> dict[str, Any]:
 
 
 def test_rows_that_were_not_run_say_so() -> None:
-    rows = recipe_rows([])
+    rows = recipe_rows([], Path())
     published = [name.removeprefix("recipes/") for name in catalog.recipe_names() if catalog.load(name).reference]
     assert sorted(row["recipe"] for row in rows) == sorted(published)
     order = [row["row"] for row in rows]
@@ -65,7 +68,7 @@ def test_rows_that_were_not_run_say_so() -> None:
 
 def test_means_intervals_and_differences() -> None:
     accuracies = [0.42, 0.44, 0.46]
-    rows = recipe_rows([result("cifar100-a1", seed, value) for seed, value in enumerate(accuracies)])
+    rows = recipe_rows([result("cifar100-a1", seed, value) for seed, value in enumerate(accuracies)], Path())
     a1 = row(rows, "cifar100-a1")
     assert a1["ours"] == pytest.approx(44.0)
     assert a1["difference"] == pytest.approx(44.0 - 43.68)
@@ -73,11 +76,40 @@ def test_means_intervals_and_differences() -> None:
     assert (a1["ours_low"], a1["ours_high"]) == (pytest.approx(44 - half, abs=1e-4), pytest.approx(44 + half, abs=1e-4))
     assert (a1["num_seeds"], a1["minutes"], a1["hardware"]) == (3, 2.0, "Some CPU, 1 thread")
     assert a1["changed"] is None
-    assert f"| 44.00 ± {half:.2f} | 3 | +0.32 | 12 of 50 | 2.0 | 1000 |" in as_markdown(rows)
+    ends = f"{44 - half:.2f} to {44 + half:.2f}"
+    assert f"| 44.00 ({ends} over seeds alone) | 3 |  | +0.32 | 12 of 50 | 2.0 | 1000 |" in as_markdown(rows)
+
+
+def test_intervals_are_over_test_images_too_where_there_are_predictions(tmp_path: Path) -> None:
+    true = np.repeat(np.arange(10), [28, *[8] * 9])
+    lines = []
+    for seed in range(3):
+        predicted = np.where(np.arange(100) % 50 < seed, 9 - true, true)
+        place = tmp_path / f"cifar100-a1-s{seed}"
+        place.mkdir()
+        np.savez(place / "predictions.npz", true=true, predicted=predicted)
+        lines.append(
+            result("cifar100-a1", seed, float((predicted == true).mean()), num_classes_answered=10 - 9 * (seed == 2))
+        )
+    rows = recipe_rows(lines, tmp_path)
+    a1 = row(rows, "cifar100-a1")
+    answers = load_answers(
+        tmp_path, [line | {"predictions": f"cifar100-a1-s{line['seed']}/predictions.npz"} for line in lines]
+    )
+    interval = metric_interval("test_accuracy", [line["test_accuracy"] for line in lines], answers)
+    assert (a1["ours"], a1["ours_low"], a1["ours_high"]) == pytest.approx([100 * end for end in interval])
+    assert (a1["num_test_images"], a1["largest_class"], a1["num_one_class"]) == (100, pytest.approx(28.0), 1)
+    warning = "Warning: 1 of the 3 networks of this recipe gives every test image the same class."
+    cell = f"| 98.00 ({a1['ours_low']:.2f} to {a1['ours_high']:.2f}); {warning} | 3 | 28.00 |"
+    assert cell in as_markdown(rows)
+    (tmp_path / "cifar100-a1-s1" / "predictions.npz").unlink()
+    assert row(recipe_rows(lines, tmp_path), "cifar100-a1")["num_test_images"] is None
 
 
 def test_one_seed_has_no_interval_and_failures_are_named() -> None:
-    rows = recipe_rows([result("cifar100-a2", 0, 0.5), {"recipe": "cifar100-a2", "seed": 1, "status": "diverged"}])
+    rows = recipe_rows(
+        [result("cifar100-a2", 0, 0.5), {"recipe": "cifar100-a2", "seed": 1, "status": "diverged"}], Path()
+    )
     a2 = row(rows, "cifar100-a2")
     assert (a2["ours"], a2["ours_low"], a2["num_seeds"]) == (pytest.approx(50.0), None, 1)
     assert a2["status"] == "completed, 1 diverged"
@@ -85,14 +117,14 @@ def test_one_seed_has_no_interval_and_failures_are_named() -> None:
 
 
 def test_a_validation_figure_is_held_against_validation() -> None:
-    step = row(recipe_rows([result("cifar100-d-ablation-1", 0, 0.22)]), "cifar100-d-ablation-1")
+    step = row(recipe_rows([result("cifar100-d-ablation-1", 0, 0.22)], Path()), "cifar100-d-ablation-1")
     assert (step["split"], step["difference"]) == ("validation", pytest.approx(0.0))
 
 
 def test_what_was_changed_is_named() -> None:
     line = result("cifar100-a1", 0, 0.5)
     line["config"] = {**line["config"], "epochs": 2, "data": {**line["config"]["data"], "name": "npz", "path": "x"}}
-    assert row(recipe_rows([line]), "cifar100-a1")["changed"] == "epochs=2 (not 50)"
+    assert row(recipe_rows([line], Path()), "cifar100-a1")["changed"] == "epochs=2 (not 50)"
 
 
 # --- the command ----------------------------------------------------------------------------------------------------------
