@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from winnow.reports.text.wording import NO_BASELINE
 from winnow.search.data.source import Source, check_on_images, load_data
 from winnow.search.operations.execution import Execution, packing_of
 from winnow.search.operations.limits import limit_notes
@@ -49,7 +50,7 @@ def plan_search(
     """
     room = check_on_images(space, execution.new_source if execution else Source(Path("data")))
     forecast = forecast_search(settings)
-    notes = [*forecast.notes, *([room] if room else [])]
+    notes = [*forecast.notes, *([room] if room else []), *([] if space.baseline else [NO_BASELINE])]
     if execution is None:
         limits = [f"limits {settings.limits}: a plan with a probe counts the configs within them"]
         return replace(forecast, notes=[*notes, *(limits if settings.limits else [])])

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from winnow.reports.schemas import RUN_VERSION
 from winnow.reports.text import next_step
+from winnow.reports.text.wording import NO_BASELINE
 from winnow.search.data.source import Source, describe_data, load_data
 from winnow.search.operations.checks import check_space, load_recorded
 from winnow.search.operations.execution import (
@@ -85,6 +86,8 @@ def search(space: Space, settings: Settings, place: NewRun, execution: Execution
     facts = describe_data(data, space, settings.seed)
     for line in facts["summary"]["text"]:
         view.message(line)
+    if space.baseline is None:
+        view.message(NO_BASELINE)
     warm = _warm_start(place.warm_start, space, settings, facts, execution) if place.warm_start else None
     earlier = _earlier_runs(settings.learn_from, space, execution) if settings.learn_from else None
     measure = partial(packing_of, space=space, data=data, seed=settings.seed, say=view.step)
