@@ -24,6 +24,8 @@ from winnow.search.samplers.gaussian_process import GaussianProcess, best_and_so
 MOST_CHECKED = 60  # the skill of the model is measured on at most this many random trials, the newest ones
 FEWEST_CHECKED = 6
 UNKNOWN_SKILL = 0.5  # assumed while there are fewer random trials
+VERY_BAD, EXPLODED = 2.0, 4.0
+"""Distances below the median, in ranges of the better half, from which a value is very bad and from which its training exploded."""
 NUM_ELITES = 5  # new points are drawn around this many trials
 LARGEST_POSTERIOR = 200  # observations; the cost of a suggestion grows with the square of this number
 MOST_RUNNING = (
@@ -147,16 +149,19 @@ class Forecast:
         return float(np.corrcoef(rankdata(expected), rankdata(checked.targets))[0, 1])
 
     def _gained(self, sign: float) -> list[float]:
-        """Return the mean gain of trials since the first rung, for each rung. No gain is assumed at rungs that no trial has reached."""
+        """Return the mean gain of trials since the first rung, for each rung. No gain is assumed at rungs that no trial has reached.
+
+        Trials whose value exploded are left out: they would be the mean where few trials have reached a rung.
+        """
         gained = [0.0]
         for before, after in pairwise(self.rungs):
-            both = [
-                (trial.intermediate_values[before], trial.intermediate_values[after])
-                for trial in self.trials
-                if {before, after} <= trial.intermediate_values.keys()
-            ]
-            values = sign * np.array(both).reshape(-1, 2)
-            gained.append(gained[-1] + (float(np.mean(_cut(values[:, 1]) - _cut(values[:, 0]))) if both else 0.0))
+            curves = [trial.intermediate_values for trial in self.trials]
+            seen = sign * np.array([values[rung] for values in curves for rung in (before, after) if rung in values])
+            both = [(values[before], values[after]) for values in curves if {before, after} <= values.keys()]
+            pairs = sign * np.array(both).reshape(-1, 2)
+            pairs = pairs[pairs[:, 1] >= _lower_bound(seen, EXPLODED)] if both else pairs
+            gain = float(np.mean(_cut(pairs[:, 1]) - _cut(pairs[:, 0]))) if len(pairs) else 0.0
+            gained.append(gained[-1] + gain)
         return gained
 
     def _believe_running(self, modelled: _Seen, paused: Collection[int]) -> None:
@@ -214,14 +219,19 @@ def _scores(
 
 
 def _cut(values: Array) -> Array:
-    """Raise very bad values to a lower bound, two ranges of the better half below the median: how bad they are does not matter.
+    """Raise very bad values to a lower bound: how bad they are does not matter."""
+    return np.maximum(values, _lower_bound(values, VERY_BAD))
+
+
+def _lower_bound(values: Array, reach: float) -> float:
+    """Return the value that lies `reach` ranges of the better half below the median.
 
     If half of all values equal the best one, as with a saturated accuracy, the median of the other values is used instead.
     """
     middle, top = np.median(values), values.max()
     if middle == top and (values < top).any():
         middle = np.median(values[values < top])
-    return np.maximum(values, middle - 2 * (top - middle))
+    return float(middle - reach * (top - middle))
 
 
 def _rank_scores(rows: Sequence[int], levels: Array, values: Array) -> Array:
