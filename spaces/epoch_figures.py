@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -166,6 +166,29 @@ def weights_rules() -> dict[str, str]:
     """Return the rules that choose the epoch whose weights are kept, and the metric of each."""
     words = {"low": "lowest", "high": "highest"}
     return {f"{words[BETTER[name] or 'low']}_{name}": name for name in OBJECTIVES}
+
+
+def kept_values(rule: str, metric: str, epochs: Iterable[Mapping[str, Any]]) -> dict[int, float]:
+    """Return what a trial is worth after each of its epochs: the metric of the weights kept so far.
+
+    Args:
+        rule: The config's rule for the weights to keep: `last` or a key of `weights_rules`.
+        metric: Name of the metric.
+        epochs: The figures of each epoch by name, from the first epoch on; None for those that were not finite.
+
+    Returns:
+        Values by epoch, without those that are None.
+    """
+    chosen_by = weights_rules().get(rule)
+    best, kept, values = math.inf, None, {}
+    for figures in epochs:
+        worth = math.inf if chosen_by is None else to_minimize(chosen_by, figures)
+        if worth < best:
+            best, kept = worth, figures
+        value = (kept or figures)[metric]
+        if value is not None:
+            values[figures["epoch"]] = value
+    return values
 
 
 def is_share(metric: str) -> bool:

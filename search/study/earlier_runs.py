@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from winnow.search.storage.json_lines import json_line, read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.space_changes import Recorder
+from winnow.spaces.epoch_figures import kept_values
 from winnow.spaces.errors import InputError
 from winnow.spaces.known_parts import known_parts
 from winnow.spaces.space import Space
@@ -138,18 +139,16 @@ def _line(named: str, path: Path, run: RunData, space: Space) -> dict[str, Any]:
 
 
 def _ranked(run: RunData) -> list[dict[str, Any]]:
-    """Return the newest ended trials of a run, with their values by epoch. Higher values are better."""
+    """Return the newest ended trials of a run, with the values of their kept weights by epoch. Higher values are better."""
     sign = 1.0 if run.maximize else -1.0
     ended = [row for row in run.trial_rows() if row["status"] in RANKED and row["config"] and row["num_epochs"]]
     trials = []
     for row in ended[-MOST_TRIALS:]:
-        values: dict[int, float] = {}
+        config, values = json.loads(row["config"]), {}
         if row["status"] != TrialStatus.DIVERGED:
-            epochs = run.epochs_of_trial(row["trial"])
-            values = {e["epoch"]: sign * e[run.objective] for e in epochs if e.get(run.objective) is not None}
-            if values and row["objective"] is not None:
-                values[max(values)] = sign * row["objective"]  # the objective of the weights that were kept
-        trials.append({"trial": row["trial"], "config": json.loads(row["config"]), "values": values})
+            kept = kept_values(config.get("weights", "last"), run.objective, run.epochs_of_trial(row["trial"]))
+            values = {epoch: sign * value for epoch, value in kept.items()}
+        trials.append({"trial": row["trial"], "config": config, "values": values})
     return trials if any(trial["values"] for trial in trials) else []
 
 

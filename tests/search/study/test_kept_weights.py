@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.helpers.ledgers import SHAPE, make_folder, study_of
 from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from winnow import reports
 from winnow.search.settings import settings_for
+from winnow.search.study.earlier_runs import learn_from
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Assignment
 from winnow.search.training.device_data import DeviceData
@@ -78,6 +80,20 @@ def test_what_the_report_says_of_a_winner_is_of_the_kept_weights(tmp_path) -> No
     assert (row["search_objective"], row["search_accuracy"]) == (pytest.approx(0.62), pytest.approx(0.62))
     assert row["gap"] == pytest.approx(0.01)
     assert {trial["best_epoch"] for trial in reports.read(folder.path).trial_rows()} == {3}
+
+
+def test_an_earlier_run_teaches_what_its_rungs_saw(tmp_path) -> None:
+    """Also if only its report is left, and at the epochs before a trial's last one."""
+    space = catalog.load("digits", ["epochs=9", "weights=lowest_validation_loss"])
+    settings = settings_for(space, trials=4, sampler="random", objective="validation_accuracy")
+    folder = make_folder(tmp_path, space, settings)
+    _drive(Ledger(folder, space, settings, SHAPE), lambda _, epoch: 4 * (1 - (0.62 if epoch == 3 else 0.40)))
+    reports.write(folder.path)
+    alone = shutil.copytree(folder.path / "report", tmp_path / "alone")
+    at_rungs = [{str(epoch): value for epoch, value in t.intermediate_values.items()} for t in study_of(folder).trials]
+    for run in (folder.path, alone):
+        taught = json.loads(learn_from([str(run)], space).lines[0])["trials"]
+        assert [trial["values"] for trial in taught] == at_rungs
 
 
 def test_the_winner_is_retrained_for_the_epochs_that_the_search_chose(tmp_path) -> None:

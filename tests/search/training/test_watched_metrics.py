@@ -16,7 +16,7 @@ from winnow.search.training.early_stopping import EarlyStopping
 from winnow.search.training.epoch_result import EpochResult
 from winnow.search.training.loop import train
 from winnow.search.training.schedules import Plateau
-from winnow.spaces.epoch_figures import OBJECTIVES, OWN_METRIC, to_minimize, weights_rules
+from winnow.spaces.epoch_figures import OBJECTIVES, OWN_METRIC, kept_values, to_minimize, weights_rules
 from winnow.spaces.errors import InputError, SpaceError
 from winnow.spaces.space import Space
 
@@ -52,8 +52,11 @@ def epochs(use: str = "search", **changes: Any) -> list[EpochResult]:
 def test_the_kept_epoch_has_the_best_value_of_the_metric(rule: str) -> None:
     metric = weights_rules()[rule]
     results = epochs(weights=rule, epochs=5, own_metric=f"{HERE}:share_of_first")
-    values = [to_minimize(metric, {"validation_loss": r.validation_loss, **r.metrics}) for r in results]
+    figures = [{"epoch": r.epoch, "validation_loss": r.validation_loss, **r.metrics} for r in results]
+    values = [to_minimize(metric, each) for each in figures]
     assert results[-1].weights_epoch == 1 + values.index(min(values))
+    kept = {r.epoch: figures[r.weights_epoch - 1]["validation_loss"] for r in results}
+    assert kept_values(rule, "validation_loss", figures) == kept
 
 
 def test_early_stopping_watches_its_metric_in_its_direction() -> None:
