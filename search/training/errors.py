@@ -53,40 +53,40 @@ def failure(error: BaseException) -> tuple[str, str]:
     """
     if isinstance(error, Failed):
         return error.status, error.text
+    if is_out_of_memory(error):
+        return TrialStatus.OUT_OF_MEMORY, printable(str(error)) or type(error).__name__
     if spoils_process(error):
-        raise DeviceLost(headline(error)) from None
+        raise DeviceLost(headline(error)) from error  # whose traceback shows where
     if isinstance(error, StorageFailed):
         return STORAGE_FAILED, str(error)
     if isinstance(error, ModelRefused):
         return TrialStatus.INFEASIBLE, printable(str(error))
-    if is_out_of_memory(error):
-        return TrialStatus.OUT_OF_MEMORY, printable(str(error)) or type(error).__name__
     return TrialStatus.FAILED, printable("".join(traceback.format_exception(error, limit=-8)))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that a device or the machine is out of memory, by its type or by `OUT_OF_MEMORY`."""
+    """Return whether an error means that a device or the machine is out of memory, by its type or text."""
     import torch
 
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and _has(error, OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and _has(error, (*OUT_OF_MEMORY, *NO_HANDLE))
 
 
 def spoils_process(error: BaseException) -> bool:
-    """Return whether no kernel can run in this process after an error, such as an illegal access or a device-side assert.
+    """Return whether the process must be replaced after an error: any error of a device or its libraries except a lack of memory.
 
-    CUDA raises such an error again and again until the process ends, so the causes of the error are examined too.
+    After some, such as an illegal access, no kernel can run in the process. CUDA raises such an error again and again until the
+    process ends, so the causes of the error are examined too.
     """
     import torch
 
     link: BaseException | None = error
     while link is not None:
-        if isinstance(link, torch.AcceleratorError):
-            return not _has(link, OUT_OF_MEMORY) and not _has(link, PASSING)
-        if isinstance(link, RuntimeError) and _has(link, SPOILED):
+        is_of_device = isinstance(link, torch.AcceleratorError) or _has(link, DEVICE_ERROR)
+        if isinstance(link, RuntimeError) and is_of_device and not _has(link, OUT_OF_MEMORY):
             return True
         link = link.__cause__ or link.__context__
     return False
@@ -102,20 +102,34 @@ OUT_OF_MEMORY = (
     "out of memory",  # CUDA, its driver, HIP, XPU, MPS, and NCCL in a later line
     "alloc_failed",  # cuBLAS, cuDNN
     "allocation_failed",  # cuDNN 9, device and host
-    "cublas_status_not_initialized",  # no memory for the handle
-    "cudnn_status_not_initialized",
-    "cudnn_status_internal_error",
     "unable to find an engine",  # no algorithm has a workspace that fits into memory
     "unable to find a valid cudnn algorithm",
     "allocate memory",  # "can't": torch's allocator of the CPU; "cannot": mmap
 )
 """Texts, in lower case, of errors that mean out of memory although their type does not say so."""
 
-SPOILED = ("_status_execution_failed", "_status_mapping_error")
-"""Texts of cuBLAS and cuDNN after a kernel failed; their errors have no specific type."""
+NO_HANDLE = ("cublas_status_not_initialized", "cudnn_status_not_initialized")
+"""Texts of cuBLAS and cuDNN without memory for their handle. They have other causes too, so the process is replaced as well."""
 
-PASSING = ("no kernel image", "invalid device function", "invalid configuration argument", "invalid argument")
-"""Texts of CUDA errors after which the process can continue."""
+DEVICE_ERROR = (
+    "cuda error",
+    "cuda driver error",
+    "hip error",
+    "hip driver error",
+    "cudnn error",
+    "cudnn_status_",
+    "miopen error",
+    "cublas_status_",
+    "hipblas_status_",
+    "rocblas_status_",
+    "cusparse_status_",
+    "hipsparse_status_",
+    "cusolver error",
+    "cusolver_status_",
+    "cufft error",
+    "triton error",
+)
+"""Texts, in lower case, of errors of devices and their libraries; most have no specific type."""
 
 
 def _has(error: BaseException, texts: tuple[str, ...]) -> bool:

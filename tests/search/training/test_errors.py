@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributed import DistBackendError
 
-from winnow.search.training.errors import failure, headline, is_out_of_memory, spoils_process
+from winnow.search.training.errors import DeviceLost, failure, headline, is_out_of_memory, spoils_process
 
 ADVICE = (
     "\nSearch for `cudaErrorX' in https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html for more information."
@@ -26,13 +26,11 @@ NO_MEMORY = [
     torch.OutOfMemoryError("HIP out of memory."),
     torch.AcceleratorError("CUDA error: out of memory" + ADVICE),
     RuntimeError("CUDA driver error: out of memory"),
+    RuntimeError("Triton Error [CUDA]: out of memory"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
     RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
     RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"),
-    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"),
-    RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
     RuntimeError("GET was unable to find an engine to execute this computation"),
     RuntimeError("FIND was unable to find an engine to execute this computation"),
     RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"),
@@ -46,6 +44,10 @@ NO_MEMORY = [
     MemoryError(),
     OSError(errno.ENOMEM, "Cannot allocate memory"),
 ]
+PERHAPS_NO_MEMORY = [
+    RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
+]
 STICKS = [
     torch.AcceleratorError(f"CUDA error: {text}{ADVICE}")
     for text in (
@@ -53,13 +55,41 @@ STICKS = [
         "an illegal memory access was encountered",
         "uncorrectable ECC error encountered",
         "unspecified launch failure",
+        "no kernel image is available for execution on the device",
+        "invalid device function",
+        "invalid configuration argument",
+        "invalid argument",
+        "an error that nobody has seen",
     )
 ] + [
-    RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
-    RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm( handle, opa)`"),
+    torch.AcceleratorError("HIP error: invalid argument"),
+    *[
+        RuntimeError(text)
+        for text in (
+            "CUDA error: unspecified launch failure",
+            "CUDA driver error: invalid argument",
+            "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm( handle, opa)`",
+            "CUDA error: CUBLAS_STATUS_INTERNAL_ERROR when calling `cublasSgemm( handle, opa)`",
+            "CUDA error: CUBLAS_STATUS_INVALID_VALUE when calling `cublasSgemm( handle, opa)`",
+            "CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasLtMatmul`",
+            "CUDA error: CUSPARSE_STATUS_INTERNAL_ERROR when calling `cusparseSpMM`",
+            "CUDA error: HIPBLAS_STATUS_INTERNAL_ERROR when calling `hipblasSgemm`",
+            "HIP error: unspecified launch failure",
+            "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+            "cuDNN error: CUDNN_STATUS_MAPPING_ERROR",
+            "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR",
+            "cuDNN error: CUDNN_STATUS_BAD_PARAM",
+            "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED",
+            "miopen error: miopenStatusInternalError",
+            "cusolver error: CUSOLVER_STATUS_INTERNAL_ERROR, when calling `cusolverDnCreate(handle)`",
+            "cuFFT error: CUFFT_INTERNAL_ERROR",
+            "Triton Error [CUDA]: an illegal memory access was encountered",
+        )
+    ],
 ]
 NEITHER = [
-    torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device" + ADVICE),
+    AssertionError("Torch not compiled with CUDA enabled"),
+    RuntimeError("Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"),
     RuntimeError("mat1 and mat2 shapes cannot be multiplied (1x2 and 3x4)"),
     ValueError("out of memory"),
     OSError(errno.ENOSPC, "No space left on device"),
@@ -71,6 +101,12 @@ def test_a_lack_of_memory(error):
     assert is_out_of_memory(error)
     assert not spoils_process(error)
     assert failure(error)[0] == "out_of_memory"
+
+
+@pytest.mark.parametrize("error", PERHAPS_NO_MEMORY, ids=headline)
+def test_what_may_be_a_lack_of_memory_is_tried_in_pieces_in_another_process(error):
+    assert failure(error)[0] == "out_of_memory"
+    assert spoils_process(error)
 
 
 @pytest.mark.parametrize("error", STICKS, ids=headline)
@@ -86,6 +122,12 @@ def test_an_error_that_sticks(error):
 def test_neither(error):
     assert not is_out_of_memory(error)
     assert not spoils_process(error)
+
+
+def test_a_lost_device_shows_where_the_error_was_raised():
+    with pytest.raises(DeviceLost, match=r"^AcceleratorError: CUDA error: device-side assert triggered$") as lost:
+        failure(STICKS[0])
+    assert lost.value.__cause__ is STICKS[0]
 
 
 def test_the_first_line_names_the_error():
