@@ -16,7 +16,7 @@ The upper bounds in pyproject.toml are the versions for which these passed. Afte
 | `RAY_preload_python_modules`, idle workers | ray_backend/session.py | search/ray_backend/test_worker_imports.py |
 | `RAY_TRAIN_*` switches | ray_backend/rank_groups.py | here |
 | session folders that Ray's processes hold open | ray_backend/watchdog.py | search/ray_backend/test_interrupts.py |
-| `_global_*` hooks of all modules, and the length of torch's stacks of modes | training/process_state.py | search/training/test_process_state.py |
+| `_global_*` hooks of all modules, the length of torch's stacks of modes, hooks of saved tensors, threads of autograd | training/process_state.py | search/training/test_process_state.py |
 | a stand-in for `torch._dynamo` | ray_backend/lean_imports.py | here |
 | the parts of `TPESampler` | samplers/optuna_samplers.py | search/samplers/test_tpe.py |
 | samplers read a study by `get_all_trials` alone | samplers/study_view.py | here |

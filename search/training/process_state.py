@@ -12,7 +12,9 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple, cast
+from functools import partial
+from operator import attrgetter
+from typing import Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 import torch
@@ -22,6 +24,8 @@ from winnow.search.training.errors import RankLost, headline, spoils_process
 MAX_THREADS_LEFT = 32
 """Number of new threads that a training may leave behind, since libraries keep pools of threads."""
 
+ROUNDS = 2
+"""Number of attempts to restore the settings, since some of them change others."""
 
 GLOBAL_HOOKS = "_global_"
 """Prefix of the variables in which `torch.nn.modules.module` keeps the hooks of all modules."""
@@ -67,23 +71,27 @@ def read_state() -> dict[str, Any]:
     """Read each setting of `SETTINGS`. One that cannot be read, such as a deleted working directory, is left out."""
     state = {}
     for name, setting in SETTINGS.items():
-        with suppress(OSError):
+        with suppress(Exception):  # a library's errors are of any type
             state[name] = setting.read()
     return state
 
 
 def restore(state: Mapping[str, Any]) -> list[str]:
     """Restore the settings that differ from the state, and return the names of those that cannot be restored."""
-    failed = []
-    for name, value in state.items():
-        with suppress(OSError):
-            if _equal(SETTINGS[name].read(), value):
-                continue
-        try:
-            SETTINGS[name].write(value)
-        except (OSError, RuntimeError, TypeError, ValueError):  # such as a signal handler outside the main thread
-            failed.append(name)
-    return failed
+    for _ in range(ROUNDS):
+        for name, value in state.items():
+            if not _is(name, value):
+                with suppress(Exception):  # such as a signal handler outside the main thread
+                    SETTINGS[name].write(value)
+    return [name for name, value in state.items() if not _is(name, value)]
+
+
+def _is(name: str, value: Any) -> bool:
+    """Return whether a setting has this value. One that cannot be read any more does not have it."""
+    try:
+        return _equal(SETTINGS[name].read(), value)
+    except Exception:
+        return False
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -117,14 +125,30 @@ def _deterministic() -> tuple[bool, bool]:
     return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
 
-def _cudnn() -> tuple[bool, bool, bool, bool]:
-    flags = torch.backends.cudnn
-    return flags.enabled, flags.deterministic, flags.benchmark, flags.allow_tf32
+def _torch_flag(path: str) -> Setting:
+    """Return the setting for an attribute somewhere below `torch`."""
+    owner, _, name = path.rpartition(".")
+    return Setting(lambda: attrgetter(path)(torch), lambda value: setattr(attrgetter(owner)(torch), name, value))
 
 
-def _set_cudnn(values: tuple[bool, bool, bool, bool]) -> None:
-    flags = torch.backends.cudnn
-    flags.enabled, flags.deterministic, flags.benchmark, flags.allow_tf32 = values
+def _limits() -> dict[str, Setting]:
+    """Return the settings for the limits of the operating system, by names such as `RLIMIT_NOFILE`."""
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return {}
+    names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
+    return {
+        name: Setting(partial(resource.getrlimit, number), partial(resource.setrlimit, number))
+        for name, number in zip(names, attrgetter(*names)(resource), strict=True)
+    }
+
+
+def _set_affinity(cpus: set[int]) -> None:
+    """Set the CPUs of all threads: those that a training started have the ones of the thread that it ran in."""
+    for thread in os.listdir("/proc/self/task"):
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread), cpus)
 
 
 def _numpy_state() -> tuple[Any, ...]:
@@ -141,26 +165,22 @@ def _set_streams(streams: tuple[Any, Any]) -> None:
     sys.stdout, sys.stderr = streams
 
 
-def _autocast() -> tuple[bool, ...]:
-    return tuple(torch.is_autocast_enabled(device) for device in ("cpu", "cuda"))
+def _autocast() -> tuple[tuple[str, bool, torch.dtype], ...]:
+    return tuple(
+        (device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in ("cpu", "cuda")
+    )
 
 
-def _set_autocast(flags: tuple[bool, ...]) -> None:
-    for device, flag in zip(("cpu", "cuda"), flags, strict=True):
-        torch.set_autocast_enabled(device, flag)
+def _set_autocast(values: tuple[tuple[str, bool, torch.dtype], ...]) -> None:
+    for device, enabled, dtype in values:
+        torch.set_autocast_enabled(device, enabled)
+        torch.set_autocast_dtype(device, dtype)
 
 
-def _attention() -> tuple[bool, ...]:
+def _attention(name: str) -> Setting:
+    """Return the setting for a kernel of scaled dot product attention."""
     cuda = torch.backends.cuda
-    return cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.math_sdp_enabled()
-
-
-def _set_attention(flags: tuple[bool, ...]) -> None:
-    cuda = torch.backends.cuda
-    for enable, flag in zip(
-        (cuda.enable_flash_sdp, cuda.enable_mem_efficient_sdp, cuda.enable_math_sdp), flags, strict=True
-    ):
-        enable(flag)
+    return Setting(getattr(cuda, f"{name}_sdp_enabled"), getattr(cuda, f"enable_{name}_sdp"))
 
 
 def _keeps_denormal() -> bool:
@@ -194,8 +214,14 @@ def _modes() -> tuple[bool, int, int]:
     return torch.is_inference_mode_enabled(), torch_c._len_torch_function_stack(), torch_c._len_torch_dispatch_stack()
 
 
-def _refuse_modes(modes: tuple[bool, int, int]) -> None:
-    raise RuntimeError("only the object that opened a mode can close it")
+def _saved_tensors_hooks() -> tuple[Any, bool]:
+    """Return the hooks for tensors that autograd saves that were set last, and whether such hooks are allowed."""
+    autograd = torch._C._autograd
+    return autograd._top_saved_tensors_default_hooks(False), autograd._saved_tensors_hooks_is_enabled()
+
+
+def _refuse(value: Any) -> NoReturn:
+    raise RuntimeError("only the object that opened a context can close it")
 
 
 def _has_alarm() -> bool:
@@ -213,6 +239,32 @@ def _umask() -> int:
     return mask
 
 
+BACKEND_FLAGS = (
+    "cudnn.enabled",
+    "cudnn.deterministic",
+    "cudnn.benchmark",
+    "cudnn.benchmark_limit",
+    "mkldnn.enabled",
+    "mkldnn.deterministic",
+    "cuda.matmul.allow_fp16_accumulation",
+    "cuda.matmul.allow_fp16_reduced_precision_reduction",
+    "cuda.matmul.allow_fp16_reduced_precision_reduction_split_k",
+    "cuda.matmul.allow_bf16_reduced_precision_reduction",
+    "cuda.matmul.allow_bf16_reduced_precision_reduction_split_k",
+    "fp32_precision",  # first, since the others have its value unless they have one of their own
+    "cudnn.fp32_precision",
+    "cudnn.conv.fp32_precision",
+    "cudnn.rnn.fp32_precision",
+    "cuda.matmul.fp32_precision",
+    "mkldnn.matmul.fp32_precision",
+    "mkldnn.conv.fp32_precision",
+    "mkldnn.rnn.fp32_precision",
+    "cudnn.allow_tf32",  # after the precisions: with some of them it cannot be read
+    "opt_einsum.enabled",
+    "opt_einsum.strategy",
+)
+"""Attributes below `torch.backends` that are restored."""
+
 SETTINGS = {
     "working directory": Setting(os.getcwd, os.chdir),
     "environment": Setting(lambda: dict(os.environ), _set_environment),
@@ -220,6 +272,8 @@ SETTINGS = {
     "alarm": Setting(_has_alarm, _stop_alarm),
     "standard streams": Setting(_streams, _set_streams),
     "file mode mask": Setting(_umask, os.umask),
+    **_limits(),
+    "CPUs": Setting(lambda: os.sched_getaffinity(0), _set_affinity),
     "module search path": Setting(lambda: list(sys.path), lambda path: sys.path.__setitem__(slice(None), path)),
     "warning filters": Setting(lambda: list(warnings.filters), _set_warning_filters),
     "recursion limit": Setting(sys.getrecursionlimit, sys.setrecursionlimit),
@@ -231,20 +285,28 @@ SETTINGS = {
     "default device": Setting(
         lambda: str(torch.get_default_device()), lambda name: torch.set_default_device(None if name == "cpu" else name)
     ),
-    "open modes of torch": Setting(_modes, _refuse_modes),  # after the default device, which is one
+    "open modes of torch": Setting(_modes, _refuse),  # after the default device, which is one
     "hooks of all modules": Setting(_hooks, _set_hooks),
     "gradient mode": Setting(torch.is_grad_enabled, torch.set_grad_enabled),
     "autocast": Setting(_autocast, _set_autocast),
-    "attention kernels": Setting(_attention, _set_attention),
+    "cache of autocast": Setting(torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
+    "hooks of saved tensors": Setting(_saved_tensors_hooks, _refuse),
+    "threads of autograd": Setting(torch._C._is_multithreading_enabled, torch.autograd.set_multithreading_enabled),
+    **{f"{name} attention": _attention(name) for name in ("flash", "mem_efficient", "math", "cudnn")},
+    "reductions of math attention": Setting(
+        torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed,
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp,
+    ),
     "denormal numbers": Setting(_keeps_denormal, lambda keeps: torch.set_flush_denormal(not keeps)),
     "anomaly detection": Setting(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
     "deterministic algorithms": Setting(
         _deterministic, lambda flags: torch.use_deterministic_algorithms(flags[0], warn_only=flags[1])
     ),
-    "cuDNN flags": Setting(_cudnn, _set_cudnn),
-    "oneDNN": Setting(lambda: torch.backends.mkldnn.enabled, lambda on: setattr(torch.backends.mkldnn, "enabled", on)),
+    "filling of new tensors": _torch_flag("utils.deterministic.fill_uninitialized_memory"),
+    **{f"torch.backends.{path}": _torch_flag(f"backends.{path}") for path in BACKEND_FLAGS},
     "precision of products": Setting(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     "number of threads": Setting(torch.get_num_threads, torch.set_num_threads),
+    "number of threads between operations": Setting(torch.get_num_interop_threads, torch.set_num_interop_threads),
     "random state of Python": Setting(random.getstate, random.setstate),
     "random state of NumPy": Setting(_numpy_state, np.random.set_state),
     "random state of torch": Setting(torch.get_rng_state, torch.set_rng_state),

@@ -5,28 +5,45 @@ from __future__ import annotations
 import gc
 import os
 import random
+import resource
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.autograd.graph import disable_saved_tensors_hooks, saved_tensors_hooks
 from torch.nn.modules.module import register_module_forward_hook, register_module_full_backward_hook
 from torch.overrides import TorchFunctionMode
 
 from winnow.search.training import process_state
 from winnow.search.training.process_state import SpoiledProcess, contained, read_state
 
+LIMITS = [name for name in process_state.SETTINGS if name.startswith("RLIMIT_")]
+OTHERS = {"ieee": "tf32", "tf32": "ieee", "none": "ieee", "auto": "greedy", 10: 11}
+"""Another value of a flag, by its value."""
 
-def flip(owner: Any, name: str) -> None:
-    """Turn a flag around, whatever an earlier test of this process left it at."""
-    setattr(owner, name, not getattr(owner, name))
+
+def flip(name: str) -> None:
+    """Give a flag of torch another value, whatever an earlier test of this process left it at."""
+    owner, _, attribute = name.rpartition(".")
+    value = attrgetter(name)(torch)
+    setattr(attrgetter(owner)(torch), attribute, OTHERS.get(value, not value))
+
+
+def lower(name: str) -> None:
+    """Lower a limit of the operating system."""
+    number = getattr(resource, name)
+    soft, hard = resource.getrlimit(number)
+    resource.setrlimit(number, (2**40 if soft < 0 else soft - 1, hard))
 
 
 EVIL: dict[str, Callable[[Any], object]] = {
@@ -35,6 +52,7 @@ EVIL: dict[str, Callable[[Any], object]] = {
     "signal handlers": lambda folder: signal.signal(signal.SIGTERM, signal.SIG_IGN),
     "alarm": lambda folder: signal.alarm(3600),
     "file mode mask": lambda folder: os.umask(0o177),
+    "CPUs": lambda folder: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
     "module search path": lambda folder: sys.path.insert(0, str(folder)),
     "warning filters": lambda folder: warnings.simplefilter("error"),
     "recursion limit": lambda folder: sys.setrecursionlimit(sys.getrecursionlimit() + 500),
@@ -47,12 +65,17 @@ EVIL: dict[str, Callable[[Any], object]] = {
     "hooks of all modules": lambda folder: register_module_forward_hook(lambda module, inputs, output: output * 0),
     "gradient mode": lambda folder: torch.set_grad_enabled(False),
     "autocast": lambda folder: torch.set_autocast_enabled("cpu", True),
-    "attention kernels": lambda folder: torch.backends.cuda.enable_flash_sdp(False),
+    "cache of autocast": lambda folder: torch.set_autocast_cache_enabled(False),
+    "threads of autograd": lambda folder: torch.autograd.set_multithreading_enabled(False),
+    "flash attention": lambda folder: torch.backends.cuda.enable_flash_sdp(False),
+    "mem_efficient attention": lambda folder: torch.backends.cuda.enable_mem_efficient_sdp(False),
+    "math attention": lambda folder: torch.backends.cuda.enable_math_sdp(False),
+    "cudnn attention": lambda folder: torch.backends.cuda.enable_cudnn_sdp(False),
+    "reductions of math attention": lambda folder: torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True),
     "denormal numbers": lambda folder: torch.set_flush_denormal(True),
     "anomaly detection": lambda folder: torch.autograd.set_detect_anomaly(True),
     "deterministic algorithms": lambda folder: torch.use_deterministic_algorithms(True, warn_only=True),
-    "cuDNN flags": lambda folder: flip(torch.backends.cudnn, "enabled"),
-    "oneDNN": lambda folder: flip(torch.backends.mkldnn, "enabled"),
+    "filling of new tensors": lambda folder: flip("utils.deterministic.fill_uninitialized_memory"),
     "precision of products": lambda folder: torch.set_float32_matmul_precision("medium"),
     "number of threads": lambda folder: torch.set_num_threads(torch.get_num_threads() + 1),
     "random state of Python": lambda folder: random.seed(1),
@@ -61,20 +84,28 @@ EVIL: dict[str, Callable[[Any], object]] = {
 }
 
 
-MORE = [
+MORE: list[tuple[str, Callable[[Any], object]]] = [
     ("environment", lambda folder: os.environ.pop("HOME")),
     ("standard streams", lambda folder: setattr(sys, "stderr", sys.stdout)),
     ("garbage collector", lambda folder: gc.disable()),
     ("autocast", lambda folder: torch.set_autocast_enabled("cuda", True)),
-    ("attention kernels", lambda folder: torch.backends.cuda.enable_mem_efficient_sdp(False)),
-    ("attention kernels", lambda folder: torch.backends.cuda.enable_math_sdp(False)),
+    ("autocast", lambda folder: torch.set_autocast_dtype("cpu", torch.float16)),
+    ("autocast", lambda folder: torch.set_autocast_dtype("cuda", torch.bfloat16)),
     ("hooks of all modules", lambda folder: register_module_full_backward_hook(lambda module, inputs, outputs: None)),
     ("deterministic algorithms", lambda folder: torch.use_deterministic_algorithms(True)),
-    ("cuDNN flags", lambda folder: flip(torch.backends.cudnn, "deterministic")),
-    ("cuDNN flags", lambda folder: flip(torch.backends.cudnn, "benchmark")),
-    ("cuDNN flags", lambda folder: flip(torch.backends.cudnn, "allow_tf32")),
+    ("precision of products", lambda folder: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32")),
+    ("torch.backends.cudnn.allow_tf32", lambda folder: flip("backends.cudnn.conv.fp32_precision")),
+    *[(name, lambda folder, name=name: lower(name)) for name in ("RLIMIT_NOFILE", "RLIMIT_FSIZE", "RLIMIT_CORE")],
+    *[
+        (f"torch.backends.{path}", lambda folder, path=path: flip(f"backends.{path}"))
+        for path in process_state.BACKEND_FLAGS
+        if not path.endswith("_split_k")
+    ],
 ]
-"""Further damage to settings of several parts."""
+"""Further damage to settings of several parts, or to several settings of a kind."""
+
+NOT_CLOSED = ("open modes of torch", "hooks of saved tensors", "number of threads between operations")
+"""Settings that nobody can restore."""
 
 
 @pytest.fixture(autouse=True)
@@ -83,13 +114,18 @@ def _sound_process(monkeypatch):
 
 
 def test_every_setting_has_its_damage():
-    assert EVIL.keys() | {"open modes of torch"} == process_state.SETTINGS.keys()
+    flags = {f"torch.backends.{path}" for path in process_state.BACKEND_FLAGS}
+    assert {*EVIL, *NOT_CLOSED, *LIMITS, *flags} == process_state.SETTINGS.keys()
+
+
+def test_every_setting_can_be_read():
+    assert read_state().keys() == process_state.SETTINGS.keys()
 
 
 @pytest.mark.parametrize(("name", "damage"), [*EVIL.items(), *MORE])
 def test_a_training_leaves_the_process_as_it_was(name, damage, tmp_path):
     def equal() -> bool:
-        return process_state._equal(read_state()[name], before[name])
+        return process_state._is(name, before[name])
 
     if name == "alarm":
         signal.setitimer(signal.ITIMER_REAL, 0)  # pytest's timeout is one
@@ -100,6 +136,77 @@ def test_a_training_leaves_the_process_as_it_was(name, damage, tmp_path):
     assert equal()
     with contained():
         pass
+
+
+def test_a_setting_that_can_no_longer_be_read_keeps_no_other_from_being_restored(monkeypatch):
+    """An error of a library may have any type."""
+
+    class Odd(Exception):
+        pass
+
+    def fail(*_: Any) -> None:
+        if is_broken:
+            raise Odd
+
+    is_broken = False
+    broken = process_state.Setting(fail, fail)
+    monkeypatch.setattr(process_state, "SETTINGS", {"broken": broken, **process_state.SETTINGS})
+    with contained():
+        is_broken = True
+        torch.set_default_dtype(torch.float64)
+    assert torch.get_default_dtype() == torch.float32
+    assert "broken" not in read_state()
+    with pytest.raises(SpoiledProcess, match=r"left its process unusable \(broken\)"), contained():
+        pass
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"cuda.matmul.fp32_precision": "tf32"},
+        {"fp32_precision": "ieee"},
+        {"cudnn.conv.fp32_precision": "ieee", "cudnn.rnn.fp32_precision": "tf32"},
+        {"fp32_precision": "tf32", "cudnn.fp32_precision": "ieee", "mkldnn.matmul.fp32_precision": "bf16"},
+    ],
+    ids=str,
+)
+def test_a_model_may_set_the_precision_of_each_operation(damage):
+    """After that, torch refuses to read the precision through its older functions."""
+    before = read_state()
+    for _ in range(2):
+        with contained():
+            for path, value in damage.items():
+                owner, _, name = f"backends.{path}".rpartition(".")
+                setattr(attrgetter(owner)(torch), name, value)
+        assert process_state._spoiled == []
+    assert [name for name, value in before.items() if not process_state._is(name, value)] == []
+
+
+def test_threads_that_a_training_started_have_all_cpus_again():
+    """A new thread has the CPUs of the one that starts it, as the pools of OpenMP do."""
+    cpus = os.sched_getaffinity(0)
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    try:
+        with contained():
+            os.sched_setaffinity(0, {min(cpus)})
+            thread.start()
+        assert thread.native_id is not None
+        assert os.sched_getaffinity(thread.native_id) == cpus
+    finally:
+        end.set()
+        thread.join()
+
+
+def test_a_number_of_threads_that_is_final_spoils_the_process():
+    """In a process of its own, since torch allows this once."""
+    code = (
+        "import torch; from winnow.search.training import process_state as p\n"
+        "with p.contained(): torch.set_num_interop_threads(torch.get_num_interop_threads() + 1)\n"
+        "p.check_process()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "left its process unusable (number of threads between operations)" in done.stderr
 
 
 def test_no_default_device_is_set_where_there_was_none():
@@ -148,13 +255,22 @@ class Mode(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("mode", [torch.inference_mode, Mode], ids=["inference", "functions"])
-def test_a_process_with_an_open_mode_is_not_used_again(mode):
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [
+        (torch.inference_mode, "open modes of torch"),
+        (Mode, "open modes of torch"),
+        (lambda: saved_tensors_hooks(lambda x: x, lambda x: x), "hooks of saved tensors"),
+        (lambda: disable_saved_tensors_hooks("none"), "hooks of saved tensors"),
+    ],
+    ids=["inference", "functions", "hooks", "no hooks"],
+)
+def test_a_process_with_an_open_context_is_not_used_again(mode, name):
     opened = mode()
     try:
         with contained():
             opened.__enter__()
-        with pytest.raises(SpoiledProcess, match="open modes of torch"), contained():
+        with pytest.raises(SpoiledProcess, match=name), contained():
             pass
     finally:
         opened.__exit__(None, None, None)
