@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class TrialStatus(StrEnum):
-    """The status of a trial of the search. A retraining has the same statuses except `STOPPED`, `TIMED_OUT` and `SKIPPED`."""
+    """The status of a trial of the search. A retraining has the same statuses except `STOPPED` and `SKIPPED`."""
 
     COMPLETED = "completed"
     """It trained its last epoch, or was ended by its own `early_stopping`."""
