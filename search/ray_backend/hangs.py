@@ -79,6 +79,10 @@ class HangWatch(NotPickled, tune.Callback):
         if trial.trial_id in self._running:
             self._running[trial.trial_id][1].note_report()
 
+    def last_beat(self, trial: Trial) -> bytes | None:
+        """Return the heartbeat that the worker of a trial left behind when it died; None if it had none or the trial is not watched."""
+        return self._running[trial.trial_id][1].last_beat() if trial.trial_id in self._running else None
+
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Stop watching a trial that ended.
 

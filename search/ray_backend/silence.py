@@ -68,6 +68,13 @@ class Silence:
         with suppress(OSError):
             storage.delete(heartbeat)
 
+    def last_beat(self) -> bytes | None:
+        """Return the heartbeat that a process left behind when it died; None if it ended by an error or had none."""
+        try:
+            return storage.read(self._heartbeat)
+        except OSError:
+            return None
+
     def note_report(self) -> None:
         """Note a report as a sign of life. It may be about an epoch of an earlier process, so the worker may still be starting."""
         self._seen = self._now()
@@ -90,13 +97,7 @@ class Silence:
         now = self._now()
         if now - max(self._seen, self._asked) > interval:
             self._asked = now
-            beat = self._read()
+            beat = self.last_beat()
             if beat is not None and beat != self.beat:
                 self.beat, self._seen = beat, now
         return now - self._seen
-
-    def _read(self) -> bytes | None:
-        try:
-            return storage.read(self._heartbeat)
-        except OSError:
-            return None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from winnow.search.ray_backend.free_resources import lacking
 from winnow.search.ray_backend.silence import Silence, hung
-from winnow.search.ray_backend.worker_errors import short_of_memory
+from winnow.search.ray_backend.worker_errors import killed_by_kernel, short_of_memory
 from winnow.search.study.failure_policy import DIED, Losses
 from winnow.search.training.errors import Failed, RankLost
 from winnow.search.training.heartbeat import process_of
@@ -95,7 +95,8 @@ def run_tasks(
 
     Yields:
         (item, result) of each task, in the order in which they end. The result is what the function returned, or a `Failed`
-        with the status `lost` or `timed_out`, or `out_of_memory` if Ray killed the process because its node ran short of memory.
+        with the status `lost` or `timed_out`, or `out_of_memory` if Ray or the kernel killed the process because its node ran short of
+        memory.
     """
     if nodes:
         from winnow.search.ray_backend.late_nodes import node_selector
@@ -140,7 +141,7 @@ def run_tasks(
                     if running.displaced:
                         again.append(running)
                         continue
-                    result = Failed(TrialStatus.TIMED_OUT, running.hung) if running.hung else _loss(ray, error)
+                    result = Failed(TrialStatus.TIMED_OUT, running.hung) if running.hung else _loss(ray, error, running)
                     is_lost = result is not None and result.status in (TrialStatus.LOST, TrialStatus.TIMED_OUT)
                     if result is None or (is_lost and running.losses.lost(epoch(running.item))):
                         again.append(running)
@@ -182,7 +183,7 @@ def _kill_hung(ray: Any, waiting: dict[Any, _Running[Item]], limit: float) -> No
                 os.kill(process_id, signal.SIGKILL)
 
 
-def _loss(ray: Any, error: Exception) -> Failed | None:
+def _loss(ray: Any, error: Exception, running: _Running[Item]) -> Failed | None:
     """Return the result for a task that lost its process; None if the task had not begun. Any other error is raised again."""
     from winnow.search.training.process_state import SpoiledProcess
 
@@ -190,6 +191,8 @@ def _loss(ray: Any, error: Exception) -> Failed | None:
         return Failed(TrialStatus.OUT_OF_MEMORY, short_of_memory(str(error)) or str(error))
     if isinstance(error, ray.exceptions.TaskUnschedulableError):  # its nodes were lost before it began
         return None
+    if running.silence and (memory := killed_by_kernel(running.silence.last_beat())) is not None:
+        return Failed(TrialStatus.OUT_OF_MEMORY, memory)
     if not isinstance(error, ray.exceptions.RayTaskError):  # the process or its node ended
         return Failed(TrialStatus.LOST, DIED)
     if isinstance(error.cause, SpoiledProcess):

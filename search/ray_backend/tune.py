@@ -29,7 +29,7 @@ from winnow.search.ray_backend.not_pickled import NotPickled
 from winnow.search.ray_backend.shared_data import Job, SharedData
 from winnow.search.ray_backend.waiting import WaitingNotice
 from winnow.search.ray_backend.worker import WHERE_TRAINED, run_trial, trial_name
-from winnow.search.ray_backend.worker_errors import had_not_begun, killed_for_memory, raised_by_worker
+from winnow.search.ray_backend.worker_errors import had_not_begun, killed_by_kernel, killed_for_memory, raised_by_worker
 from winnow.search.storage.leftovers import temporary_folder
 from winnow.search.study.ledger import Ledger
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
@@ -237,7 +237,8 @@ class StopController(NotPickled, tune.Stopper, tune.Callback):
             number, cause = _number(trial), raised_by_worker(trial.pickled_error_file)
             if self.groups is not None:
                 self.groups.recall(trial_name(number))
-            if (memory := killed_for_memory(trial.error_file)) is not None:
+            memory = killed_for_memory(trial.error_file) or killed_by_kernel(self.hangs.last_beat(trial))
+            if memory is not None:
                 self.say(f"trial {number}: {memory}")
                 self.ledger.record(number, {"status": TrialStatus.OUT_OF_MEMORY, "error": memory})
             elif had_not_begun(cause):

@@ -138,7 +138,7 @@ def _epochs(
     if team is not None:
         team.begin(Task(config, job.seed, "search", seed, state, pieces))
     interval = Interval(job.checkpoint_seconds, job.rungs)
-    with beating(join(job.checkpoints, heartbeat_name(assignment.number))):
+    with beating(join(job.checkpoints, heartbeat_name(assignment.number)), config.train is None):
         for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=pieces, team=team):
             report = {**result.figures(), **where_trained(device, job, result.replays_graphs)}
             history.append(report)

@@ -1,4 +1,4 @@
-"""Finds out why a worker died, from the files that Tune writes on the driver."""
+"""Finds out why a worker died, from the files that Tune writes on the driver and from the last heartbeat."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from ray import cloudpickle
 from ray.exceptions import RayTaskError
+
+from winnow.search.training.heartbeat import kernel_kill
 
 SPOILED = "SpoiledProcess"
 """Name of the exception of `winnow.search.training.process_state`, which imports torch."""
@@ -50,7 +52,24 @@ def short_of_memory(text: str) -> str | None:
     used = re.search(r"killed due to the node running low on memory\. .* was (\S+) used / (\S+) limit", text)
     if used is None:
         return None
+    return _killed("Ray", f"{used[1]} of {used[2]} were used")
+
+
+def killed_by_kernel(beat: bytes | None) -> str | None:
+    """Return a message for the user if the kernel killed a process because its node was short of memory; None if it did not.
+
+    It may be wrong if the kernel killed another process within the seconds between the last heartbeat and the death. Then the trial
+    is tried once more, in smaller pieces.
+
+    Args:
+        beat: The last heartbeat of the process; None if there is none.
+    """
+    details = kernel_kill(beat)
+    return None if details is None else _killed("the kernel", details)
+
+
+def _killed(killer: str, details: str) -> str:
     return (
-        f"Ray killed its worker because the memory of the node ran out ({used[1]} of {used[2]} were used); "
+        f"{killer} killed its worker because the memory of the node ran out ({details}); "
         "fewer trials at once (--concurrent), a smaller batch_size or a smaller model needs less"
     )

@@ -2,7 +2,8 @@
 
 The training loop calls `beat` for every batch. Within `beating` this rewrites a small file every few seconds, beside the
 checkpoints, where the driver can read it. A model that never returns, or a process that was stopped, no longer beats. The file
-contains the number of beats, which is 0 until the first batch, and the process.
+contains the number of beats, which is 0 until the first batch, and the process; and in a second line what
+`winnow.search.training.kernel_kills` notes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from winnow.search.storage import remote as storage
+from winnow.search.training.kernel_kills import killed_since, note_counter
 
 LOCAL_SECONDS, REMOTE_SECONDS = 2.0, 20.0
 
@@ -37,19 +39,32 @@ def is_training(beat: bytes) -> bool:
 
 def process_of(beat: bytes | None) -> int | None:
     """Return the id of the process that wrote a heartbeat; None if it is not on this machine."""
-    _, process_id, machine = (beat or b"0 0 elsewhere").decode().split(" ", 2)
+    _, process_id, machine = (beat or b"0 0 elsewhere").decode().partition("\n")[0].split(" ", 2)
     return int(process_id) if machine == socket.gethostname() else None
 
 
+def kernel_kill(beat: bytes | None) -> str | None:
+    """Return what is known if the kernel killed the process that wrote a heartbeat because memory ran out; None if it did not.
+
+    Args:
+        beat: The last heartbeat of a process that has died; None if there is none. Of another machine nothing is known.
+    """
+    if process_of(beat) is None:
+        return None
+    return killed_since((beat or b"").decode().partition("\n")[2])
+
+
 @contextmanager
-def beating(where: str) -> Iterator[None]:
+def beating(where: str, divisible: bool = True) -> Iterator[None]:
     """Write the heartbeat of a training within this context; the file is deleted at its end.
 
     Args:
         where: Path or URI of the file.
+        divisible: Whether the training can be repeated in micro-batches. If not, the kernel's counter is not noted: where the kernel
+            killed another process, the training would end for nothing. Default: True.
     """
     global _beating
-    _beating = _Heartbeat(where)
+    _beating = _Heartbeat(where, divisible)
     try:
         _beating.write()
         yield
@@ -60,8 +75,9 @@ def beating(where: str) -> Iterator[None]:
 
 
 class _Heartbeat:
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, divisible: bool) -> None:
         self._where = where
+        self._divisible = divisible
         self._interval = seconds_between(where)
         self._count = 0
         self._process = f"{os.getpid()} {socket.gethostname()}"
@@ -76,7 +92,8 @@ class _Heartbeat:
         self.write()
 
     def write(self) -> None:
-        content = f"{self._count} {self._process}".encode()
+        note = note_counter() if self._divisible else ""
+        content = f"{self._count} {self._process}\n{note}".encode()
         with suppress(OSError):  # a full disk ends the training when its checkpoint cannot be written
             if storage.is_uri(self._where):
                 storage.write(self._where, content)

@@ -235,7 +235,7 @@ def _alive(
     data: ImageData, team: Team | None, candidate: Candidate, seed: int, job: Job, **more: Any
 ) -> Generator[dict[str, Any], None, None]:
     """Run `_train_and_test` with a heartbeat."""
-    with beating(_heartbeat(job, candidate, seed)):
+    with beating(_heartbeat(job, candidate, seed), candidate.config.get("train") is None):
         yield from _train_and_test(data, team, candidate, seed, job, **more)
 
 

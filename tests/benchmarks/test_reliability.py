@@ -50,7 +50,7 @@ def test_nothing_is_lost(tmp_path, fault):
 
 
 def test_a_trial_that_kills_its_worker_ends_alone(tmp_path):
-    """As the OOM killer or a segfault does it: it ends as lost after four workers, the others complete."""
+    """As a segfault does it: it ends as lost after four workers, the others complete."""
     poison = tmp_path / "poison"  # names the width of the trial that trained first, on either of the workers
     search = Ours(tmp_path, environment={"POISON": str(poison)})
     assert search.start().wait(600) == 0

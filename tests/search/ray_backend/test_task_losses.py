@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from ray import exceptions
 
-from winnow.search.ray_backend.tasks import run_tasks
+from winnow.search.ray_backend.tasks import Hangs, run_tasks
+from winnow.search.training import kernel_kills
 from winnow.search.training.errors import DeviceLost, Failed
+from winnow.search.training.heartbeat import beating
 from winnow.search.training.process_state import SpoiledProcess
 
 RESOURCES = {"cpu": 1.0, "gpu": 0.0}
@@ -80,6 +82,32 @@ def test_a_task_that_an_earlier_one_kept_from_starting_is_not_charged():
 
 def test_a_process_that_ray_killed_for_memory():
     assert run(lambda name: exceptions.OutOfMemoryError("killed"), "a") == {"a": "out_of_memory"}
+
+
+def test_a_process_that_the_kernel_killed_for_memory(tmp_path, monkeypatch):
+    """The kernel's counter stands in a file here."""
+    counter = tmp_path / "proc" / "vmstat"
+    counter.parent.mkdir()
+    counter.write_text("oom_kill 0\n")
+    monkeypatch.setattr(kernel_kills, "ROOT", tmp_path)
+    tries: Counter[str] = Counter()
+
+    def task(name: str) -> Any:
+        tries[name] += 1
+        heartbeat = tmp_path / name
+        with beating(str(heartbeat)):
+            last = heartbeat.read_bytes()
+        heartbeat.write_bytes(last)  # a killed process does not delete it
+        if name == "a":
+            counter.write_text("oom_kill 1\n")
+        return exceptions.WorkerCrashedError()
+
+    todo = deque((name, (name,)) for name in "ab")
+    hangs: Hangs[str] = Hangs(lambda name: str(tmp_path / name), 60.0)
+    results = dict(run_tasks(FakeRay(), task, todo, RESOURCES, 1, hangs=hangs))
+    assert {name: result.status for name, result in results.items()} == {"a": "out_of_memory", "b": "lost"}
+    assert results["a"].text.startswith("the kernel killed its worker because the memory of the node ran out (it used ")
+    assert tries == {"a": 1, "b": 4}
 
 
 def test_what_is_appended_between_two_results_runs_too():

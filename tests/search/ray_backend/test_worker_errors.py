@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from tests.helpers.ledgers import SHAPE, make_folder
 from winnow.search.ray_backend.hangs import HangWatch
 from winnow.search.ray_backend.tune import StopController
 from winnow.search.ray_backend.worker_errors import killed_for_memory
 from winnow.search.settings import settings_for
+from winnow.search.storage.run_folder import heartbeat_name
 from winnow.search.study.ledger import Ledger
+from winnow.search.training import kernel_kills
+from winnow.search.training.heartbeat import beating
 from winnow.spaces import catalog
 
 KILLED = """Failure # 1 (occurred at 2026-11-28_13-20-27)
@@ -52,4 +58,43 @@ def test_a_trial_killed_for_memory_is_tried_in_pieces_and_then_out_of_memory(tmp
         stopping.on_trial_error(1, [], trial)
     assert ledger.counts["out_of_memory"] == 1
     assert lines[0].startswith("trial 0: Ray killed its worker because the memory of the node ran out")
+    ledger.close()
+
+
+@pytest.mark.parametrize("deaths", ["kernel", "another cause"])
+def test_a_trial_that_the_kernel_killed_for_memory_is_tried_in_pieces_too(tmp_path, monkeypatch, deaths):
+    """The kernel's counter stands in a file here."""
+    counter = tmp_path / "proc" / "vmstat"
+    counter.parent.mkdir()
+    counter.write_text("oom_kill 0\n")
+    monkeypatch.setattr(kernel_kills, "ROOT", tmp_path)
+    space = catalog.load("digits", ["epochs=9"])
+    settings = settings_for(space, trials=1)
+    ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
+    lines: list[str] = []
+    stopping = StopController(ledger, lines.append, HangWatch(ledger, str(tmp_path), lines.append))
+    killed = deaths == "kernel"
+    for number, pieces in enumerate((1, 4) if killed else (1, 1, 1, 1)):
+        assignment = ledger.ask()
+        assert assignment is not None
+        assert assignment.micro_batches == pieces
+        trial: Any = SimpleNamespace(
+            trial_id="t", config={"number": assignment.number}, pickled_error_file=None, error_file=None
+        )
+        stopping.hangs.on_trial_start(1, [], trial)
+        heartbeat = tmp_path / heartbeat_name(assignment.number)
+        with beating(str(heartbeat)):
+            last = heartbeat.read_bytes()
+        heartbeat.write_bytes(last)  # a killed worker does not delete it
+        if killed:
+            counter.write_text(f"oom_kill {number + 1}\n")
+        stopping.on_trial_error(1, [], trial)
+        stopping.hangs.on_trial_error(1, [], trial)
+    assert ledger.counts == ({"out_of_memory": 1} if killed else {"lost": 1})
+    if killed:
+        assert re.match(
+            r"trial 0: the kernel killed its worker because the memory of the node ran out \(it used [\d.]+ GB a little earlier, and "
+            r"the limit for all processes is [\d.]+ GB\); fewer trials at once \(--concurrent\), a smaller batch_size or",
+            lines[0],
+        )
     ledger.close()
