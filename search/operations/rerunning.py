@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import platform
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from winnow.search.operations.trust import own_code_hashes
 from winnow.search.resources.inventory import gpus_here
 from winnow.search.storage import provenance
 from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.leftovers import temporary_folder
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.trials import Assignment
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
@@ -154,7 +154,7 @@ def _train_again(
         micro_batches=attrs.get("micro_batches", 1),
     )
     with (
-        tempfile.TemporaryDirectory(prefix="winnow-rerun-") as checkpoints,
+        temporary_folder("rerun") as checkpoints,
         _on_ranks(data, ranks, device, threads) as images,
     ):
         for report in trial_reports(assignment, images, Job(checkpoints, device, threads, seed)):

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -26,6 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from winnow.search.ray_backend.rank_process import DONE, NEXT, TrainRequest, serve
 from winnow.search.ray_backend.shared_data import Training
+from winnow.search.storage.leftovers import temporary_folder
 from winnow.search.training.errors import DeviceLost, Failed, RankLost
 
 if TYPE_CHECKING:
@@ -144,9 +143,9 @@ class RankGroupPool:
     def __init__(self, spec: RankGroupSpec, count: int) -> None:
         os.environ.update(RAY_TRAIN_ENVIRONMENT)
         self.spec = spec
-        self.storage = tempfile.mkdtemp(
-            prefix="winnow-train-"
-        )  # Ray Train always writes here; these files are never read
+        self.cleanup = ExitStack()
+        # Ray Train always writes here; these files are never read.
+        self.storage = self.cleanup.enter_context(temporary_folder("train"))
         self.threads = ThreadPoolExecutor(count)
         self.closed = False
         self.placements: dict[str, Any] = {}  # placement groups of the groups that are running
@@ -179,7 +178,7 @@ class RankGroupPool:
         others = [task for task in self.keepers if task is not None]
         if others:
             await asyncio.wait(others)
-        shutil.rmtree(self.storage, ignore_errors=True)
+        self.cleanup.close()
         ray.actor.exit_actor()
 
     # --- for trainings ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from winnow.search.ray_backend.session import QUIET
+from winnow.search.storage.leftovers import temporary_folder
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 
@@ -35,7 +35,7 @@ def runtime_env(spaces: Iterable[Space]) -> Iterator[dict[str, Any]]:
         InputError: A module cannot be sent.
     """
     users = sorted({module for space in spaces for module in _user_modules(space.tree)})
-    with tempfile.TemporaryDirectory(prefix="winnow-code-") as folder:
+    with temporary_folder("code") as folder:
         modules = [str(_own_code(Path(folder))), *map(_path_of, users)]
         yield {"py_modules": modules, "excludes": ["**/__pycache__"], "env_vars": dict(QUIET)}
 

@@ -20,6 +20,7 @@ from winnow.search.ray_backend.session_folders import mark_session, sweep_sessio
 from winnow.search.ray_backend.watchdog import dismiss, watch
 from winnow.search.resources.gpus import gpus_of_this_machine, hide_unusable
 from winnow.search.resources.inventory import allocated_cpus, allocated_gpus
+from winnow.search.storage.leftovers import sweep_temporary
 from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def ray_session(
     if not address:
         prepare_local_start()
         sweep_sessions()
+        sweep_temporary()
         watch()
         if warm and not NVIDIA.exists():
             for name, value in WARM.items():

@@ -7,24 +7,18 @@ programs are not touched.
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
 from winnow.search.ray_backend.watchdog import LOCK
+from winnow.search.storage.leftovers import sweep_unused
 
 
 def sweep_sessions() -> None:
     """Delete the folders, including logs, of Winnow's sessions whose driver has ended."""
-    for folder in _sessions("*"):
-        lock = folder / LOCK
-        with suppress(Timeout, OSError):
-            if folder.is_symlink() or lock.is_symlink() or lock.stat().st_uid != os.getuid():
-                continue
-            with FileLock(lock, timeout=0):
-                shutil.rmtree(folder, ignore_errors=True)
+    sweep_unused(_sessions("*"), LOCK)
 
 
 def mark_session() -> BaseFileLock | None:

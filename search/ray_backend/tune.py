@@ -108,7 +108,7 @@ def run_search(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     searcher = StudySearcher(ledger, stopping, concurrent)
     trainable = tune.with_resources(tune.with_parameters(run_trial, data=data, job=job), resources.per_trial)
-    with temporary_folder("winnow-tune-") as storage:  # Tune always writes files; these are never read
+    with temporary_folder("tune") as storage:  # Tune always writes files; these are never read
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from winnow.search.storage.leftovers import temporary_folder
 from winnow.spaces.errors import InputError
 
 CONTROL = "nvidia-cuda-mps-control"
@@ -30,7 +30,7 @@ def mps_daemon() -> Iterator[None]:
         )
     names = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
     before = {name: os.environ.get(name) for name in names}
-    with tempfile.TemporaryDirectory(prefix="winnow-mps-", ignore_cleanup_errors=True) as folder:
+    with temporary_folder("mps") as folder:
         os.environ.update(dict.fromkeys(names, folder))
         try:
             _control("-d")

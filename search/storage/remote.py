@@ -29,6 +29,13 @@ def is_uri(where: str) -> bool:
     return "://" in where
 
 
+def local_path(where: str) -> Path | None:
+    """Return the path of a file or folder on this machine or a shared file system; None for any other URI."""
+    if not is_uri(where):
+        return Path(where)
+    return Path(_resolve(where)[1]) if where.startswith("file:") else None
+
+
 def join(base: str, *names: str) -> str:
     """Return `base/name/...`; the options of a URI stay at its end.
 

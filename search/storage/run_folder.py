@@ -131,7 +131,7 @@ class RunFolder:
                 f"{self.path}: cannot write here ({error.strerror}); a run needs a writable folder"
             ) from error
         try:
-            sweep_run(self.path)
+            sweep_run(self.path, storage.local_path(self.shared))
             yield
         finally:
             lock.release()

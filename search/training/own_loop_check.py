@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from winnow import models
+from winnow.search.storage.leftovers import temporary_folder
 from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
 from winnow.search.training.device_data import DeviceData, Labelled
 from winnow.search.training.own_loop import OwnTraining
@@ -96,7 +96,7 @@ def _check_network(training: OwnTraining, config: schema.Config, data: DeviceDat
 
 def _stored(name: str, state: dict[str, Any]) -> dict[str, Any]:
     """Write a state to a file and return what is read back. Raises InputError if that is impossible."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder("check") as folder:
         file = Path(folder) / "state.pt"
         try:
             save(file, state)

@@ -19,6 +19,7 @@ from safetensors.torch import save
 
 from winnow.reports.durable import part_of, publish
 from winnow.search.optional import require
+from winnow.search.storage.leftovers import lock_of, sweep_parts
 from winnow.search.storage.provenance import versions
 from winnow.search.storage.run_folder import RunFolder, write_text
 from winnow.search.winners.model_card import Checks, model_card
@@ -200,10 +201,13 @@ def _difference(name: str, logits: np.ndarray, expected: np.ndarray) -> float:
 def _whole(output: Path) -> Iterator[Path]:
     """Yield a folder beside `output` that is renamed to it once it is complete, and removed otherwise."""
     part = part_of(output)
+    sweep_parts(output)
     try:
         part.mkdir(parents=True)
-        yield part
-        publish(part, output)
+        with (lock := lock_of(part)):
+            yield part
+            Path(lock.lock_file).unlink()
+            publish(part, output)
     except OSError as error:
         raise InputError(f"--output {output}: cannot be written ({error.strerror or error})") from error
     finally:

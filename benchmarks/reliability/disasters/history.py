@@ -34,6 +34,7 @@ from benchmarks.reliability.disasters.invariants import (
     timed_out,
 )
 from benchmarks.reliability.disasters.training import DATA, simulated_training
+from winnow.reports.durable import part_of
 from winnow.search.operations.execution import Execution
 from winnow.search.operations.retraining import retrain
 from winnow.search.operations.searching import NewRun, resume, search
@@ -172,6 +173,7 @@ class _History:
                     if not self.violations:
                         self.violations += check_advice(self.folder, over)
                 if not self.violations:
+                    self._killed_export()
                     self._new_process("once more", with_faults=False)
                     self._start(self._retrain)
                     self.violations += check_swept(self.folder)
@@ -216,6 +218,10 @@ class _History:
     @property
     def _execution(self) -> Execution:
         return Execution(view=_Watch(self.acknowledged), devices=DeviceOptions())
+
+    def _killed_export(self) -> None:
+        """Leave what a killed `winnow export` leaves: an unfinished folder."""
+        (part_of(self.folder.path / "winner-1") / "member-1").mkdir(parents=True)
 
     def _until_done(self, start: Any) -> None:
         """Start again and again, through the faults that are left, until it is over."""

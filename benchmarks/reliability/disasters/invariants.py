@@ -85,9 +85,9 @@ def check_advice(folder: RunFolder, over: tuple[str, ...]) -> list[str]:
 
 
 def check_swept(folder: RunFolder) -> list[str]:
-    """Check that a start has removed what killed processes left of files that they were writing."""
-    files = [file.relative_to(folder.path) for file in folder.path.rglob(".*") if file.is_file()]
-    return [f"{file} is left over" for file in files if any(kind.fullmatch(file.name) for kind in LEFTOVERS)]
+    """Check that a start has removed what killed processes left of files and folders that they were writing."""
+    entries = [entry.relative_to(folder.path) for entry in folder.path.rglob(".*")]
+    return [f"{entry} is left over" for entry in entries if any(kind.fullmatch(entry.name) for kind in LEFTOVERS)]
 
 
 def check_end(folder: RunFolder, acknowledged: Acknowledged, hung: set[int]) -> list[str]:

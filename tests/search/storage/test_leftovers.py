@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from winnow.search.storage.leftovers import temporary_folder
+from winnow.search.storage.leftovers import LOCK, sweep_parts, sweep_temporary, temporary_folder
 from winnow.search.storage.run_folder import RunFolder, create
 
 STUDY = {"schema_version": 1, "space": {"epochs": 1}, "settings": {}, "data": {}}
@@ -47,6 +48,44 @@ def test_half_written_files_of_a_run_go(tmp_path, dead_process):
         assert [file.name for file in kept if not file.exists()] == []
 
 
+def test_half_written_folders_of_a_run_go(tmp_path, dead_process):
+    folder = create(tmp_path, "r", "r", STUDY)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    killed, running, linked = (folder.path / f".winner-{rank}.{dead_process}" for rank in (1, 2, 3))
+    for export in (killed, running):
+        (export / "member-1").mkdir(parents=True)
+    linked.symlink_to(theirs, target_is_directory=True)
+    with FileLock(running / LOCK), folder.locked():  # an export of another container or machine
+        assert (killed.exists(), running.is_dir(), linked.is_symlink()) == (False, True, False)
+    assert theirs.is_dir()
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_half_written_files_in_the_storage_of_a_run_go(tmp_path, scheme):
+    storage = tmp_path / "storage"
+    folder = create(tmp_path, "r", "r", {**STUDY, "storage": f"{scheme}{storage}"})
+    left = [storage / "checkpoints" / name for name in (".trial-00003.pt.1a2b3c4d", ".trial-00003.beat")]
+    left.append(storage / "predictions" / ".t3-s77.npz.1a2b3c4d")
+    kept = [storage / "checkpoints" / "trial-00003.pt"]
+    for file in (*left, *kept):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    with folder.locked():
+        assert [file.name for file in left if file.exists()] == []
+        assert [file.name for file in kept if not file.exists()] == []
+
+
+def test_what_killed_exports_left_beside_their_output_goes(tmp_path, dead_process):
+    left = tmp_path / f".my.export.{dead_process}"
+    kept = [tmp_path / name for name in (f".my.export.{os.getpid()}", f".another.{dead_process}", ".my.export.old")]
+    for folder in (left, *kept):
+        (folder / "member-1").mkdir(parents=True)
+    sweep_parts(tmp_path / "my.export")
+    assert not left.exists()
+    assert [folder.name for folder in kept if not folder.exists()] == []
+
+
 def test_run_folders_that_were_being_made_go(tmp_path, dead_process):
     def made(pid: int, age: float) -> Path:
         folder = tmp_path / f".digits.{pid}-{len(os.listdir(tmp_path))}"
@@ -62,25 +101,53 @@ def test_run_folders_that_were_being_made_go(tmp_path, dead_process):
 KILLED = """
 import time
 from winnow.search.storage.leftovers import temporary_folder
-with temporary_folder("winnow-test-") as path:
+with temporary_folder("test") as path:
     print(path, flush=True)
     time.sleep(600)
 """
 
 
-def test_the_temporary_folder_of_a_killed_process_goes(tmp_path, monkeypatch):
+@pytest.fixture
+def temporary(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
+    return tmp_path
+
+
+def test_the_temporary_folder_of_a_killed_process_goes(temporary):
     with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         theirs = Path(process.stdout.readline().strip())
-        with temporary_folder("winnow-test-") as ours:
+        with temporary_folder("another-purpose") as ours:
             assert theirs.exists()  # it is in use
+            assert [path.name for path in temporary.iterdir()] == [theirs.name, Path(ours).name]
         assert not Path(ours).exists()
         process.send_signal(signal.SIGKILL)
         process.wait()
-    with temporary_folder("winnow-test-"):
+    with temporary_folder("another-purpose"):
         assert not theirs.exists()
+    assert list(temporary.iterdir()) == []
+
+
+def test_other_temporary_folders_stay(temporary):
+    theirs = temporary / "theirs"
+    (temporary / "winnow-1000").mkdir()  # Ray's private folder has no lock
+    theirs.mkdir()
+    (theirs / LOCK).touch()
+    (temporary / "winnow-link").symlink_to(theirs, target_is_directory=True)
+    sweep_temporary()
+    assert len(list(temporary.iterdir())) == 3
+    assert (theirs / LOCK).exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_temporary_folders_of_other_users_stay(temporary):
+    folder = temporary / "winnow-tune-12345678"
+    folder.mkdir()
+    (folder / LOCK).touch()
+    os.chown(folder / LOCK, 12345, -1)
+    sweep_temporary()
+    assert folder.exists()
 
 
 def test_a_command_can_be_pasted():
