@@ -25,20 +25,17 @@ Options = Mapping[str, Any]
 """Options of the command line, by name, as click parsed them."""
 
 
-def console(as_json: bool = False, lasts: bool = False) -> Console:
+def console(as_json: bool = False) -> Console:
     """Create a console that writes to standard output.
 
     Args:
         as_json: Whether to write to the real standard output while `--json` redirects all other output.
-        lasts: Whether to ignore a write that fails, as during a search.
     """
     from rich.console import Console
 
     from winnow.search.cli.json_output import json_stream
-    from winnow.search.cli.lasting_stream import lasting
 
-    stream = json_stream() if as_json else sys.stdout
-    return Console(file=lasting(stream) if lasts else stream, highlight=False)
+    return Console(file=json_stream() if as_json else sys.stdout, highlight=False)
 
 
 def source_of(options: Options) -> Source | None:
@@ -110,7 +107,7 @@ def execution(options: Options) -> Iterator[Execution]:
     from winnow.search.views.choose import make_view
 
     as_json = options.get("as_json", False)
-    with make_view(console(as_json, lasts=True), options["quiet"], as_json) as view:
+    with make_view(console(as_json), options["quiet"], as_json) as view:
         yield Execution(
             view=view,
             devices=device_options(options),

@@ -6,10 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import IO, Any
 
 import click
+
+from winnow.search.cli.lasting_stream import lasting
 
 _stream: IO[str] | None = None
 
@@ -55,13 +57,13 @@ def reserved_output() -> Iterator[None]:
         before.flush()
         copy = os.dup(number)
         os.dup2(sys.stderr.fileno(), number)
-        _stream = open(copy, "w", encoding="utf-8")  # noqa: SIM115 - it stays open for the whole command
+        file = open(copy, "w", encoding="utf-8")  # noqa: SIM115 - it stays open for the whole command
+        _stream = lasting(file, getattr(before, "lost", None))
     try:
         yield
     finally:
         if number is not None:
             sys.stderr.flush()
             os.dup2(copy, number)
-            with suppress(BrokenPipeError):
-                _stream.close()
+            _stream.close()
         _stream, sys.stdout = None, before

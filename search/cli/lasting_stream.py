@@ -4,12 +4,45 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any, cast
 
 
-def lasting(stream: IO[str]) -> IO[str]:
-    """Wrap a stream so that a failed write has no effect, except that all later output to the same file is discarded."""
-    return cast("IO[str]", _Lasting(stream))
+@contextmanager
+def lasting_output() -> Iterator[list[OSError]]:
+    """Make standard output and standard error lasting in this context, and yield the errors of standard output.
+
+    The list is empty while nothing was lost. Both streams are flushed at the end of the context, and later output after an error is
+    discarded.
+    """
+    before = sys.stdout, sys.stderr
+    lost: list[OSError] = []
+    # Python sets a stream to None if its file was closed when the command began.
+    sys.stdout = before[0] and lasting(before[0], lost)  # type: ignore[assignment]
+    sys.stderr = before[1] and lasting(before[1])  # type: ignore[assignment]
+    try:
+        yield lost
+    finally:
+        flush_output()
+        sys.stdout, sys.stderr = before
+
+
+def lasting(stream: IO[Any], lost: list[OSError] | None = None) -> IO[Any]:
+    """Wrap a stream so that a failed write has no effect, except that all later output to the same file is discarded.
+
+    Args:
+        stream: A stream of text or bytes.
+        lost: Receives the error of each failed write. Default: a new list.
+    """
+    return cast("IO[Any]", _Lasting(stream, [] if lost is None else lost))
+
+
+def flush_output() -> None:
+    """Flush standard output and standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
 
 
 def replace_unknown_characters() -> None:
@@ -20,26 +53,40 @@ def replace_unknown_characters() -> None:
 
 
 class _Lasting:
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: IO[Any], lost: list[OSError]) -> None:
         self._stream = stream
+        self.lost = lost
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    def write(self, text: str) -> int:
+    @property
+    def buffer(self) -> IO[Any]:
+        return lasting(self._stream.buffer, self.lost)  # type: ignore[attr-defined]
+
+    def write(self, content: Any) -> int:
         try:
-            return self._stream.write(text)
-        except OSError:
-            self._drop()
-            return len(text)
+            return self._stream.write(content)
+        except OSError as error:
+            self._drop(error)
+            return len(content)
+
+    def writelines(self, lines: Iterable[Any]) -> None:
+        for line in lines:
+            self.write(line)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
-        except OSError:
-            self._drop()
+        except OSError as error:
+            self._drop(error)
 
-    def _drop(self) -> None:
+    def close(self) -> None:
+        self.flush()
+        self._stream.close()
+
+    def _drop(self, error: OSError) -> None:
+        self.lost.append(error)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from winnow.search.cli.common import BAD_INPUT, DONE, FAILED, INTERRUPTED
-from winnow.search.cli.lasting_stream import replace_unknown_characters
+from winnow.search.cli.lasting_stream import flush_output, lasting_output, replace_unknown_characters
 from winnow.search.cli.launch_command import launch
 from winnow.search.cli.plan_command import plan
 from winnow.search.cli.run_commands import RUN_COMMANDS
@@ -22,41 +22,57 @@ from winnow.search.cli.training_commands import TRAINING_COMMANDS
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the `winnow` command and exit the process.
 
-    The exit code is 0 (done), 1 (failed), 2 (bad input) or 130 (interrupted; the state is kept).
+    The exit code is 0 (done), 1 (failed, or standard output could not be written), 2 (bad input) or 130 (interrupted; the state is kept).
 
     Args:
         arguments: The arguments of the command. Default: those of the process.
     """
+    replace_unknown_characters()
+    with lasting_output() as lost:
+        try:
+            code = _run(arguments)
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else FAILED if ended.code else DONE
+        flush_output()
+        # A reader that has closed the pipe wants no more.
+        problem = next((error for error in lost if error.errno != errno.EPIPE), None)
+        if problem is not None and code == DONE:
+            click.echo(
+                f"winnow: what the command printed is incomplete: standard output cannot be written ({problem.strerror or problem})",
+                err=True,
+            )
+            code = FAILED
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run the command and return its exit code."""
     from winnow.spaces.errors import InputError, printable
 
-    replace_unknown_characters()
     if sys.platform == "win32":
         click.echo("note: Winnow is not tested on Windows; under WSL2 it runs as on Linux", err=True)
     try:
         with sigterm_like_ctrl_c():
             code = cli.main(args=arguments, prog_name="winnow", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else DONE)
+        return code if isinstance(code, int) else DONE
     except click.ClickException as error:
         if isinstance(error, click.UsageError):
             from winnow.search.cli.meant import meant
 
             error = meant(error, sys.argv[1:] if arguments is None else arguments)
         error.show()
-        sys.exit(BAD_INPUT)
+        return BAD_INPUT
     except InputError as error:
         click.echo(f"winnow: {printable(str(error))}", err=True)
-        sys.exit(BAD_INPUT)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
+        return BAD_INPUT
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:  # the path of a run, a space, an output or anything else that was typed
             raise
         click.echo(f"winnow: {_too_long(error)}", err=True)
-        sys.exit(BAD_INPUT)
+        return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
         click.echo("winnow: interrupted", err=True)
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
 
 
 def _too_long(error: OSError) -> str:

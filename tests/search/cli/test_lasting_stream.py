@@ -6,17 +6,22 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
 
 WRITE = """
 import os, sys
 from winnow.search.cli.common import console
-paper = console(lasts=True)
-for number in range(3000):
-    paper.print("a line of the view")
-print("what others print is dropped too")
-sys.stdout.flush()
+from winnow.search.cli.lasting_stream import lasting_output
+with lasting_output():
+    paper = console()
+    for number in range(3000):
+        paper.print("a line of the view")
+    print("what others print is dropped too")
+    sys.stdout.buffer.write(b"also by this way")
 open("ended", "w").close()
 """
 
@@ -33,7 +38,7 @@ def test_a_closed_pipe(tmp_path):
     os.close(writer)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+@needs_dev_full
 def test_a_full_disk(tmp_path):
     with open("/dev/full", "w") as full:
         assert ends(tmp_path, full.fileno())
@@ -45,3 +50,92 @@ def test_a_terminal_without_utf_8():
         [sys.executable, "-c", script], env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True
     )
     assert (ended.returncode, ended.stdout) == (0, b"??? ?\n")
+
+
+SEARCH = """
+import click, json, sys
+from pathlib import Path
+from typing import Any
+from types import SimpleNamespace
+from winnow.search.cli import main, search_commands
+from winnow.search.cli.outcome import print_outcome
+from winnow.search.storage.run_folder import RunFolder
+
+def search(space, overrides, options):
+    click.echo("note: a note", err=True)
+    outcome = SimpleNamespace(bug=None, interrupted=False, out_of_time=False, wall_seconds=1.0, no_gain="", at_once=False)
+    code = print_outcome(RunFolder(Path("run")), outcome, options["as_json"])
+    open("ended", "w").close()
+    raise SystemExit(code)
+
+search_commands._search = search
+main.main(["search", "digits", *sys.argv[1:]])
+"""
+INCOMPLETE = (
+    "winnow: what the command printed is incomplete: standard output cannot be written (No space left on device)\n"
+)
+
+
+def search(folder: Path, *options: str, **streams: Any) -> subprocess.CompletedProcess[str]:
+    """Run `winnow search` with a search that only prints how it ended."""
+    command = [sys.executable, "-c", SEARCH, *options]
+    ended = subprocess.run(command, cwd=folder, text=True, **{"stderr": subprocess.PIPE, **streams})
+    assert (folder / "ended").exists()
+    return ended
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_command_whose_output_nobody_reads_goes_on(tmp_path, options):
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = search(tmp_path, *options, stdout=writer)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, "note: a note\n")
+
+
+@needs_dev_full
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_command_whose_output_does_not_fit_goes_on_and_fails(tmp_path, options):
+    with open("/dev/full", "w") as full:
+        ended = search(tmp_path, *options, stdout=full)
+    assert (ended.returncode, ended.stderr) == (1, "note: a note\n" + INCOMPLETE)
+
+
+@needs_dev_full
+def test_a_command_whose_notes_do_not_fit_succeeds(tmp_path):
+    with open("/dev/full", "w") as full:
+        ended = search(tmp_path, stderr=full, stdout=subprocess.PIPE)
+    assert (ended.returncode, ended.stdout) == (0, "search complete after 1 s\n")
+
+
+def test_a_closed_standard_output_is_no_error(tmp_path):
+    command = 'exec "$@" >&-'
+    ended = subprocess.run(
+        ["sh", "-c", command, "sh", sys.executable, "-c", SEARCH], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (0, "note: a note\n")
+
+
+@needs_dev_full
+@pytest.mark.slow
+def test_a_run_whose_output_does_not_fit_is_retrained_and_reported(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "winnow",
+        "run",
+        "digits",
+        "--trials",
+        "2",
+        "--max-epochs",
+        "1",
+        "--cpus",
+        "2",
+        "-q",
+    ]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, cwd=tmp_path, text=True, stdout=full, stderr=subprocess.PIPE)
+    assert (ended.returncode, ended.stderr.splitlines()[-1] + "\n") == (1, INCOMPLETE)
+    (run,) = (tmp_path / "runs").iterdir()
+    assert (run / "retrain.jsonl").read_text().count("\n") > 0
+    assert (run / "report" / "report.html").exists()
