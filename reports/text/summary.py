@@ -174,7 +174,12 @@ def ensemble_sentence(run: RunData) -> str:
 
 
 def keeps_validation(run: RunData, rank: int) -> bool:
-    """Return whether the winner of a rank was retrained on the training images alone, with an epoch chosen by the validation images."""
+    """Return whether the winner of a rank was retrained on the training images alone, with an epoch chosen by the validation images.
+
+    Args:
+        run: The run.
+        rank: The rank, as in the table `winners`.
+    """
     return any(row["keep_validation"] for row in run.retrain_rows() if row["rank"] == rank)
 
 

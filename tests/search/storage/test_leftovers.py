@@ -119,11 +119,10 @@ def test_the_temporary_folder_of_a_killed_process_goes(temporary):
         assert process.stdout is not None
         theirs = Path(process.stdout.readline().strip())
         with temporary_folder("another-purpose") as ours:
-            assert theirs.exists()  # it is in use
-            assert [path.name for path in temporary.iterdir()] == [theirs.name, Path(ours).name]
-        assert not Path(ours).exists()
+            in_use = {path.name for path in temporary.iterdir()}
         process.send_signal(signal.SIGKILL)
-        process.wait()
+    assert in_use == {theirs.name, Path(ours).name}
+    assert list(temporary.iterdir()) == [theirs]
     with temporary_folder("another-purpose"):
         assert not theirs.exists()
     assert list(temporary.iterdir()) == []
