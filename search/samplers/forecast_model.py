@@ -24,7 +24,7 @@ from winnow.search.samplers.gaussian_process import GaussianProcess, best_and_so
 MOST_CHECKED = 60  # the skill of the model is measured on at most this many random trials, the newest ones
 FEWEST_CHECKED = 6
 UNKNOWN_SKILL = 0.5  # assumed while there are fewer random trials
-VERY_BAD, EXPLODED = 2.0, 4.0
+VERY_BAD, EXPLODED = 2.0, 20.0
 """Distances below the median, in ranges of the better half, from which a value is very bad and from which its training exploded."""
 NUM_ELITES = 5  # new points are drawn around this many trials
 LARGEST_POSTERIOR = 200  # observations; the cost of a suggestion grows with the square of this number
