@@ -24,19 +24,26 @@ LEAST_GAIN = 0.0
 MIN_PAIRS = 6
 """Number of trials that two consecutive rungs must share to be compared."""
 FOLDS = 5
+FENCE = 1.5
+"""Distance from the quartiles, in interquartile ranges, beyond which a value is an outlier, as in a box plot."""
 PENALTIES = np.logspace(-1, 2, 7)
 """Penalties of the ridge regression. Smaller ones extrapolate wildly if few trials have reached the last rungs."""
 
 
 def end_values(
-    columns: Array, observed: Sequence[Observed], rungs: Sequence[int], fitted: Sequence[int] | None = None
+    columns: Array,
+    observed: Sequence[Observed],
+    rungs: Sequence[int],
+    maximize: bool,
+    fitted: Sequence[int] | None = None,
 ) -> Array | None:
     """Estimate the value of every trial at the last rung, if these estimates are better than the last values.
 
     Args:
         columns: The parameters, float64 [trials, columns], each column within [0, 1].
-        observed: The finite values of each trial by epoch.
+        observed: The finite values of each trial by epoch. Bad outliers count as in `without_bad_outliers`.
         rungs: Epochs at which trials are judged, ascending; the last one is the full training.
+        maximize: Whether a larger value is better.
         fitted: Indices of the trials to which the regression is fitted. Default: all trials.
 
     Returns:
@@ -47,7 +54,7 @@ def end_values(
     if len(rungs) < 2 or len(rows) < FOLDS:
         return None
     trials = np.array([trial for trial, _ in rows])
-    values = np.array([observed[trial][epoch] for trial, epoch in rows])
+    values = without_bad_outliers(np.array([observed[trial][epoch] for trial, epoch in rows]), maximize)
     missing = np.array([1 - np.log(epoch) / np.log(rungs[-1]) for _, epoch in rows])
     if np.ptp(values) == 0:
         return None
@@ -62,6 +69,24 @@ def end_values(
         return None
     end = _features(columns, np.zeros(len(columns)))
     return _ridge(_features(columns[trials], missing), values, end)
+
+
+def without_bad_outliers(values: Array, maximize: bool) -> Array:
+    """Replace the bad outliers among values: a single loss that explodes would otherwise be nearly all of their variance.
+
+    A value that is worse than the worse quartile by more than `FENCE` interquartile ranges is replaced by that limit (Tukey's fence).
+    Each distinct value counts once for the quartiles, so that many equal values do not make outliers of all others.
+
+    Args:
+        values: Values, float64 [n], n at least 1.
+        maximize: Whether a larger value is better.
+
+    Returns:
+        float64 [n].
+    """
+    lower, upper = np.quantile(np.unique(values), (0.25, 0.75))
+    reach = FENCE * (upper - lower)
+    return np.maximum(values, lower - reach) if maximize else np.minimum(values, upper + reach)
 
 
 def _features(columns: Array, missing: Array) -> Array:

@@ -26,7 +26,7 @@ from optuna.importance._fanova._fanova import _Fanova
 
 from winnow.reports.statuses import UNRANKED_STATUSES
 from winnow.reports.subsample import MAX_FITTED, drawn
-from winnow.reports.tables.end_values import end_values
+from winnow.reports.tables.end_values import end_values, without_bad_outliers
 from winnow.reports.tables.trials import finite_values, trial_rows
 from winnow.spaces.space import AtLeast
 
@@ -51,7 +51,7 @@ def importance_rows(run: RunRecords) -> list[dict[str, Any]]:
     trials = [trials[i] for i in drawn(len(trials), MAX_FITTED)]
     estimates = ends_of_trials(run)
     values = "last" if estimates is None else "estimated end"
-    importances = importances_of(trials, targets if estimates is None else estimates)
+    importances = importances_of(trials, targets if estimates is None else estimates, run.maximize)
     rows = [_row(run, parameter, trials, importances, values) for parameter in run.space.parameters()]
     return sorted(rows, key=lambda row: (-(row["importance"] if row["importance"] is not None else -1.0), row["path"]))
 
@@ -68,7 +68,7 @@ def _ends_of_trials(run: RunRecords) -> dict[int, float] | None:
     trials = _ranked_trials(run, _targets(run))
     observed = {trial.number: finite_values(trial) for trial in trials}
     rungs = [*run.rungs, int(run.settings.get("max_epochs") or 0)]
-    return estimated_ends(trials, observed, rungs, drawn(len(trials), MAX_FITTED))
+    return estimated_ends(trials, observed, rungs, run.maximize, drawn(len(trials), MAX_FITTED))
 
 
 def _ranked_trials(run: RunRecords, targets: Mapping[int, float]) -> list[Trial]:
@@ -85,6 +85,7 @@ def estimated_ends(
     trials: Sequence[Trial],
     observed: Mapping[int, Mapping[int, float]],
     rungs: Sequence[int],
+    maximize: bool,
     fitted: Sequence[int] | None = None,
 ) -> dict[int, float] | None:
     """Estimate the final objective of each trial, by number; None if its last objective is the better measure.
@@ -93,6 +94,7 @@ def estimated_ends(
         trials: The trials.
         observed: The finite objectives of each trial by epoch, by the trial's number.
         rungs: Epochs at which trials are judged, and the epochs of a full training.
+        maximize: Whether a larger objective is better.
         fitted: Positions in `trials` of the trials to which the estimate is fitted. Default: all trials.
     """
     names = sorted({name for trial in trials for name in trial.params})
@@ -104,7 +106,7 @@ def estimated_ends(
         values, bounds = _input(trials, name)
         low, high = bounds[:, 0], bounds[:, 1]
         columns.append((values - low) / np.where(high > low, high - low, 1.0))
-    ends = end_values(np.hstack(columns), [observed[trial.number] for trial in trials], rungs, fitted)
+    ends = end_values(np.hstack(columns), [observed[trial.number] for trial in trials], rungs, maximize, fitted)
     return None if ends is None else {trial.number: float(end) for trial, end in zip(trials, ends, strict=True)}
 
 
@@ -115,13 +117,16 @@ class Importance(NamedTuple):
     deviation: float
 
 
-def importances_of(trials: Sequence[Trial], targets: dict[int, float]) -> dict[str, Importance]:
+def importances_of(trials: Sequence[Trial], targets: Mapping[int, float], maximize: bool) -> dict[str, Importance]:
     """Return the importance of each parameter that at least `MIN_TRIALS` trials have, by its name in the study.
 
     Args:
         trials: The trials.
-        targets: The value to explain, by number of the trial.
+        targets: The value to explain, by number of the trial. Bad outliers count as in `without_bad_outliers`.
+        maximize: Whether a larger value is better.
     """
+    values = without_bad_outliers(np.array([targets[trial.number] for trial in trials]), maximize)
+    limited = {trial.number: value for trial, value in zip(trials, values.tolist(), strict=True)}
     active: dict[str, list[int]] = defaultdict(list)
     for i, trial in enumerate(trials):
         for name in trial.params:
@@ -132,7 +137,7 @@ def importances_of(trials: Sequence[Trial], targets: dict[int, float]) -> dict[s
     importances: dict[str, Importance] = {}
     for indices, names in groups.items():
         if len(indices) >= MIN_TRIALS:
-            importances |= _fanova([trials[k] for k in indices], names, targets)
+            importances |= _fanova([trials[k] for k in indices], names, limited)
     return importances
 
 

@@ -67,11 +67,11 @@ def _trials(n: int = 80) -> tuple[list[Trial], dict[int, float]]:
 
 def test_importance_of_a_conditional_parameter_is_over_its_own_trials() -> None:
     trials, targets = _trials()
-    found = importance.importances_of(trials, targets)
+    found = importance.importances_of(trials, targets, maximize=True)
     assert found["optimizer.sgd.lr"].share > 0.9
     assert found["noise"].share < 0.2
     assert 0 < found["optimizer.sgd.lr"].deviation < 0.2
-    few = importance.importances_of(trials[: 2 * importance.MIN_TRIALS - 2], targets)
+    few = importance.importances_of(trials[: 2 * importance.MIN_TRIALS - 2], targets, maximize=True)
     assert "optimizer.sgd.lr" not in few
     assert "noise" in few
 
@@ -79,10 +79,12 @@ def test_importance_of_a_conditional_parameter_is_over_its_own_trials() -> None:
 def test_importance_of_the_same_trials_is_the_same_and_quiet(caplog: pytest.LogCaptureFixture) -> None:
     trials, targets = _trials(20)
     before = optuna.logging.get_verbosity()
-    assert importance.importances_of(trials, targets) == importance.importances_of(trials, targets)
+    assert importance.importances_of(trials, targets, maximize=True) == importance.importances_of(
+        trials, targets, maximize=True
+    )
     assert optuna.logging.get_verbosity() == before
     assert not caplog.records
-    assert set(importance.importances_of(trials, dict.fromkeys(targets, 1.0)).values()) == {(0.0, 0.0)}
+    assert set(importance.importances_of(trials, dict.fromkeys(targets, 1.0), maximize=True).values()) == {(0.0, 0.0)}
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -102,7 +104,7 @@ def test_importance_is_that_of_optuna_where_all_parameters_are_in_all_trials() -
     for frozen in study.trials:
         domains = {name: distribution_to_json(domain) for name, domain in frozen.distributions.items()}
         trials.append(Trial(frozen.number, State.COMPLETE, frozen.values, frozen.params, domains, {}, {}, None, None))
-    ours = importance.importances_of(trials, {trial.number: trial.value for trial in study.trials})
+    ours = importance.importances_of(trials, {trial.number: trial.value for trial in study.trials}, maximize=True)
     assert {name: each.share for name, each in ours.items()} == pytest.approx(theirs)
 
 
