@@ -1,4 +1,4 @@
-"""Prepares this machine for a local Ray: a short, writable folder for its sockets, and a place for its token."""
+"""Prepares this machine for a local Ray: a short, writable, private folder for its sockets and logs, and a place for its token."""
 
 from __future__ import annotations
 
@@ -20,12 +20,17 @@ def prepare_local_start() -> None:
     """Set the environment variables that Ray needs to start on this machine. Must be called before it starts.
 
     Raises:
-        InputError: RAY_TMPDIR names a folder that cannot be used.
+        InputError: RAY_TMPDIR names a folder that cannot be used, or a private folder cannot be created.
     """
     _use_short_folder()
     if not _home_can_keep_token():
         # Ray would save its token under HOME. No other process needs to know the token of a local Ray.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def usual_temporary() -> str:
+    """Return the folder in which Ray makes its folder `ray` unless RAY_TMPDIR is set."""
+    return os.environ.get("TMPDIR") or "/tmp"
 
 
 def open_to_others() -> str | None:
@@ -53,24 +58,16 @@ def _use_short_folder() -> None:
         if problem:
             raise InputError(f"RAY_TMPDIR={named}: {problem}; set it to a short, writable folder of your own")
         return
-    usual = os.environ.get("TMPDIR", "/tmp")
-    problem = _problem(usual)
-    if problem is None:
-        return
-    # TMPDIR may be a scratch folder of Slurm or macOS. This folder is private, although it lies in one that all users share.
-    private = f"/tmp/winnow-{os.getuid()}"
-    try:
-        os.makedirs(private, mode=0o700, exist_ok=True)
-        usable = os.stat(private, follow_symlinks=False).st_uid == os.getuid() and _problem(private) is None
-        if usable:
-            os.chmod(private, 0o700)  # something else may have created it
-    except OSError:
-        usable = False
-    if not usable:
-        raise InputError(
-            f"TMPDIR={usual}: {problem}, and {private} cannot be used instead; set RAY_TMPDIR to a short, writable folder"
-        )
-    os.environ["RAY_TMPDIR"] = private
+    # Ray's own folder, `ray` in TMPDIR, is open to all users. TMPDIR may also be a scratch folder of Slurm or macOS with a long name.
+    problems = []
+    for parent in dict.fromkeys((usual_temporary(), "/tmp")):
+        private = os.path.join(parent, f"winnow-{os.getuid()}")
+        problem = (_problem_of_privacy(private) if os.path.lexists(private) else None) or _problem(private)
+        if problem is None:
+            os.environ["RAY_TMPDIR"] = private
+            return
+        problems.append(f"{private}: {problem}")
+    raise InputError(f"{'; '.join(problems)}; set RAY_TMPDIR to a short, writable folder of your own")
 
 
 def _problem(folder: str) -> str | None:
@@ -83,6 +80,20 @@ def _problem(folder: str) -> str | None:
             return None
     except OSError as error:
         return f"cannot be written ({error.strerror or error})"
+
+
+def _problem_of_privacy(folder: str) -> str | None:
+    """Make an existing folder private to this user. Return the reason why that is impossible; None if it is done."""
+    try:
+        about = os.stat(folder, follow_symlinks=False)
+        if not stat.S_ISDIR(about.st_mode):
+            return "is not a folder"
+        if about.st_uid != os.getuid():
+            return f"belongs to another user (id {about.st_uid})"
+        os.chmod(folder, 0o700)
+    except OSError as error:
+        return f"cannot be made private ({error.strerror or error})"
+    return None
 
 
 def _problem_of_owner(folder: str) -> str | None:

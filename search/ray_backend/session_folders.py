@@ -12,13 +12,16 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from winnow.search.ray_backend.local_start import usual_temporary
 from winnow.search.ray_backend.watchdog import LOCK
 from winnow.search.storage.leftovers import sweep_unused
 
 
 def sweep_sessions() -> None:
     """Delete the folders, including logs, of Winnow's sessions whose driver has ended."""
-    sweep_unused(_sessions("*"), LOCK)
+    # Before Winnow had a folder of its own, its sessions were in Ray's usual one.
+    for root in {_root(), usual_temporary()}:
+        sweep_unused(_sessions(root, "*"), LOCK)
 
 
 def mark_session() -> BaseFileLock | None:
@@ -27,7 +30,7 @@ def mark_session() -> BaseFileLock | None:
     Returns:
         The lock, to be released after Ray has been shut down; None if the folder cannot be found or written.
     """
-    for folder in _sessions(f"*_{os.getpid()}"):  # Ray names the folder after the driver's process
+    for folder in _sessions(_root(), f"*_{os.getpid()}"):  # Ray names the folder after the driver's process
         lock = FileLock(folder / LOCK, thread_local=False)
         with suppress(Timeout, OSError):
             lock.acquire(timeout=0)
@@ -35,9 +38,12 @@ def mark_session() -> BaseFileLock | None:
     return None
 
 
-def _sessions(ending: str) -> list[Path]:
-    """Return the session folders whose names have this ending, the newest first."""
-    root = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+def _root() -> str:
+    return os.environ.get("RAY_TMPDIR") or usual_temporary()
+
+
+def _sessions(root: str, ending: str) -> list[Path]:
+    """Return the session folders below a folder whose names have this ending, the newest first."""
     with suppress(OSError):
         return sorted(Path(root, "ray").glob(f"session_2{ending}"), reverse=True)
     return []

@@ -6,7 +6,9 @@ import os
 import signal
 import stat
 import subprocess
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,11 +32,37 @@ def _environment(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
-def test_nothing_is_set_where_all_is_well(monkeypatch):
+def test_ray_has_a_private_folder(monkeypatch):
     monkeypatch.setenv("TMPDIR", "/tmp")
     prepare_local_start()
-    assert "RAY_TMPDIR" not in os.environ
+    private = Path(os.environ["RAY_TMPDIR"])
+    assert private == Path(f"/tmp/winnow-{os.getuid()}")
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
     assert "RAY_AUTH_TOKEN" not in os.environ
+    prepare_local_start()  # as another search of this process does
+    assert os.environ["RAY_TMPDIR"] == str(private)
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="w-") as folder:
+        yield Path(folder)
+
+
+def test_the_private_folder_is_in_the_temporary_folder_of_the_user(short, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(short))
+    prepare_local_start()
+    assert Path(os.environ["RAY_TMPDIR"]).parent == short
+
+
+def test_a_link_in_place_of_the_private_folder_is_not_followed(short, monkeypatch):
+    theirs = short / "theirs"
+    theirs.mkdir(mode=0o755)
+    (short / f"winnow-{os.getuid()}").symlink_to(theirs, target_is_directory=True)
+    monkeypatch.setenv("TMPDIR", str(short))
+    prepare_local_start()
+    assert os.environ["RAY_TMPDIR"] == f"/tmp/winnow-{os.getuid()}"
+    assert stat.S_IMODE(theirs.stat().st_mode) == 0o755
 
 
 def test_a_long_temporary_folder_is_replaced_by_a_private_one(tmp_path, monkeypatch):

@@ -47,6 +47,16 @@ def test_only_what_a_driver_of_ours_left_goes(tmp_path: Path, monkeypatch) -> No
     assert (elsewhere / LOCK).exists()
 
 
+def test_what_a_driver_left_in_rays_usual_folder_goes_too(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "private"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    left = tmp_path / "ray" / "session_2026-11-29_08-00-00_000000_1"
+    left.mkdir(parents=True)
+    (left / LOCK).touch()
+    sweep_sessions()
+    assert not left.exists()
+
+
 def test_a_session_that_is_not_found_is_not_marked(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     sweep_sessions()
