@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from winnow.reports.tables.intervals import Interval, mean_interval, share_interval
+
 if TYPE_CHECKING:
     from winnow.reports.tables.answers import Answers
 
@@ -56,6 +58,19 @@ def effective_images(metric: str, answers: Answers) -> float:
     counts = np.bincount(answers.true)
     counts = counts[counts > 0]
     return float(len(counts) ** 2 / (1 / counts).sum())
+
+
+def interval_over_both(metric: str, values: Array, answers: Answers) -> Interval:
+    """Return the mean of a metric over the networks, with its 95 % interval over seeds and test images.
+
+    Args:
+        metric: Name of the metric, such as `test_auroc`.
+        values: The contributions of the images, float64 [S, N], from `contributions`.
+        answers: The predictions from which they were computed.
+    """
+    if metric == "test_loss":
+        return mean_interval(values)
+    return share_interval(values, effective_images(metric, answers), of_ranks=metric in OF_RANKS)
 
 
 def _accuracy(answers: Answers, seed: int) -> Array:
@@ -146,4 +161,6 @@ NEED_PROBABILITIES = ("test_top5_accuracy", "test_auroc")
 """The metrics that need the probabilities of all classes."""
 COUNTED = ("test_accuracy", "test_top5_accuracy")
 """The metrics to which an image contributes 0 or 1."""
+OF_RANKS = ("test_auroc",)
+"""The metrics that depend on the order of the probabilities, not on right and wrong predictions."""
 OVER_CLASSES = ("test_balanced_accuracy", "test_macro_f1", "test_auroc")

@@ -57,13 +57,15 @@ class _Components(NamedTuple):
     residual: float
 
 
-def share_interval(values: np.ndarray, effective_images: float | None = None) -> Interval:
+def share_interval(values: np.ndarray, effective_images: float | None = None, of_ranks: bool = False) -> Interval:
     """Return the mean over networks of a metric within [0, 1], with the interval for other seeds and other images.
 
     Args:
         values: The contribution of each image to the metric of each network, [S, N], S >= 2 seeds and N >= 2 images. For an
             accuracy, whether the network is right, as bool.
         effective_images: Size of a test set on which an accuracy would be as uncertain as the metric is. Default: N.
+        of_ranks: Whether the metric is computed from ranks, such as AUROC. It can then vary less than the share of correct
+            predictions among S x N independent ones, which limits the other metrics. Default: False.
 
     Returns:
         The mean and its interval, within [0, 1].
@@ -73,7 +75,8 @@ def share_interval(values: np.ndarray, effective_images: float | None = None) ->
     mean, variance, t = _mean_and_spread(values)
     effective = float(most)
     if variance > 0:
-        effective = min(max(mean * (1 - mean), 0.0) / variance, float(num_seeds * most)) or float(most)
+        limit = math.inf if of_ranks else float(num_seeds * most)
+        effective = min(max(mean * (1 - mean), 0.0) / variance, limit) or float(most)
     shift = t**2 / effective
     center = (mean + shift / 2) / (1 + shift)
     half = t / (1 + shift) * math.sqrt(mean * (1 - mean) / effective + shift / (4 * effective))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports.facts import are_comparable, largest_class
 from winnow.reports.tables.answers import Answers, load_answers
-from winnow.reports.tables.contributions import COUNTED, NEED_PROBABILITIES, contributions, effective_images
-from winnow.reports.tables.intervals import Interval, difference_interval, mean_interval, seeds_interval, share_interval
+from winnow.reports.tables.contributions import COUNTED, NEED_PROBABILITIES, contributions, interval_over_both
+from winnow.reports.tables.intervals import Interval, difference_interval, seeds_interval
 from winnow.reports.tables.trials import finite, time_of, trial_rows, where_trained
 from winnow.spaces.epoch_figures import (
     BETTER,
@@ -111,11 +111,7 @@ def metric_interval(metric: str, values: Sequence[float], answers: Answers | Non
     by_image = _contributions(metric, answers, over_seeds.mean)
     if by_image is None:
         return over_seeds
-    both = (
-        mean_interval(by_image)
-        if metric == "test_loss"
-        else share_interval(by_image, effective_images(metric, answers))
-    )
+    both = interval_over_both(metric, by_image, answers)
     return Interval(over_seeds.mean, both.low, both.high)
 
 

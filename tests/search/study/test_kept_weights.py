@@ -3,48 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
-from typing import Any
 
 import pytest
 
+from benchmarks.search_quality.kept_weights import drive, loss_at, overfits
 from tests.helpers.ledgers import SHAPE, make_folder, study_of
 from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from winnow import reports
 from winnow.search.settings import settings_for
 from winnow.search.study.earlier_runs import learn_from
 from winnow.search.study.ledger import Ledger
-from winnow.search.study.trials import Assignment
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.loop import train
 from winnow.search.winners.candidates import choose_candidates
 from winnow.spaces import catalog
-
-
-def _drive(ledger: Ledger, curve: Any) -> None:
-    """Train every trial on one worker; `curve` gives the validation loss of an epoch, the lowest epoch is kept."""
-    losses: dict[int, dict[int, float]] = {}
-    while (assignment := ledger.ask()) is not None:
-        own = losses.setdefault(assignment.number, {})
-        for epoch in range(assignment.recorded + 1, assignment.config["epochs"] + 1):
-            own[epoch] = curve(assignment, epoch)
-            figures = {"epoch": epoch, "validation_loss": own[epoch], "validation_accuracy": 1 - own[epoch] / 4}
-            figures |= {"weights_epoch": min(own, key=own.__getitem__), "diverged": False}
-            if not ledger.record(assignment.number, {**figures, "last": epoch == assignment.config["epochs"]}):
-                break
-    ledger.close()
-
-
-def _overfits(config: dict[str, Any]) -> bool:
-    return math.log10(config["optimizer"]["lr"]) > -2
-
-
-def _loss(assignment: Assignment, epoch: int) -> float:
-    """Configs that overfit from epoch 5 on, but whose kept weights are the best of all."""
-    if _overfits(assignment.config):
-        return 0.6 + 2 * math.exp(-epoch / 1.2) + 0.25 * max(0, epoch - 4)
-    return 1.2 + 2 * math.exp(-epoch / 3)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "forecast"])
@@ -54,9 +27,9 @@ def test_configs_whose_kept_weights_are_better_are_finished(tmp_path, sampler: s
     settings = settings_for(space, trials=20, sampler=sampler, objective="validation_loss", seed=1)
     folder = make_folder(tmp_path, space, settings)
     ledger = Ledger(folder, space, settings, SHAPE)
-    _drive(ledger, _loss)
+    drive(ledger, loss_at)
     rows = reports.read(folder.path).trial_rows()
-    completed = [_overfits(json.loads(row["config"])) for row in rows if row["status"] == "completed"]
+    completed = [overfits(json.loads(row["config"])) for row in rows if row["status"] == "completed"]
     assert sum(completed) > len(completed) / 2
     assert ledger.best is not None
     assert ledger.best[1] == pytest.approx(0.67, abs=0.02)
@@ -71,7 +44,7 @@ def test_what_the_report_says_of_a_winner_is_of_the_kept_weights(tmp_path) -> No
     space = catalog.load("digits", ["epochs=9", "weights=lowest_validation_loss"])
     settings = settings_for(space, trials=3, sampler="random", objective="validation_accuracy")
     folder = make_folder(tmp_path, space, settings)
-    _drive(Ledger(folder, space, settings, SHAPE), lambda _, epoch: 4 * (1 - (0.62 if epoch == 3 else 0.40)))
+    drive(Ledger(folder, space, settings, SHAPE), lambda _, epoch: 4 * (1 - (0.62 if epoch == 3 else 0.40)))
     candidate = choose_candidates(folder, space, settings)[0]
     line = {"rank": 1, "trial": candidate.trial, "seed": 1, "baseline": False, "config": candidate.config}
     line |= {"search_value": candidate.search_value, "status": "completed", "test_accuracy": 0.61, "time": 0.0}
@@ -100,7 +73,7 @@ def test_the_winner_is_retrained_for_the_epochs_that_the_search_chose(tmp_path) 
     space = catalog.load("digits", ["epochs=9", "weights=lowest_validation_loss"])
     settings = settings_for(space, trials=3, sampler="random")
     folder = make_folder(tmp_path, space, settings)
-    _drive(Ledger(folder, space, settings, SHAPE), lambda _, epoch: 4 * (1 - (0.62 if epoch == 3 else 0.40)))
+    drive(Ledger(folder, space, settings, SHAPE), lambda _, epoch: 4 * (1 - (0.62 if epoch == 3 else 0.40)))
     candidates = choose_candidates(folder, space, settings)
     assert [candidate.config.get("stop_after") for candidate in candidates] == [3] * len(candidates)
     config = tiny_config(epochs=4, stop_after=3, schedule={"name": "cosine"})
