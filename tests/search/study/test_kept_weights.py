@@ -60,7 +60,7 @@ def test_an_earlier_run_teaches_what_its_rungs_saw(tmp_path) -> None:
     space = catalog.load("digits", ["epochs=9", "weights=lowest_validation_loss"])
     settings = settings_for(space, trials=4, sampler="random", objective="validation_accuracy")
     folder = make_folder(tmp_path, space, settings)
-    _drive(Ledger(folder, space, settings, SHAPE), lambda _, epoch: 4 * (1 - (0.62 if epoch == 3 else 0.40)))
+    drive(Ledger(folder, space, settings, SHAPE), lambda _, epoch: 4 * (1 - (0.62 if epoch == 3 else 0.40)))
     reports.write(folder.path)
     alone = shutil.copytree(folder.path / "report", tmp_path / "alone")
     at_rungs = [{str(epoch): value for epoch, value in t.intermediate_values.items()} for t in study_of(folder).trials]
