@@ -19,8 +19,8 @@ def lasting_output() -> Iterator[list[OSError]]:
     before = sys.stdout, sys.stderr
     lost: list[OSError] = []
     # Python sets a stream to None if its file was closed when the command began.
-    sys.stdout = before[0] and lasting(before[0], lost)  # type: ignore[assignment]
-    sys.stderr = before[1] and lasting(before[1])  # type: ignore[assignment]
+    sys.stdout = before[0] and lasting(before[0], lost)
+    sys.stderr = before[1] and lasting(before[1])
     try:
         yield lost
     finally:

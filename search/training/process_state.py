@@ -216,7 +216,7 @@ def _modes() -> tuple[bool, int, int]:
 
 def _saved_tensors_hooks() -> tuple[Any, bool]:
     """Return the hooks for tensors that autograd saves that were set last, and whether such hooks are allowed."""
-    autograd = torch._C._autograd
+    autograd: Any = torch._C._autograd
     return autograd._top_saved_tensors_default_hooks(False), autograd._saved_tensors_hooks_is_enabled()
 
 

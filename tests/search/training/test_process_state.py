@@ -172,14 +172,28 @@ def test_a_setting_that_can_no_longer_be_read_keeps_no_other_from_being_restored
 )
 def test_a_model_may_set_the_precision_of_each_operation(damage):
     """After that, torch refuses to read the precision through its older functions."""
-    before = read_state()
+
+    def precisions() -> list[str]:
+        owners = (
+            "",
+            "cudnn.",
+            "cudnn.conv.",
+            "cudnn.rnn.",
+            "cuda.matmul.",
+            "mkldnn.matmul.",
+            "mkldnn.conv.",
+            "mkldnn.rnn.",
+        )
+        return [attrgetter(f"backends.{owner}fp32_precision")(torch) for owner in owners]
+
+    before = precisions(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     for _ in range(2):
         with contained():
             for path, value in damage.items():
                 owner, _, name = f"backends.{path}".rpartition(".")
                 setattr(attrgetter(owner)(torch), name, value)
         assert process_state._spoiled == []
-    assert [name for name, value in before.items() if not process_state._is(name, value)] == []
+    assert (precisions(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
 
 
 def test_threads_that_a_training_started_have_all_cpus_again():
