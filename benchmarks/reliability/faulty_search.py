@@ -164,7 +164,7 @@ class Stock(Search):
         found = set(self.epochs())
         for process in (self.driver.pid, os.getpid()):  # the session is the driver's, or that of a cluster of ours
             session = f"session_*_{process}/artifacts/*/{self.run.name}/driver_artifacts/*/result.json"
-            found |= set(_epochs_in(Path("/tmp/ray").glob(session)))
+            found |= set(_epochs_in(Path(os.environ.get("RAY_TMPDIR") or "/tmp", "ray").glob(session)))
         return found
 
     def kept(self) -> set[Epoch]:
