@@ -78,12 +78,14 @@ def without_bad_outliers(values: Array, maximize: bool) -> Array:
     Each distinct value counts once for the quartiles, so that many equal values do not make outliers of all others.
 
     Args:
-        values: Values, float64 [n], n at least 1.
+        values: Values, float64 [n].
         maximize: Whether a larger value is better.
 
     Returns:
         float64 [n].
     """
+    if not len(values):
+        return values
     lower, upper = np.quantile(np.unique(values), (0.25, 0.75))
     reach = FENCE * (upper - lower)
     return np.maximum(values, lower - reach) if maximize else np.minimum(values, upper + reach)
