@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
+from winnow.search.ray_backend.silence import STARTING
 from winnow.spaces.errors import InputError, ModelRefused
 from winnow.spaces.own_code import own_parts
 from winnow.spaces.schema import Config
+
+PATIENCE = 10.0
+"""Seconds after which the user is told that a part is still being built or tried."""
 
 
 class Tried(NamedTuple):
@@ -28,19 +35,27 @@ class Tried(NamedTuple):
     """A note for each custom loop that did not read all of its keys."""
 
 
-def check_own_parts(configs: Sequence[Config], image_shape: tuple[int, int, int], num_classes: int) -> Tried:
+def check_own_parts(
+    configs: Sequence[Config],
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    trial_timeout: float | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Tried:
     """Build and run each custom part of some configs once, all in one new process. Equal parts are tested only once.
 
     Args:
         configs: The configs.
         image_shape: (channels, height, width) of the images.
         num_classes: Number of classes, which is the number of logits.
+        trial_timeout: Seconds that each part may take. A part always has `STARTING` seconds, as in a worker. Default: `STARTING`.
+        say: Receives one message about each part that takes longer than `PATIENCE` seconds. Default: there is no message.
 
     Returns:
         The number of models, their refusals, and notes for the user.
 
     Raises:
-        InputError: A part does not work as required, or it ended the process.
+        InputError: A part does not work as required, takes too long, or ended the process.
     """
     tries = {}
     for config in configs:
@@ -55,12 +70,25 @@ def check_own_parts(configs: Sequence[Config], image_shape: tuple[int, int, int]
         "num_classes": num_classes,
         "path": sys.path,
     }
-    lines, code = _answers(request)
-    if lines and (problem := lines[-1]["problem"]):
-        raise InputError(problem)
-    if len(lines) < len(tries):
-        what, name, _, _ = list(tries.values())[len(lines)]
-        raise InputError(f"{what} {name}: {_ending(code)} while it was {'built' if what == 'model' else 'tried'}")
+    named = [(f"{what} {name}", "built" if what == "model" else "tried") for what, name, _, _ in tries.values()]
+    limit = max(STARTING, trial_timeout or 0.0)
+    lines: list[dict[str, Any]] = []
+    with _child(request) as (child, answers):
+        for part, verb in named:
+            line = answers.next(PATIENCE)
+            if line is None:
+                if say is not None:
+                    say(f"{part} is still being {verb} after {PATIENCE:.0f} s")
+                line = answers.next(limit - PATIENCE)
+            if line is None:
+                raise InputError(
+                    f"{part}: it was still being {verb} after {limit:.0f} s; a higher search.trial_timeout allows more time"
+                )
+            if not line:
+                raise InputError(f"{part}: {_ending(child.wait())} while it was {verb}")
+            lines.append(json.loads(line))
+            if problem := lines[-1]["problem"]:
+                raise InputError(problem)
     num_models = sum(what == "model" for what, _, _, _ in tries.values())
     unread: dict[str, set[str]] = {}
     for (_, name, _, _), line in zip(tries.values(), lines, strict=True):
@@ -73,10 +101,32 @@ def check_own_parts(configs: Sequence[Config], image_shape: tuple[int, int, int]
     return Tried(num_models, [line["refusal"] for line in lines if line["refusal"]], notes)
 
 
-def _answers(request: dict[str, object]) -> tuple[list[dict[str, Any]], int]:
-    """Send a request to a new process, and return the lines that it wrote and its exit code."""
+class _Answers:
+    """The lines that a process writes into a pipe."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+        self._read = b""
+
+    def next(self, seconds: float) -> bytes | None:
+        """Wait for the next line, and return it with its end; empty if the pipe was closed, None if there was no line in time."""
+        until = time.monotonic() + seconds
+        while b"\n" not in self._read:
+            left = until - time.monotonic()
+            if not select.select([self._pipe], [], [], None if left == math.inf else max(0.0, left))[0]:
+                return None
+            if not (more := os.read(self._pipe, 65536)):
+                return b""
+            self._read += more
+        line, end, self._read = self._read.partition(b"\n")
+        return line + end
+
+
+@contextmanager
+def _child(request: dict[str, object]) -> Iterator[tuple[subprocess.Popen[str], _Answers]]:
+    """Send a request to a new process, and yield it and its answers. The process ends with the context."""
     reader, writer = os.pipe()
-    with os.fdopen(reader, encoding="utf-8") as answers:
+    with os.fdopen(reader, "rb"):
         try:
             child = subprocess.Popen(
                 [sys.executable, "-m", __spec__.name, str(writer)],
@@ -92,8 +142,9 @@ def _answers(request: dict[str, object]) -> tuple[list[dict[str, Any]], int]:
             with suppress(BrokenPipeError):
                 child.stdin.write(json.dumps(request) + "\n")
                 child.stdin.flush()
-            lines = [json.loads(line) for line in answers]
-            return lines, child.wait()
+            answers = _Answers(reader)
+            answers.next(math.inf)  # a line that says that our own imports are done, which may take long
+            yield child, answers
         finally:
             child.kill()  # after an interruption; importing torch alone can take long
             child.wait()
@@ -111,8 +162,12 @@ def _try_each(answers: int) -> None:
     """Write a line for each part with its problem, if any, and stop after the first problem. This runs in the new process."""
     from winnow.search.training.own_parts import check_own_part
 
-    request = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:  # the driver is dead
+        return
+    request = json.loads(line)
     _end_with_driver()
+    os.write(answers, b"\n")
     sys.path[:] = request["path"]
     for tree, index in request["configs"]:
         problem = refusal = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,13 @@ NUM_CONFIGS_TRIED = 20
 ends of every range."""
 
 
-def load_checked(space: Space, source: Source) -> ImageData:
+def load_checked(space: Space, source: Source, say: Callable[[str], None] | None = None) -> ImageData:
     """Load the images of a space, and check that all of its networks fit them.
 
     Args:
         space: The space.
         source: Location of its images.
+        say: Receives a message about each custom part that takes long to build. Default: there is no message.
 
     Returns:
         The images.
@@ -39,7 +41,7 @@ def load_checked(space: Space, source: Source) -> ImageData:
         InputError: The images cannot be read, or a network of the space cannot be built for them.
     """
     data = load_data(space, source)
-    check_space(space, data)
+    check_space(space, data, say=say)
     return data
 
 
@@ -67,12 +69,16 @@ def load_recorded(folder: RunFolder, study: dict[str, Any], space: Space, source
     return data
 
 
-def check_space(space: Space, data: ImageData) -> list[str]:
+def check_space(
+    space: Space, data: ImageData, trial_timeout: float | None = None, say: Callable[[str], None] | None = None
+) -> list[str]:
     """Check that the networks of a space fit its images.
 
     Args:
         space: The space.
         data: Its images.
+        trial_timeout: Seconds that each custom part may take, at least 300. Default: that of the space.
+        say: Receives a message about each custom part that takes long to build. Default: there is no message.
 
     Returns:
         Notes for the user, such as how many custom models refuse their config.
@@ -82,7 +88,7 @@ def check_space(space: Space, data: ImageData) -> list[str]:
     """
     check(space, data.image_shape)
     check_losses_and_metric(space, data.num_classes)
-    return [*check_parts(space, data), *limit_notes(space, data.image_shape, data.num_classes)]
+    return [*check_parts(space, data, trial_timeout, say), *limit_notes(space, data.image_shape, data.num_classes)]
 
 
 def check_losses_and_metric(space: Space, num_classes: int) -> None:
@@ -106,12 +112,16 @@ def check_losses_and_metric(space: Space, num_classes: int) -> None:
             check_own_metric(name, num_classes)
 
 
-def check_parts(space: Space, data: ImageData) -> list[str]:
+def check_parts(
+    space: Space, data: ImageData, trial_timeout: float | None = None, say: Callable[[str], None] | None = None
+) -> list[str]:
     """Test custom parts and torchvision models once, so that a problem is found before the first worker starts.
 
     Args:
         space: The space.
         data: Its images.
+        trial_timeout: Seconds that each custom part may take, at least 300. Default: that of the space.
+        say: Receives a message about each custom part that takes long to build. Default: there is no message.
 
     Returns:
         Notes for the user about custom models that refuse their config, which makes it infeasible, and about custom loops that do
@@ -129,7 +139,8 @@ def check_parts(space: Space, data: ImageData) -> list[str]:
             from winnow.models import check_buildable
 
             check_buildable(model, data.image_shape, data.num_classes)
-    tried = check_own_parts(configs, data.image_shape, data.num_classes)
+    seconds = trial_timeout or space.settings.trial_timeout
+    tried = check_own_parts(configs, data.image_shape, data.num_classes, seconds, say)
     if not tried.refusals:
         return tried.notes
     if len(tried.refusals) == tried.num_models:

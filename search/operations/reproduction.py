@@ -213,7 +213,7 @@ def _read_data(recipes: dict[str, Space], keys: dict[str, str], source: Source, 
             if key not in data:
                 view.step(f"reading the images of {name}")
                 data[key] = load_data(recipes[name], source)
-            check_space(recipes[name], data[key])
+            check_space(recipes[name], data[key], say=view.message)
         except InputError as error:
             problems.append(f"{name}: {error}")
     if problems:

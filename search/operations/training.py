@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,7 +89,7 @@ def train_recipe(
     """
     require_recipe(space)
     state = _prepare(output, resume, fit_validation)
-    data = load_checked(space, source)
+    data = load_checked(space, source, partial(console.print, markup=False, soft_wrap=True))
     for line in describe_data(data, space, seed)["summary"]["text"]:
         console.print(line, markup=False, soft_wrap=True)
     use: Literal["search", "retrain"] = "retrain" if fit_validation else "search"

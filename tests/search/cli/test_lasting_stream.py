@@ -119,20 +119,8 @@ def test_a_closed_standard_output_is_no_error(tmp_path):
 @needs_dev_full
 @pytest.mark.slow
 def test_a_run_whose_output_does_not_fit_is_retrained_and_reported(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "winnow",
-        "run",
-        "digits",
-        "--trials",
-        "2",
-        "--max-epochs",
-        "1",
-        "--cpus",
-        "2",
-        "-q",
-    ]
+    words = "run digits --trials 2 --set epochs=1 --quiet"
+    command = [sys.executable, "-m", "winnow", *words.split()]
     with open("/dev/full", "w") as full:
         ended = subprocess.run(command, cwd=tmp_path, text=True, stdout=full, stderr=subprocess.PIPE)
     assert (ended.returncode, ended.stderr.splitlines()[-1] + "\n") == (1, INCOMPLETE)

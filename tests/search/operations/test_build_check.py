@@ -14,12 +14,13 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.helpers.tiny import tiny_config
+from winnow.search.operations import build_check
 from winnow.search.operations.build_check import check_own_parts
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
 
 NETS = """
-    import ctypes, os, signal, sys
+    import ctypes, os, signal, sys, time
     from torch import nn
 
     def build(image_shape, num_classes, do="nothing"):
@@ -28,6 +29,7 @@ NETS = """
         if do == "hang":
             print(os.getpid(), flush=True)
             signal.pause()
+        if do == "sleep": time.sleep(1)
         if do == "read": open("read", "w").write(repr(sys.stdin.read()))
         if do == "chdir": os.chdir("/")
         if do == "signals": signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -85,6 +87,29 @@ def test_a_model_that_ends_its_process_is_named(nets, do, message):
     models = [config(nets), config(nets, do=do)]
     with pytest.raises(InputError, match=message):
         check_own_parts(models, (1, 8, 8), 10)
+
+
+def test_a_model_that_hangs_is_told_and_named(nets, monkeypatch):
+    monkeypatch.setattr(build_check, "STARTING", 0.6)
+    monkeypatch.setattr(build_check, "PATIENCE", 0.3)
+    said: list[str] = []
+    message = r"^model ruinous_nets:build: it was still being built after 1 s; a higher search.trial_timeout allows more time$"
+    with pytest.raises(InputError, match=message):
+        check_own_parts([config(nets, do="hang")], (1, 8, 8), 10, 1.0, said.append)
+    assert said == ["model ruinous_nets:build is still being built after 0 s"]
+
+
+def test_a_model_that_is_slow_is_told_alone(nets, monkeypatch):
+    monkeypatch.setattr(build_check, "PATIENCE", 0.3)
+    said: list[str] = []
+    assert check_own_parts([config(nets, do="sleep")], (1, 8, 8), 10, 0.1, said.append).num_models == 1
+    assert len(said) == 1
+
+
+def test_a_driver_that_died_leaves_no_traceback():
+    command = [sys.executable, "-m", build_check.__name__, "1"]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=REPOSITORY)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
 def test_what_a_model_changes_in_its_process_stays_there(nets):
