@@ -79,6 +79,17 @@ def read_study(path: Path) -> Row:
     return study
 
 
+def retraining_stem(trial: int, seed: int, is_baseline: bool) -> str:
+    """Return the part that the names of a retraining's files have in common, such as `t7-s123`.
+
+    Args:
+        trial: Number of the trial whose config was retrained.
+        seed: Seed of the retraining.
+        is_baseline: Whether it is the baseline's, which need not be that of a trial.
+    """
+    return f"baseline-s{seed}" if is_baseline else f"t{trial}-s{seed}"
+
+
 def _first_of_each(rows: Sequence[Row], keys: Sequence[str]) -> list[Row]:
     """Return the first row for each combination of keys. A resumed training may repeat an epoch, but decisions used the first."""
     first: dict[tuple[Any, ...], Row] = {}

@@ -10,6 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from winnow.reports.reading.run import retraining_stem
 from winnow.reports.statuses import STATUS_WORDS
 from winnow.reports.text import wording
 from winnow.spaces.epoch_figures import in_words, name_on_test_images
@@ -74,15 +75,14 @@ def show_trial(run: RunData, console: Console, number: int) -> None:
     for key in (*FACTS, *COSTS):
         if facts[key] is not None:
             console.print(f"{key:<18}{escape(_fact(run, key, facts[key]))}", highlight=False)
-    prints = run.path / "checkpoints" / f"trial-{number:05d}.log"
-    if prints.is_file():
-        console.print(f"{'printed':<18}{escape(str(prints))}", highlight=False)
+    _name_prints(run, console, f"trial-{number:05d}")
     if facts["error"]:
         console.print(f"[red]error[/red]\n{escape(facts['error'].strip())}", highlight=False)
     if facts["epochs"]:
         console.print(_epoch_table(run, facts["epochs"]))
     for line in facts["retrains"]:
         console.print(f"retrained, seed {line['seed']}: {_result(run, line)}", highlight=False)
+        _name_prints(run, console, f"retraining-{retraining_stem(number, line['seed'], line['baseline'])}")
     if facts["retrains"]:
         warnings = [wording.one_class_warning(row) for row in run.winner_rows() if row["trial"] == number]
         for text in filter(None, [wording.largest_class_text(run, "test"), *warnings]):
@@ -90,6 +90,13 @@ def show_trial(run: RunData, console: Console, number: int) -> None:
     if facts["config"]:
         console.print("\n[bold]config[/bold]")
         console.print(escape(yaml.safe_dump(facts["config"], sort_keys=False)), highlight=False, end="")
+
+
+def _name_prints(run: RunData, console: Console, training: str) -> None:
+    """Name the file with what a model printed in a training, if there is one."""
+    prints = run.path / "checkpoints" / f"{training}.log"
+    if prints.is_file():
+        console.print(f"{'printed':<18}{escape(str(prints))}", highlight=False)
 
 
 def _fact(run: RunData, key: str, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Keeps the output that a model prints while it trains in a file per trial, which `winnow show RUN --trial N` names.
+"""Keeps the output that a model prints while it trains in a file per trial and per retraining, which `winnow show RUN --trial N` names.
 
 Otherwise it would be in a log of Ray, which is gone after the search.
 """

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from winnow.reports.reading.run import retraining_stem
 from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
 from winnow.search.ray_backend.silence import limit
 from winnow.search.ray_backend.tasks import Hangs, run_tasks
@@ -146,17 +147,20 @@ def retrain_one(
     Raises:
         RankLost: The training has to continue in another process.
     """
+    from winnow.search.training.prints import printing_to
+
     started = time.monotonic()
     curve: list[dict[str, Any]] = []
     stem = _stem(candidate, seed)
     arguments = {"candidate": candidate, "seed": seed, "job": job, "predictions": predictions, "stem": stem}
     figures: dict[str, Any] = {}
     try:
-        for record in train_on(data, stem, _alive, **arguments):
-            if "status" in record:
-                figures = record
-            else:
-                curve.append(record)
+        with printing_to(storage.join(job.checkpoints, f"retraining-{stem}.log")):
+            for record in train_on(data, stem, _alive, **arguments):
+                if "status" in record:
+                    figures = record
+                else:
+                    curve.append(record)
     except RankLost:
         raise
     except (Exception, SystemExit) as error:
@@ -169,8 +173,7 @@ def retrain_one(
 
 
 def _stem(candidate: Candidate, seed: int) -> str:
-    """Return the part that the names of a training's files have in common."""
-    return f"baseline-s{seed}" if candidate.rank is None else f"t{candidate.trial}-s{seed}"
+    return retraining_stem(candidate.trial, seed, is_baseline=candidate.rank is None)
 
 
 def _checkpoint(job: Job, candidate: Candidate, seed: int) -> str:

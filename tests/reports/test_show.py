@@ -146,6 +146,22 @@ def test_one_trial_shows_everything(run, winnow):
     assert "--follow" in winnow("show", run, "--trial", "1", "--follow", code=2)
 
 
+def test_one_trial_names_what_was_printed(run, winnow):
+    winner = reports.winners_table(run)[0]["trial"]
+    seed = next(line["seed"] for line in reports.read_tables(run).retrain_rows() if line["trial"] == winner)
+    names = (f"trial-{winner:05d}.log", f"retraining-t{winner}-s{seed}.log")
+    assert "printed" not in winnow("show", run, "--trial", winner)
+    for name in names:
+        (run / "checkpoints").mkdir(exist_ok=True)
+        (run / "checkpoints" / name).touch()
+    try:
+        words = "".join(winnow("show", run, "--trial", winner).split())
+    finally:
+        for name in names:
+            (run / "checkpoints" / name).unlink()
+    assert all(f"checkpoints/{name}" in words for name in names)
+
+
 def test_one_trial_shows_the_objective_first(tmp_path, winnow):
     """The objective, of the search and of the test images, comes before the accuracy."""
     losses = make_run(tmp_path / "losses", objective="validation_loss")

@@ -123,6 +123,20 @@ def test_a_checkpoint_is_all_that_the_next_try_needs(tmp_path, monkeypatch):
     assert (line["status"], line["micro_batches"], epochs) == ("completed", 4, [1, 2, 3, 4])
 
 
+def test_what_a_model_prints_is_kept(tmp_path, monkeypatch):
+    (tmp_path / "noisy_nets.py").write_text(
+        "from torch import nn\n"
+        "def build(image_shape, num_classes):\n"
+        "    print('a print')\n"
+        "    return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    config = tiny_config(model={"name": "noisy_nets:build"}).model_dump(mode="json")
+    job = Job(str(tmp_path), "cpu", 1, seed=0)
+    line, _ = retrain_one(tiny_data(), Candidate(1, 3, config, 0.5), 7, job, str(tmp_path / "p"))
+    assert "a print\n" in (tmp_path / "retraining-t3-s7.log").read_text(), line.get("error")
+
+
 def test_the_checkpoint_of_another_config_is_not_continued(tmp_path):
     one, other = candidate(1, tmp_path / "a"), candidate(1, tmp_path / "a", batch_size=25)
     job = Job(str(tmp_path / "checkpoints"), "cpu", 1, seed=0)
