@@ -74,19 +74,19 @@ def check_own_parts(
     limit = max(STARTING, trial_timeout or 0.0)
     lines: list[dict[str, Any]] = []
     with _child(request) as (child, answers):
-        for part, verb in named:
-            line = answers.next(PATIENCE)
-            if line is None:
+        for label, verb in named:
+            answer = answers.next(PATIENCE)
+            if answer is None:
                 if say is not None:
-                    say(f"{part} is still being {verb} after {PATIENCE:.0f} s")
-                line = answers.next(limit - PATIENCE)
-            if line is None:
+                    say(f"{label} is still being {verb} after {PATIENCE:.0f} s")
+                answer = answers.next(limit - PATIENCE)
+            if answer is None:
                 raise InputError(
-                    f"{part}: it was still being {verb} after {limit:.0f} s; a higher search.trial_timeout allows more time"
+                    f"{label}: it was still being {verb} after {limit:.0f} s; a higher search.trial_timeout allows more time"
                 )
-            if not line:
-                raise InputError(f"{part}: {_ending(child.wait())} while it was {verb}")
-            lines.append(json.loads(line))
+            if not answer:
+                raise InputError(f"{label}: {_ending(child.wait())} while it was {verb}")
+            lines.append(json.loads(answer))
             if problem := lines[-1]["problem"]:
                 raise InputError(problem)
     num_models = sum(what == "model" for what, _, _, _ in tries.values())
