@@ -84,7 +84,8 @@ rows has no folder there.
 - **objective**: the metric that the search optimizes. The table `environment` contains its name. For a stopped trial, the objective is its
   value at the time of the stop. The column `test_objective` of `winners` is the same metric on the test images.
 - **importance**: the result of fANOVA for the trials in which the parameter was active, without failed trials. `num_trials` is the number of
-  these trials.
+  these trials. A value that is worse than the worse quartile by more than 1.5 interquartile ranges counts as that limit, so that a loss that
+  exploded once does not decide all importances.
 - **GPU-hours**: the sum of `wall_seconds * gpus / 3600` over the rows of `epochs`. On a machine without GPUs, the report shows CPU-hours,
   which it computes from `cpus`.
 """
