@@ -68,8 +68,8 @@ def simulate(
     truth = truths(case, tuple(metrics))
     counts = {metric: np.zeros(2) for metric in metrics}
     for _ in range(repetitions):
-        true, images = _images(case, num_images, random)
-        first, second = (_answers(case, true, images, num_seeds, random) for _ in range(2))
+        true, images = draw_images(case, num_images, random)
+        first, second = (draw_answers(case, true, images, num_seeds, random) for _ in range(2))
         for metric, count in counts.items():
             values, others = contributions(metric, first), contributions(metric, second)
             assert values is not None
@@ -86,8 +86,8 @@ def truths(case: Case, metrics: tuple[str, ...]) -> dict[str, float]:
     random = np.random.default_rng(0)
     values: dict[str, list[float]] = {metric: [] for metric in metrics}
     for _ in range(40):
-        true, images = _images(case, 20_000, random)
-        given = _answers(case, true, images, 2, random)
+        true, images = draw_images(case, 20_000, random)
+        given = draw_answers(case, true, images, 2, random)
         for metric, found in values.items():
             by_image = contributions(metric, given)
             assert by_image is not None
@@ -95,12 +95,14 @@ def truths(case: Case, metrics: tuple[str, ...]) -> dict[str, float]:
     return {metric: float(np.mean(found)) for metric, found in values.items()}
 
 
-def _images(case: Case, num: int, random: np.random.Generator) -> tuple[Array, Array]:
+def draw_images(case: Case, num: int, random: np.random.Generator) -> tuple[Array, Array]:
+    """True classes [N], and the effects of images and classes on the logits [N, K]."""
     true = random.choice(len(case.shares), num, p=case.shares)
     return true, random.normal(0, case.image_sd, (num, len(case.shares)))
 
 
-def _answers(case: Case, true: Array, images: Array, num_seeds: int, random: np.random.Generator) -> Answers:
+def draw_answers(case: Case, true: Array, images: Array, num_seeds: int, random: np.random.Generator) -> Answers:
+    """The predictions of the networks of one config."""
     num, num_classes = images.shape
     places = np.arange(num)
     of_config = images + random.normal(0, case.config_sd, (num, num_classes)) + np.log(case.shares)

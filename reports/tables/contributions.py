@@ -63,6 +63,8 @@ def effective_images(metric: str, answers: Answers) -> float:
 def interval_over_both(metric: str, values: Array, answers: Answers) -> Interval:
     """Return the mean of a metric over the networks, with its 95 % interval over seeds and test images.
 
+    The interval of the calibration error reaches down to that of the estimate without bias (see `unbiased_calibration_error`).
+
     Args:
         metric: Name of the metric, such as `test_auroc`.
         values: The contributions of the images, float64 [S, N], from `contributions`.
@@ -70,7 +72,41 @@ def interval_over_both(metric: str, values: Array, answers: Answers) -> Interval
     """
     if metric == "test_loss":
         return mean_interval(values)
-    return share_interval(values, effective_images(metric, answers), of_ranks=metric in OF_RANKS)
+    interval = share_interval(values, effective_images(metric, answers), of_ranks=metric in OF_RANKS)
+    if metric != "test_calibration_error" or interval.low is None:
+        return interval
+    unbiased = np.array([unbiased_calibration_error(answers, seed) for seed in range(len(values))])
+    lower = share_interval(values - values.mean(1, keepdims=True) + unbiased[:, None]).low
+    return interval if lower is None else interval._replace(low=min(interval.low, lower))
+
+
+def unbiased_calibration_error(answers: Answers, seed: int) -> float:
+    """Estimate the calibration error of a network without the part that noise adds to its absolute values.
+
+    In each bin of the confidence, the variance of the sum is subtracted from its square, which may not fall below 0.
+
+    Args:
+        answers: Predictions with their confidence.
+        seed: Index of the network.
+    """
+    surplus, bins = calibration_surplus(answers, seed)
+    images, sums, squares = (np.bincount(bins, weights, NUM_BINS) for weights in (None, surplus, surplus**2))
+    several = np.maximum(images, 2)
+    variance = (squares - sums**2 / np.maximum(images, 1)) * several / (several - 1)
+    return float(np.sqrt(np.maximum(sums**2 - variance, 0)).sum()) / len(surplus)
+
+
+def calibration_surplus(answers: Answers, seed: int) -> tuple[Array, Array]:
+    """Return whether each prediction is correct minus its confidence, float64 [N], and the bin of the confidence, int64 [N].
+
+    Args:
+        answers: Predictions with their confidence.
+        seed: Index of the network.
+    """
+    assert answers.confidence is not None
+    confidence = answers.confidence[seed].astype(np.float64)
+    bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64), 1, NUM_BINS) - 1
+    return _accuracy(answers, seed) - confidence, bins
 
 
 def _accuracy(answers: Answers, seed: int) -> Array:
@@ -136,9 +172,7 @@ def _rank(ordered: Array, values: Array) -> Array:
 def _calibration_error(answers: Answers, seed: int) -> Array | None:
     if answers.confidence is None:
         return None
-    confidence = answers.confidence[seed].astype(np.float64)
-    surplus = _accuracy(answers, seed) - confidence
-    bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64), 1, NUM_BINS) - 1
+    surplus, bins = calibration_surplus(answers, seed)
     return np.sign(np.bincount(bins, weights=surplus, minlength=NUM_BINS))[bins] * surplus
 
 

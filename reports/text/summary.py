@@ -132,8 +132,8 @@ def _winner_sentences(run: RunData) -> list[str]:
         facts.append(reason)
     if run.objective == "validation_calibration_error":
         facts.append(
-            "On few test images the calibration error is overestimated, even for a calibrated network, so its interval may lie "
-            "above the true value."
+            "On few test images the calibration error is overestimated, even for a calibrated network, so its interval reaches "
+            "further down than up. With fewer than 360 images it may still lie above the true value."
         )
     if run.objective != "validation_accuracy":
         interval = wording.interval_text(*(first[f"test_accuracy{end}"] for end in ("", "_low", "_high")))

@@ -16,7 +16,13 @@ from winnow import reports
 from winnow.reports.figures import winners as figures
 from winnow.reports.html import page
 from winnow.reports.tables.answers import Answers
-from winnow.reports.tables.contributions import CONTRIBUTIONS, contributions, effective_images, interval_over_both
+from winnow.reports.tables.contributions import (
+    CONTRIBUTIONS,
+    contributions,
+    effective_images,
+    interval_over_both,
+    unbiased_calibration_error,
+)
 from winnow.reports.tables.intervals import share_interval
 from winnow.reports.text import summary
 from winnow.search.training.metrics import all_metrics, macro_f1
@@ -107,6 +113,31 @@ def test_the_interval_of_an_auroc_is_not_wider_than_its_variance_says() -> None:
     perfect = interval_over_both("test_auroc", np.ones((3, 400)), given)
     assert perfect.high == 1
     assert perfect.low == pytest.approx(0.99, abs=0.002)
+
+
+def test_the_interval_of_a_calibration_error_reaches_down_to_the_estimate_without_bias() -> None:
+    """The networks are calibrated: each image is right with the probability that is its confidence."""
+    random = np.random.default_rng(0)
+    confidence = random.uniform(0.3, 1, (3, 360))
+    true = np.zeros(360, np.int64)
+    given = Answers(true, (random.random((3, 360)) > confidence).astype(np.int64), confidence)
+    values = contributions("test_calibration_error", given)
+    assert values is not None
+    mean, low, high = interval_over_both("test_calibration_error", values, given)
+    of_value = share_interval(values)
+    assert low is not None
+    assert of_value.low is not None
+    assert low < 0.01 < of_value.low / 2
+    assert (mean, high) == (of_value.mean, of_value.high)
+    unbiased = [unbiased_calibration_error(given, seed) for seed in range(3)]
+    assert np.mean(unbiased) < mean / 2
+
+
+def test_of_many_images_the_calibration_error_has_no_bias() -> None:
+    given, _ = answers(1, num=200_000)
+    values = contributions("test_calibration_error", given)
+    assert values is not None
+    assert unbiased_calibration_error(given, 0) == pytest.approx(values[0].mean(), rel=0.01)
 
 
 @pytest.mark.parametrize("metric", ["test_macro_f1", "test_auroc"])
