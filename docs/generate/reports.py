@@ -79,8 +79,8 @@ rows has no folder there.
 - **95 % interval**: the interval accounts for other seeds and for other test images at the same time. It comes from a two-way analysis of
   variance over seeds and images. For a gain, the analysis compares the two configs image by image. For a metric that is a share, it is a Wilson
   interval with the effective number of images. Without predictions, for your own metric, and for a loss that is not cross-entropy, the
-  interval accounts only for the seeds. The calibration error is biased upwards on small test sets, and its interval does not correct this
-  bias.
+  interval accounts only for the seeds. The calibration error is biased upwards on small test sets, so its interval reaches down to that of
+  an estimate without this bias. With fewer than 360 images it may still lie above the true value.
 - **objective**: the metric that the search optimizes. The table `environment` contains its name. For a stopped trial, the objective is its
   value at the time of the stop. The column `test_objective` of `winners` is the same metric on the test images.
 - **importance**: the result of fANOVA for the trials in which the parameter was active, without failed trials. `num_trials` is the number of
