@@ -42,3 +42,14 @@ def are_comparable(run: RunFacts, row: Mapping[str, Any], other: Mapping[str, An
     from winnow.spaces.schema import measured_loss_of
 
     return measured_loss_of(configs[0]) == measured_loss_of(configs[1])
+
+
+def has_cross_entropy(row: Mapping[str, Any]) -> bool:
+    """Return whether the reported loss of a config is cross-entropy, which can be computed from the recorded probabilities.
+
+    Args:
+        row: A row of `winners`.
+    """
+    from winnow.spaces.schema import measured_loss_of
+
+    return measured_loss_of(json.loads(row["config"]) or {}).name == "cross_entropy"

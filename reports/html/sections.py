@@ -74,8 +74,8 @@ def _winner_facts(run: RunData) -> dict[str, Any] | None:
     return {"sentence": sentence, "drawing": drawing, "query": "winner" if own else "best-config"}
 
 
-def _headline(run: RunData) -> tuple[str, str] | None:
-    """Return the most important number with its name: the winner's objective on the test images, or the best objective of a trial."""
+def _headline(run: RunData) -> tuple[str, str, str] | None:
+    """Return the most important number with its name and its query: the winner's objective on the test images, or the best objective of a trial."""
     rows = run.rows("winners")
     first = next((row for row in rows if row["rank"] == 1 and row["test_objective"] is not None), None)
     if first is not None:
@@ -91,13 +91,13 @@ def _headline(run: RunData) -> tuple[str, str] | None:
         about += f", mean of {wording.plural(first['num_seeds'], 'seed')}"
         if low is not None:
             about += f", 95 % interval {wording.ends_text(run, low, high)} {wording.basis(run, first)}"
-        return wording.objective_text(run, first["test_objective"]), about
+        return wording.objective_text(run, first["test_objective"]), about, "headline"
     ranked = best_first(run, run.rows("trials"))
     if not ranked:
         return None
     value, after = wording.objective_text(run, ranked[0]["objective"]), wording.after_epochs(ranked[0])
     epochs = f"{after}, as no trial has completed" if after else ""
-    return value, f"best {wording.objective_name(run)}{epochs}; {_untested(rows)}"
+    return value, f"best {wording.objective_name(run)}{epochs}; {_untested(rows)}", "best-config"
 
 
 def _untested(rows: list[Row]) -> str:

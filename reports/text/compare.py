@@ -14,6 +14,7 @@ from winnow.reports.facts import largest_class
 from winnow.reports.tables.answers import winner_answers
 from winnow.reports.tables.retraining import Tested, metric_gain
 from winnow.reports.text import wording
+from winnow.reports.text.summary import keeps_validation
 from winnow.reports.text.terminal import best_first
 from winnow.spaces.epoch_figures import OWN_METRIC, name_on_test_images
 
@@ -83,18 +84,12 @@ def winner_differences(runs: Sequence[RunData]) -> list[Row]:
     Args:
         runs: The runs, at least one.
     """
-    kept = _difference("validation images kept in retraining", [_keeps_validation(run) for run in runs])
+    kept = _difference("validation images kept in retraining", [keeps_validation(run, rank=1) for run in runs])
     return [*protocol_differences(runs), *([kept] if kept else [])]
 
 
 def _difference(key: str, values: list[Any]) -> Row | None:
     return {"key": key, "values": values} if any(value != values[0] for value in values) else None
-
-
-def _keeps_validation(run: RunData) -> bool:
-    """Return whether the winner was retrained only on the training images; before retraining, whether it will be."""
-    kept = [row["keep_validation"] for row in run.retrain_rows() if row["rank"] == 1]
-    return bool(any(kept) if kept else (run.settings.get("retrain") or {}).get("keep_validation"))
 
 
 def comparison(runs: Sequence[RunData]) -> list[Row]:

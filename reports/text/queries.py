@@ -142,7 +142,7 @@ def _of_search(run: RunData) -> dict[str, str]:
             f"select trial, status, objective, best_objective, best_epoch, num_epochs, train_seconds, num_parameters\n"
             f"from 'trials.parquet' where {SCORED} order by {ranked} limit 15"
         ),
-        "best-config": f"select trial, num_parameters, num_epochs, config from 'trials.parquet' where {SCORED} order by {ranked} limit 1",
+        "best-config": f"select trial, status, objective, num_parameters, num_epochs, config from 'trials.parquet' where {SCORED} order by {ranked} limit 1",
         "ranks": (
             f"select trial, status, objective{_parameters(run)}\n"
             f"from 'trials.parquet' order by ({SCORED}) is not true, {ranked}"

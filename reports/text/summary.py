@@ -176,11 +176,14 @@ def ensemble_sentence(run: RunData) -> str:
 def keeps_validation(run: RunData, rank: int) -> bool:
     """Return whether the winner of a rank was retrained on the training images alone, with an epoch chosen by the validation images.
 
+    Before it is retrained, return whether it will be.
+
     Args:
         run: The run.
         rank: The rank, as in the table `winners`.
     """
-    return any(row["keep_validation"] for row in run.retrain_rows() if row["rank"] == rank)
+    kept = [row["keep_validation"] for row in run.retrain_rows() if row["rank"] == rank]
+    return bool(any(kept) if kept else (run.settings.get("retrain") or {}).get("keep_validation"))
 
 
 def decisions(config: Row, keeps: bool) -> list[str]:

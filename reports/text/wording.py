@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from winnow.reports.facts import are_comparable, largest_class
+from winnow.reports.facts import are_comparable, has_cross_entropy, largest_class
 from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS, STATUSES
 from winnow.spaces.epoch_figures import OWN_METRIC, in_words, is_share, name_on_test_images
 from winnow.spaces.trial_status import TrialStatus
@@ -227,10 +227,6 @@ def no_interval(run: RunFacts) -> str:
     return "there is no interval, as one side has a single seed or its predictions are missing"
 
 
-MEASURED_BY_CROSS_ENTROPY = ("cross_entropy", "focal")
-"""The losses whose networks are evaluated by cross-entropy, which can be computed from the recorded probabilities."""
-
-
 def over_images(run: RunFacts, row: Mapping[str, Any]) -> bool:
     """Return whether the interval of the objective of a row of `winners` covers seeds and test images, and not only seeds.
 
@@ -238,10 +234,8 @@ def over_images(run: RunFacts, row: Mapping[str, Any]) -> bool:
         run: The run.
         row: A row of `winners`.
     """
-    if run.objective == "validation_loss":
-        loss = (json.loads(row["config"]) or {}).get("loss") or {}
-        if loss.get("name", "cross_entropy") not in MEASURED_BY_CROSS_ENTROPY:
-            return False
+    if run.objective == "validation_loss" and not has_cross_entropy(row):
+        return False
     return run.objective != OWN_METRIC and row["num_test_images"] is not None
 
 

@@ -383,6 +383,8 @@ def test_the_trials_that_have_not_ended_and_the_best_so_far(tmp_path: Path) -> N
     shown = [(cells[0], cells[3]) for cells in made.cells("expected-ends")]
     assert shown == [(str(row["trial"]), wording.objective_text(run, row["expected_end"])) for row in rows]
     (best,) = rows_of(run, "best-config")
+    assert made.text("headline") == ""
+    assert made.text("best-config").startswith(wording.objective_text(run, best["objective"]))
     sentence = winner_sentence(json.loads(best["config"]), best["num_parameters"], best["num_epochs"])
     assert sentence in made.text("best-config")
     (largest,) = rows_of(run, "largest-class")
