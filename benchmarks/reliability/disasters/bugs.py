@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from winnow.search.ray_backend.silence import EPOCHS_OF_SILENCE, NOTHING_MEASURED, SHORTEST_DEFAULT
+from winnow.search.storage.write_guard import WriteGuard
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.record import Record
 
@@ -21,6 +23,22 @@ def _commit_study_first(self: Record) -> None:
 @contextmanager
 def _no_cut(self: Any, path: Any) -> Iterator[None]:
     yield
+
+
+def _write_on(self: WriteGuard, path: Path) -> AbstractContextManager[None]:
+    self._failed = None
+    return _appending(self, path)
+
+
+_appending = WriteGuard.appending
+
+
+def _limit_without_floor(trial_timeout: float | None, longest_epoch: float | None) -> float:
+    return trial_timeout or EPOCHS_OF_SILENCE * (longest_epoch or NOTHING_MEASURED)
+
+
+def _limit_without_multiple(trial_timeout: float | None, longest_epoch: float | None) -> float:
+    return trial_timeout or SHORTEST_DEFAULT
 
 
 def _nothing(*_: Any) -> None:
@@ -48,16 +66,28 @@ BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "no fsync of weights": nullcontext,
     "study before line": lambda: patch.object(Record, "commit", _commit_study_first),
     "no cut after a failed write": lambda: patch("winnow.search.storage.write_guard.WriteGuard.appending", _no_cut),
+    "written on after a failed write": lambda: patch.object(WriteGuard, "appending", _write_on),
     "no cut of a torn journal": lambda: patch("winnow.search.study.record.repair_journal", _nothing),
     "no fsync of the folder": lambda: patch.multiple(
         "winnow.search.storage.run_folder", publish=_only_rename, sync_folder=_nothing
     ),
     "catch-up forgotten": lambda: patch.object(Record, "catch_up", lambda *_: iter(())),
     "hung trials not noticed": lambda: patch("winnow.search.ray_backend.hangs.HangWatch.check", _nothing),
+    "slow trials killed: no floor": lambda: patch("winnow.search.ray_backend.hangs.limit", _limit_without_floor),
+    "slow trials killed: no multiple": lambda: patch("winnow.search.ray_backend.hangs.limit", _limit_without_multiple),
+    "slow trials killed: no heartbeats": lambda: patch("winnow.search.ray_backend.silence.Silence.last_beat", _nothing),
+    "slow trials killed: no time to start": lambda: patch(
+        "winnow.search.ray_backend.silence.Silence.allowed", lambda _, limit: limit
+    ),
+    "Ctrl-C waits for hung trials": lambda: patch("winnow.search.ray_backend.hangs.HangWatch._give_up", _nothing),
     "leftovers stay": lambda: patch("winnow.search.storage.run_folder.sweep_run", _nothing),
+    "temporary folders stay": lambda: patch("winnow.search.storage.leftovers.sweep_temporary", _nothing),
+    "unfinished run folders stay": lambda: patch("winnow.search.storage.run_folder.sweep_new_runs", _nothing),
+    "a deleted run is called kept": lambda: patch("winnow.search.operations.execution._check_not_deleted", _nothing),
     "advice in a circle": lambda: patch("winnow.reports.text.next_step.is_searched", lambda *_: False),
     "state of a process not restored": lambda: patch("winnow.search.training.process_state.restore", lambda *_: []),
     "spoiled process used again": lambda: patch("winnow.search.training.process_state.check_process", _nothing),
+    "broken devices used again": lambda: patch("winnow.search.training.errors.spoils_process", lambda _: False),
     "epochs repeated by a worker are recorded again": lambda: patch(
         "winnow.search.study.ledger.Ledger.record", _record_again
     ),

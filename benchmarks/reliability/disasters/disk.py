@@ -12,6 +12,7 @@ import errno
 import io
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -51,11 +52,15 @@ class FailingDisk:
     Attributes:
         faults: Number of operations that failed since `arm`.
         num_steps: Operations so far.
+        to_delete: The folder that the fault `delete` deletes.
+        deleted: Whether it did so since `arm`.
     """
 
     def __init__(self, root: Path, rng: random.Random, ignored_fsync: str | None = None) -> None:
         self.faults = 0
         self.num_steps = 0
+        self.to_delete = root
+        self.deleted = False
         self._root = str(root)
         self._rng = rng
         self._ignored_fsync = ignored_fsync  # a seeded bug: files whose names hold this are never synced
@@ -72,8 +77,11 @@ class FailingDisk:
     # --- what a history does to it ----------------------------------------------------------------------------------------
 
     def arm(self, fault: str, steps: int) -> None:
-        """Make the operation that comes after `steps` others fail: `kill`, `power`, `full`, `error`, or `read` for one that reads."""
-        self.faults, self._fuse, self._fault = 0, steps, fault
+        """Make the operation that comes after `steps` others fail: `kill`, `power`, `full`, `error`, or `read` for one that reads.
+
+        With `delete`, somebody deletes the folder `to_delete` before that operation.
+        """
+        self.faults, self._fuse, self._fault, self.deleted = 0, steps, fault, False
         self._full_at_append = self._rng.random() < 0.7  # most writes are checkpoints, and the lines matter more
 
     def disarm(self) -> None:
@@ -177,6 +185,13 @@ class FailingDisk:
             self._room = self._rng.random()
             self.faults -= 1
             return
+        if self._fault == "delete":
+            self.deleted = self.to_delete.exists()
+            if self.deleted:
+                _REAL["rmtree"](self.to_delete)
+            else:
+                self.faults -= 1
+            return
         if self._fault == "error":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         self._dead = True
@@ -196,6 +211,7 @@ class FailingDisk:
             (os, "unlink"): self._unlink,
             (os, "remove"): self._unlink,
             (os, "truncate"): self._truncate,
+            (shutil, "rmtree"): self._rmtree,
         }
         before = {(module, name): getattr(module, name) for module, name in replaced}
         for (module, name), function in replaced.items():
@@ -253,7 +269,7 @@ class FailingDisk:
     def _fsync(self, fd: int) -> None:
         file = self._open.get(fd)
         path = os.readlink(f"/proc/self/fd/{fd}")
-        if self._dead or (file is None and self._inside(path) is None):
+        if self._dead or not os.path.exists(path) or (file is None and self._inside(path) is None):
             return
         if self.step(writes=False):
             raise AssertionError
@@ -323,6 +339,10 @@ class FailingDisk:
         self._note_change(path, undo)
         return None
 
+    def _rmtree(self, path: Any, *rest: Any, **more: Any) -> None:
+        if not (self._dead and self._inside(path)):
+            _REAL["rmtree"](path, *rest, **more)
+
     def _truncate(self, file: Any, length: int) -> None:
         path = self._inside(file)
         if path is None:
@@ -388,4 +408,5 @@ _REAL: dict[str, Callable[..., Any]] = {
     "rename": os.rename,
     "unlink": os.unlink,
     "truncate": os.truncate,
+    "rmtree": shutil.rmtree,
 }

@@ -6,11 +6,13 @@ The searcher, the scheduler and the stopper are the real ones of `winnow.search.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -22,22 +24,27 @@ from benchmarks.reliability.disasters.processes import Process
 from benchmarks.reliability.disasters.training import DATA
 from winnow.search.ray_backend.hangs import HangWatch
 from winnow.search.ray_backend.shared_data import Job
+from winnow.search.ray_backend.silence import STARTING, limit
 from winnow.search.ray_backend.tune import LedgerScheduler, Outcome, StopController, StudySearcher
 from winnow.search.ray_backend.worker import trial_reports
 from winnow.search.resources.plan import ResourcePlan
+from winnow.search.storage.leftovers import temporary_folder
+from winnow.search.storage.run_folder import heartbeat_name
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Assignment
 from winnow.search.training.errors import RankLost
 from winnow.search.training.process_state import SpoiledProcess
 
-MOST_DEATHS = 2
-"""Deaths of workers in one start, besides those that a fault of the disk causes; more would end a trial as lost."""
+MOST_DEATHS = 1
+"""Deaths of workers in one start, besides those by a fault of the disk and a broken device; more would end a trial as lost."""
 LONGEST_WAIT = 7 * 86400.0
 """Simulated seconds that a start may wait for workers that hang."""
+LONGEST_AFTER_SIGNAL = 25.0
+"""Simulated seconds after Ctrl-C for which a start may wait for a worker that gives no sign of life."""
 
 
-class Stuck(Exception):
-    """The search waits for something that never comes."""
+class Wrong(Exception):
+    """Something that must not be; the message says what."""
 
 
 @dataclass
@@ -48,17 +55,21 @@ class Troubles:
         dies: The worker dies, before or after its epoch is on the disk.
         repeats: The report arrives twice.
         hangs: The worker never reports again.
+        slow: The epoch takes long: without a sign of life for nearly as long as that is allowed, or longer with heartbeats.
         late: A report of a worker that died arrives all the same, later.
         outlives: A worker whose driver was killed trains on beside the next driver.
         signal_after: The number of reports after which Ctrl-C is pressed; None: it is not.
+        impatient: Ctrl-C is pressed while no worker reports, as a share of minutes.
     """
 
     dies: float = 0.0
     repeats: float = 0.0
     hangs: float = 0.0
+    slow: float = 0.0
     late: float = 0.0
     outlives: float = 0.0
     signal_after: int | None = None
+    impatient: float = 0.0
 
 
 @dataclass
@@ -88,10 +99,25 @@ class World:
 
 @dataclass
 class _Worker:
+    """A worker and its training.
+
+    Attributes:
+        trial: The trial of Tune.
+        reports: The training.
+        process: Its process.
+        busy_until: The time at which its slow epoch ends, infinity if it hangs; None if it is neither slow nor hangs.
+        beats: Whether it gives signs of life meanwhile.
+        num_beats: Number of signs of life that it has given.
+        ignored: Seconds without one after Ctrl-C.
+    """
+
     trial: Any
     reports: Generator[dict[str, Any], None, None]
     process: Process
-    hangs: bool = False
+    busy_until: float | None = None
+    beats: bool = False
+    num_beats: int = 0
+    ignored: float = 0.0
 
     def next(self) -> dict[str, Any] | None:
         """Train until the next report, in the process of this worker; None at the end."""
@@ -119,6 +145,7 @@ class _Loop:
         self.num_reports = 0
         self.num_started = 0
         self.num_deaths = 0
+        self.longest_epoch = 0.0
 
     def run(self) -> Outcome:
         try:
@@ -133,24 +160,75 @@ class _Loop:
             waiting = self._fill()
             if not self.active:
                 if waiting:
-                    raise Stuck("no trial runs, none can start, and the search is not finished")
+                    raise Wrong("no trial runs, none can start, and the search is not finished")
                 break
-            if all(worker.hangs for worker in self.active):
-                self.world.wait(60.0)
-                waited += 60.0
+            if not self._ready():
+                waited += self._wait()
                 if waited > LONGEST_WAIT:
-                    raise Stuck("all workers hang, and nobody notices")
+                    raise Wrong("all workers hang, and nobody notices")
                 continue
             # A step of Tune's may hold several reports before it asks whether to stop.
             for _ in range(self.world.rng.randint(1, 3)):
-                if going := [worker for worker in self.active if not worker.hangs]:
-                    self._advance(self.world.rng.choice(going))
+                if ready := self._ready():
+                    self._advance(self.world.rng.choice(ready))
         for worker in self.active:
             self._drop(worker)
         if self.stopping.error is not None:
             raise self.stopping.error
         stopping = self.stopping
         return Outcome(stopping.num_signals > 0, False, stopping.ledger.bug, 1.0, stopping.num_signals > 1)
+
+    def _ready(self) -> list[_Worker]:
+        """The workers that can report now."""
+        now = self.world.clock()
+        return [worker for worker in self.active if worker.busy_until is None or worker.busy_until <= now]
+
+    def _wait(self) -> float:
+        """Let time pass in which no worker reports, and return the seconds."""
+        if self.stopping.num_signals == 0 and self.world.rng.random() < self.world.troubles.impatient:
+            self._press_ctrl_c()
+        signalled = self.stopping.num_signals > 0
+        ends = min(worker.busy_until or 0.0 for worker in self.active) - self.world.clock()
+        seconds = min(5.0 if signalled else 60.0, ends)
+        self.world.wait(seconds)
+        for worker in list(self.active):
+            if worker.beats:
+                self._beat(worker)
+            elif signalled:
+                worker.ignored += seconds
+                if worker.ignored > LONGEST_AFTER_SIGNAL:
+                    raise Wrong("Ctrl-C waits for a trial that gives no sign of life")
+        return seconds
+
+    def _beat(self, worker: _Worker) -> None:
+        """Write the heartbeat of a training, as its loop does after a batch."""
+        worker.num_beats += 1
+        name = heartbeat_name(int(worker.trial.config["number"]))
+        try:
+            with suppress(OSError):
+                Path(self.job.checkpoints, name).write_bytes(f"{worker.num_beats} 0 simulated".encode())
+        except ProcessKilled:
+            self.world.disk.revive()
+            self._lose(worker, None)
+
+    def _slow_down(self, worker: _Worker) -> None:
+        """Begin an epoch that takes long. Until its first batch, which ends before half of them, a worker may be silent for longer."""
+        rng = self.world.rng
+        allowed = limit(self.stopping.ledger.settings.trial_timeout, self.longest_epoch)
+        worker.beats = rng.random() < 0.5
+        if rng.random() < 0.5:
+            self._beat(worker)
+        if worker.beats:
+            seconds = rng.uniform(1.2, 3.0) * allowed
+        else:
+            seconds = rng.uniform(0.3, 0.95) * (allowed if worker.num_beats else max(allowed, STARTING))
+        worker.busy_until = self.world.clock() + seconds
+        self.world.note(f"trial {worker.trial.config['number']} is slow for {seconds:.0f} s, beats: {worker.beats}")
+
+    def _press_ctrl_c(self) -> None:
+        self.world.note("Ctrl-C")
+        self.stopping.num_signals += 1
+        self.stopping.ledger.wind_down()
 
     def _outlive(self) -> None:
         """The driver is dead: some workers end the epoch that they are in, and some continue for longer."""
@@ -193,9 +271,12 @@ class _Loop:
             self.world.disk.revive()
         if rng.random() < troubles.hangs:
             self.world.note(f"trial {worker.trial.config['number']} hangs")
-            worker.hangs = True
+            worker.busy_until, worker.beats = math.inf, False
             self.world.hung.add(int(worker.trial.config["number"]))
             return None
+        if worker.busy_until is None and rng.random() < troubles.slow:
+            return self._slow_down(worker)
+        worker.busy_until = None
         dies = self.num_deaths < MOST_DEATHS and rng.random() < troubles.dies
         if dies and rng.random() < 0.5:
             return self._lose(worker, None)
@@ -222,9 +303,8 @@ class _Loop:
     def _deliver(self, trial: Any, report: dict[str, Any]) -> bool:
         self.num_reports += 1
         if self.num_reports == self.world.troubles.signal_after:
-            self.world.note("Ctrl-C")
-            self.stopping.num_signals += 1
-            self.stopping.ledger.wind_down()
+            self._press_ctrl_c()
+        self.longest_epoch = max(self.longest_epoch, report.get("wall_seconds", 0.0))
         self.world.note(f"report {trial.config['number']} {report.get('epoch', report.get('status'))}")
         self.hangs.on_trial_result(0, [], trial, report)
         return self.scheduler.on_trial_result(None, trial, report) == LedgerScheduler.CONTINUE
@@ -270,7 +350,7 @@ def _run_tasks(world: World) -> Callable[..., Iterator[tuple[Any, Any]]]:
                 try:
                     with process.running():
                         result = function(*arguments)
-                except ProcessKilled:
+                except (ProcessKilled, RankLost):
                     world.disk.revive()
                     world.note("a retraining is lost")
                     process = Process()
@@ -293,7 +373,10 @@ def simulated_backend(world: World) -> Iterator[None]:
     def run_search(
         ledger: Ledger, data: Any, job: Job, resources: Any, concurrent: int, say: Callable[[str], None]
     ) -> Outcome:
-        return _Loop(world, ledger, job, say).run()
+        with temporary_folder("tune") as own:
+            if left := {folder.name for folder in Path(own).parent.iterdir()} - {Path(own).name}:
+                raise Wrong(f"temporary folders of earlier starts are left over: {left}")
+            return _Loop(world, ledger, job, say).run()
 
     with (
         patch("winnow.search.operations.execution.backend", backend),

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from benchmarks.reliability.disasters.bugs import BUGS, IGNORED_FSYNC
 from benchmarks.reliability.disasters.disk import FailingDisk, PowerCut, ProcessKilled
-from benchmarks.reliability.disasters.driver import Stuck, Troubles, World, simulated_backend
+from benchmarks.reliability.disasters.driver import Troubles, World, Wrong, simulated_backend
 from benchmarks.reliability.disasters.invariants import (
     Acknowledged,
     check_advice,
@@ -54,6 +54,7 @@ SCENARIOS = 48
 STAGES = {"_search": ("resume",), "_extend": ("resume",), "_retrain": ("resume", "retrain")}
 """The starts of a history, and the commands that are over after each."""
 FAULTS = ("kill", "kill", "power", "power", "full", "full", "error", "read")
+FAULTS_OF_SEARCH = (*FAULTS, "delete")
 MOST_FAULTS = 4  # in one history
 SPACE = {
     "data": "digits",
@@ -90,6 +91,7 @@ def scenario(number: int) -> Scenario:
         audit=rng.choice([0.0, 0.0, 0.6]),
         top=2,
         seeds=2,
+        trial_timeout=rng.choice([None, None, 100.0]),
     )
     return Scenario(space, settings, rng.choice([1, 1, 2, 3]), rng.choice([0, 0, 1, 2]))
 
@@ -158,6 +160,9 @@ class _History:
         self.scenario = scenario(self.number)
         self.root = Path(tempfile.mkdtemp(prefix="winnow-disasters-", dir=_memory()))
         self.disk = FailingDisk(self.root, self.rng, ignored_fsync)
+        self.disk.to_delete = self.folder.path
+        self.temporary = self.root / "tmp"
+        self.temporary.mkdir()
         self.world = World(self.rng, self.disk, self.scenario.workers, lambda: self.seconds, self._wait)
         self.acknowledged = Acknowledged()
         self.violations: list[str] = []
@@ -235,7 +240,7 @@ class _History:
         self.violations.append(f"{start.__name__}: not over after {num_faults + 3} starts")
 
     def _start(self, start: Any) -> bool:
-        done = False
+        done, told = False, ""
         try:
             done = start()
         except (ProcessKilled, PowerCut) as error:
@@ -249,22 +254,37 @@ class _History:
             struck = self.disk.faults > 0
             self.faults += struck
             self.disk.disarm()  # what follows reads the run
-            if "nothing to retrain" in str(error) and not completed(self.folder):
+            if self.disk.deleted:
+                told = str(error)
+            elif "nothing to retrain" in str(error) and not completed(self.folder):
                 done = True
             elif not struck:
                 self.violations.append(f"{start.__name__} was refused without a fault: {error}")
             elif "cannot" not in str(error):
                 self.violations.append(f"{start.__name__} was refused with another reason than the disk: {error}")
-        except Stuck as error:
+        except Wrong as error:
             self.violations.append(f"{start.__name__}: {error}")
         except Exception as error:
             self.world.note(traceback.format_exc())
             self.violations.append(f"{start.__name__} raised {type(error).__name__}: {error}")
         self.disk.revive()
         self.disk.disarm()
+        if self.disk.deleted:
+            self._forget(start.__name__, told)
+            return False
         if not self.violations:
             self.violations += check_readable(self.folder)
         return done
+
+    def _forget(self, name: str, told: str) -> None:
+        """The run was deleted during a start, which must not tell the user that something is kept. The search begins anew."""
+        if not told or "kept" in told or "othing is lost" in told:
+            self.violations.append(f"{name}: the run was deleted, and the user is told: {told or 'nothing'}")
+        shutil.rmtree(self.folder.path, ignore_errors=True)  # what workers have written since
+        self.disk.deleted = False
+        self.acknowledged = Acknowledged()
+        self.world.hung.clear()
+        self.world.orphans.clear()
 
     def _wait(self, seconds: float) -> None:
         self.seconds += seconds
@@ -284,11 +304,13 @@ class _History:
             dies=rng.choice([0.0, 0.1]),
             repeats=rng.choice([0.0, 0.2]),
             hangs=rng.choice([0.0, 0.0, 0.03]),
+            slow=rng.choice([0.0, 0.3]),
             late=rng.choice([0.0, 1.0]),
             outlives=rng.choice([0.0, 0.5]),
             signal_after=rng.choice([None, None, rng.randint(1, 10)]),
+            impatient=rng.choice([0.0, 0.1]),
         )
-        fault, steps = rng.choice(FAULTS), int(2 ** rng.uniform(0, 8.5))
+        fault, steps = rng.choice(FAULTS_OF_SEARCH if name == "_search" else FAULTS), int(2 ** rng.uniform(0, 8.5))
         self.world.note(f"{fault} after {steps} operations")
         self.disk.arm(fault, steps)
 
@@ -313,6 +335,8 @@ class _History:
                 },
                 "winnow.reports.reading.run.load_plain": _load_plain,
                 "winnow.search.storage.leftovers._is_alive": lambda _: False,  # the simulated process that left a file
+                "winnow.search.storage.leftovers._is_old": lambda _: True,
+                "tempfile.tempdir": str(self.temporary),
                 "winnow.search.storage.provenance.origin": lambda: {"versions": {}, "hardware": {}},
             }.items():
                 stack.enter_context(patch(target, stand_in))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from benchmarks.reliability.disasters.training import fate_of, figures_of, key_of
@@ -13,7 +14,7 @@ from winnow.reports.text.next_step import next_step
 from winnow.reports.text.terminal import best_first
 from winnow.search.settings import Settings
 from winnow.search.storage.json_lines import read_json_lines
-from winnow.search.storage.leftovers import HEARTBEAT, OF_PROCESS, OF_WORKER
+from winnow.search.storage.leftovers import HEARTBEAT, NEW_RUN, OF_PROCESS, OF_WORKER
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.trials import Event
 from winnow.search.training.checkpoint import load
@@ -85,9 +86,11 @@ def check_advice(folder: RunFolder, over: tuple[str, ...]) -> list[str]:
 
 
 def check_swept(folder: RunFolder) -> list[str]:
-    """Check that a start has removed what killed processes left of files and folders that they were writing."""
+    """Check that starts have removed what killed processes left of files and folders that they were writing, and of new runs."""
     entries = [entry.relative_to(folder.path) for entry in folder.path.rglob(".*")]
-    return [f"{entry} is left over" for entry in entries if any(kind.fullmatch(entry.name) for kind in LEFTOVERS)]
+    left = [entry for entry in entries if any(kind.fullmatch(entry.name) for kind in LEFTOVERS)]
+    left += [Path(run.name) for run in folder.path.parent.iterdir() if NEW_RUN.fullmatch(run.name)]
+    return [f"{path} is left over" for path in left]
 
 
 def check_end(folder: RunFolder, acknowledged: Acknowledged, hung: set[int]) -> list[str]:

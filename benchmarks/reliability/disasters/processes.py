@@ -10,8 +10,8 @@ from unittest.mock import patch
 from winnow.search.training import process_state
 from winnow.search.training.process_state import Setting
 
-RESTORABLE, LASTING = "restorable", "lasting"
-"""Names of a part of the state that can be restored after a training, and of one that cannot."""
+RESTORABLE, LASTING, DEVICE = "restorable", "lasting", "device"
+"""Names of a part of the state that can be restored after a training, of one that cannot, and of the device, which may break."""
 CLEAN = {RESTORABLE: "as it was", LASTING: "as it was"}
 
 
@@ -42,6 +42,17 @@ def change_state(name: str) -> None:
     _current.state[name] = "changed"
 
 
+def device_breaks(training: str) -> bool:
+    """Return whether the device breaks now, which happens once in each training that calls this."""
+    if training in _broke_in:
+        return False
+    _broke_in.add(training)
+    return True
+
+
+_broke_in: set[str] = set()
+
+
 def is_clean() -> bool:
     """Return whether the running process has the state with which it began."""
     return _current.state == CLEAN
@@ -49,7 +60,8 @@ def is_clean() -> bool:
 
 @contextmanager
 def simulated_processes() -> Iterator[None]:
-    """Replace the settings of the real process by those of the running simulated one within this context."""
+    """Replace the settings of the real process by those of the running simulated one within this context, with whole devices."""
+    _broke_in.clear()
     settings = {
         RESTORABLE: Setting(lambda: _current.state[RESTORABLE], _restore),
         LASTING: Setting(lambda: _current.state[LASTING], _refuse),

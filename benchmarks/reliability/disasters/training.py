@@ -19,10 +19,19 @@ from unittest.mock import patch
 
 import torch
 
-from benchmarks.reliability.disasters.processes import LASTING, RESTORABLE, change_state, is_clean, simulated_processes
+from benchmarks.reliability.disasters.processes import (
+    DEVICE,
+    LASTING,
+    RESTORABLE,
+    change_state,
+    device_breaks,
+    is_clean,
+    simulated_processes,
+)
 from winnow.search.storage import remote as storage
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
 
+EPOCH_SECONDS = (1.0, 100.0)
 SHAPE = (1, 8, 8)
 DATA = SimpleNamespace(image_shape=SHAPE, num_classes=10, fingerprint="simulated", checked_nodes=None)
 
@@ -52,9 +61,9 @@ def fate_of(config: str, seed: int, epochs: int) -> Fate:
 
 
 def _poison_of(config: str, seed: int) -> str | None:
-    """The part of the state of its process that a training changes; most change none."""
+    """The part of the state of its process that a training changes or breaks; most do neither."""
     draw = _share(config, seed, "poison")
-    return RESTORABLE if draw < 0.1 else LASTING if draw < 0.2 else None
+    return RESTORABLE if draw < 0.1 else LASTING if draw < 0.2 else DEVICE if draw < 0.25 else None
 
 
 @cache
@@ -66,7 +75,7 @@ def figures_of(config: str, seed: int, epoch: int, epochs: int) -> dict[str, Any
     accuracy = level * (1 - math.exp(-epoch / 3)) + 0.02 * _share(config, seed, f"noise {epoch}")
     value = math.nan if diverged else round(accuracy, 6)
     steering = {"epoch": epoch, "diverged": diverged, "last": diverged or epoch == epochs, "weights_epoch": epoch}
-    steering["wall_seconds"] = 1.0  # also of an epoch that diverged
+    steering["wall_seconds"] = EPOCH_SECONDS[_share(config, 0, "speed") < 0.5]  # also of an epoch that diverged
     return {figure.name: steering.get(figure.name, value) for figure in EPOCH_FIGURES}
 
 
@@ -110,7 +119,9 @@ def _train(
         if chain != chain_of(key, seed, epoch - 1):
             raise AssertionError(f"epoch {epoch} continues from something else than epoch {epoch - 1}")
         chain = chain_of(key, seed, epoch)
-        if poison is not None:
+        if poison == DEVICE and device_breaks(f"{key} {seed}"):
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED")
+        if poison in (RESTORABLE, LASTING):
             change_state(poison)
         figures = figures_of(key, seed, epoch, epochs)
         yield _Result(figures, chain)
