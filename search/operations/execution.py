@@ -160,6 +160,8 @@ def recorded_gpus(study: dict[str, Any]) -> RecordedPacking | None:
 def storage_errors(folder: RunFolder, verb: str = "resume") -> Iterator[None]:
     """Convert an error of the disk (full, read-only, damaged) to an InputError that names the command that continues the run.
 
+    At the end of the context the run folder must still exist, also if nothing failed.
+
     Args:
         folder: The run.
         verb: Name of that command. Default: `resume`.
@@ -169,15 +171,16 @@ def storage_errors(folder: RunFolder, verb: str = "resume") -> Iterator[None]:
     """
     try:
         yield
+        _check_not_deleted(folder)
     except OSError as error:
-        check_not_deleted(folder)
+        _check_not_deleted(folder)
         raise InputError(
             f"{folder.path}: cannot write or read ({error.strerror or error}). Everything recorded so far is kept; "
             f"free some space or repair the folder, then: {folder.command(verb)}"
         ) from error
 
 
-def check_not_deleted(folder: RunFolder) -> None:
+def _check_not_deleted(folder: RunFolder) -> None:
     """Check that the run folder still exists. Files of a deleted folder can still be written while they are open.
 
     Raises:

@@ -15,14 +15,7 @@ from winnow.reports.text import next_step
 from winnow.reports.text.wording import NO_BASELINE
 from winnow.search.data.source import Source, describe_data, load_data
 from winnow.search.operations.checks import check_space, load_recorded
-from winnow.search.operations.execution import (
-    Execution,
-    check_not_deleted,
-    job_of,
-    packing_of,
-    recorded_gpus,
-    storage_errors,
-)
+from winnow.search.operations.execution import Execution, job_of, packing_of, recorded_gpus, storage_errors
 from winnow.search.operations.trust import own_code_hashes, remember_code
 from winnow.search.resources.plan import ResourcePlan
 from winnow.search.settings import Settings, parse_duration
@@ -191,7 +184,6 @@ def _run(
             job = replace(job_of(folder, plan, settings, limited=True), rungs=tuple(ledger.scheduler.rungs))
             with ending_with_ray(f"Nothing is lost. Continue with: {folder.command('resume')}"):
                 outcome = run_search(ledger, data, job, resources, plan.concurrent, view.message)
-            check_not_deleted(folder)
             if settings.keep_predictions:
                 _fetch_answers(folder, ledger.completed, view)
             if ledger.exhausted:

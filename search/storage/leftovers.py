@@ -100,7 +100,10 @@ def sweep_unused(folders: Iterable[Path], lock_name: str = LOCK) -> None:
 
 def sweep_temporary() -> None:
     """Delete the temporary folders, of any purpose, of this user's processes that have ended."""
-    sweep_unused(folder for folder in _entries(Path(tempfile.gettempdir())) if folder.name.startswith(TEMPORARY))
+    folders = _entries(Path(tempfile.gettempdir()))
+    # Those with a dot were being made; a new one may not be locked yet.
+    unfinished = [folder for folder in folders if folder.name.startswith(f".{TEMPORARY}") and _is_old(folder)]
+    sweep_unused([*unfinished, *(folder for folder in folders if folder.name.startswith(TEMPORARY))])
 
 
 @contextmanager

@@ -128,6 +128,21 @@ def test_the_temporary_folder_of_a_killed_process_goes(temporary):
     assert list(temporary.iterdir()) == []
 
 
+def test_temporary_folders_that_were_being_made_go(temporary):
+    """A new one may belong to a process that has not locked it yet."""
+
+    def made(age: float) -> Path:
+        folder = temporary / f".winnow-tune-{age:g}"
+        folder.mkdir()
+        (folder / ".lock").touch()
+        os.utime(folder, (time.time() - age,) * 2)
+        return folder
+
+    old, new = made(3600), made(1)
+    with temporary_folder("tune"):
+        assert (old.exists(), new.exists()) == (False, True)
+
+
 def test_other_temporary_folders_stay(temporary):
     theirs = temporary / "theirs"
     (temporary / "winnow-1000").mkdir()  # Ray's private folder has no lock
