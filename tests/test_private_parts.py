@@ -11,6 +11,7 @@ The upper bounds in pyproject.toml are the versions for which these passed. Afte
 | `ConsolePopen`, with which Ray starts its servers | ray_backend/held_sigterm.py | here |
 | `PlacementGroupResourceManager` of Tune's controller, and how it keeps its groups | ray_backend/late_nodes.py | here |
 | `choose_trial_to_run` may return None | ray_backend/tune.py | here |
+| `RayActorManager._actor_task_failed` | ray_backend/worker_errors.py | search/ray_backend/test_worker_errors.py |
 | `Trial.pickled_error_file` | ray_backend/tune.py | here |
 | `canonicalize_bootstrap_address` | ray_backend/cluster.py | here |
 | `RAY_preload_python_modules`, idle workers | ray_backend/session.py | search/ray_backend/test_worker_imports.py |

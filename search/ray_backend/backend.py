@@ -48,7 +48,7 @@ def backend(
     Raises:
         InputError: A node cannot run trials; raised before any trial.
     """
-    from winnow.search.ray_backend.local_start import open_to_others
+    from winnow.search.ray_backend.local_start import name_home, open_to_others
     from winnow.search.ray_backend.session import import_meanwhile, is_running, put_once, ray_session
     from winnow.search.ray_backend.shared_data import SharedData
 
@@ -61,6 +61,7 @@ def backend(
         if address is None and (note := open_to_others()):
             say(note)
         say("starting Ray" if address is None else f"joining the cluster at {address}")
+    name_home()
     import_meanwhile("winnow.search.ray_backend.tune")
     if address is None:
         several = (devices.gpus_per_trial or (recorded.gpus_per_trial if recorded else 0)) > 1

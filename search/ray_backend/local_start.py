@@ -14,6 +14,8 @@ from winnow.spaces.errors import InputError
 
 LONGEST_TEMPORARY = 103 - len("/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
 """Longest path, in bytes, of a folder for Ray's sockets: a socket's path may have 103 bytes on macOS and 107 on Linux."""
+NO_HOME = "/nonexistent"
+"""The folder that Debian gives to users without a home. It does not exist, so nothing is written there."""
 
 
 def prepare_local_start() -> None:
@@ -26,6 +28,14 @@ def prepare_local_start() -> None:
     if not _home_can_keep_token():
         # Ray would save its token under HOME. No other process needs to know the token of a local Ray.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def name_home() -> None:
+    """Set HOME for a user who has no home, as in a container that runs as an arbitrary user. Ray Tune cannot be imported without one."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = NO_HOME
 
 
 def usual_temporary() -> str:

@@ -29,7 +29,13 @@ from winnow.search.ray_backend.not_pickled import NotPickled
 from winnow.search.ray_backend.shared_data import Job, SharedData
 from winnow.search.ray_backend.waiting import WaitingNotice
 from winnow.search.ray_backend.worker import WHERE_TRAINED, run_trial, trial_name
-from winnow.search.ray_backend.worker_errors import had_not_begun, killed_by_kernel, killed_for_memory, raised_by_worker
+from winnow.search.ray_backend.worker_errors import (
+    had_not_begun,
+    killed_by_kernel,
+    killed_for_memory,
+    lost_tasks_as_deaths,
+    raised_by_worker,
+)
 from winnow.search.storage.leftovers import temporary_folder
 from winnow.search.study.ledger import Ledger
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
@@ -128,7 +134,7 @@ def run_search(
                 progress_reporter=NoReporter(),
             ),
         )
-        with stopping.on_signals(), lean_tune(), on_checked_nodes(nodes):
+        with stopping.on_signals(), lean_tune(), lost_tasks_as_deaths(), on_checked_nodes(nodes):
             tuner.fit()
     if stopping.error is not None:
         raise stopping.error

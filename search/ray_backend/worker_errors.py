@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 from ray import cloudpickle
-from ray.exceptions import RayTaskError
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import RayActorError, RayTaskError
 
 from winnow.search.training.heartbeat import kernel_kill
 
@@ -45,6 +50,24 @@ def killed_for_memory(error_file: str | None) -> str | None:
     if error_file is None or not Path(error_file).exists():
         return None
     return short_of_memory(Path(error_file).read_text(encoding="utf-8", errors="replace").rpartition("Failure # ")[2])
+
+
+@contextmanager
+def lost_tasks_as_deaths() -> Iterator[None]:
+    """Let Tune treat a worker whose report is lost like one that died, with Ray's text as its error.
+
+    Tune (Ray 2.60) knows errors of the worker's code and deaths. Any other error would end the search, such as that of a
+    worker that Ray killed for memory while it was training, or of a report that was lost with its node.
+    """
+    handle = RayActorManager._actor_task_failed
+
+    def handle_death(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if not isinstance(exception, RayActorError | RayTaskError):
+            exception = RayActorError(error_msg=str(exception))
+        handle(manager, tracked_actor_task, exception)
+
+    with patch.object(RayActorManager, "_actor_task_failed", handle_death):
+        yield
 
 
 def short_of_memory(text: str) -> str | None:

@@ -17,7 +17,7 @@ import pytest
 
 from winnow.search.ray_backend import local_start, session
 from winnow.search.ray_backend.backend import backend
-from winnow.search.ray_backend.local_start import LONGEST_TEMPORARY, open_to_others, prepare_local_start
+from winnow.search.ray_backend.local_start import LONGEST_TEMPORARY, name_home, open_to_others, prepare_local_start
 from winnow.search.ray_backend.tune import StopController
 from winnow.search.resources.plan import DeviceOptions
 from winnow.spaces.errors import InputError
@@ -157,6 +157,16 @@ def test_without_a_home_the_token_stays_in_the_environment(home, monkeypatch):
         monkeypatch.setenv("HOME", home)
     prepare_local_start()
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+def test_a_user_without_a_home_gets_the_name_of_one(monkeypatch):
+    home = os.environ["HOME"]
+    name_home()
+    assert os.environ["HOME"] == home
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    name_home()
+    assert not Path("~/ray_results").expanduser().exists()
 
 
 def test_a_search_in_another_thread_leaves_signals_alone():

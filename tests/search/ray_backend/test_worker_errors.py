@@ -7,11 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError
 
 from tests.helpers.ledgers import SHAPE, make_folder
 from winnow.search.ray_backend.hangs import HangWatch
 from winnow.search.ray_backend.tune import StopController
-from winnow.search.ray_backend.worker_errors import killed_for_memory
+from winnow.search.ray_backend.worker_errors import killed_for_memory, lost_tasks_as_deaths
 from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import heartbeat_name
 from winnow.search.study.ledger import Ledger
@@ -36,6 +38,22 @@ def test_only_the_last_death_counts(tmp_path):
     )
     file.write_text(KILLED + DIED)
     assert killed_for_memory(str(file)) is None
+
+
+@pytest.mark.parametrize("lost", [OutOfMemoryError(KILLED), ObjectLostError("2a", None, "")], ids=["memory", "report"])
+def test_tune_takes_a_lost_report_as_a_death(lost):
+    """Without that it would raise the error, and so end the search."""
+    seen: list[Exception] = []
+    tracked: Any = SimpleNamespace(actor_id="a", _on_error=lambda _, error: seen.append(error))
+    task: Any = SimpleNamespace(_tracked_actor=tracked, _on_error=None)
+    manager: Any = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
+    with lost_tasks_as_deaths():
+        RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=lost)
+    (error,) = seen
+    assert isinstance(error, RayActorError)
+    assert str(error) == str(lost)
+    with pytest.raises(RuntimeError, match="Caught unexpected exception"):
+        RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=lost)
 
 
 def test_a_trial_killed_for_memory_is_tried_in_pieces_and_then_out_of_memory(tmp_path):
