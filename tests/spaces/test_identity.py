@@ -166,6 +166,7 @@ SCHEDULES = st.sampled_from(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @settings(max_examples=60, deadline=None)
 @given(layers=LAYERS, others=LAYERS, schedules=st.tuples(SCHEDULES, SCHEDULES), keep=st.integers(0, 7))
 def test_one_identity_is_one_training_and_another_is_another(layers, others, schedules, keep):

@@ -203,7 +203,7 @@ def test_a_bug_in_the_users_model_ends_the_search(tmp_path):
     model = 'model: {name: "mynets:build", width: {int: [4, 64]}}'
     (tmp_path / "mine.yaml").write_text(re.sub(r"model: .*\n", model + "\n", QUICK, count=1))
     process = start(tmp_path, "search", "mine.yaml", "--trials", "50", "--num-cpus", "2")
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=280)
     assert process.returncode == 1, errors
     assert errors.count("KeyError: 'my own bug'") == 1
     assert "winnow resume" in errors
