@@ -1,6 +1,6 @@
 """A cluster that breathes: nodes come and go during a search. What share of the offered worker-seconds trains, and is anything lost?
 
-    python -m benchmarks.scale.breathing [--minutes 10] [--seconds 20] [--nodes 2] [--slots 2]
+    python -m benchmarks.scale.breathing [--minutes 10] [--seconds 20] [--nodes 2] [--slots 2] [--output FOLDER]
 
 Real: Ray's nodes, each a set of processes of its own on this machine, Tune, the ledger and its journal, the check of each node that joins.
 Simulated: the trainings, which sleep half a second for each epoch and continue after the last recorded one, so that many fit on a
@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,6 +30,7 @@ import yaml
 
 from benchmarks import RESULTS
 from benchmarks.scale.scale import made_up_report, study_of
+from winnow.search.data.source import Source, load_data
 from winnow.search.ray_backend import tune
 from winnow.search.ray_backend.preflight import check_nodes
 from winnow.search.ray_backend.session import ray_session
@@ -39,6 +41,7 @@ from winnow.search.storage.provenance import hardware, versions
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.ledger import Ledger
 from winnow.spaces import catalog
+from winnow.spaces.space import Space
 
 EPOCH_SECONDS = 0.5
 STORE_BYTES = 80_000_000
@@ -50,19 +53,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="between two changes of the cluster")
     parser.add_argument("--nodes", type=int, default=2, help="that come and go, at most so many at once")
     parser.add_argument("--slots", type=int, default=2, help="of each node, and of the head")
+    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "300"}
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), options.minutes, options.seconds, options.nodes, options.slots)
     print("\n".join(f"{name}: {value}" for name, value in figures.items()))
     raw = {
-        "options": vars(options),
+        "options": {name: value for name, value in vars(options).items() if name != "output"},
         **figures,
         "load": os.getloadavg(),
         "hardware": hardware(),
         "versions": versions(),
     }
-    (RESULTS / "breathing.json").write_text(json.dumps(raw, indent=2) + "\n")
+    (options.output / "breathing.json").write_text(json.dumps(raw, indent=2) + "\n")
 
 
 def measure(folder: Path, minutes: float, seconds: float, num_nodes: int, num_slots: int) -> dict[str, Any]:
@@ -83,7 +87,9 @@ def measure(folder: Path, minutes: float, seconds: float, num_nodes: int, num_sl
     try:
         with ray_session(address=cluster.address) as ray, patch.object(tune, "run_trial", sleeping_trial):
             shared = str(run.checkpoints)
-            data = SharedData(ray.put(None), checked_nodes=check_nodes(ray, [], shared, "cpu"))
+            data = share(ray, space)
+            checked = check_nodes(ray, [(data.reference, data.fingerprint)], shared, "cpu")
+            data = replace(data, checked_nodes=checked)
             job = Job(checkpoints=shared, device="cpu", threads=1, seed=0)
             breath = Breath(cluster, ray, node, seconds, num_nodes)
             with breath.going():
@@ -99,6 +105,17 @@ def measure(folder: Path, minutes: float, seconds: float, num_nodes: int, num_sl
         cluster.shutdown()
     ledger.close()
     return _figures(run, outcome, breath.offered(), messages)
+
+
+def share(ray: Any, space: Space) -> SharedData:
+    """Put the images into Ray's object store. No trial reads them, but every node that joins computes their fingerprint.
+
+    Args:
+        ray: The `ray` module, connected.
+        space: The space of the images.
+    """
+    images = load_data(space, Source(Path("data")))
+    return SharedData(ray.put(images), fingerprint=images.fingerprint)
 
 
 def sleeping_trial(config: dict[str, Any], data: SharedData, job: Job) -> None:
@@ -175,6 +192,7 @@ def _figures(run: RunFolder, outcome: tune.Outcome, offered: dict[str, float], m
         "epochs recorded": len(epochs),
         "epochs recorded twice": len(epochs) - len(set(epochs)),
         "epochs missing": sum(max(e for t, e in epochs if t == trial) - reached[trial] for trial in reached),
+        "nodes set aside": sum("joined but is not used" in line for line in messages),
         "workers lost": sum("its worker was lost" in line for line in messages),
         "wall, s": round(outcome.wall_seconds, 1),
         "bug": outcome.bug,
