@@ -23,7 +23,7 @@ from winnow.spaces.errors import InputError
 CHUNK_FLOATS = 8 * 1024 * 1024
 
 GPU_SHARE = 0.5
-"""Images that take a larger fraction of a GPU's memory than this stay on the CPU and are sent in chunks."""
+"""Images that take a larger fraction of a GPU's free memory than this stay on the CPU and are sent in chunks."""
 
 PUBLISHED_STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "digits": ((0.3053,), (0.3760,)),
@@ -307,7 +307,7 @@ def _place(images: np.ndarray, labels: np.ndarray, index: np.ndarray, device: to
 
 def _is_too_large(num_bytes: int, device: torch.device) -> bool:
     """Return whether images would leave a GPU too little memory for the training."""
-    return device.type == "cuda" and num_bytes > GPU_SHARE * torch.cuda.mem_get_info(device)[1]
+    return device.type == "cuda" and num_bytes > GPU_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def _normalization(

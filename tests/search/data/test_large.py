@@ -17,6 +17,7 @@ from tests.helpers.layouts import parquet_set, pictures, png, read
 from tests.helpers.tiny import CPU, figures, tiny_config
 from winnow.search.data import space_left
 from winnow.search.data.image_data import ImageData
+from winnow.search.training import device_data
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.loop import train
 from winnow.spaces.errors import InputError
@@ -105,3 +106,29 @@ def test_only_what_counts_is_kept_on_the_disk(no_memory: None, tmp_path: Path) -
     assert {file.name for file in cache.iterdir()} == {"about.json"} | {
         f"{split}_{kind}.npy" for split in ("train", "test") for kind in kinds
     }
+
+
+@pytest.mark.parametrize(
+    ("device", "free", "expected"), [("cuda", 1_999, True), ("cuda", 2_000, False), ("cpu", 0, False)]
+)
+def test_images_that_take_half_of_a_gpus_free_memory_stay_on_the_cpu(
+    device: str, free: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 80_000))
+    assert device_data._is_too_large(1_000, torch.device(device)) is expected
+
+
+@pytest.mark.parametrize("is_too_large", [True, False])
+def test_images_that_stay_on_the_cpu_are_sent_from_pinned_memory(
+    is_too_large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device `meta` stands in for a GPU; its tensors have no content."""
+    pinned, gpu = [], torch.device("meta")
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(len(tensor)) or tensor)
+    monkeypatch.setattr(device_data, "_is_too_large", lambda num_bytes, device: is_too_large)
+    images, labels = np.zeros((10, 4, 4, 3), np.uint8), np.zeros(10, np.int64)
+    placed = device_data._place(images, labels, np.arange(10), gpu)
+    assert placed.images.device.type == ("cpu" if is_too_large else "meta")
+    index = torch.arange(10, device="cpu" if is_too_large else gpu)
+    assert [chunk.device for chunk in placed.gathered(index.split(4))] == [gpu] * 3
+    assert pinned == ([4, 4, 2] if is_too_large else [])
