@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
+import sys
 from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 
 import click
@@ -50,6 +53,25 @@ def test_every_node_type_names_an_image():
     """Ray's default image has a glibc and a driver that are too old for torch; without the id, AWS refuses at once."""
     images = {kind["node_config"].get("ImageId") for kind in cluster()["available_node_types"].values()}
     assert images == {"ami-REPLACE-BY-YOUR-REGION"}
+
+
+NO_CONNECTION = ("error sending request", "dns error", "connect error", "timed out", "connectivity is disabled")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("asked", [["-r", "requirements.lock"], [f"ray[default]=={version('ray')}", "boto3"]], ids=str)
+def test_what_the_set_up_lines_install_has_wheels_for_the_image(asked, tmp_path):
+    """For the Python of the set-up lines, on Linux with glibc 2.28 or later, without a compiler."""
+    (python,) = re.findall(r"uv python install (\S+)", "\n".join(cluster()["setup_commands"]))
+    command = [str(Path(sys.executable).parent / "uv"), "pip", "install", "--dry-run", "--only-binary", ":all:"]
+    command += ["--python", sys.executable, "--target", str(tmp_path)]
+    command += ["--python-version", python, "--python-platform", "x86_64-manylinux_2_28"]
+    done = subprocess.run([*command, *asked], cwd=REPOSITORY, capture_output=True, text=True)
+    if done.returncode and any(words in done.stderr.lower() for words in NO_CONNECTION):
+        pytest.skip("the package registry cannot be reached")
+    assert done.returncode == 0, done.stderr
+    assert " + ray==" in done.stderr
 
 
 def test_what_its_workers_may_become_is_known_before_they_are_there(monkeypatch, tmp_path):
