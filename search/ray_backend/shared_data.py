@@ -61,6 +61,11 @@ class Job:
     predictions: str | None = None
     """Folder for the predictions of completed trials on the validation images; None if they are not written."""
 
+    @property
+    def shares_gpu(self) -> bool:
+        """Whether trainings in other processes use the same GPU."""
+        return 0 < (self.gpus or 0) < 1
+
 
 @dataclass(frozen=True)
 class SharedData:

@@ -81,16 +81,26 @@ def trial_reports(
     """
     try:
         yield from train_on(data, trial_name(assignment.number), _epochs, assignment=assignment, job=job)
+        _release_shared(job)
         return
     except RankLost:
+        raise
+    except GeneratorExit:  # the search stopped or paused the trial
+        _release_shared(job)
         raise
     except (Exception, SystemExit) as error:  # a model that calls sys.exit() would take the worker along
         # After DeviceLost Tune ends the process, and the ledger starts this trial again from its checkpoint in another one.
         status, text = failure(error)
     # The frames of the exception held the tensors of the training. Only here, after its end, can their memory be released.
-    if status == TrialStatus.OUT_OF_MEMORY:
+    if status == TrialStatus.OUT_OF_MEMORY or job.shares_gpu:
         release_memory()
     yield {"status": status, "error": text}
+
+
+def _release_shared(job: Job) -> None:
+    """Release what the allocator keeps for the next trial of this process, if trials in other processes may need it."""
+    if job.shares_gpu:
+        release_memory()
 
 
 def _epochs(

@@ -167,7 +167,7 @@ def retrain_one(
         figures = dict(zip(("status", "error"), failure(error), strict=True))
         figures["wall_seconds"] = round(time.monotonic() - started, 3)
     # Not in the handler above: until it ends, the exception keeps the frames that hold the tensors of the training.
-    if figures["status"] == TrialStatus.OUT_OF_MEMORY:
+    if figures["status"] == TrialStatus.OUT_OF_MEMORY or job.shares_gpu:
         release_memory()
     return {**_line_of(candidate, seed, job), **figures}, curve
 

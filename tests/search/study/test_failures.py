@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.helpers.ledgers import SHAPE, make_folder, outcome, run_to_the_end, s
 from tests.helpers.tiny import tiny_config, tiny_data
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.text.failure_classes import CLASSES, class_rows
+from winnow.search.ray_backend import worker
 from winnow.search.ray_backend.shared_data import Job
 from winnow.search.ray_backend.worker import trial_reports
 from winnow.search.ray_backend.worker_errors import had_not_begun, raised_by_worker
@@ -47,6 +49,32 @@ def test_out_of_memory_is_its_own_class(tmp_path):
     (report,) = trial_reports(huge, tiny_data(), job(tmp_path))
     assert report["status"] == "out_of_memory", report
     assert "allocate memory" in report["error"]
+
+
+@pytest.mark.parametrize(("gpus", "releases"), [(0.5, 1), (1.0, 0), (0.0, 0), (None, 0)])
+@pytest.mark.parametrize("end", ["completed", "stopped", "failed"])
+def test_memory_is_released_after_each_trial_on_a_shared_gpu(end, gpus, releases, tmp_path, monkeypatch):
+    released = []
+    monkeypatch.setattr(worker, "release_memory", lambda: released.append(1))
+    if end == "failed":
+        monkeypatch.setattr(torch.optim.Adam, "step", lambda self: {}["no such thing"])
+    reports = trial_reports(assignment(epochs=2), tiny_data(), replace(job(tmp_path), gpus=gpus))
+    next(reports)
+    assert len(released) == (releases if end == "failed" else 0)
+    reports.close() if end == "stopped" else list(reports)
+    assert len(released) == releases
+
+
+def test_nothing_is_released_on_a_device_that_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "release_memory", lambda: pytest.fail("CUDA would raise its error again"))
+    monkeypatch.setattr(worker, "train_on", lambda *of, **more: lost())
+
+    def lost():
+        raise DeviceLost("illegal access")
+        yield
+
+    with pytest.raises(DeviceLost):
+        list(trial_reports(assignment(), tiny_data(), replace(job(tmp_path), gpus=0.5)))
 
 
 def test_a_bug_is_its_own_class(tmp_path, monkeypatch):

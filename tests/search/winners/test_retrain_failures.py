@@ -21,6 +21,7 @@ from winnow.search.storage.run_folder import RunFolder
 from winnow.search.training import process_state
 from winnow.search.training.checkpoint import load
 from winnow.search.training.errors import DeviceLost
+from winnow.search.winners import retraining
 from winnow.search.winners.candidates import Candidate
 from winnow.search.winners.retraining import retrain, retrain_one
 from winnow.spaces import catalog
@@ -121,6 +122,18 @@ def test_a_checkpoint_is_all_that_the_next_try_needs(tmp_path, monkeypatch):
     assert train("pieces")[0]["status"] == "out_of_memory"
     line, epochs = train("pieces", replace(config, micro_batches=4))
     assert (line["status"], line["micro_batches"], epochs) == ("completed", 4, [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize(("gpus", "releases"), [(0.5, 1), (1.0, 0)])
+def test_memory_is_released_after_each_training_on_a_shared_gpu(gpus, releases, tmp_path, monkeypatch):
+    released = []
+    monkeypatch.setattr(retraining, "release_memory", lambda: released.append(1))
+    config = tiny_config(epochs=1).model_dump(mode="json")
+    line, _ = retrain_one(
+        tiny_data(), Candidate(1, 3, config, 0.5), 7, Job(str(tmp_path), "cpu", 1, 0, gpus=gpus), str(tmp_path / "p")
+    )
+    assert line["status"] == "completed"
+    assert len(released) == releases
 
 
 def test_what_a_model_prints_is_kept(tmp_path, monkeypatch):
