@@ -143,10 +143,11 @@ def _of_this_machine(num_cpus: int | None, num_gpus: int | None) -> dict[str, in
     visible, allocated = allocated_gpus()
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    if num_gpus is None:
-        # Ray also declares GPUs that torch cannot use, such as those of Macs or GPUs with an old driver.
-        report = gpus_of_this_machine()
+    # Ray also declares GPUs that torch cannot use, such as those of Macs or GPUs with an old driver.
+    report = gpus_of_this_machine()
+    if num_gpus is None or num_gpus <= len(report.usable):  # more are declared for trials on the CPU
         hide_unusable(report)
+    if num_gpus is None:
         num_gpus = len(report.usable) if allocated is None else min(allocated, len(report.usable))
     return {"num_cpus": num_cpus or allocated_cpus(), "num_gpus": num_gpus}
 

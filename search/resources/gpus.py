@@ -6,14 +6,25 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, MutableMapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-SIGNS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
-"""Files that exist on a machine with a GPU for torch: NVIDIA, Jetson, WSL2, ROCm. Without any of them, Winnow looks for no GPU."""
+SIGNS = {
+    "/proc/driver/nvidia": "NVIDIA's driver",
+    "/dev/nvidiactl": "NVIDIA's driver",
+    "/dev/nvmap": "a Jetson's GPU",
+    "/dev/dxg": "a GPU of Windows (WSL2)",
+    "/dev/kfd": "AMD's driver",
+}
+"""Files that exist on a machine with a GPU for torch, and what they stand for. Without any of them, Winnow looks for no GPU."""
+VENDORS = Path("/sys/class/drm")
+"""Folder in which Linux lists the GPUs with drivers of the kernel."""
+INTEL = "0x8086"
 SLURM_LISTS = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
 """Variables in which Slurm lists the GPUs of a job."""
 SLURM_NUMBERS = ("SLURM_GPUS_ON_NODE", "SLURM_GPUS")
@@ -34,27 +45,47 @@ class GpuReport:
     problems: tuple[str, ...] = ()
     """Reasons why each of the others, or all of them, cannot be used."""
     has_slices: bool = False
-    """Whether torch sees a slice of a GPU (MIG). It sees only one at a time, although Ray counts all."""
+    """Whether torch sees a slice of a GPU (MIG). It sees only one at a time."""
+    slices: tuple[str, ...] = ()
+    """UUIDs of all slices that this process may use; `usable` then are indices into them. Empty: not known."""
 
     @property
     def line(self) -> str:
         """One line that says what is used, and why not the rest."""
         total = len(self.usable) + len(self.problems)
         if not self.usable:
-            return f"no GPU is used: {'; '.join(self.problems) or 'this machine has none'}"
+            return f"no GPU is used: {'; '.join(self.problems) or 'this machine has none for CUDA or ROCm'}"
         unused = f"; not used: {'; '.join(self.problems)}" if self.problems else ""
-        sliced = " (one slice for each process: CUDA shows no more)" if self.has_slices else ""
-        return f"{len(self.usable)} of {total} GPU{'s' * (total > 1)} used: {', '.join(self.names)}{sliced}{unused}"
+        sliced = " (one slice for each process: CUDA shows no more)" if self.has_slices and not self.slices else ""
+        what = "MIG slice" if self.slices else "GPU"
+        return f"{len(self.usable)} of {total} {what}{'s' * (total > 1)} used: {', '.join(self.names)}{sliced}{unused}"
 
 
 @cache
 def gpus_of_this_machine() -> GpuReport:
-    """Examine the GPUs in a separate process, which frees its context and memory when it ends."""
-    if sys.platform != "win32" and not any(Path(sign).exists() for sign in SIGNS):
-        return GpuReport(problems=_missing_slurm_gpus())
+    """Examine the GPUs in separate processes, which free their context and memory when they end."""
+    found = next((what for sign, what in SIGNS.items() if Path(sign).exists()), None)
+    if sys.platform != "win32" and found is None:
+        return GpuReport(problems=_missing_slurm_gpus() or _others())
+    report = _examined()
+    if report.has_slices:
+        slices = _slices()
+        return _of_slices(slices) if len(slices) > 1 else report
+    if found is not None and report.problems and report.problems[0].startswith("torch "):
+        return replace(report, problems=(f"{found} is there, but {report.problems[0]}",))
+    return report
+
+
+def _examined(visible: str | None = None) -> GpuReport:
+    """Examine the GPUs in a process of its own.
+
+    Args:
+        visible: `CUDA_VISIBLE_DEVICES` of that process. Default: that of this process.
+    """
     command = [sys.executable, "-W", "ignore", "-m", "winnow.search.resources.gpus"]
+    environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": visible} if visible else {})}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
         return GpuReport(problems=(f"a test kernel did not finish within {PATIENCE_SECONDS:.0f} s",))
     if done.returncode:
@@ -62,6 +93,47 @@ def gpus_of_this_machine() -> GpuReport:
         return GpuReport(problems=(f"the process that tested them ended with exit code {done.returncode} ({last})",))
     raw = json.loads(done.stdout.splitlines()[-1])
     return GpuReport(tuple(raw["usable"]), tuple(raw["names"]), tuple(raw["problems"]), raw["has_slices"])
+
+
+def _slices() -> list[str]:
+    """Return the UUIDs of the MIG slices that this process may use; none if they are not known."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return visible.split(",") if "MIG-" in visible else []
+    import pynvml
+
+    found = []
+    try:
+        pynvml.nvmlInit()
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
+            for place in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
+                with suppress(pynvml.NVMLError_NotFound):  # a place without a slice
+                    found.append(str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, place))))
+    except pynvml.NVMLError:
+        return []
+    return found
+
+
+def _of_slices(slices: Sequence[str]) -> GpuReport:
+    """Examine each slice as a worker of Ray will see it: alone in `CUDA_VISIBLE_DEVICES`."""
+    with ThreadPoolExecutor(len(slices)) as pool:
+        reports = list(pool.map(_examined, slices))
+    usable = tuple(index for index, report in enumerate(reports) if report.usable)
+    names = tuple(name for report in reports for name in report.names)
+    problems = tuple(problem for report in reports for problem in report.problems)
+    return GpuReport(usable, names, problems, has_slices=True, slices=tuple(slices))
+
+
+def _others() -> tuple[str, ...]:
+    """Return the reason why a GPU that is not for CUDA or ROCm is not used; nothing if there is none, or if it is used as `mps`."""
+    if sys.platform == "darwin":
+        import torch
+
+        works = torch.backends.mps.is_available()
+        return () if works else (f"torch {torch.__version__} cannot use a GPU of this Mac",)
+    vendors = [file.read_text().strip() for file in VENDORS.glob("renderD*/device/vendor")]
+    return ("an Intel GPU is there, but Winnow trains on GPUs of NVIDIA, AMD and Apple",) if INTEL in vendors else ()
 
 
 def _missing_slurm_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
@@ -79,10 +151,13 @@ def hide_unusable(report: GpuReport, environment: MutableMapping[str, str] = os.
     """Leave only the usable GPUs in `CUDA_VISIBLE_DEVICES`, so that Ray assigns no other one to a trial.
 
     Args:
-        report: The GPUs of this machine. Nothing changes if all of them are usable, or none.
+        report: The GPUs of this machine. Nothing changes if all of them are usable, or none, unless they are MIG slices: Ray can give
+            each worker a slice only by its UUID.
         environment: Variables to change. Default: those of this process.
     """
-    if report.usable and report.problems:
+    if report.slices and report.usable:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(report.slices[index] for index in report.usable)
+    elif report.usable and report.problems:
         visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
         names = [visible[index] if index < len(visible) and visible[index] else str(index) for index in report.usable]
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(names)

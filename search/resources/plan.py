@@ -69,6 +69,11 @@ class DeviceOptions:
                 f"--num-gpus {self.num_gpus}: this machine has {usable} that torch can use "
                 f"({gpus_of_this_machine().line}); leave it out"
             )
+        if (self.gpus_per_trial or 0) > 1 and gpus_of_this_machine().slices:
+            raise InputError(
+                f"--gpus-per-trial {self.gpus_per_trial:g}: the GPUs of this machine are MIG slices, which cannot train together; "
+                "use 1, or a fraction of one"
+            )
         if self.device == "cuda" and not usable:
             raise InputError(f"--device cuda: {gpus_of_this_machine().line}; use --device cpu")
 
@@ -319,11 +324,16 @@ def _trials_per_gpu(
         return {"": 1}, ""
     if len(inventory.kinds_now) < 2:
         packing = measure("cuda", inventory.cpus_per_gpu)
-        return {"": packing.at_once}, f" ({packing.explanation})"
+        return {"": packing.at_once}, f" ({packing.explanation}{_turns(options, packing.at_once)})"
     packings = {kind: measure("cuda", inventory.cpus_beside(kind), kind) for kind in sorted(inventory.kinds_now)}
     why = "; ".join(f"{kind}: {packing.explanation}" for kind, packing in packings.items())
     per_gpu = {kind: packing.at_once for kind, packing in packings.items()}
-    return {**per_gpu, "": min(per_gpu.values())}, f" ({why})"
+    return {**per_gpu, "": min(per_gpu.values())}, f" ({why}{_turns(options, max(per_gpu.values()))})"
+
+
+def _turns(options: DeviceOptions, per_gpu: int) -> str:
+    """Return a clause about CUDA MPS if several trials share a GPU without it."""
+    return "; they take turns on the GPU unless CUDA MPS runs (--mps)" if per_gpu > 1 and not options.mps else ""
 
 
 def _spread(concurrent: int, most: int, num_gpus: int) -> int:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.helpers.packing import worth
 from winnow.search.operations.execution import recorded_gpus
 from winnow.search.ray_backend.measure_packing import Limit, MeasuredDevice, _level, memory_of
 from winnow.search.resources.inventory import Inventory, allocated_cpus, allocated_gpus
@@ -49,6 +50,14 @@ def test_the_packing_with_the_most_images_per_second_that_fits(rates, largest_mb
     assert packing.at_once == expected
     assert f"chosen: {expected}" in packing.explanation
     assert f"1: {rates[1]:,.0f} images/s" in packing.explanation
+
+
+@pytest.mark.parametrize(
+    "rates", [RATES, {1: 1000.0, 2: 1050.0}, {1: 1000.0, 2: 1050.0, 4: 1300.0}, {1: 1000.0, 2: 1111.0, 8: 1300.0}]
+)
+def test_no_other_level_is_worth_more(rates):
+    packing = choose([Level(n, rate, 0.0) for n, rate in rates.items()], None)
+    assert max(packing.levels, key=worth).at_once == packing.at_once
 
 
 def test_memory_without_a_gpu_is_said_to_be_estimated():
@@ -270,6 +279,13 @@ def test_more_trials_than_cpus_share_them():
 def test_refused(have, asked, expected):
     with pytest.raises(InputError, match=expected):
         plan(have, **asked)
+
+
+@pytest.mark.parametrize(("at_once", "mps", "is_said"), [(4, False, True), (4, True, False), (1, False, False)])
+def test_trials_that_share_a_gpu_without_mps_are_said_to_take_turns(at_once, mps, is_said):
+    found = plan(machine(8, 1), measured=at_once, mps=mps)
+    said = "; they take turns on the GPU unless CUDA MPS runs (--mps)" if is_said else ""
+    assert found.explanation.endswith(f" (as measured{said})")
 
 
 def test_the_same_twice_is_refused():

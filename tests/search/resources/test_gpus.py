@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import asdict
 from types import SimpleNamespace
 
+import pynvml
 import pytest
 
 from winnow.search.ray_backend import preflight, session
@@ -96,10 +98,34 @@ def test_ray_sees_only_the_usable_ones(before, after):
 @pytest.fixture
 def sign(monkeypatch, tmp_path):
     """A machine with a GPU, by its files."""
-    monkeypatch.setattr(gpus, "SIGNS", (str(tmp_path),))
+    monkeypatch.setattr(gpus, "SIGNS", {str(tmp_path): "a driver"})
     gpus_of_this_machine.cache_clear()
     yield
     gpus_of_this_machine.cache_clear()
+
+
+@pytest.fixture
+def no_sign(monkeypatch, tmp_path):
+    """A machine without any GPU, by its files."""
+    monkeypatch.setattr(gpus, "SIGNS", {})
+    monkeypatch.setattr(gpus, "VENDORS", tmp_path)
+    gpus_of_this_machine.cache_clear()
+    yield tmp_path
+    gpus_of_this_machine.cache_clear()
+
+
+def answers(monkeypatch, *reports):
+    """The processes that look at GPUs answer so, one after the other; the last one again and again. Returns what was visible to each."""
+    asked = []
+
+    def run(command, env, **options):
+        asked.append(env.get("CUDA_VISIBLE_DEVICES"))
+        report = reports[min(len(asked), len(reports)) - 1]
+        report = report if isinstance(report, GpuReport) else report(asked[-1])
+        return SimpleNamespace(returncode=0, stderr="", stdout=json.dumps(asdict(report)))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return asked
 
 
 def test_the_process_that_looks(sign, monkeypatch):
@@ -111,24 +137,58 @@ def test_the_process_that_looks(sign, monkeypatch):
     assert "ended with exit code -11" in gpus_of_this_machine().line
 
 
-def test_a_machine_without_signs_of_a_gpu_is_not_asked(monkeypatch):
-    monkeypatch.setattr(gpus, "SIGNS", ())
+def test_a_machine_without_signs_of_a_gpu_is_not_asked(no_sign, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a process was started"))
-    gpus_of_this_machine.cache_clear()
     assert gpus_of_this_machine() == GpuReport()
+
+
+SIGNS = {
+    "/proc/driver/nvidia": "NVIDIA's driver",
+    "/dev/nvidiactl": "NVIDIA's driver",
+    "/dev/nvmap": "a Jetson's GPU",
+    "/dev/dxg": "a GPU of Windows (WSL2)",
+    "/dev/kfd": "AMD's driver",
+}
+
+
+def test_the_signs_are_these():
+    assert gpus.SIGNS == SIGNS
+
+
+@pytest.mark.parametrize(("sign", "what"), SIGNS.items())
+def test_what_is_there_but_cannot_be_used_is_named(sign, what, monkeypatch):
+    monkeypatch.setattr(gpus, "Path", lambda path: SimpleNamespace(exists=lambda: path == sign))
     gpus_of_this_machine.cache_clear()
+    answers(monkeypatch, GpuReport(problems=("torch 2.15.0 sees none",)))
+    assert gpus_of_this_machine().line == f"no GPU is used: {what} is there, but torch 2.15.0 sees none"
+    gpus_of_this_machine.cache_clear()
+
+
+@pytest.mark.parametrize(("vendor", "is_named"), [("0x8086", True), ("0x1a03", False)])
+def test_an_intel_gpu_is_named(vendor, is_named, no_sign):
+    (no_sign / "renderD128" / "device").mkdir(parents=True)
+    (no_sign / "renderD128" / "device" / "vendor").write_text(f"{vendor}\n")
+    line = gpus_of_this_machine().line
+    assert line.startswith("no GPU is used: ")
+    assert line.endswith("an Intel GPU is there, but Winnow trains on GPUs of NVIDIA, AMD and Apple") == is_named
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_mac_whose_gpu_torch_cannot_use_says_so(works, no_sign, monkeypatch):
+    monkeypatch.setattr(gpus.sys, "platform", "darwin")
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: works)
+    problems = gpus_of_this_machine().problems
+    assert len(problems) == (not works)
+    assert all("cannot use a GPU of this Mac" in problem for problem in problems)
 
 
 @pytest.mark.parametrize(("name", "value"), [("SLURM_JOB_GPUS", "0,1"), ("SLURM_GPUS", "2")])
-def test_gpus_of_slurm_on_a_machine_without_any_are_named(monkeypatch, name, value):
-    monkeypatch.setattr(gpus, "SIGNS", ())
+def test_gpus_of_slurm_on_a_machine_without_any_are_named(no_sign, monkeypatch, name, value):
     monkeypatch.setenv(name, value)
-    gpus_of_this_machine.cache_clear()
     assert f"no GPU is used: Slurm gave GPUs to this job ({name}={value})" in gpus_of_this_machine().line
     monkeypatch.setenv(name, "0" if value == "2" else "")
     gpus_of_this_machine.cache_clear()
     assert gpus_of_this_machine() == GpuReport()
-    gpus_of_this_machine.cache_clear()
 
 
 def test_ray_gets_the_number_that_torch_can_use(sign, monkeypatch):
@@ -139,6 +199,77 @@ def test_ray_gets_the_number_that_torch_can_use(sign, monkeypatch):
     assert session._of_this_machine(2, None) == {"num_cpus": 2, "num_gpus": 1}
     assert session.os.environ["CUDA_VISIBLE_DEVICES"] == "5"
     assert session._of_this_machine(2, 3)["num_gpus"] == 3  # declared by hand
+
+
+def test_ray_counts_from_the_first_usable_gpu_also_with_a_number(sign, monkeypatch):
+    answers(monkeypatch, GpuReport((1,), ("H100",), ("P100: too old",)))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    assert session._of_this_machine(2, 1)["num_gpus"] == 1
+    assert session.os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+
+
+def of_slice(visible):
+    if visible == "MIG-b":
+        return GpuReport(problems=("NVIDIA A100 MIG 1g.5gb: only 100 of 4,864 MB are free",))
+    return GpuReport((0,), (f"A100 MIG {visible}",), (), has_slices=True)
+
+
+@pytest.fixture
+def slices(sign, monkeypatch):
+    """A GPU of three MIG slices, one of which is full, beside one without MIG; stand-ins for torch's processes and NVIDIA's library."""
+    places = {0: {}, 1: {0: "MIG-a", 2: "MIG-b", 5: "MIG-c"}}
+
+    def handle(gpu, place):
+        if place not in places[gpu]:
+            raise pynvml.NVMLError_NotFound
+        return places[gpu][place]
+
+    for name, function in {
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetCount": lambda: 2,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetMaxMigDeviceCount": lambda gpu: 7 * gpu,
+        "nvmlDeviceGetMigDeviceHandleByIndex": handle,
+        "nvmlDeviceGetUUID": lambda uuid: uuid,
+    }.items():
+        monkeypatch.setattr(pynvml, name, function)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return answers(monkeypatch, of_slice)
+
+
+def test_ray_gets_the_slices_of_a_gpu_by_their_names(slices, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is restored
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert session._of_this_machine(2, 2)["num_gpus"] == 2
+    assert session.os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-a,MIG-c"
+    assert sorted(slices, key=str) == ["MIG-a", "MIG-b", "MIG-c", None]
+    line = gpus_of_this_machine().line
+    assert line.startswith(
+        "2 of 3 MIG slices used: A100 MIG MIG-a, A100 MIG MIG-c; not used: NVIDIA A100 MIG 1g.5gb: only"
+    )
+    plan.DeviceOptions(num_gpus=2).check_here()
+    with pytest.raises(InputError, match="--num-gpus 3: this machine has 2"):
+        plan.DeviceOptions(num_gpus=3).check_here()
+    with pytest.raises(InputError, match=r"--gpus-per-trial 2: .* MIG slices, which cannot train together"):
+        plan.DeviceOptions(gpus_per_trial=2).check_here()
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"), [("MIG-c,MIG-a", ("MIG-c", "MIG-a")), ("MIG-c", ()), ("0", ()), (None, ())]
+)
+def test_slices_that_this_process_may_not_use_are_left_alone(visible, expected, slices, monkeypatch):
+    if visible is None:
+
+        def fail():
+            raise pynvml.NVMLError_LibraryNotFound
+
+        monkeypatch.setattr(pynvml, "nvmlInit", fail)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    report = gpus_of_this_machine()
+    assert report.slices == expected
+    assert report.line.startswith(f"{len(report.usable)} of {len(report.usable)} ")
+    assert ("one slice for each process" in report.line) == (not expected)
 
 
 def test_cuda_that_cannot_be_used_is_refused_with_the_reason(monkeypatch):
