@@ -16,7 +16,8 @@
 4. `winnow run cifar10-cnn` with everything left to Winnow, `--trials-per-gpu auto` included.
 
 CIFAR-10 is read from `--data` (Parquet); without it images of the same shape are made up, which train as fast but mean nothing. Prints
-Markdown and writes benchmarks/results/gpu-<device>.json after each part, so that an interrupted run keeps what it has.
+Markdown and writes benchmarks/results/gpu-<device>.json after each row, so that an interrupted run keeps what it has. After `--minutes` no
+further network, number of trainings or part begins; the last lines and `left_out` in the file name what was not measured.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ class Benchmark:
     def __init__(self, asked: argparse.Namespace, folder: Path, deadline: float) -> None:
         self.asked = asked
         self.folder = folder
+        self.began = time.monotonic()
         self.deadline = deadline
         self.device = torch.device(asked.device)
         self.images = write_images(folder / "images.npz", asked.data, 600 if asked.quick else NUM_IMAGES)
@@ -103,27 +105,38 @@ class Benchmark:
             "hardware": hardware(),
             "versions": versions(),
             "load": os.getloadavg(),
+            "left_out": [],
         }
 
     def run(self) -> None:
-        began = time.monotonic()
         print(f"{self.raw['device']}, torch {torch.__version__}, {available_cpus()} CPUs; {self.images}", flush=True)
         if self.asked.quick:
             print("**--quick: this shows that the script runs; the figures mean nothing**")
-        left_out = {name for name in PARTS if self.asked.only not in (None, name)}
         for name in PARTS:
-            if name in left_out or (name == "winnow_run" and self.asked.no_ray):
-                continue
-            if time.monotonic() > self.deadline:
-                print(f"\n{name}: left out, --minutes {self.asked.minutes:g} are over", flush=True)
-                self.raw[name] = {"left_out": "no time"}
-                continue
-            self.raw[name] = getattr(self, name)()
-            self.raw["minutes"] = round((time.monotonic() - began) / 60, 2)
-            stem = f"gpu-{self.asked.device}" + ("-quick" if self.asked.quick else "")
-            stem += f"-{self.asked.only}" if self.asked.only else ""
-            (self.asked.output / f"{stem}.json").write_text(json.dumps(self.raw, indent=2) + "\n")
+            is_asked = self.asked.only in (None, name) and not (name == "winnow_run" and self.asked.no_ray)
+            if is_asked and self._in_time(name):
+                getattr(self, name)()
+        if self.raw["left_out"]:
+            print(f"\nLeft out, since --minutes {self.asked.minutes:g} were over: {'; '.join(self.raw['left_out'])}")
         print(f"\n{self.raw.get('minutes', 0.0)} minutes in all")
+
+    def _in_time(self, what: str) -> bool:
+        """Return whether there is time for something; otherwise note that it is left out."""
+        if time.monotonic() <= self.deadline:
+            return True
+        self.raw["left_out"].append(what)
+        self._write()
+        return False
+
+    def _add(self, part: str, row: dict[str, Any]) -> None:
+        self.raw.setdefault(part, []).append(row)
+        self._write()
+
+    def _write(self) -> None:
+        self.raw["minutes"] = round((time.monotonic() - self.began) / 60, 2)
+        stem = f"gpu-{self.asked.device}" + ("-quick" if self.asked.quick else "")
+        stem += f"-{self.asked.only}" if self.asked.only else ""
+        (self.asked.output / f"{stem}.json").write_text(json.dumps(self.raw, indent=2) + "\n")
 
     def config(self, size: str, epochs: int = 1) -> tuple[Config, ImageData]:
         """A network of plain convolutions; the large one is a ResNet-18 for small images."""
@@ -147,13 +160,14 @@ class Benchmark:
         space = Space.from_tree(tree, source="benchmarks.speed.gpu")
         return space.example(), load_data(space, Source(Path("data")))
 
-    def basics(self) -> list[dict[str, Any]]:
+    def basics(self) -> None:
         config, data = self.config("small")
-        return basics(config, data, self.asked.device, with_tests=self.asked.device == "cuda")
+        for row in basics(config, data, self.asked.device, with_tests=self.asked.device == "cuda"):
+            self._add("basics", row)
 
     # --- one training ---------------------------------------------------------------------------------------------------
 
-    def loops(self) -> list[dict[str, Any]]:
+    def loops(self) -> None:
         num_workers = max(1, min(8, available_cpus() - 1))
         loops: dict[str, Loop] = {
             "DataLoader": usual,
@@ -164,27 +178,30 @@ class Benchmark:
             "Winnow": ours,
             **({"Winnow, graphs": ours_with_graphs} if self.device.type == "cuda" else {}),
         }
-        found = []
         print(f"\nOne training, batches of {BATCH_SIZE}: images/s, median (range) of {self.repeats}\n")
         print(f"| network | {' | '.join(loops)} | Winnow / by hand |\n|---|{'---|' * (len(loops) + 1)}")
         for size in STAGES:
+            if not self._in_time(f"loops: {size}"):
+                continue
             config, data = self.config(size)
             rates: dict[str, list[float]] = {name: [] for name in loops}
             accuracies: dict[str, float] = {}
             epochs = {name: self._epochs(loop, config, data) for name, loop in loops.items()}
             for seed in range(self.repeats):
+                if seed and not self._in_time(f"loops: {size}, turn {seed + 1} of {self.repeats}"):
+                    continue
                 for name, loop in loops.items():
                     longer = config.model_copy(update={"epochs": epochs[name]})
                     with torch_defaults():
                         seconds, accuracies[name], num_images = loop(longer, data, seed, self.device)
                     rates[name].append(num_images * epochs[name] / seconds)
-            found.append({"network": size, "images_per_second": rates, "epochs": epochs, "accuracy": accuracies})
+            row = {"network": size, "images_per_second": rates, "epochs": epochs, "accuracy": accuracies}
+            self._add("loops", row)
             ratio = statistics.median(a / b for a, b in zip(rates["Winnow"], rates["by hand"], strict=True))
             print(
                 f"| {size} | {' | '.join(spread(of_way, ',.0f') for of_way in rates.values())} | {ratio:.2f} |",
                 flush=True,
             )
-        return found
 
     def _epochs(self, loop: Loop, config: Config, data: ImageData) -> int:
         """The number of epochs that take about `self.seconds`, after one that is not counted (it loads libraries and chooses algorithms)."""
@@ -196,8 +213,7 @@ class Benchmark:
 
     # --- several at once ------------------------------------------------------------------------------------------------
 
-    def packing(self) -> list[dict[str, Any]]:
-        found = []
+    def packing(self) -> None:
         memory_mb = memory_of(self.asked.device)
         print(f"\nTrainings at once, a process each; the device has {memory_mb:,.0f} MB\n")
         print("| network | MPS | at once | images/s together | against one | MB of a training | MB of the device |")
@@ -206,34 +222,37 @@ class Benchmark:
         for with_mps in (False, True) if has_mps else (False,):
             with mps_daemon() if with_mps else nullcontext():
                 for size in ("small", "large"):
-                    found += self._packing_of(size, with_mps, memory_mb)
+                    self._packing_of(size, with_mps, memory_mb)
         if not has_mps:
             print(f"\nMPS: not measured, there is no GPU or no {CONTROL} here")
-        return found
 
-    def _packing_of(self, size: str, with_mps: bool, memory_mb: float | None) -> list[dict[str, Any]]:
+    def _packing_of(self, size: str, with_mps: bool, memory_mb: float | None) -> None:
         config, data = self.config(size)
         mps = "yes" if with_mps else "no"
-        levels, rows = [], []
+        levels: list[Level] = []
+        alone: dict[str, Any] | None = None
         for at_once in LEVELS[:2] if self.asked.quick else LEVELS:
+            if not self._in_time(f"packing: {size}, {at_once} at once{', MPS' if with_mps else ''}"):
+                continue
             threads, seconds = max(1, self.threads // at_once), 0.2 if self.asked.quick else 2.5
             row = together(config, data, at_once, self.device, seconds, threads)
-            rows.append({"network": size, "mps": with_mps, "at_once": at_once, **row})
+            self._add("packing", {"network": size, "mps": with_mps, "at_once": at_once, **row})
+            alone = alone or row
             rate = row["images_per_second"]
-            needed = at_once * (rows[0]["memory_mb"] + CONTEXT_MB)
+            needed = at_once * (alone["memory_mb"] + CONTEXT_MB)
             levels.append(Level(at_once, rate or None, needed, row["error"]))
-            against = rate / rows[0]["images_per_second"] if rows[0]["images_per_second"] else 0.0
+            against = rate / alone["images_per_second"] if alone["images_per_second"] else 0.0
             print(
                 f"| {size} | {mps} | {at_once} | {rate:,.0f} {row['error']} | {against:.2f} | {row['memory_mb']:,.0f} | "
                 f"{row['device_mb']:,.0f} |",
                 flush=True,
             )
-        print(f"| {size} | {mps} | chosen: {choose(levels, memory_mb).at_once} | | | | |", flush=True)
-        return rows
+        if levels:
+            print(f"| {size} | {mps} | chosen: {choose(levels, memory_mb).at_once} | | | | |", flush=True)
 
     # --- a recipe -------------------------------------------------------------------------------------------------------
 
-    def fast_recipe(self) -> dict[str, Any]:
+    def fast_recipe(self) -> None:
         """Train `cifar10-fast` as published here, on all training images, and test it once."""
         images = ["--set", "data.name=npz", "--set", f"data.path={self.folder / 'images.npz'}"]
         if self.asked.data is not None:
@@ -244,27 +263,41 @@ class Benchmark:
         output = self.folder / "fast"
         command = [sys.executable, "-m", "winnow", "train", "recipes/cifar10-fast", *images, "--fit-validation"]
         command += ["--device", self.asked.device, "--output", str(output)]
-        began = time.monotonic()
-        done = subprocess.run(command, capture_output=True, text=True)
-        seconds = time.monotonic() - began
+        done, seconds = self._command("fast_recipe", command)
+        if done is None:
+            return
         print(
             f"\n`winnow train recipes/cifar10-fast`, {self.images}: exit code {done.returncode} after {seconds:.0f} s"
         )
         print("\n".join((done.stdout if done.returncode == 0 else done.stderr).splitlines()[-8:]), flush=True)
-        return {
+        self.raw["fast_recipe"] = {
             "exit_code": done.returncode,
             "seconds": seconds,
             "output": done.stdout[-2000:],
             "errors": done.stderr[-2000:],
         }
+        self._write()
+
+    def _command(self, part: str, command: list[str]) -> tuple[subprocess.CompletedProcess[str] | None, float]:
+        """Run a command until the deadline. Returns how it ended (None: it was stopped), and its seconds."""
+        began = time.monotonic()
+        limit = 600.0 if self.asked.quick else max(1.0, self.deadline - began)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+        except subprocess.TimeoutExpired:
+            self.raw["left_out"].append(f"{part}: stopped after {limit:.0f} s")
+            self._write()
+            return None, limit
+        return done, time.monotonic() - began
 
     # --- everything -----------------------------------------------------------------------------------------------------
 
-    def winnow_run(self) -> dict[str, Any]:
+    def winnow_run(self) -> None:
         left = self.deadline - time.monotonic()
         if left < 90 and not self.asked.quick:
-            print(f"\nwinnow run cifar10-cnn: left out, only {left:.0f} s are left of --minutes")
-            return {"left_out": "no time"}
+            self.raw["left_out"].append(f"winnow_run: only {left:.0f} s were left")
+            self._write()
+            return
         size = (
             ["--trials", "2", "--set", "epochs=1", "--set", "model.stages.filters=16", "--concurrent", "2"]
             if self.asked.quick
@@ -282,22 +315,25 @@ class Benchmark:
             "--name",
             "run",
         ]
-        began = time.monotonic()
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=600 if self.asked.quick else left)
-        except subprocess.TimeoutExpired:
-            print(f"\nwinnow run cifar10-cnn: not done within the {left:.0f} s that were left of --minutes")
-            return {"left_out": "not done in time", "seconds": left}
-        seconds = time.monotonic() - began
+        done, seconds = self._command("winnow_run", command)
+        if done is None:
+            return
         said = [line for line in done.stderr.splitlines() if "at once" in line]
         print(f"\n`winnow run cifar10-cnn {' '.join(size)}`: exit code {done.returncode} after {seconds:.0f} s")
         print("\n".join(said))
         if done.returncode:
             print(done.stderr[-3000:])
-            return {"exit_code": done.returncode, "seconds": seconds, "stderr": done.stderr[-3000:]}
+            self.raw["winnow_run"] = {
+                "exit_code": done.returncode,
+                "seconds": seconds,
+                "stderr": done.stderr[-3000:],
+            }
+            self._write()
+            return
         figures = run_figures(self.folder / "run")
         print("\n".join(f"- {name.replace('_', ' ')}: {value}" for name, value in figures.items()), flush=True)
-        return {"exit_code": 0, "seconds": seconds, "options": size, "said": said, **figures}
+        self.raw["winnow_run"] = {"exit_code": 0, "seconds": seconds, "options": size, "said": said, **figures}
+        self._write()
 
 
 def write_images(path: Path, folder: Path | None, num: int) -> str:

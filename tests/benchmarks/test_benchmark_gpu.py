@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import math
 import os
+import re
 import shlex
 import subprocess
 import sys
+import tarfile
+import time
+import zipfile
 from dataclasses import replace
+from importlib import metadata
 
+import click
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.speed import by_hand as by_hand_module
+from benchmarks.speed import gpu, gpu_basics
 from benchmarks.speed.by_hand import PADDING, by_hand, flipped_and_cropped
+from benchmarks.speed.gpu_kit import PRESENT, ROOTS, packages, shrink
 from tests.conftest import REPOSITORY
 from tests.helpers.doc_blocks import blocks, command_of
 from tests.helpers.served_cifar import write_parquet
 from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from winnow.models import build
+from winnow.search.cli.main import cli
+from winnow.search.operations.reproduction import choose
 
 OFFLINE = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
 
@@ -57,6 +69,144 @@ def test_a_step_on_fixed_buffers_is_the_same_training(monkeypatch):
         by_hand(config, tiny_data(num_train=150), 0, CPU, launch)
     steps, graph = (model.state_dict() for model in weights)
     assert all(torch.equal(steps[name], graph[name]) for name in steps)
+
+
+@pytest.mark.timeout(900)
+def test_the_gpu_tests_run_without_ray_and_optuna(tmp_path):
+    """The script too is imported without them. Its own limit is too short for a busy machine."""
+    for name in ("ray", "optuna"):
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('{name} is blocked', name='{name}')")
+    code = "from benchmarks.speed import gpu, gpu_basics; gpu_basics.TEST_SECONDS = 800; print(gpu_basics._tests())"
+    without = {**OFFLINE, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+    done = subprocess.run([sys.executable, "-c", code], env=without, capture_output=True, text=True)
+    assert re.fullmatch(r"passed, exit code 0: \d+ skipped in .*", done.stdout.strip()), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("figures", "expected"),
+    [
+        (("completed", 500, 540, 30, 30), "as probed, released after it: probe 500 MB, trial 540; before 30, after 30"),
+        (("completed", 500, 560, 30, 30), "not as probed, released after it"),
+        (("completed", 500, 500, 30, 400), "as probed, kept after it"),
+        (("failed", 500, 400, 30, 30), "not as probed, released after it"),
+    ],
+)
+def test_the_memory_of_a_trial_is_compared_with_that_of_the_probe(figures, expected):
+    assert gpu_basics.memory_words(*figures).startswith(expected)
+
+
+@pytest.fixture
+def benchmark(tmp_path, monkeypatch):
+    """The script's parts on a CPU, with loops that take no time."""
+    for name in ("usual", "by_hand", "ours"):
+        monkeypatch.setattr(gpu, name, lambda config, data, seed, device, **more: (1.0, 0.5, 100))
+    asked = argparse.Namespace(
+        device="cpu", quick=True, no_ray=True, only=None, data=None, minutes=7.5, output=tmp_path / "results"
+    )
+    asked.output.mkdir()
+    monkeypatch.setattr(torch, "set_num_threads", lambda num: None)
+    return gpu.Benchmark(asked, tmp_path, deadline=math.inf)
+
+
+def written(benchmark):
+    return json.loads((benchmark.asked.output / "gpu-cpu-quick.json").read_text())
+
+
+def test_after_the_deadline_the_rest_is_left_out_and_named(benchmark, monkeypatch, capsys):
+    row = {"images_per_second": 1.0, "memory_mb": 1.0, "device_mb": 1.0, "error": ""}
+
+    def together(*of):
+        benchmark.deadline = 0.0
+        return row
+
+    monkeypatch.setattr(gpu, "together", together)
+    monkeypatch.setattr(gpu, "basics", lambda *of, **more: iter([]))
+    benchmark.run()
+    found = written(benchmark)
+    assert [of["network"] for of in found["loops"]] == ["small", "middle", "large"]
+    assert [(of["network"], of["at_once"]) for of in found["packing"]] == [("small", 1)]
+    left_out = ["packing: small, 2 at once", "packing: large, 1 at once", "packing: large, 2 at once", "fast_recipe"]
+    assert found["left_out"] == left_out
+    assert (
+        "Left out, since --minutes 7.5 were over: packing: small, 2 at once; packing: large" in capsys.readouterr().out
+    )
+
+
+def test_a_network_that_takes_too_long_gets_no_further_turn(benchmark, monkeypatch):
+    turns = []
+
+    def ours(config, data, seed, device):
+        turns.append(seed)
+        if len(turns) == 3:  # two are for the number of epochs
+            benchmark.deadline = 0.0
+        return 0.01, 0.5, 100
+
+    monkeypatch.setattr(gpu, "ours", ours)
+    benchmark.repeats = 2
+    benchmark.loops()
+    (row,) = written(benchmark)["loops"]
+    assert row["network"] == "small"
+    assert {len(rates) for rates in row["images_per_second"].values()} == {1}
+    assert written(benchmark)["left_out"] == ["loops: small, turn 2 of 2", "loops: middle", "loops: large"]
+
+
+def test_a_killed_script_keeps_its_rows(benchmark, monkeypatch):
+    config = benchmark.config
+    monkeypatch.setattr(benchmark, "config", lambda size: config(size) if size != "middle" else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        benchmark.loops()
+    assert [of["network"] for of in written(benchmark)["loops"]] == ["small"]
+
+
+def test_a_command_ends_at_the_deadline(benchmark, monkeypatch):
+    def run(command, timeout, **options):
+        assert timeout <= 100
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    benchmark.asked.quick = False
+    benchmark.deadline = time.monotonic() + 100
+    for part in (benchmark.fast_recipe, benchmark.winnow_run):
+        part()
+    assert [text.partition(":")[0] for text in benchmark.raw["left_out"]] == ["fast_recipe", "winnow_run"]
+
+
+def test_the_page_for_the_first_minutes_names_what_exists():
+    text = (REPOSITORY / "benchmarks" / "speed" / "gpu.md").read_text()
+    names = re.findall(r"`(cifar100?-[a-e]\d+a?)`", text)
+    assert len(names) == 6
+    assert len(choose(names)) == 6
+    assert set(re.findall(r"--only (\w+)", text)) == set(gpu.PARTS)
+    (line,) = re.findall(r"python -m winnow (bench-recipes [^`]+)", text)
+    words = line.split()
+    cli.get_command(click.Context(cli), words[0]).make_context(words[0], words[1:])
+    for module in re.findall(r"python -m (benchmarks[\w.]+)", text):
+        assert (REPOSITORY / f"{module.replace('.', '/')}.py").is_file()
+
+
+def test_the_kit_holds_what_the_machine_lacks():
+    carried = {each.partition("==")[0] for each in packages(ROOTS, PRESENT)}
+    assert {"ray", "optuna", "pydantic-core", "pytest", "tensorboardx", "msgpack", "sqlalchemy"} <= carried
+    assert not carried & {"torch", "sympy", "numpy", "joblib", "winnow-search", "mypy"}
+    assert not [name for name in carried if name.startswith("nvidia-c")]
+    assert all(
+        each == f"{name}=={metadata.version(name)}"
+        for each in packages(ROOTS, PRESENT)
+        for name in [each.split("==")[0]]
+    )
+
+
+def test_the_kits_ray_is_without_its_unused_parts(tmp_path):
+    wheel, archive = tmp_path / "ray.whl", tmp_path / "ray.tar.xz"
+    with zipfile.ZipFile(wheel, "w") as file:
+        for name, mode in (("ray/core/src/ray/raylet", 0o755), ("ray/tune/a.py", 0o644), ("ray/rllib/b.py", 0o644)):
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = mode << 16
+            file.writestr(entry, name)
+    shrink(wheel, archive)
+    with tarfile.open(archive) as file:
+        assert {each.name: each.mode for each in file} == {"ray/core/src/ray/raylet": 0o755, "ray/tune/a.py": 0o644}
+        assert file.extractfile("ray/tune/a.py").read() == b"ray/tune/a.py"
 
 
 @pytest.mark.slow

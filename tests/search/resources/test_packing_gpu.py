@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
+from tests.helpers.packing import worth
 from winnow.search.data.source import Source, load_data
 from winnow.search.ray_backend.measure_packing import measure_packing
 from winnow.search.ray_backend.session import ray_session
@@ -14,7 +15,10 @@ from winnow.search.resources.packing import USABLE
 from winnow.search.training.speed_probe import measure
 from winnow.spaces import catalog
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
 
 
 def test_the_peak_holds_what_torch_allocated():
@@ -26,6 +30,7 @@ def test_the_peak_holds_what_torch_allocated():
 
 
 def test_a_gpu_is_packed():
+    pytest.importorskip("ray")
     space = catalog.load("digits")
     data = load_data(space, Source(REPOSITORY / "data"))
     with ray_session(num_gpus=1) as ray:
@@ -34,6 +39,4 @@ def test_a_gpu_is_packed():
     assert found.levels[0].images_per_second
     chosen = next(level for level in found.levels if level.at_once == found.at_once)
     assert chosen.memory_mb <= USABLE * memory_mb
-    assert all(
-        (level.images_per_second or 0) <= 1.0001 * 1.02 * (chosen.images_per_second or 0) for level in found.levels
-    )
+    assert all(worth(level) <= worth(chosen) for level in found.levels)
