@@ -21,6 +21,7 @@ from winnow.reports.text import summary, wording
 from winnow.reports.text.advice import advice
 from winnow.reports.text.failure_classes import class_rows
 from winnow.reports.text.glossary import GLOSSARY
+from winnow.reports.text.mistakes import mistake_rows
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.queries import FRONT
 from winnow.reports.text.terminal import best_first
@@ -215,11 +216,12 @@ def test_images(run: RunData) -> Section:
     figures = figures_winners.confusion(run)
     layout = "pair" if len(run.class_names) <= MAX_PAIRED_CLASSES else ""
     mistakes = winner_mistakes(run) if figures else []
+    num_mistakes = len(mistake_rows(run)) if mistakes else 0
     html = render(
         "test_images.html",
         figures=figures,
         layout=layout,
-        mistakes_command=wording.command("show", run.path, "--mistakes", "--top", "1000"),
+        mistakes_command=wording.command("show", run.path, "--mistakes", "--top", str(num_mistakes)),
         mistakes=mistakes,
         classes=_class_table(run) if figures else None,
     )

@@ -33,6 +33,10 @@ def mistake_rows(run: RunData) -> list[Row]:
         and `num_wrong` of `num_seeds`, the number of the winner's networks that were wrong. They are sorted by `num_wrong`,
         then by confidence.
     """
+    return run.once("mistake_rows", lambda: _mistake_rows(run))
+
+
+def _mistake_rows(run: RunData) -> list[Row]:
     import pyarrow.compute as pc
 
     of_winner = run.predictions.filter(pc.field("rank") == 1)

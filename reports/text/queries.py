@@ -219,12 +219,12 @@ def _of_test_images() -> dict[str, str]:
         "per-class": f"select true_class, avg(correct::int) as accuracy, count(*) as images {of_winner} group by all order by 2, 1",
         "mistakes": (
             "with wrong as (\n"
-            '  select *, count(*) over (partition by "index") as num_wrong,\n'
+            '  select *, count(*) over (partition by "index") as num_wrong, bool_or(image is not null) over (partition by "index") as has_image,\n'
             '    row_number() over (partition by "index" order by confidence desc, seed) as place\n'
             f"  {of_winner} and not correct\n"
             ")\n"
             'select "index", image_name, true_class, predicted_class, confidence, probability_true, num_wrong,\n'
             f"  (select count(distinct seed) {of_winner}) as num_seeds\n"
-            'from wrong where place = 1 order by num_wrong desc, confidence desc, "index"'
+            'from wrong where place = 1 and has_image order by num_wrong desc, confidence desc, "index"'
         ),
     }

@@ -416,6 +416,27 @@ def test_mistakes_of_several_seeds_come_first(tmp_path: Path) -> None:
     assert not changing(run.table, ["predictions"], {"mistakes": queries(run)["mistakes"]})
 
 
+def test_only_mistakes_with_an_image_are_cited(tmp_path: Path) -> None:
+    """Each training keeps the images of 24 mistakes; here each has 200, of which 100 are shared by all seeds."""
+    folder = make_run(tmp_path / "run")
+    for seed, file in enumerate(sorted((folder / "predictions").glob("*.npz"))):
+        arrays = dict(np.load(file))
+        wrong = np.r_[0:100, 100 + 20 * (seed % 3) : 200 + 20 * (seed % 3)]
+        arrays["predicted"] = arrays["true"].copy()
+        arrays["predicted"][wrong] = (arrays["true"][wrong] + 1) % 10
+        arrays["confidence"] = np.random.default_rng(seed).uniform(0.5, 1, len(arrays["true"])).astype(np.float32)
+        kept = wrong[np.argsort(-arrays["confidence"][wrong])][:24]
+        arrays["gallery_index"] = kept
+        arrays["gallery_images"] = np.zeros((24, 8, 8, 1), np.uint8)
+        np.savez(file, **arrays)
+    run = reports.read(folder)
+    rows, made = rows_of(run, "mistakes"), opened(run)
+    mistakes(made, rows)
+    num_wrong = len({row["index"] for row in run.predictions.to_pylist() if row["rank"] == 1 and not row["correct"]})
+    assert 24 < len(rows) < num_wrong
+    assert f"--mistakes --top {num_wrong}" in made.text("mistakes")
+
+
 @dataclass
 class WithTable:
     """The tables of a run, one of them replaced."""
