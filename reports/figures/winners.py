@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import plotly.graph_objects as go
 from winnow.reports.facts import are_comparable
 from winnow.reports.figures.style import BLUE, ORANGE, PURPLE, RED, Figure, base_layout, faded, hover_format, value_axis
 from winnow.reports.text import wording
-from winnow.reports.visible import plotly_text
+from winnow.reports.visible import plotly_text, visible
 from winnow.spaces.epoch_figures import name_on_test_images
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ MAX_WRITTEN_CLASSES = 12
 """With at most this many classes, each cell of the confusion matrix shows its number."""
 MAX_LARGE_CLASSES = 40
 """With more classes the labels of the confusion matrix are small, and Plotly leaves some out where they would overlap."""
+MAX_LABEL = 18
+"""Largest number of characters of a class name at an axis. A longer name is shortened there; it is shown in full on hover."""
 
 
 @dataclass(frozen=True)
@@ -198,33 +201,58 @@ def _worst_pairs(info: _ConfusionInfo, top: int = 3) -> list[str]:
     return [f"{info.classes[a]} predicted as {info.classes[b]} ({info.shares[a, b]:.1%})" for a, b in pairs]
 
 
+def _short_names(names: Sequence[str]) -> list[str]:
+    """Return a distinct label of each class for an axis, in which the middle of a long name is left out."""
+    labels: list[str] = []
+    for name in map(visible, names):
+        short = name if len(name) <= MAX_LABEL else f"{name[: MAX_LABEL - 8]}…{name[-7:]}"
+        numbered = (f"{short} ({number})" for number in count(2))
+        labels.append(short if short not in labels else next(label for label in numbered if label not in labels))
+    return labels
+
+
+def _label_pixels(labels: Sequence[str]) -> int:
+    """Return about how long the longest label is."""
+    return 7 * max(map(len, labels))
+
+
 def _width_of_confusion(info: _ConfusionInfo) -> int:
-    """Many columns need some pixels each, so that a narrow page scrolls."""
-    return min(1000, 9 * len(info.classes)) if len(info.classes) > MAX_LARGE_CLASSES else 0
+    """Return the width that the labels and each column need; on a narrower page the figure scrolls."""
+    n = len(info.classes)
+    column = 26 if n <= MAX_WRITTEN_CLASSES else 16 if n <= MAX_LARGE_CLASSES else 9
+    return min(1000, 40 + _label_pixels(_short_names(info.classes)) + column * n)
 
 
 def _draw_confusion(info: _ConfusionInfo) -> go.Figure:
     n = len(info.classes)
-    names = [plotly_text(name) for name in info.classes]
+    short = _short_names(info.classes)
+    labels, names = ([plotly_text(name) for name in each] for each in (short, info.classes))
     diagonal = np.eye(n, dtype=bool)
     large = n <= MAX_LARGE_CLASSES
     height = min(720, max(340, 120 + 34 * n)) if large else min(1500, 160 + 11 * n)
-    layout = base_layout("predicted", "true", height=height)
+    layout = base_layout("predicted", "true", height=height + _label_pixels(short))
     figure = go.Figure(layout=layout)
     for keep, color in ((diagonal, BLUE), (~diagonal & (info.counts > 0), ORANGE)):
         figure.add_heatmap(
             z=np.where(keep, info.shares, np.nan).tolist(),
-            x=names,
-            y=names,
-            text=np.where(keep, info.counts.astype(str), "").tolist(),
+            x=labels,
+            y=labels,
+            text=np.where(keep, info.counts.astype(str), "").tolist() if n <= MAX_WRITTEN_CLASSES else None,
             texttemplate="%{text}" if n <= MAX_WRITTEN_CLASSES else None,
+            hovertext=[
+                [
+                    f"{names[i]} predicted as {names[j]}: {info.counts[i, j]} images" if keep[i, j] else ""
+                    for j in range(n)
+                ]
+                for i in range(n)
+            ],
             colorscale=[[0, faded(color, 0.1)], [1, faded(color, 0.75)]],
             zmin=0,
             zmax=1 if color == BLUE else None,
             showscale=False,
             xgap=1,
             ygap=1,
-            hovertemplate="%{y} predicted as %{x}: %{text} images, %{z:.1%}<extra></extra>",
+            hovertemplate="%{hovertext}, %{z:.1%}<extra></extra>",
             hoverongaps=False,
         )
     figure.update_xaxes(type="category", showgrid=False, constrain="domain", tickfont_size=12 if large else 9)
@@ -236,14 +264,16 @@ def _draw_per_class(info: _ConfusionInfo) -> go.Figure:
     accuracy = np.diag(info.shares)
     order = np.argsort(-accuracy, kind="stable")
     n = len(order)
+    labels = _short_names(info.classes)
     figure = go.Figure(layout=base_layout("accuracy", "", height=90 + (24 if n <= 30 else 14) * n))
     figure.add_scatter(
         x=accuracy[order].tolist(),
-        y=[plotly_text(info.classes[i]) for i in order],
+        y=[plotly_text(labels[i]) for i in order],
+        hovertext=[plotly_text(info.classes[i]) for i in order],
         customdata=info.counts.sum(axis=1)[order].tolist(),
         mode="markers",
         marker={"color": [RED if accuracy[i] < 0.5 else BLUE for i in order], "size": 9},
-        hovertemplate="%{y}: %{x:.1%} of %{customdata}<extra></extra>",
+        hovertemplate="%{hovertext}: %{x:.1%} of %{customdata}<extra></extra>",
     )
     figure.update_xaxes(tickformat=".2~%")
     figure.update_yaxes(type="category", tickfont_size=11 if n <= 30 else 9, dtick=1, range=[-0.7, n - 0.3])

@@ -181,6 +181,19 @@ def test_the_confusion_of_many_classes_has_labels_and_scrolls_on_a_phone(classes
     assert (matrix.min_width > 500) is is_wide
 
 
+def test_long_class_names_are_short_at_the_axes_and_whole_on_hover() -> None:
+    long = "northern_temperate_mixed_forest_with_{}_of_30_years"
+    names = [long.format("conifers"), long.format("oaks"), "cat", "cat"]
+    matrix, by_class = figures_winners.confusion_of(np.arange(4), np.arange(4), names)
+    labels = matrix.plot.data[0].x
+    assert len(set(labels)) == 4, "classes with the same short name stay apart"
+    assert max(map(len, labels)) < 24
+    assert set(by_class.plot.data[0].y) == set(labels)
+    assert sorted(by_class.plot.data[0].hovertext) == sorted(names)
+    assert matrix.plot.data[0].hovertext[0][0] == f"{names[0]} predicted as {names[0]}: 1 images"
+    assert 250 < matrix.min_width < 350, "the labels and four columns"
+
+
 def test_gallery_shows_the_most_confident_mistakes(run: reports.RunData) -> None:
     mistakes = gallery.winner_mistakes(run)
     assert [m.confidence for m in mistakes] == sorted((m.confidence for m in mistakes), reverse=True)
