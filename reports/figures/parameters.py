@@ -32,7 +32,7 @@ from winnow.reports.visible import plotly_text
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
-MAX_AXES = 8
+MAX_AXES = 6
 """Largest number of axes of parallel coordinates, which are unreadable with more; the most important parameters are shown."""
 MAX_SLICES = 12
 NUM_BEST = 100
@@ -166,10 +166,11 @@ def parallel_coordinates(run: RunData) -> list[Figure]:
     if len(scored) < 2:
         return []
     rows = _drawn_trials(run, scored)
-    axes = [_axis(run, path, rows) for path in _paths_by_importance(run)[:MAX_AXES]]
+    paths, about = _paths_of_axes(run)
+    axes = [_axis(run, path, rows) for path in paths]
     caption = (
         "One line per trial that did not fail, coloured by rank (orange is best, grey is worst); drag along an axis to keep only the trials in a range. "
-        f"Shown are the {len(axes)} most important parameters; lines at the bottom (-) are trials without that parameter. "
+        f"Shown are the {len(axes)} most important parameters{about}; lines at the bottom (-) are trials without that parameter. "
         f"{about_stopped(rows)}"
     ) + note(len(rows), len(scored), f"the {NUM_BEST} best trials")
     plot = _draw_parallel(run, axes, rows)
@@ -233,6 +234,14 @@ def _paths_by_importance(run: RunData) -> list[str]:
     num_had = {path: sum(row[path] is not None for row in rows) for path in others}
     paths = [*known, *sorted(others, key=lambda path: (-num_had[path], path))]
     return [path for path in paths if len({row[path] for row in rows if row[path] is not None}) > 1]
+
+
+def _paths_of_axes(run: RunData) -> tuple[list[str], str]:
+    """Return the parameters of parallel coordinates, and a limit to them in words: those whose importance is shown without a click."""
+    paths, table = _paths_by_importance(run), run.rows("importance")
+    shown = {row["path"] for row in table if row["importance"] is not None and row["num_trials"] >= FEW_TRIALS}
+    supported = [path for path in paths if path in shown]
+    return (supported or paths)[:MAX_AXES], f" with {FEW_TRIALS} trials or more" if supported else ""
 
 
 def _axis(run: RunData, path: str, rows: Sequence[dict[str, Any]]) -> _Axis:

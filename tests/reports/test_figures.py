@@ -126,6 +126,17 @@ def test_the_learning_rate_has_a_slice_before_its_branches_have_an_importance(tm
     assert f"Shown are the {len(figures)} most important of {len(figures) + left_out} parameters" in page(run)
 
 
+def test_parallel_coordinates_show_what_importance_shows(tmp_path: Path) -> None:
+    run = reports.read(make_run(tmp_path / "run", "searched", trials=36))
+    table = [row for row in run.rows("importance") if row["importance"] is not None]
+    few = {row["path"] for row in table if row["num_trials"] < figures_parameters.FEW_TRIALS}
+    enough = [row["path"] for row in table if row["num_trials"] >= figures_parameters.FEW_TRIALS]
+    assert few - set(enough), "some parameters have too few trials"
+    (figure,) = figures_parameters.parallel_coordinates(run)
+    axes = [dimension.label for dimension in figure.plot.data[0].dimensions][:-1]
+    assert axes == list(dict.fromkeys(enough))[:6]
+
+
 def test_parallel_coordinates_put_what_is_not_active_below_the_axis(run: reports.RunData) -> None:
     rows = figures_parameters.scored_trials(run)
     axis = figures_parameters._axis(run, "optimizer.momentum", rows)
