@@ -22,7 +22,7 @@ class Block:
 
     title: str
     size: str
-    """The output of the layer in words, such as `16 x 8x8`."""
+    """The output of the layer in words, such as `16 × 8×8`, or `64 × 128` for 64 tokens."""
     left: float
     top: float
     width: float
@@ -51,7 +51,7 @@ def network_blocks(config: Mapping[str, Any], image_shape: Sequence[int], num_cl
 def _layers(
     config: Mapping[str, Any], image_shape: tuple[int, ...], num_classes: int
 ) -> list[tuple[str, tuple[int, ...]]]:
-    """Return (title, output shape) of each layer. A pooling layer has no block, since the size of the next layer shows it."""
+    """Return (title, output shape) of each layer. Pooling and downsampling have no block, since the size of the next layer shows them."""
     from winnow.spaces.schema import Config
     from winnow.spaces.shapes import trace
 
@@ -62,16 +62,18 @@ def _layers(
         name = getattr(model, "backbone", model.name)
         head = [("hidden", (units,)) for units in getattr(model, "head", None) or []]
         return [(name if isinstance(name, str) else "backbone", ()), *head, ("classes", (num_classes,))]
-    kept = [(name, shape) for name, shape in shapes if not name.endswith(("pool", "flatten", "features"))]
+    kept = [
+        (name, shape) for name, shape in shapes if not name.endswith(("pool", "flatten", "features", "downsampling"))
+    ]
     return [(_title(name), shape) for name, shape in kept]
 
 
 def _title(layer: str) -> str:
-    """Return the title of a layer, such as `conv 1` for `stages.0.conv` and `hidden 1` for `head.0`."""
+    """Return the title of a layer, such as `conv 1` for `stages.0.conv`, `block 1` for `blocks.0` and `hidden 1` for `head.0`."""
     parts = layer.split(".")
     if len(parts) == 1:
         return layer
-    kind = {"conv": "conv", "blocks": "blocks"}.get(parts[-1], "hidden")
+    kind = parts[-1] if parts[-1] in ("conv", "blocks") else "block" if parts[0] == "blocks" else "hidden"
     return f"{kind} {int(parts[1]) + 1}"
 
 
@@ -82,9 +84,9 @@ def _block(index: int, title: str, shape: tuple[int, ...], tallest: int) -> Bloc
         height, width = max(LEAST, HEIGHT * max(rows, columns) / tallest), LEAST + 6 * math.log2(channels)
         size = f"{channels} × {rows}×{columns}"
     else:
-        units = shape[0] if shape else 0
+        units = shape[-1] if shape else 0
         height, width = (min(HEIGHT, LEAST + 6 * math.log2(units)), LEAST) if units else (HEIGHT, COLUMN / 2)
-        size = f"{units:,}" if units else ""
+        size = " × ".join(f"{length:,}" for length in shape)
     return Block(
         title, size, round(middle - width / 2, 1), round((HEIGHT - height) / 2, 1), round(width, 1), round(height, 1)
     )

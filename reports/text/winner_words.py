@@ -12,13 +12,30 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 FAMILIES = {
-    "mlp": ("fully connected network", "hidden", "hidden layer"),
-    "cnn": ("convolutional network", "stages", "stage"),
-    "residual": ("residual network", "stages", "stage"),
-    "mixture": ("mixture network", "blocks", "block"),
+    "mlp": ("fully connected network", "hidden layer", "units"),
+    "cnn": ("convolutional network", "stage", "filters"),
+    "residual": ("residual network", "stage", "filters"),
+    "mixture": ("mixture network", "block", "filters"),
+    "convnext": ("ConvNeXt", "stage", "filters"),
+    "vit": ("vision transformer", "block", "channels"),
 }
-"""The name of each family, the key of its layers, and the word for one of them."""
-OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+"""The name of each family whose layers the config lists, the word for one of these layers, and the word for its width."""
+OPTIMIZERS = {
+    "sgd": "SGD",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "nadam": "NAdam",
+    "radam": "RAdam",
+    "adamax": "Adamax",
+    "adagrad": "Adagrad",
+    "adadelta": "Adadelta",
+    "adafactor": "Adafactor",
+    "asgd": "ASGD",
+    "rmsprop": "RMSprop",
+    "lion": "Lion",
+    "muon": "Muon",
+}
+"""The name of each built-in optimizer as its authors write it."""
 
 
 def winner_sentence(config: Mapping[str, Any], num_parameters: int | None, num_epochs: int | None = None) -> str:
@@ -51,15 +68,18 @@ def _trained_by(config: Mapping[str, Any]) -> str:
 
 def _network(model: Mapping[str, Any], num_parameters: int | None) -> str:
     weights = "" if num_parameters is None else f"{wording.count(num_parameters)} weights"
-    if model["name"] not in FAMILIES:
-        backbone = model.get("backbone")
-        return f"{backbone if isinstance(backbone, str) else model['name']}" + (f" ({weights})" if weights else "")
-    family, key, layer = FAMILIES[model["name"]]
-    layers = model.get(key) or []
-    widths = [str(each["filters"] if isinstance(each, Mapping) else each) for each in layers]
-    unit = "units" if key == "hidden" else "filters"
-    facts = "; ".join(filter(None, [f"{wording.listed(widths)} {unit}" if widths else "", weights]))
-    return f"A {family} with {wording.plural(len(layers), layer)}" + (f" ({facts})" if facts else "")
+    if model["name"] in FAMILIES:
+        family, layer, unit = FAMILIES[model["name"]]
+        widths = wording.layer_widths(model)
+        network, sizes = f"A {family} with {wording.plural(len(widths), layer)}", wording.listed(widths)
+        if model["name"] == "vit":
+            sizes = f"{model['width']} {unit}, patches of {model['patch']}x{model['patch']} pixels"
+        elif widths:
+            sizes += f" {unit}"
+    else:
+        network, sizes = f"The network {wording.backbone(model) or model['name']}", ""
+    facts = "; ".join(filter(None, [sizes, weights]))
+    return network + (f" ({facts})" if facts else "")
 
 
 def yardsticks(run: RunData) -> list[tuple[str, str]]:

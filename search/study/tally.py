@@ -17,6 +17,7 @@ class Tally:
         counts: Ended trials by status.
         completed: Numbers of the completed trials, in the order in which they ended.
         best: (number, objective) of the incumbent, the best completed trial inside the space; None if there is none yet.
+        best_config: Its complete config; empty if there is none yet.
         values: The objectives of the completed trials inside the space, by number.
         num_winners: Number of completed trials that retraining may choose from.
     """
@@ -25,6 +26,7 @@ class Tally:
         self.counts: dict[str, int] = {}
         self.completed: list[int] = []
         self.best: tuple[int, float] | None = None
+        self.best_config: dict[str, Any] = {}
         self.values: dict[int, float] = {}
         self.num_winners = 0
         self._sign = 1 if settings.direction == "maximize" else -1
@@ -49,7 +51,7 @@ class Tally:
         self.values[number] = value
         self.num_winners += self.may_win(number, config)
         if self.best is None or self._sign * value > self._sign * self.best[1]:
-            self.best = (number, value)
+            self.best, self.best_config = (number, value), config
 
     def may_win(self, number: int, config: dict[str, Any]) -> bool:
         """Return whether a trial may become a winner.

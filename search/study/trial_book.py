@@ -117,6 +117,11 @@ class TrialBook:
         return self._tally.best
 
     @property
+    def best_config(self) -> dict[str, Any]:
+        """The complete config of the incumbent; empty if there is none yet."""
+        return self._tally.best_config
+
+    @property
     def started_trials(self) -> list[int]:
         """Open trials with at least one epoch."""
         return [number for number, trial in self._open.items() if trial.epoch]

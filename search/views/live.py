@@ -64,7 +64,6 @@ class LiveView(View):
         self._ends: ExpectedEnds
         self._ends_until = 0.0
         self._audits: set[int] = set()  # running trials that were stopped and finish for the audit
-        self._incumbent: dict[str, Any] | None = None
         self._failures: list[Text] = []
         self._ended_before = 0
         self._step = ""
@@ -131,8 +130,6 @@ class LiveView(View):
         return "" if end is None else f"{end.low:.3f} to {end.high:.3f}"
 
     def _note_end(self, event: Event) -> None:
-        if self.ledger is not None and self.ledger.best is not None and self.ledger.best[0] == event.number:
-            self._incumbent = event.config
         if event.status in FAILED_STATUSES:
             lines = event.record.get("error", "").strip().splitlines()
             reason = f": {lines[-1]}" if lines else ""
@@ -227,12 +224,11 @@ class LiveView(View):
         if ledger.best is None:
             return Text("best  no trial completed yet", style="dim")
         number, value = ledger.best
-        about = f"\n      {describe(self._incumbent)}" if self._incumbent else " of an earlier start"
         return Text.assemble(
             ("best  ", "bold"),
             (f"{value:.4f}", "bold green"),
             f" {_words(ledger.settings.objective)}, trial {number}",
-            (about, "dim"),
+            (f"\n      {describe(ledger.best_config)}", "dim"),
             no_wrap=True,
             overflow="ellipsis",
         )

@@ -89,6 +89,7 @@ def test_every_sampler_goes_on_in_a_changed_space(tmp_path, sampler):
     assert ledger.best is None or ledger.best[0] not in outside
     again = Ledger(folder, space, settings, SHAPE)  # as a resume would find it
     assert (again.best, again.counts, again.num_ended) == (ledger.best, ledger.counts, 20)
+    assert again.best_config == ledger.best_config
 
 
 def test_open_trials_outside_end_and_those_that_are_too_short_run_again(tmp_path):

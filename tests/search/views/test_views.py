@@ -36,6 +36,7 @@ class _Ledger:
     counts = {"completed": 1, "diverged": 1}
     num_ended = 2
     best = (2, 0.75)
+    best_config = CONFIG
     started_trials = (0, 2)
     curves: ClassVar[dict[int, list[float]]] = {}
 
@@ -152,6 +153,14 @@ def test_the_live_view_says_where_running_trials_will_end():
     end = ExpectedEnds(curves, 9, "validation_accuracy", maximize=True).of(curves[0])
     assert f"0.6000 {end.low:.3f} to {end.high:.3f} " in rows["7"]
     assert " to " not in rows["0"] + rows["1"]
+
+
+def test_the_live_view_names_the_config_of_the_best_trial_of_an_earlier_start():
+    view = LiveView(Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None))
+    view.watch(_Ledger())
+    text = drawn(view)
+    assert "0.7500 validation accuracy, trial 2 " in text
+    assert "│       mlp 8 adam 0.01 constant batch 8 " in text
 
 
 def test_the_live_view_shows_how_far_retraining_is():
