@@ -124,7 +124,8 @@ def _with_plain_names(condition: str, columns: Sequence[str]) -> tuple[str, dict
 def _check_column(name: str, columns: Sequence[str], option: str) -> None:
     if name not in columns:
         hint = _of_same_words(name, columns) or nearest(name, columns) or f"; the columns are {', '.join(columns)}"
-        raise InputError(f"{option}: no column {name!r}{hint} (a text value needs quotes)")
+        quotes = " (a text value needs quotes)" if option == "--where" else ""
+        raise InputError(f"{option}: no column {name!r}{hint}{quotes}")
 
 
 def _of_same_words(name: str, columns: Sequence[str]) -> str:

@@ -104,7 +104,7 @@ def test_nothing_else_is_a_condition(condition, words):
 def test_sort_puts_nulls_last():
     assert [row["trial"] for row in conditions.sort(ROWS, COLUMNS, "model.dropout")] == [0, 3, 1, 2]
     assert [row["trial"] for row in conditions.sort(ROWS, COLUMNS, "-model.dropout")] == [1, 3, 0, 2]
-    with pytest.raises(InputError, match=r"did you mean model\.dropout"):
+    with pytest.raises(InputError, match=r"did you mean model\.dropout\?$"):
         conditions.sort(ROWS, COLUMNS, "model.dropuot")
 
 
