@@ -17,7 +17,8 @@
     return {
       layout: {
         font: { color: color("--text"), size: 13, family: getComputedStyle(document.body).fontFamily },
-        paper_bgcolor: color("--page"), plot_bgcolor: color("--page"),
+        // The shadow of what scrolls sideways lies behind the figure.
+        paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
         xaxis: axis, yaxis: axis,
         hoverlabel: { bgcolor: color("--raised"), bordercolor: color("--line"), font: { color: color("--text") } },
         modebar: { bgcolor: "rgba(0,0,0,0)", color: color("--soft"), activecolor: color("--text") },
