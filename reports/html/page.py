@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from winnow.reports.html.sections import sections_of
 from winnow.reports.html.templating import Section, render
+from winnow.reports.text.glossary import GLOSSARY
 from winnow.reports.text.queries import queries
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def page(run: RunData) -> str:
 def document(
     title: str, made: str, sections: Sequence[Section], footer: str, sql: Mapping[str, str] | None = None
 ) -> str:
-    """Return a whole HTML page.
+    """Return a whole HTML page, which ends with the glossary.
 
     Args:
         title: Title and heading of the page.
@@ -36,13 +37,14 @@ def document(
         footer: Text at the end of the page.
         sql: The query behind each figure and number, by its id; a button shows it.
     """
+    glossary = Section("glossary", "Glossary", render("glossary.html", terms=GLOSSARY.items()))
     figures = {figure.id: json.loads(figure.plot.to_json()) for section in sections for figure in section.figures}
     return render(
         "page.html",
         title=title,
         made=made,
         css=_resource("page.css"),
-        sections=sections,
+        sections=[*sections, glossary],
         footer=footer,
         figures=_inline_json(figures),
         queries=_inline_json(dict(sql or {})),

@@ -20,7 +20,6 @@ from winnow.reports.tables.retraining import TEST_METRICS
 from winnow.reports.text import summary, wording
 from winnow.reports.text.advice import advice
 from winnow.reports.text.failure_classes import class_rows
-from winnow.reports.text.glossary import GLOSSARY
 from winnow.reports.text.mistakes import mistake_rows
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.queries import FRONT
@@ -288,11 +287,6 @@ def reproduce(run: RunData) -> Section:
     return Section("reproduce", "Reproduce", html)
 
 
-def terms(_: RunData) -> Section:
-    """Create the section with the glossary of the page."""
-    return Section("glossary", "Glossary", render("glossary.html", terms=GLOSSARY.items()))
-
-
 def sections_of(run: RunData) -> list[Section]:
     """Return the sections that apply to the run, in order."""
     return [section for make in SECTIONS if (section := make(run)) is not None]
@@ -310,5 +304,4 @@ SECTIONS: tuple[Callable[[RunData], Section | None], ...] = (
     data,
     failures,
     reproduce,
-    terms,
 )

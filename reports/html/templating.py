@@ -67,14 +67,16 @@ def _environment() -> Environment:
     )
     environment.filters["percent"] = "{:.0%}".format
     environment.filters["explained"] = _explained
+    environment.filters["anchor"] = glossary.anchor
     return environment
 
 
 def _explained(text: str) -> Markup:
-    """Mark the terms of the glossary in a text, so that their meaning is shown on hover."""
+    """Link the terms in a text to the glossary. The meaning is shown on hover too, which a finger cannot do."""
+    link = Markup('<a class="term" href="#{}" title="{}">{}</a>')
     pieces = (
-        escape(piece) if meaning is None else Markup('<abbr title="{}">{}</abbr>').format(meaning, piece)
-        for piece, meaning in glossary.parts(visible(text))
+        escape(piece) if term is None else link.format(glossary.anchor(term), glossary.GLOSSARY[term], piece)
+        for piece, term in glossary.parts(visible(text))
     )
     return Markup("").join(pieces)
 

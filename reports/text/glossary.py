@@ -1,4 +1,4 @@
-"""The glossary of the report. The meaning of a term is shown on hover and at the end of the page."""
+"""The glossary of the report. The meaning of a term is shown on hover and at the end of the page, to which the term links."""
 
 from __future__ import annotations
 
@@ -36,27 +36,36 @@ GLOSSARY = {
 }
 """The meaning of each term, in one or two sentences."""
 
-_BY_LOWER = {term.lower(): (term, meaning) for term, meaning in GLOSSARY.items()}
+_BY_LOWER = {term.lower(): term for term in GLOSSARY}
 _TERMS = re.compile(
     r"(?<![\w-])(" + "|".join(sorted(map(re.escape, GLOSSARY), key=len, reverse=True)) + r")(s?)(?![\w-])",
     re.IGNORECASE,
 )
 
 
+def anchor(term: str) -> str:
+    """Return the id of a term in the glossary of a page.
+
+    Args:
+        term: A key of `GLOSSARY`.
+    """
+    return "term-" + re.sub(r"\W+", "-", term.lower())
+
+
 def parts(text: str) -> list[tuple[str, str | None]]:
     """Split a text at the first occurrence of each term.
 
     Returns:
-        (piece of the text, its meaning) for the whole text; the meaning is None for the pieces between the terms.
+        (piece of the text, its term) for the whole text; the term is None for the pieces between the terms.
     """
     pieces: list[tuple[str, str | None]] = []
     seen: set[str] = set()
     end = 0
     for match in _TERMS.finditer(text):
-        term, meaning = _BY_LOWER[match[1].lower()]
+        term = _BY_LOWER[match[1].lower()]
         if term in seen:
             continue
         seen.add(term)
-        pieces += [(text[end : match.start()], None), (match[0], meaning)]
+        pieces += [(text[end : match.start()], None), (match[0], term)]
         end = match.end()
-    return [(piece, meaning) for piece, meaning in [*pieces, (text[end:], None)] if piece]
+    return [(piece, term) for piece, term in [*pieces, (text[end:], None)] if piece]

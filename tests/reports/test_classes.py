@@ -62,7 +62,7 @@ def test_the_report_shows_classes_and_all_metrics(folder: Path) -> None:
     assert "51.23" in html
     assert "own metric" in html
     assert "-3.25" in html
-    assert not re.search(r"AUROC(</abbr>)?</th>", html)  # no winner has it
+    assert not re.search(r"AUROC(</a>)?</th>", html)  # no winner has it
 
 
 def test_the_share_of_the_largest_class_stands_beside_accuracies(folder: Path) -> None:

@@ -146,9 +146,14 @@ def _luminance(color: str) -> float:
 def test_terms_explain_themselves(run: reports.RunData) -> None:
     html = page(run)
     for term, meaning in GLOSSARY.items():
-        assert f"<dt>{term}</dt><dd>{markup_escape(meaning)}</dd>" in html
-    assert f'<abbr title="{markup_escape(GLOSSARY["gap"])}">gap</abbr></th>' in html
-    assert html.count('class="caption"><abbr') + html.count("</abbr>") > 20
+        assert f'<dt id="{glossary.anchor(term)}">{term}</dt><dd>{markup_escape(meaning)}</dd>' in html
+    assert f'<a class="term" href="#term-gap" title="{markup_escape(GLOSSARY["gap"])}">gap</a></th>' in html
+    first = html[html.index('id="summary"') : html.index('id="winners"')]
+    for term in ("95-interval", "baseline", "gap", "completed"):  # in the headline, beside it, in a sentence, on a tile
+        assert f'href="#term-{term}"' in first
+    places = set(re.findall(r'href="#(term-[^"]+)"', html))
+    assert len(places) > 10
+    assert places <= set(re.findall(r'<dt id="([^"]+)"', html))
 
 
 @given(
@@ -157,16 +162,15 @@ def test_terms_explain_themselves(run: reports.RunData) -> None:
 def test_a_text_is_the_same_with_its_terms_explained(text: str) -> None:
     pieces = glossary.parts(text)
     assert "".join(piece for piece, _ in pieces) == text
-    meanings = [meaning for _, meaning in pieces if meaning is not None]
-    assert len(meanings) == len(set(meanings))
+    terms = [term for _, term in pieces if term is not None]
+    assert len(terms) == len(set(terms))
 
 
 def test_a_term_is_explained_at_its_first_place_only() -> None:
-    gap, rung = GLOSSARY["gap"], GLOSSARY["rung"]
     assert glossary.parts("Gap of rungs, gap, rung-like") == [
-        ("Gap", gap),
+        ("Gap", "gap"),
         (" of ", None),
-        ("rungs", rung),
+        ("rungs", "rung"),
         (", gap, rung-like", None),
     ]
 
