@@ -42,7 +42,7 @@ class SearchOptions(TypedDict, total=False):
     """Fraction of the stopped trials that is trained to the end, to measure how often early stopping was wrong. At least 0, at most 1. Default: 0.0."""
 
     learn_from: list[str]
-    """Earlier runs to learn from, on the same or other data. Their best configs are tried first; their influence depends on how well they predict the first results of this search."""
+    """Earlier runs, or folders of runs, to learn from, on the same or other data. Their best configs are tried first; their influence depends on how well they predict the first results of this search."""
 
     keep_predictions: bool
     """Keep the validation predictions of every trial that trains to the end, so that other metrics can be computed afterwards. Default: False."""

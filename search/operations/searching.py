@@ -240,6 +240,8 @@ def _earlier_runs(runs: Sequence[str], space: Space, execution: Execution) -> Ea
     from winnow.search.study.earlier_runs import learn_from
 
     earlier = learn_from(runs, space)
+    for reason in earlier.left_out:
+        execution.view.step(f"not learning from {reason}")
     for facts in earlier.facts:
         left_out = f"; not known to it: {', '.join(facts['left_out'])}" if facts["left_out"] else ""
         execution.view.step(

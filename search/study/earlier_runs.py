@@ -41,13 +41,15 @@ class EarlierRuns:
 
     lines: tuple[str, ...]
     facts: list[dict[str, Any]]
+    left_out: tuple[str, ...] = ()
+    """The runs of given folders that cannot be used, each with the reason."""
 
 
 def learn_from(runs: Sequence[str], space: Space) -> EarlierRuns:
     """Collect the trials of earlier runs whose parameters agree with those of a space.
 
     Args:
-        runs: Run folders, their names under `runs/`, or report folders. Runs of older versions are read too.
+        runs: Run folders, their names under `runs/`, report folders, or folders of runs. Runs of older versions are read too.
         space: The space to search.
 
     Returns:
@@ -55,23 +57,34 @@ def learn_from(runs: Sequence[str], space: Space) -> EarlierRuns:
 
     Raises:
         InputError: A run does not exist or is given twice, none of its trials has finished, it shares no parameter with the space,
-            or none of its trials lies in the space.
+            or none of its trials lies in the space. In a folder of runs this holds for each of them.
     """
     from winnow.reports import read
 
     lines: list[dict[str, Any]] = []
+    left_out: list[str] = []
     for named in runs:
-        path = _place_of(named)
-        if any(line["path"] == str(path) for line in lines):
-            raise InputError(f"--learn-from {named}: this run is given twice")
-        lines.append(_line(named, path, read(path), space))
+        places = _places_of(named)
+        unusable = []
+        for name, path in places.items():
+            if any(line["path"] == str(path) for line in lines):
+                raise InputError(f"--learn-from {name}: this run is given twice")
+            try:
+                lines.append(_line(name, path, read(path), space))
+            except InputError as error:
+                if name == named:
+                    raise
+                unusable.append(f"{name}: {str(error).removeprefix(f'--learn-from {name}: ')}")
+        if len(unusable) == len(places):
+            raise InputError(f"--learn-from {named}: no run in this folder can be used; {'; '.join(unusable)}")
+        left_out += unusable
     for line in lines:
         same_name = [each for each in lines if each["run"] == line["run"]]
         if len(same_name) > 1:
             for number, each in enumerate(same_name, start=1):
                 each["run"] += f" ({number})"
     facts = [{key: value for key, value in line.items() if key != "trials"} for line in lines]
-    return EarlierRuns(tuple(json_line(line).rstrip("\n") for line in lines), facts)
+    return EarlierRuns(tuple(json_line(line).rstrip("\n") for line in lines), facts, tuple(left_out))
 
 
 def recollect(folder: RunFolder, space: Space) -> Recollection | None:
@@ -93,14 +106,25 @@ def recollect(folder: RunFolder, space: Space) -> Recollection | None:
     return Recollection(known)
 
 
-def _place_of(named: str) -> Path:
+def _places_of(named: str) -> dict[str, Path]:
+    """Return the folder of a run by its name, or those of all runs in a folder by their paths."""
     for place in (Path(named), Path("runs") / named):
-        for folder in (place, place / "report"):
-            if (folder / "study.yaml").is_file() or (folder / "trials.parquet").is_file():
-                return folder.resolve()
+        if (folder := _run_at(place)) is not None:
+            return {named: folder}
+        children = sorted(place.iterdir()) if place.is_dir() else []
+        if runs := {str(child): folder for child in children if (folder := _run_at(child)) is not None}:
+            return runs
     raise InputError(
-        f"--learn-from {named}: no run here (a run is a folder with a study.yaml, or a report folder with its trials.parquet)"
+        f"--learn-from {named}: no run here, nor a folder of runs (a run is a folder with a study.yaml, or a report folder with its "
+        "trials.parquet)"
     )
+
+
+def _run_at(place: Path) -> Path | None:
+    for folder in (place, place / "report"):
+        if (folder / "study.yaml").is_file() or (folder / "trials.parquet").is_file():
+            return folder.resolve()
+    return None
 
 
 def _line(named: str, path: Path, run: RunData, space: Space) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class SearchSettings(Strict):
     limits: Limits | None = None
     """Upper limits of size, latency and epoch time; see `search.limits`. A config that exceeds one is infeasible."""
     learn_from: list[str] | None = None
-    """Earlier runs to learn from, on the same or other data. Their best configs are tried first; their influence depends on how well they predict the first results of this search."""
+    """Earlier runs, or folders of runs, to learn from, on the same or other data. Their best configs are tried first; their influence depends on how well they predict the first results of this search."""
     keep_predictions: bool = False
     """Keep the validation predictions of every trial that trains to the end, so that other metrics can be computed afterwards."""
     checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 0.0

@@ -228,10 +228,13 @@ def test_a_changed_space_recalls_what_still_agrees(tmp_path, old_runs):
 def test_what_cannot_teach_is_refused(tmp_path, old_runs):
     space = catalog.load("digits")
     empty = make_run(tmp_path / "empty", stage="empty")
+    (empty / "report").mkdir()
     tree = {"model": {"name": "mlp", "hidden": [{"int": [900, 901]}]}, "optimizer": {"name": "adam", "lr": 0.1}}
     unlike = Space.from_tree({"data": "digits", "epochs": 1, "batch_size": 64, **tree}, "unlike")
     cases: list[tuple[list[str], Space, str]] = [
-        ([str(tmp_path)], space, "no run here"),
+        ([str(tmp_path / "absent")], space, "no run here"),
+        ([str(empty / "report")], space, "no run here, nor a folder of runs"),
+        ([str(tmp_path)], space, "no run in this folder can be used; .*empty: none of its 0 trials"),
         ([str(empty)], space, "none of its 0 trials has finished an epoch and ended"),
         ([str(old_runs[0])], unlike, "no parameter of this space has the same name, kind and range"),
         ([str(old_runs[0])] * 2, space, "this run is given twice"),
@@ -240,6 +243,26 @@ def test_what_cannot_teach_is_refused(tmp_path, old_runs):
         with pytest.raises(InputError, match=words) as refusal:
             learn_from(runs, searched)
         assert str(refusal.value).startswith(f"--learn-from {runs[-1]}: ")
+
+
+def test_a_folder_stands_for_the_runs_in_it(tmp_path, old_runs):
+    """Those that cannot teach are named and left out, and so is what is no run at all."""
+    space, together = catalog.load("digits"), old_runs[0].parent
+    alone = learn_from([str(run) for run in old_runs], space)
+    assert learn_from([str(together)], space) == alone
+    for run in old_runs:
+        shutil.copytree(run, tmp_path / "runs" / run.name)
+    make_run(tmp_path / "runs" / "empty", stage="empty")
+    (tmp_path / "runs" / "notes").mkdir()
+    (tmp_path / "runs" / "damaged").mkdir()
+    (tmp_path / "runs" / "damaged" / "study.yaml").write_text("{")
+    found = learn_from([str(tmp_path / "runs")], space)
+    assert [each["run"] for each in found.facts] == ["a", "b"]
+    damaged, empty = found.left_out
+    assert damaged.startswith(f"{tmp_path / 'runs' / 'damaged'}: ")
+    assert empty == f"{tmp_path / 'runs' / 'empty'}: none of its 0 trials has finished an epoch and ended"
+    with pytest.raises(InputError, match=f"{tmp_path / 'runs' / 'a'}: this run is given twice"):
+        learn_from([str(tmp_path / "runs" / "a"), str(tmp_path / "runs")], space)
 
 
 def test_runs_of_the_same_name_are_told_apart(tmp_path, old_runs):
