@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from winnow.spaces.trial_status import FAILURES
 from winnow.spaces.trial_status import TrialStatus as TrialStatus
 
@@ -9,6 +12,17 @@ STATUSES = tuple(status.value for status in TrialStatus)
 FAILED_STATUSES = tuple(status.value for status in FAILURES)
 UNRANKED_STATUSES = (*FAILED_STATUSES, TrialStatus.INFEASIBLE.value)
 """Statuses of trials that are never compared with others, whatever their objective."""
+
+
+def is_ranked(trial: Mapping[str, Any]) -> bool:
+    """Return whether a trial is compared with others: it has an objective, and it did not fail.
+
+    Args:
+        trial: A row of `trials`.
+    """
+    return trial["objective"] is not None and trial["status"] not in UNRANKED_STATUSES
+
+
 STATUS_WORDS: dict[str, str] = dict(zip(STATUSES, STATUSES, strict=True)) | {
     "stopped": "stopped early",
     "out_of_memory": "out of memory",

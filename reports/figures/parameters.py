@@ -24,7 +24,7 @@ from winnow.reports.figures.style import (
     short_number,
     value_axis,
 )
-from winnow.reports.statuses import UNRANKED_STATUSES
+from winnow.reports.statuses import is_ranked
 from winnow.reports.subsample import MAX_FITTED, MAX_TRIALS, best_positions, drawn, note
 from winnow.reports.text import wording
 from winnow.reports.visible import plotly_text
@@ -204,7 +204,7 @@ def scored_trials(run: RunData) -> list[dict[str, Any]]:
 
 def _scored_trials(run: RunData) -> list[dict[str, Any]]:
     rows = [row for row in run.rows("trials") if row["in_space"]]
-    return [row for row in rows if row["objective"] is not None and row["status"] not in UNRANKED_STATUSES]
+    return [row for row in rows if is_ranked(row)]
 
 
 def _drawn_trials(run: RunData, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -38,24 +38,12 @@ def search(run: RunData) -> Section:
         "search.html",
         progress=progress,
         curves=curves,
-        unaudited_stops=_unaudited_stops(run),
         title="The best trials" if len(ranked) <= MAX_TRIALS else f"The best {MAX_TRIALS} trials",
         table=_trial_table(run, ranked[:MAX_TRIALS]),
         majority=wording.largest_class_text(run, "validation") if run.objective == "validation_accuracy" else "",
         expected=_expected_ends(run),
     )
     return Section("search", "Search", html, [*progress, *curves])
-
-
-def _unaudited_stops(run: RunData) -> str:
-    """Return a hint about the audit if the run stopped trials without one; otherwise empty."""
-    stopped = sum(row["status"] == TrialStatus.STOPPED for row in run.rows("trials"))
-    if not stopped or len(run.table("audit")):
-        return ""
-    return (
-        f"Whether the {wording.plural(stopped, 'stop')} cost a better trial is unknown. A search with --audit 0.1 trains "
-        "a tenth of the stopped trials to completion and reports how many stops were wrong."
-    )
 
 
 def _trial_table(run: RunData, trials: list[Row]) -> Table:

@@ -47,6 +47,7 @@ def overview(run: RunData) -> Section:
         headline=_headline(run),
         winner=_winner_facts(run),
         yardsticks=yardsticks(run),
+        cost=summary.cost_sentences(run),
         sentences=summary.cited_sentences(run),
         tiles=[
             {"color": STATUS_COLORS[status], "count": count, "status": STATUS_WORDS[status]}

@@ -85,24 +85,31 @@ class FromParquet:
         return self.tables[name] if name in self.tables else read_table(self.folder / f"{name}.parquet")
 
     def trial_rows(self) -> list[Row]:
+        return self._trial_rows(with_parameters=False)
+
+    def parameter_rows(self) -> list[Row]:
+        return self._trial_rows(with_parameters=True)
+
+    def _trial_rows(self, with_parameters: bool) -> list[Row]:
         own = [column.name for column in TABLES["trials"].columns if column.name not in FITTED]
         table = self.tables.get("trials")
         if table is not None:
-            return plain.lazy_rows(own, len(table), table.column)
+            return plain.lazy_rows(table.column_names if with_parameters else own, len(table), table.column)
         import pyarrow.parquet as pq
 
         file = self.folder / "trials.parquet"
         with _readable(file):
             opened = pq.ParquetFile(file)
-        if not set(own) <= set(opened.schema_arrow.names):  # of a version that did not have a metric yet
+        names = opened.schema_arrow.names
+        if not set(own) <= set(names):  # of a version that did not have a metric yet
             table = self.table("trials")
-            return plain.lazy_rows(own, len(table), table.column)
+            return plain.lazy_rows(table.column_names if with_parameters else own, len(table), table.column)
 
         def read(name: str) -> pa.ChunkedArray:
             with _readable(file):
                 return opened.read(columns=[name]).column(name)
 
-        return plain.lazy_rows(own, opened.metadata.num_rows, read)
+        return plain.lazy_rows(names if with_parameters else own, opened.metadata.num_rows, read)
 
     def epochs_of_trial(self, number: int) -> list[Row]:
         import pyarrow.compute as pc

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports import rows as plain
+from winnow.reports.statuses import is_ranked
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.problems import nearest
 
@@ -36,7 +37,7 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 
 def select(table: pa.Table, condition: str | None, order: str | None) -> list[Row]:
-    """Filter and sort the rows of a table.
+    """Filter and sort the rows of `trials`. In an order by a cost, trials that failed or have no objective come last.
 
     Args:
         table: The table.
@@ -46,7 +47,27 @@ def select(table: pa.Table, condition: str | None, order: str | None) -> list[Ro
     rows = plain.rows(table)
     if condition is not None:
         rows = where(rows, table.column_names, condition)
-    return rows if order is None else sort(rows, table.column_names, order)
+    if order is None:
+        return rows
+    from winnow.spaces.schema.limits import LIMITED
+
+    rows = sort(rows, table.column_names, order)
+    is_cost = order.removeprefix("-") in LIMITED.values()
+    return sorted(rows, key=lambda row: not is_ranked(row)) if is_cost else rows
+
+
+def named_columns(table: pa.Table, condition: str | None, order: str | None) -> list[str]:
+    """Return the columns that a condition and an order name, each once.
+
+    Args:
+        table: The table.
+        condition: A condition as for `where`, or None.
+        order: A column as for `sort`, or None.
+    """
+    names = [] if order is None else [order.removeprefix("-")]
+    if condition is not None:
+        names += _with_plain_names(condition, table.column_names)[1].values()
+    return list(dict.fromkeys(names))
 
 
 def where(rows: Iterable[Row], columns: Sequence[str], condition: str) -> list[Row]:

@@ -31,18 +31,28 @@ BASELINES = ("recipes/digits-baseline", "recipes/cifar10-baseline")
 
 def advice(run: RunData) -> list[Advice]:
     """Advise what to do next, starting with the most useful. While the search has not finished, the only advice is to resume it."""
-    trials = run.rows("trials")
+    return list(_advice(run))
+
+
+def first_advice(run: RunData) -> Advice | None:
+    """Return the first piece of `advice`, without the work for the others; None if there is none."""
+    return next(_advice(run), None)
+
+
+def _advice(run: RunData) -> Iterator[Advice]:
+    """Advise by benefit: what mends the run, what finds better configs, how to use the winners, what makes the report more certain."""
+    if not run.trial_rows():
+        return
     step = next_step(run)
-    first = [] if step is None else [step]
-    if not is_searched(run, trials):
-        return first if trials else []
-    return [*first, *_advice(run, trials, best_first(run, trials))]
-
-
-def _advice(run: RunData, trials: list[Row], ranked: list[Row]) -> Iterator[Advice]:
-    winners = run.rows("winners")
+    if step is not None:
+        yield step
+    if not is_searched(run, run.trial_rows()):
+        return
+    winners = run.winner_rows()
     yield from _on_failed_retraining(run, winners)
     yield from _on_unfinished_search(run)
+    trials = run.parameter_rows()
+    ranked = best_first(run, trials)
     yield from _on_failures(run, trials)
     if not ranked:
         return
@@ -52,8 +62,9 @@ def _advice(run: RunData, trials: list[Row], ranked: list[Row]) -> Iterator[Advi
     yield from (_from_change(run, change) for change in wider_ranges(run, ranked))
     yield from _on_trials(run, trials, ranked)
     yield from _on_winners(run, winners)
-    yield from _on_importance(run)
     yield _on_reuse(run, winners)
+    yield from _on_stops(run, trials)
+    yield from _on_importance(run)
 
 
 def _from_change(run: RunData, change: Change) -> Advice:
@@ -62,7 +73,7 @@ def _from_change(run: RunData, change: Change) -> Advice:
 
 def _on_failed_retraining(run: RunData, winners: list[Row]) -> Iterator[Advice]:
     """Advise to run the retrainings again if those of the winners all failed."""
-    failed = [row for row in run.rows("retrains") if row["status"] != TrialStatus.COMPLETED and not row["baseline"]]
+    failed = [row for row in run.retrain_rows() if row["status"] != TrialStatus.COMPLETED and not row["baseline"]]
     if not failed or any(row["num_seeds"] for row in winners if not row["baseline"]):
         return
     error = wording.failure_text(failed[-1]).splitlines()[-1]
@@ -182,14 +193,18 @@ def _on_winners(run: RunData, winners: list[Row]) -> Iterator[Advice]:
                 f"{wording.tested_name(run)} (gap {wording.difference_text(run, first['objective_gap'])}). "
                 "A larger validation split makes the selection more reliable."
             )
-            yield Advice(text, _new_run(run, f"data.validation={min(0.5, share + 0.1):g}"), "winners")
+            yield Advice(text, _new_run(run, "--set", f"data.validation={min(0.5, share + 0.1):g}"), "winners")
     low, high = first["objective_gain_low"], first["objective_gain_high"]
     if low is not None and low <= 0 <= high:
+        sizes = [wording.count(row["num_parameters"]) for row in winners if row is first or row["baseline"]]
         text = (
             "The interval of the gain contains 0: the test shows no difference to the baseline, so prefer the one that is smaller or "
-            "faster. Do not add seeds until the interval excludes 0: that would find a difference where none is."
+            f"faster. The winner has {sizes[0]} weights, the baseline {sizes[-1]}; this command lists the completed trials by size. "
+            "Do not add seeds until the interval excludes 0: that would find a difference where none is."
         )
-        yield Advice(text, wording.command("show", run.path, "--sort", "num_parameters"), "winners")
+        completed = f'status == "{TrialStatus.COMPLETED}"'
+        by_size = wording.command("show", run.path, "--where", completed, "--sort", "num_parameters")
+        yield Advice(text, by_size, "winners")
     smallest = min(tested, key=lambda row: (row["num_parameters"] or math.inf, row["rank"]))
     overlap = smallest["test_objective_high"] >= first["test_objective_low"] and (
         smallest["test_objective_low"] <= first["test_objective_high"]
@@ -218,9 +233,20 @@ def _on_importance(run: RunData) -> Iterator[Advice]:
 def _on_reuse(run: RunData, winners: list[Row]) -> Advice:
     start = f"start_from={json.dumps([str(run.path / 'report' / 'winner.yaml')])}"
     best = "this winner" if winners else "the best trial"
-    return Advice(f"Start the next search from {best}.", _new_run(run, start))
+    return Advice(f"Start the next search from {best}.", _new_run(run, "--set", start))
 
 
-def _new_run(run: RunData, override: str) -> str:
-    """Return the command that searches the space of this run again in a new run, with a change."""
-    return shlex.join(["winnow", "run", str(run.path / "report" / "space.yaml"), "--set", override])
+def _on_stops(run: RunData, trials: list[Row]) -> Iterator[Advice]:
+    """Advise an audit if the run stopped trials without one. An audit needs a single objective."""
+    stopped = sum(row["status"] == TrialStatus.STOPPED for row in trials)
+    if stopped and not run.costs and not run.settings.get("audit"):
+        text = (
+            f"Whether the {wording.plural(stopped, 'stop')} cost a better trial is unknown. A search with --audit 0.1 trains "
+            "a tenth of the stopped trials to completion and reports how many stops were wrong."
+        )
+        yield Advice(text, _new_run(run, "--audit", "0.1"), "tiles")
+
+
+def _new_run(run: RunData, *options: str) -> str:
+    """Return the command that searches the space of this run again in a new run, with other options."""
+    return shlex.join(["winnow", "run", str(run.path / "report" / "space.yaml"), *options])

@@ -189,11 +189,14 @@ def _without_candidates(run: RunData, trials: list[Row]) -> Advice:
         return Advice(text, wording.command("show", run.path, "--where", 'status != "completed"'), "best-trials")
     failures = wording.failures_by_reason(trials)
     num_failed = sum(map(len, failures.values()))
-    if 2 * num_failed > len(trials):
+    num_others = sum(
+        row["status"] == TrialStatus.COMPLETED for row in trials
+    )  # a stopped trial might have failed later
+    if num_failed > num_others:
         (_, reason), numbers = next(iter(failures.items()))
         text += (
-            f" {num_failed} of {len(trials)} trials failed, {len(numbers)} of them with: {reason.rstrip('.')}. Mend the cause first; this "
-            "command then adds trials."
+            f" {num_failed} of the {wording.plural(num_failed + num_others, 'trial')} that were not stopped early failed, {len(numbers)} of "
+            f"them with: {reason.rstrip('.')}. Mend the cause first; this command then adds trials."
         )
     else:
         text += " Add trials."

@@ -102,7 +102,7 @@ def _name_prints(run: RunData, console: Console, training: str) -> None:
 def _fact(run: RunData, key: str, value: Any) -> str:
     if key in OBJECTIVES:
         return f"{wording.objective_name(run)} {wording.objective_text(run, value)}"
-    return _text(value)
+    return value_text(value)
 
 
 def _result(run: RunData, line: Row) -> str:
@@ -116,7 +116,12 @@ def _result(run: RunData, line: Row) -> str:
     return ", ".join(texts)
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Format a value of a column of `trials`.
+
+    Args:
+        value: The value, which may be a time.
+    """
     if isinstance(value, float):
         return f"{value:.6g}"
     return f"{value:%Y-%m-%d %H:%M:%S} UTC" if hasattr(value, "year") else str(value)

@@ -40,11 +40,14 @@ MAX_PAUSE = 60.0
 
 def sentences(run: RunData) -> list[str]:
     """Summarize the run in sentences, starting with the most important."""
-    return [sentence for sentence, _ in cited_sentences(run)]
+    return [sentence for sentence, _ in (*cited_sentences(run), *cost_sentences(run))]
 
 
 def cited_sentences(run: RunData) -> list[tuple[str, str]]:
-    """Summarize the run in sentences, starting with the most important, each with the id of the query that returns its numbers."""
+    """Summarize the run in sentences, starting with the most important, each with the id of the query that returns its numbers.
+
+    The cost is left out; see `cost_sentences`.
+    """
     trials, winners = run.rows("trials"), run.rows("winners")
     facts = (
         (f"Searched {wording.searched_text(run)}.", "settings"),
@@ -56,12 +59,16 @@ def cited_sentences(run: RunData) -> list[tuple[str, str]]:
         (ensemble_sentence(run), "ensemble"),
         *((wording.one_class_warning(row), "winners") for row in winners),
         (_majority_sentence(run, winners), "largest-class"),
-        (_cost_sentence(run, trials), "cost"),
-        (_retrain_cost(run), "retraining-cost"),
         (audit_sentence(run), "audit"),
         (memory_sentence(run), "memory"),
     )
     return [(text, query if re.search(r"\d", text) else "") for text, query in facts if text]
+
+
+def cost_sentences(run: RunData) -> list[tuple[str, str]]:
+    """Return what the search and the retraining cost, as far as they ran, in sentences with the ids of their queries."""
+    facts = ((_cost_sentence(run, run.rows("trials")), "cost"), (_retrain_cost(run), "retraining-cost"))
+    return [(text, query) for text, query in facts if text]
 
 
 def _end_sentence(run: RunData, trials: list[Row]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -11,11 +12,13 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from winnow.reports.statuses import STATUS_WORDS, UNRANKED_STATUSES
+from winnow.reports.statuses import STATUS_WORDS, is_ranked
 from winnow.reports.tables.front import front_rows
 from winnow.reports.text import wording
 from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.next_step import next_step
+from winnow.reports.text.one_trial import value_text
+from winnow.reports.visible import visible
 from winnow.spaces.epoch_figures import is_share
 from winnow.spaces.trial_status import TrialStatus
 
@@ -27,19 +30,41 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 MAX_NUMBERS = 5
 """Largest number of trial numbers that are printed for one reason of failure."""
+PRINTED = ("trial", "status", "objective", "num_epochs", "error", "config")
+"""The columns of `trials` that are printed for chosen trials in any case; errors are printed below the table."""
+MIN_WIDTH = 56
+"""Width of the table of trials without further columns, if a config has 10 characters."""
+MAX_HEAD = 14
+"""Number of characters from which the name of a further column takes several lines."""
+COLUMN_GAP = 3
+"""Number of characters between two columns of a table."""
 MIN_WINNER_COLUMNS = 4
 """Number of columns of the winners that are always printed: rank, trial, the objective on the test images, and seeds."""
 STATUS_STYLES = {"completed": "green", "stopped": "yellow", "running": "cyan", "infeasible": "dim", "skipped": "dim"}
 
 
-def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | None = None) -> None:
-    """Print the run with its best trials. This needs neither Arrow nor the space of a run folder, so it responds at once.
+@dataclass(frozen=True)
+class Chosen:
+    """The trials that `--where` and `--sort` choose."""
+
+    rows: Sequence[Row]
+    """Rows of `trials`, in the order in which they are printed."""
+    columns: Sequence[str]
+    """The columns that the condition and the order name. They are printed too."""
+    order: str | None
+    """The column by which the rows are sorted, with a leading minus for descending order."""
+
+
+def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = None) -> None:
+    """Print the run with its best trials and the first advice.
+
+    Until the advice, this needs neither Arrow nor the space of a run folder, so it responds at once.
 
     Args:
         run: The run.
         console: Console to print to.
         top: Maximum number of trials to print. Default: 10.
-        chosen: Trials to print in this order instead of the best ones, with nothing else below the heading. Default: the best ones.
+        chosen: Trials to print instead of the best ones, with nothing but their errors below. Default: the best ones.
     """
     rows = run.trial_rows()
     console.print(f"[bold]{escape(run.name)}[/bold]  {escape(wording.searched_text(run))}")
@@ -52,9 +77,8 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
     ranked = best_first(run, rows)
     if ranked:
         title = "Trials" if len(ranked) <= top else f"Best {top} trials"
-        console.print(_trial_table(run, ranked[:top], title))
-    for (status, reason), numbers in list(wording.failures_by_reason(rows).items())[:top]:
-        console.print(f"[red]{STATUS_WORDS[status]}[/red] {_numbers_text(numbers)}: {escape(reason)}")
+        console.print(_trial_table(run, ranked[:top], f"{title}, by {wording.objective_name(run)}"))
+    _print_failures(console, rows, top)
     winners = run.winner_rows()
     if front := front_rows(run, rows, winners):
         console.print(_front_table(run, front[:top], len(front)))
@@ -76,7 +100,10 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Sequence[Row] | 
     elif ranked:
         console.print(f"No winner was retrained yet, so no {wording.tested_name(run)} is known.")
     _print_places(run, console)
-    if (step := next_step(run)) is not None:
+    from winnow.reports.text.advice import first_advice
+
+    step = first_advice(run) or next_step(run)  # before the first trial there is a next step, but no advice
+    if step is not None:
         console.print(escape(step.text), highlight=False)
         console.print(f"next     {escape(step.command)}", highlight=False, soft_wrap=True)
 
@@ -89,12 +116,37 @@ def _numbers_text(numbers: Sequence[int]) -> str:
     return f"trials {some}{more}"
 
 
-def _print_chosen(run: RunData, console: Console, chosen: Sequence[Row], top: int) -> None:
-    if not chosen:
+def _print_failures(console: Console, rows: Sequence[Row], top: int) -> None:
+    for (status, reason), numbers in list(wording.failures_by_reason(rows).items())[:top]:
+        console.print(f"[red]{STATUS_WORDS[status]}[/red] {_numbers_text(numbers)}: {escape(reason)}")
+
+
+def _print_chosen(run: RunData, console: Console, chosen: Chosen, top: int) -> None:
+    """Print the chosen trials with the columns that chose them, and below why those that failed did."""
+    if not chosen.rows:
         console.print("No trial matches.")
         return
-    title = wording.plural(len(chosen), "trial")
-    console.print(_trial_table(run, chosen[:top], title if len(chosen) <= top else f"First {top} of {title}"))
+    title = wording.plural(len(chosen.rows), "trial")
+    if len(chosen.rows) > top:
+        title = f"First {top} of {title}"
+    if chosen.order:
+        title += f", by {chosen.order.removeprefix('-')}"
+    rows = chosen.rows[:top]
+    console.print(_trial_table(run, rows, title, _fitting_columns(chosen.columns, rows, console.width)))
+    _print_failures(console, chosen.rows, top)
+
+
+def _fitting_columns(names: Sequence[str], rows: Sequence[Row], width: int) -> dict[str, int]:
+    """Return the width of each column that is printed in addition: the first one, and the others as far as they fit."""
+    fitting: dict[str, int] = {}
+    room = width - MIN_WIDTH
+    for name in names:
+        if name not in PRINTED:
+            needed = max(min(len(name), MAX_HEAD), *(len(_cell(row[name])) for row in rows))
+            room -= needed + COLUMN_GAP
+            if not fitting or room >= 0:
+                fitting[name] = needed
+    return fitting
 
 
 def _state_line(run: RunData, rows: list[Row]) -> str:
@@ -122,16 +174,23 @@ def best_first(run: RunData, rows: list[Row]) -> list[Row]:
         The ranked rows, from best to worst.
     """
     inside = [row for row in rows if row["in_space"]]
-    known = [row for row in inside if row["objective"] is not None and row["status"] not in UNRANKED_STATUSES]
+    known = filter(is_ranked, inside)
     sign = -1 if run.maximize else 1
     return sorted(
         known, key=lambda row: (row["status"] != TrialStatus.COMPLETED, sign * row["objective"], row["trial"])
     )
 
 
-def _trial_table(run: RunData, rows: Sequence[Row], title: str) -> Table:
-    """Return a table with one line per trial, cut to the width. `winnow show RUN --trial N` prints everything."""
-    title = f"{title}, by {wording.objective_name(run)}"
+def _trial_table(run: RunData, rows: Sequence[Row], title: str, columns: Mapping[str, int] | None = None) -> Table:
+    """Return a table of trials. `winnow show RUN --trial N` prints everything about one.
+
+    Args:
+        run: The run.
+        rows: Rows of `trials`.
+        title: The title.
+        columns: Width of each further column. If this is empty, configs are complete and take several lines. Default: one line per
+            trial, cut to the width.
+    """
     majority = wording.largest_class_text(run, "validation") if run.objective == "validation_accuracy" else ""
     table = Table(
         title=title,
@@ -144,9 +203,13 @@ def _trial_table(run: RunData, rows: Sequence[Row], title: str) -> Table:
     )
     table.add_column("trial", justify="right", min_width=5)
     table.add_column("status", min_width=max((len(STATUS_WORDS[row["status"]]) for row in rows), default=0))
-    table.add_column("value", justify="right", min_width=8)
+    value = "value" if columns is None else "\n".join(wording.objective_name(run).split())
+    table.add_column(value, justify="right", min_width=8)
     table.add_column("epochs", justify="right", min_width=6)
-    table.add_column("config", no_wrap=True, overflow="ellipsis", ratio=1)
+    for name, width in (columns or {}).items():
+        table.add_column(escape(name), justify="right", overflow="fold", width=width)
+    is_cut = columns is None or bool(columns)
+    table.add_column("config", no_wrap=is_cut, overflow="ellipsis" if is_cut else "fold", ratio=1)
     for row in rows:
         style = STATUS_STYLES.get(row["status"], "red")
         table.add_row(
@@ -154,9 +217,14 @@ def _trial_table(run: RunData, rows: Sequence[Row], title: str) -> Table:
             f"[{style}]{STATUS_WORDS[row['status']]}[/{style}]",
             wording.objective_text(run, row["objective"]),
             str(row["num_epochs"]),
+            *(escape(_cell(row[name])) for name in columns or ()),
             escape(wording.describe(json.loads(row["config"])) if row["config"] else str(row["reason"] or "-")),
         )
     return table
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else visible(value_text(value))
 
 
 def _front_table(run: RunData, rows: Sequence[Row], num_rows: int) -> Table:

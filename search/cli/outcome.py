@@ -76,7 +76,7 @@ def print_interrupted(folder: RunFolder, options: Options, as_json: bool = False
 
 
 def print_summary(folder: RunFolder, options: Options) -> None:
-    """Print the winners, the path of the report, and the next command to type.
+    """Print the winners, the path of the report, and the next step with its command.
 
     Args:
         folder: The run, whose report has been written.
@@ -84,8 +84,6 @@ def print_summary(folder: RunFolder, options: Options) -> None:
             `as_json`, a JSON event is written instead.
     """
     from winnow import reports
-    from winnow.reports.text.advice import advice
-    from winnow.reports.text.next_step import next_step
 
     file = folder.report / "report.html"
     if options["as_json"]:
@@ -94,10 +92,6 @@ def print_summary(folder: RunFolder, options: Options) -> None:
         click.echo(file)
     else:
         reports.show(folder.path, console())
-        run = reports.read_tables(folder.path)
-        if next_step(run) is None:  # otherwise `show` has printed it
-            pieces = advice(run)
-            click.echo(f"next     {pieces[0].command if pieces else folder.command('show')}")
 
 
 def _outcome_facts(folder: RunFolder, outcome: Outcome) -> dict[str, Any]:

@@ -41,8 +41,9 @@ def show(
     Raises:
         InputError: There is no such run, trial or column.
     """
-    from winnow.reports.tables.filters import select
+    from winnow.reports.tables.filters import named_columns, select
     from winnow.reports.text.one_trial import show_trial
+    from winnow.reports.text.terminal import Chosen
     from winnow.reports.text.terminal import show as show_run
 
     data = reports.read_tables(open_run(run).path)
@@ -51,7 +52,8 @@ def show(
     elif where is None and sort is None:
         show_run(data, console, top)
     else:
-        show_run(data, console, top, select(data.trials, where, sort))
+        trials = select(data.trials, where, sort)
+        show_run(data, console, top, Chosen(trials, named_columns(data.trials, where, sort), sort))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import yaml
 
 from tests.helpers.accepting import ACCEPTED, accept_instead_of_training
 from tests.helpers.make_run import MAX_EPOCHS, make_run
+from tests.reports.test_next_step import audited
 from tests.search.cli.test_cli import winnow  # noqa: F401
 from winnow import reports
 from winnow.reports.text import advice, advice_ranges
@@ -70,12 +71,18 @@ def all_advice(folder: Path) -> list[Advice]:
         run_without_baseline(folder / "bare"),
         rising_run(folder / "up"),
     )
-    given = [make_run(folder / stage, stage) for stage in ("searching", "searched")]
+    given = [
+        make_run(folder / "searching", "searching"),
+        make_run(folder / "searched", "searched"),
+        make_run(folder / "out of time", study={"search_ended": "time"}),
+        audited(folder / "audited"),
+    ]
     pieces = [piece for run in (*given, retrained, bare, rising) for piece in advice.advice(reports.read(run))]
     run = reports.read(retrained)
     pieces += advice._on_failures(run, [{"status": "failed", "optimizer.lr": None}] * 3)
     pieces += advice._on_failures(run, diverged_rows())
-    pieces += advice._on_winners(run, [WINNER, {**WINNER, "rank": 2, "num_parameters": 100}])
+    baseline = {**WINNER, "rank": None, "baseline": True, "num_parameters": 20000}
+    pieces += advice._on_winners(run, [WINNER, {**WINNER, "rank": 2, "num_parameters": 100}, baseline])
     pieces += advice._on_a_better_baseline(run, [{}] * 10, [{**WINNER, "objective_gain_high": -0.005}])
     pieces += advice._on_failed_retraining(run, [{**WINNER, "num_seeds": 0}])
     pieces += advice._on_trials(run, [{}] * 10, [{"trial": 9}])
@@ -91,7 +98,7 @@ def test_every_command_is_accepted_when_pasted(tmp_path, monkeypatch, winnow):  
     accept_instead_of_training(monkeypatch)
     pieces = all_advice(Path("runs"))
     verbs = set()
-    for line in (line for piece in pieces for line in piece.command.split(" && ")):
+    for line in dict.fromkeys(line for piece in pieces for line in piece.command.split(" && ")):
         words = shlex.split(line)
         assert words[0] == "winnow"
         done = winnow(*words[1:])
@@ -99,7 +106,7 @@ def test_every_command_is_accepted_when_pasted(tmp_path, monkeypatch, winnow):  
         assert accepted, f"{line}\n{done.stdout}\n{done.stderr}"
         verbs.add(words[1])
     assert verbs == {"resume", "retrain", "extend", "show", "export", "run"}
-    kinds = ("not finished", "Retrain", "trials failed", "have it above", "no baseline", "last epoch", "more trials", "Widen",
+    kinds = ("not finished", "Retrain", "time budget", "of the audit were not trained", "A search with --audit", "trials failed", "have it above", "no baseline", "last epoch", "more trials", "Widen",
              "larger validation", "interval of the gain contains 0", "worse than the baseline", "retrainings of the winners failed", "intervals of the winners", "Importance rests", "Start the next")  # fmt: skip
     for kind in kinds:
         assert any(kind in piece.text for piece in pieces), kind
@@ -166,3 +173,32 @@ def test_the_advice_on_failures_shows_all_that_failed(tmp_path: Path) -> None:
     shown = reports.select(run.path, words[words.index("--where") + 1])
     assert found.text.startswith(f"{len(shown)} of ")
     assert {row["status"] for row in shown} == {"diverged", "out_of_memory", "failed"}
+
+
+def test_what_makes_the_report_more_certain_comes_last(tmp_path: Path) -> None:
+    """How to go on from the winner is worth more than a search of ten trials for each parameter."""
+    texts = [each.text for each in advice.advice(reports.read(make_run(tmp_path / "run")))]
+    reuse, stops, importance = (
+        next(i for i, text in enumerate(texts) if kind in text)
+        for kind in ("Start the next", "--audit", "Importance rests")
+    )
+    assert 0 < reuse < stops < importance
+
+
+def test_the_advice_on_sizes_shows_sizes_of_networks_that_can_be_chosen(tmp_path: Path, winnow) -> None:  # noqa: F811
+    run = reports.read(make_run(tmp_path / "runs" / "one"))
+    baseline = {**WINNER, "rank": None, "baseline": True, "num_parameters": 20_000}
+    (found,) = [each for each in advice._on_winners(run, [WINNER, baseline]) if "contains 0" in each.text]
+    assert "The winner has 9,000 weights, the baseline 20,000" in found.text
+    words = shlex.split(found.command)
+    rows = reports.select(run.path, words[words.index("--where") + 1], words[words.index("--sort") + 1])
+    lines = [line.split() for line in winnow(*words[1:]).stdout.splitlines() if "completed" in line][1:]
+    assert [(line[0], line[5]) for line in lines] == [(str(row["trial"]), str(row["num_parameters"])) for row in rows]
+    assert {row["status"] for row in rows} == {"completed"}
+
+
+def test_a_search_with_several_objectives_is_not_advised_an_audit(tmp_path: Path) -> None:
+    run = reports.read(make_run(tmp_path / "run", "searched"))
+    assert list(advice._on_stops(run, run.rows("trials")))
+    run.study["settings"]["objectives"] = ["validation_accuracy", {"minimize": "parameters"}]
+    assert not list(advice._on_stops(run, run.rows("trials")))

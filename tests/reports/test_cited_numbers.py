@@ -142,6 +142,17 @@ def uncited(element: Element, in_section: str = "") -> Iterator[str]:
             yield each
 
 
+def test_the_cost_stands_before_the_next_step(whole: Page) -> None:
+    """In one line, so that the first screen says what the result cost."""
+    (section,) = (each for each in whole.tree.all("section") if each.attributes.get("id") == "summary")
+    order = list(section.all())
+    (next_step,) = (place for place, each in enumerate(order) if each.attributes.get("class") == "next")
+    costs = [place for place, each in enumerate(order) if each.attributes.get("data-query") in COSTS]
+    assert len(costs) == len(COSTS)
+    assert max(costs) < next_step
+
+
+COSTS = ("cost", "retraining-cost")
 STAGES = ("empty", "first_epoch", "searching", "searched", "retrained")
 
 

@@ -149,6 +149,17 @@ def test_the_first_advice_is_the_next_step_and_is_accepted(state, winnow, monkey
         assert ACCEPTED in done.stderr or done.returncode == 0, done.stderr
 
 
+def test_show_ends_with_the_first_advice_and_its_reason(state, winnow):  # noqa: F811
+    """Also if the run is finished, so that no stage is left."""
+    path, _ = state
+    run = reports.read(path)
+    first = next(iter(advice(run)), next_step(run))
+    assert first is not None
+    words = winnow("show", "one").stdout.split()
+    command = first.command.replace(str(path), "runs/one")
+    assert " ".join(words).endswith(" ".join(f"{first.text} next {command}".split()))
+
+
 @pytest.mark.parametrize("completed", ["all", "baseline", "none"])
 def test_reports_know_the_candidates_that_retraining_chooses_from(tmp_path, completed):
     folder = RunFolder(make_run(tmp_path / "one", "searched", completed=completed))
@@ -228,6 +239,15 @@ def test_the_cause_of_failures_comes_before_more_trials(tmp_path, winnow):  # no
     assert re.search(r"failed trials 1, 3, 4, 7, 8, and \d+ more: ValueError: no such head", shown)
     step = next_step(reports.read(folder))
     assert step is not None
+    assert "Mend the cause first" in step.text
+
+
+def test_stopped_trials_do_not_hide_that_all_others_failed(tmp_path):
+    step = next_step(reports.read(make_run(tmp_path / "one", "searched", completed="none")))
+    assert step is not None
+    assert re.search(
+        r"(\d+) of the \1 trials that were not stopped early failed, \d+ of them with: RuntimeError", step.text
+    )
     assert "Mend the cause first" in step.text
 
 

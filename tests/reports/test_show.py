@@ -132,6 +132,32 @@ def test_choose_and_order(run, winnow):
     assert "No trial matches" in winnow("show", run, "--where", "trial > 999")
 
 
+def test_the_columns_that_choose_are_shown(run, winnow):
+    """A column that sorts is printed; trials that failed do not lead an order by a cost, unless they are asked for."""
+    lines = [line.split() for line in winnow("show", run, "--sort", "num_parameters", "--top", "99").splitlines()]
+    assert ["trial", "status", "accuracy", "epochs", "num_parameters", "config"] in lines
+    rows = reports.select(run, sort="num_parameters")
+    sizes = [row["num_parameters"] for row in rows if row["status"] in ("completed", "stopped")]
+    assert sizes == sorted(sizes)
+    assert [row["status"] for row in rows[len(sizes) :]] == ["out_of_memory", "diverged", "failed", "skipped"]
+    assert rows[0]["trial"] == int(next(line[0] for line in lines if line and line[0].isdigit() and "cnn" in line))
+    failed = reports.select(run, "status in ['failed', 'out_of_memory']", "-num_parameters")
+    assert [row["status"] for row in failed] == ["failed", "out_of_memory"]
+    condition = "optimizer.lr > 0.01 and optimizer.name == 'sgd' and model.dropout > 0.1"
+    wide = winnow("show", run, "--where", condition, "--sort", "-started")
+    assert max(map(len, wide.splitlines())) <= 80
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", wide)
+
+
+def test_failed_trials_are_shown_with_their_errors_and_whole_configs(run, winnow):
+    text = winnow("show", run, "--where", "status in ['diverged', 'failed', 'out_of_memory']")
+    assert "failed trial 17: RuntimeError: <b>worker</b> died & was not replaced" in text
+    assert "out of memory trial 9: CUDA out of memory" in text
+    assert "…" not in text
+    (config,) = (row["config"] for row in reports.select(run, "trial == 17"))
+    assert all(word in text.split() for word in words.describe(json.loads(config)).split())
+
+
 def test_one_trial_shows_everything(run, winnow):
     facts = json.loads(winnow("show", run, "--trial", "9", "--json"))
     assert facts["status"] == "out_of_memory"
