@@ -14,6 +14,7 @@ from winnow.reports.facts import largest_class
 from winnow.reports.tables.answers import winner_answers
 from winnow.reports.tables.retraining import Tested, metric_gain
 from winnow.reports.text import wording
+from winnow.reports.text.compare_fronts import dominated_shares, fronts_text, why_not_by_fronts
 from winnow.reports.text.summary import keeps_validation
 from winnow.reports.text.terminal import best_first
 from winnow.spaces.epoch_figures import OWN_METRIC, name_on_test_images
@@ -101,8 +102,9 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
     Returns:
         One dict per run. `difference` is the advantage of its winner over the reference, in the objective on the test images.
         `difference_low` and `difference_high` are the ends of its 95 % interval over seeds and test images, paired by image. All
-        three are None for the reference.
+        three are None for the reference. `dominated_share` is the hypervolume of its front; see `dominated_shares`.
     """
+    shares = dominated_shares(runs)
     reference: Tested = (None, None)
     metric = name_on_test_images(runs[0].objective)
     rows = []
@@ -140,6 +142,7 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
                         "num_one_class",
                     )
                 },
+                "dominated_share": shares[place],
                 "difference": difference,
                 "difference_low": low,
                 "difference_high": high,
@@ -176,8 +179,11 @@ def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
     for run in runs:
         if run.costs:
             about = wording.listed([wording.COST_WORDS[cost] for cost in run.costs])
-            text = f"{run.name} also minimized {about}: compared is the most accurate network of its front."
+            text = f"{run.name} also minimized {about}: its winner here is the most accurate network of its front."
             console.print(escape(text), highlight=False)
+    if any(run.costs for run in runs):
+        shares = [row["dominated_share"] for row in rows]
+        console.print(escape(why_not_by_fronts(runs) or fronts_text(runs, shares)), highlight=False)
     if len({wording.limits_text(run) for run in runs}) > 1:
         limits = "; ".join(f"{run.name}: {wording.limits_text(run) or 'none'}" for run in runs)
         console.print(escape(f"The limits differ, so the winners were chosen among different networks: {limits}."))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -288,6 +289,62 @@ def test_runs_of_two_protocols_are_not(run, tmp_path, winnow):
     told = json.loads(winnow("compare", run, other, "--json", code=1))
     assert [row["key"] for row in told["protocol_differences"]] == ["data fingerprint", "epochs"]
     assert told["protocol_differences"][1]["values"] == [20, 7]
+
+
+def with_costs(folder: Path, costs: list[str], seed: int = 0) -> Path:
+    """A run that also minimized costs; each network takes 50 multiply-adds per parameter."""
+    make_run(folder, "searched", seed=seed)
+    study = yaml.safe_load((folder / "study.yaml").read_text())
+    study["settings"]["objectives"] = ["validation_accuracy", *({"minimize": cost} for cost in costs)]
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    return folder
+
+
+def test_fronts_of_the_same_objectives_are_compared_by_hypervolume(run, tmp_path, winnow):
+    folders = [with_costs(tmp_path / name, ["parameters"], seed) for name, seed in (("a", 0), ("b", 3))]
+    runs = [reports.read(folder) for folder in folders]
+    rows = [row for one in runs for row in one.trial_rows() if row["status"] == "completed"]
+    worst = (min(row["objective"] for row in rows), max(row["num_parameters"] for row in rows))
+    best = (max(row["objective"] for row in rows), min(row["num_parameters"] for row in rows))
+
+    def share(one: reports.RunData) -> float:
+        """The area below the steps of the front without the baseline, trial 0: strips from the most accurate network on."""
+        area, size = 0.0, worst[1]
+        points = [
+            (row["objective"], row["num_parameters"])
+            for row in one.trial_rows()
+            if row["status"] == "completed" and row["trial"]
+        ]
+        for objective, parameters in sorted(points, key=lambda point: (-point[0], point[1])):
+            if parameters < size:
+                area += (objective - worst[0]) * math.log(size / parameters)
+                size = parameters
+        return area / ((best[0] - worst[0]) * math.log(worst[1] / best[1]))
+
+    shares = [row["dominated_share"] for row in compare.comparison(runs)]
+    assert shares == pytest.approx([share(one) for one in runs])
+    assert all(0 < each <= 1 for each in shares)
+    text = " ".join(winnow("compare", *folders).split())
+    assert f"Hypervolume of the fronts: a {100 * shares[0]:.2f} % and b {100 * shares[1]:.2f} %" in text
+    assert f"are validation accuracy {100 * worst[0]:.2f} % and {worst[1]:,} parameters" in text
+    assert "Hypervolume" not in winnow("compare", run, run)
+
+
+def test_fronts_that_cannot_be_compared(run, tmp_path, winnow):
+    sizes, speeds, again = (
+        with_costs(tmp_path / name, [cost])
+        for name, cost in (("a", "parameters"), ("b", "epoch_seconds"), ("c", "epoch_seconds"))
+    )
+    for first, second in ((sizes, speeds), (sizes, run)):
+        assert "the runs minimized different costs" in " ".join(winnow("compare", first, second).split())
+    file = again / "epochs.jsonl"
+    file.write_text(file.read_text().replace('"device": "cpu"', '"device": "a GPU"'))
+    text = " ".join(winnow("compare", speeds, again).split())
+    assert "seconds of an epoch was measured on different devices" in text
+    assert [row["dominated_share"] for row in compare.comparison([reports.read(speeds), reports.read(again)])] == [
+        None,
+        None,
+    ]
 
 
 def test_compare_without_a_winner_or_a_second_run(run, tmp_path, winnow):

@@ -6,9 +6,12 @@ import json
 
 import optuna
 import pytest
+import yaml
 from optuna.trial import create_trial
 
 from tests.helpers.ledgers import SHAPE, make_folder, outcome, report, study_of
+from winnow.search.api.run import load_run
+from winnow.search.operations.planning import forecast_search
 from winnow.search.samplers.scalarized import scalarized
 from winnow.search.schedulers.registry import make_scheduler
 from winnow.search.settings import Settings, settings_for
@@ -127,6 +130,31 @@ def test_the_objectives_of_a_run_do_not_change(tmp_path):
     assert Settings.from_dict(study["settings"]) == settings
     with pytest.raises(InputError, match=r"search\.objectives: the objectives of a run cannot change"):
         amend(folder, study, space, RunChanges(overrides=("search.objectives=[validation_accuracy, parameters]",)))
+
+
+def test_an_extended_search_has_one_front_of_all_its_trials(tmp_path):
+    """The Python API shows it, and no trial of the front is dominated by one of either part of the search."""
+    space, settings = problem(trials=8)
+    folder = make_folder(tmp_path, space, settings)
+    assert run(Ledger(folder, space, settings, SHAPE))
+    amended = amend(folder, folder.read_study(), space, RunChanges(trials=8))
+    assert amended.settings.objectives == settings.objectives
+    folder.study.write_text(yaml.safe_dump(amended.study))
+    assert run(Ledger(folder, amended.space, amended.settings, SHAPE))
+    frame = load_run(folder.path).table("front")
+    rows = load_run(folder.path).trials
+    completed = rows[(rows["status"] == "completed") & (rows["source"] == "sampler")]
+    points = gains(completed["objective"], completed[["multiply_adds"]].to_numpy(), maximize=True)
+    assert len(rows) == 16
+    assert set(frame["trial"]) == set(completed["trial"][non_dominated(points)])
+    assert frame["rank"].tolist() == list(range(1, len(frame) + 1))
+
+
+def test_the_plan_says_that_it_assumes_one_objective():
+    _, settings = problem()
+    assert any("assumes one objective" in note for note in forecast_search(settings).notes)
+    alone = settings_for(catalog.load("digits"), trials=14, sampler="random")
+    assert not any("one objective" in note for note in forecast_search(alone).notes)
 
 
 @pytest.mark.parametrize(
