@@ -135,9 +135,6 @@ class TableSource(Protocol):
     def trial_rows(self) -> list[Row]:
         """Return the rows of `trials` without the columns of parameters and fitted estimates."""
 
-    def parameter_rows(self) -> list[Row]:
-        """Return the rows of `trials` with the columns of parameters."""
-
     def epochs_of_trial(self, number: int) -> list[Row]:
         """Return the rows of `epochs` of one trial's search phase, in order."""
 
@@ -201,10 +198,6 @@ class RunData(RunFacts):
         This does not need Arrow if the run was read from its folder.
         """
         return self.once("trial rows", self.source.trial_rows)
-
-    def parameter_rows(self) -> list[Row]:
-        """Return one row per trial, by number, with the columns of parameters. Those of fitted estimates may be missing."""
-        return self.once("parameter rows", self.source.parameter_rows)
 
     def epochs_of_trial(self, number: int) -> list[Row]:
         """Return the epochs of one trial in the search.

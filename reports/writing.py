@@ -14,6 +14,7 @@ from winnow.reports.open_run import read
 from winnow.reports.reading.parquet_reader import fingerprint
 from winnow.reports.tables.parquet import write_tables
 from winnow.reports.text.winner_recipe import winner_config
+from winnow.reports.text.written_advice import write_advice
 from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def write(path: Path) -> Path:
-    """Write the tables, the winner's config, the space and the HTML file into `path`/report.
+    """Write the tables, the winner's config, the space, the first advice and the HTML file into `path`/report.
 
     Each file appears complete or not at all.
 
@@ -41,6 +42,7 @@ def write(path: Path) -> Path:
     try:
         write_tables(run, folder, source)
         write_spaces(run, folder)
+        write_advice(run, folder, source)
         html = folder / "report.html"
         write_whole(html, lambda part: part.write_text(page(run), encoding="utf-8"))
     except OSError as error:

@@ -85,31 +85,24 @@ class FromParquet:
         return self.tables[name] if name in self.tables else read_table(self.folder / f"{name}.parquet")
 
     def trial_rows(self) -> list[Row]:
-        return self._trial_rows(with_parameters=False)
-
-    def parameter_rows(self) -> list[Row]:
-        return self._trial_rows(with_parameters=True)
-
-    def _trial_rows(self, with_parameters: bool) -> list[Row]:
         own = [column.name for column in TABLES["trials"].columns if column.name not in FITTED]
         table = self.tables.get("trials")
         if table is not None:
-            return plain.lazy_rows(table.column_names if with_parameters else own, len(table), table.column)
+            return plain.lazy_rows(own, len(table), table.column)
         import pyarrow.parquet as pq
 
         file = self.folder / "trials.parquet"
         with _readable(file):
             opened = pq.ParquetFile(file)
-        names = opened.schema_arrow.names
-        if not set(own) <= set(names):  # of a version that did not have a metric yet
+        if not set(own) <= set(opened.schema_arrow.names):  # of a version that did not have a metric yet
             table = self.table("trials")
-            return plain.lazy_rows(table.column_names if with_parameters else own, len(table), table.column)
+            return plain.lazy_rows(own, len(table), table.column)
 
         def read(name: str) -> pa.ChunkedArray:
             with _readable(file):
                 return opened.read(columns=[name]).column(name)
 
-        return plain.lazy_rows(names if with_parameters else own, opened.metadata.num_rows, read)
+        return plain.lazy_rows(own, opened.metadata.num_rows, read)
 
     def epochs_of_trial(self, number: int) -> list[Row]:
         import pyarrow.compute as pc
@@ -156,7 +149,7 @@ def read_current(path: Path) -> RunData | None:
         source = sources.pop()
         if sources or source is None or versions != {str(SCHEMA_VERSION).encode()}:
             return None
-        if not _is_unchanged(path, json.loads(source)):
+        if not is_unchanged(path, json.loads(source)):
             return None
         return read_report(path / "report", later=LATER_TABLES)
     except (OSError, ValueError, pa.ArrowException, InputError):
@@ -169,8 +162,13 @@ def _stamps(path: Path) -> dict[str, tuple[int, int]]:
     return {name: (stat.st_size, stat.st_ctime_ns) for name, stat in stats.items()}
 
 
-def _is_unchanged(path: Path, source: Mapping[str, tuple[int, int, str]]) -> bool:
-    """Whether the files are those of a fingerprint. A file of another time, such as a copy, is read to compare its digest."""
+def is_unchanged(path: Path, source: Mapping[str, tuple[int, int, str]]) -> bool:
+    """Return whether the files of a run are those of a fingerprint. A file of another time, such as a copy, is read to compare its digest.
+
+    Args:
+        path: The run folder.
+        source: What `fingerprint` returned, read as JSON.
+    """
     stamps = _stamps(path)
     if {name: size for name, (size, *_) in source.items()} != {name: size for name, (size, _) in stamps.items()}:
         return False

@@ -72,30 +72,19 @@ def _metadata(run: RunRecords, name: str) -> dict[str, Any]:
     }
 
 
-def parameter_rows(run: RunRecords) -> list[Row]:
-    """Return the rows of `trials` with the columns of parameters, but without fitted estimates.
-
-    Args:
-        run: The records of the run.
-    """
+def _trials(run: RunRecords) -> list[Row]:
+    rows = [dict(row) for row in trial_rows(run)]
     kinds = _columns(run)
     trials = {trial.number: trial for trial in run.study_trials}
-    rows = []
-    for row in trial_rows(run):
-        trial = trials[row["trial"]]
-        space = run.spaces[min(trial.user_attrs.get("space", 0), len(run.spaces) - 1)]
-        rows.append({**row, **parameter_values(space, trial.user_attrs.get("config"), trial.params, kinds)})
-    return rows
-
-
-def _trials(run: RunRecords) -> list[Row]:
-    rows = parameter_rows(run)
     ends = ends_of_trials(run) or {}
     expected = _expected_ends(run)
     for row in rows:
+        trial = trials[row["trial"]]
         row["estimated_end"] = None if row["status"] == TrialStatus.COMPLETED else ends.get(row["trial"])
         end = expected.get(row["trial"])
         row.update(dict.fromkeys(EXPECTED_END) if end is None else dict(zip(EXPECTED_END, end, strict=True)))
+        space = run.spaces[min(trial.user_attrs.get("space", 0), len(run.spaces) - 1)]
+        row.update(parameter_values(space, trial.user_attrs.get("config"), trial.params, kinds))
     return rows
 
 

@@ -27,11 +27,6 @@ class FromFolder:
     def trial_rows(self) -> list[Row]:
         return trial_rows(self.records)
 
-    def parameter_rows(self) -> list[Row]:
-        from winnow.reports.tables.build import parameter_rows
-
-        return parameter_rows(self.records)
-
     def epochs_of_trial(self, number: int) -> list[Row]:
         return epochs_of_trial(self.records, number)
 

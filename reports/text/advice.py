@@ -31,28 +31,23 @@ BASELINES = ("recipes/digits-baseline", "recipes/cifar10-baseline")
 
 def advice(run: RunData) -> list[Advice]:
     """Advise what to do next, starting with the most useful. While the search has not finished, the only advice is to resume it."""
-    return list(_advice(run))
+    return run.once("advice", lambda: _found(run))
 
 
-def first_advice(run: RunData) -> Advice | None:
-    """Return the first piece of `advice`, without the work for the others; None if there is none."""
-    return next(_advice(run), None)
-
-
-def _advice(run: RunData) -> Iterator[Advice]:
-    """Advise by benefit: what mends the run, what finds better configs, how to use the winners, what makes the report more certain."""
-    if not run.trial_rows():
-        return
+def _found(run: RunData) -> list[Advice]:
+    trials = run.rows("trials")
     step = next_step(run)
-    if step is not None:
-        yield step
-    if not is_searched(run, run.trial_rows()):
-        return
-    winners = run.winner_rows()
+    first = [] if step is None else [step]
+    if not is_searched(run, trials):
+        return first if trials else []
+    return [*first, *_advice(run, trials, best_first(run, trials))]
+
+
+def _advice(run: RunData, trials: list[Row], ranked: list[Row]) -> Iterator[Advice]:
+    """Advise by benefit: what mends the run, what finds better configs, how to use the winners, what makes the report more certain."""
+    winners = run.rows("winners")
     yield from _on_failed_retraining(run, winners)
     yield from _on_unfinished_search(run)
-    trials = run.parameter_rows()
-    ranked = best_first(run, trials)
     yield from _on_failures(run, trials)
     if not ranked:
         return
@@ -73,7 +68,7 @@ def _from_change(run: RunData, change: Change) -> Advice:
 
 def _on_failed_retraining(run: RunData, winners: list[Row]) -> Iterator[Advice]:
     """Advise to run the retrainings again if those of the winners all failed."""
-    failed = [row for row in run.retrain_rows() if row["status"] != TrialStatus.COMPLETED and not row["baseline"]]
+    failed = [row for row in run.rows("retrains") if row["status"] != TrialStatus.COMPLETED and not row["baseline"]]
     if not failed or any(row["num_seeds"] for row in winners if not row["baseline"]):
         return
     error = wording.failure_text(failed[-1]).splitlines()[-1]

@@ -33,8 +33,6 @@ def audit_sentence(run: RunData) -> str:
 
 def num_unfinished(run: RunData) -> int:
     """Return the number of stopped trials that the audit has not trained to their end yet."""
-    if not run.settings.get("audit"):
-        return 0
     rows = run.rows("audit")
     if not rows:
         return 0

@@ -195,8 +195,8 @@ def _without_candidates(run: RunData, trials: list[Row]) -> Advice:
     if num_failed > num_others:
         (_, reason), numbers = next(iter(failures.items()))
         text += (
-            f" {num_failed} of the {wording.plural(num_failed + num_others, 'trial')} that were not stopped early failed, {len(numbers)} of "
-            f"them with: {reason.rstrip('.')}. Mend the cause first; this command then adds trials."
+            f" {num_failed} of {wording.plural(num_failed + num_others, 'trial')} not stopped early failed, {len(numbers)} of them with: "
+            f"{reason.rstrip('.')}. Mend the cause first; this command then adds trials."
         )
     else:
         text += " Add trials."

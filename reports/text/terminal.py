@@ -18,6 +18,7 @@ from winnow.reports.text import wording
 from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.one_trial import value_text
+from winnow.reports.text.written_advice import written_advice
 from winnow.reports.visible import visible
 from winnow.spaces.epoch_figures import is_share
 from winnow.spaces.trial_status import TrialStatus
@@ -56,9 +57,7 @@ class Chosen:
 
 
 def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = None) -> None:
-    """Print the run with its best trials and the first advice.
-
-    Until the advice, this needs neither Arrow nor the space of a run folder, so it responds at once.
+    """Print the run with its best trials and the next step. This needs neither Arrow nor the space of a run folder, so it responds at once.
 
     Args:
         run: The run.
@@ -100,10 +99,7 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = 
     elif ranked:
         console.print(f"No winner was retrained yet, so no {wording.tested_name(run)} is known.")
     _print_places(run, console)
-    from winnow.reports.text.advice import first_advice
-
-    step = first_advice(run) or next_step(run)  # before the first trial there is a next step, but no advice
-    if step is not None:
+    if (step := next_step(run) or written_advice(run)) is not None:
         console.print(escape(step.text), highlight=False)
         console.print(f"next     {escape(step.command)}", highlight=False, soft_wrap=True)
 

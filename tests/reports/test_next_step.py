@@ -17,10 +17,12 @@ from tests.helpers.accepting import ACCEPTED, accept_instead_of_training
 from tests.helpers.make_run import make_run
 from tests.search.cli.test_cli import winnow  # noqa: F401
 from winnow import reports
+from winnow.reports.reading.parquet_reader import fingerprint
 from winnow.reports.tables.candidates import candidates
 from winnow.reports.text.advice import advice
 from winnow.reports.text.next_step import next_step, retraining
 from winnow.reports.text.summary import sentences
+from winnow.reports.text.written_advice import write_advice, written_advice
 from winnow.search.operations.searching import _early_end
 from winnow.search.ray_backend.tune import Outcome
 from winnow.search.settings import Settings
@@ -149,12 +151,35 @@ def test_the_first_advice_is_the_next_step_and_is_accepted(state, winnow, monkey
         assert ACCEPTED in done.stderr or done.returncode == 0, done.stderr
 
 
+def test_advice_that_no_longer_applies_is_not_shown(tmp_path, monkeypatch):
+    path = make_run(tmp_path / "one")
+    run = reports.read(path)
+    (path / "report").mkdir()
+    assert written_advice(run) is None
+    write_advice(run, path / "report", fingerprint(path))
+    assert written_advice(run) == advice(run)[0]
+    (path / "report" / "advice.json").write_text("{")
+    assert written_advice(run) is None
+    monkeypatch.chdir(path.parent)
+    near = reports.read(Path("one"))
+    write_advice(near, path / "report", fingerprint(path))
+    assert written_advice(run) == advice(near)[0]
+    monkeypatch.chdir(path)
+    assert written_advice(run) is None, "the command names the run by a path that leads nowhere from here"
+    monkeypatch.chdir(path.parent)
+    with (path / "retrain.jsonl").open("a") as file:
+        file.write("\n")
+    assert written_advice(run) is None
+
+
 def test_show_ends_with_the_first_advice_and_its_reason(state, winnow):  # noqa: F811
     """Also if the run is finished, so that no stage is left."""
     path, _ = state
     run = reports.read(path)
     first = next(iter(advice(run)), next_step(run))
     assert first is not None
+    (path / "report").mkdir()
+    write_advice(run, path / "report", fingerprint(path))
     words = winnow("show", "one").stdout.split()
     command = first.command.replace(str(path), "runs/one")
     assert " ".join(words).endswith(" ".join(f"{first.text} next {command}".split()))
@@ -245,9 +270,7 @@ def test_the_cause_of_failures_comes_before_more_trials(tmp_path, winnow):  # no
 def test_stopped_trials_do_not_hide_that_all_others_failed(tmp_path):
     step = next_step(reports.read(make_run(tmp_path / "one", "searched", completed="none")))
     assert step is not None
-    assert re.search(
-        r"(\d+) of the \1 trials that were not stopped early failed, \d+ of them with: RuntimeError", step.text
-    )
+    assert re.search(r"(\d+) of \1 trials not stopped early failed, \d+ of them with: RuntimeError", step.text)
     assert "Mend the cause first" in step.text
 
 

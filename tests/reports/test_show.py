@@ -114,7 +114,7 @@ def test_sort_puts_nulls_last():
 
 def test_the_table_is_one_line_a_trial_at_80_columns(run, winnow):
     text = winnow("show", run)
-    assert max(map(len, text.splitlines()[3:-3])) <= 80
+    assert max(map(len, text[: text.index("\nreport ")].splitlines()[3:])) <= 80
     table = text[text.index("by validation accuracy") :].splitlines()[4:14]
     best = json.loads(next(r for r in reports.select(run, sort="-objective") if r["status"] == "completed")["config"])
     assert words.describe(best)[:20] in table[0]
