@@ -8,6 +8,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -182,6 +183,20 @@ def test_the_page_for_the_first_minutes_names_what_exists():
     cli.get_command(click.Context(cli), words[0]).make_context(words[0], words[1:])
     for module in re.findall(r"python -m (benchmarks[\w.]+)", text):
         assert (REPOSITORY / f"{module.replace('.', '/')}.py").is_file()
+
+
+def test_with_the_links_of_the_page_winnow_needs_no_installation(tmp_path):
+    text = (REPOSITORY / "benchmarks" / "speed" / "gpu.md").read_text()
+    (line,) = re.findall(r"^ +(ln -s .*)$", text, re.MULTILINE)
+    shutil.copytree(REPOSITORY / "winnow", tmp_path / "winnow")
+    for name in ("search", "models", "reports", "spaces"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    subprocess.run(shlex.split(line), cwd=tmp_path, check=True)
+    assert all(
+        (tmp_path / "winnow" / name / "__init__.py").is_file() for name in ("search", "models", "reports", "spaces")
+    )
+    command = [sys.executable, "-S", "-c", "import winnow.search.resources.packing"]  # -S: no installed packages
+    subprocess.run(command, cwd=tmp_path, env={"PATH": os.environ["PATH"]}, check=True)
 
 
 def test_the_kit_holds_what_the_machine_lacks():
