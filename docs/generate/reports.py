@@ -19,6 +19,7 @@ writes the same folder at the end. The folder contains:
 
 - `report.html`: the report as a single file. It needs no network connection.
 - `winner.yaml`: the complete config of the winner. `winnow train` accepts it as a recipe.
+- `advice.json`: the first advice with its command, which `winnow show` prints until the run changes.
 - One Parquet file for each table below:
   {_TABLE_NAMES}.
 

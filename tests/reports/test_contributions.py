@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.search_quality.metric_intervals import CASES, simulate
+from tests.helpers.html import page_text
 from tests.helpers.make_run import make_run
 from winnow import reports
 from winnow.reports.figures import winners as figures
@@ -184,7 +185,7 @@ def test_the_report_says_of_the_objective_what_it_says_of_accuracy(tmp_path, cap
     assert f"reaches a test macro F1 of {100 * first['test_macro_f1']:.2f} %" in text
     assert f"The test accuracy of the winner is {100 * first['test_accuracy']:.2f} %" in text
     assert figures._winners_info(run).means[0] == first["test_macro_f1"]
-    assert "is the test macro F1 of the winner on 360 images of 10 classes" in page.page(run)
+    assert "is the test macro F1 of the winner on 360 images of 10 classes" in page_text(page.page(run))
 
     reports.show(run.path, Console(width=100))
     assert "macro F1" in capsys.readouterr().out

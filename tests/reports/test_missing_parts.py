@@ -13,6 +13,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from tests.helpers.html import page_text
 from tests.helpers.make_run import make_run
 from winnow import reports
 from winnow.reports.figures.winners import _winners_info as winners_info
@@ -116,7 +117,7 @@ def test_losses_of_different_kinds_are_not_compared(folder, loss, differs):
     assert (accuracies in text_of(folder)) == differs
     assert ("That is" in text_of(folder)) != differs
     assert (told in " ".join(shown(folder).split())) == differs
-    assert (told in sections.winners(run).html) == differs
+    assert (told in page_text(sections.winners(run).html)) == differs
     assert ("the baseline" in dict(yardsticks(run))) != differs
     (figure,) = winners_figure(run)
     assert ("baseline" in winners_info(run).labels) != differs

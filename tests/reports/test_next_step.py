@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.helpers.accepting import ACCEPTED, accept_instead_of_training
+from tests.helpers.html import page_text
 from tests.helpers.make_run import make_run
 from tests.search.cli.test_cli import winnow  # noqa: F401
 from winnow import reports
@@ -215,7 +216,7 @@ def test_a_report_says_how_far_retraining_is(tmp_path, winnow, trainings, option
     assert words in shown
     own = "".join(f" --{key} {value}" for key, value in options.items() if value != 3)
     assert shown.endswith(f"next winnow retrain runs/one{own}")
-    page = reports.write(folder).read_text()
+    page = page_text(reports.write(folder).read_text())
     assert page.count(words) >= 3, "summary, next step and winners"
     assert f"winnow retrain {folder}{own}" in page
 
