@@ -13,6 +13,7 @@ from winnow.reports.html.page import page
 from winnow.reports.open_run import read
 from winnow.reports.reading.parquet_reader import fingerprint
 from winnow.reports.tables.parquet import write_tables
+from winnow.reports.text.advice import advice
 from winnow.reports.text.winner_recipe import winner_config
 from winnow.reports.text.written_advice import write_advice
 from winnow.spaces.errors import InputError
@@ -42,7 +43,8 @@ def write(path: Path) -> Path:
     try:
         write_tables(run, folder, source)
         write_spaces(run, folder)
-        write_advice(run, folder, source)
+        if pieces := advice(run):
+            write_advice(pieces[0], run, folder, source)
         html = folder / "report.html"
         write_whole(html, lambda part: part.write_text(page(run), encoding="utf-8"))
     except OSError as error:

@@ -17,20 +17,17 @@ if TYPE_CHECKING:
 FILE = "advice.json"
 
 
-def write_advice(run: RunData, folder: Path, source: str) -> None:
-    """Write the first advice of a run, if there is any.
+def write_advice(advice: Advice, run: RunData, folder: Path, source: str) -> None:
+    """Write the first advice about a run.
 
     Args:
+        advice: The advice.
         run: The run.
         folder: The folder of its report.
         source: What `fingerprint` returns for the run.
     """
-    from winnow.reports.text.advice import advice
-
-    pieces = advice(run)
-    if pieces:
-        text = json.dumps({"run": str(run.path), "source": json.loads(source), "advice": asdict(pieces[0])})
-        write_whole(folder / FILE, lambda part: part.write_text(text, encoding="utf-8"))
+    text = json.dumps({"run": str(run.path), "source": json.loads(source), "advice": asdict(advice)})
+    write_whole(folder / FILE, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def written_advice(run: RunData) -> Advice | None:
@@ -47,11 +44,6 @@ def written_advice(run: RunData) -> Advice | None:
         content = json.loads((run.path / "report" / FILE).read_text(encoding="utf-8"))
         if Path(content["run"]).resolve() == run.path.resolve() and is_unchanged(run.path, content["source"]):
             return Advice(**content["advice"])
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-    ):  # no report yet, or a damaged one, which `winnow report` writes again
-        pass
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no report yet, or a damaged one, which `winnow report` writes again
     return None

@@ -157,13 +157,13 @@ def test_advice_that_no_longer_applies_is_not_shown(tmp_path, monkeypatch):
     run = reports.read(path)
     (path / "report").mkdir()
     assert written_advice(run) is None
-    write_advice(run, path / "report", fingerprint(path))
+    write_advice(advice(run)[0], run, path / "report", fingerprint(path))
     assert written_advice(run) == advice(run)[0]
     (path / "report" / "advice.json").write_text("{")
     assert written_advice(run) is None
     monkeypatch.chdir(path.parent)
     near = reports.read(Path("one"))
-    write_advice(near, path / "report", fingerprint(path))
+    write_advice(advice(near)[0], near, path / "report", fingerprint(path))
     assert written_advice(run) == advice(near)[0]
     monkeypatch.chdir(path)
     assert written_advice(run) is None, "the command names the run by a path that leads nowhere from here"
@@ -180,7 +180,8 @@ def test_show_ends_with_the_first_advice_and_its_reason(state, winnow):  # noqa:
     first = next(iter(advice(run)), next_step(run))
     assert first is not None
     (path / "report").mkdir()
-    write_advice(run, path / "report", fingerprint(path))
+    if advice(run):
+        write_advice(first, run, path / "report", fingerprint(path))
     words = winnow("show", "one").stdout.split()
     assert " ".join(words).endswith(" ".join(f"{first.text} next {first.command}".split()))
 
