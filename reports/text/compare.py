@@ -15,6 +15,7 @@ from winnow.reports.tables.answers import winner_answers
 from winnow.reports.tables.retraining import Tested, metric_gain
 from winnow.reports.text import wording
 from winnow.reports.text.compare_fronts import dominated_shares, fronts_text, why_not_by_fronts
+from winnow.reports.text.config_words import describe
 from winnow.reports.text.summary import keeps_validation
 from winnow.reports.text.terminal import best_first
 from winnow.spaces.epoch_figures import OWN_METRIC, name_on_test_images
@@ -146,7 +147,7 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
                 "difference": difference,
                 "difference_low": low,
                 "difference_high": high,
-                "winner": wording.describe(json.loads(winner["config"])) if winner else None,
+                "winner": describe(json.loads(winner["config"])) if winner else None,
             }
         )
     return rows

@@ -15,6 +15,7 @@ from rich.table import Table
 from winnow.reports.statuses import STATUS_WORDS, is_ranked
 from winnow.reports.tables.front import front_rows
 from winnow.reports.text import wording
+from winnow.reports.text.config_words import describe, short_winner
 from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.one_trial import value_text
@@ -87,7 +88,7 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = 
         console.print(_fitting_winner_table(run, winners, console))
         for row in winners:
             console.print(
-                f"{_label(row):<9}{escape(wording.short_winner(row))}",
+                f"{_label(row):<9}{escape(short_winner(row))}",
                 highlight=False,
                 no_wrap=True,
                 overflow="ellipsis",
@@ -214,7 +215,7 @@ def _trial_table(run: RunData, rows: Sequence[Row], title: str, columns: Mapping
             wording.objective_text(run, row["objective"]),
             str(row["num_epochs"]),
             *(escape(_cell(row[name])) for name in columns or ()),
-            escape(wording.describe(json.loads(row["config"])) if row["config"] else str(row["reason"] or "-")),
+            escape(describe(json.loads(row["config"])) if row["config"] else str(row["reason"] or "-")),
         )
     return table
 

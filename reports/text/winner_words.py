@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports.facts import are_comparable, largest_class
 from winnow.reports.text import wording
+from winnow.reports.text.config_words import backbone, layer_widths
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -70,14 +71,14 @@ def _network(model: Mapping[str, Any], num_parameters: int | None) -> str:
     weights = "" if num_parameters is None else f"{wording.count(num_parameters)} weights"
     if model["name"] in FAMILIES:
         family, layer, unit = FAMILIES[model["name"]]
-        widths = wording.layer_widths(model)
+        widths = layer_widths(model)
         network, sizes = f"A {family} with {wording.plural(len(widths), layer)}", wording.listed(widths)
         if model["name"] == "vit":
             sizes = f"{model['width']} {unit}, patches of {model['patch']}x{model['patch']} pixels"
         elif widths:
             sizes += f" {unit}"
     else:
-        network, sizes = f"The network {wording.backbone(model) or model['name']}", ""
+        network, sizes = f"The network {backbone(model) or model['name']}", ""
     facts = "; ".join(filter(None, [sizes, weights]))
     return network + (f" ({facts})" if facts else "")
 

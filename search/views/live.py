@@ -16,7 +16,7 @@ from rich.text import Text
 
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.tables.expected_end import FEWEST_EPOCHS, ExpectedEnds
-from winnow.reports.text.wording import describe
+from winnow.reports.text.config_words import describe
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Event
 from winnow.search.views.system_usage import GpuUse, Use, Watch

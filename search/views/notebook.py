@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 
 from winnow import reports
 from winnow.reports.text import wording as words
+from winnow.reports.text.config_words import describe
 from winnow.reports.text.summary import sentences
 from winnow.search.study.trials import Event
 from winnow.search.views.live import LiveView
@@ -114,5 +115,5 @@ def _winner_cells(run: RunData, row: dict[str, Any]) -> tuple[str, ...]:
         words.objective_interval(run, row),
         "" if row["objective_gain"] is None else words.difference_text(run, row["objective_gain"]),
         f"{row['num_parameters']:,}",
-        words.describe(json.loads(row["config"])),
+        describe(json.loads(row["config"])),
     )

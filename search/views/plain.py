@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from winnow.reports.statuses import TrialStatus
-from winnow.reports.text.wording import describe
+from winnow.reports.text.config_words import describe
 from winnow.search.views.view import View, clock
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pytest
 from tests.helpers.tiny import schema_names, tiny_config
 from tests.models.test_registries import FAMILIES as CONFIGS
 from winnow.reports.html.network_drawing import network_blocks
+from winnow.reports.text.config_words import describe, short_winner
 from winnow.reports.text.winner_words import FAMILIES, OPTIMIZERS, winner_sentence
-from winnow.reports.text.wording import describe, short_winner
 from winnow.spaces import schema
 from winnow.spaces.shapes import TRACES
 

@@ -19,6 +19,7 @@ from winnow import reports
 from winnow.reports.tables import filters as conditions
 from winnow.reports.text import compare
 from winnow.reports.text import wording as words
+from winnow.reports.text.config_words import describe
 from winnow.search.cli.main import main
 from winnow.search.views.follow import follow, in_use
 from winnow.spaces.errors import InputError
@@ -117,7 +118,7 @@ def test_the_table_is_one_line_a_trial_at_80_columns(run, winnow):
     assert max(map(len, text[: text.index("\nreport ")].splitlines()[3:])) <= 80
     table = text[text.index("by validation accuracy") :].splitlines()[4:14]
     best = json.loads(next(r for r in reports.select(run, sort="-objective") if r["status"] == "completed")["config"])
-    assert words.describe(best)[:20] in table[0]
+    assert describe(best)[:20] in table[0]
     assert all(line.split()[0].isdigit() and "cnn" in line for line in table)
 
 
@@ -156,7 +157,7 @@ def test_failed_trials_are_shown_with_their_errors_and_whole_configs(run, winnow
     assert "out of memory trial 9: CUDA out of memory" in text
     assert "…" not in text
     (config,) = (row["config"] for row in reports.select(run, "trial == 17"))
-    assert all(word in text.split() for word in words.describe(json.loads(config)).split())
+    assert all(word in text.split() for word in describe(json.loads(config)).split())
 
 
 def test_one_trial_shows_everything(run, winnow):

@@ -277,7 +277,7 @@ class _History:
         return done
 
     def _forget(self, name: str, told: str) -> None:
-        """The run was deleted during a start, which must not tell the user that something is kept. The search begins anew."""
+        """The run was deleted during a start, which must not tell the user that something is kept. The next start searches again from the beginning."""
         if not told or "kept" in told or "othing is lost" in told:
             self.violations.append(f"{name}: the run was deleted, and the user is told: {told or 'nothing'}")
         shutil.rmtree(self.folder.path, ignore_errors=True)  # what workers have written since

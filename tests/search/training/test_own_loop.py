@@ -11,8 +11,8 @@ from jsonschema import Draft202012Validator
 
 from tests.helpers.own_loops import BY_HAND, SHAPE, device_data, own_config, path
 from tests.helpers.tiny import CPU, figures, same_tensors, tiny_config, tiny_data
+from winnow.reports.text.config_words import describe
 from winnow.reports.text.winner_words import winner_sentence
-from winnow.reports.text.wording import describe
 from winnow.search.ray_backend.backend import _check_loops
 from winnow.search.ray_backend.runtime_env import _user_modules
 from winnow.search.resources.plan import ResourcePlan
