@@ -142,20 +142,7 @@ def test_a_machine_without_signs_of_a_gpu_is_not_asked(no_sign, monkeypatch):
     assert gpus_of_this_machine() == GpuReport()
 
 
-SIGNS = {
-    "/proc/driver/nvidia": "NVIDIA's driver",
-    "/dev/nvidiactl": "NVIDIA's driver",
-    "/dev/nvmap": "a Jetson's GPU",
-    "/dev/dxg": "a GPU of Windows (WSL2)",
-    "/dev/kfd": "AMD's driver",
-}
-
-
-def test_the_signs_are_these():
-    assert gpus.SIGNS == SIGNS
-
-
-@pytest.mark.parametrize(("sign", "what"), SIGNS.items())
+@pytest.mark.parametrize(("sign", "what"), gpus.SIGNS.items())
 def test_what_is_there_but_cannot_be_used_is_named(sign, what, monkeypatch):
     monkeypatch.setattr(gpus, "Path", lambda path: SimpleNamespace(exists=lambda: path == sign))
     gpus_of_this_machine.cache_clear()
