@@ -149,7 +149,9 @@ def test_terms_explain_themselves(run: reports.RunData) -> None:
         assert f'<dt id="{glossary.anchor(term)}">{term}</dt><dd>{markup_escape(meaning)}</dd>' in html
     assert f'<a class="term" href="#term-gap" title="{markup_escape(GLOSSARY["gap"])}">gap</a></th>' in html
     first = html[html.index('id="summary"') : html.index('id="winners"')]
-    for term in ("95-interval", "baseline", "gap", "completed"):  # in the headline, beside it, in a sentence, on a tile
+    assert 'href="#term-95-interval"' in first[first.index('class="headline"') : first.index('class="yardsticks"')]
+    assert 'href="#term-baseline"' in first[first.index('class="yardsticks"') : first.index('class="lead"')]
+    for term in ("gap", "completed"):  # in a sentence, on a tile
         assert f'href="#term-{term}"' in first
     places = set(re.findall(r'href="#(term-[^"]+)"', html))
     assert len(places) > 10

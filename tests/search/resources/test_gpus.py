@@ -162,8 +162,10 @@ def test_an_intel_gpu_is_named(vendor, is_named, no_sign):
 
 @pytest.mark.parametrize("works", [True, False])
 def test_a_mac_whose_gpu_torch_cannot_use_says_so(works, no_sign, monkeypatch):
+    monkeypatch.setattr(
+        "torch.backends.mps.is_available", lambda: works
+    )  # first: torch cannot be imported as if on a Mac
     monkeypatch.setattr(gpus.sys, "platform", "darwin")
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: works)
     problems = gpus_of_this_machine().problems
     assert len(problems) == (not works)
     assert all("cannot use a GPU of this Mac" in problem for problem in problems)
