@@ -235,6 +235,13 @@ def test_winners_of_other_training_images_are_not_compared(whole, folder):
     assert differences == [{"key": "validation images kept in retraining", "values": [False, True]}]
 
 
+def test_validation_images_that_will_be_kept_in_retraining_count_before_it(tmp_path):
+    one, other = (make_run(tmp_path / name, "searched") for name in ("one", "other"))
+    change_study(other, lambda study: study["settings"].update(retrain={"keep_validation": True}))
+    differences = compare.winner_differences([reports.read(one), reports.read(other)])
+    assert {"key": "validation images kept in retraining", "values": [False, True]} in differences
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
