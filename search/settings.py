@@ -17,6 +17,7 @@ from winnow.spaces.samplers import spec_of
 from winnow.spaces.schema import RetrainSettings, SearchSettings
 from winnow.spaces.schema.fields import Count
 from winnow.spaces.schema.objectives import name_of
+from winnow.spaces.schema.search import DEFAULT_TOP
 from winnow.spaces.space import Space
 from winnow.spaces.validation import check_objective
 
@@ -167,8 +168,9 @@ def settings_for(space: Space, **options: Any) -> Settings:
         **options: Fields of `RunOptions`; an option that is None counts as not given.
 
     Returns:
-        Complete settings; the grace epochs are resolved and never above the epochs of a full training. A space with nothing
-        open is searched by the `random` sampler if the sampler pauses trials, since forecasts need parameters.
+        Complete settings; the grace epochs are resolved and never above the epochs of a full training. `retrain.top` is None only
+        with several objectives, where it means the whole Pareto front. A space with nothing open is searched by the `random`
+        sampler if the sampler pauses trials, since forecasts need parameters.
 
     Raises:
         InputError: An option is unknown or out of range, or does not fit the space.
@@ -198,6 +200,8 @@ def settings_for(space: Space, **options: Any) -> Settings:
                 f"--learn-from: has no effect with the sampler {searched['sampler']}, which tries every config; leave it out"
             )
     check_objective(space, searched["objective"])
+    if searched["objectives"] is None and retrain["top"] is None:
+        retrain["top"] = DEFAULT_TOP
     grace = searched.pop("grace_epochs")
     pauses_early = grace is None  # a user who sets the first rung does not want trials to be judged before it
     grace = grace or default_grace_epochs(space.max_epochs)

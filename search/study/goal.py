@@ -8,10 +8,11 @@ from winnow.search.settings import Settings
 from winnow.search.study.tally import Tally
 from winnow.search.study.time_left import TimeLeft
 from winnow.search.study.trials import OpenTrial
+from winnow.spaces.schema.search import DEFAULT_TOP
 
 
 class Goal:
-    """Counts the trials that must still complete for `retrain.top` winners.
+    """Counts the trials that must still complete for `retrain.top` winners, or for `DEFAULT_TOP` if the whole front is retrained.
 
     Args:
         settings: The settings of the search.
@@ -55,7 +56,7 @@ class Goal:
     @property
     def num_wanted(self) -> int:
         """Number of trials that must still complete."""
-        return max(0, self._settings.retrain.top - self._tally.num_winners)
+        return max(0, (self._settings.retrain.top or DEFAULT_TOP) - self._tally.num_winners)
 
     @property
     def epochs_left(self) -> dict[int, int]:

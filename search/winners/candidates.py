@@ -49,7 +49,7 @@ class Candidate:
 
 
 def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> list[Candidate]:
-    """Choose the best `settings.retrain.top` winners of the search, then the baseline if the space names one.
+    """Choose the best `settings.retrain.top` winners of the search or the whole Pareto front, then the baseline if the space names one.
 
     `winnow.spaces.winners` defines what a winner is. Lines of earlier retrainings get their current ranks.
 

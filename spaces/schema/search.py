@@ -98,13 +98,17 @@ class SearchSettings(Strict):
         return costs_of(self.objectives)
 
 
+DEFAULT_TOP = 3
+"""Number of configs that are retrained after a search with one objective."""
+
+
 class RetrainSettings(Strict):
     """The optional `retrain:` section of a space; its fields are options of `winnow run` and `winnow retrain`."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    top: Count = 3
-    """Number of best configs to retrain."""
+    top: Count | None = None
+    """Number of best configs to retrain. If not set, 3; with several objectives, all configs of the Pareto front."""
     seeds: Count = 3
     """Number of fresh seeds per config."""
     keep_validation: Annotated[bool, Field(exclude_if=lambda value: not value)] = False

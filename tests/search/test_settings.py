@@ -68,6 +68,13 @@ def test_options_replace_what_the_space_says(space):
     assert Settings.from_dict(chosen.to_dict()) == chosen
 
 
+def test_the_whole_front_is_retrained_unless_a_number_is_asked_for(space):
+    several = catalog.load("digits", ["search.objectives=[validation_accuracy, parameters]"])
+    assert (settings_for(space).retrain.top, settings_for(several).retrain.top) == (3, None)
+    assert (settings_for(space, top=2).retrain.top, settings_for(several, top=2).retrain.top) == (2, 2)
+    assert Settings.from_dict(settings_for(several).to_dict()) == settings_for(several)
+
+
 def test_settings_of_older_runs_are_read_and_damaged_ones_refused(space):
     recorded = settings_for(space).to_dict()
     assert Settings.from_dict({**recorded, "strata": 1}) == settings_for(space)

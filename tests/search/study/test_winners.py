@@ -40,6 +40,19 @@ def test_a_search_ends_with_as_many_winners_as_were_asked_for(tmp_path, space, n
         assert candidates[-1].trial == 0
 
 
+def test_the_whole_front_is_a_candidate_unless_a_number_is_asked_for(tmp_path):
+    """A small limit in the settings counts; otherwise every trial that no other dominates is a candidate, and no other one."""
+    space = catalog.load("digits", ["epochs=3", "search.objectives=[validation_accuracy, parameters]"])
+    folder, settings = searched(tmp_path, space, trials=12)
+    completed = completed_trials(folder, space, settings)
+    assert len(completed.winners) > 1
+    *front, _ = choose_candidates(folder, space, settings)
+    assert [candidate.trial for candidate in front] == [trial.number for trial in completed.winners]
+    *first, baseline = choose_candidates(folder, space, settings_for(space, trials=12, top=1))
+    assert [candidate.trial for candidate in first] == [completed.winners[0].number]
+    assert baseline.rank is None
+
+
 def test_a_trial_outside_the_space_is_no_winner(tmp_path):
     """Completed before the space was changed: another one is completed in its place."""
     before = catalog.load("digits", ["epochs=3", "model.dropout={float: [0.3, 0.4]}", "start_from=[]"])
