@@ -1,84 +1,21 @@
-"""Sharing out CPUs and GPUs: what is chosen from what was measured, that every GPU gets its trials, and what is refused."""
+"""How CPUs and GPUs are shared out among trials: every GPU gets its trials, and what cannot be done is refused."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import asdict, replace
-from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import REPOSITORY
-from tests.helpers.packing import worth
 from winnow.search.operations.execution import recorded_gpus
-from winnow.search.ray_backend.measure_packing import Limit, MeasuredDevice, _level, memory_of
-from winnow.search.resources.inventory import Inventory, allocated_cpus, allocated_gpus
-from winnow.search.resources.packing import KindOfGpu, Level, Packing, RecordedPacking, choose, fraction_of
+from winnow.search.resources.inventory import Inventory
+from winnow.search.resources.packing import KindOfGpu, Packing, RecordedPacking, fraction_of
 from winnow.search.resources.plan import DeviceOptions, ResourcePlan, share_out
-from winnow.search.training.speed_probe import Measured
 from winnow.spaces.errors import InputError
 
 
 def machine(cpus: float, gpus: float = 0) -> Inventory:
     return Inventory(((cpus, gpus),), int(gpus))
-
-
-# --- what is chosen -----------------------------------------------------------------------------------------------------
-
-RATES = {1: 1000.0, 2: 1900.0, 4: 3000.0, 8: 3010.0}
-
-
-@pytest.mark.parametrize(
-    ("rates", "largest_mb", "memory_mb", "expected"),
-    [
-        (RATES, 4_000.0, 80_000.0, 4),  # eight give 0.3 % more, which is noise
-        ({**RATES, 8: 4000.0}, 4_000.0, 80_000.0, 8),
-        ({1: 1000.0, 2: 1020.0, 4: 1050.0, 8: 1080.0}, 10.0, 80_000.0, 1),  # twice the trials have to gain a tenth
-        ({1: 1000.0, 2: 1050.0, 4: 1300.0}, 10.0, 80_000.0, 4),
-        ({1: 1000.0, 4: 1150.0}, 10.0, 80_000.0, 1),
-        ({**RATES, 8: 4000.0}, 10_000.0, 80_000.0, 4),  # eight of the largest model would not fit
-        (RATES, 30_000.0, 80_000.0, 2),
-        (RATES, 79_000.0, 80_000.0, 1),  # nothing fits with room to spare; one is the least there is
-        ({1: 1000.0, 2: 800.0, 4: 500.0}, 10.0, 80_000.0, 1),
-        (RATES, 0.0, None, 4),  # on CPUs memory is not looked at
-    ],
-)
-def test_the_packing_with_the_most_images_per_second_that_fits(rates, largest_mb, memory_mb, expected):
-    packing = choose([Level(n, rate, n * largest_mb) for n, rate in rates.items()], memory_mb)
-    assert packing.at_once == expected
-    assert f"chosen: {expected}" in packing.explanation
-    assert f"1: {rates[1]:,.0f} images/s" in packing.explanation
-
-
-@pytest.mark.parametrize(
-    "rates", [RATES, {1: 1000.0, 2: 1050.0}, {1: 1000.0, 2: 1050.0, 4: 1300.0}, {1: 1000.0, 2: 1111.0, 8: 1300.0}]
-)
-def test_no_other_level_is_worth_more(rates):
-    packing = choose([Level(n, rate, 0.0) for n, rate in rates.items()], None)
-    assert max(packing.levels, key=worth).at_once == packing.at_once
-
-
-def test_memory_without_a_gpu_is_said_to_be_estimated():
-    levels = [Level(1, 900.0, 800.0), Level(2, None, 1600.0, "would need 1,600 MB")]
-    packing = choose(levels, 1_000.0, estimated=True)
-    assert packing.at_once == 1
-    assert "the largest model is estimated to take 800 MB of the 1,000 that the machine has free" in packing.explanation
-
-
-def test_only_free_memory_counts(monkeypatch):
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (3_000 * 2**20, 80_000 * 2**20))
-    assert memory_of("cuda") == 3_000
-    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2_000 * 2**20, total=8_000 * 2**20))
-    assert memory_of("cpu") == 2_000
-
-
-def test_a_level_that_could_not_be_measured_is_not_chosen():
-    levels = [Level(1, 900.0, 0.0), Level(2, None, 0.0, "CUDA out of memory"), Level(4, 1200.0, 0.0)]
-    assert choose(levels, None).at_once == 4
-    assert "2: CUDA out of memory" in choose(levels, None).explanation
-    assert choose([Level(1, None, 0.0, "no node was free")], None).at_once == 1
 
 
 def plan(
@@ -250,9 +187,6 @@ def test_more_trials_than_cpus_share_them():
     assert (found.cpus_per_trial, found.threads) == (0.5, 1)
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("have", "asked", "expected"),
     [
@@ -310,98 +244,3 @@ def test_a_cluster_without_a_gpu_yet_waits_and_says_so():
     assert (
         "the first trial waits until the cluster has its first GPU" in plan(Inventory(((4, 0), (4, 1)), 0)).explanation
     )
-
-
-# --- what is allowed ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, (None, None)),
-        ({"CUDA_VISIBLE_DEVICES": "1,3", "SLURM_JOB_GPUS": "1,3"}, (None, None)),
-        ({"SLURM_JOB_GPUS": "2,3"}, ("2,3", 2)),
-        ({"SLURM_STEP_GPUS": "3", "SLURM_JOB_GPUS": "2,3"}, ("3", 1)),
-        ({"SLURM_GPUS_ON_NODE": "2"}, (None, 2)),
-        ({"SLURM_GPUS": "a100:4"}, (None, 4)),
-        ({"SLURM_GPUS": "a100:2,v100:1"}, (None, 3)),
-        ({"SLURM_GPUS": "a100:many"}, (None, None)),
-        ({"SLURM_GPUS_ON_NODE": "0"}, ("", 0)),
-    ],
-)
-def test_slurms_gpus(environment, expected):
-    assert allocated_gpus(environment) == expected
-
-
-def test_slurms_cpus(monkeypatch):
-    monkeypatch.setattr("winnow.search.resources.inventory.available_cpus", lambda: 8)
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
-    assert allocated_cpus({}) is None
-    assert allocated_cpus({"SLURM_CPUS_PER_TASK": "4"}) == 4
-    assert allocated_cpus({"SLURM_CPUS_PER_TASK": "16"}) is None
-    monkeypatch.setattr("winnow.search.resources.inventory.available_cpus", lambda: 3)  # an affinity mask
-    assert allocated_cpus({}) == 3
-
-
-# --- on real Ray, with declared GPUs --------------------------------------------------------------------------------------
-
-SPREAD = """
-import sys, tempfile, time
-from winnow.search.ray_backend.session import ray_session
-from winnow.search.resources.plan import DeviceOptions, plan_resources
-
-def trial(config):
-    import os, ray, time
-    with open(config["file"], "a") as file:
-        file.write(f"{ray.get_gpu_ids()[0]} {time.time()}\\n")
-    while len(open(config["file"]).readlines()) < config["wanted"]:  # until all are there at once
-        time.sleep(0.1)
-
-with ray_session(num_cpus=8, num_gpus=4) as ray:
-    from ray import tune
-    for asked in ({"concurrent": 4}, {"trials_per_gpu": 2}):
-        plan = plan_resources(ray, DeviceOptions(**asked), 100)
-        file = tempfile.mktemp()
-        with tempfile.TemporaryDirectory() as storage:
-            tune.Tuner(
-                tune.with_resources(trial, plan.per_trial), param_space={"file": file, "wanted": plan.concurrent},
-                tune_config=tune.TuneConfig(num_samples=plan.concurrent),
-                run_config=tune.RunConfig(storage_path=storage, verbose=0),
-            ).fit()
-        print("on", *(line.split()[0] for line in open(file)))
-"""
-
-
-@pytest.mark.slow
-def test_trials_spread_over_all_gpus_and_fill_none_twice():
-    """Through Tune, as trials run. A fraction of 0.25 with four trials would have put all of them on the first GPU."""
-    done = subprocess.run(
-        [sys.executable, "-c", SPREAD], capture_output=True, text=True, cwd=REPOSITORY, start_new_session=True
-    )
-    assert done.returncode == 0, done.stderr
-    found = [line.removeprefix("on ") for line in done.stdout.splitlines() if line.startswith("on ")]
-    four, eight = (Counter(line.split()) for line in found)
-    assert four == {"0": 1, "1": 1, "2": 1, "3": 1}
-    assert eight == {"0": 2, "1": 2, "2": 2, "3": 2}
-
-
-def test_a_memory_that_cannot_hold_the_trials_is_named():
-    """The GPU holds four such trials, the machine two: four are not even tried."""
-
-    class Device:
-        def measure(self, config, at_once, seconds):
-            return [Measured({}, 100.0, 1.0, 500.0, 0.0)] * at_once
-
-    limits = [Limit(1_000, 5_000), Limit(3_000, 8_000, " of the machine's memory")]
-    levels = [_level(Device(), None, n, limits) for n in (1, 2, 4)]
-    assert [level.images_per_second for level in levels] == [100.0, 200.0, None]
-    assert levels[2].reason == "would need 12,000 MB of the machine's memory"
-    assert [level.memory_mb for level in levels] == [1_000, 2_000, 4_000]  # that of the GPU
-
-
-def test_the_machines_memory_is_shared_by_its_gpus(monkeypatch):
-    node = {"NodeID": "mine", "Resources": {"GPU": 4.0}}
-    ray = SimpleNamespace(get=lambda value: value, nodes=lambda: [node, {"NodeID": "other", "Resources": {}}])
-    device = MeasuredDevice(ray, None, None, "cuda", 4.0, 0)
-    monkeypatch.setattr(MeasuredDevice, "_remote", lambda *_: SimpleNamespace(remote=lambda: (64_000.0, "mine")))
-    assert device.host_share_mb() == 16_000
