@@ -28,6 +28,7 @@ def own_parts(config: Config) -> Iterator[tuple[str, OwnPart]]:
         ("optimizer", config.optimizer),
         ("schedule", config.schedule),
         ("loss", config.loss),
+        ("own_metric", config.own_metric),
         *(("augmentation", step) for step in [*config.data.augment, *extra]),
     ]
     yield from ((what, part) for what, part in parts if isinstance(part, OwnPart))

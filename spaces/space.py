@@ -227,8 +227,9 @@ def _with_own_objective(tree: Mapping[str, Any], source: str) -> Mapping[str, An
         return tree
     objective = search["objective"]
     own_metric = tree.get("own_metric", objective)
-    if own_metric != objective:
+    name = own_metric.get("name") if isinstance(own_metric, Mapping) else own_metric
+    if name != objective:
         raise SpaceError(
-            f"{source}: search.objective names the function {objective}, but own_metric names {own_metric}; name one of them"
+            f"{source}: search.objective names the function {objective}, but own_metric names {name}; name one of them"
         )
-    return {**tree, "own_metric": objective, "search": {**search, "objective": OWN_METRIC}}
+    return {**tree, "own_metric": own_metric, "search": {**search, "objective": OWN_METRIC}}

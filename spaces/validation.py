@@ -70,11 +70,11 @@ def check_objective(space: Space, objective: str) -> None:
             metric, but the space names none, or several.
     """
     if objective == OWN_METRIC:
-        names = {config.own_metric for config in corners(space)}
-        if len(names) > 1 or None in names:
+        metrics = {repr(config.own_metric): config.model_dump()["own_metric"] for config in corners(space)}
+        if metrics.keys() == {repr(None)} or len(metrics) > 1:
             raise InputError(
                 f"{space.source}: the objective {OWN_METRIC} needs one function in the key own_metric, such as "
-                f"`own_metric: my_metrics:cost`, but the space has {show_list(sorted(map(str, names)))}"
+                f"`own_metric: my_metrics:cost`, but the space has {show_list(map(show_value, metrics.values()))}"
             )
     if objective != "validation_loss":
         return

@@ -48,6 +48,7 @@ _TITLES = {
     "OwnLoss": "A custom loss",
     "OwnAugmentation": "A custom augmentation",
     "OwnInitialization": "A custom initialization",
+    "OwnMetric": "A custom metric",
 }
 _BESIDE = """
 A space may also have the sections `search`, `retrain` and `reference` (below), and these keys:

@@ -49,6 +49,12 @@ def _measured_loss(run: RunFacts) -> str | None:
     return str(measured_loss(run.space.example().loss))
 
 
+def _own_metric(run: RunFacts) -> Any:
+    """Return the custom metric as a space names it; a mapping with no key but `name` is the same as the bare name."""
+    value = run.study["space"].get("own_metric")
+    return value["name"] if isinstance(value, dict) and value.keys() == {"name"} else value
+
+
 # Facts that must be equal for the test accuracies of two winners to be comparable. Space, sampler and budget may differ: they are
 # the subject of the comparison.
 PROTOCOL: dict[str, Callable[[RunFacts], Any]] = {
@@ -63,7 +69,7 @@ PROTOCOL: dict[str, Callable[[RunFacts], Any]] = {
     "stratified": _space_data("stratified", True),
     "epochs": lambda run: run.settings.get("max_epochs"),
     "objective": lambda run: run.objective,
-    "own metric": lambda run: run.study["space"].get("own_metric") if run.objective == OWN_METRIC else None,
+    "own metric": lambda run: _own_metric(run) if run.objective == OWN_METRIC else None,
     "measured loss": _measured_loss,
 }
 

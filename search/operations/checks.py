@@ -87,29 +87,23 @@ def check_space(
         InputError: A network shrinks the images to nothing, or cannot be built, or none is within the limits of the search.
     """
     check(space, data.image_shape)
-    check_losses_and_metric(space, data.num_classes)
+    check_weights_of_classes(space, data.num_classes)
     return [*check_parts(space, data, trial_timeout, say), *limit_notes(space, data.image_shape, data.num_classes)]
 
 
-def check_losses_and_metric(space: Space, num_classes: int) -> None:
-    """Check that every list of class weights has one weight per class, and that custom metrics can be computed.
+def check_weights_of_classes(space: Space, num_classes: int) -> None:
+    """Check that every list of class weights has one weight per class.
 
     Args:
         space: The space.
         num_classes: Number of classes of the data set.
 
     Raises:
-        InputError: One of them does not fit.
+        InputError: A list has another length.
     """
-    configs = list(corners(space))
-    for config in configs:
+    for config in corners(space):
         if not isinstance(config.loss, OwnLoss):
             check_class_weights(config.loss.class_weights, num_classes)
-    if names := {config.own_metric for config in configs if config.own_metric}:
-        from winnow.search.training.own_metric import check_own_metric
-
-        for name in sorted(names):
-            check_own_metric(name, num_classes)
 
 
 def check_parts(

@@ -1,4 +1,4 @@
-"""Calls a user's own metric: a function of labels and probabilities, named by import path."""
+"""Calls a custom metric: a function of labels and probabilities, named by import path."""
 
 from __future__ import annotations
 
@@ -8,48 +8,42 @@ import numbers
 import numpy as np
 import torch
 
-from winnow.spaces.errors import InputError
+from winnow.spaces.errors import InputError, printable
 from winnow.spaces.own_code import load
+from winnow.spaces.schema import OwnMetric
 
 
-def own_metric(name: str, logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Call a metric.
+def own_metric(metric: OwnMetric, logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Compute a metric.
 
     Args:
-        name: `package.module:function`. It gets the labels int64 [N] and the probabilities float32 [N, K] as NumPy arrays.
+        metric: Its function gets the labels int64 [N] and the probabilities float32 [N, K] as NumPy arrays, and its other keys as
+            keyword arguments.
         logits: float32 [N, K].
         labels: int64 [N].
 
     Raises:
-        InputError: The function cannot be imported, does not take two arguments, raises, or does not return a number.
+        InputError: The function cannot be imported, does not take these arguments, raises, or does not return a number.
     """
-    function = load("own_metric", name)
+    label = f"own_metric {metric.name}"
+    function = load("own_metric", metric.name)
     try:
-        inspect.signature(function).bind(None, None)
-    except TypeError as error:
-        raise InputError(f"own_metric {name}: must take (labels, probabilities), but {error}") from error
+        signature = inspect.signature(function)
     except ValueError:  # some callables written in C have no signature
         pass
+    else:
+        try:
+            signature.bind(None, None, **metric.keys)
+        except TypeError as error:
+            given = ", ".join(["labels", "probabilities", *metric.keys])
+            takes = ", ".join(signature.parameters) or "nothing"
+            raise InputError(f"{label}: {error}; it was called with {given}, and takes {takes}") from error
     probabilities = logits.softmax(1).cpu().numpy()
     try:
-        value = function(labels.cpu().numpy(), probabilities)
+        value = function(labels.cpu().numpy(), probabilities, **metric.keys)
     except (Exception, SystemExit) as error:  # user code may raise anything, and the message must say where
-        raise InputError(f"own_metric {name} raised {type(error).__name__}: {error}") from error
+        raise InputError(f"{label} raised {type(error).__name__}: {printable(str(error))}") from error
     is_number = isinstance(value, numbers.Real) or (isinstance(value, np.ndarray) and value.ndim == 0)
     if not is_number or isinstance(value, bool):
-        raise InputError(f"own_metric {name} must return a number, but returned {type(value).__name__}")
+        raise InputError(f"{label} must return a number, but returned {type(value).__name__}")
     return float(value)
-
-
-def check_own_metric(name: str, num_classes: int) -> None:
-    """Call a metric once with made-up outputs for two images of each class.
-
-    Args:
-        name: `package.module:function`.
-        num_classes: Number of classes, K.
-
-    Raises:
-        InputError: As in `own_metric`.
-    """
-    labels = torch.arange(num_classes).repeat(2)
-    own_metric(name, torch.eye(num_classes).repeat(2, 1), labels)

@@ -13,6 +13,7 @@ from winnow.models import build, check_buildable, initialize_own
 from winnow.search.training.augment import augment
 from winnow.search.training.optimizers import build_optimizer
 from winnow.search.training.own_loop_check import check_own_loop
+from winnow.search.training.own_metric import own_metric
 from winnow.spaces import own_code, schema
 from winnow.spaces.errors import InputError
 
@@ -84,6 +85,11 @@ def _check_loss(part: Any, config: schema.Config, image_shape: tuple[int, int, i
         )
 
 
+def _check_own_metric(part: Any, config: schema.Config, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    labels = torch.arange(num_classes).repeat(2)  # two images of each class
+    own_metric(part, torch.eye(num_classes).repeat(2, 1), labels)
+
+
 def _check_augmentation(part: Any, config: schema.Config, image_shape: tuple[int, int, int], num_classes: int) -> None:
     images = torch.rand(NUM_IMAGES, *image_shape) * 255
     generator = torch.Generator().manual_seed(0)
@@ -123,5 +129,6 @@ CHECKS: dict[str, Callable[[Any, schema.Config, tuple[int, int, int], int], set[
     "optimizer": _check_optimizer,
     "schedule": _check_schedule,
     "loss": _check_loss,
+    "own_metric": _check_own_metric,
     "augmentation": _check_augmentation,
 }

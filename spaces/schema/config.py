@@ -17,7 +17,6 @@ from winnow.spaces.schema.averaging import Averaging
 from winnow.spaces.schema.data import Data
 from winnow.spaces.schema.fields import (
     Count,
-    ImportPath,
     Metric,
     NonNegative,
     Positive,
@@ -29,7 +28,7 @@ from winnow.spaces.schema.loss import CrossEntropy, Loss
 from winnow.spaces.schema.mixing import Mixing
 from winnow.spaces.schema.model import Model
 from winnow.spaces.schema.optimizer import Optimizer
-from winnow.spaces.schema.own import OwnInitialization, OwnLoop
+from winnow.spaces.schema.own import OwnInitialization, OwnLoop, OwnMetric
 from winnow.spaces.schema.schedule import Constant, Plateau, Schedule
 
 
@@ -95,8 +94,8 @@ class Config(Strict):
     """Test-time augmentation: the final test and predictions average the logits of each image and its mirror image."""
     test_shift: Annotated[int, Field(ge=0, le=16)] = 0
     """Test-time augmentation: number of pixels by which each image is also shifted, up-left and down-right, in the final test and predictions. Half of the weight stays with the image that is not shifted. Below the height and width of the images. 0: no shift."""
-    own_metric: ImportPath | None = None
-    """Custom metric, `package.module:function`: `function(labels, probabilities)` returns a number, for NumPy arrays int64 [N] and float32 [N, K]. Higher must be better, so negate a cost. It is computed on the validation images after every epoch, and on the test images. Elsewhere, such as in `search.objective`, it is called `validation_own_metric`."""
+    own_metric: Annotated[OwnMetric, BeforeValidator(bare_name)] | None = None
+    """Custom metric; a bare import path is short for `{name: PATH}`. It is computed on the validation images after every epoch, and on the test images. Elsewhere, such as in `search.objective`, it is called `validation_own_metric`."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Numeric precision. `auto`: bfloat16 autocast if the device supports it in hardware (on a CPU: AVX512-BF16 or AMX, and no grouped convolutions), float16 autocast on older GPUs with tensor cores (V100, T4), else float32. In float16 the loss is scaled, and a step whose gradients overflow is skipped. In training and validation, GPUs with TensorFloat-32 use it for float32 matrix products and convolutions. The final test uses full float32."""
     cuda_graphs: bool = False

@@ -114,7 +114,7 @@ def _allow_short_names(config: Json, definitions: Json) -> None:
         union = config["properties"][key]
         names = _short_names(_members(union), definitions)
         union["anyOf"] = [*(union.pop("oneOf", None) or union["anyOf"]), *names]
-    for key in ("initialization", "train"):
+    for key in ("initialization", "train", "own_metric"):
         config["properties"][key]["anyOf"].append({"type": "string", "pattern": IMPORT_PATH})
     data = definitions["Data"]
     config["properties"]["data"] = {"anyOf": [config["properties"]["data"], data["properties"]["name"]]}

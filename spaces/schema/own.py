@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from winnow.spaces.schema.fields import ImportPath, Positive
 
@@ -52,6 +52,18 @@ class OwnInitialization(OwnPart):
 
     `images` are up to 5,000 normalized training images, float32 [N, C, H, W]. torch's global generators are seeded.
     """
+
+
+class OwnMetric(OwnPart):
+    """A custom metric: `function(labels, probabilities, **other_keys)` returns a number, for NumPy arrays int64 [N] and float32 [N, K].
+
+    Higher must be better, so negate a cost.
+    """
+
+    @model_serializer(mode="wrap")
+    def _bare_without_keys(self, handler: SerializerFunctionWrapHandler) -> Any:
+        """Write a metric without further keys as its import path, as earlier versions did."""
+        return handler(self) if self.keys else self.name
 
 
 class OwnLoop(OwnPart):

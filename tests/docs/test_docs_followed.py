@@ -40,6 +40,8 @@ FOLLOWED = {
     "docs/how-to/own-optimizer.md": "alone",
     "docs/how-to/own-schedule.md": "alone",
     "docs/how-to/own-loss.md": "alone",
+    "docs/how-to/own-metric.md": "alone",
+    "docs/how-to/own-data.md": "alone",
     "docs/how-to/own-augmentation.md": "alone",
     "docs/how-to/own-initialization.md": "alone",
     "docs/how-to/own-hyper-parameter.md": "copy",

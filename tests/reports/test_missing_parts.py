@@ -224,6 +224,8 @@ def test_runs_with_other_metrics_losses_or_images_are_not_compared(whole):
     own = {"own_metric": "my_metrics:cost"}
     assert keys(space=own) == []
     assert keys(space=own, objective="validation_own_metric") == ["own metric"]
+    named = {"own_metric": {"name": "my_metrics:cost", "price": 2.0}}
+    assert keys(space=named, objective="validation_own_metric") == ["own metric"]
     margin = {"loss": {"name": "margin"}}
     assert keys(space=margin) == []
     assert keys(space=margin, objective="validation_loss") == ["measured loss"]

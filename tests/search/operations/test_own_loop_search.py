@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,11 @@ def test_a_search_with_an_own_loop_is_killed_resumed_and_retrained(tmp_path: Pat
     _winnow(tmp_path, "export", "r", "--weights-only", "--output", "exported")
     winner = load_export(tmp_path / "exported")
     assert winner.predict(np.zeros((1, 8, 8, 1), np.uint8)).shape == (1, 10)
+    (tmp_path / "slow_loop.py").write_text(LOOP.replace("momentum=0.9", "momentum=0.5"))
+    process = start(tmp_path, "rerun", "r", "--trial", "0")
+    output, errors = process.communicate(timeout=400)
+    assert process.returncode == 1, output + errors
+    assert re.search(r"what changed since then:\n(.*\n)*  slow_loop:run: [0-9a-f]{16} then, [0-9a-f]{16} now", output)
 
 
 def test_what_is_wrong_with_a_loop_is_said_before_anything_starts(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from winnow.search.operations.trust import (
     check_export_code,
     check_run_code,
     check_space_code,
+    own_code_hashes,
     remember_code,
 )
 from winnow.search.settings import settings_for
@@ -192,6 +193,21 @@ def test_a_run_that_was_begun_here_does_not_ask_again(place, monkeypatch):
     folder.study.write_text(yaml.safe_dump(study))
     with pytest.raises(UntrustedCode, match="names subprocess:call"):
         check_run_code(folder, trusted=False)
+
+
+def test_a_run_records_the_source_of_its_code(place):
+    """A hash of the file of each import path, wherever in the space it is named. Other files do not change it."""
+    (place / "mine.py").write_text("def loss(): ...\n")
+    tree = {"loss": {"name": "mine:loss"}, "optimizer": {"choice": {"mine:sgd": {"lr": 0.1}, "adam": {}}}, "data": "digits"}
+    before = own_code_hashes(tree)
+    assert before.keys() == {"mine:loss", "mine:sgd"}
+    (place / "others.py").write_text("def loss(): ...\n")
+    assert own_code_hashes(tree) == before
+    (place / "mine.py").write_text("def loss(): return 1\n")
+    after = own_code_hashes(tree)
+    assert after.keys() == before.keys()
+    assert all(after[path] != before[path] for path in before)
+    assert own_code_hashes({"model": "no_such_module:build"}) == {}
 
 
 def test_a_search_notes_the_code_that_it_runs(tmp_path):

@@ -73,6 +73,10 @@ def zeros(network: nn.Module, images: torch.Tensor, value: float = 0.0) -> None:
         nn.init.constant_(weight, value)
 
 
+def share_of(labels: Any, probabilities: Any, label: int) -> float:
+    return float(probabilities[labels == label, label].mean())
+
+
 def raises(network: nn.Module, images: torch.Tensor) -> None:
     raise KeyError("weight")
 
@@ -86,6 +90,7 @@ KEYS: dict[str, Any] = {
     "schedule": {"name": path("schedule"), "power": 2.0},
     "loss": {"name": path("loss"), "temperature": 2.0},
     "initialization": path("zeros"),
+    "own_metric": {"name": path("share_of"), "label": 1},
     "data": {
         "name": "digits",
         "augment": [path("noise"), {"name": path("noise_per_image"), "per_image": True}, "flip"],
@@ -102,7 +107,7 @@ def test_all_own_parts_train_and_resume_exactly(tmp_path: Path) -> None:
 def test_each_part_is_used() -> None:
     data = DeviceData.build(tiny_data(), tiny_config().data, CPU, 0)
     plain = figures(next(train(tiny_config(), data, CPU, 0)))
-    for key in KEYS.keys() - {"data"}:
+    for key in KEYS.keys() - {"data", "own_metric"}:  # a metric changes no training
         assert figures(next(train(tiny_config(**{key: KEYS[key]}), data, CPU, 0))) != plain, key
     result = next(train(tiny_config(initialization=path("zeros"), optimizer={"name": "sgd", "lr": 1e-9}), data, CPU, 0))
     assert result.validation_loss == pytest.approx(torch.tensor(3.0).log().item(), abs=1e-4)  # all classes alike

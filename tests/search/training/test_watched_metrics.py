@@ -15,9 +15,13 @@ from winnow.search.training.device_data import DeviceData
 from winnow.search.training.early_stopping import EarlyStopping
 from winnow.search.training.epoch_result import EpochResult
 from winnow.search.training.loop import train
+from winnow.search.training.own_parts import check_own_part
 from winnow.search.training.schedules import Plateau
 from winnow.spaces.epoch_figures import OBJECTIVES, OWN_METRIC, kept_values, to_minimize, weights_rules
 from winnow.spaces.errors import InputError, SpaceError
+from winnow.spaces.identity import identity
+from winnow.spaces.own_code import own_parts
+from winnow.spaces.schema import Config
 from winnow.spaces.space import Space
 
 HERE = __name__
@@ -36,6 +40,10 @@ def one_argument(labels: np.ndarray) -> float:
 
 def raises(labels: np.ndarray, probabilities: np.ndarray) -> float:
     raise KeyError("cost")
+
+
+def share_of(labels: np.ndarray, probabilities: np.ndarray, label: int, factor: float = 1.0) -> float:
+    return float(factor * probabilities[labels == label, label].mean())
 
 
 def a_text(labels: np.ndarray, probabilities: np.ndarray) -> str:
@@ -124,15 +132,54 @@ def test_a_rule_on_an_own_metric_needs_one(key: str) -> None:
 
 def test_an_objective_on_an_own_metric_needs_exactly_one() -> None:
     assert settings_for(space(own_metric="a:b"), objective=OWN_METRIC).direction == "maximize"
-    for keys in ({}, {"own_metric": {"choice": ["a:b", "c:d"]}}):
+    several = ({"choice": ["a:b", "c:d"]}, {"name": "a:b", "label": {"choice": [0, 1]}})
+    for keys in ({}, *({"own_metric": each} for each in several)):
         with pytest.raises(InputError, match="needs one function in the key own_metric"):
             settings_for(space(**keys), objective=OWN_METRIC)
+
+
+def test_further_keys_are_arguments_of_an_own_metric() -> None:
+    plain, keyed, twice = (
+        [result.metrics[OWN_METRIC] for result in epochs(epochs=2, own_metric=metric)]
+        for metric in (
+            f"{HERE}:share_of_first",
+            {"name": f"{HERE}:share_of", "label": 0},
+            {"name": f"{HERE}:share_of", "label": 0, "factor": 2.0},
+        )
+    )
+    assert plain == keyed
+    assert twice == pytest.approx([2 * value for value in plain])
+
+
+def test_an_own_metric_without_keys_is_recorded_as_its_import_path() -> None:
+    """So configs of earlier versions keep their identity. A key is a part of it."""
+    bare, named = (tiny_config(own_metric=metric).model_dump() for metric in ("a:b", {"name": "a:b"}))
+    assert bare["own_metric"] == named["own_metric"] == "a:b"
+    keyed = tiny_config(own_metric={"name": "a:b", "label": 0})
+    assert keyed.model_dump()["own_metric"] == {"name": "a:b", "label": 0}
+    assert type(keyed).model_validate(keyed.model_dump(mode="json")) == keyed
+    other = tiny_config(own_metric={"name": "a:b", "label": 1})
+    assert len({identity(config) for config in (bare, keyed.model_dump(), other.model_dump())}) == 3
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ({"label": 0, "factr": 2.0}, "unexpected keyword argument 'factr'; it was called with labels, probabilities, label, factr, "
+                                     "and takes labels, probabilities, label, factor"),
+        ({}, "missing a required argument: 'label'; it was called with labels, probabilities, and takes"),
+        ({"label": "first"}, "raised IndexError"),
+    ],
+)  # fmt: skip
+def test_keys_of_an_own_metric_must_fit_its_function(metric: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=rf"own_metric {HERE}:share_of.*{words}"):
+        tried(tiny_config(own_metric={"name": f"{HERE}:share_of", **metric}))
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        (f"{HERE}:one_argument", r"must take \(labels, probabilities\)"),
+        (f"{HERE}:one_argument", "too many positional arguments; it was called with labels, probabilities, and takes labels"),
         (f"{HERE}:raises", "raised KeyError: 'cost'"),
         (f"{HERE}:a_text", "must return a number, but returned str"),
         (f"{HERE}:shareoffirst", r"has no function shareoffirst; did you mean share_of_first\?"),
@@ -141,12 +188,25 @@ def test_an_objective_on_an_own_metric_needs_exactly_one() -> None:
 )
 def test_an_own_metric_is_tried_before_anything_starts(name: str, words: str) -> None:
     with pytest.raises(InputError, match=f"own_metric {name}.*{words}"):
-        check_space(space(own_metric=name), tiny_data())
+        tried(tiny_config(own_metric=name))
+
+
+def tried(config: Config) -> None:
+    ((what, part),) = own_parts(config)
+    check_own_part(what, part, config, (3, 8, 8), 3)
+
+
+def test_an_own_metric_of_a_space_is_tried_with_the_other_parts() -> None:
+    with pytest.raises(InputError, match=r"own_metric .*:raises raised KeyError: 'cost'"):
+        check_space(space(own_metric=f"{HERE}:raises"), tiny_data())
 
 
 def test_an_objective_may_name_the_function() -> None:
     given = space(search={"objective": "a:b"})
     assert (given.example().own_metric, settings_for(given).objective) == ("a:b", OWN_METRIC)
     assert given.tree == space(own_metric="a:b", search={"objective": OWN_METRIC}).tree
+    with_keys = space(own_metric={"name": "a:b", "label": 0}, search={"objective": "a:b"})
+    assert with_keys.example().model_dump()["own_metric"] == {"name": "a:b", "label": 0}
+    assert settings_for(with_keys).objective == OWN_METRIC
     with pytest.raises(SpaceError, match=r"search.objective names the function a:b, but own_metric names c:d"):
         space(own_metric="c:d", search={"objective": "a:b"})
