@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.conftest import REPOSITORY
 from tests.helpers.tiny import CPU, schema_names, tiny_config
 from winnow.search.training.losses import LOSSES, build_evaluation_loss, build_loss
 from winnow.search.training.muon import orthogonalized
@@ -35,6 +36,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def test_the_registries_hold_what_the_schema_names() -> None:
     assert set(OPTIMIZERS) == schema_names(schema.BuiltInOptimizer) == set(SETTINGS)
     assert set(LOSSES) == schema_names(schema.BuiltInLoss)
+
+
+def test_every_optimizer_of_torch_has_a_name_or_a_reason() -> None:
+    """The reasons are in docs/how-to/own-optimizer.md."""
+    kinds = [getattr(torch.optim, name) for name in torch.optim.__all__]
+    of_torch = {
+        kind.__name__.lower() for kind in kinds if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
+    }
+    assert of_torch - OPTIMIZERS.keys() == {"optimizer", "lbfgs", "rprop", "sparseadam"}
+    page = (REPOSITORY / "docs" / "how-to" / "own-optimizer.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for name in ("LBFGS", "Rprop", "SparseAdam"))
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "lion"])  # torch has no Lion
