@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from winnow.search.schedulers.asha import Asha
 from winnow.search.settings import Settings, rung_epochs
 from winnow.spaces.samplers import spec_of
+from winnow.spaces.schema.search import DEFAULT_TOP
 
 if TYPE_CHECKING:
     from winnow.search.training.speed_probe import Measured
@@ -154,13 +155,16 @@ class _World:
 
 
 def _simulate(settings: Settings, num: int, world: _World, rng: random.Random) -> list[int]:
-    """Simulate a search with `num` trials, and return how many of them begin and pass each rung."""
+    """Simulate a search with `num` trials, and return how many of them begin and pass each rung.
+
+    Trials without which too few would complete for the wanted winners are not stopped, as `winnow.search.study.goal` decides.
+    """
     asha = Asha(settings.grace_epochs, settings.reduction_factor, settings.max_epochs, "maximize")
     counts = [num] + [0] * len(asha.rungs)
     for trial in range(num):
-        own = rng.random()
+        own, must_complete = rng.random(), counts[-1] + num - trial <= (settings.retrain.top or DEFAULT_TOP)
         for index, rung in enumerate(asha.rungs):
-            if not asha.judge(trial, rung, world.value(own, trial / num, rng)):
+            if not asha.judge(trial, rung, world.value(own, trial / num, rng)) and not must_complete:
                 break
             counts[index + 1] += 1
     return counts

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 
 from winnow.search.settings import Settings
 from winnow.search.study.tally import Tally
 from winnow.search.study.time_left import TimeLeft
 from winnow.search.study.trials import OpenTrial
+from winnow.spaces.samplers import spec_of
 from winnow.spaces.schema.search import DEFAULT_TOP
 
 
@@ -20,6 +21,7 @@ class Goal:
         open_trials: The trials that have not ended, by number. The ledger changes this mapping.
         paused: The numbers of the open trials that wait at a rung.
         time: The remaining time.
+        num_not_begun: Returns how many more trials the search may begin.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class Goal:
         open_trials: Mapping[int, OpenTrial],
         paused: Set[int],
         time: TimeLeft,
+        num_not_begun: Callable[[], int],
     ) -> None:
         self._settings = settings
         self._tally = tally
@@ -36,6 +39,8 @@ class Goal:
         self._paused = paused
         self._time = time
         self._time_is_needed = False
+        self._pauses = spec_of(settings.sampler).pauses
+        self._num_not_begun = num_not_begun
 
     def note_time_left(self, seconds: float, num_workers: int) -> None:
         """Update the time until the search must end.
@@ -78,8 +83,14 @@ class Goal:
         return self._time_is_needed and len(self.epochs_left) >= self.num_wanted
 
     def must_complete(self, number: int) -> bool:
-        """Return whether a trial must continue although successive halving would stop it, because too few others can still win."""
-        if not self._time_is_needed:
-            return False
+        """Return whether a trial must continue although successive halving would stop it, because too few others can still win.
+
+        Too few others can win if no trial may begin any more, for lack of time, or if those that may begin do not suffice. Where
+        trials pause, the second case is left to `num_missing`: paused trials are resumed at the end.
+        """
         left = self.epochs_left
-        return number in left and len(left) <= self.num_wanted
+        if number not in left:
+            return False
+        if self._time_is_needed:
+            return len(left) <= self.num_wanted
+        return not self._pauses and len(left) + self._num_not_begun() <= self.num_wanted

@@ -61,7 +61,7 @@ class Ledger(TrialBook):
         self._history = History(folder, space)
         self._paused = PausedTrials(self.scheduler, Quota(folder, settings.checkpoint_quota))
         self._time = TimeLeft(settings.time_budget_seconds)
-        self.goal = Goal(settings, self._tally, self._open, self._paused.numbers, self._time)
+        self.goal = Goal(settings, self._tally, self._open, self._paused.numbers, self._time, self._num_not_begun)
         self.gain = GainRule(settings)
         self._times = EpochTimes(settings, self._record, self.scheduler)
         num_classes = (folder.read_study().get("data") or {}).get("num_classes", 1)
@@ -173,6 +173,9 @@ class Ledger(TrialBook):
     def _may_start(self) -> bool:
         limit = self.settings.trials
         return (limit is None or self._num_trials < limit) and not self.exhausted and not self.no_gain
+
+    def _num_not_begun(self) -> int:
+        return self.settings.num_trials - self._num_trials if self._may_start else 0
 
     def _shown(self) -> optuna.Study:
         """Return the study that the sampler reads."""

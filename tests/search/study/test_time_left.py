@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 
 import pytest
 
@@ -84,6 +85,33 @@ def test_a_trial_without_which_winners_are_missing_is_not_stopped(tmp_path, spac
         ledger.goal.note_time_left(20 - epoch, 3)
         assert going_on == [epoch < 18] * 3
     assert ledger.counts == {TrialStatus.COMPLETED: 3}
+
+
+@pytest.mark.parametrize("trials", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("sampler", ["random", "forecast"])
+def test_a_search_near_its_last_trial_completes_as_many_as_winners_are_wanted(tmp_path, space, sampler, trials):
+    """Without a time budget: the last trials are not stopped if too few others have completed. The others are."""
+    for seed in range(5):
+        settings = settings_for(space, sampler=sampler, trials=trials, seed=seed)
+        ledger = Ledger(make_folder(tmp_path / str(seed), space, settings), space, settings, SHAPE)
+        simulated(ledger, budget=math.inf, workers=2)
+        assert ledger.counts.get(TrialStatus.COMPLETED, 0) >= min(trials, 3), seed
+        ledger.close()
+
+
+def test_trials_are_stopped_as_long_as_others_may_complete(tmp_path, space):
+    settings = settings_for(space, sampler="random", trials=6, top=1)
+    ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
+    simulated(ledger, budget=math.inf, workers=1)
+    assert ledger.counts[TrialStatus.STOPPED] > 0
+
+
+def test_a_diverged_trial_is_not_continued_for_the_winners(tmp_path, space):
+    settings = settings_for(space, sampler="random", trials=1)
+    ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
+    trial = ledger.ask()
+    assert not ledger.record(trial.number, report(trial, 1, value=math.nan))
+    assert ledger.counts == {TrialStatus.DIVERGED: 1}
 
 
 def test_time_is_needed_once_the_nearest_trials_just_fit():
