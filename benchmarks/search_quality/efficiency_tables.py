@@ -27,6 +27,7 @@ def tables(runs: Runs, halves: dict[str, list[str]], budgets: Sequence[int]) -> 
         "`behind`: how much higher the regret is than that of `"
         + REFERENCE
         + "`, over all tasks, with a 95 % bootstrap interval over tasks.",
+        "`family`: how much higher the mean regret of a family is than that of the best searcher in it, for the family where it is most.",
         "`worst`: the largest excess of a task over `random + ASHA`, at the budget where it is largest.",
         "",
     ]
@@ -49,7 +50,8 @@ def _table(runs: Runs, budgets: Sequence[int]) -> list[str]:
     seeds = min(len({r["seed"] for r in runs if (r["contender"], r["task"]) == key}) for key in cells)
     means = {name: np.array([cells[name, task] for task in named]) for name in _complete(cells, named)}
     ranks = rankdata(np.stack(list(means.values())), axis=0).mean(axis=(1, 2))
-    head = ["searcher", *(f"{family} ({len(tasks[family])} tasks)" for family in families), "behind", "rank", "worst"]
+    head = ["searcher", *(f"{family} ({len(tasks[family])} tasks)" for family in families)]
+    head += ["family", "behind", "rank", "worst"]
     reached = " / ".join(map(str, budgets[:num_budgets]))
     lines = [
         f"After the cost of {reached} full trainings. At least {seeds} seeds of each task.",
@@ -57,9 +59,15 @@ def _table(runs: Runs, budgets: Sequence[int]) -> list[str]:
         f"| {' | '.join(head)} |",
         "| --- " * len(head) + "|",
     ]
+    by_family = {  # name -> [families, budgets]
+        name: np.array([np.mean([cells[name, task] for task in tasks[family]], axis=0) for family in families])
+        for name in means
+    }
+    best = np.min(np.stack(list(by_family.values())), axis=0)
     for (name, of_tasks), rank in zip(means.items(), ranks, strict=True):
-        by_family = [np.mean([cells[name, task] for task in tasks[family]], axis=0) for family in families]
-        row = [name, *map(_joined, by_family), _behind(of_tasks, means), f"{rank:.2f}", _worst(of_tasks, means, named)]
+        most = _joined((by_family[name] - best).max(axis=0))
+        row = [name, *map(_joined, by_family[name]), most, _behind(of_tasks, means), f"{rank:.2f}"]
+        row.append(_worst(of_tasks, means, named))
         lines.append(f"| {' | '.join(row)} |")
     return lines
 

@@ -73,10 +73,21 @@ def test_tables_compare_on_tasks_that_all_have_run() -> None:
     ]
     runs.append({**runs[0], "contender": "TPE + ASHA"})  # on one task only: left out
     text = tables(runs, {"dev": ["t1", "t2"]}, [5])
-    assert "| forecast | 10 |  | 1.00 | -20 (t1) |" in text
-    assert "| random + ASHA | 30 | +20 [+20, +20] | 2.00 |  |" in text
+    assert "| forecast | 10 | 0 |  | 1.00 | -20 (t1) |" in text
+    assert "| random + ASHA | 30 | 20 | +20 [+20, +20] | 2.00 |  |" in text
     assert "TPE" not in text
     assert tables(runs, {"dev": ["t1", "t2"]}, [5, 10]) == text  # no run has reached the second budget
+
+
+def test_the_family_in_which_a_searcher_is_most_behind_the_best_is_in_the_table() -> None:
+    regrets = {("forecast", "a"): 10.0, ("forecast", "b"): 50.0, ("random + ASHA", "a"): 30.0, ("random + ASHA", "b"): 45.0}
+    runs = [
+        {"contender": name, "task": f"of {family}", "family": family, "workers": 4, "noise": 0.0, "seed": 0, "regrets": [value]}
+        for (name, family), value in regrets.items()
+    ]
+    text = tables(runs, {"dev": ["of a", "of b"]}, [5])
+    assert "| forecast | 10 | 50 | 5 |" in text
+    assert "| random + ASHA | 30 | 45 | 20 |" in text
 
 
 def test_tables_stop_at_the_last_budget_that_all_searchers_have_reached() -> None:
