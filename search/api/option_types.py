@@ -67,7 +67,7 @@ class RunOptions(SearchOptions, total=False):
     """The options of `run`: those of the search, and those of retraining."""
 
     top: int
-    """Number of best configs to retrain. At least 1. Default: 3."""
+    """Number of best configs to retrain. If not set, 3; with several objectives, all configs of the Pareto front. At least 1."""
 
     seeds: int
     """Number of fresh seeds per config. At least 1. Default: 3."""

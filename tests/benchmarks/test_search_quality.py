@@ -80,9 +80,22 @@ def test_tables_compare_on_tasks_that_all_have_run() -> None:
 
 
 def test_the_family_in_which_a_searcher_is_most_behind_the_best_is_in_the_table() -> None:
-    regrets = {("forecast", "a"): 10.0, ("forecast", "b"): 50.0, ("random + ASHA", "a"): 30.0, ("random + ASHA", "b"): 45.0}
+    regrets = {
+        ("forecast", "a"): 10.0,
+        ("forecast", "b"): 50.0,
+        ("random + ASHA", "a"): 30.0,
+        ("random + ASHA", "b"): 45.0,
+    }
     runs = [
-        {"contender": name, "task": f"of {family}", "family": family, "workers": 4, "noise": 0.0, "seed": 0, "regrets": [value]}
+        {
+            "contender": name,
+            "task": f"of {family}",
+            "family": family,
+            "workers": 4,
+            "noise": 0.0,
+            "seed": 0,
+            "regrets": [value],
+        }
         for (name, family), value in regrets.items()
     ]
     text = tables(runs, {"dev": ["of a", "of b"]}, [5])

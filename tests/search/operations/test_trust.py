@@ -198,7 +198,11 @@ def test_a_run_that_was_begun_here_does_not_ask_again(place, monkeypatch):
 def test_a_run_records_the_source_of_its_code(place):
     """A hash of the file of each import path, wherever in the space it is named. Other files do not change it."""
     (place / "mine.py").write_text("def loss(): ...\n")
-    tree = {"loss": {"name": "mine:loss"}, "optimizer": {"choice": {"mine:sgd": {"lr": 0.1}, "adam": {}}}, "data": "digits"}
+    tree = {
+        "loss": {"name": "mine:loss"},
+        "optimizer": {"choice": {"mine:sgd": {"lr": 0.1}, "adam": {}}},
+        "data": "digits",
+    }
     before = own_code_hashes(tree)
     assert before.keys() == {"mine:loss", "mine:sgd"}
     (place / "others.py").write_text("def loss(): ...\n")

@@ -11,7 +11,6 @@ from winnow.search.ray_backend.measure_packing import Limit, MeasuredDevice, _le
 from winnow.search.resources.packing import Level, choose
 from winnow.search.training.speed_probe import Measured
 
-
 RATES = {1: 1000.0, 2: 1900.0, 4: 3000.0, 8: 3010.0}
 
 

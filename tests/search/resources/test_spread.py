@@ -10,7 +10,6 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-
 SPREAD = """
 import sys, tempfile, time
 from winnow.search.ray_backend.session import ray_session

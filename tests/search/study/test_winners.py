@@ -43,7 +43,17 @@ def test_a_search_ends_with_as_many_winners_as_were_asked_for(tmp_path, space, n
 def test_the_whole_front_is_a_candidate_unless_a_number_is_asked_for(tmp_path):
     """A small limit in the settings counts; otherwise every trial that no other dominates is a candidate, and no other one."""
     space = catalog.load("digits", ["epochs=3", "search.objectives=[validation_accuracy, parameters]"])
-    folder, settings = searched(tmp_path, space, trials=12)
+    settings = settings_for(space, trials=12)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    while (assignment := ledger.ask()) is not None:
+        ledger.note_size(
+            assignment.number, {"num_parameters": 1000 * (1 + assignment.number)}
+        )  # the first is the smallest
+        for epoch in range(assignment.recorded + 1, 4):
+            if not ledger.record(assignment.number, report(assignment, epoch, value=assignment.number / 20)):
+                break  # the last is the best
+    ledger.close()
     completed = completed_trials(folder, space, settings)
     assert len(completed.winners) > 1
     *front, _ = choose_candidates(folder, space, settings)

@@ -179,7 +179,10 @@ def test_keys_of_an_own_metric_must_fit_its_function(metric: dict[str, Any], wor
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        (f"{HERE}:one_argument", "too many positional arguments; it was called with labels, probabilities, and takes labels"),
+        (
+            f"{HERE}:one_argument",
+            "too many positional arguments; it was called with labels, probabilities, and takes labels",
+        ),
         (f"{HERE}:raises", "raised KeyError: 'cost'"),
         (f"{HERE}:a_text", "must return a number, but returned str"),
         (f"{HERE}:shareoffirst", r"has no function shareoffirst; did you mean share_of_first\?"),
@@ -203,7 +206,7 @@ def test_an_own_metric_of_a_space_is_tried_with_the_other_parts() -> None:
 
 def test_an_objective_may_name_the_function() -> None:
     given = space(search={"objective": "a:b"})
-    assert (given.example().own_metric, settings_for(given).objective) == ("a:b", OWN_METRIC)
+    assert (given.example().model_dump()["own_metric"], settings_for(given).objective) == ("a:b", OWN_METRIC)
     assert given.tree == space(own_metric="a:b", search={"objective": OWN_METRIC}).tree
     with_keys = space(own_metric={"name": "a:b", "label": 0}, search={"objective": "a:b"})
     assert with_keys.example().model_dump()["own_metric"] == {"name": "a:b", "label": 0}
