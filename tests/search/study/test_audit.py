@@ -21,7 +21,7 @@ from winnow.spaces.space import Space
 
 @pytest.fixture(scope="module")
 def space() -> Space:
-    return catalog.load("digits", ["epochs=9"])
+    return catalog.load("digits", ["epochs=9", "start_from={}"])
 
 
 def searched(folder: RunFolder, space: Space, settings: Settings) -> RunFolder:
@@ -86,7 +86,7 @@ def test_crashes_lose_no_audit(tmp_path_factory, space, sampler, crashes):
 
 
 def test_the_checkpoint_is_kept_until_the_audit_ends(tmp_path, space):
-    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1, sampler="tpe")
+    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1, sampler="tpe", top=1)
     folder = make_folder(tmp_path, space, settings)
     ledger = Ledger(folder, space, settings, SHAPE)
     good, bad = ledger.ask(), ledger.ask()
@@ -109,7 +109,7 @@ def test_the_checkpoint_is_kept_until_the_audit_ends(tmp_path, space):
 
 
 def test_an_audit_whose_worker_is_lost_goes_on_from_its_checkpoint(tmp_path, space):
-    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1, sampler="tpe")
+    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1, sampler="tpe", top=1)
     folder = make_folder(tmp_path, space, settings)
     ledger = Ledger(folder, space, settings, SHAPE)
     good, bad = ledger.ask(), ledger.ask()
@@ -122,7 +122,7 @@ def test_an_audit_whose_worker_is_lost_goes_on_from_its_checkpoint(tmp_path, spa
 
 
 def test_an_audit_outlives_any_number_of_processes_that_other_trials_spoiled(tmp_path, space):
-    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1, sampler="tpe")
+    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1, sampler="tpe", top=1)
     ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
     good, bad = ledger.ask(), ledger.ask()
     ledger.record(good.number, report(good, 1, 0.9))
@@ -134,7 +134,7 @@ def test_an_audit_outlives_any_number_of_processes_that_other_trials_spoiled(tmp
 
 
 def test_an_audit_that_fails_is_tried_again_at_the_next_start(tmp_path, space):
-    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1, sampler="tpe")
+    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1, sampler="tpe", top=1)
     folder = make_folder(tmp_path, space, settings)
     ledger = Ledger(folder, space, settings, SHAPE)
     good, bad = ledger.ask(), ledger.ask()
@@ -164,7 +164,7 @@ def test_a_trial_whose_end_is_half_written_is_continued_and_not_audited_as_well(
 
 def test_lines_of_an_audit_that_are_ahead_of_the_study(tmp_path, space, monkeypatch):
     """The driver died after the lines of the stop and of the audit, before the study knew of either: no epoch is recorded twice."""
-    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1, sampler="tpe")
+    settings = settings_for(space, trials=2, audit=1.0, grace_epochs=1, sampler="tpe", top=1)
     folder = make_folder(tmp_path, space, settings)
     ledger = Ledger(folder, space, settings, SHAPE)
     good, bad = ledger.ask(), ledger.ask()

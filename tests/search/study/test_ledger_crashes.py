@@ -45,7 +45,7 @@ def test_crashes_change_nothing(tmp_path_factory, space, sampler, crashes):
 
 def test_death_between_the_two_writes(tmp_path, space, monkeypatch):
     """The line is in epochs.jsonl, the study has not heard of it: the next start takes the value and the verdict over."""
-    settings = settings_for(space, trials=3, grace_epochs=1, sampler="tpe")
+    settings = settings_for(space, trials=3, grace_epochs=1, sampler="tpe", top=1)
     folder = make_folder(tmp_path, space, settings)
     ledger = Ledger(folder, space, settings, SHAPE)
     first, second = ledger.ask(), ledger.ask()
