@@ -128,7 +128,7 @@ ONLY = {
     ),
 }
 PRIVATE_ALLOWED = {
-    "ray._private.services": ("search.ray_backend.cluster", "search.ray_backend.held_sigterm"),
+    "ray._private.services": ("search.ray_backend.cluster", "search.ray_backend.held_signals"),
     "ray._private.node": ("search.ray_backend.lean_ray",),
     "ray.air.execution._internal": ("search.ray_backend.worker_errors",),
     "optuna.importance._fanova._fanova": ("reports.tables.importance",),

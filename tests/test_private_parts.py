@@ -8,7 +8,7 @@ The upper bounds in pyproject.toml are the versions for which these passed. Afte
 | environment variables of Tune's workers, `class_cache` | ray_backend/lean_tune.py | here |
 | snapshots, registry, statistics and usage tags of Tune | ray_backend/lean_tune.py | here |
 | methods of Ray's node that start its processes | ray_backend/lean_ray.py | here, and search/ray_backend/test_tasks.py |
-| `ConsolePopen`, with which Ray starts its servers | ray_backend/held_sigterm.py | here |
+| `ConsolePopen`, with which Ray starts its servers | ray_backend/held_signals.py | here |
 | `PlacementGroupResourceManager` of Tune's controller, and how it keeps its groups | ray_backend/late_nodes.py | here |
 | `choose_trial_to_run` may return None | ray_backend/tune.py | here |
 | `RayActorManager._actor_task_failed` | ray_backend/worker_errors.py | search/ray_backend/test_worker_errors.py |

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from winnow.search.ray_backend.held_sigterm import held_sigterm
+from winnow.search.ray_backend.held_signals import held_signals, held_sigterm
 from winnow.search.ray_backend.local_start import prepare_local_start
 from winnow.search.ray_backend.session_folders import mark_session, sweep_sessions
 from winnow.search.ray_backend.watchdog import dismiss, watch
@@ -217,11 +217,12 @@ def is_running() -> bool:
 
 def _shut_down(ray: Any) -> None:
     _session.sent = None
-    ray.shutdown()
-    if _session.lock is not None:
-        _session.lock.release()
-        _session.lock = None
-    dismiss()
+    with held_signals():
+        ray.shutdown()
+        if _session.lock is not None:
+            _session.lock.release()
+            _session.lock = None
+        dismiss()
 
 
 def _import_ray() -> Any:

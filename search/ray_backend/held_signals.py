@@ -1,4 +1,4 @@
-"""Holds SIGTERM back while Ray starts, since Ray's own handler could abort the process."""
+"""Holds signals back while Ray starts and while it ends, since they could abort the process there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 from unittest.mock import patch
 
@@ -41,3 +42,32 @@ def held_sigterm() -> Iterator[None]:
         if callable(before):
             signal.signal(signal.SIGTERM, before)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
+def held_signals() -> Iterator[None]:
+    """Call `ray.shutdown` in this context. A Ctrl-C or SIGTERM that arrives meanwhile is handled after it.
+
+    A shutdown that is interrupted leaves Ray's C++ part without its server, and it then ends the process with exit code 1. Further
+    signals interrupt at once, in case the shutdown hangs. Only the main thread handles signals; in other threads, this has no effect.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+
+    def hold(signum: int, frame: FrameType | None) -> None:
+        arrived.append(signum)
+        if len(arrived) > 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, hold)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+    if arrived:
+        signal.raise_signal(arrived[0])
